@@ -1,0 +1,71 @@
+"""Pre-training: masked (BERT), causal (GPT) and span corruption (T5) on a mixture of texts.
+
+  tl-jax pretrain --config=configs/pretrain.py:tiny --workdir=/tmp/tiny           # seconds, embedded text
+  tl-jax pretrain --config=configs/pretrain.py:demo --workdir=/tmp/demo           # minutes on 2 cores
+  tl-jax pretrain --config=configs/pretrain.py:bert-small --workdir=gs://...      # hours on a v5e-8
+
+The argument is a family of `tl_jax.models`; its shape chooses the objective.
+"""
+
+from ml_collections import ConfigDict
+
+EMBEDDED = {'austen': 0.35, 'shakespeare': 0.25, 'vader_movie': 0.2, 'vader_amazon': 0.1, 'vader_nyt': 0.1}
+TINY = {'austen': 0.5, 'vader_movie': 0.5}
+PUBLIC = {'c4/en': 1.0}
+
+
+def get_config(arg: str = 'tiny') -> ConfigDict:
+  mixture = {'demo': EMBEDDED, 'tiny': TINY}.get(arg.partition('-')[0], PUBLIC)
+  c = ConfigDict()
+  c.seed = 0
+  c.model = dict(family=arg)
+  c.compute = dict(dtype='bfloat16', remat='dots', layers='auto', dropout=0.1)
+  c.objective = objective(arg)
+  c.tokenizer = dict(kind='wordpiece' if c.objective.name == 'masked' else 'bpe', size=30522, lowercase=True, path='')
+  c.data = dict(mixture=mixture, length=512, batch=256, accumulate=1, pack=True, directory='')
+  c.optim = dict(name='adamw', lr=1e-4, decay=0.01, clip=1.0, ema=None,
+                 groups=((r'.*(bias|scale)', dict(decay=0.0)),))
+  c.schedule = dict(name='linear', warmup=10_000, steps=1_000_000)
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
+  c.sharding = 'fsdp'
+  c.checkpoint = dict(every=5_000, keep=3)
+  c.eval = dict(every=5_000, batches=64)
+  c.log = dict(every=100, tensorboard=True)
+  if arg.startswith('tiny'):
+    tiny(c)
+  elif arg == 'demo':
+    demo(c)
+  return c
+
+
+def objective(family: str) -> dict:
+  """What each shape of model is pre-trained to do in its paper."""
+  if 'gpt' in family:
+    return dict(name='causal')
+  if 't5' in family:
+    return dict(name='span', rate=0.15, mean=3.0)
+  return dict(name='masked', rate=0.15, whole_word=False)
+
+
+def tiny(c: ConfigDict) -> None:
+  """Seconds on a laptop, with everything on that can go wrong: dropout, packing, accumulation."""
+  c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
+  c.tokenizer.size = 1024
+  c.data.update(length=64, batch=16, accumulate=2)
+  c.optim.lr = 1e-3
+  c.schedule.update(warmup=10, steps=60)
+  c.checkpoint.every = 20
+  c.eval.update(every=0, batches=4)
+  c.log.every = 10
+
+
+def demo(c: ConfigDict) -> None:
+  """A few minutes on two cores: the encoder that `tl-jax demo` transfers."""
+  c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.0)
+  c.tokenizer.size = 4096
+  c.data.update(length=128, batch=32)
+  c.optim.lr = 2e-3
+  c.schedule.update(warmup=100, steps=1200)
+  c.checkpoint.every = 300
+  c.eval.update(every=0, batches=16)
+  c.log.every = 10

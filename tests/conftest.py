@@ -1,0 +1,48 @@
+"""What every test shares: the CPU, a compilation cache that outlives the run, and the command line."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def _cache_folder():
+  home = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
+  folder = pathlib.Path(home) / 'tl_jax' / 'tests'
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      return str(folder)
+  except OSError:
+    return tempfile.mkdtemp(prefix='tl_jax_tests_')
+
+
+# Set before anything imports jax.
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _cache_folder())
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+
+# The same examples on every machine, and no verdict that depends on how busy it is.
+hypothesis.settings.register_profile(
+    'tl_jax', derandomize=True, deadline=None, database=None, print_blob=False,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large])
+hypothesis.settings.load_profile('tl_jax')
+
+
+@pytest.fixture(scope='session')
+def run_cli():
+  """Runs `python -m tl_jax ARGUMENTS` in a process of its own: (exit code, stdout, stderr) in a CompletedProcess."""
+
+  def run(*arguments, env=None, timeout=120, cwd=None):
+    variables = {**os.environ, 'PYTHONPATH': str(ROOT), **(env or {})}
+    return subprocess.run([sys.executable, '-m', 'tl_jax', *map(str, arguments)], env=variables, timeout=timeout,
+                          cwd=cwd, capture_output=True, text=True, check=False)
+
+  return run

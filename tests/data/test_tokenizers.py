@@ -1,0 +1,136 @@
+"""Tokenizers: the same bytes from every process, and text in, text out."""
+
+import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tl_jax.data import tokenizers
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+WORDS = re.findall(r'\S+', '''the of and to in a is that it was for on are as with his
+  they at be this from have or by one had not but
+  what all were when we there can an your which their said if do will each about how up out them then she
+  many some so these would other into has more her two like him see time could no make than first been its
+  who now people my made over did down only way find use may water long little very after words called just
+  café naïve Straße ŒUVRE привет мир 中文 字 don't e-mail "quoted" 3.14 [MASK] <extra_id_0>''')
+TEXTS = [' '.join(WORDS[(i * i + j * (i % 7 + 1)) % len(WORDS)] for j in range(i % 11 + 3)) for i in range(1500)]
+
+TRAIN = '''
+import hashlib, sys
+sys.path.insert(0, {tests!r})
+from test_tokenizers import TEXTS
+from tl_jax.data import tokenizers
+for kind in ('wordpiece', 'bpe'):
+  print(hashlib.sha256(tokenizers.train(TEXTS, kind, 450).save({folder!r} + '/' + kind).read_bytes()).hexdigest())
+'''
+
+
+@pytest.fixture(scope='module', params=['wordpiece', 'bpe'])
+def tokenizer(request):
+  return tokenizers.train(TEXTS, request.param, 450)
+
+
+def test_training_is_the_same_in_every_process(tmp_path):
+  found = set()
+  for number, parallel in enumerate(('true', 'true', 'false', 'false')):
+    folder = tmp_path / str(number)
+    program = TRAIN.format(tests=str(pathlib.Path(__file__).parent), folder=str(folder))
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'TOKENIZERS_PARALLELISM': parallel,
+                   'PYTHONHASHSEED': str(number), 'RAYON_NUM_THREADS': str(1 + number)}
+    found.add(subprocess.run([sys.executable, '-c', program], env=environment, capture_output=True, text=True,
+                             check=True, timeout=120).stdout)
+  here = [hashlib.sha256(tokenizers.train(TEXTS[::-1], kind, 450).save(tmp_path / kind).read_bytes()).hexdigest()
+          for kind in ('wordpiece', 'bpe')]
+  assert found == {'\n'.join(here) + '\n'}       # the order of the texts does not matter either
+
+
+def test_saved_and_loaded_it_is_the_same(tokenizer, tmp_path):
+  for path in (tmp_path / 'folder', tmp_path / 'file.json'):
+    again = tokenizers.load(tokenizer.save(path))
+    assert again == tokenizer and again.encode_batch(TEXTS[:50]) == tokenizer.encode_batch(TEXTS[:50])
+    assert again.save(tmp_path / 'again').read_bytes() == path.with_suffix('.json').read_bytes() if (
+        path.suffix) else True
+  assert not [name for name in os.listdir(tmp_path) if name.startswith('.')]
+
+
+def test_roles_are_there(tokenizer):
+  roles = [tokenizer.pad, tokenizer.unk, tokenizer.mask, tokenizer.bos, tokenizer.eos]
+  assert None not in roles and len(set(roles)) == 5 and len(tokenizer.sentinels) == 32
+  assert set(roles) | set(tokenizer.sentinels) <= set(tokenizer.special_ids)
+  assert tokenizer.vocabulary_size == len(tokenizer.pieces) == len(tokenizer.continues) <= 450
+  assert max(map(max, tokenizer.encode_batch(TEXTS))) < tokenizer.vocabulary_size
+
+
+def test_special_pieces_in_a_text_are_text(tokenizer):
+  hidden = set(tokenizer.special_ids) - {tokenizer.unk}
+  for text in ('[MASK]', 'a [MASK] b', '<mask></s><s>', '[CLS] [SEP] [PAD]', '<extra_id_3>', '<pad>'):
+    assert not hidden & set(tokenizer.encode(text, special=False)), text
+
+
+def test_ends_are_kept_when_a_text_is_cut(tokenizer):
+  whole = tokenizer.encode(TEXTS[9])
+  cut = tokenizer.encode(TEXTS[9], 6)
+  assert len(cut) == 6 and cut[-1] == whole[-1] == tokenizer.eos and cut[:5] == whole[:5]
+  assert tokenizer.encode(TEXTS[9], special=False) == whole[len(tokenizer.prefix):-1]
+  with pytest.raises(ValueError, match='max_length: 0'):
+    tokenizer.encode('text', 0)
+
+
+def test_a_pair_has_two_types(tokenizer):
+  ids, types = tokenizer.encode_pair(TEXTS[9], TEXTS[10], 12)
+  assert len(ids) == len(types) == 12 and types == sorted(types) and set(types) == {0, 1}
+  assert ids.count(tokenizer.eos) == 2
+
+
+def test_empty_text(tokenizer):
+  assert tokenizer.encode('', special=False) == [] == tokenizer.encode(' \n', special=False) or tokenizer.cls is None
+  assert tokenizer.decode([]) == ''
+
+
+@given(st.text(st.characters(exclude_categories=('Cs',)), max_size=60))
+def test_bytes_come_back(text):
+  tokenizer = tokenizers.train(TEXTS[:200], 'bpe', 320)
+  assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_continuations(tokenizer):
+  text = 'words unwordsly'
+  ids = tokenizer.encode(text, special=False)
+  pieces = [tokenizer.pieces[i] for i in ids]
+  expected = [piece.startswith('##') if tokenizer.cls is not None else not piece.startswith('Ġ') for piece in pieces]
+  assert tokenizer.continues[ids].tolist() == expected and any(expected) and not all(expected)
+  assert not tokenizer.continues[list(tokenizer.special_ids)].any() and tokenizer.continues.dtype == np.bool_
+
+
+def test_case_is_a_choice():
+  upper = tokenizers.train(['Big BIG big'] * 9, size=150, lowercase=False)
+  assert upper.decode(upper.encode('Big')) == 'Big'
+  lower = tokenizers.train(['Big BIG big'] * 9, size=150)
+  assert lower.decode(lower.encode('BÍG')) == 'big'
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ({'kind': 'unigram'}, "kind: 'unigram' is not one of"), ({'size': 40}, 'size 40 is too small'),
+    ({'kind': 'bpe', 'size': 100}, 'size 100 is too small')])
+def test_what_cannot_be_trained_is_named(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    tokenizers.train(TEXTS, **arguments)
+  with pytest.raises(ValueError, match='no text'):
+    tokenizers.train(['', ' '], **arguments) if 'kind' not in arguments else tokenizers.train([], 'bpe')
+
+
+@pytest.mark.parametrize('content', ['', '{}', '{"model": 3}', 'x' * 1000])
+def test_a_damaged_file_is_named(tmp_path, content):
+  (tmp_path / 'tokenizer.json').write_text(content)
+  with pytest.raises(ValueError, match=r'tokenizer\.json: not a tokenizer'):
+    tokenizers.load(tmp_path)
+  with pytest.raises(ValueError, match='no such tokenizer'):
+    tokenizers.load(tmp_path / 'none')

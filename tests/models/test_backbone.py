@@ -1,0 +1,212 @@
+"""Laws of the backbone: packing changes no prediction, the past never sees the future, policies change nothing."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tl_jax import leaves, transfer, tree
+from tl_jax.models import Compute, arch, build, count
+
+SHAPES = {
+    'encoder': arch('tiny', vocabulary=64, head='masked'),
+    'decoder': arch('tiny-gpt', vocabulary=64, head='causal'),
+    'modern': arch('tiny-gpt', vocabulary=64, head='causal', positions='rotary', norm='rms', gated=True,
+                   activation='silu', bias=False, kv_heads=1, tied=False, windows=(0, 3)),
+    'encoder-decoder': arch('tiny-t5', vocabulary=64, head='causal'),
+}
+
+
+def spread(params, seed=0):
+  """Parameters large enough that a wrong mask or position shows: random, whatever their initial value was."""
+  def draw(name, leaf):
+    key = jax.random.fold_in(jax.random.key(seed), hash(name) % 1000)
+    return leaf + 0.2 * jax.random.normal(key, leaf.shape)
+  return tree.map_named(lambda name, leaf: draw(str(sum(map(ord, name))), leaf), params)
+
+
+def made(shape, **compute):
+  model = build(SHAPES[shape], Compute(**compute))
+  return model, spread(model.init(jax.random.key(0)))
+
+
+def texts(seed=0, lengths=(5, 7, 3)):
+  generator = np.random.default_rng(seed)
+  return [generator.integers(5, 64, length) for length in lengths]
+
+
+def packed(parts, length=20):
+  tokens, segments, at = np.zeros((1, length), np.int32), np.zeros((1, length), np.int32), 0
+  for index, part in enumerate(parts, 1):
+    tokens[0, at:at + len(part)], segments[0, at:at + len(part)] = part, index
+    at += len(part)
+  return tokens, segments
+
+
+def both_sides(batch, shape):
+  """The same text for encoder and decoder where the model has two."""
+  if shape != 'encoder-decoder':
+    return batch
+  return batch | {f'decoder_{name}': value for name, value in batch.items()}
+
+
+@pytest.mark.parametrize('family, expected', [
+    ('bert-tiny', 4_385_920), ('bert-mini', 11_170_560), ('bert-small', 28_763_648), ('bert-medium', 41_373_184),
+    ('bert-base', 109_482_240), ('bert-large', 335_141_888)])
+def test_bert_sizes_are_the_published_ones(family, expected):
+  assert count(arch(family)) == expected
+
+
+@pytest.mark.parametrize('family, expected', [
+    ('gpt2', 124_439_808), ('gpt2-medium', 354_823_168), ('t5-small', 60_506_624), ('t5-base', 222_903_552),
+    ('t5-large', 737_668_096)])
+def test_language_model_sizes_are_the_published_ones(family, expected):
+  assert count(arch(family, head='causal')) == expected
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_packing_changes_no_logit(shape):
+  model, params = made(shape)
+  parts = texts()
+  tokens, segments = packed(parts)
+  together = model.apply(params, both_sides({'tokens': tokens, 'segments': segments}, shape)).logits
+  at = 0
+  for part in parts:
+    alone = model.apply(params, both_sides({'tokens': part[None].astype(np.int32)}, shape)).logits
+    assert alone.std() > 0.1
+    np.testing.assert_allclose(together[:, at:at + len(part)], alone, atol=1e-5)
+    at += len(part)
+
+
+@pytest.mark.parametrize('pool', ['first', 'mean', 'last'])
+def test_packed_classification_predicts_what_the_unpacked_does(pool):
+  model = build(arch('tiny', vocabulary=64, head='classifier', labels=3, pool=pool))
+  params = spread(model.init(jax.random.key(1)))
+  parts = texts(1)
+  tokens, segments = packed(parts)
+  out = model.apply(params, {'tokens': tokens, 'segments': segments})
+  explicit = jax.jit(model.apply)(
+      params, {'tokens': tokens, 'segments': segments, 'examples': jnp.array([[1, 2, 3, 0]])})
+  assert out.logits.shape == (1, 3, 3) and out.examples.tolist() == [[1, 2, 3]]
+  np.testing.assert_allclose(explicit.logits[:, :3], out.logits, atol=1e-5)
+  for index, part in enumerate(parts):
+    alone = model.apply(params, {'tokens': part[None].astype(np.int32)})
+    assert alone.logits.shape == (1, 3) and alone.examples is None
+    np.testing.assert_allclose(out.logits[0, index], alone.logits[0], atol=1e-5)
+
+
+@pytest.mark.parametrize('pool', ['first', 'mean', 'last'])
+def test_other_examples_change_no_bit(pool):
+  model = build(arch('tiny', vocabulary=64, head='classifier', labels=3, pool=pool))
+  params = spread(model.init(jax.random.key(1)))
+  tokens, segments = packed(texts(2))
+  run = jax.jit(lambda tokens: model.apply(
+      params, {'tokens': tokens, 'segments': segments, 'examples': jnp.array([[1, 2, 3]])}).logits)
+  changed = np.where(segments == 2, (tokens + 11) % 64, tokens)
+  before, after = np.asarray(run(tokens)), np.asarray(run(changed))
+  assert (before[:, [0, 2]] == after[:, [0, 2]]).all()
+  assert not np.allclose(before[:, 1], after[:, 1], atol=1e-3)
+
+
+@pytest.mark.parametrize('shape', ['decoder', 'modern', 'encoder-decoder'])
+def test_the_past_does_not_see_the_future(shape):
+  model, params = made(shape)
+  table = params['embedding']['tokens']
+  tokens = np.arange(5, 15, dtype=np.int32)[None]
+
+  def logit(part):
+    edited = table.at[10].add(part)  # the token at position 5 of the decoder
+    batch = {'tokens': tokens if shape != 'encoder-decoder' else np.full((1, 4), 3, np.int32)}
+    if shape == 'encoder-decoder':
+      batch['decoder_tokens'] = tokens
+    hidden = model.apply({**params, 'embedding': {**params['embedding'], 'tokens': edited}}, batch).hidden
+    return hidden.sum(-1)[0]
+  moved = jnp.abs(jax.jacobian(logit)(jnp.zeros(table.shape[1]))).sum(-1)
+  assert (moved[:5] == 0).all() and (moved[5:] > 0).any()
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('remat, layers', [('none', 'scan'), ('dots', 'unroll'), ('full', 'scan')])
+def test_compute_policy_changes_no_value(shape, remat, layers):
+  tokens, segments = packed(texts(3))
+  batch = both_sides({'tokens': tokens, 'segments': segments}, shape)
+  def value(**compute):
+    model, params = made(shape, dropout=0.1, **compute)
+    loss = lambda params: jnp.square(model.apply(params, batch, key=jax.random.key(5), train=True).logits).mean()
+    return jax.jit(jax.value_and_grad(loss))(params)
+  (expected, gradient), (found, other) = value(), value(remat=remat, layers=layers)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  for name, leaf in tree.flatten(gradient).items():
+    scale = float(jnp.abs(leaf).max()) + 1e-6
+    np.testing.assert_allclose(tree.flatten(other)[name] / scale, leaf / scale, atol=2e-4, err_msg=name)
+
+
+def test_scored_positions_are_those_of_the_full_product():
+  model, params = made('encoder')
+  tokens, segments = packed(texts())
+  score = jnp.array([[3, 0, 7]])
+  full = model.apply(params, {'tokens': tokens, 'segments': segments}).logits
+  some = model.apply(params, {'tokens': tokens, 'segments': segments}, score=score).logits
+  np.testing.assert_allclose(some[0], full[0, score[0]], atol=1e-5)
+
+
+def test_a_window_hides_what_is_far():
+  model, params = made('modern')
+  wide = build(dataclasses.replace(SHAPES['modern'], windows=(0,)))
+  tokens = texts(4, (12,))[0][None].astype(np.int32)
+  near, far = model.apply(params, {'tokens': tokens}).logits, wide.apply(params, {'tokens': tokens}).logits
+  np.testing.assert_allclose(near[:, :3], far[:, :3], atol=1e-5)
+  assert jnp.abs(near[:, 4:] - far[:, 4:]).max() > 1e-2
+
+
+def test_dropout_is_a_function_of_the_key_and_only_in_training():
+  model, params = made('encoder', dropout=0.5)
+  run = lambda key, train: model.apply(params, {'tokens': texts()[0][None]}, key=key, train=train).logits
+  key = jax.random.key
+  assert (run(key(1), True) == run(key(1), True)).all()
+  assert (run(key(1), True) != run(key(2), True)).any()
+  assert (run(key(1), False) == run(None, False)).all()
+
+
+def test_bfloat16_stays_near():
+  model, params = made('encoder')
+  half = build(SHAPES['encoder'], Compute(dtype='bfloat16'))
+  batch = {'tokens': texts()[0][None]}
+  full, rough = model.apply(params, batch).logits, half.apply(params, batch).logits
+  assert rough.dtype == jnp.float32
+  assert jnp.abs(full - rough).max() < 0.1 * jnp.abs(full).max()
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_every_parameter_has_axes_of_its_rank(shape):
+  model, params = made(shape)
+  for name, leaf in tree.flatten(params).items():
+    assert len(tree.flatten(model.axes)[name]) == leaf.ndim, name
+
+
+def products(jaxpr):
+  """Every matrix product in a jaxpr, at any depth, as (left shape, right shape)."""
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == 'dot_general':
+      yield tuple(var.aval.shape for var in equation.invars)
+    for value in equation.params.values():
+      inner = getattr(value, 'jaxpr', value)
+      if hasattr(inner, 'eqns'):
+        yield from products(inner)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('layers', ['unroll', 'scan'])
+def test_the_low_rank_product_stays_factored(shape, layers):
+  model, params = made(shape, layers=layers)
+  method = transfer.lora(r'.*/(query|value|key|out|in|gate)/kernel', rank=3, head=())
+  trainable, frozen = method.init(jax.random.key(0), params)
+  assert any(leaves.is_structured(leaf) for leaf in jax.tree.leaves(
+      method.merge(trainable, frozen), is_leaf=leaves.is_structured))
+  batch = both_sides({'tokens': texts()[0][None].astype(np.int32)}, shape)
+  run = lambda trainable: model.apply(method.merge(trainable, frozen), batch).hidden.sum()
+  for jaxpr in (jax.make_jaxpr(run)(trainable), jax.make_jaxpr(jax.value_and_grad(run))(trainable)):
+    dense = [(a, b) for a, b in products(jaxpr.jaxpr) if sorted((*a, *b)).count(3) >= 2 and len(a) == len(b) == 2]
+    assert not dense, f'a product of two low-rank factors: {dense}'

@@ -1,0 +1,155 @@
+"""What happens to a step in the background: written, agreed on, hashed, flushed, committed, the oldest deleted.
+
+>>> str(explain(OSError(28, 'No space left on device'), 7, Path('/'), 10)).split(';')[0]
+'step 7 was not saved in /: No space left on device'
+"""
+
+import dataclasses
+import errno
+import os
+import re
+import shutil
+import threading
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tl_jax.checkpoint import arrays, files, processes, record
+
+PARTIAL, TRASH, QUARANTINE = '.partial', 'trash', 'quarantine'
+_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class SaveFailed(RuntimeError):
+  """A step that is not committed, and why; `errno` is set where the system said so."""
+
+  def __init__(self, message: str, number: int | None = None):
+    super().__init__(message)
+    self.errno = number
+
+
+@dataclasses.dataclass
+class Save:
+  """One step on its way to the disk."""
+  directory: Path
+  step: int
+  tag: str
+  leaves: dict[str, dict]
+  arrays: dict[str, Any]
+  meta: Any
+  copied: threading.Event = dataclasses.field(default_factory=threading.Event)
+  error: Exception | None = None
+  seconds: float = 0.0
+
+  @property
+  def partial(self) -> Path:
+    return self.directory / f'{self.step}{PARTIAL}'
+
+  @property
+  def bytes(self) -> int:
+    return sum(array.nbytes for array in self.arrays.values())
+
+
+def run(save: Save) -> None:
+  """Writes and commits; whatever goes wrong ends up in `save.error`, with the partial step removed."""
+  started = time.perf_counter()
+  try:
+    _together(save, 'begin', _begin)
+    _together(save, 'written', _write)
+    _together(save, 'committed', _commit)
+  except Exception as error:  # noqa: BLE001 - it is raised in the caller's thread, by `Store.wait`
+    save.error = error if isinstance(error, SaveFailed) else explain(error, save.step, save.directory, save.bytes)
+    _discard(save)
+  finally:
+    save.copied.set()
+    save.arrays = {}
+    save.seconds = time.perf_counter() - started
+
+
+def _together(save: Save, stage: str, action) -> None:
+  """Does the action in every process; if it failed in one, all of them raise, with the rank named."""
+  failure, word = None, ''
+  try:
+    action(save)
+  except Exception as error:  # noqa: BLE001 - the others must hear of it before it is raised
+    failure = explain(error, save.step, save.directory, save.bytes)
+    word = str(failure)
+  words = processes.gather(f'{save.tag}/{stage}', word)
+  if failure:
+    raise failure
+  for rank, other in enumerate(words):
+    if other:
+      raise SaveFailed(f'process {rank}: {other}')
+
+
+def _begin(save: Save) -> None:
+  if processes.is_first():
+    if os.path.lexists(save.partial):
+      files.purge(save.partial)
+    save.partial.mkdir()
+    (save.partial / record.ARRAYS).mkdir()
+
+
+def _write(save: Save) -> None:
+  save.leaves = arrays.seal(save.leaves, save.arrays)
+  arrays.write(save.partial / record.ARRAYS, save.arrays, save.copied.set)
+
+
+def _commit(save: Save) -> None:
+  if not processes.is_first():
+    return
+  commit = record.make_record(save.partial, save.step, save.leaves, save.meta, time.time(), _versions())
+  record.write_record(save.partial, commit)
+  final = save.directory / str(save.step)
+  if os.path.lexists(final):
+    # A committed step gets here only when the caller asked to replace it; anything else is kept for a look.
+    committed = final.is_dir() and (final / record.NAME).exists()
+    files.move_aside(final, save.directory / (TRASH if committed else QUARANTINE))
+  os.rename(save.partial, final)
+  files.flush(save.directory)
+
+
+def _versions() -> dict[str, str]:
+  return {name: metadata.version(name) for name in ('jax', 'orbax-checkpoint', 'numpy')}
+
+
+def _discard(save: Save) -> None:
+  if not processes.is_first():
+    return
+  try:
+    if os.path.lexists(save.partial):
+      files.purge(save.partial)
+  except OSError as error:
+    save.error.add_note(f'{save.partial} could not be removed: {error.strerror}')
+
+
+def explain(error: BaseException, step: int, directory: Path, needed: int) -> SaveFailed:
+  """The error of a save in one line that names step and folder; where space ran out, bytes needed and free."""
+  number, reason = _cause(error)
+  message = f'step {step} was not saved in {directory}: {reason}'
+  if number in _SPACE:
+    message += f'; it needs about {needed} bytes, {_free(directory)}'
+  failure = SaveFailed(message, number)
+  failure.__cause__ = error
+  return failure
+
+
+def _cause(error: BaseException) -> tuple[int | None, str]:
+  seen = error
+  while seen is not None:
+    found = re.search(r"(?:OS error |os_error_code=\W*)(\d+)", str(seen))
+    number = seen.errno if isinstance(seen, OSError) else int(found[1]) if found else None
+    if number:
+      place = f': {seen.filename}' if isinstance(seen, OSError) and seen.filename else ''
+      return number, os.strerror(number) + place
+    seen = seen.__cause__ or seen.__context__
+  return None, f'{type(error).__name__}: {" ".join(str(error).split())[:400]}'
+
+
+def _free(directory: Path) -> str:
+  try:
+    space, nodes = shutil.disk_usage(directory).free, os.statvfs(directory)
+  except OSError:
+    return 'free space unknown'
+  return f'{space} are free' + (', but no inode is' if nodes.f_files and not nodes.f_favail else '')

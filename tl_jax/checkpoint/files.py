@@ -1,0 +1,158 @@
+"""Files that survive a crash: strict JSON, atomic replacement, flushing, hashing, and deletion by renaming first.
+
+>>> decode(encode({'loss': float('nan'), 'step': 3}))
+{'loss': None, 'step': 3}
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import stat
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+_BLOCK = 1 << 20
+_THREADS = 8
+
+
+def clean(value: Any, path: str = '') -> Any:
+  """The value as strict JSON holds it: arrays and tuples become lists, non-finite numbers None.
+
+  Raises ValueError that names the path of a value JSON cannot hold.
+  """
+  if value is None or isinstance(value, bool | str):
+    return value
+  if isinstance(value, float):
+    return float(value) if math.isfinite(value) else None
+  if isinstance(value, int):
+    return int(value)
+  if isinstance(value, dict):
+    return {_key(key, path): clean(child, f'{path}.{key}') for key, child in value.items()}
+  if isinstance(value, list | tuple):
+    return [clean(child, f'{path}[{index}]') for index, child in enumerate(value)]
+  if isinstance(value, os.PathLike):
+    return os.fspath(value)
+  if hasattr(value, 'tolist') and getattr(value, 'dtype', None) is not None:
+    return clean(value.tolist(), path)
+  raise ValueError(f'JSON cannot hold {path.lstrip(".") or "the value"!r} of type {type(value).__name__}')
+
+
+def _key(key, path: str) -> str:
+  if isinstance(key, str):
+    return key
+  if isinstance(key, int) and not isinstance(key, bool):
+    return str(key)
+  raise ValueError(f'JSON cannot hold the key {key!r} of {path.lstrip(".") or "the value"!r}: keys are strings')
+
+
+def encode(value: Any, indent: int | None = None) -> str:
+  """Strict JSON text of `clean(value)`: the same value always gives the same text."""
+  separators = (',', ':') if indent is None else (',', ': ')
+  return json.dumps(clean(value), allow_nan=False, sort_keys=True, indent=indent, separators=separators)
+
+
+def decode(text: str | bytes) -> Any:
+  """The value of strict JSON; NaN, Infinity, doubled keys and endless nesting raise ValueError."""
+  try:
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+  except RecursionError as error:
+    raise ValueError('nested too deeply') from error
+
+
+def _unique(pairs):
+  value = dict(pairs)
+  if len(value) != len(pairs):
+    keys = [key for key, _ in pairs]
+    raise ValueError(f'the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice')
+  return value
+
+
+def _refuse(constant: str):
+  raise ValueError(f'{constant} is not JSON')
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+  """The bytes of a regular file of at most `most` bytes; ValueError otherwise, FileNotFoundError if there is none."""
+  with open(path, 'rb') as file:
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+      raise ValueError(f'{path.name} is not a regular file of at most {most} bytes')
+    return file.read(most + 1)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+  """Replaces the file at once: a reader, or a crash, sees the old content or the new one, never a part."""
+  temporary = path.with_name(f'.{path.name[:80]}.{uuid.uuid4().hex[:12]}.tmp')
+  try:
+    with open(temporary, 'xb') as file:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
+  flush(path.parent)
+
+
+def flush(path: Path) -> None:
+  """Waits until the file, or the list of names of a folder, is on the disk."""
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)
+
+
+def digest(path: Path, durable: bool = False) -> tuple[int, str]:
+  """(bytes, SHA-256) of a file; `durable` flushes it to the disk as well."""
+  with open(path, 'rb') as file:
+    if durable:
+      os.fsync(file.fileno())
+    checksum, size = hashlib.sha256(), 0
+    while block := file.read(_BLOCK):
+      checksum.update(block)
+      size += len(block)
+  return size, checksum.hexdigest()
+
+
+def walk(folder: Path) -> tuple[list[Path], list[Path]]:
+  """(files, folders with the root last) below a folder; symbolic links count as files and are not followed."""
+  names, folders = [], []
+  for root, below, here in os.walk(folder, topdown=False, followlinks=False):
+    names += [Path(root, name) for name in here]
+    names += [Path(root, name) for name in below if os.path.islink(os.path.join(root, name))]
+    folders.append(Path(root))
+  return sorted(names), folders
+
+
+def in_parallel(function, items) -> list:
+  """`[function(item) for item in items]` in a few threads: files wait for the disk together."""
+  items = list(items)
+  if len(items) < 2:
+    return [function(item) for item in items]
+  with ThreadPoolExecutor(_THREADS) as pool:
+    return list(pool.map(function, items))
+
+
+def move_aside(path: Path, folder: Path) -> Path:
+  """Renames `path` into `folder` under a name of its own, in one step; returns the new path."""
+  if folder.is_symlink():
+    folder.unlink()
+  folder.mkdir(exist_ok=True)
+  target = folder / f'{path.name}-{uuid.uuid4().hex[:8]}'
+  os.rename(path, target)
+  flush(path.parent)
+  return target
+
+
+def purge(folder: Path) -> None:
+  """Deletes a folder and all in it; a symbolic link is removed itself, never what it points to."""
+  if folder.is_symlink() or folder.is_file():
+    folder.unlink()
+  elif folder.exists():
+    shutil.rmtree(folder)

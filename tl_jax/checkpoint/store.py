@@ -1,0 +1,289 @@
+"""The steps of a run: saved in the background, committed by a record, verified before they are restored.
+
+>>> import tempfile
+>>> import numpy as np
+>>> store = Store(tempfile.mkdtemp(), keep=2)
+>>> store.save(10, {'w': np.arange(3)}, {'rows': 640}); store.wait()
+>>> store.latest(), store.restore(10, {'w': np.zeros(3, int)})['w'].tolist(), store.meta(10)
+(10, [0, 1, 2], {'rows': 640})
+"""
+
+import itertools
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tl_jax.checkpoint import arrays, commit, files, processes, record
+from tl_jax.checkpoint.record import CheckpointError, DamagedStep
+
+_LOG = logging.getLogger(__name__)
+_COUNTER = itertools.count()
+
+
+class Verdict(NamedTuple):
+  """A step as `steps` lists it: `problems` is empty when every file is what was committed; time in Unix seconds."""
+  step: int
+  size: int
+  time: float
+  problems: list[str]
+
+
+class Restored(NamedTuple):
+  step: int
+  state: Any
+  meta: Any
+
+
+class Store:
+  """Committed steps in a folder; `keep` is how many of the newest stay, None or <= 0 keeps all.
+
+  On disk: `<step>/commit.json` names every file of the step with its size and SHA-256, and `<step>/arrays/` is an
+  orbax checkpoint (PyTree, zarr, one folder per leaf). `<step>.partial` is a step being written, `trash/` is being
+  deleted, `quarantine/` holds damaged steps. With several processes all call `save`, `wait`, `restore` and
+  `restore_latest`; the first one commits. Reading writes nothing.
+  """
+
+  def __init__(self, directory: str | os.PathLike, keep: int | None = 3):
+    if '://' in os.fspath(directory):
+      raise ValueError(f'checkpoints {os.fspath(directory)!r}: not a local path; mount the bucket as a folder')
+    self.directory = Path(os.path.abspath(os.fspath(directory)))
+    self.keep = keep
+    self._prepared = False
+    self._current: tuple[commit.Save, threading.Thread] | None = None
+    self._warned: set[str] = set()
+
+  def prepare(self) -> None:
+    """Makes the folder ready for writing: proves it writable, deletes what a crash left behind.
+
+    `save` does it once; call it before compiling. Raises ValueError of one line that names the path.
+    """
+    if self._prepared:
+      return
+    if processes.is_first():
+      try:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(self.directory / '.probe', b'')
+        (self.directory / '.probe').unlink()
+        for entry in list(self.directory.iterdir()):
+          if entry.name.endswith(commit.PARTIAL):
+            files.purge(entry)
+        files.purge(self.directory / commit.TRASH)
+      except OSError as error:
+        raise ValueError(f'checkpoints {str(self.directory)!r}: cannot be written: {error.strerror}') from error
+    self._prepared = True
+
+  def save(self, step: int, state: Any, meta: Any = None, *, replace: bool = False) -> None:
+    """Copies the state to the host and commits it in the background; finishes the save before it first.
+
+    Args:
+      step: at least 0. A committed step raises ValueError, unless `replace`.
+      state: any pytree of arrays, random keys and numbers; it may be donated as soon as this returns.
+      meta: anything strict JSON can hold; NaN becomes null.
+    Raises SaveFailed if the save before it failed.
+    """
+    self.wait()
+    self.prepare()
+    step = int(step)
+    if step < 0:
+      raise ValueError(f'step {step}: a step is at least 0')
+    if not replace and processes.is_first() and self._is_committed(step):
+      raise CheckpointError(f'{self.directory / str(step)}: the step is committed already')
+    leaves, copies = arrays.take(state)
+    tag = f'tl_jax/{self.directory}/{step}/{next(_COUNTER)}'
+    save = commit.Save(self.directory, step, tag, leaves, copies, files.clean(meta, 'meta'))
+    thread = threading.Thread(target=self._run, args=(save,), name=f'save-{step}')
+    self._current = save, thread
+    thread.start()
+    if any(not hasattr(array, 'flags') for array in copies.values()):
+      save.copied.wait()
+
+  def _run(self, save: commit.Save) -> None:
+    commit.run(save)
+    if save.error is None and processes.is_first():
+      try:
+        self._delete_oldest()
+      except OSError as error:
+        _LOG.warning('old steps in %s could not be deleted: %s', self.directory, error.strerror)
+
+  def poll(self) -> bool:
+    """Is no save in flight? Raises SaveFailed if the last one failed."""
+    if self._current is None:
+      return True
+    if self._current[1].is_alive():
+      return False
+    self.wait()
+    return True
+
+  def wait(self) -> float:
+    """Waits for the save in flight and returns its seconds in the background; raises SaveFailed if it failed.
+
+    Call it in `finally`: a process that ends without it may end well with its last step lost.
+    """
+    if self._current is None:
+      return 0.0
+    save, thread = self._current
+    thread.join()
+    self._current = None
+    if save.error is not None:
+      raise save.error
+    return save.seconds
+
+  def _delete_oldest(self) -> None:
+    if self.keep is None or self.keep <= 0:
+      return
+    trash = self.directory / commit.TRASH
+    for step in self.steps()[:-self.keep]:
+      files.move_aside(self.directory / str(step), trash)
+    files.purge(trash)
+
+  def _folders(self) -> Iterator[tuple[int, Path]]:
+    """Folders whose name is a step number, ascending; what is in them is not looked at."""
+    try:
+      names = os.listdir(self.directory)
+    except (FileNotFoundError, NotADirectoryError):
+      return
+    steps = sorted(int(name) for name in names if name.isascii() and name.isdecimal() and str(int(name)) == name)
+    for step in steps:
+      if (self.directory / str(step)).is_dir():
+        yield step, self.directory / str(step)
+
+  def _load(self, folder: Path) -> dict | None:
+    """The record of a step; None for a folder that never was one; DamagedStep for one that was."""
+    found = record.load_record(folder)
+    if found is None and (folder / record.ARRAYS).exists():
+      raise DamagedStep(f'{folder / record.NAME}: it is missing')
+    if found is None and folder.exists() and str(folder) not in self._warned:
+      self._warned.add(str(folder))
+      _LOG.warning('%s is ignored: it holds no %s, so it is not a step', folder, record.NAME)
+    return found
+
+  def _is_committed(self, step: int) -> bool:
+    try:
+      return self._load(self.directory / str(step)) is not None
+    except DamagedStep:
+      return False
+
+  def steps(self) -> list[int]:
+    """The committed steps, ascending; files are not verified."""
+    return [step for step, folder in self._folders() if self._is_committed(step)]
+
+  def latest(self) -> int | None:
+    """The newest committed step."""
+    steps = self.steps()
+    return steps[-1] if steps else None
+
+  def _record(self, step: int) -> dict:
+    found = self._load(self.directory / str(int(step)))
+    if found is None:
+      raise CheckpointError(f'{self.directory}: no step {step}; committed steps: '
+                            f'{", ".join(map(str, self.steps())) or "none"}')
+    return found
+
+  def meta(self, step: int) -> Any:
+    """What was given to `save` as meta."""
+    return self._record(step)['meta']
+
+  def leaves(self, step: int) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Name -> (shape, dtype) of everything saved in a step."""
+    return {name: (tuple(leaf['shape']), leaf['dtype']) for name, leaf in self._record(step)['leaves'].items()}
+
+  def verify(self, step: int) -> list[str]:
+    """One line per damaged file of a step, naming leaf and file; empty means good."""
+    try:
+      found = self._record(step)
+    except DamagedStep as error:
+      return [str(error)]
+    return record.find_problems(self.directory / str(step), found)
+
+  def verdicts(self) -> list[Verdict]:
+    """Every step, ascending, with its size in bytes, time and problems; damaged ones are listed too."""
+    verdicts = []
+    for step, folder in self._folders():
+      try:
+        found = self._load(folder)
+      except DamagedStep as error:
+        verdicts.append(Verdict(step, 0, 0.0, [str(error)]))
+        continue
+      if found is not None:
+        verdicts.append(Verdict(step, found['bytes'], found['time'], record.find_problems(folder, found)))
+    return verdicts
+
+  def restore(self, step: int, like: Any, *, cast: bool = False) -> Any:
+    """The state of one step, in the structure and on the shardings of `like`; never another step.
+
+    Args:
+      like: a tree of arrays or jax.ShapeDtypeStruct, all of what was saved or a part; names decide, None is a hole.
+      cast: lets floating-point leaves change their dtype.
+    Raises CheckpointError of one line that names leaf and both shapes, the damaged file, or the steps there are.
+    """
+    found = self._record(step)
+    folder = self.directory / str(step)
+    names = arrays.match(found['leaves'], like, str(folder), cast)
+    self._require_good(folder, found, names)
+    return arrays.read(folder / record.ARRAYS, found['leaves'], like)
+
+  def _require_good(self, folder: Path, found: dict, names) -> None:
+    problems = record.find_problems(folder, found, names)
+    if problems and not folder.exists():
+      raise CheckpointError(f'{folder}: the step was deleted meanwhile; committed steps: {self.steps()}')
+    if problems:
+      more = f' and {len(problems) - 1} more files' if len(problems) > 1 else ''
+      raise DamagedStep(f'step {found["step"]} is damaged: {problems[0]}{more}')
+
+  def restore_latest(self, like: Any, *, cast: bool = False, quarantine: bool = True) -> Restored | None:
+    """The newest good step, or None where nothing was ever saved.
+
+    A damaged step is moved to `quarantine/` (if told so and the folder can be written), with a warning that names
+    leaf and file, and the next older one is used. Raises DamagedStep when steps were saved and none is good.
+    """
+    word = self._choose(like, cast, quarantine) if processes.is_first() else ''
+    word = processes.gather(f'tl_jax/{self.directory}/choose/{next(_COUNTER)}', word)[0]
+    if not word.isdecimal():
+      if word:
+        raise DamagedStep(word)
+      return None
+    step = int(word)
+    found = self._record(step)
+    folder = self.directory / word
+    arrays.match(found['leaves'], like, str(folder), cast)
+    return Restored(step, arrays.read(folder / record.ARRAYS, found['leaves'], like), found['meta'])
+
+  def _choose(self, like: Any, cast: bool, quarantine: bool) -> str:
+    """The newest good step as a word, '' when there never was one, or the error that all processes raise."""
+    damaged = {}
+    while True:
+      remaining = [(step, folder) for step, folder in self._folders() if step not in damaged]
+      for step, folder in reversed(remaining):
+        try:
+          found = self._load(folder)
+          if found is None:
+            continue
+          self._require_good(folder, found, arrays.match(found['leaves'], like, str(folder), cast))
+          return str(step)
+        except DamagedStep as error:
+          damaged[step] = str(error)
+          self._set_aside(step, folder, str(error), quarantine)
+        except CheckpointError:
+          # Deleted by its trainer while it was read: look again at what there is now.
+          if folder.exists():
+            raise
+          damaged[step] = 'deleted'
+          break
+      else:
+        break
+    kept = self.directory / commit.QUARANTINE
+    if any(reason != 'deleted' for reason in damaged.values()) or (kept.is_dir() and any(kept.iterdir())):
+      reason = next(iter(damaged.values()), f'see {kept}')
+      return f'{self.directory}: no good step is left ({reason}); start afresh in an empty workdir, or repair one'
+    return ''
+
+  def _set_aside(self, step: int, folder: Path, reason: str, quarantine: bool) -> None:
+    if quarantine:
+      try:
+        folder = files.move_aside(folder, self.directory / commit.QUARANTINE)
+      except OSError as error:
+        _LOG.warning('step %d could not be moved to quarantine: %s', step, error.strerror)
+    _LOG.warning('%s; it is now %s and an older step is used', reason, folder)

@@ -1,0 +1,46 @@
+"""Command lines taken apart: a verb, its flags, and `--config.a.b=value` overrides.
+
+>>> split_overrides(['--workdir=w', '--config.optim.lr=1e-3', '--config.seed', '2'])
+(['--workdir=w'], [('optim.lr', '1e-3'), ('seed', '2')])
+"""
+
+import argparse
+import re
+from collections.abc import Iterable
+
+from tl_jax.config import ConfigError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+  """An argument parser whose complaints are ConfigErrors of one line, with the nearest flag."""
+
+  def error(self, message: str):
+    raise ConfigError(f'{self.prog}: {message}')
+
+  def parse(self, argv: Iterable[str]) -> argparse.Namespace:
+    """The flags; ConfigError for what is unknown, missing or superfluous."""
+    words = list(argv)
+    known = [option for action in self._actions for option in action.option_strings]
+    for word in words:
+      name = word.split('=', 1)[0]
+      if name.startswith('--') and name not in known:
+        raise ConfigError(f'{self.prog}: unknown flag {name!r}; nearest: {nearest(name, known)}')
+    return self.parse_args(words)
+
+
+def split_overrides(argv: Iterable[str]) -> tuple[list[str], list[tuple[str, str]]]:
+  """(the other words, the overrides) of a command line; ConfigError for an override without a value."""
+  words, rest, overrides = list(argv), [], []
+  while words:
+    word = words.pop(0)
+    found = re.fullmatch(r'--config\.([^=]*)(?:=(.*))?', word, re.DOTALL)
+    if not found:
+      rest.append(word)
+      continue
+    key, text = found.groups()
+    if text is None:
+      if not words or words[0].startswith('--'):
+        raise ConfigError(f'{word}: needs a value, as in {word}=VALUE')
+      text = words.pop(0)
+    overrides.append((key, text))
+  return rest, overrides

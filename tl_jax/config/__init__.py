@@ -1,0 +1,32 @@
+"""Configs: loaded from files, overridden by text, checked into frozen dataclasses and keyword arguments.
+
+>>> def adamw(*, lr: Positive = 1e-3, decay: NonNegative = 0.0):
+...   return lr, decay
+>>> call(adamw, {'name': 'adamw', 'lr': 1}, 'config.optim')
+(1.0, 0.0)
+"""
+
+from tl_jax.config.checks import (
+  ConfigError,
+  Count,
+  Finite,
+  Fraction,
+  Natural,
+  NonNegative,
+  Positive,
+  Probability,
+  Range,
+  call,
+  check,
+  lookup,
+  nearest,
+  plain,
+  struct,
+)
+from tl_jax.config.loading import execute, load, locate, read
+from tl_jax.config.overrides import arguments, digest, override, to_json, typed
+
+__all__ = [
+    'ConfigError', 'Count', 'Finite', 'Fraction', 'Natural', 'NonNegative', 'Positive', 'Probability', 'Range',
+    'arguments', 'call', 'check', 'digest', 'execute', 'load', 'locate', 'lookup', 'nearest', 'override', 'plain',
+    'read', 'struct', 'to_json', 'typed']

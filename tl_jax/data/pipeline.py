@@ -1,0 +1,284 @@
+"""From tokens to batches: the batch of step t is a function of (seed, t), whoever asks and however often.
+
+>>> from tl_jax.data import tokens
+>>> data = Examples(tokens.TokenList([np.arange(1, n) for n in (4, 6, 3, 5)]))
+>>> source = stream(data, seed=0, length=8, batch=2)
+>>> sorted(source.batch_at(3)), source.batch_at(3)['tokens'].shape
+(['positions', 'segments', 'tokens'], (2, 8))
+"""
+
+import dataclasses
+import itertools
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tl_jax.config import Count
+from tl_jax.data import packing, subsets
+
+BLOCK = 1024                    # rows in which a mixture takes exactly its shares
+ENDLESS = 2**40
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """Encoded examples with what belongs to each of them, side by side.
+
+  tokens, targets: `Tokens` or `TokenList` (targets for encoder-decoders); labels (n,) int, or (n, k) for several
+  labels, or real values (n,) or (n, 1); identifiers (n,) int32, by default the number of the example in its source.
+  """
+  tokens: Any
+  labels: np.ndarray | None = None
+  targets: Any = None
+  identifiers: np.ndarray | None = None
+
+  def __post_init__(self):
+    if not len(self.tokens):
+      raise ValueError('data: no examples')
+    for name in ('labels', 'targets', 'identifiers'):
+      value = getattr(self, name)
+      if value is not None and len(value) != len(self.tokens):
+        raise ValueError(f'data: {len(value)} {name} for {len(self.tokens)} examples')
+    if self.identifiers is None:
+      object.__setattr__(self, 'identifiers', np.asarray(self.tokens.index, np.int32))
+    if self.labels is not None:
+      labels = np.asarray(self.labels)
+      if labels.ndim == 1 and labels.dtype.kind == 'f':
+        labels = labels[:, None]
+      object.__setattr__(self, 'labels', labels.astype(np.int32 if labels.ndim == 1 else np.float32))
+
+  def __len__(self) -> int:
+    return len(self.tokens)
+
+
+def labelled(encoded, labels) -> Examples:
+  """Examples of a token cache with the labels of its source: documents that the cache skipped lose theirs too."""
+  return Examples(encoded, np.asarray(labels)[np.asarray(encoded.index)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """The static shape of rows: tokens, slots for labelled examples, target tokens, and the padding id."""
+  length: int
+  slots: int | None = None
+  target_length: int | None = None
+  pad: int = 0
+  pack: bool = True
+
+  def plan(self, examples: Examples, order) -> packing.Plan:
+    """Packs these examples, in this order, into rows of this shape."""
+    second = None if examples.targets is None else examples.targets.lengths
+    if examples.targets is not None and self.target_length is None:
+      raise ValueError('data: target_length is needed for examples with targets')
+    return packing.plan(examples.tokens.lengths, self.length, order, self.slots, pack=self.pack,
+                        second=second, second_length=self.target_length)
+
+  def fill(self, examples: Examples, members) -> dict[str, np.ndarray]:
+    """One row as int32 arrays; labels too when the examples have them."""
+    row = packing.fill(members, examples.tokens, self.length, pad=self.pad)
+    if examples.targets is not None:
+      row |= packing.fill(members, examples.targets, self.target_length, pad=self.pad, prefix='decoder_')
+    if examples.labels is not None:
+      slots = self.slots or (1 if not self.pack else self.length)
+      row |= packing.fill_labels(members, examples.labels, examples.identifiers, slots)
+    return row
+
+  def batch(self, examples: Examples, rows, count: int) -> dict[str, np.ndarray]:
+    """A batch of `count` rows; where there are fewer, empty ones follow."""
+    filled = [self.fill(examples, members) for members in rows]
+    return packing.stack(filled, count, lambda: self.fill(examples, ()))
+
+
+class Epochs:
+  """The endless row sequence of one source: every epoch a new order and a new packing plan, each computed once."""
+
+  def __init__(self, examples: Examples, layout: Layout, seed: int, subset=None, shuffle: bool = True):
+    self.examples, self.layout, self.seed, self.shuffle = examples, layout, seed, shuffle
+    self.indices = np.arange(len(examples)) if subset is None else np.asarray(subset, np.int64)
+    self._starts = [0]                       # the first row of each epoch so far
+    self._plans: dict[int, packing.Plan] = {}
+    self._lock = threading.Lock()
+
+  def plan(self, epoch: int) -> packing.Plan:
+    """The packing plan of an epoch: a function of (lengths, seed, epoch)."""
+    order = self.indices
+    if self.shuffle:
+      order = order[subsets.permutation(len(order), self.seed, epoch)]
+    return self.layout.plan(self.examples, order)
+
+  def locate(self, row: int) -> tuple[int, np.ndarray]:
+    """(epoch, members) of a row of the endless sequence."""
+    with self._lock:
+      if not self.layout.pack:               # every epoch has as many rows as examples: no need to visit them all
+        epoch, inside = divmod(row, len(self.indices))
+        return epoch, self._cached(epoch)[inside]
+      while self._starts[-1] <= row:
+        epoch = len(self._starts) - 1
+        self._starts.append(self._starts[-1] + self._cached(epoch).rows)
+      epoch = int(np.searchsorted(self._starts, row, side='right')) - 1
+      return epoch, self._cached(epoch)[row - self._starts[epoch]]
+
+  def _cached(self, epoch: int) -> packing.Plan:
+    """The plan of an epoch; the last few are kept, for the threads that are still reading them."""
+    if epoch not in self._plans:
+      self._plans[epoch] = self.plan(epoch)
+      for old in sorted(self._plans)[:-3]:
+        if old != epoch:
+          del self._plans[old]
+    return self._plans[epoch]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+  """An endless sequence of batches; `batch_at(step)` is a pure function, so a step number is the whole state."""
+  parts: tuple[Epochs, ...]
+  names: tuple[str, ...]
+  shares: tuple[int, ...]
+  layout: Layout
+  size: int
+  seed: int
+
+  def batch_at(self, step: int, shard: tuple[int, int] = (0, 1)) -> dict[str, np.ndarray]:
+    """The rows of step `step` that belong to host `shard[0]` of `shard[1]`, in order; (0, 1) is the global batch."""
+    index, count = shard
+    if count < 1 or self.size % count or not 0 <= index < count:
+      raise ValueError(f'data.batch: {self.size} rows cannot be shared by {count} hosts (host {index})')
+    share = self.size // count
+    first = step * self.size + index * share
+    rows = []
+    for row in range(first, first + share):
+      part, _, members = self.locate(row)
+      rows.append(self.layout.fill(self.parts[part].examples, members))
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+  def locate(self, row: int) -> tuple[int, int, np.ndarray]:
+    """(number of the source, its epoch, members) of a global row."""
+    part, inside = 0, row
+    if len(self.parts) > 1:
+      block, offset = divmod(row, BLOCK)
+      turns = self._turns(block)
+      part = int(turns[offset])
+      inside = block * self.shares[part] + int(np.count_nonzero(turns[:offset] == part))
+    epoch, members = self.parts[part].locate(inside)
+    return part, epoch, members
+
+  def epoch_of(self, step: int) -> dict[str, int]:
+    """The epoch that each source is in when step `step` begins."""
+    found = {}
+    for row in range(step * self.size, step * self.size + BLOCK):
+      part, epoch, _ = self.locate(row)
+      found.setdefault(self.names[part], epoch)
+      if len(found) == len(self.parts):
+        break
+    return found
+
+  def _turns(self, block: int) -> np.ndarray:
+    """Which source each row of a block comes from: exact shares in a shuffled order."""
+    turns = np.repeat(np.arange(len(self.parts)), self.shares)
+    return turns[subsets.permutation(BLOCK, subsets.seed_of(self.seed, 'mixture'), block)]
+
+
+def stream(examples, *, seed: int, length: Count, batch: Count, pack: bool = True, slots: Count | None = None,
+           target_length: Count | None = None, pad: int = 0, weights: Mapping[str, float] | None = None,
+           subset=None, shuffle: bool = True) -> Stream:
+  """The endless stream of one set of examples, or of a mixture {name: Examples} with `weights` {name: weight}.
+
+  length: tokens of a row; batch: rows of a global batch; slots: labelled examples a row may hold (1 with
+  `pack=False`); weights count rows and are kept to 1/1024; a short source begins its next epoch when it ends.
+  `subset`: the indices to use, for a single source. Raises ValueError naming a weight or a source that cannot be.
+  """
+  mixture = dict(examples) if isinstance(examples, Mapping) else {'': examples}
+  if subset is not None and len(mixture) > 1:
+    raise ValueError('data: a subset of a mixture is not defined; give it for a single source')
+  if batch < 1:
+    raise ValueError(f'data.batch: {batch} rows')
+  if any(part.labels is not None for part in mixture.values()) and pack and slots is None:
+    raise ValueError('data.slots: packed labelled examples need a fixed number of slots per row')
+  shares = _shares(mixture, weights)
+  names = tuple(name for name in mixture if shares[name])
+  layout = Layout(length, slots, target_length, pad, pack)
+  parts = tuple(Epochs(mixture[name], layout, subsets.seed_of(seed, f'source/{name}'), subset, shuffle)
+                for name in names)
+  return Stream(parts, names, tuple(shares[name] for name in names), layout, batch, seed)
+
+
+def _shares(mixture: Mapping[str, Examples], weights: Mapping[str, float] | None) -> dict[str, int]:
+  """Rows of each source in a block, by largest remainders; every positive weight gets at least one."""
+  weights = dict.fromkeys(mixture, 1.0) if weights is None else dict(weights)
+  if set(weights) != set(mixture):
+    odd = sorted(set(weights) ^ set(mixture))[0]
+    raise ValueError(f'data.mixture: {odd!r} has a weight or a source but not both')
+  for name, weight in weights.items():
+    if not (math.isfinite(weight) and weight >= 0):
+      raise ValueError(f'data.mixture.{name}: the weight {weight} is not a number >= 0')
+  total = math.fsum(weights.values())
+  if not total > 0:
+    raise ValueError('data.mixture: the weights sum to 0')
+  exact = {name: BLOCK * weight / total for name, weight in weights.items()}
+  shares = {name: max(int(value), 1 if value > 0 else 0) for name, value in exact.items()}
+  by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
+  for name in itertools.cycle(name for name in by_remainder if exact[name] > 0):
+    if sum(shares.values()) >= BLOCK:
+      break
+    shares[name] += 1
+  while sum(shares.values()) > BLOCK:
+    shares[max(shares, key=lambda name: (shares[name], name))] -= 1
+  return shares
+
+
+def batches(source: Stream, start_step: int = 0, stop_step: int | None = None, *, shard: tuple[int, int] = (0, 1),
+            threads: int = 2, prefetch: int = 8) -> Iterator[dict[str, np.ndarray]]:
+  """The batches of steps start_step, start_step + 1, ..., read ahead by `threads` threads (0: none, no grain).
+
+  Threads and read-ahead change when a batch is made, never what is in it.
+  """
+  stop = ENDLESS if stop_step is None else stop_step
+  if not threads:
+    return (source.batch_at(step, shard) for step in range(start_step, stop))
+  import grain
+  steps = grain.MapDataset.range(start_step, stop).map(lambda step: source.batch_at(int(step), shard))
+  return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """A finite pass: every example in exactly one row of exactly one batch, the last batch padded with empty rows."""
+  examples: Examples
+  layout: Layout
+  plan: packing.Plan
+  size: int
+  shard: tuple[int, int]
+
+  def __len__(self) -> int:
+    return -(-self.plan.rows // self.size)
+
+  def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    if not 0 <= step < len(self):
+      raise IndexError(f'batch {step} of {len(self)}')
+    index, count = self.shard
+    share = self.size // count
+    first = step * self.size + index * share
+    rows = [self.plan[row] for row in range(first, min(first + share, self.plan.rows))]
+    return self.layout.batch(self.examples, rows, share)
+
+  def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+    return (self[step] for step in range(len(self)))
+
+
+def evaluation(examples: Examples, *, length: Count, batch: Count, pack: bool = True, slots: Count | None = None,
+               target_length: Count | None = None, pad: int = 0, subset=None,
+               shard: tuple[int, int] = (0, 1)) -> Evaluation:
+  """One pass over the examples (or over `subset` of them) in batches of `batch` rows, all of one shape.
+
+  Empty rows and slots have `segments` and `examples` 0 and `identifiers` -1, so that nothing is counted twice.
+  """
+  if batch < 1 or shard[1] < 1 or batch % shard[1] or not 0 <= shard[0] < shard[1]:
+    raise ValueError(f'data.batch: {batch} rows cannot be shared by {shard[1]} hosts (host {shard[0]})')
+  if examples.labels is not None and pack and slots is None:
+    raise ValueError('data.slots: packed labelled examples need a fixed number of slots per row')
+  layout = Layout(length, slots, target_length, pad, pack)
+  order = np.arange(len(examples)) if subset is None else np.asarray(subset, np.int64)
+  return Evaluation(examples, layout, layout.plan(examples, order), batch, shard)

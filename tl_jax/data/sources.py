@@ -1,0 +1,191 @@
+"""Text by name: embedded sets, public tensorflow-datasets, and CSV or JSON-lines files, one random-access form.
+
+>>> from tl_jax.data import sources
+>>> import tempfile
+>>> path = pathlib.Path(tempfile.mkdtemp()) / 'a.jsonl'
+>>> _ = path.write_text('{"text": "good", "label": 1, "split": "train"}\\n')
+>>> sources.load(str(path), 'train')[0]['text']
+'good'
+"""
+
+import dataclasses
+import importlib
+import pathlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+EMBEDDED = ('austen', 'shakespeare', 'vader_amazon', 'vader_movie', 'vader_nyt', 'vader_tweets')
+# Where the stock builders that are not registered by `import tensorflow_datasets` live.
+PUBLIC = {
+    'ag_news_subset': '', 'aeslc': '', 'imdb_reviews': '', 'lm1b': '', 'opus': '', 'samsum': '', 'para_crawl': '',
+    'glue': 'text.glue', 'c4': 'text.c4', 'wikipedia': 'text.wikipedia', 'wiki40b': 'text', 'openbookqa': 'text',
+    'cnn_dailymail': 'summarization.cnn_dailymail', 'xsum': 'summarization.xsum',
+    'gigaword': 'summarization.gigaword', 'wmt14_translate': 'translate', 'wmt16_translate': 'translate.wmt16',
+    'squad': 'question_answering', 'snli': 'text', 'anli': 'text', 'yelp_polarity_reviews': 'text',
+    'amazon_us_reviews': 'structured', 'piqa': 'text', 'math_dataset': 'text', 'tiny_shakespeare': 'text'}
+_BATCH = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A split of a set as a random-access sequence of plain dicts (str, int, float, bool, arrays, lists).
+
+  `manifest` names the content: equal manifests mean equal examples in equal order. `skipped` counts what was left
+  out when the set was read, by reason. `classes` gives the names of the classes of each labelled field.
+  """
+  name: str
+  split: str
+  records: Any = dataclasses.field(repr=False)
+  manifest: str = dataclasses.field(repr=False)
+  skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  classes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+  def __getitem__(self, index):
+    """One example for an integer; a list of examples for a slice or an array of integers."""
+    if isinstance(index, slice):
+      return self.gather(range(*index.indices(len(self))))
+    if isinstance(index, (list, tuple, range, np.ndarray)):
+      return self.gather(index)
+    if not -len(self) <= index < len(self):
+      raise IndexError(f'{self.name}: {index} is outside of {len(self)} examples')
+    return self.gather([int(index) % len(self)])[0]
+
+  def __iter__(self) -> Iterator[dict]:
+    for start in range(0, len(self), _BATCH):
+      yield from self[start:start + _BATCH]
+
+  def gather(self, indices) -> list[dict]:
+    """The examples at these indices, read together."""
+    indices = [int(index) for index in indices]
+    if not indices:
+      return []
+    read = getattr(self.records, '__getitems__', None)
+    found = read(indices) if read else [self.records[index] for index in indices]
+    return [_plain(example) for example in found]
+
+  def column(self, field: str) -> list:
+    """One field of every example; ValueError with the nearest names if there is no such field."""
+    if len(self) and field not in self[0]:
+      raise ValueError(f'{self.name}: no field {field!r}; nearest: {_nearest(field, self[0])}')
+    return [example[field] for example in self]
+
+
+def load(name: str, split: str = 'train', data_dir=None) -> Source:
+  """The examples of a split, `train`, `test`, `train[:10%]`, `train[100:200]`, of a set or of a file.
+
+  `name` is an embedded set (`vader_movie`: labelled texts; `vader_movie/rating`: all texts with ratings), a public
+  tensorflow-datasets name (`glue/sst2`) prepared below `data_dir`, or a `.csv`, `.tsv`, `.jsonl` file with the fields
+  text and label. Raises ValueError of one line for a set, a split or a line that cannot be read.
+  """
+  name = str(name)
+  if name.lower().endswith(('.csv', '.tsv', '.jsonl')):
+    from tl_jax.data import files
+    return files.load(name, split)
+  base, _, config = name.partition('/')
+  if base in EMBEDDED:
+    return _embedded(name, base, config or None, split, data_dir)
+  return _public(name, base, split, data_dir)
+
+
+def _embedded(name: str, base: str, config: str | None, split: str, data_dir) -> Source:
+  from tl_jax.data import builders, store
+  configs = [each.name for each in builders.EMBEDDED[base][0].BUILDER_CONFIGS]
+  if config not in (configs or [None]):
+    if config is not None:
+      known = [f'{base}/{each}' for each in configs] or [base]
+      raise ValueError(f'data: no set {name!r}; nearest: {_nearest(name, known)}')
+    config = configs[0]
+  builder, key = builders.prepare(base, config, pathlib.Path(data_dir) if data_dir else store.cache_root())
+  return _from_builder(name, builder, split, store.digest(key, split))
+
+
+def _public(name: str, base: str, split: str, data_dir) -> Source:
+  from tl_jax.data import store
+  root = str(data_dir) if data_dir else str(store.cache_root())
+  if base not in PUBLIC and not (pathlib.Path(root) / name).is_dir():
+    raise ValueError(f'data: no set and no .csv or .jsonl file is named {name!r}; '
+                     f'nearest: {_nearest(name, [*EMBEDDED, *PUBLIC])}')
+  import tensorflow_datasets as tfds
+  try:
+    if base not in PUBLIC:                   # a set that the user prepared there
+      builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
+    else:
+      if PUBLIC[base]:
+        importlib.import_module(f'tensorflow_datasets.{PUBLIC[base]}')
+      builder = tfds.builder(name, data_dir=root, file_format='array_record')
+  except (ImportError, ValueError, RuntimeError, OSError) as error:
+    raise ValueError(f'data: {name!r} cannot be opened: {_one_line(error)}') from error
+  if not builder.info.splits:
+    raise ValueError(f'data: {name!r} is not prepared; it would be read from {builder.data_path}')
+  manifest = store.digest(builder.info.full_name, split, {
+      key: [value.num_examples, list(value.shard_lengths or ())] for key, value in builder.info.splits.items()})
+  return _from_builder(name, builder, split, manifest)
+
+
+def _from_builder(name: str, builder, split: str, manifest: str) -> Source:
+  """The Source of a prepared tfds builder; ValueError that names the splits if there is no such split."""
+  parts = [re.fullmatch(r'\s*([\w.-]+)\s*(\[[^\]]*\])?\s*', part) for part in split.split('+')]
+  for part in parts:
+    if not part or part.group(1) not in builder.info.splits:
+      wanted = part.group(1) if part else split
+      raise ValueError(f'data: {name!r} has no split {wanted!r}; it has {", ".join(sorted(builder.info.splits))}')
+  try:
+    records = builder.as_data_source(split=split)
+  except (ValueError, AssertionError, NotImplementedError, OSError) as error:
+    raise ValueError(f'data: split {split!r} of {name!r} cannot be read: {_one_line(error)}') from error
+  return Source(name, split, records, manifest, {}, _classes(builder.info.features))
+
+
+def _classes(features) -> dict[str, tuple[str, ...]]:
+  """The class names of every labelled field of a tfds feature dict."""
+  return {name: tuple(feature.names) for name, feature in features.items() if getattr(feature, 'names', None)}
+
+
+def map_examples(source: Source, function: Callable[[dict], dict], key: str) -> Source:
+  """The source with `function` applied to every example when it is read; `key` names the function in the manifest."""
+  from tl_jax.data import store
+  return dataclasses.replace(
+      source, records=_Mapped(source, function), manifest=store.digest(source.manifest, key))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mapped:
+  source: Source
+  function: Callable[[dict], dict]
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitems__(self, indices) -> list[dict]:
+    return [self.function(example) for example in self.source.gather(indices)]
+
+
+def _plain(value):
+  """The value with text as str and numbers as Python numbers, inside dicts and lists too."""
+  if isinstance(value, bytes):
+    return value.decode('utf-8', 'replace')
+  if isinstance(value, dict):
+    return {name: _plain(inner) for name, inner in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_plain(inner) for inner in value]
+  if isinstance(value, np.ndarray) and value.dtype == object:
+    return [_plain(inner) for inner in value.tolist()] if value.ndim else _plain(value.item())
+  if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+    return _plain(value.item())
+  return value
+
+
+def _one_line(error: BaseException) -> str:
+  text = ' '.join(str(error).split())
+  return text if len(text) <= 200 else text[:197] + '...'
+
+
+def _nearest(name: str, candidates) -> str:
+  from tl_jax.config import nearest
+  return nearest(name, candidates)

@@ -1,0 +1,163 @@
+"""Folders that are written once: cache roots, locks that die with their owner, and commits by rename.
+
+>>> import tempfile
+>>> root = pathlib.Path(tempfile.mkdtemp())
+>>> def write(folder):
+...   _ = (folder / 'a.txt').write_text('text')
+>>> (commit(root / 'set', write) / 'a.txt').read_text()
+'text'
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+
+MANIFEST = 'manifest.json'
+
+
+def cache_root() -> pathlib.Path:
+  """The folder of prepared sets: $TL_JAX_DATA, $XDG_CACHE_HOME/tl_jax/datasets or ~/.cache/tl_jax/datasets.
+
+  Where that cannot be written, a folder of this user below the temporary directory.
+  """
+  given = os.environ.get('TL_JAX_DATA')
+  home = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
+  root = pathlib.Path(given) if given else pathlib.Path(home) / 'tl_jax' / 'datasets'
+  try:
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=root):
+      return root.absolute()
+  except OSError:
+    return _private_folder()
+
+
+def _private_folder() -> pathlib.Path:
+  """A folder below the temporary directory that belongs to this user alone, the same one every time if possible."""
+  folder = pathlib.Path(tempfile.gettempdir()) / f'tl_jax_datasets_{os.getuid()}'
+  with contextlib.suppress(FileExistsError):
+    folder.mkdir(mode=0o700)
+  status = folder.lstat()
+  ours = not folder.is_symlink() and folder.is_dir() and status.st_uid == os.getuid() and not status.st_mode & 0o022
+  return folder if ours else pathlib.Path(tempfile.mkdtemp(prefix='tl_jax_datasets_'))
+
+
+@contextlib.contextmanager
+def locked(path):
+  """Holds the file `path` exclusively; the kernel gives it up when the owner dies, however it dies."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with open(path, 'a') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def digest(*parts) -> str:
+  """Hexadecimal sha256 of a JSON value per part: the key of whatever was made from them."""
+  text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path) -> str:
+  """Hexadecimal sha256 of a file's bytes."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def write_atomically(path, data: bytes) -> None:
+  """Writes a file under a temporary name, flushes it to the disk and renames it."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.{secrets.token_hex(4)}')
+  try:
+    with open(temporary, 'wb') as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def sync_folder(path) -> None:
+  """Flushes the names in a folder to the disk."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+def damage(folder) -> str | None:
+  """The first file of a committed folder that is missing or differs from its manifest; None when all are whole."""
+  folder = pathlib.Path(folder)
+  try:
+    recorded = json.loads((folder / MANIFEST).read_text())
+    files = dict(recorded['files'])
+  except (OSError, ValueError, KeyError, TypeError):
+    return MANIFEST
+  for name, expected in files.items():
+    path = folder / name
+    if not path.is_file() or file_digest(path) != expected:
+      return name
+  return None
+
+
+def commit(folder, write: Callable[[pathlib.Path], None], check: bool = True) -> pathlib.Path:
+  """The folder that `write` fills, made once; safe with several processes and with a kill at any time.
+
+  `write` fills a temporary folder; a manifest with the checksum of every file is added last, and the folder is
+  renamed. A folder whose files differ from their manifest (`check`) is set aside and made again, with a warning in
+  the log that names the file.
+  """
+  folder = pathlib.Path(folder)
+  if folder.is_dir() and not (check and damage(folder)):
+    return folder
+  with locked(folder.with_name(f'.{folder.name}.lock')):
+    if folder.is_dir():
+      broken = damage(folder)
+      if not broken:
+        return folder
+      _warn('%s: the file %s is damaged; the folder is made again', folder, broken)
+      _set_aside(folder)
+    for left in folder.parent.glob(f'.{folder.name}.partial.*'):
+      shutil.rmtree(left, ignore_errors=True)
+    temporary = folder.with_name(f'.{folder.name}.partial.{os.getpid()}.{secrets.token_hex(4)}')
+    temporary.mkdir(parents=True)
+    try:
+      write(temporary)
+      _seal(temporary)
+      os.replace(temporary, folder)
+      sync_folder(folder.parent)
+    finally:
+      shutil.rmtree(temporary, ignore_errors=True)
+  return folder
+
+
+def _seal(folder: pathlib.Path) -> None:
+  """Writes the manifest of a folder, and flushes every file before it."""
+  names = sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
+  for name in names:
+    with open(folder / name, 'rb') as file:
+      os.fsync(file.fileno())
+  files = {name: file_digest(folder / name) for name in names}
+  write_atomically(folder / MANIFEST, (json.dumps({'files': files}, indent=1, sort_keys=True) + '\n').encode())
+
+
+def _set_aside(folder: pathlib.Path) -> None:
+  """Takes a damaged folder out of the way by one rename, then deletes it."""
+  aside = folder.with_name(f'.{folder.name}.partial.damaged.{secrets.token_hex(4)}')
+  os.replace(folder, aside)
+  shutil.rmtree(aside, ignore_errors=True)
+
+
+def _warn(message: str, *values) -> None:
+  from absl import logging
+  logging.warning(message, *values)

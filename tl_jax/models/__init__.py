@@ -1,0 +1,12 @@
+"""Encoders, decoders and encoder-decoders from one backbone, as pure functions of nested dicts of arrays.
+
+>>> from tl_jax.models import arch, count
+>>> count(arch('bert-tiny'))
+4385920
+"""
+
+from tl_jax.models.arch import FAMILIES, Arch, Compute, arch
+from tl_jax.models.axes import axes_of
+from tl_jax.models.backbone import Model, Outputs, build, count
+
+__all__ = ['FAMILIES', 'Arch', 'Compute', 'Model', 'Outputs', 'arch', 'axes_of', 'build', 'count']

@@ -1,0 +1,96 @@
+"""The small parts of a block: linear maps, norms, activations, dropout, the MLP.
+
+>>> ACTIVATIONS['relu'](-1.0).item()
+0.0
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tl_jax import leaves, rng
+from tl_jax.models.arch import Arch
+
+ACTIVATIONS = {
+    'gelu': functools.partial(jax.nn.gelu, approximate=False),
+    'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+    'relu': jax.nn.relu,
+    'silu': jax.nn.silu,
+}
+
+
+def initializer(arch: Arch, scale: float = 1.0, std: float | None = None):
+  """The initializer of a kernel (in, out) of this family; `scale` shrinks it, `std` overrides what fan-in would give."""
+  def draw(key, shape, dtype=jnp.float32):
+    if arch.init == 'truncated':
+      return scale * arch.init_std * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+    if arch.init == 'normal':
+      return scale * arch.init_std * jax.random.normal(key, shape, dtype)
+    return scale * (std or shape[0] ** -0.5) * jax.random.normal(key, shape, dtype)
+  return draw
+
+
+def dropout(x, rate: float, key, name: str):
+  """Inverted dropout (Srivastava et al. 2014) with the mask of the stream `name`; no key, no dropout."""
+  if key is None or rate == 0.0:
+    return x
+  kept = jax.random.bernoulli(rng.stream(key, name), 1.0 - rate, x.shape)
+  return jnp.where(kept, x / (1.0 - rate), jnp.zeros_like(x))
+
+
+class Linear(nn.Module):
+  """x (..., in) -> (..., features). The kernel is 2-D (in, out) and may be any structured leaf."""
+  features: int
+  use_bias: bool
+  kernel_init: object
+
+  @nn.compact
+  def __call__(self, x):
+    kernel = self.param('kernel', self.kernel_init, (x.shape[-1], self.features))
+    y = leaves.matmul(x, kernel)
+    if self.use_bias:
+      y = y + self.param('bias', nn.initializers.zeros, (self.features,)).astype(y.dtype)
+    return y
+
+
+class Norm(nn.Module):
+  """Layer norm (Ba et al. 2016) or RMS norm (Zhang and Sennrich 2019), in float32 whatever the dtype of x."""
+  arch: Arch
+
+  @nn.compact
+  def __call__(self, x):
+    width = x.shape[-1]
+    y = x.astype(jnp.float32)
+    if self.arch.norm == 'layer':
+      y = y - y.mean(-1, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.arch.norm_eps)
+    y = y * self.param('scale', nn.initializers.ones, (width,))
+    if self.arch.norm == 'layer':
+      y = y + self.param('bias', nn.initializers.zeros, (width,))
+    return y.astype(x.dtype)
+
+
+class Mlp(nn.Module):
+  """act(x W_in) W_out, or act(x W_gate) * (x W_in) W_out where the family is gated (Shazeer 2020)."""
+  arch: Arch
+  rate: float
+
+  @nn.compact
+  def __call__(self, x, key=None):
+    arch, activate = self.arch, ACTIVATIONS[self.arch.activation]
+    linear = functools.partial(Linear, use_bias=arch.bias)
+    y = linear(arch.mlp, kernel_init=initializer(arch), name='in')(x)
+    if arch.gated:
+      y = activate(linear(arch.mlp, kernel_init=initializer(arch), name='gate')(x)) * y
+    else:
+      y = activate(y)
+    if arch.positions == 'relative':  # T5 drops out inside the MLP too
+      y = dropout(y, self.rate, key, 'mlp-inside')
+    return linear(arch.width, kernel_init=initializer(arch, residual_scale(arch)), name='out')(y)
+
+
+def residual_scale(arch: Arch) -> float:
+  """GPT-2 shrinks what adds to the residual stream by sqrt(2 layers) (Radford et al. 2019, 2.3)."""
+  return (2 * arch.layers) ** -0.5 if arch.init == 'normal' else 1.0

@@ -1,0 +1,19 @@
+"""What a model is trained to do: pure functions of batches, keys and a forward pass.
+
+>>> import jax.numpy as jnp
+>>> objective = causal()
+>>> batch = objective.prepare(None, {'tokens': jnp.array([[5, 6, 7, 8]])})
+>>> float(objective.weights(batch)['causal'])
+3.0
+"""
+
+from tl_jax.objectives.causal import causal
+from tl_jax.objectives.classify import classify
+from tl_jax.objectives.masked import masked
+from tl_jax.objectives.seq2seq import seq2seq
+from tl_jax.objectives.span import span
+from tl_jax.objectives.types import Mean, Objective, Term
+
+OBJECTIVES = {'masked': masked, 'causal': causal, 'span': span, 'classify': classify, 'seq2seq': seq2seq}
+
+__all__ = ['OBJECTIVES', 'Mean', 'Objective', 'Term', 'causal', 'classify', 'masked', 'seq2seq', 'span']

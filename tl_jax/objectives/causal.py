@@ -1,0 +1,33 @@
+"""Left-to-right language modelling: each token from those before it in its segment.
+
+>>> batch = causal().prepare(None, {'tokens': jnp.array([[5, 6, 7, 0]]), 'segments': jnp.array([[1, 1, 2, 0]])})
+>>> batch['targets'].tolist(), batch['target_weights'].tolist()
+([[6, 7, 0, 0]], [[1.0, 0.0, 0.0, 0.0]])
+"""
+
+import jax.numpy as jnp
+
+from tl_jax.config import Fraction
+from tl_jax.objectives.losses import segments_of, token_loss, token_weights
+from tl_jax.objectives.types import Objective
+
+
+def causal(*, smoothing: Fraction = 0.0) -> Objective:
+  """Next-token prediction; the targets of a packed segment never come from the next one.
+
+  `prepare` adds targets (rows, length) int32 and target_weights (rows, length) float32: 1 where the next token belongs
+  to the same segment. The term is `causal` (nats per predicted token), the metric `accuracy`.
+  """
+  def prepare(key, batch):
+    del key
+    segments = segments_of(batch)
+    after = jnp.pad(segments[:, 1:], ((0, 0), (0, 1)))
+    weights = (segments > 0) & (after == segments)
+    targets = jnp.pad(batch['tokens'][:, 1:], ((0, 0), (0, 1)))
+    return {**batch, 'targets': targets, 'target_weights': weights.astype(jnp.float32)}
+
+  def loss(forward, batch, key):
+    outputs = forward(batch, key=key, train=key is not None)
+    return token_loss('causal', outputs.logits, batch, smoothing)
+
+  return Objective(prepare, token_weights('causal'), loss)

@@ -1,0 +1,89 @@
+"""Labels for whole examples, one or many examples to a row.
+
+>>> objective = classify(labels=2)
+>>> batch = {'examples': jnp.array([[1, 2, 0]]), 'labels': jnp.array([[1, 0, 0]])}
+>>> float(objective.weights(batch)['classify'])
+2.0
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from tl_jax.config import Count, Fraction
+from tl_jax.objectives.losses import cross_entropy, weighted_sum
+from tl_jax.objectives.types import Mean, Objective, Term
+
+
+def classify(*, labels: Count, kind: Literal['single', 'several', 'real'] = 'single',
+             smoothing: Fraction = 0.0) -> Objective:
+  """Cross-entropy of one label, sigmoid cross-entropy of several, or squared error of real values.
+
+  A packed row has logits (rows, slots, labels), batch['examples'] (rows, slots) int32 with 0 for an empty slot, and
+  batch['labels'] (rows, slots) int32 for `single`, (rows, slots, labels) float32 otherwise. Without `examples` a row is
+  an example: logits (rows, labels), and labels (rows,) or (rows, labels). `several` and `real` average over the labels
+  of an example, and `real` with one label may leave the last axis out. An example weighs 1; an empty slot, a row that
+  is all padding, and a `single` label below 0 (unknown) weigh 0.
+
+  The term is `classify`; the metrics are `accuracy` for `single`, `accuracy` over all decisions for `several`, and
+  `squared_error` and `absolute_error` for `real`. ValueError for logits of another shape, and for smoothing with a
+  kind other than `single`.
+  """
+  if smoothing and kind != 'single':
+    raise ValueError(f'smoothing: only a single label can be smoothed, not kind {kind!r}')
+  judge = {'single': _single, 'several': _several, 'real': _real}[kind]
+
+  def prepare(key, batch):
+    del key
+    return batch
+
+  def weights(batch):
+    return {'classify': _weights(batch, kind).sum()}
+
+  def loss(forward, batch, key):
+    logits = forward(batch, key=key, train=key is not None).logits.astype(jnp.float32)
+    weight = _weights(batch, kind)
+    if logits.shape != (*weight.shape, labels):
+      raise ValueError(f'classify: the logits have shape {logits.shape}, not {(*weight.shape, labels)}; '
+                       'check objective.labels against the head of the model')
+    nll, metrics = judge(logits, batch['labels'], weight, smoothing)
+    means = {name: Mean(weighted_sum(value, weight), weight.sum()) for name, value in metrics.items()}
+    return {'classify': Term(weighted_sum(nll, weight))}, means
+
+  return Objective(prepare, weights, loss)
+
+
+def _weights(batch, kind):
+  """1.0 for each real example, 0.0 for the rest: (rows, slots) or (rows,)."""
+  if 'examples' in batch:
+    real = batch['examples'] > 0
+  elif 'segments' in batch:
+    real = (batch['segments'] > 0).any(-1)
+  else:
+    real = jnp.ones(batch['labels'].shape[:1], bool)
+  if kind == 'single':
+    real = real & (batch['labels'] >= 0)
+  return real.astype(jnp.float32)
+
+
+def _single(logits, labels, weight, smoothing):
+  labels = jnp.where(weight > 0, labels, 0)
+  right = jnp.argmax(logits, -1) == labels
+  return cross_entropy(logits, labels, smoothing), {'accuracy': right}
+
+
+def _several(logits, labels, weight, smoothing):
+  del smoothing
+  labels = jnp.where(weight[..., None] > 0, labels.astype(jnp.float32), 0.0)
+  nll = jax.nn.softplus(logits) - labels * logits
+  right = (logits > 0) == (labels > 0.5)
+  return nll.mean(-1), {'accuracy': right.mean(-1)}
+
+
+def _real(logits, labels, weight, smoothing):
+  del smoothing
+  values = labels.astype(jnp.float32).reshape(logits.shape)
+  error = logits - jnp.where(weight[..., None] > 0, values, 0.0)
+  squared = jnp.square(error).mean(-1)
+  return squared, {'squared_error': squared, 'absolute_error': jnp.abs(error).mean(-1)}

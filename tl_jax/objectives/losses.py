@@ -1,0 +1,69 @@
+"""Losses per item in float32, and the sums that every objective is made of.
+
+>>> nll = cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3]))
+>>> [round(float(x), 4) for x in nll]
+[1.3863, 1.3863]
+"""
+
+import jax
+import jax.numpy as jnp
+
+from tl_jax.objectives.types import Array, Batch, Mean, Term
+
+
+def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> Array:
+  """Negative log likelihood in nats (...) of integer targets (...) under logits (..., classes), computed in float32.
+
+  `smoothing` mixes the target with the uniform distribution over all classes (Szegedy et al. 2015, section 7).
+  """
+  logits = logits.astype(jnp.float32)
+  total = jax.nn.logsumexp(logits, axis=-1)
+  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  if smoothing:
+    chosen = (1 - smoothing) * chosen + smoothing * logits.mean(-1)
+  return total - chosen
+
+
+def weighted_sum(values: Array, weights: Array) -> Array:
+  """The sum of values * weights in float32, where a weight of 0 silences even a value that is not finite."""
+  weights = weights.astype(jnp.float32)
+  return jnp.where(weights > 0, values.astype(jnp.float32) * weights, 0.0).sum()
+
+
+def token_loss(name: str, logits: Array, batch: Batch, smoothing: float = 0.0):
+  """The term `name` and the token accuracy of logits (rows, n, vocabulary) against batch['targets'] (rows, n)."""
+  weights = batch['target_weights'].astype(jnp.float32)
+  # A slot without weight may hold any number, even one outside the vocabulary.
+  targets = jnp.where(weights > 0, batch['targets'], 0)
+  nll = cross_entropy(logits, targets, smoothing)
+  right = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+  terms = {name: Term(weighted_sum(nll, weights))}
+  return terms, {'accuracy': Mean(weighted_sum(right, weights), weights.sum())}
+
+
+def token_weights(name: str):
+  """The `weights` function of an objective with one term over batch['target_weights']."""
+  return lambda batch: {name: batch['target_weights'].astype(jnp.float32).sum()}
+
+
+def segments_of(batch: Batch, tokens: str = 'tokens', segments: str = 'segments') -> Array:
+  """The segments (rows, length) of a batch; all ones where it has none."""
+  return batch[segments] if segments in batch else jnp.ones_like(batch[tokens])
+
+
+def shift_right(tokens: Array, segments: Array, start: int) -> Array:
+  """What a decoder reads (rows, length): `start` at the head of each segment, then each token one place later."""
+  before = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))
+  return jnp.where(segments > 0, jnp.where(starts_of(segments), start, before), start)
+
+
+def starts_of(segments: Array) -> Array:
+  """Boolean (rows, length): the first position of each run of one segment number."""
+  return segments != jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+
+
+def positions_of(segments: Array) -> Array:
+  """Positions (rows, length) int32 that restart in each segment."""
+  index = jnp.arange(segments.shape[1], dtype=jnp.int32)[None]
+  start = jax.lax.cummax(jnp.where(starts_of(segments), index, 0), axis=1)
+  return jnp.where(segments > 0, index - start, 0)

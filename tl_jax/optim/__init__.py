@@ -1,0 +1,20 @@
+"""Optimizers: optax transformations whose peak rate and decay are data, over trees with holes and structured leaves.
+
+>>> import jax.numpy as jnp
+>>> tx = make_optimizer(OptimConfig(name='adamw', lr=1e-3), ScheduleConfig(name='constant', steps=10))
+>>> state = set_rate(tx.init({'kernel': jnp.ones((2, 2)), 'held': None}), 0.5)
+>>> float(learning_rate(state))
+0.5
+"""
+
+from tl_jax.optim.average import ema_params
+from tl_jax.optim.build import OptimConfig, make_optimizer
+from tl_jax.optim.groups import check_groups
+from tl_jax.optim.optimizers import OPTIMIZERS
+from tl_jax.optim.rate import RateState, learning_rate, set_rate
+from tl_jax.optim.schedules import SCHEDULES, ScheduleConfig, make_schedule
+from tl_jax.optim.sharding import state_axes
+
+__all__ = [
+    'OPTIMIZERS', 'SCHEDULES', 'OptimConfig', 'RateState', 'ScheduleConfig', 'check_groups', 'ema_params',
+    'learning_rate', 'make_optimizer', 'make_schedule', 'set_rate', 'state_axes']

@@ -1,0 +1,79 @@
+"""One optimizer from a config: clip, direction, decay and rate, average; over what is trained only.
+
+>>> import jax.numpy as jnp
+>>> config = OptimConfig(name='sgd', lr=0.1, b1=0.0, clip=None, groups=((r'held', None),))
+>>> tx = make_optimizer(config, ScheduleConfig(name='constant', steps=10))
+>>> params = {'held': jnp.ones(1), 'kernel': jnp.ones(1)}
+>>> updates, _ = tx.update(params, tx.init(params), params)
+>>> [round(float(updates[name][0]), 3) for name in params]
+[0.0, -0.1]
+"""
+
+import dataclasses
+from collections.abc import Iterable
+
+import optax
+
+from tl_jax import tree
+from tl_jax.config import Fraction, NonNegative, Positive, lookup
+from tl_jax.optim.average import average
+from tl_jax.optim.groups import check_groups, freeze, parse_groups
+from tl_jax.optim.optimizers import OPTIMIZERS
+from tl_jax.optim.rate import scale_by_rate
+from tl_jax.optim.schedules import ScheduleConfig, chosen_by, make_schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+  """Which optimizer, its peak rate and decay. None means the optimizer's own default, or off (clip, ema).
+
+  groups: ((regex of a whole name, {scale, decay} or None), ...): the first match wins; `scale` multiplies the rate,
+  `decay` replaces the decay, None freezes. `decay` is decoupled: it is multiplied by the scheduled rate. `clip` is the
+  global norm above which gradients are scaled down, over trained leaves. `ema` is the decay of the averaged weights.
+  ValueError for an unknown name, a malformed group, and a value that the chosen optimizer does not read.
+  """
+  name: str = 'adamw'
+  lr: NonNegative = 1e-3
+  decay: NonNegative = 0.0
+  b1: Fraction | None = None
+  b2: Fraction | None = None
+  eps: Positive | None = None
+  clip: Positive | None = 1.0
+  groups: tuple = ()
+  ema: Fraction | None = None
+
+  def __post_init__(self):
+    parse_groups(self.groups)
+    direction(self)
+
+
+def direction(config: OptimConfig) -> optax.GradientTransformation:
+  """The named optimizer with what the config sets of b1, b2 and eps."""
+  optimizer = lookup(OPTIMIZERS, config.name, 'optim.name')
+  given = {name: getattr(config, name) for name in ('b1', 'b2', 'eps') if getattr(config, name) is not None}
+  return optimizer(**chosen_by(optimizer, given, f'optim.name={config.name!r}', 'optim'))
+
+
+def make_optimizer(config: OptimConfig, schedule: ScheduleConfig,
+                   names: Iterable[str] | None = None) -> optax.GradientTransformation:
+  """An optax transformation over a trainable tree that may have None holes and structured leaves.
+
+  `update` needs the parameters. A gradient that is not finite is not hidden: with `clip` the whole update is NaN.
+  `init` raises ValueError for a group that matches no parameter, among `names` if given (a run gives the names of all
+  parameters, so that a group about frozen ones is no error), else among the tree's own.
+  """
+  groups = parse_groups(config.groups)
+  names = None if names is None else tuple(names)
+  links = [] if config.clip is None else [optax.clip_by_global_norm(config.clip)]
+  links += [direction(config), scale_by_rate(config.lr, config.decay, make_schedule(schedule), groups)]
+  links += [] if config.ema is None else [average(config.ema)]
+  inner = freeze(optax.chain(*links), groups)
+
+  def init(params):
+    check_groups(groups, tree.flatten(params) if names is None else names)
+    return inner.init(params)
+
+  def update(updates, state, params=None):
+    return inner.update(updates, state, params)
+
+  return optax.GradientTransformation(init, update)

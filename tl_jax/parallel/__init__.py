@@ -1,0 +1,14 @@
+"""Where arrays live: the mesh, the rules from logical axes to mesh axes, and the start of many hosts.
+
+>>> mesh = make_mesh(MeshShape(data=-1))
+>>> mesh.axis_names
+('cohort', 'data', 'fsdp', 'tensor', 'sequence')
+"""
+
+from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve, start
+from tl_jax.parallel.placement import (
+    RULES, batch_sharding, constrain, host_rows, place, place_batch, replicated, shardings, to_host)
+
+__all__ = [
+    'AXES', 'RULES', 'MeshShape', 'batch_sharding', 'constrain', 'host_rows', 'make_mesh', 'place', 'place_batch',
+    'replicated', 'resolve', 'shardings', 'start', 'to_host']

@@ -1,0 +1,98 @@
+"""Arrays onto the mesh: logical axis names become mesh axes by one table of rules.
+
+>>> from jax.sharding import PartitionSpec
+>>> from tl_jax.parallel.mesh import MeshShape, make_mesh
+>>> shardings(make_mesh(MeshShape()), PartitionSpec('embed', 'mlp'), jax.ShapeDtypeStruct((4, 8), 'float32')).spec
+PartitionSpec('fsdp', 'tensor')
+"""
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+# A table row holds a whole token, so a lookup moves no part of the width between devices.
+RULES = {
+    'fsdp': {'batch': ('data', 'fsdp'), 'length': 'sequence', 'cohort': 'cohort', 'vocabulary': ('tensor', 'fsdp'),
+             'embed': 'fsdp', 'heads': 'tensor', 'mlp': 'tensor'},
+    'tensor': {'batch': ('data', 'fsdp'), 'length': 'sequence', 'cohort': 'cohort', 'vocabulary': 'tensor',
+               'heads': 'tensor', 'mlp': 'tensor'},
+    'replicated': {'batch': ('data', 'fsdp'), 'length': 'sequence', 'cohort': 'cohort'},
+}
+
+
+def _physical(logical: PartitionSpec, shape: tuple[int, ...], mesh: Mesh, rules: dict) -> PartitionSpec:
+  """The mesh axes of one array; an axis that does not divide its dimension leaves it whole."""
+  axes = []
+  for size, name in zip(shape, tuple(logical) + (None,) * len(shape), strict=False):
+    wanted = rules.get(name) or ()
+    wanted = (wanted,) if isinstance(wanted, str) else wanted
+    kept = ()
+    for axis in wanted:
+      if size % int(np.prod([mesh.shape[other] for other in (*kept, axis)])) == 0:
+        kept += (axis,)
+    axes.append(kept[0] if len(kept) == 1 else kept or None)
+  return PartitionSpec(*axes)
+
+
+def shardings(mesh: Mesh, axes, abstract, rules: str = 'fsdp'):
+  """The NamedSharding of every leaf: `axes` mirrors `abstract` with a PartitionSpec of logical names per leaf."""
+  return jax.tree.map(
+      lambda logical, leaf: NamedSharding(mesh, _physical(logical, leaf.shape, mesh, RULES[rules])),
+      axes, abstract, is_leaf=lambda node: isinstance(node, PartitionSpec))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Rows over data and fsdp; XLA spreads positions over the sequence axis from the constraint inside the model."""
+  return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
+
+
+def place(tree, sharding):
+  """Puts every leaf (held in full by every process) where its sharding says."""
+  def put(leaf, where):
+    if where.is_fully_addressable:
+      return jax.device_put(leaf, where)
+    return jax.make_array_from_callback(np.shape(leaf), where, lambda index: np.asarray(leaf)[index])
+  if isinstance(sharding, NamedSharding):
+    return jax.tree.map(lambda leaf: put(leaf, sharding), tree)
+  return jax.tree.map(put, tree, sharding)
+
+
+def host_rows(sharding: NamedSharding, rows: int) -> tuple[int, int]:
+  """(first, end) of the rows of a global batch that this process must read."""
+  slices = [index[0] for index in sharding.addressable_devices_indices_map((rows,)).values()]
+  starts, ends = zip(*((s.start or 0, rows if s.stop is None else s.stop) for s in slices), strict=True)
+  return min(starts), max(ends)
+
+
+def place_batch(batch: dict, sharding: NamedSharding, rows: int, first: int = 0) -> dict:
+  """The global batch from this process's rows, of which the first is row `first` of the global batch."""
+  def put(array):
+    shape = (rows, *array.shape[1:])
+    def read(index):
+      start, stop, _ = index[0].indices(rows)
+      return array[start - first:stop - first]
+    return jax.make_array_from_callback(shape, sharding, read)
+  return {name: put(np.asarray(array)) for name, array in batch.items()}
+
+
+def constrain(x, *logical: str | None, rules: str = 'fsdp'):
+  """Names the logical axes of an activation; without a mesh in force (`jax.set_mesh`) it changes nothing."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return x
+  return jax.lax.with_sharding_constraint(x, _physical(PartitionSpec(*logical), x.shape, mesh, RULES[rules]))
+
+
+def to_host(tree):
+  """Every leaf as a numpy array, on every process."""
+  def fetch(leaf):
+    if getattr(leaf, 'is_fully_addressable', True) or leaf.is_fully_replicated:
+      return np.asarray(leaf.addressable_data(0) if hasattr(leaf, 'addressable_data') and leaf.is_fully_replicated
+                        else leaf)
+    from jax.experimental import multihost_utils
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+  return jax.tree.map(fetch, tree)

@@ -1,0 +1,131 @@
+"""Labelled tasks as data. A task is one entry of a literal dict, or a file with the columns `text` and `label`.
+
+>>> text, target = find('novel').text({'text': 'It is a truth', 'work': 'Emma'})
+>>> find('novel').labels[target]
+'Emma'
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tl_jax import metrics
+from tl_jax.config import ConfigError, lookup
+from tl_jax.data import sources
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A labelled task.
+
+  text(example) gives (input, target): the input a string; the target a label index (kind `single`), a tuple
+  of zeros and ones (`several`) or a number (`real`). `splits` maps train and test to the source's own splits.
+  `headline` is the metric that a table shows, as the first of `metrics`' results is named.
+  """
+  name: str
+  source: str
+  text: Callable[[Mapping[str, Any]], tuple[str, Any]]
+  labels: tuple[str, ...]
+  kind: str = 'single'
+  metrics: tuple[str, ...] = ('accuracy', 'f1')
+  headline: str = 'accuracy'
+  splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(train='train', test='test'))
+
+  @property
+  def outputs(self) -> int:
+    """How many numbers a classifier gives per example."""
+    return 1 if self.kind == 'real' else len(self.labels)
+
+
+def _by_index(example, text: str = 'text', label: str = 'label') -> tuple[str, int]:
+  return example[text], int(example[label])
+
+
+def _by_name(example, label: str, labels: tuple[str, ...]) -> tuple[str, int]:
+  return example['text'], labels.index(example[label])
+
+
+def _rated(example) -> tuple[str, float]:
+  return example['text'], float(example['rating'])
+
+
+POLARITY = ('negative', 'positive')
+NOVELS = ('Emma', 'Mansfield Park', 'Northanger Abbey', 'Persuasion', 'Pride and Prejudice', 'Sense and Sensibility')
+GENRES = ('comedy', 'history', 'tragedy', 'poetry')
+
+
+def _novel() -> Task:
+  return Task('novel', 'austen', functools.partial(_by_name, label='work', labels=NOVELS), NOVELS)
+
+
+def _genre() -> Task:
+  return Task('genre', 'shakespeare', functools.partial(_by_name, label='genre', labels=GENRES), GENRES)
+
+
+def _intensity() -> Task:
+  return Task('intensity', 'vader_movie/rating', _rated, ('rating',), kind='real',
+              metrics=('pearson', 'spearman', 'mean_squared_error'), headline='pearson')
+
+
+def _polarity(name: str, source: str, *, text: str = 'text', test: str = 'test', labels=POLARITY) -> Task:
+  return Task(name, source, functools.partial(_by_index, text=text), labels, splits=dict(train='train', test=test))
+
+
+NEWS = ('World', 'Sports', 'Business', 'Sci/Tech')
+TASKS = {
+    'sentiment': _polarity('sentiment', 'vader_movie'),
+    'products': _polarity('products', 'vader_amazon'),
+    'tweets': _polarity('tweets', 'vader_tweets'),
+    'editorials': _polarity('editorials', 'vader_nyt'),
+    'intensity': _intensity(),
+    'novel': _novel(),
+    'genre': _genre(),
+    'imdb': _polarity('imdb', 'imdb_reviews'),
+    'sst2': _polarity('sst2', 'glue/sst2', text='sentence', test='validation'),
+    'cola': dataclasses.replace(
+        _polarity('cola', 'glue/cola', text='sentence', test='validation', labels=('unacceptable', 'acceptable')),
+        metrics=('matthews', 'accuracy'), headline='matthews'),
+    'news': _polarity('news', 'ag_news_subset', text='description', labels=NEWS),
+}
+
+
+def find(name: str, data_dir: str | None = None) -> Task:
+  """The task of this name, or of a .csv or .jsonl file. Raises ConfigError with the nearest names."""
+  if not name.endswith(('.csv', '.jsonl')):
+    return lookup(TASKS, name, 'config.task.name')
+  labels = tuple(sorted({str(example['label']) for split in ('train', 'test')
+                         for example in sources.load(name, split, data_dir=data_dir)}))
+  if len(labels) < 2:
+    raise ConfigError(f'{name}: field label: {len(labels)} distinct labels; a task needs at least 2')
+  read = lambda example: (example['text'], labels.index(str(example['label'])))
+  return Task(name, name, read, labels)
+
+
+def labelled(task: Task, split: str, data_dir: str | None = None) -> tuple[list[str], np.ndarray]:
+  """(texts, targets) of one split, `train` or `test`; targets (n,) int32, or (n, labels) or (n, 1) float32.
+
+  Examples without a label (a rating too close to neutral) are left out.
+  """
+  examples = [task.text(example) for example in sources.load(task.source, task.splits[split], data_dir=data_dir)
+              if example.get('label', 0) != -1]
+  texts, targets = zip(*examples, strict=True) if examples else ((), ())
+  if task.kind == 'single':
+    return list(texts), np.asarray(targets, np.int32)
+  return list(texts), np.asarray(targets, np.float32).reshape(len(texts), -1)
+
+
+def score(task: Task, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+  """The task's metrics of a classifier's outputs (n, labels) against the targets."""
+  if task.kind == 'real':
+    predictions, references = outputs[:, 0].tolist(), targets[:, 0].tolist()
+  elif task.kind == 'several':
+    predictions, references = (outputs > 0).astype(int).tolist(), targets.astype(int).tolist()
+  else:
+    predictions, references = outputs.argmax(-1).tolist(), targets.tolist()
+  values = {}
+  for name in task.metrics:
+    values |= metrics.METRICS[name](predictions, references)
+  return values

@@ -1,0 +1,17 @@
+"""Runs: built from a config, trained by one step, resumed from their workdir.
+
+>>> make_step.__module__
+'tl_jax.train.step'
+"""
+
+from tl_jax.train.loop import Diverged
+from tl_jax.train.pretrain import pretrain
+from tl_jax.train.restoring import open_workdir, restore
+from tl_jax.train.settings import Settings, read
+from tl_jax.train.step import TrainState, init_state, make_step
+from tl_jax.train.stopping import Stopped
+from tl_jax.train.transfer import evaluate, transfer
+from tl_jax.train.watch import SILENT, Watch
+
+__all__ = ['SILENT', 'Diverged', 'Settings', 'Stopped', 'TrainState', 'Watch', 'evaluate', 'init_state', 'make_step',
+           'open_workdir', 'pretrain', 'read', 'restore', 'transfer']

@@ -1,0 +1,99 @@
+"""The loop: read, step, log, save, stop. Metrics are fetched one step late, so that the device never waits.
+
+>>> finite({'loss': 1.0}), finite({'loss': float('nan')})
+(True, False)
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tl_jax import optim
+from tl_jax.train.settings import Settings
+from tl_jax.train.step import TrainState
+from tl_jax.train.stopping import Stopped, Stopping
+from tl_jax.train.watch import Meter, Watch
+
+
+class Diverged(RuntimeError):
+  """The loss or the gradient is no number; nothing of that step has been saved."""
+
+
+class Recorder(NamedTuple):
+  """Where the loop leaves what it learns: record(dict) for a logged step, save(step, state) for a checkpoint."""
+  record: Callable[[dict], None]
+  save: Callable[[int, TrainState], None]
+  evaluate: Callable[[int, TrainState], dict]
+
+
+class Fitted(NamedTuple):
+  """The last state, the seconds of the loop without compilation, and of compilation (this process, this start)."""
+  state: Any
+  seconds: float
+  compile_seconds: float
+
+
+def finite(metrics: dict) -> bool:
+  return all(math.isfinite(float(value)) for value in metrics.values())
+
+
+def fit(settings: Settings, step: Callable, state: TrainState, batches: Iterable[tuple[dict, int]], recorder: Recorder,
+        watch: Watch, title: str) -> Fitted:
+  """Runs from the state's step to the schedule's last, over `batches` of (global batch, tokens in it).
+
+  Raises Diverged where the loss or gradient stops being finite, Stopped after a signal (saved before).
+  """
+  total, start = settings.schedule.steps, int(state.step)
+  began = time.monotonic()
+  compiled, meter, late = began, Meter(), None
+  with Stopping() as stopping:
+    for number, (batch, tokens) in zip(range(start + 1, total + 1), batches, strict=False):
+      state, metrics = step(state, batch)
+      rate = optim.learning_rate(state.opt_state)
+      if number == start + 1:
+        jax.block_until_ready(metrics)
+        compiled, meter = time.monotonic(), Meter()
+      else:
+        meter.add(tokens)
+      if late is not None:
+        _report(*late, settings, recorder, watch, title, meter)
+      late = (number, metrics, rate)
+      saves = number % settings.checkpoint.every == 0 or number == total
+      stops = number % settings.log.every == 0 and stopping.agreed() or _alone(stopping)
+      if saves or stops:
+        _report(*late, settings, recorder, watch, title, meter)
+        late = None
+        recorder.save(number, state)
+      if settings.eval.every and number % settings.eval.every == 0 and number < total:
+        recorder.evaluate(number, state)
+      if stops and number < total:
+        raise Stopped(f'stopped at step {number} of {total}; the step is saved, run again to go on')
+  if late is not None:
+    _report(*late, settings, recorder, watch, title, meter)
+  return Fitted(state, time.monotonic() - compiled, compiled - began)
+
+
+def _alone(stopping: Stopping) -> bool:
+  """A single process need not agree with anyone, so it stops at the next step."""
+  return jax.process_count() == 1 and stopping.asked
+
+
+def _report(number, metrics, rate, settings, recorder, watch, title, meter) -> None:
+  """Checks, shows and, where it is due, records the figures of a step."""
+  figures = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
+  if not finite(figures):
+    wrong = ', '.join(f'{name} {value}' for name, value in figures.items() if not math.isfinite(value))
+    rows = settings.data.batch
+    raise Diverged(f'step {number}: {wrong} (rows {(number - 1) * rows} to {number * rows - 1}); no checkpoint holds '
+                   f'this step; lower config.optim.lr or look at these rows')
+  total = settings.schedule.steps
+  if number % settings.log.every == 0 or number == total:
+    speed = meter.read()
+    recorder.record(dict(step=number, **figures, learning_rate=float(rate), tokens_per_second=round(speed, 1)))
+    watch.progress(title, number, total, loss=figures['loss'], tokens_per_second=speed)
+  else:
+    watch.progress(title, number, total, loss=figures['loss'])

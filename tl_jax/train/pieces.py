@@ -1,0 +1,107 @@
+"""The parts of a run from its settings: model, objective, method, optimizer, step, and where the state lives.
+
+>>> HEADS['masked'], HEADS['classify']
+('masked', 'classifier')
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from tl_jax import config as configs
+from tl_jax import models, objectives, optim, parallel, rng, transfer, tree
+from tl_jax.train.settings import Settings
+from tl_jax.train.step import TrainState, init_state, make_step
+
+# The head that each objective reads.
+HEADS = {'masked': 'masked', 'causal': 'causal', 'span': 'causal', 'seq2seq': 'causal', 'classify': 'classifier'}
+
+
+class Pieces(NamedTuple):
+  """What a run is made of. `init(params, seed)` is its first state, `step(state, batch)` the next one."""
+  model: models.Model
+  objective: objectives.Objective
+  method: transfer.TransferMethod
+  tx: optax.GradientTransformation
+  init: Callable
+  step: Callable
+
+
+def assemble(settings: Settings, arch: models.Arch, objective: objectives.Objective) -> Pieces:
+  """Puts the parts together. Raises ConfigError for a method or optimizer group that fits no parameter."""
+  model = models.build(arch, settings.compute)
+  method = make_method(settings)
+  names = list(tree.flatten(model.axes))
+  tx = optim.make_optimizer(settings.optim, settings.schedule, names)
+  step = make_step(model, objective, method, tx, settings.data.accumulate)
+  def init(params, seed):
+    return init_state(params, method, tx, seed)
+  try:
+    jax.eval_shape(lambda: init(model.init(jax.random.key(0)), 0))
+  except ValueError as error:
+    raise configs.ConfigError(f'config: {" ".join(str(error).split())}') from error
+  return Pieces(model, objective, method, tx, init, step)
+
+
+def make_mesh(settings: Settings):
+  """The mesh of this machine's devices. Raises ConfigError where it or the batch does not fit them."""
+  try:
+    mesh = parallel.make_mesh(settings.mesh)
+  except ValueError as error:
+    raise configs.ConfigError(str(error)) from error
+  ways = mesh.shape['data'] * mesh.shape['fsdp'] * settings.data.accumulate
+  if settings.data.batch % ways:
+    raise configs.ConfigError(
+        f'config.data.batch: {settings.data.batch} rows are not divisible by data {mesh.shape["data"]} x fsdp '
+        f'{mesh.shape["fsdp"]} x accumulate {settings.data.accumulate}')
+  return mesh
+
+
+def make_method(settings: Settings) -> transfer.TransferMethod:
+  constructor = configs.lookup(transfer.METHODS, settings.method.get('name'), 'config.method.name')
+  return configs.call(constructor, settings.method, 'config.method')
+
+
+def make_objective(settings: Settings, vocabulary: int, tokenizer) -> objectives.Objective:
+  """The pre-training objective, told what it must know of the tokenizer."""
+  facts = {
+      'masked': lambda: dict(vocabulary=vocabulary, mask_id=tokenizer.mask, special_ids=tokenizer.special_ids,
+                             continues=tokenizer.continues),
+      'causal': dict,
+      'span': lambda: dict(sentinels=tokenizer.sentinels, pad_id=tokenizer.pad, eos_id=tokenizer.eos),
+  }
+  name = settings.objective['name']
+  given = configs.lookup(facts, name, 'config.objective.name')()
+  return configs.call(objectives.OBJECTIVES[name], settings.objective, 'config.objective', **given)
+
+
+def make_params(model: models.Model, seed):
+  """Fresh parameters of a run's seed, which may be traced."""
+  return model.init(rng.stream(jax.random.key(seed), 'init'))
+
+
+def state_shardings(pieces: Pieces, mesh, rules: str) -> TrainState:
+  """A NamedSharding for every leaf of the state: optimizer state lives with its parameter."""
+  abstract = jax.eval_shape(lambda: pieces.init(make_params(pieces.model, 0), 0))
+  trained_axes, frozen_axes = pieces.method.axes(pieces.model.axes)
+  axes = TrainState(
+      PartitionSpec(), trained_axes, frozen_axes,
+      optim.state_axes(pieces.tx, abstract.trainable, trained_axes), PartitionSpec())
+  return parallel.shardings(mesh, axes, abstract, rules)
+
+
+def compile_step(pieces: Pieces, shardings: TrainState, batch_sharding: NamedSharding) -> Callable:
+  """The step jitted for its mesh: state donated, metrics on every device."""
+  mesh = batch_sharding.mesh
+  return jax.jit(pieces.step, in_shardings=(shardings, batch_sharding),
+                 out_shardings=(shardings, parallel.replicated(mesh)), donate_argnums=0)
+
+
+def abstract_state(pieces: Pieces, shardings: TrainState) -> Any:
+  """The state as shapes with shardings: what a checkpoint is restored into."""
+  abstract = jax.eval_shape(lambda: pieces.init(make_params(pieces.model, 0), 0))
+  return jax.tree.map(lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+                      abstract, shardings)

@@ -1,0 +1,137 @@
+"""Pre-training: from a mixture of texts to committed checkpoints that transfer starts from.
+
+  config = tl_jax.config.load('configs/pretrain.py:tiny')
+  result = pretrain(config, '/tmp/tiny')
+"""
+
+import math
+import time
+
+import jax
+import numpy as np
+
+from tl_jax import data, optim, parallel, rng, tree
+from tl_jax import config as configs
+from tl_jax.train import loop, pieces, texts
+from tl_jax.train.restoring import meta
+from tl_jax.train.settings import Settings, base_arch, read
+from tl_jax.train.watch import SILENT, Watch, peak_bytes
+from tl_jax.train.workdir import Run, open_run
+
+
+def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
+  """Pre-trains, or goes on where the workdir is; returns what result.json holds.
+
+  Raises ConfigError before a device is touched, WorkdirBusy, Stopped after a signal, Diverged.
+  """
+  settings = read(config)
+  began = time.monotonic()
+  with open_run(config, workdir) as run:
+    tokenizer = texts.make_tokenizer(settings, lambda: _all_texts(settings), run.path, run.first)
+    watch.say(f'tokenizer: {tokenizer.vocabulary_size} pieces')
+    examples = texts.mixture_examples(settings, tokenizer, run.path)
+    stream = texts.pretraining_stream(settings, examples, tokenizer)
+    parts = build_pieces(settings, tokenizer)
+    mesh = pieces.make_mesh(settings)
+    with jax.set_mesh(mesh):
+      shardings = pieces.state_shardings(parts, mesh, settings.sharding)
+      sharding = parallel.batch_sharding(mesh)
+      state = _start(settings, parts, shardings, run, watch)
+      evaluate = _evaluation(settings, parts, tokenizer, run, sharding)
+      if int(state.step) >= settings.schedule.steps and (run.path / 'result.json').is_file():
+        return run.workdir.read_json('result.json')
+      batches = placed_batches(stream, int(state.step), settings, sharding)
+      step = pieces.compile_step(parts, shardings, sharding)
+      recorder = run.recorder(settings, evaluate, meta(parts.model.arch))
+      fitted = loop.fit(settings, step, state, batches, recorder, watch, 'pretrain')
+      run.store.wait()
+      metrics = evaluate(fitted.state)
+    result = dict(
+        task='pretrain', method=settings.method['name'], seed=settings.seed, labels=0, metrics=metrics,
+        n=int(metrics.pop('examples')), trained_parameters=tree.count(fitted.state.trainable),
+        total_parameters=tree.count(fitted.state.trainable) + tree.count(fitted.state.frozen),
+        steps=settings.schedule.steps, seconds=round(time.monotonic() - began, 3),
+        compile_seconds=round(fitted.compile_seconds, 3), peak_bytes=peak_bytes())
+    run.write_json('result.json', result)
+    watch.say('pretrain: ' + ', '.join(f'{name} {value:.4f}' for name, value in metrics.items()))
+    return result
+
+
+def build_pieces(settings: Settings, tokenizer) -> pieces.Pieces:
+  """Model, objective, method and optimizer of a pre-training run, its vocabulary that of the tokenizer."""
+  name = settings.objective['name']
+  arch = base_arch(settings, vocabulary=tokenizer.vocabulary_size, head=pieces.HEADS[name])
+  needed = {'masked': ('encoder',), 'causal': ('decoder',), 'span': ('encoder-decoder',)}
+  if arch.kind not in needed.get(name, (arch.kind,)):
+    raise configs.ConfigError(f'config.objective.name: {name!r} needs a model of kind {needed[name][0]!r}; '
+                              f'config.model.family {settings.model["family"]!r} is of kind {arch.kind!r}')
+  return pieces.assemble(settings, arch, pieces.make_objective(settings, arch.vocabulary, tokenizer))
+
+
+def _all_texts(settings: Settings):
+  return [text for source in texts.mixture_texts(settings).values() for text in source.column('text')]
+
+
+def _start(settings: Settings, parts: pieces.Pieces, shardings, run: Run, watch: Watch):
+  """The state of the newest good checkpoint, or a fresh one."""
+  like = pieces.abstract_state(parts, shardings)
+  restored = run.restore_latest(like)
+  if restored is not None:
+    watch.say(f'resumed at step {restored.step} of {settings.schedule.steps}')
+    return restored.state
+  fresh = jax.jit(lambda: parts.init(pieces.make_params(parts.model, settings.seed), settings.seed),
+                  out_shardings=shardings)
+  return fresh()
+
+
+def placed_batches(stream: data.pipeline.Stream, start: int, settings: Settings, sharding):
+  """(global batch on the mesh, tokens in it) from a step on, read ahead by threads."""
+  rows = settings.data.batch
+  first, end = parallel.host_rows(sharding, rows)
+  shard = texts.shard_of(first, end, rows)
+  for batch in data.batches(stream, start, settings.schedule.steps, shard=shard):
+    tokens = int(np.count_nonzero(batch['segments'])) * shard[1]
+    yield parallel.place_batch(batch, sharding, rows, first), tokens
+
+
+def _evaluation(settings: Settings, parts: pieces.Pieces, tokenizer, run: Run, sharding):
+  """A function of the state: the objective on the mixture's test texts, the same draws every time."""
+  examples = texts.mixture_examples(settings, tokenizer, run.path, 'test')
+  rows = settings.data.batch
+  first, end = parallel.host_rows(sharding, rows)
+  key = rng.stream(settings.seed, 'evaluation')
+
+  @jax.jit
+  def sums(state, batch, index):
+    params = parts.method.merge(average(state), state.frozen)
+    batch = parts.objective.prepare(jax.random.fold_in(key, index), batch)
+    forward = lambda *args, **keywords: parts.model.apply(params, *args, **keywords)
+    terms, means = parts.objective.loss(forward, batch, None)
+    weights = parts.objective.weights(batch)
+    sums = {f'loss/{name}': (term.coefficient * term.sum, weights[name]) for name, term in terms.items()}
+    return sums | {name: tuple(mean) for name, mean in means.items()}, batch['segments'].max(-1).sum()
+
+  def evaluate(state) -> dict:
+    totals, seen, index = {}, 0, 0
+    for part in examples.values():
+      batches = data.evaluation(part, length=settings.data.length, batch=rows, pack=settings.data.pack,
+                                pad=tokenizer.pad, shard=texts.shard_of(first, end, rows))
+      for batch in batches:
+        if settings.eval.batches and index >= settings.eval.batches:
+          break
+        found, count = jax.device_get(sums(state, parallel.place_batch(batch, sharding, rows, first), index))
+        for name, (total, weight) in found.items():
+          before = totals.get(name, (0.0, 0.0))
+          totals[name] = before[0] + float(total), before[1] + float(weight)
+        seen, index = seen + int(count), index + 1
+    values = {name: total / max(weight, 1e-9) for name, (total, weight) in totals.items()}
+    loss = sum(value for name, value in values.items() if name.startswith('loss/'))
+    kept = {name: value for name, value in values.items() if not name.startswith('loss/')}
+    return dict(loss=loss, perplexity=math.exp(min(loss, 700.0)), **kept, examples=seen)
+  return evaluate
+
+
+def average(state):
+  """The averaged weights where the optimizer keeps them, else the trained ones."""
+  averaged = optim.ema_params(state.opt_state)
+  return state.trainable if averaged is None else averaged

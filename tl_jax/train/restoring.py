@@ -1,0 +1,77 @@
+"""Back from a workdir: its settings, its parameters with the method merged and fused, its tokenizer.
+
+  params = restore('/tmp/tiny')
+"""
+
+import dataclasses
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+
+from tl_jax import checkpoint, data, models, objectives, optim
+from tl_jax import config as configs
+from tl_jax.config import ConfigError
+from tl_jax.train import pieces, texts
+from tl_jax.train.settings import Settings, read
+
+
+class Opened(NamedTuple):
+  """A committed step of a run: params is a nested dict of plain arrays; settings those of the run."""
+  settings: Settings
+  arch: models.Arch
+  params: Any
+  tokenizer: Any
+  step: int
+
+
+def meta(arch: models.Arch) -> dict:
+  """What a checkpoint must say of itself to be opened without the run that made it."""
+  return dict(arch=dataclasses.asdict(arch))
+
+
+def open_workdir(path, step: int | None = None) -> Opened:
+  """The newest good committed step of a workdir, or the given one. Writes nothing.
+
+  Raises ValueError naming the workdir, the steps there are, or the damaged leaf.
+  """
+  path = pathlib.Path(path)
+  settings = read_settings(path)
+  store = checkpoint.Store(path / 'checkpoints')
+  step = newest_good(store) if step is None else step
+  arch = configs.struct(models.Arch, store.meta(step)['arch'], f'{path}: step {step}')
+  parts = pieces.assemble(settings, arch, idle_objective())
+  abstract = jax.eval_shape(lambda: parts.init(pieces.make_params(parts.model, 0), 0))
+  like = dict(trainable=abstract.trainable, frozen=abstract.frozen)
+  if settings.optim.ema is not None:
+    like['opt_state'] = abstract.opt_state
+  state = store.restore(step, like)
+  averaged = optim.ema_params(state['opt_state']) if 'opt_state' in state else None
+  params = parts.method.fuse(state['trainable'] if averaged is None else averaged, state['frozen'])
+  return Opened(settings, arch, params, data.tokenizers.load(path / texts.TOKENIZER), step)
+
+
+def newest_good(store: checkpoint.Store) -> int:
+  """The newest step whose every file is what was committed. Raises CheckpointError if there is none."""
+  for step in reversed(store.steps()):
+    if not store.verify(step):
+      return step
+  raise checkpoint.CheckpointError(f'{store.directory}: no good committed step')
+
+
+def read_settings(path: pathlib.Path) -> Settings:
+  """The settings that a workdir was made with."""
+  if not (path / 'config.json').is_file():
+    raise ConfigError(f'{path}: not a workdir (no config.json in it)')
+  stored = checkpoint.Workdir(path, write=False).read_json('config.json')
+  return read(stored['config'], where_made=False)
+
+
+def idle_objective() -> objectives.Objective:
+  """An objective for a model that is only read."""
+  return objectives.Objective(lambda key, batch: batch, lambda batch: {}, lambda forward, batch, key: ({}, {}))
+
+
+def restore(workdir, step: int | None = None):
+  """The parameters of a committed step, method merged and fused, as a nested dict of arrays."""
+  return open_workdir(workdir, step).params

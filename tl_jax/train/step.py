@@ -1,0 +1,74 @@
+"""The one training step: pre-training and every way of transfer are this function of (state, batch).
+
+>>> make_step.__name__
+'make_step'
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tl_jax import rng
+
+
+class TrainState(NamedTuple):
+  """All that a run needs to go on: the step it is at, what is trained, what is not, the optimizer, the random key."""
+  step: Any
+  trainable: Any
+  frozen: Any
+  opt_state: Any
+  key: Any
+
+
+def init_state(params, method, tx, seed, axes=None) -> TrainState:
+  """The state at step 0 from a model's parameters; `seed` is an integer (it may be traced, for a cohort)."""
+  key = jax.random.key(seed)
+  trainable, frozen = method.init(rng.stream(key, 'method'), params, axes)
+  return TrainState(jnp.zeros((), jnp.int32), trainable, frozen, tx.init(trainable), key)
+
+
+def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
+  """(state, batch) -> (state, metrics), pure and jit-ready; metrics are scalars.
+
+  The loss is the sum over terms of coefficient * sum / weight with the weight of the whole batch (rows of all
+  devices and micro-batches), so sharding, accumulation and packing average exactly. The batch's rows are split
+  into `accumulate` micro-batches by stride, which leaves every device the rows it holds.
+  """
+  def loss_of(trainable, state, batch, weights, index):
+    params = method.merge(trainable, state.frozen, key=rng.stream(state.key, 'merge', state.step), step=state.step)
+    def forward(*args, **keywords):
+      return model.apply(params, *args, **keywords)
+    key = rng.stream(rng.stream(state.key, 'dropout', state.step), 'micro', index)
+    terms, metrics = objective.loss(forward, batch, key)
+    loss = sum(term.coefficient * term.sum / jnp.maximum(weights[name], 1e-9) for name, term in terms.items())
+    return loss, metrics
+
+  gradient = jax.value_and_grad(loss_of, has_aux=True)
+
+  def accumulated(state, batch, weights):
+    if accumulate == 1:
+      return gradient(state.trainable, state, batch, weights, 0)
+    micro = jax.tree.map(lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
+    def body(total, item):
+      return jax.tree.map(jnp.add, total, gradient(state.trainable, state, item[0], weights, item[1])), None
+    first = jax.tree.map(lambda x: x[0], micro)
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype),
+        jax.eval_shape(gradient, state.trainable, state, first, weights, jnp.int32(0)))
+    return jax.lax.scan(body, zeros, (micro, jnp.arange(accumulate)))[0]
+
+  def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+    batch = objective.prepare(rng.stream(state.key, 'prepare', state.step), batch)
+    (loss, means), gradients = accumulated(state, batch, objective.weights(batch))
+    penalty, pull = jax.value_and_grad(method.penalty)(state.trainable, state.frozen)
+    gradients = jax.tree.map(jnp.add, gradients, pull)
+    updates, opt_state = tx.update(gradients, state.opt_state, state.trainable)
+    metrics = {name: mean.sum / jnp.maximum(mean.weight, 1e-9) for name, mean in means.items()}
+    metrics |= dict(loss=loss + penalty, gradient_norm=optax.tree.norm(gradients))
+    trainable = optax.apply_updates(state.trainable, updates)
+    return TrainState(state.step + 1, trainable, state.frozen, opt_state, state.key), metrics
+
+  return step

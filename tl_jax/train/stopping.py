@@ -1,0 +1,53 @@
+"""Stopping in good order: the first signal asks the loop to save and leave, the second leaves at once.
+
+>>> with Stopping() as stopping:
+...   stopping.asked
+False
+"""
+
+import os
+import signal
+
+import numpy as np
+
+
+class Stopped(Exception):
+  """The run was asked to stop, and has saved what it had; run it again to go on."""
+
+
+class Stopping:
+  """Listens for SIGTERM and SIGINT while it is entered; only the main thread can."""
+
+  def __init__(self):
+    self._signal = 0
+    self._before = {}
+
+  def __enter__(self):
+    for number in (signal.SIGTERM, signal.SIGINT):
+      try:
+        self._before[number] = signal.signal(number, self._receive)
+      except ValueError:  # not the main thread: the caller's own handlers stay
+        break
+    return self
+
+  def __exit__(self, *_):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def _receive(self, number, _):
+    if self._signal:
+      os._exit(128 + number)
+    self._signal = number
+
+  @property
+  def asked(self) -> bool:
+    """Has this process been asked to stop?"""
+    return bool(self._signal)
+
+  def agreed(self) -> bool:
+    """Has any process of the run been asked? Every process must call this at the same step."""
+    import jax
+    if jax.process_count() == 1:
+      return self.asked
+    from jax.experimental import multihost_utils
+    return bool(np.any(multihost_utils.process_allgather(np.array([self.asked]))))

@@ -1,0 +1,115 @@
+"""From names in a config to examples: tokenizers, token caches, the pre-training mixture, labelled subsets.
+
+>>> shard_of(4, 8, 16)
+(1, 4)
+"""
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from tl_jax import data, tasks
+from tl_jax.config import ConfigError
+from tl_jax.data import pipeline, subsets
+from tl_jax.train.settings import Settings
+
+TOKENIZER = 'tokenizer.json'
+CACHE = 'cache'
+
+
+def shard_of(first: int, end: int, rows: int) -> tuple[int, int]:
+  """(index, count) of the host whose rows of a global batch are first..end-1."""
+  share = end - first
+  return first // share, rows // share
+
+
+def make_tokenizer(settings: Settings, texts, folder: pathlib.Path, first: bool):
+  """The tokenizer of a run: the one kept in its workdir, else the one at config.tokenizer.path, else a trained one.
+
+  `texts` is called for the training texts only if they are needed. Only the `first` process writes.
+  """
+  kept = folder / TOKENIZER
+  if kept.is_file():
+    return data.tokenizers.load(kept)
+  choice = settings.tokenizer
+  if choice.path:
+    tokenizer = data.tokenizers.load(choice.path)
+  else:
+    tokenizer = data.tokenizers.train(texts(), kind=choice.kind, size=choice.size, lowercase=choice.lowercase)
+  if first:
+    tokenizer.save(kept)
+  return tokenizer
+
+
+def mixture_texts(settings: Settings, split: str = 'train') -> dict:
+  """The sources of the pre-training mixture by name; a source of weight 0 is not opened."""
+  directory = settings.data.directory or None
+  return {name: data.load(name, split, directory) for name, weight in settings.data.mixture.items() if weight}
+
+
+def mixture_examples(settings: Settings, tokenizer, folder: pathlib.Path, split: str = 'train') -> dict:
+  """Encoded documents of each source, long ones split into pieces that fit a row."""
+  cache = folder / CACHE
+  return {
+      name: pipeline.Examples(data.tokenize(source, tokenizer, cache, max_length=settings.data.length, split=True))
+      for name, source in mixture_texts(settings, split).items()}
+
+
+def pretraining_stream(settings: Settings, examples: dict, tokenizer) -> pipeline.Stream:
+  """The endless rows of the mixture, a function of (seed, step)."""
+  weights = {name: settings.data.mixture[name] for name in examples}
+  return data.stream(examples, seed=settings.seed, length=settings.data.length, batch=settings.data.batch,
+                     pack=settings.data.pack, pad=tokenizer.pad, weights=weights)
+
+
+class Labelled(NamedTuple):
+  """A split of a task: its texts, encoded examples with labels, and targets as the metrics want them."""
+  texts: list
+  examples: pipeline.Examples
+  targets: np.ndarray
+
+
+class _Texts:
+  """Texts as a source of examples: what the token cache reads."""
+
+  def __init__(self, texts):
+    self._texts = texts
+
+  def __iter__(self):
+    return ({'text': text} for text in self._texts)
+
+
+def labelled(settings: Settings, task: tasks.Task, tokenizer, split: str, folder: pathlib.Path) -> Labelled:
+  """The encoded examples of a task's split, each cut to what a row holds."""
+  texts, targets = tasks.labelled(task, split, settings.data.directory or None)
+  if not texts:
+    raise ConfigError(f'config.task.name: {task.name} has no labelled example in its {split} split')
+  encoded = data.tokenize(_Texts(texts), tokenizer, folder / CACHE, max_length=settings.data.length, keep_empty=True)
+  return Labelled(texts, pipeline.labelled(encoded, targets), targets)
+
+
+def choose_labels(settings: Settings, task: tasks.Task, train: Labelled) -> np.ndarray:
+  """The indices of the labelled examples that a run may see, a function of (seed, count) nested in the count."""
+  count = settings.task.labels or len(train.texts)
+  if count > len(train.texts):
+    raise ConfigError(f'config.task.labels: {count} labelled examples asked for; {task.name} has {len(train.texts)}')
+  keys = subsets.fingerprints(train.texts)
+  if count == len(train.texts):
+    return np.arange(count)
+  by = 'balanced' if task.kind == 'single' else 'uniform'
+  return data.subset(train.targets if task.kind == 'single' else None, count, settings.seed, keys, by=by)
+
+
+def labelled_stream(settings: Settings, train: Labelled, chosen: np.ndarray, tokenizer) -> pipeline.Stream:
+  """The endless rows of the chosen examples, a function of (seed, step)."""
+  group = settings.data
+  return data.stream(train.examples, seed=settings.seed, length=group.length, batch=group.batch, pack=group.pack,
+                     slots=group.most, pad=tokenizer.pad, subset=chosen)
+
+
+def labelled_pass(settings: Settings, split: Labelled, tokenizer, batch: int, shard=(0, 1)) -> pipeline.Evaluation:
+  """One pass over a split in rows of the training shape."""
+  group = settings.data
+  return data.evaluation(split.examples, length=group.length, batch=batch, pack=group.pack, slots=group.most,
+                         pad=tokenizer.pad, shard=shard)

@@ -1,0 +1,186 @@
+"""Transfer: from a checkpoint, or from scratch, to a labelled task under a method.
+
+  config = tl_jax.config.load('configs/transfer.py:task=sentiment,method=lora,init=/tmp/tiny,labels=100')
+  result = transfer(config, '/tmp/lora')
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tl_jax import evals, models, objectives, parallel, tasks, tree
+from tl_jax import transfer as methods
+from tl_jax.train import loop, pieces, texts
+from tl_jax.train.pretrain import average, placed_batches
+from tl_jax.train.restoring import Opened, meta, open_workdir
+from tl_jax.train.settings import SCRATCH, Settings, base_arch, check_fit, read
+from tl_jax.train.watch import SILENT, Watch, peak_bytes
+from tl_jax.train.workdir import Run, open_run
+
+NEW = ('head/.*', 'pooler/.*')   # what a new task starts afresh
+
+
+class Prepared(NamedTuple):
+  """A transfer that is ready to run: nothing in it depends on the seed or the number of labels."""
+  settings: Settings
+  task: tasks.Task
+  tokenizer: Any
+  train: texts.Labelled
+  test: texts.Labelled
+  parts: pieces.Pieces
+  source: Opened | None
+
+  def params(self, seed):
+    """The model's first parameters and the account of them: the source's, and fresh ones for what is new."""
+    fresh = pieces.make_params(self.parts.model, seed)
+    return fresh if self.source is None else transplanted(self.source.params, fresh)[0]
+
+
+def transplanted(source, target):
+  """The source's values in the target's tree; heads and poolers are new."""
+  new = tree.matcher(*NEW)
+  kept = lambda params: [pattern for pattern in NEW if any(map(tree.matcher(pattern), tree.flatten(params)))]
+  return methods.transplant(source, target, fresh=kept(target), drop=kept(source) if any(
+      new(name) for name in tree.flatten(source)) else ())
+
+
+def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Prepared:
+  """Opens the source, the task and its texts, and builds the model. Raises ConfigError where they do not fit."""
+  task = tasks.find(settings.task.name, settings.data.directory or None)
+  head = dict(head='classifier', labels=task.outputs)
+  source = None if settings.init == SCRATCH else open_workdir(settings.init)
+  if source is None:
+    tokenizer = texts.make_tokenizer(
+        settings, lambda: tasks.labelled(task, 'train', settings.data.directory or None)[0], folder, first)
+    arch = base_arch(settings, vocabulary=tokenizer.vocabulary_size, **head)
+  else:
+    tokenizer = source.tokenizer
+    if first:
+      tokenizer.save(folder / texts.TOKENIZER)
+    arch = dataclasses.replace(source.arch, **head)
+    check_fit(settings, arch)
+  objective = objectives.classify(labels=task.outputs, kind=task.kind)
+  parts = pieces.assemble(settings, arch, objective)
+  train, test = (texts.labelled(settings, task, tokenizer, split, folder) for split in ('train', 'test'))
+  return Prepared(settings, task, tokenizer, train, test, parts, source)
+
+
+def transfer(config, workdir, watch: Watch = SILENT) -> dict:
+  """Trains one method on one task, or goes on where the workdir is; returns what result.json holds.
+
+  Raises ConfigError before a device is touched, WorkdirBusy, Stopped after a signal, Diverged.
+  """
+  settings = read(config)
+  began = time.monotonic()
+  with open_run(config, workdir) as run:
+    ready = prepare(settings, run.path, run.first)
+    chosen = texts.choose_labels(settings, ready.task, ready.train)
+    stream = texts.labelled_stream(settings, ready.train, chosen, ready.tokenizer)
+    mesh = pieces.make_mesh(settings)
+    with jax.set_mesh(mesh):
+      shardings = pieces.state_shardings(ready.parts, mesh, settings.sharding)
+      sharding = parallel.batch_sharding(mesh)
+      state = start(ready, shardings, run, watch)
+      batches = placed_batches(stream, int(state.step), settings, sharding)
+      step = pieces.compile_step(ready.parts, shardings, sharding)
+      judge = Judge(ready, sharding)
+      recorder = run.recorder(settings, judge.metrics, meta(ready.parts.model.arch))
+      fitted = loop.fit(settings, step, state, batches, recorder, watch, 'transfer')
+      run.store.wait()
+      found = judge.outputs(fitted.state)
+    result = make_result(ready, settings, len(chosen), found, fitted.state, time.monotonic() - began,
+                         fitted.compile_seconds)
+    if run.first:
+      write_predictions(run.path / 'predictions.jsonl', ready.task, ready.test, found)
+    run.write_json('result.json', result)
+    watch.say(f'{ready.task.name}, {settings.method["name"]}: '
+              + ', '.join(f'{name} {value:.4f}' for name, value in result['metrics'].items()))
+    return result
+
+
+def start(ready: Prepared, shardings, run: Run, watch: Watch):
+  """The state of the newest good checkpoint, or a fresh one with its account in account.json."""
+  restored = run.restore_latest(pieces.abstract_state(ready.parts, shardings))
+  if restored is not None:
+    watch.say(f'resumed at step {restored.step} of {ready.settings.schedule.steps}')
+    return restored.state
+  seed = ready.settings.seed
+  params = pieces.make_params(ready.parts.model, seed)
+  account = methods.transplant({}, params, fresh=['.*'])[1]
+  if ready.source is not None:
+    params, account = transplanted(ready.source.params, params)
+  run.write_json('account.json', account.to_json())
+  # Through jit, so that no buffer of the source is shared with a state that is donated.
+  return jax.jit(lambda params: ready.parts.init(params, seed), out_shardings=shardings)(
+      parallel.to_host(params))
+
+
+class Judge:
+  """Evaluates states of one compiled forward pass on the task's test split."""
+
+  def __init__(self, ready: Prepared, sharding=None, batches: int = 0):
+    self._ready = ready
+    settings = ready.settings
+    self._pass = texts.labelled_pass(settings, ready.test, ready.tokenizer, settings.data.batch)
+    rows = settings.data.batch
+
+    def place(batch):
+      return batch if sharding is None else parallel.place_batch(batch, sharding, rows)
+
+    def forward(state, batch):
+      params = ready.parts.method.merge(average(state), state.frozen)
+      return ready.parts.model.apply(params, batch).logits
+    forward = jax.jit(forward)
+    self._apply = lambda state, batch: parallel.to_host(forward(state, place(batch)))
+
+  def outputs(self, state) -> np.ndarray:
+    """What the model says of every test example, float32 (n, labels)."""
+    return evals.outputs(self._apply, state, self._pass, len(self._ready.test.texts))
+
+  def metrics(self, state) -> dict[str, float]:
+    """The task's metrics on the whole test split."""
+    return tasks.score(self._ready.task, self.outputs(state), self._ready.test.targets)
+
+
+def make_result(ready: Prepared, settings: Settings, labels: int, found, state, seconds: float,
+                compile_seconds: float) -> dict:
+  """What result.json holds."""
+  trained = tree.count(state.trainable)
+  return dict(
+      task=ready.task.name, method=settings.method['name'], init=settings.init, seed=settings.seed, labels=labels,
+      metrics=tasks.score(ready.task, found, ready.test.targets), n=len(ready.test.texts), trained_parameters=trained,
+      total_parameters=trained + tree.count(state.frozen), steps=settings.schedule.steps, seconds=round(seconds, 3),
+      compile_seconds=round(compile_seconds, 3), peak_bytes=peak_bytes())
+
+
+def write_predictions(path: pathlib.Path, task: tasks.Task, split: texts.Labelled, found: np.ndarray) -> None:
+  """One JSON line per example: text, target, prediction, outputs."""
+  with path.open('w', encoding='utf-8') as file:
+    for index, (text, target, output) in enumerate(zip(split.texts, split.targets, found, strict=True)):
+      single = task.kind == 'single'
+      row = dict(index=index, text=text, target=task.labels[int(target)] if single else np.asarray(target).tolist(),
+                 prediction=task.labels[int(output.argmax())] if single else output.round(6).tolist(),
+                 outputs=[round(float(value), 6) for value in output])
+      file.write(json.dumps(row, ensure_ascii=False) + '\n')
+
+
+def evaluate(workdir, step: int | None = None, overrides=(), watch: Watch = SILENT) -> dict:
+  """Metrics of a committed step of a transfer on its task's test split; writes predictions.jsonl into the workdir."""
+  path = pathlib.Path(workdir)
+  opened = open_workdir(path, step)
+  settings = opened.settings
+  task = tasks.find(settings.task.name, settings.data.directory or None)
+  test = texts.labelled(settings, task, opened.tokenizer, 'test', path)
+  model = models.build(opened.arch, settings.compute)
+  apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
+  batches = texts.labelled_pass(settings, test, opened.tokenizer, settings.data.batch)
+  found = evals.outputs(apply, opened.params, batches, len(test.texts))
+  write_predictions(path / 'predictions.jsonl', task, test, found)
+  metrics = tasks.score(task, found, test.targets)
+  watch.say(f'{task.name} at step {opened.step}: ' + ', '.join(f'{name} {value:.4f}' for name, value in metrics.items()))
+  return dict(task=task.name, step=opened.step, metrics=metrics, n=len(test.texts))

@@ -1,0 +1,45 @@
+"""What a run tells while it runs: lines of text and the progress of long work. The default tells nobody.
+
+>>> SILENT.say('nothing is printed')
+>>> SILENT.progress('pretrain', 3, 10, loss=2.5)
+"""
+
+import resource
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+
+class Watch(NamedTuple):
+  """say(text) for a line worth reading; progress(title, done, total, **figures) as often as there is news."""
+  say: Callable[[str], None]
+  progress: Callable[..., None]
+
+
+SILENT = Watch(lambda text: None, lambda title, done, total, **figures: None)
+
+
+class Meter:
+  """Tokens per second between two readings, compilation left out by starting after the first step."""
+
+  def __init__(self):
+    self._then, self._tokens = time.monotonic(), 0
+
+  def add(self, tokens: int) -> None:
+    self._tokens += tokens
+
+  def read(self) -> float:
+    """The rate since the last reading."""
+    now = time.monotonic()
+    rate = self._tokens / max(now - self._then, 1e-9)
+    self._then, self._tokens = now, 0
+    return rate
+
+
+def peak_bytes() -> int:
+  """The most memory used so far: of the fullest local device, or of this process where devices do not tell (CPU)."""
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  used = [stat.get('peak_bytes_in_use', 0) for stat in stats]
+  return max(used) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

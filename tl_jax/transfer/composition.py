@@ -1,0 +1,69 @@
+"""Several methods as one.
+
+>>> from tl_jax.transfer.partitions import bitfit, norms
+>>> both = compose(bitfit(), norms())
+>>> both.init(None, {'kernel': 1.0, 'bias': 2.0, 'norm': {'scale': 3.0}})[0]
+{'bias': 2.0, 'kernel': None, 'norm': {'scale': 3.0}}
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from tl_jax import leaves, rng, tree
+from tl_jax.transfer.method import TransferMethod, is_whole
+
+Tree = Any
+
+
+def compose(*methods: TransferMethod) -> TransferMethod:
+  """Trains what any of the methods trains: each sees what those before it left frozen, and the union is one tree.
+
+  Where one method edits a leaf (`lora`) and another trains it in full (`last`), full training wins, in either order.
+  Penalties and reserved positions add up. Errors: ValueError without a method, and where two methods edit one leaf.
+  """
+  if not methods:
+    raise ValueError('compose: needs at least one method')
+
+  def init(key, params, axes=None):
+    trainable, frozen = None, params
+    for method in methods:
+      added, frozen = method.init(key, frozen, axes)
+      axes = axes if axes is None else method.axes(axes)[1]
+      trainable = tree.combine(trainable, added)
+    return drop_needless_edits(trainable, leaves.dense), frozen
+
+  def split_axes(axes):
+    trainable, frozen = None, axes
+    for method in methods:
+      added, frozen = method.axes(frozen)
+      trainable = tree.combine(trainable, added)
+    return drop_needless_edits(trainable, lambda leaf: leaf.base), frozen
+
+  def merge(trainable, frozen, *, key=None, step=None):
+    params = tree.combine(trainable, frozen)
+    for place, method in enumerate(methods):
+      own_key = key if key is None else rng.stream(key, f'compose/{place}')
+      params = method.merge(params, None, key=own_key, step=step)
+    return params
+
+  def fuse(trainable, frozen):
+    params = tree.combine(trainable, frozen)
+    for method in methods:
+      params = method.fuse(params, None)
+    return params
+
+  def penalty(trainable, frozen):
+    return sum(method.penalty(trainable, frozen) for method in methods)
+
+  return TransferMethod(init, merge, fuse, split_axes, penalty, sum(method.reserve for method in methods))
+
+
+def drop_needless_edits(trainable: Tree, plain: Callable[[Any], Any]) -> Tree:
+  """Every structured leaf whose base is trained becomes the plain leaf: a low-rank change adds nothing to that."""
+
+  def settle(leaf):
+    return plain(leaf) if leaves.is_structured(leaf) and getattr(leaf, 'base', None) is not None else leaf
+
+  return jax.tree.map(settle, trainable, is_leaf=is_whole)

@@ -1,0 +1,160 @@
+"""What a way of transferring is: which leaves are trained, which are held, and how both make one model.
+
+>>> method = partition_method(r'.*bias')
+>>> trainable, frozen = method.init(None, {'kernel': 1.0, 'bias': 2.0})
+>>> trainable, method.merge(trainable, frozen)
+({'bias': 2.0, 'kernel': None}, {'bias': 2.0, 'kernel': 1.0})
+
+Every method here is a choice of names: `partition_method` trains the leaves that it chooses, `leaf_edit` puts a
+structured leaf in the place of each. `trainable` and `frozen` are one tree with holes, so `merge` fills the holes.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tl_jax import leaves, rng, tree
+
+Tree = Any
+
+# The leaves that a new task brings: trained along with whatever a method trains, unless another `head` is given.
+# The pooler counts, because a backbone that was pre-trained without one brings a random one; for the counts of the
+# papers, which leave a pre-trained pooler frozen, say head=r'head/.*'.
+HEAD = r'head/.*|pooler/.*'
+
+
+class TransferMethod(NamedTuple):
+  """Pure functions; every tree mirrors the params, with None for a hole.
+
+  init(key, params, axes=None) -> (trainable, frozen). `params` may be any pytree of arrays, with holes.
+  merge(trainable, frozen, *, key=None, step=None) -> params for the model, maybe with structured leaves. It depends
+    on what both trees hold, not on which of them holds it: merge(merged, None) == merged.
+  fuse(trainable, frozen) -> params of plain arrays.
+  axes(axes) -> (axes of trainable, axes of frozen), from a tree of PartitionSpecs that mirrors the params.
+  penalty(trainable, frozen) -> a scalar that is added to the loss, once per step.
+  reserve: how many positions it needs per example.
+  """
+  init: Callable[..., tuple[Tree, Tree]]
+  merge: Callable[..., Tree]
+  fuse: Callable[[Tree, Tree], Tree]
+  axes: Callable[[Tree], tuple[Tree, Tree]]
+  penalty: Callable[[Tree, Tree], jax.Array]
+  reserve: int = 0
+
+
+Choice = str | Callable[[str], bool]
+Select = Callable[[Collection[str]], Collection[str]]
+
+
+def partition_method(*choices: Choice, head: str | None = None, what: str = 'partition') -> TransferMethod:
+  """Trains the leaves whose whole name a pattern matches or a predicate accepts, and the head; holds the others.
+
+  Errors: ValueError, when it meets the params, for a pattern that matches no leaf or a choice that is empty.
+  """
+  return selecting_method(select_names(*choices, what=what), head=head, what=what)
+
+
+def selecting_method(select: Select, *, head: str | None = None, what: str) -> TransferMethod:
+  """`partition_method` for a choice that needs all names at once: select(names) -> the chosen names."""
+  select_head = select_names_of_head(head, what)
+
+  def split(params):
+    names = leaf_names(params)
+    chosen = {*select(names), *select_head(names)}
+    return split_leaves(lambda name, leaf: (leaf, None) if name in chosen else (None, leaf), params)
+
+  return filling_method(lambda key, params, axes=None: split(params), split)
+
+
+def leaf_edit(edit: Callable, edit_axes: Callable, *choices: Choice, head: str | None = None,
+              what: str) -> TransferMethod:
+  """Puts a structured leaf in the place of every chosen leaf and trains the head in full.
+
+  edit(key, name, array) and edit_axes(spec) -> (the trained part, the held part) of the structured leaf: the same leaf
+  twice, with holes. The key is a stream of the leaf's own name, so that no leaf's draw depends on another leaf.
+  A leaf that the head matches is trained in full, not edited; so is a hole, which another method has taken.
+  Errors: ValueError, when it meets the params, for a pattern that matches no leaf, a choice with nothing to edit,
+  or a leaf that is edited twice.
+  """
+  select, select_head = select_names(*choices, what=what), select_names_of_head(head, what)
+
+  def split(params, edit_leaf):
+    names = leaf_names(params)
+    heads = set(select_head(names))
+    chosen = set(select(names)) - heads
+    if not chosen:
+      raise ValueError(f'{what}: every leaf that the pattern matches belongs to the head {head!r}, which is trained '
+                       'in full; to edit it, give head=None')
+
+    def split_leaf(name, leaf):
+      if name in chosen and leaves.is_structured(leaf):
+        raise ValueError(f'{what}: {name!r} is a {type(leaf).__name__} already: two methods edit it')
+      if name in chosen and leaf is not None:
+        return edit_leaf(name, leaf)
+      return (leaf, None) if name in heads else (None, leaf)
+
+    return split_leaves(split_leaf, params)
+
+  def init(key, params, axes=None):
+    return split(params, lambda name, leaf: edit(rng.stream(key, name), name, leaf))
+
+  return filling_method(init, lambda axes: split(axes, lambda name, spec: edit_axes(spec)))
+
+
+def filling_method(init: Callable, axes: Callable) -> TransferMethod:
+  """A method whose two trees are one tree with holes, without a penalty."""
+  return TransferMethod(init, merge=fill, fuse=fill_and_fuse, axes=axes, penalty=no_penalty)
+
+
+def fill(trainable: Tree, frozen: Tree, *, key=None, step=None) -> Tree:
+  return tree.combine(trainable, frozen)
+
+
+def fill_and_fuse(trainable: Tree, frozen: Tree) -> Tree:
+  return leaves.fuse(tree.combine(trainable, frozen))
+
+
+def no_penalty(trainable: Tree, frozen: Tree) -> jax.Array:
+  return jnp.zeros(())
+
+
+def select_names(*choices: Choice, what: str) -> Select:
+  """From all names, those that any choice (a pattern of the whole name, or a predicate) accepts."""
+  patterns = [choice for choice in choices if isinstance(choice, str)]
+  accepts = [tree.matcher(*patterns), *(choice for choice in choices if not isinstance(choice, str))]
+
+  def select(names):
+    tree.require_match(patterns, names, what)
+    chosen = [name for name in names if any(accept(name) for accept in accepts)]
+    if not chosen:
+      raise ValueError(f'{what}: chooses none of the {len(names)} parameters')
+    return chosen
+
+  return select
+
+
+def select_names_of_head(head: str | None, what: str) -> Select:
+  """The names that `head` matches: it must match some, unless it is the default or None."""
+  if head is None or head == HEAD:
+    belongs = tree.matcher(*filter(None, [head]))
+    return lambda names: [name for name in names if belongs(name)]
+  return select_names(head, what=f'{what}: head')
+
+
+def is_whole(leaf) -> bool:
+  """Is this a leaf to a method: an array, a hole, or a structured leaf, which has one name?"""
+  return leaf is None or leaves.is_structured(leaf)
+
+
+def leaf_names(params: Tree) -> list[str]:
+  """The name of every leaf, a hole's and a structured leaf's among them."""
+  return [tree.name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params, is_leaf=is_whole)]
+
+
+def split_leaves(split: Callable[[str, Any], tuple[Any, Any]], params: Tree) -> tuple[Tree, Tree]:
+  """Two trees from the pair that `split(name, leaf)` makes of every leaf."""
+  pairs, structure = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_whole)
+  pairs = [split(tree.name_of(path), leaf) for path, leaf in pairs]
+  return structure.unflatten([pair[0] for pair in pairs]), structure.unflatten([pair[1] for pair in pairs])

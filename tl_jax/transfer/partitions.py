@@ -1,0 +1,62 @@
+"""Methods that train some leaves as they are and hold the others.
+
+>>> params = {'layers': [{'kernel': 1.0, 'bias': 2.0}], 'head': {'kernel': 3.0}}
+>>> trainable, frozen = bitfit().init(None, params)
+>>> trainable
+{'head': {'kernel': 3.0}, 'layers': [{'bias': 2.0, 'kernel': None}]}
+"""
+
+import re
+
+from tl_jax import tree
+from tl_jax.config import Count
+from tl_jax.transfer.method import HEAD, TransferMethod, partition_method, select_names, selecting_method
+
+BIASES = r'(.*/)?bias'
+NORMS = r'(.*/)?[^/]*[nN]orm[^/]*/[^/]+'
+LAYERS = r'(.*/)?layers/(?P<index>\d+)/.*'
+FINAL_NORM = r'(.*/)?final_norm/.*'
+
+
+def full() -> TransferMethod:
+  """Trains every leaf: fine-tuning, and pre-training."""
+  return partition_method(lambda name: True, what='full')
+
+
+def probe(head: str = HEAD) -> TransferMethod:
+  """Trains the head alone, on frozen features. ValueError where no leaf matches `head`."""
+  return partition_method(head, what='probe')
+
+
+def bitfit(*, head: str | None = HEAD, pattern: str = BIASES) -> TransferMethod:
+  """Trains every bias, those of the norms included, and the head (BitFit, Ben Zaken et al. 2021)."""
+  return partition_method(pattern, head=head, what='bitfit')
+
+
+def norms(*, head: str | None = HEAD, pattern: str = NORMS) -> TransferMethod:
+  """Trains the scales and biases of the norms, and the head."""
+  return partition_method(pattern, head=head, what='norms')
+
+
+def last(k: Count, *, head: str | None = HEAD, layers: str = LAYERS) -> TransferMethod:
+  """Trains the last k layers, the final norm behind them, and the head; an encoder-decoder's last k of either stack.
+
+  `layers` matches the leaves of layers, with the layer's number as its group `index`; what stands before the number
+  says which stack the layer is in. Errors: ValueError for a k that is not from 1 to the number
+  of layers, and where `layers` matches none.
+  """
+  if 'index' not in re.compile(layers).groupindex:
+    raise ValueError(f'last: the pattern layers={layers!r} has no group (?P<index>...) for the number of the layer')
+
+  def select(names):
+    hits = {name: re.fullmatch(layers, name) for name in select_names(layers, what='last')(names)}
+    places = {name: (name[:hit.start('index')], int(hit['index'])) for name, hit in hits.items()}
+    depths = {}
+    for stack, index in places.values():
+      depths[stack] = max(depths.get(stack, 0), index + 1)
+    if not 1 <= k <= min(depths.values()):
+      raise ValueError(f'last: k is {k}, but must be from 1 to the number of layers, {min(depths.values())}')
+    top = [name for name, (stack, index) in places.items() if index >= depths[stack] - k]
+    return [*top, *filter(tree.matcher(FINAL_NORM), names)]
+
+  return selecting_method(select, head=head, what='last')
