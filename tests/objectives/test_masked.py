@@ -115,6 +115,13 @@ def test_a_word_longer_than_the_budget_is_never_split():
   assert (out['tokens'] == tokens).all()
 
 
+def test_a_word_ends_with_its_segment():
+  batch = {'tokens': jnp.array([[10, 41]]), 'segments': jnp.array([[1, 2]])}
+  out = build(whole_word=True).prepare(jax.random.key(0), batch)
+  # One word of two pieces would exceed the budget of one.
+  assert float(out['target_weights'].sum()) == 1
+
+
 def test_only_the_scored_positions_get_logits_and_a_key_of_none_is_evaluation():
   objective, calls = build(), []
   batch = objective.prepare(jax.random.key(0), {'tokens': jnp.full((2, 20), 9)})

@@ -18,7 +18,7 @@ from typing import Any
 from tl_jax.checkpoint import files
 from tl_jax.checkpoint.lock import Lock
 
-CONFIG, METRICS, CHECKPOINTS = 'config.json', 'metrics.jsonl', 'checkpoints'
+CONFIG, METRICS, EVALUATIONS, CHECKPOINTS = 'config.json', 'metrics.jsonl', 'evaluations.jsonl', 'checkpoints'
 _LOG = logging.getLogger(__name__)
 _MOST_BYTES = 64 << 20
 _MOST_LISTED = 6
@@ -59,7 +59,7 @@ class Workdir:
     self.path.mkdir(parents=True, exist_ok=True)
     self._lock = Lock(self.path)
     try:
-      self._drop_half_line()
+      self._drop_half_lines()
     except BaseException:
       self.close()
       raise
@@ -137,7 +137,14 @@ class Workdir:
 
   def append_metrics(self, row: dict[str, Any]) -> None:
     """Appends one line to metrics.jsonl, as a whole or not at all; non-finite numbers become null."""
-    path = self._owned(METRICS)
+    self._append(METRICS, row)
+
+  def append_evaluation(self, row: dict[str, Any]) -> None:
+    """Appends one line to evaluations.jsonl: what a held-out set said while the run was training."""
+    self._append(EVALUATIONS, row)
+
+  def _append(self, name: str, row: dict[str, Any]) -> None:
+    path = self._owned(name)
     line = (files.encode(row) + '\n').encode()
     try:
       handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -156,10 +163,10 @@ class Workdir:
 
   def metrics(self) -> list[dict]:
     """The rows of metrics.jsonl; a half last line, that a crash left or a writer is at, is not a row."""
-    return [row for _, row in self._read_metrics()]
+    return [row for _, row in self._read_rows(METRICS)]
 
-  def _read_metrics(self) -> list[tuple[bytes, dict]]:
-    path = self.path / METRICS
+  def _read_rows(self, name: str) -> list[tuple[bytes, dict]]:
+    path = self.path / name
     try:
       lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
@@ -179,22 +186,23 @@ class Workdir:
 
   def truncate_metrics(self, step: int | None) -> None:
     """Drops the rows after `step` (all of them for None), so that a resumed run neither repeats nor skips one."""
-    path = self._owned(METRICS)
-    rows = self._read_metrics()
-    kept = [line for line, row in rows if step is not None and row.get('step', 0) <= step]
-    if rows and len(kept) < len(rows):
-      files.write_atomically(path, b''.join(kept))
-      _LOG.info('%s: dropped %d rows after step %s', path, len(rows) - len(kept), step)
+    for name in (METRICS, EVALUATIONS):
+      path = self._owned(name)
+      rows = self._read_rows(name)
+      kept = [line for line, row in rows if step is not None and row.get('step', 0) <= step]
+      if rows and len(kept) < len(rows):
+        files.write_atomically(path, b''.join(kept))
+        _LOG.info('%s: dropped %d rows after step %s', path, len(rows) - len(kept), step)
 
-  def _drop_half_line(self) -> None:
-    path = self.path / METRICS
-    if not path.exists():
-      return
-    with open(path, 'r+b') as file:
-      content = file.read()
-      end = content.rfind(b'\n') + 1
-      if end < len(content):
-        file.truncate(end)
+  def _drop_half_lines(self) -> None:
+    for path in (self.path / METRICS, self.path / EVALUATIONS):
+      if not path.exists():
+        continue
+      with open(path, 'r+b') as file:
+        content = file.read()
+        end = content.rfind(b'\n') + 1
+        if end < len(content):
+          file.truncate(end)
 
 
 def compare(before: Any, after: Any) -> dict[str, str]:

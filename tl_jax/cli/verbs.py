@@ -91,18 +91,18 @@ def _evaluate(flags, overrides) -> int:
 
 
 def _add_scale(parser, default):
-  parser.add_argument('--scale', default=default, metavar='S', help=f'smoke, mini or paper (default: {default})')
+  parser.add_argument('--scale', default=default, metavar='S', help=f'smoke, demo, mini or paper, as the experiment defines them (default: {default})')
 
 
 def _add_demo(parser):
   _add_workdir(parser, required=False, what='where to put the runs and the report (default: a new temporary folder)')
-  _add_scale(parser, 'mini')
+  _add_scale(parser, 'demo')
 
 
 def _demo(flags, _) -> int:
   workdir = flags.workdir or tempfile.mkdtemp(prefix='tl_jax_demo_')
   say(f'runs and report: {workdir}')
-  return _run_table('experiments/demo.py', flags.scale, workdir)
+  return _run_table('experiments/low_shot.py', flags.scale, workdir)
 
 
 def _add_table(parser):

@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from tl_jax.data import store, subsets
 
 FOLDER = pathlib.Path(__file__).parent / 'embedded'
-REVISION = 2                    # of the code below: a change in what it yields makes new cache folders
+REVISION = 3                    # of the code below: a change in what it yields makes new cache folders
 NOVELS = {
     'emma': 'Emma', 'mansfieldpark': 'Mansfield Park', 'northangerabbey': 'Northanger Abbey',
     'persuasion': 'Persuasion', 'prideprejudice': 'Pride and Prejudice', 'sensesensibility': 'Sense and Sensibility'}
@@ -39,7 +39,9 @@ def passages(text: str, shortest: int = WORDS[0], longest: int = WORDS[1]) -> li
 
   A passage never crosses the text it is given; a text shorter than `shortest` words is one passage.
   """
-  pieces = [piece for line in text.split('\n') for piece in _clauses(line.strip(), longest)]
+  # A piece after the first of its line follows a space, the others a line end.
+  pieces = [('\n' if first else ' ') + piece for line in text.split('\n') if line.strip()
+            for first, piece in zip([True, *[False] * len(line)], _clauses(line.strip(), longest), strict=False)]
   sizes = [len(piece.split()) for piece in pieces]
   total = sum(sizes)
   count = max(1, round(total / ((shortest + longest) / 2)))
@@ -47,12 +49,11 @@ def passages(text: str, shortest: int = WORDS[0], longest: int = WORDS[1]) -> li
   for piece, size in zip(pieces, sizes, strict=True):
     # The k-th passage ends where the running total passes k equal shares, so that none is left over short.
     if current and passed + size / 2 > total * (len(found) + 1) / count and len(found) + 1 < count:
-      found.append('\n'.join(current))
+      found.append(''.join(current).strip())
       current = []
-    if piece:
-      current.append(piece)
+    current.append(piece)
     passed += size
-  return found + (['\n'.join(current)] if current else [])
+  return found + ([''.join(current).strip()] if current else [])
 
 
 def _clauses(line: str, longest: int) -> list[str]:

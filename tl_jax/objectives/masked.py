@@ -101,9 +101,9 @@ def choose_words(candidate, begins, noise, budget):
 
 def slots(chosen, most: int):
   """The chosen positions in rising order, then others, (rows, most) int32; and their weights, float32 1 or 0."""
-  length = chosen.shape[1]
-  value, places = jax.lax.top_k(jnp.where(chosen, length - jnp.arange(length), 0), most)
-  return places.astype(jnp.int32), (value > 0).astype(jnp.float32)
+  # A stable sort, not top_k, which gathers the whole batch where its rows are sharded.
+  places = jnp.argsort(~chosen, axis=1, stable=True)[:, :most].astype(jnp.int32)
+  return places, jnp.take_along_axis(chosen, places, axis=1).astype(jnp.float32)
 
 
 def _ordinary(vocabulary, mask_id, special_ids) -> np.ndarray:

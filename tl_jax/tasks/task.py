@@ -22,12 +22,13 @@ class Task:
   """A labelled task.
 
   text(example) gives (input, target): the input a string; the target a label index (kind `single`), a tuple
-  of zeros and ones (`several`) or a number (`real`). `splits` maps train and test to the source's own splits.
+  of zeros and ones (`several`) or a number (`real`); None leaves the example out. Every example carries, as `source`,
+  the name of the source it is from: a task may have several. `splits` maps train and test to the source's own splits.
   `headline` is the metric that a table shows, as the first of `metrics`' results is named.
   """
   name: str
-  source: str
-  text: Callable[[Mapping[str, Any]], tuple[str, Any]]
+  source: str | tuple[str, ...]
+  text: Callable[[Mapping[str, Any]], tuple[str, Any] | None]
   labels: tuple[str, ...]
   kind: str = 'single'
   metrics: tuple[str, ...] = ('accuracy', 'f1')
@@ -45,7 +46,9 @@ def _by_index(example, text: str = 'text', label: str = 'label') -> tuple[str, i
 
 
 def _by_name(example, label: str, labels: tuple[str, ...]) -> tuple[str, int]:
-  return example['text'], labels.index(example[label])
+  """The label by its name; a set that numbers its classes has them in this order."""
+  value = example[label]
+  return example['text'], labels.index(value) if isinstance(value, str) else int(value)
 
 
 def _rated(example) -> tuple[str, float]:
@@ -55,6 +58,20 @@ def _rated(example) -> tuple[str, float]:
 POLARITY = ('negative', 'positive')
 NOVELS = ('Emma', 'Mansfield Park', 'Northanger Abbey', 'Persuasion', 'Pride and Prejudice', 'Sense and Sensibility')
 GENRES = ('comedy', 'history', 'tragedy', 'poetry')
+
+
+REGISTERS = {'vader_movie/rating': 'film review', 'vader_amazon/rating': 'product review',
+             'vader_tweets/rating': 'tweet', 'vader_nyt/rating': 'editorial'}
+FEWEST_WORDS = 6   # a shorter sentence belongs anywhere
+
+
+def _register() -> Task:
+  """Where a sentence was published: register, not topic, tells a tweet from an editorial."""
+  names = list(REGISTERS)
+  def read(example):
+    long_enough = len(example['text'].split()) >= FEWEST_WORDS
+    return (example['text'], names.index(example['source'])) if long_enough else None
+  return Task('register', tuple(names), read, tuple(REGISTERS.values()))
 
 
 def _novel() -> Task:
@@ -81,6 +98,7 @@ TASKS = {
     'tweets': _polarity('tweets', 'vader_tweets'),
     'editorials': _polarity('editorials', 'vader_nyt'),
     'intensity': _intensity(),
+    'register': _register(),
     'novel': _novel(),
     'genre': _genre(),
     'imdb': _polarity('imdb', 'imdb_reviews'),
@@ -105,16 +123,17 @@ def find(name: str, data_dir: str | None = None) -> Task:
 
 
 def labelled(task: Task, split: str, data_dir: str | None = None) -> tuple[list[str], np.ndarray]:
-  """(texts, targets) of one split, `train` or `test`; targets (n,) int32, or (n, labels) or (n, 1) float32.
-
-  Examples without a label (a rating too close to neutral) are left out.
-  """
-  examples = [task.text(example) for example in sources.load(task.source, task.splits[split], data_dir=data_dir)
-              if example.get('label', 0) != -1]
-  texts, targets = zip(*examples, strict=True) if examples else ((), ())
+  """(texts, targets) of one split, `train` or `test`; targets (n,) int32, or (n, labels) or (n, 1) float32."""
+  texts, targets = [], []
+  for name in (task.source,) if isinstance(task.source, str) else task.source:
+    for example in sources.load(name, task.splits[split], data_dir=data_dir):
+      found = task.text({**example, 'source': name})
+      if found is not None:
+        texts.append(found[0])
+        targets.append(found[1])
   if task.kind == 'single':
-    return list(texts), np.asarray(targets, np.int32)
-  return list(texts), np.asarray(targets, np.float32).reshape(len(texts), -1)
+    return texts, np.asarray(targets, np.int32)
+  return texts, np.asarray(targets, np.float32).reshape(len(texts), -1)
 
 
 def score(task: Task, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:

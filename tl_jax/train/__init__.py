@@ -4,6 +4,7 @@
 'tl_jax.train.step'
 """
 
+from tl_jax.train.cohort import execute
 from tl_jax.train.loop import Diverged
 from tl_jax.train.pretrain import pretrain
 from tl_jax.train.restoring import open_workdir, restore
@@ -13,5 +14,5 @@ from tl_jax.train.stopping import Stopped
 from tl_jax.train.transfer import evaluate, transfer
 from tl_jax.train.watch import SILENT, Watch
 
-__all__ = ['SILENT', 'Diverged', 'Settings', 'Stopped', 'TrainState', 'Watch', 'evaluate', 'init_state', 'make_step',
+__all__ = ['SILENT', 'Diverged', 'Settings', 'Stopped', 'TrainState', 'Watch', 'evaluate', 'execute', 'init_state', 'make_step',
            'open_workdir', 'pretrain', 'read', 'restore', 'transfer']

@@ -21,7 +21,7 @@ from tl_jax import checkpoint, evals, optim, tasks
 from tl_jax import config as configs
 from tl_jax.train import loop, texts
 from tl_jax.train import transfer as single
-from tl_jax.train.restoring import meta
+from tl_jax.train.pretrain import pretrain
 from tl_jax.train.settings import Settings, read
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 
@@ -67,7 +67,6 @@ def execute(runs: Iterable[tuple[Any, pathlib.Path]], watch: Watch = SILENT, tog
     groups.setdefault(signature(config), []).append((config, pathlib.Path(folder)))
   for group in groups.values():
     if 'task' not in group[0][0]:
-      from tl_jax.train.pretrain import pretrain
       for config, folder in group:
         pretrain(config, folder, watch)
     elif group[0][0].method.name in evals.BASELINES:
@@ -94,25 +93,23 @@ def run_cohort(group: list[tuple[Any, pathlib.Path]], watch: Watch = SILENT, tog
     leave(ready, member, trained, judge, watch)
 
 
-def first_state(ready: single.Prepared, member: Member):
-  """A member's state at step 0: its seed's head (and base, from scratch), its own rate and decay."""
-  seed, settings = member.settings.seed, member.settings
-  state = jax.jit(ready.parts.init, static_argnums=1)(ready.params(seed), seed)
-  return state._replace(opt_state=optim.set_rate(state.opt_state, settings.optim.lr, settings.optim.decay))
+def starter(ready: single.Prepared):
+  """A function of a member: its state at step 0, with its seed's head (and base, from scratch), its rate and decay."""
+  init = jax.jit(ready.parts.init)
+  def first_state(member: Member):
+    seed, optimizer = member.settings.seed, member.settings.optim
+    state = init(ready.params(seed), jnp.uint32(seed))
+    return state._replace(opt_state=optim.set_rate(state.opt_state, optimizer.lr, optimizer.decay))
+  return first_state
 
 
 def train_in_turn(ready, members, judge, watch, title):
   """Each member to its end before the next, all through one executable."""
-  step = jax.jit(ready.parts.step, donate_argnums=0)
-  init = jax.jit(lambda params, seed: ready.parts.init(params, seed))
+  step, first_state = jax.jit(ready.parts.step, donate_argnums=0), starter(ready)
   settings = ready.settings
   for number, member in enumerate(members, 1):
-    params = ready.params(member.settings.seed)
-    state = init(params, jnp.uint32(member.settings.seed))
-    state = state._replace(opt_state=optim.set_rate(
-        state.opt_state, member.settings.optim.lr, member.settings.optim.decay))
-    began, rows, curve = time.monotonic(), [], []
-    paused = 0.0
+    state, rows, curve = first_state(member), [], []
+    began, paused = time.monotonic(), 0.0
     for index in range(settings.schedule.steps):
       state, metrics = step(state, member.stream.batch_at(index))
       if (index + 1) % settings.log.every == 0 or index + 1 == settings.schedule.steps:
@@ -129,7 +126,7 @@ def train_in_turn(ready, members, judge, watch, title):
 
 def train_together(ready, members, judge, watch, title):
   """All members a step at a time; what no member trains, and all share, is not copied."""
-  states = [first_state(ready, member) for member in members]
+  states = list(map(starter(ready), members))
   shared = ready.source is not None
   frozen = states[0].frozen if shared else stack([state.frozen for state in states])
   state = stack([state._replace(frozen=None) for state in states])._replace(frozen=frozen)
@@ -181,9 +178,9 @@ def leave(ready: single.Prepared, member: Member, trained: Trained, judge: singl
       workdir.append_metrics(row)
     found = judge.outputs(trained.state)
     result = single.make_result(ready, member.settings, len(member.chosen), found, trained.state, trained.seconds, 0.0)
-    curve = [dict(step=step, seconds=round(seconds, 4), **values) for step, seconds, values in trained.curve]
-    curve.append(dict(step=result['steps'], seconds=result['seconds'], **result['metrics']))
-    workdir.write_json('result.json', result | dict(curve=curve, cohort=True))
+    for step, seconds, values in trained.curve:
+      workdir.append_evaluation(dict(step=step, seconds=round(seconds, 4)) | {f'test/{k}': v for k, v in values.items()})
+    workdir.write_json('result.json', result)
 
 
 def run_baselines(group: list[tuple[Any, pathlib.Path]]) -> None:
@@ -203,5 +200,3 @@ def run_baselines(group: list[tuple[Any, pathlib.Path]]) -> None:
       workdir.bind_config(configs.to_json(config), ('.*',))
       workdir.write_json('result.json', result)
 
-
-__all__ = ['execute', 'meta', 'run_cohort', 'signature']

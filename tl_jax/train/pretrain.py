@@ -36,7 +36,7 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
     with jax.set_mesh(mesh):
       shardings = pieces.state_shardings(parts, mesh, settings.sharding)
       sharding = parallel.batch_sharding(mesh)
-      state = _start(settings, parts, shardings, run, watch)
+      state = _start(settings, parts, shardings, run, watch, examples)
       evaluate = _evaluation(settings, parts, tokenizer, run, sharding)
       if int(state.step) >= settings.schedule.steps and (run.path / 'result.json').is_file():
         return run.workdir.read_json('result.json')
@@ -72,16 +72,20 @@ def _all_texts(settings: Settings):
   return [text for source in texts.mixture_texts(settings).values() for text in source.column('text')]
 
 
-def _start(settings: Settings, parts: pieces.Pieces, shardings, run: Run, watch: Watch):
+def _start(settings: Settings, parts: pieces.Pieces, shardings, run: Run, watch: Watch, examples: dict):
   """The state of the newest good checkpoint, or a fresh one."""
-  like = pieces.abstract_state(parts, shardings)
-  restored = run.restore_latest(like)
+  restored = run.restore_latest(pieces.abstract_state(parts, shardings))
   if restored is not None:
     watch.say(f'resumed at step {restored.step} of {settings.schedule.steps}')
     return restored.state
-  fresh = jax.jit(lambda: parts.init(pieces.make_params(parts.model, settings.seed), settings.seed),
-                  out_shardings=shardings)
-  return fresh()
+  bias = texts.log_frequencies(settings, examples, parts.model.arch.vocabulary) if settings.unigram_bias else None
+
+  def fresh():
+    params = pieces.make_params(parts.model, settings.seed)
+    if bias is not None:
+      params['head']['bias'] = jax.numpy.asarray(bias)
+    return parts.init(params, settings.seed)
+  return jax.jit(fresh, out_shardings=shardings)()
 
 
 def placed_batches(stream: data.pipeline.Stream, start: int, settings: Settings, sharding):

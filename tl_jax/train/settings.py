@@ -68,6 +68,7 @@ class Log:
 class TaskChoice:
   name: str
   labels: Natural = 0          # labelled examples to train on, the classes in equal parts; 0: all
+  test: Natural = 0            # test examples to score, the classes in equal parts; 0: all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Settings:
   seed: Natural = 0
   compute: models.Compute = dataclasses.field(default_factory=models.Compute)
   objective: dict[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'classify'})
+  unigram_bias: bool = False   # the masked head starts at the tokens' log frequencies: a tenth of a small run saved
   tokenizer: Tokenizing = dataclasses.field(default_factory=Tokenizing)
   task: TaskChoice | None = None
   method: dict[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'full'})
@@ -130,6 +132,9 @@ def check_fit(settings: Settings, arch: models.Arch) -> None:
 def _check_choices(settings: Settings) -> None:
   if settings.task is None:
     configs.lookup(objectives.OBJECTIVES, settings.objective.get('name'), 'config.objective.name')
+    if settings.unigram_bias and settings.objective['name'] != 'masked':
+      raise ConfigError(f'config.unigram_bias: only the head of objective masked has a bias, not that of '
+                        f'{settings.objective["name"]!r}')
     if not settings.data.mixture or not sum(settings.data.mixture.values()):
       raise ConfigError('config.data.mixture: names no text; give {source: weight} with a weight above 0')
   else:

@@ -63,6 +63,17 @@ def pretraining_stream(settings: Settings, examples: dict, tokenizer) -> pipelin
                      pack=settings.data.pack, pad=tokenizer.pad, weights=weights)
 
 
+def log_frequencies(settings: Settings, examples: dict, vocabulary: int) -> np.ndarray:
+  """Log of each token's frequency in the mixture, float32 (vocabulary,), every token counted once more than seen."""
+  total = np.zeros(vocabulary)
+  for name, part in examples.items():
+    counts = np.zeros(vocabulary)
+    for tokens in (part.tokens[index] for index in range(len(part))):
+      counts += np.bincount(tokens, minlength=vocabulary)
+    total += settings.data.mixture[name] * (counts + 1) / (counts + 1).sum()
+  return np.log(total / total.sum()).astype(np.float32)
+
+
 class Labelled(NamedTuple):
   """A split of a task: its texts, encoded examples with labels, and targets as the metrics want them."""
   texts: list
@@ -81,8 +92,11 @@ class _Texts:
 
 
 def labelled(settings: Settings, task: tasks.Task, tokenizer, split: str, folder: pathlib.Path) -> Labelled:
-  """The encoded examples of a task's split, each cut to what a row holds."""
+  """The encoded examples of a task's split, each cut to what a row holds; of the test split, as many as are asked for."""
   texts, targets = tasks.labelled(task, split, settings.data.directory or None)
+  if split == 'test' and 0 < settings.task.test < len(texts):
+    kept = subset_of(task, texts, targets, settings.task.test, seed=0)
+    texts, targets = [texts[index] for index in kept], targets[kept]
   if not texts:
     raise ConfigError(f'config.task.name: {task.name} has no labelled example in its {split} split')
   encoded = data.tokenize(_Texts(texts), tokenizer, folder / CACHE, max_length=settings.data.length, keep_empty=True)
@@ -94,11 +108,16 @@ def choose_labels(settings: Settings, task: tasks.Task, train: Labelled) -> np.n
   count = settings.task.labels or len(train.texts)
   if count > len(train.texts):
     raise ConfigError(f'config.task.labels: {count} labelled examples asked for; {task.name} has {len(train.texts)}')
-  keys = subsets.fingerprints(train.texts)
-  if count == len(train.texts):
+  return subset_of(task, train.texts, train.targets, count, settings.seed)
+
+
+def subset_of(task: tasks.Task, texts, targets, count: int, seed: int) -> np.ndarray:
+  """Indices of `count` texts, classes in equal parts where an example has one class; all of them as they stand."""
+  if count == len(texts):
     return np.arange(count)
-  by = 'balanced' if task.kind == 'single' else 'uniform'
-  return data.subset(train.targets if task.kind == 'single' else None, count, settings.seed, keys, by=by)
+  single = task.kind == 'single'
+  return data.subset(targets if single else None, count, seed, subsets.fingerprints(texts),
+                     by='balanced' if single else 'uniform')
 
 
 def labelled_stream(settings: Settings, train: Labelled, chosen: np.ndarray, tokenizer) -> pipeline.Stream:

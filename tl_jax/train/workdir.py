@@ -59,6 +59,8 @@ class Run(NamedTuple):
 
     def evaluated(step: int, state) -> dict:
       values = evaluate(state)
+      if self.first:
+        self.workdir.append_evaluation(dict(step=step, **{f'test/{name}': value for name, value in values.items()}))
       if board is not None:
         for name, value in values.items():
           board.add_scalar(f'test/{name}', value, step)
