@@ -9,6 +9,7 @@ The argument is a family of `tl_jax.models`; its shape chooses the objective.
 
 from ml_collections import ConfigDict
 
+ARGUMENTS = ('tiny', 'tiny-gpt', 'tiny-t5', 'demo', 'bert-small', 'bert-base', 'gpt2', 't5-small')
 EMBEDDED = {'austen': 0.35, 'shakespeare': 0.25, 'vader_movie': 0.2, 'vader_amazon': 0.1, 'vader_nyt': 0.1}
 TINY = {'austen': 0.5, 'vader_movie': 0.5}
 PUBLIC = {'c4/en': 1.0}

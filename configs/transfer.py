@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 
 from tl_jax.config import arguments
 
+ARGUMENTS = ('task=sentiment', 'task=novel,method=probe', 'task=genre,method=bitfit', 'task=tweets,method=norms',
+             'task=register,method=last', 'task=intensity,method=lora,labels=100')
 # One rule per method, whatever the task and the number of labels: this rate, these steps, the last checkpoint.
 LEARNING_RATES = {'full': 5e-4, 'probe': 1e-2, 'bitfit': 2e-3, 'norms': 2e-3, 'last': 5e-4, 'lora': 2e-3}
 
@@ -41,5 +43,5 @@ def method(name: str) -> dict:
   if name == 'lora':
     return dict(name='lora', pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0)
   if name == 'last':
-    return dict(name='last', layers=1)
+    return dict(name='last', k=1)
   return dict(name=name)

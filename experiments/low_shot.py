@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from tl_jax.report import Claim, Scale, Table
 
 COUNTS = (4, 8, 16, 32, 64, 128)
-RATES = {'scratch': 1e-3, 'probe': 1e-2, 'lora': 5e-3, 'full': 1e-3}
+RATES = {'scratch': 1e-3, 'probe': 3e-2, 'lora': 3e-3, 'full': 5e-4}
 METHODS = {'scratch': dict(name='full'), 'probe': dict(name='probe'), 'full': dict(name='full'),
            'lora': dict(name='lora', pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0),
            'tf-idf': dict(name='tf-idf')}
@@ -70,13 +70,16 @@ def gain(count: int):
   return lambda cells: cells[CHOSEN, count] - cells['scratch', count]
 
 
-EMBEDDED = {'vader_movie/rating': 0.4, 'vader_nyt/rating': 0.25, 'vader_tweets/rating': 0.2, 'vader_amazon/rating': 0.15}
-SETTINGS = dict(width=128, layers=2, vocabulary=4096, batch=32, pretrain=1500, transfer=60, evaluate=15, test=400,
+EMBEDDED = {
+    'vader_movie/rating': 0.4, 'vader_nyt/rating': 0.25, 'vader_tweets/rating': 0.2, 'vader_amazon/rating': 0.15}
+SETTINGS = dict(width=128, layers=2, vocabulary=4096, batch=32, pretrain=1000, transfer=60, evaluate=15, test=400,
                 mixture=EMBEDDED)
 SCALES = {
     'smoke': Scale(columns=(8, 32), seeds=(0, 1), settings=SETTINGS | dict(
         width=32, layers=1, vocabulary=1024, batch=8, pretrain=20, transfer=8, evaluate=4, test=80)),
     'demo': Scale(settings=SETTINGS),
+    # The seeds that the rates were chosen on.
+    'tune': Scale(columns=(8, 32), seeds=(100, 101, 102), settings=SETTINGS),
     'mini': Scale(settings=SETTINGS | dict(layers=4, pretrain=6000, transfer=200, evaluate=50, test=1200)),
     'paper': Scale(settings=SETTINGS | dict(width=768, layers=12, vocabulary=30522, batch=256, pretrain=100_000,
                                             transfer=1000, evaluate=100, test=0, mixture={'c4/en': 1.0})),

@@ -175,7 +175,7 @@ def specs():
 def test_every_config_builds_and_every_key_is_read(spec):
   from tl_jax import train
   loaded = config.load(spec)
-  train.build(loaded)
+  train.read(loaded)
   config.digest(loaded)
   groups = ['', *(f'{key}.' for key, value in loaded.items() if hasattr(value, 'items') and key != 'mixture')]
   for group in groups:
@@ -183,7 +183,7 @@ def test_every_config_builds_and_every_key_is_read(spec):
     with wrong.unlocked():
       (wrong[group[:-1]] if group else wrong)['no_such_key'] = 1
     with pytest.raises(ValueError, match='no_such_key'):
-      train.build(wrong)
+      train.read(wrong)
 
 
 def blocks(language):

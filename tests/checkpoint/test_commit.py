@@ -113,7 +113,8 @@ def test_a_full_disk_is_named(tmp_path, options):
                     capture_output=True).returncode:
     pytest.skip('mounting a tmpfs is not permitted here')
   try:
-    before = '' if 'inodes' not in options else f'[open({str(tmp_path)!r} + f"/{{i}}.x", "w").close() for i in range(6)]'
+    fill = '[open(store.directory / f"{i}.x", "w").close() for i in range(6)]'
+    before = fill if 'inodes' in options else ''
     first, second, third = run(SCRIPT.format(path=str(tmp_path), before=before)).splitlines()
     assert first.startswith('28 step 2 was not saved in') and 'No space left on device' in first
     assert 'are free' in first and second == '[1] [] []' and third == '[1, 3]'

@@ -66,7 +66,7 @@ def kill_once(path, delay, acknowledged):
 def run_kills(path, times):
   chosen, acknowledged = random.Random(times), 0
   for _ in range(times):
-    acknowledged = kill_once(path, chosen.uniform(0.0, 1.2), acknowledged)
+    acknowledged = kill_once(path, chosen.uniform(0.0, 0.8), acknowledged)
     check(path / 'run', acknowledged)
   assert acknowledged > 0 and not (path / 'run' / 'checkpoints' / 'quarantine').exists()
 

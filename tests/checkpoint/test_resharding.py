@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -53,15 +54,25 @@ def start(script, *arguments, devices):
 
 
 def finish(*runs):
-  said = [run.communicate(timeout=180)[0] for run in runs]
-  assert [run.returncode for run in runs] == [0] * len(runs), '\n'.join(said)[-6000:]
+  """Waits for processes that depend on each other: what all of them said is in the failure, also when one hangs."""
+  deadline, said = time.monotonic() + 120, []
+  while time.monotonic() < deadline and any(run.poll() is None for run in runs) and not any(
+      run.poll() for run in runs):
+    time.sleep(0.1)
+  for run in runs:
+    try:
+      said.append(run.communicate(timeout=10)[0])
+    except subprocess.TimeoutExpired:
+      run.kill()
+      said.append(run.communicate()[0])
+  assert [run.returncode for run in runs] == [0] * len(runs), '\n-----\n'.join(text[-3000:] for text in said)
 
 
 def check_here(path):
   store = Store(path)
   table = np.random.default_rng(0).standard_normal((320, 160)).astype(np.float32)
   local = store.restore(4, {'table': jax.ShapeDtypeStruct((320, 160), jnp.float32),
-                                'half': jax.ShapeDtypeStruct((320, 160), jnp.bfloat16)})
+                            'half': jax.ShapeDtypeStruct((320, 160), jnp.bfloat16)})
   assert np.asarray(local['table']).tobytes() == table.tobytes()
   assert np.asarray(local['half']).tobytes() == table.astype(jnp.bfloat16).tobytes()
 

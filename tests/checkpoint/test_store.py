@@ -88,7 +88,7 @@ def test_any_dict_of_arrays_comes_back_bit_for_bit(tmp_path_factory, kinds):
     shape = (*shape, 40_000) if large and np.prod(shape) else shape
     dtype = jnp.dtype(dtype)
     content = random_bytes.integers(0, 2, np.prod(shape, dtype=int) * dtype.itemsize, np.uint8) * (
-        1 if dtype == bool else random_bytes.integers(1, 255))
+        1 if dtype.kind == 'b' else random_bytes.integers(1, 255))
     tree[name] = np.frombuffer(content.astype(np.uint8), dtype).reshape(shape)
   store = Store(tmp_path_factory.mktemp('steps'))
   store.save(0, tree)
@@ -275,7 +275,7 @@ def test_what_a_crash_left_is_removed_at_the_start(store):
 def test_the_step_of_another_folder_is_not_deleted(store, tmp_path):
   shutil.copytree(store.directory / '1', tmp_path / 'elsewhere' / '0')
   (store.directory / '0').symlink_to(tmp_path / 'elsewhere' / '0')
-  assert store.steps() == [0, 1, 2, 3] or store.steps() == [1, 2, 3]
+  assert store.steps() == [0, 1, 2, 3]
   store.save(4, {'a': 1})
   store.wait()
   assert store.steps() == [2, 3, 4] and len(files_of(tmp_path / 'elsewhere')) > 3

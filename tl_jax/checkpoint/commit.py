@@ -6,11 +6,13 @@
 
 import dataclasses
 import errno
+import logging
 import os
 import re
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 from tl_jax.checkpoint import arrays, files, processes, record
 
 PARTIAL, TRASH, QUARANTINE = '.partial', 'trash', 'quarantine'
+_LOG = logging.getLogger(__name__)
 _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -31,13 +34,14 @@ class SaveFailed(RuntimeError):
 
 @dataclasses.dataclass
 class Save:
-  """One step on its way to the disk."""
+  """One step on its way to the disk; `after` runs in the first process once it is committed, before any is told."""
   directory: Path
   step: int
   tag: str
   leaves: dict[str, dict]
   arrays: dict[str, Any]
   meta: Any
+  after: Callable[[], None] = lambda: None
   copied: threading.Event = dataclasses.field(default_factory=threading.Event)
   error: Exception | None = None
   seconds: float = 0.0
@@ -108,6 +112,10 @@ def _commit(save: Save) -> None:
     files.move_aside(final, save.directory / (TRASH if committed else QUARANTINE))
   os.rename(save.partial, final)
   files.flush(save.directory)
+  try:
+    save.after()
+  except OSError as error:
+    _LOG.warning('old steps in %s could not be deleted: %s', save.directory, error.strerror)
 
 
 def _versions() -> dict[str, str]:

@@ -93,20 +93,13 @@ class Store:
       raise CheckpointError(f'{self.directory / str(step)}: the step is committed already')
     leaves, copies = arrays.take(state)
     tag = f'tl_jax/{self.directory}/{step}/{next(_COUNTER)}'
-    save = commit.Save(self.directory, step, tag, leaves, copies, files.clean(meta, 'meta'))
-    thread = threading.Thread(target=self._run, args=(save,), name=f'save-{step}')
+    save = commit.Save(self.directory, step, tag, leaves, copies, files.clean(meta, 'meta'),
+                       self._delete_oldest)
+    thread = threading.Thread(target=commit.run, args=(save,), name=f'save-{step}')
     self._current = save, thread
     thread.start()
     if any(not hasattr(array, 'flags') for array in copies.values()):
       save.copied.wait()
-
-  def _run(self, save: commit.Save) -> None:
-    commit.run(save)
-    if save.error is None and processes.is_first():
-      try:
-        self._delete_oldest()
-      except OSError as error:
-        _LOG.warning('old steps in %s could not be deleted: %s', self.directory, error.strerror)
 
   def poll(self) -> bool:
     """Is no save in flight? Raises SaveFailed if the last one failed."""

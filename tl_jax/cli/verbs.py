@@ -91,7 +91,8 @@ def _evaluate(flags, overrides) -> int:
 
 
 def _add_scale(parser, default):
-  parser.add_argument('--scale', default=default, metavar='S', help=f'smoke, demo, mini or paper, as the experiment defines them (default: {default})')
+  parser.add_argument('--scale', default=default, metavar='S',
+                      help=f'smoke, demo, mini or paper, as the experiment defines them (default: {default})')
 
 
 def _add_demo(parser):
@@ -157,6 +158,6 @@ VERBS = {
     'evaluate': Verb('metrics of a committed step; writes predictions.jsonl',
                      'tl-jax evaluate --workdir=/tmp/lora --step=200', _add_evaluate, _evaluate, True),
     'table': Verb('a table of runs: published and measured side by side, claims held or missed',
-                  'tl-jax table experiments/demo.py --scale=smoke --workdir=/tmp/table', _add_table, _table),
+                  'tl-jax table experiments/low_shot.py --scale=smoke --workdir=/tmp/table', _add_table, _table),
     'steps': Verb('committed steps with their checksum verdict', 'tl-jax steps /tmp/base', _add_steps, _steps),
 }

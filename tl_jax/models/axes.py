@@ -1,7 +1,7 @@
 """The logical axes of every parameter, by its name: what the sharding rules of `parallel` speak about.
 
->>> logical_axes('layers/0/attention/query/kernel')
-PartitionSpec('embed', 'heads')
+>>> tuple(logical_axes('layers/0/attention/query/kernel'))
+('embed', 'heads')
 """
 
 import re

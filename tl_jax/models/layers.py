@@ -22,7 +22,7 @@ ACTIVATIONS = {
 
 
 def initializer(arch: Arch, scale: float = 1.0, std: float | None = None):
-  """The initializer of a kernel (in, out) of this family; `scale` shrinks it, `std` overrides what fan-in would give."""
+  """The initializer of a kernel (in, out); `scale` shrinks it, `std` overrides what fan-in would give."""
   def draw(key, shape, dtype=jnp.float32):
     if arch.init == 'truncated':
       return scale * arch.init_std * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)

@@ -7,7 +7,16 @@
 
 from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve, start
 from tl_jax.parallel.placement import (
-    RULES, batch_sharding, constrain, host_rows, place, place_batch, replicated, shardings, to_host)
+    RULES,
+    batch_sharding,
+    constrain,
+    host_rows,
+    place,
+    place_batch,
+    replicated,
+    shardings,
+    to_host,
+)
 
 __all__ = [
     'AXES', 'RULES', 'MeshShape', 'batch_sharding', 'constrain', 'host_rows', 'make_mesh', 'place', 'place_batch',

@@ -2,8 +2,9 @@
 
 >>> from jax.sharding import PartitionSpec
 >>> from tl_jax.parallel.mesh import MeshShape, make_mesh
->>> shardings(make_mesh(MeshShape()), PartitionSpec('embed', 'mlp'), jax.ShapeDtypeStruct((4, 8), 'float32')).spec
-PartitionSpec('fsdp', 'tensor')
+>>> where = shardings(make_mesh(MeshShape()), PartitionSpec('embed', 'mlp'), jax.ShapeDtypeStruct((4, 8), 'float32'))
+>>> tuple(where.spec)
+('fsdp', 'tensor')
 """
 
 import jax

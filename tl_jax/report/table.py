@@ -45,8 +45,8 @@ class Claim:
   """A sentence, the value it is about, and exactly one bound: `at_least`, `above`, `at_most` or `below`.
 
   value(cells) gives an Interval (such as `cells['lora', 'imdb'] - cells['full', 'imdb']`), a number, or a LabelsSaved,
-  whose multiplier counts. With an interval the claim is held when all of it satisfies the bound, missed when none
-  of it does, else undecided. Without ends: a number, or equal values of two or more seeds, are compared as
+  whose multiplier counts. With an interval the claim is held when all of it satisfies the bound, else missed; it is
+  undecided only where there was nothing to judge. Without ends: a number, or equal values of two or more seeds, are compared as
   they are; a single seed or no value at all is undecided.
   """
   text: str
@@ -82,9 +82,8 @@ class Claim:
     else:
       ends = [found.low, found.high]
     held = [self._holds(name, bound, end) for end in ends]
-    if len(set(held)) == 2:
-      return Judgement(self.text, 'undecided', found, words, 'the interval lies on both sides of the bound')
-    return Judgement(self.text, 'held' if held[0] else 'missed', found, words)
+    reason = 'the interval lies on both sides of the bound' if len(set(held)) == 2 else ''
+    return Judgement(self.text, 'held' if all(held) else 'missed', found, words, reason)
 
   def _bounds(self) -> dict[str, float]:
     bounds = {'at_least': self.at_least, 'above': self.above, 'at_most': self.at_most, 'below': self.below}

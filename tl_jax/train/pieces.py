@@ -78,6 +78,24 @@ def make_objective(settings: Settings, vocabulary: int, tokenizer) -> objectives
   return configs.call(objectives.OBJECTIVES[name], settings.objective, 'config.objective', **given)
 
 
+def base_arch(settings: Settings, **fields) -> models.Arch:
+  """The architecture that the config names, with the fields that only a run knows: its vocabulary, its head."""
+  group = dict(settings.model)
+  family = group.pop('family', '')
+  if not family:
+    raise configs.ConfigError('config.model.family: missing; a run from scratch needs one of: '
+                              + tree.nearest('bert', models.FAMILIES, most=8))
+  return models.arch(family, **group | fields)
+
+
+def require_kind(settings: Settings, arch: models.Arch) -> None:
+  """Raises ConfigError for an objective that this kind of model cannot have."""
+  name, needed = settings.objective['name'], {'masked': 'encoder', 'causal': 'decoder', 'span': 'encoder-decoder'}
+  if name in needed and arch.kind != needed[name]:
+    raise configs.ConfigError(f'config.objective.name: {name!r} needs a model of kind {needed[name]!r}; '
+                              f'config.model.family {settings.model["family"]!r} is of kind {arch.kind!r}')
+
+
 def make_params(model: models.Model, seed):
   """Fresh parameters of a run's seed, which may be traced."""
   return model.init(rng.stream(jax.random.key(seed), 'init'))

@@ -1,20 +1,22 @@
 """Pre-training: from a mixture of texts to committed checkpoints that transfer starts from.
 
-  config = tl_jax.config.load('configs/pretrain.py:tiny')
-  result = pretrain(config, '/tmp/tiny')
+>>> pretrain({'model': {}, 'optim': {}, 'schedule': {'steps': 0}, 'data': {}}, '/tmp/never')
+Traceback (most recent call last):
+tl_jax.config.checks.ConfigError: config.schedule.steps: must be an integer >= 1, got 0 (int)
 """
 
 import math
+import pathlib
 import time
 
 import jax
 import numpy as np
 
 from tl_jax import data, optim, parallel, rng, tree
-from tl_jax import config as configs
 from tl_jax.train import loop, pieces, texts
+from tl_jax.train.checks import read
 from tl_jax.train.restoring import meta
-from tl_jax.train.settings import Settings, base_arch, read
+from tl_jax.train.settings import Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
 
@@ -37,7 +39,8 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
       shardings = pieces.state_shardings(parts, mesh, settings.sharding)
       sharding = parallel.batch_sharding(mesh)
       state = _start(settings, parts, shardings, run, watch, examples)
-      evaluate = _evaluation(settings, parts, tokenizer, run, sharding)
+      judge = judge_mixture(settings, parts, tokenizer, run.path, sharding)
+      evaluate = lambda state: judge(parts.method.merge(average(state), state.frozen))
       if int(state.step) >= settings.schedule.steps and (run.path / 'result.json').is_file():
         return run.workdir.read_json('result.json')
       batches = placed_batches(stream, int(state.step), settings, sharding)
@@ -59,12 +62,8 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
 
 def build_pieces(settings: Settings, tokenizer) -> pieces.Pieces:
   """Model, objective, method and optimizer of a pre-training run, its vocabulary that of the tokenizer."""
-  name = settings.objective['name']
-  arch = base_arch(settings, vocabulary=tokenizer.vocabulary_size, head=pieces.HEADS[name])
-  needed = {'masked': ('encoder',), 'causal': ('decoder',), 'span': ('encoder-decoder',)}
-  if arch.kind not in needed.get(name, (arch.kind,)):
-    raise configs.ConfigError(f'config.objective.name: {name!r} needs a model of kind {needed[name][0]!r}; '
-                              f'config.model.family {settings.model["family"]!r} is of kind {arch.kind!r}')
+  head = pieces.HEADS[settings.objective['name']]
+  arch = pieces.base_arch(settings, vocabulary=tokenizer.vocabulary_size, head=head)
   return pieces.assemble(settings, arch, pieces.make_objective(settings, arch.vocabulary, tokenizer))
 
 
@@ -98,16 +97,15 @@ def placed_batches(stream: data.pipeline.Stream, start: int, settings: Settings,
     yield parallel.place_batch(batch, sharding, rows, first), tokens
 
 
-def _evaluation(settings: Settings, parts: pieces.Pieces, tokenizer, run: Run, sharding):
-  """A function of the state: the objective on the mixture's test texts, the same draws every time."""
-  examples = texts.mixture_examples(settings, tokenizer, run.path, 'test')
+def judge_mixture(settings: Settings, parts: pieces.Pieces, tokenizer, folder: pathlib.Path, sharding):
+  """A function of params: the objective on the mixture's test texts, the same draws every time."""
+  examples = texts.mixture_examples(settings, tokenizer, folder, 'test')
   rows = settings.data.batch
   first, end = parallel.host_rows(sharding, rows)
   key = rng.stream(settings.seed, 'evaluation')
 
   @jax.jit
-  def sums(state, batch, index):
-    params = parts.method.merge(average(state), state.frozen)
+  def sums(params, batch, index):
     batch = parts.objective.prepare(jax.random.fold_in(key, index), batch)
     forward = lambda *args, **keywords: parts.model.apply(params, *args, **keywords)
     terms, means = parts.objective.loss(forward, batch, None)
@@ -115,7 +113,7 @@ def _evaluation(settings: Settings, parts: pieces.Pieces, tokenizer, run: Run, s
     sums = {f'loss/{name}': (term.coefficient * term.sum, weights[name]) for name, term in terms.items()}
     return sums | {name: tuple(mean) for name, mean in means.items()}, batch['segments'].max(-1).sum()
 
-  def evaluate(state) -> dict:
+  def judge(params) -> dict:
     totals, seen, index = {}, 0, 0
     for part in examples.values():
       batches = data.evaluation(part, length=settings.data.length, batch=rows, pack=settings.data.pack,
@@ -123,7 +121,7 @@ def _evaluation(settings: Settings, parts: pieces.Pieces, tokenizer, run: Run, s
       for batch in batches:
         if settings.eval.batches and index >= settings.eval.batches:
           break
-        found, count = jax.device_get(sums(state, parallel.place_batch(batch, sharding, rows, first), index))
+        found, count = jax.device_get(sums(params, parallel.place_batch(batch, sharding, rows, first), index))
         for name, (total, weight) in found.items():
           before = totals.get(name, (0.0, 0.0))
           totals[name] = before[0] + float(total), before[1] + float(weight)
@@ -132,7 +130,7 @@ def _evaluation(settings: Settings, parts: pieces.Pieces, tokenizer, run: Run, s
     loss = sum(value for name, value in values.items() if name.startswith('loss/'))
     kept = {name: value for name, value in values.items() if not name.startswith('loss/')}
     return dict(loss=loss, perplexity=math.exp(min(loss, 700.0)), **kept, examples=seen)
-  return evaluate
+  return judge
 
 
 def average(state):

@@ -1,6 +1,8 @@
 """Back from a workdir: its settings, its parameters with the method merged and fused, its tokenizer.
 
-  params = restore('/tmp/tiny')
+>>> restore('/no/such/workdir')
+Traceback (most recent call last):
+tl_jax.config.checks.ConfigError: /no/such/workdir: not a workdir (no config.json in it)
 """
 
 import dataclasses
@@ -8,12 +10,14 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
+from ml_collections import ConfigDict
 
 from tl_jax import checkpoint, data, models, objectives, optim
 from tl_jax import config as configs
 from tl_jax.config import ConfigError
 from tl_jax.train import pieces, texts
-from tl_jax.train.settings import Settings, read
+from tl_jax.train.checks import read
+from tl_jax.train.settings import Settings
 
 
 class Opened(NamedTuple):
@@ -30,13 +34,14 @@ def meta(arch: models.Arch) -> dict:
   return dict(arch=dataclasses.asdict(arch))
 
 
-def open_workdir(path, step: int | None = None) -> Opened:
+def open_workdir(path, step: int | None = None, overrides=()) -> Opened:
   """The newest good committed step of a workdir, or the given one. Writes nothing.
 
+  overrides: ('eval.batches', '2') pairs that change the settings it is opened with.
   Raises ValueError naming the workdir, the steps there are, or the damaged leaf.
   """
   path = pathlib.Path(path)
-  settings = read_settings(path)
+  settings = read_settings(path, overrides)
   store = checkpoint.Store(path / 'checkpoints')
   step = newest_good(store) if step is None else step
   arch = configs.struct(models.Arch, store.meta(step)['arch'], f'{path}: step {step}')
@@ -59,12 +64,15 @@ def newest_good(store: checkpoint.Store) -> int:
   raise checkpoint.CheckpointError(f'{store.directory}: no good committed step')
 
 
-def read_settings(path: pathlib.Path) -> Settings:
-  """The settings that a workdir was made with."""
+def read_settings(path: pathlib.Path, overrides=()) -> Settings:
+  """The settings that a workdir was made with, some of them overridden."""
   if not (path / 'config.json').is_file():
     raise ConfigError(f'{path}: not a workdir (no config.json in it)')
   stored = checkpoint.Workdir(path, write=False).read_json('config.json')
-  return read(stored['config'], where_made=False)
+  config = ConfigDict(stored['config'])
+  for key, text in overrides:
+    configs.override(config, key, text)
+  return read(config, where_made=False)
 
 
 def idle_objective() -> objectives.Objective:

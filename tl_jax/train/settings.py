@@ -1,16 +1,14 @@
-"""A config as checked values: everything that can be refused is refused here, before any device is touched.
+"""What a config may say: one frozen dataclass per group, every value with its range.
 
 >>> Data(length=64).batch
 32
 """
 
 import dataclasses
-import pathlib
 from typing import Any, Literal
 
-from tl_jax import config as configs
-from tl_jax import evals, models, objectives, optim, tasks, transfer, tree
-from tl_jax.config import ConfigError, Count, Natural, NonNegative
+from tl_jax import models, optim
+from tl_jax.config import Count, Natural, NonNegative
 from tl_jax.parallel import MeshShape
 
 SCRATCH = 'scratch'
@@ -91,69 +89,3 @@ class Settings:
   checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
   eval: Eval = dataclasses.field(default_factory=Eval)
   log: Log = dataclasses.field(default_factory=Log)
-
-
-def read(config, where_made: bool = True) -> Settings:
-  """The settings of a config. Raises ConfigError naming the key and the nearest right thing.
-
-  `where_made` False leaves out the files that the run was made from: a finished run needs them no more.
-  """
-  settings = configs.struct(Settings, config, 'config')
-  _check_choices(settings)
-  if where_made:
-    _check_files(settings)
-  _check_rows(settings)
-  arch = None if settings.init != SCRATCH else base_arch(settings)
-  if arch is not None:
-    check_fit(settings, arch)
-  return settings
-
-
-def base_arch(settings: Settings, **fields) -> models.Arch:
-  """The architecture that the config names, before its vocabulary and head are known."""
-  group = dict(settings.model)
-  family = group.pop('family', '')
-  if not family:
-    raise ConfigError('config.model.family: missing; a run from scratch needs one of: '
-                      + tree.nearest('bert', models.FAMILIES, most=8))
-  return models.arch(family, **group | fields)
-
-
-def check_fit(settings: Settings, arch: models.Arch) -> None:
-  """Refuses rows longer than the model's positions, and heads that the tensor axis does not divide."""
-  if arch.positions == 'learned' and settings.data.length > arch.max_positions:
-    raise ConfigError(f'config.data.length: rows of {settings.data.length} tokens, but the model has '
-                      f'{arch.max_positions} positions (config.model.max_positions)')
-  tensor = settings.mesh.ways('tensor')
-  if arch.key_heads % tensor:
-    raise ConfigError(f'config.mesh.tensor: {arch.key_heads} heads are not divisible by {tensor}')
-
-
-def _check_choices(settings: Settings) -> None:
-  if settings.task is None:
-    configs.lookup(objectives.OBJECTIVES, settings.objective.get('name'), 'config.objective.name')
-    if settings.unigram_bias and settings.objective['name'] != 'masked':
-      raise ConfigError(f'config.unigram_bias: only the head of objective masked has a bias, not that of '
-                        f'{settings.objective["name"]!r}')
-    if not settings.data.mixture or not sum(settings.data.mixture.values()):
-      raise ConfigError('config.data.mixture: names no text; give {source: weight} with a weight above 0')
-  else:
-    tasks.find(settings.task.name, settings.data.directory or None)
-  configs.lookup(transfer.METHODS | evals.BASELINES, settings.method.get('name'), 'config.method.name')
-
-
-def _check_files(settings: Settings) -> None:
-  if settings.tokenizer.path and not pathlib.Path(settings.tokenizer.path).is_file():
-    raise ConfigError(f'config.tokenizer.path: {settings.tokenizer.path}: no such file')
-  if settings.init != SCRATCH and not (pathlib.Path(settings.init) / 'config.json').is_file():
-    raise ConfigError(f'config.init: {settings.init}: not a workdir (no config.json in it), and not {SCRATCH!r}')
-
-
-def _check_rows(settings: Settings) -> None:
-  data, mesh = settings.data, settings.mesh
-  ways = mesh.ways('data') * mesh.ways('fsdp')
-  if data.batch % (ways * data.accumulate):
-    raise ConfigError(
-        f'config.data.batch: {data.batch} rows are not divisible by data {mesh.ways("data")} x fsdp '
-        f'{mesh.ways("fsdp")} x accumulate {data.accumulate}; nearest: '
-        f'{max(1, round(data.batch / (ways * data.accumulate))) * ways * data.accumulate}')

@@ -92,7 +92,7 @@ class _Texts:
 
 
 def labelled(settings: Settings, task: tasks.Task, tokenizer, split: str, folder: pathlib.Path) -> Labelled:
-  """The encoded examples of a task's split, each cut to what a row holds; of the test split, as many as are asked for."""
+  """The encoded examples of a task's split, each cut to what a row holds; of the test split, `task.test` of them."""
   texts, targets = tasks.labelled(task, split, settings.data.directory or None)
   if split == 'test' and 0 < settings.task.test < len(texts):
     kept = subset_of(task, texts, targets, settings.task.test, seed=0)

@@ -1,7 +1,9 @@
 """Transfer: from a checkpoint, or from scratch, to a labelled task under a method.
 
-  config = tl_jax.config.load('configs/transfer.py:task=sentiment,method=lora,init=/tmp/tiny,labels=100')
-  result = transfer(config, '/tmp/lora')
+>>> from tl_jax import config
+>>> transfer(config.load('configs/transfer.py:task=sentiment,method=lora,init=/no/such/workdir'), '/tmp/never')
+Traceback (most recent call last):
+tl_jax.config.checks.ConfigError: config.init: /no/such/workdir: not a workdir (no config.json in it), and not 'scratch'
 """
 
 import dataclasses
@@ -13,12 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tl_jax import evals, models, objectives, parallel, tasks, tree
+from tl_jax import evals, objectives, parallel, tasks, tree
 from tl_jax import transfer as methods
 from tl_jax.train import loop, pieces, texts
+from tl_jax.train.checks import check_fit, read
 from tl_jax.train.pretrain import average, placed_batches
 from tl_jax.train.restoring import Opened, meta, open_workdir
-from tl_jax.train.settings import SCRATCH, Settings, base_arch, check_fit, read
+from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
 
@@ -57,7 +60,7 @@ def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Pre
   if source is None:
     tokenizer = texts.make_tokenizer(
         settings, lambda: tasks.labelled(task, 'train', settings.data.directory or None)[0], folder, first)
-    arch = base_arch(settings, vocabulary=tokenizer.vocabulary_size, **head)
+    arch = pieces.base_arch(settings, vocabulary=tokenizer.vocabulary_size, **head)
   else:
     tokenizer = source.tokenizer
     if first:
@@ -123,7 +126,7 @@ def start(ready: Prepared, shardings, run: Run, watch: Watch):
 class Judge:
   """Evaluates states of one compiled forward pass on the task's test split."""
 
-  def __init__(self, ready: Prepared, sharding=None, batches: int = 0):
+  def __init__(self, ready: Prepared, sharding=None):
     self._ready = ready
     settings = ready.settings
     self._pass = texts.labelled_pass(settings, ready.test, ready.tokenizer, settings.data.batch)
@@ -167,20 +170,3 @@ def write_predictions(path: pathlib.Path, task: tasks.Task, split: texts.Labelle
                  prediction=task.labels[int(output.argmax())] if single else output.round(6).tolist(),
                  outputs=[round(float(value), 6) for value in output])
       file.write(json.dumps(row, ensure_ascii=False) + '\n')
-
-
-def evaluate(workdir, step: int | None = None, overrides=(), watch: Watch = SILENT) -> dict:
-  """Metrics of a committed step of a transfer on its task's test split; writes predictions.jsonl into the workdir."""
-  path = pathlib.Path(workdir)
-  opened = open_workdir(path, step)
-  settings = opened.settings
-  task = tasks.find(settings.task.name, settings.data.directory or None)
-  test = texts.labelled(settings, task, opened.tokenizer, 'test', path)
-  model = models.build(opened.arch, settings.compute)
-  apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
-  batches = texts.labelled_pass(settings, test, opened.tokenizer, settings.data.batch)
-  found = evals.outputs(apply, opened.params, batches, len(test.texts))
-  write_predictions(path / 'predictions.jsonl', task, test, found)
-  metrics = tasks.score(task, found, test.targets)
-  watch.say(f'{task.name} at step {opened.step}: ' + ', '.join(f'{name} {value:.4f}' for name, value in metrics.items()))
-  return dict(task=task.name, step=opened.step, metrics=metrics, n=len(test.texts))

@@ -1,7 +1,10 @@
 """A run's folder while it is being written: lock, config, metrics, TensorBoard, checkpoints.
 
-  with open_run(config, '/tmp/tiny') as run:
-    run.write_json('result.json', {...})
+>>> import tempfile
+>>> with open_run({'seed': 1}, tempfile.mkdtemp()) as run:
+...   run.write_json('result.json', {'steps': 3})
+...   run.store.steps()
+[]
 """
 
 import contextlib

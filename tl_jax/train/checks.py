@@ -1,0 +1,98 @@
+"""A config read into settings: everything that can be refused is refused here, before any device is touched.
+
+>>> read({'model': {'family': 'tiny'}, 'optim': {}, 'schedule': {'steps': 1}, 'data': {'lenght': 8}})
+Traceback (most recent call last):
+tl_jax.config.checks.ConfigError: config.data.lenght: unknown key; nearest: 'length'
+"""
+
+import pathlib
+from typing import NamedTuple
+
+from tl_jax import config as configs
+from tl_jax import evals, models, tasks
+from tl_jax.config import ConfigError
+from tl_jax.train import pieces
+from tl_jax.train.settings import SCRATCH, Settings
+
+
+class Nominal(NamedTuple):
+  """What an objective asks of a tokenizer, before there is one."""
+  mask: int = 4
+  pad: int = 0
+  eos: int = 3
+  special_ids: tuple = (0, 1, 2, 3, 4)
+  sentinels: tuple = (5, 6, 7)
+  continues: None = None
+
+
+def read(config, where_made: bool = True) -> Settings:
+  """The settings of a config. Raises ConfigError naming the key and the nearest right thing.
+
+  `where_made` False leaves out the files that the run was made from: a finished run needs them no more.
+  """
+  settings = configs.struct(Settings, config, 'config')
+  _check_method(settings)
+  if settings.task is None:
+    _check_pretraining(settings)
+  else:
+    tasks.find(settings.task.name, settings.data.directory or None)
+  if where_made:
+    _check_files(settings)
+  _check_rows(settings)
+  _check_model(settings)
+  return settings
+
+
+def check_fit(settings: Settings, arch: models.Arch) -> None:
+  """Refuses rows longer than the model's positions, and heads that the tensor axis does not divide."""
+  if arch.positions == 'learned' and settings.data.length > arch.max_positions:
+    raise ConfigError(f'config.data.length: rows of {settings.data.length} tokens, but the model has '
+                      f'{arch.max_positions} positions (config.model.max_positions)')
+  tensor = settings.mesh.ways('tensor')
+  if arch.key_heads % tensor:
+    raise ConfigError(f'config.mesh.tensor: {arch.key_heads} heads are not divisible by {tensor}')
+
+
+def _check_method(settings: Settings) -> None:
+  if settings.method.get('name') in evals.BASELINES and settings.task is not None:
+    return
+  pieces.make_method(settings)
+
+
+def _check_pretraining(settings: Settings) -> None:
+  pieces.make_objective(settings, 100, Nominal())
+  if not settings.data.mixture or not sum(settings.data.mixture.values()):
+    raise ConfigError('config.data.mixture: names no text; give {source: weight} with a weight above 0')
+  if settings.unigram_bias and settings.objective['name'] != 'masked':
+    raise ConfigError(f'config.unigram_bias: only the head of objective masked has a bias, not that of '
+                      f'{settings.objective["name"]!r}')
+  if settings.init != SCRATCH:
+    raise ConfigError(f'config.init: {settings.init!r}; pre-training starts from {SCRATCH!r}')
+
+
+def _check_files(settings: Settings) -> None:
+  if settings.tokenizer.path and not pathlib.Path(settings.tokenizer.path).is_file():
+    raise ConfigError(f'config.tokenizer.path: {settings.tokenizer.path}: no such file')
+  if settings.init != SCRATCH and not (pathlib.Path(settings.init) / 'config.json').is_file():
+    raise ConfigError(f'config.init: {settings.init}: not a workdir (no config.json in it), and not {SCRATCH!r}')
+
+
+def _check_rows(settings: Settings) -> None:
+  data, mesh = settings.data, settings.mesh
+  ways = mesh.ways('data') * mesh.ways('fsdp') * data.accumulate
+  if data.batch % ways:
+    raise ConfigError(
+        f'config.data.batch: {data.batch} rows are not divisible by data {mesh.ways("data")} x fsdp '
+        f'{mesh.ways("fsdp")} x accumulate {data.accumulate}; nearest: {max(1, round(data.batch / ways)) * ways}')
+
+
+def _check_model(settings: Settings) -> None:
+  if settings.init == SCRATCH:
+    arch = pieces.base_arch(settings)
+    if settings.task is None:
+      pieces.require_kind(settings, arch)
+    check_fit(settings, arch)
+    return
+  for key, value in settings.model.items():
+    if key != 'family' or value:
+      raise ConfigError(f'config.model.{key}: {value!r}, but the model is that of config.init; leave config.model empty')

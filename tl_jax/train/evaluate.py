@@ -1,0 +1,52 @@
+"""Metrics of a committed step, long after its run.
+
+>>> evaluate('/no/such/workdir')
+Traceback (most recent call last):
+tl_jax.config.checks.ConfigError: /no/such/workdir: not a workdir (no config.json in it)
+"""
+
+import pathlib
+
+import jax
+
+from tl_jax import evals, models, parallel, tasks
+from tl_jax.train import pieces, texts
+from tl_jax.train.pretrain import build_pieces, judge_mixture
+from tl_jax.train.restoring import Opened, open_workdir
+from tl_jax.train.transfer import write_predictions
+from tl_jax.train.watch import SILENT, Watch
+
+
+def evaluate(workdir, step: int | None = None, overrides=(), watch: Watch = SILENT) -> dict:
+  """Metrics of a committed step on the test split: of the task, or of the objective after pre-training.
+
+  Writes predictions.jsonl into the workdir of a transfer. Raises ValueError naming the workdir, step or override.
+  """
+  path = pathlib.Path(workdir)
+  opened = open_workdir(path, step, overrides)
+  judge = _judge_mixture if opened.settings.task is None else _judge_task
+  name, metrics, count = judge(opened, path)
+  watch.say(f'{name} at step {opened.step}: ' + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items()))
+  return dict(task=name, step=opened.step, metrics=metrics, n=count)
+
+
+def _judge_task(opened: Opened, path: pathlib.Path):
+  settings = opened.settings
+  task = tasks.find(settings.task.name, settings.data.directory or None)
+  test = texts.labelled(settings, task, opened.tokenizer, 'test', path)
+  model = models.build(opened.arch, settings.compute)
+  apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
+  batches = texts.labelled_pass(settings, test, opened.tokenizer, settings.data.batch)
+  found = evals.outputs(apply, opened.params, batches, len(test.texts))
+  write_predictions(path / 'predictions.jsonl', task, test, found)
+  return task.name, tasks.score(task, found, test.targets), len(test.texts)
+
+
+def _judge_mixture(opened: Opened, path: pathlib.Path):
+  settings = opened.settings
+  parts = build_pieces(settings, opened.tokenizer)
+  mesh = pieces.make_mesh(settings)
+  with jax.set_mesh(mesh):
+    judge = judge_mixture(settings, parts, opened.tokenizer, path, parallel.batch_sharding(mesh))
+    metrics = judge(opened.params)
+  return 'pretrain', metrics, int(metrics.pop('examples'))
