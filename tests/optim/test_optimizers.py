@@ -132,6 +132,13 @@ def test_set_rate_finds_the_state_inside_anything_and_keeps_stacked_shapes():
     set_rate(optax.adam(1e-3).init(parameters()), 0.1)
 
 
+def test_a_group_is_about_whole_names():
+  params = {'head': {'bias': jnp.ones(2), 'bias_scale': jnp.ones(2)}}
+  tx = make_optimizer(OptimConfig(name='sgd', b1=0.0, lr=0.1, clip=None, groups=((r'head/bias', None),)), FLAT)
+  updates, _ = tx.update(params, tx.init(params), params)
+  assert not updates['head']['bias'].any() and updates['head']['bias_scale'].all()
+
+
 def test_the_first_match_of_the_groups_wins_and_scales():
   groups = ((r'dense/bias', {'scale': 0.0}), (r'.*bias', {'scale': 100.0}), (r'norm/.*', {'scale': 0.5, 'decay': 0.7}))
   tx = make_optimizer(OptimConfig(name='sgd', b1=0.0, lr=0.1, decay=0.3, clip=None, groups=groups), FLAT)

@@ -3,7 +3,8 @@
 >>> import tempfile
 >>> import numpy as np
 >>> store = Store(tempfile.mkdtemp(), keep=2)
->>> store.save(10, {'w': np.arange(3)}, {'rows': 640}); store.wait()
+>>> store.save(10, {'w': np.arange(3)}, {'rows': 640})
+>>> seconds = store.wait()
 >>> store.latest(), store.restore(10, {'w': np.zeros(3, int)})['w'].tolist(), store.meta(10)
 (10, [0, 1, 2], {'rows': 640})
 """

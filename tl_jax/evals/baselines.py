@@ -1,6 +1,7 @@
 """What transfer must be compared with: classic text classification without any pre-training.
 
-, 'fine film', 'bad film', 'poor film'], [1, 1, 0, 0], ['a good film', 'a bad film']).argmax(1).tolist()
+>>> found = tf_idf(['good film', 'fine film', 'bad film', 'poor film'], [1, 1, 0, 0], ['a good film', 'a bad film'])
+>>> found.argmax(1).tolist()
 [1, 0]
 """
 

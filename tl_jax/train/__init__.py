@@ -1,4 +1,10 @@
-"""Runs: built from tl_jax.train.checks import read
+"""Runs: built from a config, trained by one step, resumed from their workdir.
+
+>>> make_step.__module__
+'tl_jax.train.step'
+"""
+
+from tl_jax.train.checks import read
 from tl_jax.train.cohort import execute
 from tl_jax.train.evaluate import evaluate
 from tl_jax.train.loop import Diverged

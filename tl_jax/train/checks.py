@@ -95,4 +95,4 @@ def _check_model(settings: Settings) -> None:
     return
   for key, value in settings.model.items():
     if key != 'family' or value:
-      raise ConfigError(f'config.model.{key}: {value!r}, but the model is that of config.init; leave config.model empty')
+      raise ConfigError(f'config.model.{key}: {value!r}, but the model is that of config.init; leave it out')

@@ -1,0 +1,66 @@
+"""Tasks: every embedded one reads, files need no code, scores have the names they promise."""
+
+import numpy as np
+import pytest
+
+from tl_jax import tasks
+from tl_jax.config import ConfigError
+
+EMBEDDED = ('sentiment', 'products', 'tweets', 'editorials', 'intensity', 'register', 'novel', 'genre')
+
+
+@pytest.mark.parametrize('name', EMBEDDED)
+def test_every_embedded_task_has_every_label_on_both_sides(name):
+  task = tasks.find(name)
+  for split in ('train', 'test'):
+    texts, targets = tasks.labelled(task, split)
+    assert len(texts) == len(targets) > 400 and all(isinstance(text, str) and text.strip() for text in texts)
+    if task.kind == 'single':
+      assert set(targets.tolist()) == set(range(len(task.labels)))
+    else:
+      assert targets.shape[1] == task.outputs and np.isfinite(targets).all()
+
+
+@pytest.mark.parametrize('name', EMBEDDED)
+def test_no_test_text_is_trained_on(name):
+  task = tasks.find(name)
+  train, test = (set(tasks.labelled(task, split)[0]) for split in ('train', 'test'))
+  assert not train & test
+
+
+@pytest.mark.parametrize('name', tasks.TASKS)
+def test_the_headline_is_among_the_scores(name):
+  task = tasks.TASKS[name]
+  generator = np.random.default_rng(0)
+  outputs = generator.normal(size=(40, task.outputs))
+  targets = generator.normal(size=(40, 1)) if task.kind == 'real' else generator.integers(0, len(task.labels), 40)
+  scores = tasks.score(task, outputs, targets)
+  assert task.headline in scores and all(np.isfinite(value) for value in scores.values())
+
+
+def test_a_right_answer_scores_one():
+  task = tasks.find('novel')
+  targets = np.arange(12) % len(task.labels)
+  assert tasks.score(task, np.eye(len(task.labels))[targets], targets)['accuracy'] == 1.0
+
+
+def test_a_file_is_a_task(tmp_path):
+  path = tmp_path / 'mails.csv'
+  rows = [f'"mail number {index} about things",{"spam" if index % 3 else "ham"}' for index in range(60)]
+  path.write_text('\n'.join(['text,label', *rows]))
+  task = tasks.find(str(path))
+  assert task.labels == ('ham', 'spam')
+  texts = {split: tasks.labelled(task, split)[0] for split in ('train', 'test')}
+  assert len(texts['train']) + len(texts['test']) == 60 and texts['test']
+
+
+def test_a_file_with_one_label_is_no_task(tmp_path):
+  path = tmp_path / 'mails.csv'
+  path.write_text('text,label\n' + '\n'.join(f'text {index},same' for index in range(20)))
+  with pytest.raises(ConfigError, match='field label'):
+    tasks.find(str(path))
+
+
+def test_an_unknown_task_names_the_nearest():
+  with pytest.raises(ConfigError, match="'sentiment'"):
+    tasks.find('sentimant')
