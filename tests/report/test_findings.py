@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tl_jax.report import Scale, Table, run_table
-from tl_jax.report.findings import find, median_steps
+from tl_jax.report.findings import find, median_reached
 from tl_jax.report.text import as_json, plain
 
 
@@ -40,12 +40,12 @@ def test_steps_to_the_value_of_the_reference_are_paired_by_seed(tmp_path, log):
   assert found.targets[16] == pytest.approx(0.45)
   assert {seed: reached.at for seed, reached in found.steps['scratch', 16].items()} == {0: 4, 1: 4}
   assert {seed: reached.at for seed, reached in found.steps['lora', 16].items()} == {0: 2, 1: 3}
-  assert median_steps(found.steps['lora', 16]) == '3'
+  assert median_reached(found.steps['lora', 16]) == '3'
 
 
 def test_a_row_that_never_gets_there_takes_longer_than_all_steps(tmp_path):
   found = find(outcome_of(tmp_path, lambda row, column, seed: 0.3 if row == 'lora' else 0.4))
-  assert median_steps(found.steps['lora', 16]) == '> 4'
+  assert median_reached(found.steps['lora', 16]) == '> 4'
 
 
 @pytest.mark.parametrize(('lora', 'words'), [

@@ -35,7 +35,7 @@ def table_of(**fields):
 def test_a_claim_is_held_only_by_all_of_its_interval(bound, value, verdict):
   found = Claim('words', lambda cells: value, **bound).judge(None)
   assert found.verdict == verdict
-  assert bool(found.reason) == (verdict == 'undecided')
+  assert found.reason or verdict != 'undecided'
   assert next(iter(bound)).replace('_', ' ') in found.bound
 
 

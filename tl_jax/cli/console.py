@@ -67,25 +67,72 @@ def complain(message: str) -> None:
   print(' '.join(str(message).split()), file=sys.stderr, flush=True)
 
 
-class Progress:
-  """Prints how far long work has come, at most once in `PAUSE` seconds for one title, and always its end.
+class Screen:
+  """What a person sees of a run: lines of text, and a bar with figures and the time left.
 
-  >>> progress = Progress()
-  >>> progress('pretrain', 1, 10, loss=2.5); progress('pretrain', 2, 10)
+  On a terminal the bar is live; elsewhere a line is printed at most once in `PAUSE` seconds, and at the end of work.
+
+  >>> screen = Screen()
+  >>> screen.progress('pretrain', 1, 10, loss=2.5); screen.progress('pretrain', 2, 10)
   pretrain 1/10  loss 2.5
-  >>> progress('pretrain', 10, 10, loss=1.0)
+  >>> screen.progress('pretrain', 10, 10, loss=1.0)
   pretrain 10/10  loss 1
   """
 
   def __init__(self):
-    self._title, self._then = '', 0.0
+    self._title, self._then, self._began, self._first = '', 0.0, 0.0, 0
+    self._bar, self._task = None, None
 
-  def __call__(self, title: str, done: int, total: int, **figures) -> None:
+  def say(self, text: str) -> None:
+    """One line, above the bar where there is one."""
+    if self._bar is None:
+      say(text)
+    else:
+      self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+  def progress(self, title: str, done: int, total: int, **figures) -> None:
+    """How far the work `title` has come, with the newest figures."""
+    if title != self._title or done < self._first:
+      self._close()
+      self._title, self._then, self._began, self._first = title, 0.0, time.monotonic(), done
+    if sys.stdout.isatty():
+      self._draw(title, done, total, figures)
+    else:
+      self._print(title, done, total, figures)
+    if done == total:
+      self._close()
+
+  def _print(self, title, done, total, figures) -> None:
     now = time.monotonic()
-    if title == self._title and done != total and now - self._then < PAUSE:
+    if done != total and now - self._then < PAUSE:
       return
-    self._title, self._then = title, now
-    say(f'{title} {done}/{total} ', ' '.join(f'{name} {_figure(value)}' for name, value in figures.items()))
+    self._then, passed = now, done - self._first
+    left = f'  {_duration((now - self._began) * (total - done) / passed)} left' if passed > 0 and done < total else ''
+    say(f'{title} {done}/{total} ', ' '.join(f'{name} {_figure(value)}' for name, value in figures.items()) + left)
+
+  def _draw(self, title, done, total, figures) -> None:
+    if self._bar is None:
+      from rich import progress
+      self._bar = progress.Progress(
+          progress.TextColumn('{task.description}'), progress.BarColumn(), progress.MofNCompleteColumn(),
+          progress.TextColumn('{task.fields[figures]}'), progress.TimeElapsedColumn(), progress.TextColumn('left'),
+          progress.TimeRemainingColumn(), refresh_per_second=4)
+      self._task = self._bar.add_task(title, total=total, figures='', completed=done)
+      self._bar.start()
+    text = '  '.join(f'{name.replace("_", " ")} {_figure(value)}' for name, value in figures.items())
+    self._bar.update(self._task, completed=done, **({'figures': text} if text else {}))
+
+  def _close(self) -> None:
+    if self._bar is not None:
+      self._bar.stop()
+    self._bar, self._title = None, ''
+
+
+def _duration(seconds: float) -> str:
+  """A time a person reads: 45 s, 3 min, 2.5 h."""
+  if seconds < 90:
+    return f'{seconds:.0f} s'
+  return f'{seconds / 60:.0f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'
 
 
 def _figure(value) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tl_jax import config
-from tl_jax.cli.console import Progress, complain, say
+from tl_jax.cli.console import Screen, complain, say
 
 
 class Verb(NamedTuple):
@@ -54,7 +54,8 @@ def _add_training(parser):
 
 def _watch():
   from tl_jax import train
-  return train.Watch(say, Progress())
+  screen = Screen()
+  return train.Watch(screen.say, screen.progress)
 
 
 def _pretrain(flags, overrides) -> int:

@@ -22,7 +22,7 @@ class Arch:
   head_dim: int = 0                    # 0: width / heads; GPT-3 XL and 13B and T5-11B need their own
   mlp: Count = 3072
   gated: bool = False                  # T5 1.1, Llama: act(x W_gate) * (x W_in)
-  activation: Literal['gelu', 'gelu_tanh', 'relu', 'silu'] = 'gelu'  # erf; GPT-2 and BERT's own code; T5; Llama
+  activation: Literal['gelu', 'gelu_tanh', 'relu', 'silu'] = 'gelu'  # erf; GPT-2; T5; Llama
   norm: Literal['layer', 'rms'] = 'layer'  # rms: T5, Llama
   norm_eps: Positive = 1e-12
   norm_first: bool = False             # pre-norm (GPT, T5) or post-norm (BERT)
@@ -32,7 +32,7 @@ class Arch:
   rotary_base: Positive = 10000.0
   relative_buckets: Count = 32
   relative_distance: Count = 128
-  windows: tuple[int, ...] = (0,)      # attention span by layer, repeated over the layers; 0: unlimited (GPT-3: 0, band)
+  windows: tuple[int, ...] = (0,)      # attention span by layer, repeated; 0: unlimited (GPT-3: 0, band)
   types: int = 0                       # token types (BERT: 2)
   embedding_norm: bool = False         # BERT
   embedding_scale: Positive = 1.0

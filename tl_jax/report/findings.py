@@ -23,12 +23,14 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'scipy')
 @dataclasses.dataclass(frozen=True)
 class Findings:
   """curves: row -> curve, where columns are numbers of labels; gains, saved: row -> labels -> value, against the
-  reference row; steps: (row, column) -> seed -> where the run reached the reference's final value; sentences: text.
+  reference row; steps, seconds: (row, column) -> seed -> where the run reached the reference's final value; targets:
+  column -> that value's mean; sentences: text.
   """
   curves: Mapping[Hashable, LabelCurve]
   gains: Mapping[Hashable, Mapping[float, Interval]]
   saved: Mapping[Hashable, Mapping[float, LabelsSaved]]
   steps: Mapping[tuple, Mapping[int, Reached]]
+  seconds: Mapping[tuple, Mapping[int, Reached]]
   targets: Mapping[Hashable, float]
   metric: str | None
   sentences: tuple[str, ...]
@@ -47,18 +49,18 @@ def find(outcome) -> Findings:
     gains = {row: transfer_gain(curve, reference) for row, curve in others.items()}
     saved = {row: {at: labels_saved(curve, reference, at) for at in curve.labels} for row, curve in others.items()}
   metric = logged_metric(outcome)
-  targets, steps = _steps(outcome, metric)
-  findings = Findings(curves, gains, saved, steps, targets, metric, (), _environment())
+  steps, seconds = (_reached(outcome, metric, by) for by in ('step', 'seconds'))
+  findings = Findings(curves, gains, saved, steps, seconds, _targets(outcome, steps), metric, (), _environment())
   return dataclasses.replace(findings, sentences=tuple(_sentences(outcome, findings)))
 
 
 def logged_metric(outcome) -> str | None:
-  """The name under which training logged the headline metric, such as `test/accuracy`; None where it did not."""
+  """The name under which training logged the headline metric of held-out data, such as `test/accuracy`, or None."""
   headline = outcome.table.headline
   for cell in outcome.cells:
     for seed in cell.values:
       names = {name for line in cell.training(seed) for name in line}
-      found = [name for name in names if name == headline or name.endswith((f'/{headline}', f'_{headline}'))]
+      found = [name for name in names if name.endswith((f'/{headline}', f'_{headline}'))]
       if found:
         return min(found, key=lambda name: (len(name), name))
   return None
@@ -68,7 +70,8 @@ def training(cell: Cell, seed: int, metric: str | None, headline: str) -> list[d
   """The lines that a run logged, and its result as the last point of `metric` where the result says its steps."""
   lines, result = cell.training(seed), cell.runs[seed].result
   if metric is not None and lines and is_number(result.get('steps')):
-    lines.append({'step': result['steps'], metric: result['metrics'][headline]})
+    last = {'step': result['steps'], metric: result['metrics'][headline]}
+    lines.append(last | {'seconds': result['seconds']} if is_number(result.get('seconds')) else last)
   return lines
 
 
@@ -106,40 +109,44 @@ def difference(outcome, row, column) -> float | None:
   return None if printed is None or printed.value is None or cell.mean is None else cell.mean - printed.value
 
 
-def _steps(outcome, metric: str | None) -> tuple[dict, dict]:
-  """(column -> the reference's mean final value, (row, column) -> seed -> Reached), where training logged the headline.
+def _reached(outcome, metric: str | None, by: str) -> dict:
+  """(row, column) -> seed -> where the run reached its target, in steps or seconds, for runs that logged the headline.
 
   Seed by seed: a run's target is the final value of the reference's run of the same seed.
   """
   table, cells = outcome.table, outcome.cells
   if metric is None or table.reference not in cells.rows:
-    return {}, {}
-  targets, steps = {}, {}
-  for column in cells.columns:
-    if cells[table.reference, column].mean is None:
-      continue
-    reference = cells[table.reference, column]
-    targets[column] = reference.mean
-    for row in cells.rows:
-      cell, found = cells[row, column], {}
+    return {}
+  reached = {}
+  for row in cells.rows:
+    for column in cells.columns:
+      cell, reference, found = cells[row, column], cells[table.reference, column], {}
       for seed in cell.values:
         lines = [line for line in training(cell, seed, metric, table.headline)
-                 if is_number(line.get(metric)) and is_number(line.get('step'))]
+                 if is_number(line.get(metric)) and is_number(line.get(by))]
         if lines and seed in reference.values:
           target = reference.values[seed] / table.factor
           # The division may undo the factor one rounding too high; the logged value itself must still count.
           target -= math.copysign(1e-12, 1 if table.higher_is_better else -1) * max(1.0, abs(target))
-          found[seed] = reach(lines, metric, target, higher_is_better=table.higher_is_better)
+          found[seed] = reach(lines, metric, target, by=by, higher_is_better=table.higher_is_better)
       if found:
-        steps[row, column] = found
-  return targets, steps
+        reached[row, column] = found
+  return reached
 
 
-def median_steps(found: Mapping[int, Reached]) -> str:
-  """The median over seeds of the steps to a target, counting a run that never got there as longer than all."""
+def _targets(outcome, steps: Mapping) -> dict:
+  """column -> the mean of the reference's final values, where any run of the column has a curve."""
+  table, cells = outcome.table, outcome.cells
+  return {column: cells[table.reference, column].mean for column in cells.columns
+          if any(column == other for _, other in steps)}
+
+
+def median_reached(found: Mapping[int, Reached]) -> str:
+  """The median over seeds of steps or seconds to a target; a run that never got there took longer than all."""
   steps = [float('inf') if reached.at is None else reached.at for reached in found.values()]
   middle = statistics.median_high(steps)
-  return f'> {max(reached.limit for reached in found.values()):g}' if middle == float('inf') else f'{middle:g}'
+  limit = max(reached.limit for reached in found.values())
+  return f'> {limit:.3g}' if middle == float('inf') else f'{middle:.3g}'
 
 
 def _sentences(outcome, findings: Findings):

@@ -46,8 +46,8 @@ class Claim:
 
   value(cells) gives an Interval (such as `cells['lora', 'imdb'] - cells['full', 'imdb']`), a number, or a LabelsSaved,
   whose multiplier counts. With an interval the claim is held when all of it satisfies the bound, else missed; it is
-  undecided only where there was nothing to judge. Without ends: a number, or equal values of two or more seeds, are compared as
-  they are; a single seed or no value at all is undecided.
+  undecided only where there was nothing to judge. Without ends: a number, or equal values of two or more seeds, are
+  compared as they are; a single seed or no value at all is undecided.
   """
   text: str
   value: Callable[[Cells], Any]

@@ -14,7 +14,7 @@ from tl_jax.report.findings import (
   counted,
   difference,
   ends,
-  median_steps,
+  median_reached,
   spread,
 )
 
@@ -94,9 +94,10 @@ def sections(outcome, findings: Findings) -> list[tuple[str, list[list[str]]]]:
   if findings.gains:
     found.append((f'Gain over {outcome.table.reference}, paired by seed', gains(outcome, findings)))
     found.append((f'Labels that {outcome.table.reference} needs for the same value', saved(outcome, findings)))
-  if findings.steps:
-    title = f'Steps to the final value of {outcome.table.reference}, median over seeds'
-    found.append((title, steps(outcome, findings)))
+  for unit, reached in (('Steps', findings.steps), ('Seconds', findings.seconds)):
+    if reached:
+      title = f'{unit} of training to the final value of {outcome.table.reference}, median over seeds'
+      found.append((title, to_target(outcome, findings, reached)))
   if outcome.table.published:
     found.append(('Published', printed(outcome)))
   return found
@@ -159,13 +160,13 @@ def saved(outcome, findings: Findings) -> list[list[str]]:
   return lines
 
 
-def steps(outcome, findings: Findings) -> list[list[str]]:
-  """The median number of steps to the reference's final value, by column."""
+def to_target(outcome, findings: Findings, reached) -> list[list[str]]:
+  """The median number of steps or seconds to the reference's final value, by column."""
   columns = [column for column in outcome.cells.columns if column in findings.targets]
   lines = [_head(columns), ['value', *(amount(findings.targets[column], outcome.table) for column in columns)]]
   for row in outcome.cells.rows:
-    found = [findings.steps.get((row, column)) for column in columns]
-    lines.append([str(row), *('–' if not one else median_steps(one) for one in found)])
+    found = [reached.get((row, column)) for column in columns]
+    lines.append([str(row), *('–' if not one else median_reached(one) for one in found)])
   return lines
 
 

@@ -34,10 +34,6 @@ class Data:
   slots: Natural = 0           # most examples in a row of a labelled task; 0: one per 8 tokens
   directory: str = ''          # where prepared datasets are; empty: the user's cache
 
-  def __post_init__(self):
-    if self.batch % self.accumulate:
-      raise ValueError(f'batch: {self.batch} rows do not divide into accumulate={self.accumulate} micro-batches')
-
   @property
   def most(self) -> int:
     """The most examples in a row of a labelled task."""

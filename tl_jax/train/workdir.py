@@ -85,6 +85,7 @@ def open_run(config, path) -> Iterator[Run]:
       workdir.bind_config(configs.to_json(config), CHANGEABLE)
     keep = configs.plain(config).get('checkpoint', {}).get('keep', 3)
     store = checkpoint.Store(path / 'checkpoints', keep=keep)
+    store.prepare()
     try:
       yield Run(path, first, workdir, store)
     finally:

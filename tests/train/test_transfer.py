@@ -1,0 +1,133 @@
+"""Transfer end to end on a seconds-sized encoder: files, chains, resumption, cohorts, baselines."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tl_jax import config, train, tree
+from tl_jax.checkpoint import CheckpointError
+from tl_jax.train.cohort import run_cohort
+
+QUICK = [('schedule.steps', '6'), ('schedule.warmup', '2'), ('data.length', '32'), ('data.batch', '4'),
+         ('task.test', '60'), ('log.every', '2'), ('log.tensorboard', 'false')]
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+  """The workdir of a few pre-training steps."""
+  workdir = tmp_path_factory.mktemp('base')
+  loaded = config.load('configs/pretrain.py:tiny', [
+      ('schedule.steps', '6'), ('schedule.warmup', '2'), ('data.length', '32'), ('tokenizer.size', '512'),
+      ('eval.batches', '1'), ('log.tensorboard', 'false'), ('checkpoint.every', '3')])
+  train.pretrain(loaded, workdir)
+  return workdir
+
+
+def transfer_config(base, method='full', labels=24, task='sentiment', more=()):
+  argument = f'task={task},method={method},init={base},labels={labels}'
+  return config.load(f'configs/transfer.py:{argument}', [*QUICK, *more])
+
+
+def lines(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize('method', ['full', 'probe', 'bitfit', 'norms', 'last', 'lora'])
+def test_every_method_leaves_a_whole_workdir(base, tmp_path, method):
+  result = train.transfer(transfer_config(base, method), tmp_path)
+  assert json.loads((tmp_path / 'result.json').read_text()) == result
+  assert (result['task'], result['method'], result['labels'], result['n']) == ('sentiment', method, 24, 60)
+  assert 0 < result['trained_parameters'] <= result['total_parameters']
+  assert [row['step'] for row in lines(tmp_path / 'metrics.jsonl')] == [2, 4, 6]
+  predictions = lines(tmp_path / 'predictions.jsonl')
+  right = [row['target'] == row['prediction'] for row in predictions]
+  assert len(predictions) == 60 and np.mean(right) == pytest.approx(result['metrics']['accuracy'])
+  account = json.loads((tmp_path / 'account.json').read_text())
+  assert account['counts']['copied'] > 20 and account['counts']['fresh'] == 4
+  before, after = (tree.flatten(train.restore(folder)) for folder in (base, tmp_path))
+  moved = {name for name in after if name in before and (np.asarray(before[name]) != np.asarray(after[name])).any()}
+  expected = {'full': 30, 'probe': 0, 'bitfit': 10, 'norms': 6, 'last': 8, 'lora': 4}[method]
+  assert len(moved) >= expected and (method not in ('probe', 'lora') or len(moved) == expected)
+
+
+def test_a_transfer_is_a_source_too_and_its_head_is_left_behind(base, tmp_path):
+  train.transfer(transfer_config(base, 'lora'), tmp_path / 'one')
+  result = train.transfer(transfer_config(tmp_path / 'one', 'full', task='register', labels=40), tmp_path / 'two')
+  account = json.loads((tmp_path / 'two' / 'account.json').read_text())
+  assert result['task'] == 'register' and account['counts']['dropped'] == 4
+
+
+def test_real_values_are_learned_and_scored(base, tmp_path):
+  result = train.transfer(transfer_config(base, 'full', task='intensity', labels=40), tmp_path)
+  assert set(result['metrics']) >= {'pearson', 'spearman', 'mean_squared_error'}
+
+
+def test_a_file_is_transferred_to_without_code(base, tmp_path):
+  path = tmp_path / 'mails.csv'
+  path.write_text('text,label\n' + '\n'.join(f'mail number {i} about things,{"ab"[i % 2]}' for i in range(80)))
+  result = train.transfer(transfer_config(base, 'probe', task=path, labels=20), tmp_path / 'w')
+  assert result['n'] >= 5
+
+
+def test_evaluation_says_again_what_the_run_said(base, tmp_path):
+  result = train.transfer(transfer_config(base, 'lora'), tmp_path)
+  again = train.evaluate(tmp_path)
+  assert again['metrics'] == pytest.approx(result['metrics']) and again['step'] == 6
+  assert train.evaluate(tmp_path, overrides=[('task.test', '30')])['n'] == 30
+  with pytest.raises(CheckpointError, match='committed steps: 6'):
+    train.evaluate(tmp_path, step=5)
+
+
+def test_evaluation_of_pre_training(base):
+  found = train.evaluate(base)
+  assert found['metrics']['loss'] == pytest.approx(json.loads((base / 'result.json').read_text())['metrics']['loss'])
+
+
+def test_a_finished_run_is_not_run_again_under_another_config(base, tmp_path):
+  train.transfer(transfer_config(base, 'probe'), tmp_path)
+  with pytest.raises(ValueError, match='optim.lr'):
+    train.transfer(transfer_config(base, 'probe', more=[('optim.lr', '0.5')]), tmp_path)
+
+
+@pytest.mark.parametrize('method, init', [('full', 'scratch'), ('lora', 'base'), ('full', 'base')])
+def test_members_of_a_cohort_are_their_single_runs(base, tmp_path, method, init):
+  """In turn and together, a member has the losses and the predictions of a run of its own."""
+  more = [('init', 'scratch'), ('model.family', 'tiny'), ('tokenizer.path', f'{base}/tokenizer.json')] * (
+      init == 'scratch')
+  configs = [transfer_config(base, method, labels, more=[*more, ('seed', str(seed)), ('optim.lr', rate)])
+             for labels, seed, rate in ((8, 1, '1e-3'), (24, 2, '5e-3'))]
+  for together in (False, True):
+    folders = [tmp_path / f'{together}-{index}' for index in range(2)]
+    run_cohort(list(zip(configs, folders, strict=True)), together=together)
+    for index, (loaded, folder) in enumerate(zip(configs, folders, strict=True)):
+      alone = tmp_path / f'alone-{index}'
+      expected = train.transfer(loaded, alone)
+      found = json.loads((folder / 'result.json').read_text())
+      assert found['metrics'] == pytest.approx(expected['metrics'], abs=0.04)
+      assert found['labels'] == expected['labels'] and found['trained_parameters'] == expected['trained_parameters']
+      for row, other in zip(lines(folder / 'metrics.jsonl'), lines(alone / 'metrics.jsonl'), strict=True):
+        assert row['loss'] == pytest.approx(other['loss'], abs=1e-4)
+        assert row['learning_rate'] == pytest.approx(other['learning_rate'])
+
+
+def test_a_member_that_diverges_leaves_the_others_whole(base, tmp_path):
+  configs = [transfer_config(base, 'full', more=[('optim.lr', rate), ('optim.clip', 'None')])
+             for rate in ('1e-3', '1e30')]
+  run_cohort(list(zip(configs, (tmp_path / 'good', tmp_path / 'bad'), strict=True)))
+  assert (tmp_path / 'good' / 'result.json').is_file() and not (tmp_path / 'bad' / 'result.json').exists()
+  assert 'loss' in json.loads((tmp_path / 'bad' / 'failed.json').read_text())['reason']
+
+
+def test_divergence_stops_a_run_and_saves_nothing(base, tmp_path):
+  loaded = transfer_config(base, 'full', more=[('optim.lr', '1e30'), ('optim.clip', 'None')])
+  with pytest.raises(train.Diverged, match='step'):
+    train.transfer(loaded, tmp_path)
+  assert train.restoring.checkpoint.Store(tmp_path / 'checkpoints').steps() == []
+
+
+def test_restored_parameters_are_plain_arrays(base):
+  params = train.restore(base)
+  assert params['layers']['0']['attention']['query']['kernel'].shape == (64, 64)
+  assert all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(params))
