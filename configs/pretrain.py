@@ -23,6 +23,7 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
   c.compute = dict(dtype='bfloat16', remat='dots', layers='auto', dropout=0.1)
   c.objective = objective(arg)
   c.tokenizer = dict(kind='wordpiece' if c.objective.name == 'masked' else 'bpe', size=30522, lowercase=True, path='')
+  c.unigram_bias = False
   c.data = dict(mixture=mixture, length=512, batch=256, accumulate=1, pack=True, directory='')
   c.optim = dict(name='adamw', lr=1e-4, decay=0.01, clip=1.0, ema=None,
                  groups=((r'.*(bias|scale)', dict(decay=0.0)),))
@@ -65,8 +66,9 @@ def demo(c: ConfigDict) -> None:
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.0)
   c.tokenizer.size = 4096
   c.data.update(length=128, batch=32)
-  c.optim.lr = 2e-3
-  c.schedule.update(warmup=100, steps=1200)
+  c.unigram_bias = True
+  c.optim.lr = 3e-3
+  c.schedule.update(warmup=50, steps=1000)
   c.checkpoint.every = 300
   c.eval.update(every=0, batches=16)
   c.log.every = 10

@@ -24,17 +24,17 @@ def get_config(arg: str = '') -> ConfigDict:
   c.init = a.init
   c.model = dict(family='tiny' if a.init == 'scratch' else '')   # empty: the family of the checkpoint
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
-  c.task = dict(name=a.task, labels=a.labels)
+  c.task = dict(name=a.task, labels=a.labels, test=0)                # test 0: the whole split
   c.method = method(a.method)
   c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='')   # used where there is no checkpoint
-  c.data = dict(length=128, batch=16, accumulate=1, pack=True, directory='')
+  c.data = dict(length=128, batch=16, accumulate=1, pack=True, slots=0, directory='')
   c.optim = dict(name='adamw', lr=LEARNING_RATES.get(a.method, 1e-3), decay=0.01, clip=1.0, ema=None,
                  groups=((r'.*(bias|scale)', dict(decay=0.0)),))
   c.schedule = dict(name='linear', warmup=10, steps=100)
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
   c.sharding = 'fsdp'
   c.checkpoint = dict(every=100, keep=1)
-  c.eval = dict(every=0, batches=0)                              # batches 0: the whole test split
+  c.eval = dict(every=0, batches=0)
   c.log = dict(every=10, tensorboard=True)
   return c
 

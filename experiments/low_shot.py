@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from tl_jax.report import Claim, Scale, Table
 
-COUNTS = (4, 8, 16, 32, 64, 128)
-RATES = {'scratch': 1e-3, 'probe': 3e-2, 'lora': 3e-3, 'full': 5e-4}
+COUNTS = (8, 16, 32, 64, 128, 256)
+RATES = {'scratch': 5e-4, 'probe': 1e-2, 'lora': 2e-3, 'full': 5e-4}
 METHODS = {'scratch': dict(name='full'), 'probe': dict(name='probe'), 'full': dict(name='full'),
            'lora': dict(name='lora', pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0),
            'tf-idf': dict(name='tf-idf')}

@@ -47,7 +47,8 @@ def test_every_method_leaves_a_whole_workdir(base, tmp_path, method):
   account = json.loads((tmp_path / 'account.json').read_text())
   assert account['counts']['copied'] > 20 and account['counts']['fresh'] == 4
   before, after = (tree.flatten(train.restore(folder)) for folder in (base, tmp_path))
-  moved = {name for name in after if name in before and (np.asarray(before[name]) != np.asarray(after[name])).any()}
+  moved = {name for name in after if name in before and not name.startswith('head') and (
+      np.asarray(before[name]) != np.asarray(after[name])).any()}
   expected = {'full': 30, 'probe': 0, 'bitfit': 10, 'norms': 6, 'last': 8, 'lora': 4}[method]
   assert len(moved) >= expected and (method not in ('probe', 'lora') or len(moved) == expected)
 

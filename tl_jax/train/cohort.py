@@ -139,7 +139,7 @@ def train_together(ready, members, judge, watch, title):
   pick = lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree)
   def member_state(state, index):
     own = pick(state._replace(frozen=None), index)
-    return own._replace(frozen=frozen if shared else pick(state.frozen, index))
+    return own._replace(frozen=state.frozen if shared else pick(state.frozen, index))
   settings, began, paused = ready.settings, time.monotonic(), 0.0
   rows, curves = [[] for _ in members], [[] for _ in members]
   for index in range(settings.schedule.steps):
