@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 # jax 0.10 is the last for Python 3.11; newer Pythons take newer ones. Both ends are tested.
 JAX = '>=0.10.1,<0.13'
+TEXT = ['sacrebleu>=2.5', 'rouge-score>=0.1.2']
 
 
 def read(name):
@@ -43,22 +44,19 @@ setup(
         'numpy>=2.0',
         'scipy>=1.14',
         'tokenizers>=0.22',
-        'safetensors>=0.6',
-        'sentencepiece>=0.2.1',
         'rich>=13',
         'scikit-learn>=1.5',
         'matplotlib>=3.9',
         'tensorboardX>=2.6.2',
-        'sacrebleu>=2.5',
-        'rouge-score>=0.1.2',
     ],
     extras_require={
         # Not bare libtpu: jax pins the libtpu that it was built with.
         'tpu': [f'jax[tpu]{JAX}'],
         'cuda12': [f'jax[cuda12]{JAX}'],
         'cuda13': [f'jax[cuda13]{JAX}'],
-        'slurm': ['submitit>=1.5.4'],
-        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9'],
+        # BLEU, chrF and ROUGE, for tasks whose answers are text.
+        'text': TEXT,
+        'test': [*TEXT, 'pytest>=8', 'hypothesis>=6.100', 'ruff>=0.9'],
     },
     classifiers=[
         'Development Status :: 3 - Alpha',

@@ -192,7 +192,6 @@ def blocks(language):
   return re.findall(rf'^```{language}\n(.*?)^```', readme.read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path):
   script = tmp_path / 'readme.py'
   script.write_text('\n'.join(blocks('python')))

@@ -6,6 +6,7 @@
 ['grüße', '東', '京']
 """
 
+import importlib
 import re
 import string
 import unicodedata
@@ -49,7 +50,7 @@ def rouge(predictions, references, *, stem: bool = False) -> dict[str, float]:
   names = ('rouge1', 'rouge2', 'rougeL', 'rougeLsum')
   if not count:
     return dict.fromkeys((*names, 'rouge_unicode'), 0.0)
-  from rouge_score import rouge_scorer
+  rouge_scorer = _library('rouge_score.rouge_scorer', 'rouge')
   other = not all(_is_latin(text) for texts in ([*predictions], *accepted) for text in texts)
   tokenizer = _UnicodeTokenizer(stem) if other else None
   scorer = rouge_scorer.RougeScorer(list(names), use_stemmer=stem, tokenizer=tokenizer)
@@ -69,7 +70,7 @@ def bleu(predictions, references, *, tokenizer: str = '13a') -> dict[str, float]
   count, accepted = _texts(predictions, references, 'bleu')
   if not count or not any(text.strip() for text in predictions):
     return {'bleu': 0.0}
-  from sacrebleu.metrics import BLEU
+  BLEU = _library('sacrebleu.metrics', 'bleu').BLEU
   if tokenizer not in BLEU.TOKENIZERS:
     raise ValueError(f'bleu: no tokenizer {tokenizer!r}; nearest: {nearest(tokenizer, BLEU.TOKENIZERS)}')
   # The force flag silences advice about text that looks tokenised; it changes no score.
@@ -82,8 +83,16 @@ def chrf(predictions, references) -> dict[str, float]:
   count, accepted = _texts(predictions, references, 'chrf')
   if not count or not any(text.strip() for text in predictions):
     return {'chrf': 0.0}
-  from sacrebleu.metrics import CHRF
-  return {'chrf': finite(CHRF().corpus_score(list(predictions), _streams(accepted)).score)}
+  chrf_of = _library('sacrebleu.metrics', 'chrf').CHRF()
+  return {'chrf': finite(chrf_of.corpus_score(list(predictions), _streams(accepted)).score)}
+
+
+def _library(module: str, what: str):
+  """A module of the extra `text`; ImportError that says how to get it."""
+  try:
+    return importlib.import_module(module)
+  except ImportError as error:
+    raise ImportError(f"metrics.{what} needs {module.partition('.')[0]}: pip install 'tl-jax[text]'") from error
 
 
 def tokenize(text: str) -> list[str]:

@@ -33,7 +33,7 @@ class Task:
   kind: str = 'single'
   metrics: tuple[str, ...] = ('accuracy', 'f1')
   headline: str = 'accuracy'
-  splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(train='train', test='test'))
+  splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(train='train', test='test'), hash=False)
 
   @property
   def outputs(self) -> int:
@@ -122,8 +122,12 @@ def find(name: str, data_dir: str | None = None) -> Task:
   return Task(name, name, read, labels)
 
 
+@functools.lru_cache(maxsize=16)
 def labelled(task: Task, split: str, data_dir: str | None = None) -> tuple[list[str], np.ndarray]:
-  """(texts, targets) of one split, `train` or `test`; targets (n,) int32, or (n, labels) or (n, 1) float32."""
+  """(texts, targets) of one split, `train` or `test`; targets (n,) int32, or (n, labels) or (n, 1) float32.
+
+  What was read is kept, for sweeps ask for the same split again and again: treat it as read-only.
+  """
   texts, targets = [], []
   for name in (task.source,) if isinstance(task.source, str) else task.source:
     for example in sources.load(name, task.splits[split], data_dir=data_dir):
