@@ -129,7 +129,8 @@ class Judge:
   def __init__(self, ready: Prepared, sharding=None):
     self._ready = ready
     settings = ready.settings
-    self._pass = texts.labelled_pass(settings, ready.test, ready.tokenizer, settings.data.batch)
+    # Kept, because a cohort goes through them hundreds of times.
+    self._batches = list(texts.labelled_pass(settings, ready.test, ready.tokenizer, settings.data.batch))
     rows = settings.data.batch
 
     def place(batch):
@@ -143,7 +144,7 @@ class Judge:
 
   def outputs(self, state) -> np.ndarray:
     """What the model says of every test example, float32 (n, labels)."""
-    return evals.outputs(self._apply, state, self._pass, len(self._ready.test.texts))
+    return evals.outputs(self._apply, state, self._batches, len(self._ready.test.texts))
 
   def metrics(self, state) -> dict[str, float]:
     """The task's metrics on the whole test split."""
