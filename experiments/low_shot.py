@@ -5,9 +5,9 @@
 
 An encoder is pre-trained on unlabelled text, the test texts left out, and then trained from scratch, as a probe, with
 LoRA and in full at several label counts, beside TF-IDF with logistic regression. The question is where a sentence was
-published: film review, product review, tweet or editorial. Every run of a row has the same learning rate, the same
-number of steps and is judged at its last step; the rates were chosen on seeds 100 to 102, which are not in the table,
-and so was the probe as the method that the claims are about.
+published: film review, product review, tweet or editorial. Every run has the same number of steps and is judged at its
+last one; every row has one learning rate, the best of two or three by mean accuracy over 8, 32 and 256 labels on seeds
+100 to 102 (scale `tune`), which are not in the table. The probe was chosen there as the method of the claims.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from tl_jax.report import Claim, Scale, Table
 
 COUNTS = (8, 16, 32, 64, 128, 256)
-RATES = {'scratch': 5e-4, 'probe': 1e-2, 'lora': 2e-3, 'full': 5e-4}
+RATES = {'scratch': 2e-3, 'probe': 3e-3, 'lora': 1e-3, 'full': 5e-4}
 METHODS = {'scratch': dict(name='full'), 'probe': dict(name='probe'), 'full': dict(name='full'),
            'lora': dict(name='lora', pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0),
            'tf-idf': dict(name='tf-idf')}
@@ -54,7 +54,7 @@ def run(row: str, column: int, seed: int, scale: Scale, pretrained: str) -> Conf
   c.task = dict(name='register', labels=column, test=s['test'])
   c.method = METHODS[row]
   c.tokenizer = dict(path=f'{pretrained}/tokenizer.json')
-  c.data = dict(length=64, batch=8, accumulate=1, pack=True, slots=8, directory='')
+  c.data = dict(length=64, batch=4, accumulate=1, pack=True, slots=8, directory='')
   c.optim = dict(name='adamw', lr=RATES.get(row, 1e-3), decay=0.01, clip=1.0, ema=None,
                  groups=((r'.*(bias|scale)', dict(decay=0.0)),))
   c.schedule = dict(name='linear', warmup=5, steps=s['transfer'])
@@ -72,14 +72,14 @@ def gain(count: int):
 
 EMBEDDED = {
     'vader_movie/rating': 0.4, 'vader_nyt/rating': 0.25, 'vader_tweets/rating': 0.2, 'vader_amazon/rating': 0.15}
-SETTINGS = dict(width=128, layers=2, vocabulary=4096, batch=32, pretrain=1000, transfer=60, evaluate=15, test=400,
+SETTINGS = dict(width=128, layers=2, vocabulary=4096, batch=32, pretrain=1000, transfer=120, evaluate=30, test=400,
                 mixture=EMBEDDED)
 SCALES = {
     'smoke': Scale(columns=(8, 32), seeds=(0, 1), settings=SETTINGS | dict(
         width=32, layers=1, vocabulary=1024, batch=8, pretrain=20, transfer=8, evaluate=4, test=80)),
     'demo': Scale(settings=SETTINGS),
     # The seeds that the rates were chosen on.
-    'tune': Scale(columns=(8, 32), seeds=(100, 101, 102), settings=SETTINGS),
+    'tune': Scale(columns=(8, 32, 256), seeds=(100, 101, 102), settings=SETTINGS),
     'mini': Scale(settings=SETTINGS | dict(layers=4, pretrain=6000, transfer=200, evaluate=50, test=1200)),
     'paper': Scale(settings=SETTINGS | dict(width=768, layers=12, vocabulary=30522, batch=256, pretrain=100_000,
                                             transfer=1000, evaluate=100, test=0, mixture={'c4/en': 1.0})),
