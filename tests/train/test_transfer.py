@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tl_jax import config, train, tree
-from tl_jax.checkpoint import CheckpointError
+from tl_jax.checkpoint import CheckpointError, Store
 from tl_jax.train.cohort import run_cohort
 
 QUICK = [('schedule.steps', '6'), ('schedule.warmup', '2'), ('data.length', '32'), ('data.batch', '4'),
@@ -125,7 +125,7 @@ def test_divergence_stops_a_run_and_saves_nothing(base, tmp_path):
   loaded = transfer_config(base, 'full', more=[('optim.lr', '1e30'), ('optim.clip', 'None')])
   with pytest.raises(train.Diverged, match='step'):
     train.transfer(loaded, tmp_path)
-  assert train.restoring.checkpoint.Store(tmp_path / 'checkpoints').steps() == []
+  assert Store(tmp_path / 'checkpoints').steps() == []
 
 
 def test_restored_parameters_are_plain_arrays(base):

@@ -107,8 +107,8 @@ def _figures(outcome, findings: Findings) -> list[str]:
   column = max(cells.columns) if all(map(is_number, cells.columns)) else cells.columns[0]
   lines = {row: [training(cells[row, column], seed, findings.metric, table.headline)
                  for seed in cells[row, column].values] for row in cells.rows}
-  lines = {row: seeds for row, seeds in lines.items() if any(seeds)}
-  if column in findings.targets and lines:
+  # Rows without a curve stay, so that a row has the same colour in every figure.
+  if column in findings.targets and any(map(any, lines.values())):
     target = findings.targets[column]
     found.append(figure(
         f'{column_name(column)}: thin lines are seeds, thick ones their mean, a dot where the mean reaches the target.',

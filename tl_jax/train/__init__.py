@@ -4,23 +4,19 @@
 'tl_jax.train.step'
 """
 
+from tl_jax.train.building import Built, build, run
 from tl_jax.train.checks import read
 from tl_jax.train.cohort import execute
-from tl_jax.train.evaluate import evaluate
+from tl_jax.train.evaluation import evaluate
 from tl_jax.train.loop import Diverged
-from tl_jax.train.pretrain import pretrain
+from tl_jax.train.pretraining import pretrain
 from tl_jax.train.restoring import open_workdir, restore
 from tl_jax.train.settings import Settings
 from tl_jax.train.step import TrainState, init_state, make_step
 from tl_jax.train.stopping import Stopped
-from tl_jax.train.transfer import transfer
+from tl_jax.train.transferring import transfer
 from tl_jax.train.watch import SILENT, Watch
 
 __all__ = [
-    'SILENT', 'Diverged', 'Settings', 'Stopped', 'TrainState', 'Watch', 'evaluate', 'execute', 'init_state',
-    'make_step', 'open_workdir', 'pretrain', 'read', 'restore', 'run', 'transfer']
-
-
-def run(config, workdir, watch: Watch = SILENT) -> dict:
-  """Runs a config, pre-training or transfer, to its end; returns what result.json holds."""
-  return (transfer if 'task' in config else pretrain)(config, workdir, watch)
+    'SILENT', 'Built', 'Diverged', 'Settings', 'Stopped', 'TrainState', 'Watch', 'build', 'evaluate', 'execute',
+    'init_state', 'make_step', 'open_workdir', 'pretrain', 'read', 'restore', 'run', 'transfer']

@@ -22,10 +22,9 @@ import numpy as np
 
 from tl_jax import checkpoint, evals, optim, tasks
 from tl_jax import config as configs
-from tl_jax.train import loop, texts
-from tl_jax.train import transfer as single
+from tl_jax.train import loop, texts, transferring
 from tl_jax.train.checks import read
-from tl_jax.train.pretrain import pretrain
+from tl_jax.train.pretraining import pretrain
 from tl_jax.train.settings import Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 
@@ -84,20 +83,19 @@ def run_cohort(group: list[tuple[Any, pathlib.Path]], watch: Watch = SILENT, tog
   settings = [read(config) for config, _ in group]
   folder = group[0][1].parent
   folder.mkdir(parents=True, exist_ok=True)
-  ready = single.prepare(settings[0], folder)
+  ready = transferring.prepare(settings[0], folder)
   members = []
   for (config, place), own in zip(group, settings, strict=True):
-    chosen = texts.choose_labels(own, ready.task, ready.train)
-    stream = texts.labelled_stream(own, ready.train, chosen, ready.tokenizer)
+    stream, chosen = ready.stream(own)
     members.append(Member(own, config, place, chosen, stream))
-  judge = single.Judge(ready)
+  judge = transferring.Judge(ready)
   title = f'{ready.task.name}, {settings[0].method["name"]}'
   train = train_together if together else train_in_turn
   for member, trained in train(ready, members, judge, watch, title):
     leave(ready, member, trained, judge, watch)
 
 
-def starter(ready: single.Prepared):
+def starter(ready: transferring.Prepared):
   """A function of a member: its state at step 0, with its seed's head (and base, from scratch), its rate and decay."""
   init = jax.jit(ready.parts.init)
   def first_state(member: Member):
@@ -168,7 +166,8 @@ def stack(trees):
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def leave(ready: single.Prepared, member: Member, trained: Trained, judge: single.Judge, watch: Watch) -> None:
+def leave(ready: transferring.Prepared, member: Member, trained: Trained, judge: transferring.Judge,
+          watch: Watch) -> None:
   """Writes a member's workdir; a member that diverged gets failed.json instead of a result."""
   with checkpoint.Workdir(member.folder) as workdir:
     workdir.bind_config(configs.to_json(member.config), ('.*',))
@@ -181,7 +180,8 @@ def leave(ready: single.Prepared, member: Member, trained: Trained, judge: singl
         return
       workdir.append_metrics(row)
     found = judge.outputs(trained.state)
-    result = single.make_result(ready, member.settings, len(member.chosen), found, trained.state, trained.seconds, 0.0)
+    result = transferring.make_result(
+        ready, member.settings, len(member.chosen), found, trained.state, trained.seconds, 0.0)
     for step, seconds, values in trained.curve:
       values = {f'test/{name}': value for name, value in values.items()}
       workdir.append_evaluation(dict(step=step, seconds=round(seconds, 4), **values))

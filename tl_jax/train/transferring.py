@@ -19,7 +19,7 @@ from tl_jax import evals, objectives, parallel, tasks, tree
 from tl_jax import transfer as methods
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import check_fit, read
-from tl_jax.train.pretrain import average, placed_batches
+from tl_jax.train.pretraining import average, placed_batches
 from tl_jax.train.restoring import Opened, meta, open_workdir
 from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
@@ -39,9 +39,14 @@ class Prepared(NamedTuple):
   source: Opened | None
 
   def params(self, seed):
-    """The model's first parameters and the account of them: the source's, and fresh ones for what is new."""
+    """The model's first parameters: the source's, and fresh ones for what is new; `seed` may be traced."""
     fresh = pieces.make_params(self.parts.model, seed)
     return fresh if self.source is None else transplanted(self.source.params, fresh)[0]
+
+  def stream(self, settings: Settings):
+    """The rows that a run of these settings sees, and the indices of the labelled examples they come from."""
+    chosen = texts.choose_labels(settings, self.task, self.train)
+    return texts.labelled_stream(settings, self.train, chosen, self.tokenizer), chosen
 
 
 def transplanted(source, target):
@@ -82,8 +87,7 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
   began = time.monotonic()
   with open_run(config, workdir) as run:
     ready = prepare(settings, run.path, run.first)
-    chosen = texts.choose_labels(settings, ready.task, ready.train)
-    stream = texts.labelled_stream(settings, ready.train, chosen, ready.tokenizer)
+    stream, chosen = ready.stream(settings)
     mesh = pieces.make_mesh(settings)
     with jax.set_mesh(mesh):
       shardings = pieces.state_shardings(ready.parts, mesh, settings.sharding)

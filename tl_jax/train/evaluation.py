@@ -11,9 +11,9 @@ import jax
 
 from tl_jax import evals, models, parallel, tasks
 from tl_jax.train import pieces, texts
-from tl_jax.train.pretrain import build_pieces, judge_mixture
+from tl_jax.train.pretraining import build_pieces, judge_mixture
 from tl_jax.train.restoring import Opened, open_workdir
-from tl_jax.train.transfer import write_predictions
+from tl_jax.train.transferring import write_predictions
 from tl_jax.train.watch import SILENT, Watch
 
 

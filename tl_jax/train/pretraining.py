@@ -8,6 +8,7 @@ tl_jax.config.checks.ConfigError: config.schedule.steps: must be an integer >= 1
 import math
 import pathlib
 import time
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +22,31 @@ from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
 
 
+class Prepared(NamedTuple):
+  """A pre-training run that is ready to start: everything but the state."""
+  settings: Settings
+  tokenizer: Any
+  examples: dict
+  stream: data.pipeline.Stream
+  parts: pieces.Pieces
+
+  def params(self, seed):
+    """The model's first parameters; `seed` may be traced."""
+    params = pieces.make_params(self.parts.model, seed)
+    if self.settings.unigram_bias:
+      bias = texts.log_frequencies(self.settings, self.examples, self.parts.model.arch.vocabulary)
+      params['head']['bias'] = jax.numpy.asarray(bias)
+    return params
+
+
+def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Prepared:
+  """Trains or reads the tokenizer, encodes the mixture and builds the model; `folder` keeps what took time."""
+  tokenizer = texts.make_tokenizer(settings, lambda: _all_texts(settings), folder, first)
+  examples = texts.mixture_examples(settings, tokenizer, folder)
+  stream = texts.pretraining_stream(settings, examples, tokenizer)
+  return Prepared(settings, tokenizer, examples, stream, build_pieces(settings, tokenizer))
+
+
 def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
   """Pre-trains, or goes on where the workdir is; returns what result.json holds.
 
@@ -29,21 +55,19 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
   settings = read(config)
   began = time.monotonic()
   with open_run(config, workdir) as run:
-    tokenizer = texts.make_tokenizer(settings, lambda: _all_texts(settings), run.path, run.first)
+    ready = prepare(settings, run.path, run.first)
+    parts, tokenizer = ready.parts, ready.tokenizer
     watch.say(f'tokenizer: {tokenizer.vocabulary_size} pieces')
-    examples = texts.mixture_examples(settings, tokenizer, run.path)
-    stream = texts.pretraining_stream(settings, examples, tokenizer)
-    parts = build_pieces(settings, tokenizer)
     mesh = pieces.make_mesh(settings)
     with jax.set_mesh(mesh):
       shardings = pieces.state_shardings(parts, mesh, settings.sharding)
       sharding = parallel.batch_sharding(mesh)
-      state = _start(settings, parts, shardings, run, watch, examples)
+      state = _start(ready, shardings, run, watch)
       judge = judge_mixture(settings, parts, tokenizer, run.path, sharding)
       evaluate = lambda state: judge(parts.method.merge(average(state), state.frozen))
       if int(state.step) >= settings.schedule.steps and (run.path / 'result.json').is_file():
         return run.workdir.read_json('result.json')
-      batches = placed_batches(stream, int(state.step), settings, sharding)
+      batches = placed_batches(ready.stream, int(state.step), settings, sharding)
       step = pieces.compile_step(parts, shardings, sharding)
       recorder = run.recorder(settings, evaluate, meta(parts.model.arch))
       fitted = loop.fit(settings, step, state, batches, recorder, watch, 'pretrain')
@@ -71,20 +95,14 @@ def _all_texts(settings: Settings):
   return [text for source in texts.mixture_texts(settings).values() for text in source.column('text')]
 
 
-def _start(settings: Settings, parts: pieces.Pieces, shardings, run: Run, watch: Watch, examples: dict):
+def _start(ready: Prepared, shardings, run: Run, watch: Watch):
   """The state of the newest good checkpoint, or a fresh one."""
+  parts, settings = ready.parts, ready.settings
   restored = run.restore_latest(pieces.abstract_state(parts, shardings))
   if restored is not None:
     watch.say(f'resumed at step {restored.step} of {settings.schedule.steps}')
     return restored.state
-  bias = texts.log_frequencies(settings, examples, parts.model.arch.vocabulary) if settings.unigram_bias else None
-
-  def fresh():
-    params = pieces.make_params(parts.model, settings.seed)
-    if bias is not None:
-      params['head']['bias'] = jax.numpy.asarray(bias)
-    return parts.init(params, settings.seed)
-  return jax.jit(fresh, out_shardings=shardings)()
+  return jax.jit(lambda: parts.init(ready.params(settings.seed), settings.seed), out_shardings=shardings)()
 
 
 def placed_batches(stream: data.pipeline.Stream, start: int, settings: Settings, sharding):

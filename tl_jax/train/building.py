@@ -1,0 +1,59 @@
+"""A run from a config, to its end or taken apart.
+
+>>> from tl_jax import config
+>>> build(config.load('configs/pretrain.py:tiny', [('optim.lr', '-1')]))
+Traceback (most recent call last):
+tl_jax.config.checks.ConfigError: config.optim.lr: must be a finite number >= 0, got -1.0 (float)
+"""
+
+import pathlib
+import tempfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tl_jax.train import pretraining, transferring
+from tl_jax.train.checks import read
+from tl_jax.train.pieces import Pieces
+from tl_jax.train.settings import Settings
+from tl_jax.train.watch import SILENT, Watch
+
+
+class Built(NamedTuple):
+  """What a run is made of, for a loop of your own:
+
+    built = build(config)
+    state, step = built.state(), jax.jit(built.parts.step, donate_argnums=0)
+    for number in range(built.settings.schedule.steps):
+      state, metrics = step(state, built.batch_at(number))
+  """
+  settings: Settings
+  tokenizer: Any
+  parts: Pieces
+  params: Callable
+  batch_at: Callable
+
+  def state(self):
+    """The state at step 0."""
+    return self.parts.init(self.params(self.settings.seed), self.settings.seed)
+
+
+def build(config, folder=None) -> Built:
+  """Everything that a run of this config is made of, nothing trained but the tokenizer.
+
+  `folder` keeps tokenizer and encoded texts for the next time; a temporary one if absent. Raises ConfigError.
+  """
+  settings = read(config)
+  folder = pathlib.Path(tempfile.mkdtemp(prefix='tl_jax_') if folder is None else folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  if settings.task is None:
+    ready = pretraining.prepare(settings, folder)
+    stream = ready.stream
+  else:
+    ready = transferring.prepare(settings, folder)
+    stream = ready.stream(settings)[0]
+  return Built(settings, ready.tokenizer, ready.parts, ready.params, stream.batch_at)
+
+
+def run(config, workdir, watch: Watch = SILENT) -> dict:
+  """Runs a config, pre-training or transfer, to its end; returns what result.json holds."""
+  return (transferring.transfer if 'task' in config else pretraining.pretrain)(config, workdir, watch)
