@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from tl_jax.report import Claim, Scale, Table
 
-COUNTS = (8, 16, 32, 64, 128, 256)
+COUNTS = (8, 16, 32, 64, 256)
 RATES = {'scratch': 2e-3, 'probe': 3e-3, 'lora': 1e-3, 'full': 5e-4}
 METHODS = {'scratch': dict(name='full'), 'probe': dict(name='probe'), 'full': dict(name='full'),
            'lora': dict(name='lora', pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0),
@@ -72,7 +72,7 @@ def gain(count: int):
 
 EMBEDDED = {
     'vader_movie/rating': 0.4, 'vader_nyt/rating': 0.25, 'vader_tweets/rating': 0.2, 'vader_amazon/rating': 0.15}
-SETTINGS = dict(width=128, layers=2, vocabulary=4096, batch=32, pretrain=1000, transfer=120, evaluate=30, test=400,
+SETTINGS = dict(width=128, layers=2, vocabulary=4096, batch=32, pretrain=600, transfer=120, evaluate=40, test=400,
                 mixture=EMBEDDED)
 SCALES = {
     'smoke': Scale(columns=(8, 32), seeds=(11, 12), settings=SETTINGS | dict(

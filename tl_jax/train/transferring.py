@@ -26,6 +26,7 @@ from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
 
 NEW = ('head/.*', 'pooler/.*')   # what a new task starts afresh
+ROWS = 32                        # of an evaluation batch, about: small training batches would leave a device idle
 
 
 class Prepared(NamedTuple):
@@ -133,9 +134,9 @@ class Judge:
   def __init__(self, ready: Prepared, sharding=None):
     self._ready = ready
     settings = ready.settings
+    rows = settings.data.batch * max(1, ROWS // settings.data.batch)
     # Kept, because a cohort goes through them hundreds of times.
-    self._batches = list(texts.labelled_pass(settings, ready.test, ready.tokenizer, settings.data.batch))
-    rows = settings.data.batch
+    self._batches = list(texts.labelled_pass(settings, ready.test, ready.tokenizer, rows))
 
     def place(batch):
       return batch if sharding is None else parallel.place_batch(batch, sharding, rows)
