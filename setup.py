@@ -56,7 +56,7 @@ setup(
         'cuda13': [f'jax[cuda13]{JAX}'],
         # BLEU, chrF and ROUGE, for tasks whose answers are text.
         'text': TEXT,
-        'test': [*TEXT, 'pytest>=8', 'hypothesis>=6.100', 'ruff>=0.9'],
+        'test': [*TEXT, 'pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9'],
     },
     classifiers=[
         'Development Status :: 3 - Alpha',

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 from tl_jax import leaves
 from tl_jax.leaves import LowRank
 
-FLOATS = hnp.arrays(np.float32, (5, 3), elements=st.floats(-2**60, 2**60, width=32))
+FLOATS = hnp.arrays(np.float32, (5, 3), elements=st.floats(-2**60, 2**60, width=32, allow_subnormal=False))
 
 
 def low_rank(seed=0, stack=(), size_in=6, size_out=5, rank=2, dtype=jnp.float32, scale=0.5):
@@ -51,6 +51,7 @@ def test_examples_of_the_module():
   assert doctest.testmod(leaves) == (0, 3)
 
 
+@settings(max_examples=20)
 @given(FLOATS, st.floats(-4, 4, width=32), st.integers(0, 9))
 def test_a_zero_factor_changes_no_bit(base, scale, seed):
   a = rows(5, 2) * (seed - 4.5)
@@ -59,7 +60,7 @@ def test_a_zero_factor_changes_no_bit(base, scale, seed):
     assert fused.dtype == base.dtype and np.asarray(fused).tobytes() == base.tobytes()
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.integers(0, 99), st.integers(1, 7), st.integers(1, 7), st.integers(1, 4), st.sampled_from([(), (3,), (2, 3)]))
 def test_the_factored_product_is_the_dense_product(seed, size_in, size_out, rank, stack):
   w = low_rank(seed, stack, size_in, size_out, rank)

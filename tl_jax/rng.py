@@ -6,7 +6,6 @@
 True
 """
 
-import hashlib
 import numbers
 import zlib
 
@@ -25,9 +24,3 @@ def _root(seed: int):
   key = jax.random.key(seed & 0xFFFFFFFF)
   high = seed >> 32
   return jax.random.fold_in(key, high & 0xFFFFFFFF) if high else key
-
-
-def number(seed: int, name: str, step: int = 0) -> int:
-  """A 63-bit seed for numpy from the same triple, with no device involved."""
-  digest = hashlib.sha256(f'{seed}/{name}/{step}'.encode()).digest()
-  return int.from_bytes(digest[:8], 'little') >> 1

@@ -31,6 +31,8 @@ TRANSFER = ('transfer', '--config=configs/transfer.py:task=sentiment')
     ((*TRANSFER[:1], '--config=configs/transfer.py:init=/no/such/workdir'), '/no/such/workdir'),
     ((*TRANSFER, '--config.task.labels=-5'), 'config.task.labels'),
     ((*TRANSFER, '--config.method.rank=4'), 'config.method.rank'),
+    (('pretrain', TRANSFER[1]), 'config.task'),
+    (('transfer', PRETRAIN[1]), 'config.task'),
     ((*PRETRAIN, '--confg=1'), "'--config'"),
     (('pretrane',), "'pretrain'"),
 ])

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from tl_jax import data, optim, parallel, rng, tree
+from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import read
 from tl_jax.train.restoring import meta
@@ -53,6 +54,8 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
   Raises ConfigError before a device is touched, WorkdirBusy, Stopped after a signal, Diverged.
   """
   settings = read(config)
+  if settings.task is not None:
+    raise ConfigError('config.task: this is the config of a transfer, not of pre-training')
   began = time.monotonic()
   with open_run(config, workdir) as run:
     ready = prepare(settings, run.path, run.first)

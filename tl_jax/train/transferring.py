@@ -17,6 +17,7 @@ import numpy as np
 
 from tl_jax import evals, objectives, parallel, tasks, tree
 from tl_jax import transfer as methods
+from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import check_fit, read
 from tl_jax.train.pretraining import average, placed_batches
@@ -85,6 +86,8 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
   Raises ConfigError before a device is touched, WorkdirBusy, Stopped after a signal, Diverged.
   """
   settings = read(config)
+  if settings.task is None:
+    raise ConfigError('config.task: missing; this is the config of pre-training, not of a transfer')
   began = time.monotonic()
   with open_run(config, workdir) as run:
     ready = prepare(settings, run.path, run.first)
