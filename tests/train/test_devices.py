@@ -16,6 +16,11 @@ FLAGS = ('--config.log.every=1', f'--config.schedule.steps={STEPS}', '--config.l
 EIGHT = ('--config.mesh.data=2', '--config.mesh.fsdp=2', '--config.mesh.tensor=2')
 
 
+def small(family):
+  """One layer of each stack: what matters here is how it is cut up, and a compilation takes seconds."""
+  return f"--config.model={{'family': '{family}', 'layers': 1}}"
+
+
 def losses(workdir):
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   assert [row['step'] for row in rows] == list(range(1, STEPS + 1))
@@ -29,7 +34,8 @@ def one_device(run_cli, tmp_path_factory):
   def run(family):
     if family not in found:
       workdir = tmp_path_factory.mktemp(family)
-      done = run_cli('pretrain', f'--config=configs/pretrain.py:{family}', f'--workdir={workdir}', *FLAGS, timeout=300)
+      done = run_cli('pretrain', f'--config=configs/pretrain.py:{family}', f'--workdir={workdir}', *FLAGS,
+                     small(family), timeout=300)
       assert done.returncode == 0, done.stderr
       found[family] = losses(workdir)
     return found[family]
@@ -39,6 +45,7 @@ def one_device(run_cli, tmp_path_factory):
 @pytest.mark.parametrize('family', ['tiny', 'tiny-gpt', 'tiny-t5'])
 def test_eight_devices_give_the_losses_of_one(family, one_device, run_cli, tmp_path):
   done = run_cli('pretrain', f'--config=configs/pretrain.py:{family}', f'--workdir={tmp_path}', *FLAGS, *EIGHT,
+                 small(family),
                  env={'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}, timeout=300)
   assert done.returncode == 0, done.stderr
   np.testing.assert_allclose(losses(tmp_path), one_device(family), atol=1e-5)
@@ -50,7 +57,7 @@ def test_two_processes_give_the_losses_of_one(family, one_device, tmp_path):
     probe.bind(('localhost', 0))
     address = f'localhost:{probe.getsockname()[1]}'
   command = [sys.executable, '-m', 'tl_jax', 'pretrain', f'--config=configs/pretrain.py:{family}',
-             f'--workdir={tmp_path}', *FLAGS]
+             f'--workdir={tmp_path}', *FLAGS, small(family)]
   processes = [
       subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {
           'PYTHONPATH': os.getcwd(), 'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': '2',

@@ -19,7 +19,8 @@ def base(tmp_path_factory):
   """The workdir of a few pre-training steps."""
   workdir = tmp_path_factory.mktemp('base')
   loaded = config.load('configs/pretrain.py:tiny', [
-      ('schedule.steps', '6'), ('schedule.warmup', '2'), ('data.length', '32'), ('tokenizer.size', '512'),
+      ('model', "{'family': 'tiny', 'layers': 1}"), ('schedule.steps', '6'), ('schedule.warmup', '2'),
+      ('data.length', '32'), ('tokenizer.size', '512'),
       ('eval.batches', '1'), ('log.tensorboard', 'false'), ('checkpoint.every', '3')])
   train.pretrain(loaded, workdir)
   return workdir
@@ -45,11 +46,11 @@ def test_every_method_leaves_a_whole_workdir(base, tmp_path, method):
   right = [row['target'] == row['prediction'] for row in predictions]
   assert len(predictions) == 60 and np.mean(right) == pytest.approx(result['metrics']['accuracy'])
   account = json.loads((tmp_path / 'account.json').read_text())
-  assert account['counts']['copied'] > 20 and account['counts']['fresh'] == 4
+  assert account['counts']['copied'] > 15 and account['counts']['fresh'] == 4
   before, after = (tree.flatten(train.restore(folder)) for folder in (base, tmp_path))
   moved = {name for name in after if name in before and not name.startswith('head') and (
       np.asarray(before[name]) != np.asarray(after[name])).any()}
-  expected = {'full': 30, 'probe': 0, 'bitfit': 10, 'norms': 6, 'last': 8, 'lora': 4}[method]
+  expected = {'full': 15, 'probe': 0, 'bitfit': 5, 'norms': 4, 'last': 8, 'lora': 2}[method]
   assert len(moved) >= expected and (method not in ('probe', 'lora') or len(moved) == expected)
 
 
