@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
 STEPS = 20
 FLAGS = ('--config.log.every=1', f'--config.schedule.steps={STEPS}', '--config.log.tensorboard=false',
          '--config.checkpoint.every=1000', '--config.eval.batches=1', '--config.tokenizer.size=512',

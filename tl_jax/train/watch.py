@@ -25,17 +25,18 @@ class Meter:
   """Tokens per second between two readings, compilation left out by starting after the first step."""
 
   def __init__(self):
-    self._then, self._tokens = time.monotonic(), 0
+    self._then, self._tokens, self._rate = time.monotonic(), 0, 0.0
 
   def add(self, tokens: int) -> None:
     self._tokens += tokens
 
   def read(self) -> float:
-    """The rate since the last reading."""
+    """The rate since the last reading; that of before where nothing came since."""
     now = time.monotonic()
-    rate = self._tokens / max(now - self._then, 1e-9)
-    self._then, self._tokens = now, 0
-    return rate
+    if self._tokens:
+      self._rate = self._tokens / max(now - self._then, 1e-9)
+      self._then, self._tokens = now, 0
+    return self._rate
 
 
 def peak_bytes() -> int:
