@@ -5,6 +5,7 @@ Traceback (most recent call last):
 tl_jax.config.checks.ConfigError: config.schedule.steps: must be an integer >= 1, got 0 (int)
 """
 
+import itertools
 import math
 import pathlib
 import time
@@ -21,6 +22,8 @@ from tl_jax.train.restoring import meta
 from tl_jax.train.settings import Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
+
+ENOUGH_TEXTS = 100_000   # of one source, to train a tokenizer on
 
 
 class Prepared(NamedTuple):
@@ -69,7 +72,7 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
       judge = judge_mixture(settings, parts, tokenizer, run.path, sharding)
       evaluate = lambda state: judge(parts.method.merge(average(state), state.frozen))
       if int(state.step) >= settings.schedule.steps and (run.path / 'result.json').is_file():
-        return run.workdir.read_json('result.json')
+        return run.read_json('result.json')
       batches = placed_batches(ready.stream, int(state.step), settings, sharding)
       step = pieces.compile_step(parts, shardings, sharding)
       recorder = run.recorder(settings, evaluate, meta(parts.model.arch))
@@ -94,8 +97,13 @@ def build_pieces(settings: Settings, tokenizer) -> pieces.Pieces:
   return pieces.assemble(settings, arch, pieces.make_objective(settings, arch.vocabulary, tokenizer))
 
 
-def _all_texts(settings: Settings):
-  return [text for source in texts.mixture_texts(settings).values() for text in source.column('text')]
+def _all_texts(settings: Settings) -> list[str]:
+  """What a tokenizer is trained on: the texts of every source, of a large one as many as suffice, evenly spread."""
+  found = []
+  for source in texts.mixture_texts(settings).values():
+    stride = max(1, len(source) // ENOUGH_TEXTS)
+    found += [example['text'] for example in source[::stride]]
+  return found
 
 
 def _start(ready: Prepared, shardings, run: Run, watch: Watch):
@@ -136,12 +144,12 @@ def judge_mixture(settings: Settings, parts: pieces.Pieces, tokenizer, folder: p
 
   def judge(params) -> dict:
     totals, seen, index = {}, 0, 0
+    # As many batches of each source, so that none is left out.
+    most = -(-settings.eval.batches // len(examples)) or None
     for part in examples.values():
       batches = data.evaluation(part, length=settings.data.length, batch=rows, pack=settings.data.pack,
                                 pad=tokenizer.pad, shard=texts.shard_of(first, end, rows))
-      for batch in batches:
-        if settings.eval.batches and index >= settings.eval.batches:
-          break
+      for batch in itertools.islice(batches, most):
         found, count = jax.device_get(sums(params, parallel.place_batch(batch, sharding, rows, first), index))
         for name, (total, weight) in found.items():
           before = totals.get(name, (0.0, 0.0))

@@ -34,6 +34,9 @@ class Run(NamedTuple):
     if self.first:
       self.workdir.write_json(name, value)
 
+  def read_json(self, name: str) -> Any:
+    return checkpoint.Workdir(self.path, write=False).read_json(name)
+
   def restore_latest(self, like):
     """The newest good checkpoint in this structure, or None; metrics after it are dropped."""
     restored = self.store.restore_latest(like)
