@@ -57,7 +57,7 @@ def kill_at_random(workdir, seconds, kills, seed):
   while hits < kills:
     process = launch(workdir, 30)
     try:
-      process.wait(draw.uniform(0.3, 1.0) * seconds)
+      process.wait(draw.uniform(0.2, 0.7) * seconds)
       break  # it got through before its kill
     except subprocess.TimeoutExpired:
       process.send_signal(signal.SIGKILL)
