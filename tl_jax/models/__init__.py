@@ -5,8 +5,10 @@
 4385920
 """
 
-from tl_jax.models.arch import FAMILIES, Arch, Compute, arch
+from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.axes import axes_of
 from tl_jax.models.backbone import Model, Outputs, build, count
+from tl_jax.models.decoding import Decoder, decoder
+from tl_jax.models.families import FAMILIES, arch
 
-__all__ = ['FAMILIES', 'Arch', 'Compute', 'Model', 'Outputs', 'arch', 'axes_of', 'build', 'count']
+__all__ = ['FAMILIES', 'Arch', 'Compute', 'Decoder', 'Model', 'Outputs', 'arch', 'axes_of', 'build', 'count', 'decoder']

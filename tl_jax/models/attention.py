@@ -4,14 +4,12 @@
 [[0, 1, 0, 1, 2, 0]]
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from tl_jax.models.arch import Arch
-from tl_jax.models.layers import Linear, dropout, initializer, residual_scale
+from tl_jax.models.layers import Linear, Norm, dropout, initializer, residual_scale
 
 
 def restart_positions(segments):
@@ -68,11 +66,30 @@ class RelativeBias(nn.Module):
     return table[bucket].transpose(0, 3, 1, 2)
 
 
-def rotate(x, positions, base: float):
+def rotary_frequencies(arch: Arch, window):
+  """Radians per position (head_dim / 2,) of a layer with this window, which may be traced.
+
+  Global layers take `rotary_base` and `rotary_scaling`: linear interpolation (Chen et al. 2023), or Llama 3's, which
+  divides the slow frequencies by the factor, keeps the fast ones and blends between.
+  """
+  exponent = -jnp.arange(0, arch.head_width, 2, dtype=jnp.float32) / arch.head_width
+  plain = arch.rotary_base ** exponent
+  wide = plain / arch.rotary_scaling[0] if arch.rotary_scaling else plain
+  if len(arch.rotary_scaling) == 4:
+    _, low, high, length = arch.rotary_scaling
+    turns = length * plain / (2 * jnp.pi)               # how often a frequency turns within the original length
+    kept = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
+    wide = (1 - kept) * wide + kept * plain
+  if not arch.local_rotary_base:
+    return wide
+  return jnp.where(jnp.asarray(window) > 0, arch.local_rotary_base ** exponent, wide)
+
+
+def rotate(x, positions, frequencies):
   """Rotary positions (Su et al. 2021, eq. 34), halves convention: x (batch, length, heads, head)."""
-  half = x.shape[-1] // 2
-  angle = positions[:, :, None] * base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  angle = positions[:, :, None] * frequencies
   cos, sin = jnp.cos(angle)[:, :, None], jnp.sin(angle)[:, :, None]
+  half = x.shape[-1] // 2
   first, second = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
   return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x.dtype)
 
@@ -83,32 +100,52 @@ class Attention(nn.Module):
   rate: float
 
   @nn.compact
-  def __call__(self, x, memory, mask, bias=None, positions=None, key=None):
-    """x (batch, queries, width) looks at memory (batch, keys, width) where mask (batch, queries, keys) allows."""
+  def __call__(self, x, memory, mask, bias=None, positions=None, window=0, key=None, cache=None):
+    """x (batch, queries, width) looks at memory (batch, keys, width) where mask (batch, queries, keys) allows.
+
+    positions: None for attention to another stack. cache: {'key', 'value'} (batch, keys, key heads, head) and, while
+    it is being filled, the slot `index` where the keys of x go; `mask` then speaks of its slots. Returns
+    (out (batch, queries, width), cache).
+    """
     arch = self.arch
-    query, keys, values = self._project(x, memory)
-    if positions is not None and arch.positions == 'rotary':
-      query, keys = (rotate(part, positions, arch.rotary_base) for part in (query, keys))
-    scale = arch.attention_scale or arch.head_width ** -0.5
+    query = self._heads('query', x, initializer(arch, std=(arch.width * arch.head_width) ** -0.5))
+    rotary = positions is not None and arch.positions == 'rotary'
+    frequencies = rotary_frequencies(arch, window) if rotary else None
+    if cache is None or 'index' in cache:
+      keys, values = self._heads('key', memory), self._heads('value', memory)
+      keys = rotate(keys, positions, frequencies) if rotary else keys
+      if cache is not None:
+        place = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), cache['index'], 1)
+        keys, values = place(cache['key'], keys), place(cache['value'], values)
+        cache = dict(key=keys, value=values)
+    else:
+      keys, values = cache['key'], cache['value']
+    query = rotate(query, positions, frequencies) if rotary else query
+    mixed = self._mix(query, keys.astype(query.dtype), values.astype(query.dtype), mask, bias, key)
+    out = Linear(arch.width, arch.has_bias('out'), initializer(
+        arch, residual_scale(arch), (arch.heads * arch.head_width) ** -0.5), name='out')
+    return out(mixed.reshape(*x.shape[:2], arch.heads * arch.head_width)), cache
+
+  def _heads(self, name: str, x, draw=None):
+    """One projection, cut into heads (batch, length, heads, head), normed where the family norms it."""
+    arch = self.arch
+    count = arch.heads if name == 'query' else arch.key_heads
+    y = Linear(count * arch.head_width, arch.has_bias('qkv'), draw or initializer(arch), name=name)(x)
+    y = y.reshape(*y.shape[:2], count, arch.head_width)
+    return Norm(arch, name=f'{name}_norm')(y) if arch.query_norm and name != 'value' else y
+
+  def _mix(self, query, keys, values, mask, bias, key):
+    """What every query gathers of the values: (batch, queries, heads in groups, head)."""
+    arch = self.arch
     groups = arch.heads // arch.key_heads
+    scale = arch.attention_scale or arch.head_width ** -0.5
     query = query.reshape(*query.shape[:2], arch.key_heads, groups, arch.head_width) * scale
     scores = jnp.einsum('bqhgk,bmhk->bhgqm', query, keys).astype(jnp.float32)
+    if arch.attention_cap:
+      scores = arch.attention_cap * jnp.tanh(scores / arch.attention_cap)
     if bias is not None:
       scores = scores + bias.reshape(-1, arch.key_heads, groups, *bias.shape[2:])
     # Replacing a score, not adding to it, makes the weight of a hidden token exactly zero.
     scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = dropout(jax.nn.softmax(scores, -1), self.rate, key, 'attention-weights').astype(values.dtype)
-    mixed = jnp.einsum('bhgqm,bmhk->bqhgk', weights, values)
-    out = Linear(arch.width, arch.bias, initializer(
-        arch, residual_scale(arch), (arch.heads * arch.head_width) ** -0.5), name='out')
-    return out(mixed.reshape(*x.shape[:2], arch.heads * arch.head_width))
-
-  def _project(self, x, memory):
-    arch = self.arch
-    linear = functools.partial(Linear, use_bias=arch.bias)
-    query_init = initializer(arch, std=(arch.width * arch.head_width) ** -0.5)
-    query = linear(arch.heads * arch.head_width, kernel_init=query_init, name='query')(x)
-    keys = linear(arch.key_heads * arch.head_width, kernel_init=initializer(arch), name='key')(memory)
-    values = linear(arch.key_heads * arch.head_width, kernel_init=initializer(arch), name='value')(memory)
-    split = lambda part: part.reshape(*part.shape[:2], -1, arch.head_width)
-    return split(query), split(keys), split(values)
+    return jnp.einsum('bhgqm,bmhk->bqhgk', weights, values)

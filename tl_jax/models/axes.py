@@ -19,6 +19,8 @@ AXES = (
     (r'.*/mlp/(in|gate)/kernel', ('embed', 'mlp')),
     (r'.*/mlp/(in|gate)/bias', ('mlp',)),
     (r'.*/mlp/out/kernel', ('mlp', 'embed')),
+    (r'.*/(query|key)_norm/(scale|bias)', (None,)),
+    (r'.*embedding/project/kernel', (None, 'embed')),
     (r'.*relative/kernel', (None, 'heads')),
     (r'(head|pooler)/.*kernel', ('embed', None)),
     (r'.*(bias|scale)', (None,)),

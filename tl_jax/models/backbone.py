@@ -21,16 +21,20 @@ from tl_jax import rng, tree
 from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.attention import Attention, RelativeBias, near, restart_positions, visible
 from tl_jax.models.axes import axes_of
-from tl_jax.models.heads import Embedding, VocabularyHead, classifier, classify, pool, pooler
+from tl_jax.models.heads import Embedding, LabelHead, Pooler, VocabularyHead, label, pool
 from tl_jax.models.layers import Mlp, Norm, dropout
 from tl_jax.parallel import constrain
 
 
 class Outputs(NamedTuple):
-  """hidden (batch, length, width); logits as the head gives them, or None; examples (batch, slots) when packed."""
+  """hidden (batch, length, width); logits as the head gives them, or None; examples (batch, slots) when packed.
+
+  pooled (batch, width), or (batch, slots, width) when packed: of a model that has a pooler and no head.
+  """
   hidden: Any
   logits: Any = None
   examples: Any = None
+  pooled: Any = None
 
 
 class Model(NamedTuple):
@@ -46,53 +50,77 @@ class Model(NamedTuple):
 
 
 class Block(nn.Module):
-  """One layer: attention, attention over a memory where there is one, MLP; each with its norm and residual."""
+  """One layer: attention, attention over a memory where there is one, MLP; each with its norms and residual."""
   arch: Arch
   rate: float
   causal: bool
+  first: bool = False
 
   @nn.compact
-  def __call__(self, x, context, window, key=None):
+  def __call__(self, x, context, window, key=None, cache=None):
+    """x (batch, length, width) and the layer's cache, or None, to the same; `context` is what all layers see."""
+    arch, caches = self.arch, {}
+
     def sublayer(x, name, run):
-      norm = Norm(self.arch, name=f'{name}_norm')
-      y = run(norm(x) if self.arch.norm_first else x)
+      y = x
+      if arch.norm_place != 'after' and not (name == 'attention' and self.first and arch.skip_first_norm):
+        y = Norm(arch, name=f'{name}_norm')(x)
+      y = run(y)
+      if arch.norm_place == 'both':
+        y = Norm(arch, name=f'{name}_out_norm')(y)
       x = x + dropout(y, self.rate, key, name)
-      return x if self.arch.norm_first else norm(x)
+      return Norm(arch, name=f'{name}_norm')(x) if arch.norm_place == 'after' else x
+
+    def attend(y, name, memory, mask, key, **more):
+      attention = Attention(arch, self.rate, name=name)
+      y, caches[name] = attention(y, memory, mask, key=key, cache=None if cache is None else cache[name], **more)
+      return y
 
     segments, positions = context['segments'], context['positions']
+    key_segments, key_positions = context.get('keys', (segments, positions))
     if self.causal:
-      mask = visible(segments, segments, positions, positions, window=window)
+      mask = visible(segments, key_segments, positions, key_positions, window=window)
     else:
-      mask = visible(segments, segments) & near(positions, window)
-    attention = Attention(self.arch, self.rate, name='attention')
-    x = sublayer(x, 'attention', lambda y: attention(y, y, mask, context['bias'], positions, key))
-    if 'memory' in context:
-      cross = Attention(self.arch, self.rate, name='cross')
-      mask = visible(segments, context['memory_segments'])
+      mask = visible(segments, key_segments) & near(positions, window)
+    x = sublayer(x, 'attention', lambda y: attend(
+        y, 'attention', y, mask, key, bias=context['bias'], positions=positions, window=window))
+    if 'memory_segments' in context:
+      seen = visible(segments, context['memory_segments'])
       cross_key = None if key is None else rng.stream(key, 'cross')
-      x = sublayer(x, 'cross', lambda y: cross(y, context['memory'], mask, key=cross_key))
-    mlp = Mlp(self.arch, self.rate, name='mlp')
-    return constrain(sublayer(x, 'mlp', lambda y: mlp(y, key)), 'batch', 'length', None)
+      x = sublayer(x, 'cross', lambda y: attend(y, 'cross', context['memory'], seen, cross_key))
+    mlp = Mlp(arch, self.rate, name='mlp')
+    x = constrain(sublayer(x, 'mlp', lambda y: mlp(y, key)), 'batch', 'length', None)
+    return x, None if cache is None else caches
 
 
-def run_layers(block: Block, params: dict, x, context: dict, arch: Arch, compute: Compute, key):
+def run_layers(block: Block, params: dict, x, context: dict, layers: int, compute: Compute, key):
   """x through all layers of a stack; params {'0': ..., '1': ...}, stacked on the fly where the layers are scanned."""
-  def one(x, layer_params, layer_key, window):
-    return block.apply({'params': layer_params}, x, context, window, layer_key)
+  arch = block.arch
+
+  def one(block, x, layer_params, layer_key, window):
+    return block.apply({'params': layer_params}, x, context, window, layer_key)[0]
 
   if compute.remat != 'none':
     policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if compute.remat == 'dots' else None
-    one = jax.checkpoint(one, policy=policy, static_argnums=() if _scans(compute) else (3,))
-  names = sorted(params, key=int)
-  keys = None if key is None else [rng.stream(key, 'layer', int(name)) for name in names]
-  windows = [arch.windows[int(name) % len(arch.windows)] for name in names]
-  if not _scans(compute):
-    for index, name in enumerate(names):
-      x = one(x, params[name], None if keys is None else keys[index], windows[index])
+    one = jax.checkpoint(one, policy=policy, static_argnums=(0,) if _scans(compute) else (0, 4))
+  names = [layer_name(arch, index, layers) for index in range(layers)]
+  keys = None if key is None else [rng.stream(key, 'layer', index) for index in range(layers)]
+  windows = [arch.windows[index % len(arch.windows)] for index in range(layers)]
+  # A first layer without a norm has parameters of its own shape, so it stays outside the scan.
+  alone = layers if not _scans(compute) else int(arch.skip_first_norm)
+  for index in range(alone):
+    x = one(block.clone(first=index == 0), x, params[names[index]], None if keys is None else keys[index],
+            windows[index])
+  if alone == layers:
     return x
-  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names))
-  scanned = (stacked, None if keys is None else jnp.stack(keys), jnp.array(windows))
-  return jax.lax.scan(lambda x, layer: (one(x, *layer), None), x, scanned)[0]
+  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names[alone:]))
+  scanned = (stacked, None if keys is None else jnp.stack(keys[alone:]), jnp.array(windows[alone:]))
+  return jax.lax.scan(lambda x, layer: (one(block, x, *layer), None), x, scanned)[0]
+
+
+def layer_name(arch: Arch, index: int, layers: int) -> str:
+  """Whose parameters layer `index` of a stack uses: its own, or its group's."""
+  return str(index * arch.layer_groups // layers if arch.layer_groups else index)
 
 
 def _scans(compute: Compute) -> bool:
@@ -113,30 +141,53 @@ STACKS = {
 }
 
 
+def stack_layers(arch: Arch, stack: Stack) -> int:
+  """The number of layers of a stack."""
+  return arch.decoder_layers or arch.layers if stack.cross else arch.layers
+
+
+def embedding_params(params: dict, stack: Stack) -> dict:
+  """The parameters of a stack's embedding: two stacks share the tokens and have the rest of their own."""
+  return params['embedding'] | params.get(stack.prefix, {}).get('embedding', {})
+
+
 def _init(arch: Arch, key) -> dict:
   """Every parameter from the stream of its module's name, so that no module's draw depends on another's."""
   width, tokens = jnp.zeros((1, 2, arch.width)), jnp.zeros((1, 2), jnp.int32)
-  draw = lambda module, name, *inputs: module.init(rng.stream(key, name), *inputs)['params']
-  params = {'embedding': draw(Embedding(arch, 0.0, jnp.float32), 'embedding', tokens, tokens)}
+  draw = lambda module, name, *inputs: module.init(rng.stream(key, name), *inputs).get('params', {})
+  params = {}
   for stack in STACKS[arch.kind]:
     part = params.setdefault(stack.prefix, {}) if stack.prefix else params
+    path = f'{stack.prefix}/embedding' if stack.prefix else 'embedding'
+    embedding = draw(Embedding(arch, 0.0, jnp.float32), path, tokens, tokens)
+    if stack.prefix:
+      table = embedding.pop('tokens')
+      params.setdefault('embedding', dict(tokens=table))
+    if embedding:
+      part['embedding'] = embedding
     context = dict(segments=tokens + 1, positions=tokens, bias=None)
     if stack.cross:
       context |= dict(memory=width, memory_segments=tokens + 1)
-    block = Block(arch, 0.0, stack.causal)
+    block, layers = Block(arch, 0.0, stack.causal), stack_layers(arch, stack)
     part['layers'] = {
-        str(i): draw(block, f'{stack.prefix}/layers/{i}', width, context, 0) for i in range(arch.layers)}
+        str(i): draw(block.clone(first=i == 0), f'{stack.prefix}/layers/{i}', width, context, 0)
+        for i in range(arch.layer_groups or layers)}
     if arch.positions == 'relative':
       part['relative'] = draw(RelativeBias(arch, not stack.causal), f'{stack.prefix}/relative', tokens, tokens)
-    if arch.norm_first:
+    if arch.norm_place != 'after':
       part['final_norm'] = draw(Norm(arch), 'final_norm', width)
-  if arch.pooler and arch.head in ('none', 'classifier'):
-    params['pooler'] = draw(pooler(arch), 'pooler', width)
-  if arch.head in ('masked', 'causal') and not (arch.head == 'causal' and arch.tied):
-    params['head'] = draw(VocabularyHead(arch), 'head', width, params['embedding']['tokens'])
-  if arch.head == 'classifier':
-    params['head'] = draw(classifier(arch), 'head', width)
-  return params
+  if arch.pools:
+    params['pooler'] = draw(Pooler(arch), 'pooler', width)
+  if arch.head in ('masked', 'causal'):
+    head = draw(VocabularyHead(arch), 'head', width, params['embedding']['tokens'])
+  else:
+    head = draw(LabelHead(arch), 'head', width) if arch.head != 'none' else {}
+  return params | (dict(head=head) if head else {})
+
+
+def finish_stack(arch: Arch, part: dict, x):
+  """The final norm of a stack, where the family has one."""
+  return x if arch.norm_place == 'after' else Norm(arch).apply({'params': part['final_norm']}, x)
 
 
 def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key, memory=None, memory_segments=None):
@@ -149,8 +200,8 @@ def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key,
     context |= dict(memory=memory, memory_segments=memory_segments)
   block = Block(arch, compute.dropout, stack.causal)
   key = None if key is None else rng.stream(key, stack.prefix)
-  x = run_layers(block, part['layers'], x, context, arch, compute, key)
-  return Norm(arch).apply({'params': part['final_norm']}, x) if arch.norm_first else x
+  x = run_layers(block, part['layers'], x, context, stack_layers(arch, stack), compute, key)
+  return finish_stack(arch, part, x)
 
 
 def _slots(batch: dict, segments):
@@ -167,35 +218,56 @@ def _slots(batch: dict, segments):
   return jnp.where((segments[:, None, :] == slots[:, :, None]).any(-1), slots, 0), True
 
 
+class Encoded(NamedTuple):
+  """What a stack made of its tokens: hidden (batch, length, width), and their segments and positions."""
+  hidden: Any
+  segments: Any
+  positions: Any
+
+
+def encode(arch: Arch, compute: Compute, params, batch, stack: Stack, *, key=None, memory: Encoded | None = None):
+  """The tokens of a batch through the embedding and the layers of one stack."""
+  prefix = 'decoder_' if stack.cross else ''
+  tokens, segments = batch[prefix + 'tokens'], batch.get(prefix + 'segments')
+  segments = jnp.ones_like(tokens) if segments is None else segments
+  positions = batch.get(prefix + 'positions')
+  positions = restart_positions(segments) if positions is None else positions
+  key = None if key is None else rng.stream(key, 'second' if stack.cross else 'first')
+  embed = Embedding(arch, compute.dropout, jnp.dtype(compute.dtype))
+  x = embed.apply({'params': embedding_params(params, stack)}, tokens, positions, batch.get(prefix + 'types'), key)
+  x = constrain(x, 'batch', 'length', None)
+  seen = {} if memory is None else dict(memory=memory.hidden, memory_segments=memory.segments)
+  return Encoded(_run_stack(arch, compute, stack, params, x, segments, positions, key, **seen), segments, positions)
+
+
+def vocabulary_logits(arch: Arch, params, hidden):
+  """Logits (..., vocabulary) in float32 of hidden states (..., width)."""
+  return VocabularyHead(arch).apply({'params': params.get('head', {})}, hidden, params['embedding']['tokens'])
+
+
 def _apply(arch: Arch, compute: Compute, params, batch, *, key=None, train=False, score=None) -> Outputs:
   key = key if train else None
-  embed = Embedding(arch, compute.dropout, jnp.dtype(compute.dtype))
-
-  def encode(prefix, stack, name, **memory):
-    tokens = batch[prefix + 'tokens']
-    segments = batch.get(prefix + 'segments')
-    segments = jnp.ones_like(tokens) if segments is None else segments
-    positions = batch.get(prefix + 'positions')
-    positions = restart_positions(segments) if positions is None else positions
-    part_key = None if key is None else rng.stream(key, name)
-    x = embed.apply({'params': params['embedding']}, tokens, positions, batch.get(prefix + 'types'), part_key)
-    x = constrain(x, 'batch', 'length', None)
-    return _run_stack(arch, compute, stack, params, x, segments, positions, part_key, **memory), segments
-
-  hidden, segments = encode('', STACKS[arch.kind][0], 'first')
-  if arch.kind == 'encoder-decoder' and arch.head != 'classifier':
-    hidden, segments = encode('decoder_', STACKS[arch.kind][1], 'second', memory=hidden, memory_segments=segments)
-  if arch.head == 'none':
-    return Outputs(hidden)
-  if arch.head != 'classifier':
+  first, *rest = STACKS[arch.kind]
+  encoded = encode(arch, compute, params, batch, first, key=key)
+  if rest and (arch.head != 'classifier' or arch.pool == 'last'):
+    encoded = encode(arch, compute, params, batch, rest[0], key=key, memory=encoded)
+  hidden, head_key = encoded.hidden, None if key is None else rng.stream(key, 'head')
+  if arch.head in ('masked', 'causal'):
     wanted = hidden if score is None else jnp.take_along_axis(hidden, score[..., None], 1)
-    table = params['embedding']['tokens']
-    return Outputs(hidden, VocabularyHead(arch).apply({'params': params.get('head', {})}, wanted, table))
-  slots, packed = _slots(batch, segments)
-  pooled = pool(arch, hidden, segments, slots)
-  head_key = None if key is None else rng.stream(key, 'head')
-  logits = classify(arch, params, pooled, compute.dropout, head_key)
-  return Outputs(hidden, logits if packed else logits[:, 0], slots if packed else None)
+    return Outputs(hidden, vocabulary_logits(arch, params, wanted))
+  if arch.head in ('token', 'span', 'replaced'):
+    logits = label(arch, params, hidden, compute.dropout, head_key)
+    return Outputs(hidden, logits[..., 0] if arch.head == 'replaced' else logits)
+  if arch.head == 'none' and not arch.pools:
+    return Outputs(hidden)
+  slots, packed = _slots(batch, encoded.segments)
+  pooled = pool(arch, hidden, encoded.segments, slots)
+  unpack = lambda x: x if packed else x[:, 0]
+  if arch.head == 'none':
+    pooled = Pooler(arch).apply({'params': params['pooler']}, pooled)
+    return Outputs(hidden, None, slots if packed else None, unpack(pooled))
+  logits = label(arch, params, pooled, compute.dropout, head_key)
+  return Outputs(hidden, unpack(logits), slots if packed else None)
 
 
 def build(arch: Arch, compute: Compute | None = None) -> Model:

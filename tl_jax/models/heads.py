@@ -13,7 +13,11 @@ from tl_jax.models.layers import ACTIVATIONS, Linear, Norm, dropout, initializer
 
 
 class Embedding(nn.Module):
-  """Token, position and type vectors (batch, length, width)."""
+  """Token, position and type vectors (batch, length, width).
+
+  Where the tokens have a width of their own, an encoder projects the sum (ALBERT, ELECTRA) and a decoder the tokens
+  (OPT-350M, whose positions have the width of the layers).
+  """
   arch: Arch
   rate: float
   dtype: object
@@ -22,17 +26,21 @@ class Embedding(nn.Module):
   def __call__(self, tokens, positions, types=None, key=None):
     arch = self.arch
     draw = initializer(arch, std=1.0)
-    table = self.param('tokens', draw, (arch.vocabulary, arch.width))
-    x = leaves.dense(table)[tokens] * arch.embedding_scale
+    inner = arch.embedding_width or arch.width
+    project = Linear(arch.width, arch.kind == 'encoder', initializer(arch), name='project')
+    x = leaves.dense(self.param('tokens', draw, (arch.vocabulary, inner)))[tokens] * arch.embedding_scale
+    if arch.embedding_width and arch.kind == 'decoder':
+      x = project(x)
     if arch.positions == 'learned':
-      places = self.param('positions', draw, (arch.max_positions, arch.width))
-      x = x + leaves.dense(places)[jnp.minimum(positions, arch.max_positions - 1)]
+      places = self.param('positions', draw, (arch.max_positions, x.shape[-1]))
+      x = x + leaves.dense(places)[jnp.minimum(positions + arch.position_offset, arch.max_positions - 1)]
     if arch.types:
-      kinds = self.param('types', draw, (arch.types, arch.width))
+      kinds = self.param('types', draw, (arch.types, x.shape[-1]))
       x = x + leaves.dense(kinds)[jnp.zeros_like(tokens) if types is None else types]
     if arch.embedding_norm:
       x = Norm(arch, name='norm')(x)
-    return dropout(x.astype(self.dtype), self.rate, key, 'embedding')
+    x = dropout(x.astype(self.dtype), self.rate, key, 'embedding')
+    return project(x) if arch.embedding_width and arch.kind == 'encoder' else x
 
 
 class VocabularyHead(nn.Module):
@@ -42,33 +50,64 @@ class VocabularyHead(nn.Module):
   @nn.compact
   def __call__(self, hidden, table):
     arch = self.arch
+    inner = arch.embedding_width or arch.width
     if arch.head == 'masked':
-      hidden = Linear(arch.width, True, initializer(arch), name='transform')(hidden)
-      hidden = Norm(arch, name='norm')(ACTIVATIONS[arch.activation](hidden))
+      hidden = Linear(inner, not arch.pooler_norm, initializer(arch), name='transform')(hidden)
+      hidden = Norm(arch, name='norm')(ACTIVATIONS[arch.head_activation or arch.activation](hidden))
+    elif arch.embedding_width:
+      hidden = Linear(inner, False, initializer(arch), name='project')(hidden)
     if arch.tied:
       logits = leaves.matmul(hidden * arch.tied_scale, leaves.dense(table).T)
     else:
-      kernel = self.param('kernel', initializer(arch), (arch.width, arch.vocabulary))
-      logits = leaves.matmul(hidden, kernel)
-    if arch.head == 'masked':
+      logits = leaves.matmul(hidden, self.param('kernel', initializer(arch), (inner, arch.vocabulary)))
+    if arch.head_bias:
       logits = logits + self.param('bias', nn.initializers.zeros, (arch.vocabulary,)).astype(logits.dtype)
-    return logits.astype(jnp.float32)
+    logits = logits.astype(jnp.float32)
+    return arch.logit_cap * jnp.tanh(logits / arch.logit_cap) if arch.logit_cap else logits
 
 
-def classify(arch: Arch, params: dict, pooled, rate: float, key):
-  """Logits (..., labels) in float32 from pooled vectors (..., width), through BERT's tanh pooler where there is one."""
-  if arch.pooler:
-    pooled = jnp.tanh(pooler(arch).apply({'params': params['pooler']}, pooled))
-  pooled = dropout(pooled, rate, key, 'classifier')
-  return classifier(arch).apply({'params': params['head']}, pooled).astype(jnp.float32)
+class Pooler(nn.Module):
+  """The dense layer and activation before a classifier; ModernBERT's has a norm instead of a bias."""
+  arch: Arch
+
+  @nn.compact
+  def __call__(self, x):
+    arch = self.arch
+    x = leaves.matmul(x, self.param('kernel', initializer(arch), (arch.width, arch.width)))
+    if not arch.pooler_norm:
+      x = x + self.param('bias', nn.initializers.zeros, (arch.width,)).astype(x.dtype)
+    x = ACTIVATIONS[arch.pooler](x)
+    return Norm(arch, name='norm')(x) if arch.pooler_norm else x
 
 
-def pooler(arch: Arch) -> Linear:
-  return Linear(arch.width, True, initializer(arch))
+class LabelHead(nn.Module):
+  """Logits (..., labels) in float32 of an example or a token; ELECTRA's replaced-token head has a layer of its own."""
+  arch: Arch
+
+  @nn.compact
+  def __call__(self, x):
+    arch = self.arch
+    if arch.head == 'replaced':
+      x = Linear(arch.width, True, initializer(arch), name='transform')(x)
+      x = ACTIVATIONS[arch.head_activation or arch.activation](x)
+    kernel = self.param('kernel', initializer(arch), (arch.width, outputs(arch)))
+    x = leaves.matmul(x, kernel)
+    if arch.head_bias:
+      x = x + self.param('bias', nn.initializers.zeros, (outputs(arch),)).astype(x.dtype)
+    return x.astype(jnp.float32)
 
 
-def classifier(arch: Arch) -> Linear:
-  return Linear(arch.labels, True, initializer(arch))
+def outputs(arch: Arch) -> int:
+  """How many numbers a head gives for an example or a token: start and end of a span, or one per label."""
+  return {'span': 2, 'replaced': 1}.get(arch.head, arch.labels)
+
+
+def label(arch: Arch, params: dict, x, rate: float, key):
+  """Logits (..., labels) from vectors (..., width), through the pooler where this head has one."""
+  if arch.pools:
+    x = Pooler(arch).apply({'params': params['pooler']}, x)
+  x = dropout(x, rate, key, 'classifier')
+  return LabelHead(arch).apply({'params': params['head']}, x)
 
 
 def slot_members(segments, slots):

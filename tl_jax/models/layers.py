@@ -16,8 +16,10 @@ from tl_jax.models.arch import Arch
 ACTIVATIONS = {
     'gelu': functools.partial(jax.nn.gelu, approximate=False),
     'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+    'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
     'relu': jax.nn.relu,
     'silu': jax.nn.silu,
+    'tanh': jnp.tanh,
 }
 
 
@@ -61,13 +63,15 @@ class Norm(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    width = x.shape[-1]
+    kind, width = self.arch.norm, x.shape[-1]
     y = x.astype(jnp.float32)
-    if self.arch.norm == 'layer':
+    if kind.startswith('layer'):
       y = y - y.mean(-1, keepdims=True)
     y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.arch.norm_eps)
-    y = y * self.param('scale', nn.initializers.ones, (width,))
-    if self.arch.norm == 'layer':
+    shifted = kind == 'rms_shifted'
+    scale = self.param('scale', nn.initializers.zeros if shifted else nn.initializers.ones, (width,))
+    y = y * (1.0 + scale if shifted else scale)
+    if kind == 'layer':
       y = y + self.param('bias', nn.initializers.zeros, (width,))
     return y.astype(x.dtype)
 
@@ -80,7 +84,7 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, x, key=None):
     arch, activate = self.arch, ACTIVATIONS[self.arch.activation]
-    linear = functools.partial(Linear, use_bias=arch.bias)
+    linear = functools.partial(Linear, use_bias=arch.has_bias('mlp'))
     y = linear(arch.mlp, kernel_init=initializer(arch), name='in')(x)
     if arch.gated:
       y = activate(linear(arch.mlp, kernel_init=initializer(arch), name='gate')(x)) * y
