@@ -1,0 +1,10 @@
+"""Checkpoints of others, in and out, without torch: Hugging Face folders, their tokenizers, GGUF.
+
+>>> sorted(FAMILIES)[:4]
+['albert', 'bart', 'bert', 'distilbert']
+"""
+
+from tl_jax.interop.families import FAMILIES
+from tl_jax.interop.huggingface import Loaded, load, save
+
+__all__ = ['FAMILIES', 'Loaded', 'load', 'save']

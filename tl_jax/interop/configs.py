@@ -1,0 +1,159 @@
+"""`config.json` of Hugging Face to our `Arch` and back.
+
+>>> read(dict(model_type='bert', architectures=['BertForMaskedLM'], hidden_size=128, num_attention_heads=2)).width
+128
+"""
+
+import dataclasses
+
+from tl_jax import config as configs
+from tl_jax import tree
+from tl_jax.interop.families import ACTIVATIONS, FAMILIES, THEIRS
+from tl_jax.models import Arch
+
+# Classes that hold the head of another and something besides, which is left out.
+ALIASES = {
+    'BertForPreTraining': 'masked', 'AlbertForPreTraining': 'masked', 'T5EncoderModel': 'none',
+    'Gemma3ForSequenceClassification': 'classifier'}
+
+
+def family_of(config: dict) -> str:
+  """The `model_type`, if we know it. Raises ValueError with the nearest."""
+  family = config.get('model_type')
+  if family not in FAMILIES:
+    hint = '; only its text part, gemma3_text, is supported' if family == 'gemma3' else ''
+    raise ValueError(f'config.json: model_type {family!r} is not supported{hint}; nearest: '
+                     f'{tree.nearest(str(family), FAMILIES)}')
+  return family
+
+
+def head_of(config: dict) -> tuple[str, str]:
+  """(our head, their class) as `architectures` says; the body alone where it says nothing."""
+  heads = FAMILIES[family_of(config)].heads
+  names = config.get('architectures') or [heads['none']]
+  known = {name: head for head, name in heads.items()} | ALIASES
+  if not isinstance(names, list) or names[0] not in known:
+    raise ValueError(f'config.json: architectures {names!r} is not supported; nearest: '
+                     f'{tree.nearest(str(names[0] if names else names), known)}')
+  return known[names[0]], names[0]
+
+
+def read(config: dict, head: str | None = None) -> Arch:
+  """The architecture that a `config.json` describes; head: another than its own.
+
+  `tied` is what the config says; the tensors of a folder may know better. Raises ValueError that names the key.
+  """
+  name = family_of(config)
+  family = FAMILIES[name]
+  own, cls = head_of(config)
+  head = own if head is None else head
+  for key, values in family.only.items():
+    if config.get(key, values[0]) not in values:
+      raise ValueError(f'config.json: {key} = {config[key]!r} is not supported; {values[0]!r} is')
+  if config.get('quantization_config'):
+    raise ValueError('config.json: quantization_config: quantised weights are not supported')
+  fields = {}
+  for field, (key, default) in family.keys.items():
+    value = config.get(key)
+    fields[field] = default if value is None else value
+  if 'activation' in fields:
+    fields['activation'] = _activation(family.keys['activation'][0], fields['activation'])
+  labels = config.get('num_labels') or len(config.get('id2label') or {}) or 2
+  fields |= family.fixed | dict(
+      head=head, labels=labels, tied=config.get('tie_word_embeddings') is not False,
+      head_bias=head_bias(name, head))
+  view = dict(config) | {'head': head, 'class': cls}
+  try:
+    return configs.struct(Arch, fields | family.read(view), 'config.json')
+  except (TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+    raise ValueError(f'config.json: a {name} with an unusable value: {error!r}') from error
+
+
+def _activation(key: str, value) -> str:
+  if value not in ACTIVATIONS:
+    raise ValueError(f'config.json: {key} = {value!r} is not supported; nearest: {tree.nearest(value, ACTIVATIONS)}')
+  return ACTIVATIONS[value]
+
+
+def head_bias(family: str, head: str) -> bool:
+  """Has the last product a bias? Decoders have none on their vocabulary and on a class of a text; BART has."""
+  decoder = FAMILIES[family].fixed.get('kind') == 'decoder'
+  return not (decoder and head in ('causal', 'classifier')) and not (family == 't5' and head == 'causal')
+
+
+def write(arch: Arch, family: str, config: dict | None = None) -> dict:
+  """The `config.json` of an architecture in a family, on top of what `config` said besides.
+
+  Raises ValueError that names a field which the family cannot express.
+  """
+  spec = configs.lookup(FAMILIES, family, 'family')
+  if arch.head not in spec.heads:
+    raise ValueError(f'head: a {family} has no {arch.head!r}; nearest: {tree.nearest(arch.head, spec.heads)}')
+  found = dict(config or {})
+  for field, (key, _) in spec.keys.items():
+    value = getattr(arch, field)
+    found[key] = _their_activation(found.get(key), value) if field == 'activation' else value
+  cls = spec.heads[arch.head]
+  if family == 't5' and arch.kind == 'encoder' and arch.head == 'none':
+    cls = 'T5EncoderModel'
+  labels = {str(i): f'LABEL_{i}' for i in range(arch.labels)}
+  if len(found.get('id2label') or {}) != arch.labels:
+    found |= dict(id2label=labels, label2id={name: int(i) for i, name in labels.items()})
+  found |= dict(model_type=family, tie_word_embeddings=arch.tied) | spec.write(arch)
+  if head_of(found | dict(architectures=(config or {}).get('architectures')))[0] != arch.head or not config:
+    found['architectures'] = [cls]
+  again = read(found, arch.head)
+  for field in dataclasses.fields(Arch):
+    ours, theirs = getattr(arch, field.name), getattr(again, field.name)
+    if field.name not in FREE and _meaning(arch, field.name, ours) != _meaning(again, field.name, theirs):
+      raise ValueError(f'{field.name}: a {family} cannot have {ours!r}, only {theirs!r}; nearest families: '
+                       f'{tree.nearest(family, FAMILIES)}')
+  return found
+
+
+def fitting(arch: Arch) -> str:
+  """The first family that can say all of an architecture. Raises ValueError with what the likeliest lacks."""
+  reasons = []
+  for family in FAMILIES:
+    try:
+      write(arch, family)
+      return family
+    except ValueError as error:
+      reasons.append(str(error))
+  raise ValueError(f'no family of transformers has this architecture: {"; ".join(reasons)}')
+
+
+# What does not change the function of a given head.
+FREE = ('init', 'init_std', 'labels', 'tied')
+
+
+def _meaning(arch: Arch, field: str, value):
+  """A value as it works: what is inherited spelled out, what cannot matter left out."""
+  if field in ('kv_heads', 'head_dim'):
+    return arch.key_heads if field == 'kv_heads' else arch.head_width
+  if field == 'decoder_layers':
+    return (value or arch.layers) if arch.kind == 'encoder-decoder' else 0
+  if field == 'layer_groups':
+    return value or arch.layers
+  if field == 'attention_scale':
+    return round(value or arch.head_width ** -0.5, 9)
+  if field == 'windows':
+    return tuple(value[i % len(value)] for i in range(arch.layers))
+  if field == 'head_activation':
+    return (value or arch.activation) if arch.head in ('masked', 'replaced') else None
+  unused = dict(
+      pool=arch.head != 'classifier' and not arch.pools, pooler=not arch.pools,
+      pooler_norm=arch.head in ('none', 'causal'), max_positions=arch.positions != 'learned',
+      relative_buckets=arch.positions != 'relative',
+      position_offset=arch.positions != 'learned', relative_distance=arch.positions != 'relative',
+      rotary_base=arch.positions != 'rotary', local_rotary_base=not any(arch.windows) or arch.positions != 'rotary',
+      rotary_scaling=arch.positions != 'rotary', head_bias=arch.head == 'none',
+      output_scale=arch.head not in ('masked', 'causal'), logit_cap=arch.head not in ('masked', 'causal'))
+  if unused.get(field):
+    return None
+  return value
+
+
+def _their_activation(said, value: str) -> str:
+  """Their name of an activation; the one that was there, where it means the same."""
+  return said if ACTIVATIONS.get(said) == value else THEIRS[value]

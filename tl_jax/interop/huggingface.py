@@ -1,0 +1,163 @@
+"""Hugging Face folders in and out: the model, its parameters, its tokenizer.
+
+>>> load('/no/such/folder')
+Traceback (most recent call last):
+ValueError: /no/such/folder: not a folder
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tl_jax import models, parallel, tree
+from tl_jax.checkpoint import files
+from tl_jax.interop import configs, names, tensors
+
+CONFIG_BYTES = 10_000_000
+
+
+class Loaded(NamedTuple):
+  """A model with its parameters (a nested dict of arrays), tokenizer or None, and what else the folder said.
+
+  config: the `config.json` of a Hugging Face folder; unused: its tensors that this model has no use for.
+  """
+  model: models.Model
+  params: Any
+  tokenizer: Any
+  arch: models.Arch
+  config: dict | None = None
+  unused: tuple[str, ...] = ()
+
+
+def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str = 'fsdp',
+         compute: models.Compute | None = None) -> Loaded:
+  """The model of a Hugging Face folder (config.json and safetensors).
+
+  head: another head than the folder's, as 'none' for the body alone; a head that the folder does not hold is an error.
+  dtype: of the parameters; None keeps theirs. mesh: where they go, one tensor at a time, by the rules `sharding`.
+  Raises ValueError that names the file, key or tensor.
+  """
+  path = pathlib.Path(path)
+  if not path.is_dir():
+    raise ValueError(f'{path}: not a folder')
+  config = read_config(path)
+  folder = tensors.open_tensors(path)
+  try:
+    arch = _settle(configs.read(config, head), config['model_type'], folder, bare=_is_bare(config, folder))
+    model = models.build(arch, compute)
+    abstract = jax.eval_shape(model.init, jax.random.key(0))
+    where = names.places(config['model_type'], arch.head, abstract, gated=arch.gated, bare=_is_bare(config, folder))
+    unused = _check(abstract, where, folder, config['model_type'], own_head=head is None)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+  placed = None if mesh is None else tree.flatten(parallel.shardings(mesh, model.axes, abstract, sharding))
+  params = {name: _read(folder, spot, dtype, placed and placed[name]) for name, spot in where.items()}
+  from tl_jax.interop import tokenizers
+  return Loaded(model, tree.unflatten(params), tokenizers.load_tokenizer(path), arch, config, unused)
+
+
+def save(path, loaded: Loaded, *, family: str | None = None, shard_bytes: int = 5_000_000_000) -> pathlib.Path:
+  """Writes a folder that `transformers` opens to the same numbers: config.json, safetensors, the tokenizer's files.
+
+  family: the `model_type` to write; by default that of the folder it came from, or the first that can say it all.
+  Raises ValueError that names what the family cannot express, before anything is written.
+  """
+  path, arch = pathlib.Path(path), loaded.arch
+  family = family or (loaded.config or {}).get('model_type') or configs.fitting(arch)
+  said = loaded.config if (loaded.config or {}).get('model_type') == family else None
+  config = configs.write(arch, family, said)
+  held = tree.flatten(loaded.params)
+  abstract = tree.flatten(jax.eval_shape(loaded.model.init, jax.random.key(0)))
+  for name in sorted(set(held) ^ set(abstract)):
+    raise ValueError(f'{name}: {"no such parameter in" if name in held else "missing for"} this architecture; '
+                     f'nearest: {tree.nearest(name, (set(held) | set(abstract)) - {name})}')
+  bare = 'T5EncoderModel' not in config['architectures'] and arch.head == 'none'
+  where = names.places(family, arch.head, abstract, gated=arch.gated, bare=bare)
+  config['dtype'] = _dtype_name(held)
+  os.makedirs(path, exist_ok=True)
+  tensors.save_tensors(path, [(name, tensors.Lazy(shape, dtype, read)) for name, shape, dtype, read in
+                              names.lazily(where, held)], shard_bytes=shard_bytes)
+  if loaded.tokenizer is not None:
+    from tl_jax.interop import tokenizers
+    tokenizers.save_tokenizer(path, loaded.tokenizer)
+  text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + '\n'
+  files.write_atomically(path / 'config.json', text.encode())
+  return path
+
+
+def read_config(path: pathlib.Path) -> dict:
+  """The `config.json` of a folder. Raises ValueError that names the file."""
+  file = path / 'config.json'
+  if not file.is_file():
+    raise ValueError(f'{path}: no config.json, so not a Hugging Face folder')
+  if file.stat().st_size > CONFIG_BYTES:
+    raise ValueError(f'{file}: larger than {CONFIG_BYTES} bytes')
+  try:
+    config = json.loads(file.read_text(encoding='utf-8'))
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f'{file}: not JSON: {error}') from error
+  if not isinstance(config, dict):
+    raise ValueError(f'{file}: not a JSON object')
+  return config
+
+
+def _is_bare(config: dict, folder: tensors.Tensors) -> bool:
+  """Are the tensors those of the body alone, without the prefix that a model with a head gives them?"""
+  base = names.NAMES[configs.family_of(config)].base
+  return bool(base) and not any(name.startswith((base, 'transformer.')) for name in folder.names)
+
+
+def _settle(arch: models.Arch, family: str, folder: tensors.Tensors, bare: bool) -> models.Arch:
+  """What only the tensors tell: whether the output has a table of its own, and whether there is a pooler."""
+  find = lambda name: names.place(family, arch.head, name, bare=bare).name in folder.names
+  if arch.head in ('masked', 'causal'):
+    own = names.place(family, arch.head, 'head/kernel', bare=bare).name
+    table = names.place(family, arch.head, 'embedding/tokens', bare=bare).name
+    same = own not in folder.names or (table in folder.names and _equal(folder.read(own), folder.read(table)))
+    arch = dataclasses.replace(arch, tied=same and (arch.tied or own in folder.names or family == 't5'))
+  else:
+    arch = dataclasses.replace(arch, tied=True)
+  if arch.head == 'none' and arch.pooler and not find('pooler/kernel'):
+    arch = dataclasses.replace(arch, pooler='')
+  return arch
+
+
+def _equal(first: np.ndarray, second: np.ndarray) -> bool:
+  return first.shape == second.shape and first.dtype == second.dtype and first.tobytes() == second.tobytes()
+
+
+def _check(abstract, where: dict, folder: tensors.Tensors, family: str, own_head: bool) -> tuple[str, ...]:
+  """The tensors that are not needed. Raises ValueError for a missing or surplus tensor and for a wrong shape."""
+  wanted = {name: shape for name, shape, _, _ in names.lazily(where, tree.flatten(abstract))}
+  for name, shape in wanted.items():
+    if name not in folder.names:
+      raise ValueError(f'tensor {name!r} is missing; nearest: {tree.nearest(name, folder.names)}')
+    if folder.shape(name) != shape:
+      raise ValueError(f'tensor {name!r} has shape {folder.shape(name)}, config.json says {shape}')
+  surplus = sorted(set(folder.names) - set(wanted))
+  known = names.NAMES[family].extra + names.ALWAYS_EXTRA
+  for name in surplus if own_head else ():
+    if not any(re.fullmatch(pattern, name) for pattern in known):
+      raise ValueError(f'tensor {name[:200]!r} has no place in this {family}; nearest: {tree.nearest(name, wanted)}')
+  return tuple(surplus)
+
+
+def _read(folder: tensors.Tensors, where: names.Place, dtype, sharding):
+  """One parameter: a view of the file until it is put where it belongs."""
+  view = names.from_theirs(where, folder.read(where.name))
+  target = view.dtype if dtype is None else jnp.dtype(dtype)
+  if sharding is None:
+    return jnp.array(view, target)
+  return jax.make_array_from_callback(view.shape, sharding, lambda index: np.asarray(view[index]).astype(target))
+
+
+def _dtype_name(held: dict) -> str:
+  kinds = {str(leaf.dtype) for leaf in held.values()}
+  return kinds.pop() if len(kinds) == 1 else 'float32'

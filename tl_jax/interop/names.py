@@ -1,0 +1,277 @@
+"""What every parameter is called in Hugging Face checkpoints: one map per family, read in both directions.
+
+>>> place('bert', 'masked', 'layers/3/attention/query/kernel')
+Place(name='bert.encoder.layer.3.attention.self.query.weight', transpose=True, part=0, parts=1, row=False)
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from tl_jax import tree
+
+LAYER = '{}'                  # stands for the number of a layer
+LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
+
+
+class Place(NamedTuple):
+  """Where a parameter lies: the tensor, whether it is transposed there, and which of equal parts of its outputs it is.
+
+  row: a vector that is stored with a leading axis of 1.
+  """
+  name: str
+  transpose: bool = False
+  part: int = 0
+  parts: int = 1
+  row: bool = False
+
+
+class Names(NamedTuple):
+  """The map of one family.
+
+  body and heads[head]: our module, or our whole name, to theirs; `|i/n` marks part i of n, `|row` a leading axis of 1.
+  Names of the body stand below `base` in a model with a head (`bases`: heads with another).
+  turned: are kernels stored (out, in)? extra: tensors that a folder may hold besides, as regular expressions.
+  """
+  body: dict
+  heads: dict
+  base: str
+  bases: dict = {}
+  turned: bool = True
+  extra: tuple[str, ...] = ()
+
+
+def _layers(ours: str, theirs: str, modules: dict) -> dict:
+  return {f'{ours}layers/{LAYER}/{module}': f'{theirs}.{LAYER}.{name}' for module, name in modules.items()}
+
+
+_BERT_LAYER = {
+    'attention/query': 'attention.self.query', 'attention/key': 'attention.self.key',
+    'attention/value': 'attention.self.value', 'attention/out': 'attention.output.dense',
+    'attention_norm': 'attention.output.LayerNorm', 'mlp/in': 'intermediate.dense', 'mlp/out': 'output.dense',
+    'mlp_norm': 'output.LayerNorm'}
+_BERT_EMBEDDING = {
+    'embedding/tokens': 'embeddings.word_embeddings.weight',
+    'embedding/positions': 'embeddings.position_embeddings.weight',
+    'embedding/types': 'embeddings.token_type_embeddings.weight', 'embedding/norm': 'embeddings.LayerNorm'}
+_TOKEN_HEADS = {'token': {'head': 'classifier'}, 'span': {'head': 'qa_outputs'}}
+_POOLED_HEAD = {'pooler': 'classifier.dense', 'head': 'classifier.out_proj'}
+
+_BERT = Names(
+    _BERT_EMBEDDING | _layers('', 'encoder.layer', _BERT_LAYER) | {'pooler': 'pooler.dense'},
+    _TOKEN_HEADS | {
+        'masked': {'head/transform': 'cls.predictions.transform.dense',
+                   'head/norm': 'cls.predictions.transform.LayerNorm',
+                   'head/bias': 'cls.predictions.bias', 'head/kernel': 'cls.predictions.decoder.weight'},
+        'classifier': {'head': 'classifier'}},
+    'bert.', extra=(r'bert\.pooler\..*', r'cls\.seq_relationship\..*', r'cls\.predictions\.decoder\..*'))
+
+_ROBERTA = Names(
+    _BERT.body,
+    _TOKEN_HEADS | {
+        'masked': {'head/transform': 'lm_head.dense', 'head/norm': 'lm_head.layer_norm', 'head/bias': 'lm_head.bias',
+                   'head/kernel': 'lm_head.decoder.weight'},
+        'classifier': _POOLED_HEAD},
+    'roberta.', extra=(r'roberta\.pooler\..*', r'lm_head\.decoder\..*'))
+
+_DISTILBERT = Names(
+    _BERT_EMBEDDING | _layers('', 'transformer.layer', {
+        'attention/query': 'attention.q_lin', 'attention/key': 'attention.k_lin', 'attention/value': 'attention.v_lin',
+        'attention/out': 'attention.out_lin', 'attention_norm': 'sa_layer_norm', 'mlp/in': 'ffn.lin1',
+        'mlp/out': 'ffn.lin2', 'mlp_norm': 'output_layer_norm'}),
+    _TOKEN_HEADS | {
+        'masked': {'head/transform': 'vocab_transform', 'head/norm': 'vocab_layer_norm',
+                   'head/bias': 'vocab_projector.bias', 'head/kernel': 'vocab_projector.weight'},
+        'classifier': {'pooler': 'pre_classifier', 'head': 'classifier'}},
+    'distilbert.', extra=(r'vocab_projector\.weight',))
+
+_ELECTRA = Names(
+    _BERT_EMBEDDING | {'embedding/project': 'embeddings_project'} | _layers('', 'encoder.layer', _BERT_LAYER),
+    _TOKEN_HEADS | {
+        'masked': {'head/transform': 'generator_predictions.dense', 'head/norm': 'generator_predictions.LayerNorm',
+                   'head/bias': 'generator_lm_head.bias', 'head/kernel': 'generator_lm_head.weight'},
+        'replaced': {'head/transform': 'discriminator_predictions.dense',
+                     'head': 'discriminator_predictions.dense_prediction'},
+        'classifier': _POOLED_HEAD},
+    'electra.', extra=(r'generator_lm_head\.weight',))
+
+_ALBERT = Names(
+    _BERT_EMBEDDING | {'embedding/project': 'encoder.embedding_hidden_mapping_in', 'pooler': 'pooler'} | _layers(
+        '', 'encoder.albert_layer_groups', {
+            f'{ours}': f'albert_layers.0.{theirs}' for ours, theirs in {
+                'attention/query': 'attention.query', 'attention/key': 'attention.key',
+                'attention/value': 'attention.value', 'attention/out': 'attention.dense',
+                'attention_norm': 'attention.LayerNorm', 'mlp/in': 'ffn', 'mlp/out': 'ffn_output',
+                'mlp_norm': 'full_layer_layer_norm'}.items()}),
+    _TOKEN_HEADS | {
+        'masked': {'head/transform': 'predictions.dense', 'head/norm': 'predictions.LayerNorm',
+                   'head/bias': 'predictions.bias', 'head/kernel': 'predictions.decoder.weight'},
+        'classifier': {'head': 'classifier'}},
+    'albert.', extra=(r'albert\.pooler\..*', r'sop_classifier\..*', r'predictions\.decoder\..*'))
+
+_MODERN_POOLER = {'pooler': 'head.dense', 'pooler/norm': 'head.norm', 'head': 'classifier'}
+_MODERNBERT = Names(
+    {'embedding/tokens': 'embeddings.tok_embeddings.weight', 'embedding/norm': 'embeddings.norm',
+     'final_norm': 'final_norm'} | _layers('', 'layers', {
+         'attention/query': 'attn.Wqkv|0/3', 'attention/key': 'attn.Wqkv|1/3', 'attention/value': 'attn.Wqkv|2/3',
+         'attention/out': 'attn.Wo', 'attention_norm': 'attn_norm', 'mlp/gate': 'mlp.Wi|0/2', 'mlp/in': 'mlp.Wi|1/2',
+         'mlp/out': 'mlp.Wo', 'mlp_norm': 'mlp_norm'}),
+    {'masked': {'head/transform': 'head.dense', 'head/norm': 'head.norm', 'head/bias': 'decoder.bias',
+                'head/kernel': 'decoder.weight'},
+     'classifier': _MODERN_POOLER, 'token': _MODERN_POOLER, 'span': _MODERN_POOLER},
+    'model.', extra=(r'decoder\.weight',))
+
+_GPT2 = Names(
+    {'embedding/tokens': 'wte.weight', 'embedding/positions': 'wpe.weight', 'final_norm': 'ln_f'} | _layers('', 'h', {
+        'attention/query': 'attn.c_attn|0/3', 'attention/key': 'attn.c_attn|1/3', 'attention/value': 'attn.c_attn|2/3',
+        'attention/out': 'attn.c_proj', 'attention_norm': 'ln_1', 'mlp/in': 'mlp.c_fc', 'mlp/out': 'mlp.c_proj',
+        'mlp_norm': 'ln_2'}),
+    _TOKEN_HEADS | {'causal': {'head/kernel': 'lm_head.weight|turned'},
+                    'classifier': {'head/kernel': 'score.weight|turned'},
+                    'token': {'head/kernel': 'classifier.weight|turned', 'head': 'classifier'},
+                    'span': {'head/kernel': 'qa_outputs.weight|turned', 'head': 'qa_outputs'}},
+    'transformer.', turned=False, extra=(r'.*\.attn\.(masked_)?bias', r'lm_head\.weight'))
+
+_SCORE_HEADS = {'causal': {'head': 'lm_head'}, 'classifier': {'head': 'score'}, 'token': {'head': 'score'},
+                'span': {'head': 'qa_outputs'}}
+_OPT = Names(
+    {'embedding/tokens': 'decoder.embed_tokens.weight', 'embedding/positions': 'decoder.embed_positions.weight',
+     'embedding/project': 'decoder.project_in', 'final_project': 'decoder.project_out',
+     'final_norm': 'decoder.final_layer_norm'} | _layers('', 'decoder.layers', {
+         'attention/query': 'self_attn.q_proj', 'attention/key': 'self_attn.k_proj',
+         'attention/value': 'self_attn.v_proj', 'attention/out': 'self_attn.out_proj',
+         'attention_norm': 'self_attn_layer_norm', 'mlp/in': 'fc1', 'mlp/out': 'fc2', 'mlp_norm': 'final_layer_norm'}),
+    _SCORE_HEADS, 'model.', extra=(r'lm_head\.weight',))
+
+_LLAMA_LAYER = {
+    'attention/query': 'self_attn.q_proj', 'attention/key': 'self_attn.k_proj', 'attention/value': 'self_attn.v_proj',
+    'attention/query_norm': 'self_attn.q_norm', 'attention/key_norm': 'self_attn.k_norm',
+    'attention/out': 'self_attn.o_proj', 'attention_norm': 'input_layernorm', 'mlp/gate': 'mlp.gate_proj',
+    'mlp/in': 'mlp.up_proj', 'mlp/out': 'mlp.down_proj', 'mlp_norm': 'post_attention_layernorm'}
+_LLAMA = Names(
+    {'embedding/tokens': 'embed_tokens.weight', 'final_norm': 'norm'} | _layers('', 'layers', _LLAMA_LAYER),
+    _SCORE_HEADS, 'model.', {'span': 'transformer.'}, extra=(r'lm_head\.weight', r'.*rotary_emb\.inv_freq'))
+_GEMMA = _LLAMA._replace(body=_LLAMA.body | _layers('', 'layers', {
+    'attention_out_norm': 'post_attention_layernorm', 'mlp_norm': 'pre_feedforward_layernorm',
+    'mlp_out_norm': 'post_feedforward_layernorm'}))
+
+
+def _t5_stack(ours: str, theirs: str, mlp: int) -> dict:
+  """A stack of T5; its gated MLP has two input maps, its plain one a single `wi`, which `expected` sorts out."""
+  attention = {'attention/query': '0.SelfAttention.q', 'attention/key': '0.SelfAttention.k',
+               'attention/value': '0.SelfAttention.v', 'attention/out': '0.SelfAttention.o',
+               'attention_norm': '0.layer_norm'}
+  cross = {name.replace('attention', 'cross'): place.replace('0.', '1.').replace('Self', 'EncDec')
+           for name, place in attention.items()}
+  rest = {'mlp/in': f'{mlp}.DenseReluDense.wi', 'mlp/out': f'{mlp}.DenseReluDense.wo', 'mlp_norm': f'{mlp}.layer_norm'}
+  modules = attention | rest | (cross if mlp == 2 else {})
+  return _layers(ours, f'{theirs}.block', {name: f'layer.{place}' for name, place in modules.items()}) | {
+      f'{ours}relative/kernel': f'{theirs}.block.0.layer.0.SelfAttention.relative_attention_bias.weight|as-is',
+      f'{ours}final_norm': f'{theirs}.final_layer_norm'}
+
+
+_SUMMARY_HEAD = {'pooler': 'classification_head.dense', 'head': 'classification_head.out_proj'}
+_T5 = Names(
+    {'embedding/tokens': 'shared.weight'} | _t5_stack('encoder/', 'encoder', 1) | _t5_stack('decoder/', 'decoder', 2)
+    | _t5_stack('', 'encoder', 1),
+    {'causal': {'head/kernel': 'lm_head.weight'}, 'classifier': _SUMMARY_HEAD} | _TOKEN_HEADS,
+    '', {'classifier': 'transformer.', 'token': 'transformer.'},
+    extra=(r'(transformer\.)?(encoder|decoder)\.embed_tokens\.weight', r'lm_head\.weight',
+           r'decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight'))
+
+
+def _bart_stack(side: str) -> dict:
+  attention = {'attention/query': 'self_attn.q_proj', 'attention/key': 'self_attn.k_proj',
+               'attention/value': 'self_attn.v_proj', 'attention/out': 'self_attn.out_proj',
+               'attention_norm': 'self_attn_layer_norm'}
+  cross = {name.replace('attention', 'cross'): place.replace('self_attn', 'encoder_attn')
+           for name, place in attention.items()}
+  mlp = {'mlp/in': 'fc1', 'mlp/out': 'fc2', 'mlp_norm': 'final_layer_norm'}
+  return _layers(f'{side}/', f'{side}.layers', attention | cross | mlp) | {
+      f'{side}/embedding/positions': f'{side}.embed_positions.weight',
+      f'{side}/embedding/norm': f'{side}.layernorm_embedding'}
+
+
+_BART = Names(
+    {'embedding/tokens': 'shared.weight'} | _bart_stack('encoder') | _bart_stack('decoder'),
+    {'causal': {'head/kernel': 'lm_head.weight', 'head/bias': 'final_logits_bias|row'}, 'classifier': _SUMMARY_HEAD,
+     'span': {'head': 'qa_outputs'}},
+    'model.', extra=(r'(model\.)?(encoder|decoder)\.embed_tokens\.weight', r'lm_head\.weight'))
+
+# By `model_type` of config.json.
+NAMES = {
+    'bert': _BERT, 'roberta': _ROBERTA, 'distilbert': _DISTILBERT, 'electra': _ELECTRA, 'albert': _ALBERT,
+    'modernbert': _MODERNBERT, 'gpt2': _GPT2, 'opt': _OPT, 'llama': _LLAMA,
+    'mistral': _LLAMA._replace(bases={}), 'qwen2': _LLAMA, 'qwen3': _LLAMA, 'gemma2': _GEMMA, 'gemma3_text': _GEMMA,
+    't5': _T5, 'bart': _BART}
+ALWAYS_EXTRA = (r'.*position_ids',)
+
+
+def place(family: str, head: str, name: str, *, gated: bool = False, bare: bool = False) -> Place:
+  """Where the parameter `name` of ours lies in a checkpoint of the family with this head.
+
+  gated: T5 calls its input maps otherwise then. bare: the checkpoint is of the body alone, without `base`.
+  Raises ValueError for a parameter that the family has no name for.
+  """
+  names = NAMES[family]
+  layer = re.search(r'(?<=layers/)\d+', name)
+  pattern = re.sub(r'(?<=layers/)\d+', LAYER, name)
+  module, _, leaf = pattern.rpartition('/')
+  own = names.heads.get(head, {})
+  found = next((table[key] for table in (own, names.body) for key in (pattern, module) if key in table), None)
+  if family == 't5' and gated:
+    gates = {'mlp/gate': 'wi_0', 'mlp/in': 'wi_1'}
+    key = module.replace('mlp/gate', 'mlp/in')
+    kind = module[-len('mlp/gate'):] if module.endswith('mlp/gate') else module[-len('mlp/in'):]
+    if kind in gates:
+      found = re.sub(r'wi$', gates[kind], names.body[key])
+  if found is None:
+    raise ValueError(f'{name}: a {family} checkpoint with head {head!r} has no place for it')
+  theirs, _, mark = found.partition('|')
+  whole = pattern in own or (module not in own and pattern in names.body)
+  theirs = theirs if whole else f'{theirs}.{LEAVES[leaf]}'
+  in_body = pattern not in own and module not in own
+  base = '' if head == 'none' or bare or not in_body else names.bases.get(head, names.base)
+  part, parts = map(int, mark.split('/')) if '/' in mark else (0, 1)
+  transpose = leaf == 'kernel' and mark != 'as-is' and (names.turned or mark == 'turned')
+  return Place((base + theirs).replace(LAYER, layer.group() if layer else ''), transpose, part, parts, mark == 'row')
+
+
+def from_theirs(where: Place, tensor: np.ndarray) -> np.ndarray:
+  """Our array, as a view of a whole tensor of theirs."""
+  tensor = tensor[0] if where.row else tensor
+  ours = tensor.T if where.transpose else tensor
+  size = ours.shape[-1] // where.parts
+  return ours[..., where.part * size:(where.part + 1) * size]
+
+
+def to_theirs(places: dict[str, Place], arrays: dict) -> dict[str, np.ndarray]:
+  """Their tensors by name, from our arrays by name: the inverse of `from_theirs` over a whole model."""
+  return {name: read() for name, _, _, read in lazily(places, arrays)}
+
+
+def lazily(places: dict[str, Place], arrays: dict):
+  """(name, shape, dtype, read) of each of their tensors, in the order of their names; read() makes one tensor."""
+  groups = {}
+  for name, where in places.items():
+    groups.setdefault(where.name, []).append((where, arrays[name]))
+  for name in sorted(groups):
+    found = sorted(groups[name], key=lambda pair: pair[0].part)
+    where, first = found[0]
+    shape = (*first.shape[:-1], sum(array.shape[-1] for _, array in found))
+    shape = (1, *shape) if where.row else shape[::-1] if where.transpose else shape
+    yield name, shape, np.dtype(first.dtype), lambda found=found: _join(found)
+
+
+def _join(found) -> np.ndarray:
+  where = found[0][0]
+  arrays = [np.asarray(array) for _, array in found]
+  ours = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, -1)
+  ours = ours[None] if where.row else ours.T if where.transpose else ours
+  return np.ascontiguousarray(ours)
+
+
+def places(family: str, head: str, params, *, gated: bool = False, bare: bool = False) -> dict[str, Place]:
+  """The place of every parameter of a tree."""
+  return {name: place(family, head, name, gated=gated, bare=bare) for name in tree.flatten(params)}
