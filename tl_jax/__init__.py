@@ -11,9 +11,9 @@ import importlib
 
 __version__ = '0.1.0'
 
-ROOMS = ('checkpoint', 'config', 'data', 'evals', 'leaves', 'metrics', 'models', 'objectives', 'optim', 'parallel',
-         'report', 'rng', 'tasks', 'train', 'transfer', 'tree')
-NAMES = {'restore': 'tl_jax.train', 'ConfigError': 'tl_jax.config'}
+ROOMS = ('checkpoint', 'config', 'data', 'decode', 'evals', 'interop', 'leaves', 'metrics', 'models', 'objectives',
+         'optim', 'parallel', 'report', 'rng', 'tasks', 'train', 'transfer', 'tree')
+NAMES = {'load': 'tl_jax.train', 'restore': 'tl_jax.train', 'save': 'tl_jax.interop', 'ConfigError': 'tl_jax.config'}
 
 __all__ = ['__version__', *ROOMS, *NAMES]
 

@@ -92,6 +92,17 @@ def save(path, loaded: Loaded, *, family: str | None = None, shard_bytes: int = 
   return path
 
 
+def with_head(loaded: Loaded, head: str) -> models.Arch:
+  """The architecture of a loaded body under another head, with the pooler and bias that its family gives that head.
+
+  An encoder-decoder that its family classifies by a second reading of the text is read by its encoder alone.
+  """
+  arch = loaded.arch if loaded.config is None else configs.read(loaded.config, head)
+  if arch.kind == 'encoder-decoder' and head == 'classifier':
+    arch = dataclasses.replace(arch, pool='mean', pooler='')
+  return dataclasses.replace(arch, head=head, tied=loaded.arch.tied)
+
+
 def read_config(path: pathlib.Path) -> dict:
   """The `config.json` of a folder. Raises ValueError that names the file."""
   file = path / 'config.json'

@@ -165,9 +165,6 @@ def _open_index(index: pathlib.Path) -> tuple[dict[str, _Entry], dict[str, str]]
       if not isinstance(shard, str) or not _is_plain(shard):
         raise ValueError(f'tensor {_shown(name)} is in {_shown(str(shard))}, no safetensors file of this folder')
       wanted.setdefault(shard, set()).add(name)
-    missing = next((shard for shard in wanted if not os.path.isfile(index.with_name(shard))), None)
-    if missing:
-      raise ValueError(f'the shard {_shown(missing)} is missing, with {_shown(min(wanted[missing]))}')
   except ValueError as error:
     raise ValueError(f'{_named(index)}: {error}') from None
   for shard, expected in sorted(wanted.items()):
@@ -193,9 +190,8 @@ def _open_file(path: pathlib.Path) -> tuple[dict[str, _Entry], dict[str, str]]:
         raise ValueError(f'{_named(path)}: was replaced or changed since it was opened')
       held, known = weakref.ref(whole), identity
     return whole
-
   try:
-    return _read_header(load(), load)
+    return _read_header(memoryview(load()), load)
   except ValueError as error:
     raise ValueError(f'{_named(path)}: {error}') from None
 
@@ -212,16 +208,16 @@ def _map(path: pathlib.Path) -> tuple[np.memmap, tuple]:
   return np.memmap(path, np.uint8, 'r'), (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _read_header(content: np.memmap, load: Callable) -> tuple[dict[str, _Entry], dict[str, str]]:
+def _read_header(content: memoryview, load: Callable) -> tuple[dict[str, _Entry], dict[str, str]]:
   """(entries, metadata); every pattern is tried at one place and within a window, so the time is linear."""
-  length, size = int.from_bytes(content[:8].tobytes(), 'little'), content.size
+  length, size = int.from_bytes(content[:8], 'little'), len(content)
   if not 2 <= length <= min(HEADER_BYTES, size - 8):
-    start = content[:64].tobytes()
+    start = bytes(content[:64])
     kind = 'a Git LFS pointer, which `git lfs pull` replaces by the weights: ' if b'git-lfs' in start else (
         'a pickle, refused because opening it can run code: ' if start[0] == 0x80 or start[:4] == b'PK\3\4' else '')
     raise ValueError(f'{kind}a header of {length} bytes; at most {HEADER_BYTES} are read, and the file has {size}')
   at, end, entries = 8, 8 + length, {}
-  shown = lambda at: f'{_shown(content[at:min(at + 60, end)].tobytes())} (byte {at})'
+  shown = lambda at: f'{_shown(bytes(content[at:min(at + 60, end)]))} (byte {at})'
   if content[at] != ord('{'):
     raise ValueError(f'the header is no JSON object, but {shown(at)}')
   if empty := re.compile(rb'\{[ \t\n\r]*+(?=\})').match(content, at, end):
@@ -232,7 +228,8 @@ def _read_header(content: np.memmap, load: Callable) -> tuple[dict[str, _Entry],
     if name is None or len(name) > NAME_LENGTH:
       raise ValueError(f'the header has no name of at most {NAME_LENGTH} characters at {shown(at + 1)}')
     at, special = key.end(), name == '__metadata__'
-    if name in entries or len(entries) - ('__metadata__' in entries) + (not special) > MOST_TENSORS:
+    most = MOST_TENSORS + (special or '__metadata__' in entries)
+    if name in entries or len(entries) == most:
       raise ValueError(f'{_shown(name)} stands twice' if name in entries else f'more than {MOST_TENSORS} tensors')
     value = _FLAT.match(content, at, min(end, at + (METADATA_BYTES if special else _WINDOW)))
     if not value:
@@ -262,15 +259,17 @@ def _read_header(content: np.memmap, load: Callable) -> tuple[dict[str, _Entry],
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  if len(dict(pairs)) < len(pairs):
+  if len(value := dict(pairs)) < len(pairs):
     raise ValueError(f'{_shown(collections.Counter(key for key, _ in pairs).most_common(1)[0][0])} stands twice')
-  return dict(pairs)
+  return value
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _parse(raw: bytes) -> Any:
-  """The value of strict JSON; ValueError otherwise."""
   try:
-    value = json.loads(raw.decode(), object_pairs_hook=_unique)
+    value = _JSON.decode(raw.decode())
     if b'\\u' in raw:
       json.dumps(value, ensure_ascii=False).encode()   # refuses half of a surrogate pair, which is no character
     return value
@@ -288,7 +287,7 @@ def _entry(fields: dict[str, Any], base: int, size: int, load: Callable) -> _Ent
     raise ValueError(f'dtype {_shown(str(code))} is none of {", ".join(TYPES)}')
   for field, most in (('shape', 64), ('data_offsets', 2)):
     value = fields[field]
-    if not isinstance(value, list) or len(value) > most or any(type(each) is not int or each < 0 for each in value):
+    if not isinstance(value, list) or len(value) > most or {*map(type, value)} - {int} or min(value, default=0) < 0:
       raise ValueError(f'{field} {_shown(str(value))} is not a list of at most {most} whole numbers')
   if len(offsets) != 2 or not offsets[0] <= offsets[1] <= size - base:
     raise ValueError(f'data_offsets {_shown(str(offsets))} are no start and end within {size - base} bytes of data')

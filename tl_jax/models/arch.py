@@ -51,7 +51,7 @@ class Arch:
   attention_cap: NonNegative = 0.0     # Gemma 2: cap * tanh(score / cap); 0: none
   logit_cap: NonNegative = 0.0         # Gemma 2
   tied: bool = True                    # the vocabulary product uses the token table
-  tied_scale: Positive = 1.0           # T5: width ** -0.5 before the tied product
+  output_scale: Positive = 1.0         # T5: width ** -0.5 before the vocabulary product
   pool: Literal['first', 'mean', 'last'] = 'first'  # what a classifier reads of each example; of an encoder-decoder,
                                        # last: the last token of the decoder (BART, T5), else the encoder alone
   pooler: Literal['', 'gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'silu', 'tanh'] = ''  # dense layer and activation

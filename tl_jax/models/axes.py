@@ -21,6 +21,7 @@ AXES = (
     (r'.*/mlp/out/kernel', ('mlp', 'embed')),
     (r'.*/(query|key)_norm/(scale|bias)', (None,)),
     (r'.*embedding/project/kernel', (None, 'embed')),
+    (r'final_project/kernel', ('embed', None)),
     (r'.*relative/kernel', (None, 'heads')),
     (r'(head|pooler)/.*kernel', ('embed', None)),
     (r'.*(bias|scale)', (None,)),

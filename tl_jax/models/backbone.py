@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax import rng, tree
+from tl_jax import leaves, rng, tree
 from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.attention import Attention, RelativeBias, near, restart_positions, visible
 from tl_jax.models.axes import axes_of
 from tl_jax.models.heads import Embedding, LabelHead, Pooler, VocabularyHead, label, pool
-from tl_jax.models.layers import Mlp, Norm, dropout
+from tl_jax.models.layers import Linear, Mlp, Norm, dropout, initializer
 from tl_jax.parallel import constrain
 
 
@@ -176,6 +176,10 @@ def _init(arch: Arch, key) -> dict:
       part['relative'] = draw(RelativeBias(arch, not stack.causal), f'{stack.prefix}/relative', tokens, tokens)
     if arch.norm_place != 'after':
       part['final_norm'] = draw(Norm(arch), 'final_norm', width)
+  if _projects_back(arch):
+    back = Linear(arch.embedding_width, False, initializer(arch))
+    params['final_project'] = draw(back, 'final_project', width)
+    width = width[..., :1].repeat(arch.embedding_width, -1)
   if arch.pools:
     params['pooler'] = draw(Pooler(arch), 'pooler', width)
   if arch.head in ('masked', 'causal'):
@@ -186,8 +190,14 @@ def _init(arch: Arch, key) -> dict:
 
 
 def finish_stack(arch: Arch, part: dict, x):
-  """The final norm of a stack, where the family has one."""
-  return x if arch.norm_place == 'after' else Norm(arch).apply({'params': part['final_norm']}, x)
+  """The final norm of a stack and the projection to the width of the tokens, where the family has them."""
+  if arch.norm_place != 'after':
+    x = Norm(arch).apply({'params': part['final_norm']}, x)
+  return leaves.matmul(x, part['final_project']['kernel']) if _projects_back(arch) else x
+
+
+def _projects_back(arch: Arch) -> bool:
+  return bool(arch.embedding_width) and arch.kind == 'decoder'
 
 
 def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key, memory=None, memory_segments=None):

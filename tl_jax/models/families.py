@@ -103,12 +103,12 @@ def _t5(layers: int, width: int, heads: int, mlp: int, **fields) -> dict:
   """T5 (Raffel et al. 2020)."""
   return dict(kind='encoder-decoder', layers=layers, width=width, heads=heads, head_dim=64, mlp=mlp, activation='relu',
               norm='rms', norm_eps=1e-6, norm_place='before', bias='none', positions='relative', attention_scale=1.0,
-              vocabulary=32128, tied_scale=width ** -0.5, pool='mean', head_bias=False, init='fan_in') | fields
+              vocabulary=32128, output_scale=width ** -0.5, pool='mean', head_bias=False, init='fan_in') | fields
 
 
 def _t5_1_1(layers: int, width: int, heads: int, mlp: int) -> dict:
   """T5 1.1 (Shazeer 2020): gated, and the output product has its own table."""
-  return _t5(layers, width, heads, mlp, gated=True, activation='gelu_tanh', tied=False, tied_scale=1.0)
+  return _t5(layers, width, heads, mlp, gated=True, activation='gelu_tanh', tied=False, output_scale=1.0)
 
 
 def _bart(layers: int, width: int, heads: int, **fields) -> dict:

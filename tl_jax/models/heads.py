@@ -16,7 +16,7 @@ class Embedding(nn.Module):
   """Token, position and type vectors (batch, length, width).
 
   Where the tokens have a width of their own, an encoder projects the sum (ALBERT, ELECTRA) and a decoder the tokens
-  (OPT-350M, whose positions have the width of the layers).
+  (OPT-350M, whose positions have the width of the layers, and which projects back behind the last layer).
   """
   arch: Arch
   rate: float
@@ -54,10 +54,9 @@ class VocabularyHead(nn.Module):
     if arch.head == 'masked':
       hidden = Linear(inner, not arch.pooler_norm, initializer(arch), name='transform')(hidden)
       hidden = Norm(arch, name='norm')(ACTIVATIONS[arch.head_activation or arch.activation](hidden))
-    elif arch.embedding_width:
-      hidden = Linear(inner, False, initializer(arch), name='project')(hidden)
+    hidden = hidden * arch.output_scale
     if arch.tied:
-      logits = leaves.matmul(hidden * arch.tied_scale, leaves.dense(table).T)
+      logits = leaves.matmul(hidden, leaves.dense(table).T)
     else:
       logits = leaves.matmul(hidden, self.param('kernel', initializer(arch), (inner, arch.vocabulary)))
     if arch.head_bias:
@@ -90,7 +89,7 @@ class LabelHead(nn.Module):
     if arch.head == 'replaced':
       x = Linear(arch.width, True, initializer(arch), name='transform')(x)
       x = ACTIVATIONS[arch.head_activation or arch.activation](x)
-    kernel = self.param('kernel', initializer(arch), (arch.width, outputs(arch)))
+    kernel = self.param('kernel', initializer(arch), (x.shape[-1], outputs(arch)))
     x = leaves.matmul(x, kernel)
     if arch.head_bias:
       x = x + self.param('bias', nn.initializers.zeros, (outputs(arch),)).astype(x.dtype)

@@ -10,7 +10,7 @@ from tl_jax.train.cohort import execute
 from tl_jax.train.evaluation import evaluate
 from tl_jax.train.loop import Diverged
 from tl_jax.train.pretraining import pretrain
-from tl_jax.train.restoring import open_workdir, restore
+from tl_jax.train.restoring import load, open_workdir, restore
 from tl_jax.train.settings import Settings
 from tl_jax.train.step import TrainState, init_state, make_step
 from tl_jax.train.stopping import Stopped
@@ -19,4 +19,4 @@ from tl_jax.train.watch import SILENT, Watch
 
 __all__ = [
     'SILENT', 'Built', 'Diverged', 'Settings', 'Stopped', 'TrainState', 'Watch', 'build', 'evaluate', 'execute',
-    'init_state', 'make_step', 'open_workdir', 'pretrain', 'read', 'restore', 'run', 'transfer']
+    'init_state', 'load', 'make_step', 'open_workdir', 'pretrain', 'read', 'restore', 'run', 'transfer']

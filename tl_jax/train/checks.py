@@ -45,9 +45,10 @@ def read(config, where_made: bool = True) -> Settings:
 
 def check_fit(settings: Settings, arch: models.Arch) -> None:
   """Refuses rows longer than the model's positions, and heads that the tensor axis does not divide."""
-  if arch.positions == 'learned' and settings.data.length > arch.max_positions:
+  room = arch.max_positions - arch.position_offset
+  if arch.positions == 'learned' and settings.data.length > room:
     raise ConfigError(f'config.data.length: rows of {settings.data.length} tokens, but the model has '
-                      f'{arch.max_positions} positions (config.model.max_positions)')
+                      f'{room} positions (config.model.max_positions)')
   tensor = settings.mesh.ways('tensor')
   if arch.key_heads % tensor:
     raise ConfigError(f'config.mesh.tensor: {arch.key_heads} heads are not divisible by {tensor}')
@@ -74,7 +75,7 @@ def _check_files(settings: Settings) -> None:
   if settings.tokenizer.path and not pathlib.Path(settings.tokenizer.path).is_file():
     raise ConfigError(f'config.tokenizer.path: {settings.tokenizer.path}: no such file')
   if settings.init != SCRATCH and not (pathlib.Path(settings.init) / 'config.json').is_file():
-    raise ConfigError(f'config.init: {settings.init}: not a workdir (no config.json in it), and not {SCRATCH!r}')
+    raise ConfigError(f'config.init: {settings.init}: neither a workdir nor a Hugging Face folder (no config.json in it), and not {SCRATCH!r}')
 
 
 def _check_rows(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from tl_jax import checkpoint, data, models, objectives, optim
+from tl_jax import checkpoint, data, interop, models, objectives, optim
 from tl_jax import config as configs
 from tl_jax.config import ConfigError
 from tl_jax.train import pieces, texts
@@ -73,6 +73,23 @@ def read_settings(path: pathlib.Path, overrides=()) -> Settings:
   for key, text in overrides:
     configs.override(config, key, text)
   return read(config, where_made=False)
+
+
+def load(path, step: int | None = None, **how) -> interop.Loaded:
+  """The model of a workdir's committed step, the newest good one if none is named, or of a Hugging Face folder.
+
+  how: `head`, `dtype`, `mesh`, `sharding`, `compute` of `interop.load`, for a folder.
+  Raises ValueError that names the file, step or tensor.
+  """
+  path = pathlib.Path(path)
+  if not (path / 'checkpoints').is_dir():
+    if step is not None:
+      raise ConfigError(f'{path}: not a workdir, so it has no step {step}')
+    return interop.load(path, **how)
+  if how:
+    raise ConfigError(f'{path}: a workdir; {", ".join(sorted(how))} apply to Hugging Face folders')
+  opened = open_workdir(path, step)
+  return interop.Loaded(models.build(opened.arch), opened.params, opened.tokenizer, opened.arch)
 
 
 def idle_objective() -> objectives.Objective:

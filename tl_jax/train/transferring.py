@@ -3,7 +3,7 @@
 >>> from tl_jax import config
 >>> transfer(config.load('configs/transfer.py:task=sentiment,method=lora,init=/no/such/workdir'), '/tmp/never')
 Traceback (most recent call last):
-tl_jax.config.checks.ConfigError: config.init: /no/such/workdir: not a workdir (no config.json in it), and not 'scratch'
+tl_jax.config.checks.ConfigError: config.init: /no/such/workdir: neither a workdir nor a Hugging Face folder (no config.json in it), and not 'scratch'
 """
 
 import dataclasses
@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tl_jax import evals, objectives, parallel, tasks, tree
+from tl_jax import evals, interop, objectives, parallel, tasks, tree
 from tl_jax import transfer as methods
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import check_fit, read
 from tl_jax.train.pretraining import average, placed_batches
-from tl_jax.train.restoring import Opened, meta, open_workdir
+from tl_jax.train.restoring import load, meta
 from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
   train: texts.Labelled
   test: texts.Labelled
   parts: pieces.Pieces
-  source: Opened | None
+  source: interop.Loaded | None
 
   def params(self, seed):
     """The model's first parameters: the source's, and fresh ones for what is new; `seed` may be traced."""
@@ -63,16 +63,18 @@ def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Pre
   """Opens the source, the task and its texts, and builds the model. Raises ConfigError where they do not fit."""
   task = tasks.find(settings.task.name, settings.data.directory or None)
   head = dict(head='classifier', labels=task.outputs)
-  source = None if settings.init == SCRATCH else open_workdir(settings.init)
+  source = None if settings.init == SCRATCH else load(settings.init)
   if source is None:
     tokenizer = texts.make_tokenizer(
         settings, lambda: tasks.labelled(task, 'train', settings.data.directory or None)[0], folder, first)
     arch = pieces.base_arch(settings, vocabulary=tokenizer.vocabulary_size, **head)
   else:
     tokenizer = source.tokenizer
+    if tokenizer is None:
+      raise ConfigError(f'config.init: {settings.init} has no tokenizer')
     if first:
       tokenizer.save(folder / texts.TOKENIZER)
-    arch = dataclasses.replace(source.arch, **head)
+    arch = dataclasses.replace(interop.with_head(source, 'classifier'), **head)
     check_fit(settings, arch)
   objective = objectives.classify(labels=task.outputs, kind=task.kind)
   parts = pieces.assemble(settings, arch, objective)

@@ -1,0 +1,18 @@
+"""Decoding: greedy, sampling and beam search with any model that can go on from a cache.
+
+>>> import collections, jax, jax.numpy as jnp
+>>> Decoder = collections.namedtuple('Decoder', 'prefill step kind')
+>>> count = lambda last: 9.0 * jax.nn.one_hot(last + 1, 9)        # a model that counts; it needs no cache
+>>> decoder = Decoder(lambda params, batch, capacity: (count(batch['tokens'][:, -1]), {}),
+...                   lambda params, cache, tokens: (count(tokens), cache), 'decoder')
+>>> batch = {'tokens': jnp.array([[3]]), 'segments': jnp.array([[1]])}
+>>> generate(decoder, None, batch, Decoding(max_new_tokens=4)).tokens.tolist()
+[[[4, 5, 6, 7]]]
+"""
+
+from tl_jax.decode.beams import Generated
+from tl_jax.decode.generation import generate
+from tl_jax.decode.settings import Decoding
+from tl_jax.decode.text import Continuation, continue_texts
+
+__all__ = ['Continuation', 'Decoding', 'Generated', 'continue_texts', 'generate']
