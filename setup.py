@@ -56,7 +56,10 @@ setup(
         'cuda13': [f'jax[cuda13]{JAX}'],
         # BLEU, chrF and ROUGE, for tasks whose answers are text.
         'text': TEXT,
-        'test': [*TEXT, 'pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9'],
+        # Models of llama.cpp.
+        'gguf': ['gguf>=0.17'],
+        'test': [*TEXT, 'pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9',
+                 'gguf>=0.17'],
     },
     classifiers=[
         'Development Status :: 3 - Alpha',

@@ -1,7 +1,7 @@
 """The verbs: each adds its flags to a parser, and does its work by one call into the library.
 
 >>> sorted(VERBS)
-['demo', 'evaluate', 'pretrain', 'steps', 'table', 'transfer']
+['demo', 'evaluate', 'export', 'generate', 'import', 'pretrain', 'steps', 'table', 'transfer']
 """
 
 import argparse
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tl_jax import config
+from tl_jax.cli import models
 from tl_jax.cli.console import Screen, complain, say
 
 
@@ -158,6 +159,13 @@ VERBS = {
                      '--workdir=/tmp/lora', _add_training, _transfer, True),
     'evaluate': Verb('metrics of a committed step; writes predictions.jsonl',
                      'tl-jax evaluate --workdir=/tmp/lora --step=200', _add_evaluate, _evaluate, True),
+    'generate': Verb('text from a decoder or encoder-decoder',
+                     'tl-jax generate --model=/tmp/gpt --prompt=Once --method=sample --top-p=0.9',
+                     models.add_generate, models.run_generate),
+    'import': Verb('a Hugging Face folder or GGUF file, checked and written as a folder that every verb opens',
+                   'tl-jax import model.gguf /tmp/model --dtype=bfloat16', models.add_import, models.run_import),
+    'export': Verb('the model of a workdir as a folder that from_pretrained of transformers opens',
+                   'tl-jax export /tmp/base /tmp/exported', models.add_export, models.run_export),
     'table': Verb('a table of runs: published and measured side by side, claims held or missed',
                   'tl-jax table experiments/low_shot.py --scale=smoke --workdir=/tmp/table', _add_table, _table),
     'steps': Verb('committed steps with their checksum verdict', 'tl-jax steps /tmp/base', _add_steps, _steps),

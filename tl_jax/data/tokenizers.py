@@ -8,6 +8,7 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -34,7 +35,9 @@ class Tokenizer:
 
   `pad`, `unk`, `cls`, `sep`, `mask`, `bos`, `eos` are ids, or None where the vocabulary has no such piece (`pad`
   falls back to `eos`, then 0; a WordPiece vocabulary starts with [CLS] and ends with [SEP]). `sentinels` are the ids
-  of <extra_id_0>, <extra_id_1>, ... Special pieces written out in a text are text.
+  of <extra_id_0>, <extra_id_1>, ... Special pieces written out in a text are text. `padding_side`, `chat_template` (a
+  template, or templates by name; never executed here) and `settings` (what its `tokenizer_config.json` says besides)
+  are those of the folder it came from.
   """
   backend: Any = dataclasses.field(repr=False, compare=False)
   digest: str
@@ -50,6 +53,9 @@ class Tokenizer:
   special_ids: tuple[int, ...] = dataclasses.field(repr=False)
   prefix: tuple[int, ...] = ()
   suffix: tuple[int, ...] = ()
+  padding_side: Literal['left', 'right'] = 'right'
+  chat_template: str | dict[str, str] | None = dataclasses.field(default=None, repr=False, hash=False)
+  settings: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
   @functools.cached_property
   def pieces(self) -> list[str]:
@@ -69,6 +75,41 @@ class Tokenizer:
     found[list(self.special_ids)] = False
     return found
 
+  @functools.cached_property
+  def pair(self) -> tuple[tuple[int | str, int], ...]:
+    """The frame of two texts, in order: (an id, or 'A' and 'B' where the texts stand; its type)."""
+    ends = [(i, 0) for i in self.prefix], [(i, 0) for i in self.suffix]
+    return _frame(self.backend, 2) or (*ends[0], ('A', 0), *ends[1], ('B', 1), *((i, 1) for i, _ in ends[1]))
+
+  @functools.cached_property
+  def _reader(self):
+    """The backend that reads texts: one that finds no special pieces in them.
+
+    A unigram model has them among its pieces, and would; so it knows them there by names that no text has.
+    """
+    hidden = set(self.special_ids) - {self.unk}
+    spelled = self.backend.encode_batch([self.pieces[i] for i in hidden], add_special_tokens=False)
+    if not any(hidden.intersection(encoding.ids) for encoding in spelled):
+      return self.backend
+    state = json.loads(self.backend.to_str())
+    model = state['model']
+    if isinstance(model['vocab'], list) and self.unk is not None:    # there the unknown piece is known by its number
+      hidden.add(self.unk)
+    names = {self.pieces[i]: f'\U0010ffff{i}\U0010fffe' for i in hidden}
+    rename = lambda piece: names.get(piece, piece)
+    if isinstance(model['vocab'], list):
+      model['vocab'] = [(rename(piece), score) for piece, score in model['vocab']]
+    else:
+      model['vocab'] = {rename(piece): i for piece, i in model['vocab'].items()}
+      if 'merges' in model:
+        model['merges'] = [pair for pair in model['merges'] if names.keys().isdisjoint((*pair, ''.join(pair)))]
+    for token in state['added_tokens']:
+      token['content'] = rename(token['content'])
+    state['post_processor'] = None
+    reader = type(self.backend).from_str(json.dumps(state))
+    reader.encode_special_tokens = True
+    return reader
+
   def encode(self, text: str, max_length: int | None = None, *, special: bool = True) -> list[int]:
     """The ids of a text, with [CLS] and [SEP] or the end of sequence if `special`; cut to `max_length`, ends kept."""
     return self.encode_batch([text], max_length, special=special)[0]
@@ -76,7 +117,7 @@ class Tokenizer:
   def encode_batch(self, texts: Sequence[str], max_length: int | None = None, *,
                    special: bool = True) -> list[list[int]]:
     """The ids of many texts."""
-    found = [encoding.ids for encoding in self.backend.encode_batch(list(texts), add_special_tokens=False)]
+    found = [encoding.ids for encoding in self._reader.encode_batch(list(texts), add_special_tokens=False)]
     prefix, suffix = (list(self.prefix), list(self.suffix)) if special else ([], [])
     room = None if max_length is None else max_length - len(prefix) - len(suffix)
     if room is not None and room < 0:
@@ -84,16 +125,15 @@ class Tokenizer:
     return [prefix + ids[:room] + suffix for ids in found]
 
   def encode_pair(self, first: str, second: str, max_length: int | None = None) -> tuple[list[int], list[int]]:
-    """(ids, types) of two texts, [CLS] first [SEP] second [SEP]; the longer text is cut until they fit."""
+    """(ids, types) of two texts as its frame puts them, as [CLS] first [SEP] second [SEP]; the longer text is cut."""
     a, b = self.encode_batch([first, second], special=False)
-    between = list(self.suffix)
-    fixed = len(self.prefix) + len(between) + len(self.suffix)
+    fixed = len(self.pair) - 2
     while max_length is not None and len(a) + len(b) + fixed > max_length:
       if not a and not b:
         raise ValueError(f'max_length: {max_length} leaves no room for {fixed} special tokens')
       (a if len(a) >= len(b) else b).pop()
-    left, right = [*self.prefix, *a, *between], [*b, *self.suffix]
-    return left + right, [0] * len(left) + [1] * len(right)
+    parts = [({'A': a, 'B': b}.get(slot, [slot]), kind) for slot, kind in self.pair]
+    return [i for ids, _ in parts for i in ids], [kind for ids, kind in parts for _ in ids]
 
   def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
     """The text of ids; special pieces are left out unless asked for."""
@@ -127,14 +167,17 @@ def _file(path) -> pathlib.Path:
   return path if path.suffix == '.json' else path / 'tokenizer.json'
 
 
-def wrap(backend) -> Tokenizer:
-  """A Tokenizer around one of the `tokenizers` library; padding and truncation that it carries are switched off."""
+def wrap(backend, roles: dict[str, int | None] | None = None, **fields) -> Tokenizer:
+  """A Tokenizer around one of the `tokenizers` library; padding and truncation that it carries are switched off.
+
+  roles: ids known better than by the names of pieces; fields: `padding_side`, `chat_template`, `settings`.
+  """
   backend.no_padding()
   backend.no_truncation()
   backend.encode_special_tokens = True
   vocabulary = backend.get_vocab(with_added_tokens=True)
   ids = {role: next((vocabulary[piece] for piece in pieces if piece in vocabulary), None)
-         for role, pieces in ROLES.items()}
+         for role, pieces in ROLES.items()} | (roles or {})
   sentinels = []
   while f'<extra_id_{len(sentinels)}>' in vocabulary:
     sentinels.append(vocabulary[f'<extra_id_{len(sentinels)}>'])
@@ -146,19 +189,28 @@ def wrap(backend) -> Tokenizer:
   return Tokenizer(
       backend=backend, digest=hashlib.sha256(backend.to_str().encode()).hexdigest(),
       vocabulary_size=max(vocabulary.values()) + 1, pad=pad, sentinels=tuple(sentinels), prefix=prefix, suffix=suffix,
-      special_ids=tuple(sorted(added | known | set(sentinels))), **ids)
+      special_ids=tuple(sorted(added | known | set(sentinels))), **ids, **fields)
 
 
 def _template(backend) -> tuple[tuple[int, ...], tuple[int, ...]]:
   """The ids that the backend puts before and after one text."""
-  plain = backend.encode('a', add_special_tokens=False).ids
-  whole = backend.encode('a').ids
-  if not plain:
+  slots = [slot for slot, _ in _frame(backend, 1)]
+  if 'A' not in slots:
     return (), ()
-  for start in range(len(whole) - len(plain) + 1):
-    if whole[start:start + len(plain)] == plain:
-      return tuple(whole[:start]), tuple(whole[start + len(plain):])
-  return (), ()
+  return tuple(slots[:slots.index('A')]), tuple(slots[slots.index('A') + 1:])
+
+
+def _frame(backend, texts: int) -> tuple[tuple[int | str, int], ...]:
+  """What the backend puts around one or two texts: (id, or 'A' and 'B' where the texts stand; type); () if unknown."""
+  samples = ['a', *itertools.islice(backend.get_vocab(with_added_tokens=False), 1000)]
+  sample = next((text for text in samples if backend.encode(text, add_special_tokens=False).ids), None)
+  if sample is None:
+    return ()
+  whole = backend.encode(*[sample] * texts)
+  slots = [(i if text is None else 'AB'[text], kind)
+           for i, text, kind in zip(whole.ids, whole.sequence_ids, whole.type_ids, strict=True)]
+  return tuple(slot for before, slot in zip([None, *slots], slots, strict=False)
+               if isinstance(slot[0], int) or slot != before)
 
 
 def train(texts: Iterable[str], kind: Literal['wordpiece', 'bpe'] = 'wordpiece', size: int = 8192, *,
@@ -251,4 +303,4 @@ def _train_byte_pairs(texts, size, extra, lowercase, least):
   scratch.train_from_iterator(texts, trainer)
   state = json.loads(scratch.to_str())['model']
   model = models.BPE(vocab=state['vocab'], merges=[tuple(merge) for merge in state['merges']])
-  return _finish(model, specials, None, split, decoders.ByteLevel(), ('$A </s>', '$A </s> $B </s>')), state['vocab']
+  return _finish(model, specials, None, split, decoders.ByteLevel(), ('$A </s>', '$A </s> $B:1 </s>:1')), state['vocab']

@@ -5,6 +5,6 @@
 """
 
 from tl_jax.interop.families import FAMILIES
-from tl_jax.interop.huggingface import Loaded, load, save, with_head
+from tl_jax.interop.huggingface import Loaded, load, save, text_ids, with_head
 
-__all__ = ['FAMILIES', 'Loaded', 'load', 'save', 'with_head']
+__all__ = ['FAMILIES', 'Loaded', 'load', 'save', 'text_ids', 'with_head']

@@ -21,46 +21,71 @@ from tl_jax.checkpoint import files
 from tl_jax.interop import configs, names, tensors
 
 CONFIG_BYTES = 10_000_000
+GENERATION = 'generation_config.json'
 
 
 class Loaded(NamedTuple):
   """A model with its parameters (a nested dict of arrays), tokenizer or None, and what else the folder said.
 
-  config: the `config.json` of a Hugging Face folder; unused: its tensors that this model has no use for.
+  config, generation: the `config.json` and `generation_config.json` of a Hugging Face folder; unused: its tensors that
+  this model has no use for.
   """
   model: models.Model
   params: Any
   tokenizer: Any
   arch: models.Arch
   config: dict | None = None
+  generation: dict | None = None
   unused: tuple[str, ...] = ()
+
+
+class Source(NamedTuple):
+  """Where a model comes from, whatever the format: its config.json, tensors by name, tokenizer, generation config."""
+  path: pathlib.Path
+  config: dict
+  folder: tensors.Tensors
+  tokenizer: Any
+  generation: dict | None = None
 
 
 def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str = 'fsdp',
          compute: models.Compute | None = None) -> Loaded:
-  """The model of a Hugging Face folder (config.json and safetensors).
+  """The model of a Hugging Face folder (config.json and safetensors) or of a GGUF file.
 
   head: another head than the folder's, as 'none' for the body alone; a head that the folder does not hold is an error.
   dtype: of the parameters; None keeps theirs. mesh: where they go, one tensor at a time, by the rules `sharding`.
   Raises ValueError that names the file, key or tensor.
   """
-  path = pathlib.Path(path)
-  if not path.is_dir():
-    raise ValueError(f'{path}: not a folder')
-  config = read_config(path)
-  folder = tensors.open_tensors(path)
+  source = _open(pathlib.Path(path))
+  config, folder, family = source.config, source.folder, configs.family_of(source.config)
   try:
-    arch = _settle(configs.read(config, head), config['model_type'], folder, bare=_is_bare(config, folder))
+    bare = _is_bare(config, folder)
+    arch = _settle(configs.read(config, head), family, folder, bare)
     model = models.build(arch, compute)
     abstract = jax.eval_shape(model.init, jax.random.key(0))
-    where = names.places(config['model_type'], arch.head, abstract, gated=arch.gated, bare=_is_bare(config, folder))
-    unused = _check(abstract, where, folder, config['model_type'], own_head=head is None)
+    where = names.places(family, arch.head, abstract, gated=arch.gated, bare=bare)
+    unused = _check(abstract, where, folder, family, own_head=head is None)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   placed = None if mesh is None else tree.flatten(parallel.shardings(mesh, model.axes, abstract, sharding))
   params = {name: _read(folder, spot, dtype, placed and placed[name]) for name, spot in where.items()}
+  return Loaded(model, tree.unflatten(params), source.tokenizer, arch, config, source.generation, unused)
+
+
+def _open(path: pathlib.Path) -> Source:
+  if path.suffix == '.gguf':
+    from tl_jax.interop import gguf
+    return Source(path, *gguf.open_gguf(path))
+  if not path.is_dir():
+    raise ValueError(f'{path}: not a folder')
   from tl_jax.interop import tokenizers
-  return Loaded(model, tree.unflatten(params), tokenizers.load_tokenizer(path), arch, config, unused)
+  config, file = read_config(path), path / GENERATION
+  try:
+    configs.family_of(config)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+  return Source(path, config, tensors.open_tensors(path), tokenizers.load_tokenizer(path),
+                read_json(file) if file.is_file() else None)
 
 
 def save(path, loaded: Loaded, *, family: str | None = None, shard_bytes: int = 5_000_000_000) -> pathlib.Path:
@@ -87,8 +112,10 @@ def save(path, loaded: Loaded, *, family: str | None = None, shard_bytes: int = 
   if loaded.tokenizer is not None:
     from tl_jax.interop import tokenizers
     tokenizers.save_tokenizer(path, loaded.tokenizer)
-  text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + '\n'
-  files.write_atomically(path / 'config.json', text.encode())
+  for name, content in ((GENERATION, loaded.generation), ('config.json', config)):
+    if content is not None:
+      text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + '\n'
+      files.write_atomically(path / name, text.encode())
   return path
 
 
@@ -103,20 +130,41 @@ def with_head(loaded: Loaded, head: str) -> models.Arch:
   return dataclasses.replace(arch, head=head, tied=loaded.arch.tied)
 
 
+def text_ids(loaded: Loaded) -> dict:
+  """`eos`, `pad` and `start` for decoding, as the folder says, else as the tokenizer does.
+
+  start: what the decoder of an encoder-decoder begins with, the pad if nothing is said (T5); nothing for a decoder.
+  """
+  said = {**(loaded.config or {}), **(loaded.generation or {})}
+  tokenizer = loaded.tokenizer
+  eos = said.get('eos_token_id')
+  eos = tokenizer.eos if eos is None and tokenizer is not None else eos
+  pad = said.get('pad_token_id')
+  pad = tokenizer.pad if pad is None and tokenizer is not None else pad or 0
+  start = said.get('decoder_start_token_id')
+  start = pad if start is None else start
+  every = lambda ids: () if ids is None else tuple(ids) if isinstance(ids, list) else (ids,)
+  return dict(eos=every(eos), pad=pad, start=every(start) if loaded.arch.kind == 'encoder-decoder' else ())
+
+
 def read_config(path: pathlib.Path) -> dict:
   """The `config.json` of a folder. Raises ValueError that names the file."""
-  file = path / 'config.json'
-  if not file.is_file():
+  if not (path / 'config.json').is_file():
     raise ValueError(f'{path}: no config.json, so not a Hugging Face folder')
+  return read_json(path / 'config.json')
+
+
+def read_json(file: pathlib.Path) -> dict:
+  """A JSON object of bounded size. Raises ValueError that names the file."""
   if file.stat().st_size > CONFIG_BYTES:
     raise ValueError(f'{file}: larger than {CONFIG_BYTES} bytes')
   try:
-    config = json.loads(file.read_text(encoding='utf-8'))
+    found = json.loads(file.read_text(encoding='utf-8'))
   except (ValueError, RecursionError) as error:
     raise ValueError(f'{file}: not JSON: {error}') from error
-  if not isinstance(config, dict):
+  if not isinstance(found, dict):
     raise ValueError(f'{file}: not a JSON object')
-  return config
+  return found
 
 
 def _is_bare(config: dict, folder: tensors.Tensors) -> bool:

@@ -74,8 +74,9 @@ def _check_pretraining(settings: Settings) -> None:
 def _check_files(settings: Settings) -> None:
   if settings.tokenizer.path and not pathlib.Path(settings.tokenizer.path).is_file():
     raise ConfigError(f'config.tokenizer.path: {settings.tokenizer.path}: no such file')
-  if settings.init != SCRATCH and not (pathlib.Path(settings.init) / 'config.json').is_file():
-    raise ConfigError(f'config.init: {settings.init}: neither a workdir nor a Hugging Face folder (no config.json in it), and not {SCRATCH!r}')
+  if settings.init != SCRATCH and not settings.init.endswith('.gguf') and not (
+      pathlib.Path(settings.init) / 'config.json').is_file():
+    raise ConfigError(f'config.init: {settings.init}: neither {SCRATCH!r} nor a workdir nor a Hugging Face folder')
 
 
 def _check_rows(settings: Settings) -> None:

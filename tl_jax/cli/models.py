@@ -1,0 +1,149 @@
+"""The verbs that move a model or make it write: `import`, `export`, `generate`.
+
+>>> value('0.5'), value('3'), value('false'), value('never')
+(0.5, 3, False, 'never')
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+
+from tl_jax import config
+from tl_jax.cli.console import say
+
+# Said by the model's folder, not by the user.
+KNOWN = ('eos', 'pad', 'start')
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+  """The flags of `import`."""
+  parser.add_argument('source', metavar='SRC', help='a Hugging Face folder, or a .gguf file of a Llama-like model')
+  parser.add_argument('target', metavar='DST', help='the folder to write')
+  parser.add_argument('--dtype', metavar='T', help='float32, bfloat16 or float16 (default: as in the source)')
+
+
+def run_import(flags, _) -> int:
+  """Checks a checkpoint of others to the last tensor, and writes it as a folder that every verb opens."""
+  _require_new(flags.target)
+  dtype = _dtype(flags.dtype)
+  from tl_jax import interop
+  loaded = interop.load(flags.source, dtype=dtype)
+  return _write(loaded, flags.target)
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+  """The flags of `export`."""
+  parser.add_argument('source', metavar='SRC', help='a workdir or a folder')
+  parser.add_argument('target', metavar='DST', help='the folder to write, for from_pretrained of transformers')
+  parser.add_argument('--format', default='hf', choices=('hf',), help='hf: config.json, safetensors, tokenizer')
+  parser.add_argument('--step', type=int, metavar='N', help='a committed step of the workdir (default: the newest)')
+  parser.add_argument('--family', metavar='F', help='the model_type to write (default: the first that fits)')
+
+
+def run_export(flags, _) -> int:
+  """Writes the model of a workdir as a Hugging Face folder."""
+  _require_new(flags.target)
+  from tl_jax import train
+  return _write(train.load(flags.source, flags.step), flags.target, flags.family)
+
+
+def _write(loaded, target: str, family: str | None = None) -> int:
+  from tl_jax import interop, tree
+  interop.save(target, loaded, family=family)
+  unused = f'; left out: {", ".join(loaded.unused)}' if loaded.unused else ''
+  say(f'{target}: {loaded.arch.kind} with {tree.count(loaded.params):,} parameters, head {loaded.arch.head}{unused}')
+  return 0
+
+
+def _require_new(target: str) -> None:
+  if os.path.exists(target) and (not os.path.isdir(target) or os.listdir(target)):
+    raise config.ConfigError(f'{target}: exists and is not an empty folder; name a new one')
+
+
+def _dtype(name: str | None):
+  if name is not None and name not in ('float32', 'bfloat16', 'float16'):
+    raise config.ConfigError(f'--dtype: {name!r} is not one of float32, bfloat16, float16')
+  return name
+
+
+def add_generate(parser: argparse.ArgumentParser) -> None:
+  """The flags of `generate`: one for every field of `decode.Decoding`."""
+  parser.add_argument('--model', required=True, metavar='PATH', help='a workdir, an exported or Hugging Face folder')
+  parser.add_argument('--prompt', metavar='TEXT', help='one text to go on with, or to read')
+  parser.add_argument('--input', metavar='FILE.jsonl', help='many: one JSON object with a key `prompt` per line')
+  parser.add_argument('--output', metavar='FILE.jsonl', help='where to write them (default: the screen)')
+  parser.add_argument('--batch', type=int, default=8, metavar='N', help='texts decoded at once (default: 8)')
+  parser.add_argument('--dtype', default='float32', metavar='T', help='of the computation: float32 or bfloat16')
+  from tl_jax.decode.settings import Decoding
+  for field in dataclasses.fields(Decoding):
+    if field.name == 'stop':
+      parser.add_argument('--stop', action='append', metavar='TEXT', help='ends a text; may be given several times')
+    elif field.name not in KNOWN:
+      parser.add_argument(f'--{field.name.replace("_", "-")}', type=value, metavar='V', dest=field.name,
+                          help=f'default: {field.default}')
+
+
+def value(text: str):
+  """A flag's number, boolean or word."""
+  for read in (int, float):
+    try:
+      return read(text)
+    except ValueError:
+      continue
+  return {'true': True, 'false': False}.get(text.lower(), text)
+
+
+def run_generate(flags, _) -> int:
+  """Decodes a prompt, or a file of them, and prints or writes the texts as they come."""
+  prompts = _prompts(flags)
+  from tl_jax.decode.settings import Decoding
+  chosen = {field.name: getattr(flags, field.name) for field in dataclasses.fields(Decoding)
+            if getattr(flags, field.name, None) is not None}
+  chosen |= dict(stop=tuple(chosen['stop'])) if 'stop' in chosen else {}
+  Decoding(**chosen)
+  if flags.batch < 1:
+    raise config.ConfigError(f'--batch: must be at least 1, got {flags.batch}')
+  from tl_jax import decode, interop, models, train
+  loaded = train.load(flags.model)
+  if loaded.tokenizer is None:
+    raise config.ConfigError(f'{flags.model}: has no tokenizer')
+  settings = Decoding(**interop.text_ids(loaded), **chosen)
+  reader = models.decoder(loaded.arch, config.struct(models.Compute, dict(dtype=flags.dtype), '--dtype'))
+  positions = loaded.arch.max_positions - loaded.arch.position_offset if loaded.arch.positions == 'learned' else None
+  texts = decode.continue_texts(reader, loaded.params, loaded.tokenizer, prompts, settings, batch=flags.batch,
+                                positions=positions)
+  if flags.output is None:
+    for prompt, found in zip(prompts, texts, strict=True):
+      for continuation in found:
+        say((prompt if loaded.arch.kind == 'decoder' else '') + continuation.text)
+    return 0
+  with open(flags.output, 'w', encoding='utf-8') as file:
+    for prompt, found in zip(prompts, texts, strict=True):
+      for continuation in found:
+        line = dict(prompt=prompt, text=continuation.text, score=round(continuation.score, 6), end=continuation.end)
+        file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + '\n')
+      file.flush()
+  return 0
+
+
+def _prompts(flags) -> list[str]:
+  """The prompts of the command. Raises ConfigError that names the line."""
+  if (flags.prompt is None) == (flags.input is None):
+    raise config.ConfigError('one of --prompt and --input is needed')
+  if flags.prompt is not None:
+    return [flags.prompt]
+  path, prompts = pathlib.Path(flags.input), []
+  if not path.is_file():
+    raise config.ConfigError(f'--input: {path}: no such file')
+  with open(path, encoding='utf-8', errors='replace') as file:
+    for number, line in enumerate(file, start=1):
+      try:
+        found = json.loads(line) if line.strip() else None
+      except ValueError as error:
+        raise config.ConfigError(f'{path}:{number}: not JSON: {error}') from error
+      if found is not None and not (isinstance(found, dict) and isinstance(found.get('prompt'), str)):
+        raise config.ConfigError(f'{path}:{number}: needs an object with a text `prompt`')
+      prompts += [] if found is None else [found['prompt']]
+  return prompts
