@@ -90,6 +90,40 @@ def test_a_pair_has_two_types(tokenizer):
   assert ids.count(tokenizer.eos) == 2
 
 
+def test_a_frame_is_what_the_file_says(tokenizer):
+  ends = [tokenizer.eos] if tokenizer.cls is None else [tokenizer.cls, tokenizer.sep]
+  assert [slot for slot, _ in tokenizer.pair if slot not in ('A', 'B')] == [*ends, ends[-1]]
+  assert tokenizer.pair[-2:] == (('B', 1), (ends[-1], 1)) and ('A', 0) in tokenizer.pair
+  from tokenizers import processors
+  backend = type(tokenizer.backend).from_str(tokenizer.backend.to_str())
+  eos = tokenizer.pieces[tokenizer.eos]
+  backend.post_processor = processors.TemplateProcessing(
+      single='$A', pair=f'{eos} $A {eos} {eos} $B', special_tokens=[(eos, tokenizer.eos)])
+  framed = tokenizers.wrap(backend, {'bos': None, 'mask': 3}, padding_side='left')
+  assert (framed.prefix, framed.suffix, framed.bos, framed.mask, framed.padding_side) == ((), (), None, 3, 'left')
+  ids, types = framed.encode_pair(TEXTS[9], TEXTS[9], 13)
+  assert len(ids) == 13 and [ids[place] for place in (0, 6, 7)] == [tokenizer.eos] * 3 and types == [0] * 13
+  assert ids[1:6] == ids[8:] == framed.encode(TEXTS[9])[:5]
+
+
+@pytest.mark.parametrize('kind', ['WordLevel', 'Unigram'])
+def test_a_model_that_knows_special_pieces_does_not_find_them_in_a_text(kind):
+  from tokenizers import Tokenizer, models, pre_tokenizers
+  pieces = ['[UNK]', '</s>', '<pad>', *'<>/sapd[]UNK', 'a</s>']
+  if kind == 'WordLevel':
+    backend = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, '[UNK]'))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+  else:
+    backend = Tokenizer(models.Unigram([(piece, 0.0 if i < 3 else -1.0) for i, piece in enumerate(pieces)], 0))
+  backend.add_special_tokens(['</s>', '<pad>'])
+  tokenizer = tokenizers.wrap(backend)
+  assert tokenizer.special_ids == (0, 1, 2) and 1 in tokenizer.backend.encode('</s>').ids
+  for text in ('</s>', 'a </s>', '<pad> d'):
+    assert not {1, 2} & set(tokenizer.encode(text, special=False)), text
+  assert tokenizer.encode('a</s>', special=False) == [pieces.index('a</s>')]
+  assert tokenizer.decode([3, 1], special=True).replace(' ', '') == '<</s>'
+
+
 def test_empty_text(tokenizer):
   assert tokenizer.encode('', special=False) == [] == tokenizer.encode(' \n', special=False) or tokenizer.cls is None
   assert tokenizer.decode([]) == ''

@@ -64,6 +64,9 @@ def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str 
     model = models.build(arch, compute)
     abstract = jax.eval_shape(model.init, jax.random.key(0))
     where = names.places(family, arch.head, abstract, gated=arch.gated, bare=bare)
+    twin = _twin(family, arch)
+    if twin and twin[1] in folder.names:
+      where['head/bias'] = where['head/bias']._replace(name=twin[1])
     unused = _check(abstract, where, folder, family, own_head=head is None)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
@@ -106,9 +109,11 @@ def save(path, loaded: Loaded, *, family: str | None = None, shard_bytes: int = 
   bare = 'T5EncoderModel' not in config['architectures'] and arch.head == 'none'
   where = names.places(family, arch.head, abstract, gated=arch.gated, bare=bare)
   config['dtype'] = _dtype_name(held)
+  found = {name: tensors.Lazy(shape, dtype, read) for name, shape, dtype, read in names.lazily(where, held)}
+  if twin := _twin(family, arch):
+    found[twin[1]] = found[twin[0]]
   os.makedirs(path, exist_ok=True)
-  tensors.save_tensors(path, [(name, tensors.Lazy(shape, dtype, read)) for name, shape, dtype, read in
-                              names.lazily(where, held)], shard_bytes=shard_bytes)
+  tensors.save_tensors(path, sorted(found.items()), shard_bytes=shard_bytes)
   if loaded.tokenizer is not None:
     from tl_jax.interop import tokenizers
     tokenizers.save_tokenizer(path, loaded.tokenizer)
@@ -188,6 +193,11 @@ def _settle(arch: models.Arch, family: str, folder: tensors.Tensors, bare: bool)
   return arch
 
 
+def _twin(family: str, arch: models.Arch) -> tuple[str, ...]:
+  """The two names of the bias of a masked head that has its own table, where the family stores it twice."""
+  return names.NAMES[family].twin if arch.head == 'masked' and not arch.tied else ()
+
+
 def _equal(first: np.ndarray, second: np.ndarray) -> bool:
   return first.shape == second.shape and first.dtype == second.dtype and first.tobytes() == second.tobytes()
 
@@ -201,7 +211,7 @@ def _check(abstract, where: dict, folder: tensors.Tensors, family: str, own_head
     if folder.shape(name) != shape:
       raise ValueError(f'tensor {name!r} has shape {folder.shape(name)}, config.json says {shape}')
   surplus = sorted(set(folder.names) - set(wanted))
-  known = names.NAMES[family].extra + names.ALWAYS_EXTRA
+  known = names.NAMES[family].extra + names.NAMES[family].twin + names.ALWAYS_EXTRA
   for name in surplus if own_head else ():
     if not any(re.fullmatch(pattern, name) for pattern in known):
       raise ValueError(f'tensor {name[:200]!r} has no place in this {family}; nearest: {tree.nearest(name, wanted)}')

@@ -32,7 +32,8 @@ class Names(NamedTuple):
 
   body and heads[head]: our module, or our whole name, to theirs; `|i/n` marks part i of n, `|row` a leading axis of 1.
   Names of the body stand below `base` in a model with a head (`bases`: heads with another).
-  turned: are kernels stored (out, in)? extra: tensors that a folder may hold besides, as regular expressions.
+  turned: are kernels stored (out, in)? twin: of a masked head that is not tied, its bias and the second name of it, the
+  one that counts; extra: tensors that a folder may hold besides, as regular expressions.
   """
   body: dict
   heads: dict
@@ -40,6 +41,7 @@ class Names(NamedTuple):
   bases: dict = {}
   turned: bool = True
   extra: tuple[str, ...] = ()
+  twin: tuple[str, ...] = ()
 
 
 def _layers(ours: str, theirs: str, modules: dict) -> dict:
@@ -65,7 +67,8 @@ _BERT = Names(
                    'head/norm': 'cls.predictions.transform.LayerNorm',
                    'head/bias': 'cls.predictions.bias', 'head/kernel': 'cls.predictions.decoder.weight'},
         'classifier': {'head': 'classifier'}},
-    'bert.', extra=(r'bert\.pooler\..*', r'cls\.seq_relationship\..*', r'cls\.predictions\.decoder\..*'))
+    'bert.', twin=('cls.predictions.bias', 'cls.predictions.decoder.bias'), extra=(
+        r'bert\.pooler\..*', r'cls\.seq_relationship\..*', r'cls\.predictions\.decoder\..*'))
 
 _ROBERTA = Names(
     _BERT.body,
@@ -73,7 +76,7 @@ _ROBERTA = Names(
         'masked': {'head/transform': 'lm_head.dense', 'head/norm': 'lm_head.layer_norm', 'head/bias': 'lm_head.bias',
                    'head/kernel': 'lm_head.decoder.weight'},
         'classifier': _POOLED_HEAD},
-    'roberta.', extra=(r'roberta\.pooler\..*', r'lm_head\.decoder\..*'))
+    'roberta.', twin=('lm_head.bias', 'lm_head.decoder.bias'), extra=(r'roberta\.pooler\..*', r'lm_head\.decoder\..*'))
 
 _DISTILBERT = Names(
     _BERT_EMBEDDING | _layers('', 'transformer.layer', {
@@ -108,7 +111,8 @@ _ALBERT = Names(
         'masked': {'head/transform': 'predictions.dense', 'head/norm': 'predictions.LayerNorm',
                    'head/bias': 'predictions.bias', 'head/kernel': 'predictions.decoder.weight'},
         'classifier': {'head': 'classifier'}},
-    'albert.', extra=(r'albert\.pooler\..*', r'sop_classifier\..*', r'predictions\.decoder\..*'))
+    'albert.', twin=('predictions.bias', 'predictions.decoder.bias'), extra=(
+        r'albert\.pooler\..*', r'sop_classifier\..*', r'predictions\.decoder\..*'))
 
 _MODERN_POOLER = {'pooler': 'head.dense', 'pooler/norm': 'head.norm', 'head': 'classifier'}
 _MODERNBERT = Names(

@@ -69,7 +69,8 @@ def frames(family: str, roles: dict, settings: dict) -> tuple[list, list]:
     return single, [*single, (sep, 0), ('B', 0), (sep, 0)]
   if family == 't5':
     return [('A', 0), (need('eos'), 0)], [('A', 0), (need('eos'), 0), ('B', 0), (need('eos'), 0)]
-  before = [need('bos')] if _flag(settings, 'add_bos_token', family in ('llama', 'gemma')) else []
+  usual = family in ('llama', 'gemma') and isinstance(roles.get('bos'), str)
+  before = [need('bos')] if _flag(settings, 'add_bos_token', usual) else []
   after = [need('eos')] if _flag(settings, 'add_eos_token', False) else []
   framed = lambda text, kind: [(piece, kind) for piece in (*before, text, *after)]
   return framed('A', 0), framed('A', 0) + framed('B', 1)

@@ -13,6 +13,7 @@ import numpy as np
 
 NORMAL, UNKNOWN, CONTROL, OWN, UNUSED, BYTE = 1, 2, 3, 4, 5, 6     # the types of a piece; OWN: symbols of the user
 KINDS = {1: 'unigram', 2: 'bpe', 3: 'word', 4: 'char'}
+MOST_PIECES = 1 << 21
 MOST_SPLITS = 200_000_000       # the sum of the pieces' squared lengths; 256,000 ordinary pieces make 15 million
 _SIZES = {1: 8, 5: 4}
 
@@ -68,6 +69,8 @@ def read(data: bytes) -> Pieces:
   """The pieces of a model file's bytes. Raises ValueError, in one line, for anything else or a kind we do not read."""
   names, scores, types, trainer, normalizer = [], [], [], {}, {}
   for number, value in fields(data):
+    if number == 1 and len(names) == MOST_PIECES:
+      raise ValueError(f'more than {MOST_PIECES} pieces')
     if number == 1:
       piece = dict(fields(_message(value)))
       names.append(_message(piece.get(1, b'')).decode())

@@ -27,9 +27,9 @@ from tl_jax.checkpoint import files
 from tl_jax.config import nearest
 
 HEADER_BYTES = 100_000_000      # what the reference library reads at most
-METADATA_BYTES = 1_000_000
-INDEX_BYTES = 25_000_000
-MOST_TENSORS = 100_000          # in a file, and in an index: large models have thousands; so many take a second to read
+METADATA_BYTES, INDEX_BYTES = 1_000_000, 25_000_000
+MOST_TENSORS = 50_000           # in a file: the largest models have some thousand; so many take a second to read
+MOST_LISTED = 200_000           # in an index: mixtures of 400 experts have 140,000
 NAME_LENGTH = 1000
 PYTORCH = {'format': 'pt'}      # transformers refuses a file that does not say how its weights are laid out
 # In the reference library's order, which is also that of tensors in a file: wide types first keeps all aligned.
@@ -155,8 +155,8 @@ def _open_index(index: pathlib.Path) -> tuple[dict[str, _Entry], dict[str, str]]
   try:
     content = files.read_bounded(index, INDEX_BYTES)
     # Every JSON value but the first follows one of these bytes.
-    if sum(map(content.count, (b',', b'[', b'{'))) > MOST_TENSORS + 1000:
-      raise ValueError(f'lists more than {MOST_TENSORS} tensors')
+    if sum(map(content.count, (b',', b'[', b'{'))) > MOST_LISTED + 1000:
+      raise ValueError(f'lists more than {MOST_LISTED} tensors')
     parsed = _parse(content)
     listed = parsed.get('weight_map') if isinstance(parsed, dict) else None
     if not isinstance(listed, dict) or not listed:
@@ -209,7 +209,7 @@ def _map(path: pathlib.Path) -> tuple[np.memmap, tuple]:
 
 
 def _read_header(content: memoryview, load: Callable) -> tuple[dict[str, _Entry], dict[str, str]]:
-  """(entries, metadata); every pattern is tried at one place and within a window, so the time is linear."""
+  """(entries, metadata); each pattern is tried at one place, within a window: the time is linear."""
   length, size = int.from_bytes(content[:8], 'little'), len(content)
   if not 2 <= length <= min(HEADER_BYTES, size - 8):
     start = bytes(content[:64])
@@ -245,7 +245,7 @@ def _read_header(content: memoryview, load: Callable) -> tuple[dict[str, _Entry]
   if not _SPACE.fullmatch(content, at + 1, end):
     raise ValueError(f'the header goes on after its last brace: {shown(at + 1)}')
   metadata = entries.pop('__metadata__', {})
-  if not all(isinstance(text, str) for text in metadata.values()):
+  if {*map(type, metadata.values())} - {str}:
     raise ValueError('__metadata__: every value must be a text')
   at = end
   for name in sorted(entries, key=lambda name: entries[name][2:4]):
@@ -271,7 +271,7 @@ def _parse(raw: bytes) -> Any:
   try:
     value = _JSON.decode(raw.decode())
     if b'\\u' in raw:
-      json.dumps(value, ensure_ascii=False).encode()   # refuses half of a surrogate pair, which is no character
+      (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode()  # half a pair is no text
     return value
   except RecursionError:
     raise ValueError('nested too deeply') from None

@@ -4,41 +4,18 @@
 True
 """
 
+import base64
+import itertools
 import json
 import pathlib
-from typing import Any, NamedTuple
+import struct
 
 from tl_jax.data import store, tokenizers
 from tl_jax.interop import pipelines, sentencepiece
+from tl_jax.interop import tokenizer_settings as spoken
+from tl_jax.interop.tokenizer_settings import ROLES, Said
 
-CONFIG, MAP, ADDED = 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json'
-TEMPLATE, TEMPLATES = 'chat_template.jinja', 'additional_chat_templates'
-MOST_BYTES = 200_000_000             # of a vocabulary; of what is said about it, a tenth
-MOST_IDS = 1 << 24
-SENTINELS = 100
-# In the order in which AutoTokenizer numbers those that the vocabulary does not have.
-ROLES = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
-# Settings that name code or files, or that we say in another place.
-DROPPED = ('auto_map', 'custom_pipelines', 'trust_remote_code', 'code_revision', 'auto_class', 'init_inputs', 'backend',
-           'name_or_path', 'tokenizer_file', 'vocab_file', 'merges_file', 'special_tokens_map_file', 'is_local',
-           'fast_tokenizer_files', 'slow_tokenizer_class', 'local_files_only', 'added_tokens_decoder', 'chat_template',
-           'files_loaded', 'padding_side')
-_FLAGS = ('single_word', 'lstrip', 'rstrip', 'normalized', 'special')
-
-
-class Said(NamedTuple):
-  """What a folder says about its tokenizer.
-
-  name: of its class; family: by that or by the model; settings: its tokenizer_config.json without what we drop;
-  roles: a piece, or None, for each role that is spoken of; added: (id or None, token) of pieces beyond the vocabulary.
-  """
-  name: str | None
-  family: str | None
-  settings: dict[str, Any]
-  roles: dict[str, str | None]
-  added: list[tuple[int | None, dict]]
-  side: str | None
-  template: str | dict[str, str] | None
+MOST_SENTINELS = 10_000
 
 
 def load_tokenizer(folder) -> tokenizers.Tokenizer | None:
@@ -52,22 +29,24 @@ def load_tokenizer(folder) -> tokenizers.Tokenizer | None:
   path = next((folder / name for name in READERS if (folder / name).is_file()), None)
   if path is None:
     return None
-  said = read_said(folder)
+  said = spoken.read_said(folder)
   state, said = READERS[path.name](path, said)
   backend = _guard(path, lambda: _open(state))
   if path.name == 'tokenizer.json':
     _follow(backend, said)
-  side = said.side or (backend.padding or {}).get('direction') or (
-      'left' if (said.name or '').removesuffix('Fast') in pipelines.LEFT else 'right')
+  named = (said.name or {'gemma': 'GemmaTokenizer'}.get(said.family, '')).removesuffix('Fast')
+  side = said.side or (backend.padding or {}).get('direction') or ('left' if named in pipelines.LEFT else 'right')
   if side not in ('left', 'right'):
-    raise ValueError(f"{folder / CONFIG}: padding_side: {side!r} is not one of 'left', 'right'")
-  _guard(path, lambda: (tokenizers.wrap(backend), backend.encode('a', 'a')))
+    raise ValueError(f"{folder / spoken.CONFIG}: padding_side: {side!r} is not one of 'left', 'right'")
   _add(backend, said, folder)
   pieces = {**{role: piece for role, piece in pipelines.ROLES.get(said.family, {}).items()
                if backend.token_to_id(piece) is not None}, **said.roles}
   settings = said.settings | {f'{role}_token': piece for role, piece in pieces.items()}
   ids = {role: None if piece is None else backend.token_to_id(piece) for role, piece in pieces.items()}
-  return tokenizers.wrap(backend, ids, padding_side=side, chat_template=said.template, settings=settings)
+  tokenizer = _guard(path, lambda: tokenizers.wrap(
+      backend, ids, padding_side=side, chat_template=said.template, settings=settings))
+  _guard(path, lambda: tokenizer.pair)
+  return tokenizer
 
 
 def _open(state):
@@ -75,7 +54,7 @@ def _open(state):
   import tokenizers as library
   backend = library.Tokenizer.from_str(state if isinstance(state, str) else json.dumps(state))
   most = max(backend.get_vocab(with_added_tokens=True).values(), default=-1)
-  if not 0 <= most < MOST_IDS:
+  if not 0 <= most < sentencepiece.MOST_PIECES:
     raise ValueError('no pieces' if most < 0 else f'an id of {most}')
   return backend
 
@@ -90,120 +69,8 @@ def _guard(path, run):
     raise ValueError(f'{path}: not a tokenizer: {" ".join(str(error).split())[:200]}') from error
 
 
-def _bytes(path: pathlib.Path, most: int = MOST_BYTES) -> bytes:
-  with open(path, 'rb') as file:
-    data = file.read(most + 1)
-  if len(data) > most:
-    raise ValueError(f'{path}: more than {most} bytes')
-  return data
-
-
-def _text(path: pathlib.Path, most: int = MOST_BYTES) -> str:
-  try:
-    return _bytes(path, most).decode()
-  except UnicodeDecodeError as error:
-    raise ValueError(f'{path}: not UTF-8: {error}') from error
-
-
-def _json(path: pathlib.Path, most: int = MOST_BYTES // 10) -> dict:
-  """A JSON object; {} where there is no such file."""
-  if not path.is_file():
-    return {}
-  try:
-    found = json.loads(_text(path, most))
-  except (json.JSONDecodeError, RecursionError) as error:
-    raise ValueError(f'{path}: not JSON: {error}') from error
-  if not isinstance(found, dict):
-    raise ValueError(f'{path}: not a JSON object')
-  return found
-
-
-def read_said(folder: pathlib.Path) -> Said:
-  """What tokenizer_config.json, special_tokens_map.json, added_tokens.json and config.json say; ValueError if nonsense."""
-  config, special, model = _json(folder / CONFIG), _json(folder / MAP), _json(folder / 'config.json')
-  decoder = config.get('added_tokens_decoder')
-  path = folder / CONFIG
-  # As in transformers, a config that lists its added tokens is the newer of the two.
-  spoken = special | config if decoder is not None else config | special
-  roles, flags = {}, {}
-  for role in ROLES:
-    if f'{role}_token' in spoken:
-      token = _token(spoken[f'{role}_token'], path, f'{role}_token')
-      roles[role] = token and token['content']
-      flags |= {token['content']: token} if token else {}
-  extra = []
-  for key in ('additional_special_tokens', 'extra_special_tokens'):
-    several = spoken.get(key) or []
-    if not isinstance(several, list | dict):
-      raise ValueError(f'{path}: {key}: neither a list nor names')
-    extra += [_token(one, path, key) for one in (several.values() if isinstance(several, dict) else several)]
-  wanted = {token['content']: token for token in (*flags.values(), *filter(None, extra))}
-  if decoder is None:
-    path = folder / ADDED
-    decoder = {i: wanted.get(piece) or _plain_token(piece) for piece, i in _json(path).items()}
-  added = _numbered(decoder, path)
-  names = {token['content'] for _, token in added}
-  added += [(None, token) for piece, token in wanted.items() if piece not in names]
-  name = next((found for found in (config.get('tokenizer_class'), model.get('tokenizer_class')) if found), None)
-  kind = model.get('model_type')
-  name, kind = (found if isinstance(found, str) else None for found in (name, kind))
-  family = pipelines.CLASSES.get(name.removesuffix('Fast')) if name else pipelines.MODELS.get(kind)
-  settings = {key: value for key, value in config.items() if key not in DROPPED}
-  if 'auto_map' in config:                    # its class is code of the folder
-    settings.pop('tokenizer_class', None)
-  return Said(name, family, settings, roles, added, config.get('padding_side'), _templates(folder, config))
-
-
-def _token(value, path, key) -> dict | None:
-  """A special token that is said as text, or as a dict with `content`; None for none."""
-  if value is None or value == '':
-    return None
-  content = value.get('content') if isinstance(value, dict) else value
-  if not isinstance(content, str) or not content:
-    raise ValueError(f'{path}: {key}: neither a text nor a dict with `content`')
-  flags = {flag: bool(value[flag]) for flag in _FLAGS if flag in value} if isinstance(value, dict) else {}
-  return _plain_token(content) | {'normalized': False} | flags | {'special': True}
-
-
-def _plain_token(content: str, *, special: bool = False) -> dict:
-  return {'content': content, 'single_word': False, 'lstrip': False, 'rstrip': False, 'normalized': not special,
-          'special': special}
-
-
-def _numbered(decoder, path) -> list[tuple[int, dict]]:
-  """(id, token) of an `added_tokens_decoder`, in the order of the ids."""
-  if not isinstance(decoder, dict):
-    raise ValueError(f'{path}: added_tokens_decoder: not ids with tokens')
-  found = []
-  for i, token in decoder.items():
-    content = token.get('content') if isinstance(token, dict) else token
-    if not str(i).isdecimal() or isinstance(i, bool) or not isinstance(content, str) or not content:
-      raise ValueError(f'{path}: added_tokens_decoder: {str(i)[:20]!r} is not an id with a token')
-    flags = {flag: bool(token[flag]) for flag in _FLAGS if flag in token} if isinstance(token, dict) else {}
-    found.append((int(i), _plain_token(content) | flags))
-  return sorted(found, key=lambda pair: pair[0])
-
-
-def _templates(folder: pathlib.Path, config: dict) -> str | dict[str, str] | None:
-  """The chat template as text, or several by name; files go before tokenizer_config.json. Nothing is rendered."""
-  files = {path.stem: path for path in sorted((folder / TEMPLATES).glob('*.jinja'))} if (
-      folder / TEMPLATES).is_dir() else {}
-  if (folder / TEMPLATE).is_file():
-    files['default'] = folder / TEMPLATE
-  found = {name: _text(path, MOST_BYTES // 10) for name, path in files.items()} or config.get('chat_template')
-  if isinstance(found, list):
-    found = {one.get('name'): one.get('template') for one in found if isinstance(one, dict)}
-  if isinstance(found, dict):
-    if not all(isinstance(text, str) for pair in found.items() for text in pair):
-      raise ValueError(f'{folder / CONFIG}: chat_template: neither a text nor templates with names')
-    return found['default'] if set(found) == {'default'} and files else found or None
-  if not isinstance(found, str | None):
-    raise ValueError(f'{folder / CONFIG}: chat_template: neither a text nor templates with names')
-  return found
-
-
 def _follow(backend, said: Said) -> None:
-  """Lets settings that are said hold against the normaliser and the splitter of tokenizer.json, as transformers does."""
+  """Settings that are said hold against the normaliser and the splitter of tokenizer.json, as in transformers."""
   from tokenizers import normalizers, pre_tokenizers
   settings = said.settings
   if said.family == 'bert' and isinstance(backend.normalizer, normalizers.BertNormalizer):
@@ -216,3 +83,225 @@ def _follow(backend, said: Said) -> None:
     wanted = settings.get('add_prefix_space')
     if isinstance(wanted, bool) and wanted is not backend.pre_tokenizer.add_prefix_space:
       backend.pre_tokenizer.add_prefix_space = wanted
+
+
+def _add(backend, said: Said, folder: pathlib.Path) -> None:
+  """Registers the special and added tokens that the folder names; those beyond the vocabulary get their ids."""
+  from tokenizers import AddedToken
+  known = backend.get_added_tokens_decoder()
+  new = []
+  for i, token in said.added:
+    held = backend.token_to_id(token['content'])
+    if None not in (i, held) and held != i:
+      raise ValueError(f'{folder}: added token {token["content"]!r} has id {i}, but the vocabulary says {held}')
+    # What tokenizer.json says of a token goes before a list of special ones: transformers 5 lists others with them.
+    if held not in known or (i is not None and token['special'] and not known[held].special):
+      new.append((i, token))
+  for special, group in itertools.groupby(new, lambda pair: pair[1]['special']):
+    several = [AddedToken(**token) for _, token in group]
+    (backend.add_special_tokens if special else backend.add_tokens)(several)
+  for i, token in new:
+    if i is not None and backend.token_to_id(token['content']) != i:
+      raise ValueError(f'{folder}: added token {token["content"]!r} has id {i}, but the next free one is '
+                       f'{backend.token_to_id(token["content"])}')
+
+
+def _settle(said: Said, path: pathlib.Path, families: tuple[str, ...], guess: str | None) -> Said:
+  """The same with a family that such a file can be of. Raises ValueError for a class that numbers pieces otherwise."""
+  if said.family in families:
+    return said
+  name = (said.name or 'PreTrainedTokenizer').removesuffix('Fast')
+  if name not in ('PreTrainedTokenizer', 'TokenizersBackend'):
+    known = sorted(name for name, family in pipelines.CLASSES.items() if family in families)
+    raise ValueError(f'{path}: a {said.name} is read from tokenizer.json only; from {path.name}: {", ".join(known)}')
+  return said._replace(family=guess)
+
+
+def _state(path, said: Said, model: dict, ids: dict[str, int], parts: dict, added: list[tuple[int, dict]] = ()) -> dict:
+  """A whole tokenizer.json of a model, its vocabulary and what is around it; `added` are tokens besides the roles."""
+  roles = {role: piece for role, piece in pipelines.ROLES.get(said.family, {}).items() if piece in ids} | said.roles
+  tokens = dict(added)
+  tokens |= {ids[piece]: spoken.plain_token(piece, special=True) for piece in roles.values() if piece in ids}
+  tokens |= {ids[token['content']]: token for _, token in said.added if token['content'] in ids}
+  try:
+    frame = pipelines.post_processor(*pipelines.frames(said.family, roles, said.settings), ids)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+  return {'version': '1.0', 'truncation': None, 'padding': None, **parts, 'post_processor': frame, 'model': model,
+          'added_tokens': [{'id': i, **token} for i, token in sorted(tokens.items())]}
+
+
+def _read_json(path: pathlib.Path, said: Said):
+  text = spoken.read_text(path)
+  if '"Precompiled"' in text:                 # the library does not survive a damaged one
+    try:
+      state = json.loads(text)
+      for charsmap in pipelines.charsmaps(state if isinstance(state, dict) else {}):
+        sentencepiece.check_charsmap(base64.b64decode(charsmap, validate=True))
+    except (ValueError, RecursionError) as error:
+      raise ValueError(f'{path}: not a tokenizer: {error}') from error
+  return text, said
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+  text = spoken.read_text(path).replace('\r\n', '\n').replace('\r', '\n').removesuffix('\n')
+  if text.count('\n') >= sentencepiece.MOST_PIECES:
+    raise ValueError(f'{path}: more than {sentencepiece.MOST_PIECES} lines')
+  return text.split('\n')
+
+
+def _read_words(path: pathlib.Path, said: Said):
+  """A piece a line; the later one of two that are the same counts, as it does in transformers."""
+  said = _settle(said, path, ('bert',), 'bert')
+  lines = _lines(path)
+  ids = {piece: i for i, piece in enumerate(lines)}
+  unknown = said.roles.get('unk') or pipelines.ROLES['bert']['unk']
+  if unknown not in ids:
+    raise ValueError(f'{path}: no {unknown!r} among {len(ids)} pieces')
+  model = {'type': 'WordPiece', 'unk_token': unknown, 'continuing_subword_prefix': '##',
+           'max_input_chars_per_word': 100, 'vocab': ids}
+  return _state(path, said, model, ids, pipelines.around('bert', said.settings)), said
+
+
+def _read_pairs(path: pathlib.Path, said: Said):
+  """The pieces with their ids in vocab.json; in merges.txt two parts a line."""
+  vocabulary, merges = path.with_name('vocab.json'), path.with_name('merges.txt')
+  for file, other in ((vocabulary, merges), (merges, vocabulary)):
+    if not file.is_file():
+      raise ValueError(f'{file}: missing; {other.name} says nothing without it')
+  ids = spoken.read_json(vocabulary, spoken.MOST_BYTES)
+  seen = {}
+  for piece, i in ids.items():
+    if type(i) is not int or not 0 <= i < len(ids):
+      raise ValueError(f'{vocabulary}: {piece[:40]!r} has id {i!r:.20}, but {len(ids)} pieces have 0 to {len(ids) - 1}')
+    if seen.setdefault(i, piece) != piece:
+      raise ValueError(f'{vocabulary}: {seen[i][:40]!r} and {piece[:40]!r} both have id {i}')
+  pairs = []
+  for number, line in enumerate(_lines(merges), 1):
+    if not line or line.startswith('#version'):
+      continue
+    pair = line.split(' ')
+    for piece in (*pair, ''.join(pair)):
+      if len(pair) != 2 or piece not in ids:
+        raise ValueError(f'{merges}: line {number}: ' + (f'{piece[:40]!r} is not in {vocabulary.name}' if len(pair) == 2
+                                                         else f'{len(pair)} parts, not two'))
+    pairs.append(pair)
+  said = _settle(said, path, ('gpt2', 'roberta'), 'roberta' if {'<s>', '</s>', '<mask>'} <= ids.keys() else 'gpt2')
+  model = {'type': 'BPE', 'dropout': None, 'unk_token': None, 'continuing_subword_prefix': '', 'end_of_word_suffix': '',
+           'fuse_unk': False, 'byte_fallback': False, 'ignore_merges': False, 'vocab': ids, 'merges': pairs}
+  return _state(path, said, model, ids, pipelines.around(said.family, said.settings)), said
+
+
+def _read_pieces(path: pathlib.Path, said: Said):
+  """A sentencepiece model; XLM-RoBERTa numbers its pieces anew, T5 has its sentinels after them, the first one last."""
+  try:
+    pieces = sentencepiece.read(spoken.read_bytes(path))
+    merges = sentencepiece.merges(pieces) if pieces.kind == 'bpe' else []
+  except (ValueError, struct.error) as error:
+    raise ValueError(f'{path}: not a sentencepiece model: {error}') from error
+  families = ('t5', 'albert', 'xlm-roberta', 'llama', 'gemma')
+  said = _settle(said, path, families, _guess(path, pieces))
+  names, scores, unknown, types = list(pieces.names), list(pieces.scores), pieces.unknown, list(pieces.types)
+  if said.family == 'xlm-roberta':
+    roles = pipelines.ROLES['xlm-roberta'] | {role: piece for role, piece in said.roles.items() if piece}
+    if names[:3] != [roles['unk'], roles['bos'], roles['eos']]:
+      raise ValueError(f'{path}: begins with {names[:3]}, not as a model of XLM-RoBERTa does')
+    names = [*(roles[role] for role in ('bos', 'pad', 'eos', 'unk')), *names[3:], roles['mask']]
+    scores, unknown = [0.0] * 4 + scores[3:] + [0.0], 3
+    types = [sentencepiece.CONTROL] * 4 + types[3:] + [sentencepiece.CONTROL]
+  ids = {name: i for i, name in enumerate(names)}
+  if len(ids) != len(names):
+    raise ValueError(f'{path}: has a piece of a name that {said.family} gives to another')
+  apart = (sentencepiece.UNKNOWN, sentencepiece.CONTROL, sentencepiece.OWN)
+  added = [(i, spoken.plain_token(name, special=kind != sentencepiece.OWN) | {'normalized': pipelines.SPACE in name})
+           for i, (name, kind) in enumerate(zip(names, types, strict=True)) if kind in apart]
+  if said.family == 't5':
+    count = said.settings.get('extra_ids', 0 if '<extra_id_0>' in ids else 100)
+    if type(count) is not int or not 0 <= count <= MOST_SENTINELS:
+      raise ValueError(f'{path.with_name(spoken.CONFIG)}: extra_ids: {count!r:.40} is not a number of sentinels')
+    added += [(len(names) + i, spoken.plain_token(f'<extra_id_{count - 1 - i}>', special=True)) for i in range(count)]
+  if pieces.kind == 'bpe':
+    model = {'type': 'BPE', 'dropout': None, 'unk_token': names[unknown], 'continuing_subword_prefix': None,
+             'end_of_word_suffix': None, 'fuse_unk': True, 'byte_fallback': pieces.byte_fallback,
+             'ignore_merges': False, 'vocab': ids, 'merges': merges}
+  else:
+    model = {'type': 'Unigram', 'unk_id': unknown, 'byte_fallback': pieces.byte_fallback,
+             'vocab': list(zip(names, scores, strict=True))}
+  return _state(path, said, model, ids, pipelines.around_pieces(said.family, pieces, said.settings), added), said
+
+
+def _guess(path: pathlib.Path, pieces: sentencepiece.Pieces) -> str | None:
+  """The family of a model file where nothing else says it."""
+  if pieces.kind == 'bpe':
+    return 'gemma' if '<bos>' in pieces.names else 'llama' if '<s>' in pieces.names else None
+  if {'[CLS]', '[SEP]'} <= set(pieces.names):
+    return 'albert'
+  if path.name == 'sentencepiece.bpe.model' and pieces.names[:3] == ('<unk>', '<s>', '</s>'):
+    return 'xlm-roberta'
+  return 't5' if pieces.names[:3] == ('<pad>', '</s>', '<unk>') else None
+
+
+# The files of a vocabulary, the first one found is read.
+READERS = {
+    'tokenizer.json': _read_json, 'vocab.txt': _read_words, 'vocab.json': _read_pairs, 'merges.txt': _read_pairs,
+    'spiece.model': _read_pieces, 'tokenizer.model': _read_pieces, 'sentencepiece.bpe.model': _read_pieces}
+
+
+def save_tokenizer(folder, tokenizer: tokenizers.Tokenizer) -> None:
+  """Writes a tokenizer so that `AutoTokenizer` of transformers opens it to the same ids, special tokens and templates.
+
+  tokenizer.json, tokenizer_config.json, special_tokens_map.json, and chat_template.jinja for a single template.
+  Settings of the folder that it came from are kept, but those that name code or files; so is its `tokenizer_class`,
+  unless transformers would make another tokenizer under that name.
+  """
+  folder, backend, pieces = pathlib.Path(folder), tokenizer.backend, tokenizer.pieces
+  state = json.loads(backend.to_str())
+  roles = _roles(tokenizer)
+  config = {key: value for key, value in tokenizer.settings.items() if key not in spoken.DROPPED}
+  normalizer, splitter = state['normalizer'] or {}, state['pre_tokenizer'] or {}
+  if normalizer.get('type') == 'BertNormalizer':
+    config |= dict(do_lower_case=normalizer['lowercase'], strip_accents=normalizer['strip_accents'],
+                   tokenize_chinese_chars=normalizer['handle_chinese_chars'])
+  if splitter.get('type') == 'ByteLevel':
+    config['add_prefix_space'] = splitter['add_prefix_space']
+  frame = [(slot if isinstance(slot, str) else pieces[slot], kind) for slot, kind in tokenizer.pair]
+  config['tokenizer_class'] = name = pipelines.class_of(state, frame, config, roles)
+  family = pipelines.CLASSES.get(name.removesuffix('Fast'))
+  # A class adds the pieces of its roles to the vocabulary where they are missing, and T5's all its sentinels.
+  config |= {f'{role}_token': None for role in pipelines.ROLES.get(family, ())}
+  if family == 't5':
+    config['extra_ids'] = len(tokenizer.sentinels)
+  if name == pipelines.GENERIC:
+    types = ['token_type_ids'] if tokenizer.cls is not None and any(kind for _, kind in frame) else []
+    config.setdefault('model_input_names', ['input_ids', *types, 'attention_mask'])
+  config.setdefault('clean_up_tokenization_spaces', False)
+  config |= {f'{role}_token': piece for role, piece in roles.items()} | {'padding_side': tokenizer.padding_side}
+  config['added_tokens_decoder'] = {
+      str(i): {flag: getattr(token, flag) for flag in ('content', *spoken.FLAGS)}
+      for i, token in sorted(backend.get_added_tokens_decoder().items())}
+  special = {f'{role}_token': piece for role, piece in roles.items() if piece is not None}
+  special |= {key: config[key] for key in spoken.SEVERAL if config.get(key)}
+  template = tokenizer.chat_template
+  for stale in (folder / spoken.ADDED, folder / spoken.TEMPLATE, *(folder / spoken.TEMPLATES).glob('*.jinja')):
+    stale.unlink(missing_ok=True)             # they would contradict what is written here
+  if isinstance(template, str) and '\r' not in template:
+    store.write_atomically(folder / spoken.TEMPLATE, template.encode())
+  elif template is not None:
+    config['chat_template'] = template if isinstance(template, str) else [
+        {'name': key, 'template': text} for key, text in template.items()]
+  for file, content in (('tokenizer.json', state), (spoken.CONFIG, config), (spoken.MAP, special)):
+    text = json.dumps(content, indent=2, ensure_ascii=False) if content is not state else backend.to_str(pretty=True)
+    store.write_atomically(folder / file, (text + '\n').encode())
+
+
+def _roles(tokenizer: tokenizers.Tokenizer) -> dict[str, str | None]:
+  """The pieces of the roles that its folder spoke of; else of those that it does not merely borrow from others."""
+  found = {role: getattr(tokenizer, role) for role in ROLES}
+  pieces = {role: None if i is None else tokenizer.pieces[i] for role, i in found.items()}
+  settings = {key.removesuffix('_token'): value for key, value in tokenizer.settings.items() if key.endswith('_token')}
+  if settings.keys() & pieces.keys():
+    return {role: settings[role] and pieces[role] for role in ROLES if role in settings}
+  borrowed = {'bos': found['cls'], 'eos': found['sep'], 'pad': found['eos']}
+  return {role: piece for role, piece in pieces.items() if piece is not None and
+          (role not in borrowed or found[role] != borrowed[role]) and
+          (role != 'pad' or piece in tokenizers.ROLES['pad'])}

@@ -1,0 +1,247 @@
+"""Folders of transformers give the same numbers here: hidden states, logits, gradients; and go back to the last bit."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import sys
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import cases  # noqa: E402
+
+from tl_jax import interop, models, parallel, tree  # noqa: E402
+from tl_jax.interop import names  # noqa: E402
+from tl_jax.interop.tensors import open_tensors, save_tensors  # noqa: E402
+
+ALL = sorted(cases.CASES)
+# One head of each group is enough for what the head has no part in.
+LAST = {name.split('-')[0]: name for name in ALL if 'LM' in name or 'Generation' in name or 'opt-350m' in name}
+GRADIENTS = [name for name in ALL if any(head in name for head in ('LM', 'Generation', 'Sequence', 'PreTraining'))]
+# Other values of fields that leave the shapes of the parameters alone.
+FLIPS = dict(
+    activation=('relu', 'tanh'), norm=('rms', 'layer_unbiased'), norm_eps=(3.0,), norm_place=('after', 'before'),
+    query_norm=(False,), bias=('none',), positions=('none',), position_offset=(0,), rotary_base=(3.0,),
+    local_rotary_base=(2.0,), rotary_scaling=((), (3.0,)), relative_distance=(3,), windows=((0,),), types=(0,),
+    embedding_norm=(False,), embedding_scale=(0.3,), attention_scale=(0.05,), attention_cap=(0.0,), logit_cap=(0.0,),
+    output_scale=(1.0,), tied=(True,), pool=('first', 'last'), pooler=('relu', 'tanh'), head_activation=('tanh',),
+    head_bias=(False,), gated=(False,), kind=('encoder', 'decoder'))
+# What other fields set needs parameters of other shapes or names, so nothing could be loaded into a flipped one.
+SHAPES = ('vocabulary', 'width', 'layers', 'decoder_layers', 'layer_groups', 'embedding_width', 'heads', 'kv_heads',
+          'head_dim', 'mlp', 'max_positions', 'relative_buckets', 'skip_first_norm', 'pooler_norm', 'head', 'labels',
+          'init', 'init_std')
+
+
+@functools.cache
+def opened(case):
+  folder = pathlib.Path(tempfile.mkdtemp(prefix='tl_jax_parity_'))
+  found = cases.fixture(case)
+  cases.materialise(folder, found['config'], found['shapes'], found['gain'])
+  return folder, interop.load(folder), {name: jnp.array(value) for name, value in found['batch'].items()}, found
+
+
+def answer(model, params, batch):
+  out = model.apply(params, batch)
+  return out.hidden if out.logits is None else out.logits
+
+
+def counted(value, batch):
+  mask = cases.output_mask(batch)
+  return np.asarray(value)[mask] if value.shape[:2] == mask.shape else np.asarray(value)
+
+
+@pytest.mark.parametrize('case', ALL)
+def test_outputs_are_those_of_transformers(case):
+  _, loaded, batch, found = opened(case)
+  out = loaded.model.apply(loaded.params, batch)
+  if 'hidden' in found:
+    assert np.abs(counted(out.hidden, batch) - counted(found['hidden'], batch)).max() < 1e-4
+  if 'logits' in found:
+    assert np.abs(counted(out.logits, batch) - counted(found['logits'], batch)).max() < 1e-4
+  if 'pooled' in found and case.startswith(('bert', 'albert')):
+    rows = [0, 1]                       # theirs reads the padding of a row that is padded on the left
+    assert np.abs(out.pooled[:2] - found['pooled'][rows]).max() < 1e-4
+
+
+@pytest.mark.parametrize('case', GRADIENTS)
+def test_gradients_are_those_of_transformers(case):
+  _, loaded, batch, found = opened(case)
+
+  def loss(params):
+    value = answer(loaded.model, params, batch)
+    return jnp.sum(value * cases.loss_weights(value.shape, cases.output_mask(batch)))
+
+  gradients = tree.flatten(jax.grad(loss)(loaded.params))
+  family = loaded.config['model_type']
+  bare = loaded.arch.head == 'none' and 'Encoder' not in case
+  where = names.places(family, loaded.arch.head, loaded.params, gated=loaded.arch.gated, bare=bare)
+  ours = names.to_theirs(where, gradients)
+  if names.NAMES[family].twin and not loaded.arch.tied:
+    bias, other = names.NAMES[family].twin
+    ours[other] = ours.pop(bias)
+  largest = max(norm for norm, _ in found['gradients'].values())
+  compared = 0
+  for name, (norm, product) in found['gradients'].items():
+    if name in ours:
+      compared += 1
+      assert abs(np.linalg.norm(ours[name]) - norm) <= 1e-3 * norm + 1e-6 * largest, name
+      assert abs((ours[name] * cases.probe(ours[name].shape)).sum() - product) <= 5e-3 * norm + 1e-5 * largest, name
+  assert compared == len(found['gradients'])
+
+
+@pytest.mark.parametrize('case', ALL)
+def test_saving_gives_the_same_bytes_under_the_same_names(case, tmp_path):
+  folder, loaded, _, _ = opened(case)
+  interop.save(tmp_path / 'again', loaded)
+  before, after = open_tensors(folder), open_tensors(tmp_path / 'again')
+  assert before.names == after.names
+  for name in before.names:
+    assert before.read(name).tobytes() == after.read(name).tobytes(), name
+  again = interop.load(tmp_path / 'again')
+  assert again.arch == loaded.arch
+
+
+@pytest.mark.parametrize('case', sorted(LAST.values()))
+def test_a_packed_row_is_its_rows_apart(case):
+  _, loaded, batch, _ = opened(case)
+  batch = {name: value for name, value in batch.items() if 'positions' not in name}
+  apart = counted(answer(loaded.model, loaded.params, batch), batch)
+  packed = {}
+  for name in batch:
+    side = 'decoder_segments' if name.startswith('decoder') else 'segments'
+    keep = np.asarray(batch[side]) > 0
+    value = np.arange(1, len(keep) + 1)[:, None] * keep if name.endswith('segments') else np.asarray(batch[name])
+    packed[name] = jnp.array(value[keep])[None]
+  together = counted(answer(loaded.model, loaded.params, packed), packed)
+  assert np.abs(apart - together).max() < 1e-5 * max(1.0, np.abs(apart).max())
+
+
+@pytest.mark.parametrize('case', sorted(LAST.values()))
+def test_every_field_that_a_family_sets_counts(case):
+  _, loaded, batch, _ = opened(case)
+  plain, tried = models.Arch(), []
+  right = counted(answer(loaded.model, loaded.params, batch), batch)
+  for field in dataclasses.fields(models.Arch):
+    mine = getattr(loaded.arch, field.name)
+    if mine == getattr(plain, field.name) and field.name not in ('norm_eps', 'activation'):
+      continue
+    if field.name in SHAPES:
+      continue
+    if unread(loaded.arch, field.name):
+      continue
+    moved = max(difference(loaded, batch, right, field.name, other) for other in FLIPS[field.name] if other != mine)
+    assert moved > 1e-2, f'{field.name} = {mine} does not matter'
+    tried.append(field.name)
+  assert len(tried) >= 3, tried
+
+
+def unread(arch, field):
+  """Does this head not read the field?"""
+  return (field in ('pool', 'pooler') and not arch.pools and arch.head != 'classifier'
+          or field == 'pooler' and not arch.pools or field == 'pool' and arch.head != 'classifier'
+          or field == 'head_activation' and arch.head not in ('masked', 'replaced')
+          or field == 'norm_place' and (arch.norm_place == 'after' or arch.skip_first_norm)
+          or field == 'bias' and arch.bias == 'none' or field == 'kind' and arch.kind == 'encoder-decoder'
+          or field == 'head_bias' and not arch.head_bias or field == 'tied' and arch.tied)
+
+
+def difference(loaded, batch, right, field, other):
+  flipped = models.build(dataclasses.replace(loaded.arch, **{field: other}))
+  return np.abs(counted(answer(flipped, loaded.params, batch), batch) - right).max()
+
+
+def test_loading_onto_a_mesh_and_in_another_dtype():
+  folder, loaded, batch, _ = opened('llama-ForCausalLM')
+  mesh = parallel.make_mesh(parallel.MeshShape())
+  placed = interop.load(folder, mesh=mesh, dtype='bfloat16')
+  assert {str(leaf.dtype) for leaf in jax.tree.leaves(placed.params)} == {'bfloat16'}
+  assert all(isinstance(leaf.sharding, jax.sharding.NamedSharding) for leaf in jax.tree.leaves(placed.params))
+  assert np.abs(answer(placed.model, placed.params, batch) - answer(loaded.model, loaded.params, batch)).max() < 0.5
+
+
+def test_half_precision_and_shards_are_kept(tmp_path):
+  _, loaded, _, found = opened('gpt2-LMHeadModel')
+  halves = {name: cases.weights(name, tuple(shape)).astype(jnp.bfloat16) for name, shape in found['shapes'].items()}
+  (tmp_path / 'config.json').write_text(json.dumps(found['config']))
+  save_tensors(tmp_path, halves, shard_bytes=4000)
+  assert (tmp_path / 'model.safetensors.index.json').exists()
+  half = interop.load(tmp_path)
+  interop.save(tmp_path / 'again', half, shard_bytes=4000)
+  again = open_tensors(tmp_path / 'again')
+  assert all(again.read(name).tobytes() == value.tobytes() for name, value in halves.items())
+  assert json.loads((tmp_path / 'again' / 'config.json').read_text())['dtype'] == 'bfloat16'
+
+
+def changed(tmp_path, case='bert-ForMaskedLM', config=None, tensors=None):
+  """The folder of a case with a config or a set of tensors that was tampered with."""
+  found = cases.fixture(case)
+  shapes = dict(found['shapes'])
+  cases.materialise(tmp_path, found['config'] | (config or {}), {**shapes, **(tensors or {})})
+  if tensors:
+    keep = {name: shape for name, shape in {**shapes, **tensors}.items() if shape is not None}
+    save_tensors(tmp_path, {name: cases.weights(name, tuple(shape)) for name, shape in keep.items()})
+  return tmp_path
+
+
+@pytest.mark.parametrize(('config', 'said'), [
+    (dict(model_type='brt'), "'bert'"), (dict(architectures=['BertForMultipleChoice']), 'BertForMultipleChoice'),
+    (dict(hidden_act='mish'), 'hidden_act'), (dict(position_embedding_type='relative_key'), 'position_embedding_type'),
+    (dict(quantization_config=dict(bits=4)), 'quantization_config'), (dict(hidden_size='wide'), 'width'),
+    (dict(num_attention_heads=0), 'heads'), (dict(hidden_size=None, num_attention_heads=7), 'heads')])
+def test_a_config_that_cannot_be_computed_is_named(tmp_path, config, said):
+  with pytest.raises(ValueError, match=said) as error:
+    interop.load(changed(tmp_path, config=config))
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(('tensors', 'said'), [
+    ({'cls.predictions.bias': (60,)}, 'cls.predictions.bias.*60'),
+    ({'bert.surplus.weight': (2, 2)}, 'bert.surplus.weight')])
+def test_wrong_and_surplus_tensors_are_named(tmp_path, tensors, said):
+  with pytest.raises(ValueError, match=said):
+    interop.load(changed(tmp_path, tensors=tensors))
+
+
+def test_a_missing_tensor_is_named(tmp_path):
+  found = cases.fixture('bert-ForMaskedLM')
+  shapes = {name: shape for name, shape in found['shapes'].items() if name != 'cls.predictions.bias'}
+  cases.materialise(tmp_path, found['config'], shapes)
+  with pytest.raises(ValueError, match=r"'cls.predictions.bias' is missing"):
+    interop.load(tmp_path)
+
+
+def test_code_named_in_a_config_is_not_imported(tmp_path, monkeypatch):
+  canary = tmp_path / 'canary_module.py'
+  canary.write_text('raise SystemExit("imported")')
+  monkeypatch.syspath_prepend(tmp_path)
+  code = dict(auto_map={'AutoModel': 'canary_module.Model'}, _target_='canary_module')
+  folder = changed(tmp_path / 'model', config=code)
+  assert interop.load(folder).arch.head == 'masked'
+  assert 'canary_module' not in sys.modules
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('case', ALL)
+def test_transformers_opens_what_is_saved(case, tmp_path):
+  pytest.importorskip('torch')
+  transformers = pytest.importorskip('transformers')
+  kept = cases.fixture(case)
+  found = cases.reference(case, tmp_path / 'theirs', kept['gain'])
+  loaded = interop.load(tmp_path / 'theirs')
+  batch = {name: jnp.array(value) for name, value in found['batch'].items()}
+  value = found.get('logits', found.get('hidden'))
+  assert np.abs(counted(answer(loaded.model, loaded.params, batch), batch) - counted(value, batch)).max() < 1e-4
+  assert found['shapes'] == {name: tuple(shape) for name, shape in kept['shapes'].items()}
+  interop.save(tmp_path / 'ours', loaded)
+  (prefix, *_), suffix = cases.CASES[case]
+  cls = getattr(transformers, prefix + suffix)
+  model, report = cls.from_pretrained(tmp_path / 'ours', output_loading_info=True)
+  assert not any(report.values()), report
+  theirs = cls.from_pretrained(tmp_path / 'theirs').state_dict()
+  for name, tensor in model.state_dict().items():
+    assert tensor.equal(theirs[name]), name
