@@ -72,7 +72,7 @@ GROUPS = {
                              sliding_attention=dict(rope_theta=10.0, rope_type='default'))),
                ('TextModel', 'ForCausalLM', 'TextForSequenceClassification')),
     't5': ('T5', 'T5', _T5, ('Model', 'EncoderModel', 'ForConditionalGeneration', *_DECODER[2:])),
-    't5-1.1': ('T5', 'T5', _T5 | dict(feed_forward_proj='gated-gelu', tie_word_embeddings=False),
+    't5-1.1': ('T5', 'T5', _T5 | dict(d_ff=30, feed_forward_proj='gated-gelu', tie_word_embeddings=False),
                ('ForConditionalGeneration', 'EncoderModel')),
     'bart': ('Bart', 'Bart', _BART | dict(activation_function='relu'),
              ('Model', 'ForConditionalGeneration', 'ForSequenceClassification', 'ForQuestionAnswering'))}

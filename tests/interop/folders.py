@@ -11,9 +11,9 @@ from tl_jax.data import tokenizers
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures' / 'tokenizers'
 EXPECTED = json.loads((FIXTURES / 'expected.json').read_text(encoding='utf-8'))
 TEXTS = EXPECTED['texts']
-WORDS = re.findall(r'\S+', '''the of and to in a is that it was for on are as with his they at be this from have or by one had
-  not but what all were when we there can an your which their said if do will each about how up out café naïve Straße
-  привет мир 中文 字 don't 3.14''')
+WORDS = re.findall(r'\S+', '''the of and to in a is that it was for on are as with his they at be this from have or by
+  one had not but what all were when we there can an your which their said if do will each about how up out café naïve
+  Straße привет мир 中文 字 don't 3.14''')
 CORPUS = [' '.join(WORDS[(i * i + j * (i % 7 + 1)) % len(WORDS)] for j in range(i % 11 + 3)) for i in range(400)]
 
 

@@ -209,7 +209,7 @@ def test_chat_templates_are_kept_and_never_run(tmp_path):
   plain = load_tokenizer(folders.bert(tmp_path / 'c'))
   save_tokenizer(folder, plain)
   assert load_tokenizer(folder).chat_template is None and plain.chat_template is None
-  for kept in ('one\n', 'line\r\nends', {'default': 'x', 'y': 'z'}):
+  for kept in ('one\n', 'line\r\nends', 'half \ud800', {'default': 'x', 'y': 'z'}):
     save_tokenizer(folder, tokenizers.wrap(plain.backend, chat_template=kept))
     assert load_tokenizer(folder).chat_template == kept
 
@@ -269,6 +269,9 @@ MODEL = {'version': '1.0', 'model': {'type': 'BPE', 'vocab': VOCABULARY, 'merges
     ({'tokenizer__json': MODEL, 'tokenizer_config__json': '[' * 100_000}, r'tokenizer_config\.json: not JSON'),
     ({'tokenizer__json': MODEL, 'tokenizer_config__json': []}, r'tokenizer_config\.json: not a JSON object'),
     ({'tokenizer__json': MODEL, 'tokenizer_config__json': {'pad_token': 7}}, 'pad_token: neither a text'),
+    ({'tokenizer__json': MODEL, 'tokenizer_config__json': '{"pad_token": "\\ud800"}'}, 'pad_token: neither a text'),
+    ({'tokenizer__json': MODEL, 'added_tokens__json': '{"\\ud800": 3}'}, 'added_tokens_decoder'),
+    ({'vocab__json': '{"\\ud800": 0}', 'merges__txt': ''}, r'vocab\.json: not a tokenizer'),
     ({'tokenizer__json': MODEL, 'tokenizer_config__json': {'padding_side': 'up'}}, "padding_side: 'up'"),
     ({'tokenizer__json': MODEL, 'tokenizer_config__json': {'chat_template': 7}}, 'chat_template: neither'),
     ({'tokenizer__json': MODEL, 'tokenizer_config__json': {'added_tokens_decoder': {'x': {}}}}, 'added_tokens_decoder'),

@@ -108,12 +108,17 @@ def read_said(folder: pathlib.Path) -> Said:
   return Said(name, family, settings, roles, added, config.get('padding_side'), _templates(folder, config))
 
 
+def is_text(value) -> bool:
+  """Can it be written as UTF-8? JSON can spell half of a character."""
+  return isinstance(value, str) and value == value.encode(errors='ignore').decode()
+
+
 def _token(value, path, key) -> dict | None:
   """A special token that is said as text, or as a dict with `content`; None for none."""
   if value is None or value == '':
     return None
   content = value.get('content') if isinstance(value, dict) else value
-  if not isinstance(content, str) or not content:
+  if not content or not is_text(content):
     raise ValueError(f'{path}: {key}: neither a text nor a dict with `content`')
   flags = {flag: bool(value[flag]) for flag in FLAGS if flag in value} if isinstance(value, dict) else {}
   return plain_token(content) | {'normalized': False} | flags | {'special': True}
@@ -132,7 +137,7 @@ def _numbered(decoder, path) -> list[tuple[int, dict]]:
   found = []
   for i, token in decoder.items():
     content = token.get('content') if isinstance(token, dict) else token
-    if not str(i).isdecimal() or isinstance(i, bool) or not isinstance(content, str) or not content:
+    if not str(i).isdecimal() or isinstance(i, bool) or not content or not is_text(content):
       raise ValueError(f'{path}: added_tokens_decoder: {str(i)[:20]!r} is not an id with a token')
     flags = {flag: bool(token[flag]) for flag in FLAGS if flag in token} if isinstance(token, dict) else {}
     found.append((int(i), plain_token(content) | flags))

@@ -284,13 +284,13 @@ def save_tokenizer(folder, tokenizer: tokenizers.Tokenizer) -> None:
   template = tokenizer.chat_template
   for stale in (folder / spoken.ADDED, folder / spoken.TEMPLATE, *(folder / spoken.TEMPLATES).glob('*.jinja')):
     stale.unlink(missing_ok=True)             # they would contradict what is written here
-  if isinstance(template, str) and '\r' not in template:
+  if spoken.is_text(template) and '\r' not in template:
     store.write_atomically(folder / spoken.TEMPLATE, template.encode())
   elif template is not None:
     config['chat_template'] = template if isinstance(template, str) else [
         {'name': key, 'template': text} for key, text in template.items()]
   for file, content in (('tokenizer.json', state), (spoken.CONFIG, config), (spoken.MAP, special)):
-    text = json.dumps(content, indent=2, ensure_ascii=False) if content is not state else backend.to_str(pretty=True)
+    text = json.dumps(content, indent=2) if content is not state else backend.to_str(pretty=True)
     store.write_atomically(folder / file, (text + '\n').encode())
 
 
