@@ -76,7 +76,7 @@ def _check_files(settings: Settings) -> None:
     raise ConfigError(f'config.tokenizer.path: {settings.tokenizer.path}: no such file')
   if settings.init != SCRATCH and not settings.init.endswith('.gguf') and not (
       pathlib.Path(settings.init) / 'config.json').is_file():
-    raise ConfigError(f'config.init: {settings.init}: neither {SCRATCH!r} nor a workdir nor a Hugging Face folder')
+    raise ConfigError(f'config.init: {settings.init}: not {SCRATCH!r}, a workdir or a Hugging Face folder')
 
 
 def _check_rows(settings: Settings) -> None:

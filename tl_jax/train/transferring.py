@@ -3,7 +3,7 @@
 >>> from tl_jax import config
 >>> transfer(config.load('configs/transfer.py:task=sentiment,method=lora,init=/no/such/workdir'), '/tmp/never')
 Traceback (most recent call last):
-tl_jax.config.checks.ConfigError: config.init: /no/such/workdir: neither 'scratch' nor a workdir nor a Hugging Face folder
+tl_jax.config.checks.ConfigError: config.init: /no/such/workdir: not 'scratch', a workdir or a Hugging Face folder
 """
 
 import dataclasses
