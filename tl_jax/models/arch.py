@@ -85,9 +85,10 @@ class Arch:
 
   @property
   def pools(self) -> bool:
-    """Is there a pooler between the hidden states and this head?"""
-    heads = ('classifier', 'token', 'span') if self.pooler_norm else ('none', 'classifier')
-    return bool(self.pooler) and self.head in heads
+    """Is there a pooler between the hidden states and this head? BERT's, with its tanh, belongs to the body as well."""
+    if self.head == 'none':
+      return self.pooler == 'tanh' and self.kind == 'encoder' and not self.pooler_norm
+    return bool(self.pooler) and self.head in (('classifier', 'token', 'span') if self.pooler_norm else ('classifier',))
 
   def has_bias(self, part: Literal['qkv', 'out', 'mlp']) -> bool:
     """Do the linear maps of this part have a bias?"""
