@@ -155,6 +155,15 @@ def difference(loaded, batch, right, field, other):
   return np.abs(counted(answer(flipped, loaded.params, batch), batch) - right).max()
 
 
+@pytest.mark.parametrize(('case', 'key'), [
+    ('llama-Model', 'tie_word_embeddings'), ('t5-1.1-EncoderModel', 'scale_decoder_outputs')])
+def test_what_a_head_does_not_read_is_kept_for_another(case, key, tmp_path):
+  _, loaded, _, found = opened(case)
+  interop.save(tmp_path, loaded)
+  assert found['config'][key] is False
+  assert json.loads((tmp_path / 'config.json').read_text())[key] is False
+
+
 def test_loading_onto_a_mesh_and_in_another_dtype():
   folder, loaded, batch, _ = opened('llama-ForCausalLM')
   mesh = parallel.make_mesh(parallel.MeshShape())

@@ -100,6 +100,11 @@ def write(arch: Arch, family: str, config: dict | None = None) -> dict:
   if len(found.get('id2label') or {}) != arch.labels:
     found |= dict(id2label=labels, label2id={name: int(i) for i, name in labels.items()})
   found |= dict(model_type=family, tie_word_embeddings=arch.tied) | spec.write(arch)
+  if config is not None and arch.head not in ('masked', 'causal'):
+    # What this head does not read stays as it was said, for whoever opens the folder with another.
+    for key in ('tie_word_embeddings', 'scale_decoder_outputs'):
+      found.pop(key, None)
+      found |= {key: config[key]} if key in config else {}
   if head_of(found | dict(architectures=(config or {}).get('architectures')))[0] != arch.head or not config:
     found['architectures'] = [cls]
   again = read(found, arch.head)
