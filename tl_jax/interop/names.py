@@ -32,6 +32,7 @@ class Names(NamedTuple):
 
   body and heads[head]: our module, or our whole name, to theirs; `|i/n` marks part i of n, `|row` a leading axis of 1.
   Names of the body stand below `base` in a model with a head (`bases`: heads with another).
+  gated: rows of a gated MLP that differ from those of the body.
   turned: are kernels stored (out, in)? twin: of a masked head that is not tied, its bias and the second name of it, the
   one that counts; extra: tensors that a folder may hold besides, as regular expressions.
   """
@@ -42,6 +43,7 @@ class Names(NamedTuple):
   turned: bool = True
   extra: tuple[str, ...] = ()
   twin: tuple[str, ...] = ()
+  gated: dict = {}
 
 
 def _layers(ours: str, theirs: str, modules: dict) -> dict:
@@ -162,7 +164,7 @@ _GEMMA = _LLAMA._replace(body=_LLAMA.body | _layers('', 'layers', {
 
 
 def _t5_stack(ours: str, theirs: str, mlp: int) -> dict:
-  """A stack of T5; its gated MLP has two input maps, its plain one a single `wi`, which `expected` sorts out."""
+  """A stack of T5, with the one input map `wi` of its plain MLP."""
   attention = {'attention/query': '0.SelfAttention.q', 'attention/key': '0.SelfAttention.k',
                'attention/value': '0.SelfAttention.v', 'attention/out': '0.SelfAttention.o',
                'attention_norm': '0.layer_norm'}
@@ -175,12 +177,15 @@ def _t5_stack(ours: str, theirs: str, mlp: int) -> dict:
       f'{ours}final_norm': f'{theirs}.final_layer_norm'}
 
 
+_T5_BODY = {'embedding/tokens': 'shared.weight'} | _t5_stack('encoder/', 'encoder', 1) | _t5_stack(
+    'decoder/', 'decoder', 2) | _t5_stack('', 'encoder', 1)
+_T5_GATED = {name.replace('mlp/in', part): f'{theirs}_{i}' for name, theirs in _T5_BODY.items()
+             if name.endswith('mlp/in') for i, part in enumerate(('mlp/gate', 'mlp/in'))}
 _SUMMARY_HEAD = {'pooler': 'classification_head.dense', 'head': 'classification_head.out_proj'}
 _T5 = Names(
-    {'embedding/tokens': 'shared.weight'} | _t5_stack('encoder/', 'encoder', 1) | _t5_stack('decoder/', 'decoder', 2)
-    | _t5_stack('', 'encoder', 1),
+    _T5_BODY,
     {'causal': {'head/kernel': 'lm_head.weight'}, 'classifier': _SUMMARY_HEAD} | _TOKEN_HEADS,
-    '', {'classifier': 'transformer.', 'token': 'transformer.'},
+    '', {'classifier': 'transformer.', 'token': 'transformer.'}, gated=_T5_GATED,
     extra=(r'(transformer\.)?(encoder|decoder)\.embed_tokens\.weight', r'lm_head\.weight',
            r'decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight'))
 
@@ -207,7 +212,8 @@ _BART = Names(
 NAMES = {
     'bert': _BERT, 'roberta': _ROBERTA, 'distilbert': _DISTILBERT, 'electra': _ELECTRA, 'albert': _ALBERT,
     'modernbert': _MODERNBERT, 'gpt2': _GPT2, 'opt': _OPT, 'llama': _LLAMA,
-    'mistral': _LLAMA._replace(bases={}), 'qwen2': _LLAMA, 'qwen3': _LLAMA, 'gemma2': _GEMMA, 'gemma3_text': _GEMMA,
+    'mistral': _LLAMA._replace(bases={}),  # its class for questions keeps `model.`
+    'qwen2': _LLAMA, 'qwen3': _LLAMA, 'gemma2': _GEMMA, 'gemma3_text': _GEMMA,
     't5': _T5, 'bart': _BART}
 ALWAYS_EXTRA = (r'.*position_ids',)
 
@@ -223,13 +229,8 @@ def place(family: str, head: str, name: str, *, gated: bool = False, bare: bool 
   pattern = re.sub(r'(?<=layers/)\d+', LAYER, name)
   module, _, leaf = pattern.rpartition('/')
   own = names.heads.get(head, {})
-  found = next((table[key] for table in (own, names.body) for key in (pattern, module) if key in table), None)
-  if family == 't5' and gated:
-    gates = {'mlp/gate': 'wi_0', 'mlp/in': 'wi_1'}
-    key = module.replace('mlp/gate', 'mlp/in')
-    kind = module[-len('mlp/gate'):] if module.endswith('mlp/gate') else module[-len('mlp/in'):]
-    if kind in gates:
-      found = re.sub(r'wi$', gates[kind], names.body[key])
+  tables = (own, names.gated if gated else {}, names.body)
+  found = next((table[key] for table in tables for key in (pattern, module) if key in table), None)
   if found is None:
     raise ValueError(f'{name}: a {family} checkpoint with head {head!r} has no place for it')
   theirs, _, mark = found.partition('|')
