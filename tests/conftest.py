@@ -22,6 +22,8 @@ def _cache_folder():
 
 # Set before anything imports jax.
 os.environ['JAX_PLATFORMS'] = 'cpu'
+# Most of the time of the tests is compilation; what is measured (speed) is measured elsewhere.
+os.environ['XLA_FLAGS'] = f'--xla_backend_optimization_level=0 {os.environ.get("XLA_FLAGS", "")}'.strip()
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _cache_folder())
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')

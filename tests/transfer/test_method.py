@@ -186,5 +186,7 @@ def test_what_names_nothing_is_refused_in_one_line_by_init_and_by_axes(method, m
 
 
 def test_the_table_of_methods_is_what_a_config_reaches():
-  assert {name for name, build in transfer.METHODS.items() if build is getattr(transfer, name)} == {
-      'full', 'probe', 'bitfit', 'norms', 'last', 'lora'}
+  assert {'full', 'probe', 'bitfit', 'norms', 'last', 'lora', 'dora', 'ia3', 'adapter', 'prompt', 'prefix', 'unfreeze',
+          'l2sp', 'mixout', 'ewc'} <= transfer.METHODS.keys() <= set(transfer.__all__)
+  for name, constructor in transfer.METHODS.items():
+    assert constructor is getattr(transfer, name) and constructor.__doc__

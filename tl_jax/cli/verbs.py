@@ -1,7 +1,7 @@
 """The verbs: each adds its flags to a parser, and does its work by one call into the library.
 
 >>> sorted(VERBS)
-['demo', 'evaluate', 'export', 'generate', 'import', 'pretrain', 'steps', 'table', 'transfer']
+['demo', 'evaluate', 'export', 'generate', 'import', 'merge', 'pretrain', 'steps', 'table', 'transfer']
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tl_jax import config
-from tl_jax.cli import models
+from tl_jax.cli import merge, models
 from tl_jax.cli.console import Screen, complain, say
 
 
@@ -166,6 +166,9 @@ VERBS = {
                    'tl-jax import model.gguf /tmp/model --dtype=bfloat16', models.add_import, models.run_import),
     'export': Verb('the model of a workdir as a folder that from_pretrained of transformers opens',
                    'tl-jax export /tmp/base /tmp/exported', models.add_export, models.run_export),
+    'merge': Verb('transfers of one model made one and scored on the task of each: soup, task vectors, TIES, ...',
+                  'tl-jax merge ties /tmp/sentiment /tmp/register --output=/tmp/merged --density=0.3',
+                  merge.add_merge, merge.run_merge),
     'table': Verb('a table of runs: published and measured side by side, claims held or missed',
                   'tl-jax table experiments/low_shot.py --scale=smoke --workdir=/tmp/table', _add_table, _table),
     'steps': Verb('committed steps with their checksum verdict', 'tl-jax steps /tmp/base', _add_steps, _steps),

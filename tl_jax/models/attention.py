@@ -104,8 +104,8 @@ class Attention(nn.Module):
     """x (batch, queries, width) looks at memory (batch, keys, width) where mask (batch, queries, keys) allows.
 
     positions: None for attention to another stack. cache: {'key', 'value'} (batch, keys, key heads, head) and, while
-    it is being filled, the slot `index` where the keys of x go; `mask` then speaks of its slots. Returns
-    (out (batch, queries, width), cache).
+    it is being filled, the slot `index` where the keys of x go; `mask` then speaks of its slots. A prefix among the
+    parameters stands before all keys; `bias` has columns for it. Returns (out (batch, queries, width), cache).
     """
     arch = self.arch
     query = self._heads('query', x, initializer(arch, std=(arch.width * arch.head_width) ** -0.5))
@@ -121,6 +121,8 @@ class Attention(nn.Module):
     else:
       keys, values = cache['key'], cache['value']
     query = rotate(query, positions, frequencies) if rotary else query
+    if self.has_variable('params', 'prefix'):
+      keys, values, mask = self.get_variable('params', 'prefix').put_before(keys, values, mask)
     mixed = self._mix(query, keys.astype(query.dtype), values.astype(query.dtype), mask, bias, key)
     out = Linear(arch.width, arch.has_bias('out'), initializer(
         arch, residual_scale(arch), (arch.heads * arch.head_width) ** -0.5), name='out')

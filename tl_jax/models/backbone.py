@@ -65,11 +65,15 @@ class Block(nn.Module):
       y = x
       if arch.norm_place != 'after' and not (name == 'attention' and self.first and arch.skip_first_norm):
         y = Norm(arch, name=f'{name}_norm')(x)
-      y = run(y)
+      given, y = y, run(y)
       if arch.norm_place == 'both':
         y = Norm(arch, name=f'{name}_out_norm')(y)
-      x = x + dropout(y, self.rate, key, name)
-      return Norm(arch, name=f'{name}_norm')(x) if arch.norm_place == 'after' else x
+      y = dropout(y, self.rate, key, name)
+      last = Norm(arch, name=f'{name}_norm') if arch.norm_place == 'after' else lambda x: x
+      if self.has_variable('params', f'{name}_adapter'):
+        adapter = self.get_variable('params', f'{name}_adapter')
+        y = y + adapter({'parallel': lambda: given, 'output': lambda: y, 'sum': lambda: last(x + y)}[adapter.place]())
+      return last(x + y)
 
     def attend(y, name, memory, mask, key, **more):
       attention = Attention(arch, self.rate, name=name)
@@ -146,6 +150,20 @@ def stack_layers(arch: Arch, stack: Stack) -> int:
   return arch.decoder_layers or arch.layers if stack.cross else arch.layers
 
 
+def prefix_length(part: dict) -> int:
+  """How many keys stand before the tokens in every layer of a stack with these parameters."""
+  return max((layer['attention']['prefix'].keys.shape[0] for layer in part['layers'].values()
+              if layer['attention'].get('prefix') is not None), default=0)
+
+
+def key_columns(positions, prefix: int):
+  """The positions (batch, prefix + keys) of all that is looked at, from those of the tokens, which come behind it."""
+  if not prefix:
+    return positions
+  front = jnp.broadcast_to(jnp.arange(prefix, dtype=positions.dtype), (positions.shape[0], prefix))
+  return jnp.concatenate([front, positions], 1)
+
+
 def embedding_params(params: dict, stack: Stack) -> dict:
   """The parameters of a stack's embedding: two stacks share the tokens and have the rest of their own."""
   return params['embedding'] | params.get(stack.prefix, {}).get('embedding', {})
@@ -204,7 +222,8 @@ def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key,
   part = params[stack.prefix] if stack.prefix else params
   bias = None
   if arch.positions == 'relative':
-    bias = RelativeBias(arch, not stack.causal).apply({'params': part['relative']}, positions, positions)
+    bias = RelativeBias(arch, not stack.causal).apply(
+        {'params': part['relative']}, positions, key_columns(positions, prefix_length(part)))
   context = dict(segments=segments, positions=positions, bias=bias)
   if stack.cross:
     context |= dict(memory=memory, memory_segments=memory_segments)
@@ -229,10 +248,37 @@ def _slots(batch: dict, segments):
 
 
 class Encoded(NamedTuple):
-  """What a stack made of its tokens: hidden (batch, length, width), and their segments and positions."""
+  """What a stack made of its tokens: hidden (batch, length, width), and their segments and positions.
+
+  The first `prompt` columns are a prompt's, once for every example that may be in a row.
+  """
   hidden: Any
   segments: Any
   positions: Any
+  prompt: int = 0
+
+
+class Placed(NamedTuple):
+  """Where every column stands: segments and positions (batch, prompt + length), types of that shape or None."""
+  segments: Any
+  positions: Any
+  types: Any
+  prompt: int
+
+
+def place(part: dict, prompt, segments, positions, types, slots) -> Placed:
+  """The columns of a stack: a prompt (n, width) once before each example of `slots` (batch, examples), and the tokens.
+
+  Tokens stand behind prompt and prefix. Where columns are in memory says nothing, so the prompts are all in front.
+  """
+  positions = positions + prefix_length(part)
+  if prompt is None:
+    return Placed(segments, positions, types, 0)
+  count, (rows, examples) = prompt.shape[0], slots.shape
+  before = lambda front, x: jnp.concatenate([jnp.broadcast_to(front, (rows, count * examples)).astype(x.dtype), x], 1)
+  front = jnp.tile(jnp.arange(count), examples)[None] + prefix_length(part)
+  return Placed(before(jnp.repeat(slots, count, 1), segments), before(front, positions + count),
+                None if types is None else before(jnp.zeros((1, 1), jnp.int32), types), count * examples)
 
 
 def encode(arch: Arch, compute: Compute, params, batch, stack: Stack, *, key=None, memory: Encoded | None = None):
@@ -243,11 +289,15 @@ def encode(arch: Arch, compute: Compute, params, batch, stack: Stack, *, key=Non
   positions = batch.get(prefix + 'positions')
   positions = restart_positions(segments) if positions is None else positions
   key = None if key is None else rng.stream(key, 'second' if stack.cross else 'first')
-  embed = Embedding(arch, compute.dropout, jnp.dtype(compute.dtype))
-  x = embed.apply({'params': embedding_params(params, stack)}, tokens, positions, batch.get(prefix + 'types'), key)
+  embed, weights = Embedding(arch, compute.dropout, jnp.dtype(compute.dtype)), embedding_params(params, stack)
+  prompt = None if memory is not None else weights.get('prompt')
+  part = params[stack.prefix] if stack.prefix else params
+  placed = place(part, prompt, segments, positions, batch.get(prefix + 'types'), _slots(batch, segments)[0])
+  x = embed.apply({'params': weights}, tokens, placed.positions, placed.types, key)
   x = constrain(x, 'batch', 'length', None)
   seen = {} if memory is None else dict(memory=memory.hidden, memory_segments=memory.segments)
-  return Encoded(_run_stack(arch, compute, stack, params, x, segments, positions, key, **seen), segments, positions)
+  hidden = _run_stack(arch, compute, stack, params, x, placed.segments, placed.positions, key, **seen)
+  return Encoded(hidden, placed.segments, placed.positions, placed.prompt)
 
 
 def vocabulary_logits(arch: Arch, params, hidden):
@@ -261,7 +311,7 @@ def _apply(arch: Arch, compute: Compute, params, batch, *, key=None, train=False
   encoded = encode(arch, compute, params, batch, first, key=key)
   if rest and (arch.head != 'classifier' or arch.pool == 'last'):
     encoded = encode(arch, compute, params, batch, rest[0], key=key, memory=encoded)
-  hidden, head_key = encoded.hidden, None if key is None else rng.stream(key, 'head')
+  hidden, head_key = encoded.hidden[:, encoded.prompt:], None if key is None else rng.stream(key, 'head')
   if arch.head in ('masked', 'causal'):
     wanted = hidden if score is None else jnp.take_along_axis(hidden, score[..., None], 1)
     return Outputs(hidden, vocabulary_logits(arch, params, wanted))
@@ -271,7 +321,7 @@ def _apply(arch: Arch, compute: Compute, params, batch, *, key=None, train=False
   if arch.head == 'none' and not arch.pools:
     return Outputs(hidden)
   slots, packed = _slots(batch, encoded.segments)
-  pooled = pool(arch, hidden, encoded.segments, slots)
+  pooled = pool(arch, encoded.hidden, encoded.segments, slots)
   unpack = lambda x: x if packed else x[:, 0]
   if arch.head == 'none':
     pooled = Pooler(arch).apply({'params': params['pooler']}, pooled)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tl_jax import leaves
 from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.attention import RelativeBias, restart_positions
 from tl_jax.models.backbone import (
@@ -24,7 +25,10 @@ from tl_jax.models.backbone import (
   embedding_params,
   encode,
   finish_stack,
+  key_columns,
   layer_name,
+  place,
+  prefix_length,
   stack_layers,
   vocabulary_logits,
 )
@@ -61,18 +65,21 @@ def _prefill(arch: Arch, compute: Compute, params, batch, capacity: int):
   rows, length = tokens.shape
   if capacity < length:
     raise ValueError(f'capacity: {capacity} positions do not hold a prompt of {length}')
-  positions = restart_positions(segments)
-  empty = jnp.zeros((rows, capacity, arch.key_heads, arch.head_width), compute.dtype)
+  part = params[stack.prefix] if stack.prefix else params
+  prompt = None if stack.cross else params['embedding'].get('prompt')
+  placed = place(part, prompt, segments, restart_positions(segments), None, jnp.ones((rows, 1), jnp.int32))
+  room = placed.prompt + capacity
+  empty = jnp.zeros((rows, room, arch.key_heads, arch.head_width), compute.dtype)
   layers = stack_layers(arch, stack)
   cache = dict(
-      index=jnp.int32(0), last=jnp.where(segments > 0, positions, -1).max(1),
-      segments=jnp.zeros((rows, capacity), jnp.int32), positions=jnp.zeros((rows, capacity), jnp.int32),
+      index=jnp.int32(0), last=jnp.where(placed.segments > 0, placed.positions, -1).max(1),
+      segments=jnp.zeros((rows, room), jnp.int32), positions=jnp.zeros((rows, room), jnp.int32),
       layers={str(i): dict(attention=dict(key=empty, value=empty)) for i in range(layers)})
   if stack.cross:
     memory = encode(arch, compute, params, batch, STACKS[arch.kind][0])
     cache['memory'] = dict(segments=memory.segments, layers=_memory_keys(arch, params, memory.hidden, layers))
-  hidden, cache = _forward(arch, compute, params, cache, tokens, segments, positions)
-  final = length - 1 - jnp.argmax(segments[:, ::-1] > 0, 1)
+  hidden, cache = _forward(arch, compute, params, cache, tokens, placed.segments, placed.positions)
+  final = placed.prompt + length - 1 - jnp.argmax(segments[:, ::-1] > 0, 1)
   return vocabulary_logits(arch, params, hidden[jnp.arange(rows), final]), cache
 
 
@@ -85,13 +92,12 @@ def _step(arch: Arch, compute: Compute, params, cache, tokens):
 
 def _memory_keys(arch: Arch, params, memory, layers: int) -> dict:
   """The keys and values (rows, length, key heads, head) of the encoder's states, layer by layer, made once."""
-  from tl_jax import leaves
   part = params[STACKS[arch.kind][-1].prefix]['layers']
 
   def project(layer, name):
     weights = part[layer]['cross'][name]
     y = leaves.matmul(memory, weights['kernel'])
-    y = y + weights['bias'].astype(y.dtype) if 'bias' in weights else y
+    y = y + leaves.dense(weights['bias']).astype(y.dtype) if 'bias' in weights else y
     return y.reshape(*y.shape[:2], arch.key_heads, arch.head_width)
 
   return {str(i): dict(key=project(str(i), 'key'), value=project(str(i), 'value')) for i in range(layers)}
@@ -108,7 +114,8 @@ def _forward(arch: Arch, compute: Compute, params, cache, tokens, segments, posi
   key_segments, key_positions = write(cache['segments'], segments), write(cache['positions'], positions)
   bias = None
   if arch.positions == 'relative':
-    bias = RelativeBias(arch, both_ways=False).apply({'params': part['relative']}, positions, key_positions)
+    bias = RelativeBias(arch, both_ways=False).apply(
+        {'params': part['relative']}, positions, key_columns(key_positions, prefix_length(part)))
   context = dict(segments=segments, positions=positions, bias=bias, keys=(key_segments, key_positions))
   if stack.cross:
     context |= dict(memory=None, memory_segments=cache['memory']['segments'])
@@ -121,5 +128,5 @@ def _forward(arch: Arch, compute: Compute, params, cache, tokens, segments, posi
     x, new = block.apply({'params': part['layers'][layer_name(arch, i, layers)]}, x, context,
                          arch.windows[i % len(arch.windows)], None, held)
     written[str(i)] = dict(attention=new['attention'])
-  grown = dict(index=index + tokens.shape[1], segments=key_segments, positions=key_positions, layers=written)
+  grown = dict(index=index + positions.shape[1], segments=key_segments, positions=key_positions, layers=written)
   return finish_stack(arch, part, x), cache | grown

@@ -17,6 +17,8 @@ class Embedding(nn.Module):
 
   Where the tokens have a width of their own, an encoder projects the sum (ALBERT, ELECTRA) and a decoder the tokens
   (OPT-350M, whose positions have the width of the layers, and which projects back behind the last layer).
+  `positions` may have more columns than `tokens`: those in front are of a prompt (n, width) among the parameters, as
+  many times as they hold it; what is added to tokens is added to them (Lester et al. 2021, section 2).
   """
   arch: Arch
   rate: float
@@ -28,15 +30,20 @@ class Embedding(nn.Module):
     draw = initializer(arch, std=1.0)
     inner = arch.embedding_width or arch.width
     project = Linear(arch.width, arch.kind == 'encoder', initializer(arch), name='project')
-    x = leaves.dense(self.param('tokens', draw, (arch.vocabulary, inner)))[tokens] * arch.embedding_scale
+    x = leaves.take(self.param('tokens', draw, (arch.vocabulary, inner)), tokens) * arch.embedding_scale
+    columns = positions.shape[1] - tokens.shape[1]
+    if columns:
+      prompt = self.get_variable('params', 'prompt').astype(x.dtype)
+      prompt = jnp.tile(prompt, (columns // prompt.shape[0], 1))
+      x = jnp.concatenate([jnp.broadcast_to(prompt, (x.shape[0], *prompt.shape)), x], 1)
     if arch.embedding_width and arch.kind == 'decoder':
       x = project(x)
     if arch.positions == 'learned':
       places = self.param('positions', draw, (arch.max_positions, x.shape[-1]))
-      x = x + leaves.dense(places)[jnp.minimum(positions + arch.position_offset, arch.max_positions - 1)]
+      x = x + leaves.take(places, jnp.minimum(positions + arch.position_offset, arch.max_positions - 1))
     if arch.types:
       kinds = self.param('types', draw, (arch.types, x.shape[-1]))
-      x = x + leaves.dense(kinds)[jnp.zeros_like(tokens) if types is None else types]
+      x = x + leaves.take(kinds, jnp.zeros_like(positions) if types is None else types)
     if arch.embedding_norm:
       x = Norm(arch, name='norm')(x)
     x = dropout(x.astype(self.dtype), self.rate, key, 'embedding')
@@ -56,7 +63,7 @@ class VocabularyHead(nn.Module):
       hidden = Norm(arch, name='norm')(ACTIVATIONS[arch.head_activation or arch.activation](hidden))
     hidden = hidden * arch.output_scale
     if arch.tied:
-      logits = leaves.matmul(hidden, leaves.dense(table).T)
+      logits = leaves.matmul_transposed(hidden, table)
     else:
       logits = leaves.matmul(hidden, self.param('kernel', initializer(arch), (inner, arch.vocabulary)))
     if arch.head_bias:

@@ -50,11 +50,16 @@ class Linear(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    kernel = self.param('kernel', self.kernel_init, (x.shape[-1], self.features))
+    kernel = self._weight('kernel', self.kernel_init, (x.shape[-1], self.features))
     y = leaves.matmul(x, kernel)
     if self.use_bias:
-      y = y + self.param('bias', nn.initializers.zeros, (self.features,)).astype(y.dtype)
+      y = y + leaves.dense(self._weight('bias', nn.initializers.zeros, (self.features,))).astype(y.dtype)
     return y
+
+  def _weight(self, name: str, draw, shape):
+    """A parameter; flax compares the shape of a leaf's first array, which a quantised leaf has packed."""
+    given = self.get_variable('params', name) if self.has_variable('params', name) else None
+    return given if leaves.is_structured(given) else self.param(name, draw, shape)
 
 
 class Norm(nn.Module):

@@ -9,6 +9,7 @@
 
 from tl_jax.objectives.causal import causal
 from tl_jax.objectives.classify import classify
+from tl_jax.objectives.distillation import Teacher, distill, projecting
 from tl_jax.objectives.masked import masked
 from tl_jax.objectives.seq2seq import seq2seq
 from tl_jax.objectives.span import span
@@ -16,4 +17,6 @@ from tl_jax.objectives.types import Mean, Objective, Term
 
 OBJECTIVES = {'masked': masked, 'causal': causal, 'span': span, 'classify': classify, 'seq2seq': seq2seq}
 
-__all__ = ['OBJECTIVES', 'Mean', 'Objective', 'Term', 'causal', 'classify', 'masked', 'seq2seq', 'span']
+__all__ = [
+    'OBJECTIVES', 'Mean', 'Objective', 'Teacher', 'Term', 'causal', 'classify', 'distill', 'masked', 'projecting', 'seq2seq',
+    'span']

@@ -107,7 +107,7 @@ def state_shardings(pieces: Pieces, mesh, rules: str) -> TrainState:
   trained_axes, frozen_axes = pieces.method.axes(pieces.model.axes)
   axes = TrainState(
       PartitionSpec(), trained_axes, frozen_axes,
-      optim.state_axes(pieces.tx, abstract.trainable, trained_axes), PartitionSpec())
+      optim.state_axes(pieces.method.optimizer(pieces.tx), abstract.trainable, trained_axes), PartitionSpec())
   return parallel.shardings(mesh, axes, abstract, rules)
 
 

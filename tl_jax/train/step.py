@@ -27,7 +27,8 @@ def init_state(params, method, tx, seed, axes=None) -> TrainState:
   """The state at step 0 from a model's parameters; `seed` is an integer (it may be traced, for a cohort)."""
   key = jax.random.key(seed)
   trainable, frozen = method.init(rng.stream(key, 'method'), params, axes)
-  return TrainState(jnp.zeros((), jnp.int32), trainable, frozen, tx.init(trainable), key)
+  opt_state = method.optimizer(tx).init(trainable)
+  return TrainState(jnp.zeros((), jnp.int32), trainable, frozen, opt_state, key)
 
 
 def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
@@ -37,6 +38,8 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
   devices and micro-batches), so sharding, accumulation and packing average exactly. The batch's rows are split
   into `accumulate` micro-batches by stride, which leaves every device the rows it holds.
   """
+  objective, tx = method.objective(objective), method.optimizer(tx)
+
   def loss_of(trainable, state, batch, weights, index):
     params = method.merge(trainable, state.frozen, key=rng.stream(state.key, 'merge', state.step), step=state.step)
     def forward(*args, **keywords):

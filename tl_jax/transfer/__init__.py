@@ -11,15 +11,36 @@
 A method works on any pytree of arrays, and importing this room loads jax and numpy, no model library.
 """
 
+from tl_jax.transfer import merging
+from tl_jax.transfer.adapters import adapter
 from tl_jax.transfer.composition import compose
-from tl_jax.transfer.lora import lora
+from tl_jax.transfer.fisher import fisher_diagonal
+from tl_jax.transfer.growing import grow_depth, grow_width, shrink_depth
+from tl_jax.transfer.ia3 import ia3
+from tl_jax.transfer.lora import dora, lora, qlora
 from tl_jax.transfer.method import HEAD, TransferMethod, leaf_edit, partition_method
 from tl_jax.transfer.partitions import bitfit, full, last, norms, probe
+from tl_jax.transfer.prefix import prefix
+from tl_jax.transfer.prompt import prompt
+from tl_jax.transfer.pulls import ewc, l2sp, mixout, prior_decay, reinitialize, unfreeze
+from tl_jax.transfer.quantized import quantized
+from tl_jax.transfer.rdrop import rdrop
+from tl_jax.transfer.sparse import diff, subset
 from tl_jax.transfer.transplant import Account, transplant
+from tl_jax.transfer.vocabulary import transfer_vocabularies, transfer_vocabulary
+from tl_jax.transfer.warmstart import encoder_decoder, shared, unshared, warm_arch
 
 # The methods that a config may name.
-METHODS = {'full': full, 'probe': probe, 'bitfit': bitfit, 'norms': norms, 'last': last, 'lora': lora}
+METHODS = {
+  'full': full, 'probe': probe, 'bitfit': bitfit, 'norms': norms, 'last': last, 'subset': subset,
+  'lora': lora, 'dora': dora, 'qlora': qlora, 'ia3': ia3, 'diff': diff,
+  'adapter': adapter, 'prompt': prompt, 'prefix': prefix,
+  'l2sp': l2sp, 'prior_decay': prior_decay, 'mixout': mixout, 'ewc': ewc, 'reinitialize': reinitialize,
+  'rdrop': rdrop, 'unfreeze': unfreeze}
 
 __all__ = [
-    'Account', 'HEAD', 'METHODS', 'TransferMethod', 'bitfit', 'compose', 'full', 'last', 'leaf_edit', 'lora', 'norms',
-    'partition_method', 'probe', 'transplant']
+    'Account', 'HEAD', 'METHODS', 'TransferMethod', 'adapter', 'bitfit', 'compose', 'diff', 'dora',
+    'encoder_decoder', 'ewc', 'fisher_diagonal', 'full', 'grow_depth', 'grow_width', 'ia3', 'l2sp', 'last',
+    'leaf_edit', 'lora', 'merging', 'mixout', 'norms', 'partition_method', 'prefix', 'prior_decay', 'probe',
+    'prompt', 'qlora', 'quantized', 'rdrop', 'reinitialize', 'shared', 'shrink_depth', 'subset',
+    'transfer_vocabularies', 'transfer_vocabulary', 'transplant', 'unfreeze', 'unshared', 'warm_arch']

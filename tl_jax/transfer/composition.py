@@ -6,6 +6,7 @@
 {'bias': 2.0, 'kernel': None, 'norm': {'scale': 3.0}}
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax
 
 from tl_jax import leaves, rng, tree
 from tl_jax.transfer.method import TransferMethod, is_whole
+from tl_jax.transfer.partitions import full
 
 Tree = Any
 
@@ -21,10 +23,16 @@ def compose(*methods: TransferMethod) -> TransferMethod:
   """Trains what any of the methods trains: each sees what those before it left frozen, and the union is one tree.
 
   Where one method edits a leaf (`lora`) and another trains it in full (`last`), full training wins, in either order.
-  Penalties and reserved positions add up. Errors: ValueError without a method, and where two methods edit one leaf.
+  Penalties and reserved positions add up. Pulls (`l2sp`, `mixout`, ...) train nothing of their own: they act on what
+  the other methods train, on every leaf if there are none.
+  Errors: ValueError without a method, and where two methods edit one leaf.
   """
   if not methods:
     raise ValueError('compose: needs at least one method')
+  plain = [method for method in methods if method.around is None]
+  if len(plain) < len(methods):
+    pulls = [method.around for method in methods if method.around is not None]
+    return functools.reduce(lambda inner, around: around(inner), pulls, compose(*plain or [full()]))
 
   def init(key, params, axes=None):
     trainable, frozen = None, params
@@ -49,7 +57,7 @@ def compose(*methods: TransferMethod) -> TransferMethod:
     return params
 
   def fuse(trainable, frozen):
-    params = tree.combine(trainable, frozen)
+    params = merge(trainable, frozen)   # first, because a method may only fuse what it has merged
     for method in methods:
       params = method.fuse(params, None)
     return params
@@ -57,13 +65,20 @@ def compose(*methods: TransferMethod) -> TransferMethod:
   def penalty(trainable, frozen):
     return sum(method.penalty(trainable, frozen) for method in methods)
 
-  return TransferMethod(init, merge, fuse, split_axes, penalty, sum(method.reserve for method in methods))
+  def chained(name):
+    return lambda value: functools.reduce(lambda value, method: getattr(method, name)(value), methods, value)
+
+  return TransferMethod(init, merge, fuse, split_axes, penalty, sum(method.reserve for method in methods),
+                        chained('objective'), chained('optimizer'))
 
 
 def drop_needless_edits(trainable: Tree, plain: Callable[[Any], Any]) -> Tree:
   """Every structured leaf whose base is trained becomes the plain leaf: a low-rank change adds nothing to that."""
 
   def settle(leaf):
-    return plain(leaf) if leaves.is_structured(leaf) and getattr(leaf, 'base', None) is not None else leaf
+    if not leaves.is_structured(leaf) or getattr(leaf, 'base', None) is None:
+      return leaf
+    # A bias that waits for the vector of its kernel (`ia3`) has none of its own yet.
+    return leaf.base if isinstance(leaf, leaves.Scaled) and leaf.scale is None else plain(leaf)
 
   return jax.tree.map(settle, trainable, is_leaf=is_whole)

@@ -9,6 +9,7 @@ Every method here is a choice of names: `partition_method` trains the leaves tha
 structured leaf in the place of each. `trainable` and `frozen` are one tree with holes, so `merge` fills the holes.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -35,6 +36,8 @@ class TransferMethod(NamedTuple):
   axes(axes) -> (axes of trainable, axes of frozen), from a tree of PartitionSpecs that mirrors the params.
   penalty(trainable, frozen) -> a scalar that is added to the loss, once per step.
   reserve: how many positions it needs per example.
+  objective(objective) and optimizer(tx) -> what the step uses in their place.
+  around(method) -> that method and this one's pull: of a value that trains nothing of its own, else None.
   """
   init: Callable[..., tuple[Tree, Tree]]
   merge: Callable[..., Tree]
@@ -42,6 +45,9 @@ class TransferMethod(NamedTuple):
   axes: Callable[[Tree], tuple[Tree, Tree]]
   penalty: Callable[[Tree, Tree], jax.Array]
   reserve: int = 0
+  objective: Callable = lambda objective: objective
+  optimizer: Callable = lambda tx: tx
+  around: Callable | None = None
 
 
 Choice = str | Callable[[str], bool]
@@ -60,10 +66,15 @@ def selecting_method(select: Select, *, head: str | None = None, what: str) -> T
   """`partition_method` for a choice that needs all names at once: select(names) -> the chosen names."""
   select_head = select_names_of_head(head, what)
 
+  def split_leaf(name, leaf):
+    if isinstance(leaf, leaves.Quantized):
+      raise ValueError(f'{what}: {name!r} is quantised and cannot be trained; edit it (lora) or choose other leaves')
+    return leaf, None
+
   def split(params):
     names = leaf_names(params)
     chosen = {*select(names), *select_head(names)}
-    return split_leaves(lambda name, leaf: (leaf, None) if name in chosen else (None, leaf), params)
+    return split_leaves(lambda name, leaf: split_leaf(name, leaf) if name in chosen else (None, leaf), params)
 
   return filling_method(lambda key, params, axes=None: split(params), split)
 
@@ -72,9 +83,10 @@ def leaf_edit(edit: Callable, edit_axes: Callable, *choices: Choice, head: str |
               what: str) -> TransferMethod:
   """Puts a structured leaf in the place of every chosen leaf and trains the head in full.
 
-  edit(key, name, array) and edit_axes(spec) -> (the trained part, the held part) of the structured leaf: the same leaf
-  twice, with holes. The key is a stream of the leaf's own name, so that no leaf's draw depends on another leaf.
-  A leaf that the head matches is trained in full, not edited; so is a hole, which another method has taken.
+  edit(key, name, array) and edit_axes(name, spec) -> (the trained part, the held part) of the structured leaf: the
+  same leaf twice, with holes. The key is a stream of the leaf's own name: no leaf's draw depends on another leaf.
+  A leaf that the head matches is trained in full, not edited; so is a hole, which another method has taken. A
+  quantised leaf is a base like an array.
   Errors: ValueError, when it meets the params, for a pattern that matches no leaf, a choice with nothing to edit,
   or a leaf that is edited twice.
   """
@@ -89,7 +101,7 @@ def leaf_edit(edit: Callable, edit_axes: Callable, *choices: Choice, head: str |
                        'in full; to edit it, give head=None')
 
     def split_leaf(name, leaf):
-      if name in chosen and leaves.is_structured(leaf):
+      if name in chosen and leaves.is_structured(leaf) and not isinstance(leaf, leaves.Quantized):
         raise ValueError(f'{what}: {name!r} is a {type(leaf).__name__} already: two methods edit it')
       if name in chosen and leaf is not None:
         return edit_leaf(name, leaf)
@@ -98,9 +110,9 @@ def leaf_edit(edit: Callable, edit_axes: Callable, *choices: Choice, head: str |
     return split_leaves(split_leaf, params)
 
   def init(key, params, axes=None):
-    return split(params, lambda name, leaf: edit(rng.stream(key, name), name, leaf))
+    return split(params, lambda name, leaf: edit(None if key is None else rng.stream(key, name), name, leaf))
 
-  return filling_method(init, lambda axes: split(axes, lambda name, spec: edit_axes(spec)))
+  return filling_method(init, lambda axes: split(axes, edit_axes))
 
 
 def filling_method(init: Callable, axes: Callable) -> TransferMethod:
@@ -109,7 +121,18 @@ def filling_method(init: Callable, axes: Callable) -> TransferMethod:
 
 
 def fill(trainable: Tree, frozen: Tree, *, key=None, step=None) -> Tree:
-  return tree.combine(trainable, frozen)
+  return with_keys(tree.combine(trainable, frozen), key)
+
+
+def with_keys(params, key):
+  """The tree with the key of a stream of its own in every structured leaf that draws; without a key, with none."""
+
+  def give(name, leaf):
+    if not leaves.is_structured(leaf) or not getattr(leaf, 'draws', False):
+      return leaf
+    return dataclasses.replace(leaf, key=None if key is None else rng.stream(key, name))
+
+  return tree.map_named(give, params, is_leaf=leaves.is_structured)
 
 
 def fill_and_fuse(trainable: Tree, frozen: Tree) -> Tree:

@@ -7,10 +7,11 @@
 """
 
 import re
+from collections.abc import Collection
 
 from tl_jax import tree
 from tl_jax.config import Count
-from tl_jax.transfer.method import HEAD, TransferMethod, partition_method, select_names, selecting_method
+from tl_jax.transfer.method import HEAD, Select, TransferMethod, partition_method, select_names, selecting_method
 
 BIASES = r'(.*/)?bias'
 NORMS = r'(.*/)?[^/]*[nN]orm[^/]*/[^/]+'
@@ -45,18 +46,37 @@ def last(k: Count, *, head: str | None = HEAD, layers: str = LAYERS) -> Transfer
   says which stack the layer is in. Errors: ValueError for a k that is not from 1 to the number
   of layers, and where `layers` matches none.
   """
-  if 'index' not in re.compile(layers).groupindex:
-    raise ValueError(f'last: the pattern layers={layers!r} has no group (?P<index>...) for the number of the layer')
+  top = top_layers(k, layers, 'last')
 
   def select(names):
-    hits = {name: re.fullmatch(layers, name) for name in select_names(layers, what='last')(names)}
-    places = {name: (name[:hit.start('index')], int(hit['index'])) for name, hit in hits.items()}
-    depths = {}
-    for stack, index in places.values():
-      depths[stack] = max(depths.get(stack, 0), index + 1)
-    if not 1 <= k <= min(depths.values()):
-      raise ValueError(f'last: k is {k}, but must be from 1 to the number of layers, {min(depths.values())}')
-    top = [name for name, (stack, index) in places.items() if index >= depths[stack] - k]
-    return [*top, *filter(tree.matcher(FINAL_NORM), names)]
+    return [*top(names), *filter(tree.matcher(FINAL_NORM), names)]
 
   return selecting_method(select, head=head, what='last')
+
+
+def top_layers(k: int, layers: str, what: str) -> Select:
+  """From all names, those of the last k layers of every stack."""
+  def select(names):
+    depths = depth_from_top(select_names(layers, what=what)(names), layers)
+    deepest = {}
+    for name, depth in depths.items():
+      stack = re.fullmatch(layers, name)
+      stack = name[:stack.start('index')]
+      deepest[stack] = max(deepest.get(stack, 0), depth + 1)
+    if not 1 <= k <= min(deepest.values()):
+      raise ValueError(f'{what}: k is {k}, but must be from 1 to the number of layers, {min(deepest.values())}')
+    return [name for name, depth in depths.items() if depth < k]
+
+  if 'index' not in re.compile(layers).groupindex:
+    raise ValueError(f'{what}: the pattern layers={layers!r} has no group (?P<index>...) for the number of the layer')
+  return select
+
+
+def depth_from_top(names: Collection[str], layers: str = LAYERS) -> dict[str, int]:
+  """For every name in a layer, how many layers of its stack are above it."""
+  hits = {name: hit for name in names if (hit := re.fullmatch(layers, name))}
+  places = {name: (name[:hit.start('index')], int(hit['index'])) for name, hit in hits.items()}
+  heights = {}
+  for stack, index in places.values():
+    heights[stack] = max(heights.get(stack, 0), index)
+  return {name: heights[stack] - index for name, (stack, index) in places.items()}

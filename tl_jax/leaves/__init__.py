@@ -1,0 +1,16 @@
+"""Leaves with structure: they stand where an array stood, or beside arrays, and one product knows them.
+
+>>> import jax.numpy as jnp
+>>> w = LowRank(jnp.eye(4), jnp.ones((4, 1)), jnp.zeros((1, 4)), scale=2.0)
+>>> bool((matmul(jnp.ones((3, 4)), w) == 1.0).all())
+True
+"""
+
+from tl_jax.leaves.matrices import Directed, Gated, LowRank, Scaled, Subset
+from tl_jax.leaves.parts import Bottleneck, Prefix
+from tl_jax.leaves.quantized import Quantized, quantize
+from tl_jax.leaves.structure import cast, dense, fuse, is_structured, matmul, matmul_transposed, take
+
+__all__ = [
+  'Bottleneck', 'Directed', 'Gated', 'LowRank', 'Prefix', 'Quantized', 'Scaled', 'Subset', 'cast', 'dense', 'fuse',
+  'is_structured', 'matmul', 'matmul_transposed', 'quantize', 'take']

@@ -1,0 +1,194 @@
+"""Matrices that are a held array and a small trained change of it.
+
+>>> w = Scaled(jnp.ones((2, 3)), jnp.array([1.0, 2.0, 3.0]))
+>>> matmul(jnp.ones((1, 2)), w).tolist(), w.dense().tolist()
+([[2.0, 4.0, 6.0]], [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
+"""
+
+import jax
+import jax.numpy as jnp
+
+from tl_jax.leaves.structure import Array, dense, drop, matmul, matmul_transposed, matrix, require_whole, static, take
+
+
+@matrix
+class LowRank:
+  """base + scale * a @ b (LoRA, Hu et al. 2021, eq. 3), never formed inside a model of ours.
+
+  base (..., in, out); a (..., in, rank); b (..., rank, out). Leading axes, if any, are stacked layers. `rate` is the
+  dropout of what goes into a, while a key is there. As an embedding, base is a table (rows, width), and so is the sum.
+  """
+  base: Array
+  a: Array
+  b: Array
+  scale: float = static(1.0)
+  rate: float = static(0.0)
+  key: Array = None
+
+  def dense(self) -> Array:
+    """The plain array (..., in, out), in the dtype of the base, that this leaf stands for."""
+    require_whole(self, 'base', 'a', 'b')
+    return changed(self.base, self.scale * low_rank(self.a, self.b))
+
+  def product(self, x: Array) -> Array:
+    """x (..., in) times this leaf, (..., out) in the dtype of x, by way of the rank."""
+    require_whole(self, 'base', 'a', 'b')
+    return matmul(x, self.base) + self.scale * matmul(matmul(drop(x, self.rate, self.key), self.a), self.b)
+
+  def product_transposed(self, x: Array) -> Array:
+    require_whole(self, 'base', 'a', 'b')
+    return matmul_transposed(x, self.base) + self.scale * matmul_transposed(matmul_transposed(x, self.b), self.a)
+
+  def take(self, index: Array) -> Array:
+    require_whole(self, 'base', 'a', 'b')
+    return take(self.base, index) + self.scale * matmul(self.a[index], self.b)
+
+  @property
+  def draws(self) -> bool:
+    return self.rate > 0
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return (*self.a.shape[:-1], self.b.shape[-1]) if self.base is None else tuple(self.base.shape)
+
+  @property
+  def dtype(self):
+    return self.a.dtype if self.base is None else self.base.dtype
+
+
+@matrix
+class Directed:
+  """magnitude * v / |v| by columns, with v = base + scale * a @ b (DoRA, Liu et al. 2024, eq. 5).
+
+  base (..., in, out); a (..., in, rank); b (..., rank, out); magnitude (..., out). The norm |v| counts as a constant in
+  the gradient (section 4.3), and v is not formed for it.
+  """
+  base: Array
+  a: Array
+  b: Array
+  magnitude: Array
+  scale: float = static(1.0)
+  rate: float = static(0.0)
+  key: Array = None
+
+  def dense(self) -> Array:
+    require_whole(self, 'base', 'a', 'b', 'magnitude')
+    base = dense(self.base)
+    direction = base.astype(self.a.dtype) + self.scale * low_rank(self.a, self.b)
+    return (direction * self._gain()[..., None, :]).astype(base.dtype)
+
+  def product(self, x: Array) -> Array:
+    require_whole(self, 'base', 'a', 'b', 'magnitude')
+    plain = matmul(x, self.base) + self.scale * matmul(matmul(drop(x, self.rate, self.key), self.a), self.b)
+    return plain * self._gain().astype(plain.dtype)
+
+  def _gain(self) -> Array:
+    return self.magnitude / jax.lax.stop_gradient(column_norms(self.base, self.a, self.b, self.scale))
+
+  @property
+  def draws(self) -> bool:
+    return self.rate > 0
+
+
+@matrix
+class Scaled:
+  """base with every output, or every input, multiplied by a number ((IA)^3, Liu et al. 2022, section 3.3).
+
+  base (..., in, out) or a bias (..., out); scale (..., out), or (..., in) for side 'in'.
+  """
+  base: Array
+  scale: Array
+  side: str = static('out')
+
+  def dense(self) -> Array:
+    require_whole(self, 'base', 'scale')
+    base = dense(self.base)
+    scale = self.scale.astype(base.dtype)
+    if base.ndim == scale.ndim:
+      return base * scale
+    return base * (scale[..., None, :] if self.side == 'out' else scale[..., None])
+
+  def product(self, x: Array) -> Array:
+    require_whole(self, 'base', 'scale')
+    scale = self.scale.astype(x.dtype)
+    return matmul(x * scale, self.base) if self.side == 'in' else matmul(x, self.base) * scale
+
+
+@matrix
+class Subset:
+  """base with `change` (k,) added to the k entries at `index` (k,) of the flattened array; the others are held."""
+  base: Array
+  change: Array
+  index: Array
+
+  def dense(self) -> Array:
+    require_whole(self, 'base', 'change', 'index')
+    base = dense(self.base)
+    # Scattered into zeros and then added: the change keeps its width however narrow the base is.
+    change = jnp.zeros(base.size, self.change.dtype).at[self.index].add(self.change).reshape(base.shape)
+    return changed(base, change)
+
+  def product(self, x: Array) -> Array:
+    return matmul(x, self.dense())
+
+
+# The stretch of the hard concrete distribution and its temperature (Louizos et al. 2018, section 4).
+LOW, HIGH, TEMPERATURE = -0.1, 1.1, 2 / 3
+
+
+@matrix
+class Gated:
+  """base + z * change with gates z in [0, 1] (diff pruning, Guo et al. 2021, eq. 4; gates of Louizos et al. 2018).
+
+  base, change, gate: one shape; `gate` is the log of alpha. With a key z is drawn from the hard concrete distribution,
+  without one it is its deterministic form (Louizos et al. 2018, eq. 13).
+  """
+  base: Array
+  change: Array
+  gate: Array
+  key: Array = None
+
+  def dense(self) -> Array:
+    require_whole(self, 'base', 'change', 'gate')
+    if self.key is None:
+      soft = jax.nn.sigmoid(self.gate)
+    else:
+      noise = jax.random.uniform(self.key, self.gate.shape, self.gate.dtype, 1e-6, 1 - 1e-6)
+      soft = jax.nn.sigmoid((jnp.log(noise) - jnp.log1p(-noise) + self.gate) / TEMPERATURE)
+    return changed(self.base, jnp.clip(soft * (HIGH - LOW) + LOW, 0.0, 1.0) * self.change)
+
+  def product(self, x: Array) -> Array:
+    return matmul(x, self.dense())
+
+  def expected(self) -> Array:
+    """How many gates are not zero in expectation (Louizos et al. 2018, eq. 12): scalar."""
+    return jax.nn.sigmoid(self.gate - TEMPERATURE * jnp.log(-LOW / HIGH)).sum()
+
+  draws = True
+
+
+def low_rank(a: Array, b: Array) -> Array:
+  """a @ b, in full precision where `@` has less (TPU): what is fused must agree with what was trained."""
+  return jnp.matmul(a, b, precision='highest')
+
+
+def changed(base: Array, change: Array) -> Array:
+  """base + change in the dtype of the base, the very base where the change is zero."""
+  base = jnp.asarray(dense(base))
+  wide = jnp.promote_types(base.dtype, change.dtype)
+  # Not `base + change`: a change of +0.0 would turn a -0.0 of the base into +0.0, and nothing trained is no change.
+  return (base.astype(wide) - (0 - change)).astype(base.dtype)
+
+
+def column_norms(base: Array, a: Array | None = None, b: Array | None = None, scale: float = 1.0) -> Array:
+  """The norms (..., out) of the columns of base + scale * a @ b, float32, from products no larger than (in, rank)."""
+  base = dense(base)
+  base = base.astype(jnp.promote_types(base.dtype, jnp.float32))
+  square = jnp.square(base).sum(-2)
+  if a is not None:
+    transposed = jnp.swapaxes(a, -1, -2)
+    mixed = jnp.matmul(transposed, base, precision='highest')            # (..., rank, out)
+    gram = jnp.matmul(transposed, a, precision='highest')                # (..., rank, rank)
+    square = square + 2 * scale * (mixed * b).sum(-2)
+    square = square + scale ** 2 * (jnp.matmul(gram, b, precision='highest') * b).sum(-2)
+  return jnp.sqrt(jnp.maximum(square, jnp.finfo(square.dtype).tiny))

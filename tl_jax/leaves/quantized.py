@@ -1,0 +1,73 @@
+"""A held matrix in few bits: int8 by column, or the four-bit normal floats of QLoRA.
+
+>>> w = quantize(jnp.linspace(-1.0, 1.0, 128).reshape(64, 2), 'int8')
+>>> w.codes.dtype.name, w.shape, bool(jnp.abs(w.dense() - jnp.linspace(-1.0, 1.0, 128).reshape(64, 2)).max() < 0.005)
+('int8', (64, 2), True)
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from tl_jax.leaves.structure import Array, matmul, matrix, require_whole, static
+
+# The 16 values of NF4 (Dettmers et al. 2023, appendix E): quantiles of the normal, scaled into [-1, 1].
+NF4 = np.array([
+  -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+  -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0], np.float32)
+BLOCK = 64
+
+
+@matrix
+class Quantized:
+  """A held matrix (in, out) as codes and scales; it is never trained, what changes it goes into a leaf around it.
+
+  int8: codes (in, out) int8, scale (1, out): the largest of each column is 127 (LLM.int8, Dettmers et al. 2022, eq. 3).
+  nf4: codes (in / 2, out) uint8, two entries of a column to a byte, scale (in / 64, out): the largest of 64 entries
+  that follow each other in a column is 1 (QLoRA, Dettmers et al. 2023, section 3).
+  """
+  codes: Array
+  scale: Array
+  kind: str = static('int8')
+
+  def dense(self) -> Array:
+    """The plain matrix (..., in, out), float32."""
+    require_whole(self, 'codes', 'scale')
+    if self.kind == 'int8':
+      return self.codes.astype(self.scale.dtype) * self.scale
+    values = jnp.asarray(NF4)[jnp.stack([self.codes >> 4, self.codes & 15], -2).astype(jnp.int32)]
+    *stack, half, _, width = values.shape
+    values = values.reshape(*stack, self.scale.shape[-2], -1, width) * self.scale[..., None, :]
+    return values.reshape(*stack, 2 * half, width)
+
+  def product(self, x: Array) -> Array:
+    return matmul(x, self.dense())
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    *stack, size, width = self.codes.shape
+    return (*stack, size * (2 if self.kind == 'nf4' else 1), width)
+
+  @property
+  def dtype(self):
+    return self.scale.dtype
+
+
+def quantize(w: Array, kind: str = 'int8') -> Quantized:
+  """A matrix (in, out) in 8 or 4 bits. ValueError for another kind, and nf4 where `in` is no multiple of 64."""
+  if kind not in ('int8', 'nf4'):
+    raise ValueError(f"quantize: kind is {kind!r}, but must be 'int8' or 'nf4'")
+  wide = w.astype(jnp.float32)
+  if kind == 'int8':
+    scale = jnp.abs(wide).max(-2, keepdims=True) / 127
+    codes = jnp.round(wide / jnp.where(scale == 0, 1, scale)).astype(jnp.int8)
+    return Quantized(codes, scale, kind)
+  *stack, size, width = w.shape
+  if size % BLOCK:
+    raise ValueError(f'quantize: nf4 takes {BLOCK} entries of a column at a time, which do not divide {size}')
+  blocks = wide.reshape(*stack, size // BLOCK, BLOCK, width)
+  scale = jnp.abs(blocks).max(-2)
+  values = (blocks / jnp.where(scale == 0, 1, scale)[..., None, :]).reshape(*stack, size, width)
+  middles = jnp.asarray((NF4[1:] + NF4[:-1]) / 2)
+  codes = jnp.searchsorted(middles, values).astype(jnp.uint8).reshape(*stack, size // 2, 2, width)
+  return Quantized(codes[..., 0, :] << 4 | codes[..., 1, :], scale, kind)

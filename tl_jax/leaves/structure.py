@@ -1,0 +1,122 @@
+"""What every structured leaf is, and the products of a model that do not ask which kind of leaf they have.
+
+>>> matmul(jnp.ones((2, 3)), jnp.ones((3, 4))).shape
+(2, 4)
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = Any
+
+
+def structured(cls):
+  """Makes a frozen dataclass a pytree node and a leaf of ours; fields with metadata `static` belong to the structure.
+
+  Any field may be a hole (None) in a partial tree. A field `key` is None but while a step draws something.
+  """
+  cls = dataclasses.dataclass(frozen=True)(cls)
+  fields = dataclasses.fields(cls)
+  static = [field.name for field in fields if field.metadata.get('static')]
+  cls.structured_leaf = True
+  return jax.tree_util.register_dataclass(
+      cls, data_fields=[field.name for field in fields if field.name not in static], meta_fields=static)
+
+
+def static(default):
+  """A field of a structured leaf that is part of its type, not an array."""
+  return dataclasses.field(default=default, metadata={'static': True})
+
+
+def matrix(cls):
+  """A structured leaf that stands for an array: it has `dense()` and `product(x)`, and gets what arrays have.
+
+  Its first field, `base`, is what stood there before: flax compares the shape of the first array of a leaf with the
+  shape it wants. A foreign module that multiplies by it gets the dense array through `__jax_array__` (jax calls that
+  before `__rmatmul__`): right, but at the price of the dense product; `matmul` is the cheap way.
+  """
+  cls = structured(cls)
+  for name, function in ARRAY_PROTOCOL.items():
+    if name not in cls.__dict__:
+      setattr(cls, name, function)
+  # numpy leaves `x @ leaf` to `__rmatmul__` for the priority.
+  cls.__array_priority__ = 100
+  return cls
+
+
+ARRAY_PROTOCOL = {
+  '__jax_array__': lambda leaf: leaf.dense(),
+  '__array__': lambda leaf, dtype=None, copy=None: np.asarray(leaf.dense(), dtype),
+  '__matmul__': lambda leaf, other: leaf.dense() @ other,
+  '__rmatmul__': lambda leaf, other: matmul(other, leaf),
+  '__getitem__': lambda leaf, index: leaf.dense()[index],
+  'reshape': lambda leaf, *shape: leaf.dense().reshape(*shape),
+  'astype': lambda leaf, dtype: cast(leaf, dtype),
+  'T': property(lambda leaf: leaf.dense().T),
+  'shape': property(lambda leaf: tuple(leaf.base.shape)),
+  'ndim': property(lambda leaf: len(leaf.shape)),
+  'size': property(lambda leaf: int(np.prod(leaf.shape))),
+  'dtype': property(lambda leaf: leaf.base.dtype),
+}
+
+
+def require_whole(leaf, *fields: str) -> None:
+  """ValueError for a leaf of a partial tree, which stands for nothing yet."""
+  holes = [field for field in fields if getattr(leaf, field) is None]
+  if holes:
+    raise ValueError(f'a {type(leaf).__name__} leaf without {", ".join(holes)} is no matrix: '
+                     'merge trainable and frozen first')
+
+
+def is_structured(leaf) -> bool:
+  """Is this leaf one of ours, rather than an array?"""
+  return hasattr(type(leaf), 'structured_leaf')
+
+
+def matmul(x: Array, w: Array) -> Array:
+  """x (..., in) times w (in, out), whatever kind of leaf w is: the only product with a weight in `models/`.
+
+  The result has the dtype of x, or of w where x is not floating.
+  """
+  x = jnp.asarray(x)
+  if is_structured(w):
+    return w.product(x)
+  w = jnp.asarray(w)
+  dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else w.dtype
+  return x.astype(dtype) @ w.astype(dtype)
+
+
+def matmul_transposed(x: Array, table: Array) -> Array:
+  """x (..., width) times the transpose of a table (rows, width): the output layer that is tied to an embedding."""
+  return table.product_transposed(x) if hasattr(table, 'product_transposed') else matmul(x, dense(table).T)
+
+
+def take(table: Array, index: Array) -> Array:
+  """The rows `index` (...) of a table (rows, width), (..., width), whatever kind of leaf it is."""
+  return table.take(index) if is_structured(table) and hasattr(table, 'take') else dense(table)[index]
+
+
+def dense(leaf: Array) -> Array:
+  """The plain array that a leaf stands for; the leaf itself where it stands for none."""
+  return leaf.dense() if hasattr(leaf, 'dense') and is_structured(leaf) else leaf
+
+
+def fuse(params):
+  """The tree with every structured leaf replaced by the plain array that it stands for, if it stands for one."""
+  return jax.tree.map(dense, params, is_leaf=is_structured)
+
+
+def cast(leaf, dtype):
+  """The leaf (or tree) with its floating-point arrays in another dtype, integer arrays untouched."""
+  return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, leaf)
+
+
+def drop(x: Array, rate: float, key) -> Array:
+  """Inverted dropout; no key, no dropout."""
+  if key is None or rate == 0.0:
+    return x
+  return jnp.where(jax.random.bernoulli(key, 1.0 - rate, x.shape), x / (1.0 - rate), jnp.zeros_like(x))

@@ -1,0 +1,31 @@
+"""A held base in few bits, under methods that edit it.
+
+>>> import jax.numpy as jnp
+>>> _, frozen = quantized(r'kernel', kind='int8').init(None, {'kernel': jnp.ones((4, 2)), 'bias': jnp.ones(2)})
+>>> frozen['kernel'].codes.dtype.name, frozen['bias'].dtype.name
+('int8', 'float32')
+"""
+
+from typing import Literal
+
+from jax.sharding import PartitionSpec
+
+from tl_jax import leaves
+from tl_jax.transfer.method import TransferMethod, leaf_edit
+
+
+def quantized(pattern: str = r'.*layers/.*/kernel', *, kind: Literal['int8', 'nf4'] = 'int8') -> TransferMethod:
+  """Trains nothing; holds the matrices that the pattern matches in 8 or 4 bits. Compose it before `lora` or `dora`.
+
+  What `fuse` gives is the matrix that the codes stand for, not the one that they were made of.
+  """
+  def edit(key, name, w):
+    if len(w.shape) < 2:
+      raise ValueError(f'quantized: {name!r} of shape {w.shape} is no matrix')
+    return None, leaves.quantize(w, kind)
+
+  def edit_axes(name, spec):
+    spec = PartitionSpec(*spec, *(None,) * (2 - len(spec)))
+    return None, leaves.Quantized(spec, PartitionSpec(*spec[:-2], None, spec[-1]), kind)
+
+  return leaf_edit(edit, edit_axes, pattern, head=None, what='quantized')
