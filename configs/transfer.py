@@ -3,8 +3,11 @@
   tl-jax transfer --config=configs/transfer.py:task=sentiment,method=lora,init=/tmp/demo,labels=100 --workdir=/tmp/lora
   tl-jax transfer --config=configs/transfer.py:task=mine.csv,method=full,init=/tmp/demo --workdir=/tmp/mine
 
-task: a name of `tl_jax.tasks`, or a .csv or .jsonl file with the columns text and label. method: full, probe, bitfit,
-norms, last, lora. init: a workdir of `pretrain` or `transfer`, or scratch. labels: how many labelled examples; 0: all.
+task: a name of `tl_jax.tasks`, or a .csv or .jsonl file with the columns text and label. method: a name of
+`tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp: the partitions full, probe, bitfit, norms, last,
+subset and unfreeze; the leaf edits lora, dora, qlora, ia3 and diff; the parts adapter, prompt and prefix; the pulls l2sp,
+prior_decay, mixout, ewc, reinitialize and rdrop. init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or
+scratch. labels: how many labelled examples; 0: all. Options of a method: --config.method.rank=4.
 """
 
 from ml_collections import ConfigDict
@@ -12,9 +15,19 @@ from ml_collections import ConfigDict
 from tl_jax.config import arguments
 
 ARGUMENTS = ('task=sentiment', 'task=novel,method=probe', 'task=genre,method=bitfit', 'task=tweets,method=norms',
-             'task=register,method=last', 'task=intensity,method=lora,labels=100')
+             'task=register,method=last', 'task=intensity,method=lora,labels=100', 'task=topic,method=adapter',
+             'task=sentiment,method=lora+l2sp')
 # One rule per method, whatever the task and the number of labels: this rate, these steps, the last checkpoint.
-LEARNING_RATES = {'full': 5e-4, 'probe': 1e-2, 'bitfit': 2e-3, 'norms': 2e-3, 'last': 5e-4, 'lora': 2e-3}
+LEARNING_RATES = {
+    'probe': 1e-2, 'bitfit': 2e-3, 'norms': 2e-3, 'subset': 2e-3, 'lora': 2e-3, 'dora': 2e-3, 'qlora': 2e-3,
+    'ia3': 1e-2, 'diff': 1e-3, 'adapter': 1e-3, 'prompt': 3e-2, 'prefix': 1e-2}   # full and what is like it: 5e-4
+# What a method's config shows besides its name: what one is likely to change.
+OPTIONS = {
+    'last': dict(k=1), 'lora': dict(pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0, dropout=0.0),
+    'dora': dict(pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0), 'qlora': dict(kind='nf4', rank=8, alpha=16.0),
+    'adapter': dict(kind='houlsby', size=64), 'prompt': dict(length=20), 'prefix': dict(length=20),
+    'l2sp': dict(strength=0.01), 'prior_decay': dict(decay=0.01), 'mixout': dict(rate=0.7), 'ewc': dict(strength=1.0),
+    'reinitialize': dict(layers=1), 'rdrop': dict(strength=1.0), 'unfreeze': dict(every=20)}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -27,8 +40,9 @@ def get_config(arg: str = '') -> ConfigDict:
   c.task = dict(name=a.task, labels=a.labels, test=0)                # test 0: the whole split
   c.method = method(a.method)
   c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='')   # used where there is no checkpoint
-  c.data = dict(length=128, batch=16, accumulate=1, pack=True, slots=0, directory='')
-  c.optim = dict(name='adamw', lr=LEARNING_RATES.get(a.method, 1e-3), decay=0.01, clip=1.0, ema=None,
+  kept = sum(OPTIONS[name]['length'] for name in a.method.split('+') if name in ('prompt', 'prefix'))
+  c.data = dict(length=128 - kept, batch=16, accumulate=1, pack=True, slots=0, directory='')
+  c.optim = dict(name='adamw', lr=max(LEARNING_RATES.get(name, 5e-4) for name in a.method.split('+')), decay=0.01, clip=1.0, ema=None,
                  groups=((r'.*(bias|scale)', dict(decay=0.0)),))
   c.schedule = dict(name='linear', warmup=10, steps=100)
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
@@ -39,9 +53,8 @@ def get_config(arg: str = '') -> ConfigDict:
   return c
 
 
-def method(name: str) -> dict:
-  if name == 'lora':
-    return dict(name='lora', pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0)
-  if name == 'last':
-    return dict(name='last', k=1)
-  return dict(name=name)
+def method(names: str) -> dict:
+  first, *more = names.split('+')
+  if not more:
+    return dict(name=first, **OPTIONS.get(first, {}))
+  return dict(name='compose', methods={name: OPTIONS.get(name, {}) for name in (first, *more)})

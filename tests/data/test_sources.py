@@ -22,6 +22,14 @@ def root(tmp_path_factory):
   return tmp_path_factory.mktemp('datasets')
 
 
+def test_package_descriptions_split_by_source_package(root):
+  train, test = (sources.load('debian', split, root) for split in ('train', 'test'))
+  assert (len(train), len(test)) == (2596, 655)
+  assert not {*train.column('source')} & {*test.column('source')}
+  assert {*train.column('label')} == {*test.column('label')} == set(range(12))
+  assert train.classes['label'][0] == 'games' and min(len(text.split()) for text in train.column('text')) >= 15
+
+
 @pytest.mark.parametrize('name', ['vader_movie', 'vader_movie/rating', 'vader_amazon', 'vader_tweets', 'vader_nyt'])
 def test_rated_sets(root, name):
   train, test = (sources.load(name, split, root) for split in ('train', 'test'))

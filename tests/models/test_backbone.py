@@ -1,6 +1,7 @@
 """Laws of the backbone: packing changes no prediction, the past never sees the future, policies change nothing."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from tl_jax import leaves, transfer, tree
-from tl_jax.models import Compute, arch, build, count
+from tl_jax.models import Compute, arch, backbone, build, count
 
 SHAPES = {
     'encoder': arch('tiny', vocabulary=64, head='masked'),
@@ -213,3 +214,93 @@ def test_the_low_rank_product_stays_factored(shape, layers):
   for jaxpr in (jax.make_jaxpr(run)(trainable), jax.make_jaxpr(jax.value_and_grad(run))(trainable)):
     dense = [(a, b) for a, b in products(jaxpr.jaxpr) if sorted((*a, *b)).count(3) >= 2 and len(a) == len(b) == 2]
     assert not dense, f'a product of two low-rank factors: {dense}'
+
+
+def truncated(shape, layers):
+  """The same model with fewer layers in the stack that hidden comes from."""
+  stack = 'decoder_layers' if shape == 'encoder-decoder' else 'layers'
+  return build(dataclasses.replace(SHAPES[shape], **{stack: layers}))
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_states_are_what_truncated_models_end_with(shape):
+  model, params = made(shape)
+  batch = both_sides(dict(zip(('tokens', 'segments'), packed(texts()), strict=True)), shape)
+  out = model.apply(params, batch, keep=('states',))
+  np.testing.assert_array_equal(out.hidden, model.apply(params, batch).hidden)
+  assert out.attentions is None and len(out.states) == SHAPES[shape].layers + 1
+  final = params['decoder'] if shape == 'encoder-decoder' else params
+  finish = lambda x: backbone.finish_stack(SHAPES[shape], final, x)
+  np.testing.assert_allclose(finish(out.states[-1]), out.hidden, atol=1e-6)
+  for layers in range(1, len(out.states)):
+    expected = truncated(shape, layers).apply(params, batch).hidden
+    np.testing.assert_allclose(finish(out.states[layers]), expected, atol=1e-5)
+  assert jnp.abs(out.states[0] - out.states[1]).max() > 1e-2
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_attention_rows_sum_to_one_and_are_zero_where_nothing_is_seen(shape):
+  model, params = made(shape, dropout=0.5)
+  tokens, segments = packed(texts(), 15)
+  batch = both_sides({'tokens': tokens, 'segments': segments}, shape)
+  out = model.apply(params, batch, key=jax.random.key(0), train=True, keep=('attentions',))
+  assert out.states is None and len(out.attentions) == SHAPES[shape].layers
+  for weights in out.attentions:
+    assert weights.shape == (1, SHAPES[shape].heads, 15, 15) and weights.dtype == jnp.float32
+    np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-5)
+    apart = segments[:, :, None] != segments[:, None, :]
+    assert (np.where(apart[:, None], weights, 0) == 0).all()
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_scanned_layers_keep_what_unrolled_ones_do(shape):
+  batch = both_sides(dict(zip(('tokens', 'segments'), packed(texts()), strict=True)), shape)
+  kept = []
+  for compute in (dict(layers='unroll'), dict(layers='scan', remat='full')):
+    model, params = made(shape, **compute)
+    out = model.apply(params, batch, keep=('states', 'attentions'))
+    kept.append((out.states, out.attentions))
+  assert jax.tree.structure(kept[0]) == jax.tree.structure(kept[1])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), *kept)
+
+
+def test_a_prompt_has_no_queries_but_its_keys_are_seen():
+  model, params = made('decoder')
+  params = params | {'embedding': params['embedding'] | {'prompt': jnp.ones((3, SHAPES['decoder'].width))}}
+  out = model.apply(params, {'tokens': texts()[1][None]}, keep=('states', 'attentions'))
+  assert {state.shape for state in out.states} == {out.hidden.shape}
+  assert out.attentions[0].shape[2:] == (7, 10) and (out.attentions[0][..., :3] > 0).all()
+
+
+@pytest.mark.parametrize('layers', ['unroll', 'scan'])
+def test_what_nobody_keeps_is_no_part_of_the_program(layers):
+  model, params = made('encoder', layers=layers)
+  batch = {'tokens': texts()[0][None]}
+  program = lambda **keep: str(jax.make_jaxpr(lambda params: model.apply(params, batch, **keep))(params))
+  plain = model.apply(params, batch)
+  assert plain.states is None and plain.attentions is None
+  assert len(program()) == len(program(keep=())) < len(program(keep=('states', 'attentions')))
+  stacked = f'f32[{SHAPES["encoder"].layers},1,{SHAPES["encoder"].heads},5,5]'
+  assert stacked not in program() and (stacked in program(keep=('attentions',))) == (layers == 'scan')
+
+
+def test_what_cannot_be_kept_is_named():
+  model, params = made('encoder')
+  with pytest.raises(ValueError, match="keep: 'state' is nothing that layers hold; nearest: 'states'"):
+    model.apply(params, {'tokens': texts()[0][None]}, keep=('state',))
+
+
+@pytest.mark.parametrize('remat', ['none', 'full'])
+@pytest.mark.parametrize('ranks', [
+    {'.*/0/attention/query/kernel': 2, '.*/1/attention/query/kernel': 3}, {'.*/0/mlp/in/kernel': 2}])
+def test_layers_that_differ_are_unrolled(ranks, remat):
+  values = []
+  for layers in ('unroll', 'scan'):
+    model, params = made('decoder', layers=layers, remat=remat, dropout=0.1)
+    for pattern, rank in ranks.items():
+      lora = transfer.lora(pattern, rank=rank, head=None)
+      params = lora.merge(*lora.init(jax.random.key(0), params))
+    batch = {'tokens': texts()[0][None]}
+    run = jax.jit(functools.partial(model.apply, train=True))
+    values.append(run(params, batch, key=jax.random.key(1)).logits)
+  np.testing.assert_allclose(*values, atol=1e-5)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from tl_jax import objectives, parallel, transfer
-from tl_jax.models import arch, build
+from tl_jax.models import Compute, arch, build
 from tl_jax.objectives.distillation import Teacher, attention_divergence, distill, projecting, soft_divergence
 from tl_jax.train.step import init_state, make_step
 
@@ -235,3 +235,56 @@ def test_an_objective_that_asks_twice_is_refused():
       loss=lambda forward, batch, key: (forward(batch), objective.loss(forward, batch, key))[1])
   with pytest.raises(ValueError, match='2 times'):
     terms_of(distill(twice(CLASSIFY), (linear, draw(2))), draw(1))
+
+
+BODY = dict(hidden=1.0, attention=0.5, layers=((0, 0), (1, 2)))
+ROWS = {'tokens': jnp.arange(24).reshape(4, 6) % 13, 'segments': jnp.array([[1] * 6, [1] * 4 + [0] * 2] * 2)}
+
+
+@pytest.mark.parametrize('family', ['tiny', 'tiny-gpt', 'tiny-t5'])
+def test_layers_of_real_models_are_followed(family):
+  """A teacher of two layers and a student of one, however their layers are run."""
+  small = SMALL | dict(head='classifier', labels=3)
+  batch = ROWS | {'labels': jnp.array([0, 1, 2, 0])}
+  teacher = build(arch(family, **(small | dict(layers=2))))
+  theirs = jax.tree.map(lambda leaf: 2 * leaf, teacher.init(jax.random.key(2)))
+  student = build(arch(family, **small))
+  ours = student.init(jax.random.key(1))
+  keep = dict(keep=('states', 'attentions'))
+  a, b = jax.tree.map(np.asarray, (student.apply(ours, batch, **keep), teacher.apply(theirs, batch, **keep)))
+  found = terms_of(distill(CLASSIFY, (teacher.apply, theirs), **BODY), ours, batch, apply=student.apply)
+  real = np.asarray(batch['segments']) > 0
+  squares = [np.square(a.states[i] - b.states[j]).mean(-1)[real].mean() for i, j in BODY['layers']]
+  np.testing.assert_allclose(found['distill_hidden'][0], np.mean(squares), rtol=1e-4)
+  p, q = (np.where(weights > 0, weights, 1e-30) for weights in (b.attentions[1], a.attentions[0]))
+  wanted = (p * np.log(p / q)).sum(-1).mean(1)[real].mean()
+  assert wanted > 0
+  np.testing.assert_allclose(found['distill_attention'][0], wanted, rtol=1e-3)
+
+
+def test_a_model_that_is_its_own_teacher_has_nothing_to_learn():
+  params = STUDENT.init(jax.random.key(0))
+  objective = distill(objectives.causal(), (STUDENT.apply, params), hidden=1.0, attention=1.0, layers=((0, 0), (1, 1)))
+  batch = objective.prepare(jax.random.key(0), ROWS)
+  terms, _ = objective.loss(lambda *args, **more: STUDENT.apply(params, *args, **more), batch, None)
+  assert all(abs(terms[name].sum) < 1e-5 for name in ('distill_logits', 'distill_hidden', 'distill_attention'))
+
+
+def test_scanned_models_train_to_follow_every_layer():
+  """The step is compiled with the layers scanned, recomputed and mapped to the teacher's width; it lowers the terms."""
+  compute = Compute(layers='scan', remat='full')
+  shape = SMALL | dict(layers=2)
+  student = projecting(build(arch('tiny-gpt', head='causal', **shape), compute), 12)
+  teacher = build(arch('tiny-gpt', head='causal', **(shape | dict(width=12))), compute)
+  theirs = jax.tree.map(lambda leaf: 3 * leaf, teacher.init(jax.random.key(5)))
+  objective = distill(objectives.causal(), Teacher(teacher.apply, theirs), task=0, logits=0, hidden=1.0,
+                      attention=1.0, layers=((0, 0), (1, 1), (2, 2)))
+  method, tx = transfer.full(), optax.adam(0.005)
+  step = jax.jit(make_step(student, objective, method, tx))
+  state = init_state(student.init(jax.random.key(0)), method, tx, 0)
+  seen = []
+  for _ in range(100):
+    state, metrics = step(state, ROWS)
+    seen.append(metrics)
+  for name in ('distill_hidden', 'distill_attention'):
+    assert 0 < seen[-1][name] < 0.7 * seen[0][name], name

@@ -3,7 +3,7 @@
 >>> VaderMovie.name, [config.name for config in VaderMovie.BUILDER_CONFIGS]
 ('vader_movie', ['polarity', 'rating'])
 >>> sorted(EMBEDDED)
-['austen', 'shakespeare', 'vader_amazon', 'vader_movie', 'vader_nyt', 'vader_tweets']
+['austen', 'debian', 'shakespeare', 'vader_amazon', 'vader_movie', 'vader_nyt', 'vader_tweets']
 """
 
 import contextlib
@@ -23,6 +23,8 @@ REVISION = 3                    # of the code below: a change in what it yields 
 NOVELS = {
     'emma': 'Emma', 'mansfieldpark': 'Mansfield Park', 'northangerabbey': 'Northanger Abbey',
     'persuasion': 'Persuasion', 'prideprejudice': 'Pride and Prejudice', 'sensesensibility': 'Sense and Sensibility'}
+SECTIONS = ('games', 'science', 'mathematics', 'sound', 'graphics', 'mail', 'web', 'editors', 'databases', 'fonts',
+            'video', 'network')
 GENRES = ('comedy', 'history', 'tragedy', 'poetry')
 TEST_PERCENT = 20
 STRONG = 0.5                    # mean ratings closer to zero than this have no polarity
@@ -211,7 +213,28 @@ class Austen(tfds.core.GeneratorBasedBuilder):
       yield key, {'id': key, 'text': text, 'work': work, 'title': record['title'], 'label': work, 'position': position}
 
 
+class Debian(tfds.core.GeneratorBasedBuilder):
+  """First paragraphs of descriptions of Debian packages, `label` the section of the archive; one per source package."""
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self):
+    return tfds.core.DatasetInfo(builder=self, description=self.__doc__, features=tfds.features.FeaturesDict({
+        'id': tfds.features.Text(), 'text': tfds.features.Text(), 'source': tfds.features.Text(),
+        'label': tfds.features.ClassLabel(names=list(SECTIONS))}))
+
+  def _split_generators(self, dl_manager):
+    return {'train': self._generate_examples(False), 'test': self._generate_examples(True)}
+
+  def _generate_examples(self, test):
+    with gzip.open(FOLDER / 'debian.jsonl.gz', 'rt', encoding='utf-8') as file:
+      for record in map(json.loads, file):
+        if in_test(record['source']) == test:
+          yield record['package'], {'id': record['package'], 'text': record['text'], 'source': record['source'],
+                                    'label': record['section']}
+
+
 EMBEDDED = {
+    'debian': (Debian, 'debian.jsonl.gz'),
     'vader_movie': (VaderMovie, 'vader_movie.tsv.gz'), 'vader_amazon': (VaderAmazon, 'vader_amazon.tsv.gz'),
     'vader_tweets': (VaderTweets, 'vader_tweets.tsv.gz'), 'vader_nyt': (VaderNyt, 'vader_nyt.tsv.gz'),
     'shakespeare': (Shakespeare, 'shakespeare.jsonl.gz'), 'austen': (Austen, 'austen.jsonl.gz')}

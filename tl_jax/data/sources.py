@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-EMBEDDED = ('austen', 'shakespeare', 'vader_amazon', 'vader_movie', 'vader_nyt', 'vader_tweets')
+EMBEDDED = ('austen', 'debian', 'shakespeare', 'vader_amazon', 'vader_movie', 'vader_nyt', 'vader_tweets')
 # Where the stock builders that are not registered by `import tensorflow_datasets` live.
 PUBLIC = {
     'ag_news_subset': '', 'aeslc': '', 'imdb_reviews': '', 'lm1b': '', 'opus': '', 'samsum': '', 'para_crawl': '',

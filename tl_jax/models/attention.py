@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from tl_jax.models.arch import Arch
 from tl_jax.models.layers import Linear, Norm, dropout, initializer, residual_scale
 
+SEEN = 'intermediates'   # where attention leaves its weights when an apply makes this collection mutable
+
 
 def restart_positions(segments):
   """Positions (batch, length) that count from 0 in each segment (batch, length)."""
@@ -149,5 +151,8 @@ class Attention(nn.Module):
       scores = scores + bias.reshape(-1, arch.key_heads, groups, *bias.shape[2:])
     # Replacing a score, not adding to it, makes the weight of a hidden token exactly zero.
     scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = dropout(jax.nn.softmax(scores, -1), self.rate, key, 'attention-weights').astype(values.dtype)
+    weights = jax.nn.softmax(scores, -1)
+    if self.is_mutable_collection(SEEN):
+      self.sow(SEEN, 'weights', weights.reshape(weights.shape[0], arch.heads, *weights.shape[3:]))
+    weights = dropout(weights, self.rate, key, 'attention-weights').astype(values.dtype)
     return jnp.einsum('bhgqm,bmhk->bqhgk', weights, values)

@@ -18,29 +18,39 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax import leaves, rng, tree
+from tl_jax.config import nearest
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import Attention, RelativeBias, near, restart_positions, visible
+from tl_jax.models.attention import SEEN, Attention, RelativeBias, near, restart_positions, visible
 from tl_jax.models.axes import axes_of
+from tl_jax.models.columns import key_columns, place, prefix_length
 from tl_jax.models.heads import Embedding, LabelHead, Pooler, VocabularyHead, label, pool
 from tl_jax.models.layers import Linear, Mlp, Norm, dropout, initializer
 from tl_jax.parallel import constrain
+
+KEPT = ('states', 'attentions')
 
 
 class Outputs(NamedTuple):
   """hidden (batch, length, width); logits as the head gives them, or None; examples (batch, slots) when packed.
 
   pooled (batch, width), or (batch, slots, width) when packed: of a model that has a pooler and no head.
+  What `keep` asks for, of the stack that hidden comes from, else None: states[0] is the embedding and states[i] what
+  layer i makes of it, before the final norm, all (batch, length, width); attentions[i - 1] are layer i's softmax
+  weights (batch, heads, length, keys) in float32, without dropout; the keys of a prefix and of prompts come first.
   """
   hidden: Any
   logits: Any = None
   examples: Any = None
   pooled: Any = None
+  states: Any = None
+  attentions: Any = None
 
 
 class Model(NamedTuple):
   """A model as three pure functions and its description.
 
-  init(key) -> params; apply(params, batch, *, key=None, train=False, score=None) -> Outputs;
+  init(key) -> params; apply(params, batch, *, key=None, train=False, score=None, keep=()) -> Outputs;
+  keep: of 'states' and 'attentions' those that Outputs shall hold;
   axes: the logical axis names of every parameter, a PartitionSpec each.
   """
   init: Callable
@@ -97,29 +107,60 @@ class Block(nn.Module):
     return x, None if cache is None else caches
 
 
-def run_layers(block: Block, params: dict, x, context: dict, layers: int, compute: Compute, key):
-  """x through all layers of a stack; params {'0': ..., '1': ...}, stacked on the fly where the layers are scanned."""
+class Layered(NamedTuple):
+  """What a stack of layers made: x (batch, columns, width), and what was to be kept of each layer, else None."""
+  x: Any
+  states: Any = None
+  attentions: Any = None
+
+
+def run_layers(block: Block, params: dict, x, context: dict, layers: int, compute: Compute, key, keep=()) -> Layered:
+  """x through all layers of a stack; params {'0': ..., '1': ...}, stacked on the fly where the layers are scanned.
+
+  Layers whose parameters differ in structure or shape (adapters in some, ranks of their own) are never scanned.
+  """
   arch = block.arch
 
   def one(block, x, layer_params, layer_key, window):
-    return block.apply({'params': layer_params}, x, context, window, layer_key)[0]
+    if 'attentions' not in keep:
+      return block.apply({'params': layer_params}, x, context, window, layer_key)[0], None
+    (x, _), seen = block.apply({'params': layer_params}, x, context, window, layer_key, mutable=[SEEN])
+    return x, seen[SEEN]['attention']['weights'][0]
 
-  if compute.remat != 'none':
-    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if compute.remat == 'dots' else None
-    one = jax.checkpoint(one, policy=policy, static_argnums=(0,) if _scans(compute) else (0, 4))
   names = [layer_name(arch, index, layers) for index in range(layers)]
   keys = None if key is None else [rng.stream(key, 'layer', index) for index in range(layers)]
   windows = [arch.windows[index % len(arch.windows)] for index in range(layers)]
   # A first layer without a norm has parameters of its own shape, so it stays outside the scan.
-  alone = layers if not _scans(compute) else int(arch.skip_first_norm)
+  alone = int(arch.skip_first_norm)
+  scans = _scans(compute) and _alike([params[name] for name in names[alone:]])
+  alone = alone if scans else layers
+  if compute.remat != 'none':
+    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if compute.remat == 'dots' else None
+    one = jax.checkpoint(one, policy=policy, static_argnums=(0,) if scans else (0, 4))
+  states, attentions = [x], []
   for index in range(alone):
-    x = one(block.clone(first=index == 0), x, params[names[index]], None if keys is None else keys[index],
-            windows[index])
-  if alone == layers:
-    return x
-  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names[alone:]))
-  scanned = (stacked, None if keys is None else jnp.stack(keys[alone:]), jnp.array(windows[alone:]))
-  return jax.lax.scan(lambda x, layer: (one(block, x, *layer), None), x, scanned)[0]
+    x, weights = one(block.clone(first=index == 0), x, params[names[index]], None if keys is None else keys[index],
+                     windows[index])
+    states.append(x)
+    attentions.append(weights)
+  if alone < layers:
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names[alone:]))
+    scanned = (stacked, None if keys is None else jnp.stack(keys[alone:]), jnp.array(windows[alone:]))
+
+    def body(x, layer):
+      x, weights = one(block, x, *layer)
+      return x, (x if 'states' in keep else None, weights)
+
+    x, (each, weights) = jax.lax.scan(body, x, scanned)
+    states.extend([] if each is None else each)
+    attentions.extend([] if weights is None else weights)
+  return Layered(x, states if 'states' in keep else None, attentions if 'attentions' in keep else None)
+
+
+def _alike(layers: list) -> bool:
+  """Can the parameters of these layers be stacked?"""
+  kind = lambda layer: (jax.tree.structure(layer), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(layer)])
+  return all(kind(layer) == kind(layers[0]) for layer in layers[1:])
 
 
 def layer_name(arch: Arch, index: int, layers: int) -> str:
@@ -148,20 +189,6 @@ STACKS = {
 def stack_layers(arch: Arch, stack: Stack) -> int:
   """The number of layers of a stack."""
   return arch.decoder_layers or arch.layers if stack.cross else arch.layers
-
-
-def prefix_length(part: dict) -> int:
-  """How many keys stand before the tokens in every layer of a stack with these parameters."""
-  return max((layer['attention']['prefix'].keys.shape[0] for layer in part['layers'].values()
-              if layer['attention'].get('prefix') is not None), default=0)
-
-
-def key_columns(positions, prefix: int):
-  """The positions (batch, prefix + keys) of all that is looked at, from those of the tokens, which come behind it."""
-  if not prefix:
-    return positions
-  front = jnp.broadcast_to(jnp.arange(prefix, dtype=positions.dtype), (positions.shape[0], prefix))
-  return jnp.concatenate([front, positions], 1)
 
 
 def embedding_params(params: dict, stack: Stack) -> dict:
@@ -218,7 +245,8 @@ def _projects_back(arch: Arch) -> bool:
   return bool(arch.embedding_width) and arch.kind == 'decoder'
 
 
-def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key, memory=None, memory_segments=None):
+def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key, keep=(), memory=None,
+               memory_segments=None) -> Layered:
   part = params[stack.prefix] if stack.prefix else params
   bias = None
   if arch.positions == 'relative':
@@ -229,8 +257,8 @@ def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key,
     context |= dict(memory=memory, memory_segments=memory_segments)
   block = Block(arch, compute.dropout, stack.causal)
   key = None if key is None else rng.stream(key, stack.prefix)
-  x = run_layers(block, part['layers'], x, context, stack_layers(arch, stack), compute, key)
-  return finish_stack(arch, part, x)
+  made = run_layers(block, part['layers'], x, context, stack_layers(arch, stack), compute, key, keep)
+  return made._replace(x=finish_stack(arch, part, made.x))
 
 
 def _slots(batch: dict, segments):
@@ -250,38 +278,17 @@ def _slots(batch: dict, segments):
 class Encoded(NamedTuple):
   """What a stack made of its tokens: hidden (batch, length, width), and their segments and positions.
 
-  The first `prompt` columns are a prompt's, once for every example that may be in a row.
+  The first `prompt` columns are a prompt's, once for every example that may be in a row; `kept` has none for them.
   """
   hidden: Any
   segments: Any
   positions: Any
   prompt: int = 0
+  kept: Any = None
 
 
-class Placed(NamedTuple):
-  """Where every column stands: segments and positions (batch, prompt + length), types of that shape or None."""
-  segments: Any
-  positions: Any
-  types: Any
-  prompt: int
-
-
-def place(part: dict, prompt, segments, positions, types, slots) -> Placed:
-  """The columns of a stack: a prompt (n, width) once before each example of `slots` (batch, examples), and the tokens.
-
-  Tokens stand behind prompt and prefix. Where columns are in memory says nothing, so the prompts are all in front.
-  """
-  positions = positions + prefix_length(part)
-  if prompt is None:
-    return Placed(segments, positions, types, 0)
-  count, (rows, examples) = prompt.shape[0], slots.shape
-  before = lambda front, x: jnp.concatenate([jnp.broadcast_to(front, (rows, count * examples)).astype(x.dtype), x], 1)
-  front = jnp.tile(jnp.arange(count), examples)[None] + prefix_length(part)
-  return Placed(before(jnp.repeat(slots, count, 1), segments), before(front, positions + count),
-                None if types is None else before(jnp.zeros((1, 1), jnp.int32), types), count * examples)
-
-
-def encode(arch: Arch, compute: Compute, params, batch, stack: Stack, *, key=None, memory: Encoded | None = None):
+def encode(arch: Arch, compute: Compute, params, batch, stack: Stack, *, key=None, keep=(),
+           memory: Encoded | None = None) -> Encoded:
   """The tokens of a batch through the embedding and the layers of one stack."""
   prefix = 'decoder_' if stack.cross else ''
   tokens, segments = batch[prefix + 'tokens'], batch.get(prefix + 'segments')
@@ -296,8 +303,10 @@ def encode(arch: Arch, compute: Compute, params, batch, stack: Stack, *, key=Non
   x = embed.apply({'params': weights}, tokens, placed.positions, placed.types, key)
   x = constrain(x, 'batch', 'length', None)
   seen = {} if memory is None else dict(memory=memory.hidden, memory_segments=memory.segments)
-  hidden = _run_stack(arch, compute, stack, params, x, placed.segments, placed.positions, key, **seen)
-  return Encoded(hidden, placed.segments, placed.positions, placed.prompt)
+  made = _run_stack(arch, compute, stack, params, x, placed.segments, placed.positions, key, keep, **seen)
+  kept = dict(states=made.states and [state[:, placed.prompt:] for state in made.states],
+              attentions=made.attentions and [weights[:, :, placed.prompt:] for weights in made.attentions])
+  return Encoded(made.x, placed.segments, placed.positions, placed.prompt, kept)
 
 
 def vocabulary_logits(arch: Arch, params, hidden):
@@ -305,18 +314,30 @@ def vocabulary_logits(arch: Arch, params, hidden):
   return VocabularyHead(arch).apply({'params': params.get('head', {})}, hidden, params['embedding']['tokens'])
 
 
-def _apply(arch: Arch, compute: Compute, params, batch, *, key=None, train=False, score=None) -> Outputs:
+def _apply(arch: Arch, compute: Compute, params, batch, *, key=None, train=False, score=None, keep=()) -> Outputs:
+  for name in keep:
+    if name not in KEPT:
+      raise ValueError(f'keep: {name!r} is nothing that layers hold; nearest: {nearest(str(name), KEPT)}')
   key = key if train else None
-  first, *rest = STACKS[arch.kind]
-  encoded = encode(arch, compute, params, batch, first, key=key)
-  if rest and (arch.head != 'classifier' or arch.pool == 'last'):
-    encoded = encode(arch, compute, params, batch, rest[0], key=key, memory=encoded)
-  hidden, head_key = encoded.hidden[:, encoded.prompt:], None if key is None else rng.stream(key, 'head')
+  *firsts, last = STACKS[arch.kind]
+  if arch.head == 'classifier' and arch.pool != 'last':
+    firsts, last = [], STACKS[arch.kind][0]
+  encoded = None
+  for stack in firsts:
+    encoded = encode(arch, compute, params, batch, stack, key=key)
+  encoded = encode(arch, compute, params, batch, last, key=key, keep=keep, memory=encoded)
+  head_key = None if key is None else rng.stream(key, 'head')
+  return _answer(arch, compute, params, batch, encoded, head_key, score)._replace(**encoded.kept)
+
+
+def _answer(arch: Arch, compute: Compute, params, batch, encoded: Encoded, key, score) -> Outputs:
+  """What the head says of the hidden states."""
+  hidden = encoded.hidden[:, encoded.prompt:]
   if arch.head in ('masked', 'causal'):
     wanted = hidden if score is None else jnp.take_along_axis(hidden, score[..., None], 1)
     return Outputs(hidden, vocabulary_logits(arch, params, wanted))
   if arch.head in ('token', 'span', 'replaced'):
-    logits = label(arch, params, hidden, compute.dropout, head_key)
+    logits = label(arch, params, hidden, compute.dropout, key)
     return Outputs(hidden, logits[..., 0] if arch.head == 'replaced' else logits)
   if arch.head == 'none' and not arch.pools:
     return Outputs(hidden)
@@ -326,7 +347,7 @@ def _apply(arch: Arch, compute: Compute, params, batch, *, key=None, train=False
   if arch.head == 'none':
     pooled = Pooler(arch).apply({'params': params['pooler']}, pooled)
     return Outputs(hidden, None, slots if packed else None, unpack(pooled))
-  logits = label(arch, params, pooled, compute.dropout, head_key)
+  logits = label(arch, params, pooled, compute.dropout, key)
   return Outputs(hidden, unpack(logits), slots if packed else None)
 
 

@@ -25,13 +25,11 @@ from tl_jax.models.backbone import (
   embedding_params,
   encode,
   finish_stack,
-  key_columns,
   layer_name,
-  place,
-  prefix_length,
   stack_layers,
   vocabulary_logits,
 )
+from tl_jax.models.columns import key_columns, place, prefix_length
 from tl_jax.models.heads import Embedding
 
 
@@ -53,7 +51,12 @@ def decoder(arch: Arch, compute: Compute | None = None) -> Decoder:
   if arch.kind == 'encoder' or arch.head != 'causal':
     raise ValueError(f'a model of kind {arch.kind} with head {arch.head} writes no text: kind must be decoder or '
                      "encoder-decoder, and head 'causal'")
-  compute = compute or Compute()
+  return _decoder(arch, compute or Compute())
+
+
+# What jax has compiled is found again by the identity of the function, so one architecture has one pair of functions.
+@functools.lru_cache(maxsize=64)
+def _decoder(arch: Arch, compute: Compute) -> Decoder:
   return Decoder(functools.partial(_prefill, arch, compute), functools.partial(_step, arch, compute), arch.kind)
 
 

@@ -18,5 +18,5 @@ from tl_jax.objectives.types import Mean, Objective, Term
 OBJECTIVES = {'masked': masked, 'causal': causal, 'span': span, 'classify': classify, 'seq2seq': seq2seq}
 
 __all__ = [
-    'OBJECTIVES', 'Mean', 'Objective', 'Teacher', 'Term', 'causal', 'classify', 'distill', 'masked', 'projecting', 'seq2seq',
-    'span']
+    'OBJECTIVES', 'Mean', 'Objective', 'Teacher', 'Term', 'causal', 'classify', 'distill', 'masked', 'projecting',
+    'seq2seq', 'span']

@@ -57,6 +57,8 @@ def _rated(example) -> tuple[str, float]:
 
 POLARITY = ('negative', 'positive')
 NOVELS = ('Emma', 'Mansfield Park', 'Northanger Abbey', 'Persuasion', 'Pride and Prejudice', 'Sense and Sensibility')
+SECTIONS = ('games', 'science', 'mathematics', 'sound', 'graphics', 'mail', 'web', 'editors', 'databases', 'fonts',
+            'video', 'network')
 GENRES = ('comedy', 'history', 'tragedy', 'poetry')
 
 
@@ -82,6 +84,10 @@ def _genre() -> Task:
   return Task('genre', 'shakespeare', functools.partial(_by_name, label='genre', labels=GENRES), GENRES)
 
 
+def _topic() -> Task:
+  return Task('topic', 'debian', functools.partial(_by_name, label='label', labels=SECTIONS), SECTIONS)
+
+
 def _intensity() -> Task:
   return Task('intensity', 'vader_movie/rating', _rated, ('rating',), kind='real',
               metrics=('pearson', 'spearman', 'mean_squared_error'), headline='pearson')
@@ -97,6 +103,7 @@ TASKS = {
     'products': _polarity('products', 'vader_amazon'),
     'tweets': _polarity('tweets', 'vader_tweets'),
     'editorials': _polarity('editorials', 'vader_nyt'),
+    'topic': _topic(),
     'intensity': _intensity(),
     'register': _register(),
     'novel': _novel(),

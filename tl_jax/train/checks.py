@@ -45,13 +45,20 @@ def read(config, where_made: bool = True) -> Settings:
 
 def check_fit(settings: Settings, arch: models.Arch) -> None:
   """Refuses rows longer than the model's positions, and heads that the tensor axis does not divide."""
-  room = arch.max_positions - arch.position_offset
+  reserve = _reserve(settings)
+  room = arch.max_positions - arch.position_offset - reserve
   if arch.positions == 'learned' and settings.data.length > room:
+    kept = f', {reserve} of them kept by config.method' if reserve else ''
     raise ConfigError(f'config.data.length: rows of {settings.data.length} tokens, but the model has '
-                      f'{room} positions (config.model.max_positions)')
+                      f'{room + reserve} positions (config.model.max_positions){kept}')
   tensor = settings.mesh.ways('tensor')
   if arch.key_heads % tensor:
     raise ConfigError(f'config.mesh.tensor: {arch.key_heads} heads are not divisible by {tensor}')
+
+
+def _reserve(settings: Settings) -> int:
+  """How many positions of every example the method keeps for itself."""
+  return 0 if settings.method.get('name') in evals.BASELINES else pieces.make_method(settings).reserve
 
 
 def _check_method(settings: Settings) -> None:

@@ -4,6 +4,7 @@
 ('masked', 'classifier')
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -61,8 +62,24 @@ def make_mesh(settings: Settings):
 
 
 def make_method(settings: Settings) -> transfer.TransferMethod:
-  constructor = configs.lookup(transfer.METHODS, settings.method.get('name'), 'config.method.name')
-  return configs.call(constructor, settings.method, 'config.method')
+  return _method(settings.method, 'config.method')
+
+
+def _method(group, path: str) -> transfer.TransferMethod:
+  """The method of a config group; the group of `compose` has those of its `methods`, by name."""
+  if group.get('name') == 'compose':
+    parts = configs.struct(Composed, group, path).methods
+    return transfer.compose(*(_method({'name': name, **options}, f'{path}.methods.{name}')
+                              for name, options in parts.items()))
+  constructor = configs.lookup(transfer.METHODS | {'compose': None}, group.get('name'), f'{path}.name')
+  return configs.call(constructor, group, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Composed:
+  """Several methods as one: {name: options}, in this order."""
+  name: str
+  methods: dict
 
 
 def make_objective(settings: Settings, vocabulary: int, tokenizer) -> objectives.Objective:

@@ -53,7 +53,23 @@ def open_workdir(path, step: int | None = None, overrides=()) -> Opened:
   state = store.restore(step, like)
   averaged = optim.ema_params(state['opt_state']) if 'opt_state' in state else None
   params = parts.method.fuse(state['trainable'] if averaged is None else averaged, state['frozen'])
-  return Opened(settings, arch, params, data.tokenizers.load(path / texts.TOKENIZER), step)
+  return Opened(settings, arch, params, open_tokenizer(path), step)
+
+
+def open_tokenizer(path: pathlib.Path):
+  """The tokenizer of a workdir, with the padding side, special tokens and chat template of the folder it came from."""
+  from tl_jax.interop.tokenizer_settings import CONFIG
+  from tl_jax.interop.tokenizers import load_tokenizer
+  return load_tokenizer(path) if (path / CONFIG).is_file() else data.tokenizers.load(path / texts.TOKENIZER)
+
+
+def keep_tokenizer(path: pathlib.Path, source: interop.Loaded) -> None:
+  """Writes the tokenizer of a source into a workdir, and beside it what only a folder of others says of it."""
+  from tl_jax.interop.tokenizers import save_tokenizer
+  if source.config is not None or source.tokenizer.settings:
+    save_tokenizer(path, source.tokenizer)
+  else:
+    source.tokenizer.save(path / texts.TOKENIZER)
 
 
 def newest_good(store: checkpoint.Store) -> int:

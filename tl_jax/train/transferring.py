@@ -21,7 +21,7 @@ from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import check_fit, read
 from tl_jax.train.pretraining import average, placed_batches
-from tl_jax.train.restoring import load, meta
+from tl_jax.train.restoring import keep_tokenizer, load, meta
 from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
@@ -73,7 +73,7 @@ def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Pre
     if tokenizer is None:
       raise ConfigError(f'config.init: {settings.init} has no tokenizer')
     if first:
-      tokenizer.save(folder / texts.TOKENIZER)
+      keep_tokenizer(folder, source)
     arch = dataclasses.replace(interop.with_head(source, 'classifier'), **head)
     check_fit(settings, arch)
   objective = objectives.classify(labels=task.outputs, kind=task.kind)
@@ -168,7 +168,7 @@ def make_result(ready: Prepared, settings: Settings, labels: int, found, state, 
   return dict(
       task=ready.task.name, method=settings.method['name'], init=settings.init, seed=settings.seed, labels=labels,
       metrics=tasks.score(ready.task, found, ready.test.targets), n=len(ready.test.texts), trained_parameters=trained,
-      total_parameters=trained + tree.count(state.frozen), steps=settings.schedule.steps, seconds=round(seconds, 3),
+      total_parameters=tree.count(jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen)), steps=settings.schedule.steps, seconds=round(seconds, 3),
       compile_seconds=round(compile_seconds, 3), peak_bytes=peak_bytes())
 
 

@@ -52,7 +52,7 @@ def prefix(length: Count = 20, *, network: Count | None = None, std: Positive = 
   def make_axes(specs):
     return Prefix(*(PartitionSpec(None, (*spec, None, None)[1]) for spec in specs))
 
-  method = inserting_method(places, make, make_axes, head=head, what='prefix')
+  method = inserting_method(places, make, make_axes, head=head, what='prefix')._replace(reserve=length)
   return method if network is None else through_network(method, length, network, std)
 
 

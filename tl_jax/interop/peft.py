@@ -1,0 +1,212 @@
+"""Adapters of peft in and out, without torch: what was trained of a model, with its head, tied to its base by a hash.
+
+>>> load_adapter('/no/such/folder', None)
+Traceback (most recent call last):
+ValueError: /no/such/folder: no adapter_config.json, so not the folder of an adapter
+
+Both ways, heads included. TABLE
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tl_jax import leaves, models, tree
+from tl_jax.interop import configs, names, peft_config, peft_parts, tensors
+from tl_jax.interop.huggingface import Loaded, load, with_head
+from tl_jax.interop.peft_config import Adapter
+from tl_jax.models.heads import outputs
+
+STEM = 'adapter_model'
+HASH = 'base_sha256'           # in the metadata of the safetensors file, which travels with the tensors
+PROMPT = 'embedding/prompt'
+LABELLED = ('classifier', 'token', 'span')
+
+
+def base_hash(params, without=()) -> str:
+  """The sha256 of what an adapter stands on: names, shapes, dtypes and bytes of the held arrays, one at a time.
+
+  params: with structured leaves, of which the bases count, or without. without: names of leaves that are trained.
+  Raises ValueError for a quantised base, whose plain arrays are not there to be hashed.
+  """
+  digest = hashlib.sha256()
+  for name, leaf in sorted(named_leaves(params).items()):
+    if name in without or name == PROMPT or isinstance(leaf, leaves.Prefix):
+      continue
+    leaf = base_of(name, leaf)
+    digest.update(f'{name} {tuple(leaf.shape)} {np.dtype(leaf.dtype).name}\n'.encode())
+    digest.update(np.ascontiguousarray(np.asarray(leaf)).reshape(-1).view(np.uint8))
+  return digest.hexdigest()
+
+
+def named_leaves(params) -> dict[str, Any]:
+  """Every array and every structured leaf, by name."""
+  found = jax.tree_util.tree_leaves_with_path(params, is_leaf=leaves.is_structured)
+  return {tree.name_of(path): leaf for path, leaf in found}
+
+
+def base_of(name: str, leaf):
+  """The array that stood where a leaf stands. Raises ValueError where that is none that peft's models have."""
+  if isinstance(leaf, (leaves.LowRank, leaves.Directed, leaves.Scaled)):
+    leaf = leaf.base
+  if leaves.is_structured(leaf):
+    raise ValueError(f'{name}: a {type(leaf).__name__} is nothing that peft has; LoRA, DoRA, (IA)^3 over plain '
+                     'matrices, prefixes and prompts are')
+  return leaf
+
+
+def save_adapter(path, adapted: Loaded, trainable, *, base: str = '', stabilized: bool = False) -> pathlib.Path:
+  """Writes what was trained as a folder that peft opens over the same base to the same function.
+
+  adapted.params: the method's merged params, with structured leaves; trainable: the method's trainable tree, which
+  says what plain leaves, as the head, were trained too. base: what peft loads the base from, a folder or a name of
+  the hub. stabilized: say the scales as rsLoRA does. Raises ValueError that names what peft cannot express, before
+  anything is written: among it two methods at once, and a T5 prefix elsewhere than in the decoder.
+  """
+  path, arch = pathlib.Path(path), adapted.arch
+  flat = named_leaves(adapted.params)
+  kinds = {kind for leaf in flat.values() if (kind := kind_of(leaf))} | {
+      'PROMPT_TUNING' for name in flat if name == PROMPT}
+  if len(kinds) != 1:
+    raise ValueError(f'an adapter of peft is of one method, these parameters hold {", ".join(sorted(kinds)) or "none"}')
+  kind = kinds.pop()
+  family, where = places_of(adapted, arch)
+  own = {name for name in flat if name == PROMPT or kind_of(flat[name])}
+  whole = {name for name in tree.flatten(trainable) if name in where and name not in own}
+  whole |= {name for name in flat if name.startswith('head/') and arch.head in LABELLED}
+  modules = {name: module_of(place) for name, place in where.items()}
+  saved = {modules[name] for name in whole}
+  edited = {modules[name] for name in own & set(where)}
+  for module in sorted(saved & edited):
+    raise ValueError(f'{module}: peft trains a module in full or edits it, here both are asked for')
+  said, found = peft_parts.WRITE[kind](arch, family, flat, where, stabilized)
+  whole = {name for name in where if modules[name] in saved}
+  require_runnable(arch, kind, saved - {modules[name] for name in flat if name.startswith('head/')})
+  prefix = 'base_model.' if kind in peft_parts.PROMPTED else 'base_model.model.'
+  found |= {prefix + name: tensors.Lazy(shape, dtype, read) for name, shape, dtype, read in names.lazily(
+      {name: where[name] for name in whole}, {name: flat[name] for name in whole})}
+  task = 'SEQ_2_SEQ_LM' if arch.kind == 'encoder-decoder' and arch.head == 'causal' else peft_config.TASKS[arch.head]
+  said |= dict(peft_type=kind, task_type=task, base_model_name_or_path=str(base), inference_mode=True)
+  if kind not in peft_parts.PROMPTED:
+    said['modules_to_save'] = sorted(saved) or None
+  digest = base_hash(adapted.params, whole | (flat.keys() - where.keys()))
+  tensors.save_tensors(path, sorted(found.items()), stem=STEM, metadata=tensors.PYTORCH | {HASH: digest})
+  peft_config.write(path, said)
+  return path
+
+
+def kind_of(leaf) -> str:
+  """peft's name of the method that a leaf belongs to; '' for what a base has too."""
+  kinds = {leaves.LowRank: 'LORA', leaves.Directed: 'LORA', leaves.Scaled: 'IA3', leaves.Prefix: 'PREFIX_TUNING'}
+  return kinds.get(type(leaf), '')
+
+
+def places_of(loaded: Loaded, arch: models.Arch) -> tuple[str, dict[str, names.Place]]:
+  """The family, and the place of every parameter of an architecture in a checkpoint of it."""
+  family = (loaded.config or {}).get('model_type') or configs.fitting(arch)
+  abstract = jax.eval_shape(models.build(arch).init, jax.random.key(0))
+  return family, names.places(family, arch.head, abstract, gated=arch.gated)
+
+
+def module_of(place: names.Place) -> str:
+  """The module of transformers that a parameter belongs to."""
+  return place.name.rpartition('.')[0]
+
+
+def require_runnable(arch: models.Arch, kind: str, saved) -> None:
+  """Raises ValueError for what peft does not run, or runs to another function."""
+  if kind not in peft_parts.PROMPTED:
+    return
+  what = 'prompt' if kind == 'PROMPT_TUNING' else 'prefix'
+  if arch.head == 'masked':
+    raise ValueError(f'head: peft runs no {what} under a masked head')
+  if kind == 'PROMPT_TUNING' and arch.kind == 'encoder' and arch.head == 'classifier' and arch.pool == 'first':
+    raise ValueError('head: peft classifies by the first column, which is the prompt then, and ours by the first token')
+  for module in sorted(saved):
+    raise ValueError(f"{module}: peft saves no module beside a {what} but the head; train it with head=r'head/.*'")
+
+
+def load_adapter(path, base, *, dtype=None) -> Loaded:
+  """The model of an adapter's folder over its base: structured leaves in place, for `model.apply` and to be fused.
+
+  base: a `Loaded` or the path of a folder. dtype: of what the adapter brings; None keeps it. A head that the base
+  does not have comes from the adapter, with its labels. Raises ValueError that names the file and the key or tensor:
+  an adapter for another base (by the hash that we write; peft writes none), of another rank than it says, with
+  targets that hit nothing, with a head of other labels.
+  """
+  path = pathlib.Path(path)
+  adapter = peft_config.read_adapter(path)
+  base = base if isinstance(base, Loaded) else load(base)
+  file = tensors.open_tensors(path, stem=STEM)
+  read = lambda name: np.asarray(file.read(name)) if dtype is None else np.asarray(file.read(name)).astype(dtype)
+  found = {strip(name): (lambda name=name: read(name)) for name in file.names}
+  try:
+    arch = arch_of(adapter, base, {strip(name): file.shape(name) for name in file.names})
+    family, where = places_of(base, arch)
+    peft_config.require_targets(adapter, {module_of(place) for place in where.values()})
+    params, full = whole_leaves(base, arch, where, found)
+    said = file.metadata.get(HASH)
+    if said is not None and (held := base_hash(tree.unflatten(params), full)) != said:
+      raise ValueError(f'{STEM}.safetensors: made for another base: its hash is {said[:16]}..., this one {held[:16]}...')
+    new = peft_parts.READ[adapter.kind](adapter, arch, params, where, found)
+    for name in found:
+      raise ValueError(f'tensor {name!r} has no place in this {family}; nearest: '
+                       f'{tree.nearest(name, [place.name for place in where.values()])}')
+  except ValueError as error:
+    raise error if str(error).startswith(str(path)) else ValueError(f'{path}: {error}') from error
+  return base._replace(model=models.build(arch), params=tree.unflatten(params | new), arch=arch)
+
+
+def strip(name: str) -> str:
+  """The name of a tensor as the base has it."""
+  for prefix in ('base_model.model.', 'base_model.'):
+    if name.startswith(prefix):
+      return name[len(prefix):]
+  return name
+
+
+def arch_of(adapter: Adapter, base: Loaded, shapes: dict) -> models.Arch:
+  """The architecture under the adapter's head, with the labels of its tensors."""
+  head = adapter.head or base.arch.head
+  arch = base.arch if head == base.arch.head else with_head(base, head)
+  if head == 'none' and 'pooler' not in base.params:
+    arch = dataclasses.replace(arch, pooler='')
+  if head not in LABELLED:
+    return arch
+  _, where = places_of(base, arch)
+  name = where['head/kernel'].name
+  if name not in shapes:
+    return arch
+  labels = shapes[name][0]
+  if head == base.arch.head and labels != outputs(arch):
+    raise ValueError(f'tensor {name!r} is a head of {labels} labels, the base has one of {outputs(arch)}')
+  return arch if head == 'span' else dataclasses.replace(arch, labels=labels)
+
+
+def whole_leaves(base: Loaded, arch: models.Arch, where: dict, found: dict) -> tuple[dict[str, Any], set[str]]:
+  """The plain parameters by name, from the adapter where it has them whole, and the names of those; `found` loses them.
+
+  Raises ValueError for a parameter that neither has, and for another shape.
+  """
+  family, own = places_of(base, base.arch)
+  prefixes = {'', names.NAMES[family].base, *names.NAMES[family].bases.values()}
+  tail = lambda name: min((name.removeprefix(prefix) for prefix in prefixes), key=len)
+  held = {name: leaf for name, leaf in tree.flatten(base.params).items()
+          if name in where and tail(own[name].name) == tail(where[name].name)}
+  shapes = tree.flatten(jax.eval_shape(models.build(arch).init, jax.random.key(0)))
+  params, full = {}, {name for name, place in where.items() if place.name in found}
+  for name, place in where.items():
+    if name not in full and name not in held:
+      raise ValueError(f'tensor {place.name!r} is missing: {name} is neither in the base nor in the adapter')
+    params[name] = jnp.array(names.from_theirs(place, found[place.name]())) if name in full else held[name]
+    if params[name].shape != shapes[name].shape:
+      raise ValueError(f'tensor {place.name!r} makes {name} of shape {params[name].shape}, the base has '
+                       f'{shapes[name].shape}')
+  for name in {where[name].name for name in full}:
+    found.pop(name)
+  return params, full
