@@ -5,9 +5,9 @@
 
 task: a name of `tl_jax.tasks`, or a .csv or .jsonl file with the columns text and label. method: a name of
 `tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp: the partitions full, probe, bitfit, norms, last,
-subset and unfreeze; the leaf edits lora, dora, qlora, ia3 and diff; the parts adapter, prompt and prefix; the pulls l2sp,
-prior_decay, mixout, ewc, reinitialize and rdrop. init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or
-scratch. labels: how many labelled examples; 0: all. Options of a method: --config.method.rank=4.
+subset and unfreeze; the leaf edits lora, dora, qlora, ia3 and diff; the parts adapter, prompt and prefix; the pulls
+l2sp, prior_decay, mixout, ewc, reinitialize and rdrop. init: a workdir of `pretrain` or `transfer`, a Hugging Face
+folder, or scratch. labels: how many labelled examples; 0: all. Options of a method: --config.method.rank=4.
 """
 
 from ml_collections import ConfigDict
@@ -42,8 +42,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='')   # used where there is no checkpoint
   kept = sum(OPTIONS[name]['length'] for name in a.method.split('+') if name in ('prompt', 'prefix'))
   c.data = dict(length=128 - kept, batch=16, accumulate=1, pack=True, slots=0, directory='')
-  c.optim = dict(name='adamw', lr=max(LEARNING_RATES.get(name, 5e-4) for name in a.method.split('+')), decay=0.01, clip=1.0, ema=None,
-                 groups=((r'.*(bias|scale)', dict(decay=0.0)),))
+  c.optim = dict(name='adamw', lr=max(LEARNING_RATES.get(name, 5e-4) for name in a.method.split('+')), decay=0.01,
+                 clip=1.0, ema=None, groups=((r'.*(bias|scale)', dict(decay=0.0)),))
   c.schedule = dict(name='linear', warmup=10, steps=100)
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
   c.sharding = 'fsdp'
@@ -57,4 +57,4 @@ def method(names: str) -> dict:
   first, *more = names.split('+')
   if not more:
     return dict(name=first, **OPTIONS.get(first, {}))
-  return dict(name='compose', methods={name: OPTIONS.get(name, {}) for name in (first, *more)})
+  return dict(name='compose', methods=tuple((name, OPTIONS.get(name, {})) for name in (first, *more)))

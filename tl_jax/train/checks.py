@@ -74,8 +74,6 @@ def _check_pretraining(settings: Settings) -> None:
   if settings.unigram_bias and settings.objective['name'] != 'masked':
     raise ConfigError(f'config.unigram_bias: only the head of objective masked has a bias, not that of '
                       f'{settings.objective["name"]!r}')
-  if settings.init != SCRATCH:
-    raise ConfigError(f'config.init: {settings.init!r}; pre-training starts from {SCRATCH!r}')
 
 
 def _check_files(settings: Settings) -> None:

@@ -129,15 +129,19 @@ def train_in_turn(ready, members, judge, watch, title):
 def train_together(ready, members, judge, watch, title):
   """All members a step at a time; what no member trains, and all share, is not copied."""
   states = list(map(starter(ready), members))
-  shared = ready.source is not None
-  frozen = states[0].frozen if shared else stack([state.frozen for state in states])
+  # What a seed draws (a new head that is held, a random subset, where a pull starts) each member has for itself.
+  shared = jax.tree.map(lambda first, *rest: all(np.array_equal(first, other) for other in rest),
+                        *(state.frozen for state in states))
+  frozen = jax.tree.map(lambda same, *own: own[0] if same else stack(own), shared, *(state.frozen for state in states))
+  places = jax.tree.map(lambda same: None if same else 0, shared)
   state = stack([state._replace(frozen=None) for state in states])._replace(frozen=frozen)
-  axes = state._replace(step=0, trainable=0, frozen=None if shared else 0, opt_state=0, key=0)
+  axes = state._replace(step=0, trainable=0, frozen=places, opt_state=0, key=0)
   step = jax.jit(jax.vmap(ready.parts.step, in_axes=(axes, 0), out_axes=(axes, 0)), donate_argnums=0)
   pick = lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree)
   def member_state(state, index):
     own = pick(state._replace(frozen=None), index)
-    return own._replace(frozen=state.frozen if shared else pick(state.frozen, index))
+    held = jax.tree.map(lambda same, leaf: leaf if same else leaf[index], shared, state.frozen)
+    return own._replace(frozen=held)
   settings, began, paused = ready.settings, time.monotonic(), 0.0
   rows, curves = [[] for _ in members], [[] for _ in members]
   for index in range(settings.schedule.steps):

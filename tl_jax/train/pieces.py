@@ -5,7 +5,7 @@
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,8 @@ from tl_jax import models, objectives, optim, parallel, rng, transfer, tree
 from tl_jax.train.settings import Settings
 from tl_jax.train.step import TrainState, init_state, make_step
 
+# What a new task starts afresh.
+NEW = ('head/.*', 'pooler/.*')
 # The head that each objective reads.
 HEADS = {'masked': 'masked', 'causal': 'causal', 'span': 'causal', 'seq2seq': 'causal', 'classify': 'classifier'}
 
@@ -65,21 +67,32 @@ def make_method(settings: Settings) -> transfer.TransferMethod:
   return _method(settings.method, 'config.method')
 
 
+def method_name(settings: Settings) -> str:
+  """How results call the method: the names of several with + between."""
+  name = settings.method['name']
+  return '+'.join(part for part, _ in settings.method['methods']) if name == 'compose' else name
+
+
 def _method(group, path: str) -> transfer.TransferMethod:
   """The method of a config group; the group of `compose` has those of its `methods`, by name."""
   if group.get('name') == 'compose':
     parts = configs.struct(Composed, group, path).methods
-    return transfer.compose(*(_method({'name': name, **options}, f'{path}.methods.{name}')
-                              for name, options in parts.items()))
+    return transfer.compose(*(_method({'name': name} | dict(options), f'{path}.methods.{name}')
+                              for name, options in parts))
   constructor = configs.lookup(transfer.METHODS | {'compose': None}, group.get('name'), f'{path}.name')
   return configs.call(constructor, group, path)
 
 
 @dataclasses.dataclass(frozen=True)
 class Composed:
-  """Several methods as one: {name: options}, in this order."""
+  """Several methods as one: ((name, options), ...), in this order."""
   name: str
-  methods: dict
+  methods: tuple
+
+  def __post_init__(self):
+    for pair in self.methods:
+      if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], Mapping):
+        raise ValueError(f'methods: must be pairs (name, options), got {pair!r}')
 
 
 def make_objective(settings: Settings, vocabulary: int, tokenizer) -> objectives.Objective:
@@ -109,8 +122,9 @@ def require_kind(settings: Settings, arch: models.Arch) -> None:
   """Raises ConfigError for an objective that this kind of model cannot have."""
   name, needed = settings.objective['name'], {'masked': 'encoder', 'causal': 'decoder', 'span': 'encoder-decoder'}
   if name in needed and arch.kind != needed[name]:
+    where = f'config.model.family {settings.model["family"]!r}' if settings.model.get('family') else settings.init
     raise configs.ConfigError(f'config.objective.name: {name!r} needs a model of kind {needed[name]!r}; '
-                              f'config.model.family {settings.model["family"]!r} is of kind {arch.kind!r}')
+                              f'{where} is of kind {arch.kind!r}')
 
 
 def make_params(model: models.Model, seed):

@@ -8,18 +8,20 @@ tl_jax.config.checks.ConfigError: config.schedule.steps: must be an integer >= 1
 import itertools
 import math
 import pathlib
+import re
 import time
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from tl_jax import data, optim, parallel, rng, tree
+from tl_jax import data, interop, optim, parallel, rng, transfer, tree
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
-from tl_jax.train.checks import read
-from tl_jax.train.restoring import meta
-from tl_jax.train.settings import Settings
+from tl_jax.train.checks import check_fit, read
+from tl_jax.train.pieces import NEW
+from tl_jax.train.restoring import keep_tokenizer, load, meta
+from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
 
@@ -33,10 +35,13 @@ class Prepared(NamedTuple):
   examples: dict
   stream: data.pipeline.Stream
   parts: pieces.Pieces
+  source: interop.Loaded | None = None
 
   def params(self, seed):
-    """The model's first parameters; `seed` may be traced."""
+    """The model's first parameters, those of the source where there is one; `seed` may be traced."""
     params = pieces.make_params(self.parts.model, seed)
+    if self.source is not None:
+      params = continued(self.source.params, params)[0]
     if self.settings.unigram_bias:
       bias = texts.log_frequencies(self.settings, self.examples, self.parts.model.arch.vocabulary)
       params['head']['bias'] = jax.numpy.asarray(bias)
@@ -45,10 +50,32 @@ class Prepared(NamedTuple):
 
 def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Prepared:
   """Trains or reads the tokenizer, encodes the mixture and builds the model; `folder` keeps what took time."""
-  tokenizer = texts.make_tokenizer(settings, lambda: _all_texts(settings), folder, first)
+  source = None if settings.init == SCRATCH else load(settings.init)
+  if source is None:
+    tokenizer = texts.make_tokenizer(settings, lambda: _all_texts(settings), folder, first)
+  else:
+    tokenizer = source_tokenizer(settings, source, folder, first)
   examples = texts.mixture_examples(settings, tokenizer, folder)
   stream = texts.pretraining_stream(settings, examples, tokenizer)
-  return Prepared(settings, tokenizer, examples, stream, build_pieces(settings, tokenizer))
+  return Prepared(settings, tokenizer, examples, stream, build_pieces(settings, tokenizer, source), source)
+
+
+def source_tokenizer(settings: Settings, source: interop.Loaded, folder: pathlib.Path, first: bool):
+  """The tokenizer of the model that a run starts from, kept in its folder. ConfigError where it has none."""
+  if source.tokenizer is None:
+    raise ConfigError(f'config.init: {settings.init} has no tokenizer')
+  if first:
+    keep_tokenizer(folder, source)
+  return source.tokenizer
+
+
+def continued(source, target):
+  """The source's values in the target's tree: a head that the source has not, or of another kind, starts afresh."""
+  givers, takers = tree.flatten(source), tree.flatten(target)
+  fits = lambda name: name in givers and name in takers and givers[name].shape == takers[name].shape
+  is_new = tree.matcher(*NEW)
+  others = lambda names: [re.escape(name) for name in names if is_new(name) and not fits(name)]
+  return transfer.transplant(source, target, fresh=others(takers), drop=others(givers))
 
 
 def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
@@ -80,7 +107,7 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
       run.store.wait()
       metrics = evaluate(fitted.state)
     result = dict(
-        task='pretrain', method=settings.method['name'], seed=settings.seed, labels=0, metrics=metrics,
+        task='pretrain', method=pieces.method_name(settings), seed=settings.seed, labels=0, metrics=metrics,
         n=int(metrics.pop('examples')), trained_parameters=tree.count(fitted.state.trainable),
         total_parameters=tree.count(fitted.state.trainable) + tree.count(fitted.state.frozen),
         steps=settings.schedule.steps, seconds=round(time.monotonic() - began, 3),
@@ -90,10 +117,15 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
     return result
 
 
-def build_pieces(settings: Settings, tokenizer) -> pieces.Pieces:
+def build_pieces(settings: Settings, tokenizer, source: interop.Loaded | None = None) -> pieces.Pieces:
   """Model, objective, method and optimizer of a pre-training run, its vocabulary that of the tokenizer."""
   head = pieces.HEADS[settings.objective['name']]
-  arch = pieces.base_arch(settings, vocabulary=tokenizer.vocabulary_size, head=head)
+  if source is None:
+    arch = pieces.base_arch(settings, vocabulary=tokenizer.vocabulary_size, head=head)
+  else:
+    arch = interop.with_head(source, head)
+    pieces.require_kind(settings, arch)
+    check_fit(settings, arch)
   return pieces.assemble(settings, arch, pieces.make_objective(settings, arch.vocabulary, tokenizer))
 
 
@@ -113,7 +145,13 @@ def _start(ready: Prepared, shardings, run: Run, watch: Watch):
   if restored is not None:
     watch.say(f'resumed at step {restored.step} of {settings.schedule.steps}')
     return restored.state
-  return jax.jit(lambda: parts.init(ready.params(settings.seed), settings.seed), out_shardings=shardings)()
+  if ready.source is None:
+    return jax.jit(lambda: parts.init(ready.params(settings.seed), settings.seed), out_shardings=shardings)()
+  params = pieces.make_params(parts.model, settings.seed)
+  run.write_json('account.json', continued(ready.source.params, params)[1].to_json())
+  # Through jit, so that no buffer of the source is shared with a state that is donated.
+  return jax.jit(lambda params: parts.init(params, settings.seed), out_shardings=shardings)(
+      parallel.to_host(ready.params(settings.seed)))
 
 
 def placed_batches(stream: data.pipeline.Stream, start: int, settings: Settings, sharding):

@@ -20,13 +20,13 @@ from tl_jax import transfer as methods
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import check_fit, read
+from tl_jax.train.pieces import NEW
 from tl_jax.train.pretraining import average, placed_batches
 from tl_jax.train.restoring import keep_tokenizer, load, meta
 from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
 
-NEW = ('head/.*', 'pooler/.*')   # what a new task starts afresh
 ROWS = 32                        # of an evaluation batch, about: small training batches would leave a device idle
 
 
@@ -111,7 +111,7 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
     if run.first:
       write_predictions(run.path / 'predictions.jsonl', ready.task, ready.test, found)
     run.write_json('result.json', result)
-    watch.say(f'{ready.task.name}, {settings.method["name"]}: '
+    watch.say(f'{ready.task.name}, {pieces.method_name(settings)}: '
               + ', '.join(f'{name} {value:.4f}' for name, value in result['metrics'].items()))
     return result
 
@@ -165,10 +165,11 @@ def make_result(ready: Prepared, settings: Settings, labels: int, found, state, 
                 compile_seconds: float) -> dict:
   """What result.json holds."""
   trained = tree.count(state.trainable)
+  total = tree.count(jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen))
   return dict(
-      task=ready.task.name, method=settings.method['name'], init=settings.init, seed=settings.seed, labels=labels,
+      task=ready.task.name, method=pieces.method_name(settings), init=settings.init, seed=settings.seed, labels=labels,
       metrics=tasks.score(ready.task, found, ready.test.targets), n=len(ready.test.texts), trained_parameters=trained,
-      total_parameters=tree.count(jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen)), steps=settings.schedule.steps, seconds=round(seconds, 3),
+      total_parameters=total, steps=settings.schedule.steps, seconds=round(seconds, 3),
       compile_seconds=round(compile_seconds, 3), peak_bytes=peak_bytes())
 
 

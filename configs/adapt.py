@@ -1,0 +1,39 @@
+"""Pre-training that goes on: on a domain (DAPT) or on the texts of a task (TAPT), Gururangan et al. 2020.
+
+  tl-jax pretrain --config=configs/adapt.py:init=/tmp/demo,text=vader_movie --workdir=/tmp/films
+  tl-jax transfer --config=configs/transfer.py:task=sentiment,method=full,init=/tmp/films --workdir=/tmp/sentiment
+
+init: a workdir or a Hugging Face folder; its tokenizer stays. text: a set of `tl_jax.data` or a .jsonl file, several
+with + between, in equal parts; their test texts are left out, so the texts of a task may be taken. A head of another
+kind, as a sentence encoder has, starts afresh.
+"""
+
+from ml_collections import ConfigDict
+
+from tl_jax.config import arguments
+
+ARGUMENTS = ('text=vader_movie', 'text=debian+vader_nyt')
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  a = arguments(arg, init='scratch', text='vader_movie', objective='masked')
+  c = ConfigDict()
+  c.seed = 0
+  c.init = a.init
+  c.model = dict(family='tiny' if a.init == 'scratch' else '')   # empty: the family of the checkpoint
+  c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
+  c.objective = dict(name='masked', rate=0.15, whole_word=False) if a.objective == 'masked' else dict(name=a.objective)
+  c.method = dict(name='full')
+  c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='')   # used where there is no checkpoint
+  c.unigram_bias = False
+  c.data = dict(mixture={source: 1.0 for source in a.text.split('+')}, length=128, batch=32, accumulate=1, pack=True,
+                directory='')
+  c.optim = dict(name='adamw', lr=1e-4, decay=0.01, clip=1.0, ema=None,
+                 groups=((r'.*(bias|scale)', dict(decay=0.0)),))
+  c.schedule = dict(name='linear', warmup=20, steps=200)
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
+  c.sharding = 'fsdp'
+  c.checkpoint = dict(every=100, keep=1)
+  c.eval = dict(every=0, batches=8)
+  c.log = dict(every=10, tensorboard=True)
+  return c

@@ -1,0 +1,57 @@
+"""Chains: pre-training that goes on from a checkpoint, an intermediate task, a second task."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tl_jax
+from tl_jax import config, tree
+from tl_jax.config import ConfigError
+from tl_jax.train import run
+
+SMALL = [('data.length', '64'), ('data.batch', '4'), ('schedule.steps', '4'), ('schedule.warmup', '1')]
+
+
+def go(file, workdir, *more):
+  run(config.load(f'configs/{file}', [*SMALL, *more]), workdir)
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+  return go('pretrain.py:tiny', tmp_path_factory.mktemp('chain') / 'base', ('data.accumulate', '1'))
+
+
+@pytest.fixture(scope='module')
+def adapted(base):
+  return go(f'adapt.py:init={base},text=debian', base.parent / 'adapted')
+
+
+def test_pre_training_goes_on_with_the_same_tokenizer_and_head(base, adapted):
+  account = json.loads((adapted / 'account.json').read_text())
+  assert account['counts']['copied'] == len(account['leaves'])
+  before, after = (tree.flatten(tl_jax.restore(path)) for path in (base, adapted))
+  assert before.keys() == after.keys()
+  assert not np.array_equal(before['head/bias'], after['head/bias'])
+  assert tl_jax.load(base).tokenizer.encode('an editor') == tl_jax.load(adapted).tokenizer.encode('an editor')
+  # Four small steps from the base: far nearer to it than a model of another seed would be.
+  name = 'layers/0/mlp/in/kernel'
+  assert np.abs(after[name] - before[name]).max() < 0.1 * np.abs(before[name]).max()
+
+
+def test_an_intermediate_task_and_two_methods_at_once(adapted):
+  first = go(f'transfer.py:task=topic,method=full,init={adapted},labels=12', adapted.parent / 'first',
+             ('task.test', '12'))
+  last = go(f'transfer.py:task=sentiment,method=lora+l2sp,init={first},labels=8', adapted.parent / 'second',
+            ('task.test', '8'))
+  result = json.loads((last / 'result.json').read_text())
+  assert result['method'] == 'lora+l2sp'
+  assert result['trained_parameters'] < result['total_parameters'] / 5
+  outcomes = {leaf['target']: leaf['outcome'] for leaf in json.loads((last / 'account.json').read_text())['leaves']}
+  assert outcomes['head/kernel'] == 'fresh' and outcomes['layers/0/mlp/in/kernel'] == 'copied'
+
+
+def test_what_cannot_go_on_is_named(adapted):
+  with pytest.raises(ConfigError, match="objective.name: 'causal' needs a model of kind 'decoder'"):
+    go(f'adapt.py:init={adapted},objective=causal', adapted.parent / 'never')
