@@ -88,8 +88,8 @@ SCALES = {
                    settings=SETTINGS | dict(labels=32, test=64, batch=2, steps=4)),
     'mini': Scale(rows=tuple(METHODS), settings=SETTINGS),
     # The seed that the rates were chosen on, never in the table.
-    'tune': Scale(rows=tuple(f'{name} at rate {number}' for name in METHODS for number in (1, 2, 3)), columns=('topic',),
-                  seeds=(100,), settings=SETTINGS | dict(test=320)),
+    'tune': Scale(rows=tuple(f'{name} at rate {number}' for name in METHODS for number in (1, 2, 3)),
+                  columns=('topic',), seeds=(100,), settings=SETTINGS | dict(test=320)),
     'paper': Scale(rows=tuple(METHODS), seeds=(1, 2, 3, 4, 5),
                    settings=dict(labels=0, test=0, batch=32, steps=2000)),
 }
