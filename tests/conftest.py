@@ -48,3 +48,14 @@ def run_cli():
                           cwd=cwd, capture_output=True, text=True, check=False)
 
   return run
+
+
+# Files whose tests compile most: the first to start, so that no worker is left alone with one of them at the end.
+LONG = ('train/test_transfer', 'transfer/test_laws', 'models/test_backbone', 'train/', 'models/', 'objectives/', 'decode/')
+
+
+def pytest_collection_modifyitems(items):
+  def turn(item):
+    path = pathlib.Path(item.fspath).relative_to(ROOT).as_posix()
+    return next((place for place, name in enumerate(LONG) if name in path), len(LONG))
+  items.sort(key=turn)

@@ -93,7 +93,9 @@ def test_a_finished_run_is_not_run_again_under_another_config(base, tmp_path):
     train.transfer(transfer_config(base, 'probe', more=[('optim.lr', '0.5')]), tmp_path)
 
 
-@pytest.mark.parametrize('method, init', [('full', 'scratch'), ('lora', 'base'), ('full', 'base')])
+@pytest.mark.parametrize('method, init', [
+    ('lora', 'base'), pytest.param('full', 'scratch', marks=pytest.mark.slow),
+    pytest.param('full', 'base', marks=pytest.mark.slow)])
 def test_members_of_a_cohort_are_their_single_runs(base, tmp_path, method, init):
   """In turn and together, a member has the losses and the predictions of a run of its own."""
   more = [('init', 'scratch'), ('model.family', 'tiny'), ('tokenizer.path', f'{base}/tokenizer.json')] * (
