@@ -51,7 +51,8 @@ def run_cli():
 
 
 # Files whose tests compile most: the first to start, so that no worker is left alone with one of them at the end.
-LONG = ('train/test_transfer', 'transfer/test_laws', 'models/test_backbone', 'train/', 'models/', 'objectives/', 'decode/')
+LONG = ('train/test_transfer', 'transfer/test_laws', 'models/test_backbone', 'train/', 'models/', 'objectives/',
+        'decode/')
 
 
 def pytest_collection_modifyitems(items):

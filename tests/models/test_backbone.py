@@ -23,9 +23,9 @@ SHAPES = {
 def spread(params, seed=0, scale=0.2):
   """Parameters large enough that a wrong mask or position shows: random, whatever their initial value was."""
   def draw(name, leaf):
-    key = jax.random.fold_in(jax.random.key(seed), hash(name) % 1000)
+    key = jax.random.fold_in(jax.random.key(seed), name % 1000)
     return leaf + scale * jax.random.normal(key, leaf.shape)
-  return tree.map_named(lambda name, leaf: draw(str(sum(map(ord, name))), leaf), params)
+  return tree.map_named(lambda name, leaf: draw(sum(map(ord, name)), leaf), params)
 
 
 def made(shape, **compute):

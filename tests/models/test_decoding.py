@@ -1,11 +1,14 @@
 """Reading one token at a time gives what reading them all at once gives."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tl_jax import models
+from tl_jax import decode, models
+from tl_jax.decode import generation
 
 SMALL = dict(vocabulary=61, head='causal', layers=3, width=32, heads=4, mlp=48)
 ARCHS = {
@@ -51,6 +54,20 @@ def test_cached_reading_equals_the_full_forward_at_every_position(name):
     logits, cache = step(params, cache, tokens[:, position])
   assert jnp.abs(logits - full[:, -1]).max() < 1e-4
   assert full.std() > 0.1
+
+
+def test_one_architecture_is_compiled_once():
+  arch = ARCHS['gpt2']
+  params, batch = made(arch), batch_of(arch, PROMPT)
+  settings = decode.Decoding(max_new_tokens=2)
+  decode.generate(models.decoder(arch), params, batch, settings)
+  before = generation.run._cache_size()
+  for compute in (None, models.Compute()):
+    again = models.decoder(dataclasses.replace(arch), compute)
+    decode.generate(again, params, batch, settings)
+    assert again.step is models.decoder(arch).step
+  assert generation.run._cache_size() == before
+  assert models.decoder(arch, models.Compute(dtype='bfloat16')).step is not again.step
 
 
 def test_a_model_that_writes_nothing_is_refused():

@@ -8,7 +8,9 @@ import pytest
 import tl_jax
 from tl_jax import config, tree
 from tl_jax.config import ConfigError
-from tl_jax.train import run
+from tl_jax.train import run, transferring
+from tl_jax.train.checks import read
+from tl_jax.train.information import fisher_of
 
 SMALL = [('data.length', '64'), ('data.batch', '4'), ('schedule.steps', '4'), ('schedule.warmup', '1')]
 
@@ -50,6 +52,20 @@ def test_an_intermediate_task_and_two_methods_at_once(adapted):
   assert result['trained_parameters'] < result['total_parameters'] / 5
   outcomes = {leaf['target']: leaf['outcome'] for leaf in json.loads((last / 'account.json').read_text())['leaves']}
   assert outcomes['head/kernel'] == 'fresh' and outcomes['layers/0/mlp/in/kernel'] == 'copied'
+
+
+def test_ewc_weighs_by_the_task_before(base):
+  first = go(f'transfer.py:task=topic,method=full,init={base},labels=12', base.parent / 'before', ('task.test', '12'))
+  file = f'configs/transfer.py:task=sentiment,method=ewc,init={first},labels=8'
+  ready = transferring.prepare(read(config.load(file, SMALL)), base.parent / 'before')
+  state = ready.weighed(ready.parts.init(ready.params(0), 0))
+  held, fisher = tree.flatten(state.frozen.weights), fisher_of(first)
+  assert held.keys() == fisher.keys() and not any(name.startswith('head/') for name in held)
+  for name, leaf in held.items():
+    np.testing.assert_allclose(leaf, fisher[name], rtol=1e-4, atol=1e-9)
+  assert max(float(leaf.max()) for leaf in held.values()) > 0
+  with pytest.raises(ConfigError, match='a workdir of pre-training'):
+    go(f'transfer.py:task=sentiment,method=ewc,init={base},labels=8', base.parent / 'never')
 
 
 def test_what_cannot_go_on_is_named(adapted):

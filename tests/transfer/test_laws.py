@@ -35,6 +35,7 @@ from tl_jax.transfer import (
   reinitialize,
   subset,
   unfreeze,
+  weigh,
 )
 
 KEY = jax.random.key(3)
@@ -244,6 +245,10 @@ def test_ewc_weighs_by_fisher_and_leaves_new_leaves_free():
   wanted = sum((np.square(tree.flatten(params)[name]) * np.square(leaf - tree.flatten(params)[name])).sum()
                for name, leaf in tree.flatten(other).items() if not name.startswith('head/'))
   np.testing.assert_allclose(method.penalty(other, frozen), wanted, rtol=1e-5)
+  again = ewc(strength=2.0)
+  trainable, frozen = again.init(KEY, params)
+  assert float(again.penalty(other, weigh(frozen, tree.flatten(fisher)))) == pytest.approx(wanted, rel=1e-5)
+  assert float(again.penalty(other, frozen)) != pytest.approx(wanted, rel=1e-2)
   with pytest.raises(ValueError, match='none of the trained leaves'):
     ewc({'elsewhere': jnp.ones(2)}).init(KEY, params)
 

@@ -172,7 +172,8 @@ def _merged(method: str, how: dict, base: str, sources: list[Source]) -> dict:
   bodies = [source.body for source in sources]
   if method not in ON_BASE:
     if method == 'fisher':
-      return merging.fisher(bodies, [_information(source, how['examples']) for source in sources])
+      from tl_jax.train.information import information
+      return merging.fisher(bodies, [information(source.opened, source.path, how['examples']) for source in sources])
     return merging.soup(bodies) if method == 'soup' else merging.slerp(*bodies, how['t'])
   start = _base_body(base, bodies[0])
   if method == 'task':
@@ -209,31 +210,6 @@ def _judge(source: Source):
   apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
   return lambda leaves: tasks.score(
       source.task, evals.outputs(apply, tree.unflatten(leaves), batches, len(test.texts)), test.targets)
-
-
-def _information(source: Source, count: int) -> dict:
-  """The diagonal Fisher information of the body on labelled examples that the source was trained on."""
-  import jax
-  import numpy as np
-
-  from tl_jax import data, tree
-  from tl_jax.train import texts
-  from tl_jax.transfer.fisher import fisher_diagonal
-  settings, tokenizer, model = source.opened.settings, source.opened.tokenizer, _model(source)
-  if source.task.kind != 'single':
-    raise config.ConfigError(f'{source.path}: fisher needs a task with one label per example; {source.task.name} '
-                             f'is of kind {source.task.kind!r}')
-  train = texts.labelled(settings, source.task, tokenizer, 'train', source.path)
-  chosen = texts.choose_labels(settings, source.task, train)[:count]
-  rows = list(data.evaluation(train.examples, length=settings.data.length, batch=1, pack=False, pad=tokenizer.pad,
-                              subset=chosen))
-  examples = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-  def log_probabilities(body, example):
-    params = tree.unflatten({**body, **source.own})
-    logits = model.apply(params, jax.tree.map(lambda leaf: leaf[None], example)).logits
-    return jax.nn.log_softmax(logits.reshape(source.task.outputs).astype('float32'))
-  return jax.jit(lambda body: fisher_diagonal(log_probabilities, body, examples, batch=1))(source.body)
 
 
 def _table(rows: list[dict]) -> list[str]:

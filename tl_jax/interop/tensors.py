@@ -15,7 +15,6 @@ import os
 import pathlib
 import re
 import stat
-import uuid
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -305,8 +304,8 @@ def save_tensors(folder, tensors: Mapping[str, Any] | Iterable[tuple[str, Any]],
 
   A value is an array of numpy or jax, or `Lazy`, one of which is in memory at a time. Shards take tensors in the given
   order; one larger than `shard_bytes` has its own. All is on the disk under temporary names before a file is renamed;
-  the index comes last, then older weights of this stem are deleted: whenever it stops, the folder opens to the old
-  tensors, to the new ones, or not at all. ValueError names a tensor that cannot be held or is not as announced.
+  the index comes last, then what older saves of this stem left is deleted: whenever it stops, the folder opens to the
+  old tensors, the new ones, or not at all. ValueError names a tensor that cannot be held or is not as announced.
   """
   folder, single, planned = pathlib.Path(folder), f'{stem}.safetensors', _planned(tensors)
   if not _is_plain(single) or not isinstance(shard_bytes, int) or shard_bytes < 1:
@@ -317,10 +316,11 @@ def save_tensors(folder, tensors: Mapping[str, Any] | Iterable[tuple[str, Any]],
   shards = _shards(planned, shard_bytes)
   count, index = len(shards), folder / f'{single}.index.json'
   names = [f'{stem}-{i:05d}-of-{count:05d}.safetensors' for i in range(1, count + 1)] if count > 1 else [single]
-  temporary = [folder / f'.{uuid.uuid4().hex}.tmp' for _ in names]
+  temporary = [folder / f'.{name}.tmp' for name in names]
   folder.mkdir(parents=True, exist_ok=True)
   try:
     for path, shard in zip(temporary, shards, strict=True):
+      path.unlink(missing_ok=True)                   # of a save that was killed
       _write(path, shard, metadata)
     if len(names) > 1:
       index.unlink(missing_ok=True)                  # that of older shards must never find some of these
@@ -335,8 +335,8 @@ def save_tensors(folder, tensors: Mapping[str, Any] | Iterable[tuple[str, Any]],
     content = {'metadata': {'total_size': sum(map(_size, planned.values()))}, 'weight_map': where}
     files.write_atomically(index, (json.dumps(content, indent=2, sort_keys=True) + '\n').encode())
     names.append(index.name)
-  ours = re.compile(re.escape(stem) + r'(-\d{5,}-of-\d{5,})?\.safetensors|' + re.escape(index.name))
-  for name in {name for name in os.listdir(folder) if ours.fullmatch(name)} - {*names}:
+  ours = rf'(\.)?{re.escape(stem)}(-\d{{5,}}-of-\d{{5,}})?\.safetensors(?(1)\.tmp)|{re.escape(index.name)}'
+  for name in {name for name in os.listdir(folder) if re.fullmatch(ours, name)} - {*names}:
     (folder / name).unlink()
   return [folder / name for name in names]
 

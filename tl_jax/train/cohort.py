@@ -101,6 +101,7 @@ def starter(ready: transferring.Prepared):
   def first_state(member: Member):
     seed, optimizer = member.settings.seed, member.settings.optim
     state = init(ready.params(seed), jnp.uint32(seed))
+    state = ready.weighed(state)
     return state._replace(opt_state=optim.set_rate(state.opt_state, optimizer.lr, optimizer.decay))
   return first_state
 

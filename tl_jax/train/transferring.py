@@ -20,6 +20,7 @@ from tl_jax import transfer as methods
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import check_fit, read
+from tl_jax.train.information import fisher_of
 from tl_jax.train.pieces import NEW
 from tl_jax.train.pretraining import average, placed_batches
 from tl_jax.train.restoring import keep_tokenizer, load, meta
@@ -39,11 +40,19 @@ class Prepared(NamedTuple):
   test: texts.Labelled
   parts: pieces.Pieces
   source: interop.Loaded | None
+  fisher: dict | None = None
 
   def params(self, seed):
     """The model's first parameters: the source's, and fresh ones for what is new; `seed` may be traced."""
     fresh = pieces.make_params(self.parts.model, seed)
     return fresh if self.source is None else transplanted(self.source.params, fresh)[0]
+
+  def weighed(self, state):
+    """A first state with the Fisher information of the source in it, where the method is EWC."""
+    if self.fisher is None:
+      return state
+    frozen = methods.weigh(state.frozen, self.fisher)
+    return state._replace(frozen=jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), frozen, state.frozen))
 
   def stream(self, settings: Settings):
     """The rows that a run of these settings sees, and the indices of the labelled examples they come from."""
@@ -79,7 +88,17 @@ def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Pre
   objective = objectives.classify(labels=task.outputs, kind=task.kind)
   parts = pieces.assemble(settings, arch, objective)
   train, test = (texts.labelled(settings, task, tokenizer, split, folder) for split in ('train', 'test'))
-  return Prepared(settings, task, tokenizer, train, test, parts, source)
+  return Prepared(settings, task, tokenizer, train, test, parts, source, source_information(settings))
+
+
+def source_information(settings: Settings) -> dict | None:
+  """What EWC weighs by. ConfigError where the source was trained on no task."""
+  if 'ewc' not in pieces.method_name(settings).split('+'):
+    return None
+  if not (pathlib.Path(settings.init) / 'checkpoints').is_dir():
+    raise ConfigError(f'config.method: ewc weighs by what the task of config.init needs, but {settings.init} is no '
+                      'workdir of a transfer; l2sp pulls without')
+  return fisher_of(settings.init)
 
 
 def transfer(config, workdir, watch: Watch = SILENT) -> dict:
@@ -129,8 +148,8 @@ def start(ready: Prepared, shardings, run: Run, watch: Watch):
     params, account = transplanted(ready.source.params, params)
   run.write_json('account.json', account.to_json())
   # Through jit, so that no buffer of the source is shared with a state that is donated.
-  return jax.jit(lambda params: ready.parts.init(params, seed), out_shardings=shardings)(
-      parallel.to_host(params))
+  state = jax.jit(lambda params: ready.parts.init(params, seed), out_shardings=shardings)(parallel.to_host(params))
+  return ready.weighed(state)
 
 
 class Judge:

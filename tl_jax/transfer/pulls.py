@@ -74,39 +74,48 @@ def l2sp(strength: NonNegative = 1e-2, *, new: NonNegative | None = None, head: 
   return pull(around)
 
 
-def ewc(fisher: Tree = None, strength: NonNegative = 1.0) -> TransferMethod:
+def ewc(fisher: Tree = None, strength: NonNegative = 1.0, *, head: str = HEAD) -> TransferMethod:
   """Adds strength / 2 sum F (w - w0)^2 (Kirkpatrick et al. 2017, eq. 3), F from `fisher`: a tree like the params.
 
-  `tl_jax.transfer.fisher` estimates one by samples. Leaves that `fisher` does not have are free (a new head). None
-  counts every leaf with 1, which is `l2sp` without a pull of the head.
+  `tl_jax.transfer.fisher_diagonal` estimates one. Leaves that `fisher` does not have are free. Without one every leaf
+  counts 1 but those of the head, until `weigh` says more: a run takes the information of the model it starts from.
   """
-  named = None if fisher is None else tree.flatten(fisher)
+  named, belongs = None if fisher is None else tree.flatten(fisher), tree.matcher(head)
+  pulled = lambda name: not belongs(name) if named is None else name in named
 
   def around(method):
     def weights(trainable):
-      if named is None:
-        return None
-      held = [name for name in tree.flatten(trainable) if name in named]
-      if not held:
+      if not any(map(pulled, tree.flatten(trainable))):
         raise ValueError('ewc: fisher has none of the trained leaves; nearest: '
-                         + tree.nearest(next(iter(tree.flatten(trainable))), named))
-      return tree.map_named(lambda name, leaf: jnp.asarray(named[name]) if name in named else None, trainable)
+                         + tree.nearest(next(iter(tree.flatten(trainable)), ''), named or ()))
+      value = lambda name, leaf: jnp.ones(leaf.shape) if named is None else jnp.asarray(named[name])
+      return tree.map_named(lambda name, leaf: value(name, leaf) if pulled(name) else None, trainable)
 
     def penalty(trainable, frozen):
-      value = 0.0 if named is None else tree.flatten(frozen.weights)
-      def term(name, leaf, start):
-        if named is not None and name not in value:
-          return jnp.zeros(())
-        return ((1.0 if named is None else value[name]) * jnp.square(leaf - start)).sum()
-      total = sum(jax.tree.leaves(tree.map_named(term, trainable, frozen.start)))
+      values, start = tree.flatten(frozen.weights), tree.flatten(frozen.start)
+      total = sum((value * jnp.square(leaf - start[name])).sum()
+                  for name, leaf in tree.flatten(trainable).items() if (value := values.get(name)) is not None)
       return method.penalty(trainable, frozen.frozen) + strength / 2 * total
 
     def weight_axes(axes):
-      return None if named is None else tree.map_named(lambda name, spec: spec if name in named else None, axes)
+      return tree.map_named(lambda name, spec: spec if pulled(name) else None, axes)
 
     return anchored(method, weights=weights, weight_axes=weight_axes, penalty=penalty)
 
   return pull(around)
+
+
+def weigh(frozen: Tree, fisher: dict) -> Tree:
+  """What a method holds, with the information `fisher` (by name) in the place of the ones of an `ewc` in it.
+
+  A leaf that `fisher` does not have becomes free. Nothing changes where there is no `ewc`.
+  """
+  if not isinstance(frozen, Anchored):
+    return frozen
+  if frozen.weights is None:
+    return frozen._replace(frozen=weigh(frozen.frozen, fisher))
+  value = lambda name, one: jnp.asarray(fisher[name], one.dtype) if name in fisher else jnp.zeros_like(one)
+  return frozen._replace(weights=tree.map_named(value, frozen.weights))
 
 
 def mixout(rate: Fraction = 0.7, *, mask: Literal['element', 'column'] = 'element', pattern: str = r'.*kernel',

@@ -1,0 +1,66 @@
+"""What a workdir gives back: the tokenizer of a folder of others survives a transfer and an export."""
+
+import jax
+import pytest
+
+from tl_jax import config, data, interop, models, train
+from tl_jax.interop.tokenizers import load_tokenizer, save_tokenizer
+
+TEXTS = ['the train is late again', 'a good day for the garden', 'no reply since monday', 'what a lovely evening']
+TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ eos_token }}{% endfor %}"
+ROLES = ('pad', 'unk', 'cls', 'sep', 'mask', 'bos', 'eos')
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+  """A folder whose tokenizer says what its tokenizer.json alone does not."""
+  folder = tmp_path_factory.mktemp('source')
+  backend = data.tokenizers.train(TEXTS, 'wordpiece', 200, sentinels=0).backend
+  roles = {'bos': backend.token_to_id('the'), 'eos': backend.token_to_id('##e')}
+  tokenizer = data.tokenizers.wrap(backend, roles, padding_side='left', chat_template=TEMPLATE, settings=dict(
+      bos_token='the', eos_token='##e', pad_token='[PAD]', cls_token='[CLS]', sep_token='[SEP]', mask_token='[MASK]',
+      unk_token='[UNK]', model_max_length=64))
+  arch = models.arch('tiny', vocabulary=tokenizer.vocabulary_size, layers=1, width=16, heads=2, mlp=16)
+  model = models.build(arch)
+  interop.save(folder, interop.Loaded(model, model.init(jax.random.key(0)), tokenizer, arch))
+  save_tokenizer(folder, load_tokenizer(folder))     # with the pieces of its roles among the added tokens
+  return folder
+
+
+def moved(init, workdir):
+  train.transfer(config.load(f'configs/transfer.py:task=sentiment,method=probe,init={init},labels=8', [
+      ('schedule.steps', '1'), ('schedule.warmup', '0'), ('data.length', '32'), ('data.batch', '4'),
+      ('task.test', '8'), ('log.tensorboard', 'false')]), workdir)
+  return workdir
+
+
+def said(tokenizer):
+  return {role: getattr(tokenizer, role) for role in ROLES} | dict(
+      side=tokenizer.padding_side, template=tokenizer.chat_template, digest=tokenizer.digest,
+      settings=tokenizer.settings)
+
+
+def test_a_transfer_and_its_export_keep_the_files_of_a_tokenizer(source, tmp_path):
+  expected = said(load_tokenizer(source))
+  assert (expected['side'], expected['template']) == ('left', TEMPLATE)
+  assert expected['bos'] != expected['cls'] and expected['settings']['model_max_length'] == 64
+  one = moved(source, tmp_path / 'one')
+  two = moved(one, tmp_path / 'two')
+  for workdir in (one, two):
+    loaded = train.load(workdir)
+    assert said(loaded.tokenizer) == expected == said(train.open_workdir(workdir).tokenizer)
+  exported = interop.save(tmp_path / 'exported', loaded)
+  assert said(load_tokenizer(exported)) == expected
+  for name in ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'chat_template.jinja'):
+    assert (exported / name).read_bytes() == (source / name).read_bytes(), name
+
+
+def test_a_workdir_with_nothing_but_a_tokenizer_opens(tmp_path):
+  from tl_jax.train.restoring import keep_tokenizer, open_tokenizer
+  own = data.tokenizers.train(TEXTS, 'wordpiece', 200)
+  own.save(tmp_path / 'tokenizer.json')
+  assert said(open_tokenizer(tmp_path)) == said(own)
+  keep_tokenizer(tmp_path / 'again', interop.Loaded(None, None, own, None))
+  assert [path.name for path in (tmp_path / 'again').iterdir()] == ['tokenizer.json']
+  save_tokenizer(tmp_path, own)
+  assert open_tokenizer(tmp_path).digest == own.digest
