@@ -3,11 +3,12 @@
   tl-jax transfer --config=configs/transfer.py:task=sentiment,method=lora,init=/tmp/demo,labels=100 --workdir=/tmp/lora
   tl-jax transfer --config=configs/transfer.py:task=mine.csv,method=full,init=/tmp/demo --workdir=/tmp/mine
 
-task: a name of `tl_jax.tasks`, or a .csv or .jsonl file with the columns text and label. method: a name of
-`tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp: the partitions full, probe, bitfit, norms, last,
-subset and unfreeze; the leaf edits lora, dora, qlora, ia3 and diff; the parts adapter, prompt and prefix; the pulls
-l2sp, prior_decay, mixout, ewc, reinitialize and rdrop. init: a workdir of `pretrain` or `transfer`, a Hugging Face
-folder, or scratch. labels: how many labelled examples; 0: all. Options of a method: --config.method.rank=4.
+task: a name of `tl_jax.tasks`, several with + between (one body, a head for each), or a .csv or .jsonl file with the
+columns text and label. method: a name of `tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp: the
+partitions full, probe, bitfit, norms, last, subset and unfreeze; the leaf edits lora, dora, qlora, ia3 and diff; the
+parts adapter, prompt and prefix; the pulls l2sp, prior_decay, mixout, ewc, reinitialize and rdrop. init: a workdir of
+`pretrain` or `transfer`, a Hugging Face folder, or scratch. labels: how many labelled examples; 0: all. Options of a
+method: --config.method.rank=4.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +17,7 @@ from tl_jax.config import arguments
 
 ARGUMENTS = ('task=sentiment', 'task=novel,method=probe', 'task=genre,method=bitfit', 'task=tweets,method=norms',
              'task=register,method=last', 'task=intensity,method=lora,labels=100', 'task=topic,method=adapter',
-             'task=sentiment,method=lora+l2sp')
+             'task=sentiment+topic,method=lora+l2sp')
 # One rule per method, whatever the task and the number of labels: this rate, these steps, the last checkpoint.
 LEARNING_RATES = {
     'probe': 1e-2, 'bitfit': 2e-3, 'norms': 2e-3, 'subset': 2e-3, 'lora': 2e-3, 'dora': 2e-3, 'qlora': 2e-3,
@@ -37,7 +38,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.init = a.init
   c.model = dict(family='tiny' if a.init == 'scratch' else '')   # empty: the family of the checkpoint
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
-  c.task = dict(name=a.task, labels=a.labels, test=0)                # test 0: the whole split
+  c.task = dict(name=a.task, labels=a.labels, test=0, temperature=1.0)   # test 0: the whole split
   c.method = method(a.method)
   c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='')   # used where there is no checkpoint
   kept = sum(OPTIONS[name]['length'] for name in a.method.split('+') if name in ('prompt', 'prefix'))

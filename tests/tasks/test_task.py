@@ -64,3 +64,21 @@ def test_a_file_with_one_label_is_no_task(tmp_path):
 def test_an_unknown_task_names_the_nearest():
   with pytest.raises(ConfigError, match="'sentiment'"):
     tasks.find('sentimant')
+
+
+def test_tasks_together_keep_their_labels_and_their_scores():
+  both = tasks.find('sentiment+topic')
+  assert both.outputs == 14 and both.groups == ((0, 2), (2, 14)) and both.labels[2] == 'topic: games'
+  texts, targets = tasks.labelled(both, 'test')
+  parts = [tasks.labelled(part, 'test') for part in both.parts]
+  assert texts == parts[0][0] + parts[1][0] and targets.tolist() == [*parts[0][1], *(parts[1][1] + 2)]
+  # The largest output of all is another task's label, which is no answer.
+  outputs = np.zeros((len(texts), 14), np.float32)
+  outputs[np.arange(len(texts)), targets] = 1.0
+  other = np.where(targets < 2, 5, 0)
+  outputs[np.arange(len(texts)), other] = 2.0
+  values = tasks.score(both, outputs, targets)
+  assert values['accuracy'] == values['sentiment/accuracy'] == values['topic/accuracy'] == 1.0
+  np.testing.assert_array_equal(tasks.choose(both, outputs, targets), targets)
+  with pytest.raises(ConfigError, match='intensity is of kind'):
+    tasks.find('sentiment+intensity')

@@ -2,8 +2,10 @@
 
 import json
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 import tl_jax
 from tl_jax import config, tree
@@ -11,6 +13,7 @@ from tl_jax.config import ConfigError
 from tl_jax.train import run, transferring
 from tl_jax.train.checks import read
 from tl_jax.train.information import fisher_of
+from tl_jax.train.texts import tempered
 
 SMALL = [('data.length', '64'), ('data.batch', '4'), ('schedule.steps', '4'), ('schedule.warmup', '1')]
 
@@ -68,6 +71,30 @@ def test_ewc_weighs_by_the_task_before(base):
     go(f'transfer.py:task=sentiment,method=ewc,init={base},labels=8', base.parent / 'never')
 
 
+def test_two_tasks_share_a_body_and_have_a_head_each(base):
+  workdir = go(f'transfer.py:task=sentiment+topic,method=full,init={base},labels=24', base.parent / 'both',
+               ('task.test', '40'), ('task.temperature', '2.0'), ('schedule.steps', '6'))
+  result = json.loads((workdir / 'result.json').read_text())
+  assert result['labels'] == 48 and {'accuracy', 'sentiment/accuracy', 'topic/accuracy'} <= result['metrics'].keys()
+  rows = [json.loads(line) for line in (workdir / 'predictions.jsonl').read_text().splitlines()]
+  assert {row['target'].split(':')[0] for row in rows} == {'sentiment', 'topic'}
+  assert all(row['target'].split(':')[0] == row['prediction'].split(':')[0] for row in rows)
+  assert tl_jax.load(workdir).arch.labels == 14
+
+
 def test_what_cannot_go_on_is_named(adapted):
   with pytest.raises(ConfigError, match="objective.name: 'causal' needs a model of kind 'decoder'"):
     go(f'adapt.py:init={adapted},objective=causal', adapted.parent / 'never')
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(1, 300), min_size=2, max_size=4), st.floats(1.0, 50.0))
+def test_temperature_evens_out_what_tasks_contribute(sizes, temperature):
+  starts = np.cumsum([0, *sizes])
+  chosen = [np.arange(first, end) for first, end in zip(starts, starts[1:], strict=False)]
+  found = tempered(chosen, temperature)
+  counts = np.array([np.isin(found, part).sum() for part in chosen])
+  shares = np.array(sizes) ** (1 / temperature)
+  np.testing.assert_allclose(counts, np.maximum(1, shares / shares.sum() * sum(sizes)), atol=0.51)
+  for part, count in zip(chosen, counts, strict=True):
+    assert len(set(found) & set(part)) == min(len(part), count)

@@ -17,7 +17,7 @@ from tl_jax.objectives.types import Mean, Objective, Term
 
 
 def classify(*, labels: Count, kind: Literal['single', 'several', 'real'] = 'single',
-             smoothing: Fraction = 0.0) -> Objective:
+             smoothing: Fraction = 0.0, groups: tuple = ()) -> Objective:
   """Cross-entropy of one label, sigmoid cross-entropy of several, or squared error of real values.
 
   A packed row has logits (rows, slots, labels), batch['examples'] (rows, slots) int32 with 0 for an empty slot, and
@@ -26,12 +26,16 @@ def classify(*, labels: Count, kind: Literal['single', 'several', 'real'] = 'sin
   of an example, and `real` with one label may leave the last axis out. An example weighs 1; an empty slot, a row that
   is all padding, and a `single` label below 0 (unknown) weigh 0.
 
+  groups: ((first, end), ...) of tasks that share the head: a label competes with those of its own group alone.
+
   The term is `classify`; the metrics are `accuracy` for `single`, `accuracy` over all decisions for `several`, and
   `squared_error` and `absolute_error` for `real`. ValueError for logits of another shape, and for smoothing with a
   kind other than `single`.
   """
   if smoothing and kind != 'single':
     raise ValueError(f'smoothing: only a single label can be smoothed, not kind {kind!r}')
+  if len(groups) > 1 and (kind != 'single' or smoothing):
+    raise ValueError(f'groups: only single labels without smoothing come in groups, not kind {kind!r}')
   judge = {'single': _single, 'several': _several, 'real': _real}[kind]
 
   def prepare(key, batch):
@@ -47,11 +51,20 @@ def classify(*, labels: Count, kind: Literal['single', 'several', 'real'] = 'sin
     if logits.shape != (*weight.shape, labels):
       raise ValueError(f'classify: the logits have shape {logits.shape}, not {(*weight.shape, labels)}; '
                        'check objective.labels against the head of the model')
+    if len(groups) > 1:
+      logits = jnp.where(same_group(batch['labels'], labels, groups), logits, -1e9)
     nll, metrics = judge(logits, batch['labels'], weight, smoothing)
     means = {name: Mean(weighted_sum(value, weight), weight.sum()) for name, value in metrics.items()}
     return {'classify': Term(weighted_sum(nll, weight))}, means
 
   return Objective(prepare, weights, loss)
+
+
+def same_group(chosen, labels: int, groups):
+  """Boolean (..., labels): which labels belong to the group of the chosen one (...)."""
+  group = jnp.asarray([next(place for place, (first, end) in enumerate(groups) if first <= label < end)
+                       for label in range(labels)])
+  return group[jnp.maximum(chosen, 0)][..., None] == group
 
 
 def _weights(batch, kind):

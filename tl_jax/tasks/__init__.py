@@ -4,6 +4,6 @@
 ('negative', 'positive')
 """
 
-from tl_jax.tasks.task import TASKS, Task, find, labelled, score
+from tl_jax.tasks.task import TASKS, Task, choose, find, group_of, labelled, score, together
 
-__all__ = ['TASKS', 'Task', 'find', 'labelled', 'score']
+__all__ = ['TASKS', 'Task', 'choose', 'find', 'group_of', 'labelled', 'score', 'together']

@@ -7,6 +7,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,7 +25,8 @@ class Task:
   text(example) gives (input, target): the input a string; the target a label index (kind `single`), a tuple
   of zeros and ones (`several`) or a number (`real`); None leaves the example out. Every example carries, as `source`,
   the name of the source it is from: a task may have several. `splits` maps train and test to the source's own splits.
-  `headline` is the metric that a table shows, as the first of `metrics`' results is named.
+  `headline` is the metric that a table shows, as the first of `metrics`' results is named. `parts` are the tasks that
+  share a model in this one; the labels are theirs, one part's after the other's, each part choosing among its own.
   """
   name: str
   source: str | tuple[str, ...]
@@ -34,11 +36,18 @@ class Task:
   metrics: tuple[str, ...] = ('accuracy', 'f1')
   headline: str = 'accuracy'
   splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(train='train', test='test'), hash=False)
+  parts: tuple['Task', ...] = ()
 
   @property
   def outputs(self) -> int:
     """How many numbers a classifier gives per example."""
     return 1 if self.kind == 'real' else len(self.labels)
+
+  @property
+  def groups(self) -> tuple[tuple[int, int], ...]:
+    """The labels (first, end) of every part; of a task without parts, all labels."""
+    ends = np.cumsum([0, *(len(part.labels) for part in self.parts or (self,))]).tolist()
+    return tuple(itertools.pairwise(ends))
 
 
 def _by_index(example, text: str = 'text', label: str = 'label') -> tuple[str, int]:
@@ -117,8 +126,23 @@ TASKS = {
 }
 
 
+def together(parts: tuple[Task, ...]) -> Task:
+  """Several tasks with one body and a head for each (multi-task learning, Caruana 1997). ConfigError unless each has
+  one label per example."""
+  for part in parts:
+    if part.kind != 'single' or part.parts:
+      raise ConfigError(f'config.task.name: {part.name} is of kind {part.kind!r}; tasks that share a model have one '
+                        'label per example')
+  flat = lambda source: (source,) if isinstance(source, str) else source
+  return Task('+'.join(part.name for part in parts), tuple(name for part in parts for name in flat(part.source)),
+              lambda example: None, tuple(f'{part.name}: {label}' for part in parts for label in part.labels),
+              parts=tuple(parts))
+
+
 def find(name: str, data_dir: str | None = None) -> Task:
-  """The task of this name, or of a .csv or .jsonl file. Raises ConfigError with the nearest names."""
+  """The task of this name, or of a .csv or .jsonl file; several with + between. ConfigError with the nearest names."""
+  if '+' in name:
+    return together(tuple(find(part, data_dir) for part in name.split('+')))
   if not name.endswith(('.csv', '.jsonl')):
     return lookup(TASKS, name, 'config.task.name')
   labels = tuple(sorted({str(example['label']) for split in ('train', 'test')
@@ -135,6 +159,10 @@ def labelled(task: Task, split: str, data_dir: str | None = None) -> tuple[list[
 
   What was read is kept, for sweeps ask for the same split again and again: treat it as read-only.
   """
+  if task.parts:
+    found = [labelled(part, split, data_dir) for part in task.parts]
+    return ([text for texts, _ in found for text in texts],
+            np.concatenate([targets + first for (_, targets), (first, _) in zip(found, task.groups, strict=True)]))
   texts, targets = [], []
   for name in (task.source,) if isinstance(task.source, str) else task.source:
     for example in sources.load(name, task.splits[split], data_dir=data_dir):
@@ -147,15 +175,31 @@ def labelled(task: Task, split: str, data_dir: str | None = None) -> tuple[list[
   return texts, np.asarray(targets, np.float32).reshape(len(texts), -1)
 
 
+def group_of(task: Task, targets: np.ndarray) -> np.ndarray:
+  """Which part every target (n,) belongs to, int (n,)."""
+  return np.searchsorted([end for _, end in task.groups], targets, side='right')
+
+
+def choose(task: Task, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+  """The label with the largest output (n,), among those of the part that the target (n,) belongs to."""
+  first, end = np.asarray(task.groups)[group_of(task, targets)].T
+  places = np.arange(outputs.shape[-1])
+  return np.where((places >= first[:, None]) & (places < end[:, None]), outputs, -np.inf).argmax(-1)
+
+
 def score(task: Task, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-  """The task's metrics of a classifier's outputs (n, labels) against the targets."""
+  """The task's metrics of a classifier's outputs (n, labels) against the targets; of parts also `part/metric`."""
   if task.kind == 'real':
     predictions, references = outputs[:, 0].tolist(), targets[:, 0].tolist()
   elif task.kind == 'several':
     predictions, references = (outputs > 0).astype(int).tolist(), targets.astype(int).tolist()
   else:
-    predictions, references = outputs.argmax(-1).tolist(), targets.tolist()
+    predictions, references = choose(task, outputs, targets).tolist(), targets.tolist()
   values = {}
   for name in task.metrics:
     values |= metrics.METRICS[name](predictions, references)
+  for place, part in enumerate(task.parts):
+    own, (first, end) = group_of(task, targets) == place, task.groups[place]
+    found = score(part, outputs[own][:, first:end], targets[own] - first)
+    values |= {f'{part.name}/{name}': value for name, value in found.items()}
   return values

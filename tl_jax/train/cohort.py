@@ -186,7 +186,7 @@ def leave(ready: transferring.Prepared, member: Member, trained: Trained, judge:
       workdir.append_metrics(row)
     found = judge.outputs(trained.state)
     result = transferring.make_result(
-        ready, member.settings, len(member.chosen), found, trained.state, trained.seconds, 0.0)
+        ready, member.settings, len(set(member.chosen.tolist())), found, trained.state, trained.seconds, 0.0)
     for step, seconds, values in trained.curve:
       values = {f'test/{name}': value for name, value in values.items()}
       workdir.append_evaluation(dict(step=step, seconds=round(seconds, 4), **values))

@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any, Literal
 
 from tl_jax import models, optim
-from tl_jax.config import Count, Natural, NonNegative
+from tl_jax.config import Count, Natural, NonNegative, Positive
 from tl_jax.parallel import MeshShape
 
 SCRATCH = 'scratch'
@@ -63,6 +63,7 @@ class TaskChoice:
   name: str
   labels: Natural = 0          # labelled examples to train on, the classes in equal parts; 0: all
   test: Natural = 0            # test examples to score, the classes in equal parts; 0: all
+  temperature: Positive = 1.0  # of several tasks: each is drawn in proportion to its size ** (1 / temperature)
 
 
 @dataclasses.dataclass(frozen=True)

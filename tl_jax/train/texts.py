@@ -104,11 +104,31 @@ def labelled(settings: Settings, task: tasks.Task, tokenizer, split: str, folder
 
 
 def choose_labels(settings: Settings, task: tasks.Task, train: Labelled) -> np.ndarray:
-  """The indices of the labelled examples that a run may see, a function of (seed, count) nested in the count."""
-  count = settings.task.labels or len(train.texts)
-  if count > len(train.texts):
-    raise ConfigError(f'config.task.labels: {count} labelled examples asked for; {task.name} has {len(train.texts)}')
-  return subset_of(task, train.texts, train.targets, count, settings.seed)
+  """The indices of the labelled examples that a run may see, a function of (seed, count) nested in the count.
+
+  Of several tasks as many of each; where the temperature asks for more of one, its examples come again.
+  """
+  count, groups = settings.task.labels, [np.arange(len(train.texts))]
+  if task.parts:
+    place = tasks.group_of(task, train.targets)
+    groups = [np.flatnonzero(place == number) for number in range(len(task.parts))]
+  chosen = []
+  for part, own in zip(task.parts or (task,), groups, strict=True):
+    if count > len(own):
+      raise ConfigError(f'config.task.labels: {count} labelled examples asked for; {part.name} has {len(own)}')
+    texts = [train.texts[index] for index in own]
+    chosen.append(own[subset_of(task, texts, train.targets[own], count or len(own), settings.seed)])
+  return chosen[0] if len(chosen) == 1 else tempered(chosen, settings.task.temperature)
+
+
+def tempered(chosen: list[np.ndarray], temperature: float) -> np.ndarray:
+  """The examples of several tasks, each in proportion to its size ** (1 / temperature) (Raffel et al. 2020, 3.5.2).
+
+  As many in all as there are; none is left out that its share has room for, and a smaller task's come again.
+  """
+  shares = np.array([len(part) for part in chosen]) ** (1 / temperature)
+  sizes = np.maximum(1, np.round(shares / shares.sum() * sum(map(len, chosen)))).astype(int)
+  return np.concatenate([np.resize(part, size) for part, size in zip(chosen, sizes, strict=True)])
 
 
 def subset_of(task: tasks.Task, texts, targets, count: int, seed: int) -> np.ndarray:

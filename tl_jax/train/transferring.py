@@ -85,7 +85,7 @@ def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Pre
       keep_tokenizer(folder, source)
     arch = dataclasses.replace(interop.with_head(source, 'classifier'), **head)
     check_fit(settings, arch)
-  objective = objectives.classify(labels=task.outputs, kind=task.kind)
+  objective = objectives.classify(labels=task.outputs, kind=task.kind, groups=task.groups)
   parts = pieces.assemble(settings, arch, objective)
   train, test = (texts.labelled(settings, task, tokenizer, split, folder) for split in ('train', 'test'))
   return Prepared(settings, task, tokenizer, train, test, parts, source, source_information(settings))
@@ -125,7 +125,7 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
       fitted = loop.fit(settings, step, state, batches, recorder, watch, 'transfer')
       run.store.wait()
       found = judge.outputs(fitted.state)
-    result = make_result(ready, settings, len(chosen), found, fitted.state, time.monotonic() - began,
+    result = make_result(ready, settings, len(set(chosen.tolist())), found, fitted.state, time.monotonic() - began,
                          fitted.compile_seconds)
     if run.first:
       write_predictions(run.path / 'predictions.jsonl', ready.task, ready.test, found)
@@ -194,10 +194,11 @@ def make_result(ready: Prepared, settings: Settings, labels: int, found, state, 
 
 def write_predictions(path: pathlib.Path, task: tasks.Task, split: texts.Labelled, found: np.ndarray) -> None:
   """One JSON line per example: text, target, prediction, outputs."""
+  labels = tasks.choose(task, found, split.targets) if task.kind == 'single' else None
   with path.open('w', encoding='utf-8') as file:
     for index, (text, target, output) in enumerate(zip(split.texts, split.targets, found, strict=True)):
       single = task.kind == 'single'
       row = dict(index=index, text=text, target=task.labels[int(target)] if single else np.asarray(target).tolist(),
-                 prediction=task.labels[int(output.argmax())] if single else output.round(6).tolist(),
+                 prediction=task.labels[int(labels[index])] if single else output.round(6).tolist(),
                  outputs=[round(float(value), 6) for value in output])
       file.write(json.dumps(row, ensure_ascii=False) + '\n')
