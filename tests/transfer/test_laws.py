@@ -378,6 +378,16 @@ def test_dora_keeps_the_norm_out_of_the_gradient():
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('part', [lambda: prompt(2), lambda: prefix(2), lambda: adapter(size=2)])
+def test_parts_and_edits_compose_in_either_order(part):
+  model, params, batch = real('encoder')
+  one, other = (compose(*methods) for methods in ((lora(rank=2), part()), (part(), lora(rank=2))))
+  logits = [model.apply(method.merge(*method.init(KEY, params)), batch).logits for method in (one, other)]
+  np.testing.assert_array_equal(*logits)
+  assert set(tree.flatten(one.init(KEY, params)[0])) == set(tree.flatten(other.init(KEY, params)[0]))
+  assert jax.tree.structure(one.axes(model.axes)) == jax.tree.structure(one.init(KEY, params))
+
+
 def test_a_mismatch_is_named():
   params = plain_tree()
   for method, what in ((lora(r'nothing'), 'matches no parameter'), (adapter(), 'matches no parameter'),

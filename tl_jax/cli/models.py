@@ -13,15 +13,18 @@ import pathlib
 from tl_jax import config
 from tl_jax.cli.console import say
 
+ADAPTER = 'adapter_config.json'
 # Said by the model's folder, not by the user.
 KNOWN = ('eos', 'pad', 'start')
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
   """The flags of `import`."""
-  parser.add_argument('source', metavar='SRC', help='a Hugging Face folder, or a .gguf file of a Llama-like model')
+  parser.add_argument('source', metavar='SRC', help='a Hugging Face folder, a .gguf file of a Llama-like '
+                      'model, or the folder of an adapter of peft')
   parser.add_argument('target', metavar='DST', help='the folder to write')
   parser.add_argument('--dtype', metavar='T', help='float32, bfloat16 or float16 (default: as in the source)')
+  parser.add_argument('--base', metavar='PATH', help='of an adapter: the folder it stands on (default: as it says)')
 
 
 def run_import(flags, _) -> int:
@@ -29,23 +32,50 @@ def run_import(flags, _) -> int:
   _require_new(flags.target)
   dtype = _dtype(flags.dtype)
   from tl_jax import interop
+  if (pathlib.Path(flags.source) / ADAPTER).is_file():
+    return _write(_fused(flags.source, flags.base, dtype), flags.target)
+  if flags.base is not None:
+    raise config.ConfigError(f'--base: {flags.source} is not the folder of an adapter, it stands on nothing')
   loaded = interop.load(flags.source, dtype=dtype)
   return _write(loaded, flags.target)
+
+
+def _fused(source: str, base: str | None, dtype):
+  """The model of an adapter's folder over its base, as plain arrays."""
+  from tl_jax import interop, leaves, train, tree
+  said = interop.huggingface.read_json(pathlib.Path(source) / ADAPTER)
+  base = base or said.get('base_model_name_or_path') or ''
+  if not os.path.isdir(base):
+    raise config.ConfigError(f'{source}: its base {base!r} is no folder here; name one with --base')
+  held = train.load(base)
+  loaded = interop.load_adapter(source, held)
+  for name, leaf in interop.peft.named_leaves(loaded.params).items():
+    if name == interop.peft.PROMPT or isinstance(leaf, leaves.Prefix):
+      raise config.ConfigError(f'{source}: {name} stands before the text, which no plain model has; '
+                               'open it with interop.load_adapter')
+  params = leaves.fuse(loaded.params)
+  return loaded._replace(params=params if dtype is None else tree.map_named(lambda _, leaf: leaf.astype(dtype), params))
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
   """The flags of `export`."""
   parser.add_argument('source', metavar='SRC', help='a workdir or a folder')
   parser.add_argument('target', metavar='DST', help='the folder to write, for from_pretrained of transformers')
-  parser.add_argument('--format', default='hf', choices=('hf',), help='hf: config.json, safetensors, tokenizer')
+  parser.add_argument('--format', default='hf', choices=('hf', 'peft'),
+                      help='hf: config.json, safetensors, tokenizer; peft: the adapter and the head alone')
+  parser.add_argument('--base', metavar='NAME', help='of an adapter: what peft loads the base from (default: init)')
   parser.add_argument('--step', type=int, metavar='N', help='a committed step of the workdir (default: the newest)')
   parser.add_argument('--family', metavar='F', help='the model_type to write (default: the first that fits)')
 
 
 def run_export(flags, _) -> int:
-  """Writes the model of a workdir as a Hugging Face folder."""
+  """Writes the model of a workdir as a Hugging Face folder, or what it trained as an adapter of peft."""
   _require_new(flags.target)
   from tl_jax import train
+  if flags.format == 'peft':
+    return _write_adapter(flags)
+  if flags.base is not None:
+    raise config.ConfigError('--base: only an adapter has one; add --format=peft')
   return _write(train.load(flags.source, flags.step), flags.target, flags.family)
 
 
@@ -55,6 +85,40 @@ def _write(loaded, target: str, family: str | None = None) -> int:
   unused = f'; left out: {", ".join(loaded.unused)}' if loaded.unused else ''
   say(f'{target}: {loaded.arch.kind} with {tree.count(loaded.params):,} parameters, head {loaded.arch.head}{unused}')
   return 0
+
+
+def _write_adapter(flags) -> int:
+  """Writes what a workdir trained beside its base: the edited and inserted leaves and the head."""
+  from tl_jax import interop, train, tree
+  if not os.path.isdir(os.path.join(flags.source, 'checkpoints')):
+    raise config.ConfigError(f'{flags.source}: not a workdir, so it does not say what it trained; peft needs one')
+  from tl_jax.train import restoring
+  opened = restoring.open_workdir(flags.source, flags.step)
+  params, trainable = _merged(flags.source, opened)
+  init = opened.settings.init
+  over = train.load(init) if os.path.isdir(init) else None
+  said = dict(model_type=flags.family) if flags.family else over and over.config
+  adapted = interop.Loaded(None, params, opened.tokenizer, opened.arch, said)
+  interop.save_adapter(flags.target, adapted, trainable, base=flags.base or init, over=over,
+                       stabilized=bool(opened.settings.method.get('stabilized')))
+  say(f'{flags.target}: an adapter of {tree.count(trainable):,} trained parameters over {flags.base or init}')
+  return 0
+
+
+def _merged(source: str, opened):
+  """The parameters of a committed step with its method merged, not fused, and the trainable tree."""
+  import jax
+
+  from tl_jax import checkpoint, optim
+  from tl_jax.train import pieces, restoring
+  parts = pieces.assemble(opened.settings, opened.arch, restoring.idle_objective())
+  abstract = jax.eval_shape(lambda: parts.init(pieces.make_params(parts.model, 0), 0))
+  like = dict(trainable=abstract.trainable, frozen=abstract.frozen)
+  if opened.settings.optim.ema is not None:
+    like['opt_state'] = abstract.opt_state
+  state = checkpoint.Store(pathlib.Path(source) / 'checkpoints').restore(opened.step, like)
+  trainable = optim.ema_params(state['opt_state']) if 'opt_state' in state else state['trainable']
+  return parts.method.merge(trainable, state['frozen']), trainable
 
 
 def _require_new(target: str) -> None:

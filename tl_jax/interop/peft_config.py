@@ -65,13 +65,33 @@ def read_adapter(folder: pathlib.Path) -> Adapter:
   if isinstance(start, str) and start.startswith(CHANGED_BASES):
     raise ValueError(f'{file}: init_lora_weights = {start!r} changes the base too, which the tensors do not say; '
                      'convert it to a plain LoRA first (peft: path_initial_model_for_weight_conversion)')
-  for key, least in (('r', 1), ('num_virtual_tokens', 1)):
-    if key in said and (not isinstance(said[key], int) or said[key] < least):
-      raise ValueError(f'{file}: {key} = {said[key]!r} is not a whole number of at least {least}')
-  for key in ('rank_pattern', 'alpha_pattern'):
-    if not isinstance(said.get(key) or {}, dict):
-      raise ValueError(f'{file}: {key} = {said[key]!r} is not an object from patterns to numbers')
+  require_numbers(file, said)
   return Adapter(file, kind, HEADS.get(task), said)
+
+
+def require_numbers(file: pathlib.Path, said: dict) -> None:
+  """Raises ValueError for a size, a scale or a pattern that is none."""
+  whole = lambda value: type(value) is int and value >= 1
+  positive = lambda value: type(value) in (int, float) and 0 < value < math.inf
+  for key in ('r', 'num_virtual_tokens'):
+    if key in said and not whole(said[key]):
+      raise ValueError(f'{file}: {key} = {said[key]!r} is not a whole number of at least 1')
+  if not positive(said.get('lora_alpha', 8)):
+    raise ValueError(f'{file}: lora_alpha = {said["lora_alpha"]!r} is not a positive number')
+  if not (said.get('lora_dropout') or 0) < 1:
+    raise ValueError(f'{file}: lora_dropout = {said["lora_dropout"]!r} is not a number from 0 to 1')
+  for key, fits in (('rank_pattern', whole), ('alpha_pattern', positive)):
+    patterns = said.get(key) or {}
+    if not isinstance(patterns, dict) or not all(map(fits, patterns.values())):
+      raise ValueError(f'{file}: {key} = {patterns!r} is not an object from patterns to positive numbers')
+  targets = said.get('target_modules') or []
+  if not isinstance(targets, (str, list)) or not all(isinstance(target, str) for target in targets):
+    raise ValueError(f'{file}: target_modules = {targets!r} is neither a pattern nor a list of names')
+  try:
+    tree.matcher(*said.get('rank_pattern') or (), *said.get('alpha_pattern') or (),
+                 *[targets] if isinstance(targets, str) else ())
+  except ValueError as error:
+    raise ValueError(f'{file}: {error}') from error
 
 
 def write(folder: pathlib.Path, said: dict) -> None:

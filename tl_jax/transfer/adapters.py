@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 from tl_jax import tree
 from tl_jax.config import Count, Positive
 from tl_jax.leaves import Bottleneck
-from tl_jax.transfer.insertion import inserting_method, require_kernel
+from tl_jax.transfer.insertion import inserting_method, last_axis, require_kernel
 from tl_jax.transfer.method import HEAD, TransferMethod
 from tl_jax.transfer.partitions import NORMS
 
@@ -62,7 +62,7 @@ def adapter(*, kind: Literal['houlsby', 'pfeiffer', 'parallel'] = 'houlsby', siz
     return Bottleneck(down, jnp.zeros(size, dtype), jnp.zeros((size, width), dtype), jnp.zeros(width, dtype), *facts)
 
   def make_axes(spec):
-    width = (*spec, None, None)[1] if isinstance(spec, PartitionSpec) else None
+    width = last_axis(spec)
     return Bottleneck(PartitionSpec(width, None), PartitionSpec(None), PartitionSpec(None, width),
                       PartitionSpec(width), *facts)
 

@@ -39,14 +39,14 @@ def compose(*methods: TransferMethod) -> TransferMethod:
     for method in methods:
       added, frozen = method.init(key, frozen, axes)
       axes = axes if axes is None else method.axes(axes)[1]
-      trainable = tree.combine(trainable, added)
+      trainable = tree.combine(widened(trainable, added), added)
     return drop_needless_edits(trainable, leaves.dense), frozen
 
   def split_axes(axes):
     trainable, frozen = None, axes
     for method in methods:
       added, frozen = method.axes(frozen)
-      trainable = tree.combine(trainable, added)
+      trainable = tree.combine(widened(trainable, added), added)
     return drop_needless_edits(trainable, lambda leaf: leaf.base), frozen
 
   def merge(trainable, frozen, *, key=None, step=None):
@@ -70,6 +70,13 @@ def compose(*methods: TransferMethod) -> TransferMethod:
 
   return TransferMethod(init, merge, fuse, split_axes, penalty, sum(method.reserve for method in methods),
                         chained('objective'), chained('optimizer'))
+
+
+def widened(trainable: Tree, other: Tree) -> Tree:
+  """The tree with a hole for everything that a later method has put in."""
+  if not isinstance(other, dict) or not isinstance(trainable, dict):
+    return trainable
+  return {name: widened(trainable.get(name), child) for name, child in other.items()}
 
 
 def drop_needless_edits(trainable: Tree, plain: Callable[[Any], Any]) -> Tree:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from tl_jax import rng, tree
+from tl_jax import leaves, rng, tree
 from tl_jax.transfer.method import (
   TransferMethod,
   filling_method,
@@ -73,3 +73,10 @@ def require_kernel(named: dict, name: str, what: str):
     raise ValueError(f'{what}: {name!r} ' + ('was taken by a method before: compose this one first' if taken else
                                              f'does not exist; nearest: {tree.nearest(name, named)}'))
   return named[name]
+
+
+def last_axis(spec):
+  """The axis of a matrix's outputs, from its PartitionSpec or that of the leaf that edits it."""
+  while leaves.is_structured(spec):
+    spec = spec.codes if isinstance(spec, leaves.Quantized) else spec.base
+  return (*spec, None, None)[1]

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 from tl_jax import leaves, rng, tree
 from tl_jax.config import Count, Positive
 from tl_jax.leaves import Prefix
-from tl_jax.transfer.insertion import insert, inserting_method, require_kernel
+from tl_jax.transfer.insertion import insert, inserting_method, last_axis, require_kernel
 from tl_jax.transfer.method import HEAD, TransferMethod
 
 ATTENTION = r'(.*/)?layers/\d+/(attention|cross)'
@@ -29,7 +29,7 @@ def prefix(length: Count = 20, *, network: Count | None = None, std: Positive = 
   """Trains `length` keys and values for every attention that the pattern matches (Li and Liang 2021, section 4.2).
 
   The default is all of them: of an encoder-decoder the encoder's, the decoder's own and that to the encoder. `network`:
-  they are what a two-layer network of that hidden size makes of a trained (length, width) table (section 4.3, eq. 3),
+  they are what a two-layer network of that hidden size makes of a trained (length, network) table (section 4.3, eq. 3),
   tanh between; the network is left behind by `fuse`. Otherwise drawn from a normal of deviation `std`.
   """
   def places(named):
@@ -50,7 +50,7 @@ def prefix(length: Count = 20, *, network: Count | None = None, std: Positive = 
     return Prefix(draw('key', kernels[0]), draw('value', kernels[1]))
 
   def make_axes(specs):
-    return Prefix(*(PartitionSpec(None, (*spec, None, None)[1]) for spec in specs))
+    return Prefix(*(PartitionSpec(None, last_axis(spec)) for spec in specs))
 
   method = inserting_method(places, make, make_axes, head=head, what='prefix')._replace(reserve=length)
   return method if network is None else through_network(method, length, network, std)

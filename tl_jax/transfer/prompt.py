@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from tl_jax.config import Count
-from tl_jax.transfer.insertion import inserting_method, require_kernel
+from tl_jax.transfer.insertion import inserting_method, last_axis, require_kernel
 from tl_jax.transfer.method import HEAD, TransferMethod
 
 TABLE = 'embedding/tokens'
@@ -50,6 +50,6 @@ def prompt(length: Count = 20, *, init: Literal['vocabulary', 'text', 'random'] 
     return jnp.asarray(table)[chosen].astype(jnp.promote_types(table.dtype, jnp.float32))
 
   def make_axes(spec):
-    return PartitionSpec(None, (*spec, None, None)[1])
+    return PartitionSpec(None, last_axis(spec))
 
   return inserting_method(places, make, make_axes, head=head, what='prompt')._replace(reserve=length)

@@ -85,9 +85,9 @@ def ewc(fisher: Tree = None, strength: NonNegative = 1.0, *, head: str = HEAD) -
 
   def around(method):
     def weights(trainable):
-      if not any(map(pulled, tree.flatten(trainable))):
+      if named is not None and not any(map(pulled, tree.flatten(trainable))):
         raise ValueError('ewc: fisher has none of the trained leaves; nearest: '
-                         + tree.nearest(next(iter(tree.flatten(trainable)), ''), named or ()))
+                         + tree.nearest(next(iter(tree.flatten(trainable)), ''), named))
       value = lambda name, leaf: jnp.ones(leaf.shape) if named is None else jnp.asarray(named[name])
       return tree.map_named(lambda name, leaf: value(name, leaf) if pulled(name) else None, trainable)
 
