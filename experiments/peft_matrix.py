@@ -36,8 +36,8 @@ RATES_TRIED = {
     'probe': (1e-3, 3e-3, 1e-2), 'norms': (1e-3, 3e-3, 1e-2), 'ia3': (3e-3, 1e-2, 3e-2), 'bitfit': (1e-3, 3e-3, 1e-2),
     'subset': (1e-3, 3e-3, 1e-2), 'prefix': (1e-3, 3e-3, 1e-2), 'lora': (3e-4, 1e-3, 3e-3), 'dora': (3e-4, 1e-3, 3e-3),
     'adapter': (3e-4, 1e-3, 3e-3), 'full': (5e-5, 1.5e-4, 5e-4)}
-RATES = {'probe': 1e-2, 'norms': 3e-3, 'ia3': 1e-2, 'bitfit': 3e-3, 'subset': 3e-3, 'prefix': 1e-2, 'lora': 3e-3, 'dora': 3e-3,
-         'adapter': 3e-3, 'full': 5e-4}
+RATES = {'probe': 1e-2, 'norms': 3e-3, 'ia3': 1e-2, 'bitfit': 3e-3, 'subset': 3e-3, 'prefix': 1e-2, 'lora': 3e-3,
+         'dora': 3e-3, 'adapter': 3e-3, 'full': 5e-4}
 FEW = ('ia3', 'bitfit', 'lora', 'dora', 'adapter')
 
 
