@@ -100,6 +100,17 @@ def test_gradients_are_those_of_transformers(case):
   assert compared == len(found['gradients'])
 
 
+@pytest.mark.parametrize('case', [
+    'bert-ForMaskedLM', 'albert-ForMaskedLM', 'modernbert-ForMaskedLM', 'gpt2-LMHeadModel', 'llama-ForCausalLM',
+    'opt-ForCausalLM', 't5-ForConditionalGeneration', 'bart-ForConditionalGeneration'])
+def test_the_body_of_a_model_with_a_head_opens_alone(case):
+  folder, loaded, batch, _ = opened(case)
+  alone = interop.load(folder, head='none')
+  assert not any(name.startswith('head/') for name in tree.flatten(alone.params))
+  np.testing.assert_array_equal(alone.model.apply(alone.params, batch).hidden,
+                                loaded.model.apply(loaded.params, batch).hidden)
+
+
 @pytest.mark.parametrize('case', ALL)
 def test_saving_gives_the_same_bytes_under_the_same_names(case, tmp_path):
   folder, loaded, _, _ = opened(case)

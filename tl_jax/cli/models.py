@@ -76,7 +76,20 @@ def run_export(flags, _) -> int:
     return _write_adapter(flags)
   if flags.base is not None:
     raise config.ConfigError('--base: only an adapter has one; add --format=peft')
-  return _write(train.load(flags.source, flags.step), flags.target, flags.family)
+  loaded = train.load(flags.source, flags.step)
+  _require_plain(loaded.params, flags.source)
+  return _write(loaded, flags.target, flags.family)
+
+
+def _require_plain(params, source: str) -> None:
+  """ConfigError for a model with parts that no folder of its family has a place for."""
+  from tl_jax import interop, leaves
+  for name, leaf in interop.peft.named_leaves(params).items():
+    if name == interop.peft.PROMPT or isinstance(leaf, leaves.Prefix):
+      raise config.ConfigError(f'{source}: {name} stands before the text, which no plain model has; add --format=peft')
+    if isinstance(leaf, leaves.Bottleneck):
+      raise config.ConfigError(f'{source}: {name} is a bottleneck adapter, which neither a plain model nor peft has; '
+                               'the workdir itself is what tl_jax.load opens')
 
 
 def _write(loaded, target: str, family: str | None = None) -> int:
@@ -92,9 +105,8 @@ def _write_adapter(flags) -> int:
   from tl_jax import interop, train, tree
   if not os.path.isdir(os.path.join(flags.source, 'checkpoints')):
     raise config.ConfigError(f'{flags.source}: not a workdir, so it does not say what it trained; peft needs one')
-  from tl_jax.train import restoring
-  opened = restoring.open_workdir(flags.source, flags.step)
-  params, trainable = _merged(flags.source, opened)
+  opened = train.open_workdir(flags.source, flags.step)
+  params, trainable = opened.method.merge(opened.trainable, opened.frozen), opened.trainable
   init = opened.settings.init
   over = train.load(init) if os.path.isdir(init) else None
   said = dict(model_type=flags.family) if flags.family else over and over.config
@@ -103,22 +115,6 @@ def _write_adapter(flags) -> int:
                        stabilized=bool(opened.settings.method.get('stabilized')))
   say(f'{flags.target}: an adapter of {tree.count(trainable):,} trained parameters over {flags.base or init}')
   return 0
-
-
-def _merged(source: str, opened):
-  """The parameters of a committed step with its method merged, not fused, and the trainable tree."""
-  import jax
-
-  from tl_jax import checkpoint, optim
-  from tl_jax.train import pieces, restoring
-  parts = pieces.assemble(opened.settings, opened.arch, restoring.idle_objective())
-  abstract = jax.eval_shape(lambda: parts.init(pieces.make_params(parts.model, 0), 0))
-  like = dict(trainable=abstract.trainable, frozen=abstract.frozen)
-  if opened.settings.optim.ema is not None:
-    like['opt_state'] = abstract.opt_state
-  state = checkpoint.Store(pathlib.Path(source) / 'checkpoints').restore(opened.step, like)
-  trainable = optim.ema_params(state['opt_state']) if 'opt_state' in state else state['trainable']
-  return parts.method.merge(trainable, state['frozen']), trainable
 
 
 def _require_new(target: str) -> None:

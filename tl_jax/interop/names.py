@@ -237,7 +237,7 @@ def place(family: str, head: str, name: str, *, gated: bool = False, bare: bool 
   whole = pattern in own or (module not in own and pattern in names.body)
   theirs = theirs if whole else f'{theirs}.{LEAVES[leaf]}'
   in_body = pattern not in own and module not in own
-  base = '' if head == 'none' or bare or not in_body else names.bases.get(head, names.base)
+  base = '' if bare or not in_body else names.bases.get(head, names.base)
   part, parts = map(int, mark.split('/')) if '/' in mark else (0, 1)
   transpose = leaf == 'kernel' and mark != 'as-is' and (names.turned or mark == 'turned')
   return Place((base + theirs).replace(LAYER, layer.group() if layer else ''), transpose, part, parts, mark == 'row')

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from tl_jax import checkpoint, data, interop, models, objectives, optim
+from tl_jax import checkpoint, data, interop, models, objectives, optim, transfer
 from tl_jax import config as configs
 from tl_jax.config import ConfigError
 from tl_jax.train import pieces, texts
@@ -21,12 +21,18 @@ from tl_jax.train.settings import Settings
 
 
 class Opened(NamedTuple):
-  """A committed step of a run: params is a nested dict of plain arrays; settings those of the run."""
+  """A committed step of a run: params is a nested dict, the method merged and fused; settings those of the run.
+
+  trainable and frozen are what `method` made of them, the average in the place of the weights where the run kept one.
+  """
   settings: Settings
   arch: models.Arch
   params: Any
   tokenizer: Any
   step: int
+  trainable: Any
+  frozen: Any
+  method: transfer.TransferMethod
 
 
 def meta(arch: models.Arch) -> dict:
@@ -52,8 +58,9 @@ def open_workdir(path, step: int | None = None, overrides=()) -> Opened:
     like['opt_state'] = abstract.opt_state
   state = store.restore(step, like)
   averaged = optim.ema_params(state['opt_state']) if 'opt_state' in state else None
-  params = parts.method.fuse(state['trainable'] if averaged is None else averaged, state['frozen'])
-  return Opened(settings, arch, params, open_tokenizer(path), step)
+  trainable = state['trainable'] if averaged is None else averaged
+  params = parts.method.fuse(trainable, state['frozen'])
+  return Opened(settings, arch, params, open_tokenizer(path), step, trainable, state['frozen'], parts.method)
 
 
 def open_tokenizer(path: pathlib.Path):
