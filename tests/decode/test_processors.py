@@ -5,7 +5,7 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tl_jax.decode import Decoding, processors
@@ -28,6 +28,7 @@ def same_where_kept(before, after):
   return (after[np.isfinite(after)] == before[np.isfinite(after)]).all()
 
 
+@settings(max_examples=25)
 @given(LOGITS, st.integers(1, 12))
 def test_top_k_keeps_what_fewer_than_k_exceed(values, k):
   found = processors.keep_top_k(jnp.array(values, jnp.float32), k)
@@ -35,6 +36,7 @@ def test_top_k_keeps_what_fewer_than_k_exceed(values, k):
   assert same_where_kept(values, found)
 
 
+@settings(max_examples=25)
 @given(APART, st.floats(0.01, 0.999))
 def test_top_p_keeps_the_token_that_crosses(values, p):
   probabilities = softmax(values)

@@ -54,6 +54,12 @@ def both_sides(batch, shape):
   return batch | {f'decoder_{name}': value for name, value in batch.items()}
 
 
+# The compilations of a model of every shape take minutes: two shapes stand for all unless slow tests are asked for.
+a_few_shapes = pytest.mark.parametrize('shape', [
+    pytest.param(shape, marks=[] if shape in ('modern', 'encoder-decoder') else pytest.mark.slow) for shape in SHAPES])
+QUICK_POLICIES = (('encoder', 'dots', 'unroll'), ('encoder-decoder', 'full', 'scan'))
+
+
 @pytest.mark.parametrize('family, expected', [
     ('bert-tiny', 4_385_920), ('bert-mini', 11_170_560), ('bert-small', 28_763_648), ('bert-medium', 41_373_184),
     ('bert-base', 109_482_240), ('bert-large', 335_141_888)])
@@ -129,8 +135,9 @@ def test_the_past_does_not_see_the_future(shape):
   assert (moved[:5] == 0).all() and (moved[5:] > 0).any()
 
 
-@pytest.mark.parametrize('shape', SHAPES)
-@pytest.mark.parametrize('remat, layers', [('dots', 'unroll'), ('full', 'scan')])
+@pytest.mark.parametrize('shape, remat, layers', [
+    pytest.param(shape, *policy, marks=[] if (shape, *policy) in QUICK_POLICIES else pytest.mark.slow)
+    for shape in SHAPES for policy in (('dots', 'unroll'), ('full', 'scan'))])
 def test_compute_policy_changes_no_value(shape, remat, layers):
   tokens, segments = packed(texts(3))
   batch = both_sides({'tokens': tokens, 'segments': segments}, shape)
@@ -201,7 +208,7 @@ def products(jaxpr):
         yield from products(inner)
 
 
-@pytest.mark.parametrize('shape', SHAPES)
+@a_few_shapes
 @pytest.mark.parametrize('layers', ['unroll', 'scan'])
 def test_the_low_rank_product_stays_factored(shape, layers):
   model, params = made(shape, layers=layers)
@@ -222,7 +229,7 @@ def truncated(shape, layers):
   return build(dataclasses.replace(SHAPES[shape], **{stack: layers}))
 
 
-@pytest.mark.parametrize('shape', SHAPES)
+@a_few_shapes
 def test_states_are_what_truncated_models_end_with(shape):
   model, params = made(shape)
   batch = both_sides(dict(zip(('tokens', 'segments'), packed(texts()), strict=True)), shape)
@@ -238,7 +245,7 @@ def test_states_are_what_truncated_models_end_with(shape):
   assert jnp.abs(out.states[0] - out.states[1]).max() > 1e-2
 
 
-@pytest.mark.parametrize('shape', SHAPES)
+@a_few_shapes
 def test_attention_rows_sum_to_one_and_are_zero_where_nothing_is_seen(shape):
   model, params = made(shape, dropout=0.5)
   tokens, segments = packed(texts(), 15)
@@ -252,7 +259,7 @@ def test_attention_rows_sum_to_one_and_are_zero_where_nothing_is_seen(shape):
     assert (np.where(apart[:, None], weights, 0) == 0).all()
 
 
-@pytest.mark.parametrize('shape', SHAPES)
+@a_few_shapes
 def test_scanned_layers_keep_what_unrolled_ones_do(shape):
   batch = both_sides(dict(zip(('tokens', 'segments'), packed(texts()), strict=True)), shape)
   kept = []

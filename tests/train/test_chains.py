@@ -57,6 +57,7 @@ def test_an_intermediate_task_and_two_methods_at_once(adapted):
   assert outcomes['head/kernel'] == 'fresh' and outcomes['layers/0/mlp/in/kernel'] == 'copied'
 
 
+@pytest.mark.slow
 def test_ewc_weighs_by_the_task_before(base):
   first = go(f'transfer.py:task=topic,method=full,init={base},labels=12', base.parent / 'before', ('task.test', '12'))
   file = f'configs/transfer.py:task=sentiment,method=ewc,init={first},labels=8'

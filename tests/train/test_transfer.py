@@ -35,7 +35,8 @@ def lines(path):
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize('method', ['full', 'probe', 'bitfit', 'norms', 'last', 'lora'])
+@pytest.mark.parametrize('method', ['full', 'lora', *(
+    pytest.param(name, marks=pytest.mark.slow) for name in ('probe', 'bitfit', 'norms', 'last'))])
 def test_every_method_leaves_a_whole_workdir(base, tmp_path, method):
   result = train.transfer(transfer_config(base, method), tmp_path)
   assert json.loads((tmp_path / 'result.json').read_text()) == result

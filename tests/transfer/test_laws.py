@@ -71,11 +71,19 @@ EXACT = {
   'houlsby': lambda: adapter(size=4), 'pfeiffer': lambda: adapter(kind='pfeiffer', size=4),
   'parallel': lambda: adapter(kind='parallel', size=4),
   'lora with dropout': lambda: lora(rank=2, dropout=0.2)}
+# What these do depends on the names of leaves alone, which the encoder shows.
+BY_NAME = ('full', 'bitfit', 'norms', 'last', 'subset', 'diff', 'l2sp', 'mixout', 'prior_decay', 'ewc', 'unfreeze',
+           'rdrop', 'lora with dropout', 'pissa', 'prefix network', 'qlora')
 NEAR = {'dora': lambda: dora(rank=2), 'pissa': lambda: lora(rank=2, alpha=4, init='pissa', stabilized=True)}
 
 
-@pytest.mark.parametrize('kind', KINDS)
-@pytest.mark.parametrize('name', [*EXACT, *NEAR])
+def every_kind(methods):
+  return pytest.mark.parametrize('kind, name', [
+      pytest.param(kind, name, marks=pytest.mark.slow if kind != 'encoder' and name in BY_NAME else [])
+      for kind in KINDS for name in methods])
+
+
+@every_kind(EXACT | NEAR)
 def test_the_start_is_the_pre_trained_function(kind, name):
   model, params, batch = real(kind)
   method = (EXACT | NEAR)[name]()
@@ -97,8 +105,7 @@ TRAINED = EXACT | NEAR | {'prompt': lambda: prompt(3), 'prefix': lambda: prefix(
                           'prefix network': lambda: prefix(3, network=5)}
 
 
-@pytest.mark.parametrize('kind', KINDS)
-@pytest.mark.parametrize('name', TRAINED)
+@every_kind(TRAINED)
 def test_merged_and_fused_agree_and_axes_mirror_the_trees(kind, name):
   model, params, batch = real(kind)
   method = TRAINED[name]()
@@ -176,7 +183,9 @@ def run_steps(method, steps=10, kind='encoder', **fields):
   return first, state
 
 
-@pytest.mark.parametrize('name', [name for name in METHODS if name not in ('qlora', 'last')])
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=[] if name in ('lora', 'adapter', 'prefix', 'mixout', 'unfreeze') else pytest.mark.slow)
+    for name in METHODS if name not in ('qlora', 'last')])
 def test_ten_steps_leave_what_is_held_to_the_bit_and_move_what_is_trained(name):
   options = {'prompt': dict(length=3), 'prefix': dict(length=3), 'adapter': dict(size=4), 'unfreeze': dict(every=1)}
   first, final = run_steps(METHODS[name](**options.get(name, {})))
