@@ -57,7 +57,7 @@ def open_gguf(path) -> Gguf:
     found = {_their_name(tensor.name): tensor for tensor in reader.tensors if not tensor.name.startswith('rope_')}
   except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
     raise ValueError(f'{path}: {" ".join(str(error).split())[:300]}') from error
-  return Gguf(config, _tensors(path, config, found), _tokenizer(value))
+  return Gguf(config, _tensors(path, config, found), _tokenizer(path, value))
 
 
 def _config(value) -> dict:
@@ -111,8 +111,10 @@ def _tensors(path: pathlib.Path, config: dict, found: dict) -> Tensors:
   return Tensors(tuple(sorted(found)), shape, lambda name: np.dtype(np.float32), read, {})
 
 
-def _tokenizer(value):
-  """The byte-pair tokenizer that the file carries; None for another kind."""
+def _tokenizer(path: pathlib.Path, value):
+  """The byte-pair or sentencepiece tokenizer that the file carries; None for another kind."""
+  if value('tokenizer.ggml.model') == 'llama':
+    return _sentencepiece(path, value)
   if value('tokenizer.ggml.model') != 'gpt2':
     return None
   from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -131,3 +133,23 @@ def _tokenizer(value):
              if what == 3]
   backend.add_special_tokens(special)
   return tokenizers.wrap(Tokenizer.from_str(json.dumps(json.loads(backend.to_str()))))
+
+
+def _sentencepiece(path: pathlib.Path, value):
+  """A vocabulary with scores, as Llama 2 and Mistral have it; the roles are those that the file numbers."""
+  from tl_jax.interop import sentencepiece, tokenizer_settings
+  from tl_jax.interop.tokenizers import load_pieces
+  names = tuple(value('tokenizer.ggml.tokens'))
+  types = tuple(map(int, value('tokenizer.ggml.token_type', [sentencepiece.NORMAL] * len(names))))
+  unknown = value('tokenizer.ggml.unknown_token_id')
+  unknown = types.index(sentencepiece.UNKNOWN) if unknown is None and sentencepiece.UNKNOWN in types else unknown or 0
+  pieces = sentencepiece.Pieces(
+      'bpe', names, tuple(map(float, value('tokenizer.ggml.scores'))), types, unknown, sentencepiece.BYTE in types, b'',
+      bool(value('tokenizer.ggml.add_space_prefix', True)), squeeze=False)
+  roles = {role: names[number] for role, key in (('bos', 'bos'), ('eos', 'eos'), ('unk', 'unknown'), ('pad', 'padding'))
+           if (number := value(f'tokenizer.ggml.{key}_token_id')) is not None and 0 <= number < len(names)}
+  settings = {f'add_{role}_token': bool(value(f'tokenizer.ggml.add_{role}_token', role == 'bos'))
+              for role in ('bos', 'eos')}
+  said = tokenizer_settings.Said('LlamaTokenizer', 'llama', settings, roles, [], None,
+                                 value('tokenizer.chat_template'))
+  return load_pieces(path, pieces, said)

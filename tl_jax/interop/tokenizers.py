@@ -29,9 +29,16 @@ def load_tokenizer(folder) -> tokenizers.Tokenizer | None:
   path = next((folder / name for name in READERS if (folder / name).is_file()), None)
   if path is None:
     return None
-  said = spoken.read_said(folder)
-  state, said = READERS[path.name](path, said)
-  backend = _guard(path, lambda: _open(state))
+  return _build(path, *READERS[path.name](path, spoken.read_said(folder)))
+
+
+def load_pieces(path, pieces: sentencepiece.Pieces, said: Said) -> tokenizers.Tokenizer:
+  """The tokenizer of sentencepiece pieces that `path`, a file of another kind, holds."""
+  return _build(pathlib.Path(path), *_from_pieces(pathlib.Path(path), pieces, said))
+
+
+def _build(path: pathlib.Path, state, said: Said) -> tokenizers.Tokenizer:
+  folder, backend = path.parent, _guard(path, lambda: _open(state))
   if path.name == 'tokenizer.json':
     _follow(backend, said)
   named = (said.name or {'gemma': 'GemmaTokenizer'}.get(said.family, '')).removesuffix('Fast')
@@ -196,8 +203,15 @@ def _read_pieces(path: pathlib.Path, said: Said):
   """A sentencepiece model; XLM-RoBERTa numbers its pieces anew, T5 has its sentinels after them, the first one last."""
   try:
     pieces = sentencepiece.read(spoken.read_bytes(path))
-    merges = sentencepiece.merges(pieces) if pieces.kind == 'bpe' else []
   except (ValueError, struct.error) as error:
+    raise ValueError(f'{path}: not a sentencepiece model: {error}') from error
+  return _from_pieces(path, pieces, said)
+
+
+def _from_pieces(path: pathlib.Path, pieces: sentencepiece.Pieces, said: Said):
+  try:
+    merges = sentencepiece.merges(pieces) if pieces.kind == 'bpe' else []
+  except ValueError as error:
     raise ValueError(f'{path}: not a sentencepiece model: {error}') from error
   families = ('t5', 'albert', 'xlm-roberta', 'llama', 'gemma')
   said = _settle(said, path, families, _guess(path, pieces))
