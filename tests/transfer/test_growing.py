@@ -127,7 +127,8 @@ WIDER = [
 ]
 
 
-@pytest.mark.parametrize(('family', 'fields'), WIDER)
+@pytest.mark.parametrize(('family', 'fields'), [
+    pytest.param(*pair, marks=pytest.mark.slow if index % 3 else []) for index, pair in enumerate(WIDER)])
 def test_a_wider_model_says_the_same(family, fields):
   """Every leaf of every family, in all that can grow at once."""
   description = arch(family, **(SMALL | dict(layers=1) | fields))
