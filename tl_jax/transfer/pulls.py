@@ -222,7 +222,8 @@ def unfreeze(every: Count = 10, *, groups: Count = 1, head: str | None = HEAD, p
   layers from the top every `every` steps; what is below the layers comes last. Say `every` in steps: those of an epoch
   for the paper's schedule.
 
-  A leaf that is not yet free gets no update and no decay, and its moments stay zero.
+  A leaf that is not yet free gets no update and no decay, and its moments stay zero. The optimizer counts the steps of
+  the run, not those of a leaf, so Adam's bias correction is that of the run.
   """
   import optax  # the room loads jax alone
   belongs = tree.matcher(*filter(None, [head]))
