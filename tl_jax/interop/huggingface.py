@@ -174,8 +174,9 @@ def read_json(file: pathlib.Path) -> dict:
 
 def _is_bare(config: dict, folder: tensors.Tensors) -> bool:
   """Are the tensors those of the body alone, without the prefix that a model with a head gives them?"""
-  base = names.NAMES[configs.family_of(config)].base
-  return bool(base) and not any(name.startswith((base, 'transformer.')) for name in folder.names)
+  family = names.NAMES[configs.family_of(config)]
+  prefixes = tuple(prefix for prefix in (family.base, *family.bases.values()) if prefix)
+  return bool(family.base) and not any(name.startswith(prefixes) for name in folder.names)
 
 
 def _settle(arch: models.Arch, family: str, folder: tensors.Tensors, bare: bool) -> models.Arch:
