@@ -128,9 +128,6 @@ class Subset:
     change = jnp.zeros(base.size, self.change.dtype).at[self.index].add(self.change).reshape(base.shape)
     return changed(base, change)
 
-  def product(self, x: Array) -> Array:
-    return matmul(x, self.dense())
-
 
 # The stretch of the hard concrete distribution and its temperature (Louizos et al. 2018, section 4).
 LOW, HIGH, TEMPERATURE = -0.1, 1.1, 2 / 3
@@ -156,9 +153,6 @@ class Gated:
       noise = jax.random.uniform(self.key, self.gate.shape, self.gate.dtype, 1e-6, 1 - 1e-6)
       soft = jax.nn.sigmoid((jnp.log(noise) - jnp.log1p(-noise) + self.gate) / TEMPERATURE)
     return changed(self.base, jnp.clip(soft * (HIGH - LOW) + LOW, 0.0, 1.0) * self.change)
-
-  def product(self, x: Array) -> Array:
-    return matmul(x, self.dense())
 
   def expected(self) -> Array:
     """How many gates are not zero in expectation (Louizos et al. 2018, eq. 12): scalar."""

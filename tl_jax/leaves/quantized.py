@@ -8,7 +8,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax.leaves.structure import Array, matmul, matrix, require_whole, static
+from tl_jax.leaves.structure import Array, matrix, require_whole, static
 
 # The 16 values of NF4 (Dettmers et al. 2023, appendix E): quantiles of the normal, scaled into [-1, 1].
 NF4 = np.array([
@@ -39,9 +39,6 @@ class Quantized:
     *stack, half, _, width = values.shape
     values = values.reshape(*stack, self.scale.shape[-2], -1, width) * self.scale[..., None, :]
     return values.reshape(*stack, 2 * half, width)
-
-  def product(self, x: Array) -> Array:
-    return matmul(x, self.dense())
 
   @property
   def shape(self) -> tuple[int, ...]:

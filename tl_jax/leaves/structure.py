@@ -33,7 +33,8 @@ def static(default):
 
 
 def matrix(cls):
-  """A structured leaf that stands for an array: it has `dense()` and `product(x)`, and gets what arrays have.
+  """A structured leaf that stands for an array: it has `dense()`, and gets what arrays have and, where it has no
+  cheaper one of its own, the `product(x)` with what it stands for.
 
   Its first field, `base`, is what stood there before: flax compares the shape of the first array of a leaf with the
   shape it wants. A foreign module that multiplies by it gets the dense array through `__jax_array__` (jax calls that
@@ -49,6 +50,7 @@ def matrix(cls):
 
 
 ARRAY_PROTOCOL = {
+  'product': lambda leaf, x: matmul(x, leaf.dense()),
   '__jax_array__': lambda leaf: leaf.dense(),
   '__array__': lambda leaf, dtype=None, copy=None: np.asarray(leaf.dense(), dtype),
   '__matmul__': lambda leaf, other: leaf.dense() @ other,

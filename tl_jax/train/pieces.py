@@ -18,7 +18,7 @@ from tl_jax.train.settings import Settings
 from tl_jax.train.step import TrainState, init_state, make_step
 
 # What a new task starts afresh.
-NEW = ('head/.*', 'pooler/.*')
+NEW = tuple(transfer.HEAD.split('|'))
 # The head that each objective reads.
 HEADS = {'masked': 'masked', 'causal': 'causal', 'span': 'causal', 'seq2seq': 'causal', 'classify': 'classifier'}
 
