@@ -12,7 +12,9 @@ from jax.sharding import PartitionSpec as P
 
 from tl_jax import leaves, tree
 from tl_jax.leaves import LowRank
-from tl_jax.transfer import lora
+from tl_jax.transfer import dora, lora
+
+KEY = jax.random.key(3)
 
 
 def encoder_shapes(layers, width, **more):
@@ -165,3 +167,32 @@ def test_the_five_lines_on_one_array():
   params, x = jnp.ones((5, 4)), jnp.ones((2, 5))
   fused, trainable, grads, loss = five_lines(params, lambda w: jnp.sum((x @ w) ** 2), '')
   assert fused.shape == (5, 4) and isinstance(trainable, LowRank) and not leaves.is_structured(fused)
+
+
+def moved(trainable):
+  """A tree that some training might have led to."""
+  return jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(KEY, leaf.shape), trainable)
+
+
+def test_pissa_trains_the_principal_directions():
+  w = jax.random.normal(KEY, (8, 5))
+  trainable, frozen = lora('w', rank=2, alpha=6, init='pissa', head=None).init(KEY, {'w': w})
+  leaf = trainable['w']
+  left, values, right = np.linalg.svd(np.asarray(w), full_matrices=False)
+  np.testing.assert_allclose(leaf.scale * leaf.a @ leaf.b, (left[:, :2] * values[:2]) @ right[:2], atol=1e-5)
+  assert float(jnp.linalg.norm(frozen['w'].base)) < float(jnp.linalg.norm(w))
+
+
+def test_dora_keeps_the_norm_out_of_the_gradient():
+  w, x = jax.random.normal(KEY, (6, 4)), jax.random.normal(jax.random.key(9), (3, 6))
+  trainable, frozen = dora('w', rank=2, head=None).init(KEY, {'w': w})
+  trainable = moved(trainable)
+  method = dora('w', rank=2, head=None)
+
+  def by_hand(leaf):
+    v = w + leaf['w'].scale * leaf['w'].a @ leaf['w'].b
+    return (x @ (v * leaf['w'].magnitude / jax.lax.stop_gradient(jnp.linalg.norm(v, axis=0)))).sum()
+
+  ours = jax.grad(lambda leaf: leaves.matmul(x, method.merge(leaf, frozen)['w']).sum())(trainable)
+  for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(jax.grad(by_hand)(trainable)), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

@@ -161,7 +161,7 @@ def consensus(changes, weights, method, normalize):
 @pytest.mark.parametrize('elect, method', [('mass', 'sum'), ('count', 'count')])
 @pytest.mark.parametrize('normalize', [True, False])
 @pytest.mark.parametrize('density', [0.3, 0.75, 1.0])
-def test_ties_is_that_of_mergekit(density, normalize, elect, method):
+def test_ties_is_mergekits_formula(density, normalize, elect, method):
   base, *tuned = random_trees(4)
   weights = [0.5, 1.0, 0.8]
   found = merging.ties(base, tuned, density=density, scale=0.7, weights=weights, elect=elect, normalize=normalize)
@@ -183,7 +183,7 @@ def test_ties_of_the_paper_trims_the_whole_vector():
 @pytest.mark.parametrize('rescale', [True, False])
 @pytest.mark.parametrize('elect, method, normalize', [
     (None, None, False), ('mass', 'sum', False), ('mass', 'sum', True)])
-def test_dare_is_that_of_mergekit_under_its_mask(rescale, elect, method, normalize):
+def test_dare_is_mergekits_formula_under_a_fixed_mask(rescale, elect, method, normalize):
   base, *tuned = random_trees(4, seed=2)
   masks = [tree.flatten(merging.dare_mask(5, base, 0.6, index)) for index in range(3)]
   weights = [0.5, 1.0, 0.8]
@@ -211,7 +211,7 @@ def test_masks_of_dare_are_independent_and_of_the_right_density():
 
 
 @pytest.mark.parametrize('t', [0.0, 0.2, 0.5, 1.0])
-def test_slerp_is_that_of_mergekit(t):
+def test_slerp_is_mergekits_formula(t):
   def expected(name, first, second):
     cosine = np.sum(first / np.linalg.norm(first) * second / np.linalg.norm(second))
     if abs(cosine) > 0.9995:

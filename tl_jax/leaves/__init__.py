@@ -7,10 +7,10 @@ True
 """
 
 from tl_jax.leaves.matrices import Directed, Gated, LowRank, Scaled, Subset
-from tl_jax.leaves.parts import Bottleneck, Prefix
+from tl_jax.leaves.parts import ACTIVATIONS, Bottleneck, Prefix
 from tl_jax.leaves.quantized import Quantized, quantize
-from tl_jax.leaves.structure import cast, dense, fuse, is_structured, matmul, matmul_transposed, take
+from tl_jax.leaves.structure import cast, dense, drop, fuse, is_structured, matmul, matmul_transposed, take
 
 __all__ = [
-  'Bottleneck', 'Directed', 'Gated', 'LowRank', 'Prefix', 'Quantized', 'Scaled', 'Subset', 'cast', 'dense', 'fuse',
-  'is_structured', 'matmul', 'matmul_transposed', 'quantize', 'take']
+  'ACTIVATIONS', 'Bottleneck', 'Directed', 'Gated', 'LowRank', 'Prefix', 'Quantized', 'Scaled', 'Subset', 'cast',
+  'dense', 'drop', 'fuse', 'is_structured', 'matmul', 'matmul_transposed', 'quantize', 'take']

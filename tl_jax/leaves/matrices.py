@@ -135,7 +135,7 @@ LOW, HIGH, TEMPERATURE = -0.1, 1.1, 2 / 3
 
 @matrix
 class Gated:
-  """base + z * change with gates z in [0, 1] (diff pruning, Guo et al. 2021, eq. 4; gates of Louizos et al. 2018).
+  """base + z * change with gates z in [0, 1] (diff pruning, Guo et al. 2021; gates of Louizos et al. 2018).
 
   base, change, gate: one shape; `gate` is the log of alpha. With a key z is drawn from the hard concrete distribution,
   without one it is its deterministic form (Louizos et al. 2018, eq. 13).

@@ -12,9 +12,14 @@ import jax.numpy as jnp
 
 from tl_jax.leaves.structure import Array, matmul, require_whole, static, structured
 
-ACTIVATIONS = {'relu': jax.nn.relu, 'gelu': functools.partial(jax.nn.gelu, approximate=False), 'silu': jax.nn.silu,
-               'tanh': jnp.tanh}
-PLACES = ('output', 'sum', 'parallel')
+ACTIVATIONS = {
+  'gelu': functools.partial(jax.nn.gelu, approximate=False),
+  'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+  'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
+  'relu': jax.nn.relu,
+  'silu': jax.nn.silu,
+  'tanh': jnp.tanh,
+}
 
 
 @structured
@@ -24,7 +29,7 @@ class Bottleneck:
   down (width, size), down_bias (size,), up (size, width), up_bias (width,). `place` says what a sublayer y = f(x) with
   the residual stream h gives it and where the result goes: 'output', y + adapter(y) (Houlsby et al. 2019, section 2.1);
   'sum', y + adapter(norm(h + y)) (Pfeiffer et al. 2021; without a norm behind the sublayer, of the sum itself);
-  'parallel', y + adapter(x) (He et al. 2022, table 1).
+  'parallel', y + adapter(x) (He et al. 2022).
   """
   down: Array
   down_bias: Array

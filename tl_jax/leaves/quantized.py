@@ -22,7 +22,7 @@ BLOCK = 64
 class Quantized:
   """A held matrix (in, out) as codes and scales; it is never trained, what changes it goes into a leaf around it.
 
-  int8: codes (in, out) int8, scale (1, out): the largest of each column is 127 (LLM.int8, Dettmers et al. 2022, eq. 3).
+  int8: codes (in, out) int8, scale (1, out): the largest of each column is 127 (LLM.int8, Dettmers et al. 2022).
   nf4: codes (in / 2, out) uint8, two entries of a column to a byte, scale (in / 64, out): the largest of 64 entries
   that follow each other in a column is 1 (QLoRA, Dettmers et al. 2023, section 3).
   """

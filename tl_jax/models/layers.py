@@ -11,16 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from tl_jax import leaves, rng
+from tl_jax.leaves import ACTIVATIONS
 from tl_jax.models.arch import Arch
-
-ACTIVATIONS = {
-    'gelu': functools.partial(jax.nn.gelu, approximate=False),
-    'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
-    'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
-    'relu': jax.nn.relu,
-    'silu': jax.nn.silu,
-    'tanh': jnp.tanh,
-}
 
 
 def initializer(arch: Arch, scale: float = 1.0, std: float | None = None):
@@ -36,10 +28,7 @@ def initializer(arch: Arch, scale: float = 1.0, std: float | None = None):
 
 def dropout(x, rate: float, key, name: str):
   """Inverted dropout (Srivastava et al. 2014) with the mask of the stream `name`; no key, no dropout."""
-  if key is None or rate == 0.0:
-    return x
-  kept = jax.random.bernoulli(rng.stream(key, name), 1.0 - rate, x.shape)
-  return jnp.where(kept, x / (1.0 - rate), jnp.zeros_like(x))
+  return leaves.drop(x, rate, None if key is None else rng.stream(key, name))
 
 
 class Linear(nn.Module):

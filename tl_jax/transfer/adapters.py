@@ -36,7 +36,7 @@ def adapter(*, kind: Literal['houlsby', 'pfeiffer', 'parallel'] = 'houlsby', siz
 
   houlsby: behind attention and MLP of every layer, before the residual sum; the norms are trained too (Houlsby et al.
   2019, section 2.1). pfeiffer: behind the MLP alone (Pfeiffer et al. 2021). parallel: beside the MLP, with a scale of 4
-  (He et al. 2022, table 6). The way down is drawn from a normal of deviation `std`, truncated at two deviations; the
+  (He et al. 2022). The way down is drawn from a normal of deviation `std`, truncated at two deviations; the
   way up is zero, so that the function does not change at first (Houlsby draws it from the same normal).
   Only models that look for adapters have them: ours. ValueError for params without layers of ours.
   """

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from tl_jax import leaves, tree
+from tl_jax import tree
 from tl_jax.leaves import Scaled
 from tl_jax.transfer.method import HEAD, TransferMethod, is_whole, leaf_edit
 
@@ -48,10 +48,7 @@ def ia3(*, outputs: str = r'.*/(key|value)/kernel', inputs: str = r'.*/mlp/out/k
 
   scales_input = tree.matcher(inputs)
   beside = lambda name: name.endswith('bias') and scales_output(f'{name[:-len("bias")]}kernel')
-  method = leaf_edit(edit, edit_axes, outputs, inputs, beside, head=head, what='ia3')
-  return method._replace(merge=lambda trainable, frozen, *, key=None, step=None: scale_biases(
-      method.merge(trainable, frozen, key=key, step=step)), fuse=lambda trainable, frozen: leaves.fuse(
-          scale_biases(tree.combine(trainable, frozen))))
+  return leaf_edit(edit, edit_axes, outputs, inputs, beside, head=head, what='ia3', settle=scale_biases)
 
 
 def scale_biases(params):

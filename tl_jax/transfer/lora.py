@@ -36,8 +36,8 @@ def lora(pattern: str | tuple[str, ...] = ATTENTION, *, rank: Count = 8, alpha: 
   a is drawn as in the authors' loralib, `kaiming`: uniform with bound 1 / sqrt(in); or `gaussian`, as in the paper,
   whose deviation, 1 / rank, is PEFT's. b is zero, so the start is the pre-trained model to the bit; in an embedding,
   whose names `tables` matches, a is zero and b is drawn from N(0, 1), which is PEFT's. `pissa` splits w into its
-  principal `rank` singular directions, which are trained, and the rest, which is held (PiSSA, Meng et al. 2024, eq. 2
-  to 4). `stabilized` scales by alpha / sqrt(rank) (rsLoRA, Kalajdzievski 2023, theorem 3.2). `dropout` applies to what
+  principal `rank` singular directions, which are trained, and the rest, which is held (PiSSA, Meng et al. 2024).
+  `stabilized` scales by alpha / sqrt(rank) (rsLoRA, Kalajdzievski 2023, theorem 3.2). `dropout` applies to what
   goes into a. ranks, alphas: ((pattern of whole names, number), ...), the first that matches replaces `rank`, `alpha`.
   Leaves that `head` matches are trained in full even where the pattern matches them too. Its default is the `head` and
   `pooler` of our models and may match nothing, so foreign params need not have a head; one that is given must match.

@@ -79,14 +79,14 @@ def selecting_method(select: Select, *, head: str | None = None, what: str) -> T
   return filling_method(lambda key, params, axes=None: split(params), split)
 
 
-def leaf_edit(edit: Callable, edit_axes: Callable, *choices: Choice, head: str | None = None,
-              what: str) -> TransferMethod:
+def leaf_edit(edit: Callable, edit_axes: Callable, *choices: Choice, head: str | None = None, what: str,
+              settle: Callable[[Tree], Tree] = lambda params: params) -> TransferMethod:
   """Puts a structured leaf in the place of every chosen leaf and trains the head in full.
 
   edit(key, name, array) and edit_axes(name, spec) -> (the trained part, the held part) of the structured leaf: the
   same leaf twice, with holes. The key is a stream of the leaf's own name: no leaf's draw depends on another leaf.
   A leaf that the head matches is trained in full, not edited; so is a hole, which another method has taken. A
-  quantised leaf is a base like an array.
+  quantised leaf is a base like an array. `settle` completes the whole tree where leaves depend on each other.
   Errors: ValueError, when it meets the params, for a pattern that matches no leaf, a choice with nothing to edit,
   or a leaf that is edited twice.
   """
@@ -112,16 +112,20 @@ def leaf_edit(edit: Callable, edit_axes: Callable, *choices: Choice, head: str |
   def init(key, params, axes=None):
     return split(params, lambda name, leaf: edit(None if key is None else rng.stream(key, name), name, leaf))
 
-  return filling_method(init, lambda axes: split(axes, edit_axes))
+  return filling_method(init, lambda axes: split(axes, edit_axes), settle)
 
 
-def filling_method(init: Callable, axes: Callable) -> TransferMethod:
-  """A method whose two trees are one tree with holes, without a penalty."""
-  return TransferMethod(init, merge=fill, fuse=fill_and_fuse, axes=axes, penalty=no_penalty)
+def filling_method(init: Callable, axes: Callable,
+                   settle: Callable[[Tree], Tree] = lambda params: params) -> TransferMethod:
+  """A method whose two trees are one tree with holes, settled when whole, without a penalty."""
 
+  def merge(trainable, frozen, *, key=None, step=None):
+    return with_keys(settle(tree.combine(trainable, frozen)), key)
 
-def fill(trainable: Tree, frozen: Tree, *, key=None, step=None) -> Tree:
-  return with_keys(tree.combine(trainable, frozen), key)
+  def fuse(trainable, frozen):
+    return leaves.fuse(settle(tree.combine(trainable, frozen)))
+
+  return TransferMethod(init, merge=merge, fuse=fuse, axes=axes, penalty=no_penalty)
 
 
 def with_keys(params, key):
@@ -133,10 +137,6 @@ def with_keys(params, key):
     return dataclasses.replace(leaf, key=None if key is None else rng.stream(key, name))
 
   return tree.map_named(give, params, is_leaf=leaves.is_structured)
-
-
-def fill_and_fuse(trainable: Tree, frozen: Tree) -> Tree:
-  return leaves.fuse(tree.combine(trainable, frozen))
 
 
 def no_penalty(trainable: Tree, frozen: Tree) -> jax.Array:

@@ -29,7 +29,7 @@ def prefix(length: Count = 20, *, network: Count | None = None, std: Positive = 
   """Trains `length` keys and values for every attention that the pattern matches (Li and Liang 2021, section 4.2).
 
   The default is all of them: of an encoder-decoder the encoder's, the decoder's own and that to the encoder. `network`:
-  they are what a two-layer network of that hidden size makes of a trained (length, network) table (section 4.3, eq. 3),
+  they are what a two-layer network of that hidden size makes of a trained (length, network) table (section 4.3),
   tanh between; the network is left behind by `fuse`. Otherwise drawn from a normal of deviation `std`.
   """
   def places(named):

@@ -56,7 +56,7 @@ def anchored(method: TransferMethod, *, weights=lambda trainable: None, weight_a
 
 
 def l2sp(strength: NonNegative = 1e-2, *, new: NonNegative | None = None, head: str = HEAD) -> TransferMethod:
-  """Adds strength / 2 |w - w0|^2 over pre-trained leaves and new / 2 |w|^2 over the head (Li et al. 2018, eq. 3).
+  """Adds strength / 2 |w - w0|^2 over pre-trained leaves and new / 2 |w|^2 over the head (L2-SP, Li et al. 2018).
 
   `new` is `strength` by default.
   """
@@ -122,8 +122,8 @@ def mixout(rate: Fraction = 0.7, *, mask: Literal['element', 'column'] = 'elemen
            head: str = HEAD) -> TransferMethod:
   """At every step, entries of the trained matrices go back to where they started, with probability `rate`.
 
-  w -> (mask w0 + (1 - mask) w - rate w0) / (1 - rate) (Lee et al. 2020, eq. 2 and corollary 1; dropout's form, whose
-  mean is w). `element` draws every entry, as the paper says; `column` is what the authors' code does: one draw for all
+  w -> (mask w0 + (1 - mask) w - rate w0) / (1 - rate) (Lee et al. 2020; dropout's form, whose mean is w). `element`
+  draws every entry, as the paper says; `column` is what the authors' code does: one draw for all
   outputs of an input, so that whole rows of an (in, out) kernel are swapped. The head and leaves that the pattern does
   not match are not mixed. Without a key, in evaluation, nothing is.
   """
@@ -168,7 +168,7 @@ def learning_rate(opt_state):
 def prior_decay(decay: NonNegative = 0.01, *, head: str = HEAD) -> TransferMethod:
   """Decoupled decay towards the pre-trained weights, w - rate decay (w - w0), in the place of towards zero.
 
-  Wiese et al. 2017 (section 3), called decay(w_pre) in Lee et al. 2020; a new head still decays towards zero. It is
+  Wiese et al. 2017, called decay(w_pre) in Lee et al. 2020; a new head still decays towards zero. It is
   added to the optimizer's own decay, so set `optim.decay` to 0 beside it.
   """
   import optax  # the room loads jax alone
@@ -195,7 +195,7 @@ def prior_decay(decay: NonNegative = 0.01, *, head: str = HEAD) -> TransferMetho
 
 
 def reinitialize(layers: Count = 1, *, std: NonNegative = 0.02, pattern: str = LAYERS) -> TransferMethod:
-  """The top layers start afresh (Zhang et al. 2021, section 4): kernels from N(0, std^2), biases 0, norms 1 and 0.
+  """The top layers start afresh (Zhang et al. 2021): kernels from N(0, std^2), biases 0, norms 1 and 0.
 
   `pattern` matches the leaves of layers, with the layer's number as its group `index`.
   """

@@ -21,7 +21,7 @@ def rdrop(strength: NonNegative = 1.0) -> TransferMethod:
 
 
 def twice(objective, strength: float):
-  """The objective of two passes with keys of their own (Liang et al. 2021, eq. 4), for labelled examples.
+  """The objective of two passes with keys of their own (Liang et al. 2021, section 2), for labelled examples.
 
   The losses of both passes are added up (the authors' code takes their mean), the term `agreement` is the mean of both
   KL divergences. Without a key, in evaluation, it is the objective itself. ValueError for a batch without `labels`.

@@ -22,7 +22,7 @@ MATRICES = r'.*kernel'
 
 def subset(pattern: str = MATRICES, *, count: Count | None = None, equal: str = BIASES,
            head: str | None = HEAD) -> TransferMethod:
-  """Trains a random subset of the entries of some leaves: BitFit's control (Ben Zaken et al. 2021, section 4).
+  """Trains a random subset of the entries of some leaves: BitFit's control (Ben Zaken et al. 2021).
 
   `count` entries, by default as many as the leaves that `equal` matches have, spread over the leaves that the pattern
   matches in proportion to their size, at least one in each.
@@ -80,7 +80,7 @@ def diff(pattern: str = MATRICES, *, penalty: NonNegative = 1e-7, start: float =
          head: str | None = HEAD) -> TransferMethod:
   """Trains a change of every matched leaf and the gates that let it through (diff pruning, Guo et al. 2021).
 
-  `penalty` times the expected number of open gates is added to the loss (eq. 3); `start` is the first log alpha of all
+  `penalty` times the expected number of open gates is added to the loss; `start` is the first log alpha of all
   gates, the change starts at zero, so the start is the pre-trained model to the bit.
   """
   def edit(key, name, w):
