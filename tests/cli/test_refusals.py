@@ -6,7 +6,7 @@ PRETRAIN = ('pretrain', '--config=configs/pretrain.py:tiny')
 TRANSFER = ('transfer', '--config=configs/transfer.py:task=sentiment')
 
 
-@pytest.mark.parametrize('arguments, named', [
+REFUSALS = [
     ((*PRETRAIN, '--config.sed=1'), "'seed'"),
     ((*PRETRAIN, '--config.optim.lrr=1'), "'optim.lr'"),
     ((*PRETRAIN, '--config.data.mixture.austin=1'), 'austen'),
@@ -35,7 +35,15 @@ TRANSFER = ('transfer', '--config=configs/transfer.py:task=sentiment')
     (('transfer', PRETRAIN[1]), 'config.task'),
     ((*PRETRAIN, '--confg=1'), "'--config'"),
     (('pretrane',), "'pretrain'"),
-])
+]
+# Of rules that another of these refusals goes through as well, one is quick.
+ALIKE = ('--config.optim.lrr=1', '--config.optim.lr=-1', '--config.schedule.steps=1.5', '--config.compute.dropout=1',
+         '--config.objective.rate=2', '--config.optim.name=adamv', '--config=configs/transfer.py:method=lore',
+         '--config.task.labels=-5', PRETRAIN[1])
+
+
+@pytest.mark.parametrize('arguments, named', [
+    pytest.param(*refusal, marks=pytest.mark.slow if refusal[0][-1] in ALIKE else []) for refusal in REFUSALS])
 def test_exit_code_2_and_one_line(arguments, named, run_cli, tmp_path):
   workdir = () if arguments == ('pretrane',) else (f'--workdir={tmp_path / "w"}',)
   done = run_cli(*arguments, *workdir, env={'JAX_PLATFORMS': 'no-such-device'})

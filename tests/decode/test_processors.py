@@ -95,6 +95,7 @@ def test_the_order_is_temperature_then_top_k_then_top_p_then_min_p():
   assert warp(min_p=0.3, temperature=0.5) == {0}
 
 
+@settings(max_examples=25)
 @given(st.lists(LOGITS, min_size=2, max_size=2).filter(lambda rows: len(rows[0]) == len(rows[1])),
        st.sampled_from([dict(top_k=2), dict(top_p=0.6), dict(min_p=0.2), dict(top_k=3, top_p=0.5, temperature=2.0)]))
 def test_rows_do_not_meet(rows, options):

@@ -18,9 +18,15 @@ from tl_jax.interop import names, peft, peft_config  # noqa: E402
 from tl_jax.interop.tensors import open_tensors, save_tensors  # noqa: E402
 
 DECODER = r'decoder/layers/\d+/attention'
-# One head of each family in the quick run; the other heads of three of them in the slow one.
-HEADS = [pair if adapters.parts(pair)[0] in ('bert', 'gpt2', 'llama', 't5') else pytest.param(
-    pair, marks=pytest.mark.slow) for pair in adapters.PAIRS]
+# Every method on one family in the quick run, and on the others what they hold in a way of their own.
+QUICK = ('bert-lora', 'bert-rslora', 'bert-dora', 'bert-ia3', 'bert-prefix', 'gpt2-lora', 'gpt2-ia3', 'gpt2-prompt',
+         'llama-lora', 't5-prefix')
+QUICK_OURS = (*QUICK, 'bert-prompt', 't5-lora', 't5-prompt', 'gpt2-classifier-lora')
+
+
+def slow_unless(quick, pairs):
+  return pytest.mark.parametrize('pair', [
+      pair if pair in quick else pytest.param(pair, marks=pytest.mark.slow) for pair in pairs])
 
 
 def logits(loaded, pair):
@@ -49,7 +55,7 @@ def ours(loaded, pair, head=None):
   return loaded._replace(params=made.merge(trainable, frozen)), trainable
 
 
-@pytest.mark.parametrize('pair', HEADS)
+@slow_unless(QUICK, adapters.PAIRS)
 def test_adapters_of_peft_make_the_same_logits_and_come_back_the_same(pair, tmp_path):
   base, folder = folders(tmp_path, pair)
   loaded = interop.load_adapter(folder, base)
@@ -69,7 +75,7 @@ def test_adapters_of_peft_make_the_same_logits_and_come_back_the_same(pair, tmp_
              and not before.get('use_rslora'))
 
 
-@pytest.mark.parametrize('pair', [pair for pair in adapters.PAIRS if pair.startswith(('bert-', 'gpt2-', 't5'))])
+@slow_unless(QUICK_OURS, [pair for pair in adapters.PAIRS if pair.startswith(('bert-', 'gpt2-', 't5'))])
 def test_an_adapter_of_ours_comes_back_to_the_same_numbers(pair, tmp_path):
   base, _ = folders(tmp_path, pair)
   adapted, trainable = ours(interop.load(base), pair)

@@ -54,12 +54,18 @@ def both_sides(batch, shape):
   return batch | {f'decoder_{name}': value for name, value in batch.items()}
 
 
-# The compilations of a model of every shape take minutes: two shapes stand for all unless slow tests are asked for.
-a_few_shapes = pytest.mark.parametrize('shape', [
-    pytest.param(shape, marks=[] if shape in ('modern', 'encoder-decoder') else pytest.mark.slow) for shape in SHAPES])
-QUICK_POLICIES = (('encoder', 'dots', 'unroll'), ('encoder-decoder', 'full', 'scan'))
+def quick_for(*quick, shapes=SHAPES):
+  """Compiling a model of every shape takes minutes: some stand for all unless slow tests are asked for."""
+  return pytest.mark.parametrize('shape', [
+      pytest.param(shape, marks=[] if shape in quick else pytest.mark.slow) for shape in shapes])
 
 
+a_few_shapes = quick_for('modern', 'encoder-decoder')
+QUICK_POLICIES = (('encoder', 'dots', 'unroll'),)
+
+
+# The tests of the families hold these numbers and more.
+@pytest.mark.slow
 @pytest.mark.parametrize('family, expected', [
     ('bert-tiny', 4_385_920), ('bert-mini', 11_170_560), ('bert-small', 28_763_648), ('bert-medium', 41_373_184),
     ('bert-base', 109_482_240), ('bert-large', 335_141_888)])
@@ -67,6 +73,7 @@ def test_bert_sizes_are_the_published_ones(family, expected):
   assert count(arch(family)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('family, expected', [
     ('gpt2', 124_439_808), ('gpt2-medium', 354_823_168), ('t5-small', 60_506_624), ('t5-base', 222_903_552),
     ('t5-large', 737_668_096)])
@@ -74,7 +81,7 @@ def test_language_model_sizes_are_the_published_ones(family, expected):
   assert count(arch(family, head='causal')) == expected
 
 
-@pytest.mark.parametrize('shape', SHAPES)
+@quick_for('encoder', 'encoder-decoder')
 def test_packing_changes_no_logit(shape):
   model, params = made(shape)
   parts = texts()
@@ -118,7 +125,7 @@ def test_other_examples_change_no_bit(pool):
   assert not np.allclose(before[:, 1], after[:, 1], atol=1e-3)
 
 
-@pytest.mark.parametrize('shape', ['decoder', 'modern', 'encoder-decoder'])
+@quick_for('modern', shapes=('decoder', 'modern', 'encoder-decoder'))
 def test_the_past_does_not_see_the_future(shape):
   model, params = made(shape)
   table = params['embedding']['tokens']
@@ -245,7 +252,7 @@ def test_states_are_what_truncated_models_end_with(shape):
   assert jnp.abs(out.states[0] - out.states[1]).max() > 1e-2
 
 
-@a_few_shapes
+@quick_for('modern')
 def test_attention_rows_sum_to_one_and_are_zero_where_nothing_is_seen(shape):
   model, params = made(shape, dropout=0.5)
   tokens, segments = packed(texts(), 15)
@@ -259,7 +266,7 @@ def test_attention_rows_sum_to_one_and_are_zero_where_nothing_is_seen(shape):
     assert (np.where(apart[:, None], weights, 0) == 0).all()
 
 
-@a_few_shapes
+@quick_for('encoder-decoder')
 def test_scanned_layers_keep_what_unrolled_ones_do(shape):
   batch = both_sides(dict(zip(('tokens', 'segments'), packed(texts()), strict=True)), shape)
   kept = []
@@ -299,7 +306,8 @@ def test_what_cannot_be_kept_is_named():
 
 @pytest.mark.parametrize('remat', ['none', 'full'])
 @pytest.mark.parametrize('ranks', [
-    {'.*/0/attention/query/kernel': 2, '.*/1/attention/query/kernel': 3}, {'.*/0/mlp/in/kernel': 2}])
+    {'.*/0/attention/query/kernel': 2, '.*/1/attention/query/kernel': 3},
+    pytest.param({'.*/0/mlp/in/kernel': 2}, marks=pytest.mark.slow)])
 def test_layers_that_differ_are_unrolled(ranks, remat):
   values = []
   for layers in ('unroll', 'scan'):

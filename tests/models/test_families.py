@@ -19,13 +19,22 @@ WITH_HEAD = {
     'llama3.1-8b': 8_030_261_248, 'mistral-7b': 7_241_732_096, 'qwen2.5-7b': 7_615_616_512, 'qwen3-8b': 8_190_735_360,
     't5-1.1-small': 76_961_152, 't5-1.1-base': 247_577_856, 't5-1.1-large': 783_150_080, 't5-1.1-xl': 2_849_757_184}
 
+# One size of each family is quick; the others differ from it in numbers alone.
+QUICK = ('bert-tiny', 'bert-base', 'roberta-base', 'albert-base', 'gpt2', 'opt-125m', 'opt-350m', 'llama3.2-1b',
+         'smollm2-135m', 'qwen2.5-0.5b', 'qwen3-0.6b', 'gemma2-2b', 'gemma3-270m', 't5-small', 'bart-base',
+         'mistral-7b', 't5-1.1-small', 'gpt3-small', 'gpt3-xl-as-printed')
 
-@pytest.mark.parametrize('name', COUNTS)
+
+def sizes(*rows):
+  return [pytest.param(*row, marks=[] if row[0] in QUICK else pytest.mark.slow) for row in rows]
+
+
+@pytest.mark.parametrize('name', sizes(*zip(COUNTS)))
 def test_bodies(name):
   assert count(arch(name)) == COUNTS[name]
 
 
-@pytest.mark.parametrize('name', WITH_HEAD)
+@pytest.mark.parametrize('name', sizes(*zip(WITH_HEAD)))
 def test_models_with_a_table_for_the_output(name):
   assert count(arch(name, head='causal')) == WITH_HEAD[name]
 
@@ -39,10 +48,10 @@ def test_poolers_of_classifiers_do_not_belong_to_the_body():
   assert count(arch('distilbert', head='classifier')) == 66_362_880 + 768 * 768 + 768 + 2 * 768 + 2
 
 
-@pytest.mark.parametrize(('name', 'millions'), [
+@pytest.mark.parametrize(('name', 'millions'), sizes(
     ('gpt3-small', 125), ('gpt3-medium', 356), ('gpt3-large', 760), ('gpt3-xl', 1316), ('gpt3-xl-as-printed', 1517),
     ('gpt3-2.7b', 2652), ('gpt3-6.7b', 6658), ('gpt3-13b', 12853), ('gpt3-13b-as-printed', 12936),
-    ('gpt3-175b', 174604)])
+    ('gpt3-175b', 174604)))
 def test_gpt3(name, millions):
   assert round(count(arch(name)) / 1e6) == millions
 

@@ -165,6 +165,7 @@ TEACHER = build(arch('tiny-gpt', head='causal', **(SMALL | dict(width=12))))
 STUDENT = build(arch('tiny-gpt', head='causal', **SMALL))
 
 
+@pytest.mark.slow
 def test_models_train_on_one_mesh_with_the_teacher_as_an_argument():
   """Whole rows or two micro-batches, all weights sum over the global batch; the teacher is no constant."""
   student = projecting(STUDENT, 12)
@@ -241,8 +242,8 @@ BODY = dict(hidden=1.0, attention=0.5, layers=((0, 0), (1, 2)))
 ROWS = {'tokens': jnp.arange(24).reshape(4, 6) % 13, 'segments': jnp.array([[1] * 6, [1] * 4 + [0] * 2] * 2)}
 
 
-@pytest.mark.parametrize('family', [
-    'tiny', pytest.param('tiny-gpt', marks=pytest.mark.slow), pytest.param('tiny-t5', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('family', ['tiny', 'tiny-gpt', 'tiny-t5'])
 def test_layers_of_real_models_are_followed(family):
   """A teacher of two layers and a student of one, however their layers are run."""
   small = SMALL | dict(head='classifier', labels=3)

@@ -102,12 +102,15 @@ def test_fates_have_the_rates_of_bert():
   assert (others[[i for i in range(5, VOCABULARY) if i != 7]] > 0).all()
 
 
+@pytest.mark.slow
 def test_positions_are_uniform():
   out = build().prepare(jax.random.key(5), {'tokens': jnp.full((2000, 20), 9)})
   counts = np.bincount(np.asarray(out['score']).ravel(), minlength=20)
   assert abs(counts - 300).max() < 4.5 * (2000 * 0.15 * 0.85) ** 0.5
 
 
+# Of any batch, the law of whole words above says what these two say of one.
+@pytest.mark.slow
 def test_a_word_longer_than_the_budget_is_never_split():
   tokens = jnp.array([[10, 41, 42, 43, 44, 45]])
   out = build(whole_word=True).prepare(jax.random.key(0), {'tokens': tokens})
@@ -115,6 +118,7 @@ def test_a_word_longer_than_the_budget_is_never_split():
   assert (out['tokens'] == tokens).all()
 
 
+@pytest.mark.slow
 def test_a_word_ends_with_its_segment():
   batch = {'tokens': jnp.array([[10, 41]]), 'segments': jnp.array([[1, 2]])}
   out = build(whole_word=True).prepare(jax.random.key(0), batch)

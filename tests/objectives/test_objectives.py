@@ -49,7 +49,15 @@ CASES = {
     'several': (classify(labels=LABELS, kind='several'), label_batch(kind='several')),
     'real': (classify(labels=LABELS, kind='real'), label_batch(kind='real')),
 }
-every = pytest.mark.parametrize('case', CASES)
+
+
+def quick_for(*quick):
+  return pytest.mark.parametrize('case', [
+      pytest.param(case, marks=[] if case in quick else pytest.mark.slow) for case in CASES])
+
+
+# What spans draw is compiled long, one of these laws is enough for it.
+most = quick_for('masked', 'causal', 'seq2seq', 'single', 'several', 'real')
 
 
 def parameters():
@@ -75,8 +83,8 @@ def total(objective, params, batch, weights):
   return sum(term.coefficient * term.sum / weights[name] for name, term in terms.items())
 
 
-@pytest.mark.parametrize('case', [
-    pytest.param(case, marks=[] if case in ('masked', 'seq2seq', 'single') else pytest.mark.slow) for case in CASES])
+# That micro-batches of labels add up, the step shows.
+@quick_for('masked')
 def test_two_uneven_parts_add_up_to_the_whole(case):
   objective, batch = CASES[case]
   batch, params = objective.prepare(jax.random.key(0), batch), parameters()
@@ -94,7 +102,7 @@ def test_two_uneven_parts_add_up_to_the_whole(case):
     np.testing.assert_allclose(separate[0][name] + separate[1][name], weights[name])
 
 
-@every
+@quick_for('masked', 'causal', 'span', 'seq2seq', 'single', 'several', 'real')
 def test_terms_and_metrics_have_the_promised_form(case):
   objective, batch = CASES[case]
   batch = objective.prepare(jax.random.key(0), batch)
@@ -106,7 +114,7 @@ def test_terms_and_metrics_have_the_promised_form(case):
   assert all(leaf.shape[0] == ROWS for leaf in batch.values())
 
 
-@every
+@most
 def test_nothing_to_learn_from_is_zero_loss_and_zero_gradient(case):
   objective, batch = CASES[case]
   batch = jax.tree.map(jnp.zeros_like, batch)
@@ -117,7 +125,7 @@ def test_nothing_to_learn_from_is_zero_loss_and_zero_gradient(case):
   assert float(loss) == 0 and all(not leaf.any() for leaf in jax.tree.leaves(gradient))
 
 
-@every
+@most
 def test_jit_and_vmap_draw_and_sum_the_same(case):
   objective, batch = CASES[case]
   keys = jax.random.split(jax.random.key(7), 2)

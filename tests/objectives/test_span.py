@@ -92,6 +92,7 @@ def test_a_full_row_has_the_counts_of_t5():
   assert named == list(range(32099, 32099 - 28, -1))
 
 
+@pytest.mark.slow
 def test_every_partition_is_equally_likely():
   # 8 tokens, 4 lost in 2 spans: 3 ways to cut the lost and 3 to cut the kept, 9 in all.
   lost, spans = count_tables(0.5, 2.0, 8, 10)
@@ -115,6 +116,7 @@ def test_what_does_not_fit_into_the_targets_is_dropped_from_the_end():
   assert (part['tokens'] == whole['tokens']).all() and float(part['target_weights'].sum()) == 5
 
 
+@pytest.mark.slow
 def test_more_spans_than_sentinels_become_fewer_longer_spans():
   few = span(sentinels=(99, 98), pad_id=PAD, eos_id=EOS, targets=40)
   out = few.prepare(jax.random.key(0), {'tokens': jnp.arange(10, 90).reshape(1, 80)})

@@ -68,6 +68,8 @@ def kill_at_random(workdir, seconds, kills, seed):
   return hits
 
 
+# What a kill leaves of a workdir, the tests of checkpoints show; that a run goes on bit for bit, the signal below.
+@pytest.mark.slow
 def test_killed_twice(undisturbed, tmp_path):
   workdir, seconds = undisturbed
   assert kill_at_random(tmp_path, seconds, kills=2, seed=1) >= 1

@@ -34,7 +34,7 @@ def labelled(seed=0, rows=8, length=16):
           'examples': slots.astype(np.int32), 'labels': generator.integers(0, 3, (rows, 3)).astype(np.int32)}
 
 
-@pytest.mark.parametrize('head', ['classifier', 'masked'])
+@pytest.mark.parametrize('head', ['classifier', pytest.param('masked', marks=pytest.mark.slow)])
 def test_accumulation_changes_nothing(head):
   batch = labelled()
   results = []
@@ -50,6 +50,8 @@ def test_accumulation_changes_nothing(head):
       np.testing.assert_allclose(leaf, tree.flatten(results[0][2])[name], atol=2e-3, err_msg=name)
 
 
+# The laws of transferring hold the same for more methods.
+@pytest.mark.slow
 @pytest.mark.parametrize('method, trained', [
     (transfer.probe(), r'(head|pooler)/.*'), (transfer.lora(rank=2), r'head/.*|pooler/.*|.*/(a|b)')])
 def test_frozen_leaves_keep_every_bit(method, trained):
@@ -71,6 +73,8 @@ def test_an_empty_batch_is_no_step_into_nowhere():
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.trainable))
 
 
+# That a run is repeated bit for bit, the tests of interrupted runs show too.
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not():
   def run(seed):
     params, state, step = pieces(dropout=0.3)

@@ -35,8 +35,9 @@ def lines(path):
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize('method', ['full', 'lora', *(
-    pytest.param(name, marks=pytest.mark.slow) for name in ('probe', 'bitfit', 'norms', 'last'))])
+# Other quick tests run full and probe too; that a cohort is its runs, the step shows.
+@pytest.mark.parametrize('method', [pytest.param(name, marks=[] if name == 'lora' else pytest.mark.slow)
+                                    for name in ('full', 'lora', 'probe', 'bitfit', 'norms', 'last')])
 def test_every_method_leaves_a_whole_workdir(base, tmp_path, method):
   result = train.transfer(transfer_config(base, method), tmp_path)
   assert json.loads((tmp_path / 'result.json').read_text()) == result
@@ -55,6 +56,7 @@ def test_every_method_leaves_a_whole_workdir(base, tmp_path, method):
   assert len(moved) >= expected and (method not in ('probe', 'lora') or len(moved) == expected)
 
 
+@pytest.mark.slow
 def test_a_transfer_is_a_source_too_and_its_head_is_left_behind(base, tmp_path):
   train.transfer(transfer_config(base, 'lora'), tmp_path / 'one')
   result = train.transfer(transfer_config(tmp_path / 'one', 'full', task='register', labels=40), tmp_path / 'two')
@@ -94,9 +96,8 @@ def test_a_finished_run_is_not_run_again_under_another_config(base, tmp_path):
     train.transfer(transfer_config(base, 'probe', more=[('optim.lr', '0.5')]), tmp_path)
 
 
-@pytest.mark.parametrize('method, init', [
-    ('lora', 'base'), pytest.param('full', 'scratch', marks=pytest.mark.slow),
-    pytest.param('full', 'base', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('method, init', [('lora', 'base'), ('full', 'scratch'), ('full', 'base')])
 def test_members_of_a_cohort_are_their_single_runs(base, tmp_path, method, init):
   """In turn and together, a member has the losses and the predictions of a run of its own."""
   more = [('init', 'scratch'), ('model.family', 'tiny'), ('tokenizer.path', f'{base}/tokenizer.json')] * (

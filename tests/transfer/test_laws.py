@@ -71,19 +71,20 @@ EXACT = {
   'houlsby': lambda: adapter(size=4), 'pfeiffer': lambda: adapter(kind='pfeiffer', size=4),
   'parallel': lambda: adapter(kind='parallel', size=4),
   'lora with dropout': lambda: lora(rank=2, dropout=0.2)}
-# What these do depends on the names of leaves alone, which the encoder shows.
-BY_NAME = ('full', 'bitfit', 'norms', 'last', 'subset', 'diff', 'l2sp', 'mixout', 'prior_decay', 'ewc', 'unfreeze',
-           'rdrop', 'lora with dropout', 'pissa', 'prefix network', 'qlora')
+# One of each mechanism; of what does not depend on the names of leaves alone, some on other kinds of models as well.
+QUICK = {'encoder': ('full', 'bitfit', 'subset', 'lora', 'lora of tables', 'dora', 'qlora', 'ia3', 'diff', 'houlsby',
+                     'parallel', 'prefix', 'prefix network', 'mixout'),
+         'decoder': ('lora',), 'encoder-decoder': ('lora', 'houlsby', 'prefix')}
 NEAR = {'dora': lambda: dora(rank=2), 'pissa': lambda: lora(rank=2, alpha=4, init='pissa', stabilized=True)}
 
 
-def every_kind(methods):
+def every_kind(methods, quick=QUICK):
   return pytest.mark.parametrize('kind, name', [
-      pytest.param(kind, name, marks=pytest.mark.slow if kind != 'encoder' and name in BY_NAME else [])
+      pytest.param(kind, name, marks=[] if name in quick.get(kind, ()) else pytest.mark.slow)
       for kind in KINDS for name in methods])
 
 
-@every_kind(EXACT | NEAR)
+@every_kind(EXACT | NEAR, dict(encoder=QUICK['encoder']))
 def test_the_start_is_the_pre_trained_function(kind, name):
   model, params, batch = real(kind)
   method = (EXACT | NEAR)[name]()
@@ -184,7 +185,7 @@ def run_steps(method, steps=10, kind='encoder', **fields):
 
 
 @pytest.mark.parametrize('name', [
-    pytest.param(name, marks=[] if name in ('lora', 'adapter', 'prefix', 'mixout', 'unfreeze') else pytest.mark.slow)
+    pytest.param(name, marks=[] if name in ('lora', 'adapter', 'prefix') else pytest.mark.slow)
     for name in METHODS if name not in ('qlora', 'last')])
 def test_ten_steps_leave_what_is_held_to_the_bit_and_move_what_is_trained(name):
   options = {'prompt': dict(length=3), 'prefix': dict(length=3), 'adapter': dict(size=4), 'unfreeze': dict(every=1)}

@@ -146,6 +146,7 @@ def test_the_five_lines_on_a_foreign_flax_model(wrap):
   assert (fused['params']['classifier']['bias'] == params['params']['classifier']['bias']).all()
 
 
+@pytest.mark.slow
 def test_the_five_lines_on_plain_containers():
   x = jax.random.normal(jax.random.key(2), (8, 5))
   keys = jax.random.split(jax.random.key(0), 3)

@@ -50,7 +50,9 @@ def fresh_target(description):
   return build(description).init(jax.random.key(9))
 
 
-@pytest.mark.parametrize(('encoder', 'decoder'), [(BERT, BERT), (GPT, GPT), (BERT, None), (None, BERT), (None, GPT)])
+@pytest.mark.parametrize(('encoder', 'decoder'), [
+    (BERT, BERT), pytest.param(GPT, GPT, marks=pytest.mark.slow), (BERT, None),
+    pytest.param(None, BERT, marks=pytest.mark.slow), (None, GPT)])
 def test_every_stack_computes_what_it_computed(encoder, decoder):
   description = warm_arch(encoder, decoder)
   sources = [None if given is None else make(given, seed) for seed, given in enumerate((encoder, decoder))]
@@ -125,6 +127,14 @@ def test_shared_stacks_are_one_set_of_weights():
   assert jax.tree.structure(unshared(params)) == jax.tree.structure(copied)
   whole = unshared(params)
   np.testing.assert_array_equal(one.apply(params, BATCH).logits, model.apply(whole, BATCH).logits)
+
+
+@pytest.mark.slow
+def test_shared_stacks_learn_from_both_places():
+  model, bert = build(warm_arch(BERT, BERT)), make(BERT, 0)
+  one = shared(model)
+  params, _ = encoder_decoder(bert, bert, one.init(jax.random.key(9)), share=True)
+  whole = unshared(params)
   loss = lambda model: lambda params: jnp.square(model.apply(params, BATCH).logits).mean()
   together, apart = tree.flatten(jax.grad(loss(one))(params)), tree.flatten(jax.grad(loss(model))(whole))
   name = 'layers/0/mlp/in/kernel'

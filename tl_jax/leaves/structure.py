@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tl_jax.leaves import products
+
 Array = Any
 
 
@@ -89,12 +91,23 @@ def matmul(x: Array, w: Array) -> Array:
     return w.product(x)
   w = jnp.asarray(w)
   dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else w.dtype
+  if dtype == jnp.bfloat16 and w.ndim == 2:
+    return products.multiply(x, w)
   return x.astype(dtype) @ w.astype(dtype)
+
+
+def shift(y: Array, bias: Array) -> Array:
+  """y (..., out) plus a bias (out,), whatever kind of leaf it is, in the dtype of y."""
+  y, bias = jnp.asarray(y), dense(bias)
+  return products.shift(y, bias) if y.dtype == jnp.bfloat16 else y + bias.astype(y.dtype)
 
 
 def matmul_transposed(x: Array, table: Array) -> Array:
   """x (..., width) times the transpose of a table (rows, width): the output layer that is tied to an embedding."""
-  return table.product_transposed(x) if hasattr(table, 'product_transposed') else matmul(x, dense(table).T)
+  if hasattr(table, 'product_transposed'):
+    return table.product_transposed(x)
+  table = jnp.asarray(dense(table))
+  return products.multiply(x, table, True) if x.dtype == jnp.bfloat16 else matmul(x, table.T)
 
 
 def take(table: Array, index: Array) -> Array:
@@ -118,7 +131,16 @@ def cast(leaf, dtype):
 
 
 def drop(x: Array, rate: float, key) -> Array:
-  """Inverted dropout; no key, no dropout."""
+  """Inverted dropout with the rate to the nearest 2^-16; no key, no dropout."""
   if key is None or rate == 0.0:
     return x
-  return jnp.where(jax.random.bernoulli(key, 1.0 - rate, x.shape), x / (1.0 - rate), jnp.zeros_like(x))
+  keep = round((1.0 - rate) * 2 ** 16)
+  return jnp.where(halves(key, x.shape) < keep, x * (2 ** 16 / keep), jnp.zeros_like(x))
+
+
+def halves(key, shape) -> Array:
+  """Uniform integers of 16 bits, uint32, of this shape: drawn two at a time, which costs half of one at a time."""
+  *before, last = shape or (1,)
+  drawn = jax.random.bits(key, (*before, -(-last // 2)), jnp.uint32)
+  both = jnp.concatenate([drawn & 0xffff, drawn >> 16], -1)
+  return both[..., :last].reshape(shape)

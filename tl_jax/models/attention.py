@@ -4,10 +4,13 @@
 [[0, 1, 0, 1, 2, 0]]
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tl_jax.leaves.products import multiply, swapped
 from tl_jax.models.arch import Arch
 from tl_jax.models.layers import Linear, Norm, dropout, initializer, residual_scale
 
@@ -144,15 +147,57 @@ class Attention(nn.Module):
     groups = arch.heads // arch.key_heads
     scale = arch.attention_scale or arch.head_width ** -0.5
     query = query.reshape(*query.shape[:2], arch.key_heads, groups, arch.head_width) * scale
-    scores = jnp.einsum('bqhgk,bmhk->bhgqm', query, keys).astype(jnp.float32)
+    scores = similarity(query, keys)
     if arch.attention_cap:
       scores = arch.attention_cap * jnp.tanh(scores / arch.attention_cap)
     if bias is not None:
       scores = scores + bias.reshape(-1, arch.key_heads, groups, *bias.shape[2:])
     # Replacing a score, not adding to it, makes the weight of a hidden token exactly zero.
     scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, -1)
     if self.is_mutable_collection(SEEN):
+      weights = jax.nn.softmax(scores, -1)
       self.sow(SEEN, 'weights', weights.reshape(weights.shape[0], arch.heads, *weights.shape[3:]))
-    weights = dropout(weights, self.rate, key, 'attention-weights').astype(values.dtype)
+    weights = dropout(softmax(scores, values.dtype), self.rate, key, 'attention-weights')
+    return gather(weights, values)
+
+
+def similarity(query, keys):
+  """Scores (batch, key heads, groups, queries, keys) in float32 of query (batch, queries, key heads, groups, head) and
+  keys (batch, keys, key heads, head)."""
+  if query.dtype != jnp.bfloat16:
+    return jnp.einsum('bqhgk,bmhk->bhgqm', query, keys).astype(jnp.float32)
+  rows, queries, heads, groups, head = query.shape
+  query = swapped(query).swapaxes(2, 3).reshape(rows, heads, groups * queries, head)
+  scores = multiply(query, swapped(keys), True, jnp.float32)
+  return scores.reshape(rows, heads, groups, queries, keys.shape[1])
+
+
+def gather(weights, values):
+  """The sums (batch, queries, key heads, groups, head) of values (batch, keys, key heads, head) that weights
+  (batch, key heads, groups, queries, keys) ask for."""
+  if values.dtype != jnp.bfloat16:
     return jnp.einsum('bhgqm,bmhk->bqhgk', weights, values)
+  rows, heads, groups, queries, count = weights.shape
+  mixed = multiply(weights.reshape(rows, heads, groups * queries, count), swapped(values))
+  return swapped(mixed.reshape(rows, heads, groups, queries, -1).swapaxes(2, 3))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def softmax(scores, dtype):
+  """The softmax of float32 scores over the last axis, rounded to `dtype`: for the gradient nothing wider is kept."""
+  return jax.nn.softmax(scores, -1).astype(dtype)
+
+
+def _softmax_forward(scores, dtype):
+  weights = softmax(scores, dtype)
+  return weights, weights
+
+
+def _softmax_backward(dtype, weights, gradient):
+  del dtype
+  weights, gradient = weights.astype(jnp.float32), gradient.astype(jnp.float32)
+  scaled = weights * gradient
+  return (scaled - weights * scaled.sum(-1, keepdims=True),)
+
+
+softmax.defvjp(_softmax_forward, _softmax_backward)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from tl_jax import leaves, rng
 from tl_jax.leaves import ACTIVATIONS
+from tl_jax.leaves.products import column_sums
 from tl_jax.models.arch import Arch
 
 
@@ -42,7 +43,7 @@ class Linear(nn.Module):
     kernel = self._weight('kernel', self.kernel_init, (x.shape[-1], self.features))
     y = leaves.matmul(x, kernel)
     if self.use_bias:
-      y = y + leaves.dense(self._weight('bias', nn.initializers.zeros, (self.features,))).astype(y.dtype)
+      y = leaves.shift(y, self._weight('bias', nn.initializers.zeros, (self.features,)))
     return y
 
   def _weight(self, name: str, draw, shape):
@@ -58,16 +59,55 @@ class Norm(nn.Module):
   @nn.compact
   def __call__(self, x):
     kind, width = self.arch.norm, x.shape[-1]
-    y = x.astype(jnp.float32)
-    if kind.startswith('layer'):
-      y = y - y.mean(-1, keepdims=True)
-    y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.arch.norm_eps)
     shifted = kind == 'rms_shifted'
     scale = self.param('scale', nn.initializers.zeros if shifted else nn.initializers.ones, (width,))
-    y = y * (1.0 + scale if shifted else scale)
-    if kind == 'layer':
-      y = y + self.param('bias', nn.initializers.zeros, (width,))
-    return y.astype(x.dtype)
+    bias = self.param('bias', nn.initializers.zeros, (width,)) if kind == 'layer' else None
+    return normalize(x, 1.0 + scale if shifted else scale, bias, kind.startswith('layer'), self.arch.norm_eps)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def normalize(x, scale, bias, centred: bool, eps: float):
+  """x (..., width) centred if asked for, over its root mean square, times scale (width,), plus bias (width,) or None.
+
+  Computed in float32; for the gradient only x is kept.
+  """
+  y = _standard(x, centred, eps)[0] * scale
+  return (y if bias is None else y + bias).astype(x.dtype)
+
+
+def _standard(x, centred: bool, eps: float):
+  """x in float32 without its mean if asked for and over its root mean square, and one over the latter (..., 1)."""
+  y = x.astype(jnp.float32)
+  if centred:
+    y = y - y.mean(-1, keepdims=True)
+  inverse = jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + eps)
+  return y * inverse, inverse
+
+
+def _normalize_forward(x, scale, bias, centred, eps):
+  return normalize(x, scale, bias, centred, eps), (x, scale, bias)
+
+
+def _normalize_backward(centred, eps, kept, gradient):
+  x, scale, bias = kept
+  y, inverse = _standard(x, centred, eps)
+  wide = gradient.astype(jnp.float32)
+  inner = wide * scale
+  dx = inner - y * (inner * y).mean(-1, keepdims=True)
+  if centred:
+    dx = dx - inner.mean(-1, keepdims=True)
+  dscale = column_sums((wide * y).astype(x.dtype)).astype(scale.dtype)
+  return ((inverse * dx).astype(x.dtype), dscale,
+          None if bias is None else column_sums(gradient).astype(bias.dtype))
+
+
+normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+@functools.partial(jax.checkpoint, static_argnums=(0,))
+def activate(name: str, x):
+  """An activation by name, computed in float32; for the gradient only x is kept."""
+  return ACTIVATIONS[name](x.astype(jnp.float32)).astype(x.dtype)
 
 
 class Mlp(nn.Module):
@@ -77,13 +117,13 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x, key=None):
-    arch, activate = self.arch, ACTIVATIONS[self.arch.activation]
+    arch = self.arch
     linear = functools.partial(Linear, use_bias=arch.has_bias('mlp'))
     y = linear(arch.mlp, kernel_init=initializer(arch), name='in')(x)
     if arch.gated:
-      y = activate(linear(arch.mlp, kernel_init=initializer(arch), name='gate')(x)) * y
+      y = activate(arch.activation, linear(arch.mlp, kernel_init=initializer(arch), name='gate')(x)) * y
     else:
-      y = activate(y)
+      y = activate(arch.activation, y)
     if arch.positions == 'relative':  # T5 drops out inside the MLP too
       y = dropout(y, self.rate, key, 'mlp-inside')
     return linear(arch.width, kernel_init=initializer(arch, residual_scale(arch)), name='out')(y)

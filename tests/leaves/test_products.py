@@ -1,0 +1,82 @@
+"""The bfloat16 forms against plain float32 products, and what they do not compute."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tl_jax.leaves import products
+
+SHAPES = {  # x, y, transposed
+  'weight': ((2, 3, 32), (32, 48), False),
+  'table': ((2, 3, 32), (48, 32), True),
+  'vector': ((32,), (32, 48), False),
+  'heads': ((2, 4, 16, 32), (2, 4, 32, 24), False),
+  'scores': ((2, 4, 16, 32), (2, 4, 24, 32), True),
+  'odd': ((5, 7), (7, 11), False),
+}
+
+
+def draw(seed, shape, dtype=jnp.bfloat16):
+  # Few bits, so that products of bfloat16 numbers are exact and only sums are rounded.
+  return jax.random.randint(jax.random.key(seed), shape, -8, 9).astype(dtype)
+
+
+def plain(x, y, transposed):
+  return jnp.matmul(x.astype(jnp.float32), (jnp.swapaxes(y, -1, -2) if transposed else y).astype(jnp.float32))
+
+
+@pytest.mark.parametrize('platform', ['here', 'tpu'])
+@pytest.mark.parametrize('weight', [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize('name', SHAPES)
+def test_values_and_gradients_are_the_plain_ones(name, weight, platform, monkeypatch):
+  first, second, transposed = SHAPES[name]
+  x, y = draw(0, first), draw(1, second, weight)
+  if platform == 'tpu':
+    monkeypatch.setattr(jax.lax, 'platform_dependent', lambda *args, cpu, default: default(*args))
+  made, back = jax.vjp(lambda x, y: products.multiply(x, y, transposed, jnp.float32), x, y)
+  wanted, theirs = jax.vjp(lambda x, y: plain(x, y, transposed), x, y)
+  np.testing.assert_array_equal(made, wanted)
+  pull = draw(2, made.shape, jnp.float32)
+  for mine, other, operand in zip(back(pull), theirs(pull), (x, y), strict=True):
+    assert mine.dtype == other.dtype == operand.dtype
+    np.testing.assert_allclose(mine.astype(np.float32), other.astype(np.float32), rtol=1e-2)
+
+
+def test_members_have_weights_of_their_own():
+  x, w = draw(0, (3, 4, 32)), draw(1, (3, 32, 8), jnp.float32)
+  gradient = jax.grad(lambda w, x: products.multiply(x, w, False, jnp.float32).sum())
+  alone = jnp.stack([gradient(*member) for member in zip(w, x, strict=True)])
+  np.testing.assert_array_equal(jax.vmap(gradient)(w, x), alone)
+
+
+@pytest.mark.parametrize('trained, count', [((0,), 2), ((1,), 2), ((0, 1), 3)])
+def test_only_gradients_that_are_asked_for_are_computed(trained, count):
+  x, w = draw(0, (4, 32)), draw(1, (32, 8), jnp.float32)
+  loss = lambda x, w: products.multiply(x, w, False, jnp.float32).sum()
+  text = jax.jit(jax.value_and_grad(loss, trained)).trace(x, w).lower(lowering_platforms=('tpu',)).as_text()
+  assert text.count('stablehlo.dot_general') == count
+
+
+def test_on_other_platforms_nothing_is_turned():
+  x, w = draw(0, (4, 32)), draw(1, (32, 8), jnp.float32)
+  step = jax.jit(jax.grad(lambda w: products.multiply(x, w).astype(jnp.float32).sum()))
+  lowered = lambda platform: step.trace(w).lower(lowering_platforms=(platform,)).as_text()
+  assert 'stablehlo.transpose' in lowered('cpu')
+  assert 'stablehlo.transpose' not in lowered('tpu')
+
+
+def test_a_bias_gets_the_sum_of_the_gradient_in_float32():
+  y, bias = draw(0, (7, 5, 6)), draw(1, (6,), jnp.float32)
+  pull = draw(2, y.shape)
+  made, back = jax.vjp(products.shift, y, bias)
+  np.testing.assert_array_equal(made, y + bias.astype(jnp.bfloat16))
+  np.testing.assert_array_equal(back(pull)[1], pull.astype(jnp.float32).sum((0, 1)))
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_copies_are_transposes(dtype):
+  x = draw(0, (3, 20, 6, 5), dtype)
+  np.testing.assert_array_equal(products.turned(x), jnp.swapaxes(x, -1, -2))
+  np.testing.assert_array_equal(products.swapped(x), jnp.swapaxes(x, 1, 2))
+  np.testing.assert_array_equal(products.column_sums(x), x.astype(jnp.float32).sum((0, 1, 2)))

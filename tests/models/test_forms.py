@@ -1,0 +1,81 @@
+"""Norm, activation, softmax and attention with gradients of their own, against what autodiff makes of the formula."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tl_jax import leaves, models
+from tl_jax.models.attention import softmax
+from tl_jax.models.layers import ACTIVATIONS, activate, normalize
+
+
+def formula(x, scale, bias, centred, eps):
+  y = x - x.mean(-1, keepdims=True) if centred else x
+  y = y / jnp.sqrt(jnp.square(y).mean(-1, keepdims=True) + eps) * scale
+  return y if bias is None else y + bias
+
+
+@pytest.mark.parametrize('centred, biased', [(True, True), (True, False), (False, False)])
+@pytest.mark.parametrize('dtype, tolerance', [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
+def test_norm(centred, biased, dtype, tolerance):
+  x, pull = (jax.random.normal(jax.random.key(seed), (4, 7, 32)).astype(dtype) for seed in (0, 1))
+  scale = jax.random.normal(jax.random.key(2), (32,))
+  bias = jax.random.normal(jax.random.key(3), (32,)) if biased else None
+  made, back = jax.vjp(lambda *args: normalize(*args, centred, 1e-5), x, scale, bias)
+  wanted, theirs = jax.vjp(lambda *args: formula(*args, centred, 1e-5), x.astype(jnp.float32), scale, bias)
+  for mine, other in zip(jax.tree.leaves((made, back(pull))),
+                         jax.tree.leaves((wanted, theirs(pull.astype(jnp.float32)))), strict=True):
+    np.testing.assert_allclose(mine.astype(np.float32), other, atol=tolerance * np.abs(other).max())
+
+
+@pytest.mark.parametrize('name', ACTIVATIONS)
+def test_activation(name):
+  x = jnp.linspace(-6, 6, 101)
+  np.testing.assert_array_equal(activate(name, x), ACTIVATIONS[name](x))
+  grad = lambda f: jax.vmap(jax.grad(f))(x)
+  np.testing.assert_allclose(grad(lambda x: activate(name, x)), grad(ACTIVATIONS[name]), atol=1e-6)
+  short = x.astype(jnp.bfloat16)
+  narrow = activate(name, short)
+  assert narrow.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(narrow, ACTIVATIONS[name](short.astype(jnp.float32)).astype(jnp.bfloat16))
+
+
+def test_softmax():
+  scores, pull = (jax.random.normal(jax.random.key(seed), (3, 5, 9)) for seed in (0, 1))
+  made, back = jax.vjp(lambda x: softmax(x, jnp.float32), scores)
+  wanted, theirs = jax.vjp(jax.nn.softmax, scores)
+  np.testing.assert_array_equal(made, wanted)
+  np.testing.assert_allclose(back(pull)[0], theirs(pull)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize('family', ['bert-base', 'gpt2', 't5-small', 'gemma2-2b'])
+def test_a_bfloat16_model_is_the_float32_one_within_its_precision(family):
+  small = dict(layers=2, width=64, heads=4, mlp=128, vocabulary=100)
+  small |= dict(decoder_layers=2) if family == 't5-small' else {}
+  small |= dict(kv_heads=2, head_dim=16) if family == 'gemma2-2b' else {}
+  arch = models.arch(family, head='masked' if family == 'bert-base' else 'causal', **small)
+  tokens = jax.random.randint(jax.random.key(0), (3, 24), 0, 100)
+  batch = dict(tokens=tokens, segments=jnp.ones_like(tokens).at[:, 15:].set(2).at[1, 20:].set(0))
+  batch |= dict(decoder_tokens=tokens[:, :8]) if family == 't5-small' else {}
+  params = models.build(arch).init(jax.random.key(1))
+
+  def run(dtype):
+    model = models.build(arch, models.Compute(dtype=dtype))
+    return jax.value_and_grad(lambda params: jnp.square(model.apply(params, batch).logits).mean())(params)
+
+  (loss, gradient), (narrow_loss, narrow) = run('float32'), run('bfloat16')
+  np.testing.assert_allclose(narrow_loss, loss, rtol=2e-2)
+  flat = lambda tree: jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+  first, second = flat(gradient), flat(narrow)
+  assert jnp.linalg.norm(first - second) < 0.05 * jnp.linalg.norm(first)
+
+
+@pytest.mark.parametrize('shape', [(4096,), (3, 1001), (1,), ()])
+def test_dropout_keeps_its_share_and_the_mean(shape):
+  x = jnp.ones(shape)
+  dropped = leaves.drop(x, 0.1, jax.random.key(0))
+  assert dropped.shape == shape
+  assert set(np.unique(dropped)) <= {np.float32(0), np.float32(2 ** 16 / round(0.9 * 2 ** 16))}
+  if x.size > 1000:
+    assert abs(float(dropped.mean()) - 1) < 0.02

@@ -1,0 +1,127 @@
+"""Products in bfloat16, in the forms that are fast where they run.
+
+All accumulate in float32 and round once; on CPU the gradient of a float32 weight is not rounded at all. There, XLA has
+bfloat16 kernels for products with a float32 result whose left operand is not transposed, and computes every other form
+in float32 at half the speed: so a left operand that must be transposed is turned by hand. Elsewhere the natural forms
+stand. A gradient that nobody asks for is not computed, and what only it would need is not kept.
+
+>>> x, w = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4))
+>>> multiply(x, w).dtype.name, jax.grad(lambda w: multiply(x, w).astype(jnp.float32).sum())(w).dtype.name
+('bfloat16', 'float32')
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+NARROW = jnp.bfloat16
+TILE = 16
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def multiply(x, y, transposed: bool = False, dtype=NARROW):
+  """x (..., k) times y (k, m), or y (m, k) transposed: (..., m) in `dtype`, computed in bfloat16.
+
+  Leading axes of y (..., k, m) are those of x (..., n, k). A gradient has the dtype of its operand.
+  """
+  return _contract(x, y, transposed).astype(dtype)
+
+
+def _contract(x, y, transposed: bool):
+  """The last axis of x against the first matrix axis of y, or its last one; float32."""
+  shared = tuple(range(y.ndim - 2))
+  return jax.lax.dot_general(
+      x.astype(NARROW), y.astype(NARROW), (((x.ndim - 1,), (y.ndim - 2 + transposed,)), (shared, shared)),
+      preferred_element_type=jnp.float32)
+
+
+def _outer(x, y, shared: int, dtype):
+  """The sum over all but the first `shared` axes and the last of x (..., k) times y (..., m): (..., k, m).
+
+  Everywhere but on CPU it is rounded before it is widened, as XLA would: less to send between devices.
+  """
+  def on_cpu(x, y):
+    flat = lambda z: z.reshape(*z.shape[:shared], -1, z.shape[-1])
+    return _contract(turned(flat(x)), flat(y), False).astype(dtype)
+
+  def natural(x, y):
+    kept, summed = tuple(range(shared)), tuple(range(shared, x.ndim - 1))
+    made = jax.lax.dot_general(x, y, ((summed, summed), (kept, kept)), preferred_element_type=jnp.float32)
+    return made.astype(NARROW).astype(dtype)
+
+  return jax.lax.platform_dependent(x.astype(NARROW), y.astype(NARROW), cpu=on_cpu, default=natural)
+
+
+def swapped(x):
+  """x (a, b, c, ...) as (a, c, b, ...): on CPU a copy that XLA does not fold into the product behind it."""
+  def on_cpu(x):
+    first, second, third, *rest = x.shape
+    tile = _tile(second)
+    x = x.reshape(first, second // tile, tile, third, *rest)
+    return x.transpose(0, 3, 1, 2, *range(4, x.ndim)).reshape(first, third, second, *rest)
+  return jax.lax.platform_dependent(x, cpu=on_cpu, default=lambda x: jnp.swapaxes(x, 1, 2))
+
+
+def column_sums(x):
+  """The sums (n,) in float32 over all axes of x (..., n) but the last, of bfloat16 as a product with ones."""
+  x = x.reshape(-1, x.shape[-1])
+  return _contract(jnp.ones((1, x.shape[0]), NARROW), x, False)[0] if x.dtype == NARROW else x.sum(0)
+
+
+def _tile(whole: int) -> int:
+  return next(size for size in range(min(TILE, whole), 0, -1) if whole % size == 0)
+
+
+def turned(x):
+  """The transpose (..., k, n) of x (..., n, k) as a copy in tiles, which XLA does not fold into what uses it."""
+  *batch, n, k = x.shape
+  tall, wide = _tile(n), _tile(k)
+  x = x.reshape(*batch, n // tall, tall, k // wide, wide)
+  *before, a, b, c, d = range(x.ndim)
+  return x.transpose(*before, c, d, a, b).reshape(*batch, k, n)
+
+
+def _forward(x, y, transposed, dtype):
+  made = multiply(x.value, y.value, transposed, dtype)
+  like = lambda operand: jnp.zeros((0,) * operand.value.ndim, operand.value.dtype)
+  return made, (x.value if y.perturbed else None, y.value if x.perturbed else None, like(x), like(y))
+
+
+def _backward(transposed, dtype, kept, gradient):
+  x, y, like_x, like_y = kept
+  gradient = _solid(gradient)
+  dx = None if y is None else _contract(gradient, y, not transposed).astype(like_x.dtype)
+  if x is None:
+    return dx, None
+  return dx, _outer(*((gradient, x) if transposed else (x, gradient)), like_y.ndim - 2, like_y.dtype)
+
+
+multiply.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+@jax.custom_vjp
+def shift(y, bias):
+  """y (..., n) bfloat16 plus a bias (n,), whose gradient is a product with ones."""
+  return y + bias.astype(y.dtype)
+
+
+def _shift_forward(y, bias):
+  return shift(y.value, bias.value), jnp.zeros((), bias.value.dtype) if bias.perturbed else None
+
+
+def _shift_backward(like, gradient):
+  gradient = _solid(gradient)
+  if like is None:
+    return gradient, None
+  return gradient, column_sums(gradient).astype(like.dtype)
+
+
+shift.defvjp(_shift_forward, _shift_backward, symbolic_zeros=True)
+
+
+def _solid(gradient):
+  """A gradient as an array, also where it is known to be zero."""
+  if type(gradient) is jax.custom_derivatives.SymbolicZero:
+    return jnp.zeros(gradient.shape, gradient.dtype)
+  return gradient
