@@ -40,6 +40,7 @@ setup(
         'grain>=0.2.18,<0.3',
         'array-record>=0.8.3',
         'absl-py>=2.1',
+        'filelock>=3.13',  # jax bounds its cache of compiled programs with it
         'etils[epath]>=1.9.1',
         'numpy>=2.0',
         'scipy>=1.14',

@@ -1,117 +1,142 @@
-"""Tokens per second beside transformers on this machine: forward passes and greedy decoding, taken in turn.
+"""Our training steps, forward passes and decoding beside torch and transformers, on this machine, in turn.
 
-  pip install '.[bench]' && python experiments/performance.py --rounds=5
+  pip install '.[bench]' && tl-jax table experiments/performance.py --scale=mini --workdir=W
 
-Both sides compute the same random weights; before timing, their float32 outputs are compared. A ratio above 1 means
-that this library is faster; medians over rounds, with the smallest and largest ratio of a round.
+A row is a work, a column a peer: transformers in eager mode, or compiled by torch.compile; bfloat16 is autocast there.
+Both run in processes of their own (`timed_steps.py`); in every round each is timed twice in a row and its faster time
+counts. A cell is our tokens/s over theirs, by round; what is claimed is the median, fixed before the run. Both sides
+have random weights of the same shapes; that they compute the same is tested elsewhere.
 """
 
-import argparse
-import functools
+import json
+import os
 import statistics
+import subprocess
 import sys
-import tempfile
-import time
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+from tl_jax.report import Claim, Scale, Table
 
-from tl_jax import decode, interop, models
-
-NEW = 64
-
-
-def bert(transformers):
-  """BERT-base, 8 rows of 128 tokens."""
-  return transformers.BertModel(transformers.BertConfig()), (8, 128)
-
-
-def gpt2(transformers):
-  """GPT-2 small, 4 rows of 256 tokens."""
-  return transformers.GPT2LMHeadModel(transformers.GPT2Config()), (4, 256)
+PEERS = ('eager', 'compiled')
+STEPS = ('minilm', 'bert', 'gpt2', 't5', 'lora')
+DTYPES = ('bfloat16', 'float32')
+WORKS = (*(f'{name} bfloat16' for name in STEPS), *(f'{name} bfloat16 dropout' for name in STEPS),
+         *(f'{name} float32' for name in STEPS),
+         *(f'{name} {dtype}' for name in ('forward-bert', 'forward-gpt2', 'greedy-1', 'greedy-8') for dtype in DTYPES))
+# The least median ratio to eager and to the better of both.
+BOUNDS = {'minilm bfloat16': (1.10, 1.05), 'bert bfloat16': (1.04, 1.0), 'gpt2 bfloat16': (1.05, 0.95),
+          't5 bfloat16': (1.0, 0.95), 'lora bfloat16': (1.15, None), 'minilm float32': (0.95, None),
+          'bert float32': (0.95, None), 'gpt2 float32': (0.95, None), 't5 float32': (0.95, None),
+          'greedy-1 bfloat16': (1.3, None), 'greedy-8 bfloat16': (1.5, None)}
 
 
-def forward(theirs, ours, tokens, dtype):
-  """(our call, their call) of one forward pass without gradients."""
-  import torch
-  model = models.build(ours.arch, models.Compute(dtype=dtype))
-  apply = jax.jit(lambda params, batch: (lambda out: out.hidden if out.logits is None else out.logits)(
-      model.apply(params, batch)))
-  params = jax.tree.map(lambda leaf: leaf.astype(dtype), ours.params)
-  batch, theirs = dict(tokens=jnp.array(tokens)), theirs.to(getattr(torch, dtype))
-  ids = torch.tensor(tokens).long()
+class Timed:
+  """One library at one work, in a process that waits to be asked."""
 
-  def call():
-    with torch.inference_mode():
-      return theirs(ids)[0]
-  return lambda: jax.block_until_ready(apply(params, batch)), call
+  def __init__(self, library: str, work: str):
+    command = [sys.executable, str(Path(__file__).with_name('timed_steps.py')), library, work]
+    environment = os.environ | dict(JAX_PLATFORMS='cpu', HF_HUB_OFFLINE='1')
+    self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    self.first = self.answer()
 
+  def answer(self) -> dict:
+    line = self.process.stdout.readline()
+    if not line:
+      raise ChildProcessError(f'timing ended with status {self.process.wait()}')
+    return json.loads(line)
 
-def greedy(theirs, ours, tokens, dtype):
-  """(our call, their call) of greedy decoding of `NEW` tokens after 64, with caches, no end of sequence."""
-  import torch
-  tokens = tokens[:, :64]
-  reader = models.decoder(ours.arch, models.Compute(dtype=dtype))
-  params = jax.tree.map(lambda leaf: leaf.astype(dtype), ours.params)
-  batch = dict(tokens=jnp.array(tokens), segments=jnp.ones(tokens.shape, jnp.int32))
-  settings = decode.Decoding(max_new_tokens=NEW)
-  ids, theirs = torch.tensor(tokens).long(), theirs.to(getattr(torch, dtype))
+  def again(self, repeats: int) -> dict:
+    """The fastest of some calls."""
+    found = []
+    for _ in range(repeats):
+      self.process.stdin.write('again\n')
+      self.process.stdin.flush()
+      found.append(self.answer())
+    return min(found, key=lambda answer: answer['seconds'])
 
-  def call():
-    with torch.inference_mode():
-      return theirs.generate(ids, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, pad_token_id=0,
-                             attention_mask=torch.ones_like(ids))
-  return lambda: jax.block_until_ready(decode.generate(reader, params, batch, settings).tokens), call
+  def close(self) -> None:
+    self.process.stdin.close()
+    self.process.wait()
 
 
-def seconds(call) -> float:
-  began = time.perf_counter()
-  call()
-  return time.perf_counter() - began
+def execute(members: list) -> None:
+  """Times the runs of a row: the libraries in turn, round by round; a result per peer and round."""
+  configs = [config for config, _ in members]
+  work, repeats = configs[0]['work'], configs[0]['repeats']
+  peak = Timed('tl_jax', f'peak {work.split()[1]}')
+  sides = {}
+  try:
+    for library in ('tl_jax', *dict.fromkeys(config['peer'] for config in configs)):
+      try:
+        sides[library] = Timed(library, work)
+      except ChildProcessError as error:
+        for config, directory in members:
+          if library in ('tl_jax', config['peer']):
+            write(directory, 'failed.json', dict(reason=f'{library}: {error}'))
+    for number in sorted({config['round'] for config in configs}) if 'tl_jax' in sides else ():
+      best = peak.again(5)['seconds']
+      times = {library: side.again(repeats) for library, side in sides.items()}
+      for config, directory in members:
+        if config['round'] == number and config['peer'] in sides:
+          write(directory, 'result.json', dict(metrics=compared(
+              times['tl_jax'], times[config['peer']], sides['tl_jax'].first, sides[config['peer']].first,
+              peak.first['flops'] / best)))
+  finally:
+    for side in (peak, *sides.values()):
+      side.close()
 
 
-def compare(name: str, ours, theirs, tokens: int, rounds: int) -> None:
-  """Times both in turn and prints a line."""
-  for call in (ours, theirs):
-    call()
-  pairs = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
-  mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
-  ratios = sorted(b / a for a, b in pairs)
-  sys.stdout.write(f'{name:<34}{tokens / mine:>10.0f}{tokens / other:>14.0f}{statistics.median(ratios):>8.2f}'
-                   f'   {ratios[0]:.2f}-{ratios[-1]:.2f}\n')
-  sys.stdout.flush()
+def compared(ours: dict, theirs: dict, first: dict, their_first: dict, peak: float) -> dict:
+  """The figures of one peer in one round."""
+  metrics = dict(
+      ratio=theirs['seconds'] / ours['seconds'], tokens_per_second=first['tokens'] / ours['seconds'],
+      peer_tokens_per_second=first['tokens'] / theirs['seconds'], first_seconds=first['seconds'],
+      peer_first_seconds=their_first['seconds'], peak_mb=ours['peak_mb'], peer_peak_mb=theirs['peak_mb'],
+      peak_gflops=peak / 1e9)
+  if first['flops']:
+    metrics['utilization'] = first['flops'] / ours['seconds'] / peak
+  return metrics
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--rounds', type=int, default=5)
-  rounds = parser.parse_args().rounds
-  import torch
-  import transformers
-  transformers.logging.set_verbosity_error()
-  torch.manual_seed(0)
-  sys.stdout.write(f'{"tokens/s":<34}{"tl_jax":>10}{"transformers":>14}{"ratio":>8}   range\n')
-  for make in (bert, gpt2):
-    made, shape = make(transformers)
-    with tempfile.TemporaryDirectory() as folder:
-      made.eval().save_pretrained(folder)
-      ours = interop.load(folder)
-      reopen = functools.partial(type(made).from_pretrained, folder)
-      tokens = np.random.default_rng(0).integers(5, 30000, shape).astype(np.int32)
-      mine, other = forward(reopen().eval(), ours, tokens, 'float32')
-      apart = np.abs(np.asarray(mine()) - other().numpy()).max()
-      if apart > 1e-3:
-        raise SystemExit(f'{make.__name__}: outputs differ by {apart}')
-      for dtype in ('float32', 'bfloat16'):
-        calls = forward(reopen().eval(), ours, tokens, dtype)
-        compare(f'{make.__name__} forward {shape[0]}x{shape[1]} {dtype}', *calls, tokens.size, rounds)
-      for rows in (1, 8) if make is gpt2 else ():
-        prompts = np.random.default_rng(1).integers(5, 30000, (rows, 64)).astype(np.int32)
-        for dtype in ('float32', 'bfloat16'):
-          calls = greedy(reopen().eval(), ours, prompts, dtype)
-          compare(f'gpt2 greedy 64+{NEW} batch {rows} {dtype}', *calls, rows * NEW, rounds)
+def write(directory: Path, name: str, content: dict) -> None:
+  directory.mkdir(parents=True, exist_ok=True)
+  part = directory / f'.{name}.part'
+  part.write_text(json.dumps(content, indent=1) + '\n')
+  os.replace(part, directory / name)
 
 
-if __name__ == '__main__':
-  main()
+def run(row: str, column: str, seed: int, scale: Scale) -> dict:
+  """One round beside one peer; the seed is the number of the round."""
+  return dict(work=row, peer=column, round=seed, repeats=scale.settings['repeats'])
+
+
+def median(row: str, *peers: str):
+  """The median over rounds of our speed as a ratio to the faster of the peers."""
+  def value(cells):
+    by_peer = [cells[row, peer].values for peer in peers]
+    return statistics.median(min(values[number] for values in by_peer) for number in by_peer[0])
+  return value
+
+
+def claims():
+  for row, (eager, best) in BOUNDS.items():
+    yield Claim(f'{row}: at least {eager} times the speed of eager', median(row, 'eager'), at_least=eager)
+    if best:
+      yield Claim(f'{row}: at least {best} times the better of eager and compiled', median(row, *PEERS), at_least=best)
+  for name in STEPS:
+    plain, dropped = median(f'{name} bfloat16', 'eager'), median(f'{name} bfloat16 dropout', 'eager')
+    yield Claim(f'{name}: dropout lowers the ratio by at most 0.03',
+                lambda cells, plain=plain, dropped=dropped: plain(cells) - dropped(cells), at_most=0.03)
+
+
+SCALES = {
+    'smoke': Scale(rows=('minilm bfloat16',), columns=('eager',), seeds=(1, 2), settings=dict(repeats=1)),
+    'mini': Scale(settings=dict(repeats=2)),
+    'paper': Scale(seeds=tuple(range(1, 16)), settings=dict(repeats=3)),
+}
+
+TABLE = Table(
+    title='Speed beside torch and transformers', source='our own', rows=WORKS, columns=PEERS, seeds=(1, 2, 3, 4, 5),
+    run=run, execute=execute, headline='ratio', digits=2, scales=SCALES, claims=tuple(claims()),
+    extra=('tokens_per_second', 'peer_tokens_per_second', 'first_seconds', 'peer_first_seconds', 'peak_mb',
+           'peer_peak_mb', 'utilization', 'peak_gflops'))

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import tl_jax
 from tl_jax.cli import console
 from tl_jax.cli.arguments import Parser, split_overrides
+from tl_jax.cli.compiled import keep_compiled
 from tl_jax.cli.verbs import VERBS
 from tl_jax.config import ConfigError, nearest
 
@@ -76,6 +77,7 @@ def run(argv: list[str]) -> int:
     flags = make_parser(name).parse(words)
   except SystemExit as finished:
     return int(finished.code or 0)
+  keep_compiled()
   return verb.action(flags, overrides)
 
 

@@ -125,7 +125,8 @@ def _run_table(path: str, scale: str, workdir: str) -> int:
     raise config.ConfigError(f'{path}: defines no TABLE')
   table.at(scale)
   from tl_jax import report, train
-  outcome = report.run_table(table, scale, workdir, functools.partial(train.execute, watch=_watch()), say)
+  execute = table.execute or functools.partial(train.execute, watch=_watch())
+  outcome = report.run_table(table, scale, workdir, execute, say)
   for run in outcome.unfinished:
     complain(f'{run.row} {run.column} seed {run.seed}: {run.reason}')
   return 1 if outcome.unfinished else 0

@@ -101,6 +101,7 @@ class Table:
   rows, columns: names, or numbers of labels; seeds: the runs of every cell.
   run(row, column, seed, scale, **paths) -> ConfigDict: the config of one run; paths has the directory of every run that
   `before` names. before(scale) -> dict of such runs' configs, made first (a pre-training run).
+  execute(members): makes the runs of a row from (config, directory) each, where they are no runs to train.
   headline: a name in the results' metrics, shown times `factor` with `unit` and `digits` decimals.
   extra: further numbers of the results whose means are shown. published: (row, column) -> Published, in the unit shown.
   claims: judged on the cells. scales: name -> Scale. reference: the row that stands for no transfer; where the
@@ -118,6 +119,7 @@ class Table:
   claims: tuple[Claim, ...] = ()
   scales: Mapping[str, Scale] = dataclasses.field(default_factory=dict)
   before: Callable[[Scale], Mapping[str, Any]] | None = None
+  execute: Callable[[list], None] | None = None
   reference: Hashable | None = None
   higher_is_better: bool = True
   factor: float = 1.0

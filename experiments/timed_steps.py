@@ -1,0 +1,222 @@
+"""The calls that `performance.py` times, one library to a process: its training steps and its decoding.
+
+  python experiments/timed_steps.py tl_jax 'bert bfloat16'        # then a line on stdin for every call to time
+
+Answers a line of JSON first: tokens and FLOPs of a call, and the seconds of the first one, which compiles. Every line
+on stdin is answered with the seconds of one more call, the peak memory of the process, and what the call returned.
+
+The FLOPs are of the products of the model alone: 2 for each weight outside the embeddings and token, 4 for each width,
+token and key of attention, times 3 for forward and backward, times 2 where the weights are frozen.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+
+import numpy as np
+
+# rows, tokens of a row, tokens of a decoder's row beside an encoder
+SHAPES = {'minilm': (32, 64, 0), 'bert': (8, 128, 0), 'lora': (8, 128, 0), 'gpt2': (4, 256, 0), 't5': (8, 128, 32)}
+FAMILIES = {'minilm': 'bert-base', 'bert': 'bert-base', 'lora': 'bert-base', 'gpt2': 'gpt2', 't5': 't5-small'}
+MINILM = dict(width=384, layers=6, mlp=1536)
+PROMPT = NEW = 64
+RATE = 2e-5
+
+
+def tokens_of(shape, seed=0):
+  return np.random.default_rng(seed).integers(1000, 30000, shape).astype(np.int32)
+
+
+def flops_of(work: str) -> float:
+  """Of one training step, by the shapes alone."""
+  rows, length, target = SHAPES[work]
+  if work == 't5':
+    block, encoded, decoded = 4 * 512 ** 2, rows * length, rows * target
+    linear = 6 * ((block + 2 * 512 * 2048) * encoded + (block + 2 * 512 * 2048 + block // 2) * decoded
+                  + block // 2 * encoded) + 512 * 32128 * decoded
+    attention = 6 * 512 * (encoded * length + decoded * (length + target))
+    return 3 * (2 * linear + 4 * attention)
+  layers, width = (6, 384) if work == 'minilm' else (12, 768)
+  linear = layers * 12 * width ** 2 + (width * 50257 if work == 'gpt2' else 0)
+  return (2 if work == 'lora' else 3) * rows * length * (2 * linear + 4 * layers * width * length)
+
+
+class Ours:
+  """tl_jax: jitted steps of its own, the state donated."""
+
+  def step(self, work: str, dtype: str, rate: float):
+    import jax
+    import jax.numpy as jnp
+
+    from tl_jax import models, objectives, optim, transfer
+    from tl_jax.train import init_state, make_step
+    rows, length, target = SHAPES[work]
+    head = 'causal' if work in ('gpt2', 't5') else 'classifier'
+    arch = models.arch(FAMILIES[work], head=head, **(dict(labels=2) if head == 'classifier' else {}),
+                       **(MINILM if work == 'minilm' else {}))
+    objective = {'gpt2': objectives.causal, 't5': objectives.seq2seq}.get(
+        work, lambda: objectives.classify(labels=2))()
+    batch = dict(tokens=tokens_of((rows, length)), segments=np.ones((rows, length), np.int32))
+    if target:
+      batch['decoder_tokens'] = tokens_of((rows, target), 1)
+    if head == 'classifier':
+      batch['labels'] = np.arange(rows) % 2
+    batch = jax.tree.map(jnp.asarray, batch)
+    model = models.build(arch, models.Compute(dtype=dtype, dropout=rate))
+    method = transfer.full() if work != 'lora' else transfer.lora(
+        pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0, dropout=rate)
+    tx = optim.make_optimizer(optim.OptimConfig(lr=RATE), optim.ScheduleConfig(name='constant', steps=10 ** 6))
+    state = jax.jit(lambda: init_state(model.init(jax.random.key(0)), method, tx, 0))()
+    step = jax.jit(make_step(model, objective, method, tx), donate_argnums=0)
+
+    def call():
+      nonlocal state
+      state, metrics = step(state, batch)
+      return float(metrics['loss'])
+    return call
+
+  def forward(self, work: str, dtype: str):
+    import jax
+
+    from tl_jax import models
+    arch = models.arch(FAMILIES[work], head='causal' if work == 'gpt2' else 'none')
+    model = models.build(arch, models.Compute(dtype=dtype))
+    params = jax.jit(lambda key: jax.tree.map(lambda leaf: leaf.astype(dtype), model.init(key)))(jax.random.key(0))
+    read = lambda out: out.hidden if out.logits is None else out.logits
+    apply, batch = jax.jit(lambda *args: read(model.apply(*args))), dict(tokens=tokens_of(SHAPES[work][:2]))
+    return lambda: jax.block_until_ready(apply(params, batch)).size
+
+  def greedy(self, rows: int, dtype: str):
+    import jax
+    import jax.numpy as jnp
+
+    from tl_jax import decode, models
+    arch = models.arch('gpt2', head='causal')
+    params = jax.jit(models.build(arch).init)(jax.random.key(0))
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    reader = models.decoder(arch, models.Compute(dtype=dtype))
+    prompt = jnp.asarray(tokens_of((rows, PROMPT)))
+    batch, settings = dict(tokens=prompt, segments=jnp.ones_like(prompt)), decode.Decoding(max_new_tokens=NEW)
+    return lambda: jax.block_until_ready(decode.generate(reader, params, batch, settings).tokens).size
+
+  def peak(self, dtype: str):
+    """A product of 1024 x 768 with 768 x 3072: what this machine can do at all."""
+    import jax
+    import jax.numpy as jnp
+    x, w = jnp.ones((1024, 768), dtype), jnp.ones((768, 3072), dtype)
+    product = jax.jit(lambda x, w: jax.lax.dot(x, w, preferred_element_type=jnp.float32))
+    return lambda: [jax.block_until_ready(product(x, w)) for _ in range(20)].__len__()
+
+
+class Theirs:
+  """torch and transformers; `compiled` by torch.compile."""
+
+  def __init__(self, compiled: bool):
+    import torch
+    import transformers
+    torch.set_num_threads(os.cpu_count())
+    torch.manual_seed(0)
+    transformers.logging.set_verbosity_error()
+    self.torch, self.transformers, self.compiled = torch, transformers, compiled
+
+  def model(self, work: str, rate: float):
+    library = self.transformers
+    if work == 'gpt2':
+      return library.GPT2LMHeadModel(library.GPT2Config(resid_pdrop=rate, embd_pdrop=rate, attn_pdrop=rate))
+    if work == 't5':
+      return library.T5ForConditionalGeneration(library.T5Config(dropout_rate=rate, decoder_start_token_id=0))
+    small = dict(hidden_size=384, num_hidden_layers=6, intermediate_size=1536) if work == 'minilm' else {}
+    model = library.BertForSequenceClassification(library.BertConfig(
+        num_labels=2, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate, **small))
+    if work == 'lora':
+      import peft
+      model = peft.get_peft_model(model, peft.LoraConfig(
+          task_type='SEQ_CLS', r=8, lora_alpha=16, lora_dropout=rate, target_modules=['query', 'value']))
+    return model
+
+  def step(self, work: str, dtype: str, rate: float):
+    torch = self.torch
+    rows, length, target = SHAPES[work]
+    model = self.model(work, rate).train()
+    tokens = torch.tensor(tokens_of((rows, length))).long()
+    labels = {'gpt2': tokens, 't5': torch.tensor(tokens_of((rows, target or 1), 1)).long()}.get(
+        work, torch.arange(rows) % 2)
+    batch = dict(input_ids=tokens, attention_mask=torch.ones_like(tokens), labels=labels)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, fused=True)
+    forward = torch.compile(model) if self.compiled else model
+
+    def call():
+      with torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype == 'bfloat16'):
+        loss = forward(**batch).loss
+      loss.backward()
+      optimizer.step()
+      optimizer.zero_grad()
+      return loss.item()
+    return call
+
+  def forward(self, work: str, dtype: str):
+    torch, library = self.torch, self.transformers
+    model = self.model(work, 0.0) if work == 'gpt2' else library.BertModel(library.BertConfig())
+    model = model.eval().to(getattr(torch, dtype))
+    apply = torch.compile(model) if self.compiled else model
+    tokens = torch.tensor(tokens_of(SHAPES[work][:2])).long()
+
+    def call():
+      with torch.inference_mode():
+        return apply(tokens)[0].numel()
+    return call
+
+  def greedy(self, rows: int, dtype: str):
+    torch = self.torch
+    model = self.model('gpt2', 0.0).eval().to(getattr(torch, dtype))
+    if self.compiled:
+      model.generation_config.cache_implementation = 'static'
+    prompt = torch.tensor(tokens_of((rows, PROMPT))).long()
+
+    def call():
+      with torch.inference_mode():
+        return model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=NEW, min_new_tokens=NEW,
+                              do_sample=False, pad_token_id=0).numel()
+    return call
+
+
+def prepare(library: str, work: str):
+  """(the call of a work, tokens, FLOPs): MODEL DTYPE [dropout], forward-MODEL DTYPE, greedy-ROWS DTYPE, peak DTYPE."""
+  side = Ours() if library == 'tl_jax' else Theirs(library == 'compiled')
+  name, dtype, *more = work.split()
+  if name == 'peak':
+    return side.peak(dtype), 0, 20 * 2.0 * 1024 * 768 * 3072
+  if name.startswith('greedy-'):
+    rows = int(name.removeprefix('greedy-'))
+    return side.greedy(rows, dtype), rows * NEW, 0.0
+  rows, length, target = SHAPES[name.removeprefix('forward-')]
+  if name.startswith('forward-'):
+    return side.forward(name.removeprefix('forward-'), dtype), rows * length, 0.0
+  return side.step(name, dtype, 0.1 if more else 0.0), rows * (length + target), flops_of(name)
+
+
+def serve(library: str, work: str) -> None:
+  # Whatever a library prints goes to stderr; stdout has the answers alone.
+  answers = os.fdopen(os.dup(1), 'w')
+  os.dup2(2, 1)
+
+  def timed(call):
+    began = time.perf_counter()
+    value = call()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return dict(seconds=time.perf_counter() - began, peak_mb=peak, value=value)
+
+  def answer(**fields):
+    answers.write(json.dumps(fields) + '\n')
+    answers.flush()
+
+  call, tokens, flops = prepare(library, work)
+  answer(tokens=tokens, flops=flops, **timed(call))
+  for _ in sys.stdin:
+    answer(**timed(call))
+
+
+if __name__ == '__main__':
+  serve(*sys.argv[1:3])
