@@ -63,7 +63,8 @@ def test_a_bfloat16_model_is_the_float32_one_within_its_precision(family):
 
   def run(dtype):
     model = models.build(arch, models.Compute(dtype=dtype))
-    return jax.jit(jax.value_and_grad(lambda params: jnp.square(model.apply(params, batch).logits).mean()))(params)
+    loss = lambda params, batch: jnp.square(model.apply(params, batch).logits).mean()
+    return jax.jit(jax.value_and_grad(loss))(params, batch)
 
   (loss, gradient), (narrow_loss, narrow) = run('float32'), run('bfloat16')
   np.testing.assert_allclose(narrow_loss, loss, rtol=2e-2)
