@@ -66,6 +66,19 @@ def test_on_other_platforms_nothing_is_turned():
   assert 'stablehlo.transpose' not in lowered('tpu')
 
 
+@pytest.mark.parametrize('name', ['transposed result', 'gradient of a transposed weight', 'narrow'])
+def test_what_is_transposed_after_a_product_still_has_a_kernel(name):
+  x, w = draw(0, (32, 96)), draw(1, (96, 64), jnp.float32)
+  total = lambda x, w: products.multiply(x, w, False, jnp.float32).sum()
+  run = {'transposed result': lambda x, w: products.multiply(x, w, False, jnp.float32).T,
+         'gradient of a transposed weight': lambda x, w: jax.grad(lambda v: total(x, v.T))(w.T),
+         'narrow': lambda x, w: jax.grad(lambda v: total(x, v))(w[:, :8])}[name]
+  wide = lambda x: x.astype(jnp.float32)
+  wanted = {'transposed result': lambda: plain(x, w, False).T, 'gradient of a transposed weight': lambda: jnp.tile(
+      wide(x).sum(0), (64, 1)), 'narrow': lambda: jnp.tile(wide(x).sum(0)[:, None], (1, 8))}[name]()
+  np.testing.assert_array_equal(jax.jit(run)(x, w), wanted)
+
+
 def test_a_bias_gets_the_sum_of_the_gradient_in_float32():
   y, bias = draw(0, (7, 5, 6)), draw(1, (6,), jnp.float32)
   pull = draw(2, y.shape)

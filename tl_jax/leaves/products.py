@@ -25,7 +25,15 @@ def multiply(x, y, transposed: bool = False, dtype=NARROW):
 
   Leading axes of y (..., k, m) are those of x (..., n, k). A gradient has the dtype of its operand.
   """
-  return _contract(x, y, transposed).astype(dtype)
+  made = _contract(x, y, transposed)
+  if dtype == made.dtype:
+    return jax.lax.platform_dependent(made, cpu=_finished, default=lambda made: made)
+  return made.astype(dtype)
+
+
+def _finished(made):
+  """The result of a product on CPU, where a transpose behind it must not become part of it: XLA then has no kernel."""
+  return jax.lax.optimization_barrier(made)
 
 
 def _contract(x, y, transposed: bool):
@@ -42,8 +50,10 @@ def _outer(x, y, shared: int, dtype):
   Everywhere but on CPU it is rounded before it is widened, as XLA would: less to send between devices.
   """
   def on_cpu(x, y):
-    flat = lambda z: z.reshape(*z.shape[:shared], -1, z.shape[-1])
-    return _contract(turned(flat(x)), flat(y), False).astype(dtype)
+    x, y = (z.reshape(*z.shape[:shared], -1, z.shape[-1]) for z in (x, y))
+    if 8 * y.shape[-1] < x.shape[-1]:   # as of a factor of LoRA: it is less to turn
+      return jnp.swapaxes(_finished(_contract(turned(y), x, False)), -1, -2).astype(dtype)
+    return _finished(_contract(turned(x), y, False)).astype(dtype)
 
   def natural(x, y):
     kept, summed = tuple(range(shared)), tuple(range(shared, x.ndim - 1))
@@ -83,18 +93,22 @@ def turned(x):
 
 
 def _forward(x, y, transposed, dtype):
-  made = multiply(x.value, y.value, transposed, dtype)
-  like = lambda operand: jnp.zeros((0,) * operand.value.ndim, operand.value.dtype)
-  return made, (x.value if y.perturbed else None, y.value if x.perturbed else None, like(x), like(y))
+  # Always two arrays: jax remembers the structure of what is kept for all uses of a jitted function at once.
+  return multiply(x.value, y.value, transposed, dtype), (_kept(x, y.perturbed), _kept(y, x.perturbed))
+
+
+def _kept(operand, needed: bool):
+  """The operand, or what has its type and number of axes and no element."""
+  return operand.value if needed else jnp.zeros((0,) * operand.value.ndim, operand.value.dtype)
 
 
 def _backward(transposed, dtype, kept, gradient):
-  x, y, like_x, like_y = kept
+  x, y = kept
   gradient = _solid(gradient)
-  dx = None if y is None else _contract(gradient, y, not transposed).astype(like_x.dtype)
-  if x is None:
+  dx = _contract(gradient, y, not transposed).astype(x.dtype) if y.size else None
+  if not x.size:
     return dx, None
-  return dx, _outer(*((gradient, x) if transposed else (x, gradient)), like_y.ndim - 2, like_y.dtype)
+  return dx, _outer(*((gradient, x) if transposed else (x, gradient)), y.ndim - 2, y.dtype)
 
 
 multiply.defvjp(_forward, _backward, symbolic_zeros=True)
@@ -107,14 +121,12 @@ def shift(y, bias):
 
 
 def _shift_forward(y, bias):
-  return shift(y.value, bias.value), jnp.zeros((), bias.value.dtype) if bias.perturbed else None
+  return shift(y.value, bias.value), jnp.zeros(int(bias.perturbed), bias.value.dtype)
 
 
 def _shift_backward(like, gradient):
   gradient = _solid(gradient)
-  if like is None:
-    return gradient, None
-  return gradient, column_sums(gradient).astype(like.dtype)
+  return gradient, column_sums(gradient).astype(like.dtype) if like.size else None
 
 
 shift.defvjp(_shift_forward, _shift_backward, symbolic_zeros=True)

@@ -120,13 +120,6 @@ def run_layers(block: Block, params: dict, x, context: dict, layers: int, comput
   Layers whose parameters differ in structure or shape (adapters in some, ranks of their own) are never scanned.
   """
   arch = block.arch
-
-  def one(block, x, layer_params, layer_key, window):
-    if 'attentions' not in keep:
-      return block.apply({'params': layer_params}, x, context, window, layer_key)[0], None
-    (x, _), seen = block.apply({'params': layer_params}, x, context, window, layer_key, mutable=[SEEN])
-    return x, seen[SEEN]['attention']['weights'][0]
-
   names = [layer_name(arch, index, layers) for index in range(layers)]
   keys = None if key is None else [rng.stream(key, 'layer', index) for index in range(layers)]
   windows = [arch.windows[index % len(arch.windows)] for index in range(layers)]
@@ -134,13 +127,12 @@ def run_layers(block: Block, params: dict, x, context: dict, layers: int, comput
   alone = int(arch.skip_first_norm)
   scans = _scans(compute) and _alike([params[name] for name in names[alone:]])
   alone = alone if scans else layers
-  if compute.remat != 'none':
-    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if compute.remat == 'dots' else None
-    one = jax.checkpoint(one, policy=policy, static_argnums=(0,) if scans else (0, 4))
+  kept = 'attentions' in keep
   states, attentions = [x], []
   for index in range(alone):
-    x, weights = one(block.clone(first=index == 0), x, params[names[index]], None if keys is None else keys[index],
-                     windows[index])
+    own = block.clone(first=index == 0 and arch.skip_first_norm)
+    layer = params[names[index]], None if keys is None else keys[index]
+    x, weights = one_layer(own, compute.remat, kept, windows[index], x, *layer, context)
     states.append(x)
     attentions.append(weights)
   if alone < layers:
@@ -148,13 +140,32 @@ def run_layers(block: Block, params: dict, x, context: dict, layers: int, comput
     scanned = (stacked, None if keys is None else jnp.stack(keys[alone:]), jnp.array(windows[alone:]))
 
     def body(x, layer):
-      x, weights = one(block, x, *layer)
+      layer_params, layer_key, window = layer
+      x, weights = _one_layer(block, compute.remat, kept, window, x, layer_params, layer_key, context)
       return x, (x if 'states' in keep else None, weights)
 
     x, (each, weights) = jax.lax.scan(body, x, scanned)
     states.extend([] if each is None else each)
     attentions.extend([] if weights is None else weights)
   return Layered(x, states if 'states' in keep else None, attentions if 'attentions' in keep else None)
+
+
+def _one_layer(block: Block, remat: str, kept: bool, window, x, params: dict, key, context: dict):
+  """(x, softmax weights if they are to be kept) of one layer."""
+  def run(x, params, key, context):
+    if not kept:
+      return block.apply({'params': params}, x, context, window, key)[0], None
+    (x, _), seen = block.apply({'params': params}, x, context, window, key, mutable=[SEEN])
+    return x, seen[SEEN]['attention']['weights'][0]
+
+  if remat != 'none':
+    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == 'dots' else None
+    run = jax.checkpoint(run, policy=policy)
+  return run(x, params, key, context)
+
+
+# Layers that are alike are traced once, which is half of the start of an unrolled model; each is compiled in its place.
+one_layer = jax.jit(_one_layer, static_argnums=(0, 1, 2, 3))
 
 
 def _alike(layers: list) -> bool:
