@@ -132,6 +132,9 @@ def claims():
 SCALES = {
     'smoke': Scale(rows=('minilm bfloat16',), columns=('eager',), seeds=(1, 2), settings=dict(repeats=1)),
     'mini': Scale(settings=dict(repeats=2)),
+    'inference': Scale(rows=tuple(work for work in WORKS if work.startswith(('forward', 'greedy'))),
+                       columns=('eager',), settings=dict(repeats=2)),
+    'steps': Scale(rows=tuple(f'{name} bfloat16' for name in STEPS), columns=('eager',), settings=dict(repeats=2)),
     'paper': Scale(seeds=tuple(range(1, 16)), settings=dict(repeats=3)),
 }
 

@@ -23,10 +23,6 @@ class Diverged(RuntimeError):
   """The loss or the gradient is no number; nothing of that step has been saved."""
 
 
-class Recompiled(RuntimeError):
-  """The step was compiled a second time: a batch or the state changed its shape, type or place."""
-
-
 class Recorder(NamedTuple):
   """Where the loop leaves what it learns: record(dict) for a logged step, save(step, state) for a checkpoint."""
   record: Callable[[dict], None]
@@ -49,13 +45,16 @@ def fit(settings: Settings, step: Callable, state: TrainState, batches: Iterable
         watch: Watch, title: str) -> Fitted:
   """Runs from the state's step to the schedule's last, over `batches` of (global batch, tokens in it).
 
-  Raises Diverged where the loss or gradient stops being finite, Stopped after a signal (saved before), Recompiled.
+  The step, a jitted function, is compiled once: a batch of another shape or type is a TypeError. Raises Diverged where
+  the loss or gradient stops being finite, Stopped after a signal (saved before).
   """
   total, start = settings.schedule.steps, int(state.step)
   began = time.monotonic()
   compiled, meter, late = began, Meter(), None
   with Stopping() as stopping:
     for number, (batch, tokens) in zip(range(start + 1, total + 1), batches, strict=False):
+      if number == start + 1:
+        step = step.lower(state, batch).compile()
       state, metrics = step(state, batch)
       rate = optim.learning_rate(state.opt_state)
       if number == start + 1:
@@ -67,7 +66,6 @@ def fit(settings: Settings, step: Callable, state: TrainState, batches: Iterable
       if late is not None:
         _report(*late, settings, recorder, watch, title, meter)
       late = (number, metrics, rate)
-      _require_one_program(step, number)
       saves = number % settings.checkpoint.every == 0 or number == total
       stops = number % settings.log.every == 0 and stopping.agreed() or _alone(stopping)
       if saves or stops:
@@ -81,12 +79,6 @@ def fit(settings: Settings, step: Callable, state: TrainState, batches: Iterable
   if late is not None:
     _report(*late, settings, recorder, watch, title, meter)
   return Fitted(state, time.monotonic() - compiled, compiled - began)
-
-
-def _require_one_program(step, number: int) -> None:
-  programs = step._cache_size() if hasattr(step, '_cache_size') else 1
-  if programs > 1:
-    raise Recompiled(f'step {number}: was compiled again; a run has one program for its step')
 
 
 def _alone(stopping: Stopping) -> bool:
