@@ -82,7 +82,7 @@ def test_a_table_is_run_with_the_executor_of_train_and_holes_exit_with_1(calls, 
   outcome = types.SimpleNamespace(unfinished=holes)
   monkeypatch.setattr(report, 'run_table', lambda *given: calls.append(given) or outcome)
   path = tmp_path / 'table.py'
-  path.write_text('class TABLE:\n  @staticmethod\n  def at(scale):\n    assert scale == "smoke"\n')
+  path.write_text('class TABLE:\n  execute = None\n\n  @staticmethod\n  def at(scale):\n    assert scale == "smoke"\n')
   words = ['table', str(path), f'--workdir={tmp_path}', '--scale=smoke']
   assert command.main(words) == 0
   _, scale, workdir, execute, _ = calls.pop()
@@ -92,3 +92,6 @@ def test_a_table_is_run_with_the_executor_of_train_and_holes_exit_with_1(calls, 
   holes.append(types.SimpleNamespace(row='lora', column='sentiment', seed=3, reason='diverged'))
   assert command.main(words) == 1
   assert capsys.readouterr().err == 'lora sentiment seed 3: diverged\n'
+  path.write_text(path.read_text().replace('None', 'max'))
+  command.main(words)
+  assert calls.pop()[3] is max
