@@ -82,7 +82,7 @@ def test_what_is_transposed_after_a_product_still_has_a_kernel(name):
 def test_a_bias_gets_the_sum_of_the_gradient_in_float32():
   y, bias = draw(0, (7, 5, 6)), draw(1, (6,), jnp.float32)
   pull = draw(2, y.shape)
-  made, back = jax.vjp(products.shift, y, bias)
+  made, back = jax.vjp(products.add_bias, y, bias)
   np.testing.assert_array_equal(made, y + bias.astype(jnp.bfloat16))
   np.testing.assert_array_equal(back(pull)[1], pull.astype(jnp.float32).sum((0, 1)))
 
@@ -90,6 +90,6 @@ def test_a_bias_gets_the_sum_of_the_gradient_in_float32():
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_copies_are_transposes(dtype):
   x = draw(0, (3, 20, 6, 5), dtype)
-  np.testing.assert_array_equal(products.turned(x), jnp.swapaxes(x, -1, -2))
-  np.testing.assert_array_equal(products.swapped(x), jnp.swapaxes(x, 1, 2))
+  np.testing.assert_array_equal(products.copy_transposed(x), jnp.swapaxes(x, -1, -2))
+  np.testing.assert_array_equal(products.copy_swapped(x), jnp.swapaxes(x, 1, 2))
   np.testing.assert_array_equal(products.column_sums(x), x.astype(jnp.float32).sum((0, 1, 2)))

@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from tl_jax.leaves.structure import Array, matmul, require_whole, static, structured
+from tl_jax.leaves.structure import Array, add_bias, matmul, require_whole, static, structured
 
 ACTIVATIONS = {
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
@@ -41,9 +41,8 @@ class Bottleneck:
 
   def __call__(self, x: Array) -> Array:
     require_whole(self, 'down', 'down_bias', 'up', 'up_bias')
-    small = matmul(x, self.down) + self.down_bias.astype(x.dtype)
-    large = matmul(ACTIVATIONS[self.activation](small), self.up) + self.up_bias.astype(x.dtype)
-    return self.scale * large
+    small = add_bias(matmul(x, self.down), self.down_bias)
+    return self.scale * add_bias(matmul(ACTIVATIONS[self.activation](small), self.up), self.up_bias)
 
 
 @structured

@@ -96,10 +96,10 @@ def matmul(x: Array, w: Array) -> Array:
   return x.astype(dtype) @ w.astype(dtype)
 
 
-def shift(y: Array, bias: Array) -> Array:
+def add_bias(y: Array, bias: Array) -> Array:
   """y (..., out) plus a bias (out,), whatever kind of leaf it is, in the dtype of y."""
   y, bias = jnp.asarray(y), dense(bias)
-  return products.shift(y, bias) if y.dtype == jnp.bfloat16 else y + bias.astype(y.dtype)
+  return products.add_bias(y, bias) if y.dtype == jnp.bfloat16 else y + bias.astype(y.dtype)
 
 
 def matmul_transposed(x: Array, table: Array) -> Array:
@@ -134,12 +134,12 @@ def drop(x: Array, rate: float, key) -> Array:
   """Inverted dropout with the rate to the nearest 2^-16; no key, no dropout."""
   if key is None or rate == 0.0:
     return x
-  keep = round((1.0 - rate) * 2 ** 16)
-  return jnp.where(halves(key, x.shape) < keep, x * (2 ** 16 / keep), jnp.zeros_like(x))
+  keep = max(1, round((1.0 - rate) * 2 ** 16))
+  return jnp.where(short_integers(key, x.shape) < keep, x * (2 ** 16 / keep), jnp.zeros_like(x))
 
 
-def halves(key, shape) -> Array:
-  """Uniform integers of 16 bits, uint32, of this shape: drawn two at a time, which costs half of one at a time."""
+def short_integers(key, shape) -> Array:
+  """Uniform integers below 2^16 (uint32) of this shape, two from each draw of 32 bits."""
   *before, last = shape or (1,)
   drawn = jax.random.bits(key, (*before, -(-last // 2)), jnp.uint32)
   both = jnp.concatenate([drawn & 0xffff, drawn >> 16], -1)

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tl_jax.leaves.products import multiply, swapped
+from tl_jax.leaves.products import copy_swapped, multiply
 from tl_jax.models.arch import Arch
 from tl_jax.models.layers import Linear, Norm, dropout, initializer, residual_scale
 
@@ -147,7 +147,7 @@ class Attention(nn.Module):
     groups = arch.heads // arch.key_heads
     scale = arch.attention_scale or arch.head_width ** -0.5
     query = query.reshape(*query.shape[:2], arch.key_heads, groups, arch.head_width) * scale
-    scores = similarity(query, keys)
+    scores = attention_scores(query, keys)
     if arch.attention_cap:
       scores = arch.attention_cap * jnp.tanh(scores / arch.attention_cap)
     if bias is not None:
@@ -158,28 +158,28 @@ class Attention(nn.Module):
       weights = jax.nn.softmax(scores, -1)
       self.sow(SEEN, 'weights', weights.reshape(weights.shape[0], arch.heads, *weights.shape[3:]))
     weights = dropout(softmax(scores, values.dtype), self.rate, key, 'attention-weights')
-    return gather(weights, values)
+    return weighted_values(weights, values)
 
 
-def similarity(query, keys):
+def attention_scores(query, keys):
   """Scores (batch, key heads, groups, queries, keys) in float32 of query (batch, queries, key heads, groups, head) and
   keys (batch, keys, key heads, head)."""
   if query.dtype != jnp.bfloat16:
     return jnp.einsum('bqhgk,bmhk->bhgqm', query, keys).astype(jnp.float32)
   rows, queries, heads, groups, head = query.shape
-  query = swapped(query).swapaxes(2, 3).reshape(rows, heads, groups * queries, head)
-  scores = multiply(query, swapped(keys), True, jnp.float32)
+  query = copy_swapped(query).swapaxes(2, 3).reshape(rows, heads, groups * queries, head)
+  scores = multiply(query, copy_swapped(keys), True, jnp.float32)
   return scores.reshape(rows, heads, groups, queries, keys.shape[1])
 
 
-def gather(weights, values):
+def weighted_values(weights, values):
   """The sums (batch, queries, key heads, groups, head) of values (batch, keys, key heads, head) that weights
   (batch, key heads, groups, queries, keys) ask for."""
   if values.dtype != jnp.bfloat16:
     return jnp.einsum('bhgqm,bmhk->bqhgk', weights, values)
   rows, heads, groups, queries, count = weights.shape
-  mixed = multiply(weights.reshape(rows, heads, groups * queries, count), swapped(values))
-  return swapped(mixed.reshape(rows, heads, groups, queries, -1).swapaxes(2, 3))
+  mixed = multiply(weights.reshape(rows, heads, groups * queries, count), copy_swapped(values))
+  return copy_swapped(mixed.reshape(rows, heads, groups, queries, -1).swapaxes(2, 3))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -132,7 +132,7 @@ def run_layers(block: Block, params: dict, x, context: dict, layers: int, comput
   for index in range(alone):
     own = block.clone(first=index == 0 and arch.skip_first_norm)
     layer = params[names[index]], None if keys is None else keys[index]
-    x, weights = one_layer(own, compute.remat, kept, windows[index], x, *layer, context)
+    x, weights = _traced_layer(own, compute.remat, kept, windows[index], x, *layer, context)
     states.append(x)
     attentions.append(weights)
   if alone < layers:
@@ -141,7 +141,7 @@ def run_layers(block: Block, params: dict, x, context: dict, layers: int, comput
 
     def body(x, layer):
       layer_params, layer_key, window = layer
-      x, weights = _one_layer(block, compute.remat, kept, window, x, layer_params, layer_key, context)
+      x, weights = _apply_layer(block, compute.remat, kept, window, x, layer_params, layer_key, context)
       return x, (x if 'states' in keep else None, weights)
 
     x, (each, weights) = jax.lax.scan(body, x, scanned)
@@ -150,7 +150,7 @@ def run_layers(block: Block, params: dict, x, context: dict, layers: int, comput
   return Layered(x, states if 'states' in keep else None, attentions if 'attentions' in keep else None)
 
 
-def _one_layer(block: Block, remat: str, kept: bool, window, x, params: dict, key, context: dict):
+def _apply_layer(block: Block, remat: str, kept: bool, window, x, params: dict, key, context: dict):
   """(x, softmax weights if they are to be kept) of one layer."""
   def run(x, params, key, context):
     if not kept:
@@ -164,8 +164,8 @@ def _one_layer(block: Block, remat: str, kept: bool, window, x, params: dict, ke
   return run(x, params, key, context)
 
 
-# Layers that are alike are traced once, which is half of the start of an unrolled model; each is compiled in its place.
-one_layer = jax.jit(_one_layer, static_argnums=(0, 1, 2, 3))
+# Layers that are alike are traced once; the compiler sees each of them in its place.
+_traced_layer = jax.jit(_apply_layer, static_argnums=(0, 1, 2, 3))
 
 
 def _alike(layers: list) -> bool:

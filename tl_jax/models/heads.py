@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from tl_jax import leaves
 from tl_jax.models.arch import Arch
-from tl_jax.models.layers import ACTIVATIONS, Linear, Norm, dropout, initializer
+from tl_jax.models.layers import Linear, Norm, activate, dropout, initializer
 
 
 class Embedding(nn.Module):
@@ -60,14 +60,14 @@ class VocabularyHead(nn.Module):
     inner = arch.embedding_width or arch.width
     if arch.head == 'masked':
       hidden = Linear(inner, not arch.pooler_norm, initializer(arch), name='transform')(hidden)
-      hidden = Norm(arch, name='norm')(ACTIVATIONS[arch.head_activation or arch.activation](hidden))
+      hidden = Norm(arch, name='norm')(activate(arch.head_activation or arch.activation, hidden))
     hidden = hidden * arch.output_scale
     if arch.tied:
       logits = leaves.matmul_transposed(hidden, table)
     else:
       logits = leaves.matmul(hidden, self.param('kernel', initializer(arch), (inner, arch.vocabulary)))
     if arch.head_bias:
-      logits = logits + self.param('bias', nn.initializers.zeros, (arch.vocabulary,)).astype(logits.dtype)
+      logits = leaves.add_bias(logits, self.param('bias', nn.initializers.zeros, (arch.vocabulary,)))
     logits = logits.astype(jnp.float32)
     return arch.logit_cap * jnp.tanh(logits / arch.logit_cap) if arch.logit_cap else logits
 
@@ -81,8 +81,8 @@ class Pooler(nn.Module):
     arch = self.arch
     x = leaves.matmul(x, self.param('kernel', initializer(arch), (arch.width, arch.width)))
     if not arch.pooler_norm:
-      x = x + self.param('bias', nn.initializers.zeros, (arch.width,)).astype(x.dtype)
-    x = ACTIVATIONS[arch.pooler](x)
+      x = leaves.add_bias(x, self.param('bias', nn.initializers.zeros, (arch.width,)))
+    x = activate(arch.pooler, x)
     return Norm(arch, name='norm')(x) if arch.pooler_norm else x
 
 
@@ -95,11 +95,11 @@ class LabelHead(nn.Module):
     arch = self.arch
     if arch.head == 'replaced':
       x = Linear(arch.width, True, initializer(arch), name='transform')(x)
-      x = ACTIVATIONS[arch.head_activation or arch.activation](x)
+      x = activate(arch.head_activation or arch.activation, x)
     kernel = self.param('kernel', initializer(arch), (x.shape[-1], outputs(arch)))
     x = leaves.matmul(x, kernel)
     if arch.head_bias:
-      x = x + self.param('bias', nn.initializers.zeros, (outputs(arch),)).astype(x.dtype)
+      x = leaves.add_bias(x, self.param('bias', nn.initializers.zeros, (outputs(arch),)))
     return x.astype(jnp.float32)
 
 

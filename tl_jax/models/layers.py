@@ -43,7 +43,7 @@ class Linear(nn.Module):
     kernel = self._weight('kernel', self.kernel_init, (x.shape[-1], self.features))
     y = leaves.matmul(x, kernel)
     if self.use_bias:
-      y = leaves.shift(y, self._weight('bias', nn.initializers.zeros, (self.features,)))
+      y = leaves.add_bias(y, self._weight('bias', nn.initializers.zeros, (self.features,)))
     return y
 
   def _weight(self, name: str, draw, shape):
