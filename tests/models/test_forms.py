@@ -41,12 +41,26 @@ def test_activation(name):
   np.testing.assert_array_equal(narrow, ACTIVATIONS[name](short.astype(jnp.float32)).astype(jnp.bfloat16))
 
 
-def test_softmax():
+@pytest.mark.parametrize('dtype, tolerance', [(jnp.float32, 1e-6), (jnp.bfloat16, 1e-2)])
+def test_softmax(dtype, tolerance):
   scores, pull = (jax.random.normal(jax.random.key(seed), (3, 5, 9)) for seed in (0, 1))
-  made, back = jax.vjp(lambda x: softmax(x, jnp.float32), scores)
+  made, back = jax.vjp(lambda x: softmax(x, dtype), scores)
   wanted, theirs = jax.vjp(jax.nn.softmax, scores)
-  np.testing.assert_array_equal(made, wanted)
-  np.testing.assert_allclose(back(pull)[0], theirs(pull)[0], atol=1e-6)
+  assert made.dtype == dtype
+  np.testing.assert_allclose(made.astype(np.float32), wanted, atol=tolerance)
+  np.testing.assert_allclose(back(pull.astype(dtype))[0], theirs(pull)[0], atol=tolerance)
+
+
+def test_a_float32_model_has_products_of_its_hessian_with_a_vector():
+  model = models.build(models.arch('tiny', vocabulary=50, head='classifier', labels=2, layers=1))
+  params, batch = model.init(jax.random.key(0)), dict(tokens=jnp.arange(1, 9).reshape(1, 8))
+  loss = lambda params: jnp.square(model.apply(params, batch).logits).sum()
+  vector = jax.tree.map(jnp.ones_like, params)
+  forward = jax.jvp(jax.grad(loss), (params,), (vector,))[1]
+  inner = lambda params: sum(jnp.vdot(a, b) for a, b in zip(
+      jax.tree.leaves(jax.grad(loss)(params)), jax.tree.leaves(vector), strict=True))
+  for one, other in zip(jax.tree.leaves(forward), jax.tree.leaves(jax.grad(inner)(params)), strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-3 * float(jnp.abs(one).max() + 1e-3))
 
 
 @pytest.mark.parametrize('family', ['bert-base', 'gemma2-2b', *(

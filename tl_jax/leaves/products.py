@@ -74,10 +74,8 @@ def copy_swapped(x):
 
 
 def column_sums(x):
-  """The sums (n,) in float32 over all axes of x (..., n) but the last, of bfloat16 as a product with ones."""
+  """The sums (n,) in float32 over all axes of bfloat16 x (..., n) but the last, as a product with ones."""
   x = x.reshape(-1, x.shape[-1])
-  if x.dtype != NARROW:
-    return x.astype(jnp.float32).sum(0)
   return _contract(jnp.ones((1, x.shape[0]), NARROW), x, False)[0]
 
 

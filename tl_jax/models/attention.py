@@ -4,8 +4,6 @@
 [[0, 1, 0, 1, 2, 0]]
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -182,22 +180,25 @@ def weighted_values(weights, values):
   return copy_swapped(mixed.reshape(rows, heads, groups, queries, -1).swapaxes(2, 3))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def softmax(scores, dtype):
-  """The softmax of float32 scores over the last axis, rounded to `dtype`: for the gradient nothing wider is kept."""
-  return jax.nn.softmax(scores, -1).astype(dtype)
+  """The softmax of float32 scores over the last axis in `dtype`; of bfloat16 nothing wider is kept for the gradient."""
+  return _softmax_narrow(scores) if dtype == jnp.bfloat16 else jax.nn.softmax(scores, -1).astype(dtype)
 
 
-def _softmax_forward(scores, dtype):
-  weights = softmax(scores, dtype)
+@jax.custom_vjp
+def _softmax_narrow(scores):
+  return jax.nn.softmax(scores, -1).astype(jnp.bfloat16)
+
+
+def _softmax_forward(scores):
+  weights = _softmax_narrow(scores)
   return weights, weights
 
 
-def _softmax_backward(dtype, weights, gradient):
-  del dtype
+def _softmax_backward(weights, gradient):
   weights, gradient = weights.astype(jnp.float32), gradient.astype(jnp.float32)
   scaled = weights * gradient
   return (scaled - weights * scaled.sum(-1, keepdims=True),)
 
 
-softmax.defvjp(_softmax_forward, _softmax_backward)
+_softmax_narrow.defvjp(_softmax_forward, _softmax_backward)

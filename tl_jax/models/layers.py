@@ -65,14 +65,13 @@ class Norm(nn.Module):
     return normalize(x, 1.0 + scale if shifted else scale, bias, kind.startswith('layer'), self.arch.norm_eps)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def normalize(x, scale, bias, centred: bool, eps: float):
   """x (..., width) centred if asked for, over its root mean square, times scale (width,), plus bias (width,) or None.
 
-  Computed in float32; for the gradient only x is kept.
+  Computed in float32. In bfloat16 the gradient is written out, so that only x is kept for it and sums over rows are
+  products; in float32 it is left to jax, forward mode included.
   """
-  y = _standard(x, centred, eps)[0] * scale
-  return (y if bias is None else y + bias).astype(x.dtype)
+  return (_normalize_narrow if x.dtype == jnp.bfloat16 else _normalize)(x, scale, bias, centred, eps)
 
 
 def _standard(x, centred: bool, eps: float):
@@ -84,8 +83,16 @@ def _standard(x, centred: bool, eps: float):
   return y * inverse, inverse
 
 
+def _normalize(x, scale, bias, centred, eps):
+  y = _standard(x, centred, eps)[0] * scale
+  return (y if bias is None else y + bias).astype(x.dtype)
+
+
+_normalize_narrow = jax.custom_vjp(_normalize, nondiff_argnums=(3, 4))
+
+
 def _normalize_forward(x, scale, bias, centred, eps):
-  return normalize(x, scale, bias, centred, eps), (x, scale, bias)
+  return _normalize(x, scale, bias, centred, eps), (x, scale, bias)
 
 
 def _normalize_backward(centred, eps, kept, gradient):
@@ -101,7 +108,7 @@ def _normalize_backward(centred, eps, kept, gradient):
           None if bias is None else column_sums(gradient).astype(bias.dtype))
 
 
-normalize.defvjp(_normalize_forward, _normalize_backward)
+_normalize_narrow.defvjp(_normalize_forward, _normalize_backward)
 
 
 @functools.partial(jax.checkpoint, static_argnums=(0,))
