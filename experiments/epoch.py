@@ -9,7 +9,6 @@ are those of the loop, without loading and without our compilation, which stands
 own; the three take turns, seed by seed.
 """
 
-import importlib.util
 import json
 import os
 import statistics
@@ -18,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tl_jax import config
+from tl_jax.evals.statistics import Interval, t_interval
 from tl_jax.report import Claim, Scale, Table
 
 SIDES = ('tl_jax', 'padded', 'grouped')
@@ -25,11 +26,8 @@ LENGTH, EXAMPLES, RATE, DECAY, WARMUP = 128, 32, 1e-4, 0.01, 0.1
 
 
 def encoder() -> str:
-  """The folder of the installed encoder, as `peft_matrix.py` finds it."""
-  spec = importlib.util.spec_from_file_location('peft_matrix', Path(__file__).with_name('peft_matrix.py'))
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.encoder()
+  """The folder of the installed encoder, as the experiment beside this one finds it."""
+  return config.execute(Path(__file__).with_name('peft_matrix.py')).encoder()
 
 
 def rows_per_step(lengths) -> int:
@@ -56,12 +54,13 @@ def ours(work: dict) -> dict:
       data=dict(length=LENGTH, batch=rows, pack=True, slots=LENGTH // 8),
       optim=dict(name='adamw', lr=RATE, decay=DECAY, clip=1.0), schedule=dict(
           name='linear', warmup=int(WARMUP * steps), steps=steps),
-      checkpoint=dict(every=steps, keep=1), log=dict(every=10, tensorboard=False)))
+      checkpoint=dict(every=steps, keep=1), log=dict(every=steps, tensorboard=False)))
   with tempfile.TemporaryDirectory() as folder:
     result = train.run(c, folder)
-  # The first step is counted with the compilation.
-  return dict(accuracy=result['metrics']['accuracy'], seconds=result['loop_seconds'],
-              examples=count * (steps - 1) / steps, start_seconds=result['compile_seconds'])
+    # The speed of all steps but the first, which compiles.
+    last = json.loads((Path(folder) / 'metrics.jsonl').read_text().splitlines()[-1])
+  return dict(accuracy=result['metrics']['accuracy'], start_seconds=result['compile_seconds'],
+              examples_per_second=last['tokens_per_second'] / statistics.mean(lengths))
 
 
 def theirs(work: dict) -> dict:
@@ -86,15 +85,17 @@ def theirs(work: dict) -> dict:
   with tempfile.TemporaryDirectory() as scratch:
     options = transformers.TrainingArguments(
         scratch, num_train_epochs=1, per_device_train_batch_size=EXAMPLES, learning_rate=RATE, weight_decay=DECAY,
-        warmup_ratio=WARMUP, lr_scheduler_type='linear', bf16=True, use_cpu=True, seed=work['seed'],
-        save_strategy='no', logging_strategy='no', report_to=[], disable_tqdm=True, per_device_eval_batch_size=64,
+        warmup_steps=int(WARMUP * -(-len(train) // EXAMPLES)), lr_scheduler_type='linear', bf16=True, use_cpu=True,
+        seed=work['seed'], save_strategy='no', logging_strategy='no', report_to=[], disable_tqdm=True,
+        per_device_eval_batch_size=64,
         train_sampling_strategy='group_by_length' if work['side'] == 'grouped' else 'random')
     trainer = transformers.Trainer(
         model, options, train_dataset=train, data_collator=transformers.DataCollatorWithPadding(tokenizer))
     found = trainer.train().metrics
     outputs = trainer.predict(test)
   right = np.argmax(outputs.predictions, -1) == outputs.label_ids
-  return dict(accuracy=float(right.mean()), seconds=found['train_runtime'], examples=len(train), start_seconds=0.0)
+  return dict(accuracy=float(right.mean()), start_seconds=0.0,
+              examples_per_second=len(train) / found['train_runtime'])
 
 
 def execute(members: list) -> None:
@@ -106,8 +107,7 @@ def execute(members: list) -> None:
     if done.returncode:
       (directory / 'failed.json').write_text(json.dumps(dict(reason=f'ended with status {done.returncode}')))
       continue
-    found = json.loads(done.stdout.splitlines()[-1])
-    metrics = found | dict(examples_per_second=found['examples'] / found['seconds'])
+    metrics = json.loads(done.stdout.splitlines()[-1])
     (directory / 'result.json').write_text(json.dumps(dict(metrics=metrics), indent=1) + '\n')
 
 
@@ -119,17 +119,16 @@ def faster(than: str):
   """The median over seeds of our examples per second over theirs."""
   def value(cells):
     ours, theirs = (cells[ROW, side].values for side in ('tl_jax', than))
-    return statistics.median(ours[seed] / theirs[seed] for seed in ours)
+    ratios = [ours[seed] / theirs[seed] for seed in ours if seed in theirs]
+    return statistics.median(ratios) if ratios else Interval(None)
   return value
 
 
 def as_right(cells):
   """The mean over seeds of our accuracy minus the default Trainer's."""
-  from tl_jax.evals.statistics import t_interval
-  sides = ({run.seed: run.result['metrics']['accuracy'] for run in cells[ROW, side].runs.values()}
-           for side in ('tl_jax', 'padded'))
-  ours, theirs = sides
-  return t_interval([ours[seed] - theirs[seed] for seed in ours])
+  ours, theirs = ({seed: run.result['metrics']['accuracy'] for seed, run in cells[ROW, side].runs.items() if run.result}
+                  for side in ('tl_jax', 'padded'))
+  return t_interval([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
 
 
 ROW = 'full fine-tuning'

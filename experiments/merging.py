@@ -10,14 +10,13 @@ tuned. The claim, fixed beforehand: uniform averaging keeps at least half of the
 """
 
 import argparse
-import importlib.util
 import json
 import pathlib
 import sys
 
 import jax
 
-from tl_jax import tasks, train, tree
+from tl_jax import config, tasks, train, tree
 from tl_jax.evals.statistics import t_interval
 from tl_jax.report import Claim
 from tl_jax.train import transferring
@@ -25,14 +24,6 @@ from tl_jax.train.pieces import NEW
 from tl_jax.transfer import merging
 
 SEEDS = (1, 2, 3)
-
-
-def peft_matrix():
-  """The experiment beside this one: its encoder, tasks and runs."""
-  spec = importlib.util.spec_from_file_location('peft_matrix', pathlib.Path(__file__).with_name('peft_matrix.py'))
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
 
 
 def methods(seed: int):
@@ -53,9 +44,9 @@ class Tuned:
 
   def __init__(self, matrix, task: str, seed: int, folder: pathlib.Path):
     scale = matrix.TABLE.at('mini')
-    config = {name: matrix.run(name, task, seed, scale) for name in ('probe', 'full')}
+    configs = {name: matrix.run(name, task, seed, scale) for name in ('probe', 'full')}
     self.probe, self.full = (
-        train.run(config[name], folder / f'{task}-{name}-{seed}')['metrics']['accuracy'] for name in ('probe', 'full'))
+        train.run(configs[name], folder / f'{task}-{name}-{seed}')['metrics']['accuracy'] for name in ('probe', 'full'))
     opened = train.open_workdir(folder / f'{task}-full-{seed}')
     self.ready = transferring.prepare(opened.settings, folder / f'{task}-full-{seed}', first=False)
     self.judge = transferring.Judge(self.ready)
@@ -92,7 +83,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--workdir', required=True, type=pathlib.Path)
   options = parser.parse_args()
-  found = measure(peft_matrix(), options.workdir)
+  found = measure(config.execute(pathlib.Path(__file__).with_name('peft_matrix.py')), options.workdir)
   sys.stdout.write(f'{"method":30}{"merged %":>12}{"gain kept %":>14}{"95 % interval":>22}\n')
   intervals = {}
   for name, rows in found.items():

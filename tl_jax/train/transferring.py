@@ -126,7 +126,7 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
       run.store.wait()
       found = judge.outputs(fitted.state)
     result = make_result(ready, settings, len(set(chosen.tolist())), found, fitted.state, time.monotonic() - began,
-                         fitted.compile_seconds) | dict(loop_seconds=round(fitted.seconds, 3))
+                         fitted.compile_seconds)
     if run.first:
       write_predictions(run.path / 'predictions.jsonl', ready.task, ready.test, found)
     run.write_json('result.json', result)
