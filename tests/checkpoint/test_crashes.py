@@ -65,7 +65,10 @@ def kill_once(path, delay, acknowledged):
 
 def run_kills(path, times, seed):
   chosen, acknowledged = random.Random(seed), 0
-  for _ in range(times):
+  for number in range(10 * times):
+    # On a busy machine nothing may be saved in time; then it goes on until something is.
+    if number >= times and acknowledged:
+      break
     acknowledged = kill_once(path, chosen.uniform(0.0, 0.8), acknowledged)
     check(path / 'run', acknowledged)
   assert acknowledged > 0 and not (path / 'run' / 'checkpoints' / 'quarantine').exists()

@@ -44,7 +44,9 @@ def test_a_dead_holder_is_replaced(tmp_path, changes):
 @pytest.mark.parametrize('content', [b'', b'{', b'[]', b'{"pid": "x"}'])
 def test_a_lock_file_that_says_nothing_is_replaced(tmp_path, content):
   (tmp_path / lock.NAME).write_bytes(content)
-  Lock(tmp_path).release()
+  held = Lock(tmp_path)
+  assert held.is_held()
+  held.release()
 
 
 def test_a_holder_elsewhere_lives_while_its_heart_beats(tmp_path):
