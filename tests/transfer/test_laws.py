@@ -92,10 +92,9 @@ def test_the_start_is_the_pre_trained_function(kind, name):
   wanted = model.apply(params, batch).logits
   for own in (method.merge(trainable, frozen), method.fuse(trainable, frozen)):
     found = model.apply(own, batch).logits
-    if name in EXACT:
-      np.testing.assert_array_equal(found, wanted)
-    else:
-      np.testing.assert_allclose(found, wanted, atol=2e-5)
+    # A layer with an adapter in it is another program, whose sums may be in another order.
+    tolerance = 2e-5 if name in NEAR else 1e-6 if name in ('houlsby', 'pfeiffer', 'parallel') else 0
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance)
   fused = tree.flatten(method.fuse(trainable, frozen))
   for leaf_name, leaf in tree.flatten(params).items():
     tolerance = 0 if name in EXACT else 1e-6
