@@ -300,7 +300,7 @@ def test_what_nobody_keeps_is_no_part_of_the_program(layers):
 
 def test_what_cannot_be_kept_is_named():
   model, params = made('encoder')
-  with pytest.raises(ValueError, match="keep: 'state' is nothing that layers hold; nearest: 'states'"):
+  with pytest.raises(ValueError, match="keep: 'state' is nothing that can be kept; nearest: 'states'"):
     model.apply(params, {'tokens': texts()[0][None]}, keep=('state',))
 
 

@@ -195,7 +195,7 @@ def test_models_train_on_one_mesh_with_the_teacher_as_an_argument():
 
 
 def test_masked_positions_alone_are_compared():
-  def positional(params, batch, *, key=None, train=False, score=None):
+  def positional(params, batch, *, key=None, train=False, score=None, keep=()):
     table = params[batch['tokens']]
     return Answers(table, jnp.take_along_axis(table, score[..., None], 1))
 

@@ -130,7 +130,7 @@ def test_only_the_scored_positions_get_logits_and_a_key_of_none_is_evaluation():
   objective, calls = build(), []
   batch = objective.prepare(jax.random.key(0), {'tokens': jnp.full((2, 20), 9)})
 
-  def forward(batch, *, key=None, train=False, score=None):
+  def forward(batch, *, key=None, train=False, score=None, keep=()):
     calls.append((train, score.shape))
     return FakeOutputs(jax.nn.one_hot(batch['targets'], VOCABULARY) * 100)
 

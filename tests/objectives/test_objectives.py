@@ -68,7 +68,7 @@ def parameters():
 
 def forward_of(params):
   """A model with no context: what it says at a place depends on the token there alone."""
-  def forward(batch, *, key=None, train=False, score=None):
+  def forward(batch, *, key=None, train=False, score=None, keep=()):
     hidden = params['tokens'][batch.get('decoder_tokens', batch['tokens'])]
     if 'examples' in batch:
       return Outputs(jnp.cumsum(hidden, 1)[:, :SLOTS] @ params['labels'])

@@ -27,7 +27,7 @@ from tl_jax.models.heads import Embedding, LabelHead, Pooler, VocabularyHead, la
 from tl_jax.models.layers import Linear, Mlp, Norm, dropout, initializer
 from tl_jax.parallel import constrain
 
-KEPT = ('states', 'attentions')
+KEPT = ('states', 'attentions', 'readout', 'features')
 
 
 class Outputs(NamedTuple):
@@ -37,6 +37,8 @@ class Outputs(NamedTuple):
   What `keep` asks for, of the stack that hidden comes from, else None: states[0] is the embedding and states[i] what
   layer i makes of it, before the final norm, all (batch, length, width); attentions[i - 1] are layer i's softmax
   weights (batch, heads, length, keys) in float32, without dropout; the keys of a prefix and of prompts come first.
+  readout: what the logits over a vocabulary are made of, for a loss that does not want them all at once.
+  features (batch, slots, width): what a classifier's pooler and head read of the example in each slot.
   """
   hidden: Any
   logits: Any = None
@@ -44,13 +46,16 @@ class Outputs(NamedTuple):
   pooled: Any = None
   states: Any = None
   attentions: Any = None
+  readout: Any = None
+  features: Any = None
 
 
 class Model(NamedTuple):
   """A model as three pure functions and its description.
 
   init(key) -> params; apply(params, batch, *, key=None, train=False, score=None, keep=()) -> Outputs;
-  keep: of 'states' and 'attentions' those that Outputs shall hold;
+  keep: of 'states', 'attentions', 'readout' and 'features' those that Outputs shall hold; a batch for a classifier may
+  have such `features` in the place of tokens, and then nothing before the pooler and the head is computed;
   axes: the logical axis names of every parameter, a PartitionSpec each.
   """
   init: Callable
@@ -320,16 +325,20 @@ def encode(arch: Arch, compute: Compute, params, batch, stack: Stack, *, key=Non
   return Encoded(made.x, placed.segments, placed.positions, placed.prompt, kept)
 
 
-def vocabulary_logits(arch: Arch, params, hidden):
-  """Logits (..., vocabulary) in float32 of hidden states (..., width)."""
+def read_out(arch: Arch, params, hidden) -> leaves.Readout:
+  """What gives hidden states (..., width) their logits."""
   return VocabularyHead(arch).apply({'params': params.get('head', {})}, hidden, params['embedding']['tokens'])
 
 
 def _apply(arch: Arch, compute: Compute, params, batch, *, key=None, train=False, score=None, keep=()) -> Outputs:
   for name in keep:
     if name not in KEPT:
-      raise ValueError(f'keep: {name!r} is nothing that layers hold; nearest: {nearest(str(name), KEPT)}')
+      raise ValueError(f'keep: {name!r} is nothing that can be kept; nearest: {nearest(str(name), KEPT)}')
   key = key if train else None
+  head_key = None if key is None else rng.stream(key, 'head')
+  if 'features' in batch:
+    logits = label(arch, params, batch['features'].astype(compute.dtype), compute.dropout, head_key)
+    return Outputs(None, logits, batch.get('examples'))
   *firsts, last = STACKS[arch.kind]
   if arch.head == 'classifier' and arch.pool != 'last':
     firsts, last = [], STACKS[arch.kind][0]
@@ -337,8 +346,8 @@ def _apply(arch: Arch, compute: Compute, params, batch, *, key=None, train=False
   for stack in firsts:
     encoded = encode(arch, compute, params, batch, stack, key=key)
   encoded = encode(arch, compute, params, batch, last, key=key, keep=keep, memory=encoded)
-  head_key = None if key is None else rng.stream(key, 'head')
-  return _answer(arch, compute, params, batch, encoded, head_key, score)._replace(**encoded.kept)
+  outputs = _answer(arch, compute, params, batch, encoded, head_key, score)._replace(**encoded.kept)
+  return outputs._replace(**{name: None for name in KEPT if name not in keep})
 
 
 def _answer(arch: Arch, compute: Compute, params, batch, encoded: Encoded, key, score) -> Outputs:
@@ -346,7 +355,8 @@ def _answer(arch: Arch, compute: Compute, params, batch, encoded: Encoded, key, 
   hidden = encoded.hidden[:, encoded.prompt:]
   if arch.head in ('masked', 'causal'):
     wanted = hidden if score is None else jnp.take_along_axis(hidden, score[..., None], 1)
-    return Outputs(hidden, vocabulary_logits(arch, params, wanted))
+    readout = read_out(arch, params, wanted)
+    return Outputs(hidden, readout.logits(), readout=readout)
   if arch.head in ('token', 'span', 'replaced'):
     logits = label(arch, params, hidden, compute.dropout, key)
     return Outputs(hidden, logits[..., 0] if arch.head == 'replaced' else logits)
@@ -359,7 +369,7 @@ def _answer(arch: Arch, compute: Compute, params, batch, encoded: Encoded, key, 
     pooled = Pooler(arch).apply({'params': params['pooler']}, pooled)
     return Outputs(hidden, None, slots if packed else None, unpack(pooled))
   logits = label(arch, params, pooled, compute.dropout, key)
-  return Outputs(hidden, unpack(logits), slots if packed else None)
+  return Outputs(hidden, unpack(logits), slots if packed else None, features=pooled)
 
 
 def build(arch: Arch, compute: Compute | None = None) -> Model:

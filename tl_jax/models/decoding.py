@@ -26,8 +26,8 @@ from tl_jax.models.backbone import (
   encode,
   finish_stack,
   layer_name,
+  read_out,
   stack_layers,
-  vocabulary_logits,
 )
 from tl_jax.models.columns import key_columns, place, prefix_length
 from tl_jax.models.heads import Embedding
@@ -83,14 +83,14 @@ def _prefill(arch: Arch, compute: Compute, params, batch, capacity: int):
     cache['memory'] = dict(segments=memory.segments, layers=_memory_keys(arch, params, memory.hidden, layers))
   hidden, cache = _forward(arch, compute, params, cache, tokens, placed.segments, placed.positions)
   final = placed.prompt + length - 1 - jnp.argmax(segments[:, ::-1] > 0, 1)
-  return vocabulary_logits(arch, params, hidden[jnp.arange(rows), final]), cache
+  return read_out(arch, params, hidden[jnp.arange(rows), final]).logits(), cache
 
 
 def _step(arch: Arch, compute: Compute, params, cache, tokens):
   cache = cache | dict(last=cache['last'] + 1)
   hidden, cache = _forward(
       arch, compute, params, cache, tokens[:, None], jnp.ones_like(tokens)[:, None], cache['last'][:, None])
-  return vocabulary_logits(arch, params, hidden[:, 0]), cache
+  return read_out(arch, params, hidden[:, 0]).logits(), cache
 
 
 def _memory_keys(arch: Arch, params, memory, layers: int) -> dict:

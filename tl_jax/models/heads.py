@@ -51,25 +51,19 @@ class Embedding(nn.Module):
 
 
 class VocabularyHead(nn.Module):
-  """Logits (..., vocabulary) in float32 over the vocabulary: BERT's masked head, or a causal head."""
+  """What gives states (..., width) their logits over the vocabulary: BERT's masked head, or a causal head."""
   arch: Arch
 
   @nn.compact
-  def __call__(self, hidden, table):
+  def __call__(self, hidden, table) -> leaves.Readout:
     arch = self.arch
     inner = arch.embedding_width or arch.width
     if arch.head == 'masked':
       hidden = Linear(inner, not arch.pooler_norm, initializer(arch), name='transform')(hidden)
       hidden = Norm(arch, name='norm')(activate(arch.head_activation or arch.activation, hidden))
-    hidden = hidden * arch.output_scale
-    if arch.tied:
-      logits = leaves.matmul_transposed(hidden, table)
-    else:
-      logits = leaves.matmul(hidden, self.param('kernel', initializer(arch), (inner, arch.vocabulary)))
-    if arch.head_bias:
-      logits = leaves.add_bias(logits, self.param('bias', nn.initializers.zeros, (arch.vocabulary,)))
-    logits = logits.astype(jnp.float32)
-    return arch.logit_cap * jnp.tanh(logits / arch.logit_cap) if arch.logit_cap else logits
+    weight = table if arch.tied else self.param('kernel', initializer(arch), (inner, arch.vocabulary))
+    bias = self.param('bias', nn.initializers.zeros, (arch.vocabulary,)) if arch.head_bias else None
+    return leaves.Readout(hidden * arch.output_scale, weight, bias, arch.tied, arch.logit_cap)
 
 
 class Pooler(nn.Module):

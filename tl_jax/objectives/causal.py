@@ -8,7 +8,8 @@
 import jax.numpy as jnp
 
 from tl_jax.config import Fraction
-from tl_jax.objectives.losses import segments_of, token_loss, token_weights
+from tl_jax.objectives.losses import segments_of
+from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Objective
 
 
@@ -27,7 +28,6 @@ def causal(*, smoothing: Fraction = 0.0) -> Objective:
     return {**batch, 'targets': targets, 'target_weights': weights.astype(jnp.float32)}
 
   def loss(forward, batch, key):
-    outputs = forward(batch, key=key, train=key is not None)
-    return token_loss('causal', outputs.logits, batch, smoothing)
+    return token_loss('causal', forward, batch, key, smoothing)
 
   return Objective(prepare, token_weights('causal'), loss)

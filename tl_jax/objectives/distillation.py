@@ -61,7 +61,9 @@ def distill(objective: Objective, teacher: Teacher | tuple, *, temperature: Posi
     raise ValueError('distill: attention needs layers, pairs of (student\'s layer, teacher\'s layer) from 1')
   teacher = Teacher(*teacher)
   kept = tuple(name for name, used in (('states', hidden and layers), ('attentions', attention)) if used)
-  asked = {'keep': kept} if kept else {}
+
+  def keeping(*names):
+    return {'keep': names} if names else {}
 
   def weights(batch):
     items = {LOGITS: _scored, HIDDEN: _tokens, ATTENTION: _tokens}
@@ -70,15 +72,15 @@ def distill(objective: Objective, teacher: Teacher | tuple, *, temperature: Posi
   def loss(forward, batch, key):
     calls = []
 
-    def listening(*args, **keywords):
-      calls.append((args, keywords, forward(*args, **keywords, **asked)))
+    def listening(*args, keep=(), **keywords):
+      calls.append((args, keywords, forward(*args, **keywords, **keeping(*keep, *kept))))
       return calls[-1][-1]
 
     terms, metrics = objective.loss(listening, batch, key)
     if len(calls) != 1:
       raise ValueError(f'distill: the objective asks the model {len(calls)} times; it must ask once')
     args, keywords, student = calls[0]
-    answer = teacher.apply(teacher.params, *args, **(keywords | asked | dict(key=None, train=False)))
+    answer = teacher.apply(teacher.params, *args, **(keywords | keeping(*kept) | dict(key=None, train=False)))
     answer = jax.lax.stop_gradient(answer)
     sums = _sums(wanted, student, answer, batch, temperature, measure, layers)
     totals = weights(batch)

@@ -8,7 +8,7 @@
 import jax
 import jax.numpy as jnp
 
-from tl_jax.objectives.types import Array, Batch, Mean, Term
+from tl_jax.objectives.types import Array, Batch
 
 
 def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> Array:
@@ -28,22 +28,6 @@ def weighted_sum(values: Array, weights: Array) -> Array:
   """The sum of values * weights in float32, where a weight of 0 silences even a value that is not finite."""
   weights = weights.astype(jnp.float32)
   return jnp.where(weights > 0, values.astype(jnp.float32) * weights, 0.0).sum()
-
-
-def token_loss(name: str, logits: Array, batch: Batch, smoothing: float = 0.0):
-  """The term `name` and the token accuracy of logits (rows, n, vocabulary) against batch['targets'] (rows, n)."""
-  weights = batch['target_weights'].astype(jnp.float32)
-  # A slot without weight may hold any number, even one outside the vocabulary.
-  targets = jnp.where(weights > 0, batch['targets'], 0)
-  nll = cross_entropy(logits, targets, smoothing)
-  right = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
-  terms = {name: Term(weighted_sum(nll, weights))}
-  return terms, {'accuracy': Mean(weighted_sum(right, weights), weights.sum())}
-
-
-def token_weights(name: str):
-  """The `weights` function of an objective with one term over batch['target_weights']."""
-  return lambda batch: {name: batch['target_weights'].astype(jnp.float32).sum()}
 
 
 def segments_of(batch: Batch, tokens: str = 'tokens', segments: str = 'segments') -> Array:

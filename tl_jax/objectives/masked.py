@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax.config import Count, Fraction, Natural
-from tl_jax.objectives.losses import segments_of, starts_of, token_loss, token_weights
+from tl_jax.objectives.losses import segments_of, starts_of
+from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Objective
 
 MASKED, KEPT = 0.8, 0.1  # what becomes of a chosen token; the rest become another token
@@ -64,8 +65,7 @@ def masked(*, vocabulary: Count, mask_id: Natural, special_ids: Sequence[int], r
     return {**batch, 'tokens': corrupted, 'score': score, 'targets': targets, 'target_weights': weights}
 
   def loss(forward, batch, key):
-    outputs = forward(batch, key=key, train=key is not None, score=batch['score'])
-    return token_loss('masked', outputs.logits, batch)
+    return token_loss('masked', forward, batch, key, score=batch['score'])
 
   return Objective(prepare, token_weights('masked'), loss)
 

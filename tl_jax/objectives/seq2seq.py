@@ -9,7 +9,8 @@
 import jax.numpy as jnp
 
 from tl_jax.config import Fraction, Natural
-from tl_jax.objectives.losses import positions_of, segments_of, shift_right, token_loss, token_weights
+from tl_jax.objectives.losses import positions_of, segments_of, shift_right
+from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Objective
 
 
@@ -33,7 +34,6 @@ def seq2seq(*, start_id: Natural = 0, smoothing: Fraction = 0.0) -> Objective:
     return {**given, **batch}
 
   def loss(forward, batch, key):
-    outputs = forward(batch, key=key, train=key is not None)
-    return token_loss('seq2seq', outputs.logits, batch, smoothing)
+    return token_loss('seq2seq', forward, batch, key, smoothing)
 
   return Objective(prepare, token_weights('seq2seq'), loss)

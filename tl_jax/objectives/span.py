@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax.config import Count, Fraction, Natural, Positive
-from tl_jax.objectives.losses import positions_of, segments_of, shift_right, token_loss, token_weights
+from tl_jax.objectives.losses import positions_of, segments_of, shift_right
+from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Array, Objective
 
 
@@ -59,8 +60,7 @@ def span(*, sentinels: Sequence[int], pad_id: Natural, eos_id: Natural, rate: Fr
         'targets': decoder.tokens, 'target_weights': (decoder.segments > 0).astype(jnp.float32)}
 
   def loss(forward, batch, key):
-    outputs = forward(batch, key=key, train=key is not None)
-    return token_loss('span', outputs.logits, batch)
+    return token_loss('span', forward, batch, key)
 
   return Objective(prepare, token_weights('span'), loss)
 

@@ -15,9 +15,11 @@ from tl_jax.parallel.placement import (
     place_batch,
     replicated,
     shardings,
+    sharing,
     to_host,
 )
 
 __all__ = [
     'AXES', 'RULES', 'MeshShape', 'batch_sharding', 'constrain', 'host_rows', 'make_mesh', 'place', 'place_batch',
-    'replicated', 'resolve', 'shardings', 'start', 'to_host']
+    'replicated', 'resolve', 'shardings', 'sharing',
+    'start', 'to_host']

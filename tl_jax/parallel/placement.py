@@ -88,6 +88,12 @@ def constrain(x, *logical: str | None, rules: str = 'fsdp'):
   return jax.lax.with_sharding_constraint(x, _physical(PartitionSpec(*logical), x.shape, mesh, RULES[rules]))
 
 
+def sharing() -> int:
+  """Over how many devices of the mesh in force an activation of one model is spread, at best; 1 without a mesh."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return 1 if mesh.empty else mesh.size // mesh.shape.get('cohort', 1)
+
+
 def to_host(tree):
   """Every leaf as a numpy array, on every process."""
   def fetch(leaf):
