@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from tl_jax import optim
+from tl_jax.train.compilation import compile_ahead
 from tl_jax.train.settings import Settings
 from tl_jax.train.step import TrainState
 from tl_jax.train.stopping import Stopped, Stopping
@@ -31,7 +32,7 @@ class Recorder(NamedTuple):
 
 
 class Fitted(NamedTuple):
-  """The last state, the seconds of the loop without compilation, and of compilation (this process, this start)."""
+  """The last state, the seconds of the loop behind its first step, and of compilation (this process, this start)."""
   state: Any
   seconds: float
   compile_seconds: float
@@ -50,17 +51,17 @@ def fit(settings: Settings, step: Callable, state: TrainState, batches: Iterable
   """
   total, start = settings.schedule.steps, int(state.step)
   began = time.monotonic()
-  compiled, meter, late = began, Meter(), None
+  ready, meter, late, program = began, Meter(), None, None
   with Stopping() as stopping:
     for number, (batch, tokens) in zip(range(start + 1, total + 1), batches, strict=False):
       if number == start + 1:
-        step = step.lower(state, batch).compile()
-      state, metrics = step(state, batch)
+        program = compile_ahead(step, state, batch)
+      state, metrics = program.call(state, batch)
       rate = optim.learning_rate(state.opt_state)
       if number == start + 1:
         jax.block_until_ready(metrics)
-        compiled, meter = time.monotonic(), Meter()
-        watch.say(f'{title}: first step after {compiled - began:.1f} s')
+        ready, meter = time.monotonic(), Meter()
+        watch.say(f'{title}: {program}, first step after {ready - began:.1f} s')
       else:
         meter.add(tokens)
       if late is not None:
@@ -78,7 +79,7 @@ def fit(settings: Settings, step: Callable, state: TrainState, batches: Iterable
         raise Stopped(f'stopped at step {number} of {total}; the step is saved, run again to go on')
   if late is not None:
     _report(*late, settings, recorder, watch, title, meter)
-  return Fitted(state, time.monotonic() - compiled, compiled - began)
+  return Fitted(state, time.monotonic() - ready, program.seconds if program else 0.0)
 
 
 def _alone(stopping: Stopping) -> bool:
