@@ -19,7 +19,7 @@ import jax
 from tl_jax import config, tasks, train, tree
 from tl_jax.evals.statistics import t_interval
 from tl_jax.report import Claim
-from tl_jax.train import transferring
+from tl_jax.train import features, transferring
 from tl_jax.train.pieces import NEW
 from tl_jax.transfer import merging
 
@@ -49,7 +49,7 @@ class Tuned:
         train.run(configs[name], folder / f'{task}-{name}-{seed}')['metrics']['accuracy'] for name in ('probe', 'full'))
     opened = train.open_workdir(folder / f'{task}-full-{seed}')
     self.ready = transferring.prepare(opened.settings, folder / f'{task}-full-{seed}', first=False)
-    self.judge = transferring.Judge(self.ready)
+    self.judge = transferring.Judge(features.Reader(self.ready))
     is_new, leaves = tree.matcher(*NEW), tree.flatten(opened.params)
     self.body = {name: leaf for name, leaf in leaves.items() if not is_new(name)}
     self.head = {name: leaf for name, leaf in leaves.items() if is_new(name)}

@@ -165,6 +165,15 @@ class Stream:
     epoch, members = self.parts[part].locate(inside)
     return part, epoch, members
 
+  def members(self, start: int, stop: int) -> np.ndarray:
+    """The examples, in order of their numbers, that steps start, ..., stop - 1 of a single source hold."""
+    found = set()
+    for row in range(start * self.size, stop * self.size):
+      found.update(self.locate(row)[2].tolist())
+      if len(found) == len(self.parts[0].indices):
+        break
+    return np.array(sorted(found), np.int64)
+
   def epoch_of(self, step: int) -> dict[str, int]:
     """The epoch that each source is in when step `step` begins."""
     found = {}

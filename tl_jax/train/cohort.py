@@ -24,6 +24,8 @@ from tl_jax import checkpoint, evals, optim, tasks
 from tl_jax import config as configs
 from tl_jax.train import loop, texts, transferring
 from tl_jax.train.checks import read
+from tl_jax.train.compilation import compile_ahead
+from tl_jax.train.features import Reader
 from tl_jax.train.pretraining import pretrain
 from tl_jax.train.settings import Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
@@ -88,10 +90,11 @@ def run_cohort(group: list[tuple[Any, pathlib.Path]], watch: Watch = SILENT, tog
   for (config, place), own in zip(group, settings, strict=True):
     stream, chosen = ready.stream(own)
     members.append(Member(own, config, place, chosen, stream))
-  judge = transferring.Judge(ready)
+  reader = Reader(ready)
+  judge = transferring.Judge(reader)
   title = f'{ready.task.name}, {settings[0].method["name"]}'
   train = train_together if together else train_in_turn
-  for member, trained in train(ready, members, judge, watch, title):
+  for member, trained in train(reader, members, judge, watch, title):
     leave(ready, member, trained, judge, watch)
 
 
@@ -106,15 +109,19 @@ def starter(ready: transferring.Prepared):
   return first_state
 
 
-def train_in_turn(ready, members, judge, watch, title):
+def train_in_turn(reader, members, judge, watch, title):
   """Each member to its end before the next, all through one executable."""
-  step, first_state = jax.jit(ready.parts.step, donate_argnums=0), starter(ready)
-  settings = ready.settings
+  ready, settings = reader.ready, reader.ready.settings
+  step, first_state, program = jax.jit(ready.parts.step, donate_argnums=0), starter(ready), None
   for number, member in enumerate(members, 1):
     state, rows, curve = first_state(member), [], []
     began, paused = time.monotonic(), 0.0
+    stream = reader.stream(member.stream, state)
+    if program is None:
+      program = compile_ahead(step, state, stream.batch_at(0))
+      paused += program.seconds
     for index in range(settings.schedule.steps):
-      state, metrics = step(state, member.stream.batch_at(index))
+      state, metrics = program.call(state, stream.batch_at(index))
       if (index + 1) % settings.log.every == 0 or index + 1 == settings.schedule.steps:
         rows.append((index + 1, metrics, optim.learning_rate(state.opt_state)))
       if settings.eval.every and (index + 1) % settings.eval.every == 0 and index + 1 < settings.schedule.steps:
@@ -127,8 +134,9 @@ def train_in_turn(ready, members, judge, watch, title):
     yield member, Trained(state, rows, curve, time.monotonic() - began - paused)
 
 
-def train_together(ready, members, judge, watch, title):
+def train_together(reader, members, judge, watch, title):
   """All members a step at a time; what no member trains, and all share, is not copied."""
+  ready, settings = reader.ready, reader.ready.settings
   states = list(map(starter(ready), members))
   # What a seed draws (a new head that is held, a random subset, where a pull starts) each member has for itself.
   shared = jax.tree.map(lambda first, *rest: all(np.array_equal(first, other) for other in rest),
@@ -143,10 +151,11 @@ def train_together(ready, members, judge, watch, title):
     own = pick(state._replace(frozen=None), index)
     held = jax.tree.map(lambda same, leaf: leaf if same else leaf[index], shared, state.frozen)
     return own._replace(frozen=held)
-  settings, began, paused = ready.settings, time.monotonic(), 0.0
+  began, paused = time.monotonic(), 0.0
+  streams = [reader.stream(member.stream, one) for member, one in zip(members, states, strict=True)]
   rows, curves = [[] for _ in members], [[] for _ in members]
   for index in range(settings.schedule.steps):
-    batches = [member.stream.batch_at(index) for member in members]
+    batches = [stream.batch_at(index) for stream in streams]
     state, metrics = step(state, {name: np.stack([batch[name] for batch in batches]) for name in batches[0]})
     last = index + 1 == settings.schedule.steps
     if (index + 1) % settings.log.every == 0 or last:

@@ -31,13 +31,8 @@ class Data:
   batch: Count = 32            # rows in a step
   accumulate: Count = 1        # micro-batches in a step
   pack: bool = True            # several examples per row
-  slots: Natural = 0           # most examples in a row of a labelled task; 0: one per 8 tokens
+  slots: Natural = 0           # most examples in a row of a labelled task; 0: one per 8 tokens, or what packs best
   directory: str = ''          # where prepared datasets are; empty: the user's cache
-
-  @property
-  def most(self) -> int:
-    """The most examples in a row of a labelled task."""
-    return (self.slots or max(1, self.length // 8)) if self.pack else 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 
 from tl_jax import data, tasks
 from tl_jax.config import ConfigError
-from tl_jax.data import pipeline, subsets
+from tl_jax.data import packing, pipeline, subsets
+from tl_jax.train import pieces
 from tl_jax.train.settings import Settings
 
 TOKENIZER = 'tokenizer.json'
@@ -140,15 +141,32 @@ def subset_of(task: tasks.Task, texts, targets, count: int, seed: int) -> np.nda
                      by='balanced' if single else 'uniform')
 
 
+def slots_of(settings: Settings, split: Labelled) -> int:
+  """The most examples in a row of a labelled task.
+
+  A method that stands before every example takes columns for each slot, filled or not: as many slots then as leave the
+  fewest columns for all examples.
+  """
+  group, columns = settings.data, pieces.make_method(settings).columns
+  if not group.pack:
+    return 1
+  most = max(1, group.length // 8)
+  if group.slots or not columns:
+    return group.slots or most
+  lengths = split.examples.tokens.lengths[:packing.WINDOW]
+  return min(range(1, most + 1), key=lambda slots: packing.plan(lengths, group.length, slots=slots).rows
+             * (group.length + slots * columns))
+
+
 def labelled_stream(settings: Settings, train: Labelled, chosen: np.ndarray, tokenizer) -> pipeline.Stream:
   """The endless rows of the chosen examples, a function of (seed, step)."""
   group = settings.data
   return data.stream(train.examples, seed=settings.seed, length=group.length, batch=group.batch, pack=group.pack,
-                     slots=group.most, pad=tokenizer.pad, subset=chosen)
+                     slots=slots_of(settings, train), pad=tokenizer.pad, subset=chosen)
 
 
-def labelled_pass(settings: Settings, split: Labelled, tokenizer, batch: int, shard=(0, 1)) -> pipeline.Evaluation:
-  """One pass over a split in rows of the training shape."""
+def labelled_pass(settings: Settings, split: Labelled, tokenizer, batch: int, subset=None) -> pipeline.Evaluation:
+  """One pass over a split, or the examples of it with the numbers in `subset`, in rows of the training shape."""
   group = settings.data
-  return data.evaluation(split.examples, length=group.length, batch=batch, pack=group.pack, slots=group.most,
-                         pad=tokenizer.pad, shard=shard)
+  return data.evaluation(split.examples, length=group.length, batch=batch, pack=group.pack,
+                         slots=slots_of(settings, split), pad=tokenizer.pad, subset=subset)

@@ -20,6 +20,7 @@ from tl_jax import transfer as methods
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import check_fit, read
+from tl_jax.train.features import Reader
 from tl_jax.train.information import fisher_of
 from tl_jax.train.pieces import NEW
 from tl_jax.train.pretraining import average, placed_batches
@@ -27,8 +28,6 @@ from tl_jax.train.restoring import keep_tokenizer, load, meta
 from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
-
-ROWS = 32                        # of an evaluation batch, about: small training batches would leave a device idle
 
 
 class Prepared(NamedTuple):
@@ -118,9 +117,11 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
       shardings = pieces.state_shardings(ready.parts, mesh, settings.sharding)
       sharding = parallel.batch_sharding(mesh)
       state = start(ready, shardings, run, watch)
+      reader = Reader(ready, sharding)
+      stream = reader.stream(stream, state, int(state.step))
       batches = placed_batches(stream, int(state.step), settings, sharding)
       step = pieces.compile_step(ready.parts, shardings, sharding)
-      judge = Judge(ready, sharding)
+      judge = Judge(reader)
       recorder = run.recorder(settings, judge.metrics, meta(ready.parts.model.arch))
       fitted = loop.fit(settings, step, state, batches, recorder, watch, 'transfer')
       run.store.wait()
@@ -155,25 +156,18 @@ def start(ready: Prepared, shardings, run: Run, watch: Watch):
 class Judge:
   """Evaluates states of one compiled forward pass on the task's test split."""
 
-  def __init__(self, ready: Prepared, sharding=None):
-    self._ready = ready
-    settings = ready.settings
-    rows = settings.data.batch * max(1, ROWS // settings.data.batch)
-    # Kept, because a cohort goes through them hundreds of times.
-    self._batches = list(texts.labelled_pass(settings, ready.test, ready.tokenizer, rows))
-
-    def place(batch):
-      return batch if sharding is None else parallel.place_batch(batch, sharding, rows)
+  def __init__(self, reader: Reader):
+    self._reader, self._ready = reader, reader.ready
 
     def forward(state, batch):
-      params = ready.parts.method.merge(average(state), state.frozen)
-      return ready.parts.model.apply(params, batch).logits
+      params = self._ready.parts.method.merge(average(state), state.frozen)
+      return self._ready.parts.model.apply(params, batch).logits
     forward = jax.jit(forward)
-    self._apply = lambda state, batch: parallel.to_host(forward(state, place(batch)))
+    self._apply = lambda state, batch: parallel.to_host(forward(state, reader.place(batch)))
 
   def outputs(self, state) -> np.ndarray:
     """What the model says of every test example, float32 (n, labels)."""
-    return evals.outputs(self._apply, state, self._batches, len(self._ready.test.texts))
+    return evals.outputs(self._apply, state, self._reader.test(state), len(self._ready.test.texts))
 
   def metrics(self, state) -> dict[str, float]:
     """The task's metrics on the whole test split."""

@@ -68,8 +68,9 @@ def compose(*methods: TransferMethod) -> TransferMethod:
   def chained(name):
     return lambda value: functools.reduce(lambda value, method: getattr(method, name)(value), methods, value)
 
-  return TransferMethod(init, merge, fuse, split_axes, penalty, sum(method.reserve for method in methods),
-                        chained('objective'), chained('optimizer'))
+  return TransferMethod(
+      init, merge, fuse, split_axes, penalty, reserve=sum(method.reserve for method in methods),
+      columns=sum(method.columns for method in methods), objective=chained('objective'), optimizer=chained('optimizer'))
 
 
 def widened(trainable: Tree, other: Tree) -> Tree:

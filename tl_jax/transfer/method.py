@@ -35,7 +35,7 @@ class TransferMethod(NamedTuple):
   fuse(trainable, frozen) -> params of plain arrays.
   axes(axes) -> (axes of trainable, axes of frozen), from a tree of PartitionSpecs that mirrors the params.
   penalty(trainable, frozen) -> a scalar that is added to the loss, once per step.
-  reserve: how many positions it needs per example.
+  reserve: how many positions it needs per example; columns: how many of them are columns of a row.
   objective(objective) and optimizer(tx) -> what the step uses in their place.
   around(method) -> that method and this one's pull: of a value that trains nothing of its own, else None.
   """
@@ -45,6 +45,7 @@ class TransferMethod(NamedTuple):
   axes: Callable[[Tree], tuple[Tree, Tree]]
   penalty: Callable[[Tree, Tree], jax.Array]
   reserve: int = 0
+  columns: int = 0
   objective: Callable = lambda objective: objective
   optimizer: Callable = lambda tx: tx
   around: Callable | None = None

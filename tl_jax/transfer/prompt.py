@@ -52,4 +52,5 @@ def prompt(length: Count = 20, *, init: Literal['vocabulary', 'text', 'random'] 
   def make_axes(spec):
     return PartitionSpec(None, last_axis(spec))
 
-  return inserting_method(places, make, make_axes, head=head, what='prompt')._replace(reserve=length)
+  return inserting_method(places, make, make_axes, head=head, what='prompt')._replace(
+      reserve=length, columns=length)

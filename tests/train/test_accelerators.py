@@ -1,0 +1,84 @@
+"""The forms that are fast on CPU do not make the program for a TPU worse: compiled for one that is not there.
+
+Needs the compiler: pip install '.[test,tpu]' (or the libtpu that this jax was built with).
+"""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from tl_jax import leaves, objectives, optim, parallel, transfer
+from tl_jax.leaves import products
+from tl_jax.models import Compute, arch, attention, build, layers
+from tl_jax.objectives import tokens
+from tl_jax.train.step import init_state, make_step
+
+pytestmark = pytest.mark.slow
+ENVIRONMENT = dict(TPU_SKIP_MDS_QUERY='1', TPU_ACCELERATOR_TYPE='v5litepod-16', TPU_WORKER_HOSTNAMES='localhost',
+                   ALLOW_MULTIPLE_LIBTPU_LOAD='1')
+ROWS, LENGTH = 8, 256
+SIZES = dict(width=512, layers=4, heads=8, mlp=2048, vocabulary=30522)
+
+
+@pytest.fixture(scope='module')
+def chip():
+  """One TPU v5e, as far as its compiler is concerned."""
+  pytest.importorskip('libtpu')
+  os.environ.update(ENVIRONMENT)
+  from jax.experimental import topologies
+  devices = topologies.get_topology_desc('v5e:2x2', 'tpu').devices
+  return parallel.make_mesh(parallel.MeshShape(), devices[:1])
+
+
+def compiled_for(chip, family, head, method, dropout):
+  """The compiled step of a small model in bfloat16, layers scanned."""
+  model = build(arch(family, head=head, **SIZES), Compute(dtype='bfloat16', layers='scan', dropout=dropout))
+  objective = (objectives.causal() if head == 'causal' else
+               objectives.masked(vocabulary=SIZES['vocabulary'], mask_id=4, special_ids=(0, 1, 2, 3, 4)))
+  tx = optim.make_optimizer(optim.OptimConfig(lr=1e-4), optim.ScheduleConfig(name='constant', steps=10))
+  where = NamedSharding(chip, PartitionSpec())
+  place = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
+  state = place(jax.eval_shape(lambda: init_state(model.init(jax.random.key(0)), method, tx, 0)))
+  batch = place({name: jax.ShapeDtypeStruct((ROWS, LENGTH), jnp.int32) for name in ('tokens', 'segments')})
+  with jax.set_mesh(chip):
+    return jax.jit(make_step(model, objective, method, tx), donate_argnums=0).lower(state, batch).compile()
+
+
+def natural(monkeypatch):
+  """Everything as one would write it: plain products and gradients by jax, all logits at once."""
+  def multiply(x, y, transposed=False, dtype=products.NARROW):
+    return products._contract(x, y, transposed).astype(dtype)
+  for module in (products, attention):
+    monkeypatch.setattr(module, 'multiply', multiply)
+  monkeypatch.setattr(products, 'add_bias', lambda y, bias: y + bias.astype(y.dtype))
+  monkeypatch.setattr(layers, '_normalize_narrow', layers._normalize)
+  monkeypatch.setattr(attention, '_softmax_narrow', lambda scores: jax.nn.softmax(scores, -1).astype(jnp.bfloat16))
+  monkeypatch.setattr(layers, 'activate', lambda name, x:
+                      leaves.ACTIVATIONS[name](x.astype(jnp.float32)).astype(x.dtype))
+  monkeypatch.setattr(tokens, 'score', lambda readout, *rest: tokens.score_logits(readout.logits(), *rest))
+
+
+CASES = {
+    'encoder': ('bert-base', 'masked', transfer.full(), 0.1),
+    'decoder': ('gpt2', 'causal', transfer.full(), 0.0),
+    'lora': ('bert-base', 'masked', transfer.lora(pattern=r'.*/(query|value)/kernel', rank=8), 0.0),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_a_tpu_has_no_more_to_do_than_with_the_natural_forms(chip, case, monkeypatch):
+  family, head, method, dropout = CASES[case]
+  figures = []
+  for form in ('ours', 'natural'):
+    if form == 'natural':
+      natural(monkeypatch)
+    jax.clear_caches()
+    made = compiled_for(chip, family, head, method, dropout)
+    cost, memory = made.cost_analysis(), made.memory_analysis()
+    figures.append(dict(flops=cost['flops'], bytes=cost['bytes accessed'], temporaries=memory.temp_size_in_bytes))
+  ours, plain = figures
+  for name, most in dict(flops=1.01, bytes=1.02, temporaries=1.05).items():
+    assert ours[name] <= most * plain[name], f'{name}: {ours[name]:.4g} against {plain[name]:.4g}'

@@ -1,0 +1,115 @@
+"""What a held body says of the examples: a transfer that trains its head alone runs the body once for each of them.
+
+>>> import numpy as np
+>>> known = Features(np.array([-1, 0]), np.array([[0.5, 2.0]]))
+>>> known.put(dict(identifiers=np.array([[1, -1]]), tokens=None))['features'].tolist()
+[[[0.5, 2.0], [0.0, 0.0]]]
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tl_jax import parallel, tree
+from tl_jax.train import pieces, texts
+
+ROWS = 32                        # of a pass over examples, about: small training batches would leave a device idle
+
+
+class Features(NamedTuple):
+  """vectors (m, width) of some of n examples; place (n,) says which vector is an example's, -1 for none."""
+  place: np.ndarray
+  vectors: np.ndarray
+
+  def put(self, batch: dict) -> dict:
+    """A batch of labelled rows with `features` (rows, slots, width) in the place of its tokens."""
+    identifiers = batch['identifiers']
+    found = self.vectors[self.place[identifiers]]
+    found = np.where(identifiers[..., None] < 0, np.zeros_like(found), found)
+    return {name: value for name, value in batch.items() if name not in ('tokens', 'positions')} | dict(features=found)
+
+
+class Featured(NamedTuple):
+  """A stream of rows with features in the place of tokens."""
+  stream: Any
+  features: Features
+
+  def batch_at(self, step: int, shard: tuple[int, int] = (0, 1)) -> dict:
+    """The rows of a step that belong to a host, as those of the stream itself."""
+    return self.features.put(self.stream.batch_at(step, shard))
+
+
+class Reader:
+  """What a run's steps and its evaluation read: texts, or where the body is held what it says of them."""
+
+  def __init__(self, ready, sharding=None):
+    self.ready, self._sharding = ready, sharding
+    self.held = holds_body(ready.parts)
+    self._read = jax.jit(self._features)
+    self._print = jax.jit(fingerprint)
+    # Kept, because a cohort goes through them hundreds of times.
+    self._test = list(self._pass(ready.test))
+    self._seen = self._known = None
+
+  def stream(self, stream, state, first: int = 0):
+    """The stream as the step wants it, for a run of this state from step `first` to its last."""
+    if not self.held:
+      return stream
+    needed = stream.members(first, self.ready.settings.schedule.steps)
+    return Featured(stream, self._run(state, self.ready.train, needed))
+
+  def test(self, state) -> list[dict]:
+    """The batches of the test split, for a state."""
+    if not self.held:
+      return self._test
+    mark = np.asarray(parallel.to_host(self._print(state.frozen)))
+    if self._seen is None or not np.array_equal(mark, self._seen):
+      features = self._run(state, self.ready.test, np.arange(len(self.ready.test.examples)))
+      self._seen, self._known = mark, [features.put(batch) for batch in self._test]
+    return self._known
+
+  def place(self, batch: dict) -> dict:
+    """A batch of `test` where the step's batches are."""
+    return batch if self._sharding is None else parallel.place_batch(batch, self._sharding, self._rows)
+
+  @property
+  def _rows(self) -> int:
+    batch = self.ready.settings.data.batch
+    return batch * max(1, ROWS // batch)
+
+  def _pass(self, split: texts.Labelled, subset=None):
+    return texts.labelled_pass(self.ready.settings, split, self.ready.tokenizer, self._rows, subset)
+
+  def _features(self, state, batch):
+    params = self.ready.parts.method.merge(state.trainable, state.frozen)
+    return self.ready.parts.model.apply(params, batch, keep=('features',)).features
+
+  def _run(self, state, split: texts.Labelled, needed: np.ndarray) -> Features:
+    """The features of the examples of a split with these numbers."""
+    place, vectors = np.full(len(split.examples), -1), None
+    place[needed] = np.arange(len(needed))
+    for batch in self._pass(split, needed):
+      found = parallel.to_host(self._read(state, self.place(batch)))
+      real = batch['identifiers'] >= 0
+      if vectors is None:
+        vectors = np.zeros((len(needed), found.shape[-1]), found.dtype)
+      vectors[place[batch['identifiers'][real]]] = found[real]
+    return Features(place, vectors)
+
+
+def holds_body(parts: pieces.Pieces) -> bool:
+  """Is nothing trained but what a new task brings, a pooler and a head?"""
+  trainable = jax.eval_shape(lambda: parts.init(pieces.make_params(parts.model, 0), 0)).trainable
+  return all(map(tree.matcher(*pieces.NEW), tree.flatten(trainable)))
+
+
+def fingerprint(held) -> jax.Array:
+  """Two sums (2,) uint32 over the bits of all leaves, which differ where two bodies do."""
+  total = jnp.zeros(2, jnp.uint32)
+  for number, leaf in enumerate(jax.tree.leaves(held), 1):
+    bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32).reshape(-1)
+    weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
+    total = 31 * total + jnp.uint32(number) * jnp.stack([(bits * weights).sum(), ((bits ^ bits >> 13) * weights).sum()])
+  return total
