@@ -34,9 +34,9 @@ BOUNDS = {'minilm bfloat16': (1.10, 1.05), 'bert bfloat16': (1.04, 1.0), 'gpt2 b
 class Timed:
   """One library at one work, in a process that waits to be asked."""
 
-  def __init__(self, library: str, work: str):
+  def __init__(self, library: str, work: str, **variables: str):
     command = [sys.executable, str(Path(__file__).with_name('timed_steps.py')), library, work]
-    environment = os.environ | dict(JAX_PLATFORMS='cpu', HF_HUB_OFFLINE='1')
+    environment = os.environ | dict(JAX_PLATFORMS='cpu', HF_HUB_OFFLINE='1') | variables
     self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     self.first = self.answer()
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tl_jax import leaves, parallel
+from tl_jax import leaves
 from tl_jax.objectives import tokens
 from tl_jax.objectives.tokens import score, score_logits
 
@@ -35,9 +35,9 @@ def by_parts(readout, smoothing=0.0):
   return score(readout, TARGETS, WEIGHTS, smoothing)
 
 
-@pytest.fixture(params=[1, 2, 7, 50], ids='at most {} parts'.format)
+@pytest.fixture(params=[1, 2, 3, 50], ids='at most {} parts'.format)
 def parts(request, monkeypatch):
-  monkeypatch.setattr(tokens, 'MOST', ROWS * PLACES * VOCABULARY // request.param or 1)
+  monkeypatch.setattr(tokens, 'MOST', ROWS * PLACES * VOCABULARY / request.param)
 
 
 @pytest.mark.parametrize('name', READOUTS)
@@ -91,13 +91,6 @@ def test_bfloat16_states_give_float32_sums_and_bfloat16_gradients(parts):
   assert loss.dtype == jnp.float32 and gradient.hidden.dtype == jnp.bfloat16 and gradient.weight.dtype == jnp.float32
   np.testing.assert_allclose(loss, expected, rtol=0.02)
   np.testing.assert_allclose(gradient.weight, wide.weight, rtol=0.1, atol=0.1)
-
-
-def test_a_device_counts_as_one_of_those_that_share_the_logits():
-  mesh = parallel.make_mesh(parallel.MeshShape())
-  assert parallel.sharing() == 1
-  with jax.set_mesh(mesh):
-    assert parallel.sharing() == mesh.size
 
 
 def test_a_model_that_keeps_no_readout_is_taken_at_its_logits():

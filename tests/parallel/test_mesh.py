@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from tl_jax.parallel import AXES, MeshShape, make_mesh, resolve
+from tl_jax.parallel import AXES, MeshShape, make_mesh, resolve, sharing
 
 
 def test_minus_one_takes_what_is_left():
@@ -31,3 +31,10 @@ def test_the_number_of_devices_is_known_only_without_minus_one():
 def test_the_mesh_has_all_axes_over_all_devices():
   mesh = make_mesh(MeshShape())
   assert mesh.axis_names == AXES and mesh.size == len(jax.devices())
+
+
+def test_an_activation_is_shared_by_all_devices_of_the_mesh_in_force():
+  assert sharing() == 1
+  mesh = make_mesh(MeshShape())
+  with jax.set_mesh(mesh):
+    assert sharing() == mesh.size

@@ -93,22 +93,23 @@ def copy_transposed(x):
 
 
 def _forward(x, y, transposed, dtype):
-  # Always two arrays: jax remembers the structure of what is kept for all uses of a jitted function at once.
-  return multiply(x.value, y.value, transposed, dtype), (_kept(x, y.perturbed), _kept(y, x.perturbed))
+  # Always as many arrays: jax remembers the structure of what is kept for all uses of a jitted function at once.
+  likes = [jnp.zeros(0, operand.value.dtype) for operand in (x, y)]
+  return multiply(x.value, y.value, transposed, dtype), (_kept(x, y.perturbed), _kept(y, x.perturbed), *likes)
 
 
 def _kept(operand, needed: bool):
-  """The operand, or what has its type and number of axes and no element."""
-  return operand.value if needed else jnp.zeros((0,) * operand.value.ndim, operand.value.dtype)
+  """The operand as the products take it, or what has its number of axes and no element."""
+  return operand.value.astype(NARROW) if needed else jnp.zeros((0,) * operand.value.ndim, NARROW)
 
 
 def _backward(transposed, dtype, kept, gradient):
-  x, y = kept
+  x, y, like_x, like_y = kept
   gradient = _solid(gradient)
-  dx = _contract(gradient, y, not transposed).astype(x.dtype) if y.size else None
+  dx = _contract(gradient, y, not transposed).astype(like_x.dtype) if y.size else None
   if not x.size:
     return dx, None
-  return dx, _outer(*((gradient, x) if transposed else (x, gradient)), y.ndim - 2, y.dtype)
+  return dx, _outer(*((gradient, x) if transposed else (x, gradient)), y.ndim - 2, like_y.dtype)
 
 
 multiply.defvjp(_forward, _backward, symbolic_zeros=True)
