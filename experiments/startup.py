@@ -2,9 +2,9 @@
 
   tl-jax table experiments/startup.py --scale=mini --workdir=W
 
-Seconds of whole processes for the first two. For a step, from its first call to its first loss (8 x 128 tokens, forward,
-backward, AdamW): tracing, compiling and running it, in a process of its own; cold with an empty folder of compiled
-programs, kept with that folder as the cold one left it. The rounds take turns; what is claimed is the median.
+Seconds of whole processes for the first two. For a step (8 x 128 tokens, forward, backward, AdamW), from its first call
+to its first loss: tracing, compiling and running it, in a process of its own; cold with an empty folder of compiled
+programs, kept with that folder as the cold one left it. What is claimed is the median over rounds.
 """
 
 import os
