@@ -4,7 +4,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -132,18 +131,15 @@ def test_a_process_ends_in_one_line_and_in_a_traceback_only_when_asked(error, co
   assert trace or done.stderr.count('\n') == 1
 
 
-def test_help_is_quick_and_light():
+def test_help_is_light():
+  """How quick that makes it, `experiments/startup.py` measures."""
   script = ('import sys; from tl_jax.cli.main import main; main(["transfer", "--help"]); '
-            'heavy = {"jax", "flax", "numpy", "ml_collections", "orbax"} & set(sys.modules); '
+            'heavy = {"jax", "flax", "numpy", "ml_collections", "orbax", "rich"} & set(sys.modules); '
             'sys.exit(str(heavy) if heavy else 0)')
-  best = 10.0
-  for _ in range(3):
-    start = time.monotonic()
-    done = subprocess.run([sys.executable, '-c', script], env={**os.environ, 'PYTHONPATH': str(ROOT)},
-                          capture_output=True, text=True, timeout=60, check=False)
-    best = min(best, time.monotonic() - start)
-    assert done.returncode == 0, done.stderr
-  assert best < 0.5
+  done = subprocess.run([sys.executable, '-c', script], env={**os.environ, 'PYTHONPATH': str(ROOT)},
+                        capture_output=True, text=True, timeout=60, check=False)
+  assert done.returncode == 0, done.stderr
+
 
 
 def test_the_module_is_the_command(run_cli):

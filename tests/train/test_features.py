@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tl_jax import config, train
-from tl_jax.train import transferring
+from tl_jax.train import texts, transferring
 from tl_jax.train.checks import read
 from tl_jax.train.features import Featured, Reader, fingerprint
 
@@ -84,17 +84,17 @@ def test_a_probe_goes_on_from_a_checkpoint_to_the_same_end(tmp_path):
   more = [('schedule.steps', '4'), ('checkpoint.every', '2'), ('checkpoint.keep', '5'), ('compute.dropout', '0.1')]
   whole = train.transfer(make_config('probe', more=more), tmp_path / 'whole')
   train.transfer(make_config('probe', more=more), tmp_path / 'cut')
-  for name in ('4', ):
-    for path in (tmp_path / 'cut' / 'checkpoints').glob(f'*{name}*'):
-      path.rename(tmp_path / path.name)
+  # Back to step 2.
+  for path in (tmp_path / 'cut' / 'checkpoints').glob('*4*'):
+    path.rename(tmp_path / path.name)
   (tmp_path / 'cut' / 'result.json').unlink()
-  again = train.transfer(make_config('probe', more=more), tmp_path / 'cut')
-  assert again['metrics'] == whole['metrics']
+  for _ in range(2):   # the second time there is no step left to read for
+    again = train.transfer(make_config('probe', more=more), tmp_path / 'cut')
+    assert again['metrics'] == whole['metrics']
   jax.tree.map(np.testing.assert_array_equal, train.restore(tmp_path / 'whole'), train.restore(tmp_path / 'cut'))
 
 
 def test_prompts_pack_as_many_examples_as_leaves_the_fewest_columns(tmp_path):
-  from tl_jax.train import texts
   made = transferring.prepare(read(make_config('prompt', more=[('method.length', '8')])), tmp_path)
   slots = texts.slots_of(made.settings, made.train)
   assert 1 <= slots < 4

@@ -48,10 +48,10 @@ class Reader:
     self.ready, self._sharding = ready, sharding
     self.held = holds_body(ready.parts)
     self._read = jax.jit(self._features)
-    self._print = jax.jit(fingerprint)
-    # Kept, because a cohort goes through them hundreds of times.
+    self._mark = jax.jit(fingerprint)
+    # Kept, because a cohort goes through them hundreds of times; with features, those of the body seen last.
     self._test = list(self._pass(ready.test))
-    self._seen = self._known = None
+    self._body = self._featured = None
 
   def stream(self, stream, state, first: int = 0):
     """The stream as the step wants it, for a run of this state from step `first` to its last."""
@@ -64,11 +64,11 @@ class Reader:
     """The batches of the test split, for a state."""
     if not self.held:
       return self._test
-    mark = np.asarray(parallel.to_host(self._print(state.frozen)))
-    if self._seen is None or not np.array_equal(mark, self._seen):
+    mark = np.asarray(parallel.to_host(self._mark(state.frozen)))
+    if self._body is None or not np.array_equal(mark, self._body):
       features = self._run(state, self.ready.test, np.arange(len(self.ready.test.examples)))
-      self._seen, self._known = mark, [features.put(batch) for batch in self._test]
-    return self._known
+      self._body, self._featured = mark, [features.put(batch) for batch in self._test]
+    return self._featured
 
   def place(self, batch: dict) -> dict:
     """A batch of `test` where the step's batches are."""
@@ -101,8 +101,8 @@ class Reader:
 
 def holds_body(parts: pieces.Pieces) -> bool:
   """Is nothing trained but what a new task brings, a pooler and a head?"""
-  trainable = jax.eval_shape(lambda: parts.init(pieces.make_params(parts.model, 0), 0)).trainable
-  return all(map(tree.matcher(*pieces.NEW), tree.flatten(trainable)))
+  trained, _ = parts.method.axes(parts.model.axes)
+  return all(map(tree.matcher(*pieces.NEW), tree.flatten(trained)))
 
 
 def fingerprint(held) -> jax.Array:
