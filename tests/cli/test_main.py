@@ -141,7 +141,6 @@ def test_help_is_light():
   assert done.returncode == 0, done.stderr
 
 
-
 def test_the_module_is_the_command(run_cli):
   done = run_cli('--version')
   assert (done.returncode, done.stdout, done.stderr) == (0, 'tl-jax 0.1.0\n', '')

@@ -86,10 +86,11 @@ def test_packing_changes_no_logit(shape):
   model, params = made(shape)
   parts = texts()
   tokens, segments = packed(parts)
-  together = model.apply(params, both_sides({'tokens': tokens, 'segments': segments}, shape)).logits
+  apply = jax.jit(model.apply)
+  together = apply(params, both_sides({'tokens': tokens, 'segments': segments}, shape)).logits
   at = 0
   for part in parts:
-    alone = model.apply(params, both_sides({'tokens': part[None].astype(np.int32)}, shape)).logits
+    alone = apply(params, both_sides({'tokens': part[None].astype(np.int32)}, shape)).logits
     assert alone.std() > 0.1
     np.testing.assert_allclose(together[:, at:at + len(part)], alone, atol=1e-5)
     at += len(part)

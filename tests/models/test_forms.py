@@ -56,10 +56,10 @@ def test_a_float32_model_has_products_of_its_hessian_with_a_vector():
   params, batch = model.init(jax.random.key(0)), dict(tokens=jnp.arange(1, 9).reshape(1, 8))
   loss = lambda params: jnp.square(model.apply(params, batch).logits).sum()
   vector = jax.tree.map(jnp.ones_like, params)
-  forward = jax.jvp(jax.grad(loss), (params,), (vector,))[1]
+  forward = jax.jit(lambda params: jax.jvp(jax.grad(loss), (params,), (vector,))[1])(params)
   inner = lambda params: sum(jnp.vdot(a, b) for a, b in zip(
       jax.tree.leaves(jax.grad(loss)(params)), jax.tree.leaves(vector), strict=True))
-  for one, other in zip(jax.tree.leaves(forward), jax.tree.leaves(jax.grad(inner)(params)), strict=True):
+  for one, other in zip(jax.tree.leaves(forward), jax.tree.leaves(jax.jit(jax.grad(inner))(params)), strict=True):
     np.testing.assert_allclose(one, other, atol=1e-3 * float(jnp.abs(one).max() + 1e-3))
 
 

@@ -35,7 +35,8 @@ def by_parts(readout, smoothing=0.0):
   return score(readout, TARGETS, WEIGHTS, smoothing)
 
 
-@pytest.fixture(params=[1, 2, 3, 50], ids='at most {} parts'.format)
+@pytest.fixture(params=[3, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 50))],
+                ids='at most {} parts'.format)
 def parts(request, monkeypatch):
   monkeypatch.setattr(tokens, 'MOST', ROWS * PLACES * VOCABULARY / request.param)
 

@@ -25,7 +25,9 @@ def go(file, workdir, *more):
 
 @pytest.fixture(scope='module')
 def base(tmp_path_factory):
-  return go('pretrain.py:tiny', tmp_path_factory.mktemp('chain') / 'base', ('data.accumulate', '1'))
+  mixture = "{'vader_amazon': 0.5, 'vader_nyt': 0.5}"
+  return go('pretrain.py:tiny', tmp_path_factory.mktemp('chain') / 'base', ('data.accumulate', '1'),
+            ('data.mixture', mixture))
 
 
 @pytest.fixture(scope='module')

@@ -20,7 +20,7 @@ def base(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('base')
   loaded = config.load('configs/pretrain.py:tiny', [
       ('model', "{'family': 'tiny', 'layers': 1}"), ('schedule.steps', '6'), ('schedule.warmup', '2'),
-      ('data.length', '32'), ('tokenizer.size', '512'),
+      ('data.length', '32'), ('tokenizer.size', '512'), ('data.mixture', "{'vader_amazon': 0.5, 'vader_nyt': 0.5}"),
       ('eval.batches', '1'), ('log.tensorboard', 'false'), ('checkpoint.every', '3')])
   train.pretrain(loaded, workdir)
   return workdir
