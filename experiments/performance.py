@@ -144,6 +144,8 @@ SCALES = {
     'inference': Scale(rows=tuple(work for work in WORKS if work.startswith(('forward', 'greedy'))),
                        columns=('eager',), settings=dict(repeats=2)),
     'steps': Scale(rows=tuple(f'{name} bfloat16' for name in STEPS), columns=('eager',), settings=dict(repeats=2)),
+    'float32': Scale(rows=tuple(f'{name} float32' for name in STEPS if name != 'lora'), columns=('eager',),
+                     settings=dict(repeats=2)),
     'paper': Scale(seeds=tuple(range(1, 16)), settings=dict(repeats=3)),
 }
 
