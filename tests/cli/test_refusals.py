@@ -1,5 +1,10 @@
 """Whatever is wrong with a command is said in one line, with exit code 2, before anything is compiled."""
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 
 PRETRAIN = ('pretrain', '--config=configs/pretrain.py:tiny')
@@ -36,20 +41,54 @@ REFUSALS = [
     ((*PRETRAIN, '--confg=1'), "'--config'"),
     (('pretrane',), "'pretrain'"),
 ]
-# Of rules that another of these refusals goes through as well, one is quick.
-ALIKE = ('--config.optim.lrr=1', '--config.optim.lr=-1', '--config.schedule.steps=1.5', '--config.compute.dropout=1',
-         '--config.objective.rate=2', '--config.optim.name=adamv', '--config=configs/transfer.py:method=lore',
-         '--config.task.labels=-5', PRETRAIN[1])
+# One process runs them all: what a command of its own takes is mostly imports.
+WITHOUT_DEVICE = """
+import contextlib, io, json, sys, traceback
+from tl_jax.cli.main import main
+for line in sys.stdin:
+  said = io.StringIO()
+  with contextlib.redirect_stderr(said):
+    try:
+      code = main(json.loads(line))
+    except BaseException:
+      code = traceback.print_exc()
+  print(json.dumps([code, said.getvalue()]), flush=True)
+"""
 
 
-@pytest.mark.parametrize('arguments, named', [
-    pytest.param(*refusal, marks=pytest.mark.slow if refusal[0][-1] in ALIKE else []) for refusal in REFUSALS])
-def test_exit_code_2_and_one_line(arguments, named, run_cli, tmp_path):
+@pytest.fixture(scope='module')
+def run_without_device():
+  """Runs one command after another where jax finds no device: (exit code, stderr) of each."""
+  process = subprocess.Popen([sys.executable, '-c', WITHOUT_DEVICE], text=True, stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, env=os.environ | {'JAX_PLATFORMS': 'no-such-device'})
+
+  def run(*arguments):
+    process.stdin.write(json.dumps(arguments) + '\n')
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+  with process:
+    yield run
+
+
+@pytest.mark.parametrize('arguments, named', REFUSALS)
+def test_exit_code_2_and_one_line(arguments, named, run_without_device, tmp_path):
   workdir = () if arguments == ('pretrane',) else (f'--workdir={tmp_path / "w"}',)
-  done = run_cli(*arguments, *workdir, env={'JAX_PLATFORMS': 'no-such-device'})
-  assert (done.returncode, done.stderr.count('\n')) == (2, 1), done.stderr
-  assert named in done.stderr and 'Traceback' not in done.stderr
+  code, said = run_without_device(*arguments, *workdir)
+  assert (code, said.count('\n')) == (2, 1), said
+  assert named in said and 'Traceback' not in said
   assert not (tmp_path / 'w').exists()
+
+
+def test_what_needs_a_device_fails_without_one(run_without_device, tmp_path):
+  """The refusals above are no mercy of a process that computes nothing: a right command does ask for a device."""
+  _, said = run_without_device(*PRETRAIN, f'--workdir={tmp_path}')
+  assert 'no-such-device' in said
+
+
+def test_a_process_of_its_own_says_the_same(run_cli, tmp_path):
+  done = run_cli(*PRETRAIN, '--config.optim.lrr=1', f'--workdir={tmp_path / "w"}')
+  assert (done.returncode, done.stderr.count('\n')) == (2, 1) and "'optim.lr'" in done.stderr
 
 
 def test_a_mesh_that_this_machine_has_not(run_cli, tmp_path):

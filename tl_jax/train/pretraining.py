@@ -88,10 +88,10 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
     raise ConfigError('config.task: this is the config of a transfer, not of pre-training')
   began = time.monotonic()
   with open_run(config, workdir) as run:
+    mesh = pieces.make_mesh(settings)
     ready = prepare(settings, run.path, run.first)
     parts, tokenizer = ready.parts, ready.tokenizer
     watch.say(f'tokenizer: {tokenizer.vocabulary_size} pieces')
-    mesh = pieces.make_mesh(settings)
     with jax.set_mesh(mesh):
       shardings = pieces.state_shardings(parts, mesh, settings.sharding)
       sharding = parallel.batch_sharding(mesh)

@@ -110,9 +110,9 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
     raise ConfigError('config.task: missing; this is the config of pre-training, not of a transfer')
   began = time.monotonic()
   with open_run(config, workdir) as run:
+    mesh = pieces.make_mesh(settings)
     ready = prepare(settings, run.path, run.first)
     stream, chosen = ready.stream(settings)
-    mesh = pieces.make_mesh(settings)
     with jax.set_mesh(mesh):
       shardings = pieces.state_shardings(ready.parts, mesh, settings.sharding)
       sharding = parallel.batch_sharding(mesh)
