@@ -1,5 +1,6 @@
 """What every test shares: the CPU, a compilation cache that outlives the run, and the command line."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -52,6 +53,22 @@ def run_cli():
                           cwd=cwd, capture_output=True, text=True, check=False)
 
   return run
+
+
+# Tracing makes objects by the million that live as long as the process: most of what is collected is looked at in vain.
+gc.set_threshold(50_000, 20, 100)
+
+
+@pytest.fixture(scope='session')
+def pretrained(tmp_path_factory):
+  """The workdir of six steps of masked pre-training of a one-layer encoder, to start from; nobody writes into it."""
+  from tl_jax import config, train
+  workdir = tmp_path_factory.mktemp('pretrained')
+  train.pretrain(config.load('configs/pretrain.py:tiny', [
+      ('model', "{'family': 'tiny', 'layers': 1}"), ('schedule.steps', '6'), ('schedule.warmup', '2'),
+      ('data.length', '32'), ('tokenizer.size', '512'), ('data.mixture', "{'vader_amazon': 0.5, 'vader_nyt': 0.5}"),
+      ('eval.batches', '1'), ('log.tensorboard', 'false'), ('checkpoint.every', '3')]), workdir)
+  return workdir
 
 
 # Files whose tests compile most: the first to start, so that no worker is left alone with one of them at the end.

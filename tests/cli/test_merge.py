@@ -17,13 +17,10 @@ QUICK = [('schedule.steps', '3'), ('schedule.warmup', '1'), ('data.length', '32'
 
 
 @pytest.fixture(scope='module')
-def folders(tmp_path_factory):
+def folders(pretrained, tmp_path_factory):
   """The workdirs of a base, of two transfers from it, of one that is chained, and of one from scratch."""
   root = tmp_path_factory.mktemp('merge')
-  train.pretrain(config.load('configs/pretrain.py:tiny', [
-      ('model', "{'family': 'tiny', 'layers': 1}"), ('schedule.steps', '3'), ('schedule.warmup', '1'),
-      ('data.length', '32'), ('tokenizer.size', '512'), ('eval.batches', '1'), ('log.tensorboard', 'false')]),
-      root / 'base')
+  shutil.copytree(pretrained, root / 'base')
   scratch = [('model.family', 'tiny'), ('tokenizer.path', f'{root}/base/tokenizer.json')]
   for name, task, method, init, more in (
       ('mood', 'sentiment', 'full', root / 'base', ()), ('place', 'register', 'lora', root / 'base', ()),

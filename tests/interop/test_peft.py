@@ -266,21 +266,18 @@ def test_an_adapter_is_imported_as_a_whole_folder(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_is_exported_as_an_adapter_and_imported_as_its_model(tmp_path):
+def test_a_run_is_exported_as_an_adapter_and_imported_as_its_model(pretrained, tmp_path):
   from tl_jax import config, train
   from tl_jax.cli.main import main
   quick = [('schedule.steps', '6'), ('schedule.warmup', '2'), ('data.length', '32'), ('log.tensorboard', 'false')]
-  train.pretrain(config.load('configs/pretrain.py:tiny', [
-      *quick, ('model', "{'family': 'tiny', 'layers': 1}"), ('tokenizer.size', '512'), ('eval.batches', '1')]),
-      tmp_path / 'base')
-  argument = f'task=sentiment,method=lora,init={tmp_path / "base"},labels=24'
+  argument = f'task=sentiment,method=lora,init={pretrained},labels=24'
   train.transfer(config.load(f'configs/transfer.py:{argument}', [*quick, ('data.batch', '4'), ('task.test', '60')]),
                  tmp_path / 'run')
   assert main(['export', str(tmp_path / 'run'), str(tmp_path / 'adapter'), '--format=peft']) == 0
   assert main(['import', str(tmp_path / 'adapter'), str(tmp_path / 'whole')]) == 0
   first, second = tree.flatten(train.restore(tmp_path / 'run')), tree.flatten(interop.load(tmp_path / 'whole').params)
   assert all(np.array_equal(first[name], second[name]) for name in first)
-  assert main(['export', str(tmp_path / 'base'), str(tmp_path / 'no'), '--format=peft']) == 2
+  assert main(['export', str(pretrained), str(tmp_path / 'no'), '--format=peft']) == 2
 
 
 def test_even_decoders_of_t5_share_prefixes_in_peft():

@@ -20,14 +20,14 @@ FLOATS = hnp.arrays(np.float32, (5, 3), elements=st.floats(-2**60, 2**60, width=
 
 
 def low_rank(seed=0, stack=(), size_in=6, size_out=5, rank=2, dtype=jnp.float32, scale=0.5):
-  keys = jax.random.split(jax.random.key(seed), 3)
-  return LowRank(jax.random.normal(keys[0], (*stack, size_in, size_out)).astype(dtype),
-                 jax.random.normal(keys[1], (*stack, size_in, rank)),
-                 jax.random.normal(keys[2], (*stack, rank, size_out)), scale)
+  draw = lambda *shape: np.random.default_rng([seed, *shape]).normal(size=shape)
+  return LowRank(jnp.asarray(draw(*stack, size_in, size_out), dtype),
+                 jnp.asarray(draw(*stack, size_in, rank), jnp.float32),
+                 jnp.asarray(draw(*stack, rank, size_out), jnp.float32), scale)
 
 
 def rows(*shape, dtype=jnp.float32):
-  return jax.random.normal(jax.random.key(9), shape).astype(dtype)
+  return jnp.asarray(np.random.default_rng(9).normal(size=shape), dtype)
 
 
 def expected(x, w):

@@ -19,7 +19,7 @@ SHAPES = {  # x, y, transposed
 
 def draw(seed, shape, dtype=jnp.bfloat16):
   # Few bits, so that products of bfloat16 numbers are exact and only sums are rounded.
-  return jax.random.randint(jax.random.key(seed), shape, -8, 9).astype(dtype)
+  return jnp.asarray(np.random.default_rng(seed).integers(-8, 9, shape), dtype)
 
 
 def plain(x, y, transposed):

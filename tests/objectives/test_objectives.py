@@ -87,14 +87,13 @@ def total(objective, params, batch, weights):
 @quick_for('masked')
 def test_two_uneven_parts_add_up_to_the_whole(case):
   objective, batch = CASES[case]
-  batch, params = objective.prepare(jax.random.key(0), batch), parameters()
+  batch, params = jax.jit(objective.prepare)(jax.random.key(0), batch), parameters()
   weights = objective.weights(batch)
   assert all(float(weight) > 0 for weight in weights.values())
-  whole, gradient = jax.value_and_grad(lambda p: total(objective, p, batch, weights))(params)
+  score = jax.jit(jax.value_and_grad(lambda params, batch: total(objective, params, batch, weights)))
+  whole, gradient = score(params, batch)
   parts = [jax.tree.map(lambda x: x[:3], batch), jax.tree.map(lambda x: x[3:], batch)]
-  values, gradients = zip(
-      *(jax.value_and_grad(lambda p, part=part: total(objective, p, part, weights))(params) for part in parts),
-      strict=True)
+  values, gradients = zip(*(score(params, part) for part in parts), strict=True)
   np.testing.assert_allclose(sum(values), whole, rtol=1e-5)
   jax.tree.map(lambda a, b, c: np.testing.assert_allclose(a + b, c, rtol=1e-4, atol=1e-6), *gradients, gradient)
   separate = [objective.weights(part) for part in parts]
@@ -105,8 +104,8 @@ def test_two_uneven_parts_add_up_to_the_whole(case):
 @quick_for('masked', 'causal', 'span', 'seq2seq', 'single', 'several', 'real')
 def test_terms_and_metrics_have_the_promised_form(case):
   objective, batch = CASES[case]
-  batch = objective.prepare(jax.random.key(0), batch)
-  terms, metrics = objective.loss(forward_of(parameters()), batch, None)
+  batch = jax.jit(objective.prepare)(jax.random.key(0), batch)
+  terms, metrics = jax.jit(lambda batch: objective.loss(forward_of(parameters()), batch, None))(batch)
   assert terms.keys() == objective.weights(batch).keys()
   assert all(isinstance(term, Term) and term.sum.shape == () and term.sum.dtype == jnp.float32
              for term in terms.values())
@@ -118,10 +117,10 @@ def test_terms_and_metrics_have_the_promised_form(case):
 def test_nothing_to_learn_from_is_zero_loss_and_zero_gradient(case):
   objective, batch = CASES[case]
   batch = jax.tree.map(jnp.zeros_like, batch)
-  batch = objective.prepare(jax.random.key(0), batch)
+  batch = jax.jit(objective.prepare)(jax.random.key(0), batch)
   assert all(float(weight) == 0 for weight in objective.weights(batch).values())
   ones = {name: 1.0 for name in objective.weights(batch)}
-  loss, gradient = jax.value_and_grad(lambda p: total(objective, p, batch, ones))(parameters())
+  loss, gradient = jax.jit(jax.value_and_grad(lambda p: total(objective, p, batch, ones)))(parameters())
   assert float(loss) == 0 and all(not leaf.any() for leaf in jax.tree.leaves(gradient))
 
 

@@ -15,7 +15,8 @@ from tl_jax.train.checks import read
 from tl_jax.train.information import fisher_of
 from tl_jax.train.texts import tempered
 
-SMALL = [('data.length', '64'), ('data.batch', '4'), ('schedule.steps', '4'), ('schedule.warmup', '1')]
+SMALL = [('data.length', '32'), ('data.batch', '4'), ('schedule.steps', '4'), ('schedule.warmup', '1'),
+         ('log.tensorboard', 'false')]
 
 
 def go(file, workdir, *more):
@@ -24,15 +25,13 @@ def go(file, workdir, *more):
 
 
 @pytest.fixture(scope='module')
-def base(tmp_path_factory):
-  mixture = "{'vader_amazon': 0.5, 'vader_nyt': 0.5}"
-  return go('pretrain.py:tiny', tmp_path_factory.mktemp('chain') / 'base', ('data.accumulate', '1'),
-            ('data.mixture', mixture))
+def base(pretrained):
+  return pretrained
 
 
 @pytest.fixture(scope='module')
-def adapted(base):
-  return go(f'adapt.py:init={base},text=debian', base.parent / 'adapted')
+def adapted(base, tmp_path_factory):
+  return go(f'adapt.py:init={base},text=debian', tmp_path_factory.mktemp('chain') / 'adapted')
 
 
 def test_pre_training_goes_on_with_the_same_tokenizer_and_head(base, adapted):
@@ -60,10 +59,10 @@ def test_an_intermediate_task_and_two_methods_at_once(adapted):
 
 
 @pytest.mark.slow
-def test_ewc_weighs_by_the_task_before(base):
-  first = go(f'transfer.py:task=topic,method=full,init={base},labels=12', base.parent / 'before', ('task.test', '12'))
+def test_ewc_weighs_by_the_task_before(base, tmp_path):
+  first = go(f'transfer.py:task=topic,method=full,init={base},labels=12', tmp_path / 'before', ('task.test', '12'))
   file = f'configs/transfer.py:task=sentiment,method=ewc,init={first},labels=8'
-  ready = transferring.prepare(read(config.load(file, SMALL)), base.parent / 'before')
+  ready = transferring.prepare(read(config.load(file, SMALL)), tmp_path / 'before')
   state = ready.weighed(ready.parts.init(ready.params(0), 0))
   held, fisher = tree.flatten(state.frozen.weights), fisher_of(first)
   assert held.keys() == fisher.keys() and not any(name.startswith('head/') for name in held)
@@ -71,11 +70,11 @@ def test_ewc_weighs_by_the_task_before(base):
     np.testing.assert_allclose(leaf, fisher[name], rtol=1e-4, atol=1e-9)
   assert max(float(leaf.max()) for leaf in held.values()) > 0
   with pytest.raises(ConfigError, match='a workdir of pre-training'):
-    go(f'transfer.py:task=sentiment,method=ewc,init={base},labels=8', base.parent / 'never')
+    go(f'transfer.py:task=sentiment,method=ewc,init={base},labels=8', tmp_path / 'never')
 
 
-def test_two_tasks_share_a_body_and_have_a_head_each(base):
-  workdir = go(f'transfer.py:task=sentiment+topic,method=full,init={base},labels=24', base.parent / 'both',
+def test_two_tasks_share_a_body_and_have_a_head_each(base, tmp_path):
+  workdir = go(f'transfer.py:task=sentiment+topic,method=full,init={base},labels=24', tmp_path / 'both',
                ('task.test', '40'), ('task.temperature', '2.0'), ('schedule.steps', '6'))
   result = json.loads((workdir / 'result.json').read_text())
   assert result['labels'] == 48 and {'accuracy', 'sentiment/accuracy', 'topic/accuracy'} <= result['metrics'].keys()

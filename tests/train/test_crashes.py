@@ -13,7 +13,8 @@ import pytest
 
 from tl_jax import train, tree
 
-FLAGS = ('--config.log.every=1', '--config.log.tensorboard=false', '--config.checkpoint.every=3',
+FLAGS = ("--config.model={'family': 'tiny', 'layers': 1}",
+         '--config.log.every=1', '--config.log.tensorboard=false', '--config.checkpoint.every=3',
          '--config.eval.batches=1', '--config.tokenizer.size=512', '--config.data.length=32', '--config.optim.ema=0.9',
          "--config.data.mixture={'vader_amazon': 0.5, 'vader_nyt': 0.5}")
 

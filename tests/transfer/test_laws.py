@@ -1,7 +1,9 @@
 """What each way of transferring promises beyond the laws of all: where it starts, what it trains, what it holds."""
 
+import functools
 import itertools
 import math
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -41,14 +43,18 @@ from tl_jax.transfer import (
 KEY = jax.random.key(3)
 
 
+def noise(name, leaf):
+  return np.random.default_rng(zlib.crc32(name.encode())).normal(size=leaf.shape).astype(leaf.dtype)
+
+
+@functools.cache
 def real(kind, **fields):
-  """A small model of ours with weights that are not all zeros and ones."""
+  """A small model of ours with weights that are not all zeros and ones, and a batch for it."""
   family, head = {'encoder': ('tiny', 'classifier'), 'decoder': ('tiny-gpt', 'causal'),
                   'encoder-decoder': ('tiny-t5', 'causal')}[kind]
   more = dict(labels=3) if head == 'classifier' else {}
   model = models.build(models.arch(family, vocabulary=64, head=head, **more | fields))
-  params = tree.map_named(
-      lambda name, leaf: leaf + 0.1 * jax.random.normal(rng.stream(KEY, name), leaf.shape), model.init(KEY))
+  params = tree.map_named(lambda name, leaf: leaf + 0.1 * noise(name, leaf), jax.jit(model.init)(KEY))
   batch = dict(tokens=jax.random.randint(KEY, (2, 9), 1, 64), segments=jnp.array([[1] * 9, [1] * 6 + [0] * 3]))
   if kind == 'encoder-decoder':
     batch['decoder_tokens'] = jax.random.randint(jax.random.key(4), (2, 5), 1, 64)
@@ -57,8 +63,7 @@ def real(kind, **fields):
 
 def moved(trainable, size=0.1):
   """A tree that some training might have led to."""
-  return tree.map_named(
-      lambda name, leaf: leaf + size * jax.random.normal(rng.stream(KEY, f'moved/{name}'), leaf.shape), trainable)
+  return tree.map_named(lambda name, leaf: leaf + size * noise(f'moved/{name}', leaf), trainable)
 
 
 # Every method with what fits each kind of model; the tolerance of its first function against the pre-trained one.
@@ -170,17 +175,18 @@ def test_every_pair_trains_the_union_and_starts_at_the_same_place():
 
 
 def run_steps(method, steps=10, kind='encoder', **fields):
-  """The first and the last state of some steps on one labelled batch."""
+  """The states before, between and after some steps on one labelled batch."""
   model, params, batch = real(kind, **fields)
   batch = batch | dict(labels=jnp.array([0, 2]))
   tx = optim.make_optimizer(optim.OptimConfig(lr=1e-2, decay=0.1), optim.ScheduleConfig(name='constant', steps=steps))
   model = models.build(model.arch, models.Compute(dropout=0.1))
   step = jax.jit(make_step(model, objectives.classify(labels=3), method, tx))
-  state = first = init_state(params, method, tx, 0)
+  states = [init_state(params, method, tx, 0)]
   for _ in range(steps):
-    state, metrics = step(state, batch)
+    state, metrics = step(states[-1], batch)
+    states.append(state)
   assert np.isfinite(float(metrics['loss']))
-  return first, state
+  return states
 
 
 @pytest.mark.parametrize('name', [
@@ -188,7 +194,7 @@ def run_steps(method, steps=10, kind='encoder', **fields):
     for name in METHODS if name not in ('qlora', 'last')])
 def test_ten_steps_leave_what_is_held_to_the_bit_and_move_what_is_trained(name):
   options = {'prompt': dict(length=3), 'prefix': dict(length=3), 'adapter': dict(size=4), 'unfreeze': dict(every=1)}
-  first, final = run_steps(METHODS[name](**options.get(name, {})))
+  first, *_, final = run_steps(METHODS[name](**options.get(name, {})))
   for one, other in zip(jax.tree.leaves(first.frozen), jax.tree.leaves(final.frozen), strict=True):
     assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
   still = [leaf_name for leaf_name, leaf in tree.flatten(first.trainable).items()
@@ -289,9 +295,10 @@ def test_prior_decay_pulls_to_the_start_and_a_head_to_zero():
 
 
 def test_unfreezing_goes_down_from_the_head():
-  first, _ = run_steps(unfreeze(2), steps=1)
+  states = run_steps(unfreeze(2), steps=5)
+  first = states[0]
   for steps, free in ((1, ('head', 'pooler')), (3, ('head', 'pooler', 'layers/1')), (5, ('layers/0', 'layers/1'))):
-    final = run_steps(unfreeze(2), steps=steps)[1]
+    final = states[steps]
     names = [name for name, leaf in tree.flatten(first.trainable).items()
              if not np.array_equal(leaf, tree.flatten(final.trainable)[name])]
     assert all(any(name.startswith(prefix_) for name in names) for prefix_ in free)
