@@ -10,6 +10,10 @@ from tl_jax.models.attention import softmax
 from tl_jax.models.layers import ACTIVATIONS, activate, normalize
 
 
+def draw(seed, *shape):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
 def formula(x, scale, bias, centred, eps):
   y = x - x.mean(-1, keepdims=True) if centred else x
   y = y / jnp.sqrt(jnp.square(y).mean(-1, keepdims=True) + eps) * scale
@@ -19,9 +23,8 @@ def formula(x, scale, bias, centred, eps):
 @pytest.mark.parametrize('centred, biased', [(True, True), (True, False), (False, False)])
 @pytest.mark.parametrize('dtype, tolerance', [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
 def test_norm(centred, biased, dtype, tolerance):
-  x, pull = (jax.random.normal(jax.random.key(seed), (4, 7, 32)).astype(dtype) for seed in (0, 1))
-  scale = jax.random.normal(jax.random.key(2), (32,))
-  bias = jax.random.normal(jax.random.key(3), (32,)) if biased else None
+  x, pull = (draw(seed, 4, 7, 32).astype(dtype) for seed in (0, 1))
+  scale, bias = draw(2, 32), draw(3, 32) if biased else None
   made, back = jax.vjp(lambda *args: normalize(*args, centred, 1e-5), x, scale, bias)
   wanted, theirs = jax.vjp(lambda *args: formula(*args, centred, 1e-5), x.astype(jnp.float32), scale, bias)
   for mine, other in zip(jax.tree.leaves((made, back(pull))),
@@ -43,7 +46,7 @@ def test_activation(name):
 
 @pytest.mark.parametrize('dtype, tolerance', [(jnp.float32, 1e-6), (jnp.bfloat16, 1e-2)])
 def test_softmax(dtype, tolerance):
-  scores, pull = (jax.random.normal(jax.random.key(seed), (3, 5, 9)) for seed in (0, 1))
+  scores, pull = (draw(seed, 3, 5, 9) for seed in (0, 1))
   made, back = jax.vjp(lambda x: softmax(x, dtype), scores)
   wanted, theirs = jax.vjp(jax.nn.softmax, scores)
   assert made.dtype == dtype
@@ -53,7 +56,7 @@ def test_softmax(dtype, tolerance):
 
 def test_a_float32_model_has_products_of_its_hessian_with_a_vector():
   model = models.build(models.arch('tiny', vocabulary=50, head='classifier', labels=2, layers=1))
-  params, batch = model.init(jax.random.key(0)), dict(tokens=jnp.arange(1, 9).reshape(1, 8))
+  params, batch = jax.jit(model.init)(jax.random.key(0)), dict(tokens=jnp.arange(1, 9).reshape(1, 8))
   loss = lambda params: jnp.square(model.apply(params, batch).logits).sum()
   vector = jax.tree.map(jnp.ones_like, params)
   forward = jax.jit(lambda params: jax.jvp(jax.grad(loss), (params,), (vector,))[1])(params)
@@ -70,10 +73,10 @@ def test_a_bfloat16_model_is_the_float32_one_within_its_precision(family):
   small |= dict(decoder_layers=1) if family == 't5-small' else {}
   small |= dict(kv_heads=2, head_dim=16) if family == 'gemma2-2b' else {}
   arch = models.arch(family, head='masked' if family == 'bert-base' else 'causal', **small)
-  tokens = jax.random.randint(jax.random.key(0), (3, 24), 0, 100)
+  tokens = jnp.asarray(np.random.default_rng(0).integers(0, 100, (3, 24)))
   batch = dict(tokens=tokens, segments=jnp.ones_like(tokens).at[:, 15:].set(2).at[1, 20:].set(0))
   batch |= dict(decoder_tokens=tokens[:, :8]) if family == 't5-small' else {}
-  params = models.build(arch).init(jax.random.key(1))
+  params = jax.jit(models.build(arch).init)(jax.random.key(1))
 
   def run(dtype):
     model = models.build(arch, models.Compute(dtype=dtype))
@@ -82,9 +85,9 @@ def test_a_bfloat16_model_is_the_float32_one_within_its_precision(family):
 
   (loss, gradient), (narrow_loss, narrow) = run('float32'), run('bfloat16')
   np.testing.assert_allclose(narrow_loss, loss, rtol=2e-2)
-  flat = lambda tree: jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+  flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
   first, second = flat(gradient), flat(narrow)
-  assert jnp.linalg.norm(first - second) < 0.05 * jnp.linalg.norm(first)
+  assert np.linalg.norm(first - second) < 0.05 * np.linalg.norm(first)
 
 
 @pytest.mark.parametrize('shape', [(4096,), (3, 1001), (1,), ()])

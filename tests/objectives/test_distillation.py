@@ -43,9 +43,15 @@ def draw(seed, width=4, scale=1.0):
   return {name: jnp.asarray(generator.normal(0, scale, shape), 'float32') for name, shape in shapes.items()}
 
 
+def loss_of(objective, params, batch, key=None, apply=linear):
+  """What the objective says of a model's answers, in one program."""
+  return jax.jit(lambda params, batch, key: objective.loss(
+      lambda *args, **more: apply(params, *args, **more), batch, key))(params, batch, key)
+
+
 def terms_of(objective, params, batch=LABELLED, key=None, apply=linear):
   """Every term divided by its weight, and the coefficients."""
-  terms, metrics = objective.loss(lambda *args, **more: apply(params, *args, **more), batch, key)
+  terms, metrics = loss_of(objective, params, batch, key, apply)
   weights = objective.weights(batch)
   assert set(terms) == set(weights) and set(terms) - {'classify'} <= set(metrics)
   return {name: (float(term.sum / weights[name]), term.coefficient) for name, term in terms.items()}
@@ -119,7 +125,7 @@ def test_only_the_student_gets_a_gradient():
     objective = distill(CLASSIFY, (linear, theirs), hidden=1.0, attention=1.0, layers=((1, 1),))
     terms, _ = objective.loss(lambda *args, **more: linear(ours, *args, **more), LABELLED, None)
     return sum(term.coefficient * term.sum for term in terms.values())
-  ours, theirs = jax.grad(loss, (0, 1))(draw(1), draw(2))
+  ours, theirs = jax.jit(jax.grad(loss, (0, 1)))(draw(1), draw(2))
   assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(ours))
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(theirs))
 
@@ -202,9 +208,9 @@ def test_masked_positions_alone_are_compared():
   masked = objectives.masked(vocabulary=13, mask_id=1, special_ids=(0, 1), rate=0.3)
   ours, theirs = (jax.random.normal(jax.random.key(seed), (13, 13)) for seed in (1, 2))
   objective = distill(masked, (positional, theirs))
-  batch = objective.prepare(jax.random.key(0), {'tokens': jnp.arange(12).reshape(2, 6) % 11 + 2})
-  terms, metrics = objective.loss(lambda *args, **more: positional(ours, *args, **more), batch, None)
-  seen = np.asarray(jnp.take_along_axis(batch['tokens'], batch['score'], 1))
+  batch = jax.jit(objective.prepare)(jax.random.key(0), {'tokens': jnp.arange(12).reshape(2, 6) % 11 + 2})
+  terms, metrics = loss_of(objective, ours, batch, apply=positional)
+  seen = np.take_along_axis(np.asarray(batch['tokens']), np.asarray(batch['score']), 1)
   wanted = kl(softmax(np.asarray(theirs)[seen]), softmax(np.asarray(ours)[seen])).sum()
   np.testing.assert_allclose(terms['distill_logits'].sum, wanted, rtol=1e-5)
   assert metrics['distill_logits'].weight == objective.weights(batch)['masked'] == 4
@@ -268,7 +274,7 @@ def test_a_model_that_is_its_own_teacher_has_nothing_to_learn():
   params = STUDENT.init(jax.random.key(0))
   objective = distill(objectives.causal(), (STUDENT.apply, params), hidden=1.0, attention=1.0, layers=((0, 0), (1, 1)))
   batch = objective.prepare(jax.random.key(0), ROWS)
-  terms, _ = objective.loss(lambda *args, **more: STUDENT.apply(params, *args, **more), batch, None)
+  terms, _ = loss_of(objective, params, batch, apply=STUDENT.apply)
   assert all(abs(terms[name].sum) < 1e-5 for name in ('distill_logits', 'distill_hidden', 'distill_attention'))
 
 
