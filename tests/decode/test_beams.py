@@ -105,8 +105,9 @@ def same(found, sequences, scores):
 QUICK = (0, 1, 2, 4, 7, 8, 9, 11, 12, 14, 16)
 
 
-@pytest.mark.parametrize('index', [pytest.param(index, id=str(changes), marks=[] if index in QUICK else pytest.mark.slow)
-                                   for index, changes in enumerate(CASES)])
+@pytest.mark.parametrize('index', [
+    pytest.param(index, id=str(changes), marks=[] if index in QUICK else pytest.mark.slow)
+    for index, changes in enumerate(CASES)])
 def test_it_is_what_transformers_returned(toys, index):
   changes, sequences, scores = json.loads(EXPECTED.read_text())[index]
   assert json.loads(json.dumps(CASES[index])) == changes
