@@ -208,10 +208,14 @@ def swap(path):
   shutil.copy(str(path).replace('/3/', '/2/'), path)
 
 
+DAMAGES = {'empty': lambda path: os.truncate(path, 0), 'half': lambda path: os.truncate(path, path.stat().st_size // 2),
+           'last': lambda path: os.truncate(path, path.stat().st_size - 1), 'deleted': os.unlink, 'zeroed': zero,
+           'swapped': swap}
+
+
 @pytest.mark.parametrize('damage', [
-    lambda path: os.truncate(path, 0), lambda path: os.truncate(path, path.stat().st_size // 2),
-    lambda path: os.truncate(path, path.stat().st_size - 1), os.unlink, zero, swap],
-    ids=['empty', 'half', 'last', 'deleted', 'zeroed', 'swapped'])
+    pytest.param(damage, id=name, marks=[] if name in ('last', 'deleted', 'swapped') else pytest.mark.slow)
+    for name, damage in DAMAGES.items()])
 def test_every_damaged_file_sends_restore_to_an_older_step(saved, tmp_path, damage, caplog):
   for number, path in enumerate(files_of(saved.directory / '3')):
     store = Store(shutil.copytree(saved.directory, tmp_path / str(number)))

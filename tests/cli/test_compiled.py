@@ -29,7 +29,7 @@ def test_a_second_command_finds_what_the_first_compiled(run_cli, tmp_path, monke
     done = run_cli('pretrain', '--config=configs/pretrain.py:tiny', f'--workdir={tmp_path / name}',
                    '--config.schedule.steps=2', '--config.schedule.warmup=0', '--config.log.tensorboard=false',
                    '--config.eval.batches=1', '--config.tokenizer.size=512', '--config.data.length=32',
-                   "--config.model={'family': 'tiny', 'layers': 1}",
+                   "--config.model={'family': 'tiny', 'layers': 1}", '--config.data.accumulate=1',
                    "--config.data.mixture={'vader_amazon': 1.0}", env=environment)
     assert done.returncode == 0, done.stderr
     kept.append(sorted(path.name for path in (tmp_path / 'cache' / 'tl_jax' / 'compiled').glob('*/*-cache')))

@@ -40,11 +40,11 @@ def tokenizer(request):
 
 def test_training_is_the_same_in_every_process(tmp_path):
   found = set()
-  for number, parallel in enumerate(('true', 'true', 'false', 'false')):
+  for number, parallel in enumerate(('true', 'false')):
     folder = tmp_path / str(number)
     program = TRAIN.format(tests=str(pathlib.Path(__file__).parent), folder=str(folder))
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'TOKENIZERS_PARALLELISM': parallel,
-                   'PYTHONHASHSEED': str(number), 'RAYON_NUM_THREADS': str(1 + number)}
+                   'PYTHONHASHSEED': str(number), 'RAYON_NUM_THREADS': str(3 - number)}
     found.add(subprocess.run([sys.executable, '-c', program], env=environment, capture_output=True, text=True,
                              check=True, timeout=120).stdout)
   here = [hashlib.sha256(tokenizers.train(TEXTS[::-1], kind, 450).save(tmp_path / kind).read_bytes()).hexdigest()

@@ -19,9 +19,8 @@ from tl_jax import decode, interop, models  # noqa: E402
 
 CASES = ('gpt2-LMHeadModel', 'llama-ForCausalLM', 'mistral-ForCausalLM', 'gemma3-ForCausalLM',
          't5-ForConditionalGeneration', 't5-1.1-ForConditionalGeneration', 'bart-ForConditionalGeneration')
-# One decoder and one encoder-decoder in both ways, and windows in one.
-QUICK = (('gpt2-LMHeadModel', 'greedy'), ('gpt2-LMHeadModel', 'beam'), ('t5-ForConditionalGeneration', 'greedy'),
-         ('t5-ForConditionalGeneration', 'beam'), ('gemma3-ForCausalLM', 'greedy'))
+# A decoder and an encoder-decoder, each way once, and windows in one.
+QUICK = (('gpt2-LMHeadModel', 'greedy'), ('t5-ForConditionalGeneration', 'beam'), ('gemma3-ForCausalLM', 'greedy'))
 EXPECTED = pathlib.Path(__file__).with_name('fixtures') / 'generation.json'
 NEW, EOS, PAD, START, ROWS = 10, 1, 0, 2, 3
 

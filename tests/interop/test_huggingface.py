@@ -123,7 +123,7 @@ def test_the_body_of_a_model_with_a_head_opens_alone(case):
                                 loaded.model.apply(loaded.params, batch).hidden)
 
 
-@pytest.mark.parametrize('case', ALL)
+@slow_unless(OUTPUTS, ALL)
 def test_saving_gives_the_same_bytes_under_the_same_names(case, tmp_path):
   folder, loaded, _, _ = opened(case)
   interop.save(tmp_path / 'again', loaded)

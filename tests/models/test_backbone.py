@@ -108,7 +108,7 @@ def test_packed_classification_predicts_what_the_unpacked_does(pool):
   assert out.logits.shape == (1, 3, 3) and out.examples.tolist() == [[1, 2, 3]]
   np.testing.assert_allclose(explicit.logits[:, :3], out.logits, atol=1e-5)
   for index, part in enumerate(parts):
-    alone = model.apply(params, {'tokens': part[None].astype(np.int32)})
+    alone = apply(params, {'tokens': part[None].astype(np.int32)})
     assert alone.logits.shape == (1, 3) and alone.examples is None
     np.testing.assert_allclose(out.logits[0, index], alone.logits[0], atol=1e-5)
 

@@ -215,7 +215,7 @@ def embedding_params(params: dict, stack: Stack) -> dict:
 def _init(arch: Arch, key) -> dict:
   """Every parameter from the stream of its module's name, so that no module's draw depends on another's."""
   width, tokens = jnp.zeros((1, 2, arch.width)), jnp.zeros((1, 2), jnp.int32)
-  draw = lambda module, name, *inputs: module.init(rng.stream(key, name), *inputs).get('params', {})
+  draw = lambda module, name, *inputs: _traced_init(module, rng.stream(key, name), *inputs)
   params = {}
   for stack in STACKS[arch.kind]:
     part = params.setdefault(stack.prefix, {}) if stack.prefix else params
@@ -229,10 +229,10 @@ def _init(arch: Arch, key) -> dict:
     context = dict(segments=tokens + 1, positions=tokens, bias=None)
     if stack.cross:
       context |= dict(memory=width, memory_segments=tokens + 1)
-    block, layers = Block(arch, 0.0, stack.causal), stack_layers(arch, stack)
+    layers = arch.layer_groups or stack_layers(arch, stack)
+    blocks = [Block(arch, 0.0, stack.causal, first=i == 0 and arch.skip_first_norm) for i in range(layers)]
     part['layers'] = {
-        str(i): draw(block.clone(first=i == 0), f'{stack.prefix}/layers/{i}', width, context, 0)
-        for i in range(arch.layer_groups or layers)}
+        str(i): draw(block, f'{stack.prefix}/layers/{i}', width, context, 0) for i, block in enumerate(blocks)}
     if arch.positions == 'relative':
       part['relative'] = draw(RelativeBias(arch, not stack.causal), f'{stack.prefix}/relative', tokens, tokens)
     if arch.norm_place != 'after':
@@ -248,6 +248,12 @@ def _init(arch: Arch, key) -> dict:
   else:
     head = draw(LabelHead(arch), 'head', width) if arch.head != 'none' else {}
   return params | (dict(head=head) if head else {})
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _traced_init(module: nn.Module, key, *inputs) -> dict:
+  """The parameters of a module. As with layers that are applied: those that are alike are traced once."""
+  return module.init(key, *inputs).get('params', {})
 
 
 def finish_stack(arch: Arch, part: dict, x):
