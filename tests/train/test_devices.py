@@ -49,7 +49,7 @@ def one_device(run_cli, tmp_path_factory):
 def test_eight_devices_give_the_losses_of_one(family, one_device, run_cli, tmp_path):
   done = run_cli('pretrain', f'--config=configs/pretrain.py:{family}', f'--workdir={tmp_path}', *FLAGS, *EIGHT,
                  small(family),
-                 env={'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}, timeout=300)
+                 env={'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8'}, timeout=300)
   assert done.returncode == 0, done.stderr
   np.testing.assert_allclose(losses(tmp_path), one_device(family), atol=1e-5)
 
