@@ -50,8 +50,9 @@ for line in sys.stdin:
   with contextlib.redirect_stderr(said):
     try:
       code = main(json.loads(line))
-    except BaseException:
-      code = traceback.print_exc()
+    except Exception:
+      traceback.print_exc()
+      code = 1
   print(json.dumps([code, said.getvalue()]), flush=True)
 """
 
@@ -81,9 +82,9 @@ def test_exit_code_2_and_one_line(arguments, named, run_without_device, tmp_path
 
 
 def test_what_needs_a_device_fails_without_one(run_without_device, tmp_path):
-  """The refusals above are no mercy of a process that computes nothing: a right command does ask for a device."""
-  _, said = run_without_device(*PRETRAIN, f'--workdir={tmp_path}')
-  assert 'no-such-device' in said
+  """A right command asks for a device here too: the refusals above came before one was asked for."""
+  code, said = run_without_device(*PRETRAIN, f'--workdir={tmp_path}')
+  assert code == 1 and 'no-such-device' in said
 
 
 def test_a_process_of_its_own_says_the_same(run_cli, tmp_path):

@@ -25,23 +25,18 @@ def go(file, workdir, *more):
 
 
 @pytest.fixture(scope='module')
-def base(pretrained):
-  return pretrained
+def adapted(pretrained, tmp_path_factory):
+  return go(f'adapt.py:init={pretrained},text=debian', tmp_path_factory.mktemp('chain') / 'adapted')
 
 
-@pytest.fixture(scope='module')
-def adapted(base, tmp_path_factory):
-  return go(f'adapt.py:init={base},text=debian', tmp_path_factory.mktemp('chain') / 'adapted')
-
-
-def test_pre_training_goes_on_with_the_same_tokenizer_and_head(base, adapted):
+def test_pre_training_goes_on_with_the_same_tokenizer_and_head(pretrained, adapted):
   account = json.loads((adapted / 'account.json').read_text())
   assert account['counts']['copied'] == len(account['leaves'])
-  before, after = (tree.flatten(tl_jax.restore(path)) for path in (base, adapted))
+  before, after = (tree.flatten(tl_jax.restore(path)) for path in (pretrained, adapted))
   assert before.keys() == after.keys()
   assert not np.array_equal(before['head/bias'], after['head/bias'])
-  assert tl_jax.load(base).tokenizer.encode('an editor') == tl_jax.load(adapted).tokenizer.encode('an editor')
-  # Four small steps from the base: far nearer to it than a model of another seed would be.
+  assert tl_jax.load(pretrained).tokenizer.encode('an editor') == tl_jax.load(adapted).tokenizer.encode('an editor')
+  # Four small steps from there: far nearer to it than a model of another seed would be.
   name = 'layers/0/mlp/in/kernel'
   assert np.abs(after[name] - before[name]).max() < 0.1 * np.abs(before[name]).max()
 
@@ -59,8 +54,9 @@ def test_an_intermediate_task_and_two_methods_at_once(adapted):
 
 
 @pytest.mark.slow
-def test_ewc_weighs_by_the_task_before(base, tmp_path):
-  first = go(f'transfer.py:task=topic,method=full,init={base},labels=12', tmp_path / 'before', ('task.test', '12'))
+def test_ewc_weighs_by_the_task_before(pretrained, tmp_path):
+  first = go(f'transfer.py:task=topic,method=full,init={pretrained},labels=12', tmp_path / 'before',
+             ('task.test', '12'))
   file = f'configs/transfer.py:task=sentiment,method=ewc,init={first},labels=8'
   ready = transferring.prepare(read(config.load(file, SMALL)), tmp_path / 'before')
   state = ready.weighed(ready.parts.init(ready.params(0), 0))
@@ -70,11 +66,11 @@ def test_ewc_weighs_by_the_task_before(base, tmp_path):
     np.testing.assert_allclose(leaf, fisher[name], rtol=1e-4, atol=1e-9)
   assert max(float(leaf.max()) for leaf in held.values()) > 0
   with pytest.raises(ConfigError, match='a workdir of pre-training'):
-    go(f'transfer.py:task=sentiment,method=ewc,init={base},labels=8', tmp_path / 'never')
+    go(f'transfer.py:task=sentiment,method=ewc,init={pretrained},labels=8', tmp_path / 'never')
 
 
-def test_two_tasks_share_a_body_and_have_a_head_each(base, tmp_path):
-  workdir = go(f'transfer.py:task=sentiment+topic,method=full,init={base},labels=24', tmp_path / 'both',
+def test_two_tasks_share_a_body_and_have_a_head_each(pretrained, tmp_path):
+  workdir = go(f'transfer.py:task=sentiment+topic,method=full,init={pretrained},labels=24', tmp_path / 'both',
                ('task.test', '40'), ('task.temperature', '2.0'), ('schedule.steps', '6'))
   result = json.loads((workdir / 'result.json').read_text())
   assert result['labels'] == 48 and {'accuracy', 'sentiment/accuracy', 'topic/accuracy'} <= result['metrics'].keys()

@@ -60,10 +60,10 @@ def test_the_body_sees_each_example_once(ready):
   assert sorted(identifiers[identifiers >= 0]) == sorted(set(used[used >= 0])) and set(used) <= {-1, *chosen}
   # The test split of one body is kept, that of another is not taken for it.
   seen.clear()
-  first = reader.test_batches(state)[0]['features']
+  first = reader.evaluation(state)[0]['features']
   count = len(seen)
-  assert count and reader.test_batches(state)[0]['features'] is first and len(seen) == count
-  assert not np.array_equal(reader.test_batches(state_of(ready, 2))[0]['features'], first) and len(seen) == 2 * count
+  assert count and reader.evaluation(state)[0]['features'] is first and len(seen) == count
+  assert not np.array_equal(reader.evaluation(state_of(ready, 2))[0]['features'], first) and len(seen) == 2 * count
 
 
 def test_a_mark_tells_bodies_apart():

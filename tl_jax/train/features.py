@@ -60,7 +60,7 @@ class Reader:
     needed = stream.members(first, self.ready.settings.schedule.steps)
     return Featured(stream, self._run(state, self.ready.train, needed))
 
-  def test_batches(self, state) -> list[dict]:
+  def evaluation(self, state) -> list[dict]:
     """The batches of the test split, for a state."""
     if not self.held:
       return self._test
@@ -71,7 +71,7 @@ class Reader:
     return self._featured
 
   def place(self, batch: dict) -> dict:
-    """A batch of `test_batches` where the step's batches are."""
+    """A batch of `evaluation` where the step's batches are."""
     return batch if self._sharding is None else parallel.place_batch(batch, self._sharding, self._rows)
 
   @property

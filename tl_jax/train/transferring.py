@@ -167,7 +167,7 @@ class Judge:
 
   def outputs(self, state) -> np.ndarray:
     """What the model says of every test example, float32 (n, labels)."""
-    return evals.outputs(self._apply, state, self._reader.test_batches(state), len(self._ready.test.texts))
+    return evals.outputs(self._apply, state, self._reader.evaluation(state), len(self._ready.test.texts))
 
   def metrics(self, state) -> dict[str, float]:
     """The task's metrics on the whole test split."""
