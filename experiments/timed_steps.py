@@ -44,7 +44,11 @@ def flops_of(work: str) -> float:
 
 
 class Ours:
-  """tl_jax: jitted steps of its own, the state donated."""
+  """tl_jax: jitted steps of its own, the state donated, in a process as a run has it."""
+
+  def __init__(self):
+    from tl_jax import parallel
+    parallel.keep_freed_memory()
 
   def step(self, work: str, dtype: str, rate: float):
     import jax

@@ -5,6 +5,7 @@
 ('cohort', 'data', 'fsdp', 'tensor', 'sequence')
 """
 
+from tl_jax.parallel.memory import keep_freed_memory
 from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve, start
 from tl_jax.parallel.placement import (
     RULES,
@@ -20,6 +21,5 @@ from tl_jax.parallel.placement import (
 )
 
 __all__ = [
-    'AXES', 'RULES', 'MeshShape', 'batch_sharding', 'constrain', 'host_rows', 'make_mesh', 'place', 'place_batch',
-    'replicated', 'resolve', 'shardings', 'sharing',
-    'start', 'to_host']
+    'AXES', 'RULES', 'MeshShape', 'batch_sharding', 'constrain', 'host_rows', 'keep_freed_memory', 'make_mesh',
+    'place', 'place_batch', 'replicated', 'resolve', 'shardings', 'sharing', 'start', 'to_host']

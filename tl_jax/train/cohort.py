@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax import checkpoint, evals, optim, tasks
+from tl_jax import checkpoint, evals, optim, parallel, tasks
 from tl_jax import config as configs
 from tl_jax.train import loop, texts, transferring
 from tl_jax.train.checks import read
@@ -67,6 +67,7 @@ def execute(runs: Iterable[tuple[Any, pathlib.Path]], watch: Watch = SILENT, tog
 
   A member that fails leaves failed.json with the reason, and the others go on. `together` None decides by platform.
   """
+  parallel.keep_freed_memory()
   groups: dict[str, list] = {}
   for config, folder in runs:
     groups.setdefault(signature(config), []).append((config, pathlib.Path(folder)))

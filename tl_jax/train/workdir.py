@@ -81,6 +81,7 @@ def open_run(config, path) -> Iterator[Run]:
   Raises ValueError for a path or config that cannot be, WorkdirBusy, SaveFailed.
   """
   parallel.start()
+  parallel.keep_freed_memory()
   path, first = pathlib.Path(path), jax.process_index() == 0
   workdir = checkpoint.Workdir(path) if first else None
   try:
