@@ -18,6 +18,7 @@ from tl_jax import tree
 from tl_jax.config import Fraction, NonNegative, Positive, lookup
 from tl_jax.optim.average import average
 from tl_jax.optim.groups import check_groups, freeze, parse_groups
+from tl_jax.optim.leafwise import clip_by_global_norm, leaf_by_leaf
 from tl_jax.optim.optimizers import OPTIMIZERS
 from tl_jax.optim.rate import scale_by_rate
 from tl_jax.optim.schedules import ScheduleConfig, chosen_by, make_schedule
@@ -64,8 +65,8 @@ def make_optimizer(config: OptimConfig, schedule: ScheduleConfig,
   """
   groups = parse_groups(config.groups)
   names = None if names is None else tuple(names)
-  links = [] if config.clip is None else [optax.clip_by_global_norm(config.clip)]
-  links += [direction(config), scale_by_rate(config.lr, config.decay, make_schedule(schedule), groups)]
+  links = [] if config.clip is None else [clip_by_global_norm(config.clip)]
+  links += [leaf_by_leaf(direction(config)), scale_by_rate(config.lr, config.decay, make_schedule(schedule), groups)]
   links += [] if config.ema is None else [average(config.ema)]
   inner = freeze(optax.chain(*links), groups)
 

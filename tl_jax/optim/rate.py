@@ -43,12 +43,18 @@ def scale_by_rate(rate: float, decay: float, schedule, groups: Groups) -> optax.
     def scaled(name, direction, parameter):
       group = group_of(name, groups)
       decayed = state.decay if group.decay is None else group.decay
-      return -(step * group.scale) * (direction + decayed * parameter)
+      return _scaled(step, group.scale, direction, decayed, parameter)
 
     updates = tree.map_named(scaled, updates, params)
     return updates, RateState(state.count + 1, state.rate, state.decay, factor)
 
   return optax.GradientTransformation(init, update)
+
+
+@jax.jit
+def _scaled(step, scale, direction, decay, parameter):
+  """The update of a leaf; those that are alike are traced once."""
+  return -(step * scale) * (direction + decay * parameter)
 
 
 def set_rate(opt_state, rate, decay=None):
