@@ -10,6 +10,7 @@
 from tl_jax.optim.average import ema_params
 from tl_jax.optim.build import OptimConfig, make_optimizer
 from tl_jax.optim.groups import check_groups
+from tl_jax.optim.leafwise import global_norm
 from tl_jax.optim.optimizers import OPTIMIZERS
 from tl_jax.optim.rate import RateState, learning_rate, set_rate
 from tl_jax.optim.schedules import SCHEDULES, ScheduleConfig, make_schedule
@@ -17,4 +18,4 @@ from tl_jax.optim.sharding import state_axes
 
 __all__ = [
     'OPTIMIZERS', 'SCHEDULES', 'OptimConfig', 'RateState', 'ScheduleConfig', 'check_groups', 'ema_params',
-    'learning_rate', 'make_optimizer', 'make_schedule', 'set_rate', 'state_axes']
+    'global_norm', 'learning_rate', 'make_optimizer', 'make_schedule', 'set_rate', 'state_axes']

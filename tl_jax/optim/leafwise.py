@@ -10,6 +10,12 @@ import jax.numpy as jnp
 import optax
 
 
+@jax.jit
+def global_norm(gradients):
+  """The root of the sum of all squares: a scalar. Traced once for the clip and for the metrics of a step."""
+  return optax.tree.norm(gradients)
+
+
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
   """Gradients with a global norm of at most `limit` (Pascanu et al. 2013, algorithm 1); NaN where one is NaN.
 
@@ -19,7 +25,7 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
   """
   def update(updates, state, params=None):
     del params
-    norm = optax.tree.norm(updates)
+    norm = global_norm(updates)
     factor = jnp.where(norm < limit, 1.0, limit / norm)
     return jax.tree.map(lambda update: (factor * update).astype(update.dtype), updates), state
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tl_jax import rng
+from tl_jax import optim, rng
 
 
 class TrainState(NamedTuple):
@@ -70,7 +70,7 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
     gradients = jax.tree.map(jnp.add, gradients, pull)
     updates, opt_state = tx.update(gradients, state.opt_state, state.trainable)
     metrics = {name: mean.sum / jnp.maximum(mean.weight, 1e-9) for name, mean in means.items()}
-    metrics |= dict(loss=loss + penalty, gradient_norm=optax.tree.norm(gradients))
+    metrics |= dict(loss=loss + penalty, gradient_norm=optim.global_norm(gradients))
     trainable = optax.apply_updates(state.trainable, updates)
     return TrainState(state.step + 1, trainable, state.frozen, opt_state, state.key), metrics
 
