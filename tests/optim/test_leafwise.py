@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from tl_jax import leaves
+from tl_jax.optim import OptimConfig, ScheduleConfig, make_optimizer
 from tl_jax.optim.leafwise import clip_by_global_norm, leaf_by_leaf
 from tl_jax.optim.optimizers import OPTIMIZERS
 
@@ -42,6 +43,12 @@ def test_one_leaf_and_none():
     updates, after = tx.update(given, state, given)
     assert jax.tree.structure((updates, after)) == jax.tree.structure((given, state))
     assert int(after.count) == 1
+
+
+def test_missing_parameters_are_named():
+  tx = make_optimizer(OptimConfig(), ScheduleConfig(name='constant', steps=3))
+  with pytest.raises(ValueError, match='params: the decay needs the parameters'):
+    tx.update(params(0), tx.init(params(0)))
 
 
 def test_leaves_that_are_alike_are_traced_once():

@@ -36,9 +36,9 @@ def leaf_by_leaf(inner: optax.GradientTransformation) -> optax.GradientTransform
   """`inner`, which must treat every leaf by itself, traced once for all leaves of a shape; its state is the same."""
   one = jax.jit(inner.update)
 
-  def update(updates, state, params):
+  def update(updates, state, params=None):
     leaves, structure = jax.tree.flatten(updates)
-    if not leaves:
+    if params is None or not leaves:
       return inner.update(updates, state, params)
     of_leaves = lambda node: jax.tree.structure(node) == structure
     nodes, around = jax.tree.flatten(state, is_leaf=of_leaves)
