@@ -4,11 +4,13 @@
 """
 
 import ctypes
+import os
 import sys
 
 import jax
 
 MOST_MAPPED, TRIM_ABOVE = -4, -1   # M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's malloc.h
+CHOSEN = {'MALLOC_MMAP_MAX_', 'MALLOC_TRIM_THRESHOLD_'}
 
 
 def keep_freed_memory() -> None:
@@ -18,10 +20,12 @@ def keep_freed_memory() -> None:
   system afterwards, which clears every page for the next call: up to a quarter of a training step. A program for one
   CPU device runs on the thread that calls it from now on, so that it allocates there.
 
-  To be called before anything runs on a device; later it only costs memory. Without effect where malloc is not glibc's.
+  What is kept is seldom one piece: the peak of memory may grow by the size of the temporaries, in the first steps even
+  several times. To be called before anything runs on a device; later it only costs memory. Without effect where malloc
+  is not glibc's, or where one of the variables `CHOSEN` says that the user has settled this.
   """
   set_option = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform == 'linux' else None
-  if set_option is None:
+  if set_option is None or not CHOSEN.isdisjoint(os.environ):
     return
   jax.config.update('jax_cpu_enable_async_dispatch', False)
   if jax.default_backend() == 'cpu':
