@@ -28,7 +28,7 @@ sys.stdout.write(str(asked))
 
 
 def calls_that_ask(kept: bool, **variables: str) -> int:
-  """How many of forty calls of a program with 64 MB of temporaries make the system clear half of their pages or more."""
+  """How many of 40 calls of a program with 64 MB of temporaries make the system clear half of their pages or more."""
   done = subprocess.run([sys.executable, '-c', COUNT.format(kept=kept)], capture_output=True, text=True,
                         env=os.environ | variables)
   if done.stderr.strip() == 'skip':
