@@ -1,17 +1,20 @@
 """What a program has freed is kept for its next call."""
 
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 
+from tl_jax.parallel.memory import CHOSEN
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='malloc is not that of glibc')
+
 COUNT = """
-import ctypes, resource, sys
+import resource, sys
 import jax, jax.numpy as jnp
 from tl_jax import parallel
-if not hasattr(ctypes.CDLL(None), 'mallopt'):
-  sys.exit('skip')
 if {kept}:
   parallel.keep_freed_memory()
 x, w = jnp.ones((1024, 8)), jnp.ones((8, 16384))
@@ -31,8 +34,6 @@ def calls_that_ask(kept: bool, **variables: str) -> int:
   """How many of 40 calls of a program with 64 MB of temporaries make the system clear half of their pages or more."""
   done = subprocess.run([sys.executable, '-c', COUNT.format(kept=kept)], capture_output=True, text=True,
                         env=os.environ | variables)
-  if done.stderr.strip() == 'skip':
-    pytest.skip('malloc is not that of glibc')
   assert not done.returncode, done.stderr
   return int(done.stdout)
 
@@ -42,7 +43,5 @@ def test_a_program_gets_the_pages_it_had_before():
     pytest.skip('this system gives pages that are too large to count, or none back')
   # A few: what was freed is cut by what else is allocated, until there are enough pieces of that size.
   assert calls_that_ask(kept=True) < 20
-
-
-def test_what_the_user_has_settled_stands():
-  assert calls_that_ask(kept=True, MALLOC_MMAP_MAX_='65536') == calls_that_ask(kept=False)
+  for variable in sorted(CHOSEN):   # what the user has settled stands
+    assert calls_that_ask(kept=True, **{variable: '131072'}) == 40

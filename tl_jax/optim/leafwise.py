@@ -17,7 +17,7 @@ def global_norm(gradients):
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-  """Gradients with a global norm of at most `limit` (Pascanu et al. 2013, algorithm 1); NaN where one is NaN.
+  """Gradients with a global norm of at most `limit` (Pascanu et al. 2013, algorithm 1); all are NaN where one is.
 
   The factor is one number, and multiplying by it becomes part of whatever reads the gradient. optax divides every
   element, which XLA does not repeat for each of its readers: on CPU it is a pass over all gradients, and a kernel more
@@ -47,7 +47,7 @@ def leaf_by_leaf(inner: optax.GradientTransformation) -> optax.GradientTransform
     made = [one(leaf, around.unflatten(part), param) for leaf, param, *part in
             zip(leaves, structure.flatten_up_to(params), *parts, strict=True)]
     found = zip(*(around.flatten_up_to(own) for _, own in made), strict=True)
-    state = [structure.unflatten(own) if of_leaves(node) else own[0] for node, own in zip(nodes, found, strict=True)]
-    return structure.unflatten([leaf for leaf, _ in made]), around.unflatten(state)
+    after = [structure.unflatten(own) if of_leaves(node) else own[0] for node, own in zip(nodes, found, strict=True)]
+    return structure.unflatten([leaf for leaf, _ in made]), around.unflatten(after)
 
   return optax.GradientTransformation(inner.init, update)
