@@ -59,7 +59,7 @@ def make_optimizer(config: OptimConfig, schedule: ScheduleConfig,
                    names: Iterable[str] | None = None) -> optax.GradientTransformation:
   """An optax transformation over a trainable tree that may have None holes and structured leaves.
 
-  `update` needs the parameters. A gradient that is not finite is not hidden: with `clip` one NaN makes the whole update NaN.
+  `update` needs the parameters. A gradient that is no number is not hidden: with `clip` the whole update is NaN.
   `init` raises ValueError for a group that matches no parameter, among `names` if given (a run gives the names of all
   parameters, so that a group about frozen ones is no error), else among the tree's own.
   """
