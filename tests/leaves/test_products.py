@@ -43,6 +43,19 @@ def test_values_and_gradients_are_the_plain_ones(name, weight, platform, monkeyp
     np.testing.assert_allclose(mine.astype(np.float32), other.astype(np.float32), rtol=1e-2)
 
 
+@pytest.mark.parametrize('platform', ['here', 'tpu'])
+@pytest.mark.parametrize('shape', [(1, 32), (2, 4, 32), (40, 32), (32,)])
+def test_a_table_of_any_dtype_meets_few_rows_and_many(shape, platform, monkeypatch):
+  if platform == 'tpu':
+    monkeypatch.setattr(jax.lax, 'platform_dependent', lambda *args, cpu, default: default(*args))
+  x, table = draw(0, shape, jnp.float32), draw(1, (48, 32), jnp.float32)
+  made, back = jax.vjp(products.multiply_table, x, table)
+  wanted, theirs = jax.vjp(lambda x, table: plain(x, table, True), x, table)
+  pull = draw(2, wanted.shape, jnp.float32)
+  for mine, other in zip((made, *back(pull)), (wanted, *theirs(pull)), strict=True):
+    np.testing.assert_array_equal(mine, other)
+
+
 def test_members_have_weights_of_their_own():
   x, w = draw(0, (3, 4, 32)), draw(1, (3, 32, 8), jnp.float32)
   gradient = jax.grad(lambda w, x: products.multiply(x, w, False, jnp.float32).sum())

@@ -52,14 +52,14 @@ class Prefix:
   values: Array
 
   def put_before(self, keys: Array, values: Array, mask: Array) -> tuple[Array, Array, Array]:
-    """keys, values (batch, m, heads, head) and mask (batch, queries, m) with n more in front, visible to all."""
+    """keys, values (batch, heads, m, head) and mask (batch, queries, m) with n more in front, visible to all."""
     require_whole(self, 'keys', 'values')
-    rows, _, heads, head = keys.shape
+    rows, heads, _, head = keys.shape
     count = self.keys.shape[0]
 
     def extend(own, given):
-      own = own.astype(given.dtype).reshape(1, count, heads, head)
-      return jnp.concatenate([jnp.broadcast_to(own, (rows, count, heads, head)), given], 1)
+      own = own.astype(given.dtype).reshape(count, heads, head).swapaxes(0, 1)
+      return jnp.concatenate([jnp.broadcast_to(own, (rows, heads, count, head)), given], 2)
 
     seen = jnp.ones((*mask.shape[:2], count), bool)
     return extend(self.keys, keys), extend(self.values, values), jnp.concatenate([seen, mask], -1)

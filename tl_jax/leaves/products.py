@@ -1,9 +1,9 @@
-"""Products in bfloat16, in the forms that are fast where they run.
+"""Products in bfloat16, and with a table in any dtype, in the forms that are fast where they run.
 
-All accumulate in float32 and round once; on CPU the gradient of a float32 weight is not rounded at all. There, XLA has
-bfloat16 kernels for products with a float32 result whose left operand is not transposed, and computes every other form
-in float32 at half the speed: so a left operand that must be transposed is turned by hand. Elsewhere the natural forms
-stand. A gradient that nobody asks for is not computed, and what only it would need is not kept.
+Those in bfloat16 accumulate in float32 and round once; on CPU the gradient of a float32 weight is not rounded at all.
+There, XLA has bfloat16 kernels for products with a float32 result whose left operand is not transposed, and computes
+every other form in float32 at half the speed: so a left operand that must be transposed is turned by hand. Elsewhere
+the natural forms stand. A gradient that nobody asks for is not computed, and what only it would need is not kept.
 
 >>> x, w = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4))
 >>> multiply(x, w).dtype.name, jax.grad(lambda w: multiply(x, w).astype(jnp.float32).sum())(w).dtype.name
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 NARROW = jnp.bfloat16
 TILE = 16   # rows and columns that are copied together; 8 and 16 were faster than 32 and more
+FEW = 32    # rows that had better be packed than a table of many; with 64 and more it is as well to pack the table
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -42,6 +43,23 @@ def _contract(x, y, transposed: bool):
   return jax.lax.dot_general(
       x.astype(NARROW), y.astype(NARROW), (((x.ndim - 1,), (y.ndim - 2 + transposed,)), (shared, shared)),
       preferred_element_type=jnp.float32)
+
+
+def multiply_table(x, table):
+  """x (..., width) times the transpose of a table (n, width) in the same dtype: (..., n).
+
+  XLA on CPU packs what is on the right anew for every product: with a few rows of x, as in decoding, the table is on
+  the left and the result is turned.
+  """
+  width, rows = x.shape[-1], x.size // x.shape[-1]
+  contract = lambda x, y: jax.lax.dot_general(x, y, (((x.ndim - 1,), (y.ndim - 1,)), ((), ())))
+
+  def on_cpu(x, table):
+    return _finished(contract(table, x.reshape(rows, width))).T.reshape(*x.shape[:-1], table.shape[0])
+
+  if 1 < rows <= min(FEW, table.shape[0]):
+    return jax.lax.platform_dependent(x, table, cpu=on_cpu, default=contract)
+  return contract(x, table)
 
 
 def _outer(x, y, shared: int, dtype):

@@ -107,7 +107,9 @@ def matmul_transposed(x: Array, table: Array) -> Array:
   if hasattr(table, 'product_transposed'):
     return table.product_transposed(x)
   table = jnp.asarray(dense(table))
-  return products.multiply(x, table, True) if x.dtype == jnp.bfloat16 else matmul(x, table.T)
+  if x.dtype == jnp.bfloat16:
+    return products.multiply(x, table, True)
+  return products.multiply_table(x, table.astype(x.dtype))
 
 
 def take(table: Array, index: Array) -> Array:

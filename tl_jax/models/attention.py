@@ -106,9 +106,10 @@ class Attention(nn.Module):
   def __call__(self, x, memory, mask, bias=None, positions=None, window=0, key=None, cache=None):
     """x (batch, queries, width) looks at memory (batch, keys, width) where mask (batch, queries, keys) allows.
 
-    positions: None for attention to another stack. cache: {'key', 'value'} (batch, keys, key heads, head) and, while
-    it is being filled, the slot `index` where the keys of x go; `mask` then speaks of its slots. A prefix among the
-    parameters stands before all keys; `bias` has columns for it. Returns (out (batch, queries, width), cache).
+    positions: None for attention to another stack. cache: {'key', 'value'} (batch, key heads, keys, head), in the order
+    in which they are multiplied, and, while it is being filled, the slot `index` where the keys of x go; `mask` then
+    speaks of its slots. A prefix among the parameters stands before all keys; `bias` has columns for it. Returns (out
+    (batch, queries, width), cache).
     """
     arch = self.arch
     query = self._heads('query', x, initializer(arch, std=(arch.width * arch.head_width) ** -0.5))
@@ -116,9 +117,9 @@ class Attention(nn.Module):
     frequencies = rotary_frequencies(arch, window) if rotary else None
     if cache is None or 'index' in cache:
       keys, values = self._heads('key', memory), self._heads('value', memory)
-      keys = rotate(keys, positions, frequencies) if rotary else keys
+      keys, values = heads_first(rotate(keys, positions, frequencies) if rotary else keys), heads_first(values)
       if cache is not None:
-        place = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), cache['index'], 1)
+        place = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), cache['index'], 2)
         keys, values = place(cache['key'], keys), place(cache['value'], values)
         cache = dict(key=keys, value=values)
     else:
@@ -159,24 +160,29 @@ class Attention(nn.Module):
     return weighted_values(weights, values)
 
 
+def heads_first(x):
+  """Keys or values (batch, keys, heads, head) as (batch, heads, keys, head)."""
+  return copy_swapped(x) if x.dtype == jnp.bfloat16 else jnp.swapaxes(x, 1, 2)
+
+
 def attention_scores(query, keys):
   """Scores (batch, key heads, groups, queries, keys) in float32 of query (batch, queries, key heads, groups, head) and
-  keys (batch, keys, key heads, head)."""
+  keys (batch, key heads, keys, head)."""
   if query.dtype != jnp.bfloat16:
-    return jnp.einsum('bqhgk,bmhk->bhgqm', query, keys).astype(jnp.float32)
+    return jnp.einsum('bqhgk,bhmk->bhgqm', query, keys).astype(jnp.float32)
   rows, queries, heads, groups, head = query.shape
   query = copy_swapped(query).swapaxes(2, 3).reshape(rows, heads, groups * queries, head)
-  scores = multiply(query, copy_swapped(keys), True, jnp.float32)
-  return scores.reshape(rows, heads, groups, queries, keys.shape[1])
+  scores = multiply(query, keys, True, jnp.float32)
+  return scores.reshape(rows, heads, groups, queries, keys.shape[2])
 
 
 def weighted_values(weights, values):
-  """The sums (batch, queries, key heads, groups, head) of values (batch, keys, key heads, head) that weights
+  """The sums (batch, queries, key heads, groups, head) of values (batch, key heads, keys, head) that weights
   (batch, key heads, groups, queries, keys) ask for."""
   if values.dtype != jnp.bfloat16:
-    return jnp.einsum('bhgqm,bmhk->bqhgk', weights, values)
+    return jnp.einsum('bhgqm,bhmk->bqhgk', weights, values)
   rows, heads, groups, queries, count = weights.shape
-  mixed = multiply(weights.reshape(rows, heads, groups * queries, count), copy_swapped(values))
+  mixed = multiply(weights.reshape(rows, heads, groups * queries, count), values)
   return copy_swapped(mixed.reshape(rows, heads, groups, queries, -1).swapaxes(2, 3))
 
 

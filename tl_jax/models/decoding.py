@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from tl_jax import leaves
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import RelativeBias, restart_positions
+from tl_jax.models.attention import RelativeBias, heads_first, restart_positions
 from tl_jax.models.backbone import (
   STACKS,
   Block,
@@ -72,7 +72,7 @@ def _prefill(arch: Arch, compute: Compute, params, batch, capacity: int):
   prompt = None if stack.cross else params['embedding'].get('prompt')
   placed = place(part, prompt, segments, restart_positions(segments), None, jnp.ones((rows, 1), jnp.int32))
   room = placed.prompt + capacity
-  empty = jnp.zeros((rows, room, arch.key_heads, arch.head_width), compute.dtype)
+  empty = jnp.zeros((rows, arch.key_heads, room, arch.head_width), compute.dtype)
   layers = stack_layers(arch, stack)
   cache = dict(
       index=jnp.int32(0), last=jnp.where(placed.segments > 0, placed.positions, -1).max(1),
@@ -94,14 +94,14 @@ def _step(arch: Arch, compute: Compute, params, cache, tokens):
 
 
 def _memory_keys(arch: Arch, params, memory, layers: int) -> dict:
-  """The keys and values (rows, length, key heads, head) of the encoder's states, layer by layer, made once."""
+  """The keys and values (rows, key heads, length, head) of the encoder's states, layer by layer, made once."""
   part = params[STACKS[arch.kind][-1].prefix]['layers']
 
   def project(layer, name):
     weights = part[layer]['cross'][name]
     y = leaves.matmul(memory, weights['kernel'])
     y = y + leaves.dense(weights['bias']).astype(y.dtype) if 'bias' in weights else y
-    return y.reshape(*y.shape[:2], arch.key_heads, arch.head_width)
+    return heads_first(y.reshape(*y.shape[:2], arch.key_heads, arch.head_width))
 
   return {str(i): dict(key=project(str(i), 'key'), value=project(str(i), 'value')) for i in range(layers)}
 
