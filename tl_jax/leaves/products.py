@@ -1,4 +1,4 @@
-"""Products in bfloat16, and with a table in any dtype, in the forms that are fast where they run.
+"""Products in bfloat16, and with a wider table, in the forms that are fast where they run.
 
 Those in bfloat16 accumulate in float32 and round once; on CPU the gradient of a float32 weight is not rounded at all.
 There, XLA has bfloat16 kernels for products with a float32 result whose left operand is not transposed, and computes

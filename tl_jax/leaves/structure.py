@@ -90,10 +90,13 @@ def matmul(x: Array, w: Array) -> Array:
   if is_structured(w):
     return w.product(x)
   w = jnp.asarray(w)
-  dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else w.dtype
-  if dtype == jnp.bfloat16 and w.ndim == 2:
-    return products.multiply(x, w)
-  return x.astype(dtype) @ w.astype(dtype)
+  x = _floating(x, w)
+  return products.multiply(x, w) if x.dtype == jnp.bfloat16 and w.ndim == 2 else x @ w.astype(x.dtype)
+
+
+def _floating(x: Array, w: Array) -> Array:
+  """x, in the dtype of the weight where its own is not floating."""
+  return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(w.dtype)
 
 
 def add_bias(y: Array, bias: Array) -> Array:
@@ -107,6 +110,7 @@ def matmul_transposed(x: Array, table: Array) -> Array:
   if hasattr(table, 'product_transposed'):
     return table.product_transposed(x)
   table = jnp.asarray(dense(table))
+  x = _floating(x, table)
   if x.dtype == jnp.bfloat16:
     return products.multiply(x, table, True)
   return products.multiply_table(x, table.astype(x.dtype))
