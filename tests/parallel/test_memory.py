@@ -45,3 +45,31 @@ def test_a_program_gets_the_pages_it_had_before():
   assert calls_that_ask(kept=True) < 20
   for variable in sorted(CHOSEN):   # what the user has settled stands
     assert calls_that_ask(kept=True, **{variable: '131072'}) == 40
+
+
+ARENAS = """
+import ctypes, os, threading
+from tl_jax import parallel
+parallel.keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+threads = 2 * os.cpu_count() + 4
+met = threading.Barrier(threads)
+def allocate():
+  libc.malloc(2 ** 16)
+  met.wait()   # all at once: a thread that has ended leaves its arena to the next
+started = [threading.Thread(target=allocate) for _ in range(threads)]
+[thread.start() for thread in started]
+[thread.join() for thread in started]
+libc.malloc_stats()
+"""
+
+
+def test_threads_share_two_arenas_for_each_core():
+  def arenas(**variables) -> int:
+    done = subprocess.run([sys.executable, '-c', ARENAS], capture_output=True, text=True, env=os.environ | variables)
+    assert not done.returncode, done.stderr
+    return done.stderr.count('Arena')
+  assert arenas() == 2 * os.cpu_count()
+  assert arenas(MALLOC_ARENA_MAX='1') == 1   # what the user has settled stands
+  assert arenas(MALLOC_MMAP_MAX_='65536') > 2 * os.cpu_count()

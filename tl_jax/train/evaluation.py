@@ -22,6 +22,7 @@ def evaluate(workdir, step: int | None = None, overrides=(), watch: Watch = SILE
 
   Writes predictions.jsonl into the workdir of a transfer. Raises ValueError naming the workdir, step or override.
   """
+  parallel.keep_freed_memory()
   path = pathlib.Path(workdir)
   opened = open_workdir(path, step, overrides)
   judge = _judge_mixture if opened.settings.task is None else _judge_task
