@@ -28,7 +28,8 @@ WORKS = (*(f'{name} bfloat16' for name in STEPS), *(f'{name} bfloat16 dropout' f
 BOUNDS = {'minilm bfloat16': (1.10, 1.05), 'bert bfloat16': (1.04, 1.0), 'gpt2 bfloat16': (1.05, 0.95),
           't5 bfloat16': (1.0, 0.95), 'lora bfloat16': (1.15, None), 'minilm float32': (0.95, None),
           'bert float32': (0.95, None), 'gpt2 float32': (0.95, None), 't5 float32': (0.95, None),
-          'greedy-1 bfloat16': (1.3, None), 'greedy-8 bfloat16': (1.5, None)}
+          'lora float32': (1.15, None), **{f'greedy-1 {dtype}': (1.3, None) for dtype in DTYPES},
+          **{f'greedy-8 {dtype}': (1.5, None) for dtype in DTYPES}}
 
 
 class Timed:
@@ -144,7 +145,7 @@ SCALES = {
     'inference': Scale(rows=tuple(work for work in WORKS if work.startswith(('forward', 'greedy'))),
                        columns=('eager',), settings=dict(repeats=2)),
     'steps': Scale(rows=tuple(f'{name} bfloat16' for name in STEPS), columns=('eager',), settings=dict(repeats=2)),
-    'float32': Scale(rows=tuple(f'{name} float32' for name in STEPS if name != 'lora'), columns=('eager',),
+    'float32': Scale(rows=tuple(work for work in WORKS if work.endswith('float32')), columns=('eager',),
                      settings=dict(repeats=2)),
     'paper': Scale(seeds=tuple(range(1, 16)), settings=dict(repeats=3)),
 }
