@@ -6,7 +6,8 @@ Answers a line of JSON first: tokens and FLOPs of a call, and the seconds of the
 on stdin is answered with the seconds of one more call, the peak memory of the process, and what the call returned.
 
 The FLOPs are of the products of the model alone: 2 for each weight outside the embeddings and token, 4 for each width,
-token and key of attention, times 3 for forward and backward, times 2 where the weights are frozen.
+token and key of attention, times 3 for forward and backward, times 2 where the weights are frozen. Of a classifier's
+last layer only keys and values count, for it reads one token of each row.
 """
 
 import json
@@ -39,7 +40,11 @@ def flops_of(work: str) -> float:
     attention = 6 * 512 * (encoded * length + decoded * (length + target))
     return 3 * (2 * linear + 4 * attention)
   layers, width = (6, 384) if work == 'minilm' else (12, 768)
-  linear = layers * 12 * width ** 2 + (width * 50257 if work == 'gpt2' else 0)
+  if work == 'gpt2':
+    linear = layers * 12 * width ** 2 + width * 50257
+  else:
+    layers -= 1
+    linear = layers * 12 * width ** 2 + 2 * width ** 2
   return (2 if work == 'lora' else 3) * rows * length * (2 * linear + 4 * layers * width * length)
 
 

@@ -34,9 +34,9 @@ def visible(query_segments, key_segments, query_positions=None, key_positions=No
   return mask
 
 
-def near(positions, window):
+def near(query_positions, key_positions, window):
   """Boolean (batch, queries, keys) of an encoder's band: |distance| <= window / 2; everything where window is 0."""
-  distance = jnp.abs(positions[:, :, None] - positions[:, None, :])
+  distance = jnp.abs(query_positions[:, :, None] - key_positions[:, None, :])
   return (window == 0) | (2 * distance <= window)
 
 
@@ -106,10 +106,10 @@ class Attention(nn.Module):
   def __call__(self, x, memory, mask, bias=None, positions=None, window=0, key=None, cache=None):
     """x (batch, queries, width) looks at memory (batch, keys, width) where mask (batch, queries, keys) allows.
 
-    positions: None for attention to another stack. cache: {'key', 'value'} (batch, key heads, keys, head), in the order
-    in which they are multiplied, and, while it is being filled, the slot `index` where the keys of x go; `mask` then
-    speaks of its slots. A prefix among the parameters stands before all keys; `bias` has columns for it. Returns (out
-    (batch, queries, width), cache).
+    positions: those of x and of memory, or None for attention to another stack. cache: {'key', 'value'} (batch, key
+    heads, keys, head), in the order in which they are multiplied, and, while it is being filled, the slot `index` where
+    the keys of x go; `mask` then speaks of its slots. A prefix among the parameters stands before all keys; `bias` has
+    columns for it. Returns (out (batch, queries, width), cache).
     """
     arch = self.arch
     query = self._heads('query', x, initializer(arch, std=(arch.width * arch.head_width) ** -0.5))
@@ -117,14 +117,14 @@ class Attention(nn.Module):
     frequencies = rotary_frequencies(arch, window) if rotary else None
     if cache is None or 'index' in cache:
       keys, values = self._heads('key', memory), self._heads('value', memory)
-      keys, values = heads_first(rotate(keys, positions, frequencies) if rotary else keys), heads_first(values)
+      keys, values = heads_first(rotate(keys, positions[1], frequencies) if rotary else keys), heads_first(values)
       if cache is not None:
         place = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), cache['index'], 2)
         keys, values = place(cache['key'], keys), place(cache['value'], values)
         cache = dict(key=keys, value=values)
     else:
       keys, values = cache['key'], cache['value']
-    query = rotate(query, positions, frequencies) if rotary else query
+    query = rotate(query, positions[0], frequencies) if rotary else query
     if self.has_variable('params', 'prefix'):
       keys, values, mask = self.get_variable('params', 'prefix').put_before(keys, values, mask)
     mixed = self._mix(query, keys.astype(query.dtype), values.astype(query.dtype), mask, bias, key)

@@ -22,8 +22,8 @@ from tl_jax.config import nearest
 from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.attention import SEEN, Attention, RelativeBias, near, restart_positions, visible
 from tl_jax.models.axes import axes_of
-from tl_jax.models.columns import key_columns, place, prefix_length
-from tl_jax.models.heads import Embedding, LabelHead, Pooler, VocabularyHead, label, pool
+from tl_jax.models.columns import Placed, key_columns, place, prefix_length, take_columns
+from tl_jax.models.heads import Embedding, LabelHead, Pooler, VocabularyHead, label, pool, slot_columns
 from tl_jax.models.layers import Linear, Mlp, Norm, dropout, initializer
 from tl_jax.parallel import constrain
 
@@ -38,6 +38,9 @@ class Outputs(NamedTuple):
   layer i makes of it, before the final norm, all (batch, length, width); attentions[i - 1] are layer i's softmax
   weights (batch, heads, length, keys) in float32, without dropout; the keys of a prefix and of prompts come first.
   readout: what the logits over a vocabulary are made of, for a loss that does not want them all at once.
+  A head that reads some columns (a classifier's first token, the positions to score) gets them from a last layer that
+  runs for these alone. Under jit, hidden costs the rest of that layer where it is used and nothing where it is not; in
+  training both have dropout of their own there.
   features (batch, slots, width): what a classifier's pooler and head read of the example in each slot.
   """
   hidden: Any
@@ -73,14 +76,19 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x, context, window, key=None, cache=None):
-    """x (batch, length, width) and the layer's cache, or None, to the same; `context` is what all layers see."""
-    arch, caches = self.arch, {}
+    """x (batch, length, width) and the layer's cache, or None, to the same; `context` is what all layers see.
 
-    def sublayer(x, name, run):
+    With `columns` (batch, n) in the context only those are made, (batch, n, width); they look at all.
+    """
+    arch, caches = self.arch, {}
+    columns = context.get('columns')
+    pick = lambda y: y if columns is None else take_columns(y, columns)
+
+    def sublayer(x, name, run, pick=lambda y: y):
       y = x
       if arch.norm_place != 'after' and not (name == 'attention' and self.first and arch.skip_first_norm):
         y = Norm(arch, name=f'{name}_norm')(x)
-      given, y = y, run(y)
+      x, given, y = pick(x), pick(y), run(y)
       if arch.norm_place == 'both':
         y = Norm(arch, name=f'{name}_out_norm')(y)
       y = dropout(y, self.rate, key, name)
@@ -95,54 +103,69 @@ class Block(nn.Module):
       y, caches[name] = attention(y, memory, mask, key=key, cache=None if cache is None else cache[name], **more)
       return y
 
-    segments, positions = context['segments'], context['positions']
-    key_segments, key_positions = context.get('keys', (segments, positions))
+    key_segments, key_positions = context.get('keys', (context['segments'], context['positions']))
+    segments, positions = pick(context['segments']), pick(context['positions'])
     if self.causal:
       mask = visible(segments, key_segments, positions, key_positions, window=window)
     else:
-      mask = visible(segments, key_segments) & near(positions, window)
+      mask = visible(segments, key_segments) & near(positions, key_positions, window)
+    bias = context['bias']
+    if bias is not None:
+      bias = pick(bias.swapaxes(1, 2)).swapaxes(1, 2)
+    both = positions, context['positions']
     x = sublayer(x, 'attention', lambda y: attend(
-        y, 'attention', y, mask, key, bias=context['bias'], positions=positions, window=window))
+        pick(y), 'attention', y, mask, key, bias=bias, positions=both, window=window), pick)
     if 'memory_segments' in context:
       seen = visible(segments, context['memory_segments'])
       cross_key = None if key is None else rng.stream(key, 'cross')
       x = sublayer(x, 'cross', lambda y: attend(y, 'cross', context['memory'], seen, cross_key))
     mlp = Mlp(arch, self.rate, name='mlp')
-    x = constrain(sublayer(x, 'mlp', lambda y: mlp(y, key)), 'batch', 'length', None)
-    return x, None if cache is None else caches
+    x = sublayer(x, 'mlp', lambda y: mlp(y, key))
+    return constrain(x, 'batch', 'length' if columns is None else None, None), None if cache is None else caches
 
 
 class Layered(NamedTuple):
-  """What a stack of layers made: x (batch, columns, width), and what was to be kept of each layer, else None."""
+  """What a stack of layers made: x (batch, columns, width), and what was to be kept of each layer, else None.
+
+  read (batch, n, width): the last layer's states of the columns that were asked for, made without those of others.
+  """
   x: Any
   states: Any = None
   attentions: Any = None
+  read: Any = None
 
 
-def run_layers(block: Block, params: dict, x, context: dict, layers: int, compute: Compute, key, keep=()) -> Layered:
+def run_layers(block: Block, params: dict, x, context: dict, layers: int, compute: Compute, key, keep=(),
+               columns=None) -> Layered:
   """x through all layers of a stack; params {'0': ..., '1': ...}, stacked on the fly where the layers are scanned.
 
-  Layers whose parameters differ in structure or shape (adapters in some, ranks of their own) are never scanned.
+  Layers whose parameters differ in structure or shape (adapters in some, ranks of their own) are never scanned. With
+  `columns` (batch, n) the last layer runs for those alone, too: of the states of all columns its keys and values are
+  needed and nothing more, and where nobody uses `x`, nothing more is left of it in a compiled program.
   """
   arch = block.arch
   names = [layer_name(arch, index, layers) for index in range(layers)]
-  keys = None if key is None else [rng.stream(key, 'layer', index) for index in range(layers)]
+  keys = [None if key is None else rng.stream(key, 'layer', index) for index in range(layers)]
   windows = [arch.windows[index % len(arch.windows)] for index in range(layers)]
-  # A first layer without a norm has parameters of its own shape, so it stays outside the scan.
-  alone = int(arch.skip_first_norm)
-  scans = _scans(compute) and _alike([params[name] for name in names[alone:]])
-  alone = alone if scans else layers
   kept = 'attentions' in keep
-  states, attentions = [x], []
-  for index in range(alone):
+
+  def run_layer(index, x, context, kept=kept):
     own = block.clone(first=index == 0 and arch.skip_first_norm)
-    layer = params[names[index]], None if keys is None else keys[index]
-    x, weights = _traced_layer(own, compute.remat, kept, windows[index], x, *layer, context)
+    return _traced_layer(own, compute.remat, kept, windows[index], x, params[names[index]], keys[index], context)
+
+  # Scanned are the layers from `first` to `last`: not a first one without a norm, whose parameters have a shape of
+  # their own, and not the last one where some columns are read.
+  first, last = int(arch.skip_first_norm), layers - (columns is not None)
+  if not (_scans(compute) and _alike([params[name] for name in names[first:last]])):
+    first = last
+  states, attentions = [x], []
+  for index in range(first):
+    x, weights = run_layer(index, x, context)
     states.append(x)
     attentions.append(weights)
-  if alone < layers:
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names[alone:]))
-    scanned = (stacked, None if keys is None else jnp.stack(keys[alone:]), jnp.array(windows[alone:]))
+  if first < last:
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names[first:last]))
+    scanned = (stacked, None if key is None else jnp.stack(keys[first:last]), jnp.array(windows[first:last]))
 
     def body(x, layer):
       layer_params, layer_key, window = layer
@@ -152,7 +175,13 @@ def run_layers(block: Block, params: dict, x, context: dict, layers: int, comput
     x, (each, weights) = jax.lax.scan(body, x, scanned)
     states.extend([] if each is None else each)
     attentions.extend([] if weights is None else weights)
-  return Layered(x, states if 'states' in keep else None, attentions if 'attentions' in keep else None)
+  read = None
+  if columns is not None:
+    read, _ = run_layer(last, x, context | dict(columns=columns), kept=False)
+    x, weights = run_layer(last, x, context)
+    states.append(x)
+    attentions.append(weights)
+  return Layered(x, states if 'states' in keep else None, attentions if kept else None, read)
 
 
 def _apply_layer(block: Block, remat: str, kept: bool, window, x, params: dict, key, context: dict):
@@ -267,7 +296,7 @@ def _projects_back(arch: Arch) -> bool:
   return bool(arch.embedding_width) and arch.kind == 'decoder'
 
 
-def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key, keep=(), memory=None,
+def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key, keep=(), columns=None, memory=None,
                memory_segments=None) -> Layered:
   part = params[stack.prefix] if stack.prefix else params
   bias = None
@@ -279,8 +308,9 @@ def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key,
     context |= dict(memory=memory, memory_segments=memory_segments)
   block = Block(arch, compute.dropout, stack.causal)
   key = None if key is None else rng.stream(key, stack.prefix)
-  made = run_layers(block, part['layers'], x, context, stack_layers(arch, stack), compute, key, keep)
-  return made._replace(x=finish_stack(arch, part, made.x))
+  made = run_layers(block, part['layers'], x, context, stack_layers(arch, stack), compute, key, keep, columns)
+  finish = functools.partial(finish_stack, arch, part)
+  return made._replace(x=finish(made.x), read=None if columns is None else finish(made.read))
 
 
 def _slots(batch: dict, segments):
@@ -301,17 +331,19 @@ class Encoded(NamedTuple):
   """What a stack made of its tokens: hidden (batch, length, width), and their segments and positions.
 
   The first `prompt` columns are a prompt's, once for every example that may be in a row; `kept` has none for them.
+  read (batch, n, width): the states of the columns that a head reads, where those are some of them and no mean.
   """
   hidden: Any
   segments: Any
   positions: Any
   prompt: int = 0
   kept: Any = None
+  read: Any = None
 
 
 def encode(arch: Arch, compute: Compute, params, batch, stack: Stack, *, key=None, keep=(),
-           memory: Encoded | None = None) -> Encoded:
-  """The tokens of a batch through the embedding and the layers of one stack."""
+           memory: Encoded | None = None, columns: Callable = lambda placed: None) -> Encoded:
+  """The tokens of a batch through the embedding and the layers of one stack; `columns` says which are read."""
   prefix = 'decoder_' if stack.cross else ''
   tokens, segments = batch[prefix + 'tokens'], batch.get(prefix + 'segments')
   segments = jnp.ones_like(tokens) if segments is None else segments
@@ -325,10 +357,11 @@ def encode(arch: Arch, compute: Compute, params, batch, stack: Stack, *, key=Non
   x = embed.apply({'params': weights}, tokens, placed.positions, placed.types, key)
   x = constrain(x, 'batch', 'length', None)
   seen = {} if memory is None else dict(memory=memory.hidden, memory_segments=memory.segments)
-  made = _run_stack(arch, compute, stack, params, x, placed.segments, placed.positions, key, keep, **seen)
+  made = _run_stack(arch, compute, stack, params, x, placed.segments, placed.positions, key, keep, columns(placed),
+                    **seen)
   kept = dict(states=made.states and [state[:, placed.prompt:] for state in made.states],
               attentions=made.attentions and [weights[:, :, placed.prompt:] for weights in made.attentions])
-  return Encoded(made.x, placed.segments, placed.positions, placed.prompt, kept)
+  return Encoded(made.x, placed.segments, placed.positions, placed.prompt, kept, made.read)
 
 
 def read_out(arch: Arch, params, hidden) -> leaves.Readout:
@@ -351,17 +384,26 @@ def _apply(arch: Arch, compute: Compute, params, batch, *, key=None, train=False
   encoded = None
   for stack in firsts:
     encoded = encode(arch, compute, params, batch, stack, key=key)
-  encoded = encode(arch, compute, params, batch, last, key=key, keep=keep, memory=encoded)
-  outputs = _answer(arch, compute, params, batch, encoded, head_key, score)._replace(**encoded.kept)
+  columns = functools.partial(_read_columns, arch, batch, score)
+  encoded = encode(arch, compute, params, batch, last, key=key, keep=keep, memory=encoded, columns=columns)
+  outputs = _answer(arch, compute, params, batch, encoded, head_key)._replace(**encoded.kept)
   return outputs._replace(**{name: None for name in KEPT if name not in keep})
 
 
-def _answer(arch: Arch, compute: Compute, params, batch, encoded: Encoded, key, score) -> Outputs:
+def _read_columns(arch: Arch, batch, score, placed: Placed):
+  """The columns (batch, n) that the head reads; None for all of them, or their mean."""
+  if arch.head in ('masked', 'causal'):
+    return None if score is None else placed.prompt + score
+  if arch.head == 'classifier' and arch.pool != 'mean':
+    return slot_columns(arch, placed.segments, _slots(batch, placed.segments)[0])
+  return None
+
+
+def _answer(arch: Arch, compute: Compute, params, batch, encoded: Encoded, key) -> Outputs:
   """What the head says of the hidden states."""
   hidden = encoded.hidden[:, encoded.prompt:]
   if arch.head in ('masked', 'causal'):
-    wanted = hidden if score is None else jnp.take_along_axis(hidden, score[..., None], 1)
-    readout = read_out(arch, params, wanted)
+    readout = read_out(arch, params, hidden if encoded.read is None else encoded.read)
     return Outputs(hidden, readout.logits(), readout=readout)
   if arch.head in ('token', 'span', 'replaced'):
     logits = label(arch, params, hidden, compute.dropout, key)
@@ -369,7 +411,7 @@ def _answer(arch: Arch, compute: Compute, params, batch, encoded: Encoded, key, 
   if arch.head == 'none' and not arch.pools:
     return Outputs(hidden)
   slots, packed = _slots(batch, encoded.segments)
-  pooled = pool(arch, encoded.hidden, encoded.segments, slots)
+  pooled = pool(arch, encoded.hidden, encoded.segments, slots) if encoded.read is None else encoded.read
   unpack = lambda x: x if packed else x[:, 0]
   if arch.head == 'none':
     pooled = Pooler(arch).apply({'params': params['pooler']}, pooled)

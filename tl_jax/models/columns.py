@@ -45,3 +45,8 @@ def place(part: dict, prompt, segments, positions, types, slots) -> Placed:
   front = jnp.tile(jnp.arange(count), examples)[None] + prefix_length(part)
   return Placed(before(jnp.repeat(slots, count, 1), segments), before(front, positions + count),
                 None if types is None else before(jnp.zeros((1, 1), jnp.int32), types), count * examples)
+
+
+def take_columns(x, columns):
+  """What x (batch, length, ...) has in columns (batch, n): (batch, n, ...)."""
+  return jnp.take_along_axis(x, columns.reshape(*columns.shape, *[1] * (x.ndim - 2)), 1)

@@ -81,16 +81,16 @@ def _prefill(arch: Arch, compute: Compute, params, batch, capacity: int):
   if stack.cross:
     memory = encode(arch, compute, params, batch, STACKS[arch.kind][0])
     cache['memory'] = dict(segments=memory.segments, layers=_memory_keys(arch, params, memory.hidden, layers))
-  hidden, cache = _forward(arch, compute, params, cache, tokens, placed.segments, placed.positions)
   final = placed.prompt + length - 1 - jnp.argmax(segments[:, ::-1] > 0, 1)
-  return read_out(arch, params, hidden[jnp.arange(rows), final]).logits(), cache
+  last, cache = _forward(arch, compute, params, cache, tokens, placed.segments, placed.positions, final)
+  return read_out(arch, params, last).logits(), cache
 
 
 def _step(arch: Arch, compute: Compute, params, cache, tokens):
   cache = cache | dict(last=cache['last'] + 1)
-  hidden, cache = _forward(
+  last, cache = _forward(
       arch, compute, params, cache, tokens[:, None], jnp.ones_like(tokens)[:, None], cache['last'][:, None])
-  return read_out(arch, params, hidden[:, 0]).logits(), cache
+  return read_out(arch, params, last).logits(), cache
 
 
 def _memory_keys(arch: Arch, params, memory, layers: int) -> dict:
@@ -106,8 +106,11 @@ def _memory_keys(arch: Arch, params, memory, layers: int) -> dict:
   return {str(i): dict(key=project(str(i), 'key'), value=project(str(i), 'value')) for i in range(layers)}
 
 
-def _forward(arch: Arch, compute: Compute, params, cache, tokens, segments, positions):
-  """Hidden states (rows, new, width) of tokens (rows, new) that follow what the cache holds, and the longer cache."""
+def _forward(arch: Arch, compute: Compute, params, cache, tokens, segments, positions, final=None):
+  """The state (rows, width) of one of the tokens (rows, new) that follow what the cache holds, and the longer cache.
+
+  It is that in column `final` (rows,), or of the only column.
+  """
   stack = STACKS[arch.kind][-1]
   part = params[stack.prefix] if stack.prefix else params
   embed = Embedding(arch, 0.0, jnp.dtype(compute.dtype))
@@ -128,8 +131,10 @@ def _forward(arch: Arch, compute: Compute, params, cache, tokens, segments, posi
     held = dict(attention=cache['layers'][str(i)]['attention'] | dict(index=index))
     if stack.cross:
       held['cross'] = cache['memory']['layers'][str(i)]
+    if i == layers - 1 and final is not None:
+      context |= dict(columns=final[:, None])
     x, new = block.apply({'params': part['layers'][layer_name(arch, i, layers)]}, x, context,
                          arch.windows[i % len(arch.windows)], None, held)
     written[str(i)] = dict(attention=new['attention'])
   grown = dict(index=index + positions.shape[1], segments=key_segments, positions=key_positions, layers=written)
-  return finish_stack(arch, part, x), cache | grown
+  return finish_stack(arch, part, x)[:, 0], cache | grown

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from tl_jax import leaves
 from tl_jax.models.arch import Arch
+from tl_jax.models.columns import take_columns
 from tl_jax.models.layers import Linear, Norm, activate, dropout, initializer
 
 
@@ -123,16 +124,16 @@ def slot_mean(hidden, segments, slots):
   return total / jnp.maximum(members.sum(-1), 1)[..., None].astype(hidden.dtype)
 
 
-def slot_token(hidden, segments, slots, last: bool):
-  """The first or last token's vector (batch, slots, width) of each slot."""
+def slot_columns(arch: Arch, segments, slots):
+  """The column (batch, slots) of the first or last token of each slot, as the family reads it; any for an empty one."""
   members = slot_members(segments, slots)
-  length = segments.shape[-1]
-  index = length - 1 - jnp.argmax(members[..., ::-1], -1) if last else jnp.argmax(members, -1)
-  return jnp.take_along_axis(hidden, index[..., None], 1)
+  if arch.pool == 'last':
+    return segments.shape[-1] - 1 - jnp.argmax(members[..., ::-1], -1)
+  return jnp.argmax(members, -1)
 
 
 def pool(arch: Arch, hidden, segments, slots):
   """One vector (batch, slots, width) for the example in each slot, as the family reads it."""
   if arch.pool == 'mean':
     return slot_mean(hidden, segments, slots)
-  return slot_token(hidden, segments, slots, last=arch.pool == 'last')
+  return take_columns(hidden, slot_columns(arch, segments, slots))
