@@ -1,5 +1,7 @@
 """The last layer runs for the columns that a head reads: the same answers and gradients, and less to compute."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +50,13 @@ def agree(model, params, batch):
 def test_a_classifier_says_what_it_would_of_all_states(shape, layers):
   model = build(SHAPES[shape], Compute(layers=layers))
   agree(model, spread(model.init(jax.random.key(0)), scale=0.02 if shape == 't5' else 0.2), rows(shape))
+
+
+def test_a_single_layer_is_the_last_one_even_where_layers_are_scanned():
+  model = build(dataclasses.replace(SHAPES['modernbert'], layers=1), Compute(layers='scan'))
+  params = spread(model.init(jax.random.key(0)))
+  batch = rows('modernbert')
+  np.testing.assert_allclose(model.apply(params, batch).logits[:, :3], read_all(model, params, batch)[:, :3], atol=1e-5)
 
 
 @pytest.mark.parametrize('method', [

@@ -155,7 +155,8 @@ def run_layers(block: Block, params: dict, x, context: dict, layers: int, comput
 
   # Scanned are the layers from `first` to `last`: not a first one without a norm, whose parameters have a shape of
   # their own, and not the last one where some columns are read.
-  first, last = int(arch.skip_first_norm), layers - (columns is not None)
+  last = layers - (columns is not None)
+  first = min(int(arch.skip_first_norm), last)
   if not (_scans(compute) and _alike([params[name] for name in names[first:last]])):
     first = last
   states, attentions = [x], []
