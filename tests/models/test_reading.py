@@ -98,4 +98,4 @@ def test_what_is_read_drops_out_too():
   params = spread(model.init(jax.random.key(0)))
   run = lambda seed: model.apply(
       params, rows('bert'), key=jax.random.key(seed), train=True, keep=('features',)).features
-  assert (run(1) == run(1)).all() and (run(1) == 0).mean() < 0.1 < jnp.abs(run(1) - run(2)).max()
+  assert (run(1) == run(1)).all() and jnp.abs(run(1) - run(2)).max() > 0.1

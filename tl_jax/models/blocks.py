@@ -35,11 +35,11 @@ class Block(nn.Module):
     columns = context.get('columns')
     pick = lambda y: y if columns is None else take_columns(y, columns)
 
-    def sublayer(x, name, run, pick=lambda y: y):
+    def sublayer(x, name, run, narrow=lambda y: y):
       y = x
       if arch.norm_place != 'after' and not (name == 'attention' and self.first and arch.skip_first_norm):
         y = Norm(arch, name=f'{name}_norm')(x)
-      x, given, y = pick(x), pick(y), run(y)
+      x, given, y = narrow(x), narrow(y), run(y)
       if arch.norm_place == 'both':
         y = Norm(arch, name=f'{name}_out_norm')(y)
       y = dropout(y, self.rate, key, name)
@@ -60,12 +60,10 @@ class Block(nn.Module):
       mask = visible(segments, key_segments, positions, key_positions, window=window)
     else:
       mask = visible(segments, key_segments) & near(positions, key_positions, window)
-    bias = context['bias']
-    if bias is not None:
-      bias = pick(bias.swapaxes(1, 2)).swapaxes(1, 2)
+    bias = None if context['bias'] is None else pick(context['bias'].swapaxes(1, 2)).swapaxes(1, 2)
     both = positions, context['positions']
     x = sublayer(x, 'attention', lambda y: attend(
-        pick(y), 'attention', y, mask, key, bias=bias, positions=both, window=window), pick)
+        pick(y), 'attention', y, mask, key, bias=bias, positions=both, window=window), narrow=pick)
     if 'memory_segments' in context:
       seen = visible(segments, context['memory_segments'])
       cross_key = None if key is None else rng.stream(key, 'cross')
