@@ -19,8 +19,10 @@ import time
 import numpy as np
 
 # rows, tokens of a row, tokens of a decoder's row beside an encoder
-SHAPES = {'minilm': (32, 64, 0), 'bert': (8, 128, 0), 'lora': (8, 128, 0), 'gpt2': (4, 256, 0), 't5': (8, 128, 32)}
-FAMILIES = {'minilm': 'bert-base', 'bert': 'bert-base', 'lora': 'bert-base', 'gpt2': 'gpt2', 't5': 't5-small'}
+SHAPES = {'minilm': (32, 64, 0), 'bert': (8, 128, 0), 'lora': (8, 128, 0), 'qlora': (8, 128, 0), 'gpt2': (4, 256, 0),
+          't5': (8, 128, 32)}
+FAMILIES = {'minilm': 'bert-base', 'bert': 'bert-base', 'lora': 'bert-base', 'qlora': 'bert-base', 'gpt2': 'gpt2',
+            't5': 't5-small'}
 MINILM = dict(width=384, layers=6, mlp=1536)
 PROMPT = NEW = 64
 RATE = 2e-5
@@ -45,7 +47,7 @@ def flops_of(work: str) -> float:
   else:
     layers -= 1
     linear = layers * 12 * width ** 2 + 2 * width ** 2
-  return (2 if work == 'lora' else 3) * rows * length * (2 * linear + 4 * layers * width * length)
+  return (2 if work in ('lora', 'qlora') else 3) * rows * length * (2 * linear + 4 * layers * width * length)
 
 
 class Ours:
@@ -74,8 +76,9 @@ class Ours:
       batch['labels'] = np.arange(rows) % 2
     batch = jax.tree.map(jnp.asarray, batch)
     model = models.build(arch, models.Compute(dtype=dtype, dropout=rate))
-    method = transfer.full() if work != 'lora' else transfer.lora(
-        pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0, dropout=rate)
+    adapted = dict(pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0, dropout=rate)
+    method = {'lora': lambda: transfer.lora(**adapted),
+              'qlora': lambda: transfer.qlora(kind='bfloat16', **adapted)}.get(work, transfer.full)()
     tx = optim.make_optimizer(optim.OptimConfig(lr=RATE), optim.ScheduleConfig(name='constant', steps=10 ** 6))
     state = jax.jit(lambda: init_state(model.init(jax.random.key(0)), method, tx, 0))()
     step = jax.jit(make_step(model, objective, method, tx), donate_argnums=0)
@@ -139,10 +142,14 @@ class Theirs:
     small = dict(hidden_size=384, num_hidden_layers=6, intermediate_size=1536) if work == 'minilm' else {}
     model = library.BertForSequenceClassification(library.BertConfig(
         num_labels=2, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate, **small))
-    if work == 'lora':
+    if work in ('lora', 'qlora'):
       import peft
       model = peft.get_peft_model(model, peft.LoraConfig(
           task_type='SEQ_CLS', r=8, lora_alpha=16, lora_dropout=rate, target_modules=['query', 'value']))
+    if work == 'qlora':
+      for name, leaf in model.named_parameters():
+        if 'encoder.layer' in name and leaf.ndim == 2 and not leaf.requires_grad:
+          leaf.data = leaf.data.to(self.torch.bfloat16)
     return model
 
   def step(self, work: str, dtype: str, rate: float):

@@ -1,4 +1,4 @@
-"""A held matrix in few bits: int8 by column, or the four-bit normal floats of QLoRA.
+"""A held matrix in few bits: bfloat16, int8 by column, or the four-bit normal floats of QLoRA.
 
 >>> w = quantize(jnp.linspace(-1.0, 1.0, 128).reshape(64, 2), 'int8')
 >>> w.codes.dtype.name, w.shape, bool(jnp.abs(w.dense() - jnp.linspace(-1.0, 1.0, 128).reshape(64, 2)).max() < 0.005)
@@ -8,7 +8,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax.leaves.structure import Array, matrix, require_whole, static
+from tl_jax.leaves.structure import Array, matmul, matrix, require_whole, static
 
 # The 16 values of NF4 (Dettmers et al. 2023, appendix E): quantiles of the normal, scaled into [-1, 1].
 NF4 = np.array([
@@ -16,12 +16,14 @@ NF4 = np.array([
   -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
   0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0], np.float32)
 BLOCK = 64
+KINDS = ('bfloat16', 'int8', 'nf4')
 
 
 @matrix
 class Quantized:
   """A held matrix (in, out) as codes and scales; it is never trained, what changes it goes into a leaf around it.
 
+  bfloat16: codes (in, out) bfloat16, no scale; what a product in bfloat16 makes of the matrix anyway, in every step.
   int8: codes (in, out) int8, scale (1, out): the largest of each column is 127 (LLM.int8, Dettmers et al. 2022).
   nf4: codes (in / 2, out) uint8, two entries of a column to a byte, scale (in / 64, out): the largest of 64 entries
   that follow each other in a column is 1 (QLoRA, Dettmers et al. 2023, section 3).
@@ -30,8 +32,15 @@ class Quantized:
   scale: Array
   kind: str = static('int8')
 
+  def product(self, x: Array) -> Array:
+    """x (..., in) times this matrix, (..., out) in the dtype of x."""
+    return matmul(x, self.codes if self.kind == 'bfloat16' else self.dense())
+
   def dense(self) -> Array:
     """The plain matrix (..., in, out), float32."""
+    if self.kind == 'bfloat16':
+      require_whole(self, 'codes')
+      return self.codes.astype(jnp.float32)
     require_whole(self, 'codes', 'scale')
     if self.kind == 'int8':
       return self.codes.astype(self.scale.dtype) * self.scale
@@ -45,15 +54,15 @@ class Quantized:
     *stack, size, width = self.codes.shape
     return (*stack, size * (2 if self.kind == 'nf4' else 1), width)
 
-  @property
-  def dtype(self):
-    return self.scale.dtype
+  dtype = jnp.dtype('float32')
 
 
 def quantize(w: Array, kind: str = 'int8') -> Quantized:
-  """A matrix (in, out) in 8 or 4 bits. ValueError for another kind, and nf4 where `in` is no multiple of 64."""
-  if kind not in ('int8', 'nf4'):
-    raise ValueError(f"quantize: kind is {kind!r}, but must be 'int8' or 'nf4'")
+  """A matrix (in, out) in 16, 8 or 4 bits. ValueError for another kind, and nf4 where `in` is no multiple of 64."""
+  if kind not in KINDS:
+    raise ValueError(f'quantize: kind is {kind!r}, but must be one of {", ".join(KINDS)}')
+  if kind == 'bfloat16':
+    return Quantized(w.astype(jnp.bfloat16), None, kind)
   wide = w.astype(jnp.float32)
   if kind == 'int8':
     scale = jnp.abs(wide).max(-2, keepdims=True) / 127

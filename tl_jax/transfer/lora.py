@@ -84,7 +84,7 @@ def dora(pattern: str | tuple[str, ...] = ATTENTION, *, rank: Count = 8, alpha: 
   return leaf_edit(edit, edit_axes, *as_patterns(pattern), head=head, what='dora')
 
 
-def qlora(pattern: str | tuple[str, ...] = ATTENTION, *, kind: Literal['int8', 'nf4'] = 'nf4',
+def qlora(pattern: str | tuple[str, ...] = ATTENTION, *, kind: Literal['bfloat16', 'int8', 'nf4'] = 'nf4',
           held: str = r'.*layers/.*/kernel', rank: Count = 8, alpha: Positive | None = None, head: str | None = HEAD,
           dropout: Fraction = 0.0) -> TransferMethod:
   """LoRA over a quantised base (QLoRA, Dettmers et al. 2023, eq. 5): `held` says which matrices are quantised."""
