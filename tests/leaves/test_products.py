@@ -1,4 +1,4 @@
-"""The bfloat16 forms against plain float32 products, and what they do not compute."""
+"""The forms of products against plain ones in float32, and what they do not compute."""
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,29 @@ def test_values_and_gradients_are_the_plain_ones(name, weight, platform, monkeyp
   for mine, other, operand in zip(back(pull), theirs(pull), (x, y), strict=True):
     assert mine.dtype == other.dtype == operand.dtype
     np.testing.assert_allclose(mine.astype(np.float32), other.astype(np.float32), rtol=1e-2)
+
+
+@pytest.mark.parametrize('platform', ['here', 'tpu'])
+@pytest.mark.parametrize('first, second', [((2, 3, 32), (32, 48)), ((2, 3, 48), (48, 32)), ((32,), (32, 16)),
+                                           ((5, 7), (7, 11))])
+def test_float32_products_are_the_plain_ones_both_ways(first, second, platform, monkeypatch):
+  x, w = draw(0, first, jnp.float32), draw(1, second, jnp.float32)
+  if platform == 'tpu':
+    monkeypatch.setattr(jax.lax, 'platform_dependent', lambda *args, cpu, default: default(*args))
+  steps = draw(2, first, jnp.float32), draw(3, second, jnp.float32)
+  made, back = jax.vjp(products.multiply_wide, x, w)
+  wanted, theirs = jax.vjp(jnp.matmul, x, w)
+  pull = draw(4, made.shape, jnp.float32)
+  found = made, *back(pull), jax.jvp(products.multiply_wide, (x, w), steps)[1]
+  jax.tree.map(np.testing.assert_array_equal, found, (wanted, *theirs(pull), jax.jvp(jnp.matmul, (x, w), steps)[1]))
+
+
+def test_a_held_float32_weight_costs_no_product_of_its_own():
+  x, w = draw(0, (64, 32), jnp.float32), draw(1, (32, 48), jnp.float32)
+  flops = lambda number: jax.jit(jax.grad(lambda *both: jnp.square(products.multiply_wide(*both)).sum(), number)).lower(
+      x, w).compile().cost_analysis()['flops']
+  product = 2 * x.size * 48
+  assert 2 * product <= flops((0,)) < 2.1 * product < 3 * product <= flops((0, 1)) < 3.1 * product
 
 
 @pytest.mark.parametrize('platform', ['here', 'tpu'])

@@ -1,9 +1,9 @@
-"""Products in bfloat16, and with a wider table, in the forms that are fast where they run.
+"""Products in the forms that are fast where they run.
 
 Those in bfloat16 accumulate in float32 and round once; on CPU the gradient of a float32 weight is not rounded at all.
 There, XLA has bfloat16 kernels for products with a float32 result whose left operand is not transposed, and computes
-every other form in float32 at half the speed: so a left operand that must be transposed is turned by hand. Elsewhere
-the natural forms stand. A gradient that nobody asks for is not computed, and what only it would need is not kept.
+every other form in float32 at half the speed: so a left operand that must be transposed is turned by hand. So it is in
+float32, for speed alone. Elsewhere the natural forms stand. A gradient that nobody asks for is not computed, and what only it would need is not kept.
 
 >>> x, w = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4))
 >>> multiply(x, w).dtype.name, jax.grad(lambda w: multiply(x, w).astype(jnp.float32).sum())(w).dtype.name
@@ -43,6 +43,16 @@ def _contract(x, y, transposed: bool):
   return jax.lax.dot_general(
       x.astype(NARROW), y.astype(NARROW), (((x.ndim - 1,), (y.ndim - 2 + transposed,)), (shared, shared)),
       preferred_element_type=jnp.float32)
+
+
+@jax.custom_jvp
+def multiply_wide(x, w):
+  """x (..., in) times w (in, out), both float32: (..., out).
+
+  The gradient of w is a product whose left operand is transposed, for which XLA on CPU takes a slower kernel: there,
+  the narrower of the two operands is turned by hand. Forward mode works, too.
+  """
+  return x @ w
 
 
 def multiply_table(x, table):
@@ -131,6 +141,28 @@ def _backward(transposed, dtype, kept, gradient):
 
 
 multiply.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+@functools.partial(multiply_wide.defjvp, symbolic_zeros=True)
+def _multiply_wide_jvp(primals, tangents):
+  (x, w), (dx, dw) = primals, tangents
+  still = [type(tangent) is jax.custom_derivatives.SymbolicZero for tangent in tangents]
+  made = multiply_wide(x, w)
+  change = jnp.zeros_like(made) if still[0] else multiply_wide(dx, w)
+  return made, change if still[1] else change + _turned(x, dw)
+
+
+def _turned(x, w):
+  """x (..., in) times w (in, out), in a form whose transpose, the gradient of w, is a plain product on CPU."""
+  def on_cpu(x, w):
+    rows = x.reshape(-1, x.shape[-1])
+    if w.shape[0] <= w.shape[1]:
+      made = jax.lax.dot_general(copy_transposed(rows), w, (((0,), (0,)), ((), ())))
+    else:
+      made = copy_transposed(jax.lax.dot_general(w, rows, (((0,), (1,)), ((), ()))))
+    return made.reshape(*x.shape[:-1], w.shape[1])
+
+  return jax.lax.platform_dependent(x, w, cpu=on_cpu, default=jnp.matmul)
 
 
 @jax.custom_vjp

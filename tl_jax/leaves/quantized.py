@@ -54,7 +54,9 @@ class Quantized:
     *stack, size, width = self.codes.shape
     return (*stack, size * (2 if self.kind == 'nf4' else 1), width)
 
-  dtype = jnp.dtype('float32')
+  @property
+  def dtype(self):
+    return jnp.dtype('float32') if self.kind == 'bfloat16' else self.scale.dtype
 
 
 def quantize(w: Array, kind: str = 'int8') -> Quantized:

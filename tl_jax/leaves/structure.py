@@ -91,7 +91,10 @@ def matmul(x: Array, w: Array) -> Array:
     return w.product(x)
   w = jnp.asarray(w)
   x = _floating(x, w)
-  return products.multiply(x, w) if x.dtype == jnp.bfloat16 and w.ndim == 2 else x @ w.astype(x.dtype)
+  if w.ndim == 2 and x.dtype == jnp.bfloat16:
+    return products.multiply(x, w)
+  w = w.astype(x.dtype)
+  return products.multiply_wide(x, w) if w.ndim == 2 and x.dtype == jnp.float32 else x @ w
 
 
 def _floating(x: Array, w: Array) -> Array:
