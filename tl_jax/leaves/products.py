@@ -3,7 +3,8 @@
 Those in bfloat16 accumulate in float32 and round once; on CPU the gradient of a float32 weight is not rounded at all.
 There, XLA has bfloat16 kernels for products with a float32 result whose left operand is not transposed, and computes
 every other form in float32 at half the speed: so a left operand that must be transposed is turned by hand. So it is in
-float32, for speed alone. Elsewhere the natural forms stand. A gradient that nobody asks for is not computed, and what only it would need is not kept.
+float32, for speed alone. Elsewhere the natural forms stand. A gradient that nobody asks for is not computed, and what
+only it would need is not kept.
 
 >>> x, w = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4))
 >>> multiply(x, w).dtype.name, jax.grad(lambda w: multiply(x, w).astype(jnp.float32).sum())(w).dtype.name
