@@ -54,6 +54,19 @@ def test_softmax(dtype, tolerance):
   np.testing.assert_allclose(back(pull.astype(dtype))[0], theirs(pull)[0], atol=tolerance)
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_recomputing_all_but_products_costs_few_flops(dtype):
+  batch = dict(tokens=jnp.ones((4, 32), int), segments=jnp.ones((4, 32), int))
+  flops = {}
+  for remat in ('none', 'dots', 'full'):
+    model = models.build(models.arch('tiny', vocabulary=50, head='none', layers=2, width=64, heads=2, mlp=256),
+                         models.Compute(dtype=dtype, remat=remat, layers='scan'))
+    loss = lambda params, model=model: jnp.square(model.apply(params, batch).hidden.astype(jnp.float32)).sum()
+    compiled = jax.jit(jax.grad(loss)).lower(jax.jit(model.init)(jax.random.key(0))).compile()
+    flops[remat] = compiled.cost_analysis()['flops']
+  assert 1.2 * flops['none'] < flops['full'] and flops['none'] < flops['dots'] < 1.1 * flops['none'], flops
+
+
 def test_a_float32_model_has_products_of_its_hessian_with_a_vector():
   model = models.build(models.arch('tiny', vocabulary=50, head='classifier', labels=2, layers=1))
   params, batch = jax.jit(model.init)(jax.random.key(0)), dict(tokens=jnp.arange(1, 9).reshape(1, 8))

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 ENVIRONMENT = dict(TPU_SKIP_MDS_QUERY='1', TPU_ACCELERATOR_TYPE='v5litepod-16', TPU_WORKER_HOSTNAMES='localhost',
                    ALLOW_MULTIPLE_LIBTPU_LOAD='1')
 ROWS, LENGTH = 8, 256
-SIZES_OF = dict(pred=1, s8=1, u8=1, bf16=2, s16=2, u16=2, f32=4, s32=4, u32=4)   # bytes of an element
+BYTES = dict(pred=1, s8=1, u8=1, bf16=2, s16=2, u16=2, f32=4, s32=4, u32=4)   # bytes of an element
 SIZES = dict(width=512, layers=4, heads=8, mlp=2048, vocabulary=30522)
 
 
@@ -84,7 +84,7 @@ def figures_of(made):
 def copied_ahead(program: str) -> int:
   """Bytes of all asynchronous copies of a compiled program; each is read once and written once."""
   copied = re.findall(r'= \((\w+)\[([\d,]*)\][^ ]*, .* copy-start\(', program)
-  return sum(math.prod(map(int, filter(None, shape.split(',')))) * SIZES_OF[kind] for kind, shape in copied)
+  return sum(math.prod(map(int, filter(None, shape.split(',')))) * BYTES[kind] for kind, shape in copied)
 
 
 def test_logits_by_parts_need_less_memory(chip, monkeypatch):

@@ -2,9 +2,9 @@
 
 Those in bfloat16 accumulate in float32 and round once; on CPU the gradient of a float32 weight is not rounded at all.
 There, XLA has bfloat16 kernels for products with a float32 result whose left operand is not transposed, and computes
-every other form in float32 at half the speed: so a left operand that must be transposed is turned by hand. So it is in
-float32, for speed alone. Elsewhere the natural forms stand. A gradient that nobody asks for is not computed, and what
-only it would need is not kept.
+every other form in float32 at half the speed: so a left operand that must be transposed is turned by hand. In float32
+XLA's kernel for a transposed left operand is the slower one, too. Elsewhere the natural forms stand. A gradient that
+nobody asks for is not computed, and what only it would need is not kept.
 
 >>> x, w = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4))
 >>> multiply(x, w).dtype.name, jax.grad(lambda w: multiply(x, w).astype(jnp.float32).sum())(w).dtype.name
@@ -15,14 +15,15 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 NARROW = jnp.bfloat16
+PRODUCT = 'product'   # the results of products with weights, for a checkpoint policy that keeps them
 TILE = 16   # rows and columns that are copied together; 8 and 16 were faster than 32 and more
 FEW = 32    # rows that had better be packed than a table of many; with 64 and more it is as well to pack the table
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def multiply(x, y, transposed: bool = False, dtype=NARROW):
+def _multiply(x, y, transposed: bool = False, dtype=NARROW):
   """x (..., k) times y (k, m), or y (m, k) transposed: (..., m) in `dtype`, computed in bfloat16.
 
   Leading axes of y (..., k, m) are those of x (..., n, k). A gradient has the dtype of its operand.
@@ -31,6 +32,9 @@ def multiply(x, y, transposed: bool = False, dtype=NARROW):
   if dtype == made.dtype:
     return jax.lax.platform_dependent(made, cpu=_finished, default=lambda made: made)
   return made.astype(dtype)
+
+
+multiply = jax.custom_vjp(_multiply, nondiff_argnums=(2, 3))
 
 
 def _finished(made):
@@ -124,7 +128,9 @@ def copy_transposed(x):
 def _forward(x, y, transposed, dtype):
   # Always as many arrays: jax remembers the structure of what is kept for all uses of a jitted function at once.
   likes = [jnp.zeros(0, operand.value.dtype) for operand in (x, y)]
-  return multiply(x.value, y.value, transposed, dtype), (_kept(x, y.perturbed), _kept(y, x.perturbed), *likes)
+  made = _multiply(x.value, y.value, transposed, dtype)
+  made = checkpoint_name(made, PRODUCT) if y.value.ndim == 2 else made
+  return made, (_kept(x, y.perturbed), _kept(y, x.perturbed), *likes)
 
 
 def _kept(operand, needed: bool):
@@ -148,8 +154,8 @@ multiply.defvjp(_forward, _backward, symbolic_zeros=True)
 def _multiply_wide_jvp(primals, tangents):
   (x, w), (dx, dw) = primals, tangents
   still = [type(tangent) is jax.custom_derivatives.SymbolicZero for tangent in tangents]
-  made = multiply_wide(x, w)
-  change = jnp.zeros_like(made) if still[0] else multiply_wide(dx, w)
+  made = checkpoint_name(x @ w, PRODUCT)
+  change = jnp.zeros_like(made) if still[0] else dx @ w
   return made, change if still[1] else change + _turned(x, dw)
 
 

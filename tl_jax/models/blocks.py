@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tl_jax import rng
+from tl_jax.leaves.products import PRODUCT
 from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.attention import SEEN, Attention, near, visible
 from tl_jax.models.columns import take_columns
@@ -143,7 +144,7 @@ def _apply_layer(block: Block, remat: str, kept: bool, window, x, params: dict, 
     return x, seen[SEEN]['attention']['weights'][0]
 
   if remat != 'none':
-    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == 'dots' else None
+    policy = jax.checkpoint_policies.save_only_these_names(PRODUCT) if remat == 'dots' else None
     run = jax.checkpoint(run, policy=policy)
   return run(x, params, key, context)
 

@@ -18,8 +18,8 @@ def quantized(pattern: str = r'.*layers/.*/kernel', *,
               kind: Literal['bfloat16', 'int8', 'nf4'] = 'int8') -> TransferMethod:
   """Trains nothing; holds the matrices that the pattern matches in 16, 8 or 4 bits. Compose it before `lora` or `dora`.
 
-  What `fuse` gives is the matrix that the codes stand for, not the one that they were made of. A step that computes in
-  bfloat16 is the same to the last bit with matrices that are held in it, at half their memory and without casting them.
+  What `fuse` gives is the matrix that the codes stand for, not the one that they were made of. Under `lora`, a step
+  that computes in bfloat16 is the same to the last bit with matrices held in it, at half their memory, and casts none.
   """
   def edit(key, name, w):
     if len(w.shape) < 2:
