@@ -87,7 +87,7 @@ def dora(pattern: str | tuple[str, ...] = ATTENTION, *, rank: Count = 8, alpha: 
 def qlora(pattern: str | tuple[str, ...] = ATTENTION, *, kind: Literal['bfloat16', 'int8', 'nf4'] = 'nf4',
           held: str = r'.*layers/.*/kernel', rank: Count = 8, alpha: Positive | None = None, head: str | None = HEAD,
           dropout: Fraction = 0.0) -> TransferMethod:
-  """LoRA over a quantised base (QLoRA, Dettmers et al. 2023, eq. 5): `held` says which matrices are quantised."""
+  """LoRA over a base in 16, 8 or 4 bits (QLoRA, Dettmers et al. 2023, eq. 5): `held` says which matrices are."""
   from tl_jax.transfer.composition import compose
   from tl_jax.transfer.quantized import quantized
   return compose(quantized(held, kind=kind),
