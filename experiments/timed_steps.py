@@ -21,8 +21,8 @@ import numpy as np
 # rows, tokens of a row, tokens of a decoder's row beside an encoder
 SHAPES = {'minilm': (32, 64, 0), 'bert': (8, 128, 0), 'lora': (8, 128, 0), 'qlora': (8, 128, 0), 'gpt2': (4, 256, 0),
           't5': (8, 128, 32)}
-FAMILIES = {'minilm': 'bert-base', 'bert': 'bert-base', 'lora': 'bert-base', 'qlora': 'bert-base', 'gpt2': 'gpt2',
-            't5': 't5-small'}
+ADAPTED = ('lora', 'qlora')
+FAMILIES = dict.fromkeys(SHAPES, 'bert-base') | {'gpt2': 'gpt2', 't5': 't5-small'}
 MINILM = dict(width=384, layers=6, mlp=1536)
 PROMPT = NEW = 64
 RATE = 2e-5
@@ -47,7 +47,7 @@ def flops_of(work: str) -> float:
   else:
     layers -= 1
     linear = layers * 12 * width ** 2 + 2 * width ** 2
-  return (2 if work in ('lora', 'qlora') else 3) * rows * length * (2 * linear + 4 * layers * width * length)
+  return (2 if work in ADAPTED else 3) * rows * length * (2 * linear + 4 * layers * width * length)
 
 
 class Ours:
@@ -142,7 +142,7 @@ class Theirs:
     small = dict(hidden_size=384, num_hidden_layers=6, intermediate_size=1536) if work == 'minilm' else {}
     model = library.BertForSequenceClassification(library.BertConfig(
         num_labels=2, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate, **small))
-    if work in ('lora', 'qlora'):
+    if work in ADAPTED:
       import peft
       model = peft.get_peft_model(model, peft.LoraConfig(
           task_type='SEQ_CLS', r=8, lora_alpha=16, lora_dropout=rate, target_modules=['query', 'value']))

@@ -3,8 +3,8 @@
 Those in bfloat16 accumulate in float32 and round once; on CPU the gradient of a float32 weight is not rounded at all.
 There, XLA has bfloat16 kernels for products with a float32 result whose left operand is not transposed, and computes
 every other form in float32 at half the speed: so a left operand that must be transposed is turned by hand. In float32
-XLA's kernel for a transposed left operand is the slower one, too. Elsewhere the natural forms stand. A gradient that
-nobody asks for is not computed, and what only it would need is not kept.
+that makes whole steps faster, though no product alone. Elsewhere the natural forms stand. A gradient that nobody asks
+for is not computed, and what only it would need is not kept.
 
 >>> x, w = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4))
 >>> multiply(x, w).dtype.name, jax.grad(lambda w: multiply(x, w).astype(jnp.float32).sum())(w).dtype.name
@@ -54,8 +54,8 @@ def _contract(x, y, transposed: bool):
 def multiply_wide(x, w):
   """x (..., in) times w (in, out), both float32: (..., out).
 
-  The gradient of w is a product whose left operand is transposed, for which XLA on CPU takes a slower kernel: there,
-  the narrower of the two operands is turned by hand. Forward mode works, too.
+  The gradient of w is a product whose left operand is transposed, which XLA on CPU leaves to another kernel: there, the
+  narrower of its two operands is turned by hand. Forward mode works, too.
   """
   return x @ w
 
@@ -126,7 +126,8 @@ def copy_transposed(x):
 
 
 def _forward(x, y, transposed, dtype):
-  # Always as many arrays: jax remembers the structure of what is kept for all uses of a jitted function at once.
+  # Not `multiply`: a checkpoint policy does not see the names inside of a rule of ours. Always as many arrays: jax
+  # remembers the structure of what is kept for all uses of a jitted function at once.
   likes = [jnp.zeros(0, operand.value.dtype) for operand in (x, y)]
   made = _multiply(x.value, y.value, transposed, dtype)
   made = checkpoint_name(made, PRODUCT) if y.value.ndim == 2 else made
@@ -154,6 +155,7 @@ multiply.defvjp(_forward, _backward, symbolic_zeros=True)
 def _multiply_wide_jvp(primals, tangents):
   (x, w), (dx, dw) = primals, tangents
   still = [type(tangent) is jax.custom_derivatives.SymbolicZero for tangent in tangents]
+  # Not `multiply_wide`, for a checkpoint policy as above.
   made = checkpoint_name(x @ w, PRODUCT)
   change = jnp.zeros_like(made) if still[0] else dx @ w
   return made, change if still[1] else change + _turned(x, dw)

@@ -5,10 +5,12 @@
 ('int8', (64, 2), True)
 """
 
+from typing import Literal, get_args
+
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax.leaves.structure import Array, matmul, matrix, require_whole, static
+from tl_jax.leaves.structure import Array, matrix, require_whole, static
 
 # The 16 values of NF4 (Dettmers et al. 2023, appendix E): quantiles of the normal, scaled into [-1, 1].
 NF4 = np.array([
@@ -16,7 +18,7 @@ NF4 = np.array([
   -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
   0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0], np.float32)
 BLOCK = 64
-KINDS = ('bfloat16', 'int8', 'nf4')
+Kind = Literal['bfloat16', 'int8', 'nf4']
 
 
 @matrix
@@ -31,10 +33,6 @@ class Quantized:
   codes: Array
   scale: Array
   kind: str = static('int8')
-
-  def product(self, x: Array) -> Array:
-    """x (..., in) times this matrix, (..., out) in the dtype of x."""
-    return matmul(x, self.codes if self.kind == 'bfloat16' else self.dense())
 
   def dense(self) -> Array:
     """The plain matrix (..., in, out), float32."""
@@ -59,10 +57,10 @@ class Quantized:
     return jnp.dtype('float32') if self.kind == 'bfloat16' else self.scale.dtype
 
 
-def quantize(w: Array, kind: str = 'int8') -> Quantized:
+def quantize(w: Array, kind: Kind = 'int8') -> Quantized:
   """A matrix (in, out) in 16, 8 or 4 bits. ValueError for another kind, and nf4 where `in` is no multiple of 64."""
-  if kind not in KINDS:
-    raise ValueError(f'quantize: kind is {kind!r}, but must be one of {", ".join(KINDS)}')
+  if kind not in get_args(Kind):
+    raise ValueError(f'quantize: kind is {kind!r}, but must be one of {", ".join(get_args(Kind))}')
   if kind == 'bfloat16':
     return Quantized(w.astype(jnp.bfloat16), None, kind)
   wide = w.astype(jnp.float32)

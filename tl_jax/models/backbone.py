@@ -171,10 +171,11 @@ def _slots(batch: dict, segments):
   """
   if 'examples' in batch:
     return batch['examples'], True
-  packed = 'segments' in batch and not isinstance(segments, jax.core.Tracer) and int(np.asarray(segments).max()) > 1
-  if not packed:
+  known = 'segments' in batch and not isinstance(segments, jax.core.Tracer)
+  most = int(np.asarray(segments).max()) if known else 1
+  if most <= 1:
     return jnp.ones(segments.shape[:1] + (1,), jnp.int32), False
-  slots = jnp.arange(1, int(np.asarray(segments).max()) + 1)[None]
+  slots = jnp.arange(1, most + 1)[None]
   return jnp.where((segments[:, None, :] == slots[:, :, None]).any(-1), slots, 0), True
 
 

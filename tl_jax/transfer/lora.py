@@ -20,6 +20,7 @@ from tl_jax import leaves, tree
 from tl_jax.config import Count, Fraction, Positive, lookup
 from tl_jax.leaves import Directed, LowRank
 from tl_jax.leaves.matrices import column_norms
+from tl_jax.leaves.quantized import Kind
 from tl_jax.transfer.method import HEAD, TransferMethod, leaf_edit
 
 ATTENTION = r'.*/(query|value)/kernel'
@@ -84,7 +85,7 @@ def dora(pattern: str | tuple[str, ...] = ATTENTION, *, rank: Count = 8, alpha: 
   return leaf_edit(edit, edit_axes, *as_patterns(pattern), head=head, what='dora')
 
 
-def qlora(pattern: str | tuple[str, ...] = ATTENTION, *, kind: Literal['bfloat16', 'int8', 'nf4'] = 'nf4',
+def qlora(pattern: str | tuple[str, ...] = ATTENTION, *, kind: Kind = 'nf4',
           held: str = r'.*layers/.*/kernel', rank: Count = 8, alpha: Positive | None = None, head: str | None = HEAD,
           dropout: Fraction = 0.0) -> TransferMethod:
   """LoRA over a base in 16, 8 or 4 bits (QLoRA, Dettmers et al. 2023, eq. 5): `held` says which matrices are."""

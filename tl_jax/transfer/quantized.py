@@ -6,16 +6,14 @@
 ('int8', 'float32')
 """
 
-from typing import Literal
-
 from jax.sharding import PartitionSpec
 
 from tl_jax import leaves
+from tl_jax.leaves.quantized import Kind
 from tl_jax.transfer.method import TransferMethod, leaf_edit
 
 
-def quantized(pattern: str = r'.*layers/.*/kernel', *,
-              kind: Literal['bfloat16', 'int8', 'nf4'] = 'int8') -> TransferMethod:
+def quantized(pattern: str = r'.*layers/.*/kernel', *, kind: Kind = 'int8') -> TransferMethod:
   """Trains nothing; holds the matrices that the pattern matches in 16, 8 or 4 bits. Compose it before `lora` or `dora`.
 
   What `fuse` gives is the matrix that the codes stand for, not the one that they were made of. Under `lora`, a step
