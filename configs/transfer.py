@@ -6,9 +6,9 @@
 task: a name of `tl_jax.tasks`, several with + between (one body, a head for each), or a .csv or .jsonl file with the
 columns text and label. method: a name of `tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp: the
 partitions full, probe, bitfit, norms, last, subset and unfreeze; the leaf edits lora, dora, qlora, ia3 and diff; the
-parts adapter, prompt and prefix; the pulls l2sp, prior_decay, mixout, ewc, reinitialize and rdrop. init: a workdir of
-`pretrain` or `transfer`, a Hugging Face folder, or scratch. labels: how many labelled examples; 0: all. Options of a
-method: --config.method.rank=4.
+parts adapter, prompt and prefix; the regularizers l2sp, prior_decay, mixout, ewc, reinitialize and rdrop. init: a
+workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels: how many labelled examples; 0: all.
+Options of a method: --config.method.rank=4.
 """
 
 from ml_collections import ConfigDict

@@ -37,7 +37,7 @@ from tl_jax.transfer import (
   reinitialize,
   subset,
   unfreeze,
-  weigh,
+  with_fisher,
 )
 
 KEY = jax.random.key(3)
@@ -141,7 +141,8 @@ PARTITIONS = {'probe': probe, 'bitfit': bitfit, 'norms': norms, 'last': lambda: 
 EDITS = {'lora': lambda: lora(rank=2), 'dora': lambda: dora(r'.*query/kernel', rank=2), 'ia3': ia3,
          'subset': lambda: subset(r'.*query/kernel', count=6), 'diff': lambda: diff(r'.*out/kernel'),
          'quantized': lambda: quantized(r'.*out/kernel')}
-PULLS = {'l2sp': l2sp, 'ewc': ewc, 'mixout': mixout, 'prior_decay': prior_decay, 'unfreeze': unfreeze, 'rdrop': rdrop}
+REGULARIZERS = {'l2sp': l2sp, 'ewc': ewc, 'mixout': mixout, 'prior_decay': prior_decay,
+                'unfreeze': unfreeze, 'rdrop': rdrop}
 CLASHES = {('lora', 'dora'), ('lora', 'ia3'), ('lora', 'subset'), ('dora', 'subset'), ('ia3', 'diff')}
 CLASHES |= {(other, one) for one, other in CLASHES} | {('ia3', 'quantized'), ('diff', 'quantized')}
 TAKES = {('full', 'quantized'), ('last', 'quantized')}   # a partition takes what the other would hold in few bits
@@ -149,7 +150,7 @@ TAKES = {('full', 'quantized'), ('last', 'quantized')}   # a partition takes wha
 
 def test_every_pair_trains_the_union_and_starts_at_the_same_place():
   params, tried = plain_tree(), 0
-  everything = PARTITIONS | EDITS | PULLS
+  everything = PARTITIONS | EDITS | REGULARIZERS
   for one, other in itertools.permutations(everything, 2):
     if (one, other) in CLASHES:
       with pytest.raises(ValueError, match='two methods edit it'):
@@ -161,7 +162,7 @@ def test_every_pair_trains_the_union_and_starts_at_the_same_place():
       continue
     method = compose(everything[one](), everything[other]())
     trainable, frozen = method.init(KEY, params)
-    parts = [everything[name]().init(KEY, params)[0] for name in (one, other) if name not in PULLS]
+    parts = [everything[name]().init(KEY, params)[0] for name in (one, other) if name not in REGULARIZERS]
     wanted = set().union(*(tree.flatten(part) for part in parts)) if parts else set(tree.flatten(params))
     whole = {name for part in parts for name in tree.flatten(part) if name in tree.flatten(params)}
     wanted = {name for name in wanted if not any(name.startswith(f'{leaf}/') for leaf in whole)}
@@ -263,7 +264,7 @@ def test_ewc_weighs_by_fisher_and_leaves_new_leaves_free():
   np.testing.assert_allclose(method.penalty(other, frozen), wanted, rtol=1e-5)
   again = ewc(strength=2.0)
   trainable, frozen = again.init(KEY, params)
-  assert float(again.penalty(other, weigh(frozen, tree.flatten(fisher)))) == pytest.approx(wanted, rel=1e-5)
+  assert float(again.penalty(other, with_fisher(frozen, tree.flatten(fisher)))) == pytest.approx(wanted, rel=1e-5)
   assert float(again.penalty(other, frozen)) != pytest.approx(wanted, rel=1e-2)
   with pytest.raises(ValueError, match='none of the trained leaves'):
     ewc({'elsewhere': jnp.ones(2)}).init(KEY, params)

@@ -50,7 +50,7 @@ class Prepared(NamedTuple):
     """A first state with the Fisher information of the source in it, where the method is EWC."""
     if self.fisher is None:
       return state
-    frozen = methods.weigh(state.frozen, self.fisher)
+    frozen = methods.with_fisher(state.frozen, self.fisher)
     return state._replace(frozen=jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), frozen, state.frozen))
 
   def stream(self, settings: Settings):

@@ -22,9 +22,9 @@ from tl_jax.transfer.method import HEAD, TransferMethod, leaf_edit, partition_me
 from tl_jax.transfer.partitions import bitfit, full, last, norms, probe
 from tl_jax.transfer.prefix import prefix
 from tl_jax.transfer.prompt import prompt
-from tl_jax.transfer.pulls import ewc, l2sp, mixout, prior_decay, reinitialize, unfreeze, weigh
 from tl_jax.transfer.quantized import quantized
 from tl_jax.transfer.rdrop import rdrop
+from tl_jax.transfer.regularizers import ewc, l2sp, mixout, prior_decay, reinitialize, unfreeze, with_fisher
 from tl_jax.transfer.sparse import diff, subset
 from tl_jax.transfer.transplant import Account, transplant
 from tl_jax.transfer.vocabulary import transfer_vocabularies, transfer_vocabulary
@@ -43,4 +43,5 @@ __all__ = [
     'encoder_decoder', 'ewc', 'fisher_diagonal', 'full', 'grow_depth', 'grow_width', 'ia3', 'l2sp', 'last',
     'leaf_edit', 'lora', 'merging', 'mixout', 'norms', 'partition_method', 'prefix', 'prior_decay', 'probe',
     'prompt', 'qlora', 'quantized', 'rdrop', 'reinitialize', 'shared', 'shrink_depth', 'subset',
-    'transfer_vocabularies', 'transfer_vocabulary', 'transplant', 'unfreeze', 'unshared', 'warm_arch', 'weigh']
+    'transfer_vocabularies', 'transfer_vocabulary', 'transplant', 'unfreeze', 'unshared', 'warm_arch',
+    'with_fisher']

@@ -23,16 +23,16 @@ def compose(*methods: TransferMethod) -> TransferMethod:
   """Trains what any of the methods trains: each sees what those before it left frozen, and the union is one tree.
 
   Where one method edits a leaf (`lora`) and another trains it in full (`last`), full training wins, in either order.
-  Penalties and reserved positions add up. Pulls (`l2sp`, `mixout`, ...) train nothing of their own: they act on what
-  the other methods train, on every leaf if there are none.
+  Penalties and reserved positions add up. Regularizers (`l2sp`, `mixout`, ...) train nothing of their own. They act
+  on what the other methods train, on every leaf if there are none.
   Errors: ValueError without a method, and where two methods edit one leaf.
   """
   if not methods:
     raise ValueError('compose: needs at least one method')
-  plain = [method for method in methods if method.around is None]
+  plain = [method for method in methods if method.wraps is None]
   if len(plain) < len(methods):
-    pulls = [method.around for method in methods if method.around is not None]
-    return functools.reduce(lambda inner, around: around(inner), pulls, compose(*plain or [full()]))
+    regularizers = [method.wraps for method in methods if method.wraps is not None]
+    return functools.reduce(lambda inner, wraps: wraps(inner), regularizers, compose(*plain or [full()]))
 
   def init(key, params, axes=None):
     trainable, frozen = None, params

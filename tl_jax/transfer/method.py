@@ -37,7 +37,7 @@ class TransferMethod(NamedTuple):
   penalty(trainable, frozen) -> a scalar that is added to the loss, once per step.
   reserve: how many positions it needs per example; columns: how many of them are columns of a row.
   objective(objective) and optimizer(tx) -> what the step uses in their place.
-  around(method) -> that method and this one's pull: of a value that trains nothing of its own, else None.
+  wraps(method) -> that method, regularized: of a regularizer, which trains nothing of its own, else None.
   """
   init: Callable[..., tuple[Tree, Tree]]
   merge: Callable[..., Tree]
@@ -48,7 +48,7 @@ class TransferMethod(NamedTuple):
   columns: int = 0
   objective: Callable = lambda objective: objective
   optimizer: Callable = lambda tx: tx
-  around: Callable | None = None
+  wraps: Callable | None = None
 
 
 Choice = str | Callable[[str], bool]

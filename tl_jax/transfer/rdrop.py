@@ -12,12 +12,15 @@ import jax.numpy as jnp
 from tl_jax import rng
 from tl_jax.config import NonNegative
 from tl_jax.transfer.method import TransferMethod
-from tl_jax.transfer.pulls import pull
+from tl_jax.transfer.regularizers import regularizer
 
 
 def rdrop(strength: NonNegative = 1.0) -> TransferMethod:
   """Two passes with different dropout, and `strength` times how far apart their predictions are (Liang et al. 2021)."""
-  return pull(lambda method: method._replace(objective=lambda objective: twice(method.objective(objective), strength)))
+  def wraps(method):
+    return method._replace(objective=lambda objective: twice(method.objective(objective), strength))
+
+  return regularizer(wraps)
 
 
 def twice(objective, strength: float):

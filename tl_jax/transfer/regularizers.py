@@ -1,4 +1,4 @@
-"""Pulls: what keeps trained parameters near where they started, around any method.
+"""Regularizers: what keeps trained parameters near where they started, whatever method trains them.
 
 >>> import jax.numpy as jnp
 >>> method = l2sp(0.5)
@@ -28,9 +28,9 @@ class Anchored(NamedTuple):
   weights: Tree = None
 
 
-def pull(around: Callable[[TransferMethod], TransferMethod]) -> TransferMethod:
-  """A method that is `around` the others it is composed with, and around `full` on its own."""
-  return around(full())._replace(around=around)
+def regularizer(wraps: Callable[[TransferMethod], TransferMethod]) -> TransferMethod:
+  """A method that wraps those it is composed with, and `full` on its own."""
+  return wraps(full())._replace(wraps=wraps)
 
 
 def anchored(method: TransferMethod, *, weights=lambda trainable: None, weight_axes=lambda axes: None,
@@ -62,7 +62,7 @@ def l2sp(strength: NonNegative = 1e-2, *, new: NonNegative | None = None, head: 
   """
   belongs, beta = tree.matcher(head), strength if new is None else new
 
-  def around(method):
+  def wraps(method):
     def penalty(trainable, frozen):
       def term(name, leaf, start):
         away = leaf.astype(jnp.float32) if belongs(name) else leaf.astype(jnp.float32) - start.astype(jnp.float32)
@@ -71,19 +71,20 @@ def l2sp(strength: NonNegative = 1e-2, *, new: NonNegative | None = None, head: 
       return method.penalty(trainable, frozen.frozen) + sum(terms)
     return anchored(method, penalty=penalty)
 
-  return pull(around)
+  return regularizer(wraps)
 
 
 def ewc(fisher: Tree = None, strength: NonNegative = 1.0, *, head: str = HEAD) -> TransferMethod:
   """Adds strength / 2 sum F (w - w0)^2 (Kirkpatrick et al. 2017, eq. 3), F from `fisher`: a tree like the params.
 
   `tl_jax.transfer.fisher_diagonal` estimates one. Leaves that `fisher` does not have are free. Without one every leaf
-  counts 1 but those of the head, until `weigh` says more: a run takes the information of the model it starts from.
+  counts 1 but those of the head, until `with_fisher` says more: a run takes the information of the model it starts
+  from.
   """
   named, belongs = None if fisher is None else tree.flatten(fisher), tree.matcher(head)
   pulled = lambda name: not belongs(name) if named is None else name in named
 
-  def around(method):
+  def wraps(method):
     def weights(trainable):
       if named is not None and not any(map(pulled, tree.flatten(trainable))):
         raise ValueError('ewc: fisher has none of the trained leaves; nearest: '
@@ -102,10 +103,10 @@ def ewc(fisher: Tree = None, strength: NonNegative = 1.0, *, head: str = HEAD) -
 
     return anchored(method, weights=weights, weight_axes=weight_axes, penalty=penalty)
 
-  return pull(around)
+  return regularizer(wraps)
 
 
-def weigh(frozen: Tree, fisher: dict) -> Tree:
+def with_fisher(frozen: Tree, fisher: dict) -> Tree:
   """What a method holds, with the information `fisher` (by name) in the place of the ones of an `ewc` in it.
 
   A leaf that `fisher` does not have becomes free. Nothing changes where there is no `ewc`.
@@ -113,7 +114,7 @@ def weigh(frozen: Tree, fisher: dict) -> Tree:
   if not isinstance(frozen, Anchored):
     return frozen
   if frozen.weights is None:
-    return frozen._replace(frozen=weigh(frozen.frozen, fisher))
+    return frozen._replace(frozen=with_fisher(frozen.frozen, fisher))
   value = lambda name, one: jnp.asarray(fisher[name], one.dtype) if name in fisher else jnp.zeros_like(one)
   return frozen._replace(weights=tree.map_named(value, frozen.weights))
 
@@ -129,7 +130,7 @@ def mixout(rate: Fraction = 0.7, *, mask: Literal['element', 'column'] = 'elemen
   """
   wanted, belongs = tree.matcher(pattern), tree.matcher(head)
 
-  def around(method):
+  def wraps(method):
     def merge(trainable, frozen, *, key=None, step=None):
       if key is None or not isinstance(frozen, Anchored):
         held = frozen.frozen if isinstance(frozen, Anchored) else frozen
@@ -147,7 +148,7 @@ def mixout(rate: Fraction = 0.7, *, mask: Literal['element', 'column'] = 'elemen
       return method.merge(mixed, frozen.frozen, key=key, step=step)
     return anchored(method, merge=merge)
 
-  return pull(around)
+  return regularizer(wraps)
 
 
 class DecayState(NamedTuple):
@@ -188,10 +189,10 @@ def prior_decay(decay: NonNegative = 0.01, *, head: str = HEAD) -> TransferMetho
 
     return optax.GradientTransformation(init, update)
 
-  def around(method):
+  def wraps(method):
     return method._replace(optimizer=lambda tx: optimizer(method.optimizer(tx)))
 
-  return pull(around)
+  return regularizer(wraps)
 
 
 def reinitialize(layers: Count = 1, *, std: NonNegative = 0.02, pattern: str = LAYERS) -> TransferMethod:
@@ -199,7 +200,7 @@ def reinitialize(layers: Count = 1, *, std: NonNegative = 0.02, pattern: str = L
 
   `pattern` matches the leaves of layers, with the layer's number as its group `index`.
   """
-  def around(method):
+  def wraps(method):
     def init(key, params, axes=None):
       flat = tree.flatten(params)
       top = set(top_layers(layers, pattern, 'reinitialize')(list(flat)))
@@ -214,7 +215,7 @@ def reinitialize(layers: Count = 1, *, std: NonNegative = 0.02, pattern: str = L
       return method.init(key, tree.map_named(fresh, params), axes)
     return method._replace(init=init)
 
-  return pull(around)
+  return regularizer(wraps)
 
 
 def unfreeze(every: Count = 10, *, groups: Count = 1, head: str | None = HEAD, pattern: str = LAYERS) -> TransferMethod:
@@ -248,7 +249,7 @@ def unfreeze(every: Count = 10, *, groups: Count = 1, head: str | None = HEAD, p
 
     return optax.GradientTransformation(init, update)
 
-  def around(method):
+  def wraps(method):
     return method._replace(optimizer=lambda tx: optimizer(method.optimizer(tx)))
 
-  return pull(around)
+  return regularizer(wraps)
