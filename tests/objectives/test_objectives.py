@@ -29,11 +29,11 @@ def pair_batch(seed=0):
   return {**batch, 'decoder_tokens': batch['tokens'][:, ::-1][:, :12], 'decoder_segments': batch['segments'][:, :12]}
 
 
-def label_batch(seed=0, kind='single'):
+def label_batch(seed=0, kind='single_label'):
   random = np.random.default_rng(seed)
   examples = np.array([[1, 2, 0]] * (ROWS - 1) + [[1, 0, 0]])
-  shape = (ROWS, SLOTS) if kind == 'single' else (ROWS, SLOTS, LABELS)
-  labels = random.integers(0, 2, shape) if kind != 'real' else random.normal(size=shape)
+  shape = (ROWS, SLOTS) if kind == 'single_label' else (ROWS, SLOTS, LABELS)
+  labels = random.integers(0, 2, shape) if kind != 'regression' else random.normal(size=shape)
   return {**text_batch(seed), 'examples': jnp.asarray(examples), 'labels': jnp.asarray(labels)}
 
 
@@ -45,9 +45,9 @@ CASES = {
     'causal smoothed': (causal(smoothing=0.1), text_batch()),
     'span': (span(sentinels=range(49, 40, -1), pad_id=0, eos_id=1), text_batch()),
     'seq2seq': (seq2seq(), pair_batch()),
-    'single': (classify(labels=LABELS, smoothing=0.1), label_batch()),
-    'several': (classify(labels=LABELS, kind='several'), label_batch(kind='several')),
-    'real': (classify(labels=LABELS, kind='real'), label_batch(kind='real')),
+    'single_label': (classify(labels=LABELS, smoothing=0.1), label_batch()),
+    'multi_label': (classify(labels=LABELS, kind='multi_label'), label_batch(kind='multi_label')),
+    'regression': (classify(labels=LABELS, kind='regression'), label_batch(kind='regression')),
 }
 
 
@@ -57,7 +57,7 @@ def quick_for(*quick):
 
 
 # What spans draw is compiled long, one of these laws is enough for it.
-most = quick_for('masked', 'causal', 'seq2seq', 'single', 'several', 'real')
+most = quick_for('masked', 'causal', 'seq2seq', 'single_label', 'multi_label', 'regression')
 
 
 def parameters():
@@ -101,7 +101,7 @@ def test_two_uneven_parts_add_up_to_the_whole(case):
     np.testing.assert_allclose(separate[0][name] + separate[1][name], weights[name])
 
 
-@quick_for('masked', 'causal', 'span', 'seq2seq', 'single', 'several', 'real')
+@quick_for('masked', 'causal', 'span', 'seq2seq', 'single_label', 'multi_label', 'regression')
 def test_terms_and_metrics_have_the_promised_form(case):
   objective, batch = CASES[case]
   batch = jax.jit(objective.prepare)(jax.random.key(0), batch)
@@ -188,13 +188,13 @@ def test_sigmoid_and_squared_losses_against_their_formulas():
   random = np.random.default_rng(2)
   logits, truth = random.normal(size=(6, LABELS)), random.integers(0, 2, (6, LABELS)).astype(np.float32)
   forward = lambda *a, **k: Outputs(jnp.asarray(logits, jnp.float32))
-  terms, metrics = classify(labels=LABELS, kind='several').loss(forward, {'labels': jnp.asarray(truth)}, None)
+  terms, metrics = classify(labels=LABELS, kind='multi_label').loss(forward, {'labels': jnp.asarray(truth)}, None)
   chance = 1 / (1 + np.exp(-logits))
   expected = -(truth * np.log(chance) + (1 - truth) * np.log(1 - chance)).mean(1).sum()
   np.testing.assert_allclose(terms['classify'].sum, expected, rtol=1e-5)
   np.testing.assert_allclose(metrics['accuracy'].sum, ((logits > 0) == (truth > 0)).mean(1).sum(), rtol=1e-6)
   one = lambda *a, **k: Outputs(jnp.asarray(logits[:, :1], jnp.float32))
-  terms, metrics = classify(labels=1, kind='real').loss(one, {'labels': jnp.asarray(truth[:, 0])}, None)
+  terms, metrics = classify(labels=1, kind='regression').loss(one, {'labels': jnp.asarray(truth[:, 0])}, None)
   np.testing.assert_allclose(terms['classify'].sum, ((logits[:, 0] - truth[:, 0]) ** 2).sum(), rtol=1e-5)
   np.testing.assert_allclose(metrics['absolute_error'].sum, abs(logits[:, 0] - truth[:, 0]).sum(), rtol=1e-5)
 
@@ -215,4 +215,4 @@ def test_a_head_of_another_size_is_named():
 
 def test_only_one_label_can_be_smoothed():
   with pytest.raises(ValueError, match='smoothing'):
-    classify(labels=4, kind='real', smoothing=0.1)
+    classify(labels=4, kind='regression', smoothing=0.1)

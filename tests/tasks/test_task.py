@@ -15,7 +15,7 @@ def test_every_embedded_task_has_every_label_on_both_sides(name):
   for split in ('train', 'test'):
     texts, targets = tasks.labelled(task, split)
     assert len(texts) == len(targets) > 400 and all(isinstance(text, str) and text.strip() for text in texts)
-    if task.kind == 'single':
+    if task.kind == 'single_label':
       assert set(targets.tolist()) == set(range(len(task.labels)))
     else:
       assert targets.shape[1] == task.outputs and np.isfinite(targets).all()
@@ -33,7 +33,8 @@ def test_the_headline_is_among_the_scores(name):
   task = tasks.TASKS[name]
   generator = np.random.default_rng(0)
   outputs = generator.normal(size=(40, task.outputs))
-  targets = generator.normal(size=(40, 1)) if task.kind == 'real' else generator.integers(0, len(task.labels), 40)
+  classes = generator.integers(0, len(task.labels), 40)
+  targets = generator.normal(size=(40, 1)) if task.kind == 'regression' else classes
   scores = tasks.score(task, outputs, targets)
   assert task.headline in scores and all(np.isfinite(value) for value in scores.values())
 

@@ -16,27 +16,33 @@ from tl_jax.objectives.losses import cross_entropy, weighted_sum
 from tl_jax.objectives.types import Mean, Objective, Term
 
 
-def classify(*, labels: Count, kind: Literal['single', 'several', 'real'] = 'single',
+def classify(*, labels: Count,
+             kind: Literal['single_label', 'multi_label', 'regression'] = 'single_label',
              smoothing: Fraction = 0.0, groups: tuple = ()) -> Objective:
-  """Cross-entropy of one label, sigmoid cross-entropy of several, or squared error of real values.
+  """Cross-entropy of one label, sigmoid cross-entropy of several, or squared error of numbers.
 
-  A packed row has logits (rows, slots, labels), batch['examples'] (rows, slots) int32 with 0 for an empty slot, and
-  batch['labels'] (rows, slots) int32 for `single`, (rows, slots, labels) float32 otherwise. Without `examples` a row is
-  an example: logits (rows, labels), and labels (rows,) or (rows, labels). `several` and `real` average over the labels
-  of an example, and `real` with one label may leave the last axis out. An example weighs 1; an empty slot, a row that
-  is all padding, and a `single` label below 0 (unknown) weigh 0.
+  A packed row has logits (rows, slots, labels) and batch['examples'] (rows, slots) int32,
+  which is 0 for an empty slot. Its batch['labels'] are (rows, slots) int32 of the kind
+  `single_label`, (rows, slots, labels) float32 of the others. Without `examples` a row is
+  an example: logits (rows, labels), and labels (rows,) or (rows, labels). `multi_label` and
+  `regression` average over the labels of an example. `regression` with one label may leave
+  the last axis out. An example weighs 1. An empty slot, a row that is all padding, and a
+  `single_label` label below 0 (unknown) weigh 0.
 
   groups: ((first, end), ...) of tasks that share the head: a label competes with those of its own group alone.
 
-  The term is `classify`; the metrics are `accuracy` for `single`, `accuracy` over all decisions for `several`, and
-  `squared_error` and `absolute_error` for `real`. ValueError for logits of another shape, and for smoothing with a
-  kind other than `single`.
+  The term is `classify`. The metrics are `accuracy` of `single_label`, `accuracy` over all
+  decisions of `multi_label`, and `squared_error` and `absolute_error` of `regression`.
+  ValueError for logits of another shape, and for smoothing with a kind other than
+  `single_label`.
   """
-  if smoothing and kind != 'single':
+  if smoothing and kind != 'single_label':
     raise ValueError(f'smoothing: only a single label can be smoothed, not kind {kind!r}')
-  if len(groups) > 1 and (kind != 'single' or smoothing):
+  if len(groups) > 1 and (kind != 'single_label' or smoothing):
     raise ValueError(f'groups: only single labels without smoothing come in groups, not kind {kind!r}')
-  judge = {'single': _single, 'several': _several, 'real': _real}[kind]
+  judges = {
+      'single_label': _single_label, 'multi_label': _multi_label, 'regression': _regression}
+  judge = judges[kind]
 
   def prepare(key, batch):
     del key
@@ -75,18 +81,18 @@ def _weights(batch, kind):
     real = (batch['segments'] > 0).any(-1)
   else:
     real = jnp.ones(batch['labels'].shape[:1], bool)
-  if kind == 'single':
+  if kind == 'single_label':
     real = real & (batch['labels'] >= 0)
   return real.astype(jnp.float32)
 
 
-def _single(logits, labels, weight, smoothing):
+def _single_label(logits, labels, weight, smoothing):
   labels = jnp.where(weight > 0, labels, 0)
   right = jnp.argmax(logits, -1) == labels
   return cross_entropy(logits, labels, smoothing), {'accuracy': right}
 
 
-def _several(logits, labels, weight, smoothing):
+def _multi_label(logits, labels, weight, smoothing):
   del smoothing
   labels = jnp.where(weight[..., None] > 0, labels.astype(jnp.float32), 0.0)
   nll = jax.nn.softplus(logits) - labels * logits
@@ -94,7 +100,7 @@ def _several(logits, labels, weight, smoothing):
   return nll.mean(-1), {'accuracy': right.mean(-1)}
 
 
-def _real(logits, labels, weight, smoothing):
+def _regression(logits, labels, weight, smoothing):
   del smoothing
   values = labels.astype(jnp.float32).reshape(logits.shape)
   error = logits - jnp.where(weight[..., None] > 0, values, 0.0)

@@ -22,8 +22,9 @@ from tl_jax.data import sources
 class Task:
   """A labelled task.
 
-  text(example) gives (input, target): the input a string; the target a label index (kind `single`), a tuple
-  of zeros and ones (`several`) or a number (`real`); None leaves the example out. Every example carries, as `source`,
+  text(example) gives (input, target), or None to leave the example out. The input is a
+  string. The target is a label index (kind `single_label`), a tuple of zeros and ones
+  (`multi_label`) or a number (`regression`). Every example carries, as `source`,
   the name of the source it is from: a task may have several. `splits` maps train and test to the source's own splits.
   `headline` is the metric that a table shows, as the first of `metrics`' results is named. `parts` are the tasks that
   share a model in this one; the labels are theirs, one part's after the other's, each part choosing among its own.
@@ -32,7 +33,7 @@ class Task:
   source: str | tuple[str, ...]
   text: Callable[[Mapping[str, Any]], tuple[str, Any] | None]
   labels: tuple[str, ...]
-  kind: str = 'single'
+  kind: str = 'single_label'
   metrics: tuple[str, ...] = ('accuracy', 'f1')
   headline: str = 'accuracy'
   splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(train='train', test='test'), hash=False)
@@ -41,7 +42,7 @@ class Task:
   @property
   def outputs(self) -> int:
     """How many numbers a classifier gives per example."""
-    return 1 if self.kind == 'real' else len(self.labels)
+    return 1 if self.kind == 'regression' else len(self.labels)
 
   @property
   def groups(self) -> tuple[tuple[int, int], ...]:
@@ -98,7 +99,7 @@ def _topic() -> Task:
 
 
 def _intensity() -> Task:
-  return Task('intensity', 'vader_movie/rating', _rated, ('rating',), kind='real',
+  return Task('intensity', 'vader_movie/rating', _rated, ('rating',), kind='regression',
               metrics=('pearson', 'spearman', 'mean_squared_error'), headline='pearson')
 
 
@@ -130,7 +131,7 @@ def together(parts: tuple[Task, ...]) -> Task:
   """Several tasks with one body and a head for each (multi-task learning, Caruana 1997). ConfigError unless each has
   one label per example."""
   for part in parts:
-    if part.kind != 'single' or part.parts:
+    if part.kind != 'single_label' or part.parts:
       raise ConfigError(f'config.task.name: {part.name} is of kind {part.kind!r}; tasks that share a model have one '
                         'label per example')
   flat = lambda source: (source,) if isinstance(source, str) else source
@@ -170,7 +171,7 @@ def labelled(task: Task, split: str, data_dir: str | None = None) -> tuple[list[
       if found is not None:
         texts.append(found[0])
         targets.append(found[1])
-  if task.kind == 'single':
+  if task.kind == 'single_label':
     return texts, np.asarray(targets, np.int32)
   return texts, np.asarray(targets, np.float32).reshape(len(texts), -1)
 
@@ -189,9 +190,9 @@ def choose(task: Task, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def score(task: Task, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
   """The task's metrics of a classifier's outputs (n, labels) against the targets; of parts also `part/metric`."""
-  if task.kind == 'real':
+  if task.kind == 'regression':
     predictions, references = outputs[:, 0].tolist(), targets[:, 0].tolist()
-  elif task.kind == 'several':
+  elif task.kind == 'multi_label':
     predictions, references = (outputs > 0).astype(int).tolist(), targets.astype(int).tolist()
   else:
     predictions, references = choose(task, outputs, targets).tolist(), targets.tolist()

@@ -35,7 +35,7 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
   if settings.task is None:
     raise ConfigError(f'{path}: a workdir of pre-training; Fisher information is taken on the task of a transfer')
   task = tasks.find(settings.task.name, settings.data.directory or None)
-  if task.kind != 'single':
+  if task.kind != 'single_label':
     raise ConfigError(f'{path}: fisher needs a task with one label per example; {task.name} is of kind {task.kind!r}')
   model = models.build(opened.arch, settings.compute)
   train = texts.labelled(settings, task, tokenizer, 'train', path)

@@ -136,7 +136,7 @@ def subset_of(task: tasks.Task, texts, targets, count: int, seed: int) -> np.nda
   """Indices of `count` texts, classes in equal parts where an example has one class; all of them as they stand."""
   if count == len(texts):
     return np.arange(count)
-  single = task.kind == 'single'
+  single = task.kind == 'single_label'
   return data.subset(targets if single else None, count, seed, subsets.fingerprints(texts),
                      by='balanced' if single else 'uniform')
 

@@ -188,10 +188,10 @@ def make_result(ready: Prepared, settings: Settings, labels: int, found, state, 
 
 def write_predictions(path: pathlib.Path, task: tasks.Task, split: texts.Labelled, found: np.ndarray) -> None:
   """One JSON line per example: text, target, prediction, outputs."""
-  labels = tasks.choose(task, found, split.targets) if task.kind == 'single' else None
+  labels = tasks.choose(task, found, split.targets) if task.kind == 'single_label' else None
   with path.open('w', encoding='utf-8') as file:
     for index, (text, target, output) in enumerate(zip(split.texts, split.targets, found, strict=True)):
-      single = task.kind == 'single'
+      single = task.kind == 'single_label'
       row = dict(index=index, text=text, target=task.labels[int(target)] if single else np.asarray(target).tolist(),
                  prediction=task.labels[int(labels[index])] if single else output.round(6).tolist(),
                  outputs=[round(float(value), 6) for value in output])
