@@ -8,7 +8,8 @@ import dataclasses
 
 from tl_jax import config as configs
 from tl_jax import tree
-from tl_jax.interop.families import ACTIVATIONS, FAMILIES, THEIRS
+from tl_jax.interop.families import FAMILIES
+from tl_jax.interop.family import ACTIVATIONS, THEIRS
 from tl_jax.models import Arch
 
 # Classes that hold the head of another and something besides, which is left out.

@@ -1,0 +1,139 @@
+"""What `config.json` says for the families of decoders.
+
+>>> FAMILIES['gpt2'].heads['causal']
+'GPT2LMHeadModel'
+"""
+
+from tl_jax.interop import rotary
+from tl_jax.interop.family import Family, classes
+
+_DECODER = dict(kind='decoder', norm_place='before', pool='last', init='normal')
+_GPT2 = Family(
+    dict(vocabulary=('vocab_size', 50257), width=('n_embd', 768), layers=('n_layer', 12), heads=('n_head', 12),
+         activation=('activation_function', 'gelu_new'), norm_eps=('layer_norm_epsilon', 1e-5),
+         max_positions=('n_positions', 1024), init_std=('initializer_range', 0.02)),
+    _DECODER, classes('GPT2', 'classifier', 'token', 'span', causal='GPT2LMHeadModel'),
+    lambda config: dict(mlp=config.get('n_inner') or 4 * config.get('n_embd', 768)),
+    lambda arch: dict(n_inner=arch.mlp),
+    dict(scale_attn_weights=(True,), scale_attn_by_inverse_layer_idx=(False,), add_cross_attention=(False,)))
+
+
+def _read_opt(config):
+  width = config.get('hidden_size', 768)
+  inner = config.get('word_embed_proj_dim') or width
+  return dict(norm_place='before' if config.get('do_layer_norm_before', True) else 'after', norm_eps=1e-5,
+              embedding_width=0 if inner == width else inner, bias='all' if config.get('enable_bias', True) else 'none',
+              max_positions=config.get('max_position_embeddings', 2048) + 2)
+
+
+_OPT = Family(
+    dict(vocabulary=('vocab_size', 50272), width=('hidden_size', 768), layers=('num_hidden_layers', 12),
+         heads=('num_attention_heads', 12), mlp=('ffn_dim', 3072), activation=('activation_function', 'relu'),
+         init_std=('init_std', 0.02)),
+    _DECODER | dict(position_offset=2), classes('OPT', 'causal', 'classifier', 'span'), _read_opt,
+    lambda arch: dict(do_layer_norm_before=arch.norm_place == 'before', enable_bias=arch.bias == 'all',
+                      word_embed_proj_dim=arch.embedding_width or arch.width,
+                      max_position_embeddings=arch.max_positions - 2),
+    dict(_remove_final_layer_norm=(False,), layer_norm_elementwise_affine=(True,)))
+
+
+def _read_llama(config):
+  bias = {(True, True): 'all', (True, False): 'attention', (False, True): 'mlp', (False, False): 'none'}
+  base, _, scaling = rotary.read(config, 10000.0)
+  heads = config.get('num_attention_heads', 32)
+  return dict(kv_heads=config.get('num_key_value_heads') or heads, rotary_base=base, rotary_scaling=scaling,
+              head_dim=config.get('head_dim') or config.get('hidden_size', 4096) // heads,
+              bias=bias[bool(config.get('attention_bias')), bool(config.get('mlp_bias'))])
+
+
+def _write_llama(arch):
+  return rotary.write(arch) | dict(
+      num_key_value_heads=arch.key_heads, head_dim=arch.head_width, attention_bias=arch.has_bias('out'),
+      mlp_bias=arch.has_bias('mlp'))
+
+
+_LLAMA_KEYS = dict(
+    vocabulary=('vocab_size', 32000), width=('hidden_size', 4096), layers=('num_hidden_layers', 32),
+    heads=('num_attention_heads', 32), mlp=('intermediate_size', 11008), activation=('hidden_act', 'silu'),
+    norm_eps=('rms_norm_eps', 1e-6), max_positions=('max_position_embeddings', 2048),
+    init_std=('initializer_range', 0.02))
+_LLAMA_HEADS = ('causal', 'classifier', 'token', 'span')
+_LLAMA_FIXED = _DECODER | dict(gated=True, norm='rms', positions='rotary')
+_LLAMA = Family(_LLAMA_KEYS, _LLAMA_FIXED, classes('Llama', *_LLAMA_HEADS), _read_llama, _write_llama)
+_MISTRAL = Family(
+    _LLAMA_KEYS | dict(mlp=('intermediate_size', 14336), max_positions=('max_position_embeddings', 131072)),
+    _LLAMA_FIXED, classes('Mistral', *_LLAMA_HEADS),
+    lambda config: _read_llama(dict(num_key_value_heads=8) | config) | dict(
+        windows=(config.get('sliding_window', 4096) or 0,), bias='none'),
+    lambda arch: _write_llama(arch) | dict(sliding_window=max(arch.windows) or None))
+
+
+def _read_qwen(config, bias, **more):
+  layers, first = config.get('num_hidden_layers', 32), config.get('max_window_layers', 28)
+  sliding = bool(config.get('use_sliding_window')) and bool(config.get('sliding_window', 4096))
+  kinds = config.get('layer_types') or [
+      'sliding_attention' if sliding and i >= first else 'full_attention' for i in range(layers)]
+  return _read_llama(dict(num_key_value_heads=32) | config) | more | dict(
+      windows=rotary.windows(kinds, config.get('sliding_window') or 0), bias=bias)
+
+
+def _write_qwen(arch):
+  return _write_llama(arch) | rotary.write_windows(arch) | dict(use_sliding_window=any(arch.windows))
+
+
+_QWEN2 = Family(
+    _LLAMA_KEYS | dict(vocabulary=('vocab_size', 151936), mlp=('intermediate_size', 22016),
+                       max_positions=('max_position_embeddings', 32768)),
+    _LLAMA_FIXED, classes('Qwen2', *_LLAMA_HEADS), lambda config: _read_qwen(config, 'qkv'), _write_qwen)
+_QWEN3 = _QWEN2._replace(
+    fixed=_LLAMA_FIXED | dict(query_norm=True), heads=classes('Qwen3', *_LLAMA_HEADS),
+    read=lambda config: _read_qwen(dict(head_dim=128) | config,
+                                   'attention' if config.get('attention_bias') else 'none'))
+
+
+def _read_gemma(config, pattern, base, local, window):
+  layers = config.get('num_hidden_layers', 26)
+  every = config.get('sliding_window_pattern') or config.get('_sliding_window_pattern') or pattern
+  kinds = config.get('layer_types') or [
+      'sliding_attention' if (i + 1) % every else 'full_attention' for i in range(layers)]
+  base, local, scaling = rotary.read(config, base, local and (config.get('rope_local_base_freq') or local))
+  width = config.get('hidden_size', 2304)
+  return dict(
+      kv_heads=config.get('num_key_value_heads', 4), head_dim=config.get('head_dim', 256), rotary_base=base,
+      local_rotary_base=local, rotary_scaling=scaling, embedding_scale=width ** 0.5,
+      windows=rotary.windows(kinds, config.get('sliding_window', window) or 0),
+      attention_scale=config.get('query_pre_attn_scalar', 256) ** -0.5,
+      bias='attention' if config.get('attention_bias') else 'none')
+
+
+def _write_gemma(arch):
+  return rotary.write(arch, nested=bool(arch.local_rotary_base)) | rotary.write_windows(arch) | dict(
+      num_key_value_heads=arch.key_heads, head_dim=arch.head_width, attention_bias=arch.has_bias('out'),
+      query_pre_attn_scalar=rotary.whole(arch.attention_scale ** -2),
+      attn_logit_softcapping=arch.attention_cap or None, final_logit_softcapping=arch.logit_cap or None)
+
+
+def _caps(config, attention, logit):
+  return dict(attention_cap=config.get('attn_logit_softcapping', attention) or 0.0,
+              logit_cap=config.get('final_logit_softcapping', logit) or 0.0)
+
+
+_GEMMA_KEYS = _LLAMA_KEYS | dict(
+    vocabulary=('vocab_size', 256000), width=('hidden_size', 2304), layers=('num_hidden_layers', 26),
+    heads=('num_attention_heads', 8), mlp=('intermediate_size', 9216),
+    activation=('hidden_activation', 'gelu_pytorch_tanh'), max_positions=('max_position_embeddings', 8192))
+_GEMMA_FIXED = _LLAMA_FIXED | dict(norm='rms_shifted', norm_place='both')
+_GEMMA2 = Family(
+    _GEMMA_KEYS, _GEMMA_FIXED, classes('Gemma2', 'causal', 'classifier', 'token'),
+    lambda config: _read_gemma(config, 2, 10000.0, 0.0, 4096) | _caps(config, 50.0, 30.0), _write_gemma,
+    dict(use_bidirectional_attention=(False, None)))
+_GEMMA3 = Family(
+    _GEMMA_KEYS | dict(vocabulary=('vocab_size', 262208), max_positions=('max_position_embeddings', 131072)),
+    _GEMMA_FIXED | dict(query_norm=True),
+    {'none': 'Gemma3TextModel', 'causal': 'Gemma3ForCausalLM', 'classifier': 'Gemma3TextForSequenceClassification'},
+    lambda config: _read_gemma(config, 6, 1e6, 10000.0, 4096) | _caps(config, None, None), _write_gemma,
+    dict(use_bidirectional_attention=(False, None)))
+
+FAMILIES = {
+    'gpt2': _GPT2, 'opt': _OPT, 'llama': _LLAMA, 'mistral': _MISTRAL, 'qwen2': _QWEN2, 'qwen3': _QWEN3,
+    'gemma2': _GEMMA2, 'gemma3_text': _GEMMA3}
