@@ -9,7 +9,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +17,7 @@ import numpy as np
 
 from tl_jax import models, parallel, tree
 from tl_jax.checkpoint import files
-from tl_jax.interop import configs, names, tensors
+from tl_jax.interop import configs, names, spellings, tensors
 
 CONFIG_BYTES = 10_000_000
 GENERATION = 'generation_config.json'
@@ -59,15 +58,18 @@ def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str 
   source = _open(pathlib.Path(path))
   config, folder, family = source.config, source.folder, configs.family_of(source.config)
   try:
-    bare = _is_bare(config, folder)
-    arch = _settle(configs.read(config, head), family, folder, bare)
+    arch = configs.read(config, head)
+    folder, bare = spellings.settle(folder, family, arch.head, arch.tied)
+    arch = _settle(arch, family, folder, bare)
     model = models.build(arch, compute)
     abstract = jax.eval_shape(model.init, jax.random.key(0))
     where = names.places(family, arch.head, abstract, gated=arch.gated, bare=bare)
     twin = _twin(family, arch)
     if twin and twin[1] in folder.names:
       where['head/bias'] = where['head/bias']._replace(name=twin[1])
-    unused = _check(abstract, where, folder, family, own_head=head is None)
+    wanted = {name: shape for name, shape, _, _ in names.lazily(where, tree.flatten(abstract))}
+    folder = spellings.with_zeros(folder, family, wanted)
+    unused = _check(wanted, folder, family, own_head=head is None)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   placed = None if mesh is None else tree.flatten(parallel.shardings(mesh, model.axes, abstract, sharding))
@@ -172,13 +174,6 @@ def read_json(file: pathlib.Path) -> dict:
   return found
 
 
-def _is_bare(config: dict, folder: tensors.Tensors) -> bool:
-  """Are the tensors those of the body alone, without the prefix that a model with a head gives them?"""
-  family = names.NAMES[configs.family_of(config)]
-  prefixes = tuple(prefix for prefix in (family.base, *family.bases.values()) if prefix)
-  return bool(family.base) and not any(name.startswith(prefixes) for name in folder.names)
-
-
 def _settle(arch: models.Arch, family: str, folder: tensors.Tensors, bare: bool) -> models.Arch:
   """What only the tensors tell: whether the output has a table of its own, and whether there is a pooler."""
   find = lambda name: names.place(family, arch.head, name, bare=bare).name in folder.names
@@ -203,18 +198,16 @@ def _equal(first: np.ndarray, second: np.ndarray) -> bool:
   return first.shape == second.shape and first.dtype == second.dtype and first.tobytes() == second.tobytes()
 
 
-def _check(abstract, where: dict, folder: tensors.Tensors, family: str, own_head: bool) -> tuple[str, ...]:
+def _check(wanted: dict, folder: tensors.Tensors, family: str, own_head: bool) -> tuple[str, ...]:
   """The tensors that are not needed. Raises ValueError for a missing or surplus tensor and for a wrong shape."""
-  wanted = {name: shape for name, shape, _, _ in names.lazily(where, tree.flatten(abstract))}
   for name, shape in wanted.items():
     if name not in folder.names:
       raise ValueError(f'tensor {name!r} is missing; nearest: {tree.nearest(name, folder.names)}')
     if folder.shape(name) != shape:
       raise ValueError(f'tensor {name!r} has shape {folder.shape(name)}, config.json says {shape}')
   surplus = sorted(set(folder.names) - set(wanted))
-  known = names.NAMES[family].extra + names.NAMES[family].twin + names.ALWAYS_EXTRA
   for name in surplus if own_head else ():
-    if not any(re.fullmatch(pattern, name) for pattern in known):
+    if not names.is_spare(family, name):
       raise ValueError(f'tensor {name[:200]!r} has no place in this {family}; nearest: {tree.nearest(name, wanted)}')
   return tuple(surplus)
 

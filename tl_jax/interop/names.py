@@ -33,8 +33,10 @@ class Names(NamedTuple):
   body and heads[head]: our module, or our whole name, to theirs; `|i/n` marks part i of n, `|row` a leading axis of 1.
   Names of the body stand below `base` in a model with a head (`bases`: heads with another).
   gated: rows of a gated MLP that differ from those of the body.
-  turned: are kernels stored (out, in)? twin: of a masked head that is not tied, its bias and the second name of it, the
-  one that counts; extra: tensors that a folder may hold besides, as regular expressions.
+  turned: are kernels stored (out, in)? twin: the bias of a masked head and the second name of it, the one that counts
+  where the head is not tied; extra: tensors that a folder may hold besides, as regular expressions, below `base` or
+  not; those of other heads are known without them.
+  tables: other names of the token table, below `base`; zeros: tensors that are zeros where a folder has none.
   """
   body: dict
   heads: dict
@@ -44,6 +46,8 @@ class Names(NamedTuple):
   extra: tuple[str, ...] = ()
   twin: tuple[str, ...] = ()
   gated: dict = {}
+  tables: tuple[str, ...] = ()
+  zeros: tuple[str, ...] = ()
 
 
 def _layers(ours: str, theirs: str, modules: dict) -> dict:
@@ -70,7 +74,7 @@ _BERT = Names(
                    'head/bias': 'cls.predictions.bias', 'head/kernel': 'cls.predictions.decoder.weight'},
         'classifier': {'head': 'classifier'}},
     'bert.', twin=('cls.predictions.bias', 'cls.predictions.decoder.bias'), extra=(
-        r'bert\.pooler\..*', r'cls\.seq_relationship\..*', r'cls\.predictions\.decoder\..*'))
+        r'pooler\..*', r'cls\.seq_relationship\..*', r'cls\.predictions\.decoder\..*'))
 
 _ROBERTA = Names(
     _BERT.body,
@@ -78,7 +82,7 @@ _ROBERTA = Names(
         'masked': {'head/transform': 'lm_head.dense', 'head/norm': 'lm_head.layer_norm', 'head/bias': 'lm_head.bias',
                    'head/kernel': 'lm_head.decoder.weight'},
         'classifier': _POOLED_HEAD},
-    'roberta.', twin=('lm_head.bias', 'lm_head.decoder.bias'), extra=(r'roberta\.pooler\..*', r'lm_head\.decoder\..*'))
+    'roberta.', twin=('lm_head.bias', 'lm_head.decoder.bias'), extra=(r'pooler\..*', r'lm_head\.decoder\..*'))
 
 _DISTILBERT = Names(
     _BERT_EMBEDDING | _layers('', 'transformer.layer', {
@@ -114,7 +118,7 @@ _ALBERT = Names(
                    'head/bias': 'predictions.bias', 'head/kernel': 'predictions.decoder.weight'},
         'classifier': {'head': 'classifier'}},
     'albert.', twin=('predictions.bias', 'predictions.decoder.bias'), extra=(
-        r'albert\.pooler\..*', r'sop_classifier\..*', r'predictions\.decoder\..*'))
+        r'pooler\..*', r'sop_classifier\..*', r'predictions\.decoder\..*'))
 
 _MODERN_POOLER = {'pooler': 'head.dense', 'pooler/norm': 'head.norm', 'head': 'classifier'}
 _MODERNBERT = Names(
@@ -137,7 +141,7 @@ _GPT2 = Names(
                     'classifier': {'head/kernel': 'score.weight|turned'},
                     'token': {'head/kernel': 'classifier.weight|turned', 'head': 'classifier'},
                     'span': {'head/kernel': 'qa_outputs.weight|turned', 'head': 'qa_outputs'}},
-    'transformer.', turned=False, extra=(r'.*\.attn\.(masked_)?bias', r'lm_head\.weight'))
+    'transformer.', turned=False, extra=(r'h\.\d+\.attn\.(masked_)?bias', r'lm_head\.weight'))
 
 _SCORE_HEADS = {'causal': {'head': 'lm_head'}, 'classifier': {'head': 'score'}, 'token': {'head': 'score'},
                 'span': {'head': 'qa_outputs'}}
@@ -157,7 +161,7 @@ _LLAMA_LAYER = {
     'mlp/in': 'mlp.up_proj', 'mlp/out': 'mlp.down_proj', 'mlp_norm': 'post_attention_layernorm'}
 _LLAMA = Names(
     {'embedding/tokens': 'embed_tokens.weight', 'final_norm': 'norm'} | _layers('', 'layers', _LLAMA_LAYER),
-    _SCORE_HEADS, 'model.', {'span': 'transformer.'}, extra=(r'lm_head\.weight', r'.*rotary_emb\.inv_freq'))
+    _SCORE_HEADS, 'model.', {'span': 'transformer.'}, extra=(r'lm_head\.weight',))
 _GEMMA = _LLAMA._replace(body=_LLAMA.body | _layers('', 'layers', {
     'attention_out_norm': 'post_attention_layernorm', 'mlp_norm': 'pre_feedforward_layernorm',
     'mlp_out_norm': 'post_feedforward_layernorm'}))
@@ -181,13 +185,14 @@ _T5_BODY = {'embedding/tokens': 'shared.weight'} | _t5_stack('encoder/', 'encode
     'decoder/', 'decoder', 2) | _t5_stack('', 'encoder', 1)
 _T5_GATED = {name.replace('mlp/in', part): f'{theirs}_{i}' for name, theirs in _T5_BODY.items()
              if name.endswith('mlp/in') for i, part in enumerate(('mlp/gate', 'mlp/in'))}
+_STACK_TABLES = ('encoder.embed_tokens.weight', 'decoder.embed_tokens.weight')
 _SUMMARY_HEAD = {'pooler': 'classification_head.dense', 'head': 'classification_head.out_proj'}
 _T5 = Names(
     _T5_BODY,
     {'causal': {'head/kernel': 'lm_head.weight'}, 'classifier': _SUMMARY_HEAD} | _TOKEN_HEADS,
     '', {'classifier': 'transformer.', 'token': 'transformer.'}, gated=_T5_GATED,
-    extra=(r'(transformer\.)?(encoder|decoder)\.embed_tokens\.weight', r'lm_head\.weight',
-           r'decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight'))
+    extra=(r'(encoder|decoder)\.embed_tokens\.weight', r'lm_head\.weight',
+           r'decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight'), tables=_STACK_TABLES)
 
 
 def _bart_stack(side: str) -> dict:
@@ -206,7 +211,8 @@ _BART = Names(
     {'embedding/tokens': 'shared.weight'} | _bart_stack('encoder') | _bart_stack('decoder'),
     {'causal': {'head/kernel': 'lm_head.weight', 'head/bias': 'final_logits_bias|row'}, 'classifier': _SUMMARY_HEAD,
      'span': {'head': 'qa_outputs'}},
-    'model.', extra=(r'(model\.)?(encoder|decoder)\.embed_tokens\.weight', r'lm_head\.weight'))
+    'model.', tables=_STACK_TABLES, zeros=('final_logits_bias',), extra=(
+        r'(encoder|decoder)\.embed_tokens\.weight', r'lm_head\.weight', r'(encoder|decoder)\.version'))
 
 # By `model_type` of config.json.
 NAMES = {
@@ -215,7 +221,8 @@ NAMES = {
     'mistral': _LLAMA._replace(bases={}),  # its class for questions keeps `model.`
     'qwen2': _LLAMA, 'qwen3': _LLAMA, 'gemma2': _GEMMA, 'gemma3_text': _GEMMA,
     't5': _T5, 'bart': _BART}
-ALWAYS_EXTRA = (r'.*position_ids',)
+# What modules of any family keep beside their parameters, in files of one age or another.
+ALWAYS_EXTRA = (r'.*\b(position_ids|token_type_ids)', r'.*\brotary_emb\.\w+')
 
 
 def place(family: str, head: str, name: str, *, gated: bool = False, bare: bool = False) -> Place:
@@ -241,6 +248,18 @@ def place(family: str, head: str, name: str, *, gated: bool = False, bare: bool 
   part, parts = map(int, mark.split('/')) if '/' in mark else (0, 1)
   transpose = leaf == 'kernel' and mark != 'as-is' and (names.turned or mark == 'turned')
   return Place((base + theirs).replace(LAYER, layer.group() if layer else ''), transpose, part, parts, mark == 'row')
+
+
+def is_spare(family: str, name: str) -> bool:
+  """May a folder of the family hold this tensor besides what a model of it needs? Those of other heads, and buffers."""
+  names = NAMES[family]
+  below = next((name.removeprefix(base) for base in (names.base, *names.bases.values()) if base and
+                name.startswith(base)), name)
+  patterns = names.extra + names.twin + ALWAYS_EXTRA
+  if any(re.fullmatch(pattern, one) for pattern in patterns for one in (name, below)):
+    return True
+  heads = {theirs.partition('|')[0] for head in names.heads.values() for theirs in head.values()}
+  return any(name == module or name.startswith(f'{module}.') for module in heads)
 
 
 def from_theirs(where: Place, tensor: np.ndarray) -> np.ndarray:

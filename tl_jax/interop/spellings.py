@@ -1,0 +1,118 @@
+"""The tensors of a folder under the names of today, however its writer spelled them.
+
+>>> modern('bert.embeddings.LayerNorm.gamma')
+'bert.embeddings.LayerNorm.weight'
+
+Published files are of all ages. The oldest ones name the scale and the shift of a norm
+as TensorFlow did, `gamma` and `beta`. Some hold a body with the prefix of its class,
+some without, and some in a wrapper (`module.` of data parallel training). A writer of
+tensors that share memory keeps one of their names, and may choose any.
+"""
+
+import collections
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from tl_jax.interop import names
+from tl_jax.interop.tensors import Tensors
+
+_OLD = {'gamma': 'weight', 'beta': 'bias'}
+
+
+def modern(name: str) -> str:
+  """The name with `gamma` and `beta` of a norm as `weight` and `bias`."""
+  module, dot, leaf = name.rpartition('.')
+  return module + dot + _OLD.get(leaf, leaf)
+
+
+def settle(folder: Tensors, family: str, head: str, tied: bool) -> tuple[Tensors, bool]:
+  """The same tensors under the names that `names.place` gives for this head.
+
+  Returns the tensors, and whether the body has no prefix. tied: does the config say
+  that the product over the vocabulary uses the token table? Then the one stands for
+  the other where it is missing. Raises ValueError for two tensors of one name.
+  """
+  spelled, bare = _without_wrapper(folder.names, family, head)
+  for own, others in _synonyms(family, head, tied, bare):
+    present = [name for name in others if name in spelled]
+    if own not in spelled and present:
+      spelled[own] = spelled.pop(present[0])
+  return _renamed(folder, spelled), bare
+
+
+def with_zeros(folder: Tensors, family: str, wanted: dict[str, tuple]) -> Tensors:
+  """The same tensors, and zeros for those that the family leaves out where they are so.
+
+  wanted: the shapes of all tensors that the model needs, by name.
+  """
+  absent = {name: wanted[name] for name in names.NAMES[family].zeros
+            if name in wanted and name not in folder.names}
+  if not absent:
+    return folder
+  dtype = folder.dtype(folder.names[0])
+
+  def shape(name):
+    return absent[name] if name in absent else folder.shape(name)
+
+  def kind(name):
+    return dtype if name in absent else folder.dtype(name)
+
+  def read(name):
+    return np.zeros(absent[name], dtype) if name in absent else folder.read(name)
+
+  every = tuple(sorted({*folder.names, *absent}))
+  return Tensors(every, shape, kind, read, folder.metadata)
+
+
+def _without_wrapper(found: Iterable[str], family: str, head: str):
+  """({a name of today: the name in the file}, has the body no prefix?)."""
+  spec = names.NAMES[family]
+  base = spec.bases.get(head, spec.base)
+  prefix = _body_prefix(found, spec)
+  bases = sorted({spec.base, *spec.bases.values()}, key=len, reverse=True)
+  known = next((known for known in bases if known and prefix.endswith(known)), '')
+  wrapper = prefix.removesuffix(known)
+  spelled = {}
+  for name in found:
+    in_body = prefix and name.startswith(prefix)
+    inner = base + name.removeprefix(prefix) if in_body else name.removeprefix(wrapper)
+    inner = modern(inner)
+    if inner in spelled:
+      raise ValueError(f'tensors {spelled[inner]!r} and {name!r} are both {inner!r}')
+    spelled[inner] = name
+  return spelled, bool(base) and not prefix
+
+
+def _body_prefix(found: Iterable[str], spec: names.Names) -> str:
+  """What stands before most tensors of the first layer; where there is none, `base`."""
+  roots = {theirs.partition(names.LAYER)[0] for theirs in spec.body.values()
+           if names.LAYER in theirs}
+  either = '|'.join(map(re.escape, sorted(roots)))
+  first = re.compile(rf'((?:.*\.)?)(?:{either})0\..+')
+  matches = (first.fullmatch(name) for name in found)
+  counts = collections.Counter(match[1] for match in matches if match)
+  return counts.most_common(1)[0][0] if counts else spec.base
+
+
+def _synonyms(family: str, head: str, tied: bool, bare: bool):
+  """[(the tensor that is read, those that may be stored in its stead)]."""
+  spec = names.NAMES[family]
+  base = '' if bare else spec.bases.get(head, spec.base)
+  tables = [base + name for name in spec.tables]
+  for other in ('masked', 'causal'):
+    if tied and other in spec.heads:
+      tables.append(names.place(family, other, 'head/kernel').name)
+  own = names.place(family, head, 'embedding/tokens', bare=bare).name
+  return [(own, tables), *([(spec.twin[0], spec.twin[1:])] if spec.twin else [])]
+
+
+def _renamed(folder: Tensors, spelled: dict[str, str]) -> Tensors:
+  """The tensors under the keys of `spelled`; the folder refuses a name it lacks."""
+
+  def under(find):
+    return lambda name: find(spelled.get(name, name))
+
+  return Tensors(tuple(sorted(spelled)), under(folder.shape), under(folder.dtype),
+                 under(folder.read), folder.metadata)
