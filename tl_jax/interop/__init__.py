@@ -1,7 +1,7 @@
 """Checkpoints of others, in and out, without torch: Hugging Face folders, their tokenizers, GGUF.
 
->>> sorted(FAMILIES)[:4]
-['albert', 'bart', 'bert', 'distilbert']
+>>> FAMILIES['bert'].heads['masked']
+'BertForMaskedLM'
 """
 
 from tl_jax.interop.families import FAMILIES

@@ -123,6 +123,22 @@ _GEMMA_KEYS = _LLAMA_KEYS | dict(
     heads=('num_attention_heads', 8), mlp=('intermediate_size', 9216),
     activation=('hidden_activation', 'gelu_pytorch_tanh'), max_positions=('max_position_embeddings', 8192))
 _GEMMA_FIXED = _LLAMA_FIXED | dict(norm='rms_shifted', norm_place='both')
+
+
+def _read_gemma1(config):
+  said = _read_llama(dict(num_key_value_heads=16, head_dim=256) | config)
+  said |= dict(embedding_scale=config.get('hidden_size', 3072) ** 0.5)
+  # The first folders said "gelu" and meant its approximation.
+  return said | (dict(activation='gelu_tanh') if config.get('hidden_act') == 'gelu' else {})
+
+
+_GEMMA = Family(
+    _LLAMA_KEYS | dict(
+        vocabulary=('vocab_size', 256000), width=('hidden_size', 3072), layers=('num_hidden_layers', 28),
+        heads=('num_attention_heads', 16), mlp=('intermediate_size', 24576),
+        activation=('hidden_act', 'gelu_pytorch_tanh'), max_positions=('max_position_embeddings', 8192)),
+    _LLAMA_FIXED | dict(norm='rms_shifted'), classes('Gemma', 'causal', 'classifier', 'token'), _read_gemma1,
+    _write_llama, dict(use_bidirectional_attention=(False, None), mlp_bias=(False, None)))
 _GEMMA2 = Family(
     _GEMMA_KEYS, _GEMMA_FIXED, classes('Gemma2', 'causal', 'classifier', 'token'),
     lambda config: _read_gemma(config, 2, 10000.0, 0.0, 4096) | _caps(config, 50.0, 30.0), _write_gemma,
@@ -136,4 +152,4 @@ _GEMMA3 = Family(
 
 FAMILIES = {
     'gpt2': _GPT2, 'opt': _OPT, 'llama': _LLAMA, 'mistral': _MISTRAL, 'qwen2': _QWEN2, 'qwen3': _QWEN3,
-    'gemma2': _GEMMA2, 'gemma3_text': _GEMMA3}
+    'gemma': _GEMMA, 'gemma2': _GEMMA2, 'gemma3_text': _GEMMA3}

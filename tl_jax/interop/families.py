@@ -28,6 +28,10 @@ _ROBERTA = Family(
     _BERT_KEYS | dict(vocabulary=('vocab_size', 50265)),
     dict(embedding_norm=True, position_offset=2, head_activation='gelu'), classes('Roberta', *_BERT_HEADS),
     _pooler('tanh'), only=_BERT_ONLY | dict(pad_token_id=(1,)))
+# RoBERTa under other names; what their configurations leave out is BERT's.
+_XLM_ROBERTA = _ROBERTA._replace(
+    keys=_BERT_KEYS, heads=classes('XLMRoberta', *_BERT_HEADS))
+_CAMEMBERT = _XLM_ROBERTA._replace(heads=classes('Camembert', *_BERT_HEADS))
 _DISTILBERT = Family(
     dict(vocabulary=('vocab_size', 30522), width=('dim', 768), layers=('n_layers', 6), heads=('n_heads', 12),
          mlp=('hidden_dim', 3072), activation=('activation', 'gelu'), max_positions=('max_position_embeddings', 512),
@@ -139,5 +143,6 @@ _BART = Family(
                       scale_embedding=arch.embedding_scale != 1.0, is_encoder_decoder=True))
 
 FAMILIES = {
-    'bert': _BERT, 'roberta': _ROBERTA, 'distilbert': _DISTILBERT, 'electra': _ELECTRA, 'albert': _ALBERT,
-    'modernbert': _MODERNBERT, **decoders.FAMILIES, 't5': _T5, 'bart': _BART}
+    'bert': _BERT, 'roberta': _ROBERTA, 'xlm-roberta': _XLM_ROBERTA, 'camembert': _CAMEMBERT,
+    'distilbert': _DISTILBERT, 'electra': _ELECTRA, 'albert': _ALBERT, 'modernbert': _MODERNBERT,
+    **decoders.FAMILIES, 't5': _T5, 'bart': _BART}

@@ -216,10 +216,10 @@ _BART = Names(
 
 # By `model_type` of config.json.
 NAMES = {
-    'bert': _BERT, 'roberta': _ROBERTA, 'distilbert': _DISTILBERT, 'electra': _ELECTRA, 'albert': _ALBERT,
-    'modernbert': _MODERNBERT, 'gpt2': _GPT2, 'opt': _OPT, 'llama': _LLAMA,
+    'bert': _BERT, 'roberta': _ROBERTA, 'xlm-roberta': _ROBERTA, 'camembert': _ROBERTA, 'distilbert': _DISTILBERT,
+    'electra': _ELECTRA, 'albert': _ALBERT, 'modernbert': _MODERNBERT, 'gpt2': _GPT2, 'opt': _OPT, 'llama': _LLAMA,
     'mistral': _LLAMA._replace(bases={}),  # its class for questions keeps `model.`
-    'qwen2': _LLAMA, 'qwen3': _LLAMA, 'gemma2': _GEMMA, 'gemma3_text': _GEMMA,
+    'qwen2': _LLAMA, 'qwen3': _LLAMA, 'gemma': _LLAMA, 'gemma2': _GEMMA, 'gemma3_text': _GEMMA,
     't5': _T5, 'bart': _BART}
 # What modules of any family keep beside their parameters, in files of one age or another.
 ALWAYS_EXTRA = (r'.*\b(position_ids|token_type_ids)', r'.*\brotary_emb\.\w+')

@@ -84,6 +84,12 @@ def _qwen3(layers: int, width: int, heads: int, mlp: int, **fields) -> dict:
   return _qwen2(layers, width, heads, 8, mlp, max_positions=40960, head_dim=128, bias='none', query_norm=True) | fields
 
 
+def _gemma(layers: int, width: int, heads: int, kv_heads: int, mlp: int) -> dict:
+  """Gemma (Gemma Team 2024): Llama's block with wide heads and scaled embeddings."""
+  return _llama(layers, width, heads, kv_heads, mlp, vocabulary=256000, max_positions=8192, head_dim=256,
+                activation='gelu_tanh', norm='rms_shifted', norm_eps=1e-6, embedding_scale=width ** 0.5)
+
+
 def _gemma2(layers: int, width: int, heads: int, kv_heads: int, mlp: int, **fields) -> dict:
   """Gemma 2 (Gemma Team 2024): caps, norms before and after, every second layer local."""
   return _llama(layers, width, heads, kv_heads, mlp, vocabulary=256000, max_positions=8192, head_dim=256,
@@ -132,6 +138,11 @@ FAMILIES = {
     'bert-large': _bert(24, 1024),
     'roberta-base': _roberta(12, 768),
     'roberta-large': _roberta(24, 1024),
+    # XLM-RoBERTa (Conneau et al. 2019) and CamemBERT (Martin et al. 2019) are RoBERTa with vocabularies of their own.
+    'xlm-roberta-base': _roberta(12, 768, vocabulary=250002),
+    'xlm-roberta-large': _roberta(24, 1024, vocabulary=250002),
+    'camembert-base': _roberta(12, 768, vocabulary=32005),
+    'camembert-large': _roberta(24, 1024, vocabulary=32005),
     # DistilBERT (Sanh et al. 2019) has neither token types nor BERT's pooler.
     'distilbert': _bert(6, 768, types=0, pooler='relu'),
     'electra-small': _electra(12, 256, 128, 4, 1024),
@@ -176,6 +187,8 @@ FAMILIES = {
     'qwen3-0.6b': _qwen3(28, 1024, 16, 3072),
     'qwen3-1.7b': _qwen3(28, 2048, 16, 6144),
     'qwen3-8b': _qwen3(36, 4096, 32, 12288, tied=False),
+    'gemma-2b': _gemma(18, 2048, 8, 1, 16384),
+    'gemma-7b': _gemma(28, 3072, 16, 16, 24576),
     'gemma2-2b': _gemma2(26, 2304, 8, 4, 9216),
     'gemma2-9b': _gemma2(42, 3584, 16, 8, 14336),
     'gemma3-270m': _gemma3(18, 640, 4, 1, 2048),
