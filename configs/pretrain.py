@@ -2,7 +2,7 @@
 
   tl-jax pretrain --config=configs/pretrain.py:tiny --workdir=/tmp/tiny           # seconds, embedded text
   tl-jax pretrain --config=configs/pretrain.py:demo --workdir=/tmp/demo           # minutes on 2 cores
-  tl-jax pretrain --config=configs/pretrain.py:bert-small --workdir=gs://...      # hours on a v5e-8
+  tl-jax pretrain --config=configs/pretrain.py:bert-small --workdir=/mnt/bert     # hours on a v5e-8
 
 The argument is a family of `tl_jax.models`; its shape chooses the objective.
 """

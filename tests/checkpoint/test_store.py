@@ -250,6 +250,27 @@ def test_a_reader_of_a_damaged_step_changes_nothing(store):
     store.restore(3, {})
 
 
+@pytest.mark.parametrize('place', ['commit.json', 'arrays/small/0'])
+def test_the_newest_good_step_passes_over_a_damaged_one_aloud(store, caplog, place):
+  assert store.newest_good() == 3 and not caplog.text
+  os.truncate(store.directory / '3' / place, 5)
+  before = sorted(os.listdir(store.directory))
+  assert store.newest_good() == 2
+  assert 'step 3 is damaged' in caplog.text and place in caplog.text
+  assert sorted(os.listdir(store.directory)) == before
+  for step in (1, 2):
+    os.truncate(store.directory / str(step) / place, 5)
+  with pytest.raises(CheckpointError, match='no good committed step'):
+    store.newest_good()
+
+
+def test_a_surplus_leaf_is_refused_where_the_whole_state_is_asked_for(store):
+  part = {'trainable': abstract(make_state().trainable)}
+  assert store.restore_latest(part).step == 3
+  with pytest.raises(CheckpointError, match=r"leaf 'opt_state/.*' is not asked for"):
+    store.restore_latest(part, whole=True)
+
+
 def test_what_is_not_a_step_is_ignored(store, caplog):
   (store.directory / '10').mkdir()
   for name in ('9', '.DS_Store', '3.tmp'):

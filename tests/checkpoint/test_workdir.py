@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -46,7 +47,8 @@ def test_paths_that_cannot_be_workdirs_are_named(tmp_path):
     with pytest.raises(ValueError, match=reason) as caught:
       Workdir(tmp_path / name)
     assert '\n' not in str(caught.value) and name in str(caught.value)
-  for path, reason in (('/proc/1/x', '/proc/1/x'), ('gs://bucket/run', 'mount'), ('', 'not a path')):
+  for path, reason in (('/proc/1/x', '/proc/1/x'), ('gs://bucket/run', 'mount'),
+                       (pathlib.Path('gs://bucket/run'), 'mount'), ('', 'not a path')):
     with pytest.raises(ValueError, match=reason):
       Workdir(path)
   with pytest.raises(ValueError, match='No such file'):

@@ -36,6 +36,10 @@ REFUSALS = [
     ((*TRANSFER[:1], '--config=configs/transfer.py:init=/no/such/workdir'), '/no/such/workdir'),
     ((*TRANSFER, '--config.task.labels=-5'), 'config.task.labels'),
     ((*TRANSFER, '--config.method.rank=4'), 'config.method.rank'),
+    ((*TRANSFER, '--config.eval.batches=3'), 'config.eval.batches'),
+    ((*TRANSFER, "--config.model={'family': 'tiny', 'labels': 7}"), 'config.model.labels'),
+    ((*PRETRAIN, "--config.model={'family': 'tiny', 'head': 'causal'}"), 'config.model.head'),
+    ((*PRETRAIN, '--config.seed=99999999999'), 'config.seed'),
     (('pretrain', TRANSFER[1]), 'config.task'),
     (('transfer', PRETRAIN[1]), 'config.task'),
     ((*PRETRAIN, '--confg=1'), "'--config'"),
@@ -79,6 +83,41 @@ def test_exit_code_2_and_one_line(arguments, named, run_without_device, tmp_path
   assert (code, said.count('\n')) == (2, 1), said
   assert named in said and 'Traceback' not in said
   assert not (tmp_path / 'w').exists()
+
+
+def test_an_override_of_evaluate_is_refused_without_a_device(
+  pretrained, run_without_device
+):
+  code, said = run_without_device(
+    'evaluate', f'--workdir={pretrained}', '--config.data.btach=3'
+  )
+  assert (code, said.count('\n')) == (2, 1) and "'data.batch'" in said
+  code, said = run_without_device('evaluate', f'--workdir={pretrained}')
+  assert code == 1 and 'no-such-device' in said
+
+
+BUCKET = 'gs://bucket/x'
+
+
+@pytest.mark.parametrize('arguments', [
+  (*PRETRAIN, f'--workdir={BUCKET}'),
+  (*TRANSFER, f'--workdir={BUCKET}'),
+  ('transfer', f'--config=configs/transfer.py:init={BUCKET}', '--workdir=w'),
+  ('evaluate', f'--workdir={BUCKET}'),
+  ('steps', BUCKET),
+  ('demo', f'--workdir={BUCKET}'),
+  ('table', 'experiments/low_shot.py', f'--workdir={BUCKET}'),
+  ('export', 'w', BUCKET),
+  ('export', BUCKET, 'w'),
+  ('import', 'w', BUCKET),
+  ('import', BUCKET, 'w'),
+  ('generate', f'--model={BUCKET}', '--prompt=a'),
+  ('merge', 'soup', 'a', 'b', f'--output={BUCKET}'),
+], ids=lambda arguments: arguments[0])
+def test_a_bucket_is_no_folder(arguments, run_without_device):
+  code, said = run_without_device(*arguments)
+  assert (code, said.count('\n')) == (2, 1), said
+  assert BUCKET in said and 'mount the bucket' in said
 
 
 def test_what_needs_a_device_fails_without_one(run_without_device, tmp_path):

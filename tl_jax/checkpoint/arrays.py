@@ -131,8 +131,16 @@ def write(folder: str | os.PathLike, arrays: dict[str, Any], copied: Callable[[]
     future.result()
 
 
-def match(saved: dict[str, dict], like: Any, where: str, cast: bool = False) -> list[str]:
+def match(
+  saved: dict[str, dict],
+  like: Any,
+  where: str,
+  cast: bool = False,
+  whole: bool = False,
+) -> list[str]:
   """The names of the leaves of `like`, all of which `saved` has with the same shape and dtype.
+
+  `whole`: `saved` has no others.
 
   Raises CheckpointError of one line: the first leaves that differ, with both shapes or dtypes, or the nearest names.
   """
@@ -149,6 +157,9 @@ def match(saved: dict[str, dict], like: Any, where: str, cast: bool = False) -> 
     elif not _same_dtype(entry['dtype'], leaf, cast):
       asked = str(leaf.dtype) if hasattr(leaf, 'dtype') else type(leaf).__name__
       problems.append(f'leaf {name!r} has the dtype {entry["dtype"]}, asked for {asked}')
+  if whole:
+    surplus = [name for name in saved if name not in wanted]
+    problems += [f'leaf {name!r} is not asked for' for name in surplus]
   if problems:
     more = f'; and {len(problems) - _MOST_LISTED} more leaves' if len(problems) > _MOST_LISTED else ''
     raise CheckpointError(f'{where}: {"; ".join(problems[:_MOST_LISTED])}{more}')

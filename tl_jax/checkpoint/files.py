@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -73,6 +74,20 @@ def _unique(pairs):
 
 def _refuse(constant: str):
   raise ValueError(f'{constant} is not JSON')
+
+
+def require_local(path: str | os.PathLike, what: str) -> str:
+  """The path as text. Raises ValueError for the address of a bucket, such as gs://b.
+
+  `pathlib.Path('gs://b')` has lost one of the two slashes, which would make it a
+  folder `gs:`; a drive of Windows has a single letter and is a path.
+  """
+  text = os.fspath(path)
+  if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', text):
+    raise ValueError(
+      f'{what} {text!r}: not a local path; mount the bucket as a folder'
+    )
+  return text
 
 
 def read_bounded(path: Path, most: int) -> bytes:

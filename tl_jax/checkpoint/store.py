@@ -9,6 +9,7 @@
 (10, [0, 1, 2], {'rows': 640})
 """
 
+import functools
 import itertools
 import logging
 import os
@@ -48,9 +49,7 @@ class Store:
   """
 
   def __init__(self, directory: str | os.PathLike, keep: int | None = 3):
-    if '://' in os.fspath(directory):
-      raise ValueError(f'checkpoints {os.fspath(directory)!r}: not a local path; mount the bucket as a folder')
-    self.directory = Path(os.path.abspath(os.fspath(directory)))
+    self.directory = Path(os.path.abspath(files.require_local(directory, 'checkpoints')))
     self.keep = keep
     self._prepared = False
     self._current: tuple[commit.Save, threading.Thread] | None = None
@@ -205,6 +204,24 @@ class Store:
         verdicts.append(Verdict(step, found['bytes'], found['time'], record.find_problems(folder, found)))
     return verdicts
 
+  def newest_good(self) -> int:
+    """The newest step whose every file is what was committed. Nothing is moved.
+
+    A damaged step is passed over with a warning that names its leaf and file.
+    Raises CheckpointError where no step is good.
+    """
+    for step, folder in reversed(list(self._folders())):
+      try:
+        found = self._load(folder)
+        problems = [] if found is None else record.find_problems(folder, found)
+      except DamagedStep as error:
+        found, problems = None, [str(error)]
+      if found is not None and not problems:
+        return step
+      if problems:
+        _LOG.warning('step %d is damaged: %s; an older step is used', step, problems[0])
+    raise CheckpointError(f'{self.directory}: no good committed step')
+
   def restore(self, step: int, like: Any, *, cast: bool = False) -> Any:
     """The state of one step, in the structure and on the shardings of `like`; never another step.
 
@@ -227,13 +244,19 @@ class Store:
       more = f' and {len(problems) - 1} more files' if len(problems) > 1 else ''
       raise DamagedStep(f'step {found["step"]} is damaged: {problems[0]}{more}')
 
-  def restore_latest(self, like: Any, *, cast: bool = False, quarantine: bool = True) -> Restored | None:
+  def restore_latest(
+    self, like: Any, *, cast: bool = False, quarantine: bool = True, whole: bool = False
+  ) -> Restored | None:
     """The newest good step, or None where nothing was ever saved.
+
+    `whole`: a saved leaf that `like` does not have is a CheckpointError, too: the
+    state of another optimizer may hold all that this one asks for, and more.
 
     A damaged step is moved to `quarantine/` (if told so and the folder can be written), with a warning that names
     leaf and file, and the next older one is used. Raises DamagedStep when steps were saved and none is good.
     """
-    word = self._choose(like, cast, quarantine) if processes.is_first() else ''
+    check = functools.partial(arrays.match, like=like, cast=cast, whole=whole)
+    word = self._choose(check, quarantine) if processes.is_first() else ''
     word = processes.gather(f'tl_jax/{self.directory}/choose/{next(_COUNTER)}', word)[0]
     if not word.isdecimal():
       if word:
@@ -242,11 +265,14 @@ class Store:
     step = int(word)
     found = self._record(step)
     folder = self.directory / word
-    arrays.match(found['leaves'], like, str(folder), cast)
+    check(found['leaves'], where=str(folder))
     return Restored(step, arrays.read(folder / record.ARRAYS, found['leaves'], like), found['meta'])
 
-  def _choose(self, like: Any, cast: bool, quarantine: bool) -> str:
-    """The newest good step as a word, '' when there never was one, or the error that all processes raise."""
+  def _choose(self, check, quarantine: bool) -> str:
+    """The newest good step as a word, '' when there never was one, or the error that all processes raise.
+
+    check(leaves, where=folder) gives the names of the leaves that are asked for.
+    """
     damaged = {}
     while True:
       remaining = [(step, folder) for step, folder in self._folders() if step not in damaged]
@@ -255,7 +281,7 @@ class Store:
           found = self._load(folder)
           if found is None:
             continue
-          self._require_good(folder, found, arrays.match(found['leaves'], like, str(folder), cast))
+          self._require_good(folder, found, check(found['leaves'], where=str(folder)))
           return str(step)
         except DamagedStep as error:
           damaged[step] = str(error)

@@ -39,9 +39,7 @@ class Workdir:
   """
 
   def __init__(self, path: str | os.PathLike, *, write: bool = True):
-    text = os.fspath(path)
-    if '://' in text:
-      raise ValueError(f'workdir {text!r}: not a local path; mount the bucket as a folder')
+    text = files.require_local(path, 'workdir')
     if not text or '\0' in text:
       raise ValueError(f'workdir {text!r}: not a path')
     self.path = Path(os.path.abspath(os.path.expanduser(text)))
@@ -119,18 +117,14 @@ class Workdir:
         values.
     Raises ValueError with the keys that differ, old and new.
     """
-    config, allowed = files.clean(config), [re.compile(pattern) for pattern in allowed]
+    config = files.clean(config)
     if (self.path / CONFIG).exists():
       before = self.read_json(CONFIG)
       if not isinstance(before, dict) or 'config' not in before:
         raise ValueError(f'{self.path / CONFIG}: it is not the config of a run')
-      changes = compare(before['config'], config)
-      refused = [line for key, line in changes.items() if not any(pattern.fullmatch(key) for pattern in allowed)]
-      if refused:
-        more = f'; and {len(refused) - _MOST_LISTED} more' if len(refused) > _MOST_LISTED else ''
-        raise ValueError(f'{self.path / CONFIG}: the run there has another config: {"; ".join(refused[:_MOST_LISTED])}'
-                         f'{more}; take another workdir, or the old values')
-      if not changes:
+      where = f'{self.path / CONFIG}: the run there has another config'
+      require_same(before['config'], config, where, allowed)
+      if not compare(before['config'], config):
         return before.get('hash') or config_hash(config)
     self.write_json(CONFIG, {'config': config, 'hash': config_hash(config)})
     return config_hash(config)
@@ -203,6 +197,27 @@ class Workdir:
         end = content.rfind(b'\n') + 1
         if end < len(content):
           file.truncate(end)
+
+
+def require_same(
+  before: Any, after: Any, where: str, allowed: Iterable[str] = ()
+) -> None:
+  """Raises ValueError, `where` with the keys in which two configs differ, old and new.
+
+  allowed: regular expressions of dotted keys that may differ.
+  """
+  patterns = [re.compile(pattern) for pattern in allowed]
+  refused = [
+    line
+    for key, line in compare(before, after).items()
+    if not any(pattern.fullmatch(key) for pattern in patterns)
+  ]
+  if not refused:
+    return
+  listed = '; '.join(refused[:_MOST_LISTED])
+  if len(refused) > _MOST_LISTED:
+    listed += f'; and {len(refused) - _MOST_LISTED} more'
+  raise ValueError(f'{where}: {listed}; take another workdir, or the old values')
 
 
 def compare(before: Any, after: Any) -> dict[str, str]:

@@ -11,6 +11,7 @@ import os
 import pathlib
 
 from tl_jax import config
+from tl_jax.checkpoint import files
 from tl_jax.cli.console import say
 
 ADAPTER = 'adapter_config.json'
@@ -118,6 +119,7 @@ def _write_adapter(flags) -> int:
 
 
 def _require_new(target: str) -> None:
+  files.require_local(target, 'folder')
   if os.path.exists(target) and (not os.path.isdir(target) or os.listdir(target)):
     raise config.ConfigError(f'{target}: exists and is not an empty folder; name a new one')
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tl_jax import config
+from tl_jax.checkpoint import files
 from tl_jax.cli import merge, models
 from tl_jax.cli.console import Screen, complain, say
 
@@ -28,6 +29,10 @@ class Verb(NamedTuple):
 
 
 def _workdir(text: str) -> str:
+  try:
+    files.require_local(text, 'workdir')
+  except ValueError as error:
+    raise argparse.ArgumentTypeError(str(error)) from error
   if not text.strip() or '\0' in text:
     raise argparse.ArgumentTypeError('needs a folder')
   if os.path.lexists(text) and not os.path.isdir(text):

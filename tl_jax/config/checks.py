@@ -39,17 +39,21 @@ class Range:
 
   def __str__(self) -> str:
     low = '' if self.low == -math.inf else f' {">" if self.above else ">="} {self.low:g}'
-    high = '' if self.high == math.inf else f' {"<" if self.below else "<="} {self.high:g}'
+    # That an integer fits into 32 bits goes without saying, until one does not.
+    unlimited = self.high in (math.inf, LARGEST)
+    high = '' if unlimited else f' {"<" if self.below else "<="} {self.high:g}'
     return ' and'.join(filter(None, (low, high)))
 
 
+# Sizes, counts and seeds end up in shapes and arrays of 32 bits.
+LARGEST = 2**31 - 1
 Finite = Annotated[float, Range()]
 Positive = Annotated[float, Range(low=0, above=True)]
 NonNegative = Annotated[float, Range(low=0)]
 Fraction = Annotated[float, Range(low=0, high=1, below=True)]
 Probability = Annotated[float, Range(low=0, high=1)]
-Count = Annotated[int, Range(low=1)]
-Natural = Annotated[int, Range(low=0)]
+Count = Annotated[int, Range(low=1, high=LARGEST)]
+Natural = Annotated[int, Range(low=0, high=LARGEST)]
 
 
 def nearest(name: str, candidates: Iterable[str], most: int = 3) -> str:
@@ -147,6 +151,9 @@ def check(value: Any, annotation: Any, path: str) -> Any:
   origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
   if origin is Annotated:
     ranges = [marker for marker in arguments[1:] if isinstance(marker, Range)]
+    narrow = any(marker.high == LARGEST for marker in ranges)
+    if narrow and isinstance(value, numbers.Integral) and value > LARGEST:
+      raise _too_large(value, 32, path)
     try:
       checked = check(value, arguments[0], path)
     except ConfigError as error:
@@ -174,6 +181,8 @@ def _check_plain(value, annotation, kind, arguments, path):
     if math.isfinite(number):
       return number
   elif kind is int and isinstance(value, numbers.Integral) and not truth:
+    if not -(2**63) <= value < 2**63:
+      raise _too_large(value, 64, path)
     return int(value)
   elif kind is bool and truth:
     return bool(value)
@@ -223,6 +232,10 @@ def _check_union(value, annotation, path):
 
 def _unfit(value, annotation, path) -> ConfigError:
   return ConfigError(f'{path}: must be {_wanted(annotation)}, got {shown(value)}')
+
+
+def _too_large(value, bits: int, path: str) -> ConfigError:
+  return ConfigError(f'{path}: {shown(value)} does not fit into {bits} bits')
 
 
 def _wanted(annotation) -> str:

@@ -27,7 +27,7 @@ class Loaded(NamedTuple):
   """A model with its parameters (a nested dict of arrays), tokenizer or None, and what else the folder said.
 
   config, generation: the `config.json` and `generation_config.json` of a Hugging Face folder; unused: its tensors that
-  this model has no use for.
+  this model has no use for. step: the committed step of the workdir that it is from.
   """
   model: models.Model
   params: Any
@@ -36,6 +36,7 @@ class Loaded(NamedTuple):
   config: dict | None = None
   generation: dict | None = None
   unused: tuple[str, ...] = ()
+  step: int | None = None
 
 
 class Source(NamedTuple):
@@ -55,7 +56,7 @@ def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str 
   dtype: of the parameters; None keeps theirs. mesh: where they go, one tensor at a time, by the rules `sharding`.
   Raises ValueError that names the file, key or tensor.
   """
-  source = _open(pathlib.Path(path))
+  source = _open(pathlib.Path(files.require_local(path, 'model')))
   config, folder, family = source.config, source.folder, configs.family_of(source.config)
   try:
     arch = configs.read(config, head)

@@ -10,9 +10,23 @@ from typing import NamedTuple
 
 from tl_jax import config as configs
 from tl_jax import evals, models, tasks
+from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.train import pieces
 from tl_jax.train.settings import SCRATCH, Settings
+
+# What one kind of run never reads, and why. A value that asks for nothing may stand.
+UNREAD_BY_TRANSFER = {
+  'objective': 'the task says what is learned',
+  'unigram_bias': 'only a masked head has such a bias',
+  'data.mixture': 'the texts are those of config.task',
+  'eval.batches': 'config.task.test says how many test examples count',
+}
+UNREAD_BY_PRETRAINING = {'data.slots': 'a row holds as many texts as fit'}
+UNREAD_BY_ANY = {
+  'model.head': 'the task or the objective chooses it',
+  'model.labels': 'the task has them',
+}
 
 
 class Nominal(NamedTuple):
@@ -37,6 +51,7 @@ def read(config, where_made: bool = True) -> Settings:
   else:
     tasks.find(settings.task.name, settings.data.directory or None)
   if where_made:
+    _check_unread(settings, config)
     _check_files(settings)
   _check_rows(settings)
   _check_model(settings)
@@ -76,9 +91,28 @@ def _check_pretraining(settings: Settings) -> None:
                       f'{settings.objective["name"]!r}')
 
 
+def _check_unread(settings: Settings, config) -> None:
+  """Refuses a key that would change nothing: whoever wrote it means something else."""
+  transfer = settings.task is not None
+  unread = UNREAD_BY_TRANSFER if transfer else UNREAD_BY_PRETRAINING
+  for key, reason in (unread | UNREAD_BY_ANY).items():
+    value = configs.plain(config)
+    for part in key.split('.'):
+      value = value.get(part) if isinstance(value, dict) else None
+    if value:
+      kind = 'a transfer' if transfer else 'pre-training'
+      raise ConfigError(f'config.{key}: {kind} does not read it: {reason}; leave it out')
+
+
 def _check_files(settings: Settings) -> None:
+  if settings.tokenizer.path and settings.init != SCRATCH:
+    raise ConfigError(
+      f'config.tokenizer.path: {settings.tokenizer.path}: a run from config.init has '
+      'the tokenizer of that model; leave it out'
+    )
   if settings.tokenizer.path and not pathlib.Path(settings.tokenizer.path).is_file():
     raise ConfigError(f'config.tokenizer.path: {settings.tokenizer.path}: no such file')
+  files.require_local(settings.init, 'config.init:')
   if settings.init != SCRATCH and not settings.init.endswith('.gguf') and not (
       pathlib.Path(settings.init) / 'config.json').is_file():
     raise ConfigError(f'config.init: {settings.init}: not {SCRATCH!r}, a workdir or a Hugging Face folder')

@@ -12,7 +12,7 @@ import jax
 from tl_jax import evals, models, parallel, tasks
 from tl_jax.train import pieces, texts
 from tl_jax.train.pretraining import build_pieces, judge_mixture
-from tl_jax.train.restoring import Opened, open_workdir
+from tl_jax.train.restoring import Opened, open_step, read_settings
 from tl_jax.train.transferring import write_predictions
 from tl_jax.train.watch import SILENT, Watch
 
@@ -20,18 +20,21 @@ from tl_jax.train.watch import SILENT, Watch
 def evaluate(workdir, step: int | None = None, overrides=(), watch: Watch = SILENT) -> dict:
   """Metrics of a committed step on the test split: of the task, or of the objective after pre-training.
 
-  Writes predictions.jsonl into the workdir of a transfer. Raises ValueError naming the workdir, step or override.
+  Writes predictions.jsonl into the workdir of a transfer, where it can be written.
+  Raises ValueError naming the workdir, step or override.
   """
-  parallel.keep_freed_memory()
   path = pathlib.Path(workdir)
-  opened = open_workdir(path, step, overrides)
+  # First, so that a wrong override is refused where there is no device to use.
+  settings = read_settings(path, overrides)
+  parallel.keep_freed_memory()
+  opened = open_step(path, settings, step)
   judge = _judge_mixture if opened.settings.task is None else _judge_task
-  name, metrics, count = judge(opened, path)
+  name, metrics, count = judge(opened, path, watch)
   watch.say(f'{name} at step {opened.step}: ' + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items()))
   return dict(task=name, step=opened.step, metrics=metrics, n=count)
 
 
-def _judge_task(opened: Opened, path: pathlib.Path):
+def _judge_task(opened: Opened, path: pathlib.Path, watch: Watch):
   settings = opened.settings
   task = tasks.find(settings.task.name, settings.data.directory or None)
   test = texts.labelled(settings, task, opened.tokenizer, 'test', path)
@@ -39,11 +42,16 @@ def _judge_task(opened: Opened, path: pathlib.Path):
   apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
   batches = texts.labelled_pass(settings, test, opened.tokenizer, settings.data.batch)
   found = evals.outputs(apply, opened.params, batches, len(test.texts))
-  write_predictions(path / 'predictions.jsonl', task, test, found)
+  try:
+    write_predictions(path / 'predictions.jsonl', task, test, found)
+  except OSError as error:
+    # The metrics are what was asked for; a folder that is mounted to be read still has them.
+    watch.say(f'predictions.jsonl is not written: {path}: {error.strerror}')
   return task.name, tasks.score(task, found, test.targets), len(test.texts)
 
 
-def _judge_mixture(opened: Opened, path: pathlib.Path):
+def _judge_mixture(opened: Opened, path: pathlib.Path, watch: Watch):
+  del watch
   settings = opened.settings
   parts = build_pieces(settings, opened.tokenizer)
   mesh = pieces.make_mesh(settings)

@@ -115,6 +115,16 @@ def base_arch(settings: Settings, **fields) -> models.Arch:
   if not family:
     raise configs.ConfigError('config.model.family: missing; a run from scratch needs one of: '
                               + tree.nearest('bert', models.FAMILIES, most=8))
+  pieces = fields.get('vocabulary')
+  rows = group.get('vocabulary')
+  if None not in (pieces, rows):
+    # More rows than pieces: a table whose size devices divide. Fewer cannot be.
+    if rows < pieces:
+      raise configs.ConfigError(
+        f'config.model.vocabulary: {rows} rows, but the tokenizer has {pieces} pieces; '
+        'leave it out, or give more'
+      )
+    fields['vocabulary'] = rows
   return models.arch(family, **group | fields)
 
 

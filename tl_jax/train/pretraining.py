@@ -126,7 +126,9 @@ def build_pieces(settings: Settings, tokenizer, source: interop.Loaded | None = 
     arch = interop.with_head(source, head)
     pieces.require_kind(settings, arch)
     check_fit(settings, arch)
-  return pieces.assemble(settings, arch, pieces.make_objective(settings, arch.vocabulary, tokenizer))
+  # Of the pieces, not of the rows: a table may be longer than what is ever drawn from it.
+  objective = pieces.make_objective(settings, tokenizer.vocabulary_size, tokenizer)
+  return pieces.assemble(settings, arch, objective)
 
 
 def _all_texts(settings: Settings) -> list[str]:
@@ -141,14 +143,16 @@ def _all_texts(settings: Settings) -> list[str]:
 def _start(ready: Prepared, shardings, run: Run, watch: Watch):
   """The state of the newest good checkpoint, or a fresh one."""
   parts, settings = ready.parts, ready.settings
-  restored = run.restore_latest(pieces.abstract_state(parts, shardings))
+  arch = parts.model.arch
+  restored = run.restore_latest(pieces.abstract_state(parts, shardings), arch)
   if restored is not None:
     watch.say(f'resumed at step {restored.step} of {settings.schedule.steps}')
     return restored.state
   if ready.source is None:
     return jax.jit(lambda: parts.init(ready.params(settings.seed), settings.seed), out_shardings=shardings)()
   params = pieces.make_params(parts.model, settings.seed)
-  run.write_json('account.json', continued(ready.source.params, params)[1].to_json())
+  account = continued(ready.source.params, params)[1]
+  run.write_account(account, ready.source, settings.init)
   # Through jit, so that no buffer of the source is shared with a state that is donated.
   return jax.jit(lambda params: parts.init(params, settings.seed), out_shardings=shardings)(
       parallel.to_host(ready.params(settings.seed)))

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from tl_jax import checkpoint, data, interop, models, objectives, optim, transfer
 from tl_jax import config as configs
+from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.train import pieces, texts
 from tl_jax.train.checks import read
@@ -47,9 +48,13 @@ def open_workdir(path, step: int | None = None, overrides=()) -> Opened:
   Raises ValueError naming the workdir, the steps there are, or the damaged leaf.
   """
   path = pathlib.Path(path)
-  settings = read_settings(path, overrides)
+  return open_step(path, read_settings(path, overrides), step)
+
+
+def open_step(path: pathlib.Path, settings: Settings, step: int | None = None) -> Opened:
+  """A committed step of a workdir whose settings have been read; the newest good one if none is named."""
   store = checkpoint.Store(path / 'checkpoints')
-  step = newest_good(store) if step is None else step
+  step = store.newest_good() if step is None else step
   arch = configs.struct(models.Arch, store.meta(step)['arch'], f'{path}: step {step}')
   parts = pieces.assemble(settings, arch, idle_objective())
   abstract = jax.eval_shape(lambda: parts.init(pieces.make_params(parts.model, 0), 0))
@@ -79,14 +84,6 @@ def keep_tokenizer(path: pathlib.Path, source: interop.Loaded) -> None:
     source.tokenizer.save(path / texts.TOKENIZER)
 
 
-def newest_good(store: checkpoint.Store) -> int:
-  """The newest step whose every file is what was committed. Raises CheckpointError if there is none."""
-  for step in reversed(store.steps()):
-    if not store.verify(step):
-      return step
-  raise checkpoint.CheckpointError(f'{store.directory}: no good committed step')
-
-
 def read_settings(path: pathlib.Path, overrides=()) -> Settings:
   """The settings that a workdir was made with, some of them overridden."""
   if not (path / 'config.json').is_file():
@@ -104,7 +101,7 @@ def load(path, step: int | None = None, **how) -> interop.Loaded:
   how: `head`, `dtype`, `mesh`, `sharding`, `compute` of `interop.load`, for a folder.
   Raises ValueError that names the file, step or tensor.
   """
-  path = pathlib.Path(path)
+  path = pathlib.Path(files.require_local(path, 'model'))
   if not (path / 'checkpoints').is_dir():
     if step is not None:
       raise ConfigError(f'{path}: not a workdir, so it has no step {step}')
@@ -112,7 +109,9 @@ def load(path, step: int | None = None, **how) -> interop.Loaded:
   if how:
     raise ConfigError(f'{path}: a workdir; {", ".join(sorted(how))} apply to Hugging Face folders')
   opened = open_workdir(path, step)
-  return interop.Loaded(models.build(opened.arch), opened.params, opened.tokenizer, opened.arch)
+  return interop.Loaded(
+    models.build(opened.arch), opened.params, opened.tokenizer, opened.arch, step=opened.step
+  )
 
 
 def idle_objective() -> objectives.Objective:

@@ -138,7 +138,8 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
 
 def start(ready: Prepared, shardings, run: Run, watch: Watch):
   """The state of the newest good checkpoint, or a fresh one with its account in account.json."""
-  restored = run.restore_latest(pieces.abstract_state(ready.parts, shardings))
+  arch = ready.parts.model.arch
+  restored = run.restore_latest(pieces.abstract_state(ready.parts, shardings), arch)
   if restored is not None:
     watch.say(f'resumed at step {restored.step} of {ready.settings.schedule.steps}')
     return restored.state
@@ -147,7 +148,7 @@ def start(ready: Prepared, shardings, run: Run, watch: Watch):
   account = methods.transplant({}, params, fresh=['.*'])[1]
   if ready.source is not None:
     params, account = transplanted(ready.source.params, params)
-  run.write_json('account.json', account.to_json())
+  run.write_account(account, ready.source, ready.settings.init)
   # Through jit, so that no buffer of the source is shared with a state that is donated.
   state = jax.jit(lambda params: ready.parts.init(params, seed), out_shardings=shardings)(parallel.to_host(params))
   return ready.weighed(state)

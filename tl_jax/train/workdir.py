@@ -8,14 +8,16 @@
 """
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 
-from tl_jax import checkpoint, parallel
+from tl_jax import checkpoint, interop, models, parallel, transfer
 from tl_jax import config as configs
+from tl_jax.checkpoint import files
 from tl_jax.train.loop import Recorder
 from tl_jax.train.settings import Settings
 
@@ -24,11 +26,15 @@ CHANGEABLE = (r'log(\..*)?', r'checkpoint(\..*)?', r'eval(\..*)?', r'mesh(\..*)?
 
 
 class Run(NamedTuple):
-  """An open workdir. Every process has one; only the first holds the lock and writes."""
+  """An open workdir. Every process has one; only the first holds the lock and writes.
+
+  config: the run's config as plain JSON values; every checkpoint carries it.
+  """
   path: pathlib.Path
   first: bool
   workdir: checkpoint.Workdir | None
   store: checkpoint.Store
+  config: dict
 
   def write_json(self, name: str, value: Any) -> None:
     if self.first:
@@ -37,9 +43,25 @@ class Run(NamedTuple):
   def read_json(self, name: str) -> Any:
     return checkpoint.Workdir(self.path, write=False).read_json(name)
 
-  def restore_latest(self, like):
-    """The newest good checkpoint in this structure, or None; metrics after it are dropped."""
-    restored = self.store.restore_latest(like)
+  def write_account(self, account: transfer.Account, source: interop.Loaded | None, init: str) -> None:
+    """account.json: what happened to every leaf, and which step of `init` was taken."""
+    step = None if source is None else source.step
+    self.write_json('account.json', dict(init=init, init_step=step) | account.to_json())
+
+  def restore_latest(self, like, arch: models.Arch):
+    """The newest good checkpoint in this structure, or None; metrics after it are dropped.
+
+    Raises ValueError where the newest is of another architecture: shapes alone do
+    not tell 2 heads from 4.
+    """
+    restored = self.store.restore_latest(like, whole=True)
+    if restored is not None:
+      saved = restored.meta['arch']
+      where = f'{self.store.directory / str(restored.step)}: saved with another architecture'
+      # A field that the architecture has got since then had its default.
+      defaults = {field.name: field.default for field in dataclasses.fields(arch)}
+      own = files.clean(dataclasses.asdict(arch))
+      checkpoint.require_same(files.clean(defaults | saved), own, where)
     if self.first:
       self.workdir.truncate_metrics(None if restored is None else restored.step)
     return restored
@@ -61,7 +83,7 @@ class Run(NamedTuple):
         board.flush()
 
     def save(step: int, state) -> None:
-      self.store.save(step, state, meta | dict(next_batch=step))
+      self.store.save(step, state, meta | dict(next_batch=step, config=self.config))
 
     def evaluated(step: int, state) -> dict:
       values = evaluate(state)
@@ -74,6 +96,15 @@ class Run(NamedTuple):
     return Recorder(record, save, evaluated)
 
 
+def require_config_of_steps(store: checkpoint.Store, config: dict) -> None:
+  """Raises ValueError that names what differs from the config that saved the newest step."""
+  step = store.latest()
+  made = None if step is None else store.meta(step).get('config')
+  if made is not None:
+    where = f'{store.directory / str(step)}: saved by a run with another config'
+    checkpoint.require_same(made, config, where, CHANGEABLE)
+
+
 @contextlib.contextmanager
 def open_run(config, path) -> Iterator[Run]:
   """Takes the workdir, binds its config, and never leaves with a save in flight.
@@ -81,17 +112,22 @@ def open_run(config, path) -> Iterator[Run]:
   Raises ValueError for a path or config that cannot be, WorkdirBusy, SaveFailed.
   """
   parallel.start()
-  parallel.keep_freed_memory()
-  path, first = pathlib.Path(path), jax.process_index() == 0
+  # What the workdir refuses is refused before a device is touched; alone, a process is the first.
+  first = not jax.distributed.is_initialized() or jax.process_index() == 0
   workdir = checkpoint.Workdir(path) if first else None
+  path = pathlib.Path(path)
+  bound = configs.to_json(config)
   try:
-    if first:
-      workdir.bind_config(configs.to_json(config), CHANGEABLE)
     keep = configs.plain(config).get('checkpoint', {}).get('keep', 3)
     store = checkpoint.Store(path / 'checkpoints', keep=keep)
+    # Before config.json is written: in a copy without one, the steps alone know.
+    require_config_of_steps(store, bound)
+    if first:
+      workdir.bind_config(bound, CHANGEABLE)
+    parallel.keep_freed_memory()
     store.prepare()
     try:
-      yield Run(path, first, workdir, store)
+      yield Run(path, first, workdir, store, bound)
     finally:
       store.wait()
   finally:
