@@ -44,12 +44,18 @@ def test_a_batch_is_a_function_of_its_step(make):
     assert equal(expected[step], backwards.batch_at(step))
 
 
-@given(st.integers(0, 60), st.sampled_from([1, 2, 4]), st.integers(0, 3))
-def test_hosts_together_read_the_global_batch(step, hosts, seed):
+@given(st.integers(0, 60), st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(0, 3))
+def test_any_rows_of_a_batch_can_be_read(step, rows, seed):
   source = pipeline.stream(examples(), **shape(seed=seed))
-  shards = [source.batch_at(step, (host, hosts)) for host in range(hosts)]
-  whole = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
-  assert equal(whole, source.batch_at(step))
+  whole = source.batch_at(step)
+  assert equal({name: array[rows] for name, array in whole.items()}, source.batch_at(step, np.array(rows)))
+
+
+@pytest.mark.parametrize('make', [lambda: pipeline.stream(examples(), **shape()), mixed])
+def test_the_tokens_of_a_batch_are_known_without_reading_it(make):
+  source = make()
+  for step in (0, 7, 300):
+    assert source.tokens_at(step) == np.count_nonzero(source.batch_at(step)['segments'])
 
 
 @pytest.mark.parametrize('threads, prefetch', [(0, 1), (1, 1), (4, 16)])
@@ -128,7 +134,7 @@ def test_shares_fill_a_block(weights):
 @pytest.mark.parametrize('batch', [2, 6, 40])
 @pytest.mark.parametrize('pack', [True, False])
 def test_an_evaluation_counts_every_example_once(batch, hosts, pack):
-  passes = [pipeline.evaluation(examples(), length=16, batch=batch, slots=5, pack=pack, shard=(host, hosts))
+  passes = [pipeline.evaluation(examples(), length=16, batch=batch, slots=5, pack=pack, rows=range(host, batch, hosts))
             for host in range(hosts)]
   found = [i for each in passes for one in each for i in members(one)]
   assert sorted(found) == list(range(50))
@@ -137,10 +143,10 @@ def test_an_evaluation_counts_every_example_once(batch, hosts, pack):
   assert (last['identifiers'][last['examples'] == 0] == -1).all()
 
 
-def test_rows_that_cannot_be_shared_are_refused():
+def test_what_cannot_be_read_is_refused():
   source = pipeline.stream(examples(), **shape())
-  with pytest.raises(ValueError, match='4 rows cannot be shared by 3 hosts'):
-    source.batch_at(0, (0, 3))
+  with pytest.raises(ValueError, match='row 4 of a batch of 4 rows'):
+    source.batch_at(0, [3, 4])
   with pytest.raises(ValueError, match='slots'):
     pipeline.stream(examples(), seed=0, length=16, batch=4)
   with pytest.raises(ValueError, match='3 labels for 2 examples'):

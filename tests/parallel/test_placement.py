@@ -32,10 +32,15 @@ def test_rules(logical, size, expected):
 def test_a_batch_comes_back_whole():
   sharding = batch_sharding(make_mesh(MeshShape()))
   batch = {'tokens': np.arange(24).reshape(8, 3)}
-  first, end = host_rows(sharding, 8)
-  placed = place_batch({name: array[first:end] for name, array in batch.items()}, sharding, 8, first)
-  assert (first, end) == (0, 8)
+  assert host_rows(sharding, 8).tolist() == list(range(8))
+  placed = place_batch(batch, sharding, 8)
   np.testing.assert_array_equal(to_host(placed)['tokens'], batch['tokens'])
+
+
+def test_a_row_that_was_not_read_is_named():
+  sharding = batch_sharding(make_mesh(MeshShape()))
+  with pytest.raises(ValueError, match='row 2 of a batch of 4 is needed'):
+    place_batch({'tokens': np.zeros((3, 5))}, sharding, 4, held=[0, 1, 3])
 
 
 def test_eight_devices_hold_their_own_rows_and_columns():
@@ -52,6 +57,50 @@ def test_eight_devices_hold_their_own_rows_and_columns():
       assert place({'w': w}, where)['w'].addressable_shards[0].data.shape == (2, 3)
       ''')
   env = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu'}
+  done = subprocess.run([sys.executable, '-c', program], env=env, capture_output=True, text=True, timeout=120)
+  assert done.returncode == 0, done.stderr
+
+
+def test_hosts_read_the_rows_of_their_devices_in_any_order_of_devices():
+  """The law: all rows are read, every device finds its own, the batch is whole."""
+  program = textwrap.dedent('''
+      import jax, numpy as np
+      from tl_jax.parallel import *
+      from tl_jax.parallel.placement import part_of
+      V5E = [0, 0, 1, 1, 1, 1, 0, 2, 3, 3, 3, 3, 2, 2, 2, 0]   # as jax.make_mesh has it
+      draw = np.random.default_rng(0)
+      orders = [V5E, sorted(V5E), list(range(4)) * 4, *(draw.permutation(V5E) for _ in range(3))]
+      shapes = [dict(data=16), dict(data=2, fsdp=8), dict(data=4, tensor=4), dict(fsdp=2, sequence=8),
+                dict(cohort=4, data=4), dict(cohort=2, data=2, fsdp=2, tensor=2), dict(tensor=16)]
+      rows = 32
+      batch = np.arange(rows * 3).reshape(rows, 3)
+      for order in orders:
+        for shape in shapes:
+          mesh = make_mesh(MeshShape(**shape | dict(data=shape.get('data', 1))))
+          sharding = batch_sharding(mesh)
+          hosts = [[device for device, host in zip(mesh.devices.flat, order) if host == wanted]
+                   for wanted in range(4)]
+          places = sharding.devices_indices_map(batch.shape)
+          read, parts = set(), []
+          for devices in hosts:
+            held = host_rows(sharding, rows, devices)
+            assert held.tolist() == sorted(set(held.tolist()))
+            read |= set(held.tolist())
+            for device in devices:
+              part = part_of(batch[held], held, rows, places[device])
+              parts.append(jax.device_put(part, device))
+            needed = {row for device in devices for row in range(rows)[places[device][0]]}
+            assert set(held.tolist()) == needed
+          assert read == set(range(rows))
+          whole = jax.make_array_from_single_device_arrays(batch.shape, sharding, parts)
+          np.testing.assert_array_equal(whole, batch)
+          for shard in whole.addressable_shards:
+            np.testing.assert_array_equal(shard.data, batch[shard.index])
+      mesh = make_mesh(MeshShape())
+      first = [device for device, host in zip(mesh.devices.flat, V5E) if host == 0]
+      assert host_rows(batch_sharding(mesh), 16, first).tolist() == [0, 1, 6, 15]
+      ''')
+  env = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=16', 'JAX_PLATFORMS': 'cpu'}
   done = subprocess.run([sys.executable, '-c', program], env=env, capture_output=True, text=True, timeout=120)
   assert done.returncode == 0, done.stderr
 

@@ -54,19 +54,51 @@ def test_eight_devices_give_the_losses_of_one(family, one_device, run_cli, tmp_p
   np.testing.assert_allclose(losses(tmp_path), one_device(family), atol=1e-5)
 
 
-@pytest.mark.parametrize('family', FAMILIES)
-def test_two_processes_give_the_losses_of_one(family, one_device, tmp_path):
+def run_two(program, *arguments, **variables):
+  """Runs Python with these arguments as two processes that know of each other; returns what each complains of."""
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     address = f'localhost:{probe.getsockname()[1]}'
-  command = [sys.executable, '-m', 'tl_jax', 'pretrain', f'--config=configs/pretrain.py:{family}',
-             f'--workdir={tmp_path}', *FLAGS, small(family)]
+  shared = os.environ | variables | {
+      'PYTHONPATH': os.getcwd(), 'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': '2'}
   processes = [
-      subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {
-          'PYTHONPATH': os.getcwd(), 'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': '2',
-          'JAX_PROCESS_ID': str(index)})
+      subprocess.Popen([sys.executable, *program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                       text=True, env=shared | {'JAX_PROCESS_ID': str(index)})
       for index in range(2)]
-  for process in processes:
-    _, complaint = process.communicate(timeout=300)
+  complaints = [process.communicate(timeout=300)[1] for process in processes]
+  for process, complaint in zip(processes, complaints, strict=True):
     assert process.returncode == 0, complaint
+  return complaints
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_two_processes_give_the_losses_of_one(family, one_device, tmp_path):
+  run_two(('-m', 'tl_jax'), 'pretrain', f'--config=configs/pretrain.py:{family}', f'--workdir={tmp_path}', *FLAGS,
+          small(family))
   np.testing.assert_allclose(losses(tmp_path), one_device(family), atol=1e-5)
+
+
+# As on a pod, whose mesh follows the wires: no host holds neighbouring rows.
+INTERLEAVED = '''
+import sys
+import jax
+from tl_jax import parallel
+make_mesh = parallel.make_mesh
+def interleaved(shape):
+  devices = jax.devices()
+  assert len(devices) == 8 and jax.process_count() == 2
+  return make_mesh(shape, [devices[index] for index in (0, 4, 5, 1, 6, 2, 3, 7)])
+parallel.make_mesh = interleaved
+from tl_jax.cli.main import main
+raise SystemExit(main(sys.argv[1:]))
+'''
+
+
+@pytest.mark.parametrize('shape', [dict(data=8), dict(data=2, fsdp=2, tensor=2)])
+@pytest.mark.xdist_group('tiny')
+def test_the_order_of_devices_changes_no_loss(shape, one_device, tmp_path):
+  flags = os.environ['XLA_FLAGS']
+  run_two(('-c', INTERLEAVED), 'pretrain', '--config=configs/pretrain.py:tiny', f'--workdir={tmp_path}', *FLAGS,
+          small('tiny'), *(f'--config.mesh.{axis}={size}' for axis, size in shape.items()),
+          XLA_FLAGS=f'{flags} --xla_force_host_platform_device_count=4')
+  np.testing.assert_allclose(losses(tmp_path), one_device('tiny'), atol=1e-5)

@@ -8,6 +8,7 @@
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 import threading
@@ -141,25 +142,34 @@ class Stream:
   size: int
   seed: int
 
-  def batch_at(self, step: int, shard: tuple[int, int] = (0, 1)) -> dict[str, np.ndarray]:
-    """The rows of step `step` that belong to host `shard[0]` of `shard[1]`, in order; (0, 1) is the global batch."""
-    index, count = shard
-    if count < 1 or self.size % count or not 0 <= index < count:
-      raise ValueError(f'data.batch: {self.size} rows cannot be shared by {count} hosts (host {index})')
-    share = self.size // count
-    first = step * self.size + index * share
-    rows = []
-    for row in range(first, first + share):
+  def batch_at(self, step: int, rows=None) -> dict[str, np.ndarray]:
+    """The batch of a step, or its rows with the numbers `rows`, in that order.
+
+    Raises ValueError for a number that is not of a row of the batch.
+    """
+    filled = []
+    for row in rows_of(self.size, rows):
+      part, _, members = self.locate(step * self.size + row)
+      filled.append(self.layout.fill(self.parts[part].examples, members))
+    return {name: np.stack([row[name] for row in filled]) for name in filled[0]}
+
+  def tokens_at(self, step: int) -> int:
+    """How many tokens the whole batch of a step holds, padding not counted.
+
+    The lengths of the examples say it. So a host that reads some of the rows knows it.
+    """
+    total = 0
+    for row in range(step * self.size, (step + 1) * self.size):
       part, _, members = self.locate(row)
-      rows.append(self.layout.fill(self.parts[part].examples, members))
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+      total += int(self.parts[part].examples.tokens.lengths[members].sum())
+    return total
 
   def locate(self, row: int) -> tuple[int, int, np.ndarray]:
     """(number of the source, its epoch, members) of a global row."""
     part, inside = 0, row
     if len(self.parts) > 1:
       block, offset = divmod(row, BLOCK)
-      turns = self._turns(block)
+      turns = _turns(self.seed, self.shares, block)
       part = int(turns[offset])
       inside = block * self.shares[part] + int(np.count_nonzero(turns[:offset] == part))
     epoch, members = self.parts[part].locate(inside)
@@ -184,10 +194,26 @@ class Stream:
         break
     return found
 
-  def _turns(self, block: int) -> np.ndarray:
-    """Which source each row of a block comes from: exact shares in a shuffled order."""
-    turns = np.repeat(np.arange(len(self.parts)), self.shares)
-    return turns[subsets.permutation(BLOCK, subsets.seed_of(self.seed, 'mixture'), block)]
+
+@functools.lru_cache(maxsize=16)
+def _turns(seed: int, shares: tuple[int, ...], block: int) -> np.ndarray:
+  """Which source each row of a block comes from: exact shares in a shuffled order."""
+  turns = np.repeat(np.arange(len(shares)), shares)
+  return turns[subsets.permutation(BLOCK, subsets.seed_of(seed, 'mixture'), block)]
+
+
+def rows_of(size: int, rows=None) -> list[int]:
+  """The numbers of rows of a batch of `size` rows; without `rows`, all of them.
+
+  Raises ValueError for a number that is not of a row.
+  """
+  if rows is None:
+    return list(range(size))
+  numbers = [int(row) for row in rows]
+  for number in numbers:
+    if not 0 <= number < size:
+      raise ValueError(f'row {number} of a batch of {size} rows')
+  return numbers
 
 
 def stream(examples, *, seed: int, length: Count, batch: Count, pack: bool = True, slots: Count | None = None,
@@ -238,28 +264,32 @@ def _shares(mixture: Mapping[str, Examples], weights: Mapping[str, float] | None
   return shares
 
 
-def batches(source: Stream, start_step: int = 0, stop_step: int | None = None, *, shard: tuple[int, int] = (0, 1),
+def batches(source: Stream, start_step: int = 0, stop_step: int | None = None, *, rows=None,
             threads: int = 2, prefetch: int = 8) -> Iterator[dict[str, np.ndarray]]:
   """The batches of steps start_step, start_step + 1, ..., read ahead by `threads` threads (0: none, no grain).
 
+  Of each batch the rows with the numbers `rows`; without, all of them.
   Threads and read-ahead change when a batch is made, never what is in it.
   """
   stop = ENDLESS if stop_step is None else stop_step
   if not threads:
-    return (source.batch_at(step, shard) for step in range(start_step, stop))
+    return (source.batch_at(step, rows) for step in range(start_step, stop))
   import grain
-  steps = grain.MapDataset.range(start_step, stop).map(lambda step: source.batch_at(int(step), shard))
+  steps = grain.MapDataset.range(start_step, stop).map(lambda step: source.batch_at(int(step), rows))
   return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """A finite pass: every example in exactly one row of exactly one batch, the last batch padded with empty rows."""
+  """A finite pass: every example in exactly one row of exactly one batch, the last batch padded with empty rows.
+
+  Of each batch of `size` rows it gives those with the numbers `rows`, which ascend.
+  """
   examples: Examples
   layout: Layout
   plan: packing.Plan
   size: int
-  shard: tuple[int, int]
+  rows: list[int]
 
   def __len__(self) -> int:
     return -(-self.plan.rows // self.size)
@@ -267,11 +297,9 @@ class Evaluation:
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
     if not 0 <= step < len(self):
       raise IndexError(f'batch {step} of {len(self)}')
-    index, count = self.shard
-    share = self.size // count
-    first = step * self.size + index * share
-    rows = [self.plan[row] for row in range(first, min(first + share, self.plan.rows))]
-    return self.layout.batch(self.examples, rows, share)
+    wanted = [step * self.size + row for row in self.rows]
+    filled = [self.plan[row] for row in wanted if row < self.plan.rows]
+    return self.layout.batch(self.examples, filled, len(wanted))
 
   def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
     return (self[step] for step in range(len(self)))
@@ -279,15 +307,16 @@ class Evaluation:
 
 def evaluation(examples: Examples, *, length: Count, batch: Count, pack: bool = True, slots: Count | None = None,
                target_length: Count | None = None, pad: int = 0, subset=None,
-               shard: tuple[int, int] = (0, 1)) -> Evaluation:
+               rows=None) -> Evaluation:
   """One pass over the examples (or over `subset` of them) in batches of `batch` rows, all of one shape.
 
+  Of each batch the rows with the numbers `rows`; without, all of them.
   Empty rows and slots have `segments` and `examples` 0 and `identifiers` -1, so that nothing is counted twice.
   """
-  if batch < 1 or shard[1] < 1 or batch % shard[1] or not 0 <= shard[0] < shard[1]:
-    raise ValueError(f'data.batch: {batch} rows cannot be shared by {shard[1]} hosts (host {shard[0]})')
+  if batch < 1:
+    raise ValueError(f'data.batch: {batch} rows')
   if examples.labels is not None and pack and slots is None:
     raise ValueError('data.slots: packed labelled examples need a fixed number of slots per row')
   layout = Layout(length, slots, target_length, pad, pack)
   order = np.arange(len(examples)) if subset is None else np.asarray(subset, np.int64)
-  return Evaluation(examples, layout, layout.plan(examples, order), batch, shard)
+  return Evaluation(examples, layout, layout.plan(examples, order), batch, sorted(rows_of(batch, rows)))

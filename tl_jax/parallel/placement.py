@@ -62,22 +62,56 @@ def place(tree, sharding):
   return jax.tree.map(put, tree, sharding)
 
 
-def host_rows(sharding: NamedSharding, rows: int) -> tuple[int, int]:
-  """(first, end) of the rows of a global batch that this process must read."""
-  slices = [index[0] for index in sharding.addressable_devices_indices_map((rows,)).values()]
-  starts, ends = zip(*((s.start or 0, rows if s.stop is None else s.stop) for s in slices), strict=True)
-  return min(starts), max(ends)
+def host_rows(sharding: NamedSharding, rows: int, devices=None) -> np.ndarray:
+  """The numbers of the rows of a global batch that a host must read, ascending.
+
+  A mesh orders devices by how they are wired, not by host. So the rows of a host need
+  not be neighbours. Hosts share a row where a mesh axis that cuts no rows spans them.
+
+  Args:
+    sharding: of a batch, over all devices of the run.
+    rows: how many rows the global batch has.
+    devices: the devices of the host; those of this process by default.
+  """
+  places = sharding.devices_indices_map((rows,))
+  devices = sharding.addressable_devices if devices is None else devices
+  numbers = np.arange(rows)
+  held = [numbers[places[device]] for device in devices]
+  return np.unique(np.concatenate(held))
 
 
-def place_batch(batch: dict, sharding: NamedSharding, rows: int, first: int = 0) -> dict:
-  """The global batch from this process's rows, of which the first is row `first` of the global batch."""
+def place_batch(batch: dict, sharding: NamedSharding, rows: int, held=None) -> dict:
+  """The global batch on the mesh, from the rows that this process has read.
+
+  Args:
+    batch: arrays whose first axis counts the rows that this process has.
+    sharding: where the rows of the global batch belong.
+    rows: how many rows the global batch has.
+    held: the numbers of the rows that are in `batch`, ascending; all by default.
+  Raises ValueError for a row that a device needs and this process has not.
+  """
+  held = np.arange(rows) if held is None else np.asarray(held)
+
   def put(array):
-    shape = (rows, *array.shape[1:])
-    def read(index):
-      start, stop, _ = index[0].indices(rows)
-      return array[start - first:stop - first]
-    return jax.make_array_from_callback(shape, sharding, read)
+    return jax.make_array_from_callback(
+        (rows, *array.shape[1:]), sharding,
+        lambda index: part_of(array, held, rows, index))
+
   return {name: put(np.asarray(array)) for name, array in batch.items()}
+
+
+def part_of(array: np.ndarray, held: np.ndarray, rows: int, index) -> np.ndarray:
+  """What `index` cuts out of a global array of which only the rows `held` are here.
+
+  Raises ValueError that names a missing row.
+  """
+  wanted = np.arange(rows)[index[0]]
+  missing = np.setdiff1d(wanted, held)
+  if len(missing):
+    raise ValueError(f'row {missing[0]} of a batch of {rows} is needed by a device of '
+                     f'process {jax.process_index()}, which has not read it')
+  places = np.searchsorted(held, wanted)
+  return array[places][(slice(None), *index[1:])]
 
 
 def constrain(x, *logical: str | None, rules: str = 'fsdp'):

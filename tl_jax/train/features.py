@@ -36,9 +36,13 @@ class Featured(NamedTuple):
   stream: Any
   features: Features
 
-  def batch_at(self, step: int, shard: tuple[int, int] = (0, 1)) -> dict:
-    """The rows of a step that belong to a host, as those of the stream itself."""
-    return self.features.put(self.stream.batch_at(step, shard))
+  def batch_at(self, step: int, rows=None) -> dict:
+    """The batch of a step, or its rows with the numbers `rows`, as of the stream itself."""
+    return self.features.put(self.stream.batch_at(step, rows))
+
+  def tokens_at(self, step: int) -> int:
+    """How many tokens the features of a step's whole batch stand for."""
+    return self.stream.tokens_at(step)
 
 
 class Reader:

@@ -13,7 +13,6 @@ import time
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from tl_jax import data, interop, optim, parallel, rng, transfer, tree
 from tl_jax.config import ConfigError
@@ -160,19 +159,18 @@ def _start(ready: Prepared, shardings, run: Run, watch: Watch):
 
 def placed_batches(stream: data.pipeline.Stream, start: int, settings: Settings, sharding):
   """(global batch on the mesh, tokens in it) from a step on, read ahead by threads."""
-  rows = settings.data.batch
-  first, end = parallel.host_rows(sharding, rows)
-  shard = texts.shard_of(first, end, rows)
-  for batch in data.batches(stream, start, settings.schedule.steps, shard=shard):
-    tokens = int(np.count_nonzero(batch['segments'])) * shard[1]
-    yield parallel.place_batch(batch, sharding, rows, first), tokens
+  size = settings.data.batch
+  held = parallel.host_rows(sharding, size)
+  batches = data.batches(stream, start, settings.schedule.steps, rows=held)
+  for step, batch in enumerate(batches, start):
+    yield parallel.place_batch(batch, sharding, size, held), stream.tokens_at(step)
 
 
 def judge_mixture(settings: Settings, parts: pieces.Pieces, tokenizer, folder: pathlib.Path, sharding):
   """A function of params: the objective on the mixture's test texts, the same draws every time."""
   examples = texts.mixture_examples(settings, tokenizer, folder, 'test')
-  rows = settings.data.batch
-  first, end = parallel.host_rows(sharding, rows)
+  size = settings.data.batch
+  held = parallel.host_rows(sharding, size)
   key = rng.stream(settings.seed, 'evaluation')
 
   @jax.jit
@@ -189,10 +187,10 @@ def judge_mixture(settings: Settings, parts: pieces.Pieces, tokenizer, folder: p
     # As many batches of each source, so that none is left out.
     most = -(-settings.eval.batches // len(examples)) or None
     for part in examples.values():
-      batches = data.evaluation(part, length=settings.data.length, batch=rows, pack=settings.data.pack,
-                                pad=tokenizer.pad, shard=texts.shard_of(first, end, rows))
+      batches = data.evaluation(part, length=settings.data.length, batch=size, pack=settings.data.pack,
+                                pad=tokenizer.pad, rows=held)
       for batch in itertools.islice(batches, most):
-        found, count = jax.device_get(sums(params, parallel.place_batch(batch, sharding, rows, first), index))
+        found, count = jax.device_get(sums(params, parallel.place_batch(batch, sharding, size, held), index))
         for name, (total, weight) in found.items():
           before = totals.get(name, (0.0, 0.0))
           totals[name] = before[0] + float(total), before[1] + float(weight)

@@ -1,7 +1,7 @@
 """From names in a config to examples: tokenizers, token caches, the pre-training mixture, labelled subsets.
 
->>> shard_of(4, 8, 16)
-(1, 4)
+>>> tempered([np.arange(4), np.arange(4, 6)], temperature=1.0).tolist()
+[0, 1, 2, 3, 4, 5]
 """
 
 import pathlib
@@ -17,12 +17,6 @@ from tl_jax.train.settings import Settings
 
 TOKENIZER = 'tokenizer.json'
 CACHE = 'cache'
-
-
-def shard_of(first: int, end: int, rows: int) -> tuple[int, int]:
-  """(index, count) of the host whose rows of a global batch are first..end-1."""
-  share = end - first
-  return first // share, rows // share
 
 
 def make_tokenizer(settings: Settings, texts, folder: pathlib.Path, first: bool):
