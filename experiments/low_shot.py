@@ -53,7 +53,8 @@ def run(row: str, column: int, seed: int, scale: Scale, pretrained: str) -> Conf
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.0)
   c.task = dict(name='register', labels=column, test=s['test'])
   c.method = METHODS[row]
-  c.tokenizer = dict(path=f'{pretrained}/tokenizer.json')
+  # A row that starts from the pre-trained model has its tokenizer anyway.
+  c.tokenizer = dict(path=f'{pretrained}/tokenizer.json' if c.init == 'scratch' else '')
   c.data = dict(length=64, batch=4, accumulate=1, pack=True, slots=8, directory='')
   c.optim = dict(name='adamw', lr=RATES.get(row, 1e-3), decay=0.01, clip=1.0, ema=None,
                  groups=((r'.*(bias|scale)', dict(decay=0.0)),))

@@ -2,8 +2,11 @@
 
 import os
 import pathlib
+import pty
+import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -56,3 +59,71 @@ def test_a_stalled_pipe_takes_what_fits_and_no_more_time(monkeypatch):
   os.close(read)
   os.close(write)
   assert outlet.write(b'y') == 1
+
+
+LIVE = '''
+import sys, time
+from tl_jax.cli import console
+try:
+  with console.Screen() as screen:
+    with screen.busy('compiling the step'):
+      time.sleep(0.6)
+    screen.progress('pretrain', 1, 10, loss=2.5)
+    time.sleep(0.3)
+    raise ValueError('the data ended')
+except ValueError as error:
+  console.complain(f'error: {error}')
+print('last line')
+'''
+
+
+def on_a_terminal(script):
+  """What a script writes to a terminal of 80 columns, with its control sequences."""
+  main, terminal = pty.openpty()
+  environment = {
+    **os.environ,
+    'PYTHONPATH': str(ROOT),
+    'TERM': 'xterm',
+    'COLUMNS': '80',
+  }
+  process = subprocess.Popen(
+    [sys.executable, '-c', script],
+    stdout=terminal,
+    stderr=terminal,
+    stdin=terminal,
+    env=environment,
+  )
+  os.close(terminal)
+  written = b''
+  while True:
+    try:
+      part = os.read(main, 1 << 16)
+    except OSError:
+      # Linux says so when the other side has closed.
+      break
+    if not part:
+      break
+    written += part
+  process.wait(timeout=60)
+  os.close(main)
+  return written.decode()
+
+
+def test_the_bar_is_closed_before_an_error_is_said():
+  written = on_a_terminal(LIVE)
+  shown = re.sub(r'\x1b\[[0-9;?]*[A-Za-z]', '', written)
+  assert re.search(r'compiling the step\s+0:00:00', shown)
+  lines = [line.strip() for line in re.split(r'[\r\n]+', shown) if line.strip()]
+  assert lines[-2:] == ['error: the data ended', 'last line']
+  assert lines[-3].startswith('pretrain') and '1/10' in lines[-3]
+  # Nothing is drawn, erased or hidden after the error.
+  assert '\x1b' not in written[written.index('error:') :]
+
+
+def test_work_without_a_measure_is_told_again_while_it_lasts(monkeypatch, capsys):
+  monkeypatch.setattr(console, 'SILENCE', 0.05)
+  with console.Screen() as screen, screen.busy('compiling'):
+    time.sleep(0.18)
+  said = capsys.readouterr().out.splitlines()
+  assert said[0] == 'compiling ...'
+  assert said[1:] == ['compiling: 0 s so far'] * len(said[1:]) and len(said) >= 3

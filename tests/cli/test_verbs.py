@@ -49,7 +49,7 @@ def calls(monkeypatch):
   fake = types.ModuleType('tl_jax.train')
   for name in ('pretrain', 'transfer', 'evaluate'):
     setattr(fake, name, lambda *given, name=name: made.append((name, *given)))
-  fake.Watch = lambda say, progress: (say, progress)
+  fake.Watch = lambda say, progress, busy: types.SimpleNamespace(say=say, progress=progress, busy=busy)
   fake.execute = lambda members, watch: made.append(('execute', members, watch))
   import tl_jax
   monkeypatch.setitem(sys.modules, 'tl_jax.train', fake)
@@ -63,9 +63,9 @@ def test_training_verbs_hand_on_the_config_with_its_overrides(calls, tmp_path):
   workdir = tmp_path / 'w'
   for verb in ('pretrain', 'transfer'):
     assert command.main([verb, f'--config={path}:b', f'--workdir={workdir}', '--config.optim.lr=1']) == 0
-    name, config, folder, (say, progress) = calls.pop()
+    name, config, folder, watch = calls.pop()
     assert (name, folder, config.to_dict()) == (verb, str(workdir), {'name': 'b', 'optim': {'lr': 1.0}})
-    assert callable(say) and callable(progress)
+    assert callable(watch.say) and callable(watch.progress) and callable(watch.busy)
   assert not workdir.exists()
 
 

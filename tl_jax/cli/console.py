@@ -4,14 +4,19 @@
 step 1 loss 2.0
 """
 
+import contextlib
 import io
 import os
 import select
 import sys
+import threading
 import time
+from collections.abc import Iterator
 
 PATIENCE = 10.0
 PAUSE = 2.0
+# So long is work silent that cannot say how far it has come, where nothing moves on the screen.
+SILENCE = 30.0
 
 
 class Outlet(io.RawIOBase):
@@ -71,6 +76,7 @@ class Screen:
   """What a person sees of a run: lines of text, and a bar with figures and the time left.
 
   On a terminal the bar is live; elsewhere a line is printed at most once in `PAUSE` seconds, and at the end of work.
+  Leaving its context takes the bar away, so that an error stands on a line of its own.
 
   >>> screen = Screen()
   >>> screen.progress('pretrain', 1, 10, loss=2.5); screen.progress('pretrain', 2, 10)
@@ -82,6 +88,52 @@ class Screen:
   def __init__(self):
     self._title, self._then, self._began, self._first = '', 0.0, 0.0, 0
     self._bar, self._task = None, None
+
+  def __enter__(self) -> 'Screen':
+    return self
+
+  def __exit__(self, *_) -> None:
+    self._close()
+
+  @contextlib.contextmanager
+  def busy(self, text: str) -> Iterator[None]:
+    """Says what is being done and for how long, while it is done."""
+    self._close()
+    showing = self._spin(text) if sys.stdout.isatty() else self._remind(text)
+    with showing:
+      yield
+
+  @contextlib.contextmanager
+  def _spin(self, text: str) -> Iterator[None]:
+    """A spinner with the time that has passed; it is gone when the work is done."""
+    from rich import progress
+
+    columns = (
+      progress.SpinnerColumn(),
+      progress.TextColumn('{task.description}'),
+      progress.TimeElapsedColumn(),
+    )
+    with progress.Progress(*columns, transient=True, refresh_per_second=4) as spinner:
+      spinner.add_task(text, total=None)
+      yield
+
+  @contextlib.contextmanager
+  def _remind(self, text: str) -> Iterator[None]:
+    """A line at once, and another after every `SILENCE` seconds."""
+    say(f'{text} ...')
+    began, done = time.monotonic(), threading.Event()
+
+    def remind():
+      while not done.wait(SILENCE):
+        say(f'{text}: {_duration(time.monotonic() - began)} so far')
+
+    reminder = threading.Thread(target=remind, daemon=True)
+    reminder.start()
+    try:
+      yield
+    finally:
+      done.set()
+      reminder.join()
 
   def say(self, text: str) -> None:
     """One line, above the bar where there is one."""

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import contextlib
 import functools
 import os
 import pathlib
@@ -58,23 +59,28 @@ def _add_training(parser):
                       help='overrides one value, as in --config.optim.lr=1e-4')
 
 
-def _watch():
+@contextlib.contextmanager
+def _watching():
+  """What a run tells goes to the screen; afterwards, also after an error, no bar is left on it."""
   from tl_jax import train
-  screen = Screen()
-  return train.Watch(screen.say, screen.progress)
+
+  with Screen() as screen:
+    yield train.Watch(screen.say, screen.progress, screen.busy)
 
 
 def _pretrain(flags, overrides) -> int:
   loaded = config.load(flags.config, overrides)
   from tl_jax import train
-  train.pretrain(loaded, flags.workdir, _watch())
+  with _watching() as watch:
+    train.pretrain(loaded, flags.workdir, watch)
   return 0
 
 
 def _transfer(flags, overrides) -> int:
   loaded = config.load(flags.config, overrides)
   from tl_jax import train
-  train.transfer(loaded, flags.workdir, _watch())
+  with _watching() as watch:
+    train.transfer(loaded, flags.workdir, watch)
   return 0
 
 
@@ -93,7 +99,8 @@ def _step(text: str) -> int:
 def _evaluate(flags, overrides) -> int:
   _existing(flags.workdir)
   from tl_jax import train
-  train.evaluate(flags.workdir, flags.step, overrides, _watch())
+  with _watching() as watch:
+    train.evaluate(flags.workdir, flags.step, overrides, watch)
   return 0
 
 
@@ -130,8 +137,9 @@ def _run_table(path: str, scale: str, workdir: str) -> int:
     raise config.ConfigError(f'{path}: defines no TABLE')
   table.at(scale)
   from tl_jax import report, train
-  execute = table.execute or functools.partial(train.execute, watch=_watch())
-  outcome = report.run_table(table, scale, workdir, execute, say)
+  with _watching() as watch:
+    execute = table.execute or functools.partial(train.execute, watch=watch)
+    outcome = report.run_table(table, scale, workdir, execute, watch.say)
   for run in outcome.unfinished:
     complain(f'{run.row} {run.column} seed {run.seed}: {run.reason}')
   return 1 if outcome.unfinished else 0

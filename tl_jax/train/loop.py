@@ -55,7 +55,8 @@ def fit(settings: Settings, step: Callable, state: TrainState, batches: Iterable
   with Stopping() as stopping:
     for number, (batch, tokens) in zip(range(start + 1, total + 1), batches, strict=False):
       if number == start + 1:
-        program = compile_ahead(step, state, batch)
+        with watch.busy(f'{title}: compiling the step{_size(batch)}'):
+          program = compile_ahead(step, state, batch)
       state, metrics = program.call(state, batch)
       rate = optim.learning_rate(state.opt_state)
       if number == start + 1:
@@ -80,6 +81,14 @@ def fit(settings: Settings, step: Callable, state: TrainState, batches: Iterable
   if late is not None:
     _report(*late, settings, recorder, watch, title, meter)
   return Fitted(state, time.monotonic() - ready, program.seconds if program else 0.0)
+
+
+def _size(batch: dict) -> str:
+  """What a step works on, in words; nothing where the batch has no tokens."""
+  if 'tokens' not in batch:
+    return ''
+  rows, length = batch['tokens'].shape
+  return f' for {rows} rows of {length} tokens'
 
 
 def _alone(stopping: Stopping) -> bool:

@@ -2,8 +2,11 @@
 
 >>> SILENT.say('nothing is printed')
 >>> SILENT.progress('pretrain', 3, 10, loss=2.5)
+>>> with SILENT.busy('compiling'):
+...   pass
 """
 
+import contextlib
 import resource
 import time
 from collections.abc import Callable
@@ -13,9 +16,15 @@ import jax
 
 
 class Watch(NamedTuple):
-  """say(text) for a line worth reading; progress(title, done, total, **figures) as often as there is news."""
+  """Where news of a run goes.
+
+  say(text): a line worth reading.
+  progress(title, done, total, **figures): how far countable work has come.
+  busy(text): a context manager around work that cannot say how far it has come.
+  """
   say: Callable[[str], None]
   progress: Callable[..., None]
+  busy: Callable[[str], contextlib.AbstractContextManager] = contextlib.nullcontext
 
 
 SILENT = Watch(lambda text: None, lambda title, done, total, **figures: None)
