@@ -91,7 +91,7 @@ TABLE = Table(
     source='after ULMFiT (Howard and Ruder 2018), Figure 3 and Tables 4 and 6',
     rows=('tf-idf', 'scratch', 'probe', 'lora', 'full'), columns=COUNTS, seeds=(11, 12, 13, 14, 15),
     run=run, before=before, headline='accuracy', reference='scratch', factor=100, unit=' %', digits=1,
-    extra=('trained_parameters', 'steps', 'seconds'),
+    extra=('trained_parameters', 'steps', 'training_seconds'),
     claims=tuple(
         Claim(f'at {count} labels the pre-trained {CHOSEN} beats training from scratch', gain(count), above=0.0)
         for count in COUNTS[:3]) + (

@@ -102,7 +102,7 @@ TABLE = Table(
     title='Ways to transfer, with 500 labels',
     source='after LoRA (Hu et al. 2022), Table 2, and BitFit, Tables 1 and 3',
     rows=(*METHODS, *SCALES['tune'].rows), columns=TASKS, seeds=(1, 2, 3), run=run, headline='accuracy', factor=100,
-    unit=' %', digits=1, extra=('trained_parameters', 'seconds'), scales=SCALES,
+    unit=' %', digits=1, extra=('trained_parameters', 'training_seconds'), scales=SCALES,
     claims=(
         *map(beyond, (*FEW, 'full')),
         Claim('lora is within two points of full fine-tuning', over_tasks('lora', 'full'), above=-0.02),

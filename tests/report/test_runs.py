@@ -126,6 +126,50 @@ def test_failed_members_are_holes_until_a_retry_is_asked_for(tmp_path):
   assert (again.made, outcome.unfinished) == (4, [])
 
 
+def test_a_refusal_is_tried_again_for_its_cause_may_be_gone(tmp_path):
+  outcome, _ = make(tmp_path, Trainer(fail=('lora-16-1', 'lora-64-2')))
+  refused, diverged = (run.directory for run in outcome.unfinished)
+  (refused / 'failed.json').write_text(json.dumps({'reason': 'too few labels', 'retry': True}))
+  again = Trainer()
+  outcome, _ = make(tmp_path, again)
+  assert again.calls == [[refused.name]]
+  assert [run.directory for run in outcome.unfinished] == [diverged]
+  assert not (refused / 'failed.json').exists()
+
+
+def rewrite(directory, **fields):
+  path = directory / 'result.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+@pytest.mark.parametrize('odd', [dict(n=4341, examples='a'), dict(n=400, examples='b'), {}])
+def test_runs_of_a_column_that_were_judged_on_other_examples_are_an_error(tmp_path, odd):
+  outcome, _ = make(tmp_path)
+  for run in outcome.runs:
+    rewrite(run.directory, n=400, examples='a')
+  assert make(tmp_path)[0].cells['lora', 64].n == 3
+  other, run = outcome.runs[0], next(run for run in outcome.runs if (run.row, run.column) == ('lora', 16))
+  (run.directory / 'result.json').write_text(json.dumps({'metrics': {'accuracy': 1.0}} | odd))
+  with pytest.raises(ValueError, match='different examples') as caught:
+    make(tmp_path)
+  assert str(other.directory) in str(caught.value) and str(run.directory) in str(caught.value)
+
+
+def test_columns_may_have_examples_of_their_own(tmp_path):
+  outcome, _ = make(tmp_path)
+  for run in outcome.runs:
+    rewrite(run.directory, n=run.column, examples=str(run.column))
+  assert make(tmp_path)[0].cells['lora', 64].n == 3
+
+
+def test_a_result_that_does_not_say_its_examples_is_made_again(tmp_path):
+  outcome, _ = make(tmp_path)
+  rewrite(outcome.runs[4].directory, n=400)
+  trainer = Trainer()
+  make(tmp_path, trainer)
+  assert trainer.calls == [[outcome.runs[4].directory.name]]
+
+
 def test_without_what_comes_first_only_the_runs_that_need_it_are_holes(tmp_path):
   outcome, _ = make(tmp_path, Trainer(fail=('pretrained',)))
   assert outcome.cells['scratch', 16].n == 3

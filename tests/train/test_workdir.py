@@ -48,6 +48,7 @@ def test_a_step_of_another_architecture_is_refused(pretrained, tmp_path, monkeyp
   heads = models.arch('tiny').heads
   changed = models.FAMILIES['tiny'] | dict(heads=1)
   workdir = copied(pretrained, tmp_path / 'copy')
+  (workdir / 'result.json').unlink()
   monkeypatch.setitem(models.FAMILIES, 'tiny', changed)
   with pytest.raises(ValueError, match=f'architecture: heads: {heads} -> 1'):
     train.pretrain(config_of(pretrained), workdir)

@@ -9,18 +9,53 @@ from collections.abc import Sequence
 
 import numpy as np
 
+# The log-probability of a class that no labelled example has: below that of any other,
+# and still a number that JSON can hold.
+NEVER = float(np.log(np.finfo(np.float32).tiny))
 
-def tf_idf(texts: Sequence[str], labels: Sequence[int], test: Sequence[str]) -> np.ndarray:
-  """Log-probabilities (tests, classes) of logistic regression on TF-IDF of words and word pairs.
 
-  scikit-learn's defaults except sublinear counts: nothing is tuned. `labels` must contain every class.
+def tf_idf(
+    texts: Sequence[str],
+    labels: Sequence[int],
+    test: Sequence[str],
+    classes: int | None = None,
+) -> np.ndarray:
+  """Log-probabilities of logistic regression on TF-IDF of words and word pairs.
+
+  The result is float64 (tests, classes), where column k belongs to class k. `classes` is
+  how many there are; by default the largest of `labels` is the last one. A class that
+  `labels` does not contain gets NEVER. Where `labels` contains a single class, there is
+  nothing to fit and the model always answers with it.
+
+  The settings are scikit-learn's defaults except sublinear counts: nothing is tuned.
+  Raises ValueError where a label is outside of the classes or there is no label at all.
   """
+  labels = np.asarray(labels)
+  if not len(labels):
+    raise ValueError('tf_idf: there is no labelled example to learn from')
+  count = int(labels.max()) + 1 if classes is None else classes
+  if labels.min() < 0 or labels.max() >= count:
+    raise ValueError(
+        f'tf_idf: labels from {labels.min()} to {labels.max()}, but {count} classes')
+  found = np.full((len(test), count), NEVER)
+  present = np.unique(labels)
+  if len(present) == 1:
+    found[:, present[0]] = 0.0
+    return found
+  model = _model()
+  model.fit(list(texts), labels)
+  # The columns of scikit-learn are those of the classes that it has seen.
+  found[:, model.classes_] = model.predict_log_proba(list(test))
+  return np.maximum(found, NEVER)
+
+
+def _model():
   from sklearn.feature_extraction.text import TfidfVectorizer
   from sklearn.linear_model import LogisticRegression
   from sklearn.pipeline import make_pipeline
-  model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=1000))
-  model.fit(list(texts), np.asarray(labels))
-  return model.predict_log_proba(list(test))
+  return make_pipeline(
+      TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+      LogisticRegression(max_iter=1000))
 
 
 BASELINES = {'tf-idf': tf_idf}

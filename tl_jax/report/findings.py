@@ -71,8 +71,16 @@ def training(cell: Cell, seed: int, metric: str | None, headline: str) -> list[d
   lines, result = cell.training(seed), cell.runs[seed].result
   if metric is not None and lines and is_number(result.get('steps')):
     last = {'step': result['steps'], metric: result['metrics'][headline]}
-    lines.append(last | {'seconds': result['seconds']} if is_number(result.get('seconds')) else last)
+    # What a run logs on its way is its time of training, too.
+    seconds = training_seconds(result)
+    lines.append(last if seconds is None else last | {'seconds': seconds})
   return lines
+
+
+def training_seconds(result: Mapping) -> float | None:
+  """What a result says of its time of training; where it has one time only, that; None where it has none."""
+  seconds = result.get('training_seconds', result.get('seconds'))
+  return seconds if is_number(seconds) else None
 
 
 def amount(value: float | None, table: Table) -> str:
@@ -152,8 +160,8 @@ def median_reached(found: Mapping[int, Reached]) -> str:
 def _sentences(outcome, findings: Findings):
   table, cells, runs = outcome.table, outcome.cells, outcome.runs
   done = [run for run in runs if run.result is not None]
-  seconds = sum(run.result['seconds'] for run in (*done, *outcome.before.values())
-                if run.result is not None and is_number(run.result.get('seconds')))
+  made = [*done, *(run for run in outcome.before.values() if run.result is not None)]
+  seconds = sum(training_seconds(run.result) or 0.0 for run in made)
   took = f' Training took {seconds:,.0f} s on {findings.environment["cores"]}.' if seconds else ''
   yield f'{len(done)} of {plural(len(runs), "run")} finished.{took}'
   for row, gains in findings.gains.items():

@@ -19,7 +19,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,11 @@ def run_table(table: Table, scale: str | Scale, workdir: str | Path, execute: Ex
   `result.json`, or a `failed.json` with a `reason`, in each directory, and continues what a killed run left there.
   What it raises is passed on; run again with the same workdir, the table resumes. say(text): told what happens.
   A run whose directory has a readable `result.json` is not made again; the name of the directory has the hash of the
-  config, in which the workdir does not count. A failed run is made again only with `retry`.
-  ValueError: an unknown scale, a config that JSON cannot hold.
+  config, in which the workdir does not count. A result that says how many examples it is of, but not which, is of an
+  earlier version and made again. A failed run is made again where its `failed.json` says `retry`, because its cause
+  may be gone, and others with `retry`.
+  ValueError: an unknown scale, a config that JSON cannot hold, two runs of a column that were judged on different
+  examples.
   """
   started = time.monotonic()
   workdir, scale = Path(workdir).resolve(), table.at(scale)
@@ -73,6 +76,7 @@ def run_table(table: Table, scale: str | Scale, workdir: str | Path, execute: Ex
                for column in scale.columns for seed in scale.seeds]
     _make([(config, run.directory) for config, run in members if not run.reason], str(row), execute, say, retry)
     runs += [run if run.reason else _collected(run, table.headline) for _, run in members]
+  require_same_examples(runs)
   grouped = cells(runs, table.headline, extra=table.extra, seeds=scale.seeds, factor=table.factor,
                   higher_is_better=table.higher_is_better)
   grouped = dataclasses.replace(grouped, all_rows=table.rows, all_columns=table.columns)
@@ -109,9 +113,11 @@ def _make(members: list[tuple[Any, Path]], what: str, execute: Execute, say, ret
   """Has the unfinished members made, all in one call."""
   missing, failed = [], 0
   for config, directory in members:
-    if read_json(directory / 'result.json') is not None:
+    result = read_json(directory / 'result.json')
+    if result is not None and not _is_outdated(result):
       continue
-    if (directory / 'failed.json').is_file() and not retry:
+    failure = read_json(directory / 'failed.json')
+    if failure is not None and not (retry or failure.get('retry')):
       failed += 1
       continue
     # What is left of a half-written file must not look like an answer to whoever goes on here.
@@ -141,6 +147,40 @@ def _collected(run: Run, headline: str | None = None) -> Run:
       known = nearest(headline, metrics)
       return dataclasses.replace(run, reason=f'its result has no metric {headline!r}; nearest: {known}')
   return dataclasses.replace(run, result=result, reason='')
+
+
+def _is_outdated(result: Mapping) -> bool:
+  """Is it a result of an earlier version, which did not say on which examples a run was judged?"""
+  return 'n' in result and 'examples' not in result
+
+
+def require_same_examples(runs: Iterable[Run]) -> None:
+  """Raises ValueError that names two runs of one column that were not judged on the same examples.
+
+  A result says their number as `n` and has a digest of them as `examples`. Results that say neither, such as those of
+  a measurement of speed, may stand beside each other.
+  """
+  first: dict[Hashable, Run] = {}
+  for run in runs:
+    if run.result is None:
+      continue
+    other = first.setdefault(run.column, run)
+    ours, theirs = (_examples(one.result) for one in (run, other))
+    if ours != theirs:
+      raise ValueError(
+          f'the runs of the column {run.column!r} are judged on different examples: {other.directory} on '
+          f'{_words(theirs)}, {run.directory} on {_words(ours)}; a comparison needs the same ones')
+
+
+def _examples(result: Mapping) -> tuple:
+  return result.get('n'), result.get('examples')
+
+
+def _words(examples: tuple) -> str:
+  count, digest = examples
+  if count is None and digest is None:
+    return 'examples it does not tell'
+  return f'{count} with the digest {digest}'
 
 
 def read_json(path: Path) -> dict | None:

@@ -22,13 +22,17 @@ import numpy as np
 
 from tl_jax import checkpoint, evals, optim, parallel, tasks
 from tl_jax import config as configs
+from tl_jax.config import ConfigError
 from tl_jax.train import loop, texts, transferring
 from tl_jax.train.checks import read
+from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import compile_ahead
 from tl_jax.train.features import Reader
 from tl_jax.train.pretraining import pretrain
+from tl_jax.train.results import Result, digest_examples
 from tl_jax.train.settings import Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
+from tl_jax.train.workdir import open_run
 
 # What members of one cohort may differ in: all of it is data to the step.
 OWN = (('seed',), ('task', 'labels'), ('optim', 'lr'), ('optim', 'decay'))
@@ -195,28 +199,53 @@ def leave(ready: transferring.Prepared, member: Member, trained: Trained, judge:
         return
       workdir.append_metrics(row)
     found = judge.outputs(trained.state)
+    clock = Clock(dict(seconds=trained.seconds, training_seconds=trained.seconds))
     result = transferring.make_result(
-        ready, member.settings, len(set(member.chosen.tolist())), found, trained.state, trained.seconds, 0.0)
+        ready, member.settings, len(set(member.chosen.tolist())), found, trained.state, clock)
     for step, seconds, values in trained.curve:
       values = {f'test/{name}': value for name, value in values.items()}
       workdir.append_evaluation(dict(step=step, seconds=round(seconds, 4), **values))
-    workdir.write_json('result.json', result)
+    workdir.write_json('result.json', result.to_json())
 
 
 def run_baselines(group: list[tuple[Any, pathlib.Path]]) -> None:
   """Classic baselines on the same labelled examples and the same test split."""
   for config, folder in group:
-    settings, began = read(config), time.monotonic()
-    task = tasks.find(settings.task.name, settings.data.directory or None)
-    train, test = (tasks.labelled(task, split, settings.data.directory or None) for split in ('train', 'test'))
-    chosen = texts.choose_labels(settings, task, texts.Labelled(*train[:1], None, train[1]))
-    classify = evals.BASELINES[settings.method['name']]
-    found = classify([train[0][index] for index in chosen], train[1][chosen], test[0])
-    result = dict(
-        task=task.name, method=settings.method['name'], init=settings.init, seed=settings.seed, labels=len(chosen),
-        metrics=tasks.score(task, found, test[1]), n=len(test[0]), trained_parameters=0, total_parameters=0, steps=0,
-        seconds=round(time.monotonic() - began, 3), compile_seconds=0.0, peak_bytes=peak_bytes())
-    with checkpoint.Workdir(folder) as workdir:
-      workdir.bind_config(configs.to_json(config), ('.*',))
-      workdir.write_json('result.json', result)
+    run_baseline(config, folder)
+
+
+def run_baseline(config, folder) -> dict:
+  """Fits a baseline and judges it as a transfer would be; returns what result.json holds."""
+  settings = read(config)
+  name = settings.method['name']
+  task = tasks.find(settings.task.name, settings.data.directory or None)
+  if task.kind != 'single_label':
+    raise ConfigError(
+        f'config.method.name: {name} needs a task with one label per example; '
+        f'{task.name} is of kind {task.kind!r}')
+  with open_run(config, folder) as run:
+    finished = run.result(steps=0)
+    if finished is not None:
+      return finished
+    train, test = (texts.labelled_texts(settings, task, split) for split in ('train', 'test'))
+    chosen = texts.choose_labels(settings, task, train)
+    seen = [train.texts[index] for index in chosen]
+    with run.clock.phase('training'):
+      found = evals.BASELINES[name](seen, train.targets[chosen], test.texts, task.outputs)
+    if run.first:
+      transferring.write_predictions(run.path / 'predictions.jsonl', task, test, found)
+    return run.finish(Result(
+        task=task.name,
+        method=name,
+        init=settings.init,
+        seed=settings.seed,
+        labels=len(set(chosen.tolist())),
+        metrics=tasks.score(task, found, test.targets),
+        n=len(test.texts),
+        examples=digest_examples(test.texts, test.targets),
+        trained_parameters=0,
+        total_parameters=0,
+        steps=0,
+        peak_bytes=peak_bytes(),
+        **run.clock.totals()))
 

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from tl_jax import optim
-from tl_jax.train.compilation import compile_ahead
+from tl_jax.train.clock import Clock
+from tl_jax.train.compilation import Program, compile_ahead
 from tl_jax.train.settings import Settings
 from tl_jax.train.step import TrainState
 from tl_jax.train.stopping import Stopped, Stopping
@@ -25,17 +26,21 @@ class Diverged(RuntimeError):
 
 
 class Recorder(NamedTuple):
-  """Where the loop leaves what it learns: record(dict) for a logged step, save(step, state) for a checkpoint."""
+  """Where the loop leaves what it learns.
+
+  record(row) takes the figures of a logged step, save(step, state) a checkpoint, and
+  evaluate(step, state) measures a state on the test split. The clock counts the seconds.
+  """
   record: Callable[[dict], None]
   save: Callable[[int, TrainState], None]
   evaluate: Callable[[int, TrainState], dict]
+  clock: Clock
 
 
 class Fitted(NamedTuple):
-  """The last state, the seconds of the loop behind its first step, and of compilation (this process, this start)."""
+  """The last state, and the compiled step, for another run of the same signature; None where no step was left."""
   state: Any
-  seconds: float
-  compile_seconds: float
+  program: Program | None
 
 
 def finite(metrics: dict) -> bool:
@@ -46,23 +51,32 @@ def fit(settings: Settings, step: Callable, state: TrainState, batches: Iterable
         watch: Watch, title: str) -> Fitted:
   """Runs from the state's step to the schedule's last, over `batches` of (global batch, tokens in it).
 
-  The step, a jitted function, is compiled once: a batch of another shape or type is a TypeError. Raises Diverged where
-  the loss or gradient stops being finite, Stopped after a signal (saved before).
+  The step is a jitted function, which is compiled once, or the program that an earlier call left: a batch of another
+  shape or type is a TypeError. Raises Diverged where the loss or gradient stops being finite, Stopped after a signal
+  (saved before).
   """
+  with recorder.clock.phase('training'):
+    return _fit(settings, step, state, batches, recorder, watch, title)
+
+
+def _fit(settings, step, state, batches, recorder, watch, title) -> Fitted:
+  """`fit`, whose seconds are counted."""
+  clock = recorder.clock
   total, start = settings.schedule.steps, int(state.step)
   began = time.monotonic()
-  ready, meter, late, program = began, Meter(), None, None
+  meter, late = Meter(), None
+  program = step if isinstance(step, Program) else None
   with Stopping() as stopping:
     for number, (batch, tokens) in zip(range(start + 1, total + 1), batches, strict=False):
-      if number == start + 1:
-        with watch.busy(f'{title}: compiling the step{_size(batch)}'):
+      if program is None:
+        with watch.busy(f'{title}: compiling the step{_size(batch)}'), clock.phase('compile'):
           program = compile_ahead(step, state, batch)
       state, metrics = program.call(state, batch)
       rate = optim.learning_rate(state.opt_state)
       if number == start + 1:
         jax.block_until_ready(metrics)
-        ready, meter = time.monotonic(), Meter()
-        watch.say(f'{title}: {program}, first step after {ready - began:.1f} s')
+        meter = Meter()
+        watch.say(f'{title}: {program}, first step after {time.monotonic() - began:.1f} s')
       else:
         meter.add(tokens)
       if late is not None:
@@ -75,12 +89,15 @@ def fit(settings: Settings, step: Callable, state: TrainState, batches: Iterable
         late = None
         recorder.save(number, state)
       if settings.eval.every and number % settings.eval.every == 0 and number < total:
-        recorder.evaluate(number, state)
+        jax.block_until_ready(state)
+        with clock.phase('evaluation'):
+          recorder.evaluate(number, state)
+      clock.keep()
       if stops and number < total:
         raise Stopped(f'stopped at step {number} of {total}; the step is saved, run again to go on')
   if late is not None:
     _report(*late, settings, recorder, watch, title, meter)
-  return Fitted(state, time.monotonic() - ready, program.seconds if program else 0.0)
+  return Fitted(jax.block_until_ready(state), program)
 
 
 def _size(batch: dict) -> str:

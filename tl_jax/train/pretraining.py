@@ -9,17 +9,18 @@ import itertools
 import math
 import pathlib
 import re
-import time
 from typing import Any, NamedTuple
 
 import jax
 
+from tl_jax import config as configs
 from tl_jax import data, interop, optim, parallel, rng, transfer, tree
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import check_fit, read
 from tl_jax.train.pieces import NEW
 from tl_jax.train.restoring import keep_tokenizer, load, meta
+from tl_jax.train.results import Result
 from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
@@ -85,8 +86,10 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
   settings = read(config)
   if settings.task is not None:
     raise ConfigError('config.task: this is the config of a transfer, not of pre-training')
-  began = time.monotonic()
   with open_run(config, workdir) as run:
+    finished = run.result(settings.schedule.steps)
+    if finished is not None:
+      return finished
     mesh = pieces.make_mesh(settings)
     ready = prepare(settings, run.path, run.first)
     parts, tokenizer = ready.parts, ready.tokenizer
@@ -97,21 +100,27 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
       state = _start(ready, shardings, run, watch)
       judge = judge_mixture(settings, parts, tokenizer, run.path, sharding)
       evaluate = lambda state: judge(parts.method.merge(average(state), state.frozen))
-      if int(state.step) >= settings.schedule.steps and (run.path / 'result.json').is_file():
-        return run.read_json('result.json')
       batches = placed_batches(ready.stream, int(state.step), settings, sharding)
       step = pieces.compile_step(parts, shardings, sharding)
       recorder = run.recorder(settings, evaluate, meta(parts.model.arch))
       fitted = loop.fit(settings, step, state, batches, recorder, watch, 'pretrain')
       run.store.wait()
       metrics = evaluate(fitted.state)
-    result = dict(
-        task='pretrain', method=pieces.method_name(settings), seed=settings.seed, labels=0, metrics=metrics,
-        n=int(metrics.pop('examples')), trained_parameters=tree.count(fitted.state.trainable),
-        total_parameters=tree.count(fitted.state.trainable) + tree.count(fitted.state.frozen),
-        steps=settings.schedule.steps, seconds=round(time.monotonic() - began, 3),
-        compile_seconds=round(fitted.compile_seconds, 3), peak_bytes=peak_bytes())
-    run.write_json('result.json', result)
+    trained, frozen = tree.count(fitted.state.trainable), tree.count(fitted.state.frozen)
+    result = run.finish(Result(
+        task='pretrain',
+        method=pieces.method_name(settings),
+        init=settings.init,
+        seed=settings.seed,
+        labels=0,
+        n=int(metrics.pop('examples')),
+        metrics=metrics,
+        examples=digest_mixture(settings, tokenizer, run.path),
+        trained_parameters=trained,
+        total_parameters=trained + frozen,
+        steps=settings.schedule.steps,
+        peak_bytes=peak_bytes(),
+        **run.clock.totals()))
     watch.say('pretrain: ' + ', '.join(f'{name} {value:.4f}' for name, value in metrics.items()))
     return result
 
@@ -200,6 +209,16 @@ def judge_mixture(settings: Settings, parts: pieces.Pieces, tokenizer, folder: p
     kept = {name: value for name, value in values.items() if not name.startswith('loss/')}
     return dict(loss=loss, perplexity=math.exp(min(loss, 700.0)), **kept, examples=seen)
   return judge
+
+
+def digest_mixture(settings: Settings, tokenizer, folder: pathlib.Path) -> str:
+  """A digest of the tokens that `judge_mixture` sees: texts and tokenizer, and the rows where it sees only some."""
+  examples = texts.mixture_examples(settings, tokenizer, folder, 'test')
+  seen = {name: part.tokens.key for name, part in examples.items()}
+  if settings.eval.batches:
+    group = settings.data
+    seen['rows'] = [settings.eval.batches, group.batch, group.length, group.pack]
+  return configs.digest(seen)[:16]
 
 
 def average(state):

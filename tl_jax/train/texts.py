@@ -70,9 +70,9 @@ def log_frequencies(settings: Settings, examples: dict, vocabulary: int) -> np.n
 
 
 class Labelled(NamedTuple):
-  """A split of a task: its texts, encoded examples with labels, and targets as the metrics want them."""
+  """A split of a task: its texts, encoded examples with labels (None before), and targets as the metrics want them."""
   texts: list
-  examples: pipeline.Examples
+  examples: pipeline.Examples | None
   targets: np.ndarray
 
 
@@ -88,14 +88,23 @@ class _Texts:
 
 def labelled(settings: Settings, task: tasks.Task, tokenizer, split: str, folder: pathlib.Path) -> Labelled:
   """The encoded examples of a task's split, each cut to what a row holds; of the test split, `task.test` of them."""
+  texts, _, targets = labelled_texts(settings, task, split)
+  encoded = data.tokenize(_Texts(texts), tokenizer, folder / CACHE, max_length=settings.data.length, keep_empty=True)
+  return Labelled(texts, pipeline.labelled(encoded, targets), targets)
+
+
+def labelled_texts(settings: Settings, task: tasks.Task, split: str) -> Labelled:
+  """The texts and targets of a task's split, not encoded; of the test split, `task.test` of them.
+
+  Whatever is judged on the task is judged on these. Raises ConfigError for a split without examples.
+  """
   texts, targets = tasks.labelled(task, split, settings.data.directory or None)
   if split == 'test' and 0 < settings.task.test < len(texts):
     kept = subset_of(task, texts, targets, settings.task.test, seed=0)
     texts, targets = [texts[index] for index in kept], targets[kept]
   if not texts:
     raise ConfigError(f'config.task.name: {task.name} has no labelled example in its {split} split')
-  encoded = data.tokenize(_Texts(texts), tokenizer, folder / CACHE, max_length=settings.data.length, keep_empty=True)
-  return Labelled(texts, pipeline.labelled(encoded, targets), targets)
+  return Labelled(texts, None, targets)
 
 
 def choose_labels(settings: Settings, task: tasks.Task, train: Labelled) -> np.ndarray:

@@ -9,7 +9,6 @@ tl_jax.config.checks.ConfigError: config.init: /no/such/workdir: not 'scratch', 
 import dataclasses
 import json
 import pathlib
-import time
 from typing import Any, NamedTuple
 
 import jax
@@ -20,11 +19,13 @@ from tl_jax import transfer as methods
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import check_fit, read
+from tl_jax.train.clock import Clock
 from tl_jax.train.features import Reader
 from tl_jax.train.information import fisher_of
 from tl_jax.train.pieces import NEW
 from tl_jax.train.pretraining import average, placed_batches
 from tl_jax.train.restoring import keep_tokenizer, load, meta
+from tl_jax.train.results import Result, digest_examples
 from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
@@ -108,8 +109,10 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
   settings = read(config)
   if settings.task is None:
     raise ConfigError('config.task: missing; this is the config of pre-training, not of a transfer')
-  began = time.monotonic()
   with open_run(config, workdir) as run:
+    finished = run.result(settings.schedule.steps)
+    if finished is not None:
+      return finished
     mesh = pieces.make_mesh(settings)
     ready = prepare(settings, run.path, run.first)
     stream, chosen = ready.stream(settings)
@@ -126,11 +129,10 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
       fitted = loop.fit(settings, step, state, batches, recorder, watch, 'transfer')
       run.store.wait()
       found = judge.outputs(fitted.state)
-    result = make_result(ready, settings, len(set(chosen.tolist())), found, fitted.state, time.monotonic() - began,
-                         fitted.compile_seconds)
     if run.first:
       write_predictions(run.path / 'predictions.jsonl', ready.task, ready.test, found)
-    run.write_json('result.json', result)
+    labels = len(set(chosen.tolist()))
+    result = run.finish(make_result(ready, settings, labels, found, fitted.state, run.clock))
     watch.say(f'{ready.task.name}, {pieces.method_name(settings)}: '
               + ', '.join(f'{name} {value:.4f}' for name, value in result['metrics'].items()))
     return result
@@ -175,16 +177,23 @@ class Judge:
     return tasks.score(self._ready.task, self.outputs(state), self._ready.test.targets)
 
 
-def make_result(ready: Prepared, settings: Settings, labels: int, found, state, seconds: float,
-                compile_seconds: float) -> dict:
-  """What result.json holds."""
-  trained = tree.count(state.trainable)
-  total = tree.count(jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen))
-  return dict(
-      task=ready.task.name, method=pieces.method_name(settings), init=settings.init, seed=settings.seed, labels=labels,
-      metrics=tasks.score(ready.task, found, ready.test.targets), n=len(ready.test.texts), trained_parameters=trained,
-      total_parameters=total, steps=settings.schedule.steps, seconds=round(seconds, 3),
-      compile_seconds=round(compile_seconds, 3), peak_bytes=peak_bytes())
+def make_result(ready: Prepared, settings: Settings, labels: int, found, state, clock: Clock) -> Result:
+  """The result of a run that was trained on `labels` examples; found (n, labels) is what its state says of the test."""
+  fused = jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen)
+  return Result(
+      task=ready.task.name,
+      method=pieces.method_name(settings),
+      init=settings.init,
+      seed=settings.seed,
+      labels=labels,
+      metrics=tasks.score(ready.task, found, ready.test.targets),
+      n=len(ready.test.texts),
+      examples=digest_examples(ready.test.texts, ready.test.targets),
+      trained_parameters=tree.count(state.trainable),
+      total_parameters=tree.count(fused),
+      steps=settings.schedule.steps,
+      peak_bytes=peak_bytes(),
+      **clock.totals())
 
 
 def write_predictions(path: pathlib.Path, task: tasks.Task, split: texts.Labelled, found: np.ndarray) -> None:

@@ -9,6 +9,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -18,8 +19,13 @@ import jax
 from tl_jax import checkpoint, interop, models, parallel, transfer
 from tl_jax import config as configs
 from tl_jax.checkpoint import files
+from tl_jax.train import results
+from tl_jax.train.clock import Clock
 from tl_jax.train.loop import Recorder
 from tl_jax.train.settings import Settings
+
+# What the starts of a run took so far; result.json has it at the end.
+SECONDS = 'seconds.json'
 
 # What may change between two starts of one run: how much is told and kept, never what is computed.
 CHANGEABLE = (r'log(\..*)?', r'checkpoint(\..*)?', r'eval(\..*)?', r'mesh(\..*)?', r'sharding', r'data\.directory')
@@ -35,6 +41,7 @@ class Run(NamedTuple):
   workdir: checkpoint.Workdir | None
   store: checkpoint.Store
   config: dict
+  clock: Clock
 
   def write_json(self, name: str, value: Any) -> None:
     if self.first:
@@ -42,6 +49,30 @@ class Run(NamedTuple):
 
   def read_json(self, name: str) -> Any:
     return checkpoint.Workdir(self.path, write=False).read_json(name)
+
+  def result(self, steps: int) -> dict | None:
+    """What result.json holds, or None where the run of so many steps is not finished.
+
+    A finished run is never run, evaluated or written again. Where its last step is
+    damaged, it is not finished, and goes on from an older one; where its steps have been
+    deleted to save space, its result stays.
+    """
+    found = _read_json(self.path, results.FILE)
+    kept = self.store.steps()
+    if kept and (kept[-1] < steps or self.store.verify(kept[-1])):
+      return None
+    if found is not None:
+      self.clock.stop()
+    return found
+
+  def finish(self, result: results.Result) -> dict:
+    """Writes result.json, and takes back that an earlier start failed; returns what is written."""
+    value = result.to_json()
+    self.write_json(results.FILE, value)
+    self.clock.stop()
+    if self.first:
+      (self.path / results.FAILED).unlink(missing_ok=True)
+    return value
 
   def write_account(self, account: transfer.Account, source: interop.Loaded | None, init: str) -> None:
     """account.json: what happened to every leaf, and which step of `init` was taken."""
@@ -84,16 +115,19 @@ class Run(NamedTuple):
 
     def save(step: int, state) -> None:
       self.store.save(step, state, meta | dict(next_batch=step, config=self.config))
+      self.clock.keep(now=True)
 
     def evaluated(step: int, state) -> dict:
+      trained = self.clock.totals()['training_seconds']
       values = evaluate(state)
       if self.first:
-        self.workdir.append_evaluation(dict(step=step, **{f'test/{name}': value for name, value in values.items()}))
+        named = {f'test/{name}': value for name, value in values.items()}
+        self.workdir.append_evaluation(dict(step=step, seconds=trained, **named))
       if board is not None:
         for name, value in values.items():
           board.add_scalar(f'test/{name}', value, step)
       return values
-    return Recorder(record, save, evaluated)
+    return Recorder(record, save, evaluated, self.clock)
 
 
 def require_config_of_steps(store: checkpoint.Store, config: dict) -> None:
@@ -126,10 +160,24 @@ def open_run(config, path) -> Iterator[Run]:
       workdir.bind_config(bound, CHANGEABLE)
     parallel.keep_freed_memory()
     store.prepare()
+    write = functools.partial(workdir.write_json, SECONDS) if first else None
+    clock = Clock(_read_json(path, SECONDS), write)
     try:
-      yield Run(path, first, workdir, store, bound)
+      yield Run(path, first, workdir, store, bound, clock)
     finally:
+      clock.keep(now=True)
       store.wait()
   finally:
     if workdir is not None:
       workdir.close()
+
+
+def _read_json(path: pathlib.Path, name: str) -> dict | None:
+  """The dict in a file of a workdir; None where there is none, or none that can be read."""
+  if not (path / name).is_file():
+    return None
+  try:
+    found = checkpoint.Workdir(path, write=False).read_json(name)
+  except ValueError:
+    return None
+  return found if isinstance(found, dict) else None

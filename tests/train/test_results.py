@@ -1,0 +1,140 @@
+"""What result.json says: one form for every run, seconds over all starts, and nothing changed by a second call."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tl_jax import config, train
+from tl_jax.train import transferring
+from tl_jax.train.clock import Clock
+from tl_jax.train.cohort import execute
+from tl_jax.train.results import Result, digest_examples
+
+NAMES = {field.name for field in dataclasses.fields(Result)}
+QUICK = [('schedule.steps', '4'), ('schedule.warmup', '1'), ('data.length', '32'), ('data.batch', '4'),
+         ('task.test', '60'), ('log.every', '2'), ('log.tensorboard', 'false'), ('checkpoint.every', '2')]
+
+
+def transfer_config(pretrained, method='probe', labels=8, more=()):
+  return config.load(
+      f'configs/transfer.py:task=sentiment,method={method},init={pretrained},labels={labels}',
+      [*QUICK, *more])
+
+
+def read_result(folder):
+  return json.loads((folder / 'result.json').read_text())
+
+
+def fail(*_, **__):
+  raise AssertionError('a finished run was run again')
+
+
+def test_a_clock_counts_every_second_once(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr('time.monotonic', lambda: now[0])
+  def wait(seconds):
+    now[0] += seconds
+  clock = Clock(dict(seconds=10.0, training_seconds=4.0, compile_seconds=1.0))
+  wait(1)
+  with clock.phase('training'):
+    wait(2)
+    with clock.phase('compile'):
+      wait(4)
+    with clock.phase('evaluation'):
+      wait(8)
+    wait(16)
+  wait(32)
+  assert clock.totals() == dict(seconds=10 + 63, training_seconds=4 + 18, compile_seconds=1 + 4)
+
+
+def test_a_clock_keeps_what_was_counted_at_most_once_a_second():
+  kept = []
+  clock = Clock(None, kept.append)
+  for _ in range(100):
+    clock.keep()
+  assert kept == []
+  clock.keep(now=True)
+  assert set(kept[0]) == {'seconds', 'training_seconds', 'compile_seconds'}
+  clock.stop()
+  clock.keep(now=True)
+  assert len(kept) == 1
+
+
+def test_a_damaged_record_of_seconds_counts_as_none():
+  assert Clock(dict(seconds='a', training_seconds=float('nan'))).totals()['training_seconds'] == 0.0
+
+
+def test_every_kind_of_run_says_the_same_things(pretrained, tmp_path):
+  execute([(transfer_config(pretrained), tmp_path / 'probe'),
+           (transfer_config('scratch', 'tf-idf'), tmp_path / 'tf-idf')])
+  found = [read_result(folder) for folder in (pretrained, tmp_path / 'probe', tmp_path / 'tf-idf')]
+  for result in found:
+    assert result.keys() == NAMES
+    assert result['seconds'] >= result['training_seconds'] + result['compile_seconds'] > 0
+  assert found[1]['examples'] == found[2]['examples'] and found[1]['n'] == found[2]['n'] == 60
+  predictions = (tmp_path / 'tf-idf' / 'predictions.jsonl').read_text().splitlines()
+  assert len(predictions) == 60
+
+
+def test_a_second_call_of_a_finished_run_changes_nothing(pretrained, tmp_path, monkeypatch):
+  runs = [(transfer_config(pretrained), tmp_path / 'one'),
+          (transfer_config('scratch', 'tf-idf'), tmp_path / 'two')]
+  execute(runs)
+  before = [(folder / 'result.json').read_bytes() for _, folder in runs]
+  for name in ('prepare', 'write_predictions'):
+    monkeypatch.setattr(transferring, name, fail)
+  again = train.transfer(*runs[0])
+  execute(runs[1:])
+  assert [(folder / 'result.json').read_bytes() for _, folder in runs] == before
+  assert again == json.loads(before[0])
+
+
+def test_seconds_are_summed_over_starts(pretrained, tmp_path):
+  loaded = transfer_config(pretrained)
+  train.transfer(loaded, tmp_path)
+  (tmp_path / 'result.json').unlink()
+  # What a start that was killed has left.
+  earlier = dict(seconds=1000.0, training_seconds=500.0, compile_seconds=200.0)
+  (tmp_path / 'seconds.json').write_text(json.dumps(earlier))
+  result = train.transfer(loaded, tmp_path)
+  for name, value in earlier.items():
+    assert value <= result[name] < value + 100
+  assert result['seconds'] > 1000
+
+
+def test_a_run_that_stops_halfway_has_kept_its_seconds(pretrained, tmp_path, monkeypatch):
+  def judge(self, state):
+    raise KeyboardInterrupt
+  monkeypatch.setattr(transferring.Judge, 'outputs', judge)
+  with pytest.raises(KeyboardInterrupt):
+    train.transfer(transfer_config(pretrained), tmp_path)
+  kept = json.loads((tmp_path / 'seconds.json').read_text())
+  assert kept['training_seconds'] > 0 and kept['compile_seconds'] > 0
+  monkeypatch.undo()
+  result = train.transfer(transfer_config(pretrained), tmp_path)
+  # Nothing was left to train or compile.
+  assert result['training_seconds'] == pytest.approx(kept['training_seconds'], abs=0.5)
+  assert result['compile_seconds'] == kept['compile_seconds']
+
+
+@pytest.mark.parametrize('texts, targets', [
+    (['a', 'bc'], [0, 1]), (['ab', 'd'], [0, 1]), (['ab', 'c'], [1, 1]), (['c', 'ab'], [1, 0]), (['ab'], [0])])
+def test_a_digest_tells_examples_apart(texts, targets):
+  assert digest_examples(texts, targets) != digest_examples(['ab', 'c'], [0, 1])
+
+
+
+
+def test_a_finished_run_whose_last_step_is_damaged_is_finished_again(pretrained, tmp_path):
+  loaded = transfer_config(pretrained, more=[('checkpoint.keep', '2')])
+  result = train.transfer(loaded, tmp_path)
+  step = tmp_path / 'checkpoints' / '4'
+  largest = max(step.rglob('*'), key=lambda path: path.stat().st_size if path.is_file() else 0)
+  largest.write_bytes(b'')
+  again = train.transfer(loaded, tmp_path)
+  assert again['metrics'] == result['metrics'] and again['seconds'] > result['seconds']
+  # A result that has outlived its steps stays what it is.
+  for path in (tmp_path / 'checkpoints').iterdir():
+    path.rename(tmp_path / f'deleted-{path.name}')
+  assert train.transfer(loaded, tmp_path) == again
