@@ -4,6 +4,11 @@
 (500000.0, 0.0, (2.0,))
 """
 
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
 from tl_jax.models import Arch
 
 GLOBAL, LOCAL = 'full_attention', 'sliding_attention'
@@ -34,6 +39,64 @@ def _scaling(found: dict | None, config: dict) -> tuple[float, ...]:
     length = found.get('original_max_position_embeddings') or config.get('max_position_embeddings')
     return tuple(float(found[name]) for name in ('factor', 'low_freq_factor', 'high_freq_factor')) + (float(length),)
   raise ValueError(f"config.json: rope_type {kind!r} is not supported; 'default', 'linear' and 'llama3' are")
+
+
+def from_factors(factors, base: float) -> dict:
+  """The `rope_parameters` of a model whose frequencies are divided by `factors`.
+
+  llama.cpp stores the scaling of Llama 3 as these factors, float (head_dim / 2,), and
+  not as the four numbers that make them. The numbers found here make them again.
+  Raises ValueError if neither Llama 3's scaling nor linear scaling does.
+  """
+  factors = np.asarray(factors, np.float64)
+  frequencies = base ** (-np.arange(len(factors)) / len(factors))
+  largest = float(factors.max())
+  if np.allclose(factors, largest, rtol=1e-5) and largest > 0:
+    if math.isclose(largest, 1.0, rel_tol=1e-5):
+      return dict(rope_theta=base, rope_type='default')
+    return dict(rope_theta=base, rope_type='linear', factor=_tidy(largest))
+  for length, high in _llama3_guesses(factors, frequencies):
+    turns = length * frequencies / (2 * math.pi)
+    kept = np.clip((turns - 1) / (high - 1), 0.0, 1.0)
+    if np.allclose(1 / ((1 - kept) / largest + kept), factors, rtol=1e-4):
+      return dict(
+          rope_theta=base, rope_type='llama3', factor=_tidy(largest), low_freq_factor=1.0,
+          high_freq_factor=high, original_max_position_embeddings=length)
+  raise ValueError(f'no rope_type makes the factors {factors.round(4).tolist()[:64]}; '
+                   "'llama3' and 'linear' were tried")
+
+
+def _llama3_guesses(factors, frequencies) -> Iterator[tuple[int, float]]:
+  """(original length, high_freq_factor) that may have made the factors.
+
+  The share of a frequency that is kept is linear in it, between the fast frequencies,
+  which are kept, and the slow ones, which are divided. Only ratios of the length and
+  the two limits matter, so the low limit is 1, as in every Llama.
+  """
+  largest = factors.max()
+  kept = (1 / factors - 1 / largest) / (1 - 1 / largest)
+  between = (kept > 1e-5) & (kept < 1 - 1e-5)
+  usual = 4.0
+  if between.any():
+    lengths = 2 * math.pi * (1 + (usual - 1) * kept[between]) / frequencies[between]
+    yield round(float(lengths.mean())), usual
+  elif (kept >= 1 - 1e-5).any():
+    # No frequency is blended: any length that keeps these and divides the others is it.
+    least = 2 * math.pi * usual / frequencies[kept >= 1 - 1e-5].min()
+    most = 2 * math.pi / frequencies[kept <= 1e-5].max()
+    power = 2 ** math.ceil(math.log2(least))
+    yield (power if power <= most else round(math.sqrt(least * most))), usual
+  if between.sum() >= 2:
+    slope, offset = np.polyfit(frequencies[between], kept[between], 1)
+    if slope > 0 > offset:
+      high = _tidy(1 - 1 / float(offset))
+      yield round(2 * math.pi * float(slope) * (high - 1)), high
+
+
+def _tidy(value: float) -> float:
+  """A number of few digits where one is within the rounding of float32."""
+  short = round(value, 3)
+  return short if math.isclose(short, value, rel_tol=1e-5) else value
 
 
 def write(arch: Arch, nested: bool = False) -> dict:

@@ -37,6 +37,16 @@ def load_pieces(path, pieces: sentencepiece.Pieces, said: Said) -> tokenizers.To
   return _build(pathlib.Path(path), *_from_pieces(pathlib.Path(path), pieces, said))
 
 
+def load_pairs(path, model: dict, added: list[tuple[int, dict]], parts: dict, said: Said) -> tokenizers.Tokenizer:
+  """The tokenizer of a byte-pair model that `path`, a file of another kind, holds.
+
+  model and parts (normalizer, pre_tokenizer, decoder): as tokenizer.json spells them.
+  added: (id, token) of the pieces that are found in a text before it is cut.
+  """
+  path = pathlib.Path(path)
+  return _build(path, _state(path, said, model, model['vocab'], parts, added), said)
+
+
 def _build(path: pathlib.Path, state, said: Said) -> tokenizers.Tokenizer:
   folder, backend = path.parent, _guard(path, lambda: _open(state))
   if path.name == 'tokenizer.json':

@@ -1,0 +1,308 @@
+"""What the metadata of a GGUF file says of its model, as config.json says it.
+
+>>> said = {'general.architecture': 'bert'}
+>>> read(said, {}, None)
+Traceback (most recent call last):
+ValueError: general.architecture 'bert' is not supported; nearest: 'llama', 'qwen2', 'qwen3'
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tl_jax import tree
+from tl_jax.interop import rotary
+
+
+class Architecture(NamedTuple):
+  """A `general.architecture`: our `model_type` for it, its class, and what is its own.
+
+  keys: more metadata of it that is followed. added_one: are norms stored plus one?
+  """
+
+  model_type: str
+  cls: str
+  keys: tuple[str, ...] = ()
+  added_one: bool = False
+
+
+_GEMMA_KEYS = (
+  'attention.sliding_window',
+  'attention.sliding_window_pattern',
+  'attention.scale',
+  'attn_logit_softcapping',
+  'final_logit_softcapping',
+)
+ARCHITECTURES = {
+  'llama': Architecture('llama', 'LlamaForCausalLM', ('attention.sliding_window',)),
+  'qwen2': Architecture('qwen2', 'Qwen2ForCausalLM'),
+  'qwen3': Architecture('qwen3', 'Qwen3ForCausalLM'),
+  'gemma2': Architecture('gemma2', 'Gemma2ForCausalLM', _GEMMA_KEYS, added_one=True),
+  'gemma3': Architecture(
+    'gemma3_text',
+    'Gemma3ForCausalLM',
+    (*_GEMMA_KEYS, 'rope.freq_base_swa'),
+    added_one=True,
+  ),
+}
+# Metadata that every architecture here has and that is followed.
+FOLLOWED = (
+  'vocab_size',
+  'context_length',
+  'embedding_length',
+  'block_count',
+  'feed_forward_length',
+  'attention.head_count',
+  'attention.head_count_kv',
+  'attention.key_length',
+  'attention.layer_norm_rms_epsilon',
+  'rope.freq_base',
+  'rope.scaling.type',
+  'rope.scaling.factor',
+  'rope.scale_linear',
+)
+# Metadata that changes no number of what is computed here.
+HARMLESS = (
+  'tensor_data_layout',
+  'pooling_type',
+  'rope.scaling.finetuned',
+  'rope.scaling.original_context_length',
+)
+# Metadata that changes nothing with one of these values; another value is refused.
+NEUTRAL = {
+  'expert_count': (0,),
+  'expert_used_count': (0,),
+  'expert_shared_count': (0,),
+  'use_parallel_residual': (False,),
+  'attention.causal': (True,),
+  'attention.clamp_kqv': (0,),
+  'attention.max_alibi_bias': (0,),
+  'attention.sliding_window': (0,),
+  'attn_logit_softcapping': (0,),
+  'final_logit_softcapping': (0,),
+  'logit_scale': (0, 1),
+  'residual_scale': (0, 1),
+  'embedding_scale': (0, 1),
+  'rope.scaling.attn_factor': (0, 1),
+  'rope.scaling.yarn_ext_factor': (0,),
+  'rope.scaling.yarn_log_multiplier': (0,),
+  'rope.scaling.alpha': (0,),
+}
+
+
+def read(said: dict[str, Any], shapes: dict[str, tuple], factors) -> dict:
+  """The config.json of a file's metadata.
+
+  said: its keys with their values. shapes: of its tensors, by their names in the file.
+  factors: what its `rope_freqs.weight` divides the frequencies by, or None.
+  Raises ValueError that names a key or tensor which would change the numbers and which
+  is not followed.
+  """
+  name = said.get('general.architecture')
+  if name not in ARCHITECTURES:
+    raise ValueError(
+      f'general.architecture {name!r} is not supported; nearest: '
+      f'{tree.nearest(str(name), ARCHITECTURES)}'
+    )
+  architecture = ARCHITECTURES[name]
+  _check_whole(said)
+  own = {
+    key.removeprefix(f'{name}.'): value
+    for key, value in said.items()
+    if key.startswith(f'{name}.')
+  }
+  own = {key: _single(f'{name}.{key}', value) for key, value in own.items()}
+  heads, width = (
+    _need(own, name, 'attention.head_count'),
+    _need(own, name, 'embedding_length'),
+  )
+  head_dim = own.get('attention.key_length') or width // heads
+  _check_keys(name, architecture, own, heads=heads, head_dim=head_dim)
+  config = dict(
+    model_type=architecture.model_type,
+    architectures=[architecture.cls],
+    vocab_size=own.get('vocab_size') or shapes.get('token_embd.weight', (0,))[0],
+    hidden_size=width,
+    num_hidden_layers=_need(own, name, 'block_count'),
+    num_attention_heads=heads,
+    num_key_value_heads=own.get('attention.head_count_kv', heads),
+    intermediate_size=_need(own, name, 'feed_forward_length'),
+    head_dim=head_dim,
+    rms_norm_eps=own.get('attention.layer_norm_rms_epsilon', 1e-5),
+    max_position_embeddings=_need(own, name, 'context_length'),
+    attention_bias='blk.0.attn_output.bias' in shapes,
+    **{
+      f'{role}_token_id': said.get(f'tokenizer.ggml.{key}_token_id')
+      for role, key in (('bos', 'bos'), ('eos', 'eos'), ('pad', 'padding'))
+    },
+  )
+  positions = _positions(name, own, factors, head_dim)
+  if name in ('gemma2', 'gemma3'):
+    return config | _gemma(name, own, config, positions)
+  if name == 'llama':
+    config |= _llama(own, shapes)
+  return config | dict(hidden_act='silu', rope_parameters=positions)
+
+
+def generation(said: dict[str, Any]) -> dict | None:
+  """What ends a text and what never comes, as generation_config.json says it."""
+  ends = [
+    said[key]
+    for key in (f'tokenizer.ggml.{end}_token_id' for end in ('eos', 'eot', 'eom'))
+    if said.get(key) is not None
+  ]
+  found = dict(eos_token_id=list(dict.fromkeys(ends))) if ends else {}
+  if said.get('tokenizer.ggml.suppress_tokens'):
+    found['suppress_tokens'] = list(said['tokenizer.ggml.suppress_tokens'])
+  for role, key in (('bos', 'bos'), ('pad', 'padding')):
+    number = said.get(f'tokenizer.ggml.{key}_token_id')
+    found |= {} if number is None else {f'{role}_token_id': number}
+  return found or None
+
+
+def _check_whole(said) -> None:
+  """ValueError for a file that is no whole model."""
+  if said.get('general.type', 'model') != 'model':
+    raise ValueError(
+      f'general.type {said["general.type"]!r} is not supported, only a model'
+    )
+  if said.get('split.count', 1) > 1:
+    raise ValueError(
+      f'split.count {said["split.count"]}: one of several files; merge them with '
+      'llama-gguf-split --merge'
+    )
+
+
+def _need(own, name: str, key: str):
+  if own.get(key) is None:
+    raise ValueError(f'{name}.{key} is missing')
+  return own[key]
+
+
+def _single(key: str, value):
+  """The one value of metadata that may be given for every layer."""
+  if not isinstance(value, list) or key.endswith('sliding_window_pattern'):
+    return value
+  if len(set(value)) != 1:
+    raise ValueError(f'{key}: layers that differ are not supported: {value[:16]}')
+  return value[0]
+
+
+def _check_keys(
+  name: str, architecture: Architecture, own, *, heads: int, head_dim: int
+) -> None:
+  """ValueError that names metadata of the model which we do not follow."""
+  known = {*FOLLOWED, *HARMLESS, *architecture.keys}
+  same = {'attention.value_length': head_dim, 'rope.dimension_count': head_dim}
+  scale = {} if 'attention.scale' in known else {'attention.scale': head_dim**-0.5}
+  for key, value in own.items():
+    if key in known:
+      continue
+    if key in scale and np.isclose(value, scale[key]):
+      continue
+    if key in same and value == same[key]:
+      continue
+    if key in NEUTRAL and value in NEUTRAL[key]:
+      continue
+    if key in same or key in scale:
+      raise ValueError(
+        f'{name}.{key} = {value} is not supported; {same.get(key, scale.get(key))} is'
+      )
+    if key in NEUTRAL:
+      raise ValueError(
+        f'{name}.{key} = {value} is not supported; {NEUTRAL[key][-1]} is'
+      )
+    nearest = tree.nearest(key, [*known, *same, *NEUTRAL])
+    raise ValueError(
+      f'{name}.{key} = {str(value)[:40]} is not known; nearest: {nearest}'
+    )
+
+
+def _positions(name: str, own, factors, head_dim: int) -> dict:
+  """`rope_parameters` of layers without a window."""
+  base = float(own.get('rope.freq_base', 10000.0))
+  factor = own.get('rope.scaling.factor') or own.get('rope.scale_linear') or 1.0
+  # A factor without a type is linear, as llama.cpp reads it.
+  kind = own.get('rope.scaling.type') or 'linear'
+  if kind not in ('none', 'linear'):
+    raise ValueError(
+      f'{name}.rope.scaling.type {kind!r} is not supported; none and linear are'
+    )
+  scaled = kind == 'linear' and factor != 1.0
+  if factors is None:
+    scaling = (
+      dict(rope_type='linear', factor=float(factor))
+      if scaled
+      else dict(rope_type='default')
+    )
+    return dict(rope_theta=base, **scaling)
+  if scaled:
+    raise ValueError(
+      f"tensor 'rope_freqs.weight': {name}.rope.scaling.factor {factor} besides it is "
+      'not supported'
+    )
+  if np.shape(factors) != (head_dim // 2,):
+    raise ValueError(
+      f"tensor 'rope_freqs.weight' has shape {np.shape(factors)}; a head of {head_dim} "
+      f'needs {(head_dim // 2,)}'
+    )
+  try:
+    return rotary.from_factors(factors, base)
+  except ValueError as error:
+    raise ValueError(f"tensor 'rope_freqs.weight': {error}") from error
+
+
+def _llama(own, shapes) -> dict:
+  """A Llama, or the Mistral that a window makes of it."""
+  window = own.get('attention.sliding_window')
+  found = dict(mlp_bias='blk.0.ffn_up.bias' in shapes)
+  if not window:
+    return found
+  return found | dict(
+    model_type='mistral', architectures=['MistralForCausalLM'], sliding_window=window
+  )
+
+
+def _gemma(name: str, own, config: dict, positions: dict) -> dict:
+  """What a Gemma has of its own.
+
+  The largest ones scale their queries by the width per head, and no metadata says so:
+  llama.cpp knows them by their number of layers, and so do we.
+  """
+  layers, largest = config['num_hidden_layers'], {'gemma2': 46, 'gemma3': 62}[name]
+  scalar = (
+    config['hidden_size'] / config['num_attention_heads']
+    if layers == largest
+    else config['head_dim']
+  )
+  if own.get('attention.scale'):
+    scalar = own['attention.scale'] ** -2
+  pattern = own.get(
+    'attention.sliding_window_pattern', {'gemma2': 2, 'gemma3': 6}[name]
+  )
+  local = (
+    [bool(one) for one in pattern]
+    if isinstance(pattern, list)
+    else [(i + 1) % pattern != 0 for i in range(layers)]
+  )
+  if len(local) != layers:
+    raise ValueError(
+      f'{name}.attention.sliding_window_pattern: {len(local)} layers, not {layers}'
+    )
+  caps = {'gemma2': (50.0, 30.0), 'gemma3': (None, None)}[name]
+  if name == 'gemma3':
+    near = dict(
+      rope_theta=float(own.get('rope.freq_base_swa', 10000.0)), rope_type='default'
+    )
+    wide = positions if 'rope.freq_base' in own else positions | dict(rope_theta=1e6)
+    positions = {rotary.GLOBAL: wide, rotary.LOCAL: near}
+  return dict(
+    hidden_activation='gelu_pytorch_tanh',
+    query_pre_attn_scalar=rotary.whole(scalar),
+    sliding_window=own.get('attention.sliding_window')
+    or {'gemma2': 4096, 'gemma3': 1024}[name],
+    layer_types=[rotary.LOCAL if each else rotary.GLOBAL for each in local],
+    attn_logit_softcapping=own.get('attn_logit_softcapping', caps[0]) or None,
+    final_logit_softcapping=own.get('final_logit_softcapping', caps[1]) or None,
+    rope_parameters=positions,
+  )
