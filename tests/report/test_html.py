@@ -9,6 +9,7 @@ import xml.etree.ElementTree
 import pytest
 
 from tl_jax.report import Claim, Scale, Table, published, run_table
+from tl_jax.report import html as pages
 
 VOID = {'meta', 'img', 'source', 'br', 'link', 'input'}
 
@@ -40,7 +41,8 @@ def execute(members):
     lines = [{'step': step, 'loss': 1 / step, 'eval/accuracy': value * step / 4} for step in range(1, 5)]
     (directory / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
     (directory / 'result.json').write_text(json.dumps(
-        {'metrics': {'accuracy': value}, 'seconds': 2.0, 'trained_parameters': 1234567}))
+        {'task': 'imdb', 'n': 2500, 'metrics': {'accuracy': value}, 'seconds': 2.0,
+         'trained_parameters': 1234567}))
 
 
 @pytest.fixture(scope='module')
@@ -101,3 +103,17 @@ def test_the_page_has_the_numbers_and_the_verdicts(page):
 def test_the_page_adapts_to_dark_and_narrow_screens_without_scripts(page):
   for words in ('color-scheme: light dark', 'prefers-color-scheme: dark', 'name="viewport"', '<html lang="en">'):
     assert words in page
+
+
+def test_the_page_says_on_which_task_and_how_many_examples(page):
+  title, rest = page.split('</h1>', 1)
+  assert 'Task imdb, 2,500 test examples.' in rest[:300]
+
+
+def test_intervals_stand_below_their_values(page):
+  """Side by side, five of them are wider than a page of 1,200 pixels."""
+  assert pages._stacked('+3.8 [-2.4, 10.0] (n=5)') == (
+    '<td>+3.8<small>[-2.4, 10.0] (n=5)</small></td>'
+  )
+  assert pages._stacked('12 (×1.5) <b>') == '<td>12 (×1.5) &lt;b&gt;</td>'
+  assert not re.search(r'<td>[^<]*\[', page)

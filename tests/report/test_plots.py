@@ -26,14 +26,45 @@ def named(figure):
 
 @pytest.mark.parametrize('theme', ['light', 'dark'])
 def test_curves_show_the_means_times_the_factor_under_a_logarithmic_axis(theme):
-  axes, = plots.label_plot(CURVES, reference='scratch', factor=100, theme=theme).axes
+  figure = plots.label_plot(
+    CURVES, reference='scratch', ylabel='accuracy (%)', factor=100, theme=theme
+  )
+  (axes,) = figure.axes
   assert axes.get_xscale() == 'log'
-  for line, curve in zip(axes.lines, CURVES.values(), strict=True):
-    assert list(line.get_xdata()) == curve.labels
-    assert list(line.get_ydata()) == pytest.approx([100 * value for value in curve.means])
+  assert axes.get_ylabel() == 'accuracy (%)'
+  lines = lines_of(axes)
+  for line, curve in zip(lines, CURVES.values(), strict=True):
+    assert list(line.get_xdata()) == pytest.approx(curve.labels, rel=0.2)
+    expected = [100 * value for value in curve.means]
+    assert list(line.get_ydata()) == pytest.approx(expected)
+  assert lines[0].get_color() == plots.THEMES[theme].grey
+  assert len({line.get_color() for line in lines}) == 4
+  assert len({line.get_marker() for line in lines}) == 4
+
+
+def lines_of(axes):
+  """The lines through the means; caps of intervals are lines of matplotlib's, too."""
+  return [line for line in axes.lines if line.get_linestyle() != 'None']
+
+
+def test_intervals_stand_side_by_side_and_are_those_of_the_curves():
+  figure = plots.label_plot(CURVES, reference='scratch')
+  (axes,) = figure.axes
+  figure.draw_without_rendering()
   assert len(axes.collections) == len(CURVES)
-  assert axes.lines[0].get_color() == plots.THEMES[theme].grey
-  assert len({line.get_color() for line in axes.lines}) == len({line.get_marker() for line in axes.lines}) == 4
+  drawn = {}
+  for bars, (name, curve) in zip(axes.collections, CURVES.items(), strict=True):
+    segments = bars.get_segments()
+    for segment, point in zip(segments, curve.points, strict=True):
+      (x, low), (_, high) = segment
+      assert (low, high) == pytest.approx((point.interval.low, point.interval.high))
+      drawn[name, point.labels] = axes.transData.transform((x, low))[0]
+  for labels in (16, 64, 256):
+    places = sorted(drawn[name, labels] for name in CURVES)
+    # Further apart than a cap is wide, in pixels, and nearer than the next number of labels.
+    gaps = [after - before for before, after in itertools.pairwise(places)]
+    assert min(gaps) > 5
+    assert places[-1] - places[0] < (drawn['lora', 64] - drawn['lora', 16]) / 2
 
 
 def test_names_at_the_lines_do_not_touch():

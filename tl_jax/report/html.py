@@ -20,6 +20,7 @@ from tl_jax.report.text import (
   hole_lines,
   measured,
   sections,
+  tasks,
 )
 
 STYLE = '''
@@ -30,10 +31,10 @@ STYLE = '''
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+main { max-width: 72rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.01em; text-wrap: balance; }
 h2 { font-size: 1.2rem; margin: 2.8rem 0 .6rem; }
-p { margin: .5rem 0; max-width: 44rem; }
+p { margin: .5rem 0; max-width: 52rem; }
 .source, .note, figcaption, small { color: var(--quiet); }
 .note, figcaption { font-size: .88rem; }
 .summary { background: var(--panel); border-radius: .5rem; padding: .8rem 1.2rem; margin: 1.4rem 0; }
@@ -47,7 +48,7 @@ ul.claims small { grid-column: 2; font-variant-numeric: tabular-nums; }
 figure { margin: 1.4rem 0 2rem; } figure img { display: block; width: 100%; max-width: 50rem; height: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; min-width: 60%; }
-th, td { text-align: right; padding: .45rem .8rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { text-align: right; padding: .45rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 thead th { color: var(--quiet); font-weight: 600; border-bottom: 2px solid var(--line); white-space: nowrap; }
 tbody th { font-weight: 600; } td { white-space: nowrap; } td small { display: block; }
@@ -61,8 +62,9 @@ details { margin-top: 1rem; } summary { cursor: pointer; color: var(--quiet); }
 def page(outcome, findings: Findings) -> str:
   """The page: title, summary, claims, curves, tables, runs without a result, environment."""
   table = outcome.table
+  below = f'{table.source}. {tasks(outcome)}'.strip()
   parts = [
-      f'<h1>{escape(table.title)}</h1>', f'<p class="source">{escape(table.source)}</p>',
+      f'<h1>{escape(table.title)}</h1>', f'<p class="source">{escape(below)}</p>',
       '<section class="summary">' + ''.join(f'<p>{escape(text)}</p>' for text in findings.sentences) + '</section>',
       _claims(outcome), *_figures(outcome, findings),
       _section('Results', f'<p class="note">{escape(heading(outcome))}</p>' + _results(outcome)),
@@ -97,10 +99,10 @@ def _figures(outcome, findings: Findings) -> list[str]:
   name = table.headline.replace('_', ' ') + (f' ({table.unit.strip()})' if table.unit.strip() else '')
   found = []
   if findings.curves:
-    found.append(figure('Mean over the seeds; the band is the 95 % t interval.', lambda theme: plots.as_svg(
+    found.append(figure('Mean over the seeds; the bars are 95 % t intervals.', lambda theme: plots.as_svg(
         plots.label_plot(findings.curves, reference=table.reference, ylabel=name, theme=theme))))
   if findings.gains:
-    found.append(figure(f'Difference to {table.reference}, paired by seed; the band is its 95 % t interval.',
+    found.append(figure(f'Difference to {table.reference}, paired by seed; the bars are 95 % t intervals.',
                         lambda theme: plots.as_svg(plots.gain_plot(
                             findings.gains, reference=table.reference, names=list(findings.curves), ylabel=name,
                             theme=theme))))
@@ -143,16 +145,19 @@ def _claims(outcome) -> str:
 def _results(outcome) -> str:
   table, cells = outcome.table, outcome.cells
   head = ''.join(f'<th scope="col">{escape(column_name(column))}</th>' for column in cells.columns)
+  # The same n everywhere stands in the heading alone.
+  equal = len({counted(cell) for cell in cells}) == 1
   body = []
   for row in cells.rows:
     texts = []
     for column in cells.columns:
       cell, away = cells[row, column], difference(outcome, row, column)
-      notes = [counted(cell)]
+      notes = [] if equal else [counted(cell)]
       if (row, column) in table.published:
         notes.append(f'published {table.published[row, column].text}')
         notes += [] if away is None else [f'{away:+.{table.digits}f}']
-      texts.append(f'<td>{escape(spread(cell.interval, table))}<small>{escape(", ".join(notes))}</small></td>')
+      small = f'<small>{escape(", ".join(notes))}</small>' if notes else ''
+      texts.append(f'<td>{escape(spread(cell.interval, table))}{small}</td>')
     body.append(f'<tr><th scope="row">{escape(str(row))}</th>{"".join(texts)}</tr>')
   return (f'<div class="wide"><table><thead><tr><th></th>{head}</tr></thead>'
           f'<tbody>{"".join(body)}</tbody></table></div>')
@@ -161,9 +166,19 @@ def _results(outcome) -> str:
 def _grid(lines: list[list[str]], kind: str = '') -> str:
   head, *body = lines
   top = ''.join(f'<th scope="col">{escape(text)}</th>' for text in head)
-  rows = ''.join(f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(text)}</td>" for text in rest)}</tr>'
-                 for first, *rest in body)
+  rows = ''
+  for first, *rest in body:
+    values = ''.join(map(_stacked, rest))
+    rows += f'<tr><th scope="row">{escape(first)}</th>{values}</tr>'
   return f'<div class="wide"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _stacked(text: str) -> str:
+  """A cell with its interval below the value, so that a row of them fits the page."""
+  value, bracket, rest = text.partition(' [')
+  if not bracket:
+    return f'<td>{escape(text)}</td>'
+  return f'<td>{escape(value)}<small>[{escape(rest)}</small></td>'
 
 
 def _environment(outcome, findings: Findings) -> str:

@@ -11,9 +11,12 @@ state. Lines are named at their right end instead of in a legend; markers differ
 import dataclasses
 import functools
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+LABELS = 'labelled examples (logarithmic)'
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', 'h')
 
 
@@ -66,63 +69,136 @@ def styled(draw):
 
 
 @styled
-def label_plot(curves: Mapping, *, reference=None, ylabel: str = '', factor: float = 1.0, theme: str = 'light'):
-  """Value against labels on a logarithmic axis: means, with the 95 % interval as a band.
+def label_plot(
+  curves: Mapping,
+  *,
+  reference=None,
+  ylabel: str = '',
+  factor: float = 1.0,
+  theme: str = 'light',
+):
+  """Value against labels on a logarithmic axis: means, with the 95 % interval as bars.
 
   curves: name -> LabelCurve. reference: the name drawn in grey. factor: multiplies the values shown.
   """
-  colours, colour_theme = _colours(curves, reference, theme), THEMES[theme]
-  figure, axes = _axes(f'{ylabel} by number of labels', 'labels (logarithmic)')
-  ends = []
-  for rank, (name, curve) in enumerate(curves.items()):
-    points = [point for point in curve.points if point.interval.mean is not None]
-    means = [factor * point.interval.mean for point in points]
-    low, high = _band([point.interval for point in points], factor)
-    colour = colours[name]
-    axes.fill_between([point.labels for point in points], low, high, color=colour, alpha=0.16, linewidth=0)
-    axes.plot([point.labels for point in points], means, color=colour, marker=MARKERS[rank % len(MARKERS)],
-              zorder=3, clip_on=False)
-    ends.append((points[-1].labels, means[-1], str(name), colour))
-  _label_axis(axes, {point.labels for curve in curves.values() for point in curve.points})
-  _name_lines(axes, ends, colour_theme)
+  lines = {
+    name: [_scaled(point.labels, point.interval, factor) for point in curve.points]
+    for name, curve in curves.items()
+  }
+  colours = _colours(curves, reference, theme)
+  figure, axes = _axes(f'{ylabel} by number of labels', LABELS, ylabel)
+  _interval_lines(axes, lines, list(curves), colours, THEMES[theme])
   return figure
 
 
 @styled
-def gain_plot(gains: Mapping, *, reference: str, names: Sequence = (), ylabel: str = '', theme: str = 'light'):
+def gain_plot(
+  gains: Mapping,
+  *,
+  reference: str,
+  names: Sequence = (),
+  ylabel: str = '',
+  theme: str = 'light',
+):
   """Gain over the reference against labels, with its paired interval; zero is where the reference lies.
 
   gains: name -> labels -> Interval. names: all names in the order of the other plots, so that colours agree.
   """
   names = list(names) or list(gains)
+  lines = {
+    name: [_scaled(labels, gain, 1.0) for labels, gain in sorted(points.items())]
+    for name, points in gains.items()
+  }
   colours = _colours(names, reference, theme)
-  figure, axes = _axes(f'Gain in {ylabel} over {reference}', 'labels (logarithmic)')
+  title = f'Gain in {ylabel} over {reference}'
+  figure, axes = _axes(title, LABELS, f'gain in {ylabel}')
   axes.axhline(0, color=THEMES[theme].grey, linewidth=1.2)
-  ends = []
-  for name, points in gains.items():
-    found = {labels: gain for labels, gain in sorted(points.items()) if gain.mean is not None}
-    if not found:
-      continue
-    low, high = _band(found.values(), 1.0)
-    axes.fill_between(list(found), low, high, color=colours[name], alpha=0.16, linewidth=0)
-    axes.plot(list(found), [gain.mean for gain in found.values()], color=colours[name],
-              marker=MARKERS[names.index(name) % len(MARKERS)], zorder=3, clip_on=False)
-    last = max(found)
-    ends.append((last, found[last].mean, str(name), colours[name]))
-  _label_axis(axes, {labels for points in gains.values() for labels in points})
-  _name_lines(axes, ends, THEMES[theme])
+  _interval_lines(axes, lines, names, colours, THEMES[theme])
   return figure
 
 
+class Point(NamedTuple):
+  """A mean at a number of labels, with both ends of its interval; NaN for an end that is not known."""
+
+  labels: float
+  mean: float
+  low: float
+  high: float
+
+
+def _scaled(labels: float, interval, factor: float) -> Point | None:
+  """What is drawn of an interval; None where there is no mean."""
+  if interval.mean is None:
+    return None
+  nan = float('nan')
+  low = nan if interval.low is None else factor * interval.low
+  high = nan if interval.high is None else factor * interval.high
+  return Point(labels, factor * interval.mean, low, high)
+
+
+def _interval_lines(axes, lines: Mapping, names: list, colours: dict, theme: Theme) -> None:
+  """Lines of means with their intervals as bars, which stand side by side at a number of labels.
+
+  Bands of five rows over each other hide which is whose; bars beside each other do not.
+  """
+  found = {name: list(filter(None, points)) for name, points in lines.items()}
+  found = {name: points for name, points in found.items() if points}
+  counts = {point.labels for points in found.values() for point in points}
+  _label_axis(axes, counts)
+  ends = []
+  for name, points in found.items():
+    rank = names.index(name)
+    shift = _shift(rank, len(names), counts)
+    places = [point.labels * shift for point in points]
+    means = [point.mean for point in points]
+    below = [point.mean - point.low for point in points]
+    above = [point.high - point.mean for point in points]
+    axes.errorbar(
+      places,
+      means,
+      yerr=(below, above),
+      fmt='none',
+      ecolor=colours[name],
+      elinewidth=1.3,
+      capsize=2.5,
+      alpha=0.75,
+      clip_on=False,
+    )
+    marker = MARKERS[rank % len(MARKERS)]
+    axes.plot(
+      places, means, color=colours[name], marker=marker, zorder=3, clip_on=False
+    )
+    ends.append((places[-1], means[-1], str(name), colours[name]))
+  _name_lines(axes, ends, theme)
+
+
+def _shift(rank: int, rows: int, counts) -> float:
+  """The factor by which the bars of a row stand beside a number of labels, on a logarithmic axis.
+
+  All rows together take a third of the narrowest space between two numbers.
+  """
+  ordered = sorted(counts)
+  spaces = [math.log(after / before) for before, after in itertools.pairwise(ordered)]
+  step = min(spaces, default=math.log(2)) / (3 * rows)
+  return math.exp(step * (rank - (rows - 1) / 2))
+
+
 @styled
-def loss_plot(runs: Mapping, *, metric: str = 'loss', reference=None, title: str = 'Training loss',
-              theme: str = 'light'):
+def loss_plot(
+  runs: Mapping,
+  *,
+  metric: str = 'loss',
+  reference=None,
+  title: str = 'Training loss',
+  ylabel: str = 'loss (nats)',
+  theme: str = 'light',
+):
   """A logged metric against steps: every seed as a thin line, the mean over the seeds as a thick one.
 
   runs: name -> list (one per seed) of the lines of a `metrics.jsonl`; lines without the metric are passed over.
   """
   colours = _colours(runs, reference, theme)
-  figure, axes = _axes(title, 'steps')
+  figure, axes = _axes(title, 'optimizer steps', ylabel)
   ends = []
   for name, seeds in runs.items():
     curves = [curve for curve in (_series(lines, metric) for lines in seeds) if curve]
@@ -148,7 +224,10 @@ def target_plot(runs: Mapping, *, metric: str, target: float, target_name: str, 
   """
   scaled = {name: [[{**line, metric: factor * line[metric]} for line in lines if _number(line.get(metric))]
                    for lines in seeds] for name, seeds in runs.items()}
-  figure = loss_plot(scaled, metric=metric, reference=reference, title=f'{ylabel}; dashed: {target_name}', theme=theme)
+  title = f'{ylabel}; dashed: {target_name}'
+  figure = loss_plot(
+    scaled, metric=metric, reference=reference, title=title, ylabel=ylabel, theme=theme
+  )
   axes, = figure.axes
   axes.axhline(target, color=THEMES[theme].ink, linewidth=1, linestyle=(0, (4, 3)))
   colours = _colours(runs, reference, theme)
@@ -178,13 +257,14 @@ def as_png(figure, path, *, background: str = 'white', dpi: int = 150) -> None:
   figure.savefig(path, format='png', dpi=dpi, facecolor=background)
 
 
-def _axes(title: str, xlabel: str):
+def _axes(title: str, xlabel: str, ylabel: str):
   from matplotlib.figure import Figure
   figure = Figure(figsize=(7.6, 3.9), layout='constrained')
   figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
   axes = figure.subplots()
   axes.set_title(title[:1].upper() + title[1:])
   axes.set_xlabel(xlabel)
+  axes.set_ylabel(ylabel)
   return figure, axes
 
 
@@ -193,14 +273,6 @@ def _colours(names, reference, theme: str) -> dict:
   others = [name for name in names if name != reference]
   series = THEMES[theme].series
   return {**{name: series[rank % len(series)] for rank, name in enumerate(others)}, reference: THEMES[theme].grey}
-
-
-def _band(intervals, factor: float) -> tuple[list[float], list[float]]:
-  """Both ends of every interval; where there is none, NaN, which draws nothing."""
-  intervals = list(intervals)
-  nan = float('nan')
-  return ([nan if interval.low is None else factor * interval.low for interval in intervals],
-          [nan if interval.high is None else factor * interval.high for interval in intervals])
 
 
 def _label_axis(axes, labels) -> None:

@@ -79,8 +79,19 @@ def heading(outcome) -> str:
   unit = f' in {table.unit.strip()}' if table.unit.strip() else ''
   better = 'higher' if table.higher_is_better else 'lower'
   scale = f' Scale: {outcome.scale.name}.' if outcome.scale.name else ''
-  return (f'{table.headline.replace("_", " ").capitalize()}{unit} ({better} is better), mean ± half of the '
-          f'95 % t interval over n seeds{_same(outcome)}.{scale}')
+  return (f'{tasks(outcome)}{table.headline.replace("_", " ").capitalize()}{unit} ({better} is better), mean ± half '
+          f'of the 95 % t interval over n seeds{_same(outcome)}.{scale}')
+
+
+def tasks(outcome) -> str:
+  """The task that all runs share and how many test examples judge it; nothing where there are several."""
+  results = [run.result for run in outcome.runs if run.result is not None]
+  names = {result.get('task') for result in results} - {None}
+  if len(names) != 1:
+    return ''
+  sizes = {result.get('n') for result in results} - {None}
+  judged = f', {sizes.pop():,} test examples' if len(sizes) == 1 else ''
+  return f'Task {names.pop()}{judged}. '
 
 
 def _same(outcome) -> str:
