@@ -76,6 +76,12 @@ GROUPS = {
         rope_parameters=dict(full_attention=dict(rope_theta=1000.0, rope_type='linear', factor=2.0),
                              sliding_attention=dict(rope_theta=10.0, rope_type='default'))),
                ('TextModel', 'ForCausalLM', 'TextForSequenceClassification')),
+    'granite': ('Granite', 'Granite', _GROUPED | dict(
+        embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.6, logits_scaling=2.0), _DECODER[:2]),
+    'olmo2': ('Olmo2', 'Olmo2', _GROUPED, _DECODER[:3]),
+    'smollm3': ('SmolLM3', 'SmolLM3', _GROUPED | dict(
+        num_hidden_layers=4, no_rope_layer_interval=2, use_sliding_window=True, sliding_window=5), _DECODER),
+    'phi3': ('Phi3', 'Phi3', _GROUPED | dict(sliding_window=5), _DECODER[:4]),
     't5': ('T5', 'T5', _T5, ('Model', 'EncoderModel', 'ForConditionalGeneration', *_DECODER[2:])),
     't5-1.1': ('T5', 'T5', _T5 | dict(d_ff=30, feed_forward_proj='gated-gelu', tie_word_embeddings=False),
                ('ForConditionalGeneration', 'EncoderModel')),

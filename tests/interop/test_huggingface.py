@@ -46,7 +46,8 @@ FLIPS = dict(
     activation=('relu', 'tanh'), norm=('rms', 'layer_unbiased'), norm_eps=(3.0,), norm_place=('after', 'before'),
     query_norm=(False,), bias=('none',), positions=('none',), position_offset=(0,), rotary_base=(3.0,),
     local_rotary_base=(2.0,), rotary_scaling=((), (3.0,)), relative_distance=(3,), windows=((0,),), types=(0,),
-    embedding_norm=(False,), embedding_scale=(0.3,), attention_scale=(0.05,), attention_cap=(0.0,), logit_cap=(0.0,),
+    embedding_norm=(False,), embedding_scale=(0.3,), residual_scale=(1.0,), rotary_layers=((True,),),
+    attention_scale=(0.05,), attention_cap=(0.0,), logit_cap=(0.0,),
     output_scale=(1.0,), tied=(True,), pool=('first', 'last'), pooler=('relu', 'tanh'), head_activation=('tanh',),
     head_bias=(False,), gated=(False,), kind=('encoder', 'decoder'))
 # What other fields set needs parameters of other shapes or names, so nothing could be loaded into a flipped one.
@@ -174,7 +175,7 @@ def unread(arch, field):
   return (field in ('pool', 'pooler') and not arch.pools and arch.head != 'classifier'
           or field == 'pooler' and not arch.pools or field == 'pool' and arch.head != 'classifier'
           or field == 'head_activation' and arch.head not in ('masked', 'replaced')
-          or field == 'norm_place' and (arch.norm_place == 'after' or arch.skip_first_norm)
+          or field == 'norm_place' and (arch.norm_place in ('after', 'output') or arch.skip_first_norm)
           or field == 'bias' and arch.bias == 'none' or field == 'kind' and arch.kind == 'encoder-decoder'
           or field == 'head_bias' and not arch.head_bias or field == 'tied' and arch.tied)
 
@@ -197,6 +198,15 @@ def test_the_first_folders_of_gemma_said_gelu_and_meant_its_approximation():
   said = dict(model_type='gemma', architectures=['GemmaForCausalLM'])
   assert configs.read(said | dict(hidden_act='gelu')).activation == 'gelu_tanh'
   assert configs.read(said | dict(hidden_act='relu')).activation == 'relu'
+
+
+@pytest.mark.parametrize('said', [
+    dict(rope_scaling=dict(type='longrope', short_factor=[1.0], long_factor=[2.0])),
+    dict(rope_parameters=dict(rope_type='longrope', rope_theta=1e4)), dict(partial_rotary_factor=0.75),
+    dict(rope_parameters=dict(rope_type='default', partial_rotary_factor=0.5))])
+def test_rotary_positions_of_longer_models_are_refused_by_name(said):
+  with pytest.raises(ValueError, match='longrope|partial_rotary_factor'):
+    configs.read(dict(model_type='phi3', architectures=['Phi3ForCausalLM']) | said)
 
 
 def test_loading_onto_a_mesh_and_in_another_dtype():

@@ -15,7 +15,8 @@ SHAPES = {
     'encoder': arch('tiny', vocabulary=64, head='masked'),
     'decoder': arch('tiny-gpt', vocabulary=64, head='causal'),
     'modern': arch('tiny-gpt', vocabulary=64, head='causal', positions='rotary', norm='rms', gated=True,
-                   activation='silu', bias='none', kv_heads=1, tied=False, windows=(0, 3)),
+                   activation='silu', bias='none', kv_heads=1, tied=False, windows=(0, 3),
+                   rotary_layers=(True, False), query_norm='width', residual_scale=0.7),
     'encoder-decoder': arch('tiny-t5', vocabulary=64, head='causal'),
 }
 

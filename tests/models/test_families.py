@@ -9,6 +9,7 @@ COUNTS = {
     'bert-tiny': 4_385_920, 'bert-mini': 11_170_560, 'bert-small': 28_763_648, 'bert-medium': 41_373_184,
     'bert-base': 109_482_240, 'bert-large': 335_141_888, 'roberta-base': 124_645_632, 'albert-base': 11_683_584,
     'xlm-roberta-base': 278_043_648, 'xlm-roberta-large': 559_890_432, 'camembert-base': 110_621_952,
+    'smollm3-3b': 3_075_098_624, 'granite3.1-2b': 2_533_531_648, 'granite3.1-8b': 8_170_848_256,
     'gemma-2b': 2_506_172_416, 'gemma-7b': 8_537_680_896,
     'gpt2': 124_439_808, 'gpt2-medium': 354_823_168, 'gpt2-large': 774_030_080, 'gpt2-xl': 1_557_611_200,
     'opt-125m': 125_239_296, 'opt-350m': 331_196_416, 'llama3.2-1b': 1_235_814_400, 'llama3.2-3b': 3_212_749_824,
@@ -19,10 +20,13 @@ COUNTS = {
     't5-3b': 2_851_598_336, 't5-11b': 11_307_321_344, 'bart-base': 139_420_416, 'bart-large': 406_291_456}
 WITH_HEAD = {
     'llama3.1-8b': 8_030_261_248, 'mistral-7b': 7_241_732_096, 'qwen2.5-7b': 7_615_616_512, 'qwen3-8b': 8_190_735_360,
+    'olmo2-1b': 1_484_916_736, 'olmo2-7b': 7_298_617_344, 'olmo2-13b': 13_716_198_400, 'phi3-mini': 3_821_079_552,
+    'phi3-medium': 13_960_238_080, 'phi4': 14_659_507_200,
     't5-1.1-small': 76_961_152, 't5-1.1-base': 247_577_856, 't5-1.1-large': 783_150_080, 't5-1.1-xl': 2_849_757_184}
 
 # One size of each family is quick; the others differ from it in numbers alone.
-QUICK = ('bert-tiny', 'bert-base', 'roberta-base', 'xlm-roberta-base', 'gemma-2b',
+QUICK = ('smollm3-3b', 'olmo2-7b', 'phi3-mini',
+         'bert-tiny', 'bert-base', 'roberta-base', 'xlm-roberta-base', 'gemma-2b',
          'albert-base', 'gpt2', 'opt-125m', 'opt-350m', 'llama3.2-1b', 'smollm2-135m',
          'qwen2.5-0.5b', 'qwen3-0.6b', 'gemma2-2b', 'gemma3-270m', 't5-small',
          'bart-base', 'mistral-7b', 't5-1.1-small', 'gpt3-small', 'gpt3-xl-as-printed')

@@ -92,6 +92,19 @@ def test_layers_keep_their_windows():
   assert grow_depth(params, description, 8, 'interleave')[1].windows == (0, 0, 3, 3, 0, 0, 3, 3)
 
 
+def test_layers_keep_or_lack_their_rotary_positions():
+  description = arch('tiny-gpt', **(SMALL | dict(layers=4, rotary_layers=(True, False))))
+  params = make(description)
+  assert shrink_depth(params, description, (1, 2, 3))[1].rotary_layers == (False, True, False)
+  assert grow_depth(params, description, 8)[1].rotary_layers == (True, False)
+
+
+def test_heads_grow_by_whole_copies_under_a_norm_over_all_of_them():
+  description = arch('tiny-gpt', **(SMALL | dict(query_norm='width')))
+  with pytest.raises(ValueError, match='heads: 3 is no multiple of 2'):
+    grow_width(make(description), description, heads=3)
+
+
 def test_one_stack_of_an_encoder_decoder():
   description = arch('tiny-t5', head='causal', **SMALL, head_dim=4)
   params, small = shrink_depth(marked(description), description, stack='decoder')
@@ -124,11 +137,12 @@ WIDER = [
     ('tiny-gpt', dict(head='causal', embedding_width=4, norm_place='after')),
     ('tiny-t5', dict(head='causal', head_dim=4)),
     ('bart-base', dict(head='causal')),
+    ('tiny-gpt', dict(head='causal', norm_place='output', residual_scale=0.5) | GATED | dict(query_norm='width')),
 ]
 
 
 @pytest.mark.parametrize(('family', 'fields'), [
-    pytest.param(*pair, marks=[] if index in (0, 6, 9) else pytest.mark.slow) for index, pair in enumerate(WIDER)])
+    pytest.param(*pair, marks=[] if index in (0, 6, 9, 10) else pytest.mark.slow) for index, pair in enumerate(WIDER)])
 def test_a_wider_model_says_the_same(family, fields):
   """Every leaf of every family, in all that can grow at once."""
   description = arch(family, **(SMALL | dict(layers=1) | fields))

@@ -143,8 +143,9 @@ def _meaning(arch: Arch, field: str, value):
     return value or arch.layers
   if field == 'attention_scale':
     return round(value or arch.head_width ** -0.5, 9)
-  if field == 'windows':
-    return tuple(value[i % len(value)] for i in range(arch.layers))
+  if field in ('windows', 'rotary_layers'):
+    every = tuple(value[i % len(value)] for i in range(arch.layers))
+    return every if field == 'windows' or arch.positions == 'rotary' else None
   if field == 'head_activation':
     return (value or arch.activation) if arch.head in ('masked', 'replaced') else None
   unused = dict(

@@ -150,6 +150,71 @@ _GEMMA3 = Family(
     lambda config: _read_gemma(config, 6, 1e6, 10000.0, 4096) | _caps(config, None, None), _write_gemma,
     dict(use_bidirectional_attention=(False, None)))
 
+
+def _read_granite(config):
+  return _read_llama(config) | dict(
+      embedding_scale=config.get('embedding_multiplier', 1.0),
+      attention_scale=config.get('attention_multiplier', 1.0),
+      residual_scale=config.get('residual_multiplier', 1.0),
+      output_scale=1.0 / config.get('logits_scaling', 1.0) if config['head'] == 'causal' else 1.0)
+
+
+def _write_granite(arch):
+  attention = arch.attention_scale or arch.head_width ** -0.5
+  multipliers = dict(
+      embedding_multiplier=arch.embedding_scale, attention_multiplier=attention,
+      residual_multiplier=arch.residual_scale)
+  if arch.head == 'causal':
+    multipliers['logits_scaling'] = rotary.whole(1.0 / arch.output_scale)
+  return _write_llama(arch) | multipliers
+
+
+_GRANITE = Family(
+    _LLAMA_KEYS, _LLAMA_FIXED, classes('Granite', 'causal'), _read_granite, _write_granite)
+
+_OLMO2 = Family(
+    _LLAMA_KEYS | dict(vocabulary=('vocab_size', 50304), norm_eps=('rms_norm_eps', 1e-5)),
+    _LLAMA_FIXED | dict(norm_place='output', query_norm='width'),
+    classes('Olmo2', 'causal', 'classifier'), _read_llama, _write_llama, dict(mlp_bias=(False, None)))
+
+
+def _read_smollm3(config):
+  layers = config.get('num_hidden_layers', 36)
+  every = config.get('no_rope_layer_interval', 4)
+  rotary_layers = config.get('no_rope_layers') or [(i + 1) % every != 0 for i in range(layers)]
+  rotary_layers = [bool(value) for value in rotary_layers[:layers]]
+  window = config.get('sliding_window') or 0
+  slides = bool(config.get('use_sliding_window')) and window
+  kinds = config.get('layer_types') or [
+      rotary.GLOBAL if turned or not slides else rotary.LOCAL for turned in rotary_layers]
+  base, _, scaling = rotary.read(config, 2000000.0)
+  return _read_llama(dict(num_key_value_heads=4) | config) | dict(
+      rotary_base=base, rotary_scaling=scaling, windows=rotary.windows(kinds, window),
+      rotary_layers=rotary.shortest(rotary_layers))
+
+
+def _write_smollm3(arch):
+  count = len(arch.rotary_layers)
+  turned = [int(arch.rotary_layers[i % count]) for i in range(arch.layers)]
+  return _write_qwen(arch) | dict(no_rope_layers=turned)
+
+
+_SMOLLM3 = Family(
+    _LLAMA_KEYS | dict(
+        vocabulary=('vocab_size', 128256), width=('hidden_size', 2048), layers=('num_hidden_layers', 36),
+        heads=('num_attention_heads', 16), max_positions=('max_position_embeddings', 32768)),
+    _LLAMA_FIXED, classes('SmolLM3', *_LLAMA_HEADS), _read_smollm3, _write_smollm3)
+
+_PHI3 = Family(
+    _LLAMA_KEYS | dict(
+        vocabulary=('vocab_size', 32064), width=('hidden_size', 3072), mlp=('intermediate_size', 8192),
+        norm_eps=('rms_norm_eps', 1e-5), max_positions=('max_position_embeddings', 4096)),
+    _LLAMA_FIXED, classes('Phi3', 'causal', 'classifier', 'token'),
+    lambda config: _read_llama(config) | dict(windows=(config.get('sliding_window') or 0,)),
+    lambda arch: _write_llama(arch) | dict(sliding_window=max(arch.windows) or None),
+    dict(attention_bias=(False, None), mlp_bias=(False, None)))
+
 FAMILIES = {
     'gpt2': _GPT2, 'opt': _OPT, 'llama': _LLAMA, 'mistral': _MISTRAL, 'qwen2': _QWEN2, 'qwen3': _QWEN3,
-    'gemma': _GEMMA, 'gemma2': _GEMMA2, 'gemma3_text': _GEMMA3}
+    'gemma': _GEMMA, 'gemma2': _GEMMA2, 'gemma3_text': _GEMMA3, 'granite': _GRANITE,
+    'olmo2': _OLMO2, 'smollm3': _SMOLLM3, 'phi3': _PHI3}

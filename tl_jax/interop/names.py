@@ -1,9 +1,10 @@
 """What every parameter is called in Hugging Face checkpoints: one map per family, read in both directions.
 
 >>> place('bert', 'masked', 'layers/3/attention/query/kernel')
-Place(name='bert.encoder.layer.3.attention.self.query.weight', transpose=True, part=0, parts=1, row=False)
+Place(name='bert.encoder.layer.3.attention.self.query.weight', transpose=True, part=0, columns=None, row=False)
 """
 
+import collections
 import re
 from typing import NamedTuple
 
@@ -16,22 +17,23 @@ LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 
 
 class Place(NamedTuple):
-  """Where a parameter lies: the tensor, whether it is transposed there, and which of equal parts of its outputs it is.
+  """Where a parameter lies: the tensor, whether it is transposed there, and which part of its outputs it is.
 
+  columns: where the part begins and ends among the outputs, which the sizes of all parts say (`places`); None: all.
   row: a vector that is stored with a leading axis of 1.
   """
   name: str
   transpose: bool = False
   part: int = 0
-  parts: int = 1
+  columns: tuple[int, int] | None = None
   row: bool = False
 
 
 class Names(NamedTuple):
   """The map of one family.
 
-  body and heads[head]: our module, or our whole name, to theirs; `|i/n` marks part i of n, `|row` a leading axis of 1.
-  Names of the body stand below `base` in a model with a head (`bases`: heads with another).
+  body and heads[head]: our module, or our whole name, to theirs; `|i` marks part i of several, `|row` a leading axis
+  of 1. Names of the body stand below `base` in a model with a head (`bases`: heads with another).
   gated: rows of a gated MLP that differ from those of the body.
   turned: are kernels stored (out, in)? twin: the bias of a masked head and the second name of it, the one that counts
   where the head is not tied; extra: tensors that a folder may hold besides, as regular expressions, below `base` or
@@ -124,8 +126,8 @@ _MODERN_POOLER = {'pooler': 'head.dense', 'pooler/norm': 'head.norm', 'head': 'c
 _MODERNBERT = Names(
     {'embedding/tokens': 'embeddings.tok_embeddings.weight', 'embedding/norm': 'embeddings.norm',
      'final_norm': 'final_norm'} | _layers('', 'layers', {
-         'attention/query': 'attn.Wqkv|0/3', 'attention/key': 'attn.Wqkv|1/3', 'attention/value': 'attn.Wqkv|2/3',
-         'attention/out': 'attn.Wo', 'attention_norm': 'attn_norm', 'mlp/gate': 'mlp.Wi|0/2', 'mlp/in': 'mlp.Wi|1/2',
+         'attention/query': 'attn.Wqkv|0', 'attention/key': 'attn.Wqkv|1', 'attention/value': 'attn.Wqkv|2',
+         'attention/out': 'attn.Wo', 'attention_norm': 'attn_norm', 'mlp/gate': 'mlp.Wi|0', 'mlp/in': 'mlp.Wi|1',
          'mlp/out': 'mlp.Wo', 'mlp_norm': 'mlp_norm'}),
     {'masked': {'head/transform': 'head.dense', 'head/norm': 'head.norm', 'head/bias': 'decoder.bias',
                 'head/kernel': 'decoder.weight'},
@@ -134,7 +136,7 @@ _MODERNBERT = Names(
 
 _GPT2 = Names(
     {'embedding/tokens': 'wte.weight', 'embedding/positions': 'wpe.weight', 'final_norm': 'ln_f'} | _layers('', 'h', {
-        'attention/query': 'attn.c_attn|0/3', 'attention/key': 'attn.c_attn|1/3', 'attention/value': 'attn.c_attn|2/3',
+        'attention/query': 'attn.c_attn|0', 'attention/key': 'attn.c_attn|1', 'attention/value': 'attn.c_attn|2',
         'attention/out': 'attn.c_proj', 'attention_norm': 'ln_1', 'mlp/in': 'mlp.c_fc', 'mlp/out': 'mlp.c_proj',
         'mlp_norm': 'ln_2'}),
     _TOKEN_HEADS | {'causal': {'head/kernel': 'lm_head.weight|turned'},
@@ -162,6 +164,12 @@ _LLAMA_LAYER = {
 _LLAMA = Names(
     {'embedding/tokens': 'embed_tokens.weight', 'final_norm': 'norm'} | _layers('', 'layers', _LLAMA_LAYER),
     _SCORE_HEADS, 'model.', {'span': 'transformer.'}, extra=(r'lm_head\.weight',))
+_PHI3 = _LLAMA._replace(body=_LLAMA.body | _layers('', 'layers', {
+    'attention/query': 'self_attn.qkv_proj|0', 'attention/key': 'self_attn.qkv_proj|1',
+    'attention/value': 'self_attn.qkv_proj|2', 'mlp/gate': 'mlp.gate_up_proj|0', 'mlp/in': 'mlp.gate_up_proj|1'}))
+# Its norms stand behind the sublayers: `post_attention_layernorm` is no longer the one before the MLP.
+_OLMO2 = _LLAMA._replace(body=_LLAMA.body | _layers('', 'layers', {
+    'attention_out_norm': 'post_attention_layernorm', 'mlp_out_norm': 'post_feedforward_layernorm'}))
 _GEMMA = _LLAMA._replace(body=_LLAMA.body | _layers('', 'layers', {
     'attention_out_norm': 'post_attention_layernorm', 'mlp_norm': 'pre_feedforward_layernorm',
     'mlp_out_norm': 'post_feedforward_layernorm'}))
@@ -220,7 +228,7 @@ NAMES = {
     'electra': _ELECTRA, 'albert': _ALBERT, 'modernbert': _MODERNBERT, 'gpt2': _GPT2, 'opt': _OPT, 'llama': _LLAMA,
     'mistral': _LLAMA._replace(bases={}),  # its class for questions keeps `model.`
     'qwen2': _LLAMA, 'qwen3': _LLAMA, 'gemma': _LLAMA, 'gemma2': _GEMMA, 'gemma3_text': _GEMMA,
-    't5': _T5, 'bart': _BART}
+    'granite': _LLAMA, 'olmo2': _OLMO2, 'smollm3': _LLAMA, 'phi3': _PHI3, 't5': _T5, 'bart': _BART}
 # What modules of any family keep beside their parameters, in files of one age or another.
 ALWAYS_EXTRA = (r'.*\b(position_ids|token_type_ids)', r'.*\brotary_emb\.\w+')
 
@@ -245,9 +253,10 @@ def place(family: str, head: str, name: str, *, gated: bool = False, bare: bool 
   theirs = theirs if whole else f'{theirs}.{LEAVES[leaf]}'
   in_body = pattern not in own and module not in own
   base = '' if bare or not in_body else names.bases.get(head, names.base)
-  part, parts = map(int, mark.split('/')) if '/' in mark else (0, 1)
+  part = int(mark) if mark.isdecimal() else 0
   transpose = leaf == 'kernel' and mark != 'as-is' and (names.turned or mark == 'turned')
-  return Place((base + theirs).replace(LAYER, layer.group() if layer else ''), transpose, part, parts, mark == 'row')
+  theirs = (base + theirs).replace(LAYER, layer.group() if layer else '')
+  return Place(theirs, transpose, part, row=mark == 'row')
 
 
 def is_spare(family: str, name: str) -> bool:
@@ -266,8 +275,7 @@ def from_theirs(where: Place, tensor: np.ndarray) -> np.ndarray:
   """Our array, as a view of a whole tensor of theirs."""
   tensor = tensor[0] if where.row else tensor
   ours = tensor.T if where.transpose else tensor
-  size = ours.shape[-1] // where.parts
-  return ours[..., where.part * size:(where.part + 1) * size]
+  return ours if where.columns is None else ours[..., slice(*where.columns)]
 
 
 def to_theirs(places: dict[str, Place], arrays: dict) -> dict[str, np.ndarray]:
@@ -297,5 +305,16 @@ def _join(found) -> np.ndarray:
 
 
 def places(family: str, head: str, params, *, gated: bool = False, bare: bool = False) -> dict[str, Place]:
-  """The place of every parameter of a tree."""
-  return {name: place(family, head, name, gated=gated, bare=bare) for name in tree.flatten(params)}
+  """The place of every parameter of a tree, of arrays or of their shapes."""
+  flat = tree.flatten(params)
+  found = {name: place(family, head, name, gated=gated, bare=bare) for name in flat}
+  together = collections.defaultdict(list)
+  for name, where in found.items():
+    together[where.name].append(name)
+  for parts in together.values():
+    begin = 0
+    for name in sorted(parts, key=lambda name: found[name].part) if len(parts) > 1 else ():
+      end = begin + flat[name].shape[-1]
+      found[name] = found[name]._replace(columns=(begin, end))
+      begin = end
+  return found

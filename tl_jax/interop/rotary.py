@@ -18,6 +18,10 @@ def read(config: dict, base: float, local: float = 0.0, key: str = 'rope_theta')
   """(base, base of local layers, scaling), with the defaults of the family. Raises ValueError for a scaling unknown."""
   base = float(config.get(key) or base)
   found = config.get('rope_parameters')
+  for said in (config, found or {}, config.get('rope_scaling') or {}):
+    if said.get('partial_rotary_factor', 1.0) not in (1.0, None):
+      raise ValueError(f"config.json: partial_rotary_factor = {said['partial_rotary_factor']!r} is not supported; "
+                       'whole heads are turned')
   if found is None:
     return base, float(local), _scaling(config.get('rope_scaling'), config)
   if GLOBAL in found or LOCAL in found:
@@ -117,9 +121,14 @@ def windows(kinds: list[str], window: int) -> tuple[int, ...]:
   unknown = sorted(set(kinds) - {GLOBAL, LOCAL})
   if unknown:
     raise ValueError(f'config.json: layer_types: {unknown[0]!r} is not supported; {GLOBAL!r} and {LOCAL!r} are')
-  found = tuple(window if kind == LOCAL else 0 for kind in kinds)
-  period = next(n for n in range(1, len(found) + 1) if all(found[i] == found[i % n] for i in range(len(found))))
-  return found[:period]
+  return shortest([window if kind == LOCAL else 0 for kind in kinds])
+
+
+def shortest(values: list) -> tuple:
+  """The shortest pattern that, repeated, gives every layer its own value."""
+  period = next(n for n in range(1, len(values) + 1) if all(
+      value == values[i % n] for i, value in enumerate(values)))
+  return tuple(values[:period])
 
 
 def layer_types(arch: Arch) -> dict:

@@ -31,9 +31,11 @@ class Arch:
   norm: Literal['layer', 'layer_unbiased', 'rms', 'rms_shifted'] = 'layer'  # unbiased: ModernBERT; rms: T5, Llama;
                                        # shifted: Gemma multiplies by 1 + scale
   norm_eps: Positive = 1e-12
-  norm_place: Literal['after', 'before', 'both'] = 'after'  # BERT; GPT, T5, Llama; Gemma, before and on the output
+  norm_place: Literal['after', 'before', 'both', 'output'] = 'after'  # of the residual sum: BERT; of what a sublayer
+                                       # reads: GPT, T5, Llama; of what it reads and makes: Gemma 2; makes: OLMo 2
   skip_first_norm: bool = False        # ModernBERT: no norm before the first attention
-  query_norm: bool = False             # Qwen 3, Gemma 3: RMS norms of every query and key head
+  query_norm: Literal[False, True, 'width'] = False  # RMS norms of queries and keys: of every head (Qwen 3, Gemma 3),
+                                       # or over the width of all heads (OLMo 2)
   bias: Literal['all', 'none', 'qkv', 'attention', 'mlp'] = 'all'  # of the linear maps; qkv: Qwen 2.5
   positions: Literal['learned', 'rotary', 'relative', 'none'] = 'learned'  # relative: T5
   max_positions: Count = 512
@@ -41,12 +43,14 @@ class Arch:
   rotary_base: Positive = 10000.0
   local_rotary_base: NonNegative = 0.0  # of layers with a window (Gemma 3, ModernBERT); 0: the same
   rotary_scaling: tuple[float, ...] = ()  # (factor,) or Llama 3's (factor, low, high, original length); no window only
+  rotary_layers: tuple[bool, ...] = (True,)  # by layer, repeated; a layer without knows no positions (SmolLM3)
   relative_buckets: Count = 32
   relative_distance: Count = 128
   windows: tuple[int, ...] = (0,)      # attention span by layer, repeated; 0: unlimited (GPT-3: 0, band)
   types: int = 0                       # token types (BERT: 2)
   embedding_norm: bool = False         # BERT, BART, ModernBERT
   embedding_scale: Positive = 1.0      # Gemma: sqrt(width)
+  residual_scale: Positive = 1.0       # of what a sublayer adds to the residual stream (Granite)
   attention_scale: NonNegative = 0.0   # 0: head_dim ** -0.5 (T5: 1)
   attention_cap: NonNegative = 0.0     # Gemma 2: cap * tanh(score / cap); 0: none
   logit_cap: NonNegative = 0.0         # Gemma 2
@@ -70,6 +74,9 @@ class Arch:
       raise ValueError(f'heads: width {self.width} is not divisible by {self.heads} heads; give head_dim')
     if self.heads % (self.kv_heads or self.heads):
       raise ValueError(f'kv_heads: {self.heads} heads are not divisible by {self.kv_heads}')
+    for field in ('windows', 'rotary_layers'):
+      if not getattr(self, field):
+        raise ValueError(f'{field}: needs a value for one layer at least')
     if len(self.rotary_scaling) not in (0, 1, 4):
       raise ValueError(f'rotary_scaling: needs (), (factor,) or (factor, low, high, length), not {self.rotary_scaling}')
     if self.layer_groups and (self.layer_groups > self.layers or self.kind == 'encoder-decoder'):

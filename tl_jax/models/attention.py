@@ -4,6 +4,8 @@
 [[0, 1, 0, 1, 2, 0]]
 """
 
+from typing import Any, NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -69,8 +71,27 @@ class RelativeBias(nn.Module):
     return table[bucket].transpose(0, 3, 1, 2)
 
 
-def rotary_frequencies(arch: Arch, window):
-  """Radians per position (head_dim / 2,) of a layer with this window, which may be traced.
+class Reach(NamedTuple):
+  """What a layer's attention has of its own besides parameters; both may be traced where layers are scanned.
+
+  window: its span, 0 for all; rotary: do rotary positions, where the family has them, turn its queries and keys?
+  """
+  window: Any = 0
+  rotary: Any = True
+
+
+EVERYWHERE = Reach()
+
+
+def layer_reach(arch: Arch, index: int) -> Reach:
+  """The reach of layer `index` of a stack."""
+  window = arch.windows[index % len(arch.windows)]
+  rotary = arch.rotary_layers[index % len(arch.rotary_layers)]
+  return Reach(window, rotary)
+
+
+def rotary_frequencies(arch: Arch, reach: Reach):
+  """Radians per position (head_dim / 2,) of a layer; zeros, which turn nothing, for one without rotary positions.
 
   Global layers take `rotary_base` and `rotary_scaling`: linear interpolation (Chen et al. 2023), or Llama 3's, which
   divides the slow frequencies by the factor, keeps the fast ones and blends between.
@@ -83,9 +104,12 @@ def rotary_frequencies(arch: Arch, window):
     turns = length * plain / (2 * jnp.pi)               # how often a frequency turns within the original length
     kept = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
     wide = (1 - kept) * wide + kept * plain
-  if not arch.local_rotary_base:
+  if arch.local_rotary_base:
+    near = arch.local_rotary_base ** exponent
+    wide = jnp.where(jnp.asarray(reach.window) > 0, near, wide)
+  if all(arch.rotary_layers):
     return wide
-  return jnp.where(jnp.asarray(window) > 0, arch.local_rotary_base ** exponent, wide)
+  return jnp.where(reach.rotary, wide, 0.0)
 
 
 def rotate(x, positions, frequencies):
@@ -103,7 +127,8 @@ class Attention(nn.Module):
   rate: float
 
   @nn.compact
-  def __call__(self, x, memory, mask, bias=None, positions=None, window=0, key=None, cache=None):
+  def __call__(self, x, memory, mask, bias=None, positions=None, reach=EVERYWHERE, key=None,
+               cache=None):
     """x (batch, queries, width) looks at memory (batch, keys, width) where mask (batch, queries, keys) allows.
 
     positions: those of x and of memory, or None for attention to another stack. cache: {'key', 'value'} (batch, key
@@ -114,7 +139,7 @@ class Attention(nn.Module):
     arch = self.arch
     query = self._heads('query', x, initializer(arch, std=(arch.width * arch.head_width) ** -0.5))
     rotary = positions is not None and arch.positions == 'rotary'
-    frequencies = rotary_frequencies(arch, window) if rotary else None
+    frequencies = rotary_frequencies(arch, reach) if rotary else None
     if cache is None or 'index' in cache:
       keys, values = self._heads('key', memory), self._heads('value', memory)
       keys, values = heads_first(rotate(keys, positions[1], frequencies) if rotary else keys), heads_first(values)
@@ -137,8 +162,9 @@ class Attention(nn.Module):
     arch = self.arch
     count = arch.heads if name == 'query' else arch.key_heads
     y = Linear(count * arch.head_width, arch.has_bias('qkv'), draw or initializer(arch), name=name)(x)
-    y = y.reshape(*y.shape[:2], count, arch.head_width)
-    return Norm(arch, name=f'{name}_norm')(y) if arch.query_norm and name != 'value' else y
+    norm = Norm(arch, name=f'{name}_norm') if arch.query_norm and name != 'value' else lambda y: y
+    cut = lambda y: y.reshape(*y.shape[:2], count, arch.head_width)
+    return cut(norm(y)) if arch.query_norm == 'width' else norm(cut(y))
 
   def _mix(self, query, keys, values, mask, bias, key):
     """What every query gathers of the values: (batch, queries, heads in groups, head)."""

@@ -20,7 +20,7 @@ import numpy as np
 from tl_jax import leaves, rng, tree
 from tl_jax.config import nearest
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import RelativeBias, restart_positions
+from tl_jax.models.attention import EVERYWHERE, RelativeBias, restart_positions
 from tl_jax.models.axes import axes_of
 from tl_jax.models.blocks import Block, Layered, run_layers
 from tl_jax.models.columns import Placed, key_columns, place, prefix_length
@@ -112,7 +112,7 @@ def _init(arch: Arch, key) -> dict:
     layers = arch.layer_groups or stack_layers(arch, stack)
     blocks = [Block(arch, 0.0, stack.causal, first=i == 0 and arch.skip_first_norm) for i in range(layers)]
     part['layers'] = {
-        str(i): draw(block, f'{stack.prefix}/layers/{i}', width, context, 0) for i, block in enumerate(blocks)}
+        str(i): draw(block, f'{stack.prefix}/layers/{i}', width, context, EVERYWHERE) for i, block in enumerate(blocks)}
     if arch.positions == 'relative':
       part['relative'] = draw(RelativeBias(arch, not stack.causal), f'{stack.prefix}/relative', tokens, tokens)
     if arch.norm_place != 'after':

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from tl_jax import rng
 from tl_jax.leaves.products import PRODUCT
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import SEEN, Attention, near, visible
+from tl_jax.models.attention import SEEN, Attention, Reach, layer_reach, near, visible
 from tl_jax.models.columns import take_columns
 from tl_jax.models.layers import Mlp, Norm, dropout
 from tl_jax.parallel import constrain
@@ -27,7 +27,7 @@ class Block(nn.Module):
   first: bool = False
 
   @nn.compact
-  def __call__(self, x, context, window, key=None, cache=None):
+  def __call__(self, x, context, reach, key=None, cache=None):
     """x (batch, length, width) and the layer's cache, or None, to the same; `context` is what all layers see.
 
     With `columns` (batch, n) in the context only those are made, (batch, n, width); they look at all.
@@ -38,12 +38,15 @@ class Block(nn.Module):
 
     def sublayer(x, name, run, narrow=lambda y: y):
       y = x
-      if arch.norm_place != 'after' and not (name == 'attention' and self.first and arch.skip_first_norm):
+      skipped = name == 'attention' and self.first and arch.skip_first_norm
+      if arch.norm_place in ('before', 'both') and not skipped:
         y = Norm(arch, name=f'{name}_norm')(x)
       x, given, y = narrow(x), narrow(y), run(y)
-      if arch.norm_place == 'both':
+      if arch.norm_place in ('both', 'output'):
         y = Norm(arch, name=f'{name}_out_norm')(y)
       y = dropout(y, self.rate, key, name)
+      if arch.residual_scale != 1.0:
+        y = y * arch.residual_scale
       last = Norm(arch, name=f'{name}_norm') if arch.norm_place == 'after' else lambda x: x
       if self.has_variable('params', f'{name}_adapter'):
         adapter = self.get_variable('params', f'{name}_adapter')
@@ -58,13 +61,13 @@ class Block(nn.Module):
     key_segments, key_positions = context.get('keys', (context['segments'], context['positions']))
     segments, positions = pick(context['segments']), pick(context['positions'])
     if self.causal:
-      mask = visible(segments, key_segments, positions, key_positions, window=window)
+      mask = visible(segments, key_segments, positions, key_positions, window=reach.window)
     else:
-      mask = visible(segments, key_segments) & near(positions, key_positions, window)
+      mask = visible(segments, key_segments) & near(positions, key_positions, reach.window)
     bias = None if context['bias'] is None else pick(context['bias'].swapaxes(1, 2)).swapaxes(1, 2)
     both = positions, context['positions']
     x = sublayer(x, 'attention', lambda y: attend(
-        pick(y), 'attention', y, mask, key, bias=bias, positions=both, window=window), narrow=pick)
+        pick(y), 'attention', y, mask, key, bias=bias, positions=both, reach=reach), narrow=pick)
     if 'memory_segments' in context:
       seen = visible(segments, context['memory_segments'])
       cross_key = None if key is None else rng.stream(key, 'cross')
@@ -96,12 +99,12 @@ def run_layers(block: Block, params: dict, x, context: dict, layers: int, comput
   arch = block.arch
   names = [layer_name(arch, index, layers) for index in range(layers)]
   keys = [None if key is None else rng.stream(key, 'layer', index) for index in range(layers)]
-  windows = [arch.windows[index % len(arch.windows)] for index in range(layers)]
+  reaches = [layer_reach(arch, index) for index in range(layers)]
   kept = 'attentions' in keep
 
   def run_layer(index, x, context, kept=kept):
     own = block.clone(first=index == 0 and arch.skip_first_norm)
-    return _traced_layer(own, compute.remat, kept, windows[index], x, params[names[index]], keys[index], context)
+    return _traced_layer(own, compute.remat, kept, reaches[index], x, params[names[index]], keys[index], context)
 
   # Scanned are the layers from `first` to `last`: not a first one without a norm, whose parameters have a shape of
   # their own, and not the last one where some columns are read.
@@ -116,11 +119,13 @@ def run_layers(block: Block, params: dict, x, context: dict, layers: int, comput
     attentions.append(weights)
   if first < last:
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names[first:last]))
-    scanned = (stacked, None if key is None else jnp.stack(keys[first:last]), jnp.array(windows[first:last]))
+    own_keys = None if key is None else jnp.stack(keys[first:last])
+    own_reach = Reach(*(jnp.array(part) for part in zip(*reaches[first:last], strict=True)))
+    scanned = stacked, own_keys, own_reach
 
     def body(x, layer):
-      layer_params, layer_key, window = layer
-      x, weights = _apply_layer(block, compute.remat, kept, window, x, layer_params, layer_key, context)
+      layer_params, layer_key, reach = layer
+      x, weights = _apply_layer(block, compute.remat, kept, reach, x, layer_params, layer_key, context)
       return x, (x if 'states' in keep else None, weights)
 
     x, (each, weights) = jax.lax.scan(body, x, scanned)
@@ -135,12 +140,12 @@ def run_layers(block: Block, params: dict, x, context: dict, layers: int, comput
   return Layered(x, states if 'states' in keep else None, attentions if kept else None, read)
 
 
-def _apply_layer(block: Block, remat: str, kept: bool, window, x, params: dict, key, context: dict):
+def _apply_layer(block: Block, remat: str, kept: bool, reach: Reach, x, params: dict, key, context: dict):
   """(x, softmax weights if they are to be kept) of one layer."""
   def run(x, params, key, context):
     if not kept:
-      return block.apply({'params': params}, x, context, window, key)[0], None
-    (x, _), seen = block.apply({'params': params}, x, context, window, key, mutable=[SEEN])
+      return block.apply({'params': params}, x, context, reach, key)[0], None
+    (x, _), seen = block.apply({'params': params}, x, context, reach, key, mutable=[SEEN])
     return x, seen[SEEN]['attention']['weights'][0]
 
   if remat != 'none':

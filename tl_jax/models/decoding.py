@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from tl_jax import leaves
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import RelativeBias, heads_first, restart_positions
+from tl_jax.models.attention import RelativeBias, heads_first, layer_reach, restart_positions
 from tl_jax.models.backbone import STACKS, embedding_params, encode, finish_stack, read_out, stack_layers
 from tl_jax.models.blocks import Block, layer_name
 from tl_jax.models.columns import key_columns, place, prefix_length
@@ -126,7 +126,7 @@ def _forward(arch: Arch, compute: Compute, params, cache, tokens, segments, posi
     if i == layers - 1 and final is not None:
       context |= dict(columns=final[:, None])
     x, new = block.apply({'params': part['layers'][layer_name(arch, i, layers)]}, x, context,
-                         arch.windows[i % len(arch.windows)], None, held)
+                         layer_reach(arch, i), None, held)
     written[str(i)] = dict(attention=new['attention'])
   grown = dict(index=index + positions.shape[1], segments=key_segments, positions=key_positions, layers=written)
   return finish_stack(arch, part, x)[:, 0], cache | grown

@@ -84,6 +84,31 @@ def _qwen3(layers: int, width: int, heads: int, mlp: int, **fields) -> dict:
   return _qwen2(layers, width, heads, 8, mlp, max_positions=40960, head_dim=128, bias='none', query_norm=True) | fields
 
 
+def _smollm3(layers: int, width: int, heads: int, kv_heads: int, mlp: int) -> dict:
+  """SmolLM3 (Hugging Face 2025): Llama's block, whose every fourth layer knows no positions (Yang et al. 2025)."""
+  return _llama(layers, width, heads, kv_heads, mlp, vocabulary=128256, max_positions=65536, norm_eps=1e-6,
+                rotary_base=5e6, rotary_layers=(True, True, True, False))
+
+
+def _granite(layers: int, width: int, heads: int, mlp: int, head_dim: int, logits_scaling: float) -> dict:
+  """Granite 3.1 (Granite Team 2024): Llama's block with four multipliers, after Yang et al. 2022."""
+  return _llama(layers, width, heads, 8, mlp, vocabulary=49155, max_positions=131072, rotary_base=5e6,
+                embedding_scale=12.0, attention_scale=1 / head_dim, residual_scale=0.22,
+                output_scale=1 / logits_scaling)
+
+
+def _olmo2(layers: int, width: int, heads: int, mlp: int, **fields) -> dict:
+  """OLMo 2 (OLMo Team 2024): norms behind the sublayers, and of whole queries and keys."""
+  return _llama(layers, width, heads, heads, mlp, vocabulary=100352, max_positions=4096, norm_eps=1e-6,
+                rotary_base=500000.0, norm_place='output', query_norm='width', tied=False) | fields
+
+
+def _phi3(layers: int, width: int, heads: int, kv_heads: int, mlp: int, **fields) -> dict:
+  """Phi-3 (Abdin et al. 2024): Llama's block."""
+  return _llama(layers, width, heads, kv_heads, mlp, vocabulary=32064, max_positions=4096, windows=(2047,),
+                tied=False) | fields
+
+
 def _gemma(layers: int, width: int, heads: int, kv_heads: int, mlp: int) -> dict:
   """Gemma (Gemma Team 2024): Llama's block with wide heads and scaled embeddings."""
   return _llama(layers, width, heads, kv_heads, mlp, vocabulary=256000, max_positions=8192, head_dim=256,
@@ -181,6 +206,16 @@ FAMILIES = {
     'smollm2-135m': _llama(30, 576, 9, 3, 1536, vocabulary=49152, max_positions=8192, rotary_base=1e5),
     'smollm2-360m': _llama(32, 960, 15, 5, 2560, vocabulary=49152, max_positions=8192, rotary_base=1e5),
     'smollm2-1.7b': _llama(24, 2048, 32, 32, 8192, vocabulary=49152, max_positions=8192, rotary_base=130000.0),
+    'smollm3-3b': _smollm3(36, 2048, 16, 4, 11008),
+    'granite3.1-2b': _granite(40, 2048, 32, 8192, head_dim=64, logits_scaling=8.0),
+    'granite3.1-8b': _granite(40, 4096, 32, 12800, head_dim=128, logits_scaling=16.0),
+    'olmo2-1b': _olmo2(16, 2048, 16, 8192),
+    'olmo2-7b': _olmo2(32, 4096, 32, 11008),
+    'olmo2-13b': _olmo2(40, 5120, 40, 13824),
+    'phi3-mini': _phi3(32, 3072, 32, 32, 8192),
+    'phi3-medium': _phi3(40, 5120, 40, 10, 17920),
+    'phi4': _phi3(40, 5120, 40, 10, 17920, vocabulary=100352, max_positions=16384, rotary_base=250000.0,
+                  windows=(0,)),
     'qwen2.5-0.5b': _qwen2(24, 896, 14, 2, 4864),
     'qwen2.5-1.5b': _qwen2(28, 1536, 12, 2, 8960),
     'qwen2.5-7b': _qwen2(28, 3584, 28, 4, 18944, vocabulary=152064, max_positions=131072, tied=False),

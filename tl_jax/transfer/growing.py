@@ -92,12 +92,18 @@ def _with_layers(params: Tree, arch, order: tuple[int, ...], stack: Stack | None
     other = _depth(arch, 'encoder' if stack == 'decoder' else 'decoder')
     encoder, decoder = (other, len(order)) if stack == 'decoder' else (len(order), other)
     depths = dict(layers=encoder, decoder_layers=0 if decoder == encoder else decoder)
-  windows = tuple(arch.windows[index % len(arch.windows)] for index in order)
-  if len(set(arch.windows)) > 1 and stack:
-    raise ValueError(f'windows: {arch.windows} by layer hold for both stacks and cannot follow the layers of one')
-  windows = arch.windows if all(
-      arch.windows[place % len(arch.windows)] == window for place, window in enumerate(windows)) else windows
-  return {**params, stack: body} if stack else body, dataclasses.replace(arch, windows=windows, **depths)
+  for field in ('windows', 'rotary_layers'):
+    depths[field] = _reordered(field, getattr(arch, field), order, stack)
+  return {**params, stack: body} if stack else body, dataclasses.replace(arch, **depths)
+
+
+def _reordered(field: str, pattern: tuple, order: tuple[int, ...], stack: Stack | None) -> tuple:
+  """What an architecture says by layer, in the new order of the layers; the old pattern where that still says it."""
+  if len(set(pattern)) > 1 and stack:
+    raise ValueError(f'{field}: {pattern} by layer hold for both stacks and cannot follow the layers of one')
+  moved = tuple(pattern[index % len(pattern)] for index in order)
+  same = all(pattern[place % len(pattern)] == value for place, value in enumerate(moved))
+  return pattern if same else moved
 
 
 # Per leaf and axis, what the axis counts; `+` copies what it counts, `/` shares it among the copies of what is read.
@@ -111,7 +117,8 @@ ROLES = (
     (r'.*/(key|value)/kernel', ('width/', 'key_heads+')),
     (r'.*/query/bias', ('heads+',)),
     (r'.*/(key|value)/bias', ('key_heads+',)),
-    (r'.*/(query|key)_norm/(scale|bias)', ('',)),
+    (r'.*/query_norm/(scale|bias)', ('query_norm+',)),
+    (r'.*/key_norm/(scale|bias)', ('key_norm+',)),
     (r'.*/(attention|cross)/out/kernel', ('heads/', 'width+')),
     (r'.*/mlp/(in|gate)/kernel', ('width/', 'mlp+')),
     (r'.*/mlp/(in|gate)/bias', ('mlp+',)),
@@ -149,6 +156,9 @@ def grow_width(params: Tree, arch, *, width: int | None = None, heads: int | Non
     raise ValueError(f'width: {wide} is no multiple of {arch.width}; norms keep their values under equal copies only')
   if heads < arch.heads or heads % queries:
     raise ValueError(f'heads: {heads}, but must be at least {arch.heads} and a multiple of {queries}')
+  if arch.query_norm == 'width' and heads % arch.heads:
+    raise ValueError(f'heads: {heads} is no multiple of {arch.heads}; the norm over all heads keeps its values under '
+                     'equal copies only')
   if mlp < arch.mlp:
     raise ValueError(f'mlp: {mlp}, but must be at least {arch.mlp}')
   head = arch.head_dim or arch.width // arch.heads
@@ -158,6 +168,9 @@ def grow_width(params: Tree, arch, *, width: int | None = None, heads: int | Non
   units = dict(
       width=stream, inner=table, mlp=cyclic(mlp, arch.mlp), head=cyclic(heads, arch.heads),
       heads=cyclic(heads, arch.heads, head), key_heads=cyclic(heads // queries, arch.heads // queries, head),
+      # A norm of every head has the width of a head, which stays.
+      query_norm=cyclic(heads, arch.heads, head) if arch.query_norm == 'width' else None,
+      key_norm=cyclic(heads // queries, arch.heads // queries, head) if arch.query_norm == 'width' else None,
       place=table if arch.kind == 'encoder' else stream,
       transform=table if arch.head == 'masked' else stream,
       read=table if arch.head in ('masked', 'causal') else stream)
