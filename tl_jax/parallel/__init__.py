@@ -5,8 +5,9 @@
 ('cohort', 'data', 'fsdp', 'tensor', 'sequence')
 """
 
+from tl_jax.parallel.meeting import meet
 from tl_jax.parallel.memory import keep_freed_memory
-from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve, start
+from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve
 from tl_jax.parallel.placement import (
     RULES,
     batch_sharding,
@@ -19,7 +20,8 @@ from tl_jax.parallel.placement import (
     sharing,
     to_host,
 )
+from tl_jax.parallel.starting import start
 
 __all__ = [
-    'AXES', 'RULES', 'MeshShape', 'batch_sharding', 'constrain', 'host_rows', 'keep_freed_memory', 'make_mesh',
+    'AXES', 'RULES', 'MeshShape', 'batch_sharding', 'constrain', 'host_rows', 'keep_freed_memory', 'make_mesh', 'meet',
     'place', 'place_batch', 'replicated', 'resolve', 'shardings', 'sharing', 'start', 'to_host']

@@ -1,4 +1,4 @@
-"""The device mesh with its named axes, and the start of a run over several processes.
+"""The device mesh with its named axes.
 
 >>> resolve(MeshShape(data=-1, fsdp=2), 8)['data']
 4
@@ -6,7 +6,6 @@
 
 import dataclasses
 import math
-import os
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -60,23 +59,3 @@ def make_mesh(shape: MeshShape, devices=None) -> Mesh:
   devices = jax.devices() if devices is None else devices
   sizes = resolve(shape, len(devices))
   return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
-
-
-def start() -> None:
-  """Joins the other processes of the run, where the environment says there are any.
-
-  Launchers set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID (or run on a cluster that
-  `jax.distributed` knows); without them a run is a single process. Raises RuntimeError naming the
-  coordinator where it cannot be reached within a minute.
-  """
-  address = os.environ.get('JAX_COORDINATOR_ADDRESS')
-  if address is None or jax.distributed.is_initialized():
-    return
-  try:
-    jax.distributed.initialize(
-        coordinator_address=address, num_processes=int(os.environ['JAX_NUM_PROCESSES']),
-        process_id=int(os.environ['JAX_PROCESS_ID']), initialization_timeout=60)
-  except (RuntimeError, KeyError) as error:
-    raise RuntimeError(
-        f'could not join the run at JAX_COORDINATOR_ADDRESS={address} as process '
-        f'{os.environ.get("JAX_PROCESS_ID")} of {os.environ.get("JAX_NUM_PROCESSES")}: {error}') from error

@@ -1,0 +1,81 @@
+"""A meeting of all processes of a run, before they compute together.
+
+>>> meet('the first step')     # alone: there is nobody to wait for
+"""
+
+import collections
+import logging
+import socket
+import threading
+
+import jax
+
+# A program may take one process long to compile that another finds in its cache.
+WAIT_SECONDS = 3600
+NOTICE_SECONDS = 60
+HOSTS = 'tl_jax/hosts'
+_LOG = logging.getLogger(__name__)
+_held = collections.Counter()
+
+
+def meet(name: str, seconds: float = WAIT_SECONDS) -> None:
+  """Returns once every process of the run has come to the meeting of this name.
+
+  A collective waits for the others half a minute, no more, before it fails. So all meet
+  before they run a program for the first time. Every process must hold the same
+  meetings; several may have one name. Signals are heard meanwhile.
+
+  Raises TimeoutError that names the processes which have not come in so many seconds.
+  """
+  client = _client()
+  if client is None or jax.process_count() == 1:
+    return
+  _held[name] += 1
+  place = f'tl_jax/meetings/{name}/{_held[name]}'
+  client.key_value_set(f'{place}/{jax.process_index()}', 'here')
+  failures = []
+
+  def wait():
+    try:
+      client.wait_at_barrier(place, int(1000 * seconds))
+    except jax.errors.JaxRuntimeError as error:
+      failures.append(error)
+
+  thread = threading.Thread(target=wait, name='meeting', daemon=True)
+  thread.start()
+  thread.join(NOTICE_SECONDS)
+  if thread.is_alive():
+    _LOG.warning('waiting for %s to come to %r', _absent(client, place), name)
+    thread.join()
+  if failures:
+    reason = str(failures[0]).partition('\n')[0]
+    absent = _absent(client, place) or 'a process that has ended'
+    raise TimeoutError(
+        f'{absent} did not come to {name!r} within {seconds:g} s; its own output says '
+        f'why ({reason})') from failures[0]
+
+
+def introduce(process: int) -> None:
+  """Tells the others the machine of this process, for their complaints."""
+  _client().key_value_set(f'{HOSTS}/{process}', socket.gethostname())
+
+
+def _client():
+  # jax has no public way to meet without a device.
+  from jax._src import distributed
+  return distributed.global_state.client
+
+
+def _absent(client, place: str) -> str:
+  """The processes that have not come, with the names of their machines where known."""
+  came = _by_rank(client, place)
+  hosts = _by_rank(client, HOSTS)
+  absent = [rank for rank in range(jax.process_count()) if rank not in came]
+  return ', '.join(
+      f'process {rank} ({hosts.get(rank, "on an unknown machine")})' for rank in absent)
+
+
+def _by_rank(client, place: str) -> dict[int, str]:
+  """What the processes have left in a place."""
+  found = client.key_value_dir_get(f'{place}/')
+  return {int(key.rpartition('/')[2]): value for key, value in found}
