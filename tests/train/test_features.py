@@ -1,11 +1,13 @@
 """A transfer that trains its head alone reads features: the same rows and losses, the body run once for an example."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from tl_jax import config, train
-from tl_jax.train import texts, transferring
+from tl_jax import config, parallel, train
+from tl_jax.train import pretraining, texts, transferring
 from tl_jax.train.checks import read
 from tl_jax.train.features import Featured, Reader, fingerprint
 
@@ -101,3 +103,14 @@ def test_prompts_pack_as_many_examples_as_leaves_the_fewest_columns(tmp_path):
   assert made.stream(made.settings)[0].batch_at(0)['labels'].shape == (4, slots)
   plain = read(make_config('full'))
   assert texts.slots_of(plain, made.train) == 4
+
+
+def test_ids_without_a_row_are_refused_before_a_device_sees_them(ready):
+  arch = dataclasses.replace(ready.parts.model.arch, vocabulary=9)
+  sharding = parallel.batch_sharding(parallel.make_mesh(parallel.MeshShape()))
+  stream, settings = ready.stream(ready.settings)[0], ready.settings
+  with pytest.raises(ValueError, match=r'tokens: an id of \d+, but the table has 9 rows'):
+    next(pretraining.placed_batches(stream, 0, settings, sharding, arch))
+  small = ready.parts._replace(model=ready.parts.model._replace(arch=arch))
+  with pytest.raises(ValueError, match='9 rows'):
+    Reader(ready._replace(parts=small))

@@ -173,9 +173,8 @@ def run_generate(flags, _) -> int:
     raise config.ConfigError(f'{flags.model}: has no tokenizer')
   settings = Decoding(**interop.text_ids(loaded), **chosen)
   reader = models.decoder(loaded.arch, config.struct(models.Compute, dict(dtype=flags.dtype), '--dtype'))
-  positions = loaded.arch.max_positions - loaded.arch.position_offset if loaded.arch.positions == 'learned' else None
   texts = decode.continue_texts(reader, loaded.params, loaded.tokenizer, prompts, settings, batch=flags.batch,
-                                positions=positions)
+                                positions=loaded.arch.room)
   if flags.output is None:
     for prompt, found in zip(prompts, texts, strict=True):
       for continuation in found:

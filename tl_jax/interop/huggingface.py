@@ -71,10 +71,13 @@ def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str 
     wanted = {name: shape for name, shape, _, _ in names.lazily(where, tree.flatten(abstract))}
     folder = spellings.with_zeros(folder, family, wanted)
     unused = _check(wanted, folder, family, own_head=head is None)
+    if source.tokenizer is not None:
+      from tl_jax.interop import tokenizers
+      tokenizers.require_rows(source.tokenizer, arch.vocabulary)
+    placed = None if mesh is None else tree.flatten(parallel.shardings(mesh, model.axes, abstract, sharding))
+    params = {name: _read(folder, spot, dtype, placed and placed[name]) for name, spot in where.items()}
   except ValueError as error:
-    raise ValueError(f'{path}: {error}') from error
-  placed = None if mesh is None else tree.flatten(parallel.shardings(mesh, model.axes, abstract, sharding))
-  params = {name: _read(folder, spot, dtype, placed and placed[name]) for name, spot in where.items()}
+    raise error if str(error).startswith(str(path)) else ValueError(f'{path}: {error}') from error
   return Loaded(model, tree.unflatten(params), source.tokenizer, arch, config, source.generation, unused)
 
 
@@ -214,12 +217,24 @@ def _check(wanted: dict, folder: tensors.Tensors, family: str, own_head: bool) -
 
 
 def _read(folder: tensors.Tensors, where: names.Place, dtype, sharding):
-  """One parameter: a view of the file until it is put where it belongs."""
-  view = names.from_theirs(where, folder.read(where.name))
+  """One parameter: a view of the file until it is put where it belongs.
+
+  Raises ValueError for a number that is none. A mesh looks at what it holds here.
+  """
+  whole = folder.read(where.name)
+  view = names.from_theirs(where, whole)
   target = view.dtype if dtype is None else jnp.dtype(dtype)
   if sharding is None:
+    if where.part == 0:
+      tensors.require_finite(where.name, whole)
     return jnp.array(view, target)
-  return jax.make_array_from_callback(view.shape, sharding, lambda index: np.asarray(view[index]).astype(target))
+
+  def piece(index):
+    part = np.ascontiguousarray(view[index])
+    tensors.require_finite(where.name, part)
+    return part.astype(target, copy=False)
+
+  return jax.make_array_from_callback(view.shape, sharding, piece)
 
 
 def _dtype_name(held: dict) -> str:

@@ -191,7 +191,12 @@ def load_adapter(path, base, *, dtype=None) -> Loaded:
   adapter = peft_config.read_adapter(path)
   base = base if isinstance(base, Loaded) else load(base)
   file = tensors.open_tensors(path, stem=STEM)
-  read = lambda name: np.asarray(file.read(name)) if dtype is None else np.asarray(file.read(name)).astype(dtype)
+
+  def read(name):
+    array = np.asarray(file.read(name))
+    tensors.require_finite(name, array)
+    return array if dtype is None else array.astype(dtype)
+
   found = {strip(name): (lambda name=name: read(name)) for name in file.names}
   try:
     arch = arch_of(adapter, base, {strip(name): file.shape(name) for name in file.names})

@@ -16,6 +16,8 @@ from tl_jax.interop import tokenizer_settings as spoken
 from tl_jax.interop.tokenizer_settings import ROLES, Said
 
 MOST_SENTINELS = 10_000
+# Of models for pictures and text; the tables of those for text alone have no row for them.
+PLACEHOLDERS = ('<image_soft_token>',)
 
 
 def load_tokenizer(folder) -> tokenizers.Tokenizer | None:
@@ -45,6 +47,20 @@ def load_pairs(path, model: dict, added: list[tuple[int, dict]], parts: dict, sa
   """
   path = pathlib.Path(path)
   return _build(path, _state(path, said, model, model['vocab'], parts, added), said)
+
+
+def require_rows(tokenizer: tokenizers.Tokenizer, rows: int) -> None:
+  """Raises ValueError for a piece whose id is beyond a token table of so many rows.
+
+  A table with more rows than pieces is padded, which is fine.
+  """
+  if tokenizer.vocabulary_size <= rows:
+    return
+  ids = tokenizer.backend.get_vocab(with_added_tokens=True)
+  most = max((i, piece) for piece, i in ids.items() if piece not in PLACEHOLDERS)
+  if most[0] >= rows:
+    raise ValueError(f'the tokenizer has ids up to {most[0]} ({most[1]!r}), but vocab_size is '
+                     f'{rows}: give the table a row for each, or remove the pieces')
 
 
 def _build(path: pathlib.Path, state, said: Said) -> tokenizers.Tokenizer:

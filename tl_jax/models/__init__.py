@@ -10,5 +10,7 @@ from tl_jax.models.axes import axes_of
 from tl_jax.models.backbone import Model, Outputs, build, count
 from tl_jax.models.decoding import Decoder, decoder
 from tl_jax.models.families import FAMILIES, arch
+from tl_jax.models.limits import require_rows
 
-__all__ = ['FAMILIES', 'Arch', 'Compute', 'Decoder', 'Model', 'Outputs', 'arch', 'axes_of', 'build', 'count', 'decoder']
+__all__ = ['FAMILIES', 'Arch', 'Compute', 'Decoder', 'Model', 'Outputs', 'arch', 'axes_of', 'build', 'count', 'decoder',
+           'require_rows']

@@ -91,6 +91,11 @@ class Arch:
     return self.head_dim or self.width // self.heads
 
   @property
+  def room(self) -> int | None:
+    """How many positions the text may have; None where no table limits them."""
+    return self.max_positions - self.position_offset if self.positions == 'learned' else None
+
+  @property
   def pools(self) -> bool:
     """Is there a pooler between the hidden states and this head? BERT's, with its tanh, belongs to the body as well."""
     if self.head == 'none':

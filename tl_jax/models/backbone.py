@@ -23,9 +23,10 @@ from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.attention import EVERYWHERE, RelativeBias, restart_positions
 from tl_jax.models.axes import axes_of
 from tl_jax.models.blocks import Block, Layered, run_layers
-from tl_jax.models.columns import Placed, key_columns, place, prefix_length
+from tl_jax.models.columns import Placed, key_columns, place, prefix_length, taken
 from tl_jax.models.heads import Embedding, LabelHead, Pooler, VocabularyHead, label, pool, slot_columns
 from tl_jax.models.layers import Linear, Norm, initializer
+from tl_jax.models.limits import require_rows
 from tl_jax.parallel import constrain
 
 KEPT = ('states', 'attentions', 'readout', 'features')
@@ -205,6 +206,8 @@ def encode(arch: Arch, compute: Compute, params, batch, stack: Stack, *, key=Non
   embed, weights = Embedding(arch, compute.dropout, jnp.dtype(compute.dtype)), embedding_params(params, stack)
   prompt = None if memory is not None else weights.get('prompt')
   part = params[stack.prefix] if stack.prefix else params
+  own = {name: value for name, value in batch.items() if name.startswith('decoder_') == stack.cross}
+  require_rows(arch, own, taken(part, prompt))
   placed = place(part, prompt, segments, positions, batch.get(prefix + 'types'), _slots(batch, segments)[0])
   x = embed.apply({'params': weights}, tokens, placed.positions, placed.types, key)
   x = constrain(x, 'batch', 'length', None)

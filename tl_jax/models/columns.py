@@ -24,6 +24,11 @@ def prefix_length(part: dict) -> int:
               if layer['attention'].get('prefix') is not None), default=0)
 
 
+def taken(part: dict, prompt) -> int:
+  """How many positions of every text a prefix and a prompt (n, width), or None, take."""
+  return prefix_length(part) + (0 if prompt is None else prompt.shape[0])
+
+
 def key_columns(positions, prefix: int):
   """The positions (batch, prefix + keys) of all that is looked at, from those of the tokens, which come behind it."""
   if not prefix:

@@ -21,7 +21,7 @@ from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.attention import RelativeBias, heads_first, layer_reach, restart_positions
 from tl_jax.models.backbone import STACKS, embedding_params, encode, finish_stack, read_out, stack_layers
 from tl_jax.models.blocks import Block, layer_name
-from tl_jax.models.columns import key_columns, place, prefix_length
+from tl_jax.models.columns import key_columns, place, prefix_length, taken
 from tl_jax.models.heads import Embedding
 
 
@@ -62,6 +62,10 @@ def _prefill(arch: Arch, compute: Compute, params, batch, capacity: int):
     raise ValueError(f'capacity: {capacity} positions do not hold a prompt of {length}')
   part = params[stack.prefix] if stack.prefix else params
   prompt = None if stack.cross else params['embedding'].get('prompt')
+  before = taken(part, prompt)
+  if arch.room is not None and before + capacity > arch.room:
+    raise ValueError(f'capacity: a prompt of {length} columns and {capacity - length} new '
+                     f'tokens are more than the {arch.room - before} positions of the model')
   placed = place(part, prompt, segments, restart_positions(segments), None, jnp.ones((rows, 1), jnp.int32))
   room = placed.prompt + capacity
   empty = jnp.zeros((rows, arch.key_heads, room, arch.head_width), compute.dtype)

@@ -61,11 +61,10 @@ def read(config, where_made: bool = True) -> Settings:
 def check_fit(settings: Settings, arch: models.Arch) -> None:
   """Refuses rows longer than the model's positions, and heads that the tensor axis does not divide."""
   reserve = _reserve(settings)
-  room = arch.max_positions - arch.position_offset - reserve
-  if arch.positions == 'learned' and settings.data.length > room:
+  if arch.room is not None and settings.data.length > arch.room - reserve:
     kept = f', {reserve} of them kept by config.method' if reserve else ''
     raise ConfigError(f'config.data.length: rows of {settings.data.length} tokens, but the model has '
-                      f'{room + reserve} positions (config.model.max_positions){kept}')
+                      f'{arch.room} positions (config.model.max_positions){kept}')
   tensor = settings.mesh.ways('tensor')
   if arch.key_heads % tensor:
     raise ConfigError(f'config.mesh.tensor: {arch.key_heads} heads are not divisible by {tensor}')

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax import parallel, tree
+from tl_jax import models, parallel, tree
 from tl_jax.train import pieces, texts
 
 ROWS = 32                        # of a pass over examples, about: small training batches would leave a device idle
@@ -84,7 +84,12 @@ class Reader:
     return batch * max(1, ROWS // batch)
 
   def _pass(self, split: texts.Labelled, subset=None):
-    return texts.labelled_pass(self.ready.settings, split, self.ready.tokenizer, self._rows, subset)
+    """Batches of a split. Raises ValueError for ids that the model has no row for."""
+    arch = self.ready.parts.model.arch
+    for batch in texts.labelled_pass(
+        self.ready.settings, split, self.ready.tokenizer, self._rows, subset):
+      models.require_rows(arch, batch)
+      yield batch
 
   def _features(self, state, batch):
     params = self.ready.parts.method.merge(state.trainable, state.frozen)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from tl_jax import config as configs
-from tl_jax import data, interop, optim, parallel, rng, transfer, tree
+from tl_jax import data, interop, models, optim, parallel, rng, transfer, tree
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import check_fit, read
@@ -100,7 +100,7 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
       state = _start(ready, shardings, run, watch)
       judge = judge_mixture(settings, parts, tokenizer, run.path, sharding)
       evaluate = lambda state: judge(parts.method.merge(average(state), state.frozen))
-      batches = placed_batches(ready.stream, int(state.step), settings, sharding)
+      batches = placed_batches(ready.stream, int(state.step), settings, sharding, parts.model.arch)
       step = pieces.compile_step(parts, shardings, sharding)
       recorder = run.recorder(settings, evaluate, meta(parts.model.arch))
       fitted = loop.fit(settings, step, state, batches, recorder, watch, 'pretrain')
@@ -166,12 +166,16 @@ def _start(ready: Prepared, shardings, run: Run, watch: Watch):
       parallel.to_host(ready.params(settings.seed)))
 
 
-def placed_batches(stream: data.pipeline.Stream, start: int, settings: Settings, sharding):
-  """(global batch on the mesh, tokens in it) from a step on, read ahead by threads."""
+def placed_batches(stream: data.pipeline.Stream, start: int, settings: Settings, sharding, arch: models.Arch):
+  """(global batch on the mesh, tokens in it) from a step on, read ahead by threads.
+
+  Raises ValueError for ids that the model has no row for, before they reach a device.
+  """
   size = settings.data.batch
   held = parallel.host_rows(sharding, size)
   batches = data.batches(stream, start, settings.schedule.steps, rows=held)
   for step, batch in enumerate(batches, start):
+    models.require_rows(arch, batch)
     yield parallel.place_batch(batch, sharding, size, held), stream.tokens_at(step)
 
 
