@@ -43,6 +43,7 @@ setup(
         'filelock>=3.13',  # jax bounds its cache of compiled programs with it
         'etils[epath]>=1.9.1',
         'numpy>=2.0',
+        'pyarrow>=16',
         'scipy>=1.14',
         'tokenizers>=0.22',
         'rich>=13',

@@ -2,12 +2,18 @@
 
   tl-jax transfer --config=configs/transfer.py:task=sentiment,method=lora,init=/tmp/demo,labels=100 --workdir=/tmp/lora
   tl-jax transfer --config=configs/transfer.py:task=mine.csv,method=full,init=/tmp/demo --workdir=/tmp/mine
+  tl-jax transfer --config=configs/transfer.py:task=mails.tsv,text=subject+body,label=folder --workdir=/tmp/mails
 
-task: a name of `tl_jax.tasks`, several with + between (one body, a head for each), or a .csv or .jsonl file with the
-columns text and label. method: a name of `tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp: the
-partitions full, probe, bitfit, norms, last, subset and unfreeze; the leaf edits lora, dora, qlora, ia3 and diff; the
-parts adapter, prompt and prefix; the regularizers l2sp, prior_decay, mixout, ewc, reinitialize and rdrop. init: a
-workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels: how many labelled examples; 0: all.
+task: a name of `tl_jax.tasks`, several with + between (one body, a head for each), or a file: .csv, .tsv, .jsonl,
+.json or .parquet, each also with .gz. Of a file: text, the column of the texts, or several with + between (default:
+text); label, that of the labels, or several that hold 0 or 1 each (default: label); kind, single_label, multi_label or
+regression (default: what the labels are); train, validation, test, files of one split each. A comma or a + in the name
+of a file is escaped by a backslash.
+
+method: a name of `tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp: the partitions full, probe,
+bitfit, norms, last, subset and unfreeze; the leaf edits lora, dora, qlora, ia3 and diff; the parts adapter, prompt and
+prefix; the regularizers l2sp, prior_decay, mixout, ewc, reinitialize and rdrop. init: a workdir of `pretrain` or
+`transfer`, a Hugging Face folder, or scratch. labels: how many labelled examples; 0: all.
 Options of a method: --config.method.rank=4.
 """
 
@@ -32,13 +38,16 @@ OPTIONS = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  a = arguments(arg, task='sentiment', method='full', init='scratch', labels=0)
+  a = arguments(arg, task='', method='full', init='scratch', labels=0, text='', label='', kind='', train='',
+                validation='', test='')
   c = ConfigDict()
   c.seed = 0
   c.init = a.init
   c.model = dict(family='tiny' if a.init == 'scratch' else '')   # empty: the family of the checkpoint
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
-  c.task = dict(name=a.task, labels=a.labels, test=0, temperature=1.0)   # test 0: the whole split
+  c.task = dict(name=a.task or a.train or 'sentiment', labels=a.labels, test=0, temperature=1.0,   # 0: all examples
+                text=a.text, label=a.label, kind=a.kind,
+                files=dict(train=a.train, validation=a.validation, test=a.test))
   c.method = method(a.method)
   c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='')   # used where there is no checkpoint
   kept = sum(OPTIONS[name]['length'] for name in a.method.split('+') if name in ('prompt', 'prefix'))

@@ -121,3 +121,16 @@ def test_arguments():
 def test_bad_arguments(text, message):
   with pytest.raises(config.ConfigError, match='^' + re.escape(message)):
     config.arguments(text, **DEFAULTS)
+
+
+def test_names_are_parted_by_a_plus_that_is_not_escaped(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'c++.csv').write_text('')
+  assert config.names(r'a\+b.csv+c') == ('a+b.csv', 'c')
+  assert config.names('c++.csv') == ('c++.csv',)
+  assert config.names('d+.csv') == ('d', '.csv')
+
+
+def test_a_comma_before_a_key_parts_arguments_unless_it_is_escaped():
+  found = config.arguments(r'task=a\,label=b.csv,label=c,d', task='', label='')
+  assert found.to_dict() == {'task': 'a,label=b.csv', 'label': 'c,d'}

@@ -1,5 +1,6 @@
 """Files of the user: read right, or refused with file, line and field."""
 
+import gzip
 import json
 
 import pytest
@@ -53,6 +54,127 @@ def test_split_column_and_slices(tmp_path):
       files.load(path, split)
 
 
+RECORDS = [
+    {'text': 'one, two', 'label': 'pos', 'split': 'train'},
+    {'text': 'line\nbreak', 'label': 'neg', 'split': 'train'},
+    {'text': 'three', 'label': 'pos', 'split': 'test'}]
+
+
+def as_bytes(ending):
+  """The records in the format of a file's ending."""
+  plain = ending.lower().removesuffix('.gz')
+  if plain == '.parquet':
+    import io
+
+    import pyarrow
+    from pyarrow import parquet
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(RECORDS), buffer)
+    content = buffer.getvalue()
+  elif plain in ('.csv', '.tsv'):
+    between = '\t' if plain == '.tsv' else ','
+    quoted = [[f'"{value}"' for value in record.values()] for record in RECORDS]
+    lines = [between.join(row) for row in [['text', 'label', 'split'], *quoted]]
+    content = ('\n'.join(lines) + '\n').encode()
+  elif plain == '.json':
+    content = json.dumps(RECORDS, indent=2).encode()
+  else:
+    content = '\n'.join(map(json.dumps, RECORDS)).encode()
+  return gzip.compress(content) if ending.lower().endswith('.gz') else content
+
+
+@pytest.mark.parametrize('ending', [
+    '.csv', '.CSV', '.csv.gz', '.tsv', '.Tsv.GZ', '.jsonl', '.JSONL', '.jsonl.gz', '.json',
+    '.JSON', '.json.gz', '.parquet', '.PARQUET', '.parquet.gz'])
+def test_every_ending_reads_the_same_examples(tmp_path, ending):
+  path = write(tmp_path, f'my.set+of, files{ending}', as_bytes(ending))
+  wanted = [(record['text'], record['label']) for record in RECORDS]
+  found = [(example['text'], example['label']) for example in sources.load(path, 'all')]
+  assert found == wanted
+  assert [example['text'] for example in sources.load(path, 'test')] == ['three']
+
+
+def test_a_json_file_may_have_an_object_per_line_and_names_the_line_of_an_array(tmp_path):
+  lines = write(tmp_path, 'a.json', '{"text": "a"}\n{"text": "b"}\n')
+  assert [example['text'] for example in files.load(lines, 'all')] == ['a', 'b']
+  for content, message in (
+      ('[\n{"text": "a"},\n{"text": 3}]', r'a.json:3: text: .3. \(int\)'),
+      ('[\n{"text": "a"},\n\n{"text": ]', 'a.json:4: not JSON'),
+      ('[{"text": "a"}\n{"text": "b"}]', 'a.json:1: not JSON: no , or ]'),
+      ('[{"text": "a"}', 'no , or ] after'), ('[{"text": "a"}] 1', 'more after the array'),
+      ('[1]', 'a JSON object is needed')):
+    with pytest.raises(ValueError, match=message):
+      files.load(write(tmp_path, 'a.json', content), 'all')
+
+
+@pytest.mark.parametrize('name, content, message', [
+    ('a.csv.gz', b'text\na\n', 'a.csv.gz: not a whole gzip file'),
+    ('a.csv.gz', gzip.compress(b'text\n' + bytes(range(32, 90)) * 99)[:-9], 'not a whole gzip file'),
+    ('a.parquet', b'PAR1 but not really', 'a.parquet: not Parquet'),
+    ('a.xlsx', b'text', 'the ending is none of .csv, .tsv')])
+def test_a_file_of_another_format_than_it_says_is_named(tmp_path, name, content, message):
+  with pytest.raises(ValueError, match=message) as caught:
+    files.load(write(tmp_path, name, content))
+  assert '\n' not in str(caught.value)
+
+
+def test_plain_text_is_told_apart_by_empty_lines_or_else_by_lines(tmp_path):
+  lines = write(tmp_path, 'lines.txt', '\ufeffone\ntwo \nthree\n\n')
+  assert [example['text'] for example in files.load(lines, 'all')] == ['one', 'two', 'three']
+  book = write(tmp_path, 'book.TXT', '\none\ntwo\n\n \nthree\n')
+  assert [example['text'] for example in files.load(book, 'all')] == ['one\ntwo', 'three']
+  with pytest.raises(ValueError, match='no example with a text'):
+    files.load(write(tmp_path, 'none.txt', '\n \n'))
+
+
+def test_a_folder_of_texts_is_read_in_the_order_of_its_paths(tmp_path):
+  folder = tmp_path / 'a.corpus'
+  (folder / 'deep').mkdir(parents=True)
+  write(folder, 'b.txt', 'b1\nb2\n')
+  write(folder / 'deep', 'a.txt.gz', gzip.compress(b'deep'))
+  write(folder, 'a.txt', 'a1')
+  write(folder, 'notes.md', 'left out')
+  source = sources.load(str(folder), 'all')
+  assert [example['text'] for example in source] == ['a1', 'b1', 'b2', 'deep']
+  assert set(source.files) == {str(folder / name) for name in ('a.txt', 'b.txt', 'deep/a.txt.gz')}
+  assert source.places[2] == (folder / 'b.txt', 2)
+  before = source.manifest
+  write(folder, 'b.txt', 'b1\nb3\n')
+  assert sources.load(str(folder), 'all').manifest != before
+
+
+def test_columns_of_other_names_and_several(tmp_path):
+  path = write(tmp_path, 'a.csv', 'title,body,good,bad\nA,b,1,0\nC,d,0,false\n')
+  read = lambda **how: files.load(path, 'all', files.Columns(**how))
+  assert [example['text'] for example in read(text=('body',))] == ['b', 'd']
+  assert read(text=('title', 'body'))[0]['text'] == 'title: A\nbody: b'
+  assert [example['label'] for example in read(text=('body',), label=('good', 'bad'))] == [['good'], []]
+  assert read(text=('body',)).manifest != read(text=('title',)).manifest
+  for how, message in (
+      (dict(text=('boddy',)), 'a.csv:1: boddy: no such column; it has title, body, good, bad'),
+      (dict(text=('body',), labelled=True), 'a.csv:1: label: no such column; it has title'),
+      (dict(text=('body',), label=('title', 'good')), 'a.csv:2: title: .A. .*each holds 0 or 1')):
+    with pytest.raises(ValueError, match=message):
+      read(**how)
+
+
+def test_neither_side_of_a_split_by_hash_is_empty(tmp_path):
+  for count in (2, 3, 4):
+    path = write(tmp_path, 'a.txt', '\n'.join(f'text {number}' for number in range(count)))
+    train, test = (files.load(path, split) for split in ('train', 'test'))
+    assert len(train) + len(test) == count and train.divided
+    path = write(tmp_path, 'b.txt', '\n'.join(f'text {number}' for number in reversed(range(count))))
+    assert {example['text'] for example in files.load(path, 'test')} == {
+        example['text'] for example in test}
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+  path = write(tmp_path, 'a.txt', 'one')
+  assert files.load(path, 'all')[0]['text'] == 'one'
+  write(tmp_path, 'a.txt', 'two')
+  assert files.load(path, 'all')[0]['text'] == 'two'
+
+
 GOOD = '{"text": "fine", "label": 1}\n'
 
 
@@ -81,6 +203,7 @@ def test_malformed_json_lines(tmp_path, content, message):
     ('text,label\n"a\nb",1\nc\n', 'a.csv:4: 1 fields'),
     ('body,label\na,b\n', 'a.csv:1: text: no such column; it has body, label'),
     ('text,text\na,b\n', 'a.csv:1: a column is named twice'),
+    ('text;label\na;b\n', 'it has text;label; cells are parted by'),
     ('text,label\na,\n', 'a.csv:2: label: empty'),
     ('text,label\n"a,1\n', 'a.csv:2: '),
     ('text,label\n"a"b,1\n', 'a.csv:2: ')])

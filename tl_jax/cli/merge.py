@@ -121,9 +121,9 @@ def _settings(flags) -> dict:
 
 def _open(workdirs) -> list[Source]:
   """The sources. Raises ConfigError for a workdir without a task, given twice, or of another tokenizer."""
-  from tl_jax import tasks, train, tree
+  from tl_jax import train, tree
   from tl_jax.interop import configs
-  from tl_jax.train.texts import TOKENIZER
+  from tl_jax.train.texts import TOKENIZER, task_of
   from tl_jax.train.transferring import NEW
   is_new, sources = tree.matcher(*NEW), []
   for path in map(pathlib.Path, workdirs):
@@ -143,7 +143,7 @@ def _open(workdirs) -> list[Source]:
       name = f'{stem}-{1 + int(name[len(stem) + 1:] or 1)}'
     leaves = tree.flatten(opened.params)
     sources.append(Source(
-        name, path, opened, tasks.find(settings.task.name, settings.data.directory or None),
+        name, path, opened, task_of(settings),
         {name: leaf for name, leaf in leaves.items() if not is_new(name)},
         {name: leaf for name, leaf in leaves.items() if is_new(name)}))
   return sources

@@ -100,14 +100,30 @@ def override(config: Any, key: str, text: str) -> None:
     group[last] = value
 
 
+def names(text: str) -> tuple[str, ...]:
+  """The names in a text, + between them; a + that is part of a name has a backslash.
+
+  A text that is the path of a file, as it stands, is that one name. No text: no name.
+
+  >>> names('debian+vader_nyt'), names(r'c\\+\\+.csv'), names('')
+  (('debian', 'vader_nyt'), ('c++.csv',), ())
+  """
+  if not text:
+    return ()
+  if '+' in text and os.path.isfile(text):
+    return (text,)
+  return tuple(part.replace('\\+', '+') for part in re.split(r'(?<!\\)\+', text))
+
+
 def arguments(arg: str | None, **defaults: Any) -> Any:
   """The argument string of a config, `task=sentiment,method=lora`, as a ConfigDict over its defaults.
 
   A first word without `=` is the value of the first default. Values are typed by the defaults; None takes any literal.
+  A comma parts two arguments where KEY= follows, unless it has a backslash.
   """
   import ml_collections
   values, seen = dict(defaults), set()
-  for i, part in enumerate(re.split(r',(?=[A-Za-z_]\w*=)', arg) if arg else ()):
+  for i, part in enumerate(re.split(r'(?<!\\),(?=[A-Za-z_]\w*=)', arg) if arg else ()):
     named = re.fullmatch(r'([A-Za-z_]\w*)=(.*)', part, re.DOTALL)
     if not named and i:
       raise ConfigError(f'argument {part!r}: must be KEY=VALUE')
@@ -117,7 +133,7 @@ def arguments(arg: str | None, **defaults: Any) -> Any:
     if key in seen:
       raise ConfigError(f'argument {key!r}: given twice')
     seen.add(key)
-    values[key] = typed(text, defaults[key], f'argument {key!r}')
+    values[key] = typed(text.replace('\\,', ','), defaults[key], f'argument {key!r}')
   return ml_collections.ConfigDict(values)
 
 

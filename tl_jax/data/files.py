@@ -1,4 +1,4 @@
-"""CSV and JSON-lines files of the user, with fields text and label, checked line by line.
+"""Files of the user as sources: texts, with labels where there are any, checked line by line.
 
 >>> import tempfile
 >>> path = pathlib.Path(tempfile.mkdtemp()) / 'a.csv'
@@ -7,61 +7,164 @@
 {'text': 'good film', 'label': 'pos'}
 """
 
-import csv
-import json
+import dataclasses
+import functools
 import math
+import os
 import pathlib
 import re
+from typing import Any, NamedTuple
 
-from tl_jax.data import store, subsets
+from tl_jax.data import store, subsets, tables
 from tl_jax.data.sources import Source
 
+ENDINGS = tables.ENDINGS
 TEST_PERCENT = 20
-LONGEST = 2**28                 # characters of one field: more than any real text, less than a decompression bomb
+# A file up to this size stays parsed: a run asks several times for its train and test texts.
+KEPT_BYTES = 2**26
+# The split that is the whole file, in its order.
+ALL = 'all'
+YES = (1, '1', 'true', 'True', 'TRUE')
+NO = (0, '0', 'false', 'False', 'FALSE')
 
 
-def load(path, split: str = 'train') -> Source:
-  """The examples of a split of a `.csv`, `.tsv` or `.jsonl` file: dicts of text, label and whatever else is there.
+@dataclasses.dataclass(frozen=True)
+class Columns:
+  """The columns of a file that are read.
 
-  Without a field `split`, a text goes to `test` by its hash, 20 % of them, so equal texts stay together. Empty texts
-  are skipped and counted. Raises ValueError `file:line: field` for the first line that cannot be read.
+  Several columns of `text` make one text, `name: value` each, as T5 writes the parts of an
+  example (Raffel et al. 2020, appendix D). Several columns of `label` hold 0 or 1 each; an
+  example's label is then the list of the columns with a 1. `labelled`: every example needs
+  a label; otherwise one that is there is checked. `blank`: an empty label is allowed, and
+  says that an example has none of several. No `label`: none is looked at.
   """
+  text: tuple[str, ...] = ('text',)
+  label: tuple[str, ...] = ('label',)
+  labelled: bool = False
+  blank: bool = False
+
+
+class Table(NamedTuple):
+  """A parsed file: examples, the split of each, and the (file, line) of each.
+
+  `divided`: the split is that of the texts' hashes, for the file has no column `split`.
+  """
+  examples: list[dict]
+  splits: list[str]
+  places: list[tuple[pathlib.Path, int]]
+  skipped: dict[str, int]
+  divided: bool
+  classes: dict[str, tuple[str, ...]]
+
+
+def is_file(name) -> bool:
+  """Does a name mean a file of texts by its ending, or a folder with .txt files?"""
+  return bool(tables.ending(name)) or (os.path.isdir(name) and bool(tables.texts_in(name)))
+
+
+def load(path, split: str = 'train', columns: Columns | None = None) -> Source:
+  """The examples of a split of a file or of a folder of .txt files.
+
+  An example is a dict of text, label and whatever else is there. Files end with .csv, .tsv,
+  .jsonl, .json, .parquet or .txt, in any case, and may be gzipped (.gz). The column `split`
+  says where an example belongs. Without it a text goes to `test` by its hash, 20 % of them,
+  so equal texts stay together whatever the order of the file. The split `all` is the whole
+  file. Empty texts are skipped and counted. Raises ValueError `file:line: field` for the
+  first line that cannot be read.
+  """
+  path, columns = pathlib.Path(path), columns or Columns()
+  table, digests = read(path, columns)
+  chosen = _select(path, table.splits, split)
+  options = [list(columns.text), list(columns.label)]
+  # What is read from the columns of the default names is what always was.
+  own = () if columns == Columns() else (options,)
+  manifest = store.digest('file', list(digests.values()), split, *own)
+  return Source(
+      str(path), split, [table.examples[place] for place in chosen], manifest,
+      table.skipped, table.classes, digests, [table.places[place] for place in chosen],
+      table.divided)
+
+
+def read(path, columns: Columns) -> tuple[Table, dict[str, str]]:
+  """A parsed file, and the sha256 of every file that was read, by path."""
   path = pathlib.Path(path)
-  if not path.is_file():
+  if not path.exists():
     raise ValueError(f'{path}: no such file')
-  rows = _json_rows(path) if path.suffix.lower() == '.jsonl' else _csv_rows(path)
-  splits: dict[str, list[dict]] = {}
+  if not path.is_file() and not path.is_dir():
+    raise ValueError(f'{path}: not a regular file')
+  if not is_file(path):
+    raise ValueError(f'{path}: ' + (
+        'a folder without .txt files' if path.is_dir() else
+        f'the ending is none of {", ".join(tables.ENDINGS)}, each also with .gz'))
+  files = tables.texts_in(path) if path.is_dir() else [path]
+  try:
+    digests = {str(file): store.file_digest(file) for file in files}
+    size = sum(file.stat().st_size for file in files)
+  except OSError as error:
+    raise ValueError(f'{path}: cannot be read: {error.strerror or error}') from error
+  parse = _parse_kept if size <= KEPT_BYTES else _parse
+  return parse(path, tuple(digests.items()), columns), digests
+
+
+def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
+  """The table of a file; `digests` are what tells a changed file from one that was parsed."""
+  del digests
+  examples, splits, places = [], [], []
   skipped = {'empty text': 0}
   own = None
-  for line, row in rows:
-    example, name = _checked(path, line, row)
+  check = functools.partial(_check_header, columns=columns)
+  for file, line, row in tables.rows(path, check):
+    example, name = _checked(file, line, row, columns)
     if own is None:
       own = name is not None
     if own != (name is not None):
-      raise ValueError(f'{path}:{line}: split: given on some lines and not on others')
+      raise ValueError(f'{file}:{line}: split: given on some lines and not on others')
     if not example['text'].strip():
       skipped['empty text'] += 1
       continue
-    if name is None:
-      name = 'test' if subsets.fingerprint(example['text']) % 100 < TEST_PERCENT else 'train'
-    splits.setdefault(name, []).append(example)
-  if not splits:
+    examples.append(example)
+    splits.append(name)
+    places.append((file, line))
+  if not examples:
     raise ValueError(f'{path}: no example with a text ({skipped["empty text"]} empty)')
-  manifest = store.digest('file', store.file_digest(path), split)
-  return Source(str(path), split, _select(path, splits, split), manifest, skipped)
+  if not own:
+    splits = _by_hash([example['text'] for example in examples])
+  return Table(examples, splits, places, skipped, not own, _classes(path, columns))
 
 
-def _select(path, splits: dict[str, list[dict]], expression: str) -> list[dict]:
-  """The examples that a split expression such as `train[:10%]+test` names."""
+_parse_kept = functools.lru_cache(maxsize=4)(_parse)
+
+
+def _classes(path: pathlib.Path, columns: Columns) -> dict[str, tuple[str, ...]]:
+  """{'label': names} where the file, or the choice of its columns, names the classes."""
+  if len(columns.label) > 1:
+    return {'label': columns.label}
+  names = tables.classes(path).get(columns.label[0] if columns.label else '')
+  return {'label': names} if names else {}
+
+
+def _by_hash(texts: list[str]) -> list[str]:
+  """`train` or `test` for every text, neither of them without a text where there are two texts."""
+  keys = [subsets.fingerprint(text) for text in texts]
+  in_test = {key: key % 100 < TEST_PERCENT for key in keys}
+  if len(in_test) > 1 and len(set(in_test.values())) == 1:
+    least = min(in_test)
+    in_test[least] = not in_test[least]
+  return ['test' if in_test[key] else 'train' for key in keys]
+
+
+def _select(path, splits: list[str], expression: str) -> list[int]:
+  """The examples, by number, that a split expression such as `train[:10%]+test` names."""
   found = []
   for part in expression.split('+'):
     match = re.fullmatch(r'\s*([\w.-]+)\s*(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*', part)
     name = match.group(1) if match else part
-    if name not in splits:
-      raise ValueError(f'{path}: no split {name!r}; it has {", ".join(sorted(splits))}')
-    examples = splits[name]
-    start, stop = (_bound(match.group(i), len(examples)) for i in (2, 3))
-    found += examples[start:stop]
+    own = [place for place, split in enumerate(splits) if name in (split, ALL)]
+    if not own:
+      raise ValueError(
+          f'{path}: no split {name!r}; it has {", ".join(sorted(set(splits)))}')
+    start, stop = (_bound(match.group(i), len(own)) for i in (2, 3))
+    found += own[start:stop]
   if not found:
     raise ValueError(f'{path}: split {expression!r} has no examples')
   return found
@@ -73,97 +176,83 @@ def _bound(text: str | None, count: int) -> int | None:
   return round(count * int(text[:-1]) / 100) if text.endswith('%') else int(text)
 
 
-def _lines(path):
-  """(line number, line without its end) of a UTF-8 file; a byte-order mark is dropped."""
-  with open(path, 'rb') as file:
-    for number, line in enumerate(file, 1):
-      if number == 1:
-        line = line.removeprefix(b'\xef\xbb\xbf')
-      try:
-        text = line.decode('utf-8')
-      except UnicodeDecodeError as error:
-        raise ValueError(f'{path}:{number}: byte {error.start}: not UTF-8') from error
-      yield number, text
+def _check_header(file, line: int, header: list[str], columns: Columns) -> None:
+  """Raises ValueError for a column that is asked for and not there."""
+  wanted = columns.text + (columns.label if columns.labelled else ())
+  for name in wanted:
+    if name not in header:
+      hint = ''
+      if len(header) == 1 and re.search('[;\t|]', header[0]):
+        hint = '; cells are parted by tabs in a .tsv, by commas in a .csv'
+      raise ValueError(
+          f'{file}:{line}: {name}: no such column; it has {", ".join(header)}{hint}')
 
 
-def _json_rows(path):
-  for number, line in _lines(path):
-    if not line.strip():
-      continue
-    try:
-      row = json.loads(line, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-      raise ValueError(f'{path}:{number}: not JSON: {" ".join(str(error).split())[:120]}') from error
-    if not isinstance(row, dict):
-      raise ValueError(f'{path}:{number}: a JSON object is needed, this is a {type(row).__name__}')
-    yield number, row
-
-
-def _unique(pairs):
-  row = dict(pairs)
-  if len(row) != len(pairs):
-    names = [name for name, _ in pairs]
-    raise ValueError(f'the field {next(name for name in names if names.count(name) > 1)!r} is given twice')
-  return row
-
-
-def _csv_rows(path):
-  delimiter = '\t' if path.suffix.lower() == '.tsv' else ','
-  csv.field_size_limit(LONGEST)
-  reader = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
-  header = None
-  start = 1
-  try:
-    for cells in reader:
-      line, start = start, reader.line_num + 1
-      if not cells:
-        continue
-      if header is None:
-        header = [cell.strip() for cell in cells]
-        _check_header(path, header)
-        continue
-      if len(cells) != len(header):
-        raise ValueError(f'{path}:{line}: {len(cells)} fields, the header has {len(header)}')
-      yield line, dict(zip(header, cells, strict=True))
-  except csv.Error as error:
-    raise ValueError(f'{path}:{start}: {error}') from error
-
-
-def _check_header(path, header: list[str]) -> None:
-  if len(set(header)) != len(header):
-    raise ValueError(f'{path}:1: a column is named twice: {", ".join(header)}')
-  if 'text' not in header:
-    raise ValueError(f'{path}:1: text: no such column; it has {", ".join(header)}')
-
-
-def _checked(path, line: int, row: dict):
+def _checked(file, line: int, row: dict, columns: Columns):
   """(example, split or None) of one row; ValueError that names file, line and field."""
-  text = row.get('text')
-  if not isinstance(text, str):
-    raise ValueError(f'{path}:{line}: text: {_what(row, "text")}')
-  if 'label' in row:
-    _check_label(path, line, row)
   split = row.get('split')
-  if 'split' in row and (not isinstance(split, str) or not re.fullmatch(r'[\w.-]+', split.strip())):
-    raise ValueError(f'{path}:{line}: split: {_what(row, "split")}')
-  try:
-    text.encode('utf-8')
-  except UnicodeEncodeError:
-    text = text.encode('utf-8', 'replace').decode('utf-8')      # a lone surrogate from a \\ud800 escape
-  example = {**{name: value for name, value in row.items() if name != 'split'}, 'text': text}
-  if isinstance(example.get('label'), str):
-    example['label'] = example['label'].strip()
+  if 'split' in row and (
+      not isinstance(split, str) or not re.fullmatch(r'[\w.-]+', split.strip())):
+    raise ValueError(f'{file}:{line}: split: {_what(row, "split")}')
+  example = {name: value for name, value in row.items() if name != 'split'}
+  example['text'] = _text(file, line, row, columns)
+  example |= _label(file, line, row, columns)
   return example, split.strip() if split else None
 
 
-def _check_label(path, line: int, row: dict) -> None:
-  label = row['label']
-  values = label if isinstance(label, list) else [label]
-  for value in values:
-    wrong = not isinstance(value, (str, int, float))
-    wrong = wrong or (isinstance(value, str) and not value.strip())
-    if wrong or (isinstance(value, float) and not math.isfinite(value)):
-      raise ValueError(f'{path}:{line}: label: {_what(row, "label")}')
+def _text(file, line: int, row: dict, columns: Columns) -> str:
+  for name in columns.text:
+    if not isinstance(row.get(name), str):
+      raise ValueError(f'{file}:{line}: {name}: {_what(row, name)}')
+  parts = [row[name] for name in columns.text]
+  text = parts[0]
+  if len(parts) > 1 and any(part.strip() for part in parts):
+    text = '\n'.join(
+        f'{name}: {part}' for name, part in zip(columns.text, parts, strict=True))
+  try:
+    text.encode('utf-8')
+  except UnicodeEncodeError:
+    # A lone surrogate, from a \\ud800 escape: no encoder takes it.
+    text = text.encode('utf-8', 'replace').decode('utf-8')
+  return text
+
+
+def _label(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
+  """{'label': value} of a row; {} where it has none and needs none."""
+  if len(columns.label) > 1:
+    return {'label': _indicated(file, line, row, columns.label)}
+  for name in columns.label:
+    if name not in row and not columns.labelled:
+      continue
+    label = row.get(name)
+    values = label if isinstance(label, list) else [label]
+    blank = columns.blank and isinstance(label, str) and not label.strip()
+    if not blank and not all(map(_is_label, values)):
+      raise ValueError(f'{file}:{line}: {name}: {_what(row, name)}')
+    return {'label': label.strip() if isinstance(label, str) else label}
+  return {}
+
+
+def _is_label(value) -> bool:
+  """Is this a text, or a number that is one?"""
+  if isinstance(value, float):
+    return math.isfinite(value)
+  return isinstance(value, int) or (isinstance(value, str) and bool(value.strip()))
+
+
+def _indicated(file, line: int, row: dict, names: tuple[str, ...]) -> list[str]:
+  """The columns that hold a 1. Raises ValueError for one that holds neither 0 nor 1."""
+  found = []
+  for name in names:
+    value = row.get(name)
+    value = value.strip() if isinstance(value, str) else value
+    if value not in YES + NO:
+      raise ValueError(
+          f'{file}:{line}: {name}: {_what(row, name)}; of several label columns each holds '
+          '0 or 1')
+    if value in YES:
+      found.append(name)
+  return found
 
 
 def _what(row: dict, field: str) -> str:

@@ -10,9 +10,10 @@
 
 import dataclasses
 import importlib
+import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,10 @@ class Source:
 
   `manifest` names the content: equal manifests mean equal examples in equal order. `skipped` counts what was left
   out when the set was read, by reason. `classes` gives the names of the classes of each labelled field.
+
+  A source of the user's own files says more: `files` has the sha256 of each by its path,
+  `places` the (file, line) of every example, and `divided` is true where train and test
+  were told apart by the hash of the texts.
   """
   name: str
   split: str
@@ -42,6 +47,9 @@ class Source:
   manifest: str = dataclasses.field(repr=False)
   skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
   classes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+  files: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+  places: Sequence[tuple] = dataclasses.field(default=(), repr=False)
+  divided: bool = False
 
   def __len__(self) -> int:
     return len(self.records)
@@ -76,18 +84,20 @@ class Source:
     return [example[field] for example in self]
 
 
-def load(name: str, split: str = 'train', data_dir=None) -> Source:
+def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source:
   """The examples of a split, `train`, `test`, `train[:10%]`, `train[100:200]`, of a set or of a file.
 
   `name` is an embedded set (`vader_movie`: labelled texts; `vader_movie/rating`: all texts with ratings), a public
-  tensorflow-datasets name (`glue/sst2`) prepared below `data_dir`, or a `.csv`, `.tsv`, `.jsonl` file with the fields
-  text and label. Raises ValueError of one line for a set, a split or a line that cannot be read.
+  tensorflow-datasets name (`glue/sst2`) prepared below `data_dir`, or a file or a folder as
+  `files.load` reads them, with its `columns`. Raises ValueError of one line for a set, a
+  split or a line that cannot be read.
   """
   name = str(name)
-  if name.lower().endswith(('.csv', '.tsv', '.jsonl')):
-    from tl_jax.data import files
-    return files.load(name, split)
   base, _, config = name.partition('/')
+  if base not in EMBEDDED and base not in PUBLIC or os.path.isfile(name):
+    from tl_jax.data import files
+    if files.is_file(name) or os.path.isfile(name):
+      return files.load(name, split, columns)
   if base in EMBEDDED:
     return _embedded(name, base, config or None, split, data_dir)
   return _public(name, base, split, data_dir)
@@ -109,7 +119,7 @@ def _public(name: str, base: str, split: str, data_dir) -> Source:
   from tl_jax.data import store
   root = str(data_dir) if data_dir else str(store.cache_root())
   if base not in PUBLIC and not (pathlib.Path(root) / name).is_dir():
-    raise ValueError(f'data: no set and no .csv or .jsonl file is named {name!r}; '
+    raise ValueError(f'data: no set, no file and no folder of .txt files is named {name!r}; '
                      f'nearest: {_nearest(name, [*EMBEDDED, *PUBLIC])}')
   import tensorflow_datasets as tfds
   try:

@@ -1,8 +1,9 @@
-"""Labelled tasks as data. A task is one entry of a literal dict, or a file with the columns `text` and `label`.
+"""A labelled task: where its examples are, how one reads, its labels, and how answers are scored.
 
->>> text, target = find('novel').text({'text': 'It is a truth', 'work': 'Emma'})
->>> find('novel').labels[target]
-'Emma'
+>>> import numpy as np
+>>> task = Task('mood', 'vader_movie', lambda example: (example['text'], 0), ('bad', 'good'))
+>>> score(task, np.array([[1.0, 2.0]]), np.array([1]))['accuracy']
+1.0
 """
 
 import dataclasses
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from tl_jax import metrics
-from tl_jax.config import ConfigError, lookup
 from tl_jax.data import sources
+
+REGRESSION_METRICS = ('pearson', 'spearman', 'mean_squared_error')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,9 @@ class Task:
   the name of the source it is from: a task may have several. `splits` maps train and test to the source's own splits.
   `headline` is the metric that a table shows, as the first of `metrics`' results is named. `parts` are the tasks that
   share a model in this one; the labels are theirs, one part's after the other's, each part choosing among its own.
+
+  A task of the user's own files has them `opened`: the source of each split. `told` are
+  the lines that a run says of it at its start: what nobody asked for and it decided.
   """
   name: str
   source: str | tuple[str, ...]
@@ -38,6 +43,17 @@ class Task:
   headline: str = 'accuracy'
   splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(train='train', test='test'), hash=False)
   parts: tuple['Task', ...] = ()
+  opened: Mapping[str, sources.Source] = dataclasses.field(default_factory=dict, hash=False, compare=False)
+  told: tuple[str, ...] = ()
+
+  def sources(self, split: str, data_dir: str | None = None) -> tuple[sources.Source, ...]:
+    """The sources of one split, `train` or `test`, those of the parts after each other."""
+    if self.parts:
+      return tuple(source for part in self.parts for source in part.sources(split, data_dir))
+    if self.opened:
+      return (self.opened[split],)
+    names = (self.source,) if isinstance(self.source, str) else self.source
+    return tuple(sources.load(name, self.splits[split], data_dir) for name in names)
 
   @property
   def outputs(self) -> int:
@@ -51,109 +67,6 @@ class Task:
     return tuple(itertools.pairwise(ends))
 
 
-def _by_index(example, text: str = 'text', label: str = 'label') -> tuple[str, int]:
-  return example[text], int(example[label])
-
-
-def _by_name(example, label: str, labels: tuple[str, ...]) -> tuple[str, int]:
-  """The label by its name; a set that numbers its classes has them in this order."""
-  value = example[label]
-  return example['text'], labels.index(value) if isinstance(value, str) else int(value)
-
-
-def _rated(example) -> tuple[str, float]:
-  return example['text'], float(example['rating'])
-
-
-POLARITY = ('negative', 'positive')
-NOVELS = ('Emma', 'Mansfield Park', 'Northanger Abbey', 'Persuasion', 'Pride and Prejudice', 'Sense and Sensibility')
-SECTIONS = ('games', 'science', 'mathematics', 'sound', 'graphics', 'mail', 'web', 'editors', 'databases', 'fonts',
-            'video', 'network')
-GENRES = ('comedy', 'history', 'tragedy', 'poetry')
-
-
-REGISTERS = {'vader_movie/rating': 'film review', 'vader_amazon/rating': 'product review',
-             'vader_tweets/rating': 'tweet', 'vader_nyt/rating': 'editorial'}
-FEWEST_WORDS = 6   # a shorter sentence belongs anywhere
-
-
-def _register() -> Task:
-  """Where a sentence was published: register, not topic, tells a tweet from an editorial."""
-  names = list(REGISTERS)
-  def read(example):
-    long_enough = len(example['text'].split()) >= FEWEST_WORDS
-    return (example['text'], names.index(example['source'])) if long_enough else None
-  return Task('register', tuple(names), read, tuple(REGISTERS.values()))
-
-
-def _novel() -> Task:
-  return Task('novel', 'austen', functools.partial(_by_name, label='work', labels=NOVELS), NOVELS)
-
-
-def _genre() -> Task:
-  return Task('genre', 'shakespeare', functools.partial(_by_name, label='genre', labels=GENRES), GENRES)
-
-
-def _topic() -> Task:
-  return Task('topic', 'debian', functools.partial(_by_name, label='label', labels=SECTIONS), SECTIONS)
-
-
-def _intensity() -> Task:
-  return Task('intensity', 'vader_movie/rating', _rated, ('rating',), kind='regression',
-              metrics=('pearson', 'spearman', 'mean_squared_error'), headline='pearson')
-
-
-def _polarity(name: str, source: str, *, text: str = 'text', test: str = 'test', labels=POLARITY) -> Task:
-  return Task(name, source, functools.partial(_by_index, text=text), labels, splits=dict(train='train', test=test))
-
-
-NEWS = ('World', 'Sports', 'Business', 'Sci/Tech')
-TASKS = {
-    'sentiment': _polarity('sentiment', 'vader_movie'),
-    'products': _polarity('products', 'vader_amazon'),
-    'tweets': _polarity('tweets', 'vader_tweets'),
-    'editorials': _polarity('editorials', 'vader_nyt'),
-    'topic': _topic(),
-    'intensity': _intensity(),
-    'register': _register(),
-    'novel': _novel(),
-    'genre': _genre(),
-    'imdb': _polarity('imdb', 'imdb_reviews'),
-    'sst2': _polarity('sst2', 'glue/sst2', text='sentence', test='validation'),
-    'cola': dataclasses.replace(
-        _polarity('cola', 'glue/cola', text='sentence', test='validation', labels=('unacceptable', 'acceptable')),
-        metrics=('matthews', 'accuracy'), headline='matthews'),
-    'news': _polarity('news', 'ag_news_subset', text='description', labels=NEWS),
-}
-
-
-def together(parts: tuple[Task, ...]) -> Task:
-  """Several tasks with one body and a head for each (multi-task learning, Caruana 1997). ConfigError unless each has
-  one label per example."""
-  for part in parts:
-    if part.kind != 'single_label' or part.parts:
-      raise ConfigError(f'config.task.name: {part.name} is of kind {part.kind!r}; tasks that share a model have one '
-                        'label per example')
-  flat = lambda source: (source,) if isinstance(source, str) else source
-  return Task('+'.join(part.name for part in parts), tuple(name for part in parts for name in flat(part.source)),
-              lambda example: None, tuple(f'{part.name}: {label}' for part in parts for label in part.labels),
-              parts=tuple(parts))
-
-
-def find(name: str, data_dir: str | None = None) -> Task:
-  """The task of this name, or of a .csv or .jsonl file; several with + between. ConfigError with the nearest names."""
-  if '+' in name:
-    return together(tuple(find(part, data_dir) for part in name.split('+')))
-  if not name.endswith(('.csv', '.jsonl')):
-    return lookup(TASKS, name, 'config.task.name')
-  labels = tuple(sorted({str(example['label']) for split in ('train', 'test')
-                         for example in sources.load(name, split, data_dir=data_dir)}))
-  if len(labels) < 2:
-    raise ConfigError(f'{name}: field label: {len(labels)} distinct labels; a task needs at least 2')
-  read = lambda example: (example['text'], labels.index(str(example['label'])))
-  return Task(name, name, read, labels)
-
-
 @functools.lru_cache(maxsize=16)
 def labelled(task: Task, split: str, data_dir: str | None = None) -> tuple[list[str], np.ndarray]:
   """(texts, targets) of one split, `train` or `test`; targets (n,) int32, or (n, labels) or (n, 1) float32.
@@ -165,9 +78,9 @@ def labelled(task: Task, split: str, data_dir: str | None = None) -> tuple[list[
     return ([text for texts, _ in found for text in texts],
             np.concatenate([targets + first for (_, targets), (first, _) in zip(found, task.groups, strict=True)]))
   texts, targets = [], []
-  for name in (task.source,) if isinstance(task.source, str) else task.source:
-    for example in sources.load(name, task.splits[split], data_dir=data_dir):
-      found = task.text({**example, 'source': name})
+  for source in task.sources(split, data_dir):
+    for example in source:
+      found = task.text({**example, 'source': source.name})
       if found is not None:
         texts.append(found[0])
         targets.append(found[1])

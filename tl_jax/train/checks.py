@@ -9,10 +9,10 @@ import pathlib
 from typing import NamedTuple
 
 from tl_jax import config as configs
-from tl_jax import evals, models, tasks
+from tl_jax import evals, models
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
-from tl_jax.train import pieces
+from tl_jax.train import pieces, texts
 from tl_jax.train.settings import SCRATCH, Settings
 
 # What one kind of run never reads, and why. A value that asks for nothing may stand.
@@ -48,8 +48,8 @@ def read(config, where_made: bool = True) -> Settings:
   _check_method(settings)
   if settings.task is None:
     _check_pretraining(settings)
-  else:
-    tasks.find(settings.task.name, settings.data.directory or None)
+  elif where_made:
+    texts.task_of(settings)
   if where_made:
     _check_unread(settings, config)
     _check_files(settings)

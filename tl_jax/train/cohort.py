@@ -218,7 +218,7 @@ def run_baseline(config, folder) -> dict:
   """Fits a baseline and judges it as a transfer would be; returns what result.json holds."""
   settings = read(config)
   name = settings.method['name']
-  task = tasks.find(settings.task.name, settings.data.directory or None)
+  task = texts.task_of(settings)
   if task.kind != 'single_label':
     raise ConfigError(
         f'config.method.name: {name} needs a task with one label per example; '

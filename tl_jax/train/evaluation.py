@@ -36,7 +36,7 @@ def evaluate(workdir, step: int | None = None, overrides=(), watch: Watch = SILE
 
 def _judge_task(opened: Opened, path: pathlib.Path, watch: Watch):
   settings = opened.settings
-  task = tasks.find(settings.task.name, settings.data.directory or None)
+  task = texts.task_of(settings)
   test = texts.labelled(settings, task, opened.tokenizer, 'test', path)
   model = models.build(opened.arch, settings.compute)
   apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)

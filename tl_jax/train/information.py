@@ -10,7 +10,7 @@ import pathlib
 import jax
 import numpy as np
 
-from tl_jax import data, models, tasks, transfer, tree
+from tl_jax import data, models, transfer, tree
 from tl_jax.config import ConfigError
 from tl_jax.train import texts
 from tl_jax.train.pieces import NEW
@@ -34,7 +34,7 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
   settings, tokenizer = opened.settings, opened.tokenizer
   if settings.task is None:
     raise ConfigError(f'{path}: a workdir of pre-training; Fisher information is taken on the task of a transfer')
-  task = tasks.find(settings.task.name, settings.data.directory or None)
+  task = texts.task_of(settings)
   if task.kind != 'single_label':
     raise ConfigError(f'{path}: fisher needs a task with one label per example; {task.name} is of kind {task.kind!r}')
   model = models.build(opened.arch, settings.compute)

@@ -54,11 +54,25 @@ class Log:
 
 
 @dataclasses.dataclass(frozen=True)
+class SplitFiles:
+  """The files of a task that come one for each split; empty: the task's own file has it."""
+  train: str = ''
+  validation: str = ''
+  test: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
 class TaskChoice:
+  """The task of a transfer, and how many of its examples are used."""
   name: str
   labels: Natural = 0          # labelled examples to train on, the classes in equal parts; 0: all
   test: Natural = 0            # test examples to score, the classes in equal parts; 0: all
   temperature: Positive = 1.0  # of several tasks: each is drawn in proportion to its size ** (1 / temperature)
+  # Of a task that is a file: its columns, the kind of its labels, and the files of its splits.
+  text: str = ''
+  label: str = ''
+  kind: Literal['', 'single_label', 'multi_label', 'regression'] = ''
+  files: SplitFiles = dataclasses.field(default_factory=SplitFiles)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@
 [0, 1, 2, 3, 4, 5]
 """
 
+import dataclasses
 import pathlib
 from typing import NamedTuple
 
@@ -35,6 +36,13 @@ def make_tokenizer(settings: Settings, texts, folder: pathlib.Path, first: bool)
   if first:
     tokenizer.save(kept)
   return tokenizer
+
+
+def task_of(settings: Settings, known: tasks.Known | None = None) -> tasks.Task:
+  """The task of a run; with `known`, its labels in the places that a trained model has for them."""
+  choice = settings.task
+  how = tasks.Reading(choice.text, choice.label, choice.kind, **dataclasses.asdict(choice.files))
+  return tasks.find(choice.name, settings.data.directory or None, how, known)
 
 
 def mixture_texts(settings: Settings, split: str = 'train') -> dict:

@@ -70,7 +70,7 @@ def transplanted(source, target):
 
 def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Prepared:
   """Opens the source, the task and its texts, and builds the model. Raises ConfigError where they do not fit."""
-  task = tasks.find(settings.task.name, settings.data.directory or None)
+  task = texts.task_of(settings)
   head = dict(head='classifier', labels=task.outputs)
   source = None if settings.init == SCRATCH else load(settings.init)
   if source is None:

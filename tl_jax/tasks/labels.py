@@ -1,0 +1,198 @@
+"""What the labels of a user's file mean: classes by name, sets of classes, or numbers.
+
+>>> spelled(1.0), spelled('1'), spelled(True), spelled(' very  good ')
+('1', '1', 'true', 'very good')
+>>> in_order({'10', '2', 'none', '1'})
+('1', '2', '10', 'none')
+"""
+
+import ast
+import decimal
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tl_jax.config import ConfigError
+
+SINGLE, MULTI, REGRESSION = 'single_label', 'multi_label', 'regression'
+KINDS = (SINGLE, MULTI, REGRESSION)
+# A number as JSON and CSV files write it. 007 is a code, not a number.
+NUMBER = re.compile(r'[+-]?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?')
+# Beyond so many digits a number would be too long for a name.
+MOST_DIGITS = 40
+BOOLEANS = ('true', 'false')
+# Keeps every digit: two long identifiers that differ in the last one are two labels.
+EXACT = decimal.Context(prec=4 * MOST_DIGITS)
+# More classes than this, and more than half as many as examples: numbers that are no classes.
+FEWEST_NUMBERS = 10
+
+
+def spelled(value: Any) -> str:
+  """The one spelling of a label: 1, 1.0, '1' and '1.0' are '1'; True and 'TRUE' are 'true'.
+
+  White space around a text and repeated within it does not count, nor how an accent is
+  encoded.
+  """
+  text = str(value).lower() if isinstance(value, bool) else str(value)
+  text = unicodedata.normalize('NFC', ' '.join(text.split()))
+  if text.lower() in BOOLEANS:
+    return text.lower()
+  return _number(text) or text
+
+
+def _number(text: str) -> str:
+  """The shortest decimal spelling of a number; '' for a text that is none."""
+  if not NUMBER.fullmatch(text) or len(text) > MOST_DIGITS:
+    return ''
+  number = decimal.Decimal(text)
+  if abs(number.adjusted()) > MOST_DIGITS:
+    return ''
+  # Plus makes minus zero zero.
+  return f'{EXACT.plus(number.normalize(EXACT)):f}'
+
+
+def is_number(name: str) -> bool:
+  """Is a spelled label a number?"""
+  return bool(_number(name))
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+  """Labels in their order: numbers by their size, then texts."""
+  def rank(name):
+    if is_number(name):
+      return 0, decimal.Decimal(name), name
+    return 1, decimal.Decimal(0), name
+  return tuple(sorted(names, key=rank))
+
+
+def kind_of(values: Sequence[Any], places: Sequence[str], column: str) -> str:
+  """What a column of labels is when nobody said: `single_label`, `multi_label` or `regression`.
+
+  Lists are sets of classes. Numbers with fractions are values to predict: a class for each
+  would be as many classes as values. places: where each value stands, as `file:line`.
+  Raises ConfigError naming the first line that does not go with the others, and for whole
+  numbers of which almost every example has another.
+  """
+  lists = [is_list(value) for value in values]
+  if any(lists):
+    _require_all(lists, values, places, column, 'is no list of labels; others are')
+    return MULTI
+  names = [spelled(value) for value in values]
+  numbers = [is_number(name) for name in names]
+  if any('.' in name for name, number in zip(names, numbers, strict=True) if number):
+    _require_all(
+        numbers, values, places, column,
+        f'is not a number; others are, with fractions. Say kind={SINGLE} if every number '
+        'is a class')
+    return REGRESSION
+  different = len(set(names))
+  if all(numbers) and different > max(FEWEST_NUMBERS, len(names) // 2):
+    raise ConfigError(
+        f'{places[0]}: {column}: {different} different numbers in {len(names)} examples; '
+        f'say kind={REGRESSION} to predict them, or kind={SINGLE} if every number is a class')
+  return SINGLE
+
+
+def _require_all(good: list[bool], values, places, column: str, complaint: str) -> None:
+  for fine, value, place in zip(good, values, places, strict=True):
+    if not fine:
+      raise ConfigError(f'{place}: {column}: {str(value)[:40]!r} {complaint}')
+
+
+def is_list(value: Any) -> bool:
+  """Is a label a list, or the text of one, as pandas writes it into a CSV file?"""
+  if isinstance(value, list):
+    return True
+  return isinstance(value, str) and isinstance(_literal(value), (list, tuple))
+
+
+def _literal(text: str):
+  """The list that a text in brackets spells; None for any other text."""
+  if not (text.startswith('[') and text.endswith(']')):
+    return None
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError, MemoryError, RecursionError):
+    return None
+
+
+def require_one_spelling(names: Iterable[str], places: Iterable[str], column: str) -> None:
+  """Raises ConfigError at the first line whose label is another's in another spelling.
+
+  That is a label that differs in case only, and 0 or 1 beside true or false.
+  """
+  seen: dict[str, str] = {}
+  known = set()
+  for name, place in zip(names, places, strict=True):
+    if name in known:
+      continue
+    known.add(name)
+    key = unicodedata.normalize('NFKC', name).casefold()
+    other = seen.setdefault(key, name)
+    if other != name:
+      raise ConfigError(
+          f'{place}: {column}: {name!r} differs from {other!r}, which stands before it, in '
+          'case or form alone; spell a class in one way')
+    booleans, digits = seen.keys() & set(BOOLEANS), seen.keys() & {'0', '1'}
+    if booleans and digits:
+      raise ConfigError(
+          f'{place}: {column}: {name!r} beside '
+          f'{", ".join(map(repr, sorted(booleans if name in digits else digits)))}, which '
+          'stands before it; spell a class in one way')
+
+
+def sets_of(values: Sequence[Any], places: Sequence[str], column: str) -> list[tuple[str, ...]]:
+  """The classes of every example of a `multi_label` column, spelled.
+
+  A value is a list of classes, the text of such a list, or a text with | or ; or , between
+  the classes. Where all values are lists of zeros and ones of one length, above 1, they are
+  indicators: an example has the classes, named by their place from 0, that hold a 1.
+  """
+  lists = [listed(value) for value in values]
+  if _are_indicators(lists):
+    return [tuple(str(place) for place, on in enumerate(row) if float(on)) for row in lists]
+  found = []
+  for row, place in zip(lists, places, strict=True):
+    names = tuple(dict.fromkeys(spelled(item) for item in row))
+    if '' in names:
+      raise ConfigError(f'{place}: {column}: an empty label among {str(row)[:40]}')
+    found.append(names)
+  return found
+
+
+def indicator_names(values: Sequence[Any]) -> tuple[str, ...]:
+  """The names of all classes of indicators, also of those that no example has; () for lists."""
+  lists = [listed(value) for value in values]
+  return tuple(map(str, range(len(lists[0])))) if _are_indicators(lists) else ()
+
+
+def listed(value: Any) -> list:
+  """The items of a `multi_label` value, as they are written."""
+  if isinstance(value, str):
+    if not value.strip():
+      return []
+    literal = _literal(value)
+    value = re.split('[|;,]', value) if literal is None else list(literal)
+  return value if isinstance(value, list) else [value]
+
+
+def _are_indicators(lists: list[list]) -> bool:
+  lengths = {len(row) for row in lists}
+  if len(lengths) != 1 or lengths.pop() < 2:
+    return False
+  return all(isinstance(item, (int, float)) and item in (0, 1) for row in lists for item in row)
+
+
+def number_of(value: Any, place: str, column: str) -> float:
+  """The number that a `regression` column holds. Raises ConfigError for a text that is none."""
+  try:
+    number = float(value)
+  except (TypeError, ValueError, OverflowError):
+    number = math.nan
+  if not math.isfinite(number):
+    raise ConfigError(
+        f'{place}: {column}: {str(value)[:40]!r} is not a finite number, as '
+        f'kind={REGRESSION} needs')
+  return number
