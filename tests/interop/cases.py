@@ -38,6 +38,7 @@ GROUPS = {
     'roberta': ('Roberta', 'Roberta', _SMALL | dict(hidden_act='relu', layer_norm_eps=1e-3), _ENCODER),
     'xlm-roberta': ('XLMRoberta', 'XLMRoberta', _SMALL | dict(layer_norm_eps=1e-3, type_vocab_size=1), _ENCODER),
     'camembert': ('Camembert', 'Camembert', _SMALL | dict(hidden_act='relu'), _ENCODER),
+    'mpnet': ('MPNet', 'MPNet', _SMALL | dict(hidden_act='relu', layer_norm_eps=1e-3), _ENCODER),
     'distilbert': ('DistilBert', 'DistilBert', dict(
         vocab_size=61, dim=24, n_layers=2, n_heads=2, hidden_dim=40, max_position_embeddings=32), _ENCODER),
     'electra': ('Electra', 'Electra', _SMALL | dict(embedding_size=16, hidden_act='relu'),

@@ -150,9 +150,9 @@ def _meaning(arch: Arch, field: str, value):
     return (value or arch.activation) if arch.head in ('masked', 'replaced') else None
   unused = dict(
       pool=arch.head != 'classifier' and not arch.pools, pooler=not arch.pools,
-      pooler_norm=arch.head in ('none', 'causal'), max_positions=arch.positions != 'learned',
-      relative_buckets=arch.positions != 'relative',
-      position_offset=arch.positions != 'learned', relative_distance=arch.positions != 'relative',
+      pooler_norm=arch.head in ('none', 'causal'), max_positions=not arch.position_table,
+      relative_buckets=not arch.position_bias,
+      position_offset=not arch.position_table, relative_distance=not arch.position_bias,
       rotary_base=arch.positions != 'rotary', local_rotary_base=not any(arch.windows) or arch.positions != 'rotary',
       rotary_scaling=arch.positions != 'rotary', head_bias=arch.head == 'none',
       output_scale=arch.head not in ('masked', 'causal'), logit_cap=arch.head not in ('masked', 'causal'))

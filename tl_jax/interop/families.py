@@ -32,6 +32,12 @@ _ROBERTA = Family(
 _XLM_ROBERTA = _ROBERTA._replace(
     keys=_BERT_KEYS, heads=classes('XLMRoberta', *_BERT_HEADS))
 _CAMEMBERT = _XLM_ROBERTA._replace(heads=classes('Camembert', *_BERT_HEADS))
+_MPNET = Family(
+    {field: key for field, key in _BERT_KEYS.items() if field != 'types'} | dict(vocabulary=('vocab_size', 30527)),
+    dict(embedding_norm=True, positions='learned_relative', position_offset=2, head_activation='gelu'),
+    classes('MPNet', *_BERT_HEADS), _pooler('tanh'),
+    # Its class makes 32 buckets whatever the configuration says.
+    lambda arch: dict(relative_attention_num_buckets=32), dict(relative_attention_num_buckets=(32,)))
 _DISTILBERT = Family(
     dict(vocabulary=('vocab_size', 30522), width=('dim', 768), layers=('n_layers', 6), heads=('n_heads', 12),
          mlp=('hidden_dim', 3072), activation=('activation', 'gelu'), max_positions=('max_position_embeddings', 512),
@@ -144,5 +150,5 @@ _BART = Family(
 
 FAMILIES = {
     'bert': _BERT, 'roberta': _ROBERTA, 'xlm-roberta': _XLM_ROBERTA, 'camembert': _CAMEMBERT,
-    'distilbert': _DISTILBERT, 'electra': _ELECTRA, 'albert': _ALBERT, 'modernbert': _MODERNBERT,
+    'distilbert': _DISTILBERT, 'electra': _ELECTRA, 'albert': _ALBERT, 'mpnet': _MPNET, 'modernbert': _MODERNBERT,
     **decoders.FAMILIES, 't5': _T5, 'bart': _BART}

@@ -86,6 +86,14 @@ _ROBERTA = Names(
         'classifier': _POOLED_HEAD},
     'roberta.', twin=('lm_head.bias', 'lm_head.decoder.bias'), extra=(r'pooler\..*', r'lm_head\.decoder\..*'))
 
+_MPNET = Names(
+    _BERT_EMBEDDING | _layers('', 'encoder.layer', _BERT_LAYER | {
+        'attention/query': 'attention.attn.q', 'attention/key': 'attention.attn.k',
+        'attention/value': 'attention.attn.v', 'attention/out': 'attention.attn.o',
+        'attention_norm': 'attention.LayerNorm'}) | {
+            'relative/kernel': 'encoder.relative_attention_bias.weight|as-is', 'pooler': 'pooler.dense'},
+    _ROBERTA.heads, 'mpnet.', twin=_ROBERTA.twin, extra=_ROBERTA.extra)
+
 _DISTILBERT = Names(
     _BERT_EMBEDDING | _layers('', 'transformer.layer', {
         'attention/query': 'attention.q_lin', 'attention/key': 'attention.k_lin', 'attention/value': 'attention.v_lin',
@@ -225,7 +233,8 @@ _BART = Names(
 # By `model_type` of config.json.
 NAMES = {
     'bert': _BERT, 'roberta': _ROBERTA, 'xlm-roberta': _ROBERTA, 'camembert': _ROBERTA, 'distilbert': _DISTILBERT,
-    'electra': _ELECTRA, 'albert': _ALBERT, 'modernbert': _MODERNBERT, 'gpt2': _GPT2, 'opt': _OPT, 'llama': _LLAMA,
+    'electra': _ELECTRA, 'albert': _ALBERT, 'mpnet': _MPNET, 'modernbert': _MODERNBERT, 'gpt2': _GPT2, 'opt': _OPT,
+    'llama': _LLAMA,
     'mistral': _LLAMA._replace(bases={}),  # its class for questions keeps `model.`
     'qwen2': _LLAMA, 'qwen3': _LLAMA, 'gemma': _LLAMA, 'gemma2': _GEMMA, 'gemma3_text': _GEMMA,
     'granite': _LLAMA, 'olmo2': _OLMO2, 'smollm3': _LLAMA, 'phi3': _PHI3, 't5': _T5, 'bart': _BART}

@@ -37,7 +37,8 @@ class Arch:
   query_norm: Literal[False, True, 'width'] = False  # RMS norms of queries and keys: of every head (Qwen 3, Gemma 3),
                                        # or over the width of all heads (OLMo 2)
   bias: Literal['all', 'none', 'qkv', 'attention', 'mlp'] = 'all'  # of the linear maps; qkv: Qwen 2.5
-  positions: Literal['learned', 'rotary', 'relative', 'none'] = 'learned'  # relative: T5
+  positions: Literal['learned', 'rotary', 'relative', 'learned_relative', 'none'] = 'learned'  # relative: a bias by
+                                       # the distance (T5); learned_relative: that and a table (MPNet)
   max_positions: Count = 512
   position_offset: int = 0             # row of the table for position 0 (RoBERTa, OPT, BART: 2)
   rotary_base: Positive = 10000.0
@@ -93,7 +94,17 @@ class Arch:
   @property
   def room(self) -> int | None:
     """How many positions the text may have; None where no table limits them."""
-    return self.max_positions - self.position_offset if self.positions == 'learned' else None
+    return self.max_positions - self.position_offset if self.position_table else None
+
+  @property
+  def position_table(self) -> bool:
+    """Is there a learned vector for every position, and so a last one?"""
+    return self.positions in ('learned', 'learned_relative')
+
+  @property
+  def position_bias(self) -> bool:
+    """Have all layers of a stack one bias by the distance of query and key?"""
+    return self.positions in ('relative', 'learned_relative')
 
   @property
   def pools(self) -> bool:

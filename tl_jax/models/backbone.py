@@ -114,7 +114,7 @@ def _init(arch: Arch, key) -> dict:
     blocks = [Block(arch, 0.0, stack.causal, first=i == 0 and arch.skip_first_norm) for i in range(layers)]
     part['layers'] = {
         str(i): draw(block, f'{stack.prefix}/layers/{i}', width, context, EVERYWHERE) for i, block in enumerate(blocks)}
-    if arch.positions == 'relative':
+    if arch.position_bias:
       part['relative'] = draw(RelativeBias(arch, not stack.causal), f'{stack.prefix}/relative', tokens, tokens)
     if arch.norm_place != 'after':
       part['final_norm'] = draw(Norm(arch), 'final_norm', width)
@@ -152,7 +152,7 @@ def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key,
                memory_segments=None) -> Layered:
   part = params[stack.prefix] if stack.prefix else params
   bias = None
-  if arch.positions == 'relative':
+  if arch.position_bias:
     bias = RelativeBias(arch, not stack.causal).apply(
         {'params': part['relative']}, positions, key_columns(positions, prefix_length(part)))
   context = dict(segments=segments, positions=positions, bias=bias)

@@ -115,7 +115,7 @@ def _forward(arch: Arch, compute: Compute, params, cache, tokens, segments, posi
   write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), index, 1)
   key_segments, key_positions = write(cache['segments'], segments), write(cache['positions'], positions)
   bias = None
-  if arch.positions == 'relative':
+  if arch.position_bias:
     bias = RelativeBias(arch, both_ways=False).apply(
         {'params': part['relative']}, positions, key_columns(key_positions, prefix_length(part)))
   context = dict(segments=segments, positions=positions, bias=bias, keys=(key_segments, key_positions))

@@ -20,6 +20,11 @@ def _roberta(layers: int, width: int, **fields) -> dict:
                head_activation='gelu') | fields
 
 
+def _mpnet(layers: int, width: int) -> dict:
+  """MPNet (Song et al. 2020): RoBERTa's positions and T5's bias, no types."""
+  return _roberta(layers, width, vocabulary=30527, positions='learned_relative', types=0)
+
+
 def _electra(layers: int, width: int, embedding: int, heads: int, mlp: int) -> dict:
   """ELECTRA (Clark et al. 2020)."""
   return _bert(layers, width, embedding_width=embedding, heads=heads, mlp=mlp, pooler='gelu', head_activation='gelu')
@@ -168,6 +173,7 @@ FAMILIES = {
     'xlm-roberta-large': _roberta(24, 1024, vocabulary=250002),
     'camembert-base': _roberta(12, 768, vocabulary=32005),
     'camembert-large': _roberta(24, 1024, vocabulary=32005),
+    'mpnet-base': _mpnet(12, 768),
     # DistilBERT (Sanh et al. 2019) has neither token types nor BERT's pooler.
     'distilbert': _bert(6, 768, types=0, pooler='relu'),
     'electra-small': _electra(12, 256, 128, 4, 1024),

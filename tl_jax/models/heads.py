@@ -39,7 +39,7 @@ class Embedding(nn.Module):
       x = jnp.concatenate([jnp.broadcast_to(prompt, (x.shape[0], *prompt.shape)), x], 1)
     if arch.embedding_width and arch.kind == 'decoder':
       x = project(x)
-    if arch.positions == 'learned':
+    if arch.position_table:
       places = self.param('positions', draw, (arch.max_positions, x.shape[-1]))
       x = x + leaves.take(places, jnp.minimum(positions + arch.position_offset, arch.max_positions - 1))
     if arch.types:
