@@ -58,7 +58,9 @@ def positions(out, config):
   """The rotary metadata of a config; the factors of `rope_freqs.weight`, or None."""
   said = config['rope_parameters']
   if 'full_attention' in said:
-    out.add_rope_freq_base_swa(said['sliding_attention']['rope_theta'])
+    out.add_float32(
+      'gemma3.rope.freq_base_swa', said['sliding_attention']['rope_theta']
+    )
     said = said['full_attention']
   out.add_rope_freq_base(said['rope_theta'])
   if said['rope_type'] == 'linear':
