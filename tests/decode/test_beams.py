@@ -24,7 +24,9 @@ CASES = [
     dict(eos=(2, 7)), dict(eos=(2, 7), early_stopping=True, samples=4), dict(eos=()), dict(min_new_tokens=4),
     dict(repetition_penalty=1.4), dict(repetition_penalty=0.8, early_stopping='never', eos=(2, 7), min_new_tokens=2),
     dict(beams=2, samples=1), dict(beams=6, samples=6, early_stopping=True), dict(max_new_tokens=1),
-    dict(repetition_penalty=2.5, eos=()), dict(repetition_penalty=0.4, beams=6, samples=6)]
+    dict(repetition_penalty=2.5, eos=()), dict(repetition_penalty=0.4, beams=6, samples=6),
+    dict(no_repeat_ngram=2, forced_eos=(2,)), dict(bad_words=((8,), (3, 11), (11, 3)), suppress=(12, 17), eos=(2, 7)),
+    dict(begin_suppress=(2, 7, 9), min_new_tokens=3, no_repeat_ngram=1, eos=(2, 7))]
 
 
 def case_of(changes):
@@ -36,6 +38,17 @@ def toy_of(toys, seed):
 
 
 def ask_transformers(toy, prompts, settings, starts=None):
+  """(sequences of new tokens, scores), rows x samples, of transformers; see `_ask`.
+
+  There, padding counts among the tokens that may not come again: then every prompt is asked alone.
+  """
+  if not settings.no_repeat_ngram:
+    return _ask(toy, prompts, settings, starts)
+  several = [_ask(toy, [prompt], settings, starts and [starts[i]]) for i, prompt in enumerate(prompts)]
+  return [row for rows, _ in several for row in rows], [row for _, rows in several for row in rows]
+
+
+def _ask(toy, prompts, settings, starts=None):
   """(sequences of new tokens, scores), rows x samples, from a model there whose logits are those of `toy`."""
   import torch
   import transformers
@@ -45,7 +58,8 @@ def ask_transformers(toy, prompts, settings, starts=None):
     main_input_name = 'input_ids'
 
     def forward(self, input_ids, attention_mask=None, **_):
-      return BaseModelOutput(last_hidden_state=torch.where(attention_mask > 0, input_ids, -1)[..., None].float())
+      real = torch.tensor(True) if attention_mask is None else attention_mask > 0
+      return BaseModelOutput(last_hidden_state=torch.where(real, input_ids, -1)[..., None].float())
 
   class Table(transformers.PreTrainedModel, transformers.GenerationMixin):
     config_class = transformers.PretrainedConfig
@@ -64,6 +78,8 @@ def ask_transformers(toy, prompts, settings, starts=None):
 
     def forward(self, input_ids=None, attention_mask=None, encoder_outputs=None, **_):
       logits = []
+      # A mask of ones is left out there.
+      attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
       for row, ids in enumerate(input_ids.tolist()):
         if encoder_outputs is None:
           logits.append(toy.logits([i for i, real in zip(ids, attention_mask[row], strict=True) if real]))
@@ -84,6 +100,10 @@ def ask_transformers(toy, prompts, settings, starts=None):
       num_beams=settings.beams, num_return_sequences=settings.samples, max_new_tokens=settings.max_new_tokens,
       min_new_tokens=settings.min_new_tokens or None, length_penalty=settings.length_penalty,
       early_stopping=settings.early_stopping, repetition_penalty=settings.repetition_penalty,
+      no_repeat_ngram_size=settings.no_repeat_ngram or None, suppress_tokens=list(settings.suppress) or None,
+      bad_words_ids=list(map(list, settings.bad_words)) or None, forced_eos_token_id=list(settings.forced_eos) or None,
+      begin_suppress_tokens=list(settings.begin_suppress) or None,
+      forced_bos_token_id=settings.forced_bos[0] if settings.forced_bos else None,
       eos_token_id=list(settings.eos) or None, pad_token_id=settings.pad, output_scores=True,
       return_dict_in_generate=True)
   new = found.sequences[:, width if starts is None else len(starts[0]):].tolist()
@@ -102,7 +122,7 @@ def same(found, sequences, scores):
 
 
 # Every second of them, and each option, is quick; all are compared where transformers is.
-QUICK = (0, 1, 2, 4, 7, 8, 9, 11, 12, 14, 16)
+QUICK = (0, 1, 2, 4, 7, 8, 9, 11, 12, 14, 16, 20, 21)
 
 
 @pytest.mark.parametrize('index', [
@@ -137,6 +157,20 @@ def test_it_is_what_transformers_returns(toys, index):
       expected = ask_transformers(toy, PROMPTS, settings, starts)
       batch = {**toys.lay(PROMPTS), **toys.lay(starts, 'decoder_')}
       assert same(generate(toy.decoder('encoder-decoder'), None, batch, settings), *expected)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore')
+def test_a_forced_beginning_is_that_of_transformers(toys):
+  pytest.importorskip('torch')
+  pytest.importorskip('transformers')
+  settings, starts = case_of(dict(forced_bos=(6,), begin_suppress=(2,), no_repeat_ngram=3)), [[0]] * len(PROMPTS)
+  batch = {**toys.lay(PROMPTS), **toys.lay(starts, 'decoder_')}
+  for seed in range(3):
+    toy = toy_of(toys, seed)
+    found = generate(toy.decoder('encoder-decoder'), None, batch, settings)
+    assert same(found, *ask_transformers(toy, PROMPTS, settings, starts))
+    assert (found.tokens[..., 0] == 6).all()
 
 
 def every_sequence(toy, log_softmax, prompt, settings):

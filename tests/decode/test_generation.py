@@ -40,6 +40,8 @@ def test_one_program_serves_every_seed_and_offset(toys):
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(eos=12), 'eos: 12 is outside the vocabulary of 12; the last id is 11'),
     (dict(pad=50), 'pad: 50 is outside the vocabulary'),
+    (dict(bad_words=((1, 12),)), 'bad_words: 12 is outside the vocabulary'),
+    (dict(forced_eos=13), 'forced_eos: 13 is outside the vocabulary'),
     (dict(stop='x'), 'stop: generate sees no text'),
     (dict(method='beam', eos=tuple(range(12))), 'beams: a vocabulary of 12 is too small for beam search with 12 ends'),
 ])

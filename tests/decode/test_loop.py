@@ -31,8 +31,21 @@ def greedy_by_hand(toy, log_softmax, prompt, options, source=None):
     logits = np.array(raw, np.float64)
     for token in set(ids + new) if options.repetition_penalty != 1 else ():
       logits[token] *= options.repetition_penalty if logits[token] < 0 else 1 / options.repetition_penalty
+    whole = tuple(ids + new)
+    for token in range(len(logits)):
+      ended = whole + (token,)
+      size = options.no_repeat_ngram
+      grams = [whole[i:i + size] for i in range(len(whole) - size + 1)]
+      if (size and ended[len(ended) - size:] in grams) or any(ended[-len(word):] == word for word in options.bad_words):
+        logits[token] = -np.inf
     if len(new) < options.min_new_tokens:
       logits[list(options.eos)] = -np.inf
+    forced = {0: options.forced_bos, options.max_new_tokens - 1: options.forced_eos}.get(len(new))
+    if forced:
+      logits[[token not in forced for token in range(len(logits))]] = -np.inf
+    logits[list(options.suppress)] = -np.inf
+    if len(new) == bool(options.forced_bos):
+      logits[list(options.begin_suppress)] = -np.inf
     new.append(int(np.argmax(logits)))
     score += log_softmax(raw)[new[-1]]
     if new[-1] in options.eos:
@@ -42,7 +55,9 @@ def greedy_by_hand(toy, log_softmax, prompt, options, source=None):
 
 @pytest.mark.parametrize('options', [
     dict(), dict(eos=(4, 9), pad=11), dict(eos=tuple(range(0, 12, 2)), min_new_tokens=3),
-    dict(repetition_penalty=1.5, eos=8), dict(repetition_penalty=0.7)])
+    dict(repetition_penalty=1.5, eos=8), dict(repetition_penalty=0.7), dict(no_repeat_ngram=1), dict(no_repeat_ngram=2),
+    dict(suppress=(1, 4, 8), begin_suppress=(2, 11)), dict(bad_words=((2,), (10, 1), (5, 5, 1)), no_repeat_ngram=3),
+    dict(forced_bos=4, forced_eos=9, begin_suppress=7, eos=9)])
 @pytest.mark.parametrize('left', [True, False])
 def test_greedy_is_the_chain_of_the_most_likely(toy, toys, decoder, options, left):
   options = Decoding(max_new_tokens=8, **options)

@@ -113,10 +113,15 @@ def test_the_same_as_in_transformers(seed):
   random = np.random.default_rng(seed)
   logits = (random.normal(size=(4, 30)) * 3).astype(np.float32)
   tokens = random.integers(0, 30, (4, 6))
+  tokens[:, -1] = tokens[:, 1]
+  words = ((4,), (int(tokens[0, -1]), 7), (*map(int, tokens[1, -2:]), 9))
   for mine, their in [
       (processors.keep_top_k(logits, 7), theirs.TopKLogitsWarper(7)),
       (processors.keep_top_p(logits, 0.8), theirs.TopPLogitsWarper(0.8)),
       (processors.keep_min_p(logits, 0.05), theirs.MinPLogitsWarper(0.05)),
+      (processors.forbid_repeats(logits, jnp.array(tokens), 6, 2), theirs.NoRepeatNGramLogitsProcessor(2)),
+      (processors.forbid_words(logits, jnp.array(tokens), 6, words), theirs.NoBadWordsLogitsProcessor(
+          list(map(list, words)), torch.tensor([29]))),
       (processors.penalize_repetition(logits, processors.tokens_in(tokens, tokens * 0 + 1, 30), 1.3),
        theirs.RepetitionPenaltyLogitsProcessor(1.3))]:
     assert np.allclose(mine, their(torch.tensor(tokens), torch.tensor(logits)).numpy(), rtol=1e-6)

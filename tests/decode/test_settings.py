@@ -31,6 +31,10 @@ from tl_jax.decode.settings import penalties
     (dict(method='beam', penalty_form='gmnt'), "penalty_form: 'gmnt' is not a choice; nearest: 'gnmt'"),
     (dict(eos=(3, -1)), r'eos\[1\]: must be an integer >= 0'),
     (dict(stop=('', 'x')), 'stop: an empty string'),
+    (dict(stop=('\ud83d',)), r"stop: '.ud83d' holds half of a character"),
+    (dict(forced_bos=(1, 2)), 'forced_bos: 2 ids, but one is the first'),
+    (dict(bad_words=((),)), 'bad_words: an empty one'),
+    (dict(suppress=(-1,)), r'suppress\[0\]: must be an integer >= 0'),
     (dict(stop=(3,)), r'stop\[0\]: must be text'),
     (dict(seed=1.5), 'seed: must be an integer'),
 ])

@@ -12,11 +12,11 @@ import pathlib
 
 from tl_jax import config
 from tl_jax.checkpoint import files
-from tl_jax.cli.console import say
+from tl_jax.cli.console import complain, say
 
 ADAPTER = 'adapter_config.json'
 # Said by the model's folder, not by the user.
-KNOWN = ('eos', 'pad', 'start')
+KNOWN = ('eos', 'pad', 'start', 'forced_bos', 'forced_eos', 'suppress', 'begin_suppress', 'bad_words')
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
@@ -164,14 +164,14 @@ def run_generate(flags, _) -> int:
   chosen = {field.name: getattr(flags, field.name) for field in dataclasses.fields(Decoding)
             if getattr(flags, field.name, None) is not None}
   chosen |= dict(stop=tuple(chosen['stop'])) if 'stop' in chosen else {}
-  Decoding(**chosen)
+  _check_chosen(chosen)
   if flags.batch < 1:
     raise config.ConfigError(f'--batch: must be at least 1, got {flags.batch}')
-  from tl_jax import decode, interop, models, train
+  from tl_jax import decode, models, train
   loaded = train.load(flags.model)
   if loaded.tokenizer is None:
     raise config.ConfigError(f'{flags.model}: has no tokenizer')
-  settings = Decoding(**interop.text_ids(loaded), **chosen)
+  settings = _settings(flags.model, loaded, chosen)
   reader = models.decoder(loaded.arch, config.struct(models.Compute, dict(dtype=flags.dtype), '--dtype'))
   texts = decode.continue_texts(reader, loaded.params, loaded.tokenizer, prompts, settings, batch=flags.batch,
                                 positions=loaded.arch.room)
@@ -187,6 +187,32 @@ def run_generate(flags, _) -> int:
         file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + '\n')
       file.flush()
   return 0
+
+
+def _check_chosen(chosen: dict) -> None:
+  """ConfigError for flags that no method can have; the model's folder may choose the method."""
+  from tl_jax.decode.settings import Decoding
+  methods = [chosen['method']] if 'method' in chosen else ['sample', 'beam', 'greedy']
+  for method in methods:
+    try:
+      Decoding(**chosen | dict(method=method))
+      return
+    except config.ConfigError as error:
+      last = error
+  raise last
+
+
+def _settings(model: str, loaded, chosen: dict):
+  """What the model's folder says of decoding, under the flags; says what it says in vain."""
+  from tl_jax import interop
+  from tl_jax.decode.settings import Decoding
+  found, ignored = interop.generation_settings(loaded, chosen)
+  for line in ignored:
+    complain(f'{model}: {line}')
+  try:
+    return Decoding(**found)
+  except config.ConfigError as error:
+    raise config.ConfigError(f'{model}: {error}') from error
 
 
 def _prompts(flags) -> list[str]:

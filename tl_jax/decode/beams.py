@@ -43,7 +43,8 @@ class State(NamedTuple):
   step: tokens so far; tokens (rows, beams, max_new_tokens) and scores (rows, beams), sums of log-probabilities, of
   those that go on; parents (rows, beams): whose cache each goes on from; ended: a Generated (rows, beams, ...), with
   length 0 for a free place; open (rows,): can what has ended still become better?; seen (rows, beams, vocabulary), or
-  None without a repetition penalty.
+  None without a repetition penalty; prompt: int32 (rows, beams, length), or None where no processor asks what came
+  before.
   """
   step: Any
   tokens: Any
@@ -52,6 +53,7 @@ class State(NamedTuple):
   ended: Generated
   open: Any
   seen: Any
+  prompt: Any
   cache: Any
 
 
@@ -65,10 +67,12 @@ def search(decoder, params, batch: dict, settings: Decoding, live) -> Generated:
   if vocabulary < _share(settings):
     raise ConfigError(f'beams: a vocabulary of {vocabulary} is too small for beam search with {len(settings.eos)} '
                       f'ends of sequence; it needs {_share(settings)}')
+  side_by_side = lambda array: jnp.repeat(array[:, None], beams, axis=1)
+  tokens, segments = caches.prompt_of(decoder, batch)
   seen = None
   if settings.repetition_penalty != 1:
-    seen = processors.tokens_in(*caches.prompt_of(decoder, batch), vocabulary)
-    seen = jnp.broadcast_to(seen[:, None], (rows, beams, vocabulary))
+    seen = side_by_side(processors.tokens_in(tokens, segments, vocabulary))
+  prompt = processors.prompt_history(tokens, segments, settings)
   empty = jnp.full((rows, beams, most), settings.pad, jnp.int32)
   state = State(
       step=jnp.zeros((), jnp.int32), tokens=empty,
@@ -76,7 +80,7 @@ def search(decoder, params, batch: dict, settings: Decoding, live) -> Generated:
       scores=jnp.full((rows, beams), IMPOSSIBLE, jnp.float32).at[:, 0].set(0.0),
       parents=jnp.zeros((rows, beams), jnp.int32),
       ended=Generated(empty, jnp.zeros((rows, beams), jnp.int32), jnp.full((rows, beams), -jnp.inf)),
-      open=live, seen=seen, cache=caches.repeat(cache, beams))
+      open=live, seen=seen, prompt=None if prompt is None else side_by_side(prompt), cache=caches.repeat(cache, beams))
   state = _choose(state, jnp.broadcast_to(logits[:, None], (rows, beams, vocabulary)), settings)
 
   def going(state):
@@ -102,7 +106,8 @@ def _choose(state: State, logits, settings: Decoding) -> State:
   """The state after one more token."""
   rows, beams, vocabulary = logits.shape
   step, kept = state.step, _share(settings) * beams
-  found = processors.process(jax.nn.log_softmax(logits), state.seen, step, settings)
+  history = None if state.prompt is None else jnp.concatenate([state.prompt, state.tokens], -1)
+  found = processors.process(jax.nn.log_softmax(logits), state.seen, step, settings, history)
   found = (found + state.scores[..., None]).reshape(rows, beams * vocabulary)
   scores, places = jax.lax.top_k(found, kept)
   parents, chosen = places // vocabulary, (places % vocabulary).astype(jnp.int32)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from tl_jax.config import ConfigError
-from tl_jax.decode.settings import Decoding
+from tl_jax.decode.settings import IDS, Decoding
 
 
 def prompt_of(decoder, batch: dict):
@@ -38,11 +38,18 @@ def prefill(decoder, params, batch: dict, settings: Decoding):
   tokens, _ = prompt_of(decoder, batch)
   logits, cache = decoder.prefill(params, batch, tokens.shape[1] + settings.max_new_tokens)
   vocabulary = logits.shape[-1]
-  for name, ids in (('eos', settings.eos), ('pad', (settings.pad,))):
+  _check_ids(settings, vocabulary)
+  return logits.astype(jnp.float32), cache
+
+
+def _check_ids(settings: Decoding, vocabulary: int) -> None:
+  """ConfigError for an id that the vocabulary does not have; `start` is part of the prompt."""
+  named = {name: getattr(settings, name) for name in IDS if name != 'start'}
+  named |= {'pad': (settings.pad,), 'bad_words': sum(settings.bad_words, ())}
+  for name, ids in named.items():
     for token in ids:
       if token >= vocabulary:
         raise ConfigError(f'{name}: {token} is outside the vocabulary of {vocabulary}; the last id is {vocabulary - 1}')
-  return logits.astype(jnp.float32), cache
 
 
 def repeat(tree, times: int):

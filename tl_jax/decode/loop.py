@@ -27,7 +27,8 @@ class State(NamedTuple):
 
   step: how many tokens every sequence has been through; tokens int32 and scores float32 (sequences, max_new_tokens),
   the score of a token being its log-probability under the model itself; lengths (sequences,); done: has it ended?;
-  keys: of the draws, a key per sequence, or None; seen (sequences, vocabulary), or None without a repetition penalty.
+  keys: of the draws, a key per sequence, or None; seen (sequences, vocabulary), or None without a repetition penalty;
+  prompt: int32 (sequences, length), or None where no processor asks what came before.
   """
   step: Any
   tokens: Any
@@ -36,6 +37,7 @@ class State(NamedTuple):
   done: Any
   keys: Any
   seen: Any
+  prompt: Any
   cache: Any
 
 
@@ -48,8 +50,10 @@ def begin(decoder, params, batch: dict, settings: Decoding, key, numbers, live) 
   logits, cache = caches.prefill(decoder, params, batch, settings)
   (rows, vocabulary), many = logits.shape, settings.samples
   seen, keys = None, None
+  tokens, segments = caches.prompt_of(decoder, batch)
   if settings.repetition_penalty != 1:
-    seen = caches.repeat(processors.tokens_in(*caches.prompt_of(decoder, batch), vocabulary), many)
+    seen = caches.repeat(processors.tokens_in(tokens, segments, vocabulary), many)
+  prompt = processors.prompt_history(tokens, segments, settings)
   if settings.method == 'sample':
     of_rows = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
     of_samples = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(of_rows, jnp.arange(many))
@@ -59,7 +63,7 @@ def begin(decoder, params, batch: dict, settings: Decoding, key, numbers, live) 
       tokens=jnp.full((rows * many, settings.max_new_tokens), settings.pad, jnp.int32),
       scores=jnp.zeros((rows * many, settings.max_new_tokens), jnp.float32),
       lengths=jnp.zeros(rows * many, jnp.int32), done=caches.repeat(~live, many), keys=keys, seen=seen,
-      cache=caches.repeat(cache, many))
+      prompt=None if prompt is None else caches.repeat(prompt, many), cache=caches.repeat(cache, many))
   return _choose(state, caches.repeat(logits, many), settings)
 
 
@@ -82,7 +86,8 @@ def advance(decoder, params, state: State, settings: Decoding, until, ended=None
 def _choose(state: State, logits, settings: Decoding) -> State:
   """The state with one more token per sequence; a sequence that is done gets a pad."""
   step = state.step
-  processed = processors.process(logits, state.seen, step, settings)
+  history = None if state.prompt is None else jnp.concatenate([state.prompt, state.tokens], 1)
+  processed = processors.process(logits, state.seen, step, settings, history)
   if state.keys is None:
     chosen = jnp.argmax(processed, -1)
   else:

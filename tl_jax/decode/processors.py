@@ -7,6 +7,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tl_jax.decode.settings import Decoding
 
@@ -21,7 +22,52 @@ def penalize_repetition(logits, seen, penalty: float):
 
 def forbid(logits, tokens: tuple[int, ...]):
   """Makes these tokens impossible."""
-  return jnp.where(_among(jnp.arange(logits.shape[-1]), tokens), -jnp.inf, logits)
+  return jnp.where(_are(tokens, logits), -jnp.inf, logits)
+
+
+def force(logits, tokens: tuple[int, ...]):
+  """Makes these tokens certain, or equally likely where there are several."""
+  return jnp.where(_are(tokens, logits), 0.0, -jnp.inf)
+
+
+def forbid_repeats(logits, history, end, size: int):
+  """Makes impossible what would complete `size` tokens that came before.
+
+  Paulus et al. 2018, section 2.5. history: int32 (..., length), of which `end` tokens
+  count; negative ones are none. `size` is static, `end` may be traced.
+  """
+  count = history.shape[-1] - size + 1
+  if count < 1:
+    return logits
+  grams = jnp.stack([history[..., i:i + count] for i in range(size)], -1)
+  last = _last(history, end, size - 1)
+  same = (grams[..., :-1] == last[..., None, :]).all(-1) & (grams >= 0).all(-1)
+  same &= (jnp.arange(count) + size <= end) & (end >= size - 1)
+  following = jnp.broadcast_to(grams[..., -1], (*logits.shape[:-1], count))
+  same = jnp.broadcast_to(same, following.shape).reshape(-1, count)
+  mark = lambda row, found: jnp.zeros(logits.shape[-1], bool).at[row].max(found, mode='drop')
+  banned = jax.vmap(mark)(following.reshape(-1, count), same)
+  return jnp.where(banned.reshape(logits.shape), -jnp.inf, logits)
+
+
+def forbid_words(logits, history, end, words: tuple[tuple[int, ...], ...]):
+  """Makes impossible what would complete one of these sequences of ids.
+
+  history and end: as of `forbid_repeats`; history may be None where all have one id.
+  """
+  logits = forbid(logits, tuple(word[0] for word in words if len(word) == 1))
+  for word in words:
+    if 1 < len(word) <= history.shape[-1]:
+      begun = (_last(history, end, len(word) - 1) == jnp.array(word[:-1])).all(-1)
+      begun &= end >= len(word) - 1
+      logits = jnp.where(begun[..., None], forbid(logits, word[-1:]), logits)
+  return logits
+
+
+def _last(history, end, count: int):
+  """The `count` tokens before `end`: (..., count)."""
+  start = jnp.maximum(end - count, 0)
+  return jax.lax.dynamic_slice_in_dim(history, start, count, axis=-1)
 
 
 def keep_top_k(logits, k: int):
@@ -50,15 +96,32 @@ def keep_min_p(logits, p: float):
   return jnp.where(probabilities < p * probabilities.max(-1, keepdims=True), -jnp.inf, logits)
 
 
-def process(logits, seen, step, settings: Decoding):
-  """What every method does before choosing new token number `step`: the repetition penalty, then the least length.
+def process(logits, seen, step, settings: Decoding, history=None):
+  """What every method does before choosing new token number `step`, in the order of transformers.
 
-  `seen` is None where there is no penalty. Beam search gives log-probabilities for `logits`.
+  `seen` is None where there is no penalty; `history`, the tokens of the prompt and the
+  new ones, (..., length + max_new_tokens), is None where `prompt_history` is. Beam
+  search gives log-probabilities for `logits`.
   """
   if seen is not None:
     logits = penalize_repetition(logits, seen, settings.repetition_penalty)
+  end = None if history is None else history.shape[-1] - settings.max_new_tokens + step
+  if settings.no_repeat_ngram:
+    logits = forbid_repeats(logits, history, end, settings.no_repeat_ngram)
+  if settings.bad_words:
+    logits = forbid_words(logits, history, end, settings.bad_words)
   if settings.min_new_tokens and settings.eos:
     logits = jnp.where(step < settings.min_new_tokens, forbid(logits, settings.eos), logits)
+  if settings.forced_bos:
+    logits = jnp.where(step == 0, force(logits, settings.forced_bos), logits)
+  if settings.forced_eos:
+    last = step == settings.max_new_tokens - 1
+    logits = jnp.where(last, force(logits, settings.forced_eos), logits)
+  if settings.suppress:
+    logits = forbid(logits, settings.suppress)
+  if settings.begin_suppress:
+    first = step == (1 if settings.forced_bos else 0)
+    logits = jnp.where(first, forbid(logits, settings.begin_suppress), logits)
   return logits
 
 
@@ -80,13 +143,29 @@ def tokens_in(tokens, segments, vocabulary: int):
   return jax.vmap(one)(tokens, segments > 0)
 
 
+def prompt_history(tokens, segments, settings: Decoding):
+  """The tokens of prompts (rows, length), real ones last and -1 before them.
+
+  None where no processor asks what came before.
+  """
+  asked = settings.no_repeat_ngram or any(len(word) > 1 for word in settings.bad_words)
+  if not asked:
+    return None
+  real = segments > 0
+  order = jnp.argsort(real, axis=1, stable=True)
+  return jnp.take_along_axis(jnp.where(real, tokens, -1), order, 1)
+
+
 def ends(tokens, eos: tuple[int, ...]):
   """bool, the shape of `tokens`: is this an end of sequence?"""
-  return _among(tokens, eos)
-
-
-def _among(tokens, wanted):
   found = jnp.zeros(jnp.shape(tokens), bool)
-  for token in wanted:
+  for token in eos:
     found = found | (tokens == token)
+  return found
+
+
+def _are(tokens: tuple[int, ...], logits) -> np.ndarray:
+  """bool (vocabulary,): which are these?"""
+  found = np.zeros(logits.shape[-1], bool)
+  found[list(tokens)] = True
   return found

@@ -20,6 +20,8 @@ READERS = {
     'temperature': ('sample',), 'top_k': ('sample',), 'top_p': ('sample',), 'min_p': ('sample',),
     'beams': ('beam',), 'length_penalty': ('beam',), 'penalty_form': ('beam',), 'early_stopping': ('beam',),
     'samples': ('sample', 'beam')}
+# Ids of the vocabulary; one may stand for a tuple of one.
+IDS = ('eos', 'start', 'forced_bos', 'forced_eos', 'suppress', 'begin_suppress')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Decoding:
   """What `generate` does; the defaults are those of transformers 5 where it has the option.
 
   A value that the method does not read is refused, as is one that another contradicts: ConfigError, one line that
-  names the field. `eos` and `start` may be given as one id.
+  names the field. A tuple of ids may be given as one id.
   """
   method: Literal['greedy', 'sample', 'beam'] = 'greedy'
   max_new_tokens: Count = 64
@@ -37,6 +39,12 @@ class Decoding:
   top_p: Mass = 1.0                  # 1: all
   min_p: Probability = 0.0           # 0: all
   repetition_penalty: Positive = 1.0
+  no_repeat_ngram: Natural = 0       # no so many tokens come twice; 0: they may
+  bad_words: tuple[tuple[Natural, ...], ...] = ()  # sequences of ids that never come
+  suppress: tuple[Natural, ...] = ()  # ids that never come
+  begin_suppress: tuple[Natural, ...] = ()  # ids that do not come first
+  forced_bos: tuple[Natural, ...] = ()  # the first new id (BART, mBART); begin_suppress then is for the second
+  forced_eos: tuple[Natural, ...] = ()  # one of them is the last of max_new_tokens
   samples: Count = 1                 # sequences per prompt; of beam search, the best of its beams
   beams: Count = 4
   length_penalty: Finite = 1.0       # the exponent; > 0 prefers longer sequences
@@ -49,7 +57,7 @@ class Decoding:
   seed: int = 0
 
   def __post_init__(self):
-    for name in ('eos', 'start', 'stop'):
+    for name in (*IDS, 'stop'):
       value = getattr(self, name)
       if isinstance(value, (int, str, np.integer)) and not isinstance(value, bool):
         object.__setattr__(self, name, (value,))
@@ -75,13 +83,24 @@ def _check_together(settings: Decoding) -> None:
                       f'{settings.max_new_tokens}')
   if settings.method == 'beam' and settings.samples > settings.beams:
     raise ConfigError(f'samples: {settings.samples} is more than the {settings.beams} beams')
-  if any(not text for text in settings.stop):
-    raise ConfigError('stop: an empty string would end every text at once')
+  if len(settings.forced_bos) > 1:
+    raise ConfigError(f'forced_bos: {len(settings.forced_bos)} ids, but one is the first')
+  if any(not word for word in settings.bad_words):
+    raise ConfigError('bad_words: an empty one would forbid everything')
+  _check_stop(settings.stop)
   with np.errstate(over='ignore'):
     found = penalties(settings)[1:]
   if not (np.isfinite(found) & (found >= np.finfo(np.float32).tiny)).all():
     raise ConfigError(f'length_penalty: {settings.length_penalty:g} at max_new_tokens {settings.max_new_tokens} '
                       'leaves the range of float32; nearer 0 fits')
+
+
+def _check_stop(stop: tuple[str, ...]) -> None:
+  if any(not text for text in stop):
+    raise ConfigError('stop: an empty string would end every text at once')
+  for text in stop:
+    if not text.isascii() and text != text.encode('utf-8', 'ignore').decode('utf-8'):
+      raise ConfigError(f'stop: {ascii(text)} holds half of a character, which no text has')
 
 
 def penalties(settings: Decoding) -> np.ndarray:

@@ -5,7 +5,10 @@
 """
 
 from tl_jax.interop.families import FAMILIES
-from tl_jax.interop.huggingface import Loaded, load, save, text_ids, with_head
+from tl_jax.interop.generation import generation_settings, text_ids
+from tl_jax.interop.huggingface import Loaded, load, save, with_head
 from tl_jax.interop.peft import load_adapter, save_adapter
 
-__all__ = ['FAMILIES', 'Loaded', 'load', 'load_adapter', 'save', 'save_adapter', 'text_ids', 'with_head']
+__all__ = [
+  'FAMILIES', 'Loaded', 'generation_settings', 'load', 'load_adapter', 'save',
+  'save_adapter', 'text_ids', 'with_head']

@@ -141,23 +141,6 @@ def with_head(loaded: Loaded, head: str) -> models.Arch:
   return dataclasses.replace(arch, head=head, tied=loaded.arch.tied)
 
 
-def text_ids(loaded: Loaded) -> dict:
-  """`eos`, `pad` and `start` for decoding, as the folder says, else as the tokenizer does.
-
-  start: what the decoder of an encoder-decoder begins with, the pad if nothing is said (T5); nothing for a decoder.
-  """
-  said = {**(loaded.config or {}), **(loaded.generation or {})}
-  tokenizer = loaded.tokenizer
-  eos = said.get('eos_token_id')
-  eos = tokenizer.eos if eos is None and tokenizer is not None else eos
-  pad = said.get('pad_token_id')
-  pad = tokenizer.pad if pad is None and tokenizer is not None else pad or 0
-  start = said.get('decoder_start_token_id')
-  start = pad if start is None else start
-  every = lambda ids: () if ids is None else tuple(ids) if isinstance(ids, list) else (ids,)
-  return dict(eos=every(eos), pad=pad, start=every(start) if loaded.arch.kind == 'encoder-decoder' else ())
-
-
 def read_config(path: pathlib.Path) -> dict:
   """The `config.json` of a folder. Raises ValueError that names the file."""
   if not (path / 'config.json').is_file():
