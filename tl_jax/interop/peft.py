@@ -16,6 +16,8 @@ Both ways, heads included, logits equal to 1e-4 (measured: 3e-5) with peft 0.21 
 leaves. (2) peft's classifiers of decoders read the last column of a row with a prompt, be it padding; ours the last
 token. (3) Unlike Li and Liang, who give one to all three attentions. Layers i and i + n / 2 of n, where n is even, have
 one prefix, and from d_kv * heads other than d_model peft finds no sizes: it must be told them, as our files tell it.
+Biases that were trained beside LoRA go out as bias='lora_only' or 'all'. A token table or an output layer that an
+adapter brings may untie a tied base and grow its vocabulary.
 Not said by peft, so refused: two methods at once, adapters of other kinds, edited tied embeddings, a quantised or
 changed base (PiSSA), and with prefix or prompt a trained module besides the head, as BERT's pooler (head=r'head/.*').
 """
@@ -24,6 +26,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,9 +34,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax import leaves, models, tree
-from tl_jax.interop import configs, names, peft_config, peft_parts, tensors
+from tl_jax.interop import (
+  configs,
+  names,
+  peft_checks,
+  peft_config,
+  peft_parts,
+  peft_tables,
+  tensors,
+)
 from tl_jax.interop.huggingface import Loaded, load, with_head
 from tl_jax.interop.peft_config import Adapter
+from tl_jax.interop.tokenizers import READERS, load_tokenizer
 from tl_jax.models.heads import outputs
 from tl_jax.transfer.prefix import NETWORK
 
@@ -102,12 +114,17 @@ def save_adapter(path, adapted: Loaded, trainable, *, base: str = '', over: Load
   whole = {name for name in tree.flatten(trainable) if name in where and name not in own}
   whole |= {name for name in flat if name.startswith('head/') and arch.head in LABELLED}
   modules = {name: module_of(place) for name, place in where.items()}
-  saved = {modules[name] for name in whole}
   edited = {modules[name] for name in own & set(where)}
+  bias, biases = 'none', set()
+  if kind == 'LORA':
+    bias, biases = peft_checks.trained_biases(modules, whole, edited)
+  saved = {modules[name] for name in whole - biases}
   for module in sorted(saved & edited):
     raise ValueError(f'{module}: peft trains a module in full or edits it, here both are asked for')
   said, found = peft_parts.WRITE[kind](arch, family, flat, where, stabilized)
-  whole = {name for name in where if modules[name] in saved}
+  whole = {name for name in where if modules[name] in saved} | biases
+  if kind == 'LORA':
+    said['bias'] = bias
   folder = pathlib.Path(base)
   if over is None and (folder / 'config.json').is_file() and not (folder / 'checkpoints').is_dir():
     over = load(folder)
@@ -115,8 +132,11 @@ def save_adapter(path, adapted: Loaded, trainable, *, base: str = '', over: Load
     require_unchanged({name: flat[name] for name in where if name not in whole}, over)
   require_runnable(arch, kind, saved - {modules[name] for name in flat if name.startswith('head/')})
   prefix = 'base_model.' if kind in peft_parts.PROMPTED else 'base_model.model.'
-  found |= {prefix + name: tensors.Lazy(shape, dtype, read) for name, shape, dtype, read in names.lazily(
-      {name: where[name] for name in whole}, {name: flat[name] for name in whole})}
+  plain = {name: flat[name] for name in whole}
+  for name, shape, dtype, read in names.lazily({name: where[name] for name in whole}, plain):
+    module, _, part = name.rpartition('.')
+    theirs = f'{module}.base_layer.{part}' if module in edited else name
+    found[prefix + theirs] = tensors.Lazy(shape, dtype, read)
   if 'head/bias' in whole and arch.head == 'masked':
     found |= {prefix + name: flat[source] for name, source in twins(arch, family).items()}
   task = 'SEQ_2_SEQ_LM' if arch.kind == 'encoder-decoder' and arch.head == 'causal' else peft_config.TASKS[arch.head]
@@ -191,15 +211,11 @@ def load_adapter(path, base, *, dtype=None) -> Loaded:
   adapter = peft_config.read_adapter(path)
   base = base if isinstance(base, Loaded) else load(base)
   file = tensors.open_tensors(path, stem=STEM)
-
-  def read(name):
-    array = np.asarray(file.read(name))
-    tensors.require_finite(name, array)
-    return array if dtype is None else array.astype(dtype)
-
-  found = {strip(name): (lambda name=name: read(name)) for name in file.names}
+  found = readers(file, dtype)
   try:
     arch = arch_of(adapter, base, {strip(name): file.shape(name) for name in file.names})
+    family, _ = places_of(base, arch)
+    base, arch = peft_tables.settle(adapter, base, arch, family, found)
     family, where = places_of(base, arch)
     peft_config.require_targets(adapter, {module_of(place) for place in where.values()})
     params, full = whole_leaves(base, arch, where, found)
@@ -208,12 +224,50 @@ def load_adapter(path, base, *, dtype=None) -> Loaded:
         raise ValueError(f'tensor {name!r}: the head has an output of its own, in this base it is {source}')
     require_base(file.metadata.get(HASH), tree.unflatten(params), full)
     new = peft_parts.READ[adapter.kind](adapter, arch, params, where, found)
+    output = names.place(family, arch.head, 'head/kernel').name if arch.head != 'none' else ''
+    peft_checks.require_complete(adapter, where, new, full, output.removesuffix('.weight'))
     for name in found:
       raise ValueError(f'tensor {name!r} has no place in this {family}; nearest: '
                        f'{tree.nearest(name, [place.name for place in where.values()])}')
   except ValueError as error:
     raise error if str(error).startswith(str(path)) else ValueError(f'{path}: {error}') from error
-  return base._replace(model=models.build(arch), params=tree.unflatten(params | new), arch=arch)
+  return base._replace(
+    model=models.build(arch),
+    params=tree.unflatten(params | new),
+    arch=arch,
+    tokenizer=tokenizer_of(path, base),
+  )
+
+
+def readers(file, dtype) -> dict[str, Callable[[], np.ndarray]]:
+  """What reads each tensor of an adapter's file, by the name that the base gives it.
+
+  peft names the bias of an edited module after its base layer. The bias of a module
+  that it saves whole it may save twice more under the names of its wrapper: as it
+  was before training, and as a copy.
+  """
+  found = {}
+  for name in file.names:
+    plain = strip(name)
+    if '.original_module.' in plain:
+      continue
+    plain = plain.replace('.base_layer.', '.').replace('.modules_to_save.', '.')
+    found.setdefault(plain, functools.partial(read_finite, file, name, dtype))
+  return found
+
+
+def read_finite(file, name: str, dtype) -> np.ndarray:
+  """A tensor in the type that is asked for, or in its own. ValueError for a NaN."""
+  array = np.asarray(file.read(name))
+  tensors.require_finite(name, array)
+  return array if dtype is None else array.astype(dtype)
+
+
+def tokenizer_of(folder: pathlib.Path, base: Loaded):
+  """The tokenizer that came with an adapter, as one with new tokens does, or the base's."""
+  if any((folder / name).is_file() for name in READERS):
+    return load_tokenizer(folder)
+  return base.tokenizer
 
 
 def require_base(said: str | None, params, full) -> None:

@@ -46,6 +46,51 @@ class Adapter(NamedTuple):
     alpha = by_pattern(self.said.get('alpha_pattern'), module, self.said.get('lora_alpha', 8))
     return alpha / (math.sqrt(self.rank(module)) if self.said.get('use_rslora') else self.rank(module))
 
+  def saves(self, module: str) -> bool:
+    """Does the file say that a module, or one that it is part of, is saved whole?"""
+    return any(is_part(module, name) for name in self.said.get('modules_to_save') or ())
+
+  def edits(self, module: str) -> bool:
+    """Does the file say that the matrix of a module is edited, as peft reads its keys?"""
+    if self.saves(module) or _listed(self.said.get('exclude_modules'), module):
+      return False
+    targets = self.said.get('target_modules')
+    if not _listed(targets, module):
+      return False
+    layers = self.said.get('layers_to_transform')
+    if isinstance(targets, str) or layers in (None, []):
+      return True
+    number = layer_of(module, self.said.get('layers_pattern'))
+    return number in ([layers] if isinstance(layers, int) else layers)
+
+  def scales_inputs(self, module: str) -> bool:
+    """Does the file say that (IA)^3 scales what goes into a module, not what comes out?"""
+    return _listed(self.said.get('feedforward_modules'), module)
+
+
+def is_part(module: str, name: str) -> bool:
+  """Is this the module of a name as peft's lists say it, or a part of that module?"""
+  return f'.{name}.' in f'.{module}.'
+
+
+def _listed(targets, module: str) -> bool:
+  """Does a pattern, or a list of the ends of names, hit a module?"""
+  if not targets:
+    return False
+  if isinstance(targets, str):
+    return re.fullmatch(targets, module) is not None
+  return any(ends(module, target) for target in targets)
+
+
+def layer_of(module: str, patterns) -> int | None:
+  """The number of the layer that a module is in; `patterns` names what holds the layers."""
+  patterns = [patterns] if isinstance(patterns, str) else patterns
+  for pattern in patterns or [r'[^.]*']:
+    found = re.match(rf'(?:^|.*?\.){pattern}\.(\d+)\.', module)
+    if found:
+      return int(found[1])
+  return None
+
 
 def read_adapter(folder: pathlib.Path) -> Adapter:
   """The config of an adapter's folder. Raises ValueError that names the file and the key."""

@@ -1,0 +1,136 @@
+"""What an adapter's config says against what its file holds, both ways, and which biases an adapter trains.
+
+>>> trained_biases({'a/kernel': 'm', 'a/bias': 'm', 'b/bias': 'n'}, {'a/bias'}, {'m'})
+('lora_only', {'a/bias'})
+"""
+
+import logging
+import re
+
+from tl_jax import tree
+from tl_jax.interop.peft_config import Adapter, is_part
+from tl_jax.interop.peft_parts import EMBEDDING, PROMPTED, groups_of
+
+_LOG = logging.getLogger(__name__)
+# peft names these for every classifier, whichever of them the model has.
+HEADS_OF_ALL = ('classifier', 'score')
+
+
+def require_complete(
+  adapter: Adapter, where: dict, new: dict, full: set, output: str
+) -> None:
+  """Raises ValueError where config and file of an adapter are not about the same modules.
+
+  where: name of ours -> Place. new: the structured leaves that the file made. full:
+  the names of the leaves that the file has whole. output: their module of the output
+  layer, which a tied model has not as one of its own.
+  """
+  require_saved(adapter, where, full, output)
+  if adapter.kind in PROMPTED:
+    return
+  matrices = {
+    module: group
+    for module, group in groups_of(where).items()
+    if group[0].endswith('kernel') or re.fullmatch(EMBEDDING, group[0])
+  }
+  edited = {
+    module for module, group in matrices.items() if any(name in new for name in group)
+  }
+  require_edited(adapter, matrices, edited)
+  if adapter.kind == 'IA3':
+    require_sides(adapter, matrices, new)
+  say_lost_biases(adapter, where, edited, full)
+
+
+def require_edited(adapter: Adapter, matrices, edited: set) -> None:
+  """Raises ValueError for a target without tensors, and for tensors of no target."""
+  targets = adapter.said.get('target_modules')
+  if not targets or targets == 'all-linear':
+    return
+  for module in matrices:
+    if adapter.edits(module) and module not in edited:
+      raise ValueError(
+        f'target_modules names {module}, but the file holds no tensor of it'
+      )
+  for module in sorted(edited):
+    if not adapter.edits(module):
+      raise ValueError(
+        f'{module}: the file holds tensors of it, but target_modules does not name it'
+      )
+
+
+def require_sides(adapter: Adapter, matrices: dict, new: dict) -> None:
+  """Raises ValueError where the config and the file scale other sides of a matrix."""
+  for module, group in matrices.items():
+    leaf = next((new[name] for name in group if name in new), None)
+    if leaf is not None and adapter.scales_inputs(module) != (leaf.side == 'in'):
+      said = 'names' if adapter.scales_inputs(module) else 'does not name'
+      raise ValueError(
+        f'feedforward_modules {said} {module}, but its tensor ia3_l scales what goes '
+        f'{leaf.side}'
+      )
+
+
+def require_saved(adapter: Adapter, where: dict, full: set, output: str) -> None:
+  """Raises ValueError for an entry of `modules_to_save` that the file does not hold whole."""
+  modules = {name: place.name.rpartition('.')[0] for name, place in where.items()}
+  for entry in adapter.said.get('modules_to_save') or ():
+    wanted = [name for name, module in modules.items() if is_part(module, entry)]
+    for name in wanted:
+      if name not in full:
+        raise ValueError(
+          f'modules_to_save names {entry!r}, but the file holds no tensor '
+          f'{where[name].name!r}'
+        )
+    if not wanted and entry not in HEADS_OF_ALL and not is_part(output, entry):
+      ends = {module.rpartition('.')[2] for module in modules.values()}
+      raise ValueError(
+        f'modules_to_save: {entry!r} is no module of the base; nearest: '
+        f'{tree.nearest(entry, ends)}'
+      )
+
+
+def say_lost_biases(adapter: Adapter, where: dict, edited: set, full: set) -> None:
+  """Warns of an adapter that says it trained biases and holds none.
+
+  peft up to 0.19 loses them when it saves with bias='lora_only'.
+  """
+  bias = adapter.said.get('bias', 'none')
+  of_edited = {
+    name
+    for name, place in where.items()
+    if name.endswith('bias') and place.name.rpartition('.')[0] in edited
+  }
+  if bias != 'none' and of_edited and not of_edited & full:
+    _LOG.warning(
+      '%s: bias = %r, but the file holds no bias of what it edits: they were lost '
+      'when it was saved, and the biases of the base are used',
+      adapter.file,
+      bias,
+    )
+
+
+def trained_biases(
+  modules: dict[str, str], whole: set, edited: set
+) -> tuple[str, set[str]]:
+  """(`bias` of peft's config, the names of the biases that it covers).
+
+  modules: name of ours -> module of theirs. whole: the names of plain leaves that were
+  trained. edited: the modules whose matrices are edited. Raises ValueError for biases
+  that peft has no word for.
+  """
+  biases = {name for name in modules if name.endswith('bias')}
+  of_edited = {name for name in biases if modules[name] in edited}
+  if not of_edited & whole:
+    return 'none', set()
+  if biases <= whole:
+    held = {name for name in modules if name not in whole}
+    partly = {modules[name] for name in held}
+    return 'all', {name for name in biases if modules[name] in partly}
+  if of_edited <= whole:
+    return 'lora_only', of_edited
+  name = min(of_edited - whole)
+  raise ValueError(
+    f'{name}: is held, while biases of other edited modules are trained; peft trains '
+    'those of all the modules that it edits, or all there are'
+  )

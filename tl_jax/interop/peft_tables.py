@@ -1,0 +1,89 @@
+"""The token table and the output layer that an adapter brings: tied or not, and of how many rows.
+
+>>> rows_of({'embed_tokens.weight': (32, 16)}, 'embed_tokens.weight', 'lm_head.weight')
+32
+"""
+
+import dataclasses
+
+import numpy as np
+
+from tl_jax import models
+from tl_jax.interop import names
+from tl_jax.interop.huggingface import Loaded
+from tl_jax.interop.peft_config import Adapter
+
+OVER_WORDS = ('masked', 'causal')
+
+
+def settle(
+  adapter: Adapter, base: Loaded, arch: models.Arch, family: str, found: dict
+) -> tuple[Loaded, models.Arch]:
+  """The base and the architecture under the tables of an adapter's file.
+
+  found: a function that reads each tensor, by the name that the base gives it. What
+  is a second name of one table is taken out of it.
+
+  A base whose output layer is its token table is untied where the adapter has them
+  apart. The vocabulary becomes that of the adapter's tables. Raises ValueError that
+  names the tensor, where its rows fit neither the other table nor the base.
+  """
+  table = names.place(family, arch.head, 'embedding/tokens').name
+  output = None
+  if arch.head in OVER_WORDS:
+    output = names.place(family, arch.head, 'head/kernel').name
+  present = [name for name in (table, output) if name in found]
+  if not present:
+    return base, arch
+  shapes = {name: found[name]().shape for name in present}
+  rows = rows_of(shapes, table, output)
+  if output is not None and arch.tied:
+    if is_untied(adapter, found, table, output):
+      base = untie(base)
+      arch = dataclasses.replace(arch, tied=False)
+    else:
+      # One table, which the file holds under one of its names or under both.
+      found[table] = [found.pop(name) for name in present][0]
+      present = [table]
+  if rows == arch.vocabulary:
+    return base, arch
+  needed = {table} if output is None or arch.tied else {table, output}
+  if not needed <= set(present):
+    raise ValueError(
+      f'tensor {present[0]!r} has {rows} rows, the base has {arch.vocabulary}: '
+      'resize the vocabulary of the base first'
+    )
+  return base, dataclasses.replace(arch, vocabulary=rows)
+
+
+def rows_of(shapes: dict, table: str, output: str | None) -> int:
+  """The number of rows of the tables that are there. ValueError where they differ."""
+  rows = {name: shapes[name][0] for name in (table, output) if name in shapes}
+  if len(set(rows.values())) > 1:
+    raise ValueError(
+      f'tensor {output!r} has {rows[output]} rows, but {table!r} has {rows[table]}'
+    )
+  return next(iter(rows.values()))
+
+
+def is_untied(adapter: Adapter, found: dict, table: str, output: str) -> bool:
+  """Does the adapter have an output layer apart from its token table, over a tied base?
+
+  peft copies a module that it saves, which unties it, unless told otherwise. A table
+  that it saves without being asked, as after a resize, stays the tied one.
+  """
+  if table in found and output in found:
+    return not np.array_equal(found[table](), found[output]())
+  (name,) = [name for name in (table, output) if name in found]
+  if adapter.said.get('ensure_weight_tying'):
+    return False
+  return adapter.saves(name.rpartition('.')[0])
+
+
+def untie(base: Loaded) -> Loaded:
+  """The same function with an output layer of its own, which starts as the table."""
+  arch = dataclasses.replace(base.arch, tied=False)
+  head = dict(base.params.get('head', {}))
+  head['kernel'] = base.params['embedding']['tokens'].T
+  params = dict(base.params) | dict(head=head)
+  return base._replace(model=models.build(arch), params=params, arch=arch)
