@@ -87,7 +87,9 @@ GROUPS = {
     't5-1.1': ('T5', 'T5', _T5 | dict(d_ff=30, feed_forward_proj='gated-gelu', tie_word_embeddings=False),
                ('ForConditionalGeneration', 'EncoderModel')),
     'bart': ('Bart', 'Bart', _BART | dict(activation_function='relu'),
-             ('Model', 'ForConditionalGeneration', 'ForSequenceClassification', 'ForQuestionAnswering'))}
+             ('Model', 'ForConditionalGeneration', 'ForSequenceClassification', 'ForQuestionAnswering')),
+    'bart-uneven': ('Bart', 'Bart', _BART | dict(decoder_attention_heads=3, decoder_ffn_dim=30),
+                    ('ForConditionalGeneration',))}
 CASES = {f'{name}-{suffix}': (group, suffix) for name, group in GROUPS.items() for suffix in group[3]}
 _HEAD = ('shared', 'classifier', 'score', 'qa_outputs', 'dense_prediction', 'lm_head', 'out_proj', 'decoder.weight')
 

@@ -43,6 +43,7 @@ def slow_unless(quick, every):
 
 # Other values of fields that leave the shapes of the parameters alone.
 FLIPS = dict(
+    decoder_heads=(2, 0),
     activation=('relu', 'tanh'), norm=('rms', 'layer_unbiased'), norm_eps=(3.0,), norm_place=('after', 'before'),
     query_norm=(False,), bias=('none',), positions=('none',), position_offset=(0,), rotary_base=(3.0,),
     local_rotary_base=(2.0,), rotary_scaling=((), (3.0,)), relative_distance=(3,), windows=((0,),), types=(0,),
@@ -51,8 +52,8 @@ FLIPS = dict(
     output_scale=(1.0,), tied=(True,), pool=('first', 'last'), pooler=('relu', 'tanh'), head_activation=('tanh',),
     head_bias=(False,), gated=(False,), kind=('encoder', 'decoder'))
 # What other fields set needs parameters of other shapes or names, so nothing could be loaded into a flipped one.
-SHAPES = ('vocabulary', 'width', 'layers', 'decoder_layers', 'layer_groups', 'embedding_width', 'heads', 'kv_heads',
-          'head_dim', 'mlp', 'max_positions', 'relative_buckets', 'skip_first_norm', 'pooler_norm', 'head', 'labels',
+SHAPES = ('vocabulary', 'width', 'layers', 'decoder_layers', 'decoder_mlp', 'layer_groups', 'embedding_width', 'heads',
+          'kv_heads', 'head_dim', 'mlp', 'max_positions', 'relative_buckets', 'skip_first_norm', 'pooler_norm', 'head', 'labels',
           'init', 'init_std')
 
 

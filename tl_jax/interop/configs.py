@@ -139,6 +139,8 @@ def _meaning(arch: Arch, field: str, value):
     return arch.key_heads if field == 'kv_heads' else arch.head_width
   if field == 'decoder_layers':
     return (value or arch.layers) if arch.kind == 'encoder-decoder' else 0
+  if field in ('decoder_heads', 'decoder_mlp'):
+    return value or getattr(arch, field.removeprefix('decoder_'))
   if field == 'layer_groups':
     return value or arch.layers
   if field == 'attention_scale':
@@ -150,9 +152,9 @@ def _meaning(arch: Arch, field: str, value):
     return (value or arch.activation) if arch.head in ('masked', 'replaced') else None
   unused = dict(
       pool=arch.head != 'classifier' and not arch.pools, pooler=not arch.pools,
-      pooler_norm=arch.head in ('none', 'causal'), max_positions=not arch.position_table,
-      relative_buckets=not arch.position_bias,
-      position_offset=not arch.position_table, relative_distance=not arch.position_bias,
+      pooler_norm=arch.head in ('none', 'causal'), max_positions=arch.room is None,
+      relative_buckets=not arch.relative,
+      position_offset=arch.room is None, relative_distance=not arch.relative,
       rotary_base=arch.positions != 'rotary', local_rotary_base=not any(arch.windows) or arch.positions != 'rotary',
       rotary_scaling=arch.positions != 'rotary', head_bias=arch.head == 'none',
       output_scale=arch.head not in ('masked', 'causal'), logit_cap=arch.head not in ('masked', 'causal'))

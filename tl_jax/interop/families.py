@@ -128,11 +128,11 @@ _T5 = Family(
 def _read_bart(config):
   layers, decoder_layers = config.get('encoder_layers', 12), config.get('decoder_layers', 12)
   width = config.get('d_model', 1024)
-  for part in ('ffn_dim', 'attention_heads'):
-    encoder, decoder = f'encoder_{part}', f'decoder_{part}'
-    if config.get(encoder) != config.get(decoder):
-      raise ValueError(f'config.json: {decoder} {config.get(decoder)} is not {encoder} {config.get(encoder)}')
+  heads, decoder_heads = config.get('encoder_attention_heads', 16), config.get('decoder_attention_heads', 16)
+  mlp, decoder_mlp = config.get('encoder_ffn_dim', 4096), config.get('decoder_ffn_dim', 4096)
   return dict(decoder_layers=0 if decoder_layers == layers else decoder_layers, norm_eps=1e-5,
+              decoder_heads=0 if decoder_heads == heads else decoder_heads,
+              decoder_mlp=0 if decoder_mlp == mlp else decoder_mlp,
               max_positions=config.get('max_position_embeddings', 1024) + 2,
               embedding_scale=width ** 0.5 if config.get('scale_embedding') else 1.0,
               pooler='tanh' if config['head'] == 'classifier' else '')
@@ -144,8 +144,8 @@ _BART = Family(
          activation=('activation_function', 'gelu'), init_std=('init_std', 0.02)),
     dict(kind='encoder-decoder', embedding_norm=True, position_offset=2, pool='last', init='normal'),
     classes('Bart', 'classifier', 'span', causal='BartForConditionalGeneration'), _read_bart,
-    lambda arch: dict(decoder_layers=arch.decoder_layers or arch.layers, decoder_ffn_dim=arch.mlp,
-                      decoder_attention_heads=arch.heads, max_position_embeddings=arch.max_positions - 2,
+    lambda arch: dict(decoder_layers=arch.decoder_layers or arch.layers, decoder_ffn_dim=arch.decoder.mlp,
+                      decoder_attention_heads=arch.decoder.heads, max_position_embeddings=arch.max_positions - 2,
                       scale_embedding=arch.embedding_scale != 1.0, is_encoder_decoder=True))
 
 FAMILIES = {

@@ -199,8 +199,8 @@ def write_prefix(arch, family: str, flat: dict, where: dict, stabilized: bool) -
       raise ValueError(f'{wanted[layer]}: peft gives it the prefix of layer {rows.index(row)}, as it does in decoders '
                        f'with an even number of layers; it differs')
     table[row] = whole[layer]
-  width, length = arch.key_heads * arch.head_width, len(whole[0])
-  said = dict(num_virtual_tokens=length, token_dim=width, num_attention_heads=arch.key_heads, num_layers=layers,
+  width, length = arch.decoder.key_heads * arch.decoder.head_width, len(whole[0])
+  said = dict(num_virtual_tokens=length, token_dim=width, num_attention_heads=arch.decoder.key_heads, num_layers=layers,
               num_transformer_submodules=2 if stack else 1, encoder_hidden_size=width, prefix_projection=False)
   return said, {PROMPT_TENSOR: np.concatenate(table, -1)}
 
@@ -208,7 +208,7 @@ def write_prefix(arch, family: str, flat: dict, where: dict, stabilized: bool) -
 def read_prefix(adapter, arch, params: dict, where: dict, found: dict) -> dict:
   """The Prefix leaves of `prompt_embeddings`."""
   stack, layers = stack_of(arch)
-  width = arch.key_heads * arch.head_width
+  width = arch.decoder.key_heads * arch.decoder.head_width
   table = take_table(adapter, found, 2 * layers * width, 1)
   rows = decoder_rows(layers) if stack else range(layers)
   parts = table.reshape(len(table), layers, 2, width)

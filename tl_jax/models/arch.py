@@ -20,6 +20,8 @@ class Arch:
   width: Count = 768
   layers: Count = 12                   # of each stack
   decoder_layers: int = 0              # of the decoder of an encoder-decoder; 0: as many as layers
+  decoder_heads: int = 0               # of its layers; 0: as many as heads
+  decoder_mlp: int = 0                 # of its layers; 0: as wide as mlp
   layer_groups: int = 0                # ALBERT: so many sets of parameters, shared by layers; 0: each layer its own
   embedding_width: int = 0             # ALBERT, ELECTRA, OPT-350M: token vectors, projected to width; 0: no projection
   heads: Count = 12
@@ -37,8 +39,9 @@ class Arch:
   query_norm: Literal[False, True, 'width'] = False  # RMS norms of queries and keys: of every head (Qwen 3, Gemma 3),
                                        # or over the width of all heads (OLMo 2)
   bias: Literal['all', 'none', 'qkv', 'attention', 'mlp'] = 'all'  # of the linear maps; qkv: Qwen 2.5
-  positions: Literal['learned', 'rotary', 'relative', 'learned_relative', 'none'] = 'learned'  # relative: a bias by
-                                       # the distance (T5); learned_relative: that and a table (MPNet)
+  positions: Literal['learned', 'sinusoidal', 'rotary', 'relative', 'relative_by_layer', 'learned_relative',
+                     'none'] = 'learned'  # sinusoidal: Marian, Pegasus; relative: a bias by the distance (T5), of
+                                       # every layer its own (UMT5); learned_relative: that and a table (MPNet)
   max_positions: Count = 512
   position_offset: int = 0             # row of the table for position 0 (RoBERTa, OPT, BART: 2)
   rotary_base: Positive = 10000.0
@@ -73,6 +76,11 @@ class Arch:
   def __post_init__(self):
     if not self.head_dim and self.width % self.heads:
       raise ValueError(f'heads: width {self.width} is not divisible by {self.heads} heads; give head_dim')
+    if (self.decoder_heads or self.decoder_mlp) and self.kind != 'encoder-decoder':
+      raise ValueError(f'decoder_heads, decoder_mlp: a model of kind {self.kind!r} has one stack; use heads and mlp')
+    if self.decoder_heads and not self.head_dim and self.width % self.decoder_heads:
+      raise ValueError(f'decoder_heads: width {self.width} is not divisible by {self.decoder_heads} heads; '
+                       'give head_dim')
     if self.heads % (self.kv_heads or self.heads):
       raise ValueError(f'kv_heads: {self.heads} heads are not divisible by {self.kv_heads}')
     for field in ('windows', 'rotary_layers'):
@@ -82,6 +90,12 @@ class Arch:
       raise ValueError(f'rotary_scaling: needs (), (factor,) or (factor, low, high, length), not {self.rotary_scaling}')
     if self.layer_groups and (self.layer_groups > self.layers or self.kind == 'encoder-decoder'):
       raise ValueError(f'layer_groups: {self.layer_groups} for {self.layers} layers of one stack')
+
+  @property
+  def decoder(self) -> 'Arch':
+    """What the decoder's layers of an encoder-decoder are: the same with their own sizes."""
+    return dataclasses.replace(self, heads=self.decoder_heads or self.heads, mlp=self.decoder_mlp or self.mlp,
+                               decoder_heads=0, decoder_mlp=0)
 
   @property
   def key_heads(self) -> int:
@@ -98,13 +112,18 @@ class Arch:
 
   @property
   def position_table(self) -> bool:
-    """Is there a learned vector for every position, and so a last one?"""
-    return self.positions in ('learned', 'learned_relative')
+    """Is there a vector for every position, learned or not, and so a last one?"""
+    return self.positions in ('learned', 'sinusoidal', 'learned_relative')
 
   @property
   def position_bias(self) -> bool:
     """Have all layers of a stack one bias by the distance of query and key?"""
     return self.positions in ('relative', 'learned_relative')
+
+  @property
+  def relative(self) -> bool:
+    """Have scores a bias by the distance, of the stack or of each layer?"""
+    return self.position_bias or self.positions == 'relative_by_layer'
 
   @property
   def pools(self) -> bool:

@@ -58,7 +58,7 @@ def relative_bucket(distance, *, both_ways: bool, buckets: int, farthest: int):
 
 
 class RelativeBias(nn.Module):
-  """The bias (batch, heads, queries, keys) that all layers of a T5 stack share."""
+  """The bias (batch, heads, queries, keys) that all layers of a T5 stack share, or one of UMT5 has."""
   arch: Arch
   both_ways: bool
 

@@ -83,6 +83,11 @@ STACKS = {
 }
 
 
+def stack_arch(arch: Arch, stack: Stack) -> Arch:
+  """What the layers of a stack are: a decoder behind an encoder may have sizes of its own."""
+  return arch.decoder if stack.cross else arch
+
+
 def stack_layers(arch: Arch, stack: Stack) -> int:
   """The number of layers of a stack."""
   return arch.decoder_layers or arch.layers if stack.cross else arch.layers
@@ -111,11 +116,12 @@ def _init(arch: Arch, key) -> dict:
     if stack.cross:
       context |= dict(memory=width, memory_segments=tokens + 1)
     layers = arch.layer_groups or stack_layers(arch, stack)
-    blocks = [Block(arch, 0.0, stack.causal, first=i == 0 and arch.skip_first_norm) for i in range(layers)]
+    own = stack_arch(arch, stack)
+    blocks = [Block(own, 0.0, stack.causal, first=i == 0 and arch.skip_first_norm) for i in range(layers)]
     part['layers'] = {
         str(i): draw(block, f'{stack.prefix}/layers/{i}', width, context, EVERYWHERE) for i, block in enumerate(blocks)}
     if arch.position_bias:
-      part['relative'] = draw(RelativeBias(arch, not stack.causal), f'{stack.prefix}/relative', tokens, tokens)
+      part['relative'] = draw(RelativeBias(own, not stack.causal), f'{stack.prefix}/relative', tokens, tokens)
     if arch.norm_place != 'after':
       part['final_norm'] = draw(Norm(arch), 'final_norm', width)
   if _projects_back(arch):
@@ -151,14 +157,14 @@ def _projects_back(arch: Arch) -> bool:
 def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key, keep=(), columns=None, memory=None,
                memory_segments=None) -> Layered:
   part = params[stack.prefix] if stack.prefix else params
-  bias = None
+  own, bias = stack_arch(arch, stack), None
   if arch.position_bias:
-    bias = RelativeBias(arch, not stack.causal).apply(
+    bias = RelativeBias(own, not stack.causal).apply(
         {'params': part['relative']}, positions, key_columns(positions, prefix_length(part)))
   context = dict(segments=segments, positions=positions, bias=bias)
   if stack.cross:
     context |= dict(memory=memory, memory_segments=memory_segments)
-  block = Block(arch, compute.dropout, stack.causal)
+  block = Block(own, compute.dropout, stack.causal)
   key = None if key is None else rng.stream(key, stack.prefix)
   made = run_layers(block, part['layers'], x, context, stack_layers(arch, stack), compute, key, keep, columns)
   finish = functools.partial(finish_stack, arch, part)

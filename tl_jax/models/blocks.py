@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from tl_jax import rng
 from tl_jax.leaves.products import PRODUCT
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import SEEN, Attention, Reach, layer_reach, near, visible
-from tl_jax.models.columns import take_columns
+from tl_jax.models.attention import SEEN, Attention, Reach, RelativeBias, layer_reach, near, visible
+from tl_jax.models.columns import key_columns, take_columns
 from tl_jax.models.layers import Mlp, Norm, dropout
 from tl_jax.parallel import constrain
 
@@ -65,6 +65,10 @@ class Block(nn.Module):
     else:
       mask = visible(segments, key_segments) & near(positions, key_positions, reach.window)
     bias = None if context['bias'] is None else pick(context['bias'].swapaxes(1, 2)).swapaxes(1, 2)
+    if arch.positions == 'relative_by_layer':
+      prefix = self.get_variable('params', 'attention', {}).get('prefix')
+      columns_seen = key_columns(key_positions, 0 if prefix is None else prefix.keys.shape[0])
+      bias = RelativeBias(arch, not self.causal, name='relative')(positions, columns_seen)
     both = positions, context['positions']
     x = sublayer(x, 'attention', lambda y: attend(
         pick(y), 'attention', y, mask, key, bias=bias, positions=both, reach=reach), narrow=pick)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from tl_jax import leaves
 from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.attention import RelativeBias, heads_first, layer_reach, restart_positions
-from tl_jax.models.backbone import STACKS, embedding_params, encode, finish_stack, read_out, stack_layers
+from tl_jax.models.backbone import STACKS, embedding_params, encode, finish_stack, read_out, stack_arch, stack_layers
 from tl_jax.models.blocks import Block, layer_name
 from tl_jax.models.columns import key_columns, place, prefix_length, taken
 from tl_jax.models.heads import Embedding
@@ -67,8 +67,8 @@ def _prefill(arch: Arch, compute: Compute, params, batch, capacity: int):
     raise ValueError(f'capacity: a prompt of {length} columns and {capacity - length} new '
                      f'tokens are more than the {arch.room - before} positions of the model')
   placed = place(part, prompt, segments, restart_positions(segments), None, jnp.ones((rows, 1), jnp.int32))
-  room = placed.prompt + capacity
-  empty = jnp.zeros((rows, arch.key_heads, room, arch.head_width), compute.dtype)
+  room, own = placed.prompt + capacity, stack_arch(arch, stack)
+  empty = jnp.zeros((rows, own.key_heads, room, own.head_width), compute.dtype)
   layers = stack_layers(arch, stack)
   cache = dict(
       index=jnp.int32(0), last=jnp.where(placed.segments > 0, placed.positions, -1).max(1),
@@ -91,13 +91,13 @@ def _step(arch: Arch, compute: Compute, params, cache, tokens):
 
 def _memory_keys(arch: Arch, params, memory, layers: int) -> dict:
   """The keys and values (rows, key heads, length, head) of the encoder's states, layer by layer, made once."""
-  part = params[STACKS[arch.kind][-1].prefix]['layers']
+  part, own = params[STACKS[arch.kind][-1].prefix]['layers'], arch.decoder
 
   def project(layer, name):
     weights = part[layer]['cross'][name]
     y = leaves.matmul(memory, weights['kernel'])
     y = y + leaves.dense(weights['bias']).astype(y.dtype) if 'bias' in weights else y
-    return heads_first(y.reshape(*y.shape[:2], arch.key_heads, arch.head_width))
+    return heads_first(y.reshape(*y.shape[:2], own.key_heads, own.head_width))
 
   return {str(i): dict(key=project(str(i), 'key'), value=project(str(i), 'value')) for i in range(layers)}
 
@@ -114,16 +114,16 @@ def _forward(arch: Arch, compute: Compute, params, cache, tokens, segments, posi
   index = cache['index']
   write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), index, 1)
   key_segments, key_positions = write(cache['segments'], segments), write(cache['positions'], positions)
-  bias = None
+  own, bias = stack_arch(arch, stack), None
   if arch.position_bias:
-    bias = RelativeBias(arch, both_ways=False).apply(
+    bias = RelativeBias(own, both_ways=False).apply(
         {'params': part['relative']}, positions, key_columns(key_positions, prefix_length(part)))
   context = dict(segments=segments, positions=positions, bias=bias, keys=(key_segments, key_positions))
   if stack.cross:
     context |= dict(memory=None, memory_segments=cache['memory']['segments'])
   layers, written = stack_layers(arch, stack), {}
   for i in range(layers):
-    block = Block(arch, 0.0, causal=True, first=i == 0)
+    block = Block(own, 0.0, causal=True, first=i == 0)
     held = dict(attention=cache['layers'][str(i)]['attention'] | dict(index=index))
     if stack.cross:
       held['cross'] = cache['memory']['layers'][str(i)]

@@ -4,8 +4,11 @@
 (1, 3, 2)
 """
 
+import functools
+
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from tl_jax import leaves
 from tl_jax.models.arch import Arch
@@ -40,7 +43,8 @@ class Embedding(nn.Module):
     if arch.embedding_width and arch.kind == 'decoder':
       x = project(x)
     if arch.position_table:
-      places = self.param('positions', draw, (arch.max_positions, x.shape[-1]))
+      places = jnp.asarray(sinusoids(arch.max_positions, x.shape[-1])) if arch.positions == 'sinusoidal' else (
+          self.param('positions', draw, (arch.max_positions, x.shape[-1])))
       x = x + leaves.take(places, jnp.minimum(positions + arch.position_offset, arch.max_positions - 1))
     if arch.types:
       kinds = self.param('types', draw, (arch.types, x.shape[-1]))
@@ -49,6 +53,19 @@ class Embedding(nn.Module):
       x = Norm(arch, name='norm')(x)
     x = dropout(x.astype(self.dtype), self.rate, key, 'embedding')
     return project(x) if arch.embedding_width and arch.kind == 'encoder' else x
+
+
+@functools.lru_cache(maxsize=8)
+def sinusoids(positions: int, width: int) -> np.ndarray:
+  """A table (positions, width) of Vaswani et al. (2017), 3.5: the sines, then the cosines.
+
+  From angles in float64, as in float32 those of late positions are off by 1e-5.
+  """
+  column = np.arange(width)
+  frequencies = 10000.0 ** (-2 * (column // 2) / width)
+  angles = np.arange(positions)[:, None] * frequencies
+  table = np.concatenate([np.sin(angles[:, 0::2]), np.cos(angles[:, 1::2])], 1)
+  return table.astype(np.float32)
 
 
 class VocabularyHead(nn.Module):

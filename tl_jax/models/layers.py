@@ -131,7 +131,7 @@ class Mlp(nn.Module):
       y = activate(arch.activation, linear(arch.mlp, kernel_init=initializer(arch), name='gate')(x)) * y
     else:
       y = activate(arch.activation, y)
-    if arch.positions == 'relative':  # T5 drops out inside the MLP too
+    if arch.positions in ('relative', 'relative_by_layer'):  # T5 drops out inside the MLP too
       y = dropout(y, self.rate, key, 'mlp-inside')
     return linear(arch.width, kernel_init=initializer(arch, residual_scale(arch)), name='out')(y)
 

@@ -159,6 +159,8 @@ def grow_width(params: Tree, arch, *, width: int | None = None, heads: int | Non
   if arch.query_norm == 'width' and heads % arch.heads:
     raise ValueError(f'heads: {heads} is no multiple of {arch.heads}; the norm over all heads keeps its values under '
                      'equal copies only')
+  if arch.decoder_heads or arch.decoder_mlp:
+    raise ValueError('decoder_heads, decoder_mlp: a decoder with sizes of its own cannot be widened')
   if mlp < arch.mlp:
     raise ValueError(f'mlp: {mlp}, but must be at least {arch.mlp}')
   head = arch.head_dim or arch.width // arch.heads
