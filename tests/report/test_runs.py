@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from tl_jax.config import ConfigError
 from tl_jax.report import Claim, Scale, Table, run_table
 
 VALUES = {'scratch': 0.5, 'lora': 0.7}
@@ -135,6 +136,25 @@ def test_a_refusal_is_tried_again_for_its_cause_may_be_gone(tmp_path):
   assert again.calls == [[refused.name]]
   assert [run.directory for run in outcome.unfinished] == [diverged]
   assert not (refused / 'failed.json').exists()
+
+
+def test_a_row_without_a_config_is_a_hole_and_the_others_are_made(tmp_path):
+  def sometimes(row, column, seed, scale, **paths):
+    if row == 'lora' and column == 64:
+      raise ConfigError('config.method: no such encoder')
+    return run(row, column, seed, scale, **paths)
+  outcome, said = make(tmp_path, table=dataclasses.replace(TABLE, run=sometimes))
+  assert dict(outcome.cells['lora', 64].holes) == dict.fromkeys((0, 1, 2), 'config.method: no such encoder')
+  assert outcome.cells['lora', 16].n == outcome.cells['scratch', 64].n == 3
+  assert 'no such encoder' in (tmp_path / 'table.md').read_text() and 'no such encoder' in said
+  assert len(json.loads((tmp_path / 'table.json').read_text())['runs']) == 13
+
+
+def test_a_table_without_any_config_is_an_error(tmp_path):
+  def never(*_, **__):
+    raise ConfigError('needs the encoder')
+  with pytest.raises(ConfigError, match='needs the encoder'):
+    make(tmp_path, table=dataclasses.replace(TABLE, run=never))
 
 
 def rewrite(directory, **fields):

@@ -85,7 +85,7 @@ def test_a_second_call_of_a_finished_run_changes_nothing(pretrained, tmp_path, m
   for name in ('prepare', 'write_predictions'):
     monkeypatch.setattr(transferring, name, fail)
   again = train.transfer(*runs[0])
-  execute(runs[1:])
+  execute(runs)
   assert [(folder / 'result.json').read_bytes() for _, folder in runs] == before
   assert again == json.loads(before[0])
 

@@ -59,8 +59,9 @@ def run_table(table: Table, scale: str | Scale, workdir: str | Path, execute: Ex
   config, in which the workdir does not count. A result that says how many examples it is of, but not which, is of an
   earlier version and made again. A failed run is made again where its `failed.json` says `retry`, because its cause
   may be gone, and others with `retry`.
-  ValueError: an unknown scale, a config that JSON cannot hold, two runs of a column that were judged on different
-  examples.
+  A run whose config cannot be made, or that cannot be made from its config, is a hole with the reason.
+  ValueError: an unknown scale, a config that JSON cannot hold, no config that can be made, two runs of a column that
+  were judged on different examples.
   """
   started = time.monotonic()
   workdir, scale = Path(workdir).resolve(), table.at(scale)
@@ -69,11 +70,8 @@ def run_table(table: Table, scale: str | Scale, workdir: str | Path, execute: Ex
            for name, config in configs.items()}
   _make([(configs[name], run.directory) for name, run in first.items()], 'before', execute, say, retry)
   before = {name: _collected(run) for name, run in first.items()}
-  paths = {name: run.directory for name, run in before.items()}
   runs = []
-  for row in scale.rows:
-    members = [_member(table, scale, workdir, row, column, seed, before, paths)
-               for column in scale.columns for seed in scale.seeds]
+  for row, members in _members(table, scale, workdir, before).items():
     _make([(config, run.directory) for config, run in members if not run.reason], str(row), execute, say, retry)
     runs += [run if run.reason else _collected(run, table.headline) for _, run in members]
   require_same_examples(runs)
@@ -86,9 +84,38 @@ def run_table(table: Table, scale: str | Scale, workdir: str | Path, execute: Ex
   return outcome
 
 
-def _member(table, scale, workdir, row, column, seed, before, paths) -> tuple[Any, Run]:
+def _members(table: Table, scale: Scale, workdir: Path, before: Mapping[str, Run]) -> dict:
+  """row -> the (config, run) of its columns and seeds; a run that cannot be has a reason and perhaps no config.
+
+  Where that is so for every run of the table, the ValueError of the first one is raised.
+  """
+  found, errors = {}, []
+  for row in scale.rows:
+    found[row] = []
+    for column in scale.columns:
+      for seed in scale.seeds:
+        try:
+          config = _config(table, scale, row, column, seed, before)
+        except ValueError as error:
+          errors.append(error)
+          directory = _directory(workdir, 'runs', (row, column, seed), {})
+          run = Run(row, column, seed, directory, reason=' '.join(str(error).split()))
+          found[row].append((None, run))
+          continue
+        found[row].append(_member(workdir, row, column, seed, config, before))
+  if len(errors) == sum(map(len, found.values())):
+    raise errors[0]
+  return found
+
+
+def _config(table: Table, scale: Scale, row, column, seed, before: Mapping[str, Run]):
+  """The config of one run. ValueError where the table has none."""
+  paths = {name: str(run.directory) for name, run in before.items()}
+  return table.run(row, column, seed, scale, **paths)
+
+
+def _member(workdir: Path, row, column, seed, config, before: Mapping[str, Run]) -> tuple[Any, Run]:
   """The config and the run of one row, column and seed; with a reason already where what it starts from is missing."""
-  config = table.run(row, column, seed, scale, **{name: str(path) for name, path in paths.items()})
   directory = _directory(workdir, 'runs', (row, column, seed), config)
   text, reason = _text(config), ''
   for name, run in before.items():

@@ -15,14 +15,11 @@ import numpy as np
 from tl_jax import optim
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import Program, compile_ahead
+from tl_jax.train.results import Diverged
 from tl_jax.train.settings import Settings
 from tl_jax.train.step import TrainState
 from tl_jax.train.stopping import Stopped, Stopping
 from tl_jax.train.watch import Meter, Watch
-
-
-class Diverged(RuntimeError):
-  """The loss or the gradient is no number; nothing of that step has been saved."""
 
 
 class Recorder(NamedTuple):
@@ -45,6 +42,14 @@ class Fitted(NamedTuple):
 
 def finite(metrics: dict) -> bool:
   return all(math.isfinite(float(value)) for value in metrics.values())
+
+
+def diverged(number: int, figures: dict, rows: int) -> Diverged:
+  """The error of a step of so many rows, some of whose figures are no numbers."""
+  wrong = ', '.join(f'{name} {value}' for name, value in figures.items() if not math.isfinite(value))
+  return Diverged(
+      f'step {number}: {wrong} (rows {(number - 1) * rows} to {number * rows - 1}); no checkpoint '
+      'holds this step; lower config.optim.lr or look at these rows')
 
 
 def fit(settings: Settings, step: Callable, state: TrainState, batches: Iterable[tuple[dict, int]], recorder: Recorder,
@@ -117,10 +122,7 @@ def _report(number, metrics, rate, settings, recorder, watch, title, meter) -> N
   """Checks, shows and, where it is due, records the figures of a step."""
   figures = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
   if not finite(figures):
-    wrong = ', '.join(f'{name} {value}' for name, value in figures.items() if not math.isfinite(value))
-    rows = settings.data.batch
-    raise Diverged(f'step {number}: {wrong} (rows {(number - 1) * rows} to {number * rows - 1}); no checkpoint holds '
-                   f'this step; lower config.optim.lr or look at these rows')
+    raise diverged(number, figures, settings.data.batch)
   total = settings.schedule.steps
   if number % settings.log.every == 0 or number == total:
     speed = meter.read()

@@ -5,14 +5,24 @@
 (True, False)
 """
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Iterator, Sequence
 
+import jax
 import numpy as np
+
+from tl_jax import checkpoint
+from tl_jax.train.watch import Watch
 
 FILE = 'result.json'
 FAILED = 'failed.json'
+
+
+class Diverged(RuntimeError):
+  """The loss or the gradient is no number; nothing of that step has been saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +59,35 @@ class Result:
 
   def to_json(self) -> dict:
     return dataclasses.asdict(self)
+
+
+@contextlib.contextmanager
+def survived(folder: pathlib.Path, watch: Watch, run=None) -> Iterator[None]:
+  """Leaves failed.json with the reason where a run inside cannot be made, so that others go on.
+
+  The reason may be its config, what it reads, a divergence or the memory of a device. An
+  error of the code itself passes, as do a signal and a workdir that is in use.
+  `failed.json` says `retry` unless the same run would only diverge again.
+
+  Args:
+    run: the open run of the folder, if it is open around this.
+  """
+  try:
+    yield
+  except (ValueError, Diverged, jax.errors.JaxRuntimeError) as error:
+    write_failure(folder, error, watch, run)
+
+
+def write_failure(folder: pathlib.Path, error: Exception, watch: Watch, run=None) -> None:
+  """Writes failed.json, by the run of the folder if it is open, and says so."""
+  reason = ' '.join(str(error).split())
+  failure = dict(reason=reason, retry=not isinstance(error, Diverged))
+  if run is not None:
+    run.write_json(FAILED, failure)
+  elif jax.process_index() == 0:
+    with checkpoint.Workdir(folder) as workdir:
+      workdir.write_json(FAILED, failure)
+  watch.say(f'{folder}: failed: {reason}')
 
 
 def digest_examples(texts: Sequence[str], targets) -> str:

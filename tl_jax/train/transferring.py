@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tl_jax import evals, interop, objectives, parallel, tasks, tree
+from tl_jax import evals, interop, objectives, optim, parallel, tasks, tree
 from tl_jax import transfer as methods
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
@@ -29,6 +29,17 @@ from tl_jax.train.results import Result, digest_examples
 from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
+
+
+class Own(NamedTuple):
+  """What is data to the program of a run: runs that differ in nothing else share the program."""
+  seed: Any
+  rate: Any
+  decay: Any
+
+  @classmethod
+  def of(cls, settings: Settings) -> 'Own':
+    return cls(np.uint32(settings.seed), np.float32(settings.optim.lr), np.float32(settings.optim.decay))
 
 
 class Prepared(NamedTuple):
@@ -47,12 +58,49 @@ class Prepared(NamedTuple):
     fresh = pieces.make_params(self.parts.model, seed)
     return fresh if self.source is None else transplanted(self.source.params, fresh)[0]
 
-  def weighed(self, state):
+  def weighed(self, state, fisher=None):
     """A first state with the Fisher information of the source in it, where the method is EWC."""
-    if self.fisher is None:
+    fisher = self.fisher if fisher is None else fisher
+    if fisher is None:
       return state
-    frozen = methods.with_fisher(state.frozen, self.fisher)
-    return state._replace(frozen=jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), frozen, state.frozen))
+    return state._replace(frozen=methods.with_fisher(state.frozen, fisher))
+
+  def account(self) -> methods.Account:
+    """What becomes of every leaf of the source and of the model, whatever the seed is; nothing is computed."""
+    found = []
+    def transplant():
+      fresh = pieces.make_params(self.parts.model, 0)
+      if self.source is None:
+        found.append(methods.transplant({}, fresh, fresh=['.*'])[1])
+      else:
+        found.append(transplanted(self.source.params, fresh)[1])
+    jax.eval_shape(transplant)
+    return found[0]
+
+  def given(self) -> dict:
+    """What the first state of every run of this signature is made from, in the memory of the host."""
+    params = None if self.source is None else self.source.params
+    return parallel.to_host(dict(params=params, fisher=self.fisher))
+
+  def first_state(self, given: dict, own: 'Own'):
+    """A run's state at step 0, from what `given` returned and its own values, which may be traced.
+
+    As a jitted function it shares no buffer with the source, so that the state may be donated.
+    """
+    params = pieces.make_params(self.parts.model, own.seed)
+    if given['params'] is not None:
+      params, _ = transplanted(given['params'], params)
+    state = self.weighed(self.parts.init(params, own.seed), given['fisher'])
+    return state._replace(opt_state=optim.set_rate(state.opt_state, own.rate, own.decay))
+
+  def keep_tokenizer(self, folder: pathlib.Path) -> None:
+    """Writes the tokenizer into the folder of a run, unless it is there."""
+    if (folder / texts.TOKENIZER).is_file():
+      return
+    if self.source is None:
+      self.tokenizer.save(folder / texts.TOKENIZER)
+    else:
+      keep_tokenizer(folder, self.source)
 
   def stream(self, settings: Settings):
     """The rows that a run of these settings sees, and the indices of the labelled examples they come from."""
@@ -68,8 +116,17 @@ def transplanted(source, target):
       new(name) for name in tree.flatten(source)) else ())
 
 
-def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Prepared:
-  """Opens the source, the task and its texts, and builds the model. Raises ConfigError where they do not fit."""
+def prepare(
+    settings: Settings,
+    folder: pathlib.Path,
+    first: bool = True,
+    cache: pathlib.Path | None = None,
+) -> Prepared:
+  """Opens the source, the task and its texts, and builds the model.
+
+  The tokenizer is kept in `folder`, the encoded texts below `cache` (by default in
+  `folder`), where other runs find them. Raises ConfigError where things do not fit.
+  """
   task = texts.task_of(settings)
   head = dict(head='classifier', labels=task.outputs)
   source = None if settings.init == SCRATCH else load(settings.init)
@@ -87,7 +144,8 @@ def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Pre
     check_fit(settings, arch)
   objective = objectives.classify(labels=task.outputs, kind=task.kind, groups=task.groups)
   parts = pieces.assemble(settings, arch, objective)
-  train, test = (texts.labelled(settings, task, tokenizer, split, folder) for split in ('train', 'test'))
+  cache = folder if cache is None else cache
+  train, test = (texts.labelled(settings, task, tokenizer, split, cache) for split in ('train', 'test'))
   return Prepared(settings, task, tokenizer, train, test, parts, source, source_information(settings))
 
 
@@ -113,47 +171,75 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
     finished = run.result(settings.schedule.steps)
     if finished is not None:
       return finished
-    mesh = pieces.make_mesh(settings)
-    ready = prepare(settings, run.path, run.first)
-    stream, chosen = ready.stream(settings)
-    with jax.set_mesh(mesh):
-      shardings = pieces.state_shardings(ready.parts, mesh, settings.sharding)
-      sharding = parallel.batch_sharding(mesh)
-      state = start(ready, shardings, run, watch)
-      reader = Reader(ready, sharding)
-      stream = reader.stream(stream, state, int(state.step))
-      batches = placed_batches(stream, int(state.step), settings, sharding, ready.parts.model.arch)
-      step = pieces.compile_step(ready.parts, shardings, sharding)
-      judge = Judge(reader)
-      recorder = run.recorder(settings, judge.metrics, meta(ready.parts.model.arch))
-      fitted = loop.fit(settings, step, state, batches, recorder, watch, 'transfer')
-      run.store.wait()
-      found = judge.outputs(fitted.state)
+    trainer = Trainer(prepare(settings, run.path, run.first))
+    return trainer.run(settings, run, watch)
+
+
+class Trainer:
+  """A prepared transfer on a mesh, for any number of runs that differ in nothing but `Own` and their labels.
+
+  The step and the forward pass of the evaluation are compiled once, the test split is
+  laid into rows once.
+  """
+
+  def __init__(self, ready: Prepared):
+    self.ready = ready
+    self.mesh = pieces.make_mesh(ready.settings)
+    self.sharding = parallel.batch_sharding(self.mesh)
+    self.given = ready.given()
+    with jax.set_mesh(self.mesh):
+      self.shardings = pieces.state_shardings(ready.parts, self.mesh, ready.settings.sharding)
+      self.reader = Reader(ready, self.sharding)
+      self.judge = Judge(self.reader)
+    self._first_state = jax.jit(ready.first_state, out_shardings=self.shardings)
+    self._step = pieces.compile_step(ready.parts, self.shardings, self.sharding)
+
+  @property
+  def title(self) -> str:
+    """Task and method, for whoever watches."""
+    return f'{self.ready.task.name}, {pieces.method_name(self.ready.settings)}'
+
+  def run(self, settings: Settings, run: Run, watch: Watch = SILENT) -> dict:
+    """Trains one run, or goes on where its workdir is; returns what result.json holds."""
+    stream, chosen = self.ready.stream(settings)
+    with jax.set_mesh(self.mesh):
+      state = self.start(settings, run, watch)
+      step = int(state.step)
+      stream = self.reader.stream(stream, state, step)
+      batches = placed_batches(stream, step, settings, self.sharding, self.ready.parts.model.arch)
+      fitted = loop.fit(settings, self._step, state, batches, self.recorder(settings, run), watch, 'transfer')
+      self._step = fitted.program or self._step
+      return self.finish(settings, run, fitted.state, chosen, watch)
+
+  def start(self, settings: Settings, run: Run, watch: Watch = SILENT):
+    """The state of the newest good checkpoint, or a fresh one with its account in account.json."""
+    abstract = pieces.abstract_state(self.ready.parts, self.shardings)
+    restored = run.restore_latest(abstract, self.ready.parts.model.arch)
+    if restored is not None:
+      watch.say(f'resumed at step {restored.step} of {settings.schedule.steps}')
+      return restored.state
+    self.describe(settings, run)
+    return self._first_state(self.given, Own.of(settings))
+
+  def describe(self, settings: Settings, run: Run) -> None:
+    """Leaves in a workdir what a run starts from: the account of every leaf, and the tokenizer."""
+    run.write_account(self.ready.account(), self.ready.source, settings.init)
     if run.first:
-      write_predictions(run.path / 'predictions.jsonl', ready.task, ready.test, found)
+      self.ready.keep_tokenizer(run.path)
+
+  def recorder(self, settings: Settings, run: Run) -> loop.Recorder:
+    return run.recorder(settings, self.judge.metrics, meta(self.ready.parts.model.arch))
+
+  def finish(self, settings: Settings, run: Run, state, chosen: np.ndarray, watch: Watch = SILENT) -> dict:
+    """Judges the last state of a run that was trained on the examples `chosen`, and writes what it says."""
+    run.store.wait()
+    found = self.judge.outputs(state)
+    if run.first:
+      write_predictions(run.path / 'predictions.jsonl', self.ready.task, self.ready.test, found)
     labels = len(set(chosen.tolist()))
-    result = run.finish(make_result(ready, settings, labels, found, fitted.state, run.clock))
-    watch.say(f'{ready.task.name}, {pieces.method_name(settings)}: '
-              + ', '.join(f'{name} {value:.4f}' for name, value in result['metrics'].items()))
+    result = run.finish(make_result(self.ready, settings, labels, found, state, run.clock))
+    watch.say(f'{self.title}: ' + ', '.join(f'{name} {value:.4f}' for name, value in result['metrics'].items()))
     return result
-
-
-def start(ready: Prepared, shardings, run: Run, watch: Watch):
-  """The state of the newest good checkpoint, or a fresh one with its account in account.json."""
-  arch = ready.parts.model.arch
-  restored = run.restore_latest(pieces.abstract_state(ready.parts, shardings), arch)
-  if restored is not None:
-    watch.say(f'resumed at step {restored.step} of {ready.settings.schedule.steps}')
-    return restored.state
-  seed = ready.settings.seed
-  params = pieces.make_params(ready.parts.model, seed)
-  account = methods.transplant({}, params, fresh=['.*'])[1]
-  if ready.source is not None:
-    params, account = transplanted(ready.source.params, params)
-  run.write_account(account, ready.source, ready.settings.init)
-  # Through jit, so that no buffer of the source is shared with a state that is donated.
-  state = jax.jit(lambda params: ready.parts.init(params, seed), out_shardings=shardings)(parallel.to_host(params))
-  return ready.weighed(state)
 
 
 class Judge:

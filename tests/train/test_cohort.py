@@ -1,0 +1,214 @@
+"""Members of a cohort are runs like any other, on disk and in their numbers; one that cannot be stops nobody."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import tl_jax
+from tl_jax import config, train, tree
+from tl_jax.checkpoint import Store
+from tl_jax.train import together as stacking
+from tl_jax.train import transferring
+from tl_jax.train.checks import read
+from tl_jax.train.cohort import execute
+from tl_jax.train.pieces import NEW
+
+QUICK = [('schedule.steps', '4'), ('schedule.warmup', '1'), ('data.length', '32'), ('data.batch', '4'),
+         ('task.test', '40'), ('log.every', '2'), ('log.tensorboard', 'false'), ('eval.every', '2'),
+         ('optim.clip', 'None')]
+# name -> what its config has of its own; all of one signature.
+MEMBERS = {
+    'few': [('seed', '1'), ('task.labels', '8')],
+    'many': [('seed', '2'), ('task.labels', '24'), ('optim.lr', '5e-3')],
+    'too-many': [('task.labels', '100000')],
+    'diverging': [('optim.lr', '1e30')],
+}
+GOOD = ('few', 'many')
+
+
+def make_config(pretrained, own, more=(), method='lora', task='sentiment'):
+  spec = f'configs/transfer.py:task={task},method={method},init={pretrained}'
+  return config.load(spec, [*QUICK, *own, *more])
+
+
+def run_all(pretrained, folder, together, more=(), names=MEMBERS):
+  runs = [(make_config(pretrained, MEMBERS[name], more), folder / name) for name in names]
+  execute(runs, together=together)
+  return folder
+
+
+@pytest.fixture(scope='module', params=['in turn', 'together'])
+def cohort(request, pretrained, tmp_path_factory):
+  """The folder of four members, two of which cannot be."""
+  return run_all(pretrained, tmp_path_factory.mktemp('cohort'), request.param == 'together')
+
+
+def read_json(path):
+  return json.loads(path.read_text())
+
+
+def lines(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_member_that_cannot_be_says_why_and_the_others_go_on(cohort):
+  assert all((cohort / name / 'result.json').is_file() for name in GOOD)
+  refused, diverged = (read_json(cohort / name / 'failed.json') for name in ('too-many', 'diverging'))
+  assert 'config.task.labels: 100000' in refused['reason'] and refused['retry']
+  assert 'step ' in diverged['reason'] and 'loss nan' in diverged['reason'] and not diverged['retry']
+  for name in ('too-many', 'diverging'):
+    assert not (cohort / name / 'result.json').exists()
+    assert Store(cohort / name / 'checkpoints').steps() == []
+
+
+@pytest.mark.parametrize('name', GOOD)
+def test_a_member_leaves_what_a_run_leaves(cohort, pretrained, name):
+  folder = cohort / name
+  assert {path.name for path in folder.iterdir()} >= {
+      'config.json', 'metrics.jsonl', 'evaluations.jsonl', 'result.json', 'account.json',
+      'predictions.jsonl', 'tokenizer.json', 'checkpoints'}
+  assert not (folder / 'lock').exists() and not (folder / 'failed.json').exists()
+  assert Store(folder / 'checkpoints').steps() == [4]
+  rows = lines(folder / 'metrics.jsonl')
+  assert [row['step'] for row in rows] == [2, 4] and all(row['tokens_per_second'] > 0 for row in rows)
+  assert [row['step'] for row in lines(folder / 'evaluations.jsonl')] == [2]
+  account = read_json(folder / 'account.json')
+  assert account['init'] == str(pretrained) and account['counts']['copied'] > 15
+  result = read_json(folder / 'result.json')
+  right = [row['target'] == row['prediction'] for row in lines(folder / 'predictions.jsonl')]
+  assert np.mean(right) == pytest.approx(result['metrics']['accuracy'])
+  assert result['labels'] == int(dict(MEMBERS[name])['task.labels'])
+  assert result['seconds'] > result['training_seconds'] > 0
+
+
+@pytest.mark.parametrize('cohort', ['in turn'], indirect=True)
+def test_a_member_is_opened_evaluated_and_started_from(cohort, tmp_path):
+  folder = cohort / 'many'
+  assert train.evaluate(folder)['metrics'] == pytest.approx(read_json(folder / 'result.json')['metrics'])
+  loaded = tl_jax.load(folder)
+  assert loaded.arch.labels == 2 and loaded.tokenizer.encode('a film')
+  tl_jax.save(tmp_path / 'exported', loaded)
+  again = make_config(folder, MEMBERS['few'], [('schedule.steps', '1'), ('schedule.warmup', '0')])
+  train.transfer(again, tmp_path / 'next')
+  assert read_json(tmp_path / 'next' / 'account.json')['init_step'] == 4
+
+
+def test_a_cohort_called_again_makes_what_is_missing_alone(cohort, pretrained, monkeypatch):
+  before = {name: (cohort / name / 'result.json').read_bytes() for name in GOOD}
+  made = []
+  monkeypatch.setattr(transferring.Trainer, 'run', lambda self, settings, run, watch=None: made.append(run))
+  monkeypatch.setattr(stacking, '_train', lambda trainer, members, common, watch: made.append(members))
+  run_all(pretrained, cohort, False, names=('few', 'many', 'too-many'))
+  run_all(pretrained, cohort, True, names=('few', 'many', 'too-many'))
+  assert {name: (cohort / name / 'result.json').read_bytes() for name in GOOD} == before
+  assert [run.path.name for run in made] == ['too-many']   # together, it is refused before it is trained
+
+
+def test_a_member_whose_cause_is_gone_is_made(pretrained, tmp_path):
+  path = tmp_path / 'mails.csv'
+  def write(count):
+    rows = [f'mail number {index} about things,{"ab"[index % 2]}' for index in range(count)]
+    path.write_text('text,label\n' + '\n'.join(rows))
+  write(30)
+  loaded = make_config(pretrained, [('task.labels', '40'), ('eval.every', '0')], task=path, method='probe')
+  execute([(loaded, tmp_path / 'member')])
+  assert 'labelled examples asked for' in read_json(tmp_path / 'member' / 'failed.json')['reason']
+  write(120)
+  execute([(loaded, tmp_path / 'member')])
+  assert read_json(tmp_path / 'member' / 'result.json')['labels'] == 40
+  assert not (tmp_path / 'member' / 'failed.json').exists()
+
+
+def test_a_config_that_cannot_be_is_a_member_that_cannot_be(pretrained, tmp_path):
+  """Of every kind: a transfer, a baseline and pre-training."""
+  bad = [
+      make_config(pretrained, [('data.length', '4096')]),
+      make_config('scratch', [('task.labels', '100000')], method='tf-idf'),
+      make_config('scratch', [], method='tf-idf', task='intensity'),
+      config.load('configs/pretrain.py:tiny', [('data.mixture', "{'no_such_text': 1.0}")]),
+      {'model': {}}]
+  execute([(loaded, tmp_path / str(place)) for place, loaded in enumerate(bad)])
+  reasons = [read_json(tmp_path / str(place) / 'failed.json')['reason'] for place in range(len(bad))]
+  for word, reason in zip(('data.length', 'task.labels', 'intensity', 'no_such_text', 'optim'), reasons, strict=True):
+    assert word in reason
+
+
+def stack_of(pretrained, folder, count, method='lora'):
+  settings = read(make_config(pretrained, [], method=method))
+  trainer = transferring.Trainer(transferring.prepare(settings, folder))
+  owns = [transferring.Own(np.uint32(seed), np.float32(1e-3), np.float32(0)) for seed in range(count)]
+  return trainer, stacking.Stack(trainer, owns)
+
+
+def test_the_frozen_base_is_there_once_whatever_the_members(pretrained, tmp_path):
+  trainer, stack = stack_of(pretrained, tmp_path, 5)
+  def size(tree):
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+  alone = jax.eval_shape(trainer.ready.first_state, trainer.given, transferring.Own(0, 1e-3, 0.0))
+  program = stack.first_states.lower(trainer.given, stack._own).compile()
+  state = program(trainer.given, stack._own)
+  base = size(alone.frozen)
+  assert size(state.frozen) == base and size(state.trainable) == 5 * size(alone.trainable)
+  # Nor while it is made: what the program holds beside its result is less than a second base.
+  own = 5 * size((alone.trainable, alone.opt_state))
+  made = program.memory_analysis()
+  assert made.output_size_in_bytes < base + 2 * own
+  assert made.temp_size_in_bytes < base + own
+
+
+def test_what_a_seed_draws_each_member_has_for_itself(pretrained, tmp_path):
+  """A pull starts from the head that was drawn, which no member trains."""
+  trainer, stack = stack_of(pretrained, tmp_path, 3, method='l2sp')
+  held = jax.eval_shape(trainer.ready.first_state, trainer.given, transferring.Own(0, 1e-3, 0.0)).frozen
+  drawn = tree.matcher(*(f'.*{pattern}' for pattern in NEW))
+  assert set(tree.flatten(stack.axes.frozen)) == {name for name in tree.flatten(held) if drawn(name)} != set()
+
+
+SCRIPT = """
+import sys, jax
+from tl_jax import config
+from tl_jax.train import cohort, together
+start = together.Stack.start
+def shown(self):
+  state = start(self)
+  print(self.size, sorted({str(leaf.sharding.spec) for leaf in jax.tree.leaves(state.trainable)}))
+  return state
+together.Stack.start = shown
+cohort.execute([(config.load(f'{folder}/config.json'), f'{folder}/run') for folder in sys.argv[1:]])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('shape, together, method', [
+    (dict(cohort=-1, data=2), True, 'lora'), (dict(cohort=8, data=1), True, 'probe'),
+    (dict(cohort=1, data=2, fsdp=2, tensor=2), False, 'full')])
+def test_eight_devices_give_the_members_of_one(pretrained, tmp_path, shape, together, method):
+  """Three members: over an axis of 4 or 8 they are filled up; in turn, each is spread over the mesh."""
+  own = [[('seed', str(seed)), ('task.labels', '16')] for seed in range(3)]
+  execute([(make_config(pretrained, one, method=method), tmp_path / f'alone-{place}') for place, one in enumerate(own)])
+  axes = [(f'mesh.{axis}', str(size)) for axis, size in shape.items()]
+  folders = []
+  for place, one in enumerate(own):
+    folders.append(tmp_path / f'mesh-{place}')
+    folders[-1].mkdir()
+    plain = config.to_json(make_config(pretrained, one, axes, method))
+    (folders[-1] / 'config.json').write_text(json.dumps(plain))
+  variables = os.environ | {
+      'PYTHONPATH': os.getcwd(), 'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8'}
+  done = subprocess.run([sys.executable, '-c', SCRIPT, *folders], env=variables, capture_output=True, text=True,
+                        timeout=600, check=False)
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert ("'cohort'" in done.stdout) is together
+  for place, folder in enumerate(folders):
+    alone = tmp_path / f'alone-{place}'
+    for name in ('metrics.jsonl', 'predictions.jsonl'):
+      for row, other in zip(lines(folder / 'run' / name), lines(alone / name), strict=True):
+        if name == 'metrics.jsonl':
+          assert row['loss'] == pytest.approx(other['loss'], abs=1e-5)
+        else:
+          assert row['outputs'] == pytest.approx(other['outputs'], abs=1e-4)

@@ -1,0 +1,248 @@
+"""The members of a cohort a step at a time: their states are one state, stacked, over the devices of the mesh.
+
+Leaves that no member trains and all share, the frozen base, have no axis of members. The
+other leaves have it first, and the axis `cohort` of the mesh divides it.
+
+>>> import numpy as np
+>>> made = lambda base, own: {'base': 2 * base, 'own': base + own}
+>>> depends(made, np.ones(3, np.float32), np.float32(1))
+{'base': False, 'own': True}
+"""
+
+import contextlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from tl_jax import models, optim, parallel
+from tl_jax.train import loop
+from tl_jax.train.clock import Clock
+from tl_jax.train.compilation import compile_ahead
+from tl_jax.train.results import survived, write_failure
+from tl_jax.train.step import TrainState
+from tl_jax.train.transferring import Own, Trainer, prepare
+from tl_jax.train.watch import Meter, Watch
+from tl_jax.train.workdir import Run, open_run
+
+AXIS = 'cohort'
+
+
+def depends(function, fixed, own) -> Any:
+  """Which leaves of function(fixed, own) depend on `own`: a tree of booleans.
+
+  Nothing is computed. A leaf may be said to depend on `own` where its value does not.
+  """
+  traced, shapes = jax.make_jaxpr(function, return_shape=True)(fixed, own)
+  jaxpr = traced.jaxpr
+  own_inputs = jaxpr.invars[len(jax.tree.leaves(fixed)):]
+  dependent = set(map(id, own_inputs))
+  for equation in jaxpr.eqns:
+    if any(id(value) in dependent for value in equation.invars):
+      dependent.update(map(id, equation.outvars))
+  found = [id(value) in dependent for value in jaxpr.outvars]
+  return jax.tree.unflatten(jax.tree.structure(shapes), found)
+
+
+class Stack:
+  """The states of some members as one, with the programs that make it, step it and take one out.
+
+  `size` is the number of members, rounded up to what the mesh divides: the last one is
+  repeated to fill up, and what becomes of the copies is dropped.
+  """
+
+  def __init__(self, trainer: Trainer, owns: list[Own]):
+    ready, mesh = trainer.ready, trainer.mesh
+    self.trainer, self.count = trainer, len(owns)
+    ways = mesh.shape[AXIS]
+    self.size = -(-self.count // ways) * ways
+    owns = [*owns, *[owns[-1]] * (self.size - self.count)]
+    self._own = Own(*(np.stack(values) for values in zip(*owns, strict=True)))
+    self.axes = self._find_axes(owns[0])
+    self.shardings = jax.tree.map(self._stacked_sharding, trainer.shardings, self.axes)
+    self.batch_sharding = NamedSharding(mesh, PartitionSpec(AXIS, *trainer.sharding.spec))
+    first_states = jax.vmap(ready.first_state, in_axes=(None, 0), out_axes=self.axes)
+    self.first_states = jax.jit(first_states, out_shardings=self.shardings)
+    # The constraints inside the model are those of one member; vmap adds the axis of members.
+    everywhere = parallel.replicated(mesh)
+    step = jax.vmap(
+        ready.parts.step, in_axes=(self.axes, 0), out_axes=(self.axes, 0), spmd_axis_name=AXIS)
+    self.step = jax.jit(
+        step,
+        in_shardings=(self.shardings, self.batch_sharding),
+        out_shardings=(self.shardings, everywhere),
+        donate_argnums=0)
+    self._pick = jax.jit(self._pick_one, out_shardings=trainer.shardings)
+    self.rates = jax.jit(jax.vmap(optim.learning_rate), out_shardings=everywhere)
+
+  def _find_axes(self, own: Own) -> TrainState:
+    """0 for a leaf of the state that every member has its own of, None for one that all share."""
+    given = self.trainer.given
+    dependent = depends(self.trainer.ready.first_state, given, own).frozen
+    frozen = jax.tree.map(lambda found: 0 if found else None, dependent)
+    # Whatever is trained or counted is a member's own from the first step on.
+    state = jax.eval_shape(self.trainer.ready.first_state, given, own)
+    return jax.tree.map(lambda leaf: 0, state)._replace(frozen=frozen)
+
+  def _stacked_sharding(self, sharding: NamedSharding, axis: int | None) -> NamedSharding:
+    if axis is None:
+      return sharding
+    return NamedSharding(sharding.mesh, PartitionSpec(AXIS, *sharding.spec))
+
+  def start(self) -> TrainState:
+    """The stacked state at step 0; the base that members share is never there once per member."""
+    return self.first_states(self.trainer.given, self._own)
+
+  def place(self, batches: list[dict]) -> dict:
+    """The batches of the members as one, on the mesh: (members, rows, ...) each."""
+    batches = [*batches, *[batches[-1]] * (self.size - len(batches))]
+    stacked = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+    return parallel.place(stacked, self.batch_sharding)
+
+  def _pick_one(self, state: TrainState, index) -> TrainState:
+    def take(leaf, axis):
+      return leaf if axis is None else leaf[index]
+    return jax.tree.map(take, state, self.axes)
+
+  def pick(self, state: TrainState, index: int) -> TrainState:
+    """The state of one member, as a run of its own has it."""
+    return self._pick(state, jnp.int32(index))
+
+
+class Open(NamedTuple):
+  """A member whose workdir is open, with the examples that it is trained on and where its figures go."""
+  settings: Any
+  run: Run
+  stream: Any
+  chosen: np.ndarray
+  recorder: loop.Recorder
+  meter: Meter
+  earlier: dict
+
+
+def train_together(members, watch: Watch) -> None:
+  """Trains members of one signature, none of which has a step yet, all of them at once.
+
+  A checkpoint is kept of the last step alone. Whoever cannot be a member, or diverges,
+  leaves failed.json, and the others go on.
+  """
+  common = Clock()
+  with contextlib.ExitStack() as stack:
+    trainer, opened = None, []
+    for member in members:
+      with survived(member.folder, watch):
+        run = stack.enter_context(open_run(member.config, member.folder))
+        with survived(member.folder, watch, run):
+          if run.result(member.settings.schedule.steps) is not None:
+            continue
+          if trainer is None:
+            trainer = Trainer(prepare(member.settings, run.path, run.first, run.path.parent))
+          opened.append(open_member(trainer, member.settings, run))
+    if opened:
+      _train(trainer, opened, common, watch)
+
+
+def open_member(trainer: Trainer, settings, run: Run) -> Open:
+  """A member at its start. Raises ConfigError for more labels than there are."""
+  earlier = run.clock.totals()
+  stream, chosen = trainer.ready.stream(settings)
+  trainer.describe(settings, run)
+  if run.first:
+    run.workdir.truncate_metrics(None)
+  return Open(settings, run, stream, chosen, trainer.recorder(settings, run), Meter(), earlier)
+
+
+def _train(trainer: Trainer, members: list[Open], common: Clock, watch: Watch) -> None:
+  """Trains and judges members that can be; `common` counts the time that they share."""
+  left = dict(enumerate(members))   # by their place in the stack; one that diverges leaves
+  try:
+    with jax.set_mesh(trainer.mesh):
+      stack = Stack(trainer, [Own.of(member.settings) for member in members])
+      with common.phase('training'):
+        state = _fit(stack, left, common, watch)
+      shared = common.totals()
+      for index, member in left.items():
+        with survived(member.run.path, watch, member.run):
+          _settle(member, shared, len(members))
+          one = stack.pick(state, index)
+          member.recorder.save(member.settings.schedule.steps, one)
+          trainer.finish(member.settings, member.run, one, member.chosen)
+  finally:
+    # Where it ends before its time, each has its share; a finished run's clock stands still.
+    for member in members:
+      _settle(member, common.totals(), len(members))
+
+
+def _fit(stack: Stack, left: dict[int, Open], common: Clock, watch: Watch) -> TrainState:
+  """The stacked state after the last step of the schedule; those in `left` that diverge are taken out."""
+  trainer, settings = stack.trainer, stack.trainer.ready.settings
+  with common.phase('start'):
+    state = stack.start()
+    streams = [
+        trainer.reader.stream(member.stream, stack.pick(state, index))
+        for index, member in left.items()]
+  program, total = None, settings.schedule.steps
+  for number in range(1, total + 1):
+    batches = _read(stack, streams, left, number - 1, watch)
+    if not left:
+      break
+    batch = stack.place(batches)
+    if program is None:
+      title = f'{trainer.title}: compiling the step of {len(streams)} members'
+      with watch.busy(title), common.phase('compile'):
+        program = compile_ahead(stack.step, state, batch)
+    state, metrics = program.call(state, batch)
+    for index, member in left.items():
+      member.meter.add(streams[index].tokens_at(number - 1))
+    if number % settings.log.every == 0 or number == total:
+      _record(stack, left, number, metrics, state, watch)
+      for member in left.values():
+        _settle(member, common.totals(), stack.count)
+        member.run.clock.keep(now=True)
+    if settings.eval.every and number % settings.eval.every == 0 and number < total:
+      jax.block_until_ready(state)
+      with common.phase('evaluation'):
+        for index, member in left.items():
+          _settle(member, common.totals(), stack.count)
+          member.recorder.evaluate(number, stack.pick(state, index))
+    watch.progress(trainer.title, number, total)
+  return jax.block_until_ready(state)
+
+
+def _read(stack: Stack, streams: list, left: dict[int, Open], step: int, watch: Watch) -> list[dict]:
+  """The batch of every member at a step; one whose batch cannot be is failed, and leaves."""
+  found = {}
+  for index, member in list(left.items()):
+    with survived(member.run.path, watch, member.run):
+      batch = streams[index].batch_at(step)
+      models.require_rows(stack.trainer.ready.parts.model.arch, batch)
+      found[index] = batch
+    if index not in found:
+      del left[index]
+  # Whoever has left keeps its place, with the batch of another; nobody looks at its state.
+  other = next(iter(found.values()), None)
+  return [found.get(index, other) for index in range(stack.count)]
+
+
+def _record(stack: Stack, left: dict[int, Open], number: int, metrics, state, watch: Watch) -> None:
+  """Logs a step of every member; one whose figures are no numbers is failed, and leaves."""
+  metrics, rates = jax.device_get((metrics, stack.rates(state.opt_state)))
+  for index, member in list(left.items()):
+    figures = {name: float(values[index]) for name, values in metrics.items()}
+    if not loop.finite(figures):
+      error = loop.diverged(number, figures, member.settings.data.batch)
+      write_failure(member.run.path, error, watch, member.run)
+      del left[index]
+      continue
+    speed = round(member.meter.read(), 1)
+    rate = float(rates[index])
+    member.recorder.record(
+        dict(step=number, **figures, learning_rate=rate, tokens_per_second=speed))
+
+
+def _settle(member: Open, shared: dict[str, float], count: int) -> None:
+  """Sets a member's clock to what it took before and its part of what `count` members share."""
+  member.run.clock.set({
+      name: before + shared[name] / count for name, before in member.earlier.items()})
