@@ -17,6 +17,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import cases  # noqa: E402
 
+import tl_jax  # noqa: E402
 from tl_jax import interop, models, parallel, tree  # noqa: E402
 from tl_jax.interop import configs, names  # noqa: E402
 from tl_jax.interop.tensors import open_tensors, save_tensors  # noqa: E402
@@ -53,8 +54,8 @@ FLIPS = dict(
     head_bias=(False,), gated=(False,), kind=('encoder', 'decoder'))
 # What other fields set needs parameters of other shapes or names, so nothing could be loaded into a flipped one.
 SHAPES = ('vocabulary', 'width', 'layers', 'decoder_layers', 'decoder_mlp', 'layer_groups', 'embedding_width', 'heads',
-          'kv_heads', 'head_dim', 'mlp', 'max_positions', 'relative_buckets', 'skip_first_norm', 'pooler_norm', 'head', 'labels',
-          'init', 'init_std')
+          'kv_heads', 'head_dim', 'mlp', 'max_positions', 'relative_buckets', 'skip_first_norm', 'pooler_norm', 'head',
+          'labels', 'init', 'init_std')
 
 
 @functools.cache
@@ -250,6 +251,17 @@ def test_the_next_save_removes_what_a_killed_one_left(tmp_path, shard_bytes):
   save_tensors(tmp_path, {name: np.ones(2, np.float32) for name in 'abc'}, shard_bytes=shard_bytes)
   assert [path.name for path in tmp_path.glob('.*')] == ['.mine.tmp']
   assert open_tensors(tmp_path).names == ('a', 'b', 'c')
+
+
+def test_the_format_of_a_folder_is_named_and_that_of_an_adapter_says_what_it_needs(tmp_path):
+  folder, loaded, _, _ = opened('bert-ForMaskedLM')
+  tl_jax.save(tmp_path / 'again', loaded, format='hf')
+  assert open_tensors(tmp_path / 'again').names == open_tensors(folder).names
+  with pytest.raises(ValueError, match=r"format='peft'.*save_adapter.*--format=peft"):
+    tl_jax.save(tmp_path / 'adapter', loaded, format='peft')
+  with pytest.raises(ValueError, match=r"format: 'hff'.*'hf'"):
+    tl_jax.save(tmp_path / 'adapter', loaded, format='hff')
+  assert not (tmp_path / 'adapter').exists()
 
 
 def changed(tmp_path, case='bert-ForMaskedLM', config=None, tensors=None):

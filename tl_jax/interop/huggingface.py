@@ -97,12 +97,15 @@ def _open(path: pathlib.Path) -> Source:
                 read_json(file) if file.is_file() else None)
 
 
-def save(path, loaded: Loaded, *, family: str | None = None, shard_bytes: int = 5_000_000_000) -> pathlib.Path:
+def save(path, loaded: Loaded, *, format: str = 'hf', family: str | None = None,
+         shard_bytes: int = 5_000_000_000) -> pathlib.Path:
   """Writes a folder that `transformers` opens to the same numbers: config.json, safetensors, the tokenizer's files.
 
+  format: 'hf'; what 'peft' needs besides, the error says.
   family: the `model_type` to write; by default that of the folder it came from, or the first that can say it all.
   Raises ValueError that names what the family cannot express, before anything is written.
   """
+  _require_format(format)
   path, arch = pathlib.Path(path), loaded.arch
   family = family or (loaded.config or {}).get('model_type') or configs.fitting(arch)
   said = loaded.config if (loaded.config or {}).get('model_type') == family else None
@@ -128,6 +131,17 @@ def save(path, loaded: Loaded, *, family: str | None = None, shard_bytes: int = 
       text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + '\n'
       files.write_atomically(path / name, text.encode())
   return path
+
+
+def _require_format(format: str) -> None:
+  """Raises ValueError for what is no folder of a whole model."""
+  if format == 'peft':
+    raise ValueError("format='peft': an adapter holds what was trained over a base, which a loaded model does not "
+                     'say; give it to tl_jax.interop.save_adapter(path, adapted, trainable, base=...), or run '
+                     '`tl-jax export WORKDIR TARGET --format=peft`')
+  if format != 'hf':
+    raise ValueError(f'format: {format!r} is nothing that can be written; nearest: '
+                     f"{tree.nearest(str(format), ('hf', 'peft'))}")
 
 
 def with_head(loaded: Loaded, head: str) -> models.Arch:
