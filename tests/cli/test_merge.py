@@ -123,7 +123,7 @@ def test_flags_that_do_not_fit_are_refused_before_a_model_is_opened(method, name
     ('soup', ['mood', 'number'], [], 'models of different inits do not merge'),
     ('soup', ['mood', 'alone'], [], 'alone: started from scratch'),
     ('task', ['mood', 'place'], ['--base=/no/such/folder'], '/no/such/folder: not a folder'),
-    ('fisher', ['place', 'number'], ['--base=base'], 'fisher needs a task with one label per example')])
+    ('fisher', ['place', 'number'], ['--base=base'], 'fisher needs predictions that are probabilities')])
 def test_sources_that_do_not_fit_are_refused_and_nothing_is_written(method, names, flags, said, merge, tmp_path):
   code, lines, complaint, _ = merge(method, *names, flags=flags)
   assert (code, lines, complaint.count('\n')) == (2, [], 1) and said in complaint

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from tl_jax.config import Count, Fraction
 from tl_jax.objectives.losses import cross_entropy, weighted_sum
-from tl_jax.objectives.types import Mean, Objective, Term
+from tl_jax.objectives.types import Mean, Objective, Prediction, Term
 
 
 def classify(*, labels: Count,
@@ -57,13 +57,54 @@ def classify(*, labels: Count,
     if logits.shape != (*weight.shape, labels):
       raise ValueError(f'classify: the logits have shape {logits.shape}, not {(*weight.shape, labels)}; '
                        'check objective.labels against the head of the model')
-    if len(groups) > 1:
-      logits = jnp.where(same_group(batch['labels'], labels, groups), logits, -1e9)
+    logits = own_group(logits, batch['labels'], groups)
     nll, metrics = judge(logits, batch['labels'], weight, smoothing)
     means = {name: Mean(weighted_sum(value, weight), weight.sum()) for name, value in metrics.items()}
     return {'classify': Term(weighted_sum(nll, weight))}, means
 
-  return Objective(prepare, weights, loss)
+  return Objective(prepare, weights, loss, make_prediction(kind, groups))
+
+
+def make_prediction(kind: str, groups: tuple = ()) -> Prediction:
+  """How the logits of an example are read, by kind.
+
+  single_label: the probabilities of the labels of the example's own group, whose divergence
+  is the symmetric Kullback-Leibler divergence in nats. multi_label: the probabilities of
+  independent decisions, whose divergences add up. regression: numbers, of which the mean
+  squared difference is taken, as R-Drop's authors do for STS-B. They are no probabilities,
+  because the outputs do not say how sure they are.
+  """
+  def probabilities_of_one(outputs, chosen):
+    return jax.nn.log_softmax(own_group(outputs, chosen, groups))
+
+  def probabilities_of_each(outputs, chosen):
+    del chosen
+    return jnp.concatenate([jax.nn.log_sigmoid(outputs), jax.nn.log_sigmoid(-outputs)], -1)
+
+  def symmetric_divergence(log_probabilities):
+    def divergence(first, second, chosen):
+      log_p, log_q = log_probabilities(first, chosen), log_probabilities(second, chosen)
+      return ((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q)).sum(-1) / 2
+    return divergence
+
+  def squared_difference(first, second, chosen):
+    del chosen
+    return jnp.square(first - second).mean(-1)
+
+  def weights(batch):
+    return _weights(batch, kind)
+
+  if kind == 'regression':
+    return Prediction(weights, squared_difference)
+  log_probabilities = probabilities_of_one if kind == 'single_label' else probabilities_of_each
+  return Prediction(weights, symmetric_divergence(log_probabilities), log_probabilities)
+
+
+def own_group(logits, chosen, groups):
+  """The logits (..., labels) with those of other groups than that of the chosen label (...) so low that none counts."""
+  if len(groups) < 2:
+    return logits
+  return jnp.where(same_group(chosen, logits.shape[-1], groups), logits, -1e9)
 
 
 def same_group(chosen, labels: int, groups):

@@ -10,7 +10,7 @@ import pathlib
 import jax
 import numpy as np
 
-from tl_jax import data, models, transfer, tree
+from tl_jax import data, models, objectives, tasks, transfer, tree
 from tl_jax.config import ConfigError
 from tl_jax.train import texts
 from tl_jax.train.pieces import NEW
@@ -26,30 +26,59 @@ def fisher_of(path) -> dict:
 
 
 def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> dict:
-  """The diagonal Fisher information of a body on up to `count` labelled examples that it was trained on.
+  """The diagonal Fisher information of a body on about `count` labelled examples that it was trained on.
 
-  The expectation over the model's own predictions (Kirkpatrick et al. 2017, section 2). ConfigError for a model that
-  was not trained on a task with one label per example.
+  The expectation over the model's own predictions (Kirkpatrick et al. 2017, section 2), as
+  the objective of the task reads them: of a label among those of the example's own task, or
+  of several independent decisions. ConfigError for a model that was trained on no task, and
+  for a regression, whose outputs do not say how sure they are.
   """
-  settings, tokenizer = opened.settings, opened.tokenizer
+  settings = opened.settings
   if settings.task is None:
     raise ConfigError(f'{path}: a workdir of pre-training; Fisher information is taken on the task of a transfer')
   task = texts.task_of(settings)
-  if task.kind != 'single_label':
-    raise ConfigError(f'{path}: fisher needs a task with one label per example; {task.name} is of kind {task.kind!r}')
+  prediction = objectives.classify(labels=task.outputs, kind=task.kind, groups=task.groups).prediction
+  if prediction.log_probabilities is None:
+    raise ConfigError(f'{path}: fisher needs predictions that are probabilities; {task.name} is of kind {task.kind!r}')
   model = models.build(opened.arch, settings.compute)
-  train = texts.labelled(settings, task, tokenizer, 'train', path)
-  chosen = texts.choose_labels(settings, task, train)[:count]
-  rows = list(data.evaluation(train.examples, length=settings.data.length, batch=1, pack=False, pad=tokenizer.pad,
-                              subset=chosen))
-  examples = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+  examples = training_examples(opened, task, path, count)
   is_new, leaves = tree.matcher(*NEW), tree.flatten(opened.params)
   own = {name: leaf for name, leaf in leaves.items() if is_new(name)}
 
   def log_probabilities(body, example):
     params = tree.unflatten({**body, **own})
     logits = model.apply(params, jax.tree.map(lambda leaf: leaf[None], example)).logits
-    return jax.nn.log_softmax(logits.reshape(task.outputs).astype('float32'))
+    label = example['labels'].reshape(-1)[0]
+    return prediction.log_probabilities(logits.reshape(task.outputs).astype('float32'), label)
 
   body = {name: leaf for name, leaf in leaves.items() if not is_new(name)}
   return jax.jit(lambda body: transfer.fisher_diagonal(log_probabilities, body, examples, batch=1))(body)
+
+
+def training_examples(opened: Opened, task: tasks.Task, path: pathlib.Path, count: int) -> dict:
+  """About `count` of the labelled examples of a run, a batch of one row for each: arrays (n, ...)."""
+  settings, pad = opened.settings, opened.tokenizer.pad
+  train = texts.labelled(settings, task, opened.tokenizer, 'train', path)
+  chosen = texts.choose_labels(settings, task, train)
+  part = tasks.group_of(task, train.targets[chosen]) if task.parts else np.zeros(len(chosen), int)
+  rows = list(data.evaluation(train.examples, length=settings.data.length, batch=1, pack=False, pad=pad,
+                              subset=spread(chosen, part, count)))
+  return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def spread(chosen: np.ndarray, part: np.ndarray, count: int) -> np.ndarray:
+  """About `count` of the chosen (n,), each part of them (n,) in its share and with at least one.
+
+  They lie as far apart as they can, because files are often sorted by their labels.
+
+  >>> spread(np.arange(10, 20), np.array([0] * 8 + [1] * 2), 5).tolist()
+  [10, 12, 14, 16, 18]
+  """
+  if count >= len(chosen):
+    return chosen
+  kept = []
+  for number in np.unique(part):
+    own = chosen[part == number]
+    share = max(1, count * len(own) // len(chosen))
+    kept.append(own[np.arange(share) * len(own) // share])
+  return np.concatenate(kept)

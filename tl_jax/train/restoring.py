@@ -116,7 +116,9 @@ def load(path, step: int | None = None, **how) -> interop.Loaded:
 
 def idle_objective() -> objectives.Objective:
   """An objective for a model that is only read."""
-  return objectives.Objective(lambda key, batch: batch, lambda batch: {}, lambda forward, batch, key: ({}, {}))
+  prediction = objectives.Prediction(lambda batch: 0.0, lambda first, second, labels: 0.0)
+  return objectives.Objective(
+      lambda key, batch: batch, lambda batch: {}, lambda forward, batch, key: ({}, {}), prediction)
 
 
 def restore(workdir, step: int | None = None):
