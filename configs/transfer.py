@@ -52,7 +52,9 @@ def get_config(arg: str = '') -> ConfigDict:
   c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='')   # used where there is no checkpoint
   kept = sum(OPTIONS[name]['length'] for name in a.method.split('+') if name in ('prompt', 'prefix'))
   c.data = dict(length=128 - kept, batch=16, accumulate=1, pack=True, slots=0, directory='')
-  c.optim = dict(name='adamw', lr=max(LEARNING_RATES.get(name, 5e-4) for name in a.method.split('+')), decay=0.01,
+  names = a.method.split('+')
+  decay = 0.0 if 'prior_decay' in names else 0.01   # which decays in its place, towards where the weights started
+  c.optim = dict(name='adamw', lr=max(LEARNING_RATES.get(name, 5e-4) for name in names), decay=decay,
                  clip=1.0, ema=None, groups=((r'.*(bias|scale)', dict(decay=0.0)),))
   c.schedule = dict(name='linear', warmup=10, steps=100)
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)

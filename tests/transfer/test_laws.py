@@ -141,8 +141,6 @@ PARTITIONS = {'probe': probe, 'bitfit': bitfit, 'norms': norms, 'last': lambda: 
 EDITS = {'lora': lambda: lora(rank=2), 'dora': lambda: dora(r'.*query/kernel', rank=2), 'ia3': ia3,
          'subset': lambda: subset(r'.*query/kernel', count=6), 'diff': lambda: diff(r'.*out/kernel'),
          'quantized': lambda: quantized(r'.*out/kernel')}
-REGULARIZERS = {'l2sp': l2sp, 'ewc': ewc, 'mixout': mixout, 'prior_decay': prior_decay,
-                'unfreeze': unfreeze, 'rdrop': rdrop}
 CLASHES = {('lora', 'dora'), ('lora', 'ia3'), ('lora', 'subset'), ('dora', 'subset'), ('ia3', 'diff')}
 CLASHES |= {(other, one) for one, other in CLASHES} | {('ia3', 'quantized'), ('diff', 'quantized')}
 TAKES = {('full', 'quantized'), ('last', 'quantized')}   # a partition takes what the other would hold in few bits
@@ -150,7 +148,7 @@ TAKES = {('full', 'quantized'), ('last', 'quantized')}   # a partition takes wha
 
 def test_every_pair_trains_the_union_and_starts_at_the_same_place():
   params, tried = plain_tree(), 0
-  everything = PARTITIONS | EDITS | REGULARIZERS
+  everything = PARTITIONS | EDITS
   for one, other in itertools.permutations(everything, 2):
     if (one, other) in CLASHES:
       with pytest.raises(ValueError, match='two methods edit it'):
@@ -162,8 +160,8 @@ def test_every_pair_trains_the_union_and_starts_at_the_same_place():
       continue
     method = compose(everything[one](), everything[other]())
     trainable, frozen = method.init(KEY, params)
-    parts = [everything[name]().init(KEY, params)[0] for name in (one, other) if name not in REGULARIZERS]
-    wanted = set().union(*(tree.flatten(part) for part in parts)) if parts else set(tree.flatten(params))
+    parts = [everything[name]().init(KEY, params)[0] for name in (one, other)]
+    wanted = set().union(*map(tree.flatten, parts))
     whole = {name for part in parts for name in tree.flatten(part) if name in tree.flatten(params)}
     wanted = {name for name in wanted if not any(name.startswith(f'{leaf}/') for leaf in whole)}
     assert set(tree.flatten(trainable)) == wanted, (one, other)
@@ -173,7 +171,7 @@ def test_every_pair_trains_the_union_and_starts_at_the_same_place():
       atol = 0.02 if 'quantized' in (one, other) else 1e-6
       np.testing.assert_allclose(fused[name], plain[name], atol=atol, rtol=0, err_msg=f'{one}, {other}: {name}')
     tried += 1
-  assert tried > 200
+  assert tried > 90
 
 
 def run_steps(method, steps=10, kind='encoder', **fields):

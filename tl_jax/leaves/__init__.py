@@ -10,8 +10,23 @@ from tl_jax.leaves.matrices import Directed, Gated, LowRank, Scaled, Subset
 from tl_jax.leaves.parts import ACTIVATIONS, Bottleneck, Prefix
 from tl_jax.leaves.quantized import Quantized, quantize
 from tl_jax.leaves.readout import Readout
-from tl_jax.leaves.structure import add_bias, cast, dense, drop, fuse, is_structured, matmul, matmul_transposed, take
+from tl_jax.leaves.structure import (
+  add_bias,
+  cast,
+  change,
+  dense,
+  drop,
+  fuse,
+  is_edited,
+  is_structured,
+  matmul,
+  matmul_transposed,
+  squared_change,
+  take,
+  wide,
+)
 
 __all__ = [
   'ACTIVATIONS', 'Bottleneck', 'Directed', 'Gated', 'LowRank', 'Prefix', 'Quantized', 'Readout', 'Scaled', 'Subset',
-  'add_bias', 'cast', 'dense', 'drop', 'fuse', 'is_structured', 'matmul', 'matmul_transposed', 'quantize', 'take']
+  'add_bias', 'cast', 'change', 'dense', 'drop', 'fuse', 'is_edited', 'is_structured', 'matmul',
+  'matmul_transposed', 'quantize', 'squared_change', 'take', 'wide']

@@ -43,6 +43,27 @@ class LowRank:
     require_whole(self, 'base', 'a', 'b')
     return take(self.base, index) + self.scale * matmul(self.a[index], self.b)
 
+  def change_since(self, start) -> Array:
+    """scale * (a @ b - a0 @ b0), the base left out."""
+    left, right = self._factors_since(start)
+    return self.scale * low_rank(left, right)
+
+  def squared_change_since(self, start) -> Array:
+    """The squared norm of the change from products no larger than (in, rank): |u v|^2 = sum(u^T u * v v^T)."""
+    left, right = self._factors_since(start)
+    grams = low_rank(jnp.swapaxes(left, -1, -2), left), low_rank(right, jnp.swapaxes(right, -1, -2))
+    return self.scale ** 2 * (grams[0] * grams[1]).sum()
+
+  def _factors_since(self, start) -> tuple[Array, Array]:
+    """Two factors (..., in, 2 rank) and (..., 2 rank, out) whose product is a @ b - a0 @ b0.
+
+    They are (a - a0) @ b + a0 @ (b - b0). Both terms are small near the start, so nothing large cancels.
+    """
+    require_whole(self, 'a', 'b')
+    left = jnp.concatenate([self.a - start.a, start.a], -1)
+    right = jnp.concatenate([self.b, self.b - start.b], -2)
+    return left, right
+
   @property
   def draws(self) -> bool:
     return self.rate > 0
@@ -123,10 +144,20 @@ class Subset:
 
   def dense(self) -> Array:
     require_whole(self, 'base', 'change', 'index')
-    base = dense(self.base)
     # Scattered into zeros and then added: the change keeps its width however narrow the base is.
-    change = jnp.zeros(base.size, self.change.dtype).at[self.index].add(self.change).reshape(base.shape)
-    return changed(base, change)
+    return changed(self.base, self._scattered(self.change))
+
+  def change_since(self, start) -> Array:
+    """The change of the chosen entries, zero elsewhere."""
+    return self._scattered(self.change - start.change)
+
+  def squared_change_since(self, start) -> Array:
+    """The squares of the chosen entries alone."""
+    return jnp.square(self.change - start.change).sum()
+
+  def _scattered(self, values: Array) -> Array:
+    """An array of the shape of the base with these values at the chosen entries."""
+    return jnp.zeros(self.size, values.dtype).at[self.index].add(values).reshape(self.shape)
 
 
 # The stretch of the hard concrete distribution and its temperature (Louizos et al. 2018, section 4).
@@ -147,12 +178,20 @@ class Gated:
 
   def dense(self) -> Array:
     require_whole(self, 'base', 'change', 'gate')
+    return changed(self.base, self._passed())
+
+  def change_since(self, start) -> Array:
+    """How much more is let through than at the start."""
+    return self._passed() - start._passed()
+
+  def _passed(self) -> Array:
+    """What the gates let through of the change."""
     if self.key is None:
       soft = jax.nn.sigmoid(self.gate)
     else:
       noise = jax.random.uniform(self.key, self.gate.shape, self.gate.dtype, 1e-6, 1 - 1e-6)
       soft = jax.nn.sigmoid((jnp.log(noise) - jnp.log1p(-noise) + self.gate) / TEMPERATURE)
-    return changed(self.base, jnp.clip(soft * (HIGH - LOW) + LOW, 0.0, 1.0) * self.change)
+    return jnp.clip(soft * (HIGH - LOW) + LOW, 0.0, 1.0) * self.change
 
   def expected(self) -> Array:
     """How many gates are not zero in expectation (Louizos et al. 2018, eq. 12): scalar."""

@@ -129,6 +129,36 @@ def dense(leaf: Array) -> Array:
   return leaf.dense() if hasattr(leaf, 'dense') and is_structured(leaf) else leaf
 
 
+def wide(leaf: Array) -> Array:
+  """The plain array that a leaf stands for, in float32 or wider however narrow its base is."""
+  if is_structured(leaf) and getattr(leaf, 'base', None) is not None:
+    leaf = dataclasses.replace(leaf, base=wide(leaf.base))
+  plain = jnp.asarray(dense(leaf))
+  return plain.astype(jnp.promote_types(plain.dtype, jnp.float32))
+
+
+def change(leaf: Array, start: Array) -> Array:
+  """The array that `leaf` stands for less the one that `start` stands for, in float32 or wider.
+
+  `start` is the same leaf at an earlier time: of the same kind, over the same base.
+  """
+  if type(leaf) is type(start) and hasattr(leaf, 'change_since'):
+    return leaf.change_since(start)
+  return wide(leaf) - wide(start)
+
+
+def squared_change(leaf: Array, start: Array) -> Array:
+  """The sum of the squares of `change(leaf, start)`: a scalar, by the cheapest way that the kind of leaf has."""
+  if type(leaf) is type(start) and hasattr(leaf, 'squared_change_since'):
+    return leaf.squared_change_since(start)
+  return jnp.square(change(leaf, start)).sum()
+
+
+def is_edited(leaf) -> bool:
+  """Is this leaf a matrix that is changed by what is trained beside its base?"""
+  return is_structured(leaf) and hasattr(leaf, 'base')
+
+
 def fuse(params):
   """The tree with every structured leaf replaced by the plain array that it stands for, if it stands for one."""
   return jax.tree.map(dense, params, is_leaf=is_structured)

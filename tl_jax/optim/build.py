@@ -10,14 +10,14 @@
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import optax
 
 from tl_jax import tree
 from tl_jax.config import Fraction, NonNegative, Positive, lookup
 from tl_jax.optim.average import average
-from tl_jax.optim.groups import check_groups, freeze, parse_groups
+from tl_jax.optim.groups import check_groups, freeze, group_of, parse_groups
 from tl_jax.optim.leafwise import clip_by_global_norm, leaf_by_leaf
 from tl_jax.optim.optimizers import OPTIMIZERS
 from tl_jax.optim.rate import scale_by_rate
@@ -55,8 +55,18 @@ def direction(config: OptimConfig) -> optax.GradientTransformation:
   return optimizer(**chosen_by(optimizer, given, f'optim.name={config.name!r}', 'optim'))
 
 
+class Optimizer(optax.GradientTransformation):
+  """An optax transformation that can be changed inside its average and its frozen groups.
+
+  within(wrap) -> the Optimizer whose own part is `wrap(tx, group_of)` of what it was; `tx` is the part that makes the
+  updates, `group_of(name)` says which Group a leaf is in. So the average is of the weights as they are trained, and
+  what `wrap` adds does not move a frozen group.
+  """
+  within: Callable[[Callable], 'Optimizer']
+
+
 def make_optimizer(config: OptimConfig, schedule: ScheduleConfig,
-                   names: Iterable[str] | None = None) -> optax.GradientTransformation:
+                   names: Iterable[str] | None = None) -> Optimizer:
   """An optax transformation over a trainable tree that may have None holes and structured leaves.
 
   `update` needs the parameters. A gradient that is no number is not hidden: with `clip` the whole update is NaN.
@@ -67,14 +77,23 @@ def make_optimizer(config: OptimConfig, schedule: ScheduleConfig,
   names = None if names is None else tuple(names)
   links = [] if config.clip is None else [clip_by_global_norm(config.clip)]
   links += [leaf_by_leaf(direction(config)), scale_by_rate(config.lr, config.decay, make_schedule(schedule), groups)]
-  links += [] if config.ema is None else [average(config.ema)]
-  inner = freeze(optax.chain(*links), groups)
+  averages = [] if config.ema is None else [average(config.ema)]
 
-  def init(params):
-    check_groups(groups, tree.flatten(params) if names is None else names)
-    return inner.init(params)
+  def build(links):
+    inner = freeze(optax.chain(*links, *averages) if len(links) + len(averages) > 1 else links[0], groups)
 
-  def update(updates, state, params=None):
-    return inner.update(updates, state, params)
+    def init(params):
+      check_groups(groups, tree.flatten(params) if names is None else names)
+      return inner.init(params)
 
-  return optax.GradientTransformation(init, update)
+    def update(updates, state, params=None):
+      return inner.update(updates, state, params)
+
+    def within(wrap):
+      return build([wrap(optax.chain(*links), lambda name: group_of(name, groups))])
+
+    optimizer = Optimizer(init, update)
+    optimizer.within = within
+    return optimizer
+
+  return build(links)

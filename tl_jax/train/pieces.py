@@ -34,15 +34,21 @@ class Pieces(NamedTuple):
 
 
 def assemble(settings: Settings, arch: models.Arch, objective: objectives.Objective) -> Pieces:
-  """Puts the parts together. Raises ConfigError for a method or optimizer group that fits no parameter."""
+  """Puts the parts together.
+
+  Raises ConfigError for a method or optimizer group that fits no parameter, and for methods
+  or an objective that do not go together.
+  """
   model = models.build(arch, settings.compute)
   method = make_method(settings)
   names = list(tree.flatten(model.axes))
   tx = optim.make_optimizer(settings.optim, settings.schedule, names)
-  step = make_step(model, objective, method, tx, settings.data.accumulate)
+
   def init(params, seed):
     return init_state(params, method, tx, seed)
+
   try:
+    step = make_step(model, objective, method, tx, settings.data.accumulate)
     jax.eval_shape(lambda: init(model.init(jax.random.key(0)), 0))
   except ValueError as error:
     raise configs.ConfigError(f'config: {" ".join(str(error).split())}') from error

@@ -144,9 +144,17 @@ def prepare(
     check_fit(settings, arch)
   objective = objectives.classify(labels=task.outputs, kind=task.kind, groups=task.groups)
   parts = pieces.assemble(settings, arch, objective)
+  require_dropout(settings, parts.method)
   cache = folder if cache is None else cache
   train, test = (texts.labelled(settings, task, tokenizer, split, cache) for split in ('train', 'test'))
   return Prepared(settings, task, tokenizer, train, test, parts, source, source_information(settings))
+
+
+def require_dropout(settings: Settings, method: methods.TransferMethod) -> None:
+  """Raises ConfigError for R-Drop without dropout: its two passes would be one."""
+  names = [how.name for how in method.regularizers]
+  if 'rdrop' in names and settings.compute.dropout == 0:
+    raise ConfigError('config.compute.dropout: 0.0, but rdrop compares two passes that differ in their dropout alone')
 
 
 def source_information(settings: Settings) -> dict | None:

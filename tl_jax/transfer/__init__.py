@@ -24,7 +24,8 @@ from tl_jax.transfer.prefix import prefix
 from tl_jax.transfer.prompt import prompt
 from tl_jax.transfer.quantized import quantized
 from tl_jax.transfer.rdrop import rdrop
-from tl_jax.transfer.regularizers import ewc, l2sp, mixout, prior_decay, reinitialize, unfreeze, with_fisher
+from tl_jax.transfer.regularizers import ewc, l2sp, mixout, prior_decay, reinitialize, unfreeze
+from tl_jax.transfer.regularizing import Regularizer, regularizer, with_fisher
 from tl_jax.transfer.sparse import diff, subset
 from tl_jax.transfer.transplant import Account, transplant
 from tl_jax.transfer.vocabulary import transfer_vocabularies, transfer_vocabulary
@@ -39,9 +40,9 @@ METHODS = {
   'rdrop': rdrop, 'unfreeze': unfreeze}
 
 __all__ = [
-    'Account', 'HEAD', 'METHODS', 'TransferMethod', 'adapter', 'bitfit', 'compose', 'diff', 'dora',
+    'Account', 'HEAD', 'METHODS', 'Regularizer', 'TransferMethod', 'adapter', 'bitfit', 'compose', 'diff', 'dora',
     'encoder_decoder', 'ewc', 'fisher_diagonal', 'full', 'grow_depth', 'grow_width', 'ia3', 'l2sp', 'last',
     'leaf_edit', 'lora', 'merging', 'mixout', 'norms', 'partition_method', 'prefix', 'prior_decay', 'probe',
-    'prompt', 'qlora', 'quantized', 'rdrop', 'reinitialize', 'shared', 'shrink_depth', 'subset',
+    'prompt', 'qlora', 'quantized', 'rdrop', 'regularizer', 'reinitialize', 'shared', 'shrink_depth', 'subset',
     'transfer_vocabularies', 'transfer_vocabulary', 'transplant', 'unfreeze', 'unshared', 'warm_arch',
     'with_fisher']

@@ -22,6 +22,7 @@ from tl_jax.transfer.method import HEAD, TransferMethod
 from tl_jax.transfer.partitions import NORMS
 
 KERNELS = r'(?P<part>(.*/)?layers/\d+/({}))/out/kernel'
+INSERTED = r'(.*/)?layers/\d+/(attention|mlp)_adapter(/.*)?'
 # For each kind: where its result goes, which sublayers have one, its activation, its scale, are norms trained too.
 KINDS = {
   'houlsby': ('output', 'attention|mlp', 'gelu', 1.0, True),
@@ -67,4 +68,4 @@ def adapter(*, kind: Literal['houlsby', 'pfeiffer', 'parallel'] = 'houlsby', siz
                       PartitionSpec(width), *facts)
 
   return inserting_method(places, make, make_axes, head=head, what='adapter',
-                          also=tree.matcher(NORMS) if norms else lambda name: False)
+                          inserts=INSERTED, also=tree.matcher(NORMS) if norms else lambda name: False)

@@ -15,6 +15,7 @@ import jax
 from tl_jax import leaves, rng, tree
 from tl_jax.transfer.method import TransferMethod, is_whole
 from tl_jax.transfer.partitions import full
+from tl_jax.transfer.regularizing import regularize
 
 Tree = Any
 
@@ -24,15 +25,20 @@ def compose(*methods: TransferMethod) -> TransferMethod:
 
   Where one method edits a leaf (`lora`) and another trains it in full (`last`), full training wins, in either order.
   Penalties and reserved positions add up. Regularizers (`l2sp`, `mixout`, ...) train nothing of their own. They act
-  on what the other methods train, on every leaf if there are none.
-  Errors: ValueError without a method, and where two methods edit one leaf.
+  on what all the other methods train, wherever they stand, on every leaf if there are none; `init` raises ValueError
+  where one finds nothing to act on.
+  Errors: ValueError without a method, for a regularizer that is given twice (but `ewc`, which may stand for several
+  earlier tasks), and where two methods edit one leaf.
   """
   if not methods:
     raise ValueError('compose: needs at least one method')
-  plain = [method for method in methods if method.wraps is None]
-  if len(plain) < len(methods):
-    regularizers = [method.wraps for method in methods if method.wraps is not None]
-    return functools.reduce(lambda inner, wraps: wraps(inner), regularizers, compose(*plain or [full()]))
+  regularizers = tuple(how for method in methods for how in method.regularizers)
+  if regularizers:
+    require_different(regularizers)
+    parts = [method.plain if method.regularizers else method for method in methods]
+    parts = [part for part in parts if part is not None]
+    plain = compose(*parts) if parts else None
+    return regularize(plain or full(), regularizers, plain)
 
   def init(key, params, axes=None):
     trainable, frozen = None, params
@@ -70,7 +76,16 @@ def compose(*methods: TransferMethod) -> TransferMethod:
 
   return TransferMethod(
       init, merge, fuse, split_axes, penalty, reserve=sum(method.reserve for method in methods),
-      columns=sum(method.columns for method in methods), objective=chained('objective'), optimizer=chained('optimizer'))
+      columns=sum(method.columns for method in methods), objective=chained('objective'), optimizer=chained('optimizer'),
+      inserts=lambda name: any(method.inserts(name) for method in methods))
+
+
+def require_different(regularizers) -> None:
+  """ValueError for a regularizer that is there twice, unless each has information of its own."""
+  names = [how.name for how in regularizers if how.weighs is None]
+  for name in names:
+    if names.count(name) > 1:
+      raise ValueError(f'{name}: composed with itself; give it once, with the strength of both')
 
 
 def widened(trainable: Tree, other: Tree) -> Tree:

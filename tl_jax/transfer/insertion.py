@@ -39,8 +39,8 @@ def _insert(params, path: list[str], leaf, name: str):
 
 
 def inserting_method(places: Callable, make: Callable, make_axes: Callable, *, head: str | None, what: str,
-                     also: Callable[[str], bool] = lambda name: False) -> TransferMethod:
-  """Trains new leaves, the head, and the leaves that `also` accepts.
+                     inserts: str, also: Callable[[str], bool] = lambda name: False) -> TransferMethod:
+  """Trains new leaves, whose names and those of their arrays `inserts` matches, the head, and what `also` accepts.
 
   places(leaves by name) -> {name of a new leaf: what `make` must know of its place}, for arrays or PartitionSpecs;
   make(key, place) -> the leaf; make_axes(place) -> its PartitionSpecs. The key is a stream of the new leaf's name.
@@ -63,7 +63,7 @@ def inserting_method(places: Callable, make: Callable, make_axes: Callable, *, h
   def split_axes(axes):
     return split(axes, {name: make_axes(place) for name, place in places(by_name(axes)).items()})
 
-  return filling_method(init, split_axes)
+  return filling_method(init, split_axes)._replace(inserts=tree.matcher(inserts))
 
 
 def require_kernel(named: dict, name: str, what: str):

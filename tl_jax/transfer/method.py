@@ -37,7 +37,9 @@ class TransferMethod(NamedTuple):
   penalty(trainable, frozen) -> a scalar that is added to the loss, once per step.
   reserve: how many positions it needs per example; columns: how many of them are columns of a row.
   objective(objective) and optimizer(tx) -> what the step uses in their place.
-  wraps(method) -> that method, regularized: of a regularizer, which trains nothing of its own, else None.
+  inserts(name) -> is this trained leaf one that the method puts in, so that it has no pre-trained value?
+  regularizers: how a regularizer acts on the methods that it is composed with; of a composition, all of them.
+  plain: of a composition with regularizers the rest of it, None where nothing is left.
   """
   init: Callable[..., tuple[Tree, Tree]]
   merge: Callable[..., Tree]
@@ -48,7 +50,9 @@ class TransferMethod(NamedTuple):
   columns: int = 0
   objective: Callable = lambda objective: objective
   optimizer: Callable = lambda tx: tx
-  wraps: Callable | None = None
+  inserts: Callable[[str], bool] = lambda name: False
+  regularizers: tuple = ()
+  plain: Any = None
 
 
 Choice = str | Callable[[str], bool]

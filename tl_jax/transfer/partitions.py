@@ -67,9 +67,15 @@ def top_layers(k: int, layers: str, what: str) -> Select:
       raise ValueError(f'{what}: k is {k}, but must be from 1 to the number of layers, {min(deepest.values())}')
     return [name for name, depth in depths.items() if depth < k]
 
-  if 'index' not in re.compile(layers).groupindex:
-    raise ValueError(f'{what}: the pattern layers={layers!r} has no group (?P<index>...) for the number of the layer')
+  require_index(layers, what)
   return select
+
+
+def require_index(layers: str, what: str) -> None:
+  """ValueError for a pattern of layers that does not say where the number of the layer stands."""
+  if 'index' not in re.compile(layers).groupindex:
+    raise ValueError(f'{what}: the pattern {layers!r} of layers has no group (?P<index>...) for the number of the '
+                     'layer')
 
 
 def depth_from_top(names: Collection[str], layers: str = LAYERS) -> dict[str, int]:

@@ -52,7 +52,8 @@ def prefix(length: Count = 20, *, network: Count | None = None, std: Positive = 
   def make_axes(specs):
     return Prefix(*(PartitionSpec(None, last_axis(spec)) for spec in specs))
 
-  method = inserting_method(places, make, make_axes, head=head, what='prefix')._replace(reserve=length)
+  method = inserting_method(places, make, make_axes, head=head, what='prefix',
+                            inserts=rf'{pattern}/prefix(/.*)?')._replace(reserve=length)
   return method if network is None else through_network(method, length, network, std)
 
 
@@ -103,7 +104,10 @@ def through_network(method: TransferMethod, length: int, hidden: int, std: float
     params.pop(NETWORK, None)
     return leaves.fuse(params)
 
-  return method._replace(init=init, axes=axes, merge=merge, fuse=fuse)
+  def inserts(name):
+    return method.inserts(name) or name.startswith(f'{NETWORK}/')
+
+  return method._replace(init=init, axes=axes, merge=merge, fuse=fuse, inserts=inserts)
 
 
 def set_holes(params, new: dict):

@@ -17,6 +17,7 @@ from tl_jax.transfer.insertion import inserting_method, last_axis, require_kerne
 from tl_jax.transfer.method import HEAD, TransferMethod
 
 TABLE = 'embedding/tokens'
+PROMPT = 'embedding/prompt'
 
 
 def prompt(length: Count = 20, *, init: Literal['vocabulary', 'text', 'random'] = 'vocabulary', tokens: tuple = (),
@@ -34,7 +35,7 @@ def prompt(length: Count = 20, *, init: Literal['vocabulary', 'text', 'random'] 
     raise ValueError(f"prompt: init is {init!r}, but must be 'vocabulary', 'text' or 'random'")
 
   def places(named):
-    return {'embedding/prompt': require_kernel(named, TABLE, 'prompt')}
+    return {PROMPT: require_kernel(named, TABLE, 'prompt')}
 
   def make(key, table):
     rows, width = table.shape
@@ -52,5 +53,5 @@ def prompt(length: Count = 20, *, init: Literal['vocabulary', 'text', 'random'] 
   def make_axes(spec):
     return PartitionSpec(None, last_axis(spec))
 
-  return inserting_method(places, make, make_axes, head=head, what='prompt')._replace(
+  return inserting_method(places, make, make_axes, head=head, what='prompt', inserts=PROMPT)._replace(
       reserve=length, columns=length)

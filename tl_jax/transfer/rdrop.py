@@ -1,36 +1,41 @@
 """R-Drop: two passes of one batch must agree in spite of their dropout.
 
->>> import jax.numpy as jnp
->>> logits = jnp.array([[0.0, 1.0]])
->>> float(divergence(logits, logits)[0])
-0.0
+>>> method = rdrop(0.5)
+>>> [how.name for how in method.regularizers]
+['rdrop']
 """
 
-import jax
 import jax.numpy as jnp
 
 from tl_jax import rng
 from tl_jax.config import NonNegative
 from tl_jax.transfer.method import TransferMethod
-from tl_jax.transfer.regularizers import regularizer
+from tl_jax.transfer.regularizing import Regularizer, regularizer
 
 
 def rdrop(strength: NonNegative = 1.0) -> TransferMethod:
-  """Two passes with different dropout, and `strength` times how far apart their predictions are (Liang et al. 2021)."""
-  def wraps(method):
-    return method._replace(objective=lambda objective: twice(method.objective(objective), strength))
+  """Two passes with different dropout, and `strength` times how far apart their predictions are (Liang et al. 2021).
 
-  return regularizer(wraps)
+  The objective says how its outputs are read: as probabilities, whose symmetric Kullback-Leibler divergence it is, in
+  nats, or as real values, whose squared difference it is.
+  Errors: ValueError for an objective that does not predict anything of an example.
+  """
+  return regularizer(Regularizer('rdrop', objective=lambda objective: twice(objective, strength)))
 
 
 def twice(objective, strength: float):
   """The objective of two passes with keys of their own (Liang et al. 2021, section 2), for labelled examples.
 
-  The losses of both passes are added up (the authors' code takes their mean), the term `agreement` is the mean of both
-  KL divergences. Without a key, in evaluation, it is the objective itself. ValueError for a batch without `labels`.
+  The losses of both passes are added up (the authors' code takes their mean), the term `agreement` is the mean over
+  the examples of how far both predictions are apart. Without a key, in evaluation, it is the objective itself.
   """
+  prediction = objective.prediction
+  if prediction is None:
+    raise ValueError('rdrop: the objective does not predict anything of an example; it needs one for labelled '
+                     'examples, such as objectives.classify')
+
   def weights(batch):
-    return objective.weights(batch) | {'agreement': real_examples(batch).sum()}
+    return objective.weights(batch) | {'agreement': prediction.weights(batch).sum()}
 
   def loss(forward, batch, key):
     if key is None:
@@ -45,25 +50,9 @@ def twice(objective, strength: float):
     first, metrics = objective.loss(watched, batch, rng.stream(key, 'first-pass'))
     second, _ = objective.loss(watched, batch, rng.stream(key, 'second-pass'))
     terms = {name: term._replace(sum=term.sum + second[name].sum) for name, term in first.items()}
-    apart = divergence(*logits)
-    agreement = next(iter(terms.values()))._replace(sum=(apart * real_examples(batch)).sum(), coefficient=strength)
+    apart = prediction.divergence(*logits, batch['labels'])
+    total = (apart * prediction.weights(batch)).sum()
+    agreement = next(iter(terms.values()))._replace(sum=total, coefficient=strength)
     return terms | {'agreement': agreement}, metrics
 
   return objective._replace(weights=weights, loss=loss)
-
-
-def real_examples(batch):
-  """1.0 for each labelled example, 0.0 for padding: (rows, slots) or (rows,)."""
-  if 'labels' not in batch:
-    raise ValueError('rdrop: it needs a batch with labels, one for each example')
-  if 'examples' in batch:
-    return (batch['examples'] > 0).astype(jnp.float32)
-  if 'segments' in batch:
-    return (batch['segments'] > 0).any(-1).astype(jnp.float32)
-  return jnp.ones(batch['labels'].shape[:1])
-
-
-def divergence(first, second):
-  """(KL(p || q) + KL(q || p)) / 2 of the predictions (..., classes), in nats: (...,)."""
-  log_p, log_q = jax.nn.log_softmax(first), jax.nn.log_softmax(second)
-  return ((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q)).sum(-1) / 2

@@ -5,150 +5,125 @@
 >>> trainable, frozen = method.init(None, {'kernel': jnp.ones(2)})
 >>> float(method.penalty({'kernel': jnp.ones(2) * 3}, frozen))
 2.0
+
+Each acts on the effective weights, or raises ValueError at `init` where what is trained gives it nothing to act on.
+The head, the parts that a method puts in and layers that start afresh have no pre-trained value: nothing pulls them to
+their random start.
 """
 
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from tl_jax import rng, tree
+from tl_jax import leaves, rng, tree
 from tl_jax.config import Count, Fraction, NonNegative
 from tl_jax.transfer.method import HEAD, TransferMethod
-from tl_jax.transfer.partitions import LAYERS, depth_from_top, full, top_layers
+from tl_jax.transfer.partitions import LAYERS, depth_from_top, require_index, top_layers
+from tl_jax.transfer.regularizing import Regularizer, Scope, regularizer
 
 Tree = Any
 
 
-class Anchored(NamedTuple):
-  """What a method holds, and where what it trains started; `weights` of EWC's penalty."""
-  frozen: Tree
-  start: Tree
-  weights: Tree = None
-
-
-def regularizer(wraps: Callable[[TransferMethod], TransferMethod]) -> TransferMethod:
-  """A method that wraps those it is composed with, and `full` on its own."""
-  return wraps(full())._replace(wraps=wraps)
-
-
-def anchored(method: TransferMethod, *, weights=lambda trainable: None, weight_axes=lambda axes: None,
-             **functions) -> TransferMethod:
-  """The method with a copy of its first trainable leaves beside what it holds; `functions` replace its own."""
-  held = lambda frozen: frozen.frozen if isinstance(frozen, Anchored) else frozen
-
-  def init(key, params, axes=None):
-    trainable, frozen = method.init(key, params, axes)
-    # A copy, because a state that holds one buffer twice cannot be donated.
-    return trainable, Anchored(frozen, jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), trainable),
-                               weights(trainable))
-
-  def axes(given):
-    trainable, frozen = method.axes(given)
-    return trainable, Anchored(frozen, trainable, weight_axes(trainable))
-
-  plain = dict(
-      merge=lambda trainable, frozen, *, key=None, step=None: method.merge(trainable, held(frozen), key=key, step=step),
-      fuse=lambda trainable, frozen: method.fuse(trainable, held(frozen)),
-      penalty=lambda trainable, frozen: method.penalty(trainable, held(frozen)))
-  return method._replace(init=init, axes=axes, **plain | functions)
-
-
 def l2sp(strength: NonNegative = 1e-2, *, new: NonNegative | None = None, head: str = HEAD) -> TransferMethod:
-  """Adds strength / 2 |w - w0|^2 over pre-trained leaves and new / 2 |w|^2 over the head (L2-SP, Li et al. 2018).
+  """Adds strength / 2 |w - w0|^2 over pre-trained weights and new / 2 |w|^2 over new ones (L2-SP, Li et al. 2018).
 
-  `new` is `strength` by default.
+  w is the effective weight: under `lora`, |w - w0| is the norm of the low-rank change. New are the head, what a method
+  puts in (the parameters of an adapter, a prompt or a prefix), and layers that start afresh. `new` is `strength` by
+  default.
+  Errors: ValueError at `init` where nothing is trained.
   """
   belongs, beta = tree.matcher(head), strength if new is None else new
 
-  def wraps(method):
-    def penalty(trainable, frozen):
-      def term(name, leaf, start):
-        away = leaf.astype(jnp.float32) if belongs(name) else leaf.astype(jnp.float32) - start.astype(jnp.float32)
-        return (beta if belongs(name) else strength) / 2 * jnp.square(away).sum()
-      terms = jax.tree.leaves(tree.map_named(term, trainable, frozen.start))
-      return method.penalty(trainable, frozen.frozen) + sum(terms)
-    return anchored(method, penalty=penalty)
+  def check(scope: Scope):
+    if not scope.changed and not scope.new:
+      raise ValueError('l2sp: nothing is trained, so there is nothing to pull')
 
-  return regularizer(wraps)
+  def penalty(scope: Scope, information):
+    del information
+    total = jnp.zeros(())
+    for name, (leaf, start) in scope.changed.items():
+      if belongs(name):
+        total += beta / 2 * jnp.square(leaves.wide(leaf)).sum()
+      else:
+        total += strength / 2 * leaves.squared_change(leaf, start)
+    for leaf in jax.tree.leaves(scope.new):
+      total += beta / 2 * jnp.square(leaves.wide(leaf)).sum()
+    return total
+
+  return regularizer(Regularizer('l2sp', check=check, penalty=penalty))
 
 
 def ewc(fisher: Tree = None, strength: NonNegative = 1.0, *, head: str = HEAD) -> TransferMethod:
   """Adds strength / 2 sum F (w - w0)^2 (Kirkpatrick et al. 2017, eq. 3), F from `fisher`: a tree like the params.
 
-  `tl_jax.transfer.fisher_diagonal` estimates one. Leaves that `fisher` does not have are free. Without one every leaf
-  counts 1 but those of the head, until `with_fisher` says more: a run takes the information of the model it starts
-  from.
+  `tl_jax.transfer.fisher_diagonal` estimates one. w is the effective weight, so F has the shape of the weight under
+  `lora` too. Leaves that `fisher` does not have are free. Without one every entry counts 1, but those of the head,
+  until `with_fisher` says more: a run takes the information of the model it starts from.
+  Errors: ValueError at `init` where nothing that is trained has a pre-trained value, or `fisher` has none of it.
   """
   named, belongs = None if fisher is None else tree.flatten(fisher), tree.matcher(head)
-  pulled = lambda name: not belongs(name) if named is None else name in named
 
-  def wraps(method):
-    def weights(trainable):
-      if named is not None and not any(map(pulled, tree.flatten(trainable))):
-        raise ValueError('ewc: fisher has none of the trained leaves; nearest: '
-                         + tree.nearest(next(iter(tree.flatten(trainable)), ''), named))
-      value = lambda name, leaf: jnp.ones(leaf.shape) if named is None else jnp.asarray(named[name])
-      return tree.map_named(lambda name, leaf: value(name, leaf) if pulled(name) else None, trainable)
+  def weighs(name):
+    return not belongs(name) if named is None else name in named
 
-    def penalty(trainable, frozen):
-      values, start = tree.flatten(frozen.weights), tree.flatten(frozen.start)
-      total = sum((value * jnp.square(leaf - start[name])).sum()
-                  for name, leaf in tree.flatten(trainable).items() if (value := values.get(name)) is not None)
-      return method.penalty(trainable, frozen.frozen) + strength / 2 * total
+  def check(scope: Scope):
+    if any(map(weighs, scope.changed)):
+      return
+    if named is None or not scope.changed:
+      raise ValueError(f'ewc: nothing that is trained has a pre-trained value{_such_as(scope)}; compose it with a '
+                       'method that changes pre-trained weights, such as full, last or lora')
+    first = next(iter(scope.changed))
+    raise ValueError(f'ewc: fisher has none of the trained leaves; nearest: {tree.nearest(first, named)}')
 
-    def weight_axes(axes):
-      return tree.map_named(lambda name, spec: spec if pulled(name) else None, axes)
+  def penalty(scope: Scope, information):
+    total = jnp.zeros(())
+    for name, value in (information.given | information.awaited).items():
+      total += (value * jnp.square(leaves.change(*scope.changed[name]))).sum()
+    return strength / 2 * total
 
-    return anchored(method, weights=weights, weight_axes=weight_axes, penalty=penalty)
-
-  return regularizer(wraps)
-
-
-def with_fisher(frozen: Tree, fisher: dict) -> Tree:
-  """What a method holds, with the information `fisher` (by name) in the place of the ones of an `ewc` in it.
-
-  A leaf that `fisher` does not have becomes free. Nothing changes where there is no `ewc`.
-  """
-  if not isinstance(frozen, Anchored):
-    return frozen
-  if frozen.weights is None:
-    return frozen._replace(frozen=with_fisher(frozen.frozen, fisher))
-  value = lambda name, one: jnp.asarray(fisher[name], one.dtype) if name in fisher else jnp.zeros_like(one)
-  return frozen._replace(weights=tree.map_named(value, frozen.weights))
+  return regularizer(Regularizer('ewc', check=check, penalty=penalty, weighs=weighs, fisher=named))
 
 
 def mixout(rate: Fraction = 0.7, *, mask: Literal['element', 'column'] = 'element', pattern: str = r'.*kernel',
            head: str = HEAD) -> TransferMethod:
   """At every step, entries of the trained matrices go back to where they started, with probability `rate`.
 
-  w -> (mask w0 + (1 - mask) w - rate w0) / (1 - rate) (Lee et al. 2020; dropout's form, whose mean is w). `element`
-  draws every entry, as the paper says; `column` is what the authors' code does: one draw for all
-  outputs of an input, so that whole rows of an (in, out) kernel are swapped. The head and leaves that the pattern does
-  not match are not mixed. Without a key, in evaluation, nothing is.
+  w -> (mask w0 + (1 - mask) w - rate w0) / (1 - rate) (Lee et al. 2020), which is w0 + dropout(w - w0), whose mean is
+  w. w is the effective weight: under `lora` entries of base + a @ b go back to the base, and the matrix is formed for
+  the step. `element` draws every entry, as the paper says; `column` is what the authors' code does: one draw for all
+  outputs of an input, so that whole rows of an (in, out) kernel are swapped. The head, new parts and leaves that the
+  pattern does not match are not mixed. Without a key, in evaluation, nothing is.
+  Errors: ValueError at `init` where no pre-trained matrix that the pattern matches is trained, and for a matrix with
+  dropout of its inputs (`lora(dropout=...)`), which an array in its place could not apply.
   """
   wanted, belongs = tree.matcher(pattern), tree.matcher(head)
 
-  def wraps(method):
-    def merge(trainable, frozen, *, key=None, step=None):
-      if key is None or not isinstance(frozen, Anchored):
-        held = frozen.frozen if isinstance(frozen, Anchored) else frozen
-        return method.merge(trainable, held, key=key, step=step)
+  def is_mixed(name, leaf):
+    return wanted(name) and not belongs(name) and leaf.ndim >= 2
 
-      def mix(name, leaf, start):
-        if not wanted(name) or belongs(name) or leaf.ndim < 2:
-          return leaf
-        shape = leaf.shape if mask == 'element' else (*leaf.shape[:-1], 1)
-        back = jax.random.bernoulli(rng.stream(key, f'mixout/{name}'), rate, shape)
-        mixed = jnp.where(back, start, leaf)
-        return ((mixed - rate * start) / (1 - rate)).astype(leaf.dtype)
+  def check(scope: Scope):
+    mixed = {name: leaf for name, (leaf, _) in scope.changed.items() if is_mixed(name, leaf)}
+    if not mixed:
+      raise ValueError(f'mixout: no pre-trained matrix that {pattern!r} matches is trained{_such_as(scope)}; compose '
+                       'it with a method that changes some, such as full, last or lora')
+    for name, leaf in mixed.items():
+      if getattr(leaf, 'rate', 0):
+        raise ValueError(f'mixout: {name!r} has dropout {leaf.rate} of its own inputs; give one of both, as '
+                         'lora(dropout=0)')
 
-      mixed = tree.map_named(mix, trainable, frozen.start)
-      return method.merge(mixed, frozen.frozen, key=key, step=step)
-    return anchored(method, merge=merge)
+  def mix(key, scope: Scope):
+    mixed = {}
+    for name, (leaf, start) in scope.changed.items():
+      if not is_mixed(name, leaf):
+        continue
+      shape = leaf.shape if mask == 'element' else (*leaf.shape[:-1], 1)
+      back = jax.random.bernoulli(rng.stream(key, f'mixout/{name}'), rate, shape)
+      away = jnp.where(back, 0.0, leaves.change(leaf, start)) / (1 - rate)
+      mixed[name] = (leaves.wide(start) + away).astype(leaf.dtype)
+    return mixed
 
-  return regularizer(wraps)
+  return regularizer(Regularizer('mixout', check=check, mix=mix))
 
 
 class DecayState(NamedTuple):
@@ -169,87 +144,155 @@ def learning_rate(opt_state):
 def prior_decay(decay: NonNegative = 0.01, *, head: str = HEAD) -> TransferMethod:
   """Decoupled decay towards the pre-trained weights, w - rate decay (w - w0), in the place of towards zero.
 
-  Wiese et al. 2017, called decay(w_pre) in Lee et al. 2020; a new head still decays towards zero. It is
-  added to the optimizer's own decay, so set `optim.decay` to 0 beside it.
+  Wiese et al. 2017, called decay(w_pre) in Lee et al. 2020. A head, new parts and layers that start afresh still decay
+  towards zero. It is added to the optimizer's own decay, so set `optim.decay` to 0 beside it. It follows the groups of
+  the optimizer: their `scale` multiplies it, a leaf of a group with a `decay` of 0 is not pulled, nor is a frozen one.
+  It needs weights that are linear in the one array that is trained: those that are trained as they are, `subset` and
+  `ia3`.
+  Errors: ValueError at `init` under `lora`, `dora` and `diff`, where the decay of a product is no decay of its factors,
+  and where nothing that is trained has a pre-trained value; at the optimizer's `init` where no group lets it pull.
   """
-  import optax  # the room loads jax alone
   belongs = tree.matcher(head)
+  linear = (leaves.Scaled, leaves.Subset)
 
-  def optimizer(tx):
-    def init(params):
-      return DecayState(tx.init(params), jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params))
+  def check(scope: Scope):
+    if not any(not belongs(name) for name in scope.changed):
+      raise ValueError(f'prior_decay: nothing that is trained has a pre-trained value{_such_as(scope)}; the decay '
+                       'towards zero is optim.decay')
+    for name, (leaf, _) in scope.changed.items():
+      if leaves.is_edited(leaf) and not isinstance(leaf, linear):
+        raise ValueError(f'prior_decay: {name!r} is a {type(leaf).__name__}: the optimizer moves its factors, whose '
+                         'decay is not that of the weight; l2sp pulls the weight itself')
 
-    def update(updates, state, params=None):
-      updates, inner = tx.update(updates, state.inner, params)
-      step = learning_rate(inner) * decay
-      away = lambda name, leaf, start: leaf if belongs(name) else leaf - start
-      pulled = tree.map_named(lambda name, update, leaf, start: update - step * away(name, leaf, start),
-                              updates, params, state.start)
-      return pulled, DecayState(inner, state.start)
+  def optimizer(tx, group_of, is_new):
+    return decay_to_start(tx, decay, group_of, lambda names: is_new(names) | set(filter(belongs, names)))
 
-    return optax.GradientTransformation(init, update)
+  return regularizer(Regularizer('prior_decay', check=check, decay=optimizer))
 
-  def wraps(method):
-    return method._replace(optimizer=lambda tx: optimizer(method.optimizer(tx)))
 
-  return regularizer(wraps)
+def decay_to_start(tx, decay: float, group_of, is_new):
+  """`tx` with a decay to where the parameters are at `init`, to zero for the names that `is_new(names)` chooses."""
+  import optax  # the room loads jax alone
+
+  def pulled(name) -> bool:
+    return getattr(group_of(name), 'decay', None) != 0
+
+  def init(params):
+    names = list(tree.flatten(params))
+    new = is_new(names)
+    if names and not any(pulled(name) for name in names if name not in new):
+      raise ValueError('prior_decay: optim.groups give every trained leaf with a pre-trained value a decay of 0, as '
+                       + tree.nearest(names[0], [name for name in names if name not in new]))
+    start = tree.map_named(
+        lambda name, leaf: jnp.zeros_like(leaf) if name in new else jnp.array(leaf, copy=True), params)
+    return DecayState(tx.init(params), start)
+
+  def update(updates, state, params=None):
+    updates, inner = tx.update(updates, state.inner, params)
+    step = learning_rate(inner) * decay
+
+    def pull(name, change, leaf, start):
+      if not pulled(name):
+        return change
+      return change - step * getattr(group_of(name), 'scale', 1.0) * (leaf - start)
+
+    return tree.map_named(pull, updates, params, state.start), DecayState(inner, state.start)
+
+  return optax.GradientTransformation(init, update)
+
+
+# What the last part of a vector's name says of it, in our models and elsewhere.
+SCALES = ('scale', 'weight', 'gamma', 'g', 'w')
+BIASES = ('bias', 'beta', 'b')
 
 
 def reinitialize(layers: Count = 1, *, std: NonNegative = 0.02, pattern: str = LAYERS) -> TransferMethod:
   """The top layers start afresh (Zhang et al. 2021): kernels from N(0, std^2), biases 0, norms 1 and 0.
 
-  `pattern` matches the leaves of layers, with the layer's number as its group `index`.
+  `pattern` matches the leaves of layers, with the layer's number as its group `index`. Other regularizers treat a
+  layer that starts afresh as they treat a new head.
+  Errors: ValueError at `init` for a leaf that starts afresh but is not trained in full, which would stay random, and
+  for a vector whose name does not say whether it is a scale or a bias.
   """
-  def wraps(method):
-    def init(key, params, axes=None):
-      flat = tree.flatten(params)
-      top = set(top_layers(layers, pattern, 'reinitialize')(list(flat)))
+  select = top_layers(layers, pattern, 'reinitialize')
 
-      def fresh(name, leaf):
-        if name not in top:
-          return leaf
-        if leaf.ndim >= 2:
-          return (std * jax.random.normal(rng.stream(key, f'reinitialize/{name}'), leaf.shape)).astype(leaf.dtype)
-        return jnp.ones_like(leaf) if name.endswith('scale') else jnp.zeros_like(leaf)
+  def fresh(names):
+    return set(select(names))
 
-      return method.init(key, tree.map_named(fresh, params), axes)
-    return method._replace(init=init)
+  def begin(key, params):
+    top = fresh(list(tree.flatten(params)))
+    return tree.map_named(lambda name, leaf: start_afresh(key, name, leaf, std) if name in top else leaf, params)
 
-  return regularizer(wraps)
+  def check(scope: Scope):
+    held = fresh(scope.names) & scope.held
+    if held:
+      raise ValueError(f'reinitialize: {min(held)!r} starts afresh, but is not trained in full and would stay random; '
+                       f'compose it with last({layers}) or full')
+
+  return regularizer(Regularizer('reinitialize', fresh=fresh, begin=begin, check=check))
+
+
+def start_afresh(key, name: str, leaf, std: float):
+  """A fresh array in the place of a leaf."""
+  if leaf.ndim >= 2:
+    return (std * jax.random.normal(rng.stream(key, f'reinitialize/{name}'), leaf.shape)).astype(leaf.dtype)
+  last = name.rpartition('/')[2]
+  if last in SCALES:
+    return jnp.ones_like(leaf)
+  if last in BIASES:
+    return jnp.zeros_like(leaf)
+  raise ValueError(f'reinitialize: {name!r} is a vector of which its name does not say whether it is a scale '
+                   f'({", ".join(SCALES)}) or a bias ({", ".join(BIASES)})')
 
 
 def unfreeze(every: Count = 10, *, groups: Count = 1, head: str | None = HEAD, pattern: str = LAYERS) -> TransferMethod:
   """Gradual unfreezing (Howard and Ruder 2018, section 3.3): the head learns from the first step, and `groups` more
   layers from the top every `every` steps; what is below the layers comes last. Say `every` in steps: those of an epoch
-  for the paper's schedule.
+  for the paper's schedule. Without a head, the top layers learn from the first step.
 
+  A leaf belongs to a layer by its name: what `lora` trains in a layer, or an adapter of it, waits for that layer.
   A leaf that is not yet free gets no update and no decay, and its moments stay zero. The optimizer counts the steps of
   the run, not those of a leaf, so Adam's bias correction is that of the run.
+  Errors: ValueError at `init` where nothing that is trained belongs to a layer.
   """
-  import optax  # the room loads jax alone
   belongs = tree.matcher(*filter(None, [head]))
+  require_index(pattern, 'unfreeze')
 
-  def optimizer(tx):
-    def start(names) -> dict[str, int]:
-      depths = depth_from_top(names, pattern)
-      deepest = max(depths.values(), default=-1) + 1
-      first = lambda name: 0 if belongs(name) else every * (1 + depths.get(name, deepest) // groups)
-      return {name: first(name) for name in names}
+  def check(scope: Scope):
+    trained = [*scope.changed, *scope.new]
+    if not depth_from_top(trained, pattern):
+      raise ValueError(f'unfreeze: nothing that is trained belongs to a layer, as {pattern!r} says{_such_as(scope)}; '
+                       f'nearest: {tree.nearest(pattern, trained)}')
 
-    def init(params):
-      return jnp.zeros((), jnp.int32), tx.init(params)
+  def first_steps(names) -> dict[str, int]:
+    """The step from which on each leaf is trained."""
+    depths = depth_from_top([name for name in names if not belongs(name)], pattern)
+    deepest = max(depths.values(), default=-1) + 1
+    wait = 1 if any(map(belongs, names)) else 0
+    return {name: 0 if belongs(name) else every * (wait + depths.get(name, deepest) // groups) for name in names}
 
-    def update(updates, state, params=None):
-      count, inner = state
-      steps = start(list(tree.flatten(params)))
-      mask = lambda tree_: tree.map_named(
-          lambda name, leaf: jnp.where(count >= steps[name], leaf, jnp.zeros_like(leaf)), tree_)
-      updates, inner = tx.update(mask(updates), inner, params)
-      return mask(updates), (count + 1, inner)
+  return regularizer(Regularizer('unfreeze', check=check, mask=lambda tx: mask_until(tx, first_steps)))
 
-    return optax.GradientTransformation(init, update)
 
-  def wraps(method):
-    return method._replace(optimizer=lambda tx: optimizer(method.optimizer(tx)))
+def mask_until(tx, first_steps):
+  """`tx` that sees no gradient of a leaf, and gives it no update, before its step of `first_steps(names)`."""
+  import optax  # the room loads jax alone
 
-  return regularizer(wraps)
+  def init(params):
+    return jnp.zeros((), jnp.int32), tx.init(params)
+
+  def update(updates, state, params=None):
+    count, inner = state
+    first = first_steps(list(tree.flatten(params)))
+    mask = lambda tree_: tree.map_named(
+        lambda name, leaf: jnp.where(count >= first[name], leaf, jnp.zeros_like(leaf)), tree_)
+    updates, inner = tx.update(mask(updates), inner, params)
+    return mask(updates), (count + 1, inner)
+
+  return optax.GradientTransformation(init, update)
+
+
+def _such_as(scope: Scope) -> str:
+  """What is trained instead, for an error."""
+  names = sorted([*scope.changed, *scope.new])
+  return f' (what is: {", ".join(map(repr, names[:3]))}{", ..." if len(names) > 3 else ""})' if names else ''
