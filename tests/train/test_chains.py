@@ -3,17 +3,19 @@
 import json
 
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 import tl_jax
-from tl_jax import config, tree
+from tl_jax import config, models, tree
 from tl_jax.config import ConfigError
 from tl_jax.train import run, transferring
 from tl_jax.train.checks import read
-from tl_jax.train.information import fisher_of
-from tl_jax.train.texts import tempered
+from tl_jax.train.information import fisher_of, information, spread, training_examples
+from tl_jax.train.restoring import open_workdir
+from tl_jax.train.texts import task_of, tempered
 
 SMALL = [('data.length', '32'), ('data.batch', '4'), ('schedule.steps', '4'), ('schedule.warmup', '1'),
          ('log.tensorboard', 'false')]
@@ -69,9 +71,49 @@ def test_ewc_weighs_by_the_task_before(pretrained, tmp_path):
     go(f'transfer.py:task=sentiment,method=ewc,init={pretrained},labels=8', tmp_path / 'never')
 
 
-def test_two_tasks_share_a_body_and_have_a_head_each(pretrained, tmp_path):
-  workdir = go(f'transfer.py:task=sentiment+topic,method=full,init={pretrained},labels=24', tmp_path / 'both',
-               ('task.test', '40'), ('task.temperature', '2.0'), ('schedule.steps', '6'))
+@pytest.fixture(scope='module')
+def both(pretrained, tmp_path_factory):
+  """A workdir of two tasks at once."""
+  return go(f'transfer.py:task=sentiment+topic,method=full,init={pretrained},labels=24',
+            tmp_path_factory.mktemp('chain') / 'both', ('task.test', '40'), ('task.temperature', '2.0'),
+            ('schedule.steps', '6'))
+
+
+@pytest.mark.slow
+def test_information_of_two_tasks_is_that_of_examples_of_both_over_their_own_labels(both):
+  opened = open_workdir(both)
+  examples = training_examples(opened, task_of(opened.settings), both, 6)
+  labels = examples['labels'].reshape(-1)
+  assert len(labels) == 6 and set(labels < 2) == {True, False}
+  model, name = models.build(opened.arch), 'layers/0/attention_norm/scale'
+
+  def outputs(leaf, example):
+    params = tree.unflatten({**tree.flatten(opened.params), name: leaf})
+    return model.apply(params, {key: value[None] for key, value in example.items()}).logits.reshape(-1)
+
+  wanted = 0.0
+  for index, label in enumerate(labels):
+    example = {key: value[index] for key, value in examples.items()}
+    logits, slopes = (function(tree.flatten(opened.params)[name], example)
+                      for function in (outputs, jax.jacrev(outputs)))
+    own = slice(0, 2) if label < 2 else slice(2, 14)
+    chances = np.exp(logits[own]) / np.exp(logits[own]).sum()
+    scores = slopes[own] - (chances[:, None] * slopes[own]).sum(0)
+    wanted += (chances[:, None] * np.square(scores)).sum(0) / 6
+  found = information(opened, both, 6)
+  np.testing.assert_allclose(found[name], wanted, rtol=1e-3, atol=1e-9)
+  assert max(float(leaf.max()) for leaf in found.values()) > 0
+
+
+def test_a_few_examples_are_spread_over_all_and_every_part_has_one():
+  chosen, part = np.arange(100, 200), np.repeat([0, 1], [97, 3])
+  few = spread(chosen, part, 10)
+  assert few[-1] >= 197 and len(few) == 10 and (np.diff(few[:-1]) >= 10).all()
+  assert np.array_equal(spread(chosen, part, 100), chosen)
+
+
+def test_two_tasks_share_a_body_and_have_a_head_each(both):
+  workdir = both
   result = json.loads((workdir / 'result.json').read_text())
   assert result['labels'] == 48 and {'accuracy', 'sentiment/accuracy', 'topic/accuracy'} <= result['metrics'].keys()
   rows = [json.loads(line) for line in (workdir / 'predictions.jsonl').read_text().splitlines()]

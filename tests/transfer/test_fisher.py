@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tl_jax import objectives
 from tl_jax.transfer.fisher import fisher_diagonal
 
 
@@ -45,6 +46,40 @@ def test_the_expectation_is_the_closed_form(setting, batch):
   agree(found, closed_form(params, examples['x'], np.asarray(chances)))
   # For a softmax, the variance of the label: p (1 - p).
   np.testing.assert_allclose(found['bias'], (chances * (1 - chances)).mean(0), rtol=1e-5)
+
+
+def read_as(kind, groups=()):
+  """A linear model whose outputs an objective reads."""
+  prediction = objectives.classify(labels=4, kind=kind, groups=groups).prediction
+
+  def model(params, example):
+    outputs = example['x'] @ params['kernel'] + params['bias']
+    return prediction.log_probabilities(outputs, example['label'])
+
+  return model
+
+
+def test_each_example_has_the_information_of_the_labels_of_its_own_task(setting):
+  params, examples = setting
+  label = np.arange(11) % 4
+  groups = ((0, 1), (1, 4))   # one label has nothing to choose from, so it tells nothing
+  found = fisher_diagonal(read_as('single_label', groups), params, examples | dict(label=label))
+  logits = np.asarray(examples['x'] @ params['kernel'] + params['bias'])
+  chances = np.zeros((11, 4))
+  for row, own in enumerate(slice(*groups[int(value > 0)]) for value in label):
+    chances[row, own] = np.exp(logits[row, own]) / np.exp(logits[row, own]).sum()
+  np.testing.assert_allclose(found['bias'], (chances * (1 - chances)).mean(0), rtol=1e-5, atol=1e-7)
+  assert found['bias'][0] == 0 and found['bias'][1] > 0
+
+
+def test_the_information_of_independent_labels_adds_up(setting):
+  params, examples = setting
+  found = fisher_diagonal(read_as('multi_label'), params, examples | dict(label=np.zeros(11)))
+  chances = np.asarray(jax.nn.sigmoid(examples['x'] @ params['kernel'] + params['bias']))
+  variances = chances * (1 - chances)
+  agree(found, dict(bias=variances.mean(0),
+                    kernel=np.einsum('ni,nk->ik', np.square(examples['x']), variances) / 11))
+  assert objectives.classify(labels=4, kind='regression').prediction.log_probabilities is None
 
 
 def test_given_labels_are_the_empirical_information(setting):
