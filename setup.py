@@ -62,7 +62,7 @@ setup(
         'gguf': ['gguf>=0.17'],
         # What ours is compared with and timed beside. A fixed torch: a range may bring a build for GPUs of several GB.
         'bench': ['torch==2.13.0', 'transformers>=5,<6', 'peft>=0.21,<1', 'sentencepiece>=0.2', 'protobuf>=5'],
-        'test': [*TEXT, 'pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9',
+        'test': [*TEXT, 'pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9', 'equinox>=0.13',
                  'gguf>=0.17'],
     },
     classifiers=[

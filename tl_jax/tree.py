@@ -19,7 +19,13 @@ Tree = Any
 
 
 def name_of(path) -> str:
-  """The name of a leaf, `layers/3/attention/query/kernel`, from a jax key path."""
+  """The name of a leaf, `layers/3/attention/query/kernel`, from a jax key path.
+
+  flax.nnx holds every array in the attribute `value` of a Variable, which is no part
+  of the name: patterns are about the module and its parameter.
+  """
+  if len(path) > 1 and path[-1] == jax.tree_util.GetAttrKey('value'):
+    path = path[:-1]
   return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
@@ -96,6 +102,16 @@ def partition(tree: Tree, predicate: Callable[[str], bool]) -> tuple[Tree, Tree]
   chosen = map_named(lambda name, leaf: leaf if predicate(name) else None, tree)
   others = map_named(lambda name, leaf: None if predicate(name) else leaf, tree)
   return chosen, others
+
+
+def require_arrays(tree: Tree, what: str) -> None:
+  """Raises ValueError for a leaf that is no array or number, with what to pass."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    if not hasattr(leaf, 'dtype') and not isinstance(leaf, (bool, int, float, complex)):
+      raise ValueError(
+        f'{what}: {name_of(path)!r} is no array but {type(leaf).__name__}; pass the '
+        'arrays alone, as equinox.partition(model, equinox.is_array)[0]'
+      )
 
 
 def combine(first: Tree, second: Tree) -> Tree:

@@ -77,7 +77,10 @@ def _raw(name: str, leaf):
     return leaf
   array = np.asarray(leaf)
   if array.dtype.kind in 'OUSMm':
-    raise ValueError(f'the state cannot be saved: leaf {name!r} is no array but {type(leaf).__name__}')
+    raise ValueError(
+      f'the state cannot be saved: leaf {name!r} is no array but {type(leaf).__name__}; '
+      'save the arrays alone, as equinox.partition(model, equinox.is_array)[0]'
+    )
   return array
 
 

@@ -289,6 +289,8 @@ def _require_same(what: str, trees: Sequence[Tree], labels: Sequence[str] | None
   if not trees or (labels is not None and labels[0] == 'base' and len(trees) < 2):
     raise ValueError(f'{what}: needs at least one tree' + (' beside the base' if trees else ''))
   labels = labels or _numbered('trees', len(trees))
+  for each in trees:
+    tree.require_arrays(each, what)
   for path, node in jax.tree_util.tree_leaves_with_path(trees[0], is_leaf=leaves.is_structured):
     _require(not leaves.is_structured(node), f'{what}: {tree.name_of(path)!r}: fuse the tree first; needs an array',
              f'a {type(node).__name__}')
@@ -313,7 +315,7 @@ def _require_equal(what: str, trees: Sequence[Tree]) -> None:
     for name, leaf in tree.flatten(each).items():
       pair = first[name], leaf
       if not all(map(_is_floating, pair)) and not any(isinstance(value, jax.core.Tracer) for value in pair) and (
-          any(map(_is_floating, pair)) or not np.array_equal(*pair)):
+          any(map(_is_floating, pair)) or not np.array_equal(*map(_bits, pair))):
         raise ValueError(f'{what}: {name!r} is not floating and differs between the first tree and tree {index}')
 
 
@@ -345,6 +347,12 @@ def _shares(what: str, weights, count: int) -> list:
 
 def _is_floating(leaf) -> bool:
   return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
+def _bits(leaf):
+  """A random key as the integers that it is; any other leaf as it stands."""
+  is_key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+  return jax.random.key_data(leaf) if is_key else leaf
 
 
 def _wide(leaf) -> jax.Array:

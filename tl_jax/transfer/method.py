@@ -74,7 +74,7 @@ def selecting_method(select: Select, *, head: str | None = None, what: str) -> T
   def split_leaf(name, leaf):
     if isinstance(leaf, leaves.Quantized):
       raise ValueError(f'{what}: {name!r} is quantised and cannot be trained; edit it (lora) or choose other leaves')
-    return leaf, None
+    return (leaf, None) if can_train(leaf) else (None, leaf)
 
   def split(params):
     names = leaf_names(params)
@@ -82,6 +82,13 @@ def selecting_method(select: Select, *, head: str | None = None, what: str) -> T
     return split_leaves(lambda name, leaf: split_leaf(name, leaf) if name in chosen else (None, leaf), params)
 
   return filling_method(lambda key, params, axes=None: split(params), split)
+
+
+def can_train(leaf) -> bool:
+  """Has a leaf a gradient? Not a counter, a random key or an activation function."""
+  if hasattr(leaf, 'dtype'):
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+  return not callable(leaf)
 
 
 def leaf_edit(edit: Callable, edit_axes: Callable, *choices: Choice, head: str | None = None, what: str,

@@ -43,6 +43,8 @@ def transplant(source: Tree, target: Tree, *, rename: Iterable[Rename] = (), fre
   """
   rename = [(pattern, (to,) if isinstance(to, str) else tuple(to)) for pattern, to in rename]
   rules = {'fresh': _patterns(fresh), 'drop': _patterns(drop), 'resize': _patterns(resize)}
+  tree.require_arrays(source, 'transplant: source')
+  tree.require_arrays(target, 'transplant: target')
   givers, takers = tree.flatten(source), tree.flatten(target)
   tree.require_match([pattern for pattern, _ in rename], givers, 'transplant: rename')
   for rule, names in (('drop', givers), ('fresh', takers), ('resize', takers)):
