@@ -24,7 +24,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
   c.objective = dict(name='masked', rate=0.15, whole_word=False) if a.objective == 'masked' else dict(name=a.objective)
   c.method = dict(name='full')
-  c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='')   # used where there is no checkpoint
+  # All but parse_special is used where there is no checkpoint.
+  c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='', parse_special=False)
   c.unigram_bias = False
   c.data = dict(mixture={source: 1.0 for source in a.text.split('+')}, length=128, batch=32, accumulate=1, pack=True,
                 directory='')

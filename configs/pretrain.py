@@ -22,7 +22,8 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
   c.model = dict(family=arg)
   c.compute = dict(dtype='bfloat16', remat='dots', layers='auto', dropout=0.1)
   c.objective = objective(arg)
-  c.tokenizer = dict(kind='wordpiece' if c.objective.name == 'masked' else 'bpe', size=30522, lowercase=True, path='')
+  c.tokenizer = dict(kind='wordpiece' if c.objective.name == 'masked' else 'bpe', size=30522, lowercase=True, path='',
+                     parse_special=False)
   c.unigram_bias = False
   c.data = dict(mixture=mixture, length=512, batch=256, accumulate=1, pack=True, directory='')
   c.optim = dict(name='adamw', lr=1e-4, decay=0.01, clip=1.0, ema=None,

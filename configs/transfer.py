@@ -49,7 +49,8 @@ def get_config(arg: str = '') -> ConfigDict:
                 text=a.text, label=a.label, kind=a.kind,
                 files=dict(train=a.train, validation=a.validation, test=a.test))
   c.method = method(a.method)
-  c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='')   # used where there is no checkpoint
+  # All but parse_special is used where there is no checkpoint.
+  c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='', parse_special=False)
   kept = sum(OPTIONS[name]['length'] for name in a.method.split('+') if name in ('prompt', 'prefix'))
   c.data = dict(length=128 - kept, batch=16, accumulate=1, pack=True, slots=0, directory='')
   names = a.method.split('+')

@@ -72,3 +72,19 @@ def test_flags_hold_against_the_folder(folder, tmp_path):
 def test_a_value_that_cannot_be_names_the_folder(folder, capsys):
   assert generate(folder, do_sample=True, top_p=1.5) == 2
   assert f'{folder}: top_p: must be' in capsys.readouterr().err
+
+
+def test_special_pieces_in_a_prompt_are_a_choice(folder, tmp_path, monkeypatch):
+  from tl_jax import decode
+  asked = []
+
+  def continue_texts(reader, params, tokenizer, prompts, settings, **more):
+    asked.append(tokenizer.encode(prompts[0], special=False))
+    return iter([()])
+
+  monkeypatch.setattr(decode, 'continue_texts', continue_texts)
+  out = f'--output={tmp_path / "out.jsonl"}'
+  for flags in ((), ('--parse-special',)):
+    assert generate(folder, '--prompt=<extra_id_0>', out, *flags) == 0
+  plain, parsed = asked
+  assert len(parsed) == 1 and parsed[0] not in plain

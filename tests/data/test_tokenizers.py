@@ -1,5 +1,6 @@
 """Tokenizers: the same bytes from every process, and text in, text out."""
 
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -73,6 +74,24 @@ def test_special_pieces_in_a_text_are_text(tokenizer):
   hidden = set(tokenizer.special_ids) - {tokenizer.unk}
   for text in ('[MASK]', 'a [MASK] b', '<mask></s><s>', '[CLS] [SEP] [PAD]', '<extra_id_3>', '<pad>'):
     assert not hidden & set(tokenizer.encode(text, special=False)), text
+
+
+def test_special_pieces_in_a_text_are_found_where_that_is_chosen(tokenizer):
+  mask, gap = tokenizer.mask, tokenizer.sentinels[0]
+  text = f'good {tokenizer.pieces[mask]} <extra_id_0> film'
+  parts = [tokenizer.encode(word, special=False) for word in ('good ', ' ', ' film')]
+  wanted = [*parts[0], mask, *parts[1], gap, *parts[2]]
+  parsed = dataclasses.replace(tokenizer, parse_special=True)
+  assert parsed.encode(text, special=False) == wanted
+  assert tokenizer.encode(text, special=False, parse_special=True) == wanted
+  assert parsed.encode(text, special=False, parse_special=False) == tokenizer.encode(text, special=False)
+  ids, _ = parsed.encode_pair(text, text)
+  assert ids.count(mask) == ids.count(gap) == 2
+  assert tokenizer.encode_pair(text, text, parse_special=True)[0] == ids
+  # They are part of the text when it comes back, too; what frames it is not.
+  said = parsed.decode(parsed.encode(text))
+  assert '<extra_id_0>' in said and tokenizer.pieces[mask] in said
+  assert tokenizer.pieces[tokenizer.eos] not in said
 
 
 def test_ends_are_kept_when_a_text_is_cut(tokenizer):

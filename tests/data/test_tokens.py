@@ -1,5 +1,6 @@
 """The token cache: complete or absent, checked, and the same bytes after any accident."""
 
+import dataclasses
 import os
 import pathlib
 import signal
@@ -35,6 +36,13 @@ def test_every_document_comes_back(tmp_path, tokenizer):
   assert isinstance(cached[0].base, np.memmap) and cached.lengths.dtype == np.int32
   with pytest.raises(IndexError):
     cached[266]
+
+
+def test_the_cache_knows_how_special_pieces_were_read(tmp_path, tokenizer):
+  source = [{'text': 'many [MASK] numbers'}]
+  plain = tokens.tokenize(source, tokenizer, tmp_path)
+  parsed = tokens.tokenize(source, dataclasses.replace(tokenizer, parse_special=True), tmp_path)
+  assert tokenizer.mask in parsed[0] and tokenizer.mask not in plain[0]
 
 
 def test_long_documents_are_cut_or_split_and_counted(tmp_path, tokenizer):

@@ -8,7 +8,9 @@ import pytest
 
 from tl_jax import config, train, tree
 from tl_jax.checkpoint import CheckpointError, Store
+from tl_jax.train.checks import read
 from tl_jax.train.cohort import run_cohort
+from tl_jax.train.transferring import prepare
 
 QUICK = [('schedule.steps', '6'), ('schedule.warmup', '2'), ('data.length', '32'), ('data.batch', '4'),
          ('task.test', '60'), ('log.every', '2'), ('log.tensorboard', 'false')]
@@ -62,6 +64,27 @@ def test_a_file_is_transferred_to_without_code(pretrained, tmp_path):
   path.write_text('text,label\n' + '\n'.join(f'mail number {i} about things,{"ab"[i % 2]}' for i in range(80)))
   result = train.transfer(transfer_config(pretrained, 'probe', task=path, labels=20), tmp_path / 'w')
   assert result['n'] >= 5
+
+
+def test_entity_marks_are_pieces_where_the_config_says_so(pretrained, tmp_path):
+  path = tmp_path / 'pairs.csv'
+  path.write_text('text,label\n' + '\n'.join(f'good {i} [SEP] film [MASK],{"ab"[i % 2]}' for i in range(60)))
+  told = [('tokenizer.parse_special', 'true')]
+  settings = read(transfer_config(pretrained, 'probe', task=path, labels=8, more=told))
+  ready = prepare(settings, tmp_path / 'cache')
+  tokenizer = ready.tokenizer
+  assert {tokenizer.sep, tokenizer.mask} <= set(ready.train.examples.tokens[0][1:-1].tolist())
+  plain = prepare(read(transfer_config(pretrained, 'probe', task=path, labels=8)), tmp_path / 'cache')
+  assert tokenizer.mask not in plain.train.examples.tokens[0].tolist()
+
+
+@pytest.mark.slow
+def test_what_was_trained_with_marks_is_read_with_them(pretrained, tmp_path):
+  told = [('tokenizer.parse_special', 'true')]
+  train.transfer(transfer_config(pretrained, 'probe', more=told), tmp_path / 'one')
+  assert train.load(tmp_path / 'one').tokenizer.parse_special
+  with pytest.raises(config.ConfigError, match='config.tokenizer.parse_special: .*/one finds special pieces'):
+    train.transfer(transfer_config(tmp_path / 'one', 'probe'), tmp_path / 'two')
 
 
 def test_evaluation_says_again_what_the_run_said(pretrained, tmp_path):

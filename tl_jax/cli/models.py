@@ -136,6 +136,8 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--prompt', metavar='TEXT', help='one text to go on with, or to read')
   parser.add_argument('--input', metavar='FILE.jsonl', help='many: one JSON object with a key `prompt` per line')
   parser.add_argument('--output', metavar='FILE.jsonl', help='where to write them (default: the screen)')
+  parser.add_argument('--parse-special', action='store_true',
+                      help='special pieces in a prompt, as <|im_start|> or <extra_id_0>, are not text')
   parser.add_argument('--batch', type=int, default=8, metavar='N', help='texts decoded at once (default: 8)')
   parser.add_argument('--dtype', default='float32', metavar='T', help='of the computation: float32 or bfloat16')
   from tl_jax.decode.settings import Decoding
@@ -171,9 +173,12 @@ def run_generate(flags, _) -> int:
   loaded = train.load(flags.model)
   if loaded.tokenizer is None:
     raise config.ConfigError(f'{flags.model}: has no tokenizer')
+  tokenizer = loaded.tokenizer
+  if flags.parse_special:
+    tokenizer = dataclasses.replace(tokenizer, parse_special=True)
   settings = _settings(flags.model, loaded, chosen)
   reader = models.decoder(loaded.arch, config.struct(models.Compute, dict(dtype=flags.dtype), '--dtype'))
-  texts = decode.continue_texts(reader, loaded.params, loaded.tokenizer, prompts, settings, batch=flags.batch,
+  texts = decode.continue_texts(reader, loaded.params, tokenizer, prompts, settings, batch=flags.batch,
                                 positions=loaded.arch.room)
   if flags.output is None:
     for prompt, found in zip(prompts, texts, strict=True):

@@ -35,9 +35,14 @@ class Tokenizer:
 
   `pad`, `unk`, `cls`, `sep`, `mask`, `bos`, `eos` are ids, or None where the vocabulary has no such piece (`pad`
   falls back to `eos`, then 0; a WordPiece vocabulary starts with [CLS] and ends with [SEP]). `sentinels` are the ids
-  of <extra_id_0>, <extra_id_1>, ... Special pieces written out in a text are text. `padding_side`, `chat_template` (a
+  of <extra_id_0>, <extra_id_1>, ... `padding_side`, `chat_template` (a
   template, or templates by name; never executed here) and `settings` (what its `tokenizer_config.json` says besides)
   are those of the folder it came from.
+
+  Special pieces written out in a text, as [SEP], are text: whoever writes a text must
+  not command the model. With `parse_special` they are the pieces that they spell, for
+  texts with entity marks, gaps or the turns of a chat.
+  `dataclasses.replace(tokenizer, parse_special=True)` makes that choice for all texts.
   """
   backend: Any = dataclasses.field(repr=False, compare=False)
   digest: str
@@ -56,6 +61,7 @@ class Tokenizer:
   padding_side: Literal['left', 'right'] = 'right'
   chat_template: str | dict[str, str] | None = dataclasses.field(default=None, repr=False, hash=False)
   settings: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+  parse_special: bool = False
 
   @functools.cached_property
   def pieces(self) -> list[str]:
@@ -110,23 +116,42 @@ class Tokenizer:
     reader.encode_special_tokens = True
     return reader
 
-  def encode(self, text: str, max_length: int | None = None, *, special: bool = True) -> list[int]:
-    """The ids of a text, with [CLS] and [SEP] or the end of sequence if `special`; cut to `max_length`, ends kept."""
-    return self.encode_batch([text], max_length, special=special)[0]
+  @functools.cached_property
+  def _parser(self):
+    """The backend that finds special pieces in texts."""
+    import tokenizers
+    parser = type(self.backend).from_str(self.backend.to_str())
+    known = parser.get_added_tokens_decoder()
+    parser.add_special_tokens([
+        tokenizers.AddedToken(self.pieces[i], special=True, normalized=False)
+        for i in self.special_ids if i not in known])
+    parser.encode_special_tokens = False
+    return parser
 
-  def encode_batch(self, texts: Sequence[str], max_length: int | None = None, *,
-                   special: bool = True) -> list[list[int]]:
+  def encode(self, text: str, max_length: int | None = None, *, special: bool = True,
+             parse_special: bool | None = None) -> list[int]:
+    """The ids of a text, with [CLS] and [SEP] or the end of sequence if `special`; cut to `max_length`, ends kept.
+
+    parse_special: are special pieces in the text found? None: as the field says.
+    """
+    return self.encode_batch([text], max_length, special=special, parse_special=parse_special)[0]
+
+  def encode_batch(self, texts: Sequence[str], max_length: int | None = None, *, special: bool = True,
+                   parse_special: bool | None = None) -> list[list[int]]:
     """The ids of many texts."""
-    found = [encoding.ids for encoding in self._reader.encode_batch(list(texts), add_special_tokens=False)]
+    parsed = self.parse_special if parse_special is None else parse_special
+    backend = self._parser if parsed else self._reader
+    found = [encoding.ids for encoding in backend.encode_batch(list(texts), add_special_tokens=False)]
     prefix, suffix = (list(self.prefix), list(self.suffix)) if special else ([], [])
     room = None if max_length is None else max_length - len(prefix) - len(suffix)
     if room is not None and room < 0:
       raise ValueError(f'max_length: {max_length} leaves no room for {len(prefix) + len(suffix)} special tokens')
     return [prefix + ids[:room] + suffix for ids in found]
 
-  def encode_pair(self, first: str, second: str, max_length: int | None = None) -> tuple[list[int], list[int]]:
+  def encode_pair(self, first: str, second: str, max_length: int | None = None, *,
+                  parse_special: bool | None = None) -> tuple[list[int], list[int]]:
     """(ids, types) of two texts as its frame puts them, as [CLS] first [SEP] second [SEP]; the longer text is cut."""
-    a, b = self.encode_batch([first, second], special=False)
+    a, b = self.encode_batch([first, second], special=False, parse_special=parse_special)
     fixed = len(self.pair) - 2
     while max_length is not None and len(a) + len(b) + fixed > max_length:
       if not a and not b:
@@ -136,9 +161,16 @@ class Tokenizer:
     return [i for ids, _ in parts for i in ids], [kind for ids, kind in parts for _ in ids]
 
   def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
-    """The text of ids; special pieces are left out unless asked for."""
+    """The text of ids; special pieces are left out unless asked for.
+
+    With `parse_special` only those are that begin, end or fill: the others are part of
+    the texts then, such as the sentinels that a T5 answers with.
+    """
     ids = [int(i) for i in ids]
-    hidden = frozenset(self.special_ids) if not special else frozenset()
+    hidden = self.special_ids
+    if self.parse_special:
+      hidden = (self.pad, self.bos, self.eos, *self.prefix, *self.suffix)
+    hidden = frozenset() if special else frozenset(hidden)
     return self.backend.decode([i for i in ids if i not in hidden], skip_special_tokens=False)
 
   def save(self, path) -> pathlib.Path:

@@ -81,6 +81,8 @@ def tokenize(source, tokenizer, directory, field: str = 'text', max_length: int 
   manifest = getattr(source, 'manifest', None) or _content(source, field)
   options = {'field': field, 'max_length': max_length, 'split': split, 'special': special, 'keep_empty': keep_empty,
              'format': FORMAT}
+  if getattr(tokenizer, 'parse_special', False):
+    options['parse_special'] = True
   key = store.digest(manifest, tokenizer.digest, options)
 
   def write(folder):

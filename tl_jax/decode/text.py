@@ -56,8 +56,9 @@ def continue_texts(
 
   A decoder goes on with a text; an encoder-decoder reads it and its decoder starts with `settings.start`. `tokenizer`
   has encode_batch(texts, special=bool) -> lists of ids and decode(ids) -> text; ids in its `prefix`, if it has one,
-  come before a decoder's prompt. `batch` texts are decoded at once; texts are read `window` batches ahead and sorted
-  by length, and lengths and batches are filled up to powers of two (a batch to such a one times `multiple`), so that
+  come before a decoder's prompt, unless special pieces of its text are these. `batch` texts are decoded at once;
+  texts are read `window` batches ahead and sorted by length, and lengths and batches are filled up to powers of two
+  (a batch to such a one times `multiple`), so that
   few programs are compiled. `positions` is how many the model has, None without a limit. With stop strings the
   device hands over the tokens every `chunk` steps, so that texts which contain one end (beam search goes on, and is cut
   afterwards); `chunk` changes no result. `row_offset` is the number of the first text. `place` puts a dict of numpy
@@ -114,9 +115,13 @@ def _in_windows(work: _Work, texts, batch, window, number, multiple):
 
 def _encode(work: _Work, texts: Sequence[str], number: int) -> list[Prompt]:
   encodes = work.decoder.kind == 'encoder-decoder'
-  before = [] if encodes else [*work.settings.start, *getattr(work.tokenizer, 'prefix', ())]
+  prefix = [] if encodes else [*getattr(work.tokenizer, 'prefix', ())]
+  parsed = getattr(work.tokenizer, 'parse_special', False)
   prompts = []
   for i, found in enumerate(work.tokenizer.encode_batch(texts, special=encodes), number):
+    # A text that begins as prompts do, as a rendered chat does, is not begun twice.
+    begun = parsed and bool(prefix) and found[:len(prefix)] == prefix
+    before = [] if encodes else [*work.settings.start, *([] if begun else prefix)]
     ids = [*before, *found]
     if not ids:
       raise ValueError(f'text {i}: it is empty, and there are no start ids to continue')

@@ -55,6 +55,7 @@ def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Pre
     tokenizer = texts.make_tokenizer(settings, lambda: _all_texts(settings), folder, first)
   else:
     tokenizer = source_tokenizer(settings, source, folder, first)
+  tokenizer = texts.parsing(settings, tokenizer, settings.init)
   examples = texts.mixture_examples(settings, tokenizer, folder)
   stream = texts.pretraining_stream(settings, examples, tokenizer)
   return Prepared(settings, tokenizer, examples, stream, build_pieces(settings, tokenizer, source), source)

@@ -65,7 +65,8 @@ def open_step(path: pathlib.Path, settings: Settings, step: int | None = None) -
   averaged = optim.ema_params(state['opt_state']) if 'opt_state' in state else None
   trainable = state['trainable'] if averaged is None else averaged
   params = parts.method.fuse(trainable, state['frozen'])
-  return Opened(settings, arch, params, open_tokenizer(path), step, trainable, state['frozen'], parts.method)
+  tokenizer = texts.parsing(settings, open_tokenizer(path))
+  return Opened(settings, arch, params, tokenizer, step, trainable, state['frozen'], parts.method)
 
 
 def open_tokenizer(path: pathlib.Path):

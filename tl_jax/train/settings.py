@@ -21,6 +21,7 @@ class Tokenizing:
   size: Count = 30522
   lowercase: bool = True
   path: str = ''
+  parse_special: bool = False  # are special pieces written in a text, as [SEP], those pieces?
 
 
 @dataclasses.dataclass(frozen=True)

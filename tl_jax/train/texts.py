@@ -45,6 +45,18 @@ def task_of(settings: Settings, known: tasks.Known | None = None) -> tasks.Task:
   return tasks.find(choice.name, settings.data.directory or None, how, known)
 
 
+def parsing(settings: Settings, tokenizer, init: str = ''):
+  """The tokenizer that reads texts as the config says: special pieces in them found or not.
+
+  Raises ConfigError where the model of `init` found them and this run would not.
+  """
+  parsed = settings.tokenizer.parse_special
+  if tokenizer.parse_special and not parsed:
+    raise ConfigError(f'config.tokenizer.parse_special: {init} finds special pieces in its texts, so this '
+                      'run must, too: true')
+  return dataclasses.replace(tokenizer, parse_special=parsed)
+
+
 def mixture_texts(settings: Settings, split: str = 'train') -> dict:
   """The sources of the pre-training mixture by name; a source of weight 0 is not opened."""
   directory = settings.data.directory or None

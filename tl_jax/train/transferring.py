@@ -145,6 +145,7 @@ def prepare(
   objective = objectives.classify(labels=task.outputs, kind=task.kind, groups=task.groups)
   parts = pieces.assemble(settings, arch, objective)
   require_dropout(settings, parts.method)
+  tokenizer = texts.parsing(settings, tokenizer, settings.init)
   cache = folder if cache is None else cache
   train, test = (texts.labelled(settings, task, tokenizer, split, cache) for split in ('train', 'test'))
   return Prepared(settings, task, tokenizer, train, test, parts, source, source_information(settings))
