@@ -39,6 +39,12 @@ GROUPS = {
     'xlm-roberta': ('XLMRoberta', 'XLMRoberta', _SMALL | dict(layer_norm_eps=1e-3, type_vocab_size=1), _ENCODER),
     'camembert': ('Camembert', 'Camembert', _SMALL | dict(hidden_act='relu'), _ENCODER),
     'mpnet': ('MPNet', 'MPNet', _SMALL | dict(hidden_act='relu', layer_norm_eps=1e-3), _ENCODER),
+    'deberta-v2': ('DebertaV2', 'DebertaV2', _SMALL | dict(
+        layer_norm_eps=1e-3, relative_attention=True, position_buckets=8, max_relative_positions=16, legacy=False,
+        pos_att_type=['p2c', 'c2p'], share_att_key=True, norm_rel_ebd='layer_norm', position_biased_input=False),
+                   _ENCODER),
+    'deberta-v2-plain': ('DebertaV2', 'DebertaV2', _SMALL | dict(type_vocab_size=2, pooler_hidden_act='relu'),
+                         ('Model', 'ForSequenceClassification')),
     'distilbert': ('DistilBert', 'DistilBert', dict(
         vocab_size=61, dim=24, n_layers=2, n_heads=2, hidden_dim=40, max_position_embeddings=32), _ENCODER),
     'electra': ('Electra', 'Electra', _SMALL | dict(embedding_size=16, hidden_act='relu'),
@@ -139,7 +145,8 @@ def inputs(suffix: str, config: dict) -> dict[str, np.ndarray]:
   if config.get('type_vocab_size', 0) > 1:
     found['types'] = np.where(np.arange(LENGTH) > 5, 1, 0) * segments
   # transformers counts the places of these from the left edge of the row, padding or not.
-  if config['model_type'] in ('bert', 'distilbert', 'electra', 'albert', 'gpt2', 'bart', 'modernbert'):
+  if config['model_type'] in ('bert', 'distilbert', 'electra', 'albert', 'gpt2', 'bart', 'modernbert',
+                              'deberta-v2'):
     found['positions'] = np.broadcast_to(np.arange(LENGTH), (ROWS, LENGTH))
   return {name: np.asarray(value, np.int32) for name, value in found.items()}
 

@@ -47,7 +47,7 @@ FLIPS = dict(
     decoder_heads=(2, 0),
     activation=('relu', 'tanh'), norm=('rms', 'layer_unbiased'), norm_eps=(3.0,), norm_place=('after', 'before'),
     query_norm=(False,), bias=('none',), positions=('none',), position_offset=(0,), rotary_base=(3.0,),
-    local_rotary_base=(2.0,), rotary_scaling=((), (3.0,)), relative_distance=(3,), windows=((0,),), types=(0,),
+    local_rotary_base=(2.0,), rotary_scaling=((), (3.0,)), relative_distance=(6,), windows=((0,),), types=(0,),
     embedding_norm=(False,), embedding_scale=(0.3,), residual_scale=(1.0,), rotary_layers=((True,),),
     attention_scale=(0.05,), attention_cap=(0.0,), logit_cap=(0.0,),
     output_scale=(1.0,), tied=(True,), pool=('first', 'last'), pooler=('relu', 'tanh'), head_activation=('tanh',),
@@ -200,6 +200,48 @@ def test_the_first_folders_of_gemma_said_gelu_and_meant_its_approximation():
   said = dict(model_type='gemma', architectures=['GemmaForCausalLM'])
   assert configs.read(said | dict(hidden_act='gelu')).activation == 'gelu_tanh'
   assert configs.read(said | dict(hidden_act='relu')).activation == 'relu'
+
+
+def test_the_older_spelling_of_the_masked_head_of_deberta_opens(tmp_path):
+  _, loaded, batch, found = opened('deberta-v2-ForMaskedLM')
+  older = {'lm_predictions.lm_head.dense': 'cls.predictions.transform.dense',
+           'lm_predictions.lm_head.LayerNorm': 'cls.predictions.transform.LayerNorm',
+           'lm_predictions.lm_head.bias': 'cls.predictions.bias'}
+  renamed = {}
+  for name, shape in found['shapes'].items():
+    module = next((module for module in older if name.startswith(module)), '')
+    renamed[older.get(module, '') + name.removeprefix(module)] = cases.weights(name, tuple(shape), found['gain'])
+  renamed['cls.predictions.decoder.bias'] = renamed['cls.predictions.bias']
+  (tmp_path / 'config.json').write_text(json.dumps(found['config'] | dict(legacy=True)))
+  save_tensors(tmp_path, renamed)
+  again = interop.load(tmp_path)
+  np.testing.assert_array_equal(again.model.apply(again.params, batch).logits,
+                                loaded.model.apply(loaded.params, batch).logits)
+  interop.save(tmp_path / 'saved', again)
+  assert json.loads((tmp_path / 'saved' / 'config.json').read_text())['legacy'] is False
+  assert open_tensors(tmp_path / 'saved').names == tuple(sorted(found['shapes']))
+
+
+@pytest.mark.parametrize(('key', 'value'), [
+    ('conv_kernel_size', 3), ('embedding_size', 16), ('share_att_key', False), ('pos_att_type', 'c2p'),
+    ('position_buckets', -1), ('norm_rel_ebd', 'none'), ('position_biased_input', True), ('pooler_hidden_size', 7)])
+def test_variants_of_deberta_that_are_not_computed_are_named(key, value):
+  config = cases.fixture('deberta-v2-Model')['config']
+  with pytest.raises(ValueError, match=key):
+    configs.read(config | {key: value})
+
+
+def test_deberta_as_its_authors_wrote_it():
+  said = dict(
+      model_type='deberta-v2', attention_probs_dropout_prob=0.1, hidden_act='gelu', hidden_dropout_prob=0.1,
+      hidden_size=768, initializer_range=0.02, intermediate_size=3072, max_position_embeddings=512,
+      relative_attention=True, position_buckets=256, norm_rel_ebd='layer_norm', share_att_key=True,
+      pos_att_type='p2c|c2p', layer_norm_eps=1e-7, max_relative_positions=-1, position_biased_input=False,
+      num_attention_heads=12, num_hidden_layers=12, type_vocab_size=0, vocab_size=128100)
+  found = configs.read(said, 'masked')
+  named = models.arch('deberta-v3-base', head='masked', pooler='')
+  assert dataclasses.replace(found, attention_scale=named.attention_scale) == named
+  assert found.attention_scale == pytest.approx(named.attention_scale)
 
 
 @pytest.mark.parametrize('said', [

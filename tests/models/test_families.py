@@ -10,7 +10,9 @@ COUNTS = {
     'bert-base': 109_482_240, 'bert-large': 335_141_888, 'roberta-base': 124_645_632, 'albert-base': 11_683_584,
     'xlm-roberta-base': 278_043_648, 'xlm-roberta-large': 559_890_432, 'camembert-base': 110_621_952,
     'smollm3-3b': 3_075_098_624, 'granite3.1-2b': 2_533_531_648, 'granite3.1-8b': 8_170_848_256,
-    'mpnet-base': 109_486_464, 'gemma-2b': 2_506_172_416, 'gemma-7b': 8_537_680_896,
+    'deberta-v3-xsmall': 70_682_112, 'deberta-v3-small': 141_304_320, 'deberta-v3-base': 183_831_552,
+    'deberta-v3-large': 434_012_160, 'mdeberta-v3-base': 278_218_752, 'mpnet-base': 109_486_464,
+    'gemma-2b': 2_506_172_416, 'gemma-7b': 8_537_680_896,
     'gpt2': 124_439_808, 'gpt2-medium': 354_823_168, 'gpt2-large': 774_030_080, 'gpt2-xl': 1_557_611_200,
     'opt-125m': 125_239_296, 'opt-350m': 331_196_416, 'llama3.2-1b': 1_235_814_400, 'llama3.2-3b': 3_212_749_824,
     'smollm2-135m': 134_515_008, 'smollm2-360m': 361_821_120, 'smollm2-1.7b': 1_711_376_384,
@@ -25,7 +27,7 @@ WITH_HEAD = {
     't5-1.1-small': 76_961_152, 't5-1.1-base': 247_577_856, 't5-1.1-large': 783_150_080, 't5-1.1-xl': 2_849_757_184}
 
 # One size of each family is quick; the others differ from it in numbers alone.
-QUICK = ('mpnet-base', 'smollm3-3b', 'olmo2-7b', 'phi3-mini',
+QUICK = ('deberta-v3-base', 'mpnet-base', 'smollm3-3b', 'olmo2-7b', 'phi3-mini',
          'bert-tiny', 'bert-base', 'roberta-base', 'xlm-roberta-base', 'gemma-2b',
          'albert-base', 'gpt2', 'opt-125m', 'opt-350m', 'llama3.2-1b', 'smollm2-135m',
          'qwen2.5-0.5b', 'qwen3-0.6b', 'gemma2-2b', 'gemma3-270m', 't5-small',

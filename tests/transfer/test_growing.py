@@ -138,11 +138,13 @@ WIDER = [
     ('tiny-t5', dict(head='causal', head_dim=4)),
     ('bart-base', dict(head='causal')),
     ('tiny-gpt', dict(head='causal', norm_place='output', residual_scale=0.5) | GATED | dict(query_norm='width')),
+    ('deberta-v3-base', dict(head='masked', relative_buckets=4, relative_distance=9, attention_scale=0.3)),
 ]
+QUICK = (0, 6, 9, 10, 11)
 
 
 @pytest.mark.parametrize(('family', 'fields'), [
-    pytest.param(*pair, marks=[] if index in (0, 6, 9, 10) else pytest.mark.slow) for index, pair in enumerate(WIDER)])
+    pytest.param(*pair, marks=[] if index in QUICK else pytest.mark.slow) for index, pair in enumerate(WIDER)])
 def test_a_wider_model_says_the_same(family, fields):
   """Every leaf of every family, in all that can grow at once."""
   description = arch(family, **(SMALL | dict(layers=1) | fields))

@@ -38,6 +38,74 @@ _MPNET = Family(
     classes('MPNet', *_BERT_HEADS), _pooler('tanh'),
     # Its class makes 32 buckets whatever the configuration says.
     lambda arch: dict(relative_attention_num_buckets=32), dict(relative_attention_num_buckets=(32,)))
+
+
+def _read_deberta(config):
+  _require_deberta(config)
+  width, heads = config.get('hidden_size', 1536), config.get('num_attention_heads', 24)
+  head = config.get('attention_head_size') or width // heads
+  terms = _position_terms(config)
+  said = dict(
+      positions='learned' if config.get('position_biased_input', True) else 'none',
+      attention_scale=(head * (1 + len(terms))) ** -0.5, head_dim=config.get('attention_head_size') or 0,
+      pooler=ACTIVATIONS[config.get('pooler_hidden_act', 'gelu')] if config['head'] == 'classifier' else '')
+  if config.get('relative_attention'):
+    farthest = config.get('max_relative_positions', -1)
+    said |= dict(
+        positions='disentangled', relative_buckets=config['position_buckets'],
+        relative_distance=farthest if farthest >= 1 else config.get('max_position_embeddings', 512))
+  return said
+
+
+def _position_terms(config) -> set[str]:
+  """Which scores against relative positions there are, of `p2c` and `c2p`."""
+  terms = config.get('pos_att_type') or ()
+  terms = terms.lower().split('|') if isinstance(terms, str) else terms
+  return {term.strip() for term in terms} & {'p2c', 'c2p'}
+
+
+def _require_deberta(config) -> None:
+  """Raises ValueError that names the key of a variant which is not computed."""
+  width = config.get('hidden_size', 1536)
+  refused = dict(
+      conv_kernel_size=(config.get('conv_kernel_size') or 0) > 0,
+      embedding_size=config.get('embedding_size', width) != width,
+      pooler_hidden_size=config.get('pooler_hidden_size', width) != width)
+  if config.get('relative_attention'):
+    norms = str(config.get('norm_rel_ebd', 'none')).lower().split('|')
+    refused |= dict(
+        position_biased_input=config.get('position_biased_input', True),
+        pos_att_type=_position_terms(config) != {'p2c', 'c2p'},
+        share_att_key=not config.get('share_att_key'),
+        position_buckets=(config.get('position_buckets') or -1) < 1,
+        norm_rel_ebd='layer_norm' not in [norm.strip() for norm in norms])
+  for key, wrong in refused.items():
+    if wrong:
+      raise ValueError(f'config.json: {key} = {config.get(key)!r} is not supported; as DeBERTa-v3 has it, is')
+
+
+def _write_deberta(arch):
+  if arch.head == 'masked' and not arch.tied:
+    raise ValueError('tied: the masked head of a deberta-v2 uses the token table')
+  relative = arch.positions == 'disentangled'
+  said = dict(
+      relative_attention=relative, position_biased_input=arch.positions == 'learned', pos_att_type=None, legacy=False,
+      pooler_hidden_size=arch.width, pooler_hidden_act=THEIRS[arch.pooler or 'gelu'])
+  if arch.head_dim:
+    said['attention_head_size'] = arch.head_width
+  if relative:
+    said |= dict(
+        pos_att_type=['p2c', 'c2p'], share_att_key=True, norm_rel_ebd='layer_norm',
+        position_buckets=arch.relative_buckets, max_relative_positions=arch.relative_distance)
+  return said
+
+
+_DEBERTA_V2 = Family(
+    _BERT_KEYS | dict(
+        vocabulary=('vocab_size', 128100), width=('hidden_size', 1536), layers=('num_hidden_layers', 24),
+        heads=('num_attention_heads', 24), mlp=('intermediate_size', 6144), norm_eps=('layer_norm_eps', 1e-7),
+        types=('type_vocab_size', 0)),
+    dict(embedding_norm=True), classes('DebertaV2', *_BERT_HEADS), _read_deberta, _write_deberta)
 _DISTILBERT = Family(
     dict(vocabulary=('vocab_size', 30522), width=('dim', 768), layers=('n_layers', 6), heads=('n_heads', 12),
          mlp=('hidden_dim', 3072), activation=('activation', 'gelu'), max_positions=('max_position_embeddings', 512),
@@ -150,5 +218,6 @@ _BART = Family(
 
 FAMILIES = {
     'bert': _BERT, 'roberta': _ROBERTA, 'xlm-roberta': _XLM_ROBERTA, 'camembert': _CAMEMBERT,
-    'distilbert': _DISTILBERT, 'electra': _ELECTRA, 'albert': _ALBERT, 'mpnet': _MPNET, 'modernbert': _MODERNBERT,
+    'distilbert': _DISTILBERT, 'electra': _ELECTRA, 'albert': _ALBERT, 'mpnet': _MPNET, 'deberta-v2': _DEBERTA_V2,
+    'modernbert': _MODERNBERT,
     **decoders.FAMILIES, 't5': _T5, 'bart': _BART}

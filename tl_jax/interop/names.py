@@ -38,6 +38,7 @@ class Names(NamedTuple):
   turned: are kernels stored (out, in)? twin: the bias of a masked head and the second name of it, the one that counts
   where the head is not tied; extra: tensors that a folder may hold besides, as regular expressions, below `base` or
   not; those of other heads are known without them.
+  others: tensors with the names that they may have in a folder instead, the best first.
   tables: other names of the token table, below `base`; zeros: tensors that are zeros where a folder has none.
   """
   body: dict
@@ -50,6 +51,7 @@ class Names(NamedTuple):
   gated: dict = {}
   tables: tuple[str, ...] = ()
   zeros: tuple[str, ...] = ()
+  others: dict = {}
 
 
 def _layers(ours: str, theirs: str, modules: dict) -> dict:
@@ -93,6 +95,25 @@ _MPNET = Names(
         'attention_norm': 'attention.LayerNorm'}) | {
             'relative/kernel': 'encoder.relative_attention_bias.weight|as-is', 'pooler': 'pooler.dense'},
     _ROBERTA.heads, 'mpnet.', twin=_ROBERTA.twin, extra=_ROBERTA.extra)
+
+# Its masked head has two spellings: the one that its authors trained, and that of classes which knew no better.
+_DEBERTA_HEAD, _DEBERTA_LEGACY = 'lm_predictions.lm_head', 'cls.predictions'
+_DEBERTA_V2 = Names(
+    _BERT_EMBEDDING | _layers('', 'encoder.layer', _BERT_LAYER | {
+        'attention/query': 'attention.self.query_proj', 'attention/key': 'attention.self.key_proj',
+        'attention/value': 'attention.self.value_proj'}) | {
+            'relative/table': 'encoder.rel_embeddings.weight', 'relative/norm': 'encoder.LayerNorm'},
+    _TOKEN_HEADS | {
+        'masked': {'head/transform': f'{_DEBERTA_HEAD}.dense', 'head/norm': f'{_DEBERTA_HEAD}.LayerNorm',
+                   'head/bias': f'{_DEBERTA_HEAD}.bias', 'head/kernel': f'{_DEBERTA_LEGACY}.decoder.weight'},
+        'classifier': {'pooler': 'pooler.dense', 'head': 'classifier'}},
+    'deberta.', extra=(
+        r'(lm_|mask_|cls\.)predictions\..*', r'embeddings\.position_embeddings\.weight',
+        r'encoder\.LayerNorm\..*'),
+    others={
+        f'{_DEBERTA_HEAD}.{module}.{leaf}': (f'{_DEBERTA_LEGACY}.transform.{module}.{leaf}',)
+        for module in ('dense', 'LayerNorm') for leaf in ('weight', 'bias')} | {
+            f'{_DEBERTA_HEAD}.bias': (f'{_DEBERTA_LEGACY}.decoder.bias', f'{_DEBERTA_LEGACY}.bias')})
 
 _DISTILBERT = Names(
     _BERT_EMBEDDING | _layers('', 'transformer.layer', {
@@ -233,7 +254,8 @@ _BART = Names(
 # By `model_type` of config.json.
 NAMES = {
     'bert': _BERT, 'roberta': _ROBERTA, 'xlm-roberta': _ROBERTA, 'camembert': _ROBERTA, 'distilbert': _DISTILBERT,
-    'electra': _ELECTRA, 'albert': _ALBERT, 'mpnet': _MPNET, 'modernbert': _MODERNBERT, 'gpt2': _GPT2, 'opt': _OPT,
+    'electra': _ELECTRA, 'albert': _ALBERT, 'mpnet': _MPNET, 'deberta-v2': _DEBERTA_V2,
+    'modernbert': _MODERNBERT, 'gpt2': _GPT2, 'opt': _OPT,
     'llama': _LLAMA,
     'mistral': _LLAMA._replace(bases={}),  # its class for questions keeps `model.`
     'qwen2': _LLAMA, 'qwen3': _LLAMA, 'gemma': _LLAMA, 'gemma2': _GEMMA, 'gemma3_text': _GEMMA,

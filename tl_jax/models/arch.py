@@ -40,8 +40,9 @@ class Arch:
                                        # or over the width of all heads (OLMo 2)
   bias: Literal['all', 'none', 'qkv', 'attention', 'mlp'] = 'all'  # of the linear maps; qkv: Qwen 2.5
   positions: Literal['learned', 'sinusoidal', 'rotary', 'relative', 'relative_by_layer', 'learned_relative',
-                     'none'] = 'learned'  # sinusoidal: Marian, Pegasus; relative: a bias by the distance (T5), of
-                                       # every layer its own (UMT5); learned_relative: that and a table (MPNet)
+                     'disentangled', 'none'] = 'learned'  # sinusoidal: Marian, Pegasus; relative: a bias by the
+                                       # distance (T5), of every layer its own (UMT5); learned_relative: that and a
+                                       # table (MPNet); disentangled: scores of contents against positions (DeBERTa)
   max_positions: Count = 512
   position_offset: int = 0             # row of the table for position 0 (RoBERTa, OPT, BART: 2)
   rotary_base: Positive = 10000.0
@@ -74,6 +75,8 @@ class Arch:
   init_std: Positive = 0.02
 
   def __post_init__(self):
+    if self.positions == 'disentangled':
+      self._require_disentangled()
     if not self.head_dim and self.width % self.heads:
       raise ValueError(f'heads: width {self.width} is not divisible by {self.heads} heads; give head_dim')
     if (self.decoder_heads or self.decoder_mlp) and self.kind != 'encoder-decoder':
@@ -90,6 +93,13 @@ class Arch:
       raise ValueError(f'rotary_scaling: needs (), (factor,) or (factor, low, high, length), not {self.rotary_scaling}')
     if self.layer_groups and (self.layer_groups > self.layers or self.kind == 'encoder-decoder'):
       raise ValueError(f'layer_groups: {self.layer_groups} for {self.layers} layers of one stack')
+
+  def _require_disentangled(self):
+    if self.kind != 'encoder' or self.key_heads != self.heads:
+      raise ValueError(f'positions: disentangled ones are of an encoder with a key head to every query, not of a '
+                       f'{self.kind} with {self.heads} and {self.key_heads}')
+    if not 1 < self.relative_buckets // 2 < self.relative_distance - 1:
+      raise ValueError(f'relative_buckets: {self.relative_buckets} for distances up to {self.relative_distance}')
 
   @property
   def decoder(self) -> 'Arch':
@@ -122,8 +132,8 @@ class Arch:
 
   @property
   def relative(self) -> bool:
-    """Have scores a bias by the distance, of the stack or of each layer?"""
-    return self.position_bias or self.positions == 'relative_by_layer'
+    """Have scores a part by the distance, in buckets: of the stack, of each layer, or of what stands there?"""
+    return self.position_bias or self.positions in ('relative_by_layer', 'disentangled')
 
   @property
   def pools(self) -> bool:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from tl_jax.leaves.products import copy_swapped, multiply
 from tl_jax.models.arch import Arch
+from tl_jax.models.disentangled import position_scores
 from tl_jax.models.layers import Linear, Norm, dropout, initializer, residual_scale
 
 SEEN = 'intermediates'   # where attention leaves its weights when an apply makes this collection mutable
@@ -128,20 +129,23 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x, memory, mask, bias=None, positions=None, reach=EVERYWHERE, key=None,
-               cache=None):
+               cache=None, relative=None):
     """x (batch, queries, width) looks at memory (batch, keys, width) where mask (batch, queries, keys) allows.
 
     positions: those of x and of memory, or None for attention to another stack. cache: {'key', 'value'} (batch, key
     heads, keys, head), in the order in which they are multiplied, and, while it is being filled, the slot `index` where
     the keys of x go; `mask` then speaks of its slots. A prefix among the parameters stands before all keys; `bias` has
-    columns for it. Returns (out (batch, queries, width), cache).
+    columns for it. relative: of disentangled attention, the table (rows, width) of relative positions and which of its
+    rows (batch, queries, keys) lies between query and key. Returns (out (batch, queries, width), cache).
     """
     arch = self.arch
-    query = self._heads('query', x, initializer(arch, std=(arch.width * arch.head_width) ** -0.5))
+    to_query = self._projection('query', initializer(arch, std=(arch.width * arch.head_width) ** -0.5))
+    to_keys, to_values = self._projection('key'), self._projection('value')
+    query = to_query(x)
     rotary = positions is not None and arch.positions == 'rotary'
     frequencies = rotary_frequencies(arch, reach) if rotary else None
     if cache is None or 'index' in cache:
-      keys, values = self._heads('key', memory), self._heads('value', memory)
+      keys, values = to_keys(memory), to_values(memory)
       keys, values = heads_first(rotate(keys, positions[1], frequencies) if rotary else keys), heads_first(values)
       if cache is not None:
         place = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), cache['index'], 2)
@@ -152,26 +156,38 @@ class Attention(nn.Module):
     query = rotate(query, positions[0], frequencies) if rotary else query
     if self.has_variable('params', 'prefix'):
       keys, values, mask = self.get_variable('params', 'prefix').put_before(keys, values, mask)
-    mixed = self._mix(query, keys.astype(query.dtype), values.astype(query.dtype), mask, bias, key)
+    keys, values = keys.astype(query.dtype), values.astype(query.dtype)
+    if relative is not None:
+      table, rows = relative
+      table = dropout(table.astype(query.dtype), self.rate, key, 'attention-positions')[None]
+      bias = self._scale * position_scores(query, keys, to_query(table)[0], to_keys(table)[0], rows)
+    mixed = self._mix(query, keys, values, mask, bias, key)
     out = Linear(arch.width, arch.has_bias('out'), initializer(
         arch, residual_scale(arch), (arch.heads * arch.head_width) ** -0.5), name='out')
     return out(mixed.reshape(*x.shape[:2], arch.heads * arch.head_width)), cache
 
-  def _heads(self, name: str, x, draw=None):
-    """One projection, cut into heads (batch, length, heads, head), normed where the family norms it."""
+  @property
+  def _scale(self) -> float:
+    return self.arch.attention_scale or self.arch.head_width ** -0.5
+
+  def _projection(self, name: str, draw=None):
+    """A function of x (batch, length, width) to its heads (batch, length, heads, head), normed where a family norms."""
     arch = self.arch
     count = arch.heads if name == 'query' else arch.key_heads
-    y = Linear(count * arch.head_width, arch.has_bias('qkv'), draw or initializer(arch), name=name)(x)
+    linear = Linear(count * arch.head_width, arch.has_bias('qkv'), draw or initializer(arch), name=name)
     norm = Norm(arch, name=f'{name}_norm') if arch.query_norm and name != 'value' else lambda y: y
-    cut = lambda y: y.reshape(*y.shape[:2], count, arch.head_width)
-    return cut(norm(y)) if arch.query_norm == 'width' else norm(cut(y))
+
+    def project(x):
+      cut = lambda y: y.reshape(*y.shape[:2], count, arch.head_width)
+      return cut(norm(linear(x))) if arch.query_norm == 'width' else norm(cut(linear(x)))
+
+    return project
 
   def _mix(self, query, keys, values, mask, bias, key):
     """What every query gathers of the values: (batch, queries, heads in groups, head)."""
     arch = self.arch
     groups = arch.heads // arch.key_heads
-    scale = arch.attention_scale or arch.head_width ** -0.5
-    query = query.reshape(*query.shape[:2], arch.key_heads, groups, arch.head_width) * scale
+    query = query.reshape(*query.shape[:2], arch.key_heads, groups, arch.head_width) * self._scale
     scores = attention_scores(query, keys)
     if arch.attention_cap:
       scores = arch.attention_cap * jnp.tanh(scores / arch.attention_cap)

@@ -23,6 +23,7 @@ AXES = (
     (r'.*embedding/project/kernel', (None, 'embed')),
     (r'final_project/kernel', ('embed', None)),
     (r'.*relative/kernel', (None, 'heads')),
+    (r'.*relative/table', ('vocabulary', None)),
     (r'(head|pooler)/.*kernel', ('embed', None)),
     (r'.*(bias|scale)', (None,)),
 )

@@ -24,6 +24,7 @@ from tl_jax.models.attention import EVERYWHERE, RelativeBias, restart_positions
 from tl_jax.models.axes import axes_of
 from tl_jax.models.blocks import Block, Layered, run_layers
 from tl_jax.models.columns import Placed, key_columns, place, prefix_length, taken
+from tl_jax.models.disentangled import RelativeTable, table_rows
 from tl_jax.models.heads import Embedding, LabelHead, Pooler, VocabularyHead, label, pool, slot_columns
 from tl_jax.models.layers import Linear, Norm, initializer
 from tl_jax.models.limits import require_rows
@@ -122,6 +123,8 @@ def _init(arch: Arch, key) -> dict:
         str(i): draw(block, f'{stack.prefix}/layers/{i}', width, context, EVERYWHERE) for i, block in enumerate(blocks)}
     if arch.position_bias:
       part['relative'] = draw(RelativeBias(own, not stack.causal), f'{stack.prefix}/relative', tokens, tokens)
+    if arch.positions == 'disentangled':
+      part['relative'] = draw(RelativeTable(arch), f'{stack.prefix}/relative')
     if arch.norm_place != 'after':
       part['final_norm'] = draw(Norm(arch), 'final_norm', width)
   if _projects_back(arch):
@@ -157,11 +160,15 @@ def _projects_back(arch: Arch) -> bool:
 def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key, keep=(), columns=None, memory=None,
                memory_segments=None) -> Layered:
   part = params[stack.prefix] if stack.prefix else params
-  own, bias = stack_arch(arch, stack), None
+  own = stack_arch(arch, stack)
+  context = dict(segments=segments, positions=positions, bias=None)
+  key_positions = key_columns(positions, prefix_length(part))
   if arch.position_bias:
-    bias = RelativeBias(own, not stack.causal).apply(
-        {'params': part['relative']}, positions, key_columns(positions, prefix_length(part)))
-  context = dict(segments=segments, positions=positions, bias=bias)
+    bias = RelativeBias(own, not stack.causal)
+    context['bias'] = bias.apply({'params': part['relative']}, positions, key_positions)
+  if arch.positions == 'disentangled':
+    table = RelativeTable(arch).apply({'params': part['relative']})
+    context['relative'] = table, table_rows(arch, positions, key_positions)
   if stack.cross:
     context |= dict(memory=memory, memory_segments=memory_segments)
   block = Block(own, compute.dropout, stack.causal)

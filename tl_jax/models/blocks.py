@@ -70,8 +70,11 @@ class Block(nn.Module):
       columns_seen = key_columns(key_positions, 0 if prefix is None else prefix.keys.shape[0])
       bias = RelativeBias(arch, not self.causal, name='relative')(positions, columns_seen)
     both = positions, context['positions']
-    x = sublayer(x, 'attention', lambda y: attend(
-        pick(y), 'attention', y, mask, key, bias=bias, positions=both, reach=reach), narrow=pick)
+    places = dict(bias=bias, positions=both, reach=reach)
+    if 'relative' in context:
+      table, rows = context['relative']
+      places['relative'] = table, pick(rows)
+    x = sublayer(x, 'attention', lambda y: attend(pick(y), 'attention', y, mask, key, **places), narrow=pick)
     if 'memory_segments' in context:
       seen = visible(segments, context['memory_segments'])
       cross_key = None if key is None else rng.stream(key, 'cross')

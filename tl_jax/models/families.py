@@ -25,6 +25,12 @@ def _mpnet(layers: int, width: int) -> dict:
   return _roberta(layers, width, vocabulary=30527, positions='learned_relative', types=0)
 
 
+def _deberta_v3(layers: int, width: int, **fields) -> dict:
+  """DeBERTa version 3 (He et al. 2021b): no positions but relative ones, a pooler before classifiers only."""
+  return _bert(layers, width, vocabulary=128100, types=0, norm_eps=1e-7, positions='disentangled',
+               relative_buckets=256, relative_distance=512, attention_scale=(3 * 64) ** -0.5, pooler='gelu') | fields
+
+
 def _electra(layers: int, width: int, embedding: int, heads: int, mlp: int) -> dict:
   """ELECTRA (Clark et al. 2020)."""
   return _bert(layers, width, embedding_width=embedding, heads=heads, mlp=mlp, pooler='gelu', head_activation='gelu')
@@ -174,6 +180,11 @@ FAMILIES = {
     'camembert-base': _roberta(12, 768, vocabulary=32005),
     'camembert-large': _roberta(24, 1024, vocabulary=32005),
     'mpnet-base': _mpnet(12, 768),
+    'deberta-v3-xsmall': _deberta_v3(12, 384),
+    'deberta-v3-small': _deberta_v3(6, 768),
+    'deberta-v3-base': _deberta_v3(12, 768),
+    'deberta-v3-large': _deberta_v3(24, 1024),
+    'mdeberta-v3-base': _deberta_v3(12, 768, vocabulary=251000),
     # DistilBERT (Sanh et al. 2019) has neither token types nor BERT's pooler.
     'distilbert': _bert(6, 768, types=0, pooler='relu'),
     'electra-small': _electra(12, 256, 128, 4, 1024),

@@ -125,6 +125,8 @@ ROLES = (
     (r'.*/mlp/out/kernel', ('mlp/', 'width+')),
     (r'.*/out/bias', ('width+',)),
     (r'(.*/)?relative/kernel', ('', 'head+')),
+    (r'relative/table', ('', 'width+')),
+    (r'relative/norm/(scale|bias)', ('width+',)),
     (r'.*_norm/(scale|bias)', ('width+',)),
     (r'final_project/kernel', ('width/', 'inner+')),
     (r'pooler/kernel', ('width/', 'width+')),
