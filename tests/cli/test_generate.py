@@ -74,6 +74,15 @@ def test_a_value_that_cannot_be_names_the_folder(folder, capsys):
   assert f'{folder}: top_p: must be' in capsys.readouterr().err
 
 
+def test_prompts_of_a_file_may_hold_a_mark_and_half_a_character(folder, tmp_path):
+  source, out = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
+  source.write_bytes(b'\xef\xbb\xbf{"prompt": "good \\ud83d"}\n')
+  (folder / 'generation_config.json').write_text('{}')
+  flags = [f'--input={source}', f'--output={out}', '--max-new-tokens=2']
+  assert command.main(['generate', f'--model={folder}', *flags]) == 0
+  assert json.loads(out.read_text())['prompt'] == 'good ?'
+
+
 def test_special_pieces_in_a_prompt_are_a_choice(folder, tmp_path, monkeypatch):
   from tl_jax import decode
   asked = []

@@ -220,6 +220,12 @@ def test_odd_text_survives(tmp_path):
   assert found == [*odd, '? alone']
 
 
+def test_half_of_a_character_is_no_label(tmp_path):
+  row = '{"text": "a", "label": "\\ud83d", "split": "train"}\n'
+  with pytest.raises(ValueError, match=r'a\.jsonl:1: label: '):
+    files.load(write(tmp_path, 'a.jsonl', row))
+
+
 def test_the_file_is_part_of_the_manifest(tmp_path):
   path = write(tmp_path, 'a.jsonl', '{"text": "a", "split": "train"}\n')
   before = files.load(path).manifest

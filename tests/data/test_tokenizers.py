@@ -94,6 +94,18 @@ def test_special_pieces_in_a_text_are_found_where_that_is_chosen(tokenizer):
   assert tokenizer.pieces[tokenizer.eos] not in said
 
 
+def test_half_of_a_character_is_read_as_a_question_mark(tokenizer):
+  half, whole = 'good film \ud83d', 'good film ?'
+  assert tokenizer.encode(half) == tokenizer.encode(whole)
+  assert tokenizer.encode_pair(half, half) == tokenizer.encode_pair(whole, whole)
+  parsed = dict(special=False, parse_special=True)
+  assert tokenizer.encode_batch([half], **parsed) == tokenizer.encode_batch([whole], **parsed)
+  assert tokenizer.encode('good \U0001f600') != tokenizer.encode('good ?')
+  kind = 'wordpiece' if tokenizer.cls is not None else 'bpe'
+  trained = [tokenizers.train([text] * 20, kind, 400, sentinels=4) for text in (half, whole)]
+  assert trained[0].digest == trained[1].digest
+
+
 def test_ends_are_kept_when_a_text_is_cut(tokenizer):
   whole = tokenizer.encode(TEXTS[9])
   cut = tokenizer.encode(TEXTS[9], 6)

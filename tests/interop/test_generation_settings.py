@@ -170,6 +170,18 @@ def bart(tmp_path_factory):
   return path
 
 
+def test_byte_order_marks_of_a_folder_are_dropped(bart):
+  (bart / 'generation_config.json').write_text(json.dumps(IDS))
+  plain = interop.load(bart)
+  held = {path: path.read_bytes() for path in bart.glob('*.json')}
+  for path, content in held.items():
+    path.write_bytes(b'\xef\xbb\xbf' + content)
+  marked = interop.load(bart)
+  for path, content in held.items():
+    path.write_bytes(content)
+  assert (marked.arch, marked.generation) == (plain.arch, plain.generation)
+
+
 @pytest.mark.parametrize(
   ('said', 'check'),
   [

@@ -232,6 +232,13 @@ def test_an_index_names_plain_files_only(tmp_path, shard):
   refused(folder, 'model.safetensors.index.json', 'surrogates' if '\udc80' in str(shard) else "'layer.1'")
 
 
+def test_a_byte_order_mark_of_an_index_is_dropped(tmp_path):
+  save_tensors(tmp_path, SHARDS, shard_bytes=30)
+  index = tmp_path / 'model.safetensors.index.json'
+  index.write_bytes(b'\xef\xbb\xbf' + index.read_bytes())
+  assert open_tensors(tmp_path).names == tuple(sorted(SHARDS))
+
+
 def test_an_index_and_its_shards_agree(tmp_path):
   save_tensors(tmp_path, SHARDS, shard_bytes=30)
   index = tmp_path / 'model.safetensors.index.json'

@@ -48,6 +48,26 @@ def test_a_sentencepiece_model_gives_the_ids_of_its_library(name, file, tmp_path
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+@pytest.mark.parametrize('name', ['bert', 'gpt2-prefix', 't5'])
+def test_byte_order_marks_are_dropped(name, tmp_path):
+  """Of every text file of a folder: vocabularies, what is said about them, templates; written by others and by us."""
+  folder = folders.FOLDERS[name](tmp_path / 'plain')
+  folders.write(folder, special_tokens_map__json={'mask_token': '[MASK]'}, chat_template__jinja='{{ messages }}',
+                config__json={'model_type': name.split('-')[0]}, added_tokens__json={})
+  plain = load_tokenizer(folder)
+  again = tmp_path / 'saved'
+  again.mkdir()
+  save_tokenizer(again, plain)
+  for path in (folder, again):
+    for file in path.iterdir():
+      if file.suffix in ('.txt', '.json', '.jinja'):
+        file.write_bytes(b'\xef\xbb\xbf' + file.read_bytes())
+    marked = load_tokenizer(path)
+    assert marked.digest == plain.digest and marked.chat_template == plain.chat_template == '{{ messages }}'
+    assert (marked.pad, marked.eos, marked.mask) == (plain.pad, plain.eos, plain.mask)
+  assert tokenizers.load(again).digest == plain.digest
+
+
 @pytest.mark.parametrize(('name', 'single', 'pair', 'types'), [
     ('bert', '[CLS] A [SEP]', '[CLS] A [SEP] B [SEP]', '00011'), ('gpt2', 'A', 'A B', '01'),
     ('gpt2-prefix', '<|endoftext|> A', '<|endoftext|> A <|endoftext|> B', '0011'),

@@ -224,12 +224,13 @@ def _prompts(flags) -> list[str]:
   """The prompts of the command. Raises ConfigError that names the line."""
   if (flags.prompt is None) == (flags.input is None):
     raise config.ConfigError('one of --prompt and --input is needed')
+  from tl_jax.data.tokenizers import plain
   if flags.prompt is not None:
-    return [flags.prompt]
+    return [plain(flags.prompt)]
   path, prompts = pathlib.Path(flags.input), []
   if not path.is_file():
     raise config.ConfigError(f'--input: {path}: no such file')
-  with open(path, encoding='utf-8', errors='replace') as file:
+  with open(path, encoding='utf-8-sig', errors='replace') as file:
     for number, line in enumerate(file, start=1):
       try:
         found = json.loads(line) if line.strip() else None
@@ -237,5 +238,5 @@ def _prompts(flags) -> list[str]:
         raise config.ConfigError(f'{path}:{number}: not JSON: {error}') from error
       if found is not None and not (isinstance(found, dict) and isinstance(found.get('prompt'), str)):
         raise config.ConfigError(f'{path}:{number}: needs an object with a text `prompt`')
-      prompts += [] if found is None else [found['prompt']]
+      prompts += [] if found is None else [plain(found['prompt'])]
   return prompts

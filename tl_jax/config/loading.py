@@ -140,7 +140,7 @@ def _run(path, argument):
 
 def _parse(path, kind):
   try:
-    text = read(path).decode()
+    text = read(path).decode('utf-8-sig')
     values = tomllib.loads(text) if kind == 'toml' else json.loads(text, parse_constant=_refuse)
   except ConfigError:
     raise

@@ -15,7 +15,7 @@ import pathlib
 import re
 from typing import Any, NamedTuple
 
-from tl_jax.data import store, subsets, tables
+from tl_jax.data import store, subsets, tables, tokenizers
 from tl_jax.data.sources import Source
 
 ENDINGS = tables.ENDINGS
@@ -209,12 +209,7 @@ def _text(file, line: int, row: dict, columns: Columns) -> str:
   if len(parts) > 1 and any(part.strip() for part in parts):
     text = '\n'.join(
         f'{name}: {part}' for name, part in zip(columns.text, parts, strict=True))
-  try:
-    text.encode('utf-8')
-  except UnicodeEncodeError:
-    # A lone surrogate, from a \\ud800 escape: no encoder takes it.
-    text = text.encode('utf-8', 'replace').decode('utf-8')
-  return text
+  return tokenizers.plain(text)
 
 
 def _label(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
@@ -237,7 +232,10 @@ def _is_label(value) -> bool:
   """Is this a text, or a number that is one?"""
   if isinstance(value, float):
     return math.isfinite(value)
-  return isinstance(value, int) or (isinstance(value, str) and bool(value.strip()))
+  if isinstance(value, str):
+    # Two halves of characters would become one label.
+    return bool(value.strip()) and value == tokenizers.plain(value)
+  return isinstance(value, int)
 
 
 def _indicated(file, line: int, row: dict, names: tuple[str, ...]) -> list[str]:

@@ -138,10 +138,11 @@ class Tokenizer:
 
   def encode_batch(self, texts: Sequence[str], max_length: int | None = None, *, special: bool = True,
                    parse_special: bool | None = None) -> list[list[int]]:
-    """The ids of many texts."""
+    """The ids of many texts; a lone surrogate is read as a question mark."""
     parsed = self.parse_special if parse_special is None else parse_special
     backend = self._parser if parsed else self._reader
-    found = [encoding.ids for encoding in backend.encode_batch(list(texts), add_special_tokens=False)]
+    texts = [plain(text) for text in texts]
+    found = [encoding.ids for encoding in backend.encode_batch(texts, add_special_tokens=False)]
     prefix, suffix = (list(self.prefix), list(self.suffix)) if special else ([], [])
     room = None if max_length is None else max_length - len(prefix) - len(suffix)
     if room is not None and room < 0:
@@ -181,6 +182,17 @@ class Tokenizer:
     return path
 
 
+def plain(text: str) -> str:
+  """The text with a question mark for every lone surrogate, which no encoder takes.
+
+  Half of a character is what a truncated text or an escape such as \\ud83d in JSON leaves.
+
+  >>> plain('good \\ud83d film')
+  'good ? film'
+  """
+  return text if text.isascii() else text.encode('utf-8', 'replace').decode('utf-8')
+
+
 def load(path) -> Tokenizer:
   """The tokenizer of a `tokenizer.json`, ours or any other; ValueError that names the file if it is none."""
   import tokenizers
@@ -188,7 +200,7 @@ def load(path) -> Tokenizer:
   if not path.is_file():
     raise ValueError(f'{path}: no such tokenizer')
   try:
-    backend = tokenizers.Tokenizer.from_str(path.read_text(encoding='utf-8'))
+    backend = tokenizers.Tokenizer.from_str(path.read_text(encoding='utf-8-sig'))
   except Exception as error:  # noqa: BLE001 - the library raises bare Exception for every damaged file
     raise ValueError(f'{path}: not a tokenizer: {" ".join(str(error).split())[:200]}') from error
   return wrap(backend)
@@ -254,7 +266,7 @@ def train(texts: Iterable[str], kind: Literal['wordpiece', 'bpe'] = 'wordpiece',
   """
   if kind not in ('wordpiece', 'bpe'):
     raise ValueError(f"kind: {kind!r} is not one of 'wordpiece', 'bpe'")
-  texts = list(texts)
+  texts = [plain(text) for text in texts]
   if not any(text.strip() for text in texts):
     raise ValueError('tokenizer: no text to train on')
   extra = [f'<extra_id_{i}>' for i in range(sentinels)]

@@ -166,10 +166,10 @@ def _write(folder: pathlib.Path, texts: Iterable[str], tokenizer, options, key: 
 
 
 def _batches(texts: Iterable[str]):
-  """(number of the first text, texts) in batches; lone surrogates, which no encoder takes, become question marks."""
+  """(number of the first text, texts) in batches."""
   batch, first = [], 0
   for text in texts:
-    batch.append(text.encode('utf-8', 'replace').decode('utf-8'))
+    batch.append(text)
     if len(batch) == BATCH:
       yield first, batch
       first += len(batch)

@@ -163,11 +163,11 @@ def read_config(path: pathlib.Path) -> dict:
 
 
 def read_json(file: pathlib.Path) -> dict:
-  """A JSON object of bounded size. Raises ValueError that names the file."""
+  """A JSON object of bounded size, after a byte-order mark or not. Raises ValueError that names the file."""
   if file.stat().st_size > CONFIG_BYTES:
     raise ValueError(f'{file}: larger than {CONFIG_BYTES} bytes')
   try:
-    found = json.loads(file.read_text(encoding='utf-8'))
+    found = json.loads(file.read_text(encoding='utf-8-sig'))
   except (ValueError, RecursionError) as error:
     raise ValueError(f'{file}: not JSON: {error}') from error
   if not isinstance(found, dict):

@@ -8,6 +8,7 @@
 A file's JSON header is scanned where it lies, a name at a time: a hostile one costs what the tensors in it would.
 """
 
+import codecs
 import collections
 import json
 import math
@@ -158,7 +159,7 @@ def _open_index(index: pathlib.Path) -> tuple[dict[str, _Entry], dict[str, str]]
     # Every JSON value but the first follows one of these bytes.
     if sum(map(content.count, (b',', b'[', b'{'))) > MOST_LISTED + 1000:
       raise ValueError(f'lists more than {MOST_LISTED} tensors')
-    parsed = _parse(content)
+    parsed = _parse(content.removeprefix(codecs.BOM_UTF8))
     listed = parsed.get('weight_map') if isinstance(parsed, dict) else None
     if not isinstance(listed, dict) or not listed:
       raise ValueError("has no 'weight_map' from names of tensors to files")

@@ -49,9 +49,9 @@ def read_bytes(path: pathlib.Path, most: int = MOST_BYTES) -> bytes:
 
 
 def read_text(path: pathlib.Path, most: int = MOST_BYTES) -> str:
-  """The text of a file. Raises ValueError that names it if it is not UTF-8."""
+  """The text of a file, without a byte-order mark. Raises ValueError that names it if it is not UTF-8."""
   try:
-    return read_bytes(path, most).decode()
+    return read_bytes(path, most).decode('utf-8-sig')
   except UnicodeDecodeError as error:
     raise ValueError(f'{path}: not UTF-8: {error}') from error
 
