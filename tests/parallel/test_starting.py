@@ -148,11 +148,12 @@ def test_a_port_that_is_taken_is_named(environment):
       start()
 
 
-# Two tasks of Slurm on one machine: joined, and the second of them comes late.
+# Two tasks of Slurm on one machine: the second comes late, does not come, and fails.
 PROGRAM = textwrap.dedent('''
     import time
     import jax
     from tl_jax import parallel
+    parallel.meeting.LOOK_SECONDS = 0.2
     parallel.start()
     assert jax.process_count() == 2, jax.process_count()
     rank = jax.process_index()
@@ -169,11 +170,27 @@ PROGRAM = textwrap.dedent('''
         assert 'process 1 (' in str(error) and "'there'" in str(error), error
       else:
         raise AssertionError('nobody was missed')
-    parallel.meet('the end')
+    parallel.meet('after that')
+    try:
+      with parallel.telling_failures():
+        if rank == 1:
+          raise ValueError('no such file')
+        parallel.meet('in vain')
+    except RuntimeError as error:
+      told = str(error)
+      assert rank == 0 and told.startswith('process 1 ('), told
+      assert told.endswith('has failed: ValueError: no such file'), told
+    except ValueError:
+      assert rank == 1
+    else:
+      raise AssertionError('nobody was told')
+    with parallel.telling_failures():     # the next run knows nothing of that one
+      parallel.meet('the end')
     print(rank)
     ''')
 
 
+@pytest.mark.slow
 def test_two_tasks_of_slurm_start_and_meet(environment):
   environment()
   with socket.socket() as probe:

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tl_jax.train.compilation import compile_ahead
+from tl_jax import parallel
+from tl_jax.train.compilation import compile_ahead, together
 
 
 def test_a_program_is_for_arguments_of_its_shapes_alone():
@@ -12,6 +13,21 @@ def test_a_program_is_for_arguments_of_its_shapes_alone():
   assert program.call(jnp.ones(3)).tolist() == [2.0, 2.0, 2.0]
   with pytest.raises(TypeError):
     program.call(jnp.ones(4))
+
+
+def test_all_processes_meet_between_compiling_and_running(monkeypatch):
+  """Of each kind of arguments once, and never where a process is alone."""
+  held = []
+  function = jax.jit(lambda x: jnp.cos(x) + len(held))     # traced before the meeting
+  called = together(function)
+  assert called(jnp.zeros(3)).tolist() == [1.0] * 3 and not held
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(parallel, 'meet', held.append)
+  jax.clear_caches()
+  for size in (3, 4, 3, 4):
+    called(jnp.zeros(size))
+  assert len(held) == 2
+  assert called(jnp.zeros(3)).tolist() == [1.0] * 3 and called(jnp.zeros(4)).tolist() == [2.0] * 4
 
 
 def test_it_says_whether_it_was_kept(tmp_path):

@@ -78,6 +78,29 @@ def test_two_processes_give_the_losses_of_one(family, one_device, tmp_path):
   np.testing.assert_allclose(losses(tmp_path), one_device(family), atol=1e-5)
 
 
+# Longer than a collective between CPUs waits for the others.
+LATE = '''
+import sys, time
+import jax
+from jax.stages import Lowered
+from tl_jax.cli.main import main
+compile = Lowered.compile
+def compile_late(lowered, *arguments, **options):
+  made = compile(lowered, *arguments, **options)
+  time.sleep(35 * jax.process_index())
+  return made
+Lowered.compile = compile_late
+raise SystemExit(main(sys.argv[1:]))
+'''
+
+
+def test_a_process_may_take_long_to_compile(tmp_path):
+  """As on a second start, when one finds the program in its cache and another does not."""
+  run_two(('-c', LATE), 'pretrain', '--config=configs/pretrain.py:tiny', f'--workdir={tmp_path}', *FLAGS,
+          small('tiny'))
+  assert losses(tmp_path).size == STEPS
+
+
 # As on a pod, whose mesh follows the wires: no host holds neighbouring rows.
 INTERLEAVED = '''
 import sys

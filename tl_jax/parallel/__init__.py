@@ -5,7 +5,7 @@
 ('cohort', 'data', 'fsdp', 'tensor', 'sequence')
 """
 
-from tl_jax.parallel.meeting import meet
+from tl_jax.parallel.meeting import meet, telling_failures
 from tl_jax.parallel.memory import keep_freed_memory
 from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve
 from tl_jax.parallel.placement import (
@@ -24,4 +24,5 @@ from tl_jax.parallel.starting import start
 
 __all__ = [
     'AXES', 'RULES', 'MeshShape', 'batch_sharding', 'constrain', 'host_rows', 'keep_freed_memory', 'make_mesh', 'meet',
-    'place', 'place_batch', 'replicated', 'resolve', 'shardings', 'sharing', 'start', 'to_host']
+    'place', 'place_batch', 'replicated', 'resolve', 'shardings', 'sharing', 'start',
+    'telling_failures', 'to_host']

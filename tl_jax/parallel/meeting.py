@@ -4,18 +4,22 @@
 """
 
 import collections
+import contextlib
 import logging
 import socket
 import threading
+import time
+from collections.abc import Iterator
 
 import jax
 
 # A program may take one process long to compile that another finds in its cache.
 WAIT_SECONDS = 3600
 NOTICE_SECONDS = 60
-HOSTS = 'tl_jax/hosts'
+LOOK_SECONDS = 2
+HOSTS, FAILURES = 'tl_jax/hosts', 'tl_jax/failures'
 _LOG = logging.getLogger(__name__)
-_held = collections.Counter()
+_counts = collections.Counter()      # of meetings by name, and of runs
 
 
 def meet(name: str, seconds: float = WAIT_SECONDS) -> None:
@@ -26,12 +30,13 @@ def meet(name: str, seconds: float = WAIT_SECONDS) -> None:
   meetings; several may have one name. Signals are heard meanwhile.
 
   Raises TimeoutError that names the processes which have not come in so many seconds.
+  Raises RuntimeError that names a process which has failed meanwhile, and its error.
   """
   client = _client()
   if client is None or jax.process_count() == 1:
     return
-  _held[name] += 1
-  place = f'tl_jax/meetings/{name}/{_held[name]}'
+  _counts[name] += 1
+  place = f'tl_jax/meetings/{name}/{_counts[name]}'
   client.key_value_set(f'{place}/{jax.process_index()}', 'here')
   failures = []
 
@@ -43,16 +48,49 @@ def meet(name: str, seconds: float = WAIT_SECONDS) -> None:
 
   thread = threading.Thread(target=wait, name='meeting', daemon=True)
   thread.start()
-  thread.join(NOTICE_SECONDS)
-  if thread.is_alive():
-    _LOG.warning('waiting for %s to come to %r', _absent(client, place), name)
-    thread.join()
+  noticed, began = False, time.monotonic()
+  thread.join(LOOK_SECONDS)
+  while thread.is_alive():
+    _require_no_failure(client)
+    if not noticed and time.monotonic() - began > NOTICE_SECONDS:
+      noticed = True
+      _LOG.warning('waiting for %s to come to %r', _absent(client, place), name)
+    thread.join(LOOK_SECONDS)
   if failures:
     reason = str(failures[0]).partition('\n')[0]
     absent = _absent(client, place) or 'a process that has ended'
     raise TimeoutError(
         f'{absent} did not come to {name!r} within {seconds:g} s; its own output says '
         f'why ({reason})') from failures[0]
+
+
+@contextlib.contextmanager
+def telling_failures() -> Iterator[None]:
+  """Tells the other processes when this one fails in here, so that none waits for it.
+
+  Every process must enter it as often as the others.
+  """
+  _counts[FAILURES] += 1
+  try:
+    yield
+  except BaseException as error:
+    client = _client()
+    if client is not None:
+      reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+      with contextlib.suppress(jax.errors.JaxRuntimeError):
+        client.key_value_set(f'{_failures()}/{jax.process_index()}', reason)
+    raise
+
+
+def _failures() -> str:
+  """Where the failures of this run are told, and not those of one before it."""
+  return f'{FAILURES}/{_counts[FAILURES]}'
+
+
+def _require_no_failure(client) -> None:
+  for rank, reason in sorted(_by_rank(client, _failures()).items()):
+    host = _by_rank(client, HOSTS).get(rank, 'on an unknown machine')
+    raise RuntimeError(f'process {rank} ({host}) has failed: {reason}')
 
 
 def introduce(process: int) -> None:

@@ -67,6 +67,7 @@ def execute(
     together: do the members of a cohort advance together? None: where there are
       accelerators, or the mesh spreads members over devices.
   """
+  parallel.start()
   parallel.keep_freed_memory()
   groups: dict[str, list[Member]] = {}
   for config, folder in runs:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import jax
 
+from tl_jax import parallel
+
 HIT = '/jax/compilation_cache/cache_hits'
 
 
@@ -27,11 +29,41 @@ class Program(NamedTuple):
 
 
 def compile_ahead(function, *arguments) -> Program:
-  """The program of a jitted function for arguments like these."""
+  """The program of a jitted function for arguments like these.
+
+  All processes have compiled it when this returns: one may have found it in its cache
+  where another compiles for minutes, and a collective does not wait for minutes.
+  """
   hits, began = _hits(), time.monotonic()
   before = len(hits)
   call = function.lower(*arguments).compile()
-  return Program(call, time.monotonic() - began, len(hits) > before)
+  program = Program(call, time.monotonic() - began, len(hits) > before)
+  parallel.meet('a compiled program')
+  return program
+
+
+def together(function) -> Callable:
+  """A jitted function that every process has compiled before any of them runs it.
+
+  It is compiled for each kind of arguments that come. A process that is alone calls the
+  function itself.
+  """
+  programs = {}
+
+  def call(*arguments):
+    if jax.process_count() == 1:
+      return function(*arguments)
+    leaves, structure = jax.tree.flatten(arguments)
+    kind = (structure, *map(_kind, leaves))
+    if kind not in programs:
+      programs[kind] = compile_ahead(function, *arguments).call
+    return programs[kind](*arguments)
+  return call
+
+
+def _kind(leaf) -> tuple:
+  """What a program is compiled for: shape, dtype and place of an argument."""
+  return jax.typeof(leaf), getattr(leaf, 'sharding', None)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import numpy as np
 
 from tl_jax import models, parallel, tree
 from tl_jax.train import pieces, texts
+from tl_jax.train.compilation import together
 
 ROWS = 32                        # of a pass over examples, about: small training batches would leave a device idle
 
@@ -51,8 +52,8 @@ class Reader:
   def __init__(self, ready, sharding=None):
     self.ready, self._sharding = ready, sharding
     self.held = holds_body(ready.parts)
-    self._read = jax.jit(self._features)
-    self._mark = jax.jit(fingerprint)
+    self._read = together(jax.jit(self._features))
+    self._mark = together(jax.jit(fingerprint))
     # Kept, because a cohort goes through them hundreds of times; with features, those of the body seen last.
     self._test = list(self._pass(ready.test))
     self._body = self._featured = None

@@ -18,6 +18,7 @@ from tl_jax import data, interop, models, optim, parallel, rng, transfer, tree
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import check_fit, read
+from tl_jax.train.compilation import together
 from tl_jax.train.pieces import NEW
 from tl_jax.train.restoring import keep_tokenizer, load, meta
 from tl_jax.train.results import Result
@@ -158,13 +159,14 @@ def _start(ready: Prepared, shardings, run: Run, watch: Watch):
     watch.say(f'resumed at step {restored.step} of {settings.schedule.steps}')
     return restored.state
   if ready.source is None:
-    return jax.jit(lambda: parts.init(ready.params(settings.seed), settings.seed), out_shardings=shardings)()
+    first = jax.jit(lambda: parts.init(ready.params(settings.seed), settings.seed), out_shardings=shardings)
+    return together(first)()
   params = pieces.make_params(parts.model, settings.seed)
   account = continued(ready.source.params, params)[1]
   run.write_account(account, ready.source, settings.init)
   # Through jit, so that no buffer of the source is shared with a state that is donated.
-  return jax.jit(lambda params: parts.init(params, settings.seed), out_shardings=shardings)(
-      parallel.to_host(ready.params(settings.seed)))
+  first = jax.jit(lambda params: parts.init(params, settings.seed), out_shardings=shardings)
+  return together(first)(parallel.to_host(ready.params(settings.seed)))
 
 
 def placed_batches(stream: data.pipeline.Stream, start: int, settings: Settings, sharding, arch: models.Arch):
@@ -187,6 +189,7 @@ def judge_mixture(settings: Settings, parts: pieces.Pieces, tokenizer, folder: p
   held = parallel.host_rows(sharding, size)
   key = rng.stream(settings.seed, 'evaluation')
 
+  @together
   @jax.jit
   def sums(params, batch, index):
     batch = parts.objective.prepare(jax.random.fold_in(key, index), batch)

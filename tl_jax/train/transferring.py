@@ -20,6 +20,7 @@ from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
 from tl_jax.train.checks import check_fit, read
 from tl_jax.train.clock import Clock
+from tl_jax.train.compilation import together
 from tl_jax.train.features import Reader
 from tl_jax.train.information import fisher_of
 from tl_jax.train.pieces import NEW
@@ -200,7 +201,7 @@ class Trainer:
       self.shardings = pieces.state_shardings(ready.parts, self.mesh, ready.settings.sharding)
       self.reader = Reader(ready, self.sharding)
       self.judge = Judge(self.reader)
-    self._first_state = jax.jit(ready.first_state, out_shardings=self.shardings)
+    self._first_state = together(jax.jit(ready.first_state, out_shardings=self.shardings))
     self._step = pieces.compile_step(ready.parts, self.shardings, self.sharding)
 
   @property
@@ -260,7 +261,7 @@ class Judge:
     def forward(state, batch):
       params = self._ready.parts.method.merge(average(state), state.frozen)
       return self._ready.parts.model.apply(params, batch).logits
-    forward = jax.jit(forward)
+    forward = together(jax.jit(forward))
     self._apply = lambda state, batch: parallel.to_host(forward(state, reader.place(batch)))
 
   def outputs(self, state) -> np.ndarray:

@@ -82,9 +82,11 @@ class Run(NamedTuple):
   def restore_latest(self, like, arch: models.Arch):
     """The newest good checkpoint in this structure, or None; metrics after it are dropped.
 
+    All processes meet before: one may prepare for long what another found ready.
     Raises ValueError where the newest is of another architecture: shapes alone do
     not tell 2 heads from 4.
     """
+    parallel.meet('the prepared run')
     restored = self.store.restore_latest(like, whole=True)
     if restored is not None:
       saved = restored.meta['arch']
@@ -143,9 +145,16 @@ def require_config_of_steps(store: checkpoint.Store, config: dict) -> None:
 def open_run(config, path) -> Iterator[Run]:
   """Takes the workdir, binds its config, and never leaves with a save in flight.
 
-  Raises ValueError for a path or config that cannot be, WorkdirBusy, SaveFailed.
+  Raises ValueError for a path or config that cannot be, WorkdirBusy, SaveFailed. The
+  other processes hear of what is raised here, instead of waiting for this one.
   """
   parallel.start()
+  with parallel.telling_failures(), _opened(config, path) as run:
+    yield run
+
+
+@contextlib.contextmanager
+def _opened(config, path) -> Iterator[Run]:
   # What the workdir refuses is refused before a device is touched; alone, a process is the first.
   first = not jax.distributed.is_initialized() or jax.process_index() == 0
   workdir = checkpoint.Workdir(path) if first else None
