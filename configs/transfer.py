@@ -11,9 +11,10 @@ regression (default: what the labels are); train, validation, test, files of one
 of a file is escaped by a backslash.
 
 method: a name of `tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp: the partitions full, probe,
-bitfit, norms, last, subset and unfreeze; the leaf edits lora, dora, qlora, ia3 and diff; the parts adapter, prompt and
-prefix; the regularizers l2sp, prior_decay, mixout, ewc, reinitialize and rdrop. init: a workdir of `pretrain` or
-`transfer`, a Hugging Face folder, or scratch. labels: how many labelled examples; 0: all.
+bitfit, norms, last and subset; the leaf edits lora, dora, qlora, ia3 and diff; the parts adapter, prompt and prefix;
+the regularizers l2sp, prior_decay, mixout, ewc, reinitialize, rdrop and unfreeze, which act on what the others train.
+init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels: how many labelled examples; 0:
+all.
 Options of a method: --config.method.rank=4.
 """
 

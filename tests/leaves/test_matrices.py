@@ -1,5 +1,6 @@
 """Laws of structured leaves, in our product and in everybody else's."""
 
+import dataclasses
 import doctest
 
 import hypothesis.extra.numpy as hnp
@@ -206,3 +207,49 @@ def test_nested_leaves_multiply_and_fuse():
   x = rows(4, 6)
   assert_close(leaves.matmul(x, outer), np.asarray(x, np.float64) @ np.asarray(outer.dense(), np.float64))
   assert isinstance(leaves.fuse([outer])[0], jax.Array) and outer.shape == (6, 5)
+
+
+def edited(kind, dtype=jnp.float32):
+  """A leaf of a kind at its start, and after some training."""
+  base, up, down = rows(6, 5, dtype=dtype), rows(6, 2), rows(2, 5)
+  size = lambda *shape: np.random.default_rng([1, *shape]).normal(size=shape).astype(np.float32)
+  start = {
+      'low rank': LowRank(base, up, down, 0.5),
+      'directed': leaves.Directed(base, up, down, 1 + rows(5), 0.5),
+      'scaled outputs': leaves.Scaled(base, jnp.ones(5)),
+      'scaled inputs': leaves.Scaled(base, jnp.ones(6), 'in'),
+      'subset': leaves.Subset(base, jnp.zeros(4), jnp.array([0, 3, 17, 29])),
+      'gated': leaves.Gated(base, rows(6, 5), rows(6, 5)),
+      'low rank of codes': LowRank(leaves.quantize(rows(6, 5), 'int8'), up, jnp.zeros((2, 5)), 2.0),
+      'stacked': low_rank(stack=(3,)),
+  }[kind]
+  held = ('base', 'index', 'key')
+  trained = {field.name: getattr(start, field.name) for field in dataclasses.fields(start)
+             if field.name not in held and isinstance(getattr(start, field.name), jax.Array)}
+  now = dataclasses.replace(start, **{name: leaf + 0.3 * size(*leaf.shape) for name, leaf in trained.items()})
+  return now, start
+
+
+EDITED = ('low rank', 'directed', 'scaled outputs', 'scaled inputs', 'subset', 'gated', 'low rank of codes', 'stacked')
+
+
+@pytest.mark.parametrize('kind', EDITED)
+def test_the_change_is_the_difference_of_what_both_stand_for(kind):
+  now, start = edited(kind)
+  wanted = np.asarray(now.dense()) - np.asarray(start.dense())
+  np.testing.assert_allclose(leaves.change(now, start), wanted, atol=1e-5)
+  np.testing.assert_allclose(leaves.squared_change(now, start), np.square(wanted).sum(), rtol=1e-4)
+  assert float(leaves.squared_change(start, start)) == 0.0
+
+
+@pytest.mark.parametrize('kind', [kind for kind in EDITED if kind not in ('low rank of codes', 'stacked')])
+def test_a_change_too_small_for_a_narrow_base_is_none_the_less_seen(kind):
+  now, start = edited(kind, jnp.bfloat16)
+  small = jax.tree.map(lambda one, other: other + (1e-3 * (one - other)).astype(other.dtype), now, start)
+  found = np.abs(leaves.change(small, start)).max()
+  assert 1e-5 < found < 1e-2 and found != np.abs(small.dense() - start.dense()).max()
+
+
+def test_the_change_of_a_plain_array_is_wide():
+  one = jnp.ones(3, jnp.bfloat16)
+  assert leaves.change(one * 2, one).dtype == jnp.float32 and float(leaves.squared_change(one * 2, one)) == 3.0

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from tl_jax import leaves, objectives, optim, rng, tree
 from tl_jax.transfer import (
@@ -205,6 +206,8 @@ def test_a_regularizer_acts_on_what_is_trained_or_is_refused(name, other):
         either.init(KEY, model_tree())
     return
   trainable, frozen = method.init(KEY, model_tree())
+  axes = method.axes(jax.tree.map(lambda leaf: PartitionSpec(*[None] * leaf.ndim), model_tree()))
+  assert jax.tree.structure(axes) == jax.tree.structure((trainable, frozen))
   for acting in {name, other} & ACTS.keys():
     ACTS[acting](method, trainable, frozen)
   if other not in ACTS:   # two regularizers come in both orders anyway
@@ -297,8 +300,6 @@ def test_three_at_once_add_up_and_share_one_start():
   wanted = sum(part.penalty(other, part.init(KEY, model_tree())[1]) for part in parts)
   np.testing.assert_allclose(method.penalty(other, frozen), wanted, rtol=1e-5)
   assert not hasattr(frozen.frozen, 'start')
-  axes = method.axes(jax.tree.map(lambda leaf: jax.sharding.PartitionSpec(*[None] * leaf.ndim), model_tree()))
-  assert jax.tree.structure(axes) == jax.tree.structure((trainable, frozen))
 
 
 def test_a_regularized_composition_composes():
@@ -329,6 +330,14 @@ def test_a_leaf_that_a_method_puts_in_without_saying_so_is_refused():
   said = silent._replace(inserts=lambda name: name == 'extra')
   trainable, frozen = compose(said, l2sp(new=2.0)).init(KEY, dict(w=jnp.ones(2)))
   assert float(compose(said, l2sp(new=2.0)).penalty(trainable, frozen)) == 3.0
+
+
+def test_a_head_that_is_pre_trained_is_pulled_like_the_rest():
+  params = {'head': {'kernel': jnp.ones((2, 2))}}
+  for method in (l2sp(2.0, head=None), ewc(strength=2.0, head=None)):
+    trainable, frozen = method.init(KEY, params)
+    assert float(method.penalty(trainable, frozen)) == 0.0
+    assert float(method.penalty(jax.tree.map(lambda leaf: leaf + 1, trainable), frozen)) == 4.0
 
 
 def foreign_tree():
@@ -377,6 +386,32 @@ def test_a_vector_of_unknown_use_is_not_started_afresh():
     reinitialize(1, pattern=BLOCKS).init(KEY, params)
   with pytest.raises(ValueError, match='^unfreeze: the pattern .* has no group'):
     unfreeze(pattern=r'blocks/\d+/.*')
+
+
+def test_what_is_no_number_to_draw_is_not_started_afresh():
+  params = {'blocks': [{'w': jnp.ones((2, 2), jnp.int8)}]}
+  with pytest.raises(ValueError, match="^reinitialize: 'blocks/0/w' is int8"):
+    reinitialize(1, pattern=BLOCKS).init(KEY, params)
+
+
+def test_a_state_owns_what_it_weighs_by():
+  fisher = {'w': jnp.ones(2)}
+  method = compose(ewc(fisher), ewc(fisher))
+  state = method.init(KEY, {'w': jnp.ones(2)})
+  jax.jit(lambda state: jax.tree.map(jnp.negative, state), donate_argnums=0)(state)
+  assert float(fisher['w'].sum()) == 2.0
+  awaiting = ewc().init(KEY, {'w': jnp.ones(2)})[1]
+  with pytest.raises(ValueError, match="^ewc: fisher of 'w' has shape"):
+    with_fisher(awaiting, {'w': jnp.ones(3)})
+  with pytest.raises(ValueError, match='^ewc: fisher has none of the trained leaves'):
+    with_fisher(awaiting, {'v': jnp.ones(2)})
+
+
+def test_two_sparse_changes_count_their_own_gates():
+  parts = [diff(rf'.*{part}/kernel', penalty=size) for part, size in (('query', 1.0), ('out', 10.0))]
+  wanted = sum(float(part.penalty(*part.init(KEY, model_tree()))) for part in parts)
+  both = compose(*parts)
+  assert float(both.penalty(*both.init(KEY, model_tree()))) == pytest.approx(wanted)
 
 
 def test_without_a_head_the_top_layer_learns_from_the_first_step():

@@ -8,7 +8,7 @@
 
 Each acts on the effective weights, or raises ValueError at `init` where what is trained gives it nothing to act on.
 The head, the parts that a method puts in and layers that start afresh have no pre-trained value: nothing pulls them to
-their random start.
+their random start. `head` None says that the head is pre-trained like the rest.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -25,7 +25,12 @@ from tl_jax.transfer.regularizing import Regularizer, Scope, regularizer
 Tree = Any
 
 
-def l2sp(strength: NonNegative = 1e-2, *, new: NonNegative | None = None, head: str = HEAD) -> TransferMethod:
+def head_matcher(head: str | None):
+  """A predicate of the names of the head, which is new; None where the head is pre-trained too."""
+  return tree.matcher(*filter(None, [head]))
+
+
+def l2sp(strength: NonNegative = 1e-2, *, new: NonNegative | None = None, head: str | None = HEAD) -> TransferMethod:
   """Adds strength / 2 |w - w0|^2 over pre-trained weights and new / 2 |w|^2 over new ones (L2-SP, Li et al. 2018).
 
   w is the effective weight: under `lora`, |w - w0| is the norm of the low-rank change. New are the head, what a method
@@ -33,7 +38,7 @@ def l2sp(strength: NonNegative = 1e-2, *, new: NonNegative | None = None, head: 
   default.
   Errors: ValueError at `init` where nothing is trained.
   """
-  belongs, beta = tree.matcher(head), strength if new is None else new
+  belongs, beta = head_matcher(head), strength if new is None else new
 
   def check(scope: Scope):
     if not scope.changed and not scope.new:
@@ -54,7 +59,7 @@ def l2sp(strength: NonNegative = 1e-2, *, new: NonNegative | None = None, head: 
   return regularizer(Regularizer('l2sp', check=check, penalty=penalty))
 
 
-def ewc(fisher: Tree = None, strength: NonNegative = 1.0, *, head: str = HEAD) -> TransferMethod:
+def ewc(fisher: Tree = None, strength: NonNegative = 1.0, *, head: str | None = HEAD) -> TransferMethod:
   """Adds strength / 2 sum F (w - w0)^2 (Kirkpatrick et al. 2017, eq. 3), F from `fisher`: a tree like the params.
 
   `tl_jax.transfer.fisher_diagonal` estimates one. w is the effective weight, so F has the shape of the weight under
@@ -62,7 +67,7 @@ def ewc(fisher: Tree = None, strength: NonNegative = 1.0, *, head: str = HEAD) -
   until `with_fisher` says more: a run takes the information of the model it starts from.
   Errors: ValueError at `init` where nothing that is trained has a pre-trained value, or `fisher` has none of it.
   """
-  named, belongs = None if fisher is None else tree.flatten(fisher), tree.matcher(head)
+  named, belongs = None if fisher is None else tree.flatten(fisher), head_matcher(head)
 
   def weighs(name):
     return not belongs(name) if named is None else name in named
@@ -86,7 +91,7 @@ def ewc(fisher: Tree = None, strength: NonNegative = 1.0, *, head: str = HEAD) -
 
 
 def mixout(rate: Fraction = 0.7, *, mask: Literal['element', 'column'] = 'element', pattern: str = r'.*kernel',
-           head: str = HEAD) -> TransferMethod:
+           head: str | None = HEAD) -> TransferMethod:
   """At every step, entries of the trained matrices go back to where they started, with probability `rate`.
 
   w -> (mask w0 + (1 - mask) w - rate w0) / (1 - rate) (Lee et al. 2020), which is w0 + dropout(w - w0), whose mean is
@@ -97,7 +102,7 @@ def mixout(rate: Fraction = 0.7, *, mask: Literal['element', 'column'] = 'elemen
   Errors: ValueError at `init` where no pre-trained matrix that the pattern matches is trained, and for a matrix with
   dropout of its inputs (`lora(dropout=...)`), which an array in its place could not apply.
   """
-  wanted, belongs = tree.matcher(pattern), tree.matcher(head)
+  wanted, belongs = tree.matcher(pattern), head_matcher(head)
 
   def is_mixed(name, leaf):
     return wanted(name) and not belongs(name) and leaf.ndim >= 2
@@ -141,7 +146,7 @@ def learning_rate(opt_state):
   return found[0].rate * found[0].factor
 
 
-def prior_decay(decay: NonNegative = 0.01, *, head: str = HEAD) -> TransferMethod:
+def prior_decay(decay: NonNegative = 0.01, *, head: str | None = HEAD) -> TransferMethod:
   """Decoupled decay towards the pre-trained weights, w - rate decay (w - w0), in the place of towards zero.
 
   Wiese et al. 2017, called decay(w_pre) in Lee et al. 2020. A head, new parts and layers that start afresh still decay
@@ -152,7 +157,7 @@ def prior_decay(decay: NonNegative = 0.01, *, head: str = HEAD) -> TransferMetho
   Errors: ValueError at `init` under `lora`, `dora` and `diff`, where the decay of a product is no decay of its factors,
   and where nothing that is trained has a pre-trained value; at the optimizer's `init` where no group lets it pull.
   """
-  belongs = tree.matcher(head)
+  belongs = head_matcher(head)
   linear = (leaves.Scaled, leaves.Subset)
 
   def check(scope: Scope):
@@ -211,8 +216,8 @@ def reinitialize(layers: Count = 1, *, std: NonNegative = 0.02, pattern: str = L
 
   `pattern` matches the leaves of layers, with the layer's number as its group `index`. Other regularizers treat a
   layer that starts afresh as they treat a new head.
-  Errors: ValueError at `init` for a leaf that starts afresh but is not trained in full, which would stay random, and
-  for a vector whose name does not say whether it is a scale or a bias.
+  Errors: ValueError at `init` for a leaf that starts afresh but is not trained in full, which would stay random, for
+  one that is not floating, and for a vector whose name does not say whether it is a scale or a bias.
   """
   select = top_layers(layers, pattern, 'reinitialize')
 
@@ -234,6 +239,8 @@ def reinitialize(layers: Count = 1, *, std: NonNegative = 0.02, pattern: str = L
 
 def start_afresh(key, name: str, leaf, std: float):
   """A fresh array in the place of a leaf."""
+  if not jnp.issubdtype(leaf.dtype, jnp.floating):
+    raise ValueError(f'reinitialize: {name!r} is {leaf.dtype}, which cannot be drawn; start from floating-point params')
   if leaf.ndim >= 2:
     return (std * jax.random.normal(rng.stream(key, f'reinitialize/{name}'), leaf.shape)).astype(leaf.dtype)
   last = name.rpartition('/')[2]
@@ -255,7 +262,7 @@ def unfreeze(every: Count = 10, *, groups: Count = 1, head: str | None = HEAD, p
   the run, not those of a leaf, so Adam's bias correction is that of the run.
   Errors: ValueError at `init` where nothing that is trained belongs to a layer.
   """
-  belongs = tree.matcher(*filter(None, [head]))
+  belongs = head_matcher(head)
   require_index(pattern, 'unfreeze')
 
   def check(scope: Scope):

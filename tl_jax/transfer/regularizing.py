@@ -199,7 +199,7 @@ def with_fisher(frozen: Tree, fisher: dict) -> Tree:
   """What a method holds, with the information `fisher` (by name) in every `ewc` that was given none.
 
   A leaf that `fisher` does not have becomes free. Nothing changes where no `ewc` waits for it.
-  Errors: ValueError where `fisher` has none of the leaves that an `ewc` pulls.
+  Errors: ValueError where `fisher` has none of the leaves that an `ewc` pulls, or one of another shape.
   """
   if not isinstance(frozen, Anchored):
     return frozen
@@ -210,10 +210,17 @@ def with_fisher(frozen: Tree, fisher: dict) -> Tree:
       raise ValueError(f'ewc: fisher has none of the trained leaves, as {first!r}; nearest: '
                        f'{tree.nearest(first, fisher)}')
     return one._replace(awaited={
-        name: jnp.asarray(fisher[name], old.dtype) if name in fisher else jnp.zeros_like(old)
+        name: _fitting('ewc', name, fisher[name], old).astype(old.dtype) if name in fisher else jnp.zeros_like(old)
         for name, old in one.awaited.items()})
 
   return frozen._replace(weights=tuple(map(filled, frozen.weights)))
+
+
+def _fitting(what: str, name: str, value, like) -> jax.Array:
+  """A copy of the information of a leaf, because a state that is donated must own its buffers."""
+  if np.shape(value) != np.shape(like):
+    raise ValueError(f'{what}: fisher of {name!r} has shape {np.shape(value)}, the leaf {np.shape(like)}')
+  return jnp.array(value, jnp.promote_types(jnp.result_type(value), jnp.float32), copy=True)
 
 
 def _held(frozen: Tree) -> Tree:
@@ -262,15 +269,11 @@ def _holed(trainable: Tree, is_new) -> Tree:
 
 def _information(how: Regularizer, scope: Scope) -> Information:
   """What a penalty weighs by before it is told more: the given information, else ones."""
-  values = {}
-  for name, (leaf, _) in scope.changed.items():
-    if not how.weighs(name):
-      continue
-    value = jnp.ones(np.shape(leaf)) if how.fisher is None else jnp.asarray(how.fisher[name])
-    if value.shape != np.shape(leaf):
-      raise ValueError(f'{how.name}: fisher of {name!r} has shape {value.shape}, the leaf {np.shape(leaf)}')
-    values[name] = value
-  return _by_source(how, values)
+  weighed = {name: leaf for name, (leaf, _) in scope.changed.items() if how.weighs(name)}
+  if how.fisher is None:
+    return _by_source(how, {name: jnp.ones(np.shape(leaf)) for name, leaf in weighed.items()})
+  return _by_source(how, {
+      name: _fitting(how.name, name, how.fisher[name], leaf) for name, leaf in weighed.items()})
 
 
 def _by_source(how: Regularizer, values: dict) -> Information:

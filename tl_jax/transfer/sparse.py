@@ -90,8 +90,12 @@ def diff(pattern: str = MATRICES, *, penalty: NonNegative = 1e-7, start: float =
   def edit_axes(name, spec):
     return Gated(None, spec, spec), Gated(spec, None, None)
 
+  wanted = tree.matcher(pattern)
+
   def expected(trainable, frozen):
-    gated = [leaf for leaf in jax.tree.leaves(trainable, is_leaf=leaves.is_structured) if isinstance(leaf, Gated)]
-    return penalty * sum((leaf.expected() for leaf in gated), jnp.zeros(()))
+    # By name, because another `diff` beside this one counts its own gates.
+    flat = jax.tree_util.tree_leaves_with_path(trainable, is_leaf=leaves.is_structured)
+    gates = [leaf.expected() for path, leaf in flat if isinstance(leaf, Gated) and wanted(tree.name_of(path))]
+    return penalty * sum(gates, jnp.zeros(()))
 
   return leaf_edit(edit, edit_axes, pattern, head=head, what='diff')._replace(penalty=expected)
