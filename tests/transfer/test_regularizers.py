@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from tl_jax import leaves, objectives, optim, rng, tree
+from tl_jax import leaves, objectives, optim, tree
 from tl_jax.transfer import (
   METHODS,
   TransferMethod,
@@ -26,7 +26,6 @@ from tl_jax.transfer import (
   prefix,
   prior_decay,
   quantized,
-  rdrop,
   reinitialize,
   subset,
   unfreeze,
