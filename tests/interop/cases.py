@@ -92,6 +92,12 @@ GROUPS = {
     't5': ('T5', 'T5', _T5, ('Model', 'EncoderModel', 'ForConditionalGeneration', *_DECODER[2:])),
     't5-1.1': ('T5', 'T5', _T5 | dict(d_ff=30, feed_forward_proj='gated-gelu', tie_word_embeddings=False),
                ('ForConditionalGeneration', 'EncoderModel')),
+    'mt5': ('MT5', 'MT5', _T5 | dict(d_ff=30, feed_forward_proj='gated-gelu'),
+            ('Model', 'EncoderModel', 'ForConditionalGeneration', *_DECODER[2:])),
+    'umt5': ('UMT5', 'UMT5', _T5 | dict(d_ff=30, feed_forward_proj='gated-gelu'),
+             ('Model', 'EncoderModel', 'ForConditionalGeneration', *_DECODER[2:])),
+    'umt5-untied': ('UMT5', 'UMT5', _T5 | dict(
+        d_ff=30, feed_forward_proj='gated-gelu', tie_word_embeddings=False), ('ForConditionalGeneration',)),
     'bart': ('Bart', 'Bart', _BART | dict(activation_function='relu'),
              ('Model', 'ForConditionalGeneration', 'ForSequenceClassification', 'ForQuestionAnswering')),
     'bart-uneven': ('Bart', 'Bart', _BART | dict(decoder_attention_heads=3, decoder_ffn_dim=30),
@@ -191,7 +197,7 @@ def reference(case: str, folder, gain: float = 1.0) -> dict:
     from tl_jax.interop.tensors import open_tensors
     held = open_tensors(scratch)
     shapes = {name: held.shape(name) for name in held.names}
-  if case.startswith('t5-1.1') and 'Generation' in suffix:
+  if case.startswith(('t5-1.1', 'mt5', 'umt5-untied')) and 'Generation' in suffix:
     shapes['lm_head.weight'] = (61, 24)        # as the published folders have it
     config['tie_word_embeddings'] = False
   materialise(folder, config, shapes, gain)

@@ -15,6 +15,7 @@ from tl_jax.models import Arch
 # Classes that hold the head of another and something besides, which is left out.
 ALIASES = {
     'BertForPreTraining': 'masked', 'AlbertForPreTraining': 'masked', 'T5EncoderModel': 'none',
+    'MT5EncoderModel': 'none', 'UMT5EncoderModel': 'none',
     'Gemma3ForSequenceClassification': 'classifier'}
 
 
@@ -79,7 +80,7 @@ def _activation(key: str, value) -> str:
 def head_bias(family: str, head: str) -> bool:
   """Has the last product a bias? Decoders have none on their vocabulary and on a class of a text; BART has."""
   decoder = FAMILIES[family].fixed.get('kind') == 'decoder'
-  return not (decoder and head in ('causal', 'classifier')) and not (family == 't5' and head == 'causal')
+  return not (decoder and head in ('causal', 'classifier'))
 
 
 def write(arch: Arch, family: str, config: dict | None = None) -> dict:
@@ -95,12 +96,15 @@ def write(arch: Arch, family: str, config: dict | None = None) -> dict:
     value = getattr(arch, field)
     found[key] = _their_activation(found.get(key), value) if field == 'activation' else value
   cls = spec.heads[arch.head]
-  if family == 't5' and arch.kind == 'encoder' and arch.head == 'none':
-    cls = 'T5EncoderModel'
+  if arch.head == 'none' and arch.kind == 'encoder' and cls.removesuffix('Model') + 'EncoderModel' in ALIASES:
+    cls = cls.removesuffix('Model') + 'EncoderModel'
   labels = {str(i): f'LABEL_{i}' for i in range(arch.labels)}
   if len(found.get('id2label') or {}) != arch.labels:
     found |= dict(id2label=labels, label2id={name: int(i) for i, name in labels.items()})
-  found |= dict(model_type=family, tie_word_embeddings=arch.tied) | spec.write(arch)
+  made = spec.write(arch)
+  # Ids of special pieces are written where nothing is said of them.
+  made = {key: value for key, value in made.items() if not key.endswith('_token_id') or found.get(key) is None}
+  found |= dict(model_type=family, tie_word_embeddings=arch.tied) | made
   if config is not None and arch.head not in ('masked', 'causal'):
     # What this head does not read stays as it was said, for whoever opens the folder with another.
     for key in ('tie_word_embeddings', 'scale_decoder_outputs'):

@@ -115,7 +115,7 @@ def save(path, loaded: Loaded, *, format: str = 'hf', family: str | None = None,
   for name in sorted(set(held) ^ set(abstract)):
     raise ValueError(f'{name}: {"no such parameter in" if name in held else "missing for"} this architecture; '
                      f'nearest: {tree.nearest(name, (set(held) | set(abstract)) - {name})}')
-  bare = 'T5EncoderModel' not in config['architectures'] and arch.head == 'none'
+  bare = not config['architectures'][0].endswith('EncoderModel') and arch.head == 'none'
   where = names.places(family, arch.head, abstract, gated=arch.gated, bare=bare)
   config['dtype'] = _dtype_name(held)
   found = {name: tensors.Lazy(shape, dtype, read) for name, shape, dtype, read in names.lazily(where, held)}
@@ -182,7 +182,7 @@ def _settle(arch: models.Arch, family: str, folder: tensors.Tensors, bare: bool)
     own = names.place(family, arch.head, 'head/kernel', bare=bare).name
     table = names.place(family, arch.head, 'embedding/tokens', bare=bare).name
     same = own not in folder.names or (table in folder.names and _equal(folder.read(own), folder.read(table)))
-    arch = dataclasses.replace(arch, tied=same and (arch.tied or own in folder.names or family == 't5'))
+    arch = dataclasses.replace(arch, tied=same and (arch.tied or own in folder.names))
   else:
     arch = dataclasses.replace(arch, tied=True)
   if arch.head == 'none' and arch.pooler and not find('pooler/kernel'):

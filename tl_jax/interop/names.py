@@ -231,6 +231,11 @@ _T5 = Names(
     extra=(r'(encoder|decoder)\.embed_tokens\.weight', r'lm_head\.weight',
            r'decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight'), tables=_STACK_TABLES)
 
+_UMT5 = _T5._replace(body=_T5_BODY | {
+    f'{ours}layers/{LAYER}/relative/kernel':
+        f'{theirs}.block.{LAYER}.layer.0.SelfAttention.relative_attention_bias.weight|as-is'
+    for ours, theirs in (('encoder/', 'encoder'), ('decoder/', 'decoder'), ('', 'encoder'))})
+
 
 def _bart_stack(side: str) -> dict:
   attention = {'attention/query': 'self_attn.q_proj', 'attention/key': 'self_attn.k_proj',
@@ -259,7 +264,8 @@ NAMES = {
     'llama': _LLAMA,
     'mistral': _LLAMA._replace(bases={}),  # its class for questions keeps `model.`
     'qwen2': _LLAMA, 'qwen3': _LLAMA, 'gemma': _LLAMA, 'gemma2': _GEMMA, 'gemma3_text': _GEMMA,
-    'granite': _LLAMA, 'olmo2': _OLMO2, 'smollm3': _LLAMA, 'phi3': _PHI3, 't5': _T5, 'bart': _BART}
+    'granite': _LLAMA, 'olmo2': _OLMO2, 'smollm3': _LLAMA, 'phi3': _PHI3, 't5': _T5, 'mt5': _T5, 'umt5': _UMT5,
+    'bart': _BART}
 # What modules of any family keep beside their parameters, in files of one age or another.
 ALWAYS_EXTRA = (r'.*\b(position_ids|token_type_ids)', r'.*\brotary_emb\.\w+')
 

@@ -21,7 +21,7 @@ CLASSES = {
 MODELS = {
     **dict.fromkeys(('bert', 'distilbert', 'electra', 'mobilebert'), 'bert'), 'albert': 'albert', 'gpt2': 'gpt2',
     **dict.fromkeys(('gpt_neo', 'gptj', 'opt'), 'gpt2'), **dict.fromkeys(('roberta', 'bart', 'longformer'), 'roberta'),
-    **dict.fromkeys(('t5', 'mt5', 'switch_transformers'), 't5'), 'xlm-roberta': 'xlm-roberta',
+    **dict.fromkeys(('t5', 'mt5', 'umt5', 'switch_transformers'), 't5'), 'xlm-roberta': 'xlm-roberta',
     **dict.fromkeys(('llama', 'mistral', 'mixtral'), 'llama'),
     **dict.fromkeys(('gemma', 'gemma2', 'gemma3', 'gemma3_text'), 'gemma')}
 LEFT = ('LlamaTokenizer', 'GemmaTokenizer', 'CodeLlamaTokenizer', 'CohereTokenizer', 'XLNetTokenizer')
