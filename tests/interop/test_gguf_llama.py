@@ -148,7 +148,8 @@ def test_the_same_ids_as_the_tokenizer_that_is_written_for_transformers(
     assert loaded.tokenizer.encode(text) == theirs(text).input_ids
   assert theirs.eos_token == '<|eot_id|>' and theirs.chat_template == TEMPLATE
   said = json.loads((tmp_path / 'generation_config.json').read_text())
-  assert said['eos_token_id'] == [theirs.convert_tokens_to_ids('<|eot_id|>')]
+  ends = ['<|eot_id|>', '<|end_of_text|>']
+  assert said['eos_token_id'] == theirs.convert_tokens_to_ids(ends)
 
 
 def test_import_and_generate(files, tmp_path, capsys):

@@ -91,6 +91,27 @@ def test_what_ends_a_text_is_all_that_the_file_names():
     eos_token_id=[first + 4, first + 1], bos_token_id=first, suppress_tokens=[3]
   )
   assert gguf_config.generation({}) is None
+  # Llama 3 files of 2024 number the end of a text and not that of a turn.
+  del said['tokenizer.ggml.eot_token_id']
+  found = gguf_config.generation(said)
+  assert sorted(found['eos_token_id']) == [first + 1, first + 4]
+
+
+def test_what_a_file_recommends_for_sampling_is_followed_or_named():
+  said = {
+    f'general.sampling.{key}': value
+    for key, value in dict(
+      temp=0.6, top_k=20, top_p=0.95, penalty_repeat=1.1, mirostat=2
+    ).items()
+  }
+  assert gguf_config.generation(said) == {
+    'do_sample': True,
+    'temperature': 0.6,
+    'top_k': 20,
+    'top_p': 0.95,
+    'repetition_penalty': 1.1,
+    'general.sampling.mirostat': 2,
+  }
 
 
 def test_chat_templates():

@@ -55,6 +55,24 @@ def test_a_transfer_and_its_export_keep_the_files_of_a_tokenizer(source, tmp_pat
     assert (exported / name).read_bytes() == (source / name).read_bytes(), name
 
 
+@pytest.mark.slow
+def test_what_a_folder_says_of_decoding_is_kept_in_a_workdir(tmp_path):
+  """Of a BART, that its decoder begins with the end and not with the pad."""
+  import json
+  tokenizer = data.tokenizers.train(TEXTS, 'bpe', 300, sentinels=0)
+  arch = models.arch('bart-base', vocabulary=tokenizer.vocabulary_size, layers=1, width=16, heads=2, mlp=16)
+  model = models.build(arch)
+  folder, loaded = tmp_path / 'bart', interop.Loaded(model, model.init(jax.random.key(0)), tokenizer, arch)
+  interop.save(folder, loaded)
+  (folder / 'generation_config.json').write_text(json.dumps(dict(decoder_start_token_id=3, num_beams=2)))
+  found = train.load(moved(folder, tmp_path / 'one'))
+  settings, _ = interop.generation_settings(found, {})
+  assert (settings['start'], settings['beams']) == ((3,), 2)
+  found = train.load(moved(tmp_path / 'one', tmp_path / 'two'))
+  assert interop.text_ids(found) == {key: settings[key] for key in interop.text_ids(found)}
+  assert interop.text_ids(found)['start'] == (3,)
+
+
 def test_a_workdir_with_nothing_but_a_tokenizer_opens(tmp_path):
   from tl_jax.train.restoring import keep_tokenizer, open_tokenizer
   own = data.tokenizers.train(TEXTS, 'wordpiece', 200)

@@ -107,9 +107,10 @@ def _read_gemma(config, pattern, base, local, window):
 
 
 def _write_gemma(arch):
+  scalar = arch.attention_scale ** -2 if arch.attention_scale else arch.head_width
   return rotary.write(arch, nested=bool(arch.local_rotary_base)) | rotary.write_windows(arch) | dict(
       num_key_value_heads=arch.key_heads, head_dim=arch.head_width, attention_bias=arch.has_bias('out'),
-      query_pre_attn_scalar=rotary.whole(arch.attention_scale ** -2),
+      query_pre_attn_scalar=rotary.whole(scalar),
       attn_logit_softcapping=arch.attention_cap or None, final_logit_softcapping=arch.logit_cap or None)
 
 

@@ -81,6 +81,7 @@ NOT_FOLLOWED = dict(
   token_healing=False,
   max_time=None,
 )
+IDS = ('eos_token_id', 'pad_token_id', 'decoder_start_token_id')
 TOP_K = 50  # of transformers, where a folder says do_sample and no top_k
 
 
@@ -104,18 +105,29 @@ def generation_settings(
   folders of old do. chosen: fields of `Decoding` that hold against the folder.
   Raises ValueError that names the file for a value of a wrong kind.
   """
-  said, config = loaded.generation, loaded.config or {}
-  if said is None:
-    known = {*ALWAYS, *ELSEWHERE, *NOT_FOLLOWED}.union(*BY_METHOD.values())
-    said = {key: value for key, value in config.items() if key in known}
-    if config.get('model_type') == 'bart':
-      said.setdefault('forced_eos_token_id', 2)  # what a BART has that says nothing
+  said = spoken(loaded)
   file = 'config.json' if loaded.generation is None else GENERATION
-  ids = _ids(loaded, {**config, **said})
+  ids = _ids(loaded, said)
   try:
     return follow(said, loaded.arch.kind, {**ids, **chosen}, file)
   except (TypeError, AttributeError, IndexError) as error:
     raise ValueError(f'{file}: an unusable value: {error}') from error
+
+
+def spoken(loaded: Loaded) -> dict[str, Any]:
+  """What a folder says of decoding, in the words of generation_config.json.
+
+  Where it has no such file, what its config.json says; of ids, what either says.
+  """
+  config = loaded.config or {}
+  if loaded.generation is not None:
+    ids = {key: config[key] for key in IDS if config.get(key) is not None}
+    return ids | loaded.generation
+  known = {*ALWAYS, *ELSEWHERE, *NOT_FOLLOWED}.union(*BY_METHOD.values())
+  said = {key: value for key, value in config.items() if key in known}
+  if config.get('model_type') == 'bart':
+    said.setdefault('forced_eos_token_id', 2)  # what a BART has that says nothing
+  return said
 
 
 def _ids(loaded: Loaded, said: Mapping[str, Any]) -> dict[str, Any]:

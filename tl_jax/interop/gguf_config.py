@@ -12,6 +12,7 @@ import numpy as np
 
 from tl_jax import tree
 from tl_jax.interop import rotary
+from tl_jax.interop.sentencepiece import CONTROL
 
 
 class Architecture(NamedTuple):
@@ -88,6 +89,20 @@ NEUTRAL = {
   'rope.scaling.yarn_log_multiplier': (0,),
   'rope.scaling.alpha': (0,),
 }
+# Control tokens that end a text or a turn, whether or not the file numbers them.
+ENDS = (
+  *('<|eot_id|>', '<|eom_id|>', '<|im_end|>', '<|end|>', '<|return|>', '<|call|>'),
+  *('<end_of_turn>', '<|endoftext|>', '<|end_of_text|>', '<end_of_utterance>', '<EOT>'),
+)
+# What is recommended for sampling, and what generation_config.json calls it.
+SAMPLING = 'general.sampling.'
+SAMPLERS = dict(
+  temp='temperature',
+  top_k='top_k',
+  top_p='top_p',
+  min_p='min_p',
+  penalty_repeat='repetition_penalty',
+)
 
 
 def read(said: dict[str, Any], shapes: dict[str, tuple], factors) -> dict:
@@ -128,7 +143,7 @@ def read(said: dict[str, Any], shapes: dict[str, tuple], factors) -> dict:
     num_key_value_heads=own.get('attention.head_count_kv', heads),
     intermediate_size=_need(own, name, 'feed_forward_length'),
     head_dim=head_dim,
-    rms_norm_eps=own.get('attention.layer_norm_rms_epsilon', 1e-5),
+    rms_norm_eps=_need(own, name, 'attention.layer_norm_rms_epsilon'),
     max_position_embeddings=_need(own, name, 'context_length'),
     attention_bias='blk.0.attn_output.bias' in shapes,
     **{
@@ -145,19 +160,36 @@ def read(said: dict[str, Any], shapes: dict[str, tuple], factors) -> dict:
 
 
 def generation(said: dict[str, Any]) -> dict | None:
-  """What ends a text and what never comes, as generation_config.json says it."""
-  ends = [
-    said[key]
-    for key in (f'tokenizer.ggml.{end}_token_id' for end in ('eos', 'eot', 'eom'))
-    if said.get(key) is not None
-  ]
+  """What a file says of decoding, as generation_config.json says it.
+
+  All that ends a text does: what the file numbers, and control tokens that llama.cpp
+  knows by their names. What is recommended for sampling is followed; the rest of it
+  keeps its key, so that it is named where it is not followed.
+  """
+  numbered = (f'tokenizer.ggml.{end}_token_id' for end in ('eos', 'eot', 'eom'))
+  ends = [said[key] for key in numbered if said.get(key) is not None]
+  if ends:
+    ends += _named_ends(said)
   found = dict(eos_token_id=list(dict.fromkeys(ends))) if ends else {}
   if said.get('tokenizer.ggml.suppress_tokens'):
     found['suppress_tokens'] = list(said['tokenizer.ggml.suppress_tokens'])
   for role, key in (('bos', 'bos'), ('pad', 'padding')):
     number = said.get(f'tokenizer.ggml.{key}_token_id')
     found |= {} if number is None else {f'{role}_token_id': number}
+  recommended = {key: value for key, value in said.items() if key.startswith(SAMPLING)}
+  for key, value in recommended.items():
+    found[SAMPLERS.get(key.removeprefix(SAMPLING), key)] = value
+  if recommended:
+    found['do_sample'] = True
   return found or None
+
+
+def _named_ends(said) -> list[int]:
+  """The control tokens whose names end a text or a turn."""
+  names = said.get('tokenizer.ggml.tokens', ())
+  types = said.get('tokenizer.ggml.token_type', ())
+  pairs = enumerate(zip(names, types, strict=False))
+  return [i for i, (name, kind) in pairs if name in ENDS and kind == CONTROL]
 
 
 def _check_whole(said) -> None:

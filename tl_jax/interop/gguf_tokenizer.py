@@ -16,6 +16,7 @@ from tl_jax.interop import tokenizers as folders
 ROLES = dict(
   bos='bos', eos='eos', unk='unknown', pad='padding', sep='seperator', mask='mask'
 )
+USUAL = dict(bos=1, eos=2)
 TEMPLATE, TEMPLATES = 'tokenizer.chat_template', 'tokenizer.chat_templates'
 
 
@@ -214,6 +215,8 @@ def _byte_pairs(path: pathlib.Path, said) -> tokenizers.Tokenizer:
 
 def _sentencepiece(path: pathlib.Path, said) -> tokenizers.Tokenizer:
   """A vocabulary with scores, as Llama 2, Mistral and Gemma have it."""
+  # The numbers that such a vocabulary has where the file does not say.
+  said = {f'tokenizer.ggml.{key}_token_id': i for key, i in USUAL.items()} | said
   names, types = tuple(said['tokenizer.ggml.tokens']), _types(said)
   scores = said.get('tokenizer.ggml.scores')
   if scores is None or len(scores) != len(names):

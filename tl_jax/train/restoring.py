@@ -6,6 +6,7 @@ tl_jax.config.checks.ConfigError: /no/such/workdir: not a workdir (no config.jso
 """
 
 import dataclasses
+import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from tl_jax import checkpoint, data, interop, models, objectives, optim, transfe
 from tl_jax import config as configs
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
+from tl_jax.interop.huggingface import GENERATION
 from tl_jax.train import pieces, texts
 from tl_jax.train.checks import read
 from tl_jax.train.settings import Settings
@@ -77,12 +79,19 @@ def open_tokenizer(path: pathlib.Path):
 
 
 def keep_tokenizer(path: pathlib.Path, source: interop.Loaded) -> None:
-  """Writes the tokenizer of a source into a workdir, and beside it what only a folder of others says of it."""
+  """Writes the tokenizer of a source into a workdir, and what its folder says besides.
+
+  Of the tokenizer in tokenizer_config.json, of decoding in generation_config.json.
+  """
   from tl_jax.interop.tokenizers import save_tokenizer
   if source.config is not None or source.tokenizer.settings:
     save_tokenizer(path, source.tokenizer)
   else:
     source.tokenizer.save(path / texts.TOKENIZER)
+  said = interop.generation.spoken(source)
+  if said and source.arch.kind != 'encoder':
+    text = json.dumps(said, indent=2, sort_keys=True) + '\n'
+    files.write_atomically(path / GENERATION, text.encode())
 
 
 def read_settings(path: pathlib.Path, overrides=()) -> Settings:
@@ -111,8 +120,15 @@ def load(path, step: int | None = None, **how) -> interop.Loaded:
     raise ConfigError(f'{path}: a workdir; {", ".join(sorted(how))} apply to Hugging Face folders')
   opened = open_workdir(path, step)
   return interop.Loaded(
-    models.build(opened.arch), opened.params, opened.tokenizer, opened.arch, step=opened.step
+    models.build(opened.arch), opened.params, opened.tokenizer, opened.arch,
+    generation=_generation(path), step=opened.step
   )
+
+
+def _generation(path: pathlib.Path) -> dict | None:
+  """What the model that a run started from says of decoding."""
+  file = path / GENERATION
+  return interop.huggingface.read_json(file) if file.is_file() else None
 
 
 def idle_objective() -> objectives.Objective:
