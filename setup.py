@@ -25,7 +25,8 @@ setup(
     license_files=['LICENSE', 'NOTICE'],
     python_requires='>=3.11',
     # configs/ and experiments/ stand beside the package in the repository and inside it in the wheel.
-    packages=[*find_packages(include=['tl_jax', 'tl_jax.*']), 'tl_jax.configs', 'tl_jax.experiments'],
+    packages=[*find_packages(include=['tl_jax', 'tl_jax.*']), 'tl_jax.configs', 'tl_jax.experiments',
+              'tl_jax.experiments.benchmarks'],
     package_dir={'tl_jax.configs': 'configs', 'tl_jax.experiments': 'experiments'},
     package_data={'tl_jax.data': ['embedded/*', 'embedded/**/*'], 'tl_jax.report': ['published/*', 'published/**/*']},
     entry_points={'console_scripts': ['tl-jax = tl_jax.cli.main:main']},

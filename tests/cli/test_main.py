@@ -132,7 +132,7 @@ def test_a_process_ends_in_one_line_and_in_a_traceback_only_when_asked(error, co
 
 
 def test_help_is_light():
-  """How quick that makes it, `experiments/startup.py` measures."""
+  """How quick that makes it, `experiments/benchmarks/startup.py` measures."""
   script = ('import sys; from tl_jax.cli.main import main; main(["transfer", "--help"]); '
             'heavy = {"jax", "flax", "numpy", "ml_collections", "orbax", "rich"} & set(sys.modules); '
             'sys.exit(str(heavy) if heavy else 0)')

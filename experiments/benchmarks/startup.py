@@ -1,6 +1,6 @@
 """How long one waits before anything happens: the command line, the import, the first step of BERT-base.
 
-  tl-jax table experiments/startup.py --scale=mini --workdir=W
+  tl-jax table experiments/benchmarks/startup.py --scale=mini --workdir=W
 
 Seconds of whole processes for the first two. For a step (8 x 128 tokens, forward, backward, AdamW), from its first call
 to its first loss: tracing, compiling and running it, in a process of its own; cold with an empty folder of compiled

