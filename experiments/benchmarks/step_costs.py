@@ -1,6 +1,6 @@
 """What a training step costs under each method, by the compiler's own account: temporaries, FLOPs, optimizer state.
 
-  python experiments/benchmarks/step_costs.py                      # bert-base 8 x 128 and gpt2 4 x 256, minutes of compilation
+  python experiments/benchmarks/step_costs.py   # bert-base 8 x 128 and gpt2 4 x 256, minutes of compilation
   python experiments/benchmarks/step_costs.py --models bert-base --methods full lora probe
 
 Nothing is run: the step is lowered and compiled for this machine from shapes, and XLA says what it needs. Temporaries

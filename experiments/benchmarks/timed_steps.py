@@ -1,6 +1,6 @@
 """The calls that `performance.py` times, one library to a process: its training steps and its decoding.
 
-  python experiments/benchmarks/timed_steps.py tl_jax 'bert bfloat16'        # then a line on stdin for every call to time
+  python experiments/benchmarks/timed_steps.py tl_jax 'bert bfloat16'   # then a line on stdin for every call
 
 Answers a line of JSON first: tokens and FLOPs of a call, and the seconds of the first one, which compiles. Every line
 on stdin is answered with the seconds of one more call, the peak memory of the process, and what the call returned.
