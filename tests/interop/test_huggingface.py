@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ import cases  # noqa: E402
 
 import tl_jax  # noqa: E402
 from tl_jax import interop, models, parallel, tree  # noqa: E402
-from tl_jax.interop import configs, names  # noqa: E402
+from tl_jax.interop import FAMILIES, configs, kinds, names  # noqa: E402
 from tl_jax.interop.tensors import open_tensors, save_tensors  # noqa: E402
 
 ALL = sorted(cases.CASES)
@@ -326,6 +327,27 @@ def test_a_config_that_cannot_be_computed_is_named(tmp_path, config, said):
   with pytest.raises(ValueError, match=said) as error:
     interop.load(changed(tmp_path, config=config))
   assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(('config', 'kind'), [
+    (dict(model_type='deberta', architectures=['DebertaForMaskedLM']), 'encoder'),
+    (dict(model_type='nomic_bert', architectures=['NomicBertModel']), 'encoder'),
+    (dict(model_type='longformer', type_vocab_size=1), 'encoder'),
+    (dict(model_type='gpt_bigcode', architectures=['GPTBigCodeForCausalLM']), 'decoder'),
+    (dict(model_type='cohere', num_key_value_heads=8), 'decoder'),
+    (dict(model_type='led', is_encoder_decoder=True, architectures=['LEDModel']), 'encoder-decoder'),
+    (dict(model_type='longt5', architectures=['LongT5ForConditionalGeneration']), 'encoder-decoder')])
+def test_hints_name_models_of_the_same_kind(config, kind):
+  with pytest.raises(ValueError, match='nearest: ') as error:
+    configs.family_of(config)
+  named = re.findall("'([^']+)'", str(error.value).partition('nearest: ')[2])
+  assert named and {kinds.kind_of_family(FAMILIES[name]) for name in named} == {kind}
+
+
+def test_where_nothing_tells_the_kind_all_families_are_named():
+  with pytest.raises(ValueError, match="model_type 'mystery' is not supported; supported: ") as error:
+    configs.family_of(dict(model_type='mystery'))
+  assert all(repr(name) in str(error.value) for name in FAMILIES)
 
 
 @pytest.mark.parametrize(('tensors', 'said'), [

@@ -8,6 +8,7 @@ import dataclasses
 
 from tl_jax import config as configs
 from tl_jax import tree
+from tl_jax.interop import kinds
 from tl_jax.interop.families import FAMILIES
 from tl_jax.interop.family import ACTIVATIONS, THEIRS
 from tl_jax.models import Arch
@@ -20,12 +21,13 @@ ALIASES = {
 
 
 def family_of(config: dict) -> str:
-  """The `model_type`, if we know it. Raises ValueError with the nearest."""
+  """The `model_type`, if we know it. Raises ValueError with the nearest of the same kind of model."""
   family = config.get('model_type')
   if family not in FAMILIES:
     hint = '; only its text part, gemma3_text, is supported' if family == 'gemma3' else ''
-    raise ValueError(f'config.json: model_type {family!r} is not supported{hint}; nearest: '
-                     f'{tree.nearest(str(family), FAMILIES)}')
+    kind = kinds.kind_of_config(config)
+    raise ValueError(f'config.json: model_type {family!r} is not supported{hint}; '
+                     f'{"nearest" if kind else "supported"}: {kinds.nearest(str(family), kind, FAMILIES)}')
   return family
 
 
@@ -117,7 +119,7 @@ def write(arch: Arch, family: str, config: dict | None = None) -> dict:
     ours, theirs = getattr(arch, field.name), getattr(again, field.name)
     if field.name not in FREE and _meaning(arch, field.name, ours) != _meaning(again, field.name, theirs):
       raise ValueError(f'{field.name}: a {family} cannot have {ours!r}, only {theirs!r}; nearest families: '
-                       f'{tree.nearest(family, FAMILIES)}')
+                       f'{kinds.nearest(family, arch.kind, FAMILIES)}')
   return found
 
 

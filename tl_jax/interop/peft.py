@@ -175,7 +175,10 @@ def module_of(place: names.Place) -> str:
 
 def twins(arch: models.Arch, family: str) -> dict[str, str]:
   """What a saved masked head of theirs holds a second time: the names there, and ours."""
-  table = {names.place(family, 'masked', 'head/kernel').name: 'embedding/tokens'} if arch.tied else {}
+  output, bias = (names.place(family, 'masked', f'head/{leaf}') for leaf in ('kernel', 'bias'))
+  # The head of DeBERTa multiplies by the token table itself and holds no second name of it.
+  inside = output.name.startswith(f'{module_of(bias)}.')
+  table = {output.name: 'embedding/tokens'} if arch.tied and inside else {}
   return table | {name: 'head/bias' for name in names.NAMES[family].twin[1:]}
 
 
