@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def test_eight_devices_give_the_losses_of_one(family, one_device, run_cli, tmp_p
 
 
 def run_two(program, *arguments, **variables):
-  """Runs Python with these arguments as two processes that know of each other; returns what each complains of."""
+  """Runs Python with these arguments as two processes that know of each other; returns what each says."""
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     address = f'localhost:{probe.getsockname()[1]}'
@@ -65,10 +66,10 @@ def run_two(program, *arguments, **variables):
       subprocess.Popen([sys.executable, *program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                        text=True, env=shared | {'JAX_PROCESS_ID': str(index)})
       for index in range(2)]
-  complaints = [process.communicate(timeout=300)[1] for process in processes]
-  for process, complaint in zip(processes, complaints, strict=True):
+  heard = [process.communicate(timeout=300) for process in processes]
+  for process, (_, complaint) in zip(processes, heard, strict=True):
     assert process.returncode == 0, complaint
-  return complaints
+  return [told for told, _ in heard]
 
 
 @pytest.mark.parametrize('family', FAMILIES)
@@ -99,6 +100,16 @@ def test_a_process_may_take_long_to_compile(tmp_path):
   run_two(('-c', LATE), 'pretrain', '--config=configs/pretrain.py:tiny', f'--workdir={tmp_path}', *FLAGS,
           small('tiny'))
   assert losses(tmp_path).size == STEPS
+
+
+def test_two_processes_evaluate_as_one(pretrained):
+  """Each says of a committed step what one process says of it."""
+  from tl_jax import train
+  alone = train.evaluate(pretrained)['metrics']
+  for told in run_two(('-m', 'tl_jax'), 'evaluate', f'--workdir={pretrained}'):
+    for name, value in alone.items():
+      found = re.search(rf'\b{name} (\S+[0-9])', told)
+      np.testing.assert_allclose(float(found[1]), value, rtol=1e-3)
 
 
 # As on a pod, whose mesh follows the wires: no host holds neighbouring rows.

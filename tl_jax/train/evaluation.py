@@ -21,15 +21,19 @@ def evaluate(workdir, step: int | None = None, overrides=(), watch: Watch = SILE
   """Metrics of a committed step on the test split: of the task, or of the objective after pre-training.
 
   Writes predictions.jsonl into the workdir of a transfer, where it can be written.
+  Several processes share the work after pre-training. On a task each does it all, and
+  the first writes.
   Raises ValueError naming the workdir, step or override.
   """
   path = pathlib.Path(workdir)
   # First, so that a wrong override is refused where there is no device to use.
   settings = read_settings(path, overrides)
+  parallel.start()
   parallel.keep_freed_memory()
-  opened = open_step(path, settings, step)
-  judge = _judge_mixture if opened.settings.task is None else _judge_task
-  name, metrics, count = judge(opened, path, watch)
+  with parallel.telling_failures():
+    opened = open_step(path, settings, step)
+    judge = _judge_mixture if opened.settings.task is None else _judge_task
+    name, metrics, count = judge(opened, path, watch)
   watch.say(f'{name} at step {opened.step}: ' + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items()))
   return dict(task=name, step=opened.step, metrics=metrics, n=count)
 
@@ -43,7 +47,8 @@ def _judge_task(opened: Opened, path: pathlib.Path, watch: Watch):
   batches = texts.labelled_pass(settings, test, opened.tokenizer, settings.data.batch)
   found = evals.outputs(apply, opened.params, batches, len(test.texts))
   try:
-    write_predictions(path / 'predictions.jsonl', task, test, found)
+    if jax.process_index() == 0:
+      write_predictions(path / 'predictions.jsonl', task, test, found)
   except OSError as error:
     # The metrics are what was asked for; a folder that is mounted to be read still has them.
     watch.say(f'predictions.jsonl is not written: {path}: {error.strerror}')
@@ -57,5 +62,5 @@ def _judge_mixture(opened: Opened, path: pathlib.Path, watch: Watch):
   mesh = pieces.make_mesh(settings)
   with jax.set_mesh(mesh):
     judge = judge_mixture(settings, parts, opened.tokenizer, path, parallel.batch_sharding(mesh))
-    metrics = judge(opened.params)
+    metrics = judge(parallel.place(opened.params, parallel.replicated(mesh)))
   return 'pretrain', metrics, int(metrics.pop('examples'))
