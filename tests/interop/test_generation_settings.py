@@ -144,6 +144,15 @@ def test_what_is_not_followed_is_said_by_name(said, kind, line):
   assert ignored[0].startswith('generation_config.json: ' + line)
 
 
+def test_the_ids_come_with_a_warning_for_the_rest(caplog):
+  found = interop.text_ids(loaded(IDS | dict(typical_p=0.9, max_length=30)))
+  assert found == dict(eos=(2,), pad=1, start=(2,))
+  assert [record.getMessage() for record in caplog.records] == [
+    'generation_config.json: typical_p = 0.9 is not followed'
+  ]
+  assert interop.text_ids(loaded(dict(num_beams=3)))['method'] == 'beam'
+
+
 def test_what_asks_for_nothing_is_not_said():
   idle = generation.NOT_FOLLOWED | dict.fromkeys(generation.HARMLESS, True)
   idle |= dict(num_beams=1, do_sample=False, max_length=20, min_length=0, top_k=50)

@@ -205,6 +205,11 @@ def test_a_window_is_followed(file):
   assert np.abs(logits(near, batch) - plain)[0, 5:].max() > 1e-2
 
 
+def test_the_name_of_a_file_may_end_in_capitals(file):
+  path = file()
+  assert interop.load(path.rename(path.with_suffix('.GGUF'))).arch.layers == 1
+
+
 def test_a_linear_factor_needs_no_type(file):
   loaded = interop.load(file(lambda out: out.add_rope_scaling_factor(4.0)))
   assert loaded.arch.rotary_scaling == (4.0,)

@@ -242,6 +242,41 @@ def test_the_vocabulary_of_a_file_cuts_as_its_model_does(tmp_path):
     read({key: value for key, value in said.items() if not key.endswith('scores')})
 
 
+def test_pieces_of_the_users_own_in_a_vocabulary_of_gemma(tmp_path):
+  """Runs of spaces and turns of a chat; the converter writes their spaces as they are."""
+  folders.model_file(
+    tmp_path,
+    'own',
+    'tokenizer.model',
+    tokenizer_class='GemmaTokenizer',
+    add_bos_token=True,
+    mask_token=None,
+  )
+  wanted = load_tokenizer(tmp_path)
+  pieces = sentencepiece.read((folders.FIXTURES / 'own.model').read_bytes())
+  own = [kind == sentencepiece.OWN for kind in pieces.types]
+  names = [
+    name.replace('▁', ' ') if mine else name
+    for name, mine in zip(pieces.names, own, strict=True)
+  ]
+  assert '  ' in names and '<start_of_turn>' in names
+  found = read(
+    metadata(
+      model='llama',
+      tokens=names,
+      scores=list(pieces.scores),
+      token_type=list(pieces.types),
+      bos_token_id=wanted.bos,
+      eos_token_id=wanted.eos,
+      unknown_token_id=pieces.unknown,
+      add_space_prefix=False,
+    )
+  )
+  for text in (*TEXTS, '<start_of_turn>user  said   a'):
+    assert found.encode(text) == wanted.encode(text), text
+    assert found.decode(found.encode(text)) == wanted.decode(wanted.encode(text)), text
+
+
 def test_a_whole_file_carries_its_tokenizer(tmp_path):
   pytest.importorskip('gguf')
   import cases

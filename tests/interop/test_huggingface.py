@@ -396,3 +396,10 @@ def test_transformers_opens_what_is_saved(case, tmp_path):
   theirs = cls.from_pretrained(tmp_path / 'theirs').state_dict()
   for name, tensor in model.state_dict().items():
     assert tensor.equal(theirs[name]), name
+
+
+@pytest.mark.parametrize(('name', 'family'), [
+  ('bart-base', 'bart'), ('gpt2', 'gpt2'), ('llama3.2-1b', 'llama'), ('t5-small', 't5')])
+def test_a_family_is_found_for_an_architecture_that_came_from_none(name, family):
+  from tl_jax.interop import configs
+  assert configs.fitting(models.arch(name)) == family

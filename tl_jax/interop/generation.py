@@ -8,6 +8,7 @@
 ('generation_config.json: top_h = 0.4 is not followed',)
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,17 +83,22 @@ NOT_FOLLOWED = dict(
   max_time=None,
 )
 IDS = ('eos_token_id', 'pad_token_id', 'decoder_start_token_id')
+_LOG = logging.getLogger(__name__)
 TOP_K = 50  # of transformers, where a folder says do_sample and no top_k
 
 
 def text_ids(loaded: Loaded) -> dict:
   """What the folder says of decoding: ids that end, fill and begin, and all else.
 
-  `Decoding(**text_ids(loaded), max_new_tokens=...)` follows it. How many tokens are new
-  is left to the caller, and what is not followed is not said: `generation_settings`
-  does both.
+  `Decoding(**text_ids(loaded), max_new_tokens=...)` follows it; a warning is logged for
+  each thing that is not followed. How many tokens are new is left to the caller; where
+  more is, `generation_settings` takes what was chosen.
   """
-  found, _ = generation_settings(loaded, {})
+  found, ignored = generation_settings(loaded, {})
+  for line in ignored:
+    _LOG.warning(line)
+  if found['method'] == 'greedy':
+    del found['method']
   return {name: value for name, value in found.items() if name != 'max_new_tokens'}
 
 

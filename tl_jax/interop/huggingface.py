@@ -82,7 +82,7 @@ def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str 
 
 
 def _open(path: pathlib.Path) -> Source:
-  if path.suffix == '.gguf':
+  if path.suffix.lower() == '.gguf':
     from tl_jax.interop import gguf
     return Source(path, *gguf.open_gguf(path))
   if not path.is_dir():

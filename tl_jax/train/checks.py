@@ -112,7 +112,7 @@ def _check_files(settings: Settings) -> None:
   if settings.tokenizer.path and not pathlib.Path(settings.tokenizer.path).is_file():
     raise ConfigError(f'config.tokenizer.path: {settings.tokenizer.path}: no such file')
   files.require_local(settings.init, 'config.init:')
-  if settings.init != SCRATCH and not settings.init.endswith('.gguf') and not (
+  if settings.init != SCRATCH and not settings.init.lower().endswith('.gguf') and not (
       pathlib.Path(settings.init) / 'config.json').is_file():
     raise ConfigError(f'config.init: {settings.init}: not {SCRATCH!r}, a workdir or a Hugging Face folder')
 
