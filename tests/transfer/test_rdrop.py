@@ -15,22 +15,30 @@ KINDS = {
   'single_label': (jnp.array([0, 2]), ()),
   'multi_label': (jnp.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]), ()),
   'regression': (jnp.array([[0.1, 2.0, 3.0], [0.0, 1.0, 1.0]]), ()),
-  'several tasks': (jnp.array([0, 2]), ((0, 2), (2, 3)))}
+  'several tasks': (jnp.array([0, 2]), ((0, 2), (2, 3))),
+}
 
 
 @pytest.mark.parametrize('name', KINDS)
 def test_rdrop_reads_outputs_as_the_objective_says(name):
   labels, groups = KINDS[name]
   kind = 'single_label' if groups else name
-  objective = rdrop(0.5).objective(objectives.classify(labels=3, kind=kind, groups=groups))
-  outputs = {part: jax.random.normal(rng.stream(KEY, f'{part}-pass'), (2, 3)) for part in ('first', 'second')}
+  objective = rdrop(0.5).objective(
+    objectives.classify(labels=3, kind=kind, groups=groups)
+  )
+  outputs = {
+    part: jax.random.normal(rng.stream(KEY, f'{part}-pass'), (2, 3))
+    for part in ('first', 'second')
+  }
 
   def forward(batch, *, key, train):
     del batch, train
     return types.SimpleNamespace(logits=jax.random.normal(key, (2, 3)))
 
   term = objective.loss(forward, dict(labels=labels), KEY)[0]['agreement']
-  np.testing.assert_allclose(term.sum, apart(name, *map(np.asarray, outputs.values())), rtol=1e-5)
+  np.testing.assert_allclose(
+    term.sum, apart(name, *map(np.asarray, outputs.values())), rtol=1e-5
+  )
   assert float(term.sum) > 0 and term.coefficient == 0.5
   assert float(objective.weights(dict(labels=labels))['agreement']) == 2.0
 
@@ -45,7 +53,9 @@ def apart(name, first, second):
   own = [slice(0, 2), slice(2, 3)] if name == 'several tasks' else [slice(0, 3)] * 2
   total = 0.0
   for row, group in enumerate(own):
-    p, q = (np.exp(one[row, group]) / np.exp(one[row, group]).sum() for one in (first, second))
+    p, q = (
+      np.exp(one[row, group]) / np.exp(one[row, group]).sum() for one in (first, second)
+    )
     total += (kl(p, q) + kl(q, p)) / 2
   return total
 
@@ -55,5 +65,7 @@ def kl(p, q):
 
 
 def test_rdrop_needs_an_objective_that_predicts():
-  with pytest.raises(ValueError, match='^rdrop: the objective does not predict anything of an example'):
+  with pytest.raises(
+    ValueError, match='^rdrop: the objective does not predict anything of an example'
+  ):
     rdrop().objective(objectives.causal())

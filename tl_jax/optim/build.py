@@ -56,11 +56,12 @@ def direction(config: OptimConfig) -> optax.GradientTransformation:
 
 
 class Optimizer(optax.GradientTransformation):
-  """An optax transformation that can be changed inside its average and its frozen groups.
+  """An optax transformation that can be changed inside its average and frozen groups.
 
-  within(wrap) -> the Optimizer whose own part is `wrap(tx, group_of)` of what it was; `tx` is the part that makes the
-  updates, `group_of(name)` says which Group a leaf is in. So the average is of the weights as they are trained, and
-  what `wrap` adds does not move a frozen group.
+  within(wrap) -> the Optimizer whose updates are made by `wrap(tx, group_of)`, where `tx`
+  has made them until now and `group_of(name)` says which Group a leaf is in. The average
+  stays outside, so it is of the weights as they are trained. So do the frozen groups, so
+  that nothing which `wrap` adds moves them.
   """
   within: Callable[[Callable], 'Optimizer']
 
@@ -80,7 +81,8 @@ def make_optimizer(config: OptimConfig, schedule: ScheduleConfig,
   averages = [] if config.ema is None else [average(config.ema)]
 
   def build(links):
-    inner = freeze(optax.chain(*links, *averages) if len(links) + len(averages) > 1 else links[0], groups)
+    chain = [*links, *averages]
+    inner = freeze(optax.chain(*chain) if len(chain) > 1 else chain[0], groups)
 
     def init(params):
       check_groups(groups, tree.flatten(params) if names is None else names)

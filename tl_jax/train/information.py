@@ -1,4 +1,5 @@
-"""How much the body of a trained model matters to its own task: the diagonal Fisher information.
+"""How much the body of a trained model matters to its own task: the diagonal Fisher
+information.
 
 >>> fisher_of('/no/such/workdir')
 Traceback (most recent call last):
@@ -20,26 +21,37 @@ EXAMPLES = 64
 
 
 def fisher_of(path) -> dict:
-  """The information of the body of a workdir, by the names of its leaves, on what it was trained on."""
+  """The information of the body of a workdir, by the names of its leaves, on what it
+  was trained on.
+  """
   path = pathlib.Path(path)
   return information(open_workdir(path), path)
 
 
 def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> dict:
-  """The diagonal Fisher information of a body on about `count` labelled examples that it was trained on.
+  """The diagonal Fisher information of a body on about `count` labelled examples that
+  it was trained on.
 
-  The expectation over the model's own predictions (Kirkpatrick et al. 2017, section 2), as
-  the objective of the task reads them: of a label among those of the example's own task, or
-  of several independent decisions. ConfigError for a model that was trained on no task, and
-  for a regression, whose outputs do not say how sure they are.
+  The expectation over the model's own predictions (Kirkpatrick et al. 2017, section 2),
+  as the objective of the task reads them: of a label among those of the example's own
+  task, or of several independent decisions. ConfigError for a model that was trained on
+  no task, and for a regression, whose outputs do not say how sure they are.
   """
   settings = opened.settings
   if settings.task is None:
-    raise ConfigError(f'{path}: a workdir of pre-training; Fisher information is taken on the task of a transfer')
+    raise ConfigError(
+      f'{path}: a workdir of pre-training; Fisher information is taken on the task of '
+      'a transfer'
+    )
   task = texts.task_of(settings)
-  prediction = objectives.classify(labels=task.outputs, kind=task.kind, groups=task.groups).prediction
+  prediction = objectives.classify(
+    labels=task.outputs, kind=task.kind, groups=task.groups
+  ).prediction
   if prediction.log_probabilities is None:
-    raise ConfigError(f'{path}: fisher needs predictions that are probabilities; {task.name} is of kind {task.kind!r}')
+    raise ConfigError(
+      f'{path}: fisher needs predictions that are probabilities; {task.name} is of '
+      f'kind {task.kind!r}'
+    )
   model = models.build(opened.arch, settings.compute)
   examples = training_examples(opened, task, path, count)
   is_new, leaves = tree.matcher(*NEW), tree.flatten(opened.params)
@@ -49,25 +61,46 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
     params = tree.unflatten({**body, **own})
     logits = model.apply(params, jax.tree.map(lambda leaf: leaf[None], example)).logits
     label = example['labels'].reshape(-1)[0]
-    return prediction.log_probabilities(logits.reshape(task.outputs).astype('float32'), label)
+    return prediction.log_probabilities(
+      logits.reshape(task.outputs).astype('float32'), label
+    )
 
   body = {name: leaf for name, leaf in leaves.items() if not is_new(name)}
-  return jax.jit(lambda body: transfer.fisher_diagonal(log_probabilities, body, examples, batch=1))(body)
+  return jax.jit(
+    lambda body: transfer.fisher_diagonal(log_probabilities, body, examples, batch=1)
+  )(body)
 
 
-def training_examples(opened: Opened, task: tasks.Task, path: pathlib.Path, count: int) -> dict:
-  """About `count` of the labelled examples of a run, a batch of one row for each: arrays (n, ...)."""
+def training_examples(
+  opened: Opened, task: tasks.Task, path: pathlib.Path, count: int
+) -> dict:
+  """About `count` of the labelled examples of a run, a batch of one row for each:
+  arrays (n, ...).
+  """
   settings, pad = opened.settings, opened.tokenizer.pad
   train = texts.labelled(settings, task, opened.tokenizer, 'train', path)
   chosen = texts.choose_labels(settings, task, train)
-  part = tasks.group_of(task, train.targets[chosen]) if task.parts else np.zeros(len(chosen), int)
-  rows = list(data.evaluation(train.examples, length=settings.data.length, batch=1, pack=False, pad=pad,
-                              subset=spread(chosen, part, count)))
+  part = (
+    tasks.group_of(task, train.targets[chosen])
+    if task.parts
+    else np.zeros(len(chosen), int)
+  )
+  rows = list(
+    data.evaluation(
+      train.examples,
+      length=settings.data.length,
+      batch=1,
+      pack=False,
+      pad=pad,
+      subset=spread(chosen, part, count),
+    )
+  )
   return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def spread(chosen: np.ndarray, part: np.ndarray, count: int) -> np.ndarray:
-  """About `count` of the chosen (n,), each part of them (n,) in its share and with at least one.
+  """About `count` of the chosen (n,), each part of them (n,) in its share and with at
+  least one.
 
   They lie as far apart as they can, because files are often sorted by their labels.
 

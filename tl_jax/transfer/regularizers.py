@@ -1,4 +1,5 @@
-"""Regularizers: what keeps trained parameters near where they started, whatever method trains them.
+"""Regularizers: what keeps trained parameters near where they started, whatever method
+trains them.
 
 >>> import jax.numpy as jnp
 >>> method = l2sp(0.5)
@@ -6,9 +7,10 @@
 >>> float(method.penalty({'kernel': jnp.ones(2) * 3}, frozen))
 2.0
 
-Each acts on the effective weights, or raises ValueError at `init` where what is trained gives it nothing to act on.
-The head, the parts that a method puts in and layers that start afresh have no pre-trained value: nothing pulls them to
-their random start. `head` None says that the head is pre-trained like the rest.
+Each acts on the effective weights, or raises ValueError at `init` where what is trained
+gives it nothing to act on. The head, the parts that a method puts in and layers that
+start afresh have no pre-trained value: nothing pulls them to their random start. `head`
+None says that the head is pre-trained like the rest.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -18,7 +20,7 @@ import jax.numpy as jnp
 
 from tl_jax import leaves, rng, tree
 from tl_jax.config import Count, Fraction, NonNegative
-from tl_jax.transfer.method import HEAD, TransferMethod
+from tl_jax.transfer.method import HEAD, TransferMethod, can_train
 from tl_jax.transfer.partitions import LAYERS, depth_from_top, require_index, top_layers
 from tl_jax.transfer.regularizing import Regularizer, Scope, regularizer
 
@@ -26,16 +28,24 @@ Tree = Any
 
 
 def head_matcher(head: str | None):
-  """A predicate of the names of the head, which is new; None where the head is pre-trained too."""
+  """A predicate of the names of the head, which is new; None where the head is
+  pre-trained too.
+  """
   return tree.matcher(*filter(None, [head]))
 
 
-def l2sp(strength: NonNegative = 1e-2, *, new: NonNegative | None = None, head: str | None = HEAD) -> TransferMethod:
-  """Adds strength / 2 |w - w0|^2 over pre-trained weights and new / 2 |w|^2 over new ones (L2-SP, Li et al. 2018).
+def l2sp(
+  strength: NonNegative = 1e-2,
+  *,
+  new: NonNegative | None = None,
+  head: str | None = HEAD,
+) -> TransferMethod:
+  """Adds strength / 2 |w - w0|^2 over pre-trained weights and new / 2 |w|^2 over new
+  ones (L2-SP, Li et al. 2018).
 
-  w is the effective weight: under `lora`, |w - w0| is the norm of the low-rank change. New are the head, what a method
-  puts in (the parameters of an adapter, a prompt or a prefix), and layers that start afresh. `new` is `strength` by
-  default.
+  w is the effective weight: under `lora`, |w - w0| is the norm of the low-rank change.
+  New are the head, what a method puts in (the parameters of an adapter, a prompt or a
+  prefix), and layers that start afresh. `new` is `strength` by default.
   Errors: ValueError at `init` where nothing is trained.
   """
   belongs, beta = head_matcher(head), strength if new is None else new
@@ -59,13 +69,19 @@ def l2sp(strength: NonNegative = 1e-2, *, new: NonNegative | None = None, head: 
   return regularizer(Regularizer('l2sp', check=check, penalty=penalty))
 
 
-def ewc(fisher: Tree = None, strength: NonNegative = 1.0, *, head: str | None = HEAD) -> TransferMethod:
-  """Adds strength / 2 sum F (w - w0)^2 (Kirkpatrick et al. 2017, eq. 3), F from `fisher`: a tree like the params.
+def ewc(
+  fisher: Tree = None, strength: NonNegative = 1.0, *, head: str | None = HEAD
+) -> TransferMethod:
+  """Adds strength / 2 sum F (w - w0)^2 (Kirkpatrick et al. 2017, eq. 3), F from
+  `fisher`: a tree like the params.
 
-  `tl_jax.transfer.fisher_diagonal` estimates one. w is the effective weight, so F has the shape of the weight under
-  `lora` too. Leaves that `fisher` does not have are free. Without one every entry counts 1, but those of the head,
-  until `with_fisher` says more: a run takes the information of the model it starts from.
-  Errors: ValueError at `init` where nothing that is trained has a pre-trained value, or `fisher` has none of it.
+  `tl_jax.transfer.fisher_diagonal` estimates one. w is the effective weight, so F has
+  the shape of the weight under `lora` too. Leaves that `fisher` does not have are free.
+  Without one every entry counts 1, but those of the head, until `with_fisher` says
+  more: a run takes the information of the model it starts from.
+
+  Errors: ValueError at `init` where nothing that is trained has a pre-trained value, or
+  `fisher` has none of it.
   """
   named, belongs = None if fisher is None else tree.flatten(fisher), head_matcher(head)
 
@@ -76,10 +92,16 @@ def ewc(fisher: Tree = None, strength: NonNegative = 1.0, *, head: str | None = 
     if any(map(weighs, scope.changed)):
       return
     if named is None or not scope.changed:
-      raise ValueError(f'ewc: nothing that is trained has a pre-trained value{_such_as(scope)}; compose it with a '
-                       'method that changes pre-trained weights, such as full, last or lora')
+      raise ValueError(
+        f'ewc: nothing that is trained has a pre-trained value{_such_as(scope)}; '
+        'compose it with a method that changes pre-trained weights, such as full, '
+        'last or lora'
+      )
     first = next(iter(scope.changed))
-    raise ValueError(f'ewc: fisher has none of the trained leaves; nearest: {tree.nearest(first, named)}')
+    raise ValueError(
+      'ewc: fisher has none of the trained leaves; nearest: '
+      f'{tree.nearest(first, named)}'
+    )
 
   def penalty(scope: Scope, information):
     total = jnp.zeros(())
@@ -87,20 +109,32 @@ def ewc(fisher: Tree = None, strength: NonNegative = 1.0, *, head: str | None = 
       total += (value * jnp.square(leaves.change(*scope.changed[name]))).sum()
     return strength / 2 * total
 
-  return regularizer(Regularizer('ewc', check=check, penalty=penalty, weighs=weighs, fisher=named))
+  return regularizer(
+    Regularizer('ewc', check=check, penalty=penalty, weighs=weighs, fisher=named)
+  )
 
 
-def mixout(rate: Fraction = 0.7, *, mask: Literal['element', 'column'] = 'element', pattern: str = r'.*kernel',
-           head: str | None = HEAD) -> TransferMethod:
-  """At every step, entries of the trained matrices go back to where they started, with probability `rate`.
+def mixout(
+  rate: Fraction = 0.7,
+  *,
+  mask: Literal['element', 'column'] = 'element',
+  pattern: str = r'.*kernel',
+  head: str | None = HEAD,
+) -> TransferMethod:
+  """At every step, entries of the trained matrices go back to where they started, with
+  probability `rate`.
 
-  w -> (mask w0 + (1 - mask) w - rate w0) / (1 - rate) (Lee et al. 2020), which is w0 + dropout(w - w0), whose mean is
-  w. w is the effective weight: under `lora` entries of base + a @ b go back to the base, and the matrix is formed for
-  the step. `element` draws every entry, as the paper says; `column` is what the authors' code does: one draw for all
-  outputs of an input, so that whole rows of an (in, out) kernel are swapped. The head, new parts and leaves that the
-  pattern does not match are not mixed. Without a key, in evaluation, nothing is.
-  Errors: ValueError at `init` where no pre-trained matrix that the pattern matches is trained, and for a matrix with
-  dropout of its inputs (`lora(dropout=...)`), which an array in its place could not apply.
+  w -> (mask w0 + (1 - mask) w - rate w0) / (1 - rate) (Lee et al. 2020). This is
+  w0 + dropout(w - w0), so its mean is w. w is the effective weight: under `lora` entries
+  of base + a @ b go back to the base, and the matrix is formed for the step. `element`
+  draws every entry, as the paper says. `column` is what the authors' code does: one draw
+  for all outputs of an input, so that whole rows of an (in, out) kernel are swapped. The
+  head, new parts and leaves that the pattern does not match are not mixed. Without a
+  key, in evaluation, nothing is.
+
+  Errors: ValueError at `init` where no pre-trained matrix that the pattern matches is
+  trained, and for a matrix with dropout of its inputs (`lora(dropout=...)`), which an
+  array in its place could not apply.
   """
   wanted, belongs = tree.matcher(pattern), head_matcher(head)
 
@@ -108,14 +142,21 @@ def mixout(rate: Fraction = 0.7, *, mask: Literal['element', 'column'] = 'elemen
     return wanted(name) and not belongs(name) and leaf.ndim >= 2
 
   def check(scope: Scope):
-    mixed = {name: leaf for name, (leaf, _) in scope.changed.items() if is_mixed(name, leaf)}
+    mixed = {
+      name: leaf for name, (leaf, _) in scope.changed.items() if is_mixed(name, leaf)
+    }
     if not mixed:
-      raise ValueError(f'mixout: no pre-trained matrix that {pattern!r} matches is trained{_such_as(scope)}; compose '
-                       'it with a method that changes some, such as full, last or lora')
+      raise ValueError(
+        f'mixout: no pre-trained matrix that {pattern!r} matches is '
+        f'trained{_such_as(scope)}; compose it with a method that changes some, such '
+        'as full, last or lora'
+      )
     for name, leaf in mixed.items():
       if getattr(leaf, 'rate', 0):
-        raise ValueError(f'mixout: {name!r} has dropout {leaf.rate} of its own inputs; give one of both, as '
-                         'lora(dropout=0)')
+        raise ValueError(
+          f'mixout: {name!r} has dropout {leaf.rate} of its own inputs; give one of '
+          'both, as lora(dropout=0)'
+        )
 
   def mix(key, scope: Scope):
     mixed = {}
@@ -133,50 +174,71 @@ def mixout(rate: Fraction = 0.7, *, mask: Literal['element', 'column'] = 'elemen
 
 class DecayState(NamedTuple):
   """The optimizer's own state, and where the decay pulls to."""
+
   inner: Any
   start: Tree
 
 
 def learning_rate(opt_state):
-  """The scheduled rate in an optimizer state that keeps its peak `rate` and the schedule's `factor`."""
+  """The scheduled rate in an optimizer state that keeps its peak `rate` and the
+  schedule's `factor`.
+  """
   keeps = lambda node: hasattr(node, 'rate') and hasattr(node, 'factor')
   found = [node for node in jax.tree.leaves(opt_state, is_leaf=keeps) if keeps(node)]
   if not found:
-    raise ValueError('prior_decay: the optimizer keeps no rate; make it with tl_jax.optim.make_optimizer')
+    raise ValueError(
+      'prior_decay: the optimizer keeps no rate; make it with '
+      'tl_jax.optim.make_optimizer'
+    )
   return found[0].rate * found[0].factor
 
 
-def prior_decay(decay: NonNegative = 0.01, *, head: str | None = HEAD) -> TransferMethod:
-  """Decoupled decay towards the pre-trained weights, w - rate decay (w - w0), in the place of towards zero.
+def prior_decay(
+  decay: NonNegative = 0.01, *, head: str | None = HEAD
+) -> TransferMethod:
+  """Decoupled decay towards the pre-trained weights, w - rate decay (w - w0), in the
+  place of towards zero.
 
-  Wiese et al. 2017, called decay(w_pre) in Lee et al. 2020. A head, new parts and layers that start afresh still decay
-  towards zero. It is added to the optimizer's own decay, so set `optim.decay` to 0 beside it. It follows the groups of
-  the optimizer: their `scale` multiplies it, a leaf of a group with a `decay` of 0 is not pulled, nor is a frozen one.
-  It needs weights that are linear in the one array that is trained: those that are trained as they are, `subset` and
-  `ia3`.
-  Errors: ValueError at `init` under `lora`, `dora` and `diff`, where the decay of a product is no decay of its factors,
-  and where nothing that is trained has a pre-trained value; at the optimizer's `init` where no group lets it pull.
+  Wiese et al. 2017, called decay(w_pre) in Lee et al. 2020. A head, new parts and
+  layers that start afresh still decay towards zero. It is added to the optimizer's own
+  decay, so set `optim.decay` to 0 beside it. It follows the groups of the optimizer:
+  their `scale` multiplies it, a leaf of a group with a `decay` of 0 is not pulled, nor
+  is a frozen one. It needs weights that are linear in the one array that is trained:
+  those that are trained as they are, `subset` and `ia3`.
+
+  Errors: ValueError at `init` under `lora`, `dora` and `diff`, where the decay of a
+  product is no decay of its factors, and where nothing that is trained has a
+  pre-trained value; at the optimizer's `init` where no group lets it pull.
   """
   belongs = head_matcher(head)
   linear = (leaves.Scaled, leaves.Subset)
 
   def check(scope: Scope):
     if not any(not belongs(name) for name in scope.changed):
-      raise ValueError(f'prior_decay: nothing that is trained has a pre-trained value{_such_as(scope)}; the decay '
-                       'towards zero is optim.decay')
+      raise ValueError(
+        'prior_decay: nothing that is trained has a pre-trained '
+        f'value{_such_as(scope)}; the decay towards zero is optim.decay'
+      )
     for name, (leaf, _) in scope.changed.items():
       if leaves.is_edited(leaf) and not isinstance(leaf, linear):
-        raise ValueError(f'prior_decay: {name!r} is a {type(leaf).__name__}: the optimizer moves its factors, whose '
-                         'decay is not that of the weight; l2sp pulls the weight itself')
+        raise ValueError(
+          f'prior_decay: {name!r} is a {type(leaf).__name__}: the optimizer moves its '
+          'factors, whose decay is not that of the weight; l2sp pulls the weight '
+          'itself'
+        )
 
   def optimizer(tx, group_of, is_new):
-    return decay_to_start(tx, decay, group_of, lambda names: is_new(names) | set(filter(belongs, names)))
+    return decay_to_start(
+      tx, decay, group_of, lambda names: is_new(names) | set(filter(belongs, names))
+    )
 
   return regularizer(Regularizer('prior_decay', check=check, decay=optimizer))
 
 
 def decay_to_start(tx, decay: float, group_of, is_new):
-  """`tx` with a decay to where the parameters are at `init`, to zero for the names that `is_new(names)` chooses."""
+  """`tx` with a decay to where the parameters are at `init`, to zero for the names that
+  `is_new(names)` chooses.
+  """
   import optax  # the room loads jax alone
 
   def pulled(name) -> bool:
@@ -186,10 +248,16 @@ def decay_to_start(tx, decay: float, group_of, is_new):
     names = list(tree.flatten(params))
     new = is_new(names)
     if names and not any(pulled(name) for name in names if name not in new):
-      raise ValueError('prior_decay: optim.groups give every trained leaf with a pre-trained value a decay of 0, as '
-                       + tree.nearest(names[0], [name for name in names if name not in new]))
+      raise ValueError(
+        'prior_decay: optim.groups leave it nothing to pull: every trained leaf with '
+        'a pre-trained value is frozen or has a decay of 0'
+      )
     start = tree.map_named(
-        lambda name, leaf: jnp.zeros_like(leaf) if name in new else jnp.array(leaf, copy=True), params)
+      lambda name, leaf: (
+        jnp.zeros_like(leaf) if name in new else jnp.array(leaf, copy=True)
+      ),
+      params,
+    )
     return DecayState(tx.init(params), start)
 
   def update(updates, state, params=None):
@@ -201,7 +269,9 @@ def decay_to_start(tx, decay: float, group_of, is_new):
         return change
       return change - step * getattr(group_of(name), 'scale', 1.0) * (leaf - start)
 
-    return tree.map_named(pull, updates, params, state.start), DecayState(inner, state.start)
+    return tree.map_named(pull, updates, params, state.start), DecayState(
+      inner, state.start
+    )
 
   return optax.GradientTransformation(init, update)
 
@@ -211,13 +281,17 @@ SCALES = ('scale', 'weight', 'gamma', 'g', 'w')
 BIASES = ('bias', 'beta', 'b')
 
 
-def reinitialize(layers: Count = 1, *, std: NonNegative = 0.02, pattern: str = LAYERS) -> TransferMethod:
-  """The top layers start afresh (Zhang et al. 2021): kernels from N(0, std^2), biases 0, norms 1 and 0.
+def reinitialize(
+  layers: Count = 1, *, std: NonNegative = 0.02, pattern: str = LAYERS
+) -> TransferMethod:
+  """The top layers start afresh (Zhang et al. 2021): kernels from N(0, std^2), biases
+  0, norms 1 and 0.
 
-  `pattern` matches the leaves of layers, with the layer's number as its group `index`. Other regularizers treat a
-  layer that starts afresh as they treat a new head.
-  Errors: ValueError at `init` for a leaf that starts afresh but is not trained in full, which would stay random, for
-  one that is not floating, and for a vector whose name does not say whether it is a scale or a bias.
+  `pattern` matches the leaves of layers, with the layer's number as its group `index`.
+  Other regularizers treat a layer that starts afresh as they treat a new head.
+  Errors: ValueError at `init` for a leaf that starts afresh but is not trained in full,
+  which would stay random, and for a vector whose name does not say whether it is a
+  scale or a bias.
   """
   select = top_layers(layers, pattern, 'reinitialize')
 
@@ -226,40 +300,59 @@ def reinitialize(layers: Count = 1, *, std: NonNegative = 0.02, pattern: str = L
 
   def begin(key, params):
     top = fresh(list(tree.flatten(params)))
-    return tree.map_named(lambda name, leaf: start_afresh(key, name, leaf, std) if name in top else leaf, params)
+    return tree.map_named(
+      lambda name, leaf: start_afresh(key, name, leaf, std) if name in top else leaf,
+      params,
+    )
 
   def check(scope: Scope):
     held = fresh(scope.names) & scope.held
     if held:
-      raise ValueError(f'reinitialize: {min(held)!r} starts afresh, but is not trained in full and would stay random; '
-                       f'compose it with last({layers}) or full')
+      raise ValueError(
+        f'reinitialize: {min(held)!r} starts afresh, but is not trained in full and '
+        f'would stay random; compose it with last({layers}) or full'
+      )
 
   return regularizer(Regularizer('reinitialize', fresh=fresh, begin=begin, check=check))
 
 
 def start_afresh(key, name: str, leaf, std: float):
-  """A fresh array in the place of a leaf."""
-  if not jnp.issubdtype(leaf.dtype, jnp.floating):
-    raise ValueError(f'reinitialize: {name!r} is {leaf.dtype}, which cannot be drawn; start from floating-point params')
+  """A fresh array in the place of a leaf; what is no weight, such as a counter, stays
+  as it is.
+  """
+  if not can_train(leaf):
+    return leaf
   if leaf.ndim >= 2:
-    return (std * jax.random.normal(rng.stream(key, f'reinitialize/{name}'), leaf.shape)).astype(leaf.dtype)
+    return (
+      std * jax.random.normal(rng.stream(key, f'reinitialize/{name}'), leaf.shape)
+    ).astype(leaf.dtype)
   last = name.rpartition('/')[2]
   if last in SCALES:
     return jnp.ones_like(leaf)
   if last in BIASES:
     return jnp.zeros_like(leaf)
-  raise ValueError(f'reinitialize: {name!r} is a vector of which its name does not say whether it is a scale '
-                   f'({", ".join(SCALES)}) or a bias ({", ".join(BIASES)})')
+  raise ValueError(
+    f'reinitialize: {name!r} is a vector of which its name does not say whether it is '
+    f'a scale ({", ".join(SCALES)}) or a bias ({", ".join(BIASES)})'
+  )
 
 
-def unfreeze(every: Count = 10, *, groups: Count = 1, head: str | None = HEAD, pattern: str = LAYERS) -> TransferMethod:
-  """Gradual unfreezing (Howard and Ruder 2018, section 3.3): the head learns from the first step, and `groups` more
-  layers from the top every `every` steps; what is below the layers comes last. Say `every` in steps: those of an epoch
-  for the paper's schedule. Without a head, the top layers learn from the first step.
+def unfreeze(
+  every: Count = 10,
+  *,
+  groups: Count = 1,
+  head: str | None = HEAD,
+  pattern: str = LAYERS,
+) -> TransferMethod:
+  """Gradual unfreezing (Howard and Ruder 2018, section 3.3): the head learns from the
+  first step, and `groups` more layers from the top every `every` steps; what is below
+  the layers comes last. Say `every` in steps: those of an epoch for the paper's
+  schedule. Without a head, the top layers learn from the first step.
 
-  A leaf belongs to a layer by its name: what `lora` trains in a layer, or an adapter of it, waits for that layer.
-  A leaf that is not yet free gets no update and no decay, and its moments stay zero. The optimizer counts the steps of
-  the run, not those of a leaf, so Adam's bias correction is that of the run.
+  A leaf belongs to a layer by its name: what `lora` trains in a layer, or an adapter of
+  it, waits for that layer. A leaf that is not yet free gets no update and no decay, and
+  its moments stay zero. The optimizer counts the steps of the run, not those of a leaf,
+  so Adam's bias correction is that of the run.
   Errors: ValueError at `init` where nothing that is trained belongs to a layer.
   """
   belongs = head_matcher(head)
@@ -268,21 +361,30 @@ def unfreeze(every: Count = 10, *, groups: Count = 1, head: str | None = HEAD, p
   def check(scope: Scope):
     trained = [*scope.changed, *scope.new]
     if not depth_from_top(trained, pattern):
-      raise ValueError(f'unfreeze: nothing that is trained belongs to a layer, as {pattern!r} says{_such_as(scope)}; '
-                       f'nearest: {tree.nearest(pattern, trained)}')
+      raise ValueError(
+        f'unfreeze: nothing that is trained belongs to a layer, as {pattern!r} '
+        f'says{_such_as(scope)}; nearest: {tree.nearest(pattern, trained)}'
+      )
 
   def first_steps(names) -> dict[str, int]:
     """The step from which on each leaf is trained."""
     depths = depth_from_top([name for name in names if not belongs(name)], pattern)
     deepest = max(depths.values(), default=-1) + 1
     wait = 1 if any(map(belongs, names)) else 0
-    return {name: 0 if belongs(name) else every * (wait + depths.get(name, deepest) // groups) for name in names}
+    return {
+      name: 0 if belongs(name) else every * (wait + depths.get(name, deepest) // groups)
+      for name in names
+    }
 
-  return regularizer(Regularizer('unfreeze', check=check, mask=lambda tx: mask_until(tx, first_steps)))
+  return regularizer(
+    Regularizer('unfreeze', check=check, mask=lambda tx: mask_until(tx, first_steps))
+  )
 
 
 def mask_until(tx, first_steps):
-  """`tx` that sees no gradient of a leaf, and gives it no update, before its step of `first_steps(names)`."""
+  """`tx` that sees no gradient of a leaf, and gives it no update, before its step of
+  `first_steps(names)`.
+  """
   import optax  # the room loads jax alone
 
   def init(params):
@@ -292,7 +394,9 @@ def mask_until(tx, first_steps):
     count, inner = state
     first = first_steps(list(tree.flatten(params)))
     mask = lambda tree_: tree.map_named(
-        lambda name, leaf: jnp.where(count >= first[name], leaf, jnp.zeros_like(leaf)), tree_)
+      lambda name, leaf: jnp.where(count >= first[name], leaf, jnp.zeros_like(leaf)),
+      tree_,
+    )
     updates, inner = tx.update(mask(updates), inner, params)
     return mask(updates), (count + 1, inner)
 
@@ -302,4 +406,8 @@ def mask_until(tx, first_steps):
 def _such_as(scope: Scope) -> str:
   """What is trained instead, for an error."""
   names = sorted([*scope.changed, *scope.new])
-  return f' (what is: {", ".join(map(repr, names[:3]))}{", ..." if len(names) > 3 else ""})' if names else ''
+  return (
+    f' (what is: {", ".join(map(repr, names[:3]))}{", ..." if len(names) > 3 else ""})'
+    if names
+    else ''
+  )
