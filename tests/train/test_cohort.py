@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 import tl_jax
 from tl_jax import config, train, tree
 from tl_jax.checkpoint import Store
-from tl_jax.train import together as stacking
+from tl_jax.train import stack as stacking
 from tl_jax.train import transferring
 from tl_jax.train.checks import read
 from tl_jax.train.cohort import execute
@@ -84,6 +85,13 @@ def test_a_member_leaves_what_a_run_leaves(cohort, pretrained, name):
   assert np.mean(right) == pytest.approx(result['metrics']['accuracy'])
   assert result['labels'] == int(dict(MEMBERS[name])['task.labels'])
   assert result['seconds'] > result['training_seconds'] > 0
+
+
+def test_the_base_that_members_hold_is_on_the_disk_once(cohort):
+  one, other = (cohort / name / 'checkpoints' / '4' / 'arrays' for name in GOOD)
+  table = 'frozen.embedding.tokens/0.0'
+  assert (one / table).samefile(other / table)
+  assert all(Store(cohort / name / 'checkpoints').verify(4) == [] for name in GOOD)
 
 
 @pytest.mark.parametrize('cohort', ['in turn'], indirect=True)
@@ -172,15 +180,45 @@ def test_what_a_seed_draws_each_member_has_for_itself(pretrained, tmp_path):
 SCRIPT = """
 import sys, jax
 from tl_jax import config
-from tl_jax.train import cohort, together
-start = together.Stack.start
+from tl_jax.train import cohort, stack
+start = stack.Stack.start
 def shown(self):
   state = start(self)
   print(self.size, sorted({str(leaf.sharding.spec) for leaf in jax.tree.leaves(state.trainable)}))
   return state
-together.Stack.start = shown
+stack.Stack.start = shown
 cohort.execute([(config.load(f'{folder}/config.json'), f'{folder}/run') for folder in sys.argv[1:]])
 """
+
+
+def configured(pretrained, folder, shape, method):
+  """(folders with a config for each of three members, what these are on one device)."""
+  own = [[('seed', str(seed)), ('task.labels', '16')] for seed in range(3)]
+  axes = [(f'mesh.{axis}', str(size)) for axis, size in shape.items()]
+  alone = [folder / f'alone-{place}' for place in range(len(own))]
+  execute([(make_config(pretrained, one, method=method), place) for one, place in zip(own, alone, strict=True)])
+  folders = [folder / f'mesh-{place}' for place in range(len(own))]
+  for one, place in zip(own, folders, strict=True):
+    place.mkdir()
+    plain = config.to_json(make_config(pretrained, one, axes, method))
+    (place / 'config.json').write_text(json.dumps(plain))
+  return folders, alone
+
+
+def require_equal(folders, alone):
+  for folder, other in zip(folders, alone, strict=True):
+    for row, expected in zip(lines(folder / 'run/metrics.jsonl'), lines(other / 'metrics.jsonl'), strict=True):
+      assert row['loss'] == pytest.approx(expected['loss'], abs=1e-5)
+    pairs = zip(lines(folder / 'run/predictions.jsonl'), lines(other / 'predictions.jsonl'), strict=True)
+    for row, expected in pairs:
+      assert row['outputs'] == pytest.approx(expected['outputs'], abs=1e-4)
+    assert Store(folder / 'run/checkpoints').verify(4) == []
+
+
+def launch(folders, **variables):
+  return subprocess.Popen(
+      [sys.executable, '-c', SCRIPT, *folders], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+      env=os.environ | {'PYTHONPATH': os.getcwd(), **variables})
 
 
 @pytest.mark.slow
@@ -189,26 +227,25 @@ cohort.execute([(config.load(f'{folder}/config.json'), f'{folder}/run') for fold
     (dict(cohort=1, data=2, fsdp=2, tensor=2), False, 'full')])
 def test_eight_devices_give_the_members_of_one(pretrained, tmp_path, shape, together, method):
   """Three members: over an axis of 4 or 8 they are filled up; in turn, each is spread over the mesh."""
-  own = [[('seed', str(seed)), ('task.labels', '16')] for seed in range(3)]
-  execute([(make_config(pretrained, one, method=method), tmp_path / f'alone-{place}') for place, one in enumerate(own)])
-  axes = [(f'mesh.{axis}', str(size)) for axis, size in shape.items()]
-  folders = []
-  for place, one in enumerate(own):
-    folders.append(tmp_path / f'mesh-{place}')
-    folders[-1].mkdir()
-    plain = config.to_json(make_config(pretrained, one, axes, method))
-    (folders[-1] / 'config.json').write_text(json.dumps(plain))
-  variables = os.environ | {
-      'PYTHONPATH': os.getcwd(), 'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8'}
-  done = subprocess.run([sys.executable, '-c', SCRIPT, *folders], env=variables, capture_output=True, text=True,
-                        timeout=600, check=False)
-  assert done.returncode == 0, done.stderr[-2000:]
-  assert ("'cohort'" in done.stdout) is together
-  for place, folder in enumerate(folders):
-    alone = tmp_path / f'alone-{place}'
-    for name in ('metrics.jsonl', 'predictions.jsonl'):
-      for row, other in zip(lines(folder / 'run' / name), lines(alone / name), strict=True):
-        if name == 'metrics.jsonl':
-          assert row['loss'] == pytest.approx(other['loss'], abs=1e-5)
-        else:
-          assert row['outputs'] == pytest.approx(other['outputs'], abs=1e-4)
+  folders, alone = configured(pretrained, tmp_path, shape, method)
+  process = launch(folders, XLA_FLAGS=f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8')
+  said, complaint = process.communicate(timeout=600)
+  assert process.returncode == 0, complaint[-2000:]
+  assert ("'cohort'" in said) is together
+  require_equal(folders, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('shape', [dict(cohort=2, data=1), dict(cohort=1, data=2)], ids=['together', 'in turn'])
+def test_two_processes_give_the_members_of_one(pretrained, tmp_path, shape):
+  folders, alone = configured(pretrained, tmp_path, shape, 'lora')
+  with socket.socket() as probe:
+    probe.bind(('localhost', 0))
+    address = f'localhost:{probe.getsockname()[1]}'
+  processes = [
+      launch(folders, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES='2', JAX_PROCESS_ID=str(rank))
+      for rank in range(2)]
+  for process in processes:
+    _, complaint = process.communicate(timeout=600)
+    assert process.returncode == 0, complaint[-2000:]
+  require_equal(folders, alone)

@@ -12,7 +12,7 @@ import importlib
 _HOME = {
     'Store': 'store', 'CheckpointError': 'record', 'DamagedStep': 'record', 'SaveFailed': 'commit',
     'Verdict': 'store', 'Workdir': 'workdir', 'WorkdirBusy': 'lock', 'config_hash': 'workdir',
-    'require_same': 'workdir',
+    'require_same': 'workdir', 'share_files': 'sharing',
 }
 
 __all__ = sorted(_HOME)

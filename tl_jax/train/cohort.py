@@ -26,7 +26,7 @@ from tl_jax.train.checks import read
 from tl_jax.train.pretraining import pretrain
 from tl_jax.train.results import survived
 from tl_jax.train.settings import Settings
-from tl_jax.train.together import train_together
+from tl_jax.train.stack import train_together
 from tl_jax.train.transferring import Trainer, prepare
 from tl_jax.train.watch import SILENT, Watch
 from tl_jax.train.workdir import open_run
@@ -132,12 +132,14 @@ def _has_steps(member: Member) -> bool:
 def train_in_turn(members: list[Member], watch: Watch) -> None:
   """Each member to its end before the next, all through one executable."""
   trainer = None
+  # Of a member nobody wants to read more than that the step is being compiled.
+  quiet = SILENT._replace(busy=watch.busy)
   for number, member in enumerate(members, 1):
     with survived(member.folder, watch), open_run(member.config, member.folder) as run:
       if run.result(member.settings.schedule.steps) is None:
         if trainer is None:
           # In the time of the member that needs it first.
           trainer = Trainer(prepare(member.settings, run.path, run.first, run.path.parent))
-        trainer.run(member.settings, run)
+        trainer.run(member.settings, run, quiet)
     if trainer is not None:
       watch.progress(trainer.title, number, len(members))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tl_jax import evals, interop, objectives, optim, parallel, tasks, tree
+from tl_jax import checkpoint, evals, interop, objectives, optim, parallel, tasks, tree
 from tl_jax import transfer as methods
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, pieces, texts
@@ -197,6 +197,7 @@ class Trainer:
     self.mesh = pieces.make_mesh(ready.settings)
     self.sharding = parallel.batch_sharding(self.mesh)
     self.given = ready.given()
+    self._files: dict = {}   # of the checkpoints so far, by size and checksum
     with jax.set_mesh(self.mesh):
       self.shardings = pieces.state_shardings(ready.parts, self.mesh, ready.settings.sharding)
       self.reader = Reader(ready, self.sharding)
@@ -245,6 +246,9 @@ class Trainer:
     run.store.wait()
     found = self.judge.outputs(state)
     if run.first:
+      # Members hold the same base: on the disk it is there once.
+      for step in run.store.steps():
+        checkpoint.share_files(run.store.directory / str(step), self._files)
       write_predictions(run.path / 'predictions.jsonl', self.ready.task, self.ready.test, found)
     labels = len(set(chosen.tolist()))
     result = run.finish(make_result(self.ready, settings, labels, found, state, run.clock))

@@ -20,7 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tl_jax import models, optim, parallel
 from tl_jax.train import loop
 from tl_jax.train.clock import Clock
-from tl_jax.train.compilation import compile_ahead
+from tl_jax.train.compilation import compile_ahead, together
 from tl_jax.train.results import survived, write_failure
 from tl_jax.train.step import TrainState
 from tl_jax.train.transferring import Own, Trainer, prepare
@@ -65,6 +65,7 @@ class Stack:
     self.batch_sharding = NamedSharding(mesh, PartitionSpec(AXIS, *trainer.sharding.spec))
     first_states = jax.vmap(ready.first_state, in_axes=(None, 0), out_axes=self.axes)
     self.first_states = jax.jit(first_states, out_shardings=self.shardings)
+    self._start = together(self.first_states)
     # The constraints inside the model are those of one member; vmap adds the axis of members.
     everywhere = parallel.replicated(mesh)
     step = jax.vmap(
@@ -74,8 +75,8 @@ class Stack:
         in_shardings=(self.shardings, self.batch_sharding),
         out_shardings=(self.shardings, everywhere),
         donate_argnums=0)
-    self._pick = jax.jit(self._pick_one, out_shardings=trainer.shardings)
-    self.rates = jax.jit(jax.vmap(optim.learning_rate), out_shardings=everywhere)
+    self._pick = together(jax.jit(self._pick_one, out_shardings=trainer.shardings))
+    self.rates = together(jax.jit(jax.vmap(optim.learning_rate), out_shardings=everywhere))
 
   def _find_axes(self, own: Own) -> TrainState:
     """0 for a leaf of the state that every member has its own of, None for one that all share."""
@@ -93,7 +94,7 @@ class Stack:
 
   def start(self) -> TrainState:
     """The stacked state at step 0; the base that members share is never there once per member."""
-    return self.first_states(self.trainer.given, self._own)
+    return self._start(self.trainer.given, self._own)
 
   def place(self, batches: list[dict]) -> dict:
     """The batches of the members as one, on the mesh: (members, rows, ...) each."""
