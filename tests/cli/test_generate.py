@@ -67,6 +67,9 @@ def test_flags_hold_against_the_folder(folder, tmp_path):
   assert text(**said) != plain
   assert text('--method=greedy', **said) == plain
   assert text('--temperature=0.001', **said) == plain
+  often = tokenizers.load(folder).encode(plain, special=False)
+  forced = dict(max_new_tokens=3, suppress_tokens=often)
+  assert text(**forced) != plain == text('--suppress=', **forced)
 
 
 def test_a_value_that_cannot_be_names_the_folder(folder, capsys):

@@ -122,6 +122,12 @@ def test_the_factors_of_a_file_tell_the_scaling(base, head_dim, scaling):
     assert found['original_max_position_embeddings'] == scaling[3]
 
 
+@pytest.mark.parametrize('factors', [[0, 1, 1, 1], [-1, 1, 8, 8], [np.nan, 1, 1, 8]])
+def test_factors_that_are_none_are_refused(factors):
+  with pytest.raises(ValueError, match='finite and positive'):
+    rotary.from_factors(factors, 10000.0)
+
+
 def test_factors_of_no_scaling_are_refused_by_name(file):
   def finish(out):
     out.add_tensor('rope_freqs.weight', np.array([1, 2, 1, 3], np.float32))

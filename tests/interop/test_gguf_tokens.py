@@ -169,6 +169,13 @@ def test_the_cut_follows_the_name(pre, wanted):
   assert digits == wanted
 
 
+def test_a_file_that_does_not_say_how_it_cuts_warns(caplog):
+  said, _ = byte_pairs()
+  del said['tokenizer.ggml.pre']
+  assert read(said).encode('the', special=False)
+  assert 'a.gguf: does not say tokenizer.ggml.pre' in caplog.text
+
+
 def test_a_word_of_the_vocabulary_is_taken_whole_where_llama3_does():
   tokens, types, merges = ['a', 'b', 'c', 'ab', 'abc', '<s>'], [1] * 5 + [3], ['a b']
   said = metadata(

@@ -16,7 +16,7 @@ from tl_jax.cli.console import complain, say
 
 ADAPTER = 'adapter_config.json'
 # Said by the model's folder, not by the user.
-KNOWN = ('eos', 'pad', 'start', 'forced_bos', 'forced_eos', 'suppress', 'begin_suppress', 'bad_words')
+KNOWN = ('eos', 'pad', 'start', 'bad_words')
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
@@ -140,13 +140,25 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
                       help='special pieces in a prompt, as <|im_start|> or <extra_id_0>, are not text')
   parser.add_argument('--batch', type=int, default=8, metavar='N', help='texts decoded at once (default: 8)')
   parser.add_argument('--dtype', default='float32', metavar='T', help='of the computation: float32 or bfloat16')
-  from tl_jax.decode.settings import Decoding
+  from tl_jax.decode.settings import IDS, Decoding
   for field in dataclasses.fields(Decoding):
     if field.name == 'stop':
       parser.add_argument('--stop', action='append', metavar='TEXT', help='ends a text; may be given several times')
+    elif field.name in IDS and field.name not in KNOWN:
+      parser.add_argument(f'--{field.name.replace("_", "-")}', type=ids, metavar='ID,...', dest=field.name,
+                          help="numbers of pieces, '' for none (default: as the model's folder says)")
     elif field.name not in KNOWN:
       parser.add_argument(f'--{field.name.replace("_", "-")}', type=value, metavar='V', dest=field.name,
                           help=f'default: {field.default}')
+
+
+def ids(text: str) -> tuple[int, ...]:
+  """Numbers of pieces with commas between them.
+
+  >>> ids('3,4'), ids('')
+  ((3, 4), ())
+  """
+  return tuple(int(part) for part in text.split(',')) if text else ()
 
 
 def value(text: str):

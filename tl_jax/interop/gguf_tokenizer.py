@@ -4,6 +4,7 @@
 True
 """
 
+import logging
 import pathlib
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ ROLES = dict(
 )
 USUAL = dict(bos=1, eos=2)
 TEMPLATE, TEMPLATES = 'tokenizer.chat_template', 'tokenizer.chat_templates'
+
+_LOG = logging.getLogger(__name__)
 
 
 class Split(NamedTuple):
@@ -144,6 +147,12 @@ def _template(said) -> str | dict[str, str] | None:
 def _byte_pairs(path: pathlib.Path, said) -> tokenizers.Tokenizer:
   """A vocabulary with merges, as GPT-2, Llama 3 and Qwen have it."""
   kind = said.get('tokenizer.ggml.pre', 'default')
+  if kind == 'default':
+    _LOG.warning(
+      '%s: does not say tokenizer.ggml.pre; texts are cut as those of GPT-2, which '
+      'may not be how its model was trained',
+      path,
+    )
   if kind not in SPLITS:
     raise ValueError(
       f'tokenizer.ggml.pre {kind!r} is not known, so nobody can say how it cuts a '

@@ -55,7 +55,9 @@ def from_factors(factors, base: float) -> dict:
   factors = np.asarray(factors, np.float64)
   frequencies = base ** (-np.arange(len(factors)) / len(factors))
   largest = float(factors.max())
-  if np.allclose(factors, largest, rtol=1e-5) and largest > 0:
+  if not (np.isfinite(factors) & (factors > 0)).all():
+    raise ValueError('factors must be finite and positive')
+  if np.allclose(factors, largest, rtol=1e-5):
     if math.isclose(largest, 1.0, rel_tol=1e-5):
       return dict(rope_theta=base, rope_type='default')
     return dict(rope_theta=base, rope_type='linear', factor=_tidy(largest))
