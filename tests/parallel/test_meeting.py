@@ -44,7 +44,7 @@ def gather(monkeypatch):
 def test_every_meeting_has_a_place_of_its_own(gather):
   service = gather(1, 2)
   for name in ('a', 'b', 'a'):
-    meet(name)
+    assert meet(name, name) == {0: name, 1: 'here', 2: 'here'}
   assert len(set(service.places)) == 3
 
 

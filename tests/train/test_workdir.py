@@ -7,7 +7,8 @@ import shutil
 import pytest
 from ml_collections import ConfigDict
 
-from tl_jax import config, models, train
+from tl_jax import config, models, parallel, train
+from tl_jax.checkpoint import files
 from tl_jax.train.workdir import open_run
 
 
@@ -23,9 +24,23 @@ def config_of(workdir):
 
 def damage(step_folder):
   """Cuts the largest file of a step short."""
-  files = [path for path in step_folder.rglob('*') if path.is_file()]
-  largest = max(files, key=lambda path: path.stat().st_size)
+  found = [path for path in step_folder.rglob('*') if path.is_file()]
+  largest = max(found, key=lambda path: path.stat().st_size)
   os.truncate(largest, 5)
+
+
+@pytest.mark.parametrize('theirs, differ', [
+    (dict(workdir='run0', config=dict(seed=1)), 'config.seed: 0 -> 1'),
+    (dict(workdir='run1', config=dict(seed=0)), 'workdir: "run0" -> "run1"')])
+def test_processes_that_make_runs_of_their_own_are_not_one_run(
+    theirs, differ, monkeypatch, tmp_path):
+  """As `srun -n 2` starts them where each takes its seed or folder from its rank."""
+  words = {1: files.encode(theirs)}
+  monkeypatch.setattr(parallel, 'meet', lambda name, word='': {0: word} | words)
+  told = f'^process 1 does not .* process 0: {differ}. '
+  with pytest.raises(ValueError, match=told), open_run({'seed': 0}, tmp_path / 'run0'):
+    pass
+  assert not (tmp_path / 'run0').exists()
 
 
 def test_checkpoints_without_their_config_refuse_another(pretrained, tmp_path):

@@ -1,6 +1,7 @@
 """A meeting of all processes of a run, before they compute together.
 
->>> meet('the first step')     # alone: there is nobody to wait for
+>>> meet('the first step', 'ready')     # alone: there is nobody to wait for
+{0: 'ready'}
 """
 
 import collections
@@ -22,8 +23,8 @@ _LOG = logging.getLogger(__name__)
 _counts = collections.Counter()      # of meetings by name, and of runs
 
 
-def meet(name: str, seconds: float = WAIT_SECONDS) -> None:
-  """Returns once every process of the run has come to the meeting of this name.
+def meet(name: str, word: str = '', seconds: float = WAIT_SECONDS) -> dict[int, str]:
+  """The words of all processes by rank, once every one has come to the meeting of this name.
 
   A collective waits for the others half a minute, no more, before it fails. So all meet
   before they run a program for the first time. Every process must hold the same
@@ -34,10 +35,10 @@ def meet(name: str, seconds: float = WAIT_SECONDS) -> None:
   """
   client = _client()
   if client is None or jax.process_count() == 1:
-    return
+    return {0: word}
   _counts[name] += 1
   place = f'tl_jax/meetings/{name}/{_counts[name]}'
-  client.key_value_set(f'{place}/{jax.process_index()}', 'here')
+  client.key_value_set(f'{place}/{jax.process_index()}', word)
   failures = []
 
   def wait():
@@ -62,6 +63,7 @@ def meet(name: str, seconds: float = WAIT_SECONDS) -> None:
     raise TimeoutError(
         f'{absent} did not come to {name!r} within {seconds:g} s; its own output says '
         f'why ({reason})') from failures[0]
+  return _by_rank(client, place)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from tl_jax.train.pretraining import build_pieces, judge_mixture
 from tl_jax.train.restoring import Opened, open_step, read_settings
 from tl_jax.train.transferring import write_predictions
 from tl_jax.train.watch import SILENT, Watch
+from tl_jax.train.workdir import require_same_command
 
 
 def evaluate(workdir, step: int | None = None, overrides=(), watch: Watch = SILENT) -> dict:
@@ -31,6 +32,7 @@ def evaluate(workdir, step: int | None = None, overrides=(), watch: Watch = SILE
   parallel.start()
   parallel.keep_freed_memory()
   with parallel.telling_failures():
+    require_same_command(path, dict(step=step, overrides=list(map(list, overrides))))
     opened = open_step(path, settings, step)
     judge = _judge_mixture if opened.settings.task is None else _judge_task
     name, metrics, count = judge(opened, path, watch)

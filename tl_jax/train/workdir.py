@@ -19,6 +19,7 @@ import jax
 from tl_jax import checkpoint, interop, models, parallel, transfer
 from tl_jax import config as configs
 from tl_jax.checkpoint import files
+from tl_jax.checkpoint.workdir import compare
 from tl_jax.train import results
 from tl_jax.train.clock import Clock
 from tl_jax.train.loop import Recorder
@@ -153,13 +154,36 @@ def open_run(config, path) -> Iterator[Run]:
     yield run
 
 
+def require_same_command(path, what: Any) -> None:
+  """Raises ValueError, in every process, where one has another workdir or makes another run.
+
+  A launcher may have started several processes for a run each. They must not be taken
+  for one run, whose states would not be those of any.
+
+  Args:
+    path: the workdir, of which the name counts: machines may mount it in other places.
+    what: the config of the run, or what else is asked for.
+  """
+  own = dict(workdir=pathlib.Path(path).absolute().name, config=files.clean(what))
+  words = parallel.meet('the start', files.encode(own))
+  first = files.decode(words[0])
+  for rank, word in sorted(words.items()):
+    differ = compare(first, files.decode(word))
+    if differ:
+      raise ValueError(
+          f'process {rank} does not make the run of process 0: '
+          f'{"; ".join(differ.values())}. Processes that run together need the same '
+          f'command; JAX_NUM_PROCESSES=1 lets each run alone')
+
+
 @contextlib.contextmanager
 def _opened(config, path) -> Iterator[Run]:
   # What the workdir refuses is refused before a device is touched; alone, a process is the first.
   first = not jax.distributed.is_initialized() or jax.process_index() == 0
+  bound = configs.to_json(config)
+  require_same_command(path, bound)
   workdir = checkpoint.Workdir(path) if first else None
   path = pathlib.Path(path)
-  bound = configs.to_json(config)
   try:
     keep = configs.plain(config).get('checkpoint', {}).get('keep', 3)
     store = checkpoint.Store(path / 'checkpoints', keep=keep)
