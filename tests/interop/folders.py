@@ -84,6 +84,7 @@ def unigram(*special):
 
 
 ALBERT = (('<pad>', 3), ('<unk>', 2), ('[CLS]', 3), ('[SEP]', 3), ('[MASK]', 3))
+DEBERTA = (('[PAD]', 3), ('[CLS]', 3), ('[SEP]', 3), ('[UNK]', 2))
 XLM_ROBERTA = (('<unk>', 2), ('<s>', 3), ('</s>', 3))
 # name -> a function of an empty folder that fills it
 FOLDERS = {
@@ -109,6 +110,15 @@ FOLDERS = {
     'xlm-roberta': lambda folder: write(
         folder, **{'sentencepiece__bpe__model': model(unigram(*XLM_ROBERTA))},
         tokenizer_config__json={'tokenizer_class': 'XLMRobertaTokenizer', 'model_max_length': 512}),
+    'camembert': lambda folder: write(
+        folder, **{'sentencepiece__bpe__model': model(unigram(*XLM_ROBERTA))},
+        tokenizer_config__json={'tokenizer_class': 'CamembertTokenizer', 'model_max_length': 512}),
+    'mpnet': lambda folder: write(
+        folder, vocab__txt='\n'.join(['<s>', '<pad>', '</s>', *trained('wordpiece')[0], '<mask>']) + '\n',
+        tokenizer_config__json={'tokenizer_class': 'MPNetTokenizer', 'do_lower_case': True}),
+    'deberta-v2': lambda folder: write(
+        folder, spm__model=model(unigram(*DEBERTA)), config__json={'model_type': 'deberta-v2'},
+        tokenizer_config__json={'do_lower_case': False, 'vocab_type': 'spm'}),
     'llama': lambda folder: model_file(folder, 'bpe', 'tokenizer.model', tokenizer_class='LlamaTokenizer',
                                        add_bos_token=True, legacy=False),
     'gemma': lambda folder: model_file(folder, 'own', 'tokenizer.model', tokenizer_class='GemmaTokenizer',

@@ -74,7 +74,10 @@ def test_byte_order_marks_are_dropped(name, tmp_path):
     ('roberta', '<s> A </s>', '<s> A </s> </s> B </s>', '000000'),
     ('bart', '<s> A </s>', '<s> A </s> </s> B </s>', '000000'), ('t5', 'A </s>', 'A </s> B </s>', '0000'),
     ('albert', '[CLS] A [SEP]', '[CLS] A [SEP] B [SEP]', '00011'),
-    ('xlm-roberta', '<s> A </s>', '<s> A </s> </s> B </s>', '000000'), ('llama', '<s> A', '<s> A <s> B', '0011'),
+    ('xlm-roberta', '<s> A </s>', '<s> A </s> </s> B </s>', '000000'),
+    ('camembert', '<s> A </s>', '<s> A </s> </s> B </s>', '000000'),
+    ('mpnet', '<s> A </s>', '<s> A </s> </s> B </s>', '000000'),
+    ('deberta-v2', '[CLS] A [SEP]', '[CLS] A [SEP] B [SEP]', '00011'), ('llama', '<s> A', '<s> A <s> B', '0011'),
     ('gemma', '<bos> A', '<bos> A <bos> B', '0011')])
 def test_every_family_frames_its_texts(name, single, pair, types, tmp_path):
   tokenizer = load_tokenizer(folders.FOLDERS[name](tmp_path))
@@ -213,6 +216,24 @@ def test_xlm_roberta_numbers_its_pieces_anew(tmp_path):
   assert named(tokenizer, tokenizer.encode('the the,')) == ['<s>', '▁the', '▁the', ',', '</s>']
 
 
+def test_camembert_keeps_the_numbers_of_its_model_behind_five_others(tmp_path):
+  tokenizer = load_tokenizer(folders.FOLDERS['camembert'](tmp_path))
+  assert tokenizer.pieces[:8] == [
+      '<s>NOTUSED', '<pad>', '</s>NOTUSED', '<unk>', '<unk>NOTUSED', '<s>', '</s>', '▁']
+  assert (tokenizer.cls, tokenizer.pad, tokenizer.sep, tokenizer.unk) == (5, 1, 6, 3)
+  assert tokenizer.mask == tokenizer.vocabulary_size - 1
+  assert named(tokenizer, tokenizer.encode('the 7')) == ['<s>', '▁the', '▁', '<unk>', '</s>']
+
+
+def test_deberta_has_its_mask_behind_the_pieces(tmp_path):
+  tokenizer = load_tokenizer(folders.FOLDERS['deberta-v2'](tmp_path))
+  assert (tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.unk) == (0, 1, 2, 3)
+  assert tokenizer.pieces[tokenizer.mask] == '[MASK]' and tokenizer.mask == tokenizer.vocabulary_size - 1
+  folders.write(tmp_path, tokenizer_config__json={'split_by_punct': True})
+  with pytest.raises(ValueError, match='split_by_punct'):
+    load_tokenizer(tmp_path)
+
+
 def test_chat_templates_are_kept_and_never_run(tmp_path):
   template = '{{ ().__class__.__base__.__subclasses__() }}{% include "/etc/passwd" %}\n'
   folder = folders.bert(tmp_path / 'a', chat_template=template)
@@ -250,6 +271,7 @@ def test_settings_are_kept_and_code_is_dropped(tmp_path):
 @pytest.mark.parametrize(('name', 'expected'), [
     ('bert-cased', 'BertTokenizer'), ('gpt2-prefix', 'GPT2TokenizerFast'), ('bart', 'BartTokenizer'),
     ('t5', 'T5Tokenizer'), ('albert', 'AlbertTokenizer'), ('xlm-roberta', 'XLMRobertaTokenizer'),
+    ('camembert', 'CamembertTokenizer'), ('mpnet', 'MPNetTokenizer'),
     ('gemma', 'GemmaTokenizer'), ('llama', 'PreTrainedTokenizerFast')])
 def test_a_class_is_kept_where_it_means_the_same(name, expected, tmp_path):
   tokenizer = load_tokenizer(folders.FOLDERS[name](tmp_path / 'a'))

@@ -17,11 +17,13 @@ CLASSES = {
     **dict.fromkeys(('BertTokenizer', 'DistilBertTokenizer', 'ElectraTokenizer', 'MobileBertTokenizer'), 'bert'),
     **dict.fromkeys(('RobertaTokenizer', 'BartTokenizer', 'LongformerTokenizer', 'LEDTokenizer'), 'roberta'),
     **dict.fromkeys(('T5Tokenizer', 'MT5Tokenizer'), 't5'), 'GPT2Tokenizer': 'gpt2', 'AlbertTokenizer': 'albert',
-    'XLMRobertaTokenizer': 'xlm-roberta', 'LlamaTokenizer': 'llama', 'GemmaTokenizer': 'gemma'}
+    'XLMRobertaTokenizer': 'xlm-roberta', 'CamembertTokenizer': 'camembert', 'MPNetTokenizer': 'mpnet',
+    'DebertaV2Tokenizer': 'deberta-v2', 'LlamaTokenizer': 'llama', 'GemmaTokenizer': 'gemma'}
 MODELS = {
     **dict.fromkeys(('bert', 'distilbert', 'electra', 'mobilebert'), 'bert'), 'albert': 'albert', 'gpt2': 'gpt2',
     **dict.fromkeys(('gpt_neo', 'gptj', 'opt'), 'gpt2'), **dict.fromkeys(('roberta', 'bart', 'longformer'), 'roberta'),
-    **dict.fromkeys(('t5', 'mt5', 'umt5', 'switch_transformers'), 't5'), 'xlm-roberta': 'xlm-roberta',
+    **dict.fromkeys(('t5', 'mt5', 'umt5', 'switch_transformers'), 't5'),
+    **{name: name for name in ('xlm-roberta', 'camembert', 'mpnet', 'deberta-v2')},
     **dict.fromkeys(('llama', 'mistral', 'mixtral'), 'llama'),
     **dict.fromkeys(('gemma', 'gemma2', 'gemma3', 'gemma3_text'), 'gemma')}
 LEFT = ('LlamaTokenizer', 'GemmaTokenizer', 'CodeLlamaTokenizer', 'CohereTokenizer', 'XLNetTokenizer')
@@ -34,7 +36,9 @@ ROLES = {
     'albert': dict(bos='[CLS]', eos='[SEP]', unk='<unk>', sep='[SEP]', pad='<pad>', cls='[CLS]', mask='[MASK]'),
     'llama': dict(bos='<s>', eos='</s>', unk='<unk>'),
     'gemma': dict(bos='<bos>', eos='<eos>', unk='<unk>', pad='<pad>', mask='<mask>')}
-ROLES['xlm-roberta'] = ROLES['roberta']
+ROLES |= {
+    'xlm-roberta': ROLES['roberta'], 'camembert': ROLES['roberta'], 'mpnet': ROLES['roberta'] | dict(unk='[UNK]'),
+    'deberta-v2': ROLES['bert'] | dict(bos='[CLS]', eos='[SEP]')}
 _BYTES = {'type': 'ByteLevel', 'add_prefix_space': True, 'trim_offsets': True, 'use_regex': True}
 # What transformers 5 puts into the model whatever tokenizer.json says.
 _MODELS = {
@@ -44,26 +48,28 @@ _MODELS = {
     'albert': dict(type='Unigram', unk_id=1, byte_fallback=False),
     'xlm-roberta': dict(type='Unigram', unk_id=3, byte_fallback=False),
     'llama': dict(type='BPE', byte_fallback=True, ignore_merges=False, fuse_unk=True)}
-_MODELS |= {'roberta': _MODELS['gpt2'], 'gemma': _MODELS['llama']}
+_MODELS |= {
+    'roberta': _MODELS['gpt2'], 'gemma': _MODELS['llama'], 'mpnet': _MODELS['bert'],
+    'camembert': _MODELS['xlm-roberta'], 'deberta-v2': dict(type='Unigram', byte_fallback=False)}
 
 
 def frames(family: str, roles: dict, settings: dict) -> tuple[list, list]:
   """What a family puts around one text and around two: (a piece, or 'A' and 'B' where the texts stand; its type).
 
-  BERT: [CLS] A [SEP] B [SEP]; RoBERTa (and BART): <s> A </s> </s> B </s>; T5: A </s> B </s>; the others the beginning
-  before and the end after each text, if the settings `add_bos_token` and `add_eos_token` say so (Llama and Gemma: the
-  beginning if they do not speak of it). Raises ValueError if a piece that it needs has no role.
+  BERT: [CLS] A [SEP] B [SEP]; RoBERTa (and BART, MPNet): <s> A </s> </s> B </s>; T5: A </s> B </s>; the others the
+  beginning before and the end after each text, if the settings `add_bos_token` and `add_eos_token` say so (Llama and
+  Gemma: the beginning if they do not speak of it). Raises ValueError if a piece that it needs has no role.
   """
   def need(role):
     if not isinstance(roles.get(role), str):
       raise ValueError(f'{role}_token: none, and {family} needs one')
     return roles[role]
 
-  if family in ('bert', 'albert'):
+  if family in ('bert', 'albert', 'deberta-v2'):
     cls, sep = need('cls'), need('sep')
     single = [(cls, 0), ('A', 0), (sep, 0)]
     return single, [*single, ('B', 1), (sep, 1)]
-  if family in ('roberta', 'xlm-roberta'):
+  if family in ('roberta', 'xlm-roberta', 'camembert', 'mpnet'):
     cls, sep = need('cls'), need('sep')
     single = [(cls, 0), ('A', 0), (sep, 0)]
     return single, [*single, (sep, 0), ('B', 0), (sep, 0)]
@@ -98,7 +104,7 @@ def post_processor(single: list, pair: list, ids: dict[str, int]) -> dict:
 def around(family: str, settings: dict, charsmap: str | None = None) -> dict[str, Any]:
   """{normalizer, pre_tokenizer, decoder} of a family as transformers 5 makes them; charsmap in base 64."""
   mapped = [{'type': 'Precompiled', 'precompiled_charsmap': charsmap}] if charsmap else []
-  if family == 'bert':
+  if family in ('bert', 'mpnet'):
     return dict(normalizer={
         'type': 'BertNormalizer', 'clean_text': True, 'strip_accents': settings.get('strip_accents'),
         'handle_chinese_chars': _flag(settings, 'tokenize_chinese_chars', True),
@@ -107,7 +113,9 @@ def around(family: str, settings: dict, charsmap: str | None = None) -> dict[str
   if family in ('gpt2', 'roberta'):
     prefix = _flag(settings, 'add_prefix_space', False)
     return dict(normalizer=None, pre_tokenizer=_BYTES | {'add_prefix_space': prefix}, decoder=_BYTES)
-  if family in ('t5', 'albert', 'xlm-roberta'):
+  if family == 'deberta-v2':
+    return _around_deberta(settings)
+  if family in ('t5', 'albert', 'xlm-roberta', 'camembert'):
     scheme = 'always' if family == 't5' or _flag(settings, 'add_prefix_space', True) else 'never'
     spaces = {'type': 'Metaspace', 'replacement': SPACE, 'prepend_scheme': scheme, 'split': True}
     normalizer = mapped[0] if mapped else None
@@ -127,10 +135,23 @@ def around(family: str, settings: dict, charsmap: str | None = None) -> dict[str
       'type': 'Metaspace', 'replacement': SPACE, 'prepend_scheme': scheme, 'split': False})
 
 
+def _around_deberta(settings: dict) -> dict[str, Any]:
+  """That of DeBERTa-v2, which has no use for the charsmap of its model file."""
+  scheme = 'always' if _flag(settings, 'add_prefix_space', True) else 'first'
+  spaces = {'type': 'Metaspace', 'replacement': SPACE, 'prepend_scheme': scheme, 'split': True}
+  steps = [
+      *([{'type': 'Lowercase'}] if _flag(settings, 'do_lower_case', False) else []),
+      _replace(r'\s{2,}|[\n\r\t]', ' ', 'Regex'), {'type': 'NFC'},
+      {'type': 'Strip', 'strip_left': False, 'strip_right': True}]
+  words = [{'type': 'Punctuation', 'behavior': 'Isolated'}] if _flag(settings, 'split_by_punct', False) else []
+  return dict(normalizer={'type': 'Sequence', 'normalizers': steps}, decoder=spaces,
+              pre_tokenizer={'type': 'Sequence', 'pretokenizers': [*words, spaces]})
+
+
 def around_pieces(family: str | None, pieces: sentencepiece.Pieces, settings: dict) -> dict[str, Any]:
   """The same for a sentencepiece model: the family's where it does what the model says, else what the model says."""
   charsmap = base64.b64encode(pieces.charsmap).decode() or None
-  if family in ('t5', 'albert', 'xlm-roberta') and pieces.dummy_prefix and pieces.squeeze:
+  if family in ('t5', 'albert', 'xlm-roberta', 'camembert') and pieces.dummy_prefix and pieces.squeeze:
     return around(family, settings, charsmap)
   if family == 'gemma' and not (pieces.dummy_prefix or pieces.squeeze or charsmap):
     return around(family, settings)

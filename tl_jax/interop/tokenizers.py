@@ -24,7 +24,7 @@ def load_tokenizer(folder) -> tokenizers.Tokenizer | None:
   """The tokenizer of a Hugging Face folder; None where it has no tokenizer files.
 
   From tokenizer.json, else vocab.txt (WordPiece), else vocab.json and merges.txt (byte-level BPE), else a sentencepiece
-  model (spiece.model, tokenizer.model, sentencepiece.bpe.model); roles, padding side and chat template as
+  model (spiece.model, tokenizer.model, sentencepiece.bpe.model, spm.model); roles, padding side and chat template as
   tokenizer_config.json, special_tokens_map.json and added_tokens.json say. Raises ValueError that names the file.
   """
   folder = pathlib.Path(folder)
@@ -106,7 +106,7 @@ def _follow(backend, said: Said) -> None:
   """Settings that are said hold against the normaliser and the splitter of tokenizer.json, as in transformers."""
   from tokenizers import normalizers, pre_tokenizers
   settings = said.settings
-  if said.family == 'bert' and isinstance(backend.normalizer, normalizers.BertNormalizer):
+  if said.family in ('bert', 'mpnet') and isinstance(backend.normalizer, normalizers.BertNormalizer):
     for key, attribute in (('do_lower_case', 'lowercase'), ('strip_accents', 'strip_accents'),
                            ('tokenize_chinese_chars', 'handle_chinese_chars')):
       wanted = settings.get(key, getattr(backend.normalizer, attribute))
@@ -185,15 +185,15 @@ def _lines(path: pathlib.Path) -> list[str]:
 
 def _read_words(path: pathlib.Path, said: Said):
   """A piece a line; the later one of two that are the same counts, as it does in transformers."""
-  said = _settle(said, path, ('bert',), 'bert')
+  said = _settle(said, path, ('bert', 'mpnet'), 'bert')
   lines = _lines(path)
   ids = {piece: i for i, piece in enumerate(lines)}
-  unknown = said.roles.get('unk') or pipelines.ROLES['bert']['unk']
+  unknown = said.roles.get('unk') or pipelines.ROLES[said.family]['unk']
   if unknown not in ids:
     raise ValueError(f'{path}: no {unknown!r} among {len(ids)} pieces')
   model = {'type': 'WordPiece', 'unk_token': unknown, 'continuing_subword_prefix': '##',
            'max_input_chars_per_word': 100, 'vocab': ids}
-  return _state(path, said, model, ids, pipelines.around('bert', said.settings)), said
+  return _state(path, said, model, ids, pipelines.around(said.family, said.settings)), said
 
 
 def _read_pairs(path: pathlib.Path, said: Said):
@@ -239,16 +239,12 @@ def _from_pieces(path: pathlib.Path, pieces: sentencepiece.Pieces, said: Said):
     merges = sentencepiece.merges(pieces) if pieces.kind == 'bpe' else []
   except ValueError as error:
     raise ValueError(f'{path}: not a sentencepiece model: {error}') from error
-  families = ('t5', 'albert', 'xlm-roberta', 'llama', 'gemma')
+  families = ('t5', 'albert', 'xlm-roberta', 'camembert', 'deberta-v2', 'llama', 'gemma')
   said = _settle(said, path, families, _guess(path, pieces))
   names, scores, unknown, types = list(pieces.names), list(pieces.scores), pieces.unknown, list(pieces.types)
-  if said.family == 'xlm-roberta':
-    roles = pipelines.ROLES['xlm-roberta'] | {role: piece for role, piece in said.roles.items() if piece}
-    if names[:3] != [roles['unk'], roles['bos'], roles['eos']]:
-      raise ValueError(f'{path}: begins with {names[:3]}, not as a model of XLM-RoBERTa does')
-    names = [*(roles[role] for role in ('bos', 'pad', 'eos', 'unk')), *names[3:], roles['mask']]
-    scores, unknown = [0.0] * 4 + scores[3:] + [0.0], 3
-    types = [sentencepiece.CONTROL] * 4 + types[3:] + [sentencepiece.CONTROL]
+  if said.family in ('xlm-roberta', 'camembert'):
+    names, scores, types = _numbered_anew(path, pieces, said)
+    unknown = 3
   ids = {name: i for i, name in enumerate(names)}
   if len(ids) != len(names):
     raise ValueError(f'{path}: has a piece of a name that {said.family} gives to another')
@@ -260,6 +256,8 @@ def _from_pieces(path: pathlib.Path, pieces: sentencepiece.Pieces, said: Said):
     if type(count) is not int or not 0 <= count <= MOST_SENTINELS:
       raise ValueError(f'{path.with_name(spoken.CONFIG)}: extra_ids: {count!r:.40} is not a number of sentinels')
     added += [(len(names) + i, spoken.plain_token(f'<extra_id_{count - 1 - i}>', special=True)) for i in range(count)]
+  if said.family == 'deberta-v2':
+    added += _deberta_mask(path, said, ids)
   if pieces.kind == 'bpe':
     model = {'type': 'BPE', 'dropout': None, 'unk_token': names[unknown], 'continuing_subword_prefix': None,
              'end_of_word_suffix': None, 'fuse_unk': True, 'byte_fallback': pieces.byte_fallback,
@@ -270,12 +268,45 @@ def _from_pieces(path: pathlib.Path, pieces: sentencepiece.Pieces, said: Said):
   return _state(path, said, model, ids, pipelines.around_pieces(said.family, pieces, said.settings), added), said
 
 
+def _deberta_mask(path: pathlib.Path, said: Said, ids: dict[str, int]) -> list[tuple[int, dict]]:
+  """The mask behind the pieces, which the models of DeBERTa lack. ValueError for settings that only code knows."""
+  for key in ('split_by_punct', 'do_lower_case'):
+    if said.settings.get(key):
+      raise ValueError(f'{path.with_name(spoken.CONFIG)}: {key}: true is read from tokenizer.json only')
+  mask = said.roles.get('mask', pipelines.ROLES['deberta-v2']['mask'])
+  return [(len(ids), spoken.plain_token(mask, special=True))] if mask and mask not in ids else []
+
+
+def _numbered_anew(path: pathlib.Path, pieces: sentencepiece.Pieces, said: Said) -> tuple[list, list, list]:
+  """(names, scores, types) of the pieces with those of fairseq in front and the mask behind.
+
+  XLM-RoBERTa has its own first four in the place of the model's first three; CamemBERT keeps the model's, but for the
+  unknown piece, behind five of which only two are ever used.
+  """
+  roles = pipelines.ROLES[said.family] | {role: piece for role, piece in said.roles.items() if piece}
+  names = list(pieces.names)
+  if said.family == 'camembert':
+    kept = 1
+    front = ['<s>NOTUSED', roles['pad'], '</s>NOTUSED', roles['unk'], '<unk>NOTUSED']
+    wanted = [roles['unk']]
+  else:
+    kept = 3
+    front = [roles[role] for role in ('bos', 'pad', 'eos', 'unk')]
+    wanted = [roles['unk'], roles['bos'], roles['eos']]
+  if names[:kept] != wanted:
+    title = {'camembert': 'CamemBERT'}.get(said.family, 'XLM-RoBERTa')
+    raise ValueError(f'{path}: begins with {names[:3]}, not as a model of {title} does')
+  scores = [0.0] * len(front) + list(pieces.scores[kept:]) + [0.0]
+  types = [sentencepiece.CONTROL] * len(front) + list(pieces.types[kept:]) + [sentencepiece.CONTROL]
+  return [*front, *names[kept:], roles['mask']], scores, types
+
+
 def _guess(path: pathlib.Path, pieces: sentencepiece.Pieces) -> str | None:
   """The family of a model file where nothing else says it."""
   if pieces.kind == 'bpe':
     return 'gemma' if '<bos>' in pieces.names else 'llama' if '<s>' in pieces.names else None
   if {'[CLS]', '[SEP]'} <= set(pieces.names):
-    return 'albert'
+    return 'deberta-v2' if path.name == 'spm.model' else 'albert'
   if path.name == 'sentencepiece.bpe.model' and pieces.names[:3] == ('<unk>', '<s>', '</s>'):
     return 'xlm-roberta'
   return 't5' if pieces.names[:3] == ('<pad>', '</s>', '<unk>') else None
@@ -284,7 +315,8 @@ def _guess(path: pathlib.Path, pieces: sentencepiece.Pieces) -> str | None:
 # The files of a vocabulary, the first one found is read.
 READERS = {
     'tokenizer.json': _read_json, 'vocab.txt': _read_words, 'vocab.json': _read_pairs, 'merges.txt': _read_pairs,
-    'spiece.model': _read_pieces, 'tokenizer.model': _read_pieces, 'sentencepiece.bpe.model': _read_pieces}
+    'spiece.model': _read_pieces, 'tokenizer.model': _read_pieces, 'sentencepiece.bpe.model': _read_pieces,
+    'spm.model': _read_pieces}
 
 
 def save_tokenizer(folder, tokenizer: tokenizers.Tokenizer) -> None:
