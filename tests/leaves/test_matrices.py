@@ -253,3 +253,12 @@ def test_a_change_too_small_for_a_narrow_base_is_none_the_less_seen(kind):
 def test_the_change_of_a_plain_array_is_wide():
   one = jnp.ones(3, jnp.bfloat16)
   assert leaves.change(one * 2, one).dtype == jnp.float32 and float(leaves.squared_change(one * 2, one)) == 3.0
+
+
+def test_the_squared_change_of_a_low_rank_leaf_forms_no_matrix():
+  now, start = low_rank(seed=1, size_in=60, size_out=50), low_rank(size_in=60, size_out=50)
+  now = dataclasses.replace(now, base=start.base)
+  shapes = set(intermediate_shapes(jax.make_jaxpr(leaves.squared_change)(now, start).jaxpr))
+  assert (60, 50) not in shapes and () in shapes
+  wanted = np.square(np.asarray(now.dense() - start.dense())).sum()
+  np.testing.assert_allclose(leaves.squared_change(now, start), wanted, rtol=1e-4)

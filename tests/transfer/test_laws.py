@@ -206,6 +206,20 @@ def test_ten_steps_leave_what_is_held_to_the_bit_and_move_what_is_trained(name):
   assert all(set(tree.flatten(node.mu)) == trained for node in moments) and moments
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['lora', 'dora', 'ia3', 'houlsby'])
+def test_a_strong_pull_keeps_what_a_model_multiplies_by_near_its_start(name):
+  params = tree.flatten(real('encoder')[1])
+  far = {}
+  for strength in (0.0, 100.0):
+    method = compose(EXACT.get(name, NEAR.get(name))(), l2sp(strength))
+    final = run_steps(method)[-1]
+    fused = tree.flatten(method.fuse(final.trainable, final.frozen))
+    body = [leaf for leaf in params if not leaf.startswith(('head/', 'pooler/'))]
+    far[strength] = sum(float(np.square(fused[leaf] - params[leaf]).sum()) for leaf in body)
+  assert 0 < far[100.0] < far[0.0] / 4
+
+
 # Counts of the papers (the head left out), from the shapes of their models alone.
 COUNTS = [
   ('bert-base', {}, lora(rank=8, head=None), 294_912),                                   # Hu et al. 2021
