@@ -100,9 +100,17 @@ GROUPS = {
         d_ff=30, feed_forward_proj='gated-gelu', tie_word_embeddings=False), ('ForConditionalGeneration',)),
     'bart': ('Bart', 'Bart', _BART | dict(activation_function='relu'),
              ('Model', 'ForConditionalGeneration', 'ForSequenceClassification', 'ForQuestionAnswering')),
+    'mbart': ('MBart', 'MBart', _BART | dict(activation_function='relu'),
+              ('Model', 'ForConditionalGeneration', 'ForSequenceClassification', 'ForQuestionAnswering')),
+    'marian': ('Marian', 'Marian', _BART | dict(
+        decoder_layers=2, encoder_layers=3, activation_function='swish', decoder_ffn_dim=30, pad_token_id=60,
+        decoder_start_token_id=60), ('Model', 'MTModel')),
+    'pegasus': ('Pegasus', 'Pegasus', _BART | dict(activation_function='relu', decoder_attention_heads=3),
+                ('Model', 'ForConditionalGeneration')),
     'bart-uneven': ('Bart', 'Bart', _BART | dict(decoder_attention_heads=3, decoder_ffn_dim=30),
                     ('ForConditionalGeneration',))}
 CASES = {f'{name}-{suffix}': (group, suffix) for name, group in GROUPS.items() for suffix in group[3]}
+SINUSOIDAL = ('marian', 'pegasus')
 _HEAD = ('shared', 'classifier', 'score', 'qa_outputs', 'dense_prediction', 'lm_head', 'out_proj', 'decoder.weight')
 
 
@@ -124,7 +132,16 @@ def materialise(folder, config: dict, shapes: dict, gain: float = 1.0) -> None:
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   (folder / 'config.json').write_text(json.dumps(config))
-  save_tensors(folder, {name: weights(name, tuple(shape), gain) for name, shape in shapes.items()})
+  held = {name: weights(name, tuple(shape), gain) for name, shape in shapes.items()}
+  if config['model_type'] in SINUSOIDAL:
+    held |= {name: sines(*shape) for name, shape in shapes.items() if name.endswith('embed_positions.weight')}
+  save_tensors(folder, held)
+
+
+def sines(positions: int, width: int) -> np.ndarray:
+  """Angles of 10000 ** (-2 k / width) a position, first their sines and then their cosines."""
+  angles = np.outer(np.arange(positions), 10000.0 ** (-np.arange(0, width, 2) / width))
+  return np.concatenate([np.sin(angles), np.cos(angles)], 1).astype(np.float32)
 
 
 def inputs(suffix: str, config: dict) -> dict[str, np.ndarray]:
@@ -140,7 +157,7 @@ def inputs(suffix: str, config: dict) -> dict[str, np.ndarray]:
       last = segments.sum(1) - 1
       tokens[np.arange(ROWS), last] = config['eos_token_id']
       found['decoder_tokens'] = np.concatenate(
-          [np.full((ROWS, 1), config['decoder_start_token_id']), tokens[:, :-1]], 1)
+          [np.full((ROWS, 1), config.get('decoder_start_token_id') or config['eos_token_id']), tokens[:, :-1]], 1)
       found['decoder_segments'] = segments
     else:
       real = np.ones((ROWS, DECODED), int)
@@ -151,7 +168,8 @@ def inputs(suffix: str, config: dict) -> dict[str, np.ndarray]:
   if config.get('type_vocab_size', 0) > 1:
     found['types'] = np.where(np.arange(LENGTH) > 5, 1, 0) * segments
   # transformers counts the places of these from the left edge of the row, padding or not.
-  if config['model_type'] in ('bert', 'distilbert', 'electra', 'albert', 'gpt2', 'bart', 'modernbert',
+  if config['model_type'] in ('bert', 'distilbert', 'electra', 'albert', 'gpt2', 'bart', 'mbart', 'marian', 'pegasus',
+                              'modernbert',
                               'deberta-v2'):
     found['positions'] = np.broadcast_to(np.arange(LENGTH), (ROWS, LENGTH))
   return {name: np.asarray(value, np.int32) for name, value in found.items()}

@@ -22,7 +22,8 @@ CASES = ('gpt2-LMHeadModel', 'llama-ForCausalLM', 'mistral-ForCausalLM', 'gemma-
          'gemma3-ForCausalLM', 'granite-ForCausalLM', 'olmo2-ForCausalLM', 'smollm3-ForCausalLM', 'phi3-ForCausalLM',
          't5-ForConditionalGeneration', 't5-1.1-ForConditionalGeneration', 'bart-ForConditionalGeneration',
          'bart-uneven-ForConditionalGeneration', 'mt5-ForConditionalGeneration',
-         'umt5-ForConditionalGeneration')
+         'umt5-ForConditionalGeneration', 'mbart-ForConditionalGeneration', 'marian-MTModel',
+         'pegasus-ForConditionalGeneration')
 # A decoder and an encoder-decoder, each way once, and windows in one.
 QUICK = (('gpt2-LMHeadModel', 'greedy'), ('t5-ForConditionalGeneration', 'beam'), ('gemma3-ForCausalLM', 'greedy'),
          ('smollm3-ForCausalLM', 'greedy'))

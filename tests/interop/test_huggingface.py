@@ -25,12 +25,13 @@ from tl_jax.interop.tensors import open_tensors, save_tensors  # noqa: E402
 
 ALL = sorted(cases.CASES)
 # One head of each group is enough for what the head has no part in.
-LAST = {name.split('-')[0]: name for name in ALL if 'LM' in name or 'Generation' in name or 'opt-350m' in name}
+WORDS = [name for name in ALL if any(head in name for head in ('LM', 'Generation', 'MTModel'))]
+LAST = {name.split('-')[0]: name for name in ALL if name in WORDS or 'opt-350m' in name}
 GRADIENTS = [name for name in ALL if any(head in name for head in (
-    'LM', 'Generation', 'Sequence', 'PreTraining', 'Token', 'Question'))]
+    'LM', 'MTModel', 'Generation', 'Sequence', 'PreTraining', 'Token', 'Question'))]
 # Heads are the same few lines for every body: the quick tests see all of them on these, and the head of words on all.
 HEADED = ('bert-', 'gpt2-', 't5-E', 'electra-ForPre')
-OUTPUTS = {*LAST.values(), *(name for name in ALL if name.startswith(HEADED) or 'LM' in name or 'Generation' in name)}
+OUTPUTS = {*LAST.values(), *WORDS, *(name for name in ALL if name.startswith(HEADED))}
 # Where the outputs are right, the gradients are those of jax: one body of each kind shows that, and one head of each.
 QUICK_GRADIENTS = ('bert-ForMaskedLM', 'bert-ForSequenceClassification', 'bert-ForTokenClassification',
                    'bert-ForQuestionAnswering', 'electra-ForPreTraining', 'gpt2-LMHeadModel', 'llama-ForCausalLM',
@@ -113,7 +114,9 @@ def test_gradients_are_those_of_transformers(case):
       compared += 1
       assert abs(np.linalg.norm(ours[name]) - norm) <= 1e-3 * norm + 1e-6 * largest, name
       assert abs((ours[name] * cases.probe(ours[name].shape)).sum() - product) <= 1e-3 * norm + 1e-5 * largest, name
-  assert compared == len(found['gradients'])
+  # Sines are no parameters here; those of Pegasus have a gradient in transformers 5.
+  fixed = [name for name in found['gradients'] if name.endswith(names.NAMES[family].sines or '\n')]
+  assert compared == len(found['gradients']) - len(fixed)
 
 
 @pytest.mark.parametrize('case', [
@@ -132,7 +135,9 @@ def test_saving_gives_the_same_bytes_under_the_same_names(case, tmp_path):
   folder, loaded, _, _ = opened(case)
   interop.save(tmp_path / 'again', loaded)
   before, after = open_tensors(folder), open_tensors(tmp_path / 'again')
-  assert before.names == after.names
+  # A class of transformers may leave the sines of positions out; they are written for all.
+  more = set(after.names) - set(before.names)
+  assert all(name.endswith(names.NAMES[loaded.config['model_type']].sines or '\n') for name in more)
   for name in before.names:
     assert before.read(name).tobytes() == after.read(name).tobytes(), name
   again = interop.load(tmp_path / 'again')

@@ -241,3 +241,22 @@ def test_a_bart_without_a_bias_of_its_logits_has_one_of_zeros(tmp_path):
 def test_only_the_leaf_of_a_norm_is_renamed():
   assert spellings.modern('gamma.layer.weight') == 'gamma.layer.weight'
   assert spellings.modern('beta') == 'bias'
+
+
+def test_a_table_of_positions_that_is_no_sine_is_refused(tmp_path):
+  held = held_by('marian-Model', tmp_path)
+  name = 'encoder.embed_positions.weight'
+  half = {each: tensor.astype(np.float16) for each, tensor in held.items()}
+  save_tensors(tmp_path, half)
+  interop.load(tmp_path)
+  save_tensors(tmp_path, held | {name: held[name][::-1]})
+  with pytest.raises(ValueError, match=f'{name}.*sinusoidal'):
+    interop.load(tmp_path)
+
+
+def test_a_marian_with_two_vocabularies_says_what_is_computed(tmp_path):
+  found = cases.fixture('marian-Model')
+  config = found['config'] | dict(decoder_vocab_size=70)
+  cases.materialise(tmp_path, config, found['shapes'])
+  with pytest.raises(ValueError, match='decoder_vocab_size = 70'):
+    interop.load(tmp_path)

@@ -67,27 +67,60 @@ _UMT5 = _MT5._replace(
     heads=classes('UMT5', *_T5_HEADS, causal='UMT5ForConditionalGeneration'), read=_read_umt5, write=_write_t5)
 
 
-def _read_bart(config):
-  layers, decoder_layers = config.get('encoder_layers', 12), config.get('decoder_layers', 12)
+def _read_bart(config, offset=2):
+  """offset: rows of the table of positions before the first."""
+  own = {}
+  for field, key, default in (('layers', 'layers', 12), ('heads', 'attention_heads', 16), ('mlp', 'ffn_dim', 4096)):
+    encoder, decoder = (config.get(f'{side}_{key}', default) for side in ('encoder', 'decoder'))
+    own[f'decoder_{field}'] = 0 if decoder == encoder else decoder
   width = config.get('d_model', 1024)
-  heads, decoder_heads = config.get('encoder_attention_heads', 16), config.get('decoder_attention_heads', 16)
-  mlp, decoder_mlp = config.get('encoder_ffn_dim', 4096), config.get('decoder_ffn_dim', 4096)
-  return dict(decoder_layers=0 if decoder_layers == layers else decoder_layers, norm_eps=1e-5,
-              decoder_heads=0 if decoder_heads == heads else decoder_heads,
-              decoder_mlp=0 if decoder_mlp == mlp else decoder_mlp,
-              max_positions=config.get('max_position_embeddings', 1024) + 2,
-              embedding_scale=width ** 0.5 if config.get('scale_embedding') else 1.0,
-              pooler='tanh' if config['head'] == 'classifier' else '')
+  return own | dict(
+      norm_eps=1e-5, max_positions=config.get('max_position_embeddings', 1024) + offset,
+      embedding_scale=width ** 0.5 if config.get('scale_embedding') else 1.0,
+      pooler='tanh' if config['head'] == 'classifier' else '')
 
 
+def _write_bart(arch):
+  return dict(decoder_layers=arch.decoder_layers or arch.layers, decoder_ffn_dim=arch.decoder.mlp,
+              decoder_attention_heads=arch.decoder.heads, max_position_embeddings=arch.room,
+              scale_embedding=arch.embedding_scale != 1.0, is_encoder_decoder=True)
+
+
+_BART_KEYS = dict(
+    vocabulary=('vocab_size', 50265), width=('d_model', 1024), layers=('encoder_layers', 12),
+    heads=('encoder_attention_heads', 16), mlp=('encoder_ffn_dim', 4096),
+    activation=('activation_function', 'gelu'), init_std=('init_std', 0.02))
+_BART_FIXED = dict(kind='encoder-decoder', pool='last', init='normal')
+_LEARNED = dict(embedding_norm=True, position_offset=2)
 _BART = Family(
-    dict(vocabulary=('vocab_size', 50265), width=('d_model', 1024), layers=('encoder_layers', 12),
-         heads=('encoder_attention_heads', 16), mlp=('encoder_ffn_dim', 4096),
-         activation=('activation_function', 'gelu'), init_std=('init_std', 0.02)),
-    dict(kind='encoder-decoder', embedding_norm=True, position_offset=2, pool='last', init='normal'),
-    classes('Bart', 'classifier', 'span', causal='BartForConditionalGeneration'), _read_bart,
-    lambda arch: dict(decoder_layers=arch.decoder_layers or arch.layers, decoder_ffn_dim=arch.decoder.mlp,
-                      decoder_attention_heads=arch.decoder.heads, max_position_embeddings=arch.max_positions - 2,
-                      scale_embedding=arch.embedding_scale != 1.0, is_encoder_decoder=True))
+    _BART_KEYS, _BART_FIXED | _LEARNED,
+    classes('Bart', 'classifier', 'span', causal='BartForConditionalGeneration'), _read_bart, _write_bart)
+_MBART = _BART._replace(
+    fixed=_BART_FIXED | _LEARNED | dict(norm_place='before'),
+    heads=classes('MBart', 'classifier', 'span', causal='MBartForConditionalGeneration'))
+_PEGASUS = Family(
+    _BART_KEYS, _BART_FIXED | dict(positions='sinusoidal', norm_place='before'),
+    classes('Pegasus', causal='PegasusForConditionalGeneration'), lambda config: _read_bart(config, 0), _write_bart)
 
-FAMILIES = {'t5': _T5, 'mt5': _MT5, 'umt5': _UMT5, 'bart': _BART}
+
+def _read_marian(config):
+  rows = config.get('vocab_size', 58101)
+  if (config.get('decoder_vocab_size') or rows) != rows:
+    raise ValueError(f'config.json: decoder_vocab_size = {config["decoder_vocab_size"]!r} is not supported; '
+                     f'{rows}, the vocab_size, is')
+  return _read_bart(config, 0)
+
+
+def _write_marian(arch):
+  last = arch.vocabulary - 1
+  return _write_bart(arch) | dict(
+      decoder_vocab_size=arch.vocabulary, eos_token_id=0, pad_token_id=last, decoder_start_token_id=last)
+
+
+_MARIAN = Family(
+    _BART_KEYS | dict(vocabulary=('vocab_size', 58101)), _BART_FIXED | dict(positions='sinusoidal'),
+    classes('Marian', causal='MarianMTModel'), _read_marian, _write_marian,
+    dict(share_encoder_decoder_embeddings=(True,)))
+
+FAMILIES = {
+    't5': _T5, 'mt5': _MT5, 'umt5': _UMT5, 'bart': _BART, 'mbart': _MBART, 'marian': _MARIAN, 'pegasus': _PEGASUS}

@@ -70,7 +70,9 @@ def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str 
       where['head/bias'] = where['head/bias']._replace(name=twin[1])
     wanted = {name: shape for name, shape, _, _ in names.lazily(where, tree.flatten(abstract))}
     folder = spellings.with_zeros(folder, family, wanted)
-    unused = _check(wanted, folder, family, own_head=head is None)
+    sines = _sines(family, arch, bare)
+    _require_sines(folder, sines)
+    unused = _check(wanted, folder, family, own_head=head is None, known=sines)
     if source.tokenizer is not None:
       from tl_jax.interop import tokenizers
       tokenizers.require_rows(source.tokenizer, arch.vocabulary)
@@ -121,6 +123,7 @@ def save(path, loaded: Loaded, *, format: str = 'hf', family: str | None = None,
   found = {name: tensors.Lazy(shape, dtype, read) for name, shape, dtype, read in names.lazily(where, held)}
   if twin := _twin(family, arch):
     found[twin[1]] = found[twin[0]]
+  found |= {name: table.astype(config['dtype']) for name, table in _sines(family, arch, bare).items()}
   os.makedirs(path, exist_ok=True)
   tensors.save_tensors(path, sorted(found.items()), shard_bytes=shard_bytes)
   if loaded.tokenizer is not None:
@@ -195,18 +198,36 @@ def _twin(family: str, arch: models.Arch) -> tuple[str, ...]:
   return names.NAMES[family].twin if arch.head == 'masked' and not arch.tied else ()
 
 
+def _sines(family: str, arch: models.Arch, bare: bool) -> dict[str, np.ndarray]:
+  """The tables of sinusoidal positions that a folder of the family holds, by name."""
+  spec = names.NAMES[family]
+  table = models.sinusoids(arch.max_positions, arch.width) if spec.sines else None
+  return {('' if bare else spec.base) + name: table for name in spec.sines}
+
+
+def _require_sines(folder: tensors.Tensors, sines: dict[str, np.ndarray]) -> None:
+  """Raises ValueError where a folder holds another table of positions than what is computed."""
+  for name in sines.keys() & set(folder.names):
+    table = folder.read(name).astype(np.float32)
+    if table.shape != sines[name].shape or not np.allclose(table, sines[name], atol=5e-3):
+      raise ValueError(f'tensor {name!r} is no table of sinusoidal positions {sines[name].shape}, which are computed')
+
+
 def _equal(first: np.ndarray, second: np.ndarray) -> bool:
   return first.shape == second.shape and first.dtype == second.dtype and first.tobytes() == second.tobytes()
 
 
-def _check(wanted: dict, folder: tensors.Tensors, family: str, own_head: bool) -> tuple[str, ...]:
-  """The tensors that are not needed. Raises ValueError for a missing or surplus tensor and for a wrong shape."""
+def _check(wanted: dict, folder: tensors.Tensors, family: str, own_head: bool, known=()) -> tuple[str, ...]:
+  """The tensors that are not needed, nor `known` besides.
+
+  Raises ValueError for a missing or surplus tensor and for a wrong shape.
+  """
   for name, shape in wanted.items():
     if name not in folder.names:
       raise ValueError(f'tensor {name!r} is missing; nearest: {tree.nearest(name, folder.names)}')
     if folder.shape(name) != shape:
       raise ValueError(f'tensor {name!r} has shape {folder.shape(name)}, config.json says {shape}')
-  surplus = sorted(set(folder.names) - set(wanted))
+  surplus = sorted(set(folder.names) - {*wanted, *known})
   for name in surplus if own_head else ():
     if not names.is_spare(family, name):
       raise ValueError(f'tensor {name[:200]!r} has no place in this {family}; nearest: {tree.nearest(name, wanted)}')

@@ -39,7 +39,8 @@ class Names(NamedTuple):
   where the head is not tied; extra: tensors that a folder may hold besides, as regular expressions, below `base` or
   not; those of other heads are known without them.
   others: tensors with the names that they may have in a folder instead, the best first.
-  tables: other names of the token table, below `base`; zeros: tensors that are zeros where a folder has none.
+  tables: other names of the token table, below `base`; zeros: tensors that are zeros where a folder has none;
+  sines: tables of sinusoidal positions, below `base`, that a folder holds and no model learns.
   """
   body: dict
   heads: dict
@@ -51,6 +52,7 @@ class Names(NamedTuple):
   gated: dict = {}
   tables: tuple[str, ...] = ()
   zeros: tuple[str, ...] = ()
+  sines: tuple[str, ...] = ()
   others: dict = {}
 
 
@@ -246,7 +248,7 @@ def _bart_stack(side: str) -> dict:
   mlp = {'mlp/in': 'fc1', 'mlp/out': 'fc2', 'mlp_norm': 'final_layer_norm'}
   return _layers(f'{side}/', f'{side}.layers', attention | cross | mlp) | {
       f'{side}/embedding/positions': f'{side}.embed_positions.weight',
-      f'{side}/embedding/norm': f'{side}.layernorm_embedding'}
+      f'{side}/embedding/norm': f'{side}.layernorm_embedding', f'{side}/final_norm': f'{side}.layer_norm'}
 
 
 _BART = Names(
@@ -255,6 +257,7 @@ _BART = Names(
      'span': {'head': 'qa_outputs'}},
     'model.', tables=_STACK_TABLES, zeros=('final_logits_bias',), extra=(
         r'(encoder|decoder)\.embed_tokens\.weight', r'lm_head\.weight', r'(encoder|decoder)\.version'))
+_SINUSOIDAL = _BART._replace(sines=('encoder.embed_positions.weight', 'decoder.embed_positions.weight'))
 
 # By `model_type` of config.json.
 NAMES = {
@@ -265,7 +268,7 @@ NAMES = {
     'mistral': _LLAMA._replace(bases={}),  # its class for questions keeps `model.`
     'qwen2': _LLAMA, 'qwen3': _LLAMA, 'gemma': _LLAMA, 'gemma2': _GEMMA, 'gemma3_text': _GEMMA,
     'granite': _LLAMA, 'olmo2': _OLMO2, 'smollm3': _LLAMA, 'phi3': _PHI3, 't5': _T5, 'mt5': _T5, 'umt5': _UMT5,
-    'bart': _BART}
+    'bart': _BART, 'mbart': _BART, 'marian': _SINUSOIDAL, 'pegasus': _SINUSOIDAL}
 # What modules of any family keep beside their parameters, in files of one age or another.
 ALWAYS_EXTRA = (r'.*\b(position_ids|token_type_ids)', r'.*\brotary_emb\.\w+')
 

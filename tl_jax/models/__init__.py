@@ -10,7 +10,8 @@ from tl_jax.models.axes import axes_of
 from tl_jax.models.backbone import Model, Outputs, build, count
 from tl_jax.models.decoding import Decoder, decoder
 from tl_jax.models.families import FAMILIES, arch
+from tl_jax.models.heads import sinusoids
 from tl_jax.models.limits import require_rows
 
 __all__ = ['FAMILIES', 'Arch', 'Compute', 'Decoder', 'Model', 'Outputs', 'arch', 'axes_of', 'build', 'count', 'decoder',
-           'require_rows']
+           'require_rows', 'sinusoids']
