@@ -13,7 +13,7 @@ import cases  # noqa: E402
 import ggufs  # noqa: E402
 
 from tl_jax import interop  # noqa: E402
-from tl_jax.interop import rotary  # noqa: E402
+from tl_jax.interop import gguf_config, rotary  # noqa: E402
 
 TINY = dict(
   model_type='llama',
@@ -237,3 +237,31 @@ def test_a_folder_written_of_a_file_says_the_same(file, tmp_path):
     == scaling
   )
   assert interop.load(tmp_path / 'again').arch == loaded.arch
+
+
+@pytest.mark.parametrize(
+  ('name', 'layers', 'scalar', 'kinds'),
+  [
+    ('gemma2', 4, 256, [1, 0, 1, 0]),
+    ('gemma2', 46, 128, [1, 0] * 23),
+    ('gemma3', 12, 256, [1, 1, 1, 1, 1, 0] * 2),
+    ('gemma3', 62, 128, ([1, 1, 1, 1, 1, 0] * 11)[:62]),
+  ],
+)
+def test_what_the_metadata_of_a_gemma_leaves_unsaid(name, layers, scalar, kinds):
+  said = dict(
+    block_count=layers,
+    embedding_length=1024,
+    feed_forward_length=64,
+    context_length=64,
+  )
+  said |= {
+    'attention.head_count': 8,
+    'attention.key_length': 256,
+    'attention.layer_norm_rms_epsilon': 1e-6,
+  }
+  own = {f'{name}.{key}': value for key, value in said.items()}
+  config = gguf_config.read(own | {'general.architecture': name}, {}, None)
+  assert config['query_pre_attn_scalar'] == scalar
+  local = [kind == 'sliding_attention' for kind in config['layer_types']]
+  assert local == [bool(one) for one in kinds]

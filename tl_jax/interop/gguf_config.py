@@ -127,12 +127,10 @@ def read(said: dict[str, Any], shapes: dict[str, tuple], factors) -> dict:
     if key.startswith(f'{name}.')
   }
   own = {key: _single(f'{name}.{key}', value) for key, value in own.items()}
-  heads, width = (
-    _need(own, name, 'attention.head_count'),
-    _need(own, name, 'embedding_length'),
-  )
+  heads = _need(own, name, 'attention.head_count')
+  width = _need(own, name, 'embedding_length')
   head_dim = own.get('attention.key_length') or width // heads
-  _check_keys(name, architecture, own, heads=heads, head_dim=head_dim)
+  _check_keys(name, architecture, own, head_dim)
   config = dict(
     model_type=architecture.model_type,
     architectures=[architecture.cls],
@@ -220,31 +218,23 @@ def _single(key: str, value):
   return value[0]
 
 
-def _check_keys(
-  name: str, architecture: Architecture, own, *, heads: int, head_dim: int
-) -> None:
+def _check_keys(name: str, architecture: Architecture, own, head_dim: int) -> None:
   """ValueError that names metadata of the model which we do not follow."""
-  known = {*FOLLOWED, *HARMLESS, *architecture.keys}
-  same = {'attention.value_length': head_dim, 'rope.dimension_count': head_dim}
-  scale = {} if 'attention.scale' in known else {'attention.scale': head_dim**-0.5}
+  followed = {*FOLLOWED, *HARMLESS, *architecture.keys}
+  allowed = NEUTRAL | {
+    'attention.value_length': (head_dim,),
+    'rope.dimension_count': (head_dim,),
+    'attention.scale': (head_dim**-0.5,),
+  }
   for key, value in own.items():
-    if key in known:
+    idle = any(np.isclose(value, one) for one in allowed.get(key, ()))
+    if key in followed or idle:
       continue
-    if key in scale and np.isclose(value, scale[key]):
-      continue
-    if key in same and value == same[key]:
-      continue
-    if key in NEUTRAL and value in NEUTRAL[key]:
-      continue
-    if key in same or key in scale:
+    if key in allowed:
       raise ValueError(
-        f'{name}.{key} = {value} is not supported; {same.get(key, scale.get(key))} is'
+        f'{name}.{key} = {value} is not supported; {allowed[key][-1]} is'
       )
-    if key in NEUTRAL:
-      raise ValueError(
-        f'{name}.{key} = {value} is not supported; {NEUTRAL[key][-1]} is'
-      )
-    nearest = tree.nearest(key, [*known, *same, *NEUTRAL])
+    nearest = tree.nearest(key, [*followed, *allowed])
     raise ValueError(
       f'{name}.{key} = {str(value)[:40]} is not known; nearest: {nearest}'
     )
@@ -261,13 +251,10 @@ def _positions(name: str, own, factors, head_dim: int) -> dict:
       f'{name}.rope.scaling.type {kind!r} is not supported; none and linear are'
     )
   scaled = kind == 'linear' and factor != 1.0
+  if factors is None and scaled:
+    return dict(rope_theta=base, rope_type='linear', factor=float(factor))
   if factors is None:
-    scaling = (
-      dict(rope_type='linear', factor=float(factor))
-      if scaled
-      else dict(rope_type='default')
-    )
-    return dict(rope_theta=base, **scaling)
+    return dict(rope_theta=base, rope_type='default')
   if scaled:
     raise ValueError(
       f"tensor 'rope_freqs.weight': {name}.rope.scaling.factor {factor} besides it is "
@@ -296,45 +283,46 @@ def _llama(own, shapes) -> dict:
 
 
 def _gemma(name: str, own, config: dict, positions: dict) -> dict:
-  """What a Gemma has of its own.
-
-  The largest ones scale their queries by the width per head, and no metadata says so:
-  llama.cpp knows them by their number of layers, and so do we.
-  """
-  layers, largest = config['num_hidden_layers'], {'gemma2': 46, 'gemma3': 62}[name]
-  scalar = (
-    config['hidden_size'] / config['num_attention_heads']
-    if layers == largest
-    else config['head_dim']
-  )
-  if own.get('attention.scale'):
-    scalar = own['attention.scale'] ** -2
-  pattern = own.get(
-    'attention.sliding_window_pattern', {'gemma2': 2, 'gemma3': 6}[name]
-  )
-  local = (
-    [bool(one) for one in pattern]
-    if isinstance(pattern, list)
-    else [(i + 1) % pattern != 0 for i in range(layers)]
-  )
-  if len(local) != layers:
-    raise ValueError(
-      f'{name}.attention.sliding_window_pattern: {len(local)} layers, not {layers}'
-    )
+  """What a Gemma has of its own."""
+  scale = own.get('attention.scale') or _gemma_scale(name, config)
   caps = {'gemma2': (50.0, 30.0), 'gemma3': (None, None)}[name]
   if name == 'gemma3':
-    near = dict(
-      rope_theta=float(own.get('rope.freq_base_swa', 10000.0)), rope_type='default'
-    )
+    local_base = float(own.get('rope.freq_base_swa', 10000.0))
+    near = dict(rope_theta=local_base, rope_type='default')
     wide = positions if 'rope.freq_base' in own else positions | dict(rope_theta=1e6)
     positions = {rotary.GLOBAL: wide, rotary.LOCAL: near}
+  window = {'gemma2': 4096, 'gemma3': 1024}[name]
   return dict(
     hidden_activation='gelu_pytorch_tanh',
-    query_pre_attn_scalar=rotary.whole(scalar),
-    sliding_window=own.get('attention.sliding_window')
-    or {'gemma2': 4096, 'gemma3': 1024}[name],
-    layer_types=[rotary.LOCAL if each else rotary.GLOBAL for each in local],
+    query_pre_attn_scalar=rotary.whole(scale**-2),
+    sliding_window=own.get('attention.sliding_window') or window,
+    layer_types=_gemma_layers(name, own, config['num_hidden_layers']),
     attn_logit_softcapping=own.get('attn_logit_softcapping', caps[0]) or None,
     final_logit_softcapping=own.get('final_logit_softcapping', caps[1]) or None,
     rope_parameters=positions,
   )
+
+
+def _gemma_scale(name: str, config: dict) -> float:
+  """What a Gemma multiplies its scores by.
+
+  The largest ones take the width per head for it, and no metadata says so: llama.cpp
+  knows them by their number of layers, and so do we.
+  """
+  largest = {'gemma2': 46, 'gemma3': 62}[name]
+  if config['num_hidden_layers'] == largest:
+    return (config['hidden_size'] / config['num_attention_heads']) ** -0.5
+  return config['head_dim'] ** -0.5
+
+
+def _gemma_layers(name: str, own, layers: int) -> list[str]:
+  """The kind of every layer: the last of so many is without a window, or as listed."""
+  usual = {'gemma2': 2, 'gemma3': 6}[name]
+  pattern = own.get('attention.sliding_window_pattern', usual)
+  if not isinstance(pattern, list):
+    pattern = [(i + 1) % pattern != 0 for i in range(layers)]
+  if len(pattern) != layers:
+    raise ValueError(
+      f'{name}.attention.sliding_window_pattern: {len(pattern)} layers, not {layers}'
+    )
+  return [rotary.LOCAL if each else rotary.GLOBAL for each in pattern]
