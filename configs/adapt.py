@@ -1,22 +1,25 @@
 """Pre-training that goes on: on a domain (DAPT) or on the texts of a task (TAPT), Gururangan et al. 2020.
 
   tl-jax pretrain --config=configs/adapt.py:init=/tmp/demo,text=vader_movie --workdir=/tmp/films
+  tl-jax pretrain --config=configs/adapt.py:init=/tmp/demo,text=notes.jsonl,column=body --workdir=/tmp/notes
   tl-jax transfer --config=configs/transfer.py:task=sentiment,method=full,init=/tmp/films --workdir=/tmp/sentiment
 
-init: a workdir or a Hugging Face folder; its tokenizer stays. text: a set of `tl_jax.data` or a .jsonl file, several
-with + between, in equal parts; their test texts are left out, so the texts of a task may be taken. A head of another
+init: a workdir or a Hugging Face folder; its tokenizer stays. text: a set of `tl_jax.data`, a file of texts (.txt,
+.jsonl, .json, .csv, .tsv or .parquet, each also with .gz) or a folder of .txt files; several with + between, in equal
+parts. A comma or a + in the name of a file is escaped by a backslash. column: that of the texts in files (default:
+text). Test texts are left out, so the texts of a task may be taken. A head of another
 kind, as a sentence encoder has, starts afresh.
 """
 
 from ml_collections import ConfigDict
 
-from tl_jax.config import arguments
+from tl_jax.config import arguments, group, names
 
 ARGUMENTS = ('text=vader_movie', 'text=debian+vader_nyt')
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  a = arguments(arg, init='scratch', text='vader_movie', objective='masked')
+  a = arguments(arg, init='scratch', text='vader_movie', column='', objective='masked')
   c = ConfigDict()
   c.seed = 0
   c.init = a.init
@@ -27,8 +30,8 @@ def get_config(arg: str = '') -> ConfigDict:
   # All but parse_special is used where there is no checkpoint.
   c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='', parse_special=False)
   c.unigram_bias = False
-  c.data = dict(mixture={source: 1.0 for source in a.text.split('+')}, length=128, batch=32, accumulate=1, pack=True,
-                directory='')
+  c.data = dict(mixture=group(dict.fromkeys(names(a.text), 1.0)), column=a.column, length=128, batch=32, accumulate=1,
+                pack=True, directory='')
   c.optim = dict(name='adamw', lr=1e-4, decay=0.01, clip=1.0, ema=None,
                  groups=((r'.*(bias|scale)', dict(decay=0.0)),))
   c.schedule = dict(name='linear', warmup=20, steps=200)

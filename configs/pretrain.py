@@ -25,7 +25,7 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
   c.tokenizer = dict(kind='wordpiece' if c.objective.name == 'masked' else 'bpe', size=30522, lowercase=True, path='',
                      parse_special=False)
   c.unigram_bias = False
-  c.data = dict(mixture=mixture, length=512, batch=256, accumulate=1, pack=True, directory='')
+  c.data = dict(mixture=mixture, column='', length=512, batch=256, accumulate=1, pack=True, directory='')
   c.optim = dict(name='adamw', lr=1e-4, decay=0.01, clip=1.0, ema=None,
                  groups=((r'.*(bias|scale)', dict(decay=0.0)),))
   c.schedule = dict(name='linear', warmup=10_000, steps=1_000_000)

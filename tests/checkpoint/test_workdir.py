@@ -129,6 +129,11 @@ def test_another_config_is_refused_with_its_differences(tmp_path):
     assert opened.read_json('config.json')['config']['log'] == {'every': 20}
 
 
+def test_a_key_that_a_config_has_got_since_and_leaves_empty_is_no_difference():
+  assert compare({'a': 1}, {'a': 1, 'b': {'c': ''}}) == compare({'b': ''}, {}) == {}
+  assert list(compare({'a': 1}, {'a': 1, 'b': 'x'})) == ['b']
+
+
 def test_compare_tells_truth_from_one():
   assert compare({'a': True}, {'a': 1}) and not compare({'a': 1}, {'a': 1.0})
   assert compare({}, {'a': {}}) == {'a': 'a: absent -> {}'}

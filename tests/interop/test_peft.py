@@ -123,6 +123,20 @@ def test_a_head_comes_with_its_labels_over_a_body_that_has_none(tmp_path):
   assert np.abs(logits(again, 'bert-lora') - logits(adapted, 'bert-lora')).max() < 2e-5
 
 
+def test_labels_of_an_adapter_have_their_names(tmp_path):
+  base, _ = folders(tmp_path, 'bert-lora')
+  adapted, trainable = ours(interop.load(base), 'bert-lora', head=transfer.HEAD)
+  named = adapted._replace(labels=('neg', 'neu', 'pos'), kind='single_label')
+  path = interop.save_adapter(tmp_path / 'ours', named, trainable)
+  assert json.loads((path / 'labels.json').read_text())['id2label']['2'] == 'pos'
+  # peft warns of keys that it does not know, and takes a config.json for a whole model.
+  assert 'id2label' not in json.loads((path / 'adapter_config.json').read_text())
+  assert not (path / 'config.json').exists()
+  again = interop.load_adapter(path, base)
+  assert (again.labels, again.kind) == (named.labels, named.kind)
+  assert interop.load_adapter(interop.save_adapter(tmp_path / 'plain', adapted, trainable), base).labels == ()
+
+
 def test_the_hash_is_of_names_shapes_dtypes_and_bytes_of_what_is_held():
   params = {'a': {'kernel': jnp.ones((2, 3))}, 'b': jnp.zeros(2)}
   first = peft.base_hash(params)

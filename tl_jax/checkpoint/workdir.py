@@ -221,10 +221,15 @@ def require_same(
 
 
 def compare(before: Any, after: Any) -> dict[str, str]:
-  """Dotted key -> `key: old -> new` for every leaf in which two configs differ."""
+  """Dotted key -> `key: old -> new` for every leaf in which two configs differ.
+
+  An empty text is no difference to a key that is absent: a config that has got a key since
+  says with it that nothing is asked for.
+  """
   old, new = dict(_leaves(before)), dict(_leaves(after))
+  empty = files.encode('')
   return {key: f'{key}: {old.get(key, "absent")} -> {new.get(key, "absent")}'
-          for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)}
+          for key in sorted(old.keys() | new.keys()) if old.get(key, empty) != new.get(key, empty)}
 
 
 def _leaves(value: Any, path: str = '') -> Iterator[tuple[str, str]]:

@@ -89,7 +89,8 @@ def run_merge(flags, _) -> int:
   for source in sources:
     opened = source.opened
     interop.save(output / source.name, interop.Loaded(
-        _model(source), tree.unflatten({**body, **source.own}), opened.tokenizer, opened.arch))
+        _model(source), tree.unflatten({**body, **source.own}), opened.tokenizer, opened.arch,
+        **opened.named))
   report = dict(method=flags.method, settings=how, base=base, sources=rows)
   files.write_atomically(output / REPORT, (files.encode(report, indent=2) + '\n').encode())
   for line in _table(rows):
@@ -143,7 +144,7 @@ def _open(workdirs) -> list[Source]:
       name = f'{stem}-{1 + int(name[len(stem) + 1:] or 1)}'
     leaves = tree.flatten(opened.params)
     sources.append(Source(
-        name, path, opened, task_of(settings),
+        name, path, opened, task_of(settings, opened.known),
         {name: leaf for name, leaf in leaves.items() if not is_new(name)},
         {name: leaf for name, leaf in leaves.items() if is_new(name)}))
   return sources

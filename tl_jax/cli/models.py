@@ -111,7 +111,7 @@ def _write_adapter(flags) -> int:
   init = opened.settings.init
   over = train.load(init) if os.path.isdir(init) else None
   said = dict(model_type=flags.family) if flags.family else over and over.config
-  adapted = interop.Loaded(None, params, opened.tokenizer, opened.arch, said)
+  adapted = interop.Loaded(None, params, opened.tokenizer, opened.arch, said, **opened.named)
   interop.save_adapter(flags.target, adapted, trainable, base=flags.base or init, over=over,
                        stabilized=bool(opened.settings.method.get('stabilized')))
   say(f'{flags.target}: an adapter of {tree.count(trainable):,} trained parameters over {flags.base or init}')

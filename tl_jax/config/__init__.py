@@ -24,9 +24,9 @@ from tl_jax.config.checks import (
   struct,
 )
 from tl_jax.config.loading import execute, load, locate, read
-from tl_jax.config.overrides import arguments, digest, names, override, to_json, typed
+from tl_jax.config.overrides import arguments, digest, group, names, override, to_json, typed
 
 __all__ = [
     'ConfigError', 'Count', 'Finite', 'Fraction', 'Natural', 'NonNegative', 'Positive', 'Probability', 'Range',
-    'arguments', 'call', 'check', 'digest', 'execute', 'load', 'locate', 'lookup', 'names', 'nearest', 'override',
-    'plain', 'read', 'struct', 'to_json', 'typed']
+    'arguments', 'call', 'check', 'digest', 'execute', 'group', 'load', 'locate', 'lookup', 'names', 'nearest',
+    'override', 'plain', 'read', 'struct', 'to_json', 'typed']

@@ -188,15 +188,29 @@ def _check_plain(value, annotation, kind, arguments, path):
     return bool(value)
   elif kind in (tuple, list, collections.abc.Sequence) and isinstance(value, (tuple, list)):
     return _check_items(tuple(value), annotation, arguments, path)
-  elif kind in (dict, collections.abc.Mapping) and hasattr(value, 'items'):
+  elif kind in (dict, collections.abc.Mapping) and (hasattr(value, 'items') or _are_pairs(value)):
     wanted = arguments[1] if len(arguments) == 2 else Any
-    return {key: check(item, wanted, f'{path}.{key}') for key, item in value.items()}
+    items = list(value.items() if hasattr(value, 'items') else value)
+    for key, _ in items:
+      if [other for other, _ in items].count(key) > 1:
+        raise ConfigError(f'{path}.{key}: given twice')
+    return {key: check(item, wanted, f'{path}.{key}') for key, item in items}
   elif kind is collections.abc.Callable:
     if callable(value):
       return value
   elif kind not in (float, int, bool) and isinstance(kind, type) and isinstance(value, kind):
     return value
   raise _unfit(value, annotation, path)
+
+
+def _are_pairs(value) -> bool:
+  """Is this a dict as pairs, the form for keys that are no names of a config?"""
+  if not isinstance(value, (tuple, list)) or not value:
+    return False
+  return all(
+    isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)
+    for pair in value
+  )
 
 
 def _float(value) -> float:

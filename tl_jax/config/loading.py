@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tl_jax.config.checks import ConfigError, nearest, one_line, plain, shown
-from tl_jax.config.overrides import override
+from tl_jax.config.overrides import group, override
 
 LARGEST_FILE = 2 ** 20
 
@@ -114,7 +114,11 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Any:
     raise ConfigError(f'{path}: a {kind} config takes no argument, got {argument!r}')
   else:
     config = _parse(path, kind)
-  config = ml_collections.ConfigDict(plain(config) if isinstance(config, dict) else config)
+  if isinstance(config, dict):
+    config = group(plain(config))
+    if not isinstance(config, dict):
+      raise ConfigError(f'{path}: a key with a dot: {nearest(".", dict(config))}')
+  config = ml_collections.ConfigDict(config)
   for key, text in overrides:
     override(config, key, text)
   config.lock()

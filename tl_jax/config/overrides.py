@@ -24,7 +24,7 @@ def typed(text: str, present: Any, path: str) -> Any:
   """The value that `text` means in the place of the `present` one; ConfigError where it means none.
 
   `None` means None everywhere. A present None takes any literal, or else text. A tuple may be written `(1, 2)`,
-  `1,2` or, for one item, `1`. A group may be replaced whole by a dict literal.
+  `1,2` or, for one item, `1`. A group may be replaced whole by a dict literal, and so may a tuple of pairs.
   """
   if text == 'None':
     return None
@@ -33,7 +33,7 @@ def typed(text: str, present: Any, path: str) -> Any:
   if hasattr(present, 'items'):
     value = _literal(text)
     if isinstance(value, dict):
-      return value
+      return group(value)
     raise ConfigError(f'{path}: is a group; give a key of it: {nearest("", map(str, present), most=8)}')
   if isinstance(present, (tuple, list)):
     return _tuple(text, present, path)
@@ -66,6 +66,8 @@ def _literal(text):
 
 def _tuple(text, present, path):
   value = _literal(text) if text.strip() else ()
+  if isinstance(value, dict) and all(isinstance(item, tuple) for item in present):
+    return tuple(value.items())
   if isinstance(value, str):
     value = tuple(item.strip() for item in text.split(','))
   value = value if isinstance(value, tuple) else (value,)
@@ -98,6 +100,21 @@ def override(config: Any, key: str, text: str) -> None:
   value = typed(text, group[last], f'config.{key}')
   with config.unlocked(), group.ignore_type():
     group[last] = value
+
+
+def group(values: dict) -> Any:
+  """A dict in the form in which a config holds it, at every depth.
+
+  That is a dict, but pairs where a key has a dot: the name of a source is data, as
+  `texts/mine.jsonl`, and no key of a config.
+
+  >>> group({'austen': 1.0}), group({'mine.jsonl': 1.0, 'austen': 2.0})
+  ({'austen': 1.0}, (('mine.jsonl', 1.0), ('austen', 2.0)))
+  """
+  held = {
+      key: group(value) if isinstance(value, dict) else value for key, value in values.items()}
+  dotted = any('.' in key for key in held if isinstance(key, str))
+  return tuple(held.items()) if dotted else held
 
 
 def names(text: str) -> tuple[str, ...]:

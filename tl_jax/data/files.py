@@ -62,6 +62,21 @@ def is_file(name) -> bool:
   return bool(tables.ending(name)) or (os.path.isdir(name) and bool(tables.texts_in(name)))
 
 
+def require(path) -> None:
+  """Raises ValueError for a path that is no file or folder of texts; nothing is opened."""
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise ValueError(f'{path}: no such file')
+  if not path.is_file() and not path.is_dir():
+    raise ValueError(f'{path}: not a regular file')
+  if is_file(path):
+    return
+  if path.is_dir():
+    raise ValueError(f'{path}: a folder without .txt files')
+  raise ValueError(
+      f'{path}: the ending is none of {", ".join(tables.ENDINGS)}, each also with .gz')
+
+
 def load(path, split: str = 'train', columns: Columns | None = None) -> Source:
   """The examples of a split of a file or of a folder of .txt files.
 
@@ -88,14 +103,7 @@ def load(path, split: str = 'train', columns: Columns | None = None) -> Source:
 def read(path, columns: Columns) -> tuple[Table, dict[str, str]]:
   """A parsed file, and the sha256 of every file that was read, by path."""
   path = pathlib.Path(path)
-  if not path.exists():
-    raise ValueError(f'{path}: no such file')
-  if not path.is_file() and not path.is_dir():
-    raise ValueError(f'{path}: not a regular file')
-  if not is_file(path):
-    raise ValueError(f'{path}: ' + (
-        'a folder without .txt files' if path.is_dir() else
-        f'the ending is none of {", ".join(tables.ENDINGS)}, each also with .gz'))
+  require(path)
   files = tables.texts_in(path) if path.is_dir() else [path]
   try:
     digests = {str(file): store.file_digest(file) for file in files}

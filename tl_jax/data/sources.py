@@ -93,14 +93,41 @@ def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source
   split or a line that cannot be read.
   """
   name = str(name)
-  base, _, config = name.partition('/')
-  if base not in EMBEDDED and base not in PUBLIC or os.path.isfile(name):
+  require(name, data_dir)
+  if _is_file(name):
     from tl_jax.data import files
-    if files.is_file(name) or os.path.isfile(name):
-      return files.load(name, split, columns)
+    return files.load(name, split, columns)
+  base, _, config = name.partition('/')
   if base in EMBEDDED:
     return _embedded(name, base, config or None, split, data_dir)
   return _public(name, base, split, data_dir)
+
+
+def require(name: str, data_dir=None) -> None:
+  """Raises ValueError of one line where no set and no file is of this name; nothing is opened."""
+  name = str(name)
+  if _is_file(name):
+    from tl_jax.data import files
+    files.require(name)
+    return
+  base = name.partition('/')[0]
+  if base not in EMBEDDED and base not in PUBLIC and not (_root(data_dir) / name).is_dir():
+    raise ValueError(
+        f'data: no set, no file and no folder of .txt files is named {name!r}; '
+        f'nearest: {_nearest(name, [*EMBEDDED, *PUBLIC])}')
+
+
+def _is_file(name: str) -> bool:
+  """Does a name mean a file or folder of the user, rather than a set?"""
+  from tl_jax.data import files
+  base = name.partition('/')[0]
+  known = base in EMBEDDED or base in PUBLIC
+  return os.path.isfile(name) or (not known and files.is_file(name))
+
+
+def _root(data_dir) -> pathlib.Path:
+  from tl_jax.data import store
+  return pathlib.Path(data_dir) if data_dir else store.cache_root()
 
 
 def _embedded(name: str, base: str, config: str | None, split: str, data_dir) -> Source:
@@ -117,10 +144,7 @@ def _embedded(name: str, base: str, config: str | None, split: str, data_dir) ->
 
 def _public(name: str, base: str, split: str, data_dir) -> Source:
   from tl_jax.data import store
-  root = str(data_dir) if data_dir else str(store.cache_root())
-  if base not in PUBLIC and not (pathlib.Path(root) / name).is_dir():
-    raise ValueError(f'data: no set, no file and no folder of .txt files is named {name!r}; '
-                     f'nearest: {_nearest(name, [*EMBEDDED, *PUBLIC])}')
+  root = str(_root(data_dir))
   import tensorflow_datasets as tfds
   try:
     if base not in PUBLIC:                   # a set that the user prepared there

@@ -19,6 +19,13 @@ ALIASES = {
     'MT5EncoderModel': 'none', 'UMT5EncoderModel': 'none',
     'Gemma3ForSequenceClassification': 'classifier'}
 
+# Heads whose outputs are labels.
+LABELLED = ('classifier', 'token')
+# The kinds of task, and how `problem_type` calls them.
+PROBLEMS = {
+    'single_label': 'single_label_classification', 'multi_label': 'multi_label_classification',
+    'regression': 'regression'}
+
 
 def family_of(config: dict) -> str:
   """The `model_type`, if we know it. Raises ValueError with the nearest of the same kind of model."""
@@ -85,8 +92,35 @@ def head_bias(family: str, head: str) -> bool:
   return not (decoder and head in ('causal', 'classifier'))
 
 
-def write(arch: Arch, family: str, config: dict | None = None) -> dict:
+def read_labels(config: dict, arch: Arch) -> tuple[tuple[str, ...], str]:
+  """(names of the labels, kind of the task) that a `config.json` gives a head of labels.
+
+  No names where it has none but transformers' own `LABEL_0`; '' where it says no kind.
+  """
+  said = config.get('id2label')
+  kinds = {theirs: ours for ours, theirs in PROBLEMS.items()}
+  kind = kinds.get(config.get('problem_type'), '')
+  if arch.head not in LABELLED or not isinstance(said, dict):
+    return (), kind
+  names = tuple(str(said.get(str(place), said.get(place))) for place in range(arch.labels))
+  nameless = all(name in (f'LABEL_{place}', 'None') for place, name in enumerate(names))
+  return (() if nameless else names), kind
+
+
+def write_labels(labels: tuple[str, ...], kind: str = '') -> dict:
+  """The keys with which a `config.json` names labels and the kind of the task."""
+  found = dict(
+      id2label={str(place): name for place, name in enumerate(labels)},
+      label2id={name: place for place, name in enumerate(labels)})
+  return found | (dict(problem_type=PROBLEMS[kind]) if kind else {})
+
+
+def write(arch: Arch, family: str, config: dict | None = None, labels: tuple[str, ...] = (),
+          kind: str = '') -> dict:
   """The `config.json` of an architecture in a family, on top of what `config` said besides.
+
+  labels, kind: the names of the labels, in the order of the outputs, and the kind of task;
+  without them those that `config` said, or names that say nothing.
 
   Raises ValueError that names a field which the family cannot express.
   """
@@ -100,9 +134,7 @@ def write(arch: Arch, family: str, config: dict | None = None) -> dict:
   cls = spec.heads[arch.head]
   if arch.head == 'none' and arch.kind == 'encoder' and cls.removesuffix('Model') + 'EncoderModel' in ALIASES:
     cls = cls.removesuffix('Model') + 'EncoderModel'
-  labels = {str(i): f'LABEL_{i}' for i in range(arch.labels)}
-  if len(found.get('id2label') or {}) != arch.labels:
-    found |= dict(id2label=labels, label2id={name: int(i) for i, name in labels.items()})
+  found |= _named(found, arch, labels, kind)
   made = spec.write(arch)
   # Ids of special pieces are written where nothing is said of them.
   made = {key: value for key, value in made.items() if not key.endswith('_token_id') or found.get(key) is None}
@@ -121,6 +153,17 @@ def write(arch: Arch, family: str, config: dict | None = None) -> dict:
       raise ValueError(f'{field.name}: a {family} cannot have {ours!r}, only {theirs!r}; nearest families: '
                        f'{kinds.nearest(family, arch.kind, FAMILIES)}')
   return found
+
+
+def _named(said: dict, arch: Arch, labels: tuple[str, ...], kind: str) -> dict:
+  """The keys that name the labels of an architecture, where those that are `said` do not."""
+  if labels and arch.head in LABELLED:
+    if len(labels) != arch.labels:
+      raise ValueError(f'labels: {len(labels)} names for {arch.labels} outputs')
+    return write_labels(labels, kind)
+  if len(said.get('id2label') or {}) == arch.labels:
+    return {}
+  return write_labels(tuple(f'LABEL_{place}' for place in range(arch.labels)))
 
 
 def fitting(arch: Arch) -> str:

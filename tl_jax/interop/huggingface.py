@@ -28,6 +28,8 @@ class Loaded(NamedTuple):
 
   config, generation: the `config.json` and `generation_config.json` of a Hugging Face folder; unused: its tensors that
   this model has no use for. step: the committed step of the workdir that it is from.
+  labels: the names of the labels in the order of the outputs, () where nothing says them; kind: of the task,
+  'single_label', 'multi_label' or 'regression', '' where nothing says it.
   """
   model: models.Model
   params: Any
@@ -37,6 +39,8 @@ class Loaded(NamedTuple):
   generation: dict | None = None
   unused: tuple[str, ...] = ()
   step: int | None = None
+  labels: tuple[str, ...] = ()
+  kind: str = ''
 
 
 class Source(NamedTuple):
@@ -80,7 +84,10 @@ def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str 
     params = {name: _read(folder, spot, dtype, placed and placed[name]) for name, spot in where.items()}
   except ValueError as error:
     raise error if str(error).startswith(str(path)) else ValueError(f'{path}: {error}') from error
-  return Loaded(model, tree.unflatten(params), source.tokenizer, arch, config, source.generation, unused)
+  labels, kind = configs.read_labels(config, arch)
+  return Loaded(
+      model, tree.unflatten(params), source.tokenizer, arch, config, source.generation, unused,
+      labels=labels, kind=kind)
 
 
 def _open(path: pathlib.Path) -> Source:
@@ -111,7 +118,7 @@ def save(path, loaded: Loaded, *, format: str = 'hf', family: str | None = None,
   path, arch = pathlib.Path(path), loaded.arch
   family = family or (loaded.config or {}).get('model_type') or configs.fitting(arch)
   said = loaded.config if (loaded.config or {}).get('model_type') == family else None
-  config = configs.write(arch, family, said)
+  config = configs.write(arch, family, said, loaded.labels, loaded.kind)
   held = tree.flatten(loaded.params)
   abstract = tree.flatten(jax.eval_shape(loaded.model.init, jax.random.key(0)))
   for name in sorted(set(held) ^ set(abstract)):

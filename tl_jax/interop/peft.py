@@ -147,6 +147,8 @@ def save_adapter(path, adapted: Loaded, trainable, *, base: str = '', over: Load
   digest = base_hash(adapted.params, whole | (flat.keys() - where.keys()))
   tensors.save_tensors(path, sorted(found.items()), stem=STEM, metadata=tensors.PYTORCH | {HASH: digest})
   peft_config.write(path, said)
+  if adapted.labels:
+    peft_config.write(path, configs.write_labels(adapted.labels, adapted.kind), peft_config.LABELS)
   return path
 
 
@@ -234,11 +236,16 @@ def load_adapter(path, base, *, dtype=None) -> Loaded:
                        f'{tree.nearest(name, [place.name for place in where.values()])}')
   except ValueError as error:
     raise error if str(error).startswith(str(path)) else ValueError(f'{path}: {error}') from error
+  labels, kind = configs.read_labels(peft_config.read_labels(path), arch)
+  if not labels and arch == base.arch:
+    labels, kind = base.labels, base.kind
   return base._replace(
     model=models.build(arch),
     params=tree.unflatten(params | new),
     arch=arch,
     tokenizer=tokenizer_of(path, base),
+    labels=labels,
+    kind=kind,
   )
 
 

@@ -17,6 +17,9 @@ from tl_jax.checkpoint import files
 from tl_jax.interop.huggingface import read_json
 
 CONFIG = 'adapter_config.json'
+# Names of the labels. peft warns of keys that it does not know, and takes a folder with a
+# config.json for a whole model, so they have a file of their own.
+LABELS = 'labels.json'
 TASKS = {'classifier': 'SEQ_CLS', 'token': 'TOKEN_CLS', 'span': 'QUESTION_ANS', 'none': 'FEATURE_EXTRACTION',
          'masked': None, 'causal': 'CAUSAL_LM'}
 HEADS = {task: head for head, task in TASKS.items() if task} | {'SEQ_2_SEQ_LM': 'causal'}
@@ -139,10 +142,15 @@ def require_numbers(file: pathlib.Path, said: dict) -> None:
     raise ValueError(f'{file}: {error}') from error
 
 
-def write(folder: pathlib.Path, said: dict) -> None:
-  """Writes the config into an adapter's folder."""
+def write(folder: pathlib.Path, said: dict, name: str = CONFIG) -> None:
+  """Writes the config, or another JSON file, into an adapter's folder."""
   text = json.dumps(said, indent=2, sort_keys=True, allow_nan=False) + '\n'
-  files.write_atomically(folder / CONFIG, text.encode())
+  files.write_atomically(folder / name, text.encode())
+
+
+def read_labels(folder: pathlib.Path) -> dict:
+  """What `labels.json` of an adapter's folder says, as `config.json` would; {} without the file."""
+  return read_json(folder / LABELS) if (folder / LABELS).is_file() else {}
 
 
 def by_pattern(patterns: dict | None, module: str, default):

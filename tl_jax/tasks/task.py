@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tl_jax import metrics
-from tl_jax.data import sources
+from tl_jax import data, metrics
+from tl_jax.data.sources import Source
 
 REGRESSION_METRICS = ('pearson', 'spearman', 'mean_squared_error')
 
@@ -43,22 +43,39 @@ class Task:
   headline: str = 'accuracy'
   splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(train='train', test='test'), hash=False)
   parts: tuple['Task', ...] = ()
-  opened: Mapping[str, sources.Source] = dataclasses.field(default_factory=dict, hash=False, compare=False)
+  opened: Mapping[str, Source] = dataclasses.field(default_factory=dict, hash=False, compare=False)
   told: tuple[str, ...] = ()
 
-  def sources(self, split: str, data_dir: str | None = None) -> tuple[sources.Source, ...]:
+  def sources(self, split: str, data_dir: str | None = None) -> tuple[Source, ...]:
     """The sources of one split, `train` or `test`, those of the parts after each other."""
     if self.parts:
       return tuple(source for part in self.parts for source in part.sources(split, data_dir))
     if self.opened:
       return (self.opened[split],)
     names = (self.source,) if isinstance(self.source, str) else self.source
-    return tuple(sources.load(name, self.splits[split], data_dir) for name in names)
+    return tuple(data.load(name, self.splits[split], data_dir) for name in names)
+
+  @property
+  def own_sources(self) -> tuple[Source, ...]:
+    """The sources that are files of the user, of every split and part."""
+    return tuple(source for part in self.parts or (self,) for source in part.opened.values())
 
   @property
   def outputs(self) -> int:
     """How many numbers a classifier gives per example."""
     return 1 if self.kind == 'regression' else len(self.labels)
+
+  def named(self, answer):
+    """A target or an answer as a person reads it.
+
+    The name of a label (from its index), the names of all labels of an example (from their
+    indicators, or outputs above 0), or a number.
+    """
+    if self.kind == 'single_label':
+      return self.labels[int(answer)]
+    if self.kind == 'multi_label':
+      return [label for label, value in zip(self.labels, answer, strict=True) if value > 0]
+    return round(float(answer[0]), 6)
 
   @property
   def groups(self) -> tuple[tuple[int, int], ...]:

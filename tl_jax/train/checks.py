@@ -9,7 +9,7 @@ import pathlib
 from typing import NamedTuple
 
 from tl_jax import config as configs
-from tl_jax import evals, models
+from tl_jax import data, evals, models
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.train import pieces, texts
@@ -20,6 +20,7 @@ UNREAD_BY_TRANSFER = {
   'objective': 'the task says what is learned',
   'unigram_bias': 'only a masked head has such a bias',
   'data.mixture': 'the texts are those of config.task',
+  'data.column': 'config.task.text names the column of a file',
   'eval.batches': 'config.task.test says how many test examples count',
 }
 UNREAD_BY_PRETRAINING = {'data.slots': 'a row holds as many texts as fit'}
@@ -51,6 +52,9 @@ def read(config, where_made: bool = True) -> Settings:
   elif where_made:
     texts.task_of(settings)
   if where_made:
+    for name, weight in settings.data.mixture.items():
+      if weight:
+        data.sources.require(name, settings.data.directory or None)
     _check_unread(settings, config)
     _check_files(settings)
   _check_rows(settings)
@@ -118,12 +122,12 @@ def _check_files(settings: Settings) -> None:
 
 
 def _check_rows(settings: Settings) -> None:
-  data, mesh = settings.data, settings.mesh
-  ways = mesh.ways('data') * mesh.ways('fsdp') * data.accumulate
-  if data.batch % ways:
+  group, mesh = settings.data, settings.mesh
+  ways = mesh.ways('data') * mesh.ways('fsdp') * group.accumulate
+  if group.batch % ways:
     raise ConfigError(
-        f'config.data.batch: {data.batch} rows are not divisible by data {mesh.ways("data")} x fsdp '
-        f'{mesh.ways("fsdp")} x accumulate {data.accumulate}; nearest: {max(1, round(data.batch / ways)) * ways}')
+        f'config.data.batch: {group.batch} rows are not divisible by data {mesh.ways("data")} x fsdp '
+        f'{mesh.ways("fsdp")} x accumulate {group.accumulate}; nearest: {max(1, round(group.batch / ways)) * ways}')
 
 
 def _check_model(settings: Settings) -> None:

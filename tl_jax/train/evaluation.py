@@ -12,7 +12,13 @@ import jax
 from tl_jax import evals, models, parallel, tasks
 from tl_jax.train import pieces, texts
 from tl_jax.train.pretraining import build_pieces, judge_mixture
-from tl_jax.train.restoring import Opened, open_step, read_settings
+from tl_jax.train.restoring import (
+  Opened,
+  choose_step,
+  known_of,
+  open_step,
+  read_settings,
+)
 from tl_jax.train.transferring import write_predictions
 from tl_jax.train.watch import SILENT, Watch
 from tl_jax.train.workdir import require_same_command
@@ -29,20 +35,25 @@ def evaluate(workdir, step: int | None = None, overrides=(), watch: Watch = SILE
   path = pathlib.Path(workdir)
   # First, so that a wrong override is refused where there is no device to use.
   settings = read_settings(path, overrides)
+  step = choose_step(path, step)
+  task = None
+  if settings.task is not None:
+    task = texts.task_of(settings, known_of(path, step))
   parallel.start()
   parallel.keep_freed_memory()
   with parallel.telling_failures():
     require_same_command(path, dict(step=step, overrides=list(map(list, overrides))))
     opened = open_step(path, settings, step)
-    judge = _judge_mixture if opened.settings.task is None else _judge_task
-    name, metrics, count = judge(opened, path, watch)
+    if task is None:
+      name, metrics, count = _judge_mixture(opened, path)
+    else:
+      name, metrics, count = _judge_task(opened, task, path, watch)
   watch.say(f'{name} at step {opened.step}: ' + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items()))
   return dict(task=name, step=opened.step, metrics=metrics, n=count)
 
 
-def _judge_task(opened: Opened, path: pathlib.Path, watch: Watch):
+def _judge_task(opened: Opened, task: tasks.Task, path: pathlib.Path, watch: Watch):
   settings = opened.settings
-  task = texts.task_of(settings)
   test = texts.labelled(settings, task, opened.tokenizer, 'test', path)
   model = models.build(opened.arch, settings.compute)
   apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
@@ -57,10 +68,10 @@ def _judge_task(opened: Opened, path: pathlib.Path, watch: Watch):
   return task.name, tasks.score(task, found, test.targets), len(test.texts)
 
 
-def _judge_mixture(opened: Opened, path: pathlib.Path, watch: Watch):
-  del watch
+def _judge_mixture(opened: Opened, path: pathlib.Path):
   settings = opened.settings
-  parts = build_pieces(settings, opened.tokenizer)
+  # The architecture is that of the checkpoint, which may have come from another model.
+  parts = build_pieces(settings, opened.tokenizer, opened.arch)
   mesh = pieces.make_mesh(settings)
   with jax.set_mesh(mesh):
     judge = judge_mixture(settings, parts, opened.tokenizer, path, parallel.batch_sharding(mesh))

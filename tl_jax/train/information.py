@@ -43,7 +43,7 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
       f'{path}: a workdir of pre-training; Fisher information is taken on the task of '
       'a transfer'
     )
-  task = texts.task_of(settings)
+  task = texts.task_of(settings, opened.known)
   prediction = objectives.classify(
     labels=task.outputs, kind=task.kind, groups=task.groups
   ).prediction

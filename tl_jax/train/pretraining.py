@@ -16,7 +16,7 @@ import jax
 from tl_jax import config as configs
 from tl_jax import data, interop, models, optim, parallel, rng, transfer, tree
 from tl_jax.config import ConfigError
-from tl_jax.train import loop, pieces, texts
+from tl_jax.train import loop, notes, pieces, texts
 from tl_jax.train.checks import check_fit, read
 from tl_jax.train.compilation import together
 from tl_jax.train.pieces import NEW
@@ -30,12 +30,18 @@ ENOUGH_TEXTS = 100_000   # of one source, to train a tokenizer on
 
 
 class Prepared(NamedTuple):
-  """A pre-training run that is ready to start: everything but the state."""
+  """A pre-training run that is ready to start: everything but the state.
+
+  files: the sha256 of the user's files that are read, by path; told: what a run says of its
+  texts.
+  """
   settings: Settings
   tokenizer: Any
   examples: dict
   stream: data.pipeline.Stream
   parts: pieces.Pieces
+  files: dict[str, str]
+  told: list[str]
   source: interop.Loaded | None = None
 
   def params(self, seed):
@@ -51,15 +57,19 @@ class Prepared(NamedTuple):
 
 def prepare(settings: Settings, folder: pathlib.Path, first: bool = True) -> Prepared:
   """Trains or reads the tokenizer, encodes the mixture and builds the model; `folder` keeps what took time."""
+  mixture = texts.mixture_texts(settings)
   source = None if settings.init == SCRATCH else load(settings.init)
   if source is None:
-    tokenizer = texts.make_tokenizer(settings, lambda: _all_texts(settings), folder, first)
+    tokenizer = texts.make_tokenizer(settings, lambda: _some_texts(mixture), folder, first)
   else:
     tokenizer = source_tokenizer(settings, source, folder, first)
   tokenizer = texts.parsing(settings, tokenizer, settings.init)
-  examples = texts.mixture_examples(settings, tokenizer, folder)
+  examples = texts.mixture_examples(settings, tokenizer, folder, mixture)
   stream = texts.pretraining_stream(settings, examples, tokenizer)
-  return Prepared(settings, tokenizer, examples, stream, build_pieces(settings, tokenizer, source), source)
+  parts = build_pieces(settings, tokenizer, arch_of(settings, tokenizer, source))
+  return Prepared(
+      settings, tokenizer, examples, stream, parts, notes.files_of(mixture.values()),
+      notes.of_mixture(mixture, examples), source)
 
 
 def source_tokenizer(settings: Settings, source: interop.Loaded, folder: pathlib.Path, first: bool):
@@ -95,7 +105,9 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
     mesh = pieces.make_mesh(settings)
     ready = prepare(settings, run.path, run.first)
     parts, tokenizer = ready.parts, ready.tokenizer
-    watch.say(f'tokenizer: {tokenizer.vocabulary_size} pieces')
+    run.require_files(ready.files)
+    for line in [*ready.told, f'tokenizer: {tokenizer.vocabulary_size} pieces']:
+      watch.say(line)
     with jax.set_mesh(mesh):
       shardings = pieces.state_shardings(parts, mesh, settings.sharding)
       sharding = parallel.batch_sharding(mesh)
@@ -104,7 +116,7 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
       evaluate = lambda state: judge(parts.method.merge(average(state), state.frozen))
       batches = placed_batches(ready.stream, int(state.step), settings, sharding, parts.model.arch)
       step = pieces.compile_step(parts, shardings, sharding)
-      recorder = run.recorder(settings, evaluate, meta(parts.model.arch))
+      recorder = run.recorder(settings, evaluate, meta(parts.model.arch, ready.files))
       fitted = loop.fit(settings, step, state, batches, recorder, watch, 'pretrain')
       run.store.wait()
       metrics = evaluate(fitted.state)
@@ -127,24 +139,28 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
     return result
 
 
-def build_pieces(settings: Settings, tokenizer, source: interop.Loaded | None = None) -> pieces.Pieces:
-  """Model, objective, method and optimizer of a pre-training run, its vocabulary that of the tokenizer."""
+def arch_of(settings: Settings, tokenizer, source: interop.Loaded | None) -> models.Arch:
+  """The architecture of a pre-training run: its source's, or the config's with the tokenizer's vocabulary."""
   head = pieces.HEADS[settings.objective['name']]
   if source is None:
-    arch = pieces.base_arch(settings, vocabulary=tokenizer.vocabulary_size, head=head)
-  else:
-    arch = interop.with_head(source, head)
-    pieces.require_kind(settings, arch)
-    check_fit(settings, arch)
+    return pieces.base_arch(settings, vocabulary=tokenizer.vocabulary_size, head=head)
+  arch = interop.with_head(source, head)
+  pieces.require_kind(settings, arch)
+  check_fit(settings, arch)
+  return arch
+
+
+def build_pieces(settings: Settings, tokenizer, arch: models.Arch) -> pieces.Pieces:
+  """Model, objective, method and optimizer of a pre-training run."""
   # Of the pieces, not of the rows: a table may be longer than what is ever drawn from it.
   objective = pieces.make_objective(settings, tokenizer.vocabulary_size, tokenizer)
   return pieces.assemble(settings, arch, objective)
 
 
-def _all_texts(settings: Settings) -> list[str]:
+def _some_texts(mixture: dict) -> list[str]:
   """What a tokenizer is trained on: the texts of every source, of a large one as many as suffice, evenly spread."""
   found = []
-  for source in texts.mixture_texts(settings).values():
+  for source in mixture.values():
     stride = max(1, len(source) // ENOUGH_TEXTS)
     found += [example['text'] for example in source[::stride]]
   return found
@@ -184,7 +200,8 @@ def placed_batches(stream: data.pipeline.Stream, start: int, settings: Settings,
 
 def judge_mixture(settings: Settings, parts: pieces.Pieces, tokenizer, folder: pathlib.Path, sharding):
   """A function of params: the objective on the mixture's test texts, the same draws every time."""
-  examples = texts.mixture_examples(settings, tokenizer, folder, 'test')
+  examples = texts.mixture_examples(
+      settings, tokenizer, folder, texts.mixture_texts(settings, 'test'))
   size = settings.data.batch
   held = parallel.host_rows(sharding, size)
   key = rng.stream(settings.seed, 'evaluation')
@@ -221,7 +238,8 @@ def judge_mixture(settings: Settings, parts: pieces.Pieces, tokenizer, folder: p
 
 def digest_mixture(settings: Settings, tokenizer, folder: pathlib.Path) -> str:
   """A digest of the tokens that `judge_mixture` sees: texts and tokenizer, and the rows where it sees only some."""
-  examples = texts.mixture_examples(settings, tokenizer, folder, 'test')
+  examples = texts.mixture_examples(
+      settings, tokenizer, folder, texts.mixture_texts(settings, 'test'))
   seen = {name: part.tokens.key for name, part in examples.items()}
   if settings.eval.batches:
     group = settings.data

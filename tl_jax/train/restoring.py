@@ -8,12 +8,13 @@ tl_jax.config.checks.ConfigError: /no/such/workdir: not a workdir (no config.jso
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from tl_jax import checkpoint, data, interop, models, objectives, optim, transfer
+from tl_jax import checkpoint, data, interop, models, objectives, optim, tasks, transfer
 from tl_jax import config as configs
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
@@ -36,11 +37,33 @@ class Opened(NamedTuple):
   trainable: Any
   frozen: Any
   method: transfer.TransferMethod
+  known: tasks.Known | None = None
+
+  @property
+  def named(self) -> dict:
+    """`labels` and `kind` of `interop.Loaded`."""
+    return {} if self.known is None else dict(labels=self.known.labels, kind=self.known.kind)
 
 
-def meta(arch: models.Arch) -> dict:
-  """What a checkpoint must say of itself to be opened without the run that made it."""
-  return dict(arch=dataclasses.asdict(arch))
+def meta(arch: models.Arch, read: Mapping[str, str], task: tasks.Task | None = None) -> dict:
+  """What a checkpoint must say of itself to be opened without the run that made it.
+
+  read: the sha256 of the user's files that the run trains on, by path. task: that of a
+  transfer, for the names of its labels belong to the outputs of the model.
+  """
+  said = None if task is None else dict(kind=task.kind, labels=list(task.labels))
+  return dict(arch=dataclasses.asdict(arch), files=dict(read), task=said)
+
+
+def known_of(path: pathlib.Path, step: int) -> tasks.Known | None:
+  """The kind and the labels that a committed step says of itself; None after pre-training."""
+  said = checkpoint.Store(path / 'checkpoints').meta(step).get('task')
+  return said and tasks.Known(said['kind'], tuple(said['labels']))
+
+
+def choose_step(path: pathlib.Path, step: int | None) -> int:
+  """The newest good committed step of a workdir where none is named."""
+  return checkpoint.Store(path / 'checkpoints').newest_good() if step is None else step
 
 
 def open_workdir(path, step: int | None = None, overrides=()) -> Opened:
@@ -56,7 +79,7 @@ def open_workdir(path, step: int | None = None, overrides=()) -> Opened:
 def open_step(path: pathlib.Path, settings: Settings, step: int | None = None) -> Opened:
   """A committed step of a workdir whose settings have been read; the newest good one if none is named."""
   store = checkpoint.Store(path / 'checkpoints')
-  step = store.newest_good() if step is None else step
+  step = choose_step(path, step)
   arch = configs.struct(models.Arch, store.meta(step)['arch'], f'{path}: step {step}')
   parts = pieces.assemble(settings, arch, idle_objective())
   abstract = jax.eval_shape(lambda: parts.init(pieces.make_params(parts.model, 0), 0))
@@ -68,7 +91,9 @@ def open_step(path: pathlib.Path, settings: Settings, step: int | None = None) -
   trainable = state['trainable'] if averaged is None else averaged
   params = parts.method.fuse(trainable, state['frozen'])
   tokenizer = texts.parsing(settings, open_tokenizer(path))
-  return Opened(settings, arch, params, tokenizer, step, trainable, state['frozen'], parts.method)
+  return Opened(
+      settings, arch, params, tokenizer, step, trainable, state['frozen'], parts.method,
+      known_of(path, step))
 
 
 def open_tokenizer(path: pathlib.Path):
@@ -121,7 +146,7 @@ def load(path, step: int | None = None, **how) -> interop.Loaded:
   opened = open_workdir(path, step)
   return interop.Loaded(
     models.build(opened.arch), opened.params, opened.tokenizer, opened.arch,
-    generation=_generation(path), step=opened.step
+    generation=_generation(path), step=opened.step, **opened.named
   )
 
 

@@ -33,6 +33,7 @@ class Data:
   accumulate: Count = 1        # micro-batches in a step
   pack: bool = True            # several examples per row
   slots: Natural = 0           # most examples in a row of a labelled task; 0: one per 8 tokens, or what packs best
+  column: str = ''             # of files in the mixture: that of the texts, several with +; empty: text
   directory: str = ''          # where prepared datasets are; empty: the user's cache
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tl_jax import config as configs
 from tl_jax import data, tasks
 from tl_jax.config import ConfigError
 from tl_jax.data import packing, pipeline, subsets
@@ -60,15 +61,18 @@ def parsing(settings: Settings, tokenizer, init: str = ''):
 def mixture_texts(settings: Settings, split: str = 'train') -> dict:
   """The sources of the pre-training mixture by name; a source of weight 0 is not opened."""
   directory = settings.data.directory or None
-  return {name: data.load(name, split, directory) for name, weight in settings.data.mixture.items() if weight}
+  columns = data.files.Columns(configs.names(settings.data.column) or ('text',), label=())
+  return {
+      name: data.load(name, split, directory, columns)
+      for name, weight in settings.data.mixture.items() if weight}
 
 
-def mixture_examples(settings: Settings, tokenizer, folder: pathlib.Path, split: str = 'train') -> dict:
-  """Encoded documents of each source, long ones split into pieces that fit a row."""
+def mixture_examples(settings: Settings, tokenizer, folder: pathlib.Path, sources: dict) -> dict:
+  """Encoded documents of each of the mixture's sources, long ones split into pieces that fit a row."""
   cache = folder / CACHE
   return {
       name: pipeline.Examples(data.tokenize(source, tokenizer, cache, max_length=settings.data.length, split=True))
-      for name, source in mixture_texts(settings, split).items()}
+      for name, source in sources.items()}
 
 
 def pretraining_stream(settings: Settings, examples: dict, tokenizer) -> pipeline.Stream:

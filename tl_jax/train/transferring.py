@@ -17,7 +17,7 @@ import numpy as np
 from tl_jax import checkpoint, evals, interop, objectives, optim, parallel, tasks, tree
 from tl_jax import transfer as methods
 from tl_jax.config import ConfigError
-from tl_jax.train import loop, pieces, texts
+from tl_jax.train import loop, notes, pieces, texts
 from tl_jax.train.checks import check_fit, read
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import together
@@ -102,6 +102,10 @@ class Prepared(NamedTuple):
       self.tokenizer.save(folder / texts.TOKENIZER)
     else:
       keep_tokenizer(folder, self.source)
+
+  def files(self) -> dict[str, str]:
+    """The sha256 of every file of the user that the task is read from, by path."""
+    return notes.files_of(self.task.own_sources)
 
   def stream(self, settings: Settings):
     """The rows that a run of these settings sees, and the indices of the labelled examples they come from."""
@@ -212,7 +216,10 @@ class Trainer:
 
   def run(self, settings: Settings, run: Run, watch: Watch = SILENT) -> dict:
     """Trains one run, or goes on where its workdir is; returns what result.json holds."""
+    run.require_files(self.ready.files())
     stream, chosen = self.ready.stream(settings)
+    for line in notes.of_task(settings, self.ready.task, self.ready.train, self.ready.test, chosen):
+      watch.say(line)
     with jax.set_mesh(self.mesh):
       state = self.start(settings, run, watch)
       step = int(state.step)
@@ -239,7 +246,8 @@ class Trainer:
       self.ready.keep_tokenizer(run.path)
 
   def recorder(self, settings: Settings, run: Run) -> loop.Recorder:
-    return run.recorder(settings, self.judge.metrics, meta(self.ready.parts.model.arch))
+    said = meta(self.ready.parts.model.arch, self.ready.files(), self.ready.task)
+    return run.recorder(settings, self.judge.metrics, said)
 
   def finish(self, settings: Settings, run: Run, state, chosen: np.ndarray, watch: Watch = SILENT) -> dict:
     """Judges the last state of a run that was trained on the examples `chosen`, and writes what it says."""
@@ -298,11 +306,12 @@ def make_result(ready: Prepared, settings: Settings, labels: int, found, state, 
 
 def write_predictions(path: pathlib.Path, task: tasks.Task, split: texts.Labelled, found: np.ndarray) -> None:
   """One JSON line per example: text, target, prediction, outputs."""
-  labels = tasks.choose(task, found, split.targets) if task.kind == 'single_label' else None
+  # Of a label among those of its task, which the target tells where tasks share a model.
+  answers = tasks.choose(task, found, split.targets) if task.kind == 'single_label' else found
+  rows = zip(split.texts, split.targets, answers, found, strict=True)
   with path.open('w', encoding='utf-8') as file:
-    for index, (text, target, output) in enumerate(zip(split.texts, split.targets, found, strict=True)):
-      single = task.kind == 'single_label'
-      row = dict(index=index, text=text, target=task.labels[int(target)] if single else np.asarray(target).tolist(),
-                 prediction=task.labels[int(labels[index])] if single else output.round(6).tolist(),
-                 outputs=[round(float(value), 6) for value in output])
+    for index, (text, target, answer, output) in enumerate(rows):
+      row = dict(
+          index=index, text=text, target=task.named(target), prediction=task.named(answer),
+          outputs=[round(float(value), 6) for value in output])
       file.write(json.dumps(row, ensure_ascii=False) + '\n')

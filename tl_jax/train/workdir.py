@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +19,15 @@ import jax
 from tl_jax import checkpoint, interop, models, parallel, transfer
 from tl_jax import config as configs
 from tl_jax.checkpoint import files
-from tl_jax.checkpoint.workdir import compare
+from tl_jax.checkpoint.commit import QUARANTINE
+from tl_jax.checkpoint.workdir import CONFIG, compare
+from tl_jax.config import ConfigError
+from tl_jax.interop import tokenizer_settings as spoken
 from tl_jax.train import results
 from tl_jax.train.clock import Clock
 from tl_jax.train.loop import Recorder
 from tl_jax.train.settings import Settings
+from tl_jax.train.texts import TOKENIZER
 
 # What the starts of a run took so far; result.json has it at the end.
 SECONDS = 'seconds.json'
@@ -100,6 +104,22 @@ class Run(NamedTuple):
       self.workdir.truncate_metrics(None if restored is None else restored.step)
     return restored
 
+  def require_files(self, files: Mapping[str, str]) -> None:
+    """Raises ValueError that names a file of the user which the newest step was not trained on.
+
+    files: the sha256 of every file that the run reads, by path. Half a run on one content
+    and half on another is neither.
+    """
+    step = self.store.latest()
+    made = None if step is None else self.store.meta(step).get('files')
+    if made is None:
+      return
+    for path in sorted(made.keys() | files.keys()):
+      if made.get(path) != files.get(path):
+        raise ConfigError(
+            f'{path}: its content is not that from which step {step} was trained; a run goes '
+            'on only with the same data: put the file back, or take another workdir')
+
   def recorder(self, settings: Settings, evaluate: Callable, meta: dict) -> Recorder:
     """Where the loop leaves its figures: metrics.jsonl, TensorBoard beside it, checkpoints that carry `meta`."""
     board = None
@@ -140,6 +160,24 @@ def require_config_of_steps(store: checkpoint.Store, config: dict) -> None:
   if made is not None:
     where = f'{store.directory / str(step)}: saved by a run with another config'
     checkpoint.require_same(made, config, where, CHANGEABLE)
+
+
+def forget_false_start(path: pathlib.Path, store: checkpoint.Store, config: dict) -> None:
+  """Takes back config.json and the tokenizer of a start that came to nothing under another config.
+
+  Where no step was saved and no result written, the config binds nothing: the command that
+  was corrected must run. A tokenizer that was trained on the wrong texts goes too.
+  """
+  quarantine = store.directory / QUARANTINE
+  saved = store.latest() is not None or (quarantine.is_dir() and any(quarantine.iterdir()))
+  before = _read_json(path, CONFIG)
+  if saved or (path / results.FILE).exists() or before is None or 'config' not in before:
+    return
+  try:
+    checkpoint.require_same(before['config'], files.clean(config), '', CHANGEABLE)
+  except ValueError:
+    for name in (CONFIG, TOKENIZER, spoken.CONFIG, spoken.MAP, spoken.ADDED, spoken.TEMPLATE):
+      (path / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -190,6 +228,7 @@ def _opened(config, path) -> Iterator[Run]:
     # Before config.json is written: in a copy without one, the steps alone know.
     require_config_of_steps(store, bound)
     if first:
+      forget_false_start(workdir.path, store, bound)
       workdir.bind_config(bound, CHANGEABLE)
     parallel.keep_freed_memory()
     store.prepare()

@@ -1,0 +1,90 @@
+"""What a run says of its examples at its start: what was left out, cut or missing, a line each.
+
+>>> absent('train', ('a', 'b', 'c'), [3, 0, 0])
+["labels 'b', 'c': no train example"]
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from tl_jax import tasks
+from tl_jax.data import subsets
+from tl_jax.data.sources import Source
+from tl_jax.tasks.own import listed
+from tl_jax.train.settings import Settings
+from tl_jax.train.texts import Labelled
+
+
+def of_task(settings: Settings, task: tasks.Task, train: Labelled, test: Labelled,
+            chosen: np.ndarray) -> list[str]:
+  """The lines of a transfer that is trained on the `chosen` examples of `train`."""
+  lines = [line for part in task.parts or (task,) for line in part.told]
+  left_out = _empty(task.own_sources)
+  cut = [
+      f'{count} {split} text{"s" * (count != 1)} cut to {settings.data.length} tokens'
+      for split, count in (('train', _cut(train)), ('test', _cut(test))) if count]
+  if left_out or cut:
+    lines.append(f'{task.name}: {", ".join([*left_out, *cut])}')
+  lines += absent('train', task.labels, _examples_of(task, train.targets[chosen]))
+  lines += absent('test', task.labels, _examples_of(task, test.targets))
+  if task.own_sources:
+    lines += _shared(task, train, test)
+  return lines
+
+
+def of_mixture(sources: Mapping[str, Source], examples: Mapping) -> list[str]:
+  """The lines of pre-training on these sources and their encoded documents."""
+  lines = []
+  for name, source in sources.items():
+    left_out = _empty([source])
+    tokenless = examples[name].tokens.counts['empty']
+    if tokenless:
+      left_out.append(f'{tokenless} without a token skipped')
+    if left_out:
+      lines.append(f'{name}: {", ".join(left_out)}')
+  return lines
+
+
+def absent(split: str, labels: Sequence[str], counts: Sequence[int]) -> list[str]:
+  """One line, or none, that names the labels without an example in a split."""
+  missing = [label for label, count in zip(labels, counts, strict=True) if not count]
+  if not missing:
+    return []
+  return [f'label{"s" * (len(missing) > 1)} {listed(missing)}: no {split} example']
+
+
+def files_of(sources: Iterable[Source]) -> dict[str, str]:
+  """The sha256 of every file of the user that these sources were read from, by path."""
+  return {path: digest for source in sources for path, digest in source.files.items()}
+
+
+def _empty(sources: Iterable[Source]) -> list[str]:
+  """How many empty texts were skipped; the splits of one file share the count of the file."""
+  counts = {
+      tuple(source.files) or (source.name, source.split): source.skipped.get('empty text', 0)
+      for source in sources}
+  total = sum(counts.values())
+  return [f'{total} empty text{"s" * (total != 1)} skipped'] if total else []
+
+
+def _cut(split: Labelled) -> int:
+  return split.examples.tokens.counts['truncated']
+
+
+def _examples_of(task: tasks.Task, targets: np.ndarray) -> list[int]:
+  """How many examples every label of a task has."""
+  if task.kind == 'single_label':
+    return np.bincount(targets, minlength=len(task.labels)).tolist()
+  if task.kind == 'multi_label':
+    return (targets > 0).sum(0).tolist()
+  return [len(targets)] * len(task.labels)
+
+
+def _shared(task: tasks.Task, train: Labelled, test: Labelled) -> list[str]:
+  """A line where texts of the test stand in the train split too."""
+  seen = set(subsets.fingerprints(train.texts).tolist())
+  count = sum(key in seen for key in subsets.fingerprints(test.texts).tolist())
+  if not count:
+    return []
+  return [f'{task.name}: {count} of {len(test.texts)} test texts stand in the train split too']
