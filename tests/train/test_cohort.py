@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import tl_jax
 from tl_jax import config, train, tree
 from tl_jax.checkpoint import Store
 from tl_jax.train import stack as stacking
-from tl_jax.train import transferring
+from tl_jax.train import pieces, transferring
 from tl_jax.train.checks import read
 from tl_jax.train.cohort import execute
 from tl_jax.train.pieces import NEW
@@ -132,6 +133,27 @@ def test_a_member_whose_cause_is_gone_is_made(pretrained, tmp_path):
   assert not (tmp_path / 'member' / 'failed.json').exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('cohort', ['in turn'], indirect=True)
+def test_members_that_are_stopped_together_go_on_by_themselves(cohort, pretrained, tmp_path, monkeypatch):
+  read_batches = stacking._read
+  def read_and_ask(stack, streams, left, step, watch):
+    if step == 1:
+      signal.raise_signal(signal.SIGTERM)
+    return read_batches(stack, streams, left, step, watch)
+  monkeypatch.setattr(stacking, '_read', read_and_ask)
+  with pytest.raises(train.Stopped, match='step 2 of 4'):
+    run_all(pretrained, tmp_path, True, names=GOOD)
+  for name in GOOD:
+    assert Store(tmp_path / name / 'checkpoints').steps() == [2]
+  run_all(pretrained, tmp_path, True, names=GOOD)
+  for name in GOOD:
+    rows, expected = (lines(folder / name / 'metrics.jsonl') for folder in (tmp_path, cohort))
+    assert [row['step'] for row in rows] == [2, 4]
+    for row, other in zip(rows, expected, strict=True):
+      assert row['loss'] == pytest.approx(other['loss'], abs=1e-5)
+
+
 def test_a_config_that_cannot_be_is_a_member_that_cannot_be(pretrained, tmp_path):
   """Of every kind: a transfer, a baseline and pre-training."""
   bad = [
@@ -148,7 +170,7 @@ def test_a_config_that_cannot_be_is_a_member_that_cannot_be(pretrained, tmp_path
 
 def stack_of(pretrained, folder, count, method='lora'):
   settings = read(make_config(pretrained, [], method=method))
-  trainer = transferring.Trainer(transferring.prepare(settings, folder))
+  trainer = transferring.Trainer(transferring.prepare(settings, folder), pieces.make_mesh(settings))
   owns = [transferring.Own(np.uint32(seed), np.float32(1e-3), np.float32(0)) for seed in range(count)]
   return trainer, stacking.Stack(trainer, owns)
 

@@ -152,7 +152,8 @@ def _make(members: list[tuple[Any, Path]], what: str, execute: Execute, say, ret
       (directory / name).unlink(missing_ok=True)
     missing.append((config, directory))
   if failed:
-    say(f'{what}: {failed} of {len(members)} runs failed before and are left as they are')
+    say(f'{what}: {failed} of {len(members)} runs failed before and are left as they are; '
+        'without its failed.json, a run is made again')
   if members:
     done = len(members) - len(missing) - failed
     say(f'{what}: {done} of {len(members)} runs are there' + (f', {len(missing)} to make' if missing else ''))

@@ -27,7 +27,7 @@ from tl_jax.train.pretraining import pretrain
 from tl_jax.train.results import survived
 from tl_jax.train.settings import Settings
 from tl_jax.train.stack import train_together
-from tl_jax.train.transferring import Trainer, prepare
+from tl_jax.train.transferring import make_trainer
 from tl_jax.train.watch import SILENT, Watch
 from tl_jax.train.workdir import open_run
 
@@ -139,7 +139,7 @@ def train_in_turn(members: list[Member], watch: Watch) -> None:
       if run.result(member.settings.schedule.steps) is None:
         if trainer is None:
           # In the time of the member that needs it first.
-          trainer = Trainer(prepare(member.settings, run.path, run.first, run.path.parent))
+          trainer = make_trainer(member.settings, run, cache=run.path.parent)
         trainer.run(member.settings, run, quiet)
     if trainer is not None:
       watch.progress(trainer.title, number, len(members))

@@ -23,7 +23,8 @@ from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import compile_ahead, together
 from tl_jax.train.results import survived, write_failure
 from tl_jax.train.step import TrainState
-from tl_jax.train.transferring import Own, Trainer, prepare
+from tl_jax.train.stopping import Stopped, Stopping
+from tl_jax.train.transferring import Own, Trainer, make_trainer
 from tl_jax.train.watch import Meter, Watch
 from tl_jax.train.workdir import Run, open_run
 
@@ -139,7 +140,7 @@ def train_together(members, watch: Watch) -> None:
           if run.result(member.settings.schedule.steps) is not None:
             continue
           if trainer is None:
-            trainer = Trainer(prepare(member.settings, run.path, run.first, run.path.parent))
+            trainer = make_trainer(member.settings, run, cache=run.path.parent)
           opened.append(open_member(trainer, member.settings, run))
     if opened:
       _train(trainer, opened, common, watch)
@@ -161,8 +162,8 @@ def _train(trainer: Trainer, members: list[Open], common: Clock, watch: Watch) -
   try:
     with jax.set_mesh(trainer.mesh):
       stack = Stack(trainer, [Own.of(member.settings) for member in members])
-      with common.phase('training'):
-        state = _fit(stack, left, common, watch)
+      with Stopping() as stopping, common.phase('training'):
+        state = _fit(stack, left, common, watch, stopping)
       shared = common.totals()
       for index, member in left.items():
         with survived(member.run.path, watch, member.run):
@@ -176,15 +177,26 @@ def _train(trainer: Trainer, members: list[Open], common: Clock, watch: Watch) -
       _settle(member, common.totals(), len(members))
 
 
-def _fit(stack: Stack, left: dict[int, Open], common: Clock, watch: Watch) -> TrainState:
-  """The stacked state after the last step of the schedule; those in `left` that diverge are taken out."""
-  trainer, settings = stack.trainer, stack.trainer.ready.settings
+def _fit(
+    stack: Stack,
+    left: dict[int, Open],
+    common: Clock,
+    watch: Watch,
+    stopping: Stopping,
+) -> TrainState:
+  """The stacked state after the last step of the schedule.
+
+  Members in `left` that diverge are taken out. Raises Stopped after a signal, when every
+  member has been saved, to go on by itself.
+  """
+  trainer = stack.trainer
+  total = trainer.ready.settings.schedule.steps
   with common.phase('start'):
     state = stack.start()
     streams = [
         trainer.reader.stream(member.stream, stack.pick(state, index))
         for index, member in left.items()]
-  program, total = None, settings.schedule.steps
+  program = None
   for number in range(1, total + 1):
     batches = _read(stack, streams, left, number - 1, watch)
     if not left:
@@ -197,19 +209,52 @@ def _fit(stack: Stack, left: dict[int, Open], common: Clock, watch: Watch) -> Tr
     state, metrics = program.call(state, batch)
     for index, member in left.items():
       member.meter.add(streams[index].tokens_at(number - 1))
-    if number % settings.log.every == 0 or number == total:
-      _record(stack, left, number, metrics, state, watch)
-      for member in left.values():
-        _settle(member, common.totals(), stack.count)
-        member.run.clock.keep(now=True)
-    if settings.eval.every and number % settings.eval.every == 0 and number < total:
-      jax.block_until_ready(state)
-      with common.phase('evaluation'):
-        for index, member in left.items():
-          _settle(member, common.totals(), stack.count)
-          member.recorder.evaluate(number, stack.pick(state, index))
-    watch.progress(trainer.title, number, total)
+    _tell(stack, left, number, metrics, state, common, watch)
+    if number < total and _stops(stopping, number, trainer.ready.settings.log.every):
+      _save(stack, left, number, state)
+      raise Stopped(f'stopped at step {number} of {total}; the members are saved, run again to go on')
   return jax.block_until_ready(state)
+
+
+def _stops(stopping: Stopping, number: int, every: int) -> bool:
+  """Is the run to stop at this step? Processes agree on it at every so many steps alone."""
+  if jax.process_count() == 1:
+    return stopping.asked
+  return number % every == 0 and stopping.agreed()
+
+
+def _tell(
+    stack: Stack,
+    left: dict[int, Open],
+    number: int,
+    metrics: dict,
+    state: TrainState,
+    common: Clock,
+    watch: Watch,
+) -> None:
+  """Logs and evaluates a step where that is due; the clocks of the members are set for it."""
+  settings = stack.trainer.ready.settings
+  total = settings.schedule.steps
+  if number % settings.log.every == 0 or number == total:
+    _record(stack, left, number, metrics, state, watch)
+    for member in left.values():
+      _settle(member, common.totals(), stack.count)
+      member.run.clock.keep(now=True)
+  if settings.eval.every and number % settings.eval.every == 0 and number < total:
+    jax.block_until_ready(state)
+    with common.phase('evaluation'):
+      for index, member in left.items():
+        _settle(member, common.totals(), stack.count)
+        member.recorder.evaluate(number, stack.pick(state, index))
+  watch.progress(stack.trainer.title, number, total)
+
+
+def _save(stack: Stack, left: dict[int, Open], number: int, state: TrainState) -> None:
+  """Commits a step of every member that is left."""
+  for index, member in left.items():
+    member.recorder.save(number, stack.pick(state, index))
+  for member in left.values():
+    member.run.store.wait()
 
 
 def _read(stack: Stack, streams: list, left: dict[int, Open], step: int, watch: Watch) -> list[dict]:

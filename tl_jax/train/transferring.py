@@ -185,8 +185,7 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
     finished = run.result(settings.schedule.steps)
     if finished is not None:
       return finished
-    trainer = Trainer(prepare(settings, run.path, run.first))
-    return trainer.run(settings, run, watch)
+    return make_trainer(settings, run).run(settings, run, watch)
 
 
 class Trainer:
@@ -196,11 +195,15 @@ class Trainer:
   laid into rows once.
   """
 
-  def __init__(self, ready: Prepared):
-    self.ready = ready
-    self.mesh = pieces.make_mesh(ready.settings)
-    self.sharding = parallel.batch_sharding(self.mesh)
+  def __init__(self, ready: Prepared, mesh):
+    self.mesh = mesh
     self.given = ready.given()
+    if ready.source is not None:
+      # The memory of the devices is for the states of the runs.
+      ready = ready._replace(source=ready.source._replace(params=self.given['params']))
+    self.ready = ready
+    self.sharding = parallel.batch_sharding(self.mesh)
+    self.account = ready.account()
     self._files: dict = {}   # of the checkpoints so far, by size and checksum
     with jax.set_mesh(self.mesh):
       self.shardings = pieces.state_shardings(ready.parts, self.mesh, ready.settings.sharding)
@@ -241,7 +244,7 @@ class Trainer:
 
   def describe(self, settings: Settings, run: Run) -> None:
     """Leaves in a workdir what a run starts from: the account of every leaf, and the tokenizer."""
-    run.write_account(self.ready.account(), self.ready.source, settings.init)
+    run.write_account(self.account, self.ready.source, settings.init)
     if run.first:
       self.ready.keep_tokenizer(run.path)
 
@@ -262,6 +265,12 @@ class Trainer:
     result = run.finish(make_result(self.ready, settings, labels, found, state, run.clock))
     watch.say(f'{self.title}: ' + ', '.join(f'{name} {value:.4f}' for name, value in result['metrics'].items()))
     return result
+
+
+def make_trainer(settings: Settings, run: Run, cache: pathlib.Path | None = None) -> Trainer:
+  """The trainer of a run; `cache` is where encoded texts are kept. Raises ConfigError where things do not fit."""
+  mesh = pieces.make_mesh(settings)   # first, because to prepare may take minutes
+  return Trainer(prepare(settings, run.path, run.first, cache), mesh)
 
 
 class Judge:
