@@ -14,8 +14,8 @@ import pytest
 import tl_jax
 from tl_jax import config, train, tree
 from tl_jax.checkpoint import Store
-from tl_jax.train import stack as stacking
 from tl_jax.train import pieces, transferring
+from tl_jax.train import stack as stacking
 from tl_jax.train.checks import read
 from tl_jax.train.cohort import execute
 from tl_jax.train.pieces import NEW
