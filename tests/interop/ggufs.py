@@ -14,7 +14,13 @@ ARCHITECTURES = {
   'qwen3': 'qwen3',
   'gemma2': 'gemma2',
   'gemma3_text': 'gemma3',
+  'gemma': 'gemma',
+  'granite': 'granite',
+  'olmo2': 'olmo2',
+  'smollm3': 'smollm3',
+  'phi3': 'phi3',
 }
+ROTATED = ('llama', 'granite', 'smollm3')
 NORMAL, UNKNOWN, CONTROL, OWN = 1, 2, 3, 4
 
 
@@ -102,7 +108,7 @@ def tensors(folder, config):
       ('q_proj', 'num_attention_heads'),
       ('k_proj', 'num_key_value_heads'),
     ):
-      if part in name and architecture == 'llama':
+      if part in name and architecture in ROTATED:
         array = (
           array.reshape(config[heads], 2, -1, *array.shape[1:])
           .swapaxes(1, 2)
@@ -121,16 +127,21 @@ def convert(folder, config, path, *, quantize=None, finish=None):
   out = begin(path, ARCHITECTURES[config['model_type']], config)
   factors = positions(out, config)
   kind = config['model_type']
-  if kind.startswith('gemma'):
+  if kind in ('gemma2', 'gemma3_text'):
     out.add_attention_scale(config['query_pre_attn_scalar'] ** -0.5)
     out.add_sliding_window_pattern(
       [each == 'sliding_attention' for each in config['layer_types']]
     )
-  if kind.startswith('gemma') or kind == 'mistral':
+  if kind in ('gemma2', 'gemma3_text', 'mistral', 'phi3'):
     out.add_sliding_window(config['sliding_window'])
   if kind == 'gemma2':
     out.add_attn_logit_softcapping(config['attn_logit_softcapping'])
     out.add_final_logit_softcapping(config['final_logit_softcapping'])
+  if kind == 'granite':
+    out.add_attention_scale(config['attention_multiplier'])
+    out.add_embedding_scale(config['embedding_multiplier'])
+    out.add_residual_scale(config['residual_multiplier'])
+    out.add_logit_scale(config['logits_scaling'])
   if finish is not None:
     finish(out)
   if factors is not None:

@@ -63,7 +63,11 @@ def logits(loaded, batch):
 
 
 @pytest.mark.parametrize(
-  'case', ['llama', 'llama-linear', 'mistral', 'gemma2', 'gemma3']
+  'case',
+  [
+    *('llama', 'llama-linear', 'mistral', 'gemma', 'gemma2', 'gemma3'),
+    *('granite', 'olmo2', 'phi3'),
+  ],
 )
 def test_numbers_are_those_of_transformers(case, tmp_path):
   found = cases.fixture(f'{case}-ForCausalLM')
@@ -74,12 +78,14 @@ def test_numbers_are_those_of_transformers(case, tmp_path):
   assert found['logits'][mask].std() > 1
 
 
-@pytest.mark.parametrize('case', ['qwen2', 'qwen3'])
+@pytest.mark.parametrize('case', ['qwen2', 'qwen3', 'smollm3'])
 def test_numbers_are_those_of_the_folder(case, tmp_path):
   found = cases.fixture(f'{case}-ForCausalLM')
   # A file can say neither windows of some layers nor another activation.
   config = found['config'] | dict(use_sliding_window=False, hidden_act='silu')
   config.pop('layer_types', None)
+  if case == 'smollm3':
+    config['no_rope_layers'] = [1, 1, 1, 0]
   cases.materialise(tmp_path, config, found['shapes'], found['gain'])
   loaded = interop.load(ggufs.convert(tmp_path, config, tmp_path / 'a.gguf'))
   wanted = interop.load(tmp_path)

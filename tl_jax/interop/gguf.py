@@ -31,11 +31,18 @@ _MODULES = {
   'ffn_down': 'mlp.down_proj',
   'ffn_norm': 'post_attention_layernorm',
 }
-# A Gemma has norms before and after each half of a layer.
-_GEMMA_MODULES = _MODULES | {
+_OUTPUT_NORMS = {
   'post_attention_norm': 'post_attention_layernorm',
-  'ffn_norm': 'pre_feedforward_layernorm',
   'post_ffw_norm': 'post_feedforward_layernorm',
+}
+_GEMMA_MODULES = _MODULES | _OUTPUT_NORMS | {'ffn_norm': 'pre_feedforward_layernorm'}
+# Where an architecture has other modules: norms of what a half of a layer makes, or
+# maps that are held as one.
+_MODULES_OF = {
+  'gemma2': _GEMMA_MODULES,
+  'gemma3': _GEMMA_MODULES,
+  'olmo2': _MODULES | _OUTPUT_NORMS,
+  'phi3': _MODULES | {'attn_qkv': 'self_attn.qkv_proj', 'ffn_up': 'mlp.gate_up_proj'},
 }
 _WHOLE = {
   'token_embd.weight': 'model.embed_tokens.weight',
@@ -75,7 +82,7 @@ def open_gguf(path) -> Gguf:
     config = gguf_config.read(
       said, shapes, None if factors is None else _values(factors)
     )
-    modules = _GEMMA_MODULES if config['model_type'].startswith('gemma') else _MODULES
+    modules = _MODULES_OF.get(said['general.architecture'], _MODULES)
     found = {_their_name(name, modules): tensor for name, tensor in held.items()}
     tokenizer = gguf_tokenizer.read(path, said)
   except (
@@ -87,10 +94,10 @@ def open_gguf(path) -> Gguf:
     ZeroDivisionError,
   ) as error:
     raise ValueError(_named(path, error)) from error
-  added_one = gguf_config.ARCHITECTURES[said['general.architecture']].added_one
+  architecture = gguf_config.ARCHITECTURES[said['general.architecture']]
   return Gguf(
     config,
-    _tensors(path, config, found, added_one),
+    _tensors(path, config, found, architecture),
     tokenizer,
     gguf_config.generation(said),
   )
@@ -151,21 +158,25 @@ def _values(tensor) -> np.ndarray:
     ) from error
 
 
-def _tensors(path: pathlib.Path, config: dict, found: dict, added_one: bool) -> Tensors:
+def _tensors(
+  path: pathlib.Path,
+  config: dict,
+  found: dict,
+  architecture: gguf_config.Architecture,
+) -> Tensors:
   """Tensors that dequantise to float32 when they are read, as Hugging Face has them.
 
   A rotated map of a Llama is put back into halves, and a norm of a Gemma loses its one.
   """
-  rotated = config['model_type'] in ('llama', 'mistral')
 
   def read(name: str) -> np.ndarray:
     try:
       array = _values(found[name])
     except ValueError as error:
       raise ValueError(f'{path}: {error}') from error
-    if added_one and name.endswith('norm.weight'):
+    if architecture.added_one and name.endswith('norm.weight'):
       return array - 1
-    if rotated and re.search(r'\.(q|k)_proj\.', name):
+    if architecture.rotated and re.search(r'\.(q|k)_proj\.', name):
       # The format keeps pairs (2i, 2i + 1) side by side; halves are (i, i + half).
       heads = config[
         'num_attention_heads' if '.q_proj.' in name else 'num_key_value_heads'

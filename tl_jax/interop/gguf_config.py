@@ -1,9 +1,9 @@
 """What the metadata of a GGUF file says of its model, as config.json says it.
 
 >>> said = {'general.architecture': 'bert'}
->>> read(said, {}, None)
+>>> read(said, {}, None)  # doctest: +ELLIPSIS
 Traceback (most recent call last):
-ValueError: general.architecture 'bert' is not supported; nearest: 'llama', 'qwen2', 'qwen3'
+ValueError: general.architecture 'bert' is not supported; 'llama', 'qwen2', 'qwen3', ...
 """
 
 from typing import Any, NamedTuple
@@ -19,12 +19,14 @@ class Architecture(NamedTuple):
   """A `general.architecture`: our `model_type` for it, its class, and what is its own.
 
   keys: more metadata of it that is followed. added_one: are norms stored plus one?
+  rotated: do the maps of queries and keys have the two halves of a head in turn?
   """
 
   model_type: str
   cls: str
   keys: tuple[str, ...] = ()
   added_one: bool = False
+  rotated: bool = False
 
 
 _GEMMA_KEYS = (
@@ -35,9 +37,21 @@ _GEMMA_KEYS = (
   'final_logit_softcapping',
 )
 ARCHITECTURES = {
-  'llama': Architecture('llama', 'LlamaForCausalLM', ('attention.sliding_window',)),
+  'llama': Architecture(
+    'llama', 'LlamaForCausalLM', ('attention.sliding_window',), rotated=True
+  ),
   'qwen2': Architecture('qwen2', 'Qwen2ForCausalLM'),
   'qwen3': Architecture('qwen3', 'Qwen3ForCausalLM'),
+  'granite': Architecture(
+    'granite',
+    'GraniteForCausalLM',
+    ('attention.scale', 'embedding_scale', 'residual_scale', 'logit_scale'),
+    rotated=True,
+  ),
+  'olmo2': Architecture('olmo2', 'Olmo2ForCausalLM'),
+  'smollm3': Architecture('smollm3', 'SmolLM3ForCausalLM', rotated=True),
+  'phi3': Architecture('phi3', 'Phi3ForCausalLM', ('attention.sliding_window',)),
+  'gemma': Architecture('gemma', 'GemmaForCausalLM', added_one=True),
   'gemma2': Architecture('gemma2', 'Gemma2ForCausalLM', _GEMMA_KEYS, added_one=True),
   'gemma3': Architecture(
     'gemma3_text',
@@ -116,8 +130,8 @@ def read(said: dict[str, Any], shapes: dict[str, tuple], factors) -> dict:
   name = said.get('general.architecture')
   if name not in ARCHITECTURES:
     raise ValueError(
-      f'general.architecture {name!r} is not supported; nearest: '
-      f'{tree.nearest(str(name), ARCHITECTURES)}'
+      f'general.architecture {name!r} is not supported; '
+      f'{", ".join(map(repr, ARCHITECTURES))} are'
     )
   architecture = ARCHITECTURES[name]
   _check_whole(said)
@@ -152,9 +166,19 @@ def read(said: dict[str, Any], shapes: dict[str, tuple], factors) -> dict:
   positions = _positions(name, own, factors, head_dim)
   if name in ('gemma2', 'gemma3'):
     return config | _gemma(name, own, config, positions)
+  config |= dict(hidden_act='silu', rope_parameters=positions)
   if name == 'llama':
     config |= _llama(own, shapes)
-  return config | dict(hidden_act='silu', rope_parameters=positions)
+  elif name == 'granite':
+    config |= _granite(own, shapes, head_dim)
+  elif name == 'smollm3':
+    # No metadata says so: every fourth layer has no rotary positions.
+    config |= dict(no_rope_layer_interval=4)
+  elif name == 'phi3':
+    config |= dict(sliding_window=own.get('attention.sliding_window') or None)
+  elif name == 'gemma':
+    config |= dict(hidden_act='gelu_pytorch_tanh')
+  return config
 
 
 def generation(said: dict[str, Any]) -> dict | None:
@@ -279,6 +303,17 @@ def _llama(own, shapes) -> dict:
     return found
   return found | dict(
     model_type='mistral', architectures=['MistralForCausalLM'], sliding_window=window
+  )
+
+
+def _granite(own, shapes, head_dim: int) -> dict:
+  """The multipliers of a Granite; one that is missing or zero is not applied."""
+  return dict(
+    mlp_bias='blk.0.ffn_up.bias' in shapes,
+    attention_multiplier=own.get('attention.scale') or head_dim**-0.5,
+    embedding_multiplier=own.get('embedding_scale') or 1.0,
+    residual_multiplier=own.get('residual_scale') or 1.0,
+    logits_scaling=own.get('logit_scale') or 1.0,
   )
 
 
