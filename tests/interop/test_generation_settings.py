@@ -74,7 +74,11 @@ def test_a_folder_of_old_says_it_in_its_config():
   assert ignored == ('config.json: diversity_penalty = 0.5 is not followed',)
   # A BART that says nothing ends with 2, as it does in transformers.
   plain, _ = interop.generation_settings(loaded(None, config=BART), {})
-  assert plain['forced_eos'] == (2,)
+  assert plain['forced_eos'] == plain['start'] == (2,)
+  marian, _ = interop.generation_settings(
+    loaded(None, config=dict(model_type='marian')), {}
+  )
+  assert marian['forced_eos'] == (0,)
   assert 'forced_eos' not in interop.text_ids(loaded({}, config=BART))
 
 

@@ -82,6 +82,13 @@ NOT_FOLLOWED = dict(
   token_healing=False,
   max_time=None,
 )
+# What the families have in transformers where a folder does not say.
+UNSAID = dict(
+  bart=dict(decoder_start_token_id=2, forced_eos_token_id=2),
+  mbart=dict(forced_eos_token_id=2),
+  marian=dict(forced_eos_token_id=0),
+  pegasus=dict(decoder_start_token_id=0, forced_eos_token_id=1),
+)
 IDS = ('eos_token_id', 'pad_token_id', 'decoder_start_token_id')
 _LOG = logging.getLogger(__name__)
 TOP_K = 50  # of transformers, where a folder says do_sample and no top_k
@@ -126,14 +133,13 @@ def spoken(loaded: Loaded) -> dict[str, Any]:
   Where it has no such file, what its config.json says; of ids, what either says.
   """
   config = loaded.config or {}
+  unsaid = UNSAID.get(config.get('model_type'), {})
   if loaded.generation is not None:
     ids = {key: config[key] for key in IDS if config.get(key) is not None}
-    return ids | loaded.generation
+    starts = {key: value for key, value in unsaid.items() if key in IDS}
+    return starts | ids | loaded.generation
   known = {*ALWAYS, *ELSEWHERE, *NOT_FOLLOWED}.union(*BY_METHOD.values())
-  said = {key: value for key, value in config.items() if key in known}
-  if config.get('model_type') == 'bart':
-    said.setdefault('forced_eos_token_id', 2)  # what a BART has that says nothing
-  return said
+  return unsaid | {key: value for key, value in config.items() if key in known}
 
 
 def _ids(loaded: Loaded, said: Mapping[str, Any]) -> dict[str, Any]:
