@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from jax.sharding import PartitionSpec as P
 
 from tl_jax import leaves, rng, tree
-from tl_jax.transfer import bitfit, compose, full, last, lora, norms, probe
+from tl_jax.transfer import bitfit, compose, diff, full, ia3, last, lora, norms, probe, subset
 
 KEY = jax.random.key(1)
 
@@ -25,7 +25,7 @@ def toy_params(width=4, layers=3):
 
 
 PARTITIONS = {'probe': probe(), 'bitfit': bitfit(), 'bitfit without head': bitfit(head=None), 'norms': norms(),
-              'last': last(1), 'last two': last(2, head=None), 'full': full()}
+              'last': last(1), 'last two': last(2, head=None)}
 EDITS = {'lora': lora(rank=2), 'lora of kernels': lora(r'.*/kernel', rank=2, head=None),
          'lora with head': lora(rank=2, head=r'head/.*')}
 
@@ -72,8 +72,17 @@ def test_where_an_edited_leaf_is_trained_in_full_the_edit_is_dropped():
   for i in range(3):
     assert leaves.is_structured(trainable['layers'][str(i)]['attention']['query']['kernel']) == (i < 2)
   assert frozen['layers']['2']['attention']['query']['kernel'] is None
-  everything, nothing = compose(lora(), full()).init(KEY, params)
-  assert identical(everything, params) and not jax.tree.leaves(nothing)
+
+
+@pytest.mark.parametrize('edit', [
+    lora(rank=2), diff(), ia3(inputs='.*query/kernel'), subset(count=9)],
+    ids=['lora', 'diff', 'ia3', 'subset'])
+def test_an_edit_of_which_nothing_is_left_is_refused(edit):
+  said = f'^{edit.edits}: other methods train in full all that it edits'
+  for methods in ((edit, full()), (full(), edit), (norms(), edit, last(3)),
+                  (compose(edit, norms()), full())):
+    with pytest.raises(ValueError, match=said):
+      compose(*methods).init(KEY, toy_params())
 
 
 def test_two_edits_of_different_leaves():

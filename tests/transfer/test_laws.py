@@ -159,6 +159,10 @@ def test_every_pair_trains_the_union_and_starts_at_the_same_place():
         compose(everything[one](), everything[other]()).init(KEY, params)
       continue
     method = compose(everything[one](), everything[other]())
+    if 'full' in (one, other) and {one, other} & EDITS.keys() - {'quantized'}:
+      with pytest.raises(ValueError, match='other methods train in full all that it edits'):
+        method.init(KEY, params)
+      continue
     trainable, frozen = method.init(KEY, params)
     parts = [everything[name]().init(KEY, params)[0] for name in (one, other)]
     wanted = set().union(*map(tree.flatten, parts))
@@ -171,7 +175,7 @@ def test_every_pair_trains_the_union_and_starts_at_the_same_place():
       atol = 0.02 if 'quantized' in (one, other) else 1e-6
       np.testing.assert_allclose(fused[name], plain[name], atol=atol, rtol=0, err_msg=f'{one}, {other}: {name}')
     tried += 1
-  assert tried > 90
+  assert tried > 80
 
 
 def run_steps(method, steps=10, kind='encoder', **fields):

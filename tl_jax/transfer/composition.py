@@ -28,7 +28,7 @@ def compose(*methods: TransferMethod) -> TransferMethod:
   on what all the other methods train, wherever they stand, on every leaf if there are none; `init` raises ValueError
   where one finds nothing to act on.
   Errors: ValueError without a method, for a regularizer that is given twice (but `ewc`, which may stand for several
-  earlier tasks), and where two methods edit one leaf.
+  earlier tasks), where two methods edit one leaf, and where other methods train in full all that one edits.
   """
   if not methods:
     raise ValueError('compose: needs at least one method')
@@ -41,12 +41,15 @@ def compose(*methods: TransferMethod) -> TransferMethod:
     return regularize(plain or full(), regularizers, plain)
 
   def init(key, params, axes=None):
-    trainable, frozen = None, params
+    trainable, frozen, edited = None, params, []
     for method in methods:
       added, frozen = method.init(key, frozen, axes)
       axes = axes if axes is None else method.axes(axes)[1]
+      edited.append(edited_names(added))
       trainable = tree.combine(widened(trainable, added), added)
-    return drop_needless_edits(trainable, leaves.dense), frozen
+    trainable = drop_needless_edits(trainable, leaves.dense)
+    require_effect(methods, edited, edited_names(trainable))
+    return trainable, frozen
 
   def split_axes(axes):
     trainable, frozen = None, axes
@@ -77,7 +80,8 @@ def compose(*methods: TransferMethod) -> TransferMethod:
   return TransferMethod(
       init, merge, fuse, split_axes, penalty, reserve=sum(method.reserve for method in methods),
       columns=sum(method.columns for method in methods), objective=chained('objective'), optimizer=chained('optimizer'),
-      inserts=lambda name: any(method.inserts(name) for method in methods))
+      inserts=lambda name: any(method.inserts(name) for method in methods),
+      edits='+'.join(method.edits for method in methods if method.edits))
 
 
 def require_different(regularizers) -> None:
@@ -86,6 +90,22 @@ def require_different(regularizers) -> None:
   for name in names:
     if names.count(name) > 1:
       raise ValueError(f'{name}: composed with itself; give it once, with the strength of both')
+
+
+def edited_names(trainable: Tree) -> set[str]:
+  """The names of the leaves that are edited."""
+  found = jax.tree_util.tree_leaves_with_path(trainable, is_leaf=is_whole)
+  return {tree.name_of(path) for path, leaf in found if leaves.is_edited(leaf)}
+
+
+def require_effect(methods, edited: list[set[str]], left: set[str]) -> None:
+  """ValueError for a method of whose edits none is left, because others train it all."""
+  for method, names in zip(methods, edited, strict=True):
+    if method.edits and not names & left:
+      raise ValueError(
+        f'{method.edits}: other methods train in full all that it edits, so it would do '
+        'nothing; leave it out, or let it edit other leaves'
+      )
 
 
 def widened(trainable: Tree, other: Tree) -> Tree:

@@ -38,6 +38,7 @@ class TransferMethod(NamedTuple):
   reserve: how many positions it needs per example; columns: how many of them are columns of a row.
   objective(objective) and optimizer(tx) -> what the step uses in their place.
   inserts(name) -> is this trained leaf one that the method puts in, so that it has no pre-trained value?
+  edits: what errors call a method that edits leaves, '' for one that does not.
   regularizers: how a regularizer acts on the methods that it is composed with; of a composition, all of them.
   plain: of a composition with regularizers the rest of it, None where nothing is left.
   """
@@ -51,6 +52,7 @@ class TransferMethod(NamedTuple):
   objective: Callable = lambda objective: objective
   optimizer: Callable = lambda tx: tx
   inserts: Callable[[str], bool] = lambda name: False
+  edits: str = ''
   regularizers: tuple = ()
   plain: Any = None
 
@@ -124,7 +126,7 @@ def leaf_edit(edit: Callable, edit_axes: Callable, *choices: Choice, head: str |
   def init(key, params, axes=None):
     return split(params, lambda name, leaf: edit(None if key is None else rng.stream(key, name), name, leaf))
 
-  return filling_method(init, lambda axes: split(axes, edit_axes), settle)
+  return filling_method(init, lambda axes: split(axes, edit_axes), settle)._replace(edits=what)
 
 
 def filling_method(init: Callable, axes: Callable,

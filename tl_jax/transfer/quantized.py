@@ -29,4 +29,5 @@ def quantized(pattern: str = r'.*layers/.*/kernel', *, kind: Kind = 'int8') -> T
     scale = None if kind == 'bfloat16' else PartitionSpec(*spec[:-2], None, spec[-1])
     return None, leaves.Quantized(spec, scale, kind)
 
-  return leaf_edit(edit, edit_axes, pattern, head=None, what='quantized')
+  # It trains none of what it edits, so there is nothing that another method could drop.
+  return leaf_edit(edit, edit_axes, pattern, head=None, what='quantized')._replace(edits='')
