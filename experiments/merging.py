@@ -50,7 +50,7 @@ class Tuned:
     opened = train.open_workdir(folder / f'{task}-full-{seed}')
     self.ready = transferring.prepare(opened.settings, folder / f'{task}-full-{seed}', first=False)
     self.judge = transferring.Judge(features.Reader(self.ready))
-    is_new, leaves = tree.matcher(*NEW), tree.flatten(opened.params)
+    is_new, leaves = tree.matcher(NEW), tree.flatten(opened.params)
     self.body = {name: leaf for name, leaf in leaves.items() if not is_new(name)}
     self.head = {name: leaf for name, leaf in leaves.items() if is_new(name)}
 

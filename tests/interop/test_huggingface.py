@@ -56,8 +56,8 @@ FLIPS = dict(
     head_bias=(False,), gated=(False,), kind=('encoder', 'decoder'))
 # What other fields set needs parameters of other shapes or names, so nothing could be loaded into a flipped one.
 SHAPES = ('vocabulary', 'width', 'layers', 'decoder_layers', 'decoder_mlp', 'layer_groups', 'embedding_width', 'heads',
-          'kv_heads', 'head_dim', 'mlp', 'max_positions', 'relative_buckets', 'skip_first_norm', 'pooler_norm', 'head',
-          'labels', 'init', 'init_std')
+          'kv_heads', 'head_dim', 'mlp', 'max_positions', 'relative_buckets', 'skip_first_norm', 'pooler_norm',
+          'pooler_place', 'pair_head', 'head', 'labels', 'init', 'init_std')
 
 
 @functools.cache

@@ -109,17 +109,33 @@ def test_what_is_loaded_is_fused_to_the_same_logits(tmp_path):
     assert np.abs(logits(again, pair) - logits(loaded, pair)).max() < 1e-4
 
 
+def bringing_a_pooler(loaded):
+  """A BERT with a classifier whose pooler came with the task."""
+  arch = dataclasses.replace(loaded.arch, pooler_place='new')
+  params = {name: part for name, part in loaded.params.items() if name != 'pooler'}
+  params['head'] = params['head'] | dict(pooler=loaded.params['pooler'])
+  return loaded._replace(model=models.build(arch), arch=arch, params=params)
+
+
+def test_a_pooler_of_the_base_is_held_with_it(tmp_path):
+  base, _ = folders(tmp_path, 'bert-lora')
+  adapted, trainable = ours(interop.load(base), 'bert-lora', head=transfer.HEAD)
+  path = interop.save_adapter(tmp_path / 'ours', adapted, trainable)
+  assert json.loads((path / 'adapter_config.json').read_text())['modules_to_save'] == ['classifier']
+  assert np.abs(logits(interop.load_adapter(path, base), 'bert-lora') - logits(adapted, 'bert-lora')).max() < 2e-5
+
+
 def test_a_head_comes_with_its_labels_over_a_body_that_has_none(tmp_path):
   base, _ = folders(tmp_path, 'bert-lora')
   whole = interop.load(base)
-  body = whole._replace(arch=interop.with_head(whole, 'none'), params={
+  body = whole._replace(arch=dataclasses.replace(interop.with_head(whole, 'none'), pooler_place='new'), params={
       name: part for name, part in whole.params.items() if name not in ('head', 'pooler')})
-  adapted, trainable = ours(whole, 'bert-lora', head=transfer.HEAD)
+  adapted, trainable = ours(bringing_a_pooler(whole), 'bert-lora', head=transfer.HEAD)
   path = interop.save_adapter(tmp_path / 'ours', adapted, trainable)
   said = json.loads((path / 'adapter_config.json').read_text())
   assert said['modules_to_save'] == ['bert.pooler.dense', 'classifier']
   again = interop.load_adapter(path, body)
-  assert (again.arch.head, again.arch.labels, again.arch.pooler) == ('classifier', 3, 'tanh')
+  assert (again.arch.head, again.arch.labels, again.arch.pooler_place) == ('classifier', 3, 'new')
   assert np.abs(logits(again, 'bert-lora') - logits(adapted, 'bert-lora')).max() < 2e-5
 
 
@@ -238,7 +254,8 @@ def test_what_peft_cannot_say_is_refused_before_anything_is_written(tmp_path):
   refused('a LowRank is nothing|is all LoRA or all DoRA', transfer.lora(r'encoder/.*/query/kernel'),
           transfer.dora(r'decoder/.*/query/kernel'))
   base, _ = folders(tmp_path / 'bert', 'bert-prompt')
-  refused("bert.pooler.dense: peft saves no module beside a prompt", transfer.prompt(3), loaded=interop.load(base))
+  refused("bert.pooler.dense: peft saves no module beside a prompt", transfer.prompt(3),
+          loaded=bringing_a_pooler(interop.load(base)))
   assert not (tmp_path / 'no').exists()
 
 
@@ -332,7 +349,7 @@ def test_peft_opens_a_head_and_its_pooler_over_a_base_with_neither(tmp_path):
   adapters.make('bert-masked-lora', tmp_path)
   base = interop.load(tmp_path / 'base')
   whole = folders(tmp_path / 'other', 'bert-lora')[0]
-  brought = {name: part for name, part in interop.load(whole).params.items() if name in ('head', 'pooler')}
+  brought = {'head': bringing_a_pooler(interop.load(whole)).params['head']}
   arch = dataclasses.replace(interop.with_head(base, 'classifier'), labels=3)
   loaded = base._replace(model=models.build(arch), arch=arch, params={**base.params, **brought})
   adapted, trainable = ours(loaded, 'bert-lora', head=transfer.HEAD)

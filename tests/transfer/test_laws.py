@@ -315,20 +315,21 @@ def test_prior_decay_pulls_to_the_start_and_a_head_to_zero():
 def test_unfreezing_goes_down_from_the_head():
   states = run_steps(unfreeze(2), steps=5)
   first = states[0]
-  for steps, free in ((1, ('head', 'pooler')), (3, ('head', 'pooler', 'layers/1')), (5, ('layers/0', 'layers/1'))):
+  for steps, free in ((1, ('head',)), (3, ('head', 'pooler', 'layers/1')), (5, ('layers/0', 'layers/1'))):
     final = states[steps]
     names = [name for name, leaf in tree.flatten(first.trainable).items()
              if not np.array_equal(leaf, tree.flatten(final.trainable)[name])]
     assert all(any(name.startswith(prefix_) for name in names) for prefix_ in free)
     assert any(name.startswith('layers/0') for name in names) == (steps > 4)
+    assert any(name.startswith('pooler') for name in names) == (steps > 2)
     assert not any(name.startswith('embedding') for name in names)
 
 
-def test_reinitialize_draws_the_top_layers_only():
+def test_reinitialize_draws_the_top_layers_and_the_pooler_only():
   params = real('encoder')[1]
   fresh = tree.flatten(reinitialize(1, std=0.5).init(KEY, params)[0])
   for name, leaf in tree.flatten(params).items():
-    assert np.array_equal(leaf, fresh[name]) != name.startswith('layers/1/'), name
+    assert np.array_equal(leaf, fresh[name]) != name.startswith(('layers/1/', 'pooler/')), name
   assert 0.45 < float(fresh['layers/1/mlp/in/kernel'].std()) < 0.55
 
 

@@ -19,8 +19,8 @@ def trained(method, params):
 
 
 BODY = ('embedding/norm/scale', 'embedding/norm/bias', 'embedding/tokens', 'final_norm/scale', 'layers/0/mlp/in/kernel',
-        'layers/0/mlp/in/bias', 'layers/0/mlp_norm/scale', 'layers/0/mlp_norm/bias')
-HEADS = ('head/kernel', 'head/bias', 'head/norm/scale', 'pooler/kernel')
+        'layers/0/mlp/in/bias', 'layers/0/mlp_norm/scale', 'layers/0/mlp_norm/bias', 'pooler/kernel')
+HEADS = ('head/kernel', 'head/bias', 'head/norm/scale', 'head/pooler/kernel')
 
 
 def test_each_trains_its_leaves_and_the_head():
@@ -35,7 +35,7 @@ def test_each_trains_its_leaves_and_the_head():
 def test_what_the_head_is_can_be_said():
   params = named(*BODY, *HEADS, 'classifier/kernel', 'classifier/bias')
   assert trained(probe(r'classifier/.*'), params) == {'classifier/kernel', 'classifier/bias'}
-  assert trained(bitfit(head=r'head/.*'), params) == {
+  assert trained(bitfit(head=r'head/(?!pooler).*'), params) == {
       *(name for name in (*BODY, 'classifier/bias') if name.endswith('bias')), *HEADS[:3]}
   assert 'head/kernel' not in trained(bitfit(head=None), params)
 
@@ -62,6 +62,11 @@ def test_last_takes_the_end_of_either_stack():
   assert trained(last(1), layered('encoder/', 'decoder/', layers=2)) == {
       'encoder/layers/1/mlp/in/kernel', 'decoder/layers/1/mlp/in/kernel', 'encoder/final_norm/scale',
       'decoder/final_norm/scale', 'head/kernel'}
+
+
+def test_last_takes_the_pooler_that_stands_behind_the_layers():
+  assert trained(last(1), named(*BODY, *HEADS)) == {
+      *HEADS, 'pooler/kernel', 'final_norm/scale', *(name for name in BODY if name.startswith('layers/0'))}
 
 
 def test_last_and_norms_know_foreign_names():

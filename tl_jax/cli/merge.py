@@ -126,7 +126,7 @@ def _open(workdirs) -> list[Source]:
   from tl_jax.interop import configs
   from tl_jax.train.texts import TOKENIZER, task_of
   from tl_jax.train.transferring import NEW
-  is_new, sources = tree.matcher(*NEW), []
+  is_new, sources = tree.matcher(NEW), []
   for path in map(pathlib.Path, workdirs):
     opened = train.open_workdir(path)
     settings = opened.settings
@@ -189,7 +189,7 @@ def _base_body(base: str, like: dict) -> dict:
   """The base's leaves that are no head, in the dtypes of the sources."""
   from tl_jax import train, tree
   from tl_jax.train.transferring import NEW
-  is_new = tree.matcher(*NEW)
+  is_new = tree.matcher(NEW)
   return {name: leaf.astype(like[name].dtype) if name in like else leaf
           for name, leaf in tree.flatten(train.load(base).params).items() if not is_new(name)}
 

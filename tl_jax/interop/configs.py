@@ -14,9 +14,10 @@ from tl_jax.interop.family import ACTIVATIONS, THEIRS
 from tl_jax.models import Arch
 
 # Classes that hold the head of another and something besides, which is left out.
-ALIASES = {
-    'BertForPreTraining': 'masked', 'AlbertForPreTraining': 'masked', 'T5EncoderModel': 'none',
-    'MT5EncoderModel': 'none', 'UMT5EncoderModel': 'none',
+# Masked, and a head for pairs of texts.
+PAIRED = {'bert': 'BertForPreTraining', 'albert': 'AlbertForPreTraining'}
+ALIASES = dict.fromkeys(PAIRED.values(), 'masked') | {
+    'T5EncoderModel': 'none', 'MT5EncoderModel': 'none', 'UMT5EncoderModel': 'none',
     'Gemma3ForSequenceClassification': 'classifier'}
 
 # Heads whose outputs are labels.
@@ -71,7 +72,8 @@ def read(config: dict, head: str | None = None) -> Arch:
     fields['activation'] = _activation(family.keys['activation'][0], fields['activation'])
   labels = config.get('num_labels') or len(config.get('id2label') or {}) or 2
   fields |= family.fixed | dict(
-      head=head, labels=labels, tied=config.get('tie_word_embeddings') is not False,
+      head=head, labels=labels, pair_head=head == 'masked' and cls in PAIRED.values(),
+      tied=config.get('tie_word_embeddings') is not False,
       head_bias=head_bias(name, head))
   view = dict(config) | {'head': head, 'class': cls}
   try:
@@ -131,7 +133,7 @@ def write(arch: Arch, family: str, config: dict | None = None, labels: tuple[str
   for field, (key, _) in spec.keys.items():
     value = getattr(arch, field)
     found[key] = _their_activation(found.get(key), value) if field == 'activation' else value
-  cls = spec.heads[arch.head]
+  cls = PAIRED[family] if arch.pair_head and family in PAIRED else spec.heads[arch.head]
   if arch.head == 'none' and arch.kind == 'encoder' and cls.removesuffix('Model') + 'EncoderModel' in ALIASES:
     cls = cls.removesuffix('Model') + 'EncoderModel'
   found |= _named(found, arch, labels, kind)
@@ -144,9 +146,14 @@ def write(arch: Arch, family: str, config: dict | None = None, labels: tuple[str
     for key in ('tie_word_embeddings', 'scale_decoder_outputs'):
       found.pop(key, None)
       found |= {key: config[key]} if key in config else {}
-  if head_of(found | dict(architectures=(config or {}).get('architectures')))[0] != arch.head or not config:
+  own, said = head_of(found | dict(architectures=(config or {}).get('architectures')))
+  if own != arch.head or not config or (said in PAIRED.values() and not arch.pair_head):
     found['architectures'] = [cls]
   again = read(found, arch.head)
+  if arch.pooler_place == 'new' and again.pooler_place == 'body':
+    # The tensors say whether there is a pooler, and a task's own is written where a
+    # pre-trained one lies.
+    again = dataclasses.replace(again, pooler_place='new')
   for field in dataclasses.fields(Arch):
     ours, theirs = getattr(arch, field.name), getattr(again, field.name)
     if field.name not in FREE and _meaning(arch, field.name, ours) != _meaning(again, field.name, theirs):
@@ -179,7 +186,7 @@ def fitting(arch: Arch) -> str:
 
 
 # What does not change the function of a given head.
-FREE = ('init', 'init_std', 'labels', 'tied')
+FREE = ('init', 'init_std', 'labels', 'tied', 'pair_head')
 
 
 def _meaning(arch: Arch, field: str, value):
@@ -197,6 +204,8 @@ def _meaning(arch: Arch, field: str, value):
   if field in ('windows', 'rotary_layers'):
     every = tuple(value[i % len(value)] for i in range(arch.layers))
     return every if field == 'windows' or arch.positions == 'rotary' else None
+  if field == 'pooler_place':
+    return value == 'head' if arch.pools or arch.keeps_pooler else None
   if field == 'head_activation':
     return (value or arch.activation) if arch.head in ('masked', 'replaced') else None
   unused = dict(

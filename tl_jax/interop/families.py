@@ -16,14 +16,20 @@ _BERT_KEYS = dict(
     types=('type_vocab_size', 2), init_std=('initializer_range', 0.02))
 _BERT_ONLY = dict(position_embedding_type=('absolute',), is_decoder=(False,), add_cross_attention=(False,))
 _BERT_HEADS = ('masked', 'classifier', 'token', 'span')
-_BERT = Family(_BERT_KEYS, dict(embedding_norm=True), classes('Bert', *_BERT_HEADS), only=_BERT_ONLY)
+# The pooler of BERT and ALBERT is pre-trained with the body, by the head for pairs, and
+# stays under every head.
+_BODY_POOLER = dict(pooler='tanh', pooler_place='body')
+_BERT = Family(
+    _BERT_KEYS,
+    dict(embedding_norm=True) | _BODY_POOLER,
+    classes('Bert', *_BERT_HEADS),
+    only=_BERT_ONLY)
 
 
 def _pooler(activation: str, heads=('none', 'classifier')) -> Callable[[dict], dict]:
   return lambda config: dict(pooler=activation if config['head'] in heads else '')
 
 
-_BERT = _BERT._replace(read=_pooler('tanh'))
 _ROBERTA = Family(
     _BERT_KEYS | dict(vocabulary=('vocab_size', 50265)),
     dict(embedding_norm=True, position_offset=2, head_activation='gelu'), classes('Roberta', *_BERT_HEADS),
@@ -129,7 +135,7 @@ _ALBERT = Family(
         vocabulary=('vocab_size', 30000), width=('hidden_size', 4096), heads=('num_attention_heads', 64),
         mlp=('intermediate_size', 16384), activation=('hidden_act', 'gelu_new'),
         embedding_width=('embedding_size', 128), layer_groups=('num_hidden_groups', 1)),
-    dict(embedding_norm=True), classes('Albert', *_BERT_HEADS), _pooler('tanh'),
+    dict(embedding_norm=True) | _BODY_POOLER, classes('Albert', *_BERT_HEADS),
     only=_BERT_ONLY | dict(inner_group_num=(1,)))
 
 

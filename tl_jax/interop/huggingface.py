@@ -157,12 +157,20 @@ def _require_format(format: str) -> None:
 def with_head(loaded: Loaded, head: str) -> models.Arch:
   """The architecture of a loaded body under another head, with the pooler and bias that its family gives that head.
 
-  An encoder-decoder that its family classifies by a second reading of the text is read by its encoder alone.
+  A pooler that the body keeps stays in it. The head for pairs of texts stays beside the
+  masked head alone. An encoder-decoder that its family classifies by a second reading
+  of the text is read by its encoder alone.
   """
-  arch = loaded.arch if loaded.config is None else configs.read(loaded.config, head)
+  own = loaded.arch
+  arch = own if loaded.config is None else configs.read(loaded.config, head)
   if arch.kind == 'encoder-decoder' and head == 'classifier':
     arch = dataclasses.replace(arch, pool='mean', pooler='')
-  return dataclasses.replace(arch, head=head, tied=loaded.arch.tied)
+  return dataclasses.replace(
+      arch,
+      head=head,
+      tied=own.tied,
+      pooler_place=own.pooler_place,
+      pair_head=own.pair_head and head == 'masked')
 
 
 def read_config(path: pathlib.Path) -> dict:
@@ -186,17 +194,33 @@ def read_json(file: pathlib.Path) -> dict:
 
 
 def _settle(arch: models.Arch, family: str, folder: tensors.Tensors, bare: bool) -> models.Arch:
-  """What only the tensors tell: whether the output has a table of its own, and whether there is a pooler."""
-  find = lambda name: names.place(family, arch.head, name, bare=bare).name in folder.names
+  """What only the tensors tell: has the output a table of its own, is there a head for
+  pairs, and is there a pooler.
+  """
+
+  def stored(name):
+    return names.place(family, arch.head, name, bare=bare).name
+
+  def holds(module):
+    leaves = (f'{module}/kernel', f'{module}/bias')
+    return all(stored(leaf) in folder.names for leaf in leaves)
+
   if arch.head in ('masked', 'causal'):
-    own = names.place(family, arch.head, 'head/kernel', bare=bare).name
-    table = names.place(family, arch.head, 'embedding/tokens', bare=bare).name
+    own, table = stored('head/kernel'), stored('embedding/tokens')
     same = own not in folder.names or (table in folder.names and _equal(folder.read(own), folder.read(table)))
     arch = dataclasses.replace(arch, tied=same and (arch.tied or own in folder.names))
   else:
     arch = dataclasses.replace(arch, tied=True)
-  if arch.head == 'none' and arch.pooler and not find('pooler/kernel'):
-    arch = dataclasses.replace(arch, pooler='')
+  if arch.head == 'masked' and family in configs.PAIRED:
+    # ALBERT's has an output for each label of the config; of two texts there are two.
+    whole = (2, arch.width)
+    pair_head = holds('head/pair') and folder.shape(stored('head/pair/kernel')) == whole
+    arch = dataclasses.replace(arch, pair_head=pair_head)
+  if arch.keeps_pooler and arch.head != 'classifier' and not holds('pooler'):
+    if arch.pooler_place == 'body':
+      arch = dataclasses.replace(arch, pooler_place='new')
+    else:
+      arch = dataclasses.replace(arch, pooler='')
   return arch
 
 

@@ -70,15 +70,18 @@ _BERT_EMBEDDING = {
     'embedding/positions': 'embeddings.position_embeddings.weight',
     'embedding/types': 'embeddings.token_type_embeddings.weight', 'embedding/norm': 'embeddings.LayerNorm'}
 _TOKEN_HEADS = {'token': {'head': 'classifier'}, 'span': {'head': 'qa_outputs'}}
-_POOLED_HEAD = {'pooler': 'classifier.dense', 'head': 'classifier.out_proj'}
+_POOLED_HEAD = {'head/pooler': 'classifier.dense', 'head': 'classifier.out_proj'}
 
 _BERT = Names(
     _BERT_EMBEDDING | _layers('', 'encoder.layer', _BERT_LAYER) | {'pooler': 'pooler.dense'},
     _TOKEN_HEADS | {
         'masked': {'head/transform': 'cls.predictions.transform.dense',
                    'head/norm': 'cls.predictions.transform.LayerNorm',
-                   'head/bias': 'cls.predictions.bias', 'head/kernel': 'cls.predictions.decoder.weight'},
-        'classifier': {'head': 'classifier'}},
+                   'head/bias': 'cls.predictions.bias',
+                   'head/kernel': 'cls.predictions.decoder.weight',
+                   'head/pair': 'cls.seq_relationship'},
+        # A pooler that the task brought lies where a pre-trained one does.
+        'classifier': {'head': 'classifier', 'head/pooler': 'bert.pooler.dense'}},
     'bert.', twin=('cls.predictions.bias', 'cls.predictions.decoder.bias'), extra=(
         r'pooler\..*', r'cls\.seq_relationship\..*', r'cls\.predictions\.decoder\..*'))
 
@@ -108,7 +111,7 @@ _DEBERTA_V2 = Names(
     _TOKEN_HEADS | {
         'masked': {'head/transform': f'{_DEBERTA_HEAD}.dense', 'head/norm': f'{_DEBERTA_HEAD}.LayerNorm',
                    'head/bias': f'{_DEBERTA_HEAD}.bias', 'head/kernel': f'{_DEBERTA_LEGACY}.decoder.weight'},
-        'classifier': {'pooler': 'pooler.dense', 'head': 'classifier'}},
+        'classifier': {'head/pooler': 'pooler.dense', 'head': 'classifier'}},
     'deberta.', extra=(
         r'(lm_|mask_|cls\.)predictions\..*', r'embeddings\.position_embeddings\.weight',
         r'encoder\.LayerNorm\..*'),
@@ -125,7 +128,7 @@ _DISTILBERT = Names(
     _TOKEN_HEADS | {
         'masked': {'head/transform': 'vocab_transform', 'head/norm': 'vocab_layer_norm',
                    'head/bias': 'vocab_projector.bias', 'head/kernel': 'vocab_projector.weight'},
-        'classifier': {'pooler': 'pre_classifier', 'head': 'classifier'}},
+        'classifier': {'head/pooler': 'pre_classifier', 'head': 'classifier'}},
     'distilbert.', extra=(r'vocab_projector\.weight',))
 
 _ELECTRA = Names(
@@ -148,12 +151,15 @@ _ALBERT = Names(
                 'mlp_norm': 'full_layer_layer_norm'}.items()}),
     _TOKEN_HEADS | {
         'masked': {'head/transform': 'predictions.dense', 'head/norm': 'predictions.LayerNorm',
-                   'head/bias': 'predictions.bias', 'head/kernel': 'predictions.decoder.weight'},
-        'classifier': {'head': 'classifier'}},
+                   'head/bias': 'predictions.bias',
+                   'head/kernel': 'predictions.decoder.weight',
+                   'head/pair': 'sop_classifier.classifier'},
+        'classifier': {'head': 'classifier', 'head/pooler': 'albert.pooler'}},
     'albert.', twin=('predictions.bias', 'predictions.decoder.bias'), extra=(
         r'pooler\..*', r'sop_classifier\..*', r'predictions\.decoder\..*'))
 
-_MODERN_POOLER = {'pooler': 'head.dense', 'pooler/norm': 'head.norm', 'head': 'classifier'}
+_MODERN_POOLER = {
+    'head/pooler': 'head.dense', 'head/pooler/norm': 'head.norm', 'head': 'classifier'}
 _MODERNBERT = Names(
     {'embedding/tokens': 'embeddings.tok_embeddings.weight', 'embedding/norm': 'embeddings.norm',
      'final_norm': 'final_norm'} | _layers('', 'layers', {
@@ -225,7 +231,8 @@ _T5_BODY = {'embedding/tokens': 'shared.weight'} | _t5_stack('encoder/', 'encode
 _T5_GATED = {name.replace('mlp/in', part): f'{theirs}_{i}' for name, theirs in _T5_BODY.items()
              if name.endswith('mlp/in') for i, part in enumerate(('mlp/gate', 'mlp/in'))}
 _STACK_TABLES = ('encoder.embed_tokens.weight', 'decoder.embed_tokens.weight')
-_SUMMARY_HEAD = {'pooler': 'classification_head.dense', 'head': 'classification_head.out_proj'}
+_SUMMARY_HEAD = {
+    'head/pooler': 'classification_head.dense', 'head': 'classification_head.out_proj'}
 _T5 = Names(
     _T5_BODY,
     {'causal': {'head/kernel': 'lm_head.weight'}, 'classifier': _SUMMARY_HEAD} | _TOKEN_HEADS,

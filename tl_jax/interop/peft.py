@@ -19,7 +19,7 @@ one prefix, and from d_kv * heads other than d_model peft finds no sizes: it mus
 Biases that were trained beside LoRA go out as bias='lora_only' or 'all'. A token table or an output layer that an
 adapter brings may untie a tied base and grow its vocabulary.
 Not said by peft, so refused: two methods at once, adapters of other kinds, edited tied embeddings, a quantised or
-changed base (PiSSA), and with prefix or prompt a trained module besides the head, as BERT's pooler (head=r'head/.*').
+changed base (PiSSA), and with prefix or prompt a trained module besides the head, as a pooler that BERT's task brought.
 """
 
 import dataclasses
@@ -130,7 +130,12 @@ def save_adapter(path, adapted: Loaded, trainable, *, base: str = '', over: Load
     over = load(folder)
   if over is not None:
     require_unchanged({name: flat[name] for name in where if name not in whole}, over)
-  require_runnable(arch, kind, saved - {modules[name] for name in flat if name.startswith('head/')})
+  beside = {
+    modules[name]
+    for name in flat
+    if name.startswith('head/') and not name.startswith('head/pooler/')
+  }
+  require_runnable(arch, kind, saved - beside)
   prefix = 'base_model.' if kind in peft_parts.PROMPTED else 'base_model.model.'
   plain = {name: flat[name] for name in whole}
   for name, shape, dtype, read in names.lazily({name: where[name] for name in whole}, plain):
@@ -201,7 +206,8 @@ def require_runnable(arch: models.Arch, kind: str, saved) -> None:
   if arch.head == 'masked':
     raise ValueError(f'head: peft runs no {what} under a masked head')
   for module in sorted(saved):
-    raise ValueError(f"{module}: peft saves no module beside a {what} but the head; train it with head=r'head/.*'")
+    raise ValueError(f"{module}: peft saves no module beside a {what} but the head; "
+                     "train it with head=r'head/(kernel|bias)'")
 
 
 def load_adapter(path, base, *, dtype=None) -> Loaded:

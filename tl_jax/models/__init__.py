@@ -5,13 +5,15 @@
 4385920
 """
 
-from tl_jax.models.arch import Arch, Compute
+from tl_jax.models.arch import Arch, Compute, complete
 from tl_jax.models.axes import axes_of
 from tl_jax.models.backbone import Model, Outputs, build, count
 from tl_jax.models.decoding import Decoder, decoder
 from tl_jax.models.families import FAMILIES, arch
-from tl_jax.models.heads import sinusoids
+from tl_jax.models.heads import adopt_pooler, sinusoids, unread
 from tl_jax.models.limits import require_rows
 
-__all__ = ['FAMILIES', 'Arch', 'Compute', 'Decoder', 'Model', 'Outputs', 'arch', 'axes_of', 'build', 'count', 'decoder',
-           'require_rows', 'sinusoids']
+__all__ = [
+    'FAMILIES', 'Arch', 'Compute', 'Decoder', 'Model', 'Outputs', 'adopt_pooler',
+    'arch', 'axes_of', 'build', 'complete', 'count', 'decoder', 'require_rows',
+    'sinusoids', 'unread']

@@ -65,10 +65,17 @@ class Arch:
                                        # last: the last token of the decoder (BART, T5), else the encoder alone
   pooler: Literal['', 'gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'silu', 'tanh'] = ''  # dense layer and activation
                                        # before a classifier (BERT: tanh)
+  # Whose layer the pooler is. body: BERT, ALBERT, whose pre-training makes it; it stays
+  # under every head. new: theirs where pre-training made none; it comes with the first
+  # task. head: RoBERTa, ELECTRA, ModernBERT, BART, T5.
+  pooler_place: Literal['body', 'new', 'head'] = 'head'
   pooler_norm: bool = False            # ModernBERT: no bias, a norm behind it, and before token and span heads too
   head: Literal['none', 'masked', 'causal', 'classifier', 'token', 'span', 'replaced'] = 'none'
   head_activation: Literal['', 'gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'silu', 'tanh'] = ''  # masked, replaced;
                                        # '': the activation (RoBERTa, ELECTRA: gelu whatever the layers have)
+  # BERT's head for the next sentence and ALBERT's for the order of two, beside the
+  # masked one: kept with its checkpoint; no objective here reads it.
+  pair_head: bool = False
   head_bias: bool = True               # of the last product (GPT, Llama: none; BART has one on its logits)
   labels: Count = 2
   init: Literal['truncated', 'normal', 'fan_in'] = 'truncated'  # BERT; GPT, residuals / sqrt(2 layers); T5
@@ -93,6 +100,10 @@ class Arch:
       raise ValueError(f'rotary_scaling: needs (), (factor,) or (factor, low, high, length), not {self.rotary_scaling}')
     if self.layer_groups and (self.layer_groups > self.layers or self.kind == 'encoder-decoder'):
       raise ValueError(f'layer_groups: {self.layer_groups} for {self.layers} layers of one stack')
+    if self.pair_head and self.head != 'masked':
+      raise ValueError(
+        f'pair_head: stands beside a masked head, not beside {self.head!r}'
+      )
 
   def _require_disentangled(self):
     if self.kind != 'encoder' or self.key_heads != self.heads:
@@ -137,14 +148,37 @@ class Arch:
 
   @property
   def pools(self) -> bool:
-    """Is there a pooler between the hidden states and this head? BERT's, with its tanh, belongs to the body as well."""
+    """Is there a pooler between the hidden states and what the model answers?"""
     if self.head == 'none':
-      return self.pooler == 'tanh' and self.kind == 'encoder' and not self.pooler_norm
+      return self.keeps_pooler
     return bool(self.pooler) and self.head in (('classifier', 'token', 'span') if self.pooler_norm else ('classifier',))
+
+  @property
+  def keeps_pooler(self) -> bool:
+    """Does the body have a pooler of its own, under whatever head? RoBERTa's has one
+    where there is no head.
+    """
+    if self.head == 'none' and self.pooler_place == 'head':
+      return self.pooler == 'tanh' and self.kind == 'encoder' and not self.pooler_norm
+    return bool(self.pooler) and self.pooler_place == 'body'
 
   def has_bias(self, part: Literal['qkv', 'out', 'mlp']) -> bool:
     """Do the linear maps of this part have a bias?"""
     return self.bias in {'qkv': ('all', 'attention', 'qkv'), 'out': ('all', 'attention'), 'mlp': ('all', 'mlp')}[part]
+
+
+def complete(said: dict) -> dict:
+  """The fields of an architecture that an earlier version saved, with those that it has
+  got since then.
+
+  Before `pooler_place` every pooler was of its task.
+  """
+  fields = {field.name: field.default for field in dataclasses.fields(Arch)} | said
+  if 'pooler_place' not in said:
+    is_encoder = fields['kind'] == 'encoder'
+    is_bert = fields['pooler'] == 'tanh' and not fields['position_offset']
+    fields['pooler_place'] = 'new' if is_encoder and is_bert else 'head'
+  return fields
 
 
 @dataclasses.dataclass(frozen=True)

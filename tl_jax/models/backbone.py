@@ -131,12 +131,16 @@ def _init(arch: Arch, key) -> dict:
     back = Linear(arch.embedding_width, False, initializer(arch))
     params['final_project'] = draw(back, 'final_project', width)
     width = width[..., :1].repeat(arch.embedding_width, -1)
-  if arch.pools:
-    params['pooler'] = draw(Pooler(arch), 'pooler', width)
+  head = {}
   if arch.head in ('masked', 'causal'):
-    head = draw(VocabularyHead(arch), 'head', width, params['embedding']['tokens'])
-  else:
-    head = draw(LabelHead(arch), 'head', width) if arch.head != 'none' else {}
+    head |= draw(VocabularyHead(arch), 'head', width, params['embedding']['tokens'])
+  elif arch.head != 'none':
+    head |= draw(LabelHead(arch), 'head', width)
+  if arch.pair_head:
+    head['pair'] = draw(Linear(2, True, initializer(arch)), 'head/pair', width)
+  if arch.keeps_pooler or arch.pools:
+    holder = params if arch.keeps_pooler else head
+    holder['pooler'] = draw(Pooler(arch), 'pooler', width)
   return params | (dict(head=head) if head else {})
 
 

@@ -11,13 +11,13 @@ from tl_jax.models.arch import Arch
 def _bert(layers: int, width: int, **fields) -> dict:
   """BERT (Devlin et al. 2018) and its miniatures (Turc et al. 2019)."""
   return dict(layers=layers, width=width, heads=width // 64, mlp=4 * width, types=2, embedding_norm=True,
-              pooler='tanh') | fields
+              pooler='tanh', pooler_place='body') | fields
 
 
 def _roberta(layers: int, width: int, **fields) -> dict:
   """RoBERTa (Liu et al. 2019): BERT whose positions start at row 2."""
   return _bert(layers, width, vocabulary=50265, norm_eps=1e-5, max_positions=514, position_offset=2, types=1,
-               head_activation='gelu') | fields
+               head_activation='gelu', pooler_place='head') | fields
 
 
 def _mpnet(layers: int, width: int) -> dict:
@@ -28,12 +28,15 @@ def _mpnet(layers: int, width: int) -> dict:
 def _deberta_v3(layers: int, width: int, **fields) -> dict:
   """DeBERTa version 3 (He et al. 2021b): no positions but relative ones, a pooler before classifiers only."""
   return _bert(layers, width, vocabulary=128100, types=0, norm_eps=1e-7, positions='disentangled',
-               relative_buckets=256, relative_distance=512, attention_scale=(3 * 64) ** -0.5, pooler='gelu') | fields
+               relative_buckets=256, relative_distance=512, attention_scale=(3 * 64) ** -0.5, pooler='gelu',
+               pooler_place='head') | fields
 
 
 def _electra(layers: int, width: int, embedding: int, heads: int, mlp: int) -> dict:
   """ELECTRA (Clark et al. 2020)."""
-  return _bert(layers, width, embedding_width=embedding, heads=heads, mlp=mlp, pooler='gelu', head_activation='gelu')
+  return _bert(
+      layers, width, embedding_width=embedding, heads=heads, mlp=mlp, pooler='gelu',
+      pooler_place='head', head_activation='gelu')
 
 
 def _albert(layers: int, width: int, heads: int) -> dict:
@@ -165,7 +168,8 @@ FAMILIES = {
     'tiny': _bert(2, 64, heads=2, max_positions=128),
     'tiny-gpt': _gpt(2, 64, 2, max_positions=128),
     'tiny-t5': _t5(2, 64, 2, 128, head_dim=32),
-    'demo': _bert(3, 128, heads=4, max_positions=128, pool='mean', pooler=''),
+    'demo': _bert(
+        3, 128, heads=4, max_positions=128, pool='mean', pooler='', pooler_place='head'),
     'bert-tiny': _bert(2, 128),
     'bert-mini': _bert(4, 256),
     'bert-small': _bert(4, 512),
@@ -186,7 +190,7 @@ FAMILIES = {
     'deberta-v3-large': _deberta_v3(24, 1024),
     'mdeberta-v3-base': _deberta_v3(12, 768, vocabulary=251000),
     # DistilBERT (Sanh et al. 2019) has neither token types nor BERT's pooler.
-    'distilbert': _bert(6, 768, types=0, pooler='relu'),
+    'distilbert': _bert(6, 768, types=0, pooler='relu', pooler_place='head'),
     'electra-small': _electra(12, 256, 128, 4, 1024),
     'electra-base': _electra(12, 768, 768, 12, 3072) | dict(embedding_width=0),
     'electra-large': _electra(24, 1024, 1024, 16, 4096) | dict(embedding_width=0),

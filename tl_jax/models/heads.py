@@ -4,6 +4,7 @@
 (1, 3, 2)
 """
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -121,11 +122,38 @@ def outputs(arch: Arch) -> int:
 
 
 def label(arch: Arch, params: dict, x, rate: float, key):
-  """Logits (..., labels) from vectors (..., width), through the pooler where this head has one."""
+  """Logits (..., labels) from vectors (..., width), through the pooler where this head
+  reads one.
+  """
   if arch.pools:
-    x = Pooler(arch).apply({'params': params['pooler']}, x)
+    holder = params if arch.keeps_pooler else params['head']
+    x = Pooler(arch).apply({'params': holder['pooler']}, x)
   x = dropout(x, rate, key, 'classifier')
   return LabelHead(arch).apply({'params': params['head']}, x)
+
+
+def unread(arch: Arch) -> tuple[str, ...]:
+  """Patterns of the parameters that this head does not read: they have no gradient."""
+  patterns = []
+  if arch.keeps_pooler and not arch.pools:
+    patterns.append(r'pooler/.*')
+  if arch.pair_head:
+    patterns.append(r'head/pair/.*')
+  return tuple(patterns)
+
+
+def adopt_pooler(arch: Arch, params: dict) -> tuple[Arch, dict]:
+  """A finished model as the source of another: the pooler that BERT's first task brought
+  belongs to the body now.
+
+  Other models are returned as they are.
+  """
+  if not arch.pools or arch.pooler_place != 'new':
+    return arch, params
+  head = dict(params['head'])
+  pooler = head.pop('pooler')
+  params = {**params, 'pooler': pooler, 'head': head}
+  return dataclasses.replace(arch, pooler_place='body'), params
 
 
 def slot_members(segments, slots):

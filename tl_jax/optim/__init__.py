@@ -9,7 +9,7 @@
 
 from tl_jax.optim.average import ema_params
 from tl_jax.optim.build import OptimConfig, make_optimizer
-from tl_jax.optim.groups import check_groups
+from tl_jax.optim.groups import Groups, check_groups, group_of, parse_groups
 from tl_jax.optim.leafwise import global_norm
 from tl_jax.optim.optimizers import OPTIMIZERS
 from tl_jax.optim.rate import RateState, learning_rate, set_rate
@@ -17,5 +17,6 @@ from tl_jax.optim.schedules import SCHEDULES, ScheduleConfig, make_schedule
 from tl_jax.optim.sharding import state_axes
 
 __all__ = [
-    'OPTIMIZERS', 'SCHEDULES', 'OptimConfig', 'RateState', 'ScheduleConfig', 'check_groups', 'ema_params',
-    'global_norm', 'learning_rate', 'make_optimizer', 'make_schedule', 'set_rate', 'state_axes']
+    'OPTIMIZERS', 'SCHEDULES', 'Groups', 'OptimConfig', 'RateState', 'ScheduleConfig',
+    'check_groups', 'ema_params', 'global_norm', 'group_of', 'learning_rate',
+    'make_optimizer', 'make_schedule', 'parse_groups', 'set_rate', 'state_axes']

@@ -46,6 +46,7 @@ def run_baseline(config, folder) -> dict:
         metrics=tasks.score(task, found, test.targets),
         n=len(test.texts),
         examples=digest_examples(test.texts, test.targets),
+        trained=[],
         trained_parameters=0,
         total_parameters=0,
         steps=0,

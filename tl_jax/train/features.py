@@ -110,9 +110,12 @@ class Reader:
 
 
 def holds_body(parts: pieces.Pieces) -> bool:
-  """Is nothing trained but what a new task brings, a pooler and a head?"""
+  """Is nothing trained but what a new task brings?
+
+  That is a head, and a pooler where the body has none.
+  """
   trained, _ = parts.method.axes(parts.model.axes)
-  return all(map(tree.matcher(*pieces.NEW), tree.flatten(trained)))
+  return all(map(tree.matcher(pieces.NEW), tree.flatten(trained)))
 
 
 def fingerprint(held) -> jax.Array:

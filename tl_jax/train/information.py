@@ -21,11 +21,13 @@ EXAMPLES = 64
 
 
 def fisher_of(path) -> dict:
-  """The information of the body of a workdir, by the names of its leaves, on what it
-  was trained on.
+  """The information of the body of a workdir, by the names that `load` gives its
+  leaves, on what it was trained on.
   """
   path = pathlib.Path(path)
-  return information(open_workdir(path), path)
+  opened = open_workdir(path)
+  arch, params = models.adopt_pooler(opened.arch, opened.params)
+  return information(opened._replace(arch=arch, params=params), path)
 
 
 def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> dict:
@@ -54,7 +56,7 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
     )
   model = models.build(opened.arch, settings.compute)
   examples = training_examples(opened, task, path, count)
-  is_new, leaves = tree.matcher(*NEW), tree.flatten(opened.params)
+  is_new, leaves = tree.matcher(NEW), tree.flatten(opened.params)
   own = {name: leaf for name, leaf in leaves.items() if is_new(name)}
 
   def log_probabilities(body, example):

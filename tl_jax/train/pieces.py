@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,19 +19,25 @@ from tl_jax.train.settings import Settings
 from tl_jax.train.step import TrainState, init_state, make_step
 
 # What a new task starts afresh.
-NEW = tuple(transfer.HEAD.split('|'))
+NEW = transfer.HEAD
+SAID = 8          # kinds of leaves that a line on training names
 # The head that each objective reads.
 HEADS = {'masked': 'masked', 'causal': 'causal', 'span': 'causal', 'seq2seq': 'causal', 'classify': 'classifier'}
 
 
 class Pieces(NamedTuple):
-  """What a run is made of. `init(params, seed)` is its first state, `step(state, batch)` the next one."""
+  """What a run is made of.
+
+  `init(params, seed)` is its first state, `step(state, batch)` the next one. groups:
+  those of the optimizer, with the leaves that get no gradient among the frozen ones.
+  """
   model: models.Model
   objective: objectives.Objective
   method: transfer.TransferMethod
   tx: optax.GradientTransformation
   init: Callable
   step: Callable
+  groups: optim.Groups
 
 
 def assemble(settings: Settings, arch: models.Arch, objective: objectives.Objective) -> Pieces:
@@ -42,7 +49,11 @@ def assemble(settings: Settings, arch: models.Arch, objective: objectives.Object
   model = models.build(arch, settings.compute)
   method = make_method(settings)
   names = list(tree.flatten(model.axes))
-  tx = optim.make_optimizer(settings.optim, settings.schedule, names)
+  # Without a gradient a leaf would still decay: it is kept as it came.
+  still = tuple((pattern, None) for pattern in models.unread(arch))
+  groups = still + tuple(settings.optim.groups)
+  config = dataclasses.replace(settings.optim, groups=groups)
+  tx = optim.make_optimizer(config, settings.schedule, names)
 
   def init(params, seed):
     return init_state(params, method, tx, seed)
@@ -52,7 +63,34 @@ def assemble(settings: Settings, arch: models.Arch, objective: objectives.Object
     jax.eval_shape(lambda: init(model.init(jax.random.key(0)), 0))
   except ValueError as error:
     raise configs.ConfigError(f'config: {" ".join(str(error).split())}') from error
-  return Pieces(model, objective, method, tx, init, step)
+  return Pieces(model, objective, method, tx, init, step, optim.parse_groups(groups))
+
+
+def trained_leaves(parts: Pieces, trainable) -> dict[str, Any]:
+  """The leaves that a run moves, by name.
+
+  These are what its method trains without what its optimizer freezes.
+  """
+  return {
+    name: leaf
+    for name, leaf in tree.flatten(trainable).items()
+    if optim.group_of(name, parts.groups) is not None
+  }
+
+
+def kinds_of(names) -> list[str]:
+  """The names with a star for the number of a layer, each once."""
+  return list(dict.fromkeys(re.sub(r'(?<=/)\d+(?=/)', '*', name) for name in names))
+
+
+def said_of_training(parts: Pieces, settings: Settings, state: TrainState) -> str:
+  """A line on what a run trains: how many parameters, and which."""
+  trained = trained_leaves(parts, state.trainable)
+  total = tree.count(jax.eval_shape(parts.method.fuse, state.trainable, state.frozen))
+  kinds = kinds_of(trained)
+  more = f' and {len(kinds) - SAID} more' if len(kinds) > SAID else ''
+  count = f'{tree.count(trained):,} of {total:,} parameters'
+  return f'{method_name(settings)} trains {count}: {", ".join(kinds[:SAID])}{more}'
 
 
 def make_mesh(settings: Settings):
@@ -131,7 +169,11 @@ def base_arch(settings: Settings, **fields) -> models.Arch:
         'leave it out, or give more'
       )
     fields['vocabulary'] = rows
-  return models.arch(family, **group | fields)
+  arch = models.arch(family, **group | fields)
+  # None of our objectives trains BERT's pooler: it comes with the first task.
+  if arch.pooler_place == 'body':
+    arch = dataclasses.replace(arch, pooler_place='new')
+  return arch
 
 
 def require_kind(settings: Settings, arch: models.Arch) -> None:

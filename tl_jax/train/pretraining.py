@@ -85,7 +85,7 @@ def continued(source, target):
   """The source's values in the target's tree: a head that the source has not, or of another kind, starts afresh."""
   givers, takers = tree.flatten(source), tree.flatten(target)
   fits = lambda name: name in givers and name in takers and givers[name].shape == takers[name].shape
-  is_new = tree.matcher(*NEW)
+  is_new = tree.matcher(NEW, transfer.POOLER)
   others = lambda names: [re.escape(name) for name in names if is_new(name) and not fits(name)]
   return transfer.transplant(source, target, fresh=others(takers), drop=others(givers))
 
@@ -112,6 +112,7 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
       shardings = pieces.state_shardings(parts, mesh, settings.sharding)
       sharding = parallel.batch_sharding(mesh)
       state = _start(ready, shardings, run, watch)
+      watch.say(pieces.said_of_training(parts, settings, state))
       judge = judge_mixture(settings, parts, tokenizer, run.path, sharding)
       evaluate = lambda state: judge(parts.method.merge(average(state), state.frozen))
       batches = placed_batches(ready.stream, int(state.step), settings, sharding, parts.model.arch)
@@ -120,7 +121,7 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
       fitted = loop.fit(settings, step, state, batches, recorder, watch, 'pretrain')
       run.store.wait()
       metrics = evaluate(fitted.state)
-    trained, frozen = tree.count(fitted.state.trainable), tree.count(fitted.state.frozen)
+    trained = pieces.trained_leaves(parts, fitted.state.trainable)
     result = run.finish(Result(
         task='pretrain',
         method=pieces.method_name(settings),
@@ -130,8 +131,9 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
         n=int(metrics.pop('examples')),
         metrics=metrics,
         examples=digest_mixture(settings, tokenizer, run.path),
-        trained_parameters=trained,
-        total_parameters=trained + frozen,
+        trained=pieces.kinds_of(trained),
+        trained_parameters=tree.count(trained),
+        total_parameters=tree.count((fitted.state.trainable, fitted.state.frozen)),
         steps=settings.schedule.steps,
         peak_bytes=peak_bytes(),
         **run.clock.totals()))
@@ -249,5 +251,5 @@ def digest_mixture(settings: Settings, tokenizer, folder: pathlib.Path) -> str:
 
 def average(state):
   """The averaged weights where the optimizer keeps them, else the trained ones."""
-  averaged = optim.ema_params(state.opt_state)
+  averaged = optim.ema_params(state.opt_state, state.trainable)
   return state.trainable if averaged is None else averaged

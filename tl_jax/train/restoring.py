@@ -8,13 +8,13 @@ tl_jax.config.checks.ConfigError: /no/such/workdir: not a workdir (no config.jso
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from tl_jax import checkpoint, data, interop, models, objectives, optim, tasks, transfer
+from tl_jax import checkpoint, data, interop, models, objectives, optim, tasks, transfer, tree
 from tl_jax import config as configs
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
@@ -80,20 +80,36 @@ def open_step(path: pathlib.Path, settings: Settings, step: int | None = None) -
   """A committed step of a workdir whose settings have been read; the newest good one if none is named."""
   store = checkpoint.Store(path / 'checkpoints')
   step = choose_step(path, step)
-  arch = configs.struct(models.Arch, store.meta(step)['arch'], f'{path}: step {step}')
+  arch, stored = arch_of(store.meta(step), f'{path}: step {step}')
   parts = pieces.assemble(settings, arch, idle_objective())
   abstract = jax.eval_shape(lambda: parts.init(pieces.make_params(parts.model, 0), 0))
   like = dict(trainable=abstract.trainable, frozen=abstract.frozen)
   if settings.optim.ema is not None:
     like['opt_state'] = abstract.opt_state
-  state = store.restore(step, like)
-  averaged = optim.ema_params(state['opt_state']) if 'opt_state' in state else None
+  wanted = {stored(name): leaf for name, leaf in tree.flatten(like).items()}
+  found = store.restore(step, wanted)
+  state = tree.map_named(lambda name, _: found[stored(name)], like)
+  averaged = None
+  if 'opt_state' in state:
+    averaged = optim.ema_params(state['opt_state'], state['trainable'])
   trainable = state['trainable'] if averaged is None else averaged
   params = parts.method.fuse(trainable, state['frozen'])
   tokenizer = texts.parsing(settings, open_tokenizer(path))
   return Opened(
       settings, arch, params, tokenizer, step, trainable, state['frozen'], parts.method,
       known_of(path, step))
+
+
+def arch_of(meta: dict, where: str) -> tuple[models.Arch, Callable[[str], str]]:
+  """The architecture in a checkpoint's meta, and a function from our names of leaves to
+  those in the checkpoint.
+
+  Before `pooler_place` there was one name for every pooler.
+  """
+  arch = configs.struct(models.Arch, models.complete(meta['arch']), where)
+  if 'pooler_place' in meta['arch']:
+    return arch, lambda name: name
+  return arch, lambda name: name.replace('head/pooler/', 'pooler/')
 
 
 def open_tokenizer(path: pathlib.Path):
@@ -133,6 +149,8 @@ def read_settings(path: pathlib.Path, overrides=()) -> Settings:
 def load(path, step: int | None = None, **how) -> interop.Loaded:
   """The model of a workdir's committed step, the newest good one if none is named, or of a Hugging Face folder.
 
+  A pooler of BERT's that its task brought is one of the body here, as it is in the
+  folder that `export` writes.
   how: `head`, `dtype`, `mesh`, `sharding`, `compute` of `interop.load`, for a folder.
   Raises ValueError that names the file, step or tensor.
   """
@@ -144,8 +162,9 @@ def load(path, step: int | None = None, **how) -> interop.Loaded:
   if how:
     raise ConfigError(f'{path}: a workdir; {", ".join(sorted(how))} apply to Hugging Face folders')
   opened = open_workdir(path, step)
+  arch, params = models.adopt_pooler(opened.arch, opened.params)
   return interop.Loaded(
-    models.build(opened.arch), opened.params, opened.tokenizer, opened.arch,
+    models.build(arch), params, opened.tokenizer, arch,
     generation=_generation(path), step=opened.step, **opened.named
   )
 

@@ -33,6 +33,9 @@ class Result:
   examples of the test split that it was judged on. examples: a digest of these; two runs
   with one digest were judged on the same ones.
 
+  trained: the leaves that the run moved, with a star for the number of a layer;
+  trained_parameters: how many numbers they hold.
+
   seconds: of all starts of the run, from opening its workdir to the result.
   training_seconds: those of the training loop, without compilation and evaluation.
   compile_seconds: those of compiling the step. What the members of a cohort share is
@@ -49,6 +52,7 @@ class Result:
   metrics: dict[str, float]
   n: int
   examples: str
+  trained: list[str]
   trained_parameters: int
   total_parameters: int
   steps: int

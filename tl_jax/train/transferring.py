@@ -9,6 +9,7 @@ tl_jax.config.checks.ConfigError: config.init: /no/such/workdir: not 'scratch', 
 import dataclasses
 import json
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -114,11 +115,16 @@ class Prepared(NamedTuple):
 
 
 def transplanted(source, target):
-  """The source's values in the target's tree; heads and poolers are new."""
-  new = tree.matcher(*NEW)
-  kept = lambda params: [pattern for pattern in NEW if any(map(tree.matcher(pattern), tree.flatten(params)))]
-  return methods.transplant(source, target, fresh=kept(target), drop=kept(source) if any(
-      new(name) for name in tree.flatten(source)) else ())
+  """The source's values in the target's tree.
+
+  The head is new, and with it a pooler that is none of the body.
+  """
+  given, taken = tree.flatten(source), tree.flatten(target)
+  is_new, is_pooler = tree.matcher(NEW), tree.matcher(methods.POOLER)
+  fresh = [re.escape(name) for name in taken if is_new(name)]
+  left = [name for name in given if is_pooler(name) and name not in taken]
+  drop = [re.escape(name) for name in [*filter(is_new, given), *left]]
+  return methods.transplant(source, target, fresh=fresh, drop=drop)
 
 
 def prepare(
@@ -225,6 +231,7 @@ class Trainer:
       watch.say(line)
     with jax.set_mesh(self.mesh):
       state = self.start(settings, run, watch)
+      watch.say(pieces.said_of_training(self.ready.parts, settings, state))
       step = int(state.step)
       stream = self.reader.stream(stream, state, step)
       batches = placed_batches(stream, step, settings, self.sharding, self.ready.parts.model.arch)
@@ -296,6 +303,7 @@ class Judge:
 
 def make_result(ready: Prepared, settings: Settings, labels: int, found, state, clock: Clock) -> Result:
   """The result of a run that was trained on `labels` examples; found (n, labels) is what its state says of the test."""
+  trained = pieces.trained_leaves(ready.parts, state.trainable)
   fused = jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen)
   return Result(
       task=ready.task.name,
@@ -306,7 +314,8 @@ def make_result(ready: Prepared, settings: Settings, labels: int, found, state, 
       metrics=tasks.score(ready.task, found, ready.test.targets),
       n=len(ready.test.texts),
       examples=digest_examples(ready.test.texts, ready.test.targets),
-      trained_parameters=tree.count(state.trainable),
+      trained=pieces.kinds_of(trained),
+      trained_parameters=tree.count(trained),
       total_parameters=tree.count(fused),
       steps=settings.schedule.steps,
       peak_bytes=peak_bytes(),

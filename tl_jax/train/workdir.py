@@ -96,10 +96,8 @@ class Run(NamedTuple):
     if restored is not None:
       saved = restored.meta['arch']
       where = f'{self.store.directory / str(restored.step)}: saved with another architecture'
-      # A field that the architecture has got since then had its default.
-      defaults = {field.name: field.default for field in dataclasses.fields(arch)}
       own = files.clean(dataclasses.asdict(arch))
-      checkpoint.require_same(files.clean(defaults | saved), own, where)
+      checkpoint.require_same(files.clean(models.complete(saved)), own, where)
     if self.first:
       self.workdir.truncate_metrics(None if restored is None else restored.step)
     return restored

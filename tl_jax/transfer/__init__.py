@@ -19,7 +19,7 @@ from tl_jax.transfer.growing import grow_depth, grow_width, shrink_depth
 from tl_jax.transfer.ia3 import ia3
 from tl_jax.transfer.lora import dora, lora, qlora
 from tl_jax.transfer.method import HEAD, TransferMethod, leaf_edit, partition_method
-from tl_jax.transfer.partitions import bitfit, full, last, norms, probe
+from tl_jax.transfer.partitions import POOLER, bitfit, full, last, norms, probe
 from tl_jax.transfer.prefix import prefix
 from tl_jax.transfer.prompt import prompt
 from tl_jax.transfer.quantized import quantized
@@ -40,8 +40,8 @@ METHODS = {
   'rdrop': rdrop, 'unfreeze': unfreeze}
 
 __all__ = [
-    'Account', 'HEAD', 'METHODS', 'Regularizer', 'TransferMethod', 'adapter', 'bitfit', 'compose', 'diff', 'dora',
-    'encoder_decoder', 'ewc', 'fisher_diagonal', 'full', 'grow_depth', 'grow_width', 'ia3', 'l2sp', 'last',
+    'Account', 'HEAD', 'METHODS', 'POOLER', 'Regularizer', 'TransferMethod', 'adapter', 'bitfit', 'compose', 'diff',
+    'dora', 'encoder_decoder', 'ewc', 'fisher_diagonal', 'full', 'grow_depth', 'grow_width', 'ia3', 'l2sp', 'last',
     'leaf_edit', 'lora', 'merging', 'mixout', 'norms', 'partition_method', 'prefix', 'prior_decay', 'probe',
     'prompt', 'qlora', 'quantized', 'rdrop', 'regularizer', 'reinitialize', 'shared', 'shrink_depth', 'subset',
     'transfer_vocabularies', 'transfer_vocabulary', 'transplant', 'unfreeze', 'unshared', 'warm_arch',

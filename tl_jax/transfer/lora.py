@@ -40,8 +40,8 @@ def lora(pattern: str | tuple[str, ...] = ATTENTION, *, rank: Count = 8, alpha: 
   principal `rank` singular directions, which are trained, and the rest, which is held (PiSSA, Meng et al. 2024).
   `stabilized` scales by alpha / sqrt(rank) (rsLoRA, Kalajdzievski 2023, theorem 3.2). `dropout` applies to what
   goes into a. ranks, alphas: ((pattern of whole names, number), ...), the first that matches replaces `rank`, `alpha`.
-  Leaves that `head` matches are trained in full even where the pattern matches them too. Its default is the `head` and
-  `pooler` of our models and may match nothing, so foreign params need not have a head; one that is given must match.
+  Leaves that `head` matches are trained in full even where the pattern matches them too. Its default is the `head`
+  of our models and may match nothing, so foreign params need not have a head; one that is given must match.
   Errors: ValueError for a pattern that matches nothing, and for a matched leaf that is not a floating-point matrix.
   """
   lookup(INITS, init, 'lora: init')

@@ -21,9 +21,9 @@ from tl_jax import leaves, rng, tree
 Tree = Any
 
 # The leaves that a new task brings: trained along with whatever a method trains, unless another `head` is given.
-# The pooler counts, because a backbone that was pre-trained without one brings a random one; for the counts of the
-# papers, which leave a pre-trained pooler frozen, say head=r'head/.*'.
-HEAD = r'head/.*|pooler/.*'
+# A pooler that the task brings is among them (`head/pooler`); a pre-trained one is of
+# the body (`pooler`), as in the papers.
+HEAD = r'head/.*'
 
 
 class TransferMethod(NamedTuple):

@@ -16,7 +16,10 @@ from tl_jax.transfer.method import HEAD, Select, TransferMethod, partition_metho
 BIASES = r'(.*/)?bias'
 NORMS = r'(.*/)?[^/]*[nN]orm[^/]*/[^/]+'
 LAYERS = r'(.*/)?layers/(?P<index>\d+)/.*'
-FINAL_NORM = r'(.*/)?final_norm/.*'
+# What stands behind the last layer and before the head: the final norm, and a pooler
+# that the body keeps.
+POOLER = r'pooler/.*'
+BEHIND = rf'(.*/)?final_norm/.*|{POOLER}'
 
 
 def full() -> TransferMethod:
@@ -25,7 +28,10 @@ def full() -> TransferMethod:
 
 
 def probe(head: str = HEAD) -> TransferMethod:
-  """Trains the head alone, on frozen features. ValueError where no leaf matches `head`."""
+  """Trains the head alone, on frozen features; a pre-trained pooler is frozen with them.
+
+  Errors: ValueError where no leaf matches `head`.
+  """
   return partition_method(head, what='probe')
 
 
@@ -40,16 +46,18 @@ def norms(*, head: str | None = HEAD, pattern: str = NORMS) -> TransferMethod:
 
 
 def last(k: Count, *, head: str | None = HEAD, layers: str = LAYERS) -> TransferMethod:
-  """Trains the last k layers, the final norm behind them, and the head; an encoder-decoder's last k of either stack.
+  """Trains the last k layers, what stands behind them, and the head.
 
-  `layers` matches the leaves of layers, with the layer's number as its group `index`; what stands before the number
-  says which stack the layer is in. Errors: ValueError for a k that is not from 1 to the number
-  of layers, and where `layers` matches none.
+  Behind the layers stand the final norm and a pooler that the body keeps. Of an
+  encoder-decoder these are the last k of either stack. `layers` matches the leaves of
+  layers, with the layer's number as its group `index`; what stands before the number
+  says which stack the layer is in. Errors: ValueError for a k that is not from 1 to the
+  number of layers, and where `layers` matches none.
   """
   top = top_layers(k, layers, 'last')
 
   def select(names):
-    return [*top(names), *filter(tree.matcher(FINAL_NORM), names)]
+    return [*top(names), *filter(tree.matcher(BEHIND), names)]
 
   return selecting_method(select, head=head, what='last')
 

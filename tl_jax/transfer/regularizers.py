@@ -21,7 +21,14 @@ import jax.numpy as jnp
 from tl_jax import leaves, rng, tree
 from tl_jax.config import Count, Fraction, NonNegative
 from tl_jax.transfer.method import HEAD, TransferMethod, can_train
-from tl_jax.transfer.partitions import LAYERS, depth_from_top, require_index, top_layers
+from tl_jax.transfer.partitions import (
+  BEHIND,
+  LAYERS,
+  POOLER,
+  depth_from_top,
+  require_index,
+  top_layers,
+)
 from tl_jax.transfer.regularizing import Regularizer, Scope, regularizer
 
 Tree = Any
@@ -284,19 +291,20 @@ BIASES = ('bias', 'beta', 'b')
 def reinitialize(
   layers: Count = 1, *, std: NonNegative = 0.02, pattern: str = LAYERS
 ) -> TransferMethod:
-  """The top layers start afresh (Zhang et al. 2021): kernels from N(0, std^2), biases
-  0, norms 1 and 0.
+  """The top layers and the pooler start afresh (Zhang et al. 2021): kernels from
+  N(0, std^2), biases 0, norms 1 and 0.
 
+  The pooler is the one that the body keeps; another is new anyway.
   `pattern` matches the leaves of layers, with the layer's number as its group `index`.
-  Other regularizers treat a layer that starts afresh as they treat a new head.
+  Other regularizers treat what starts afresh as they treat a new head.
   Errors: ValueError at `init` for a leaf that starts afresh but is not trained in full,
   which would stay random, and for a vector whose name does not say whether it is a
   scale or a bias.
   """
-  select = top_layers(layers, pattern, 'reinitialize')
+  select, is_pooler = top_layers(layers, pattern, 'reinitialize'), tree.matcher(POOLER)
 
   def fresh(names):
-    return set(select(names))
+    return {*select(names), *filter(is_pooler, names)}
 
   def begin(key, params):
     top = fresh(list(tree.flatten(params)))
@@ -345,8 +353,9 @@ def unfreeze(
   pattern: str = LAYERS,
 ) -> TransferMethod:
   """Gradual unfreezing (Howard and Ruder 2018, section 3.3): the head learns from the
-  first step, and `groups` more layers from the top every `every` steps; what is below
-  the layers comes last. Say `every` in steps: those of an epoch for the paper's
+  first step, and `groups` more layers from the top every `every` steps; what stands
+  behind the layers (a final norm, a pooler that the body keeps) comes with the top ones,
+  and what is below them last. Say `every` in steps: those of an epoch for the paper's
   schedule. Without a head, the top layers learn from the first step.
 
   A leaf belongs to a layer by its name: what `lora` trains in a layer, or an adapter of
@@ -355,7 +364,7 @@ def unfreeze(
   so Adam's bias correction is that of the run.
   Errors: ValueError at `init` where nothing that is trained belongs to a layer.
   """
-  belongs = head_matcher(head)
+  belongs, behind = head_matcher(head), tree.matcher(BEHIND)
   require_index(pattern, 'unfreeze')
 
   def check(scope: Scope):
@@ -370,6 +379,7 @@ def unfreeze(
     """The step from which on each leaf is trained."""
     depths = depth_from_top([name for name in names if not belongs(name)], pattern)
     deepest = max(depths.values(), default=-1) + 1
+    depths |= {name: 0 for name in names if behind(name)}
     wait = 1 if any(map(belongs, names)) else 0
     return {
       name: 0 if belongs(name) else every * (wait + depths.get(name, deepest) // groups)

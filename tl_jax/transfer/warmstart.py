@@ -20,8 +20,8 @@ Tree = Any
 Side = Literal['encoder', 'decoder']
 
 # What the two stacks of one architecture need not have in common: the head is the decoder's, all else is shared.
-OWN = ('kind', 'layers', 'decoder_layers', 'max_positions', 'pool', 'pooler', 'pooler_norm', 'head', 'head_activation',
-       'head_bias', 'labels', 'tied', 'output_scale', 'logit_cap', 'init', 'init_std')
+OWN = ('kind', 'layers', 'decoder_layers', 'max_positions', 'pool', 'pooler', 'pooler_place', 'pooler_norm', 'head',
+       'head_activation', 'pair_head', 'head_bias', 'labels', 'tied', 'output_scale', 'logit_cap', 'init', 'init_std')
 CROSS = r'decoder/layers/\d+/cross(_norm|_out_norm)?/.*'
 
 
@@ -47,7 +47,8 @@ def warm_arch(encoder, decoder):
   deep = second.decoder_layers or second.layers
   return dataclasses.replace(
       second, kind='encoder-decoder', layers=first.layers, decoder_layers=0 if deep == first.layers else deep,
-      max_positions=max(first.max_positions, second.max_positions), pool='last', head='causal')
+      max_positions=max(first.max_positions, second.max_positions), pool='last', head='causal',
+      pooler_place='head', pair_head=False)
 
 
 def encoder_decoder(encoder: Tree | None, decoder: Tree | None, target: Tree, *, share: bool = False,
