@@ -110,7 +110,7 @@ def files(tmp_path_factory):
   return found
 
 
-@pytest.mark.parametrize('kind', ['F16', 'Q8_0'])
+@pytest.mark.parametrize('kind', [pytest.param('F16', marks=pytest.mark.slow), 'Q8_0'])
 def test_numbers_are_those_of_transformers(kind, files):
   torch, transformers = (
     pytest.importorskip('torch'),
