@@ -208,6 +208,23 @@ def test_the_first_folders_of_gemma_said_gelu_and_meant_its_approximation():
   assert configs.read(said | dict(hidden_act='relu')).activation == 'relu'
 
 
+@pytest.mark.parametrize(('case', 'cls'), [
+    ('mpnet-Model', 'MPNetForMaskedLM'), ('roberta-Model', 'RobertaForSequenceClassification'),
+    ('deberta-v2-Model', 'DebertaV2ForMaskedLM'), ('distilbert-Model', 'DistilBertForMaskedLM')])
+def test_a_body_whose_config_names_a_head_that_is_gone_opens_as_the_body(case, cls, tmp_path):
+  _, body, batch, found = opened(case)
+  cases.materialise(tmp_path, found['config'] | dict(architectures=[cls]), found['shapes'], found['gain'])
+  loaded = interop.load(tmp_path)
+  assert loaded.arch == body.arch
+  np.testing.assert_array_equal(loaded.model.apply(loaded.params, batch).hidden,
+                                body.model.apply(body.params, batch).hidden)
+  with pytest.raises(ValueError, match='is missing'):
+    interop.load(tmp_path, head='masked')
+  interop.save(tmp_path / 'again', loaded)
+  said = json.loads((tmp_path / 'again' / 'config.json').read_text())
+  assert said['architectures'] == [cls.partition('For')[0] + 'Model']
+
+
 def test_the_older_spelling_of_the_masked_head_of_deberta_opens(tmp_path):
   _, loaded, batch, found = opened('deberta-v2-ForMaskedLM')
   older = {'lm_predictions.lm_head.dense': 'cls.predictions.transform.dense',

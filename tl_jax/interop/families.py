@@ -94,14 +94,18 @@ def _write_deberta(arch):
   if arch.head == 'masked' and not arch.tied:
     raise ValueError('tied: the masked head of a deberta-v2 uses the token table')
   relative = arch.positions == 'disentangled'
+  # The scale tells how many kinds of scores are added up.
+  scale = arch.attention_scale or arch.head_width ** -0.5
+  terms = round(scale ** -2 / arch.head_width) - 1
   said = dict(
-      relative_attention=relative, position_biased_input=arch.positions == 'learned', pos_att_type=None, legacy=False,
-      pooler_hidden_size=arch.width, pooler_hidden_act=THEIRS[arch.pooler or 'gelu'])
+      relative_attention=relative, position_biased_input=arch.positions == 'learned', legacy=False,
+      pos_att_type=['p2c', 'c2p'][:max(terms, 0)] or None, pooler_hidden_size=arch.width,
+      pooler_hidden_act=THEIRS[arch.pooler or 'gelu'])
   if arch.head_dim:
     said['attention_head_size'] = arch.head_width
   if relative:
     said |= dict(
-        pos_att_type=['p2c', 'c2p'], share_att_key=True, norm_rel_ebd='layer_norm',
+        share_att_key=True, norm_rel_ebd='layer_norm',
         position_buckets=arch.relative_buckets, max_relative_positions=arch.relative_distance)
   return said
 

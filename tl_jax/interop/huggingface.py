@@ -57,6 +57,7 @@ def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str 
   """The model of a Hugging Face folder (config.json and safetensors) or of a GGUF file.
 
   head: another head than the folder's, as 'none' for the body alone; a head that the folder does not hold is an error.
+  A body alone whose config.json names the head that it once had, as those for sentences do, opens as the body.
   dtype: of the parameters; None keeps theirs. mesh: where they go, one tensor at a time, by the rules `sharding`.
   Raises ValueError that names the file, key or tensor.
   """
@@ -65,6 +66,8 @@ def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str 
   try:
     arch = configs.read(config, head)
     folder, bare = spellings.settle(folder, family, arch.head, arch.tied)
+    if head is None and bare and not _holds_head(folder, family, arch.head):
+      arch = configs.read(config, 'none')
     arch = _settle(arch, family, folder, bare)
     model = models.build(arch, compute)
     abstract = jax.eval_shape(model.init, jax.random.key(0))
@@ -222,6 +225,13 @@ def _settle(arch: models.Arch, family: str, folder: tensors.Tensors, bare: bool)
     else:
       arch = dataclasses.replace(arch, pooler='')
   return arch
+
+
+def _holds_head(folder: tensors.Tensors, family: str, head: str) -> bool:
+  """Is there a tensor of this head? A causal one may need none but the token table."""
+  modules = [theirs.partition('|')[0] for theirs in names.NAMES[family].heads.get(head, {}).values()]
+  begin = tuple(f'{module}.' for module in modules)
+  return head == 'causal' or any(name in modules or name.startswith(begin) for name in folder.names)
 
 
 def _twin(family: str, arch: models.Arch) -> tuple[str, ...]:
