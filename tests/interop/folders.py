@@ -86,6 +86,21 @@ def unigram(*special):
 ALBERT = (('<pad>', 3), ('<unk>', 2), ('[CLS]', 3), ('[SEP]', 3), ('[MASK]', 3))
 DEBERTA = (('[PAD]', 3), ('[CLS]', 3), ('[SEP]', 3), ('[UNK]', 2))
 XLM_ROBERTA = (('<unk>', 2), ('<s>', 3), ('</s>', 3))
+PEGASUS = (('<pad>', 3), ('</s>', 3), ('<unk>', 2))
+
+
+def marian(folder, **config):
+  """Two models, and a vocabulary of both in an order of its own; its padding comes last."""
+  source, target = unigram(('<unk>', 2), ('<s>', 3), ('</s>', 3)), unigram(('<unk>', 2), ('<s>', 3), ('</s>', 3))
+  target += [('▁der', -2.0, 1), ('ü', -3.0, 1)]
+  words = sorted({name for name, _, kind in source + target if kind == 1})
+  vocabulary = ['</s>', '<unk>', *words, '>>de<<', '>>fr<<', '<pad>']
+  return write(folder, source__spm=model(source), target__spm=model(target),
+               vocab__json={piece: i for i, piece in enumerate(vocabulary)},
+               tokenizer_config__json={'tokenizer_class': 'MarianTokenizer', 'source_lang': 'en',
+                                       'model_max_length': 512, **config})
+
+
 # name -> a function of an empty folder that fills it
 FOLDERS = {
     'bert': lambda folder: bert(folder, do_lower_case=True, model_max_length=512),
@@ -119,6 +134,15 @@ FOLDERS = {
     'deberta-v2': lambda folder: write(
         folder, spm__model=model(unigram(*DEBERTA)), config__json={'model_type': 'deberta-v2'},
         tokenizer_config__json={'do_lower_case': False, 'vocab_type': 'spm'}),
+    'mbart': lambda folder: write(
+        folder, **{'sentencepiece__bpe__model': model(unigram(*XLM_ROBERTA))},
+        tokenizer_config__json={'tokenizer_class': 'MBartTokenizer', 'src_lang': 'ro_RO'}),
+    'mbart50': lambda folder: write(
+        folder, **{'sentencepiece__bpe__model': model(unigram(*XLM_ROBERTA))},
+        tokenizer_config__json={'tokenizer_class': 'MBart50Tokenizer', 'src_lang': 'sl_SI'}),
+    'pegasus': lambda folder: write(folder, spiece__model=model(unigram(*PEGASUS)), tokenizer_config__json={
+        'tokenizer_class': 'PegasusTokenizer', 'offset': 9}),
+    'marian': lambda folder: marian(folder),
     'llama': lambda folder: model_file(folder, 'bpe', 'tokenizer.model', tokenizer_class='LlamaTokenizer',
                                        add_bos_token=True, legacy=False),
     'gemma': lambda folder: model_file(folder, 'own', 'tokenizer.model', tokenizer_class='GemmaTokenizer',

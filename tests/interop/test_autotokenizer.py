@@ -19,6 +19,9 @@ ROLES = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
 # Nor does it read the normaliser of DeBERTa's model: it has one of its own, which knows tabs and composes accents.
 SPACES = {'llama': {'  ', ' a', '  a  b  ', '▁a ▁'}, 'deberta-v2': {'▁a ▁'} | {
     text for text in folders.TEXTS if {'\t', '\n', '\r'} & set(text) or unicodedata.normalize('NFC', text) != text}}
+# transformers 5 keeps a space that sentencepiece, and transformers 4 with it, takes off.
+SPACES |= {'marian': {'▁a ▁'}} | dict.fromkeys(('mbart50', 'pegasus'), {'▁a ▁'} | {
+    text for text in folders.TEXTS if text != ' '.join(text.split())})
 pytestmark = pytest.mark.filterwarnings('ignore')
 
 
@@ -36,6 +39,8 @@ def texts(name=''):
 def assert_same(tokenizer, reference, chosen):
   for text in chosen:
     assert tokenizer.encode(text) == reference(text)['input_ids'], text
+    if 'Marian' in type(reference).__name__:          # pairs are nothing that it is made for
+      continue
     both = reference(text, 'the of and', return_token_type_ids=True)
     assert tokenizer.encode_pair(text, 'the of and') == (both['input_ids'], both['token_type_ids']), text
   assert tokenizer.padding_side == reference.padding_side and tokenizer.chat_template == reference.chat_template
@@ -60,7 +65,8 @@ def test_a_folder_is_opened_and_saved_the_same(name, tmp_path, auto):
   # What transformers writes comes back as well.
   reference.save_pretrained(str(tmp_path / 'theirs'))
   theirs = load_tokenizer(tmp_path / 'theirs')
-  assert_same(theirs, reference, texts())
+  # Of Marian transformers writes sentencepiece models again, not a tokenizer.json.
+  assert_same(theirs, reference, texts(name if name == 'marian' else ''))
   assert [theirs.encode(text) for text in texts(name)] == [tokenizer.encode(text) for text in texts(name)]
   save_tokenizer(tmp_path / 'again', theirs)
   assert_same(theirs, auto(str(tmp_path / 'again')), texts())

@@ -8,7 +8,7 @@ import base64
 import json
 from typing import Any
 
-from tl_jax.interop import sentencepiece
+from tl_jax.interop import sentencepiece, translators
 
 GENERIC = 'PreTrainedTokenizerFast'          # the class that takes a tokenizer.json as it is
 SPACE = '▁'
@@ -18,12 +18,14 @@ CLASSES = {
     **dict.fromkeys(('RobertaTokenizer', 'BartTokenizer', 'LongformerTokenizer', 'LEDTokenizer'), 'roberta'),
     **dict.fromkeys(('T5Tokenizer', 'MT5Tokenizer'), 't5'), 'GPT2Tokenizer': 'gpt2', 'AlbertTokenizer': 'albert',
     'XLMRobertaTokenizer': 'xlm-roberta', 'CamembertTokenizer': 'camembert', 'MPNetTokenizer': 'mpnet',
-    'DebertaV2Tokenizer': 'deberta-v2', 'LlamaTokenizer': 'llama', 'GemmaTokenizer': 'gemma'}
+    'MBartTokenizer': 'mbart', 'MBart50Tokenizer': 'mbart50', 'PegasusTokenizer': 'pegasus',
+    'MarianTokenizer': 'marian', 'DebertaV2Tokenizer': 'deberta-v2', 'LlamaTokenizer': 'llama',
+    'GemmaTokenizer': 'gemma'}
 MODELS = {
     **dict.fromkeys(('bert', 'distilbert', 'electra', 'mobilebert'), 'bert'), 'albert': 'albert', 'gpt2': 'gpt2',
     **dict.fromkeys(('gpt_neo', 'gptj', 'opt'), 'gpt2'), **dict.fromkeys(('roberta', 'bart', 'longformer'), 'roberta'),
     **dict.fromkeys(('t5', 'mt5', 'umt5', 'switch_transformers'), 't5'),
-    **{name: name for name in ('xlm-roberta', 'camembert', 'mpnet', 'deberta-v2')},
+    **{name: name for name in ('xlm-roberta', 'camembert', 'mpnet', 'deberta-v2', 'mbart', 'pegasus', 'marian')},
     **dict.fromkeys(('llama', 'mistral', 'mixtral'), 'llama'),
     **dict.fromkeys(('gemma', 'gemma2', 'gemma3', 'gemma3_text'), 'gemma')}
 LEFT = ('LlamaTokenizer', 'GemmaTokenizer', 'CodeLlamaTokenizer', 'CohereTokenizer', 'XLNetTokenizer')
@@ -38,7 +40,9 @@ ROLES = {
     'gemma': dict(bos='<bos>', eos='<eos>', unk='<unk>', pad='<pad>', mask='<mask>')}
 ROLES |= {
     'xlm-roberta': ROLES['roberta'], 'camembert': ROLES['roberta'], 'mpnet': ROLES['roberta'] | dict(unk='[UNK]'),
-    'deberta-v2': ROLES['bert'] | dict(bos='[CLS]', eos='[SEP]')}
+    'mbart': ROLES['roberta'], 'pegasus': ROLES['t5'] | dict(mask='<mask_2>'),
+    'marian': ROLES['t5'], 'deberta-v2': ROLES['bert'] | dict(bos='[CLS]', eos='[SEP]')}
+ROLES['mbart50'] = {role: piece for role, piece in ROLES['roberta'].items() if role != 'bos'}
 _BYTES = {'type': 'ByteLevel', 'add_prefix_space': True, 'trim_offsets': True, 'use_regex': True}
 # What transformers 5 puts into the model whatever tokenizer.json says.
 _MODELS = {
@@ -52,13 +56,17 @@ _MODELS |= {
     'roberta': _MODELS['gpt2'], 'gemma': _MODELS['llama'], 'mpnet': _MODELS['bert'],
     'camembert': _MODELS['xlm-roberta'], 'deberta-v2': dict(type='Unigram', byte_fallback=False)}
 
+# A text is cut at its spaces before the unigram model sees it.
+_WORDS_APART = ('t5', 'albert', 'xlm-roberta', 'camembert', 'pegasus', *translators.CODES)
+
 
 def frames(family: str, roles: dict, settings: dict) -> tuple[list, list]:
   """What a family puts around one text and around two: (a piece, or 'A' and 'B' where the texts stand; its type).
 
-  BERT: [CLS] A [SEP] B [SEP]; RoBERTa (and BART, MPNet): <s> A </s> </s> B </s>; T5: A </s> B </s>; the others the
-  beginning before and the end after each text, if the settings `add_bos_token` and `add_eos_token` say so (Llama and
-  Gemma: the beginning if they do not speak of it). Raises ValueError if a piece that it needs has no role.
+  BERT: [CLS] A [SEP] B [SEP]; RoBERTa (and BART, MPNet): <s> A </s> </s> B </s>; T5: A </s> B </s>; Marian and
+  Pegasus: A B </s>, mBART with the source's language behind it, mBART-50 with that in front; the
+  others the beginning before and the end after each text, if the settings `add_bos_token` and `add_eos_token` say so
+  (Llama and Gemma: the beginning if they do not speak of it). Raises ValueError if a piece that it needs has no role.
   """
   def need(role):
     if not isinstance(roles.get(role), str):
@@ -75,6 +83,11 @@ def frames(family: str, roles: dict, settings: dict) -> tuple[list, list]:
     return single, [*single, (sep, 0), ('B', 0), (sep, 0)]
   if family == 't5':
     return [('A', 0), (need('eos'), 0)], [('A', 0), (need('eos'), 0), ('B', 0), (need('eos'), 0)]
+  if family in ('marian', 'pegasus', *translators.CODES):
+    code = [(translators.language(family, settings), 0)] if family in translators.CODES else []
+    before, after = (code, []) if family == 'mbart50' else ([], code)
+    around_both = lambda *texts: [*before, *((text, 0) for text in texts), (need('eos'), 0), *after]
+    return around_both('A'), around_both('A', 'B')
   usual = family in ('llama', 'gemma') and isinstance(roles.get('bos'), str)
   before = [need('bos')] if _flag(settings, 'add_bos_token', usual) else []
   after = [need('eos')] if _flag(settings, 'add_eos_token', False) else []
@@ -115,7 +128,7 @@ def around(family: str, settings: dict, charsmap: str | None = None) -> dict[str
     return dict(normalizer=None, pre_tokenizer=_BYTES | {'add_prefix_space': prefix}, decoder=_BYTES)
   if family == 'deberta-v2':
     return _around_deberta(settings)
-  if family in ('t5', 'albert', 'xlm-roberta', 'camembert'):
+  if family in _WORDS_APART:
     scheme = 'always' if family == 't5' or _flag(settings, 'add_prefix_space', True) else 'never'
     spaces = {'type': 'Metaspace', 'replacement': SPACE, 'prepend_scheme': scheme, 'split': True}
     normalizer = mapped[0] if mapped else None
@@ -151,7 +164,7 @@ def _around_deberta(settings: dict) -> dict[str, Any]:
 def around_pieces(family: str | None, pieces: sentencepiece.Pieces, settings: dict) -> dict[str, Any]:
   """The same for a sentencepiece model: the family's where it does what the model says, else what the model says."""
   charsmap = base64.b64encode(pieces.charsmap).decode() or None
-  if family in ('t5', 'albert', 'xlm-roberta', 'camembert') and pieces.dummy_prefix and pieces.squeeze:
+  if family in _WORDS_APART and pieces.dummy_prefix and pieces.squeeze:
     return around(family, settings, charsmap)
   if family == 'gemma' and not (pieces.dummy_prefix or pieces.squeeze or charsmap):
     return around(family, settings)
@@ -199,6 +212,8 @@ def class_of(state: dict, pair: list, settings: dict, roles: dict) -> str:
   if not isinstance(name, str) or name.removesuffix('Fast') not in CLASSES:
     return name if isinstance(name, str) and name else GENERIC
   family = CLASSES[name.removesuffix('Fast')]
+  if family in ('marian', 'pegasus', *translators.CODES):     # of these it takes the vocabulary alone
+    return GENERIC
   maps = charsmaps(state)
   parts = ('normalizer', 'pre_tokenizer')
   same = _plain(around(family, settings, maps[0] if maps else None), parts) == _plain(state, parts)

@@ -11,7 +11,7 @@ import pathlib
 import struct
 
 from tl_jax.data import store, tokenizers
-from tl_jax.interop import pipelines, sentencepiece
+from tl_jax.interop import pipelines, sentencepiece, translators
 from tl_jax.interop import tokenizer_settings as spoken
 from tl_jax.interop.tokenizer_settings import ROLES, Said
 
@@ -24,8 +24,9 @@ def load_tokenizer(folder) -> tokenizers.Tokenizer | None:
   """The tokenizer of a Hugging Face folder; None where it has no tokenizer files.
 
   From tokenizer.json, else vocab.txt (WordPiece), else vocab.json and merges.txt (byte-level BPE), else a sentencepiece
-  model (spiece.model, tokenizer.model, sentencepiece.bpe.model, spm.model); roles, padding side and chat template as
-  tokenizer_config.json, special_tokens_map.json and added_tokens.json say. Raises ValueError that names the file.
+  model (spiece.model, tokenizer.model, sentencepiece.bpe.model, spm.model; of Marian source.spm, which reads, with
+  vocab.json); roles, padding side and chat template as tokenizer_config.json, special_tokens_map.json and
+  added_tokens.json say. Raises ValueError that names the file.
   """
   folder = pathlib.Path(folder)
   path = next((folder / name for name in READERS if (folder / name).is_file()), None)
@@ -196,12 +197,8 @@ def _read_words(path: pathlib.Path, said: Said):
   return _state(path, said, model, ids, pipelines.around(said.family, said.settings)), said
 
 
-def _read_pairs(path: pathlib.Path, said: Said):
-  """The pieces with their ids in vocab.json; in merges.txt two parts a line."""
-  vocabulary, merges = path.with_name('vocab.json'), path.with_name('merges.txt')
-  for file, other in ((vocabulary, merges), (merges, vocabulary)):
-    if not file.is_file():
-      raise ValueError(f'{file}: missing; {other.name} says nothing without it')
+def _numbers(vocabulary: pathlib.Path) -> dict[str, int]:
+  """The pieces of a vocab.json with their ids. Raises ValueError unless each number is there once."""
   ids = spoken.read_json(vocabulary, spoken.MOST_BYTES)
   seen = {}
   for piece, i in ids.items():
@@ -209,6 +206,16 @@ def _read_pairs(path: pathlib.Path, said: Said):
       raise ValueError(f'{vocabulary}: {piece[:40]!r} has id {i!r:.20}, but {len(ids)} pieces have 0 to {len(ids) - 1}')
     if seen.setdefault(i, piece) != piece:
       raise ValueError(f'{vocabulary}: {seen[i][:40]!r} and {piece[:40]!r} both have id {i}')
+  return ids
+
+
+def _read_pairs(path: pathlib.Path, said: Said):
+  """The pieces with their ids in vocab.json; in merges.txt two parts a line."""
+  vocabulary, merges = path.with_name('vocab.json'), path.with_name('merges.txt')
+  for file, other in ((vocabulary, merges), (merges, vocabulary)):
+    if not file.is_file():
+      raise ValueError(f'{file}: missing; {other.name} says nothing without it')
+  ids = _numbers(vocabulary)
   pairs = []
   for number, line in enumerate(_lines(merges), 1):
     if not line or line.startswith('#version'):
@@ -239,12 +246,19 @@ def _from_pieces(path: pathlib.Path, pieces: sentencepiece.Pieces, said: Said):
     merges = sentencepiece.merges(pieces) if pieces.kind == 'bpe' else []
   except ValueError as error:
     raise ValueError(f'{path}: not a sentencepiece model: {error}') from error
-  families = ('t5', 'albert', 'xlm-roberta', 'camembert', 'deberta-v2', 'llama', 'gemma')
+  families = ('t5', 'albert', 'xlm-roberta', 'camembert', 'deberta-v2', 'llama', 'gemma', 'pegasus',
+              *translators.CODES)
   said = _settle(said, path, families, _guess(path, pieces))
   names, scores, unknown, types = list(pieces.names), list(pieces.scores), pieces.unknown, list(pieces.types)
   if said.family in ('xlm-roberta', 'camembert'):
     names, scores, types = _numbered_anew(path, pieces, said)
     unknown = 3
+  if said.family in ('pegasus', *translators.CODES):
+    roles = pipelines.ROLES[said.family] | {role: piece for role, piece in said.roles.items() if piece}
+    try:
+      names, scores, types, unknown = translators.numbered(pieces, said.family, roles, said.settings)
+    except ValueError as error:
+      raise ValueError(f'{path}: {error}') from error
   ids = {name: i for i, name in enumerate(names)}
   if len(ids) != len(names):
     raise ValueError(f'{path}: has a piece of a name that {said.family} gives to another')
@@ -266,6 +280,29 @@ def _from_pieces(path: pathlib.Path, pieces: sentencepiece.Pieces, said: Said):
     model = {'type': 'Unigram', 'unk_id': unknown, 'byte_fallback': pieces.byte_fallback,
              'vocab': list(zip(names, scores, strict=True))}
   return _state(path, said, model, ids, pipelines.around_pieces(said.family, pieces, said.settings), added), said
+
+
+def _read_marian(path: pathlib.Path, said: Said):
+  """The source's sentencepiece model, its pieces numbered by vocab.json, which both languages share."""
+  said = _settle(said, path, ('marian',), 'marian')
+  if said.settings.get('separate_vocabs'):
+    raise ValueError(f'{path.with_name(spoken.CONFIG)}: separate_vocabs: a vocabulary for each side is not supported')
+  vocabulary = path.with_name('vocab.json')
+  if not vocabulary.is_file():
+    raise ValueError(f'{vocabulary}: missing; {path.name} says no ids without it')
+  ids = _numbers(vocabulary)
+  try:
+    pieces = sentencepiece.read(spoken.read_bytes(path))
+  except (ValueError, struct.error) as error:
+    raise ValueError(f'{path}: not a sentencepiece model: {error}') from error
+  unknown = said.roles.get('unk') or pipelines.ROLES['marian']['unk']
+  if unknown not in ids or pieces.kind != 'unigram':
+    raise ValueError(f'{path}: no unigram model, or {vocabulary.name} has no {unknown!r}')
+  model = {'type': 'Unigram', 'unk_id': ids[unknown], 'byte_fallback': pieces.byte_fallback,
+           'vocab': translators.marian_scores(pieces, ids)}
+  added = [(i, spoken.plain_token(piece) | {'normalized': False})
+           for piece, i in ids.items() if translators.is_code(piece)]
+  return _state(path, said, model, ids, pipelines.around_pieces('marian', pieces, said.settings), added), said
 
 
 def _deberta_mask(path: pathlib.Path, said: Said, ids: dict[str, int]) -> list[tuple[int, dict]]:
@@ -314,7 +351,8 @@ def _guess(path: pathlib.Path, pieces: sentencepiece.Pieces) -> str | None:
 
 # The files of a vocabulary, the first one found is read.
 READERS = {
-    'tokenizer.json': _read_json, 'vocab.txt': _read_words, 'vocab.json': _read_pairs, 'merges.txt': _read_pairs,
+    'tokenizer.json': _read_json, 'vocab.txt': _read_words, 'source.spm': _read_marian,
+    'vocab.json': _read_pairs, 'merges.txt': _read_pairs,
     'spiece.model': _read_pieces, 'tokenizer.model': _read_pieces, 'sentencepiece.bpe.model': _read_pieces,
     'spm.model': _read_pieces}
 
