@@ -83,3 +83,10 @@ def test_tasks_together_keep_their_labels_and_their_scores():
   np.testing.assert_array_equal(tasks.choose(both, outputs, targets), targets)
   with pytest.raises(ConfigError, match='intensity is of kind'):
     tasks.find('sentiment+intensity')
+
+
+def test_a_part_without_a_test_example_has_no_score():
+  both = tasks.find('sentiment+products')
+  found = tasks.score(both, np.eye(4)[[0, 1]], np.array([0, 1]))
+  assert found['accuracy'] == found['sentiment/accuracy'] == 1.0
+  assert not any(name.startswith('products/') for name in found)

@@ -131,6 +131,8 @@ def score(task: Task, outputs: np.ndarray, targets: np.ndarray) -> dict[str, flo
     values |= metrics.METRICS[name](predictions, references)
   for place, part in enumerate(task.parts):
     own, (first, end) = group_of(task, targets) == place, task.groups[place]
+    if not own.any():
+      continue   # no example, no score; a 0 would be one
     found = score(part, outputs[own][:, first:end], targets[own] - first)
     values |= {f'{part.name}/{name}': value for name, value in found.items()}
   return values

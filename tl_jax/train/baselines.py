@@ -7,48 +7,44 @@
 from tl_jax import evals, tasks
 from tl_jax.config import ConfigError
 from tl_jax.train import texts
-from tl_jax.train.checks import read
-from tl_jax.train.results import Result, digest_examples
-from tl_jax.train.transferring import write_predictions
-from tl_jax.train.watch import peak_bytes
-from tl_jax.train.workdir import open_run
+from tl_jax.train.results import Result, digest_examples, write_predictions
+from tl_jax.train.settings import Settings
+from tl_jax.train.watch import SILENT, Watch, peak_bytes
+from tl_jax.train.workdir import Run
 
 
-def run_baseline(config, folder) -> dict:
+def run_baseline(settings: Settings, run: Run, watch: Watch = SILENT) -> dict:
   """Fits a baseline and judges it as a transfer would be; returns what result.json holds.
 
   Raises ConfigError for a task that the baseline cannot have, or more labels than there are.
   """
-  settings = read(config)
   name = settings.method['name']
   task = texts.task_of(settings)
   if task.kind != 'single_label':
     raise ConfigError(
         f'config.method.name: {name} needs a task with one label per example; '
         f'{task.name} is of kind {task.kind!r}')
-  with open_run(config, folder) as run:
-    finished = run.result(steps=0)
-    if finished is not None:
-      return finished
-    train, test = (texts.labelled_texts(settings, task, split) for split in ('train', 'test'))
-    chosen = texts.choose_labels(settings, task, train)
-    seen = [train.texts[index] for index in chosen]
-    with run.clock.phase('training'):
-      found = evals.BASELINES[name](seen, train.targets[chosen], test.texts, task.outputs)
-    if run.first:
-      write_predictions(run.path / 'predictions.jsonl', task, test, found)
-    return run.finish(Result(
-        task=task.name,
-        method=name,
-        init=settings.init,
-        seed=settings.seed,
-        labels=len(set(chosen.tolist())),
-        metrics=tasks.score(task, found, test.targets),
-        n=len(test.texts),
-        examples=digest_examples(test.texts, test.targets),
-        trained=[],
-        trained_parameters=0,
-        total_parameters=0,
-        steps=0,
-        peak_bytes=peak_bytes(),
-        **run.clock.totals()))
+  train, test = (texts.labelled_texts(settings, task, split) for split in ('train', 'test'))
+  chosen = texts.choose_labels(settings, task, train)
+  seen = [train.texts[index] for index in chosen]
+  with run.clock.phase('training'):
+    found = evals.BASELINES[name](seen, train.targets[chosen], test.texts, task.outputs)
+  if run.first:
+    write_predictions(run.path / 'predictions.jsonl', task, test, found)
+  metrics = tasks.score(task, found, test.targets)
+  watch.say(f'{task.name}, {name}: ' + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items()))
+  return run.finish(Result(
+      task=task.name,
+      method=name,
+      init=settings.init,
+      seed=settings.seed,
+      labels=len(set(chosen.tolist())),
+      metrics=metrics,
+      n=len(test.texts),
+      examples=digest_examples(test.texts, test.targets),
+      trained=[],
+      trained_parameters=0,
+      total_parameters=0,
+      steps=0,
+      peak_bytes=peak_bytes(),
+      **run.clock.totals()))

@@ -21,13 +21,12 @@ import jax
 
 from tl_jax import checkpoint, evals, parallel
 from tl_jax import config as configs
-from tl_jax.train.baselines import run_baseline
 from tl_jax.train.checks import read
 from tl_jax.train.pretraining import pretrain
 from tl_jax.train.results import survived
 from tl_jax.train.settings import Settings
 from tl_jax.train.stack import train_together
-from tl_jax.train.transferring import make_trainer
+from tl_jax.train.transferring import make_trainer, transfer
 from tl_jax.train.watch import SILENT, Watch
 from tl_jax.train.workdir import open_run
 
@@ -78,18 +77,18 @@ def execute(
   for members in groups.values():
     settings = members[0].settings
     if settings.task is None:
-      run_each(pretrain, members, watch)
+      run_each(pretrain, members, watch, watch)
     elif settings.method['name'] in evals.BASELINES:
-      run_each(lambda config, folder, watch: run_baseline(config, folder), members, watch)
+      run_each(transfer, members, watch, SILENT)
     else:
       train_cohort(members, watch, together)
 
 
-def run_each(run, members: list[Member], watch: Watch) -> None:
-  """Calls run(config, folder, watch) for every member."""
+def run_each(run, members: list[Member], watch: Watch, inner: Watch) -> None:
+  """Calls run(config, folder, inner) for every member; `watch` hears of those that cannot be."""
   for member in members:
     with survived(member.folder, watch):
-      run(member.config, member.folder, watch)
+      run(member.config, member.folder, inner)
 
 
 def run_cohort(

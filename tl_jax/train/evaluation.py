@@ -19,7 +19,7 @@ from tl_jax.train.restoring import (
   open_step,
   read_settings,
 )
-from tl_jax.train.transferring import write_predictions
+from tl_jax.train.results import write_predictions
 from tl_jax.train.watch import SILENT, Watch
 from tl_jax.train.workdir import require_same_command
 

@@ -8,13 +8,15 @@
 import contextlib
 import dataclasses
 import hashlib
+import json
 import pathlib
 from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 
-from tl_jax import checkpoint
+from tl_jax import checkpoint, tasks
+from tl_jax.train.texts import Labelled
 from tl_jax.train.watch import Watch
 
 FILE = 'result.json'
@@ -106,3 +108,16 @@ def digest_examples(texts: Sequence[str], targets) -> str:
   found.update(repr(targets.shape).encode())
   found.update(targets.tobytes())
   return found.hexdigest()[:16]
+
+
+def write_predictions(path: pathlib.Path, task: tasks.Task, split: Labelled, found: np.ndarray) -> None:
+  """One JSON line per example: text, target, prediction, outputs."""
+  # Of a label among those of its task, which the target tells where tasks share a model.
+  answers = tasks.choose(task, found, split.targets) if task.kind == 'single_label' else found
+  rows = zip(split.texts, split.targets, answers, found, strict=True)
+  with path.open('w', encoding='utf-8') as file:
+    for index, (text, target, answer, output) in enumerate(rows):
+      row = dict(
+          index=index, text=text, target=task.named(target), prediction=task.named(answer),
+          outputs=[round(float(value), 6) for value in output])
+      file.write(json.dumps(row, ensure_ascii=False) + '\n')

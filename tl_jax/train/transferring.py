@@ -7,7 +7,6 @@ tl_jax.config.checks.ConfigError: config.init: /no/such/workdir: not 'scratch', 
 """
 
 import dataclasses
-import json
 import pathlib
 import re
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from tl_jax import checkpoint, evals, interop, objectives, optim, parallel, task
 from tl_jax import transfer as methods
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, notes, pieces, texts
+from tl_jax.train.baselines import run_baseline
 from tl_jax.train.checks import check_fit, read
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import together
@@ -27,7 +27,7 @@ from tl_jax.train.information import fisher_of
 from tl_jax.train.pieces import NEW
 from tl_jax.train.pretraining import average, placed_batches
 from tl_jax.train.restoring import keep_tokenizer, load, meta
-from tl_jax.train.results import Result, digest_examples
+from tl_jax.train.results import Result, digest_examples, write_predictions
 from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
@@ -191,6 +191,8 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
     finished = run.result(settings.schedule.steps)
     if finished is not None:
       return finished
+    if settings.method['name'] in evals.BASELINES:
+      return run_baseline(settings, run, watch)
     return make_trainer(settings, run).run(settings, run, watch)
 
 
@@ -320,16 +322,3 @@ def make_result(ready: Prepared, settings: Settings, labels: int, found, state, 
       steps=settings.schedule.steps,
       peak_bytes=peak_bytes(),
       **clock.totals())
-
-
-def write_predictions(path: pathlib.Path, task: tasks.Task, split: texts.Labelled, found: np.ndarray) -> None:
-  """One JSON line per example: text, target, prediction, outputs."""
-  # Of a label among those of its task, which the target tells where tasks share a model.
-  answers = tasks.choose(task, found, split.targets) if task.kind == 'single_label' else found
-  rows = zip(split.texts, split.targets, answers, found, strict=True)
-  with path.open('w', encoding='utf-8') as file:
-    for index, (text, target, answer, output) in enumerate(rows):
-      row = dict(
-          index=index, text=text, target=task.named(target), prediction=task.named(answer),
-          outputs=[round(float(value), 6) for value in output])
-      file.write(json.dumps(row, ensure_ascii=False) + '\n')
