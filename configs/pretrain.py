@@ -4,7 +4,8 @@
   tl-jax pretrain --config=configs/pretrain.py:demo --workdir=/tmp/demo           # minutes on 2 cores
   tl-jax pretrain --config=configs/pretrain.py:bert-small --workdir=/mnt/bert     # hours on a v5e-8
 
-The argument is a family of `tl_jax.models`; its shape chooses the objective.
+The argument is a family of `tl_jax.models`; its shape chooses the objective. `data.length` counts the tokens of the
+model's rows: span corruption makes 512 of 568 tokens of text, as in T5.
 """
 
 from ml_collections import ConfigDict

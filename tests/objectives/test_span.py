@@ -129,3 +129,28 @@ def test_more_spans_than_sentinels_become_fewer_longer_spans():
 def test_sentinels_must_be_different_ids(sentinels):
   with pytest.raises(ValueError, match='sentinels: '):
     span(sentinels=sentinels, pad_id=PAD, eos_id=EOS)
+
+
+def test_an_encoder_row_of_t5_is_filled_by_568_tokens():
+  # The figures of T5's own code: 568 tokens of text give 512 and 114 (with the end).
+  objective = span(sentinels=range(999, 899, -1), pad_id=PAD, eos_id=EOS, length=512)
+  assert objective.inputs([568, 569]).tolist() == [512, 513]
+  text = jnp.arange(100, 668)[None]
+  out = jax.jit(objective.prepare)(jax.random.key(0), {'tokens': text})
+  assert out['tokens'].shape == (1, 512) and (out['segments'] == 1).all()
+  assert int(out['target_weights'].sum()) == 114
+
+
+@pytest.mark.parametrize(('rate', 'mean'), [(0.15, 3.0), (0.5, 3.0), (0.5, 32.0), (0.3, 1.0)])
+def test_what_a_text_takes_is_what_it_becomes(rate, mean):
+  objective = span(sentinels=SENTINELS, pad_id=PAD, eos_id=EOS, rate=rate, mean=mean,
+                   length=2 * LENGTH, targets=2 * LENGTH)
+  prepare = jax.jit(objective.prepare)
+  sizes = np.arange(1, LENGTH + 1)
+  rows = np.arange(LENGTH) < sizes[:, None]
+  batch = {'tokens': np.where(rows, 20, PAD), 'segments': rows.astype(np.int32)}
+  made = (prepare(jax.random.key(0), batch)['segments'] > 0).sum(1)
+  np.testing.assert_array_equal(made, objective.inputs(sizes))
+  # A text that ends with its own end takes no more.
+  batch['tokens'][np.arange(LENGTH), sizes - 1] = EOS
+  assert ((prepare(jax.random.key(0), batch)['segments'] > 0).sum(1) <= made).all()

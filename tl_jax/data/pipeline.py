@@ -12,8 +12,8 @@ import functools
 import itertools
 import math
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,22 +60,37 @@ def labelled(encoded, labels) -> Examples:
   return Examples(encoded, np.asarray(labels)[np.asarray(encoded.index)])
 
 
+class Room(NamedTuple):
+  """What a row has room for, where that is not its tokens.
+
+  taken(lengths) says how much of `size` examples of so many tokens take, int (n,). Rows
+  must be long enough for all examples that `size` has room for.
+  """
+  size: int
+  taken: Callable[[np.ndarray], np.ndarray]
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """The static shape of rows: tokens, slots for labelled examples, target tokens, and the padding id."""
+  """The static shape of rows: tokens, slots for labelled examples, target tokens, and
+  the padding id; and what rows have room for, if not for as many tokens.
+  """
   length: int
   slots: int | None = None
   target_length: int | None = None
   pad: int = 0
   pack: bool = True
+  room: Room | None = None
 
   def plan(self, examples: Examples, order) -> packing.Plan:
     """Packs these examples, in this order, into rows of this shape."""
     second = None if examples.targets is None else examples.targets.lengths
     if examples.targets is not None and self.target_length is None:
       raise ValueError('data: target_length is needed for examples with targets')
-    return packing.plan(examples.tokens.lengths, self.length, order, self.slots, pack=self.pack,
-                        second=second, second_length=self.target_length)
+    room = self.room or Room(self.length, lambda lengths: lengths)
+    return packing.plan(
+        room.taken(examples.tokens.lengths), room.size, order, self.slots, pack=self.pack,
+        second=second, second_length=self.target_length)
 
   def fill(self, examples: Examples, members) -> dict[str, np.ndarray]:
     """One row as int32 arrays; labels too when the examples have them."""
@@ -218,12 +233,14 @@ def rows_of(size: int, rows=None) -> list[int]:
 
 def stream(examples, *, seed: int, length: Count, batch: Count, pack: bool = True, slots: Count | None = None,
            target_length: Count | None = None, pad: int = 0, weights: Mapping[str, float] | None = None,
-           subset=None, shuffle: bool = True) -> Stream:
+           subset=None, shuffle: bool = True, room: Room | None = None) -> Stream:
   """The endless stream of one set of examples, or of a mixture {name: Examples} with `weights` {name: weight}.
 
-  length: tokens of a row; batch: rows of a global batch; slots: labelled examples a row may hold (1 with
-  `pack=False`); weights count rows and are kept to 1/1024; a short source begins its next epoch when it ends.
-  `subset`: the indices to use, for a single source. Raises ValueError naming a weight or a source that cannot be.
+  length: tokens of a row; room: what rows have room for, by default so many tokens;
+  batch: rows of a global batch; slots: labelled examples a row may hold (1 with
+  `pack=False`); weights count rows and are kept to 1/1024; a short source begins its next
+  epoch when it ends. `subset`: the indices to use, for a single source. Raises ValueError
+  naming a weight or a source that cannot be.
   """
   mixture = dict(examples) if isinstance(examples, Mapping) else {'': examples}
   if subset is not None and len(mixture) > 1:
@@ -234,7 +251,7 @@ def stream(examples, *, seed: int, length: Count, batch: Count, pack: bool = Tru
     raise ValueError('data.slots: packed labelled examples need a fixed number of slots per row')
   shares = _shares(mixture, weights)
   names = tuple(name for name in mixture if shares[name])
-  layout = Layout(length, slots, target_length, pad, pack)
+  layout = Layout(length, slots, target_length, pad, pack, room)
   parts = tuple(Epochs(mixture[name], layout, subsets.seed_of(seed, f'source/{name}'), subset, shuffle)
                 for name in names)
   return Stream(parts, names, tuple(shares[name] for name in names), layout, batch, seed)
@@ -307,7 +324,7 @@ class Evaluation:
 
 def evaluation(examples: Examples, *, length: Count, batch: Count, pack: bool = True, slots: Count | None = None,
                target_length: Count | None = None, pad: int = 0, subset=None,
-               rows=None) -> Evaluation:
+               rows=None, room: Room | None = None) -> Evaluation:
   """One pass over the examples (or over `subset` of them) in batches of `batch` rows, all of one shape.
 
   Of each batch the rows with the numbers `rows`; without, all of them.
@@ -317,6 +334,6 @@ def evaluation(examples: Examples, *, length: Count, batch: Count, pack: bool = 
     raise ValueError(f'data.batch: {batch} rows')
   if examples.labels is not None and pack and slots is None:
     raise ValueError('data.slots: packed labelled examples need a fixed number of slots per row')
-  layout = Layout(length, slots, target_length, pad, pack)
+  layout = Layout(length, slots, target_length, pad, pack, room)
   order = np.arange(len(examples)) if subset is None else np.asarray(subset, np.int64)
   return Evaluation(examples, layout, layout.plan(examples, order), batch, sorted(rows_of(batch, rows)))

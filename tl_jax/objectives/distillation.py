@@ -88,7 +88,7 @@ def distill(objective: Objective, teacher: Teacher | tuple, *, temperature: Posi
     terms |= {name: Term(value, wanted[name]) for name, value in sums.items()}
     return terms, metrics | {name: Mean(value, totals[name]) for name, value in sums.items()}
 
-  return Objective(objective.prepare, weights, loss, objective.prediction)
+  return objective._replace(weights=weights, loss=loss)
 
 
 def _sums(wanted, student, teacher, batch, temperature: float, measure: str, layers) -> dict[str, Array]:

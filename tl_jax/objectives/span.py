@@ -20,7 +20,7 @@ from tl_jax.objectives.types import Array, Objective
 
 
 def span(*, sentinels: Sequence[int], pad_id: Natural, eos_id: Natural, rate: Fraction = 0.15, mean: Positive = 3.0,
-         targets: Count | None = None) -> Objective:
+         length: Count | None = None, targets: Count | None = None) -> Objective:
   """T5's denoising (Raffel et al. 2020, section 3.1.4 and appendix; counts and partition as in their code).
 
   A segment of n tokens loses min(max(round(rate * n), 1), n - 1) of them in max(1, round(lost / mean)) spans (fewer
@@ -31,8 +31,10 @@ def span(*, sentinels: Sequence[int], pad_id: Natural, eos_id: Natural, rate: Fr
   (never cut, not counted in n), else a new one. A segment of fewer than two tokens loses nothing, its target is
   `eos_id`.
 
-  Static shapes: the encoder keeps the row's length. It always suffices where segments end with `eos_id`, and else for
-  segments of 10 tokens or more at the default rate; what is over is dropped from the end of the row. Targets have
+  Static shapes: the encoder has `length` places, by default those of the row. These always suffice where segments end
+  with `eos_id`, and else for segments of 10 tokens or more at the default rate; what is over is dropped from the end
+  of the row. Longer rows of text fill them: `inputs` says how many places a text takes (512 for one of 568 tokens at
+  T5's rate and mean), so that rows can be packed by it and nothing is dropped. Targets have
   `targets` places, by default those of a row with a single segment plus one for each 16 tokens, for the rounding and
   `eos_id` of more segments; what is over is dropped from the end of the row likewise.
 
@@ -48,9 +50,9 @@ def span(*, sentinels: Sequence[int], pad_id: Natural, eos_id: Natural, rate: Fr
   def prepare(key, batch):
     tokens, segments = batch['tokens'], segments_of(batch)
     lost, spans = count_tables(rate, mean, tokens.shape[1], names.size)
-    places = targets or target_places(lost, spans)
+    shape = length or tokens.shape[1], targets or target_places(lost, spans)
     noise = jax.random.uniform(key, tokens.shape)
-    encoder, decoder = jax.vmap(lambda *row: _corrupt(*row, lost, spans, names, pad_id, eos_id, places))(
+    encoder, decoder = jax.vmap(lambda *row: _corrupt(*row, lost, spans, names, pad_id, eos_id, *shape))(
         tokens, segments, noise)
     rest = {name: value for name, value in batch.items() if name != 'types'}
     return {
@@ -62,7 +64,10 @@ def span(*, sentinels: Sequence[int], pad_id: Natural, eos_id: Natural, rate: Fr
   def loss(forward, batch, key):
     return token_loss('span', forward, batch, key)
 
-  return Objective(prepare, token_weights('span'), loss)
+  def inputs(lengths):
+    return input_lengths(lengths, rate, mean, names.size)
+
+  return Objective(prepare, token_weights('span'), loss, inputs=inputs)
 
 
 class Text(NamedTuple):
@@ -77,13 +82,22 @@ def count_tables(rate: float, mean: float, length: int, most: int) -> tuple[np.n
   return np.array(lost[:length + 1], np.int32), np.array(spans[:length + 1], np.int32)
 
 
+def input_lengths(lengths, rate: float, mean: float, most: int) -> np.ndarray:
+  """The encoder's tokens for segments of so many tokens that have no `eos_id` yet; those
+  that end with one take at most as many.
+  """
+  lengths = np.asarray(lengths, np.int64)
+  lost, spans = count_tables(rate, mean, int(lengths.max(initial=0)), most)
+  return lengths - lost[lengths] + spans[lengths] + 1
+
+
 def target_places(lost: np.ndarray, spans: np.ndarray) -> int:
   """The default number of target places of a row: one segment's, and one more for each 16 tokens."""
   return int(lost[-1] + spans[-1] + 1) + (len(lost) - 1) // 16
 
 
-def _corrupt(tokens, segments, noise, lost_table, span_table, names, pad_id, eos_id, places):
-  """(encoder, decoder) Text of one row (length,)."""
+def _corrupt(tokens, segments, noise, lost_table, span_table, names, pad_id, eos_id, inputs, places):
+  """(encoder, decoder) Text of one row (length,): of `inputs` and of `places` tokens."""
   length = tokens.shape[0]
   real = segments > 0
   last = real & (segments != jnp.pad(segments[1:], (0, 1)))
@@ -96,7 +110,7 @@ def _corrupt(tokens, segments, noise, lost_table, span_table, names, pad_id, eos
   name = jnp.asarray(names)[jnp.clip(number - before[segments], 0, len(names) - 1)]
   end = jnp.full_like(tokens, eos_id)
   kept = content & ~hidden
-  encoder = write((first, kept, last), (name, tokens, end), segments, length, pad_id)
+  encoder = write((first, kept, last), (name, tokens, end), segments, inputs, pad_id)
   decoder = write((first, hidden, last), (name, tokens, end), segments, places, pad_id)
   return encoder, decoder
 

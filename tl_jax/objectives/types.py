@@ -46,6 +46,8 @@ class Objective(NamedTuple):
   loss(forward, batch, key) -> ({term: Term}, {metric: Mean}); `key` None means evaluation: `train=False`, no dropout.
 
   prediction says how its outputs are read, where they predict something of an example; else it is None.
+  inputs(lengths) -> int array: how many tokens the model is given, at most, of texts of so many tokens, where these
+  are not as many; it does not fall. None: as many.
 
   The loss of a step is the sum over terms of coefficient * sum / weight, with both sums taken over the global batch
   and 0 where the weight is 0, so that sharding, accumulation and packing change nothing.
@@ -54,3 +56,4 @@ class Objective(NamedTuple):
   weights: Callable[[Batch], dict[str, Array]]
   loss: Callable[[Callable, Batch, Array], tuple[dict[str, Term], dict[str, Mean]]]
   prediction: Prediction | None = None
+  inputs: Callable[[Any], Any] | None = None

@@ -145,7 +145,8 @@ def make_objective(settings: Settings, vocabulary: int, tokenizer) -> objectives
       'masked': lambda: dict(vocabulary=vocabulary, mask_id=tokenizer.mask, special_ids=tokenizer.special_ids,
                              continues=tokenizer.continues),
       'causal': dict,
-      'span': lambda: dict(sentinels=tokenizer.sentinels, pad_id=tokenizer.pad, eos_id=tokenizer.eos),
+      'span': lambda: dict(sentinels=tokenizer.sentinels, pad_id=tokenizer.pad, eos_id=tokenizer.eos,
+                           length=settings.data.length),
   }
   name = settings.objective['name']
   given = configs.lookup(facts, name, 'config.objective.name')()

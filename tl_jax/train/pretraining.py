@@ -204,6 +204,7 @@ def judge_mixture(settings: Settings, parts: pieces.Pieces, tokenizer, folder: p
   """A function of params: the objective on the mixture's test texts, the same draws every time."""
   examples = texts.mixture_examples(
       settings, tokenizer, folder, texts.mixture_texts(settings, 'test'))
+  rows = texts.text_rows(settings, tokenizer)
   size = settings.data.batch
   held = parallel.host_rows(sharding, size)
   key = rng.stream(settings.seed, 'evaluation')
@@ -223,8 +224,9 @@ def judge_mixture(settings: Settings, parts: pieces.Pieces, tokenizer, folder: p
     # As many batches of each source, so that none is left out.
     most = -(-settings.eval.batches // len(examples)) or None
     for part in examples.values():
-      batches = data.evaluation(part, length=settings.data.length, batch=size, pack=settings.data.pack,
-                                pad=tokenizer.pad, rows=held)
+      batches = data.evaluation(
+          part, length=rows.length, room=rows.room, batch=size, pack=settings.data.pack,
+          pad=tokenizer.pad, rows=held)
       for batch in itertools.islice(batches, most):
         found, count = jax.device_get(sums(params, parallel.place_batch(batch, sharding, size, held), index))
         for name, (total, weight) in found.items():

@@ -67,19 +67,56 @@ def mixture_texts(settings: Settings, split: str = 'train') -> dict:
       for name, weight in settings.data.mixture.items() if weight}
 
 
+class Rows(NamedTuple):
+  """Rows of text that fill the rows of a model: the longest piece of a document, the
+  places of a row, and what it has room for.
+  """
+  longest: int
+  length: int
+  room: pipeline.Room | None = None
+
+
+def text_rows(settings: Settings, tokenizer) -> Rows:
+  """The rows of text of which the objective makes the `data.length` tokens of a model's.
+
+  Span corruption leaves fewer tokens than it is given: T5 fills 512 with 568.
+  """
+  size = settings.data.length
+  vocabulary = tokenizer.vocabulary_size
+  inputs = pieces.make_objective(settings, vocabulary, tokenizer).inputs
+  if inputs is None:
+    return Rows(size, size)
+  enough = size
+  while inputs([enough])[0] <= size:
+    enough *= 2
+  lengths = np.arange(1, enough)
+  taken = inputs(lengths)
+  fitting = taken <= size
+  lengths, taken = lengths[fitting], taken[fitting]
+  if not len(lengths):
+    raise ConfigError(f'config.data.length: {size} holds no text under this objective')
+  # No row holds more text than one of the pieces that shrink most.
+  most = int(size * (lengths / taken).max())
+  return Rows(int(lengths.max()), most, pipeline.Room(size, inputs))
+
+
 def mixture_examples(settings: Settings, tokenizer, folder: pathlib.Path, sources: dict) -> dict:
   """Encoded documents of each of the mixture's sources, long ones split into pieces that fit a row."""
-  cache = folder / CACHE
+  cache, longest = folder / CACHE, text_rows(settings, tokenizer).longest
   return {
-      name: pipeline.Examples(data.tokenize(source, tokenizer, cache, max_length=settings.data.length, split=True))
+      name: pipeline.Examples(
+          data.tokenize(source, tokenizer, cache, max_length=longest, split=True))
       for name, source in sources.items()}
 
 
 def pretraining_stream(settings: Settings, examples: dict, tokenizer) -> pipeline.Stream:
   """The endless rows of the mixture, a function of (seed, step)."""
   weights = {name: settings.data.mixture[name] for name in examples}
-  return data.stream(examples, seed=settings.seed, length=settings.data.length, batch=settings.data.batch,
-                     pack=settings.data.pack, pad=tokenizer.pad, weights=weights)
+  rows = text_rows(settings, tokenizer)
+  return data.stream(
+      examples, seed=settings.seed, length=rows.length, room=rows.room,
+      batch=settings.data.batch, pack=settings.data.pack, pad=tokenizer.pad,
+      weights=weights)
 
 
 def log_frequencies(settings: Settings, examples: dict, vocabulary: int) -> np.ndarray:
