@@ -119,6 +119,7 @@ def test_a_pod_is_left_alone_by_what_computes_on_the_cpu(environment, on_a_tpu):
     (dict(JAX_COORDINATOR_ADDRESS='host:1'), 'without JAX_NUM_PROCESSES and JAX_PROCESS_ID'),
     (dict(JAX_NUM_PROCESSES='2'), 'JAX_NUM_PROCESSES set without JAX_COORDINATOR_ADDRESS'),
     (GIVEN | dict(JAX_NUM_PROCESSES='two'), "JAX_NUM_PROCESSES: must be .*'two'"),
+    (GIVEN | dict(JAX_COORDINATOR_ADDRESS='host'), "must be host:port, got 'host'"),
     (GIVEN | dict(JAX_PROCESS_ID='2'), 'JAX_PROCESS_ID: processes count from 0 to 1'),
     (dict(PMI_SIZE='4', PMI_RANK='0'), 'mpi4py')])
 def test_what_does_not_fit_is_named(variables, message, environment, monkeypatch):

@@ -66,7 +66,11 @@ def run_two(program, *arguments, **variables):
       subprocess.Popen([sys.executable, *program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                        text=True, env=shared | {'JAX_PROCESS_ID': str(index)})
       for index in range(2)]
-  heard = [process.communicate(timeout=300) for process in processes]
+  try:
+    heard = [process.communicate(timeout=300) for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
   for process, (_, complaint) in zip(processes, heard, strict=True):
     assert process.returncode == 0, complaint
   return [told for told, _ in heard]
@@ -88,7 +92,7 @@ from tl_jax.cli.main import main
 compile = Lowered.compile
 def compile_late(lowered, *arguments, **options):
   made = compile(lowered, *arguments, **options)
-  time.sleep(35 * jax.process_index())
+  time.sleep(32 * jax.process_index())
   return made
 Lowered.compile = compile_late
 raise SystemExit(main(sys.argv[1:]))
@@ -112,7 +116,8 @@ def test_two_processes_evaluate_as_one(pretrained):
       np.testing.assert_allclose(float(found[1]), value, rtol=1e-3)
 
 
-# As on a pod, whose mesh follows the wires: no host holds neighbouring rows.
+# As on a pod, whose mesh follows the wires: a host holds the first row and the last, or
+# a part of every row. More devices of a CPU than this would wait for each other's threads.
 INTERLEAVED = '''
 import sys
 import jax
@@ -120,19 +125,19 @@ from tl_jax import parallel
 make_mesh = parallel.make_mesh
 def interleaved(shape):
   devices = jax.devices()
-  assert len(devices) == 8 and jax.process_count() == 2
-  return make_mesh(shape, [devices[index] for index in (0, 4, 5, 1, 6, 2, 3, 7)])
+  assert len(devices) == 4 and jax.process_count() == 2
+  return make_mesh(shape, [devices[index] for index in (0, 2, 3, 1)])
 parallel.make_mesh = interleaved
 from tl_jax.cli.main import main
 raise SystemExit(main(sys.argv[1:]))
 '''
 
 
-@pytest.mark.parametrize('shape', [dict(data=8), dict(data=2, fsdp=2, tensor=2)])
+@pytest.mark.parametrize('shape', [dict(data=4), dict(data=2, tensor=2)])
 @pytest.mark.xdist_group('tiny')
 def test_the_order_of_devices_changes_no_loss(shape, one_device, tmp_path):
   flags = os.environ['XLA_FLAGS']
   run_two(('-c', INTERLEAVED), 'pretrain', '--config=configs/pretrain.py:tiny', f'--workdir={tmp_path}', *FLAGS,
           small('tiny'), *(f'--config.mesh.{axis}={size}' for axis, size in shape.items()),
-          XLA_FLAGS=f'{flags} --xla_force_host_platform_device_count=4')
+          XLA_FLAGS=f'{flags} --xla_force_host_platform_device_count=2')
   np.testing.assert_allclose(losses(tmp_path), one_device('tiny'), atol=1e-5)

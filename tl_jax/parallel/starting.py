@@ -18,7 +18,7 @@ from tl_jax.parallel.meeting import introduce
 ADDRESS, PROCESSES, PROCESS = (
     'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
 REMEDY = (f'Set {ADDRESS} (host:port of process 0), {PROCESSES} and {PROCESS} (from 0) '
-          f'in every process; only {PROCESSES}=1 makes it run alone')
+          f'in every process, or nothing but {PROCESSES}=1 for a run alone')
 # Who gives an address has started the others. The machines of a cluster start by
 # themselves, some minutes after each other.
 GIVEN_SECONDS, FOUND_SECONDS = 60, 300
@@ -105,8 +105,6 @@ def _require_free_port(cluster: Cluster) -> None:
   if 'JAX_COORDINATOR_BIND_ADDRESS' in os.environ:
     return
   port = cluster.address.rpartition(':')[2]
-  if not port.isdecimal():
-    raise ValueError(f'{ADDRESS}: must be host:port, got {cluster.address!r}')
   with socket.socket() as probe:
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -151,6 +149,9 @@ def _number(name: str, text: str) -> int:
 
 
 def _sound(cluster: Cluster) -> Cluster:
+  host, _, port = cluster.address.rpartition(':')
+  if not host or not port.isdecimal():
+    raise ValueError(f'{ADDRESS}: must be host:port, got {cluster.address!r}')
   if cluster.process >= cluster.processes:
     raise ValueError(
         f'{PROCESS}: processes count from 0 to {cluster.processes - 1} here, but '
