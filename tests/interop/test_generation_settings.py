@@ -48,6 +48,13 @@ def follow(said, kind='encoder-decoder', **chosen):
   return interop.generation_settings(loaded(said, kind), chosen)
 
 
+def test_an_mbart_that_names_no_language_starts_as_in_transformers():
+  config = BART | dict(model_type='mbart', decoder_start_token_id=None, pad_token_id=1)
+  assert interop.text_ids(loaded({}, config=config))['start'] == (0,)
+  config |= dict(decoder_start_token_id=7)
+  assert interop.text_ids(loaded({}, config=config))['start'] == (7,)
+
+
 def test_what_a_published_folder_says():
   found, ignored = follow(CNN)
   assert ignored == ()

@@ -260,3 +260,33 @@ def test_a_marian_with_two_vocabularies_says_what_is_computed(tmp_path):
   cases.materialise(tmp_path, config, found['shapes'])
   with pytest.raises(ValueError, match='decoder_vocab_size = 70'):
     interop.load(tmp_path)
+
+
+def other_spellings(case, held, before):
+  """The tensors of a case in every way that files of one age or another have them."""
+  family = before.config['model_type']
+  spec, head = names.NAMES[family], before.arch.head
+  base = spec.bases.get(head, spec.base)
+  yield {f'module.{name}': tensor for name, tensor in held.items()}
+  if base and any(name.startswith(base) for name in held):
+    yield {name.removeprefix(base): tensor for name, tensor in held.items()}
+  elif base:
+    yield {base + name: tensor for name, tensor in held.items()}
+  if spec.twin and spec.twin[0] in held:
+    bias = held.get(spec.twin[1], held[spec.twin[0]])
+    kept = {name: tensor for name, tensor in held.items() if name not in spec.twin}
+    yield kept | {spec.twin[1]: bias}
+  if head in ('masked', 'causal') and before.arch.tied:
+    table = names.place(family, head, 'embedding/tokens').name
+    output = names.place(family, head, 'head/kernel').name
+    kept = {name: tensor for name, tensor in held.items() if name != table}
+    yield kept | {output: held[table]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('case', sorted(cases.CASES))
+def test_every_family_opens_in_every_spelling(case, tmp_path):
+  held = held_by(case, tmp_path)
+  before = interop.load(tmp_path)
+  for tensors in other_spellings(case, held, before):
+    same_again(tmp_path, tensors, before)

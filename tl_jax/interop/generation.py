@@ -85,7 +85,7 @@ NOT_FOLLOWED = dict(
 # What the families have in transformers where a folder does not say.
 UNSAID = dict(
   bart=dict(decoder_start_token_id=2, forced_eos_token_id=2),
-  mbart=dict(forced_eos_token_id=2),
+  mbart=dict(decoder_start_token_id=0, forced_eos_token_id=2),
   marian=dict(forced_eos_token_id=0),
   pegasus=dict(decoder_start_token_id=0, forced_eos_token_id=1),
 )

@@ -163,6 +163,9 @@ def _bart(layers: int, width: int, heads: int, **fields) -> dict:
               init='normal') | fields
 
 
+# Marian (Junczys-Dowmunt et al. 2018) and Pegasus (Zhang et al. 2020) learn no positions.
+SINES = dict(positions='sinusoidal', position_offset=0, embedding_norm=False, pooler='')
+
 # `tiny*` and `demo` are seconds-sized models for tests and first runs.
 FAMILIES = {
     'tiny': _bert(2, 64, heads=2, max_positions=128),
@@ -257,8 +260,17 @@ FAMILIES = {
     't5-1.1-small': _t5_1_1(8, 512, 6, 1024),
     't5-1.1-base': _t5_1_1(12, 768, 12, 2048),
     't5-1.1-large': _t5_1_1(24, 1024, 16, 2816),
+    'mt5-small': _t5_1_1(8, 512, 6, 1024) | dict(vocabulary=250112),
+    'mt5-base': _t5_1_1(12, 768, 12, 2048) | dict(vocabulary=250112),
+    'umt5-small': _t5_1_1(8, 512, 6, 1024) | dict(vocabulary=256384, positions='relative_by_layer'),
+    'umt5-base': _t5_1_1(12, 768, 12, 2048) | dict(vocabulary=256384, positions='relative_by_layer'),
     't5-1.1-xl': _t5_1_1(24, 2048, 32, 5120),
     'bart-base': _bart(6, 768, 12),
+    'mbart-large': _bart(12, 1024, 16, vocabulary=250027, norm_place='before', embedding_scale=32.0),
+    'marian-base': _bart(6, 512, 8, **SINES, vocabulary=58101, max_positions=512, activation='silu',
+                         embedding_scale=512 ** 0.5),
+    'pegasus-large': _bart(16, 1024, 16, **SINES, vocabulary=96103, max_positions=1024, activation='relu',
+                           norm_place='before', embedding_scale=32.0),
     'bart-large': _bart(12, 1024, 16),
 }
 
