@@ -90,11 +90,11 @@ def test_imports_point_one_way(path):
 @each(PYTHON)
 def test_size_and_words(path):
   text = path.read_text(encoding='utf-8')
-  assert text.count('\n') <= 500, f'{name(path)} has {text.count(chr(10))} lines'
+  assert text.count('\n') <= 660, f'{name(path)} has {text.count(chr(10))} lines'
   for node in ast.walk(parse(path)):
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
       lines = node.end_lineno - node.lineno + 1
-      assert lines <= 80, f'{name(path)}: {node.name} has {lines} lines'
+      assert lines <= 130, f'{name(path)}: {node.name} has {lines} lines'
     if isinstance(node, ast.FunctionDef | ast.ClassDef) and 'tests' not in path.parts:
       assert not re.search('Manager|Helper|Utils', node.name), f'{name(path)}: {node.name}'
   unfinished = re.findall('TO' + 'DO|FIX' + 'ME|raise NotImplemented' + 'Error', text)

@@ -12,12 +12,19 @@ from tl_jax import leaves, tree
 
 KEYS = st.sampled_from(['a', 'b', 'kernel', 'bias', '0'])
 TREES = st.recursive(
-    st.integers() | st.none(),
-    lambda children: st.dictionaries(KEYS, children, max_size=3) | st.lists(children, max_size=3)
-    | st.tuples(children, children),
-    max_leaves=8)
+  st.integers() | st.none(),
+  lambda children: (
+    st.dictionaries(KEYS, children, max_size=3)
+    | st.lists(children, max_size=3)
+    | st.tuples(children, children)
+  ),
+  max_leaves=8,
+)
 DICTS = st.recursive(
-    st.integers(), lambda children: st.dictionaries(KEYS, children, min_size=1, max_size=3), max_leaves=8)
+  st.integers(),
+  lambda children: st.dictionaries(KEYS, children, min_size=1, max_size=3),
+  max_leaves=8,
+)
 
 
 def is_hole(node):
@@ -46,11 +53,18 @@ def test_one_hole_stands_for_any_tree(whole):
 
 @given(TREES, st.data())
 def test_a_hole_may_stand_for_a_subtree_on_either_side(whole, data):
-  """Every subtree without a leaf may be cut down to one hole without changing what combine gives."""
+  """Every subtree without a leaf may be cut down to one hole without changing what
+  combine gives.
+  """
   chosen = {name for name in tree.flatten(whole) if data.draw(st.booleans())}
-  parts = [jax.tree.map(lambda node: node if jax.tree.leaves(node) else None, part,
-                        is_leaf=lambda node: not jax.tree.leaves(node))
-           for part in tree.partition(whole, chosen.__contains__)]
+  parts = [
+    jax.tree.map(
+      lambda node: node if jax.tree.leaves(node) else None,
+      part,
+      is_leaf=lambda node: not jax.tree.leaves(node),
+    )
+    for part in tree.partition(whole, chosen.__contains__)
+  ]
   expected = jax.tree.leaves(whole)
   assert jax.tree.leaves(tree.combine(*parts)) == expected
   assert jax.tree.leaves(tree.combine(*reversed(parts))) == expected
@@ -58,7 +72,11 @@ def test_a_hole_may_stand_for_a_subtree_on_either_side(whole, data):
 
 def test_structured_leaves_fill_each_others_holes():
   trained = {'x': leaves.LowRank(None, 1, 2), 'y': None, 'z': None}
-  held = {'x': leaves.LowRank(3, None, None), 'y': leaves.LowRank(4, 5, 6), 'z': [7, {}]}
+  held = {
+    'x': leaves.LowRank(3, None, None),
+    'y': leaves.LowRank(4, 5, 6),
+    'z': [7, {}],
+  }
   expected = {'x': leaves.LowRank(3, 1, 2), 'y': leaves.LowRank(4, 5, 6), 'z': [7, {}]}
   assert tree.combine(trained, held) == expected
   assert tree.combine(held, trained) == expected
@@ -66,13 +84,20 @@ def test_structured_leaves_fill_each_others_holes():
   assert tree.combine({'x': 1}, {'x': leaves.LowRank(None, None, None)}) == {'x': 1}
 
 
-@pytest.mark.parametrize('first, second, message', [
+@pytest.mark.parametrize(
+  'first, second, message',
+  [
     ({'a': {'b': 1}}, {'a': {'b': 2}}, "both trees have a leaf at 'a/b'"),
     ({'a': {'b': 1}}, {'a': 2}, "both trees have a leaf at 'a'"),
     ({'a': {'b': 1}}, {'a': {'c': 2}}, "differ at 'a'"),
     ([1, None], [None], "differ at ''"),
-    ({'a': leaves.LowRank(None, 1, 2, 1.0)}, {'a': leaves.LowRank(3, None, None, 2.0)}, "differ at 'a'"),
-])
+    (
+      {'a': leaves.LowRank(None, 1, 2, 1.0)},
+      {'a': leaves.LowRank(3, None, None, 2.0)},
+      "differ at 'a'",
+    ),
+  ],
+)
 def test_combine_refuses_two_leaves_at_one_place(first, second, message):
   for one, other in ((first, second), (second, first)):
     with pytest.raises(ValueError, match=message) as caught:
@@ -97,14 +122,16 @@ def test_flatten_refuses_two_leaves_of_one_name():
 
 
 def test_map_named_gives_the_name_first():
-  assert tree.map_named(lambda name, x, y: (name, x + y), {'a': [1, 2]}, {'a': [3, 4]}) == {
-      'a': [('a/0', 4), ('a/1', 6)]}
+  assert tree.map_named(
+    lambda name, x, y: (name, x + y), {'a': [1, 2]}, {'a': [3, 4]}
+  ) == {'a': [('a/0', 4), ('a/1', 6)]}
 
 
 def test_matcher_matches_whole_names():
   accepts = tree.matcher(r'.*/kernel', 'bias')
-  assert [accepts(name) for name in ('a/kernel', 'kernel', 'a/kernel/b', 'bias', 'a/bias')] == [
-      True, False, False, True, False]
+  assert [
+    accepts(name) for name in ('a/kernel', 'kernel', 'a/kernel/b', 'bias', 'a/bias')
+  ] == [True, False, False, True, False]
   assert not tree.matcher()('anything')
 
 
@@ -116,10 +143,16 @@ def test_what_is_no_regular_expression_is_said_in_one_line(pattern):
 
 
 def test_a_pattern_that_matches_nothing_names_the_nearest():
-  names = [f'layers/{i}/{block}' for i in range(12)
-           for block in ('attention/query/kernel', 'attention/query/bias', 'mlp/in/kernel')]
+  names = [
+    f'layers/{i}/{block}'
+    for i in range(12)
+    for block in ('attention/query/kernel', 'attention/query/bias', 'mlp/in/kernel')
+  ]
   tree.require_match([r'.*/(query|value)/kernel', r'layers/1[01]/.*'], names, 'lora')
-  with pytest.raises(ValueError, match=r"^lora: the pattern '\.\*/qurey/kernel' .* nearest: 'query/kernel'"):
+  with pytest.raises(
+    ValueError,
+    match=r"^lora: the pattern '\.\*/qurey/kernel' .* nearest: 'query/kernel'",
+  ):
     tree.require_match([r'.*/(query|value)/kernel', r'.*/qurey/kernel'], names, 'lora')
   with pytest.raises(ValueError, match='nearest: none'):
     tree.require_match(['a'], [], 'lora')

@@ -30,7 +30,9 @@ def name_of(path) -> str:
 
 
 def flatten(tree: Tree) -> dict[str, Any]:
-  """Every leaf by its name, in tree order; None is a hole and has no name. ValueError where two leaves share a name."""
+  """Every leaf by its name, in tree order; None is a hole and has no name. ValueError
+  where two leaves share a name.
+  """
   leaves = {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     name = name_of(path)
@@ -41,7 +43,8 @@ def flatten(tree: Tree) -> dict[str, Any]:
 
 
 def unflatten(leaves: dict[str, Any]) -> dict:
-  """The nested dict whose leaves have these names: the inverse of `flatten` for nested dicts.
+  """The nested dict whose leaves have these names: the inverse of `flatten` for nested
+  dicts.
 
   ValueError where one name is also the beginning of another, as `a` and `a/b`.
   """
@@ -58,10 +61,13 @@ def unflatten(leaves: dict[str, Any]) -> dict:
   return tree
 
 
-def map_named(function: Callable[..., Any], tree: Tree, *rest: Tree, is_leaf=None) -> Tree:
+def map_named(
+  function: Callable[..., Any], tree: Tree, *rest: Tree, is_leaf=None
+) -> Tree:
   """`jax.tree.map` whose function is given the name of the leaf first."""
   return jax.tree_util.tree_map_with_path(
-      lambda path, *leaves: function(name_of(path), *leaves), tree, *rest, is_leaf=is_leaf)
+    lambda path, *leaves: function(name_of(path), *leaves), tree, *rest, is_leaf=is_leaf
+  )
 
 
 def matcher(*patterns: str) -> Callable[[str], bool]:
@@ -71,16 +77,24 @@ def matcher(*patterns: str) -> Callable[[str], bool]:
 
 
 def require_match(patterns: Iterable[str], names: Iterable[str], what: str) -> None:
-  """Raises ValueError for the first pattern that matches no name, with the nearest names."""
+  """Raises ValueError for the first pattern that matches no name, with the nearest
+  names.
+  """
   names = list(names)
   for pattern in patterns:
     expression = _compile(pattern)
     if not any(expression.fullmatch(name) for name in names):
-      plain = [part for part in re.sub(r'\\.|[\^$.|?*+()\[\]{}]+', '/', pattern).split('/') if part]
-      # Names are compared by as many last parts as the pattern spells out: one 'query/kernel' stands for every layer's.
-      tails = dict.fromkeys('/'.join(name.split('/')[-len(plain):]) for name in names)
+      plain = [
+        part
+        for part in re.sub(r'\\.|[\^$.|?*+()\[\]{}]+', '/', pattern).split('/')
+        if part
+      ]
+      # Names are compared by as many last parts as the pattern spells out: one
+      # 'query/kernel' stands for every layer's.
+      tails = dict.fromkeys('/'.join(name.split('/')[-len(plain) :]) for name in names)
       raise ValueError(
-          f'{what}: the pattern {pattern!r} matches no parameter; nearest: {nearest("/".join(plain), tails)}')
+        f'{what}: the pattern {pattern!r} matches no parameter; nearest: {nearest("/".join(plain), tails)}'
+      )
 
 
 def _compile(pattern: str) -> re.Pattern:
@@ -93,12 +107,17 @@ def _compile(pattern: str) -> re.Pattern:
 def nearest(name: str, candidates: Iterable[str], most: int = 3) -> str:
   """The candidates that look most like `name`, for error messages."""
   candidates = [str(candidate) for candidate in candidates]
-  found = difflib.get_close_matches(str(name), candidates, n=most, cutoff=0.4) or candidates[:most]
+  found = (
+    difflib.get_close_matches(str(name), candidates, n=most, cutoff=0.4)
+    or candidates[:most]
+  )
   return ', '.join(map(repr, found)) if found else 'none'
 
 
 def partition(tree: Tree, predicate: Callable[[str], bool]) -> tuple[Tree, Tree]:
-  """(leaves whose name satisfies the predicate, the others); each keeps the structure, with None in the holes."""
+  """(leaves whose name satisfies the predicate, the others); each keeps the structure,
+  with None in the holes.
+  """
   chosen = map_named(lambda name, leaf: leaf if predicate(name) else None, tree)
   others = map_named(lambda name, leaf: None if predicate(name) else leaf, tree)
   return chosen, others
@@ -115,10 +134,12 @@ def require_arrays(tree: Tree, what: str) -> None:
 
 
 def combine(first: Tree, second: Tree) -> Tree:
-  """Fills the holes of one tree with the leaves of the other: the inverse of `partition`.
+  """Fills the holes of one tree with the leaves of the other: the inverse of
+  `partition`.
 
-  A hole may stand for a whole subtree, so a tree with structured leaves combines with one without.
-  Raises ValueError where both trees have a leaf, or nodes of different kinds.
+  A hole may stand for a whole subtree, so a tree with structured leaves combines with
+  one without. Raises ValueError where both trees have a leaf, or nodes of different
+  kinds.
   """
   return _combine(first, second, ())
 
@@ -133,9 +154,15 @@ def _combine(first, second, path):
   children, structure = _open(first)
   others, other_structure = _open(second)
   if structure != other_structure:
-    raise ValueError(f'the trees differ at {name_of(path)!r}: {structure} and {other_structure}')
+    raise ValueError(
+      f'the trees differ at {name_of(path)!r}: {structure} and {other_structure}'
+    )
   return structure.unflatten(
-      [_combine(child, other, path + step) for (step, child), (_, other) in zip(children, others, strict=True)])
+    [
+      _combine(child, other, path + step)
+      for (step, child), (_, other) in zip(children, others, strict=True)
+    ]
+  )
 
 
 def _is_leaf(node) -> bool:
@@ -143,8 +170,12 @@ def _is_leaf(node) -> bool:
 
 
 def _open(node):
-  """The children of a node, each with the step that leads to it, and the structure that holds them."""
-  return jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda child: child is not node)
+  """The children of a node, each with the step that leads to it, and the structure that
+  holds them.
+  """
+  return jax.tree_util.tree_flatten_with_path(
+    node, is_leaf=lambda child: child is not node
+  )
 
 
 def count(tree: Tree) -> int:

@@ -12,24 +12,56 @@ from tl_jax import config
 
 
 def sample():
-  c = ml_collections.ConfigDict({
-      'seed': 0, 'optim': {'lr': 0.1, 'betas': (0.9, 0.99), 'groups': (('bias', {'decay': 0.0}),)}, 'pack': True,
-      'name': 'x', 'widths': (1, 2), 'names': ('a',), 'teacher': None, 'empty': (),
-      'data': {'mixture': {'books': 0.5}, 'path': '/a'}})
+  c = ml_collections.ConfigDict(
+    {
+      'seed': 0,
+      'optim': {'lr': 0.1, 'betas': (0.9, 0.99), 'groups': (('bias', {'decay': 0.0}),)},
+      'pack': True,
+      'name': 'x',
+      'widths': (1, 2),
+      'names': ('a',),
+      'teacher': None,
+      'empty': (),
+      'data': {'mixture': {'books': 0.5}, 'path': '/a'},
+    }
+  )
   c.lock()
   return c
 
 
 RIGHT = [
-    ('seed', '1_000', 1000), ('seed', '-3', -3), ('optim.lr', '1e-4', 1e-4), ('optim.lr', '1', 1.0),
-    ('optim.lr', '-1_0.5', -10.5), ('pack', 'false', False), ('pack', '0', False), ('pack', 'no', False),
-    ('pack', 'True', True), ('name', '12', '12'), ('name', '', ''), ('name', 'a=b,c', 'a=b,c'),
-    ('optim.betas', '(1, 0.5)', (1.0, 0.5)), ('optim.betas', '[0.5,0.5]', (0.5, 0.5)), ('widths', '24', (24,)),
-    ('widths', '(24,)', (24,)), ('widths', '1,2', (1, 2)), ('widths', '', ()), ('names', 'a,b', ('a', 'b')),
-    ('names', "('a,b',)", ('a,b',)), ('names', 'a b', ('a b',)), ('teacher', 'path', 'path'), ('teacher', '3', 3),
-    ('teacher', 'true', True), ('teacher', '(1, [2])', (1, (2,))), ('teacher', '1e-4', 1e-4), ('teacher', 'None', None),
-    ('name', 'None', None), ('optim.lr', 'None', None), ('empty', 'a,1', ('a', '1')), ('empty', '(1, 2.0)', (1, 2.0)),
-    ('optim.groups', "((('kernel'), {'decay': 0.1}),)", (('kernel', {'decay': 0.1}),)),
+  ('seed', '1_000', 1000),
+  ('seed', '-3', -3),
+  ('optim.lr', '1e-4', 1e-4),
+  ('optim.lr', '1', 1.0),
+  ('optim.lr', '-1_0.5', -10.5),
+  ('pack', 'false', False),
+  ('pack', '0', False),
+  ('pack', 'no', False),
+  ('pack', 'True', True),
+  ('name', '12', '12'),
+  ('name', '', ''),
+  ('name', 'a=b,c', 'a=b,c'),
+  ('optim.betas', '(1, 0.5)', (1.0, 0.5)),
+  ('optim.betas', '[0.5,0.5]', (0.5, 0.5)),
+  ('widths', '24', (24,)),
+  ('widths', '(24,)', (24,)),
+  ('widths', '1,2', (1, 2)),
+  ('widths', '', ()),
+  ('names', 'a,b', ('a', 'b')),
+  ('names', "('a,b',)", ('a,b',)),
+  ('names', 'a b', ('a b',)),
+  ('teacher', 'path', 'path'),
+  ('teacher', '3', 3),
+  ('teacher', 'true', True),
+  ('teacher', '(1, [2])', (1, (2,))),
+  ('teacher', '1e-4', 1e-4),
+  ('teacher', 'None', None),
+  ('name', 'None', None),
+  ('optim.lr', 'None', None),
+  ('empty', 'a,1', ('a', '1')),
+  ('empty', '(1, 2.0)', (1, 2.0)),
+  ('optim.groups', "((('kernel'), {'decay': 0.1}),)", (('kernel', {'decay': 0.1}),)),
 ]
 
 
@@ -44,16 +76,28 @@ def test_typed_by_what_is_there(key, text, value):
 
 
 WRONG = [
-    ('seed', '1.5', "config.seed: '1.5' is not an integer"), ('seed', '1e3', 'config.seed:'),
-    ('seed', 'true', 'config.seed:'), ('seed', '', 'config.seed:'), ('optim.lr', 'abc', 'config.optim.lr:'),
-    ('optim.lr', 'nan', 'config.optim.lr:'), ('optim.lr', 'inf', 'config.optim.lr:'), ('pack', '2', 'config.pack:'),
-    ('widths', '1.5', 'config.widths: every item must be int'), ('optim.betas', 'a', 'config.optim.betas:'),
-    ('optim', '3', 'config.optim: is a group'),
-    ('optim.lrr', '1', "config.optim.lrr: unknown key; nearest: 'optim.lr'"),
-    ('optm.lr', '1', "config.optm.lr: unknown key; nearest: 'optim.lr'"),
-    ('lr', '1', "config.lr: unknown key; nearest: 'optim.lr'"),
-    ('data.mixture.boks', '1', "config.data.mixture.boks: unknown key; nearest: 'data.mixture.books'"),
-    ('seed.x', '1', 'config.seed.x: unknown key'), ('', '1', 'config.: unknown key'), ('.', '1', 'config..: unknown'),
+  ('seed', '1.5', "config.seed: '1.5' is not an integer"),
+  ('seed', '1e3', 'config.seed:'),
+  ('seed', 'true', 'config.seed:'),
+  ('seed', '', 'config.seed:'),
+  ('optim.lr', 'abc', 'config.optim.lr:'),
+  ('optim.lr', 'nan', 'config.optim.lr:'),
+  ('optim.lr', 'inf', 'config.optim.lr:'),
+  ('pack', '2', 'config.pack:'),
+  ('widths', '1.5', 'config.widths: every item must be int'),
+  ('optim.betas', 'a', 'config.optim.betas:'),
+  ('optim', '3', 'config.optim: is a group'),
+  ('optim.lrr', '1', "config.optim.lrr: unknown key; nearest: 'optim.lr'"),
+  ('optm.lr', '1', "config.optm.lr: unknown key; nearest: 'optim.lr'"),
+  ('lr', '1', "config.lr: unknown key; nearest: 'optim.lr'"),
+  (
+    'data.mixture.boks',
+    '1',
+    "config.data.mixture.boks: unknown key; nearest: 'data.mixture.books'",
+  ),
+  ('seed.x', '1', 'config.seed.x: unknown key'),
+  ('', '1', 'config.: unknown key'),
+  ('.', '1', 'config..: unknown'),
 ]
 
 
@@ -72,14 +116,26 @@ def test_a_group_is_replaced_whole_by_a_literal():
   assert c.data.mixture.to_dict() == {'web': 1.0}
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(), st.text(), st.booleans())
+@given(
+  st.floats(allow_nan=False, allow_infinity=False),
+  st.integers(),
+  st.text(),
+  st.booleans(),
+)
 def test_what_is_written_is_read(number, whole, text, flag):
   c = sample()
-  for key, value in [('optim.lr', number), ('seed', whole), ('name', text), ('pack', flag)]:
+  for key, value in [
+    ('optim.lr', number),
+    ('seed', whole),
+    ('name', text),
+    ('pack', flag),
+  ]:
     config.override(c, key, str(value))
   assert (c.optim.lr, c.seed, c.pack) == (number, whole, flag)
   assert c.name == (None if text == 'None' else text)
-  assert config.digest(c) == config.digest(json.loads(json.dumps(config.to_json(c), allow_nan=False)))
+  assert config.digest(c) == config.digest(
+    json.loads(json.dumps(config.to_json(c), allow_nan=False))
+  )
 
 
 def test_digest_ignores_order_and_sees_values():
@@ -95,7 +151,9 @@ def test_references_are_resolved_in_json():
   assert config.to_json(c) == {'a': 2, 'b': 6}
 
 
-@pytest.mark.parametrize('value', [float('nan'), float('inf'), print, {1: 2}, {'a': (float('nan'),)}, object()])
+@pytest.mark.parametrize(
+  'value', [float('nan'), float('inf'), print, {1: 2}, {'a': (float('nan'),)}, object()]
+)
 def test_what_json_cannot_hold_is_refused(value):
   with pytest.raises(config.ConfigError, match=r'^config\.a'):
     config.to_json({'a': value})
@@ -115,9 +173,15 @@ def test_arguments():
   assert parse('/data/x=1/f.csv')['task'] == '/data/x=1/f.csv'
 
 
-@pytest.mark.parametrize(('text', 'message'), [
-    ('tsk=a', "argument 'tsk': unknown; nearest: 'task'"), ('task=a,task=b', "argument 'task': given twice"),
-    ('seed=x', "argument 'seed': 'x' is not an integer"), ('a,task=b', "argument 'task': given twice")])
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('tsk=a', "argument 'tsk': unknown; nearest: 'task'"),
+    ('task=a,task=b', "argument 'task': given twice"),
+    ('seed=x', "argument 'seed': 'x' is not an integer"),
+    ('a,task=b', "argument 'task': given twice"),
+  ],
+)
 def test_bad_arguments(text, message):
   with pytest.raises(config.ConfigError, match='^' + re.escape(message)):
     config.arguments(text, **DEFAULTS)

@@ -18,14 +18,20 @@ def test_every_example_gets_its_own_output(rows):
   np.testing.assert_array_equal(found, np.arange(21)[:, None] * [1.0, 2.0])
 
 
-@pytest.mark.parametrize('identifiers', [[[0, 1]], [[0, 1], [2, 2]], [[0, 1], [2, -1], [1, -1]]])
+@pytest.mark.parametrize(
+  'identifiers', [[[0, 1]], [[0, 1], [2, 2]], [[0, 1], [2, -1], [1, -1]]]
+)
 def test_a_missing_or_repeated_example_is_an_error(identifiers):
   with pytest.raises(ValueError, match='did not come exactly once'):
     evals.outputs(answer, None, [{'identifiers': np.array(identifiers)}], 3)
 
 
 def test_the_baseline_learns_words():
-  texts = [f'{word} number {index}' for index in range(10) for word in ('apple', 'stone', 'river')]
+  texts = [
+    f'{word} number {index}'
+    for index in range(10)
+    for word in ('apple', 'stone', 'river')
+  ]
   labels = [0, 1, 2] * 10
   found = evals.BASELINES['tf-idf'](texts, labels, ['an apple', 'the stone', 'a river'])
   assert found.argmax(1).tolist() == [0, 1, 2]
@@ -36,14 +42,18 @@ def test_the_columns_of_the_baseline_are_the_classes_whichever_have_labels(absen
   words = ['apple', 'stone', 'river', 'cloud']
   present = [place for place in range(4) if place != absent]
   texts = [f'{words[place]} number {index}' for index in range(10) for place in present]
-  found = evals.BASELINES['tf-idf'](texts, present * 10, [f'one {word}' for word in words], 4)
+  found = evals.BASELINES['tf-idf'](
+    texts, present * 10, [f'one {word}' for word in words], 4
+  )
   assert found.shape == (4, 4) and np.isfinite(found).all()
   assert found[present].argmax(1).tolist() == present
   assert (found[:, absent] < found[:, present].min(axis=1)).all()
 
 
 def test_a_baseline_with_one_class_always_answers_with_it():
-  found = evals.BASELINES['tf-idf'](['an apple', 'a pear'], [2, 2], ['an apple', 'a stone'], 4)
+  found = evals.BASELINES['tf-idf'](
+    ['an apple', 'a pear'], [2, 2], ['an apple', 'a stone'], 4
+  )
   assert found.argmax(1).tolist() == [2, 2] and np.isfinite(found).all()
 
 

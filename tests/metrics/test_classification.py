@@ -7,37 +7,55 @@ from hypothesis import strategies as st
 
 from tl_jax.metrics import accuracy, f1, matthews
 
-PAIRS = st.integers(1, 4).flatmap(lambda classes: st.lists(
-    st.tuples(st.integers(0, classes), st.integers(0, classes)), min_size=1, max_size=40))
+PAIRS = st.integers(1, 4).flatmap(
+  lambda classes: st.lists(
+    st.tuples(st.integers(0, classes), st.integers(0, classes)), min_size=1, max_size=40
+  )
+)
 
 
 @settings(max_examples=80, deadline=None)
 @given(PAIRS)
 def test_labels_agree_with_scikit_learn(pairs):
   from sklearn import metrics as reference
+
   predicted, expected = map(list, zip(*pairs, strict=True))
-  assert accuracy(predicted, expected)['accuracy'] == pytest.approx(reference.accuracy_score(expected, predicted))
+  assert accuracy(predicted, expected)['accuracy'] == pytest.approx(
+    reference.accuracy_score(expected, predicted)
+  )
   found = f1(predicted, expected)
   arguments = dict(zero_division=0.0)
   for name, average in (('f1_macro', 'macro'), ('f1_micro', 'micro')):
-    assert found[name] == pytest.approx(reference.f1_score(expected, predicted, average=average, **arguments))
+    assert found[name] == pytest.approx(
+      reference.f1_score(expected, predicted, average=average, **arguments)
+    )
   one, rest = [label == 1 for label in predicted], [label == 1 for label in expected]
   assert found['f1'] == pytest.approx(reference.f1_score(rest, one, **arguments))
   if len({*predicted, *expected}) > 1:
     assert matthews(predicted, expected)['matthews'] == pytest.approx(
-        reference.matthews_corrcoef(expected, predicted), abs=1e-12)
+      reference.matthews_corrcoef(expected, predicted), abs=1e-12
+    )
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(*[st.tuples(*[st.integers(0, 1)] * 3)] * 2), min_size=1, max_size=20))
+@given(
+  st.lists(
+    st.tuples(*[st.tuples(*[st.integers(0, 1)] * 3)] * 2), min_size=1, max_size=20
+  )
+)
 def test_indicators_agree_with_scikit_learn(pairs):
   from sklearn import metrics as reference
+
   predicted, expected = (np.array(side) for side in zip(*pairs, strict=True))
-  assert accuracy(predicted, expected)['accuracy'] == pytest.approx(reference.accuracy_score(expected, predicted))
+  assert accuracy(predicted, expected)['accuracy'] == pytest.approx(
+    reference.accuracy_score(expected, predicted)
+  )
   found = f1(predicted, expected)
   assert set(found) == {'f1_macro', 'f1_micro'}
   for name, average in (('f1_macro', 'macro'), ('f1_micro', 'micro')):
-    assert found[name] == pytest.approx(reference.f1_score(expected, predicted, average=average, zero_division=0.0))
+    assert found[name] == pytest.approx(
+      reference.f1_score(expected, predicted, average=average, zero_division=0.0)
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -46,11 +64,15 @@ def test_the_order_of_examples_does_not_matter(pairs, random):
   shuffled = list(pairs)
   random.shuffle(shuffled)
   for metric in (accuracy, f1, matthews):
-    first, second = (metric(*map(list, zip(*order, strict=True))) for order in (pairs, shuffled))
+    first, second = (
+      metric(*map(list, zip(*order, strict=True))) for order in (pairs, shuffled)
+    )
     assert first == pytest.approx(second)
 
 
-@pytest.mark.parametrize(('predicted', 'expected', 'value'), [
+@pytest.mark.parametrize(
+  ('predicted', 'expected', 'value'),
+  [
     ([], [], {'f1': 0.0, 'f1_macro': 0.0, 'f1_micro': 0.0}),
     ([0, 0], [0, 0], {'f1': 0.0, 'f1_macro': 1.0, 'f1_micro': 1.0}),
     ([1, 1], [1, 1], {'f1': 1.0, 'f1_macro': 1.0, 'f1_micro': 1.0}),
@@ -59,17 +81,28 @@ def test_the_order_of_examples_does_not_matter(pairs, random):
     ([True, False], [True, True], {'f1': 2 / 3, 'f1_macro': 1 / 3, 'f1_micro': 0.5}),
     ([1.0, 0.0], [1, 0], {'f1': 1.0, 'f1_macro': 1.0, 'f1_micro': 1.0}),
     (np.zeros((2, 3), int), np.zeros((2, 3), int), {'f1_macro': 0.0, 'f1_micro': 0.0}),
-])
+  ],
+)
 def test_edges_of_f1(predicted, expected, value):
   assert f1(predicted, expected) == pytest.approx(value)
 
 
 def test_a_positive_class_can_be_named():
-  assert f1(['ham', 'spam'], ['spam', 'spam'], positive='spam')['f1'] == pytest.approx(2 / 3)
+  assert f1(['ham', 'spam'], ['spam', 'spam'], positive='spam')['f1'] == pytest.approx(
+    2 / 3
+  )
 
 
-@pytest.mark.parametrize(('predicted', 'expected'), [
-    ([], []), ([1], [1]), ([1, 1, 1], [0, 1, 0]), ([0, 1], [1, 1]), (['a', 'a'], ['a', 'a'])])
+@pytest.mark.parametrize(
+  ('predicted', 'expected'),
+  [
+    ([], []),
+    ([1], [1]),
+    ([1, 1, 1], [0, 1, 0]),
+    ([0, 1], [1, 1]),
+    (['a', 'a'], ['a', 'a']),
+  ],
+)
 def test_matthews_of_a_constant_side_is_zero(predicted, expected):
   assert matthews(predicted, expected) == {'matthews': 0.0}
 
@@ -80,7 +113,9 @@ def test_matthews_stays_exact_where_64_bits_overflow():
 
 
 @pytest.mark.parametrize('metric', [accuracy, f1, matthews])
-@pytest.mark.parametrize(('predicted', 'expected', 'words'), [
+@pytest.mark.parametrize(
+  ('predicted', 'expected', 'words'),
+  [
     ([1, 2], [1], '2 predictions for 1 references'),
     ([], [1], '0 predictions for 1 references'),
     ([0.5], [1], 'class labels'),
@@ -90,7 +125,8 @@ def test_matthews_stays_exact_where_64_bits_overflow():
     ('11', [1, 1], 'must be a list'),
     ([[1, 0]], [1], 'of shape'),
     (3, [1], 'must be a list'),
-])
+  ],
+)
 def test_bad_input_is_an_error_of_one_line(metric, predicted, expected, words):
   with pytest.raises(ValueError, match=words) as caught:
     metric(predicted, expected)

@@ -26,21 +26,38 @@ def test_logits_and_log_probabilities_agree_and_a_shift_changes_nothing():
 def test_negative_ids_are_no_tokens():
   scores = np.log([[0.5, 0.25], [0.125, 0.9]])
   assert perplexity(scores, np.array([[3, 3], [3, -1]])) == pytest.approx(
-      {'perplexity': 4.0, 'loss': math.log(4), 'tokens': 3.0})
+    {'perplexity': 4.0, 'loss': math.log(4), 'tokens': 3.0}
+  )
 
 
-@pytest.mark.parametrize(('predicted', 'expected', 'value'), [
-    ([], [], 0.0), ([-1.0], [-100], 0.0), ([0.0], [1], 1.0), ([-math.inf], [1], sys.float_info.max),
-    ([-1e9], [1], sys.float_info.max), ([[0.0, -math.inf]], [1], sys.float_info.max)])
+@pytest.mark.parametrize(
+  ('predicted', 'expected', 'value'),
+  [
+    ([], [], 0.0),
+    ([-1.0], [-100], 0.0),
+    ([0.0], [1], 1.0),
+    ([-math.inf], [1], sys.float_info.max),
+    ([-1e9], [1], sys.float_info.max),
+    ([[0.0, -math.inf]], [1], sys.float_info.max),
+  ],
+)
 def test_edges(predicted, expected, value):
   found = perplexity(predicted, expected)
   assert found['perplexity'] == pytest.approx(value)
   assert all(map(math.isfinite, found.values()))
 
 
-@pytest.mark.parametrize(('predicted', 'expected', 'words'), [
-    ([-1.0, -1.0], [1], 'of shape'), ([math.nan], [1], 'NaN'), ([2.0], [1], 'above 0'), ([-1.0], [0.5], 'integer'),
-    ([[0.0, 0.0]], [2], 'outside the vocabulary'), ([[math.inf, 0.0]], [1], 'infinity')])
+@pytest.mark.parametrize(
+  ('predicted', 'expected', 'words'),
+  [
+    ([-1.0, -1.0], [1], 'of shape'),
+    ([math.nan], [1], 'NaN'),
+    ([2.0], [1], 'above 0'),
+    ([-1.0], [0.5], 'integer'),
+    ([[0.0, 0.0]], [2], 'outside the vocabulary'),
+    ([[math.inf, 0.0]], [1], 'infinity'),
+  ],
+)
 def test_bad_input_is_an_error(predicted, expected, words):
   with pytest.raises(ValueError, match=words):
     perplexity(predicted, expected)

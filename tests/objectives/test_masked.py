@@ -1,4 +1,6 @@
-"""Masked language modelling: exact budgets, BERT's rates, special tokens left alone, whole words whole."""
+"""Masked language modelling: exact budgets, BERT's rates, special tokens left alone,
+whole words whole.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,12 @@ ROWS, LENGTH = 6, 24
 
 
 def build(**more):
-  return masked(vocabulary=VOCABULARY, mask_id=MASK, special_ids=SPECIAL, **{'continues': CONTINUES, **more})
+  return masked(
+    vocabulary=VOCABULARY,
+    mask_id=MASK,
+    special_ids=SPECIAL,
+    **{'continues': CONTINUES, **more},
+  )
 
 
 @st.composite
@@ -27,21 +34,28 @@ def batches(draw):
     place = 0
     for number in range(1, draw(st.integers(1, 4))):
       size = draw(st.integers(1, LENGTH // 2))
-      segments[row, place:place + size] = number
+      segments[row, place : place + size] = number
       place += size
-  return {'tokens': jnp.asarray(tokens * (segments > 0), jnp.int32), 'segments': jnp.asarray(segments)}
+  return {
+    'tokens': jnp.asarray(tokens * (segments > 0), jnp.int32),
+    'segments': jnp.asarray(segments),
+  }
 
 
 def chosen_of(batch):
   chosen = np.zeros(batch['tokens'].shape, bool)
-  for row, (places, weights) in enumerate(zip(batch['score'], batch['target_weights'], strict=True)):
+  for row, (places, weights) in enumerate(
+    zip(batch['score'], batch['target_weights'], strict=True)
+  ):
     chosen[row, np.asarray(places)[np.asarray(weights) > 0]] = True
   return chosen
 
 
 prepared = {
-    (rate, whole): jax.jit(build(rate=rate, whole_word=whole).prepare)
-    for rate in (0.15, 0.4) for whole in (False, True)}
+  (rate, whole): jax.jit(build(rate=rate, whole_word=whole).prepare)
+  for rate in (0.15, 0.4)
+  for whole in (False, True)
+}
 
 
 @settings(max_examples=25, deadline=None)
@@ -59,7 +73,10 @@ def test_every_row_has_exactly_its_budget(batch, rate, seed):
   weights = np.asarray(out['target_weights']) > 0
   original = np.take_along_axis(tokens, np.asarray(out['score']), 1)
   assert (np.asarray(out['targets'])[weights] == original[weights]).all()
-  assert set(np.asarray(out['tokens'])[chosen].tolist()) <= {MASK, *range(5, VOCABULARY)}
+  assert set(np.asarray(out['tokens'])[chosen].tolist()) <= {
+    MASK,
+    *range(5, VOCABULARY),
+  }
 
 
 @settings(max_examples=25, deadline=None)
@@ -74,7 +91,12 @@ def test_whole_words_are_chosen_whole_under_the_same_budget(batch, rate, seed):
     budget = max(1, round(rate * candidate[row].sum())) if candidate[row].any() else 0
     words = []
     for i in np.flatnonzero(candidate[row]):
-      joined = i and candidate[row, i - 1] and segments[row, i - 1] == segments[row, i] and CONTINUES[tokens[row, i]]
+      joined = (
+        i
+        and candidate[row, i - 1]
+        and segments[row, i - 1] == segments[row, i]
+        and CONTINUES[tokens[row, i]]
+      )
       if joined:
         words[-1].append(i)
       else:
@@ -90,7 +112,9 @@ def test_whole_words_are_chosen_whole_under_the_same_budget(batch, rate, seed):
 def test_fates_have_the_rates_of_bert():
   tokens = jnp.full((400, 100), 7)
   out = build().prepare(jax.random.key(3), {'tokens': tokens})
-  seen = np.take_along_axis(np.asarray(out['tokens']), np.asarray(out['score']), 1).ravel()
+  seen = np.take_along_axis(
+    np.asarray(out['tokens']), np.asarray(out['score']), 1
+  ).ravel()
   n = seen.size
   assert n == 400 * 15
   near = lambda count, rate: abs(count / n - rate) < 4 * (rate * (1 - rate) / n) ** 0.5
@@ -146,12 +170,26 @@ class FakeOutputs:
     self.logits = logits
 
 
-@pytest.mark.parametrize('arguments, message', [
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
     (dict(mask_id=99), 'special_ids: 99 is outside the vocabulary of 60'),
     (dict(special_ids=range(60)), 'all 60 ids are special'),
-    (dict(whole_word=True, continues=None), 'whole_word needs a flag for each of the 60 ids, got none'),
+    (
+      dict(whole_word=True, continues=None),
+      'whole_word needs a flag for each of the 60 ids, got none',
+    ),
     (dict(whole_word=True, continues=[True]), r'got \(1,\)'),
-])
+  ],
+)
 def test_refusals_name_the_argument(arguments, message):
   with pytest.raises(ValueError, match=message):
-    masked(**{'vocabulary': VOCABULARY, 'mask_id': MASK, 'special_ids': SPECIAL, 'continues': None, **arguments})
+    masked(
+      **{
+        'vocabulary': VOCABULARY,
+        'mask_id': MASK,
+        'special_ids': SPECIAL,
+        'continues': None,
+        **arguments,
+      }
+    )

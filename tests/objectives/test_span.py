@@ -1,4 +1,6 @@
-"""Span corruption: what was cut can be put back, with T5's counts, inside each packed segment."""
+"""Span corruption: what was cut can be put back, with T5's counts, inside each packed
+segment.
+"""
 
 import itertools
 from collections import Counter
@@ -27,17 +29,22 @@ roomy = {rate: build(LENGTH, rate=rate, targets=2 * LENGTH) for rate in (0.15, 0
 
 @st.composite
 def rows(draw):
-  """(tokens, segments) of packed rows with padding in front, behind and between; every segment ends with EOS."""
+  """(tokens, segments) of packed rows with padding in front, behind and between; every
+  segment ends with EOS.
+  """
   random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-  tokens, segments = np.zeros((ROWS, LENGTH), np.int32), np.zeros((ROWS, LENGTH), np.int32)
+  tokens, segments = (
+    np.zeros((ROWS, LENGTH), np.int32),
+    np.zeros((ROWS, LENGTH), np.int32),
+  )
   for row in range(ROWS):
     place = draw(st.integers(0, 3))
     for number, size in enumerate(draw(st.lists(st.integers(1, 30), max_size=6)), 1):
       if place + size > LENGTH:
         break
-      tokens[row, place:place + size] = random.integers(10, 60, size)
+      tokens[row, place : place + size] = random.integers(10, 60, size)
       tokens[row, place + size - 1] = EOS
-      segments[row, place:place + size] = number
+      segments[row, place : place + size] = number
       place += size + draw(st.integers(0, 1))
   return {'tokens': jnp.asarray(tokens), 'segments': jnp.asarray(segments)}
 
@@ -52,7 +59,11 @@ def restore(encoder, target):
       last = token
     else:
       cuts[last].append(token)
-  assert list(cuts) == list(SENTINELS[:len(cuts)]) == [token for token in encoder if token in SENTINELS]
+  assert (
+    list(cuts)
+    == list(SENTINELS[: len(cuts)])
+    == [token for token in encoder if token in SENTINELS]
+  )
   assert all(cuts.values())
   return [token for piece in encoder[:-1] for token in cuts.get(piece, [piece])]
 
@@ -71,12 +82,17 @@ def test_the_text_can_be_put_back_segment_by_segment(batch, rate, seed):
       target = out['targets'][row][chosen].tolist()
       assert restore(encoder, target) == text[:-1]
       assert len(target) == lost[len(text) - 1] + spans[len(text) - 1] + 1
-      # The first token of a text is kept, a text ends with a cut, and the decoder reads its target one place late.
+      # The first token of a text is kept, a text ends with a cut, and the decoder reads
+      # its target one place late.
       assert len(text) < 3 or encoder[0] == text[0] and encoder[-2] in SENTINELS
       assert out['decoder_tokens'][row][chosen].tolist() == [PAD, *target[:-1]]
       assert out['decoder_positions'][row][chosen].tolist() == list(range(len(target)))
-      assert out['positions'][row][out['segments'][row] == number].tolist() == list(range(len(encoder)))
-    assert set(out['segments'][row].tolist()) | {0} == set(batch['segments'][row].tolist()) | {0}
+      assert out['positions'][row][out['segments'][row] == number].tolist() == list(
+        range(len(encoder))
+      )
+    assert set(out['segments'][row].tolist()) | {0} == set(
+      batch['segments'][row].tolist()
+    ) | {0}
     assert (out['tokens'][row][out['segments'][row] == 0] == PAD).all()
   assert (out['target_weights'] == (out['decoder_segments'] > 0)).all()
 
@@ -84,7 +100,9 @@ def test_the_text_can_be_put_back_segment_by_segment(batch, rate, seed):
 def test_a_full_row_has_the_counts_of_t5():
   tokens = jnp.arange(200, 768).reshape(1, 568)
   names = range(32099, 31999, -1)
-  out = span(sentinels=names, pad_id=PAD, eos_id=EOS).prepare(jax.random.key(0), {'tokens': tokens})
+  out = span(sentinels=names, pad_id=PAD, eos_id=EOS).prepare(
+    jax.random.key(0), {'tokens': tokens}
+  )
   assert int((out['segments'] > 0).sum()) == 512
   assert int(out['target_weights'].sum()) == 114
   assert out['tokens'].shape == (1, 568) and out['targets'].shape == (1, 114 + 35)
@@ -112,8 +130,12 @@ def test_what_does_not_fit_into_the_targets_is_dropped_from_the_end():
   batch = {'tokens': jnp.arange(10, 50).reshape(1, 40)}
   whole = build(40, targets=30)(jax.random.key(4), batch)
   part = build(40, targets=5)(jax.random.key(4), batch)
-  assert (part['targets'] == whole['targets'][:, :5]).all() and part['targets'].shape == (1, 5)
-  assert (part['tokens'] == whole['tokens']).all() and float(part['target_weights'].sum()) == 5
+  assert (part['targets'] == whole['targets'][:, :5]).all() and part[
+    'targets'
+  ].shape == (1, 5)
+  assert (part['tokens'] == whole['tokens']).all() and float(
+    part['target_weights'].sum()
+  ) == 5
 
 
 @pytest.mark.slow
@@ -122,7 +144,9 @@ def test_more_spans_than_sentinels_become_fewer_longer_spans():
   out = few.prepare(jax.random.key(0), {'tokens': jnp.arange(10, 90).reshape(1, 80)})
   encoder = out['tokens'][0][out['segments'][0] > 0].tolist()
   target = out['targets'][0][out['target_weights'][0] > 0].tolist()
-  assert [token for token in encoder if token > 90] == [99, 98] and len(target) == 12 + 2 + 1
+  assert [token for token in encoder if token > 90] == [99, 98] and len(
+    target
+  ) == 12 + 2 + 1
 
 
 @pytest.mark.parametrize('sentinels', [(), (5, 5)])
@@ -141,10 +165,19 @@ def test_an_encoder_row_of_t5_is_filled_by_568_tokens():
   assert int(out['target_weights'].sum()) == 114
 
 
-@pytest.mark.parametrize(('rate', 'mean'), [(0.15, 3.0), (0.5, 3.0), (0.5, 32.0), (0.3, 1.0)])
+@pytest.mark.parametrize(
+  ('rate', 'mean'), [(0.15, 3.0), (0.5, 3.0), (0.5, 32.0), (0.3, 1.0)]
+)
 def test_what_a_text_takes_is_what_it_becomes(rate, mean):
-  objective = span(sentinels=SENTINELS, pad_id=PAD, eos_id=EOS, rate=rate, mean=mean,
-                   length=2 * LENGTH, targets=2 * LENGTH)
+  objective = span(
+    sentinels=SENTINELS,
+    pad_id=PAD,
+    eos_id=EOS,
+    rate=rate,
+    mean=mean,
+    length=2 * LENGTH,
+    targets=2 * LENGTH,
+  )
   prepare = jax.jit(objective.prepare)
   sizes = np.arange(1, LENGTH + 1)
   rows = np.arange(LENGTH) < sizes[:, None]

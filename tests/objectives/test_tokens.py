@@ -1,4 +1,6 @@
-"""The loss over a vocabulary by parts: the same sums and derivatives as from all logits at once."""
+"""The loss over a vocabulary by parts: the same sums and derivatives as from all logits
+at once.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +19,25 @@ def draw(seed, *shape):
 
 
 READOUTS = {
-    'tied': leaves.Readout(draw(0, ROWS, PLACES, WIDTH), draw(1, VOCABULARY, WIDTH)),
-    'kernel, bias and cap': leaves.Readout(
-        draw(0, ROWS, PLACES, WIDTH), draw(1, WIDTH, VOCABULARY), draw(2, VOCABULARY), tied=False, cap=2.0),
-    'low rank': leaves.Readout(draw(0, ROWS, PLACES, WIDTH), leaves.LowRank(
-        draw(1, VOCABULARY, WIDTH), draw(3, VOCABULARY, 2), draw(4, 2, WIDTH))),
+  'tied': leaves.Readout(draw(0, ROWS, PLACES, WIDTH), draw(1, VOCABULARY, WIDTH)),
+  'kernel, bias and cap': leaves.Readout(
+    draw(0, ROWS, PLACES, WIDTH),
+    draw(1, WIDTH, VOCABULARY),
+    draw(2, VOCABULARY),
+    tied=False,
+    cap=2.0,
+  ),
+  'low rank': leaves.Readout(
+    draw(0, ROWS, PLACES, WIDTH),
+    leaves.LowRank(
+      draw(1, VOCABULARY, WIDTH), draw(3, VOCABULARY, 2), draw(4, 2, WIDTH)
+    ),
+  ),
 }
 TARGETS = jnp.asarray(np.random.default_rng(5).integers(0, VOCABULARY, (ROWS, PLACES)))
-WEIGHTS = jnp.asarray([[1.0, 0.0, 2.0, 1.0, 1.0, 0.5, 1.0], [0.0, 1.0, 1.0, 0.0, 3.0, 1.0, 0.0]])
+WEIGHTS = jnp.asarray(
+  [[1.0, 0.0, 2.0, 1.0, 1.0, 0.5, 1.0], [0.0, 1.0, 1.0, 0.0, 3.0, 1.0, 0.0]]
+)
 
 
 def whole(readout, smoothing=0.0):
@@ -35,8 +48,10 @@ def by_parts(readout, smoothing=0.0):
   return score(readout, TARGETS, WEIGHTS, smoothing)
 
 
-@pytest.fixture(params=[3, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 50))],
-                ids='at most {} parts'.format)
+@pytest.fixture(
+  params=[3, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 50))],
+  ids='at most {} parts'.format,
+)
 def parts(request, monkeypatch):
   monkeypatch.setattr(tokens, 'MOST', ROWS * PLACES * VOCABULARY / request.param)
 
@@ -45,12 +60,20 @@ def parts(request, monkeypatch):
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 def test_sums_and_derivatives_are_those_of_all_logits_at_once(parts, name, smoothing):
   readout = READOUTS[name]
-  for found, expected in zip(by_parts(readout, smoothing), whole(readout, smoothing), strict=True):
+  for found, expected in zip(
+    by_parts(readout, smoothing), whole(readout, smoothing), strict=True
+  ):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
   # Some factor behind the sum, as from the weights of the whole batch.
-  found, expected = (jax.grad(lambda readout, sums=sums: jnp.square(sums(readout, smoothing)[0]) / 3)(readout)
-                     for sums in (by_parts, whole))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-4), found, expected)
+  found, expected = (
+    jax.grad(lambda readout, sums=sums: jnp.square(sums(readout, smoothing)[0]) / 3)(
+      readout
+    )
+    for sums in (by_parts, whole)
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-4), found, expected
+  )
 
 
 def test_forward_mode_and_second_derivatives_are_kept(parts):
@@ -59,10 +82,15 @@ def test_forward_mode_and_second_derivatives_are_kept(parts):
 
   def derivatives(sums):
     loss = lambda readout: sums(readout)[0]
-    return [jax.jvp(function, (readout,), (step,))[1] for function in (loss, jax.grad(loss))]
+    return [
+      jax.jvp(function, (readout,), (step,))[1] for function in (loss, jax.grad(loss))
+    ]
 
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
-               derivatives(by_parts), derivatives(whole))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+    derivatives(by_parts),
+    derivatives(whole),
+  )
 
 
 def test_members_of_a_cohort_are_scored_as_one_alone(parts):
@@ -70,17 +98,28 @@ def test_members_of_a_cohort_are_scored_as_one_alone(parts):
   loss = lambda table: by_parts(leaves.Readout(READOUTS['tied'].hidden, table))[0]
   together = jax.vmap(jax.value_and_grad(loss))(tables)
   alone = [jax.value_and_grad(loss)(table) for table in tables]
-  jax.tree.map(lambda both, *one: np.testing.assert_allclose(both, one, rtol=1e-5, atol=1e-6), together, *alone)
+  jax.tree.map(
+    lambda both, *one: np.testing.assert_allclose(both, one, rtol=1e-5, atol=1e-6),
+    together,
+    *alone,
+  )
 
 
-def test_never_more_logits_than_asked_for_and_no_product_for_a_frozen_table(monkeypatch):
-  monkeypatch.setattr(tokens, 'MOST', ROWS * VOCABULARY)   # a place of each row
+def test_never_more_logits_than_asked_for_and_no_product_for_a_frozen_table(
+  monkeypatch,
+):
+  monkeypatch.setattr(tokens, 'MOST', ROWS * VOCABULARY)  # a place of each row
   readout = READOUTS['tied']
   own = lambda hidden: by_parts(leaves.Readout(hidden, readout.weight))[0]
   frozen = jax.jit(jax.grad(own)).lower(readout.hidden).as_text()
-  trained = jax.jit(jax.grad(lambda readout: by_parts(readout)[0])).lower(readout).as_text()
+  trained = (
+    jax.jit(jax.grad(lambda readout: by_parts(readout)[0])).lower(readout).as_text()
+  )
   for text in (frozen, trained):
-    assert f'{ROWS}x{PLACES}x{VOCABULARY}xf32' not in text and f'{ROWS}x1x{VOCABULARY}xf32' in text
+    assert (
+      f'{ROWS}x{PLACES}x{VOCABULARY}xf32' not in text
+      and f'{ROWS}x1x{VOCABULARY}xf32' in text
+    )
   assert text.count('dot_general') == 3 and frozen.count('dot_general') == 2
 
 
@@ -89,7 +128,11 @@ def test_bfloat16_states_give_float32_sums_and_bfloat16_gradients(parts):
   narrow = leaves.Readout(readout.hidden.astype(jnp.bfloat16), readout.weight)
   loss, gradient = jax.value_and_grad(lambda readout: by_parts(readout)[0])(narrow)
   expected, wide = jax.value_and_grad(lambda readout: whole(readout)[0])(readout)
-  assert loss.dtype == jnp.float32 and gradient.hidden.dtype == jnp.bfloat16 and gradient.weight.dtype == jnp.float32
+  assert (
+    loss.dtype == jnp.float32
+    and gradient.hidden.dtype == jnp.bfloat16
+    and gradient.weight.dtype == jnp.float32
+  )
   np.testing.assert_allclose(loss, expected, rtol=0.02)
   np.testing.assert_allclose(gradient.weight, wide.weight, rtol=0.1, atol=0.1)
 

@@ -11,12 +11,12 @@ from tl_jax.config import ConfigError, struct
 from tl_jax.optim import SCHEDULES, ScheduleConfig, make_schedule
 
 CONFIGS = {
-    'linear': ScheduleConfig(name='linear', steps=100, warmup=10, final=0.2),
-    'bert': ScheduleConfig(name='bert', steps=100, warmup=10),
-    'cosine': ScheduleConfig(name='cosine', steps=100, warmup=10, final=0.1),
-    'inverse_sqrt': ScheduleConfig(name='inverse_sqrt', steps=100, warmup=10),
-    'constant': ScheduleConfig(name='constant', steps=100, warmup=10),
-    'slanted_triangular': ScheduleConfig(name='slanted_triangular', steps=100),
+  'linear': ScheduleConfig(name='linear', steps=100, warmup=10, final=0.2),
+  'bert': ScheduleConfig(name='bert', steps=100, warmup=10),
+  'cosine': ScheduleConfig(name='cosine', steps=100, warmup=10, final=0.1),
+  'inverse_sqrt': ScheduleConfig(name='inverse_sqrt', steps=100, warmup=10),
+  'constant': ScheduleConfig(name='constant', steps=100, warmup=10),
+  'slanted_triangular': ScheduleConfig(name='slanted_triangular', steps=100),
 }
 
 
@@ -48,6 +48,7 @@ def test_bert_measures_the_decay_from_step_zero():
   def code(step):  # optimization.py of google-research/bert, with a peak of 1
     decayed = (1 - 0) * (1 - min(step, 100) / 100) ** 1.0 + 0
     return step / 10 if step < 10 else decayed
+
   for step in (0, 1, 9, 10, 11, 50, 99, 100, 101):
     assert at(CONFIGS['bert'], step) == [round(code(step), 6)]
 
@@ -62,7 +63,9 @@ def test_cosine():
 def test_inverse_sqrt_of_the_transformer_and_of_t5():
   assert at(CONFIGS['inverse_sqrt'], 5, 10, 40, 1000) == [0.5, 1, 0.5, 0.1]
   t5 = ScheduleConfig(name='inverse_sqrt', steps=2**19, hold=10_000)
-  assert [0.01 * x for x in at(t5, 0, 10_000, 40_000)] == pytest.approx([0.01, 0.01, 0.005])
+  assert [0.01 * x for x in at(t5, 0, 10_000, 40_000)] == pytest.approx(
+    [0.01, 0.01, 0.005]
+  )
 
 
 def test_slanted_triangular_is_equation_3_of_ulmfit():
@@ -72,7 +75,10 @@ def test_slanted_triangular_is_equation_3_of_ulmfit():
     cut = math.floor(total * fraction)
     p = t / cut if t < cut else 1 - (t - cut) / (cut * (1 / fraction - 1))
     return (1 + p * (ratio - 1)) / ratio
-  config = ScheduleConfig(name='slanted_triangular', steps=total, cut=fraction, ratio=ratio)
+
+  config = ScheduleConfig(
+    name='slanted_triangular', steps=total, cut=fraction, ratio=ratio
+  )
   for step in range(total + 1):
     assert at(config, step)[0] == pytest.approx(equation(step), abs=1e-6)
   assert at(config, 0, 20, 200, 500) == [1 / 32, 1, 1 / 32, 1 / 32]
@@ -81,19 +87,42 @@ def test_slanted_triangular_is_equation_3_of_ulmfit():
 @pytest.mark.parametrize('steps', [1, 2, 3, 7])
 def test_a_run_of_a_few_updates_still_has_finite_factors(steps):
   for name in SCHEDULES:
-    factors = np.asarray(make_schedule(ScheduleConfig(name=name, steps=steps))(jnp.arange(steps + 2)))
+    factors = np.asarray(
+      make_schedule(ScheduleConfig(name=name, steps=steps))(jnp.arange(steps + 2))
+    )
     assert np.isfinite(factors).all() and factors.max() <= 1
 
 
-@pytest.mark.parametrize('group, message', [
-    (dict(steps=10, warmup=11), 'schedule.warmup: 11 updates of warm-up do not fit into schedule.steps=10'),
-    (dict(steps=10, name='cosin'), "schedule.name: unknown name 'cosin'; nearest: 'cosine'"),
-    (dict(steps=10, name='constant', final=0.1), "schedule.final: schedule.name='constant' does not read it"),
-    (dict(steps=10, name='slanted_triangular', warmup=2), 'schedule.warmup: .* does not read it'),
-    (dict(steps=10, name='slanted_triangular', ratio=0.5), 'ratio: the peak over the lowest rate is at least 1'),
+@pytest.mark.parametrize(
+  'group, message',
+  [
+    (
+      dict(steps=10, warmup=11),
+      'schedule.warmup: 11 updates of warm-up do not fit into schedule.steps=10',
+    ),
+    (
+      dict(steps=10, name='cosin'),
+      "schedule.name: unknown name 'cosin'; nearest: 'cosine'",
+    ),
+    (
+      dict(steps=10, name='constant', final=0.1),
+      "schedule.final: schedule.name='constant' does not read it",
+    ),
+    (
+      dict(steps=10, name='slanted_triangular', warmup=2),
+      'schedule.warmup: .* does not read it',
+    ),
+    (
+      dict(steps=10, name='slanted_triangular', ratio=0.5),
+      'ratio: the peak over the lowest rate is at least 1',
+    ),
     (dict(steps=0), 'config.schedule.steps'),
-    (dict(steps=10, warmpu=1), "config.schedule.warmpu: unknown key; nearest: 'warmup'"),
-])
+    (
+      dict(steps=10, warmpu=1),
+      "config.schedule.warmpu: unknown key; nearest: 'warmup'",
+    ),
+  ],
+)
 def test_refusals_name_the_field(group, message):
   with pytest.raises(ConfigError, match=message):
     struct(ScheduleConfig, group, path='config.schedule')

@@ -7,18 +7,38 @@ from jax.sharding import PartitionSpec as P
 
 from tl_jax import tree
 from tl_jax.leaves import LowRank
-from tl_jax.optim import OPTIMIZERS, OptimConfig, ScheduleConfig, make_optimizer, state_axes
+from tl_jax.optim import (
+  OPTIMIZERS,
+  OptimConfig,
+  ScheduleConfig,
+  make_optimizer,
+  state_axes,
+)
 
-PARAMS = {'dense': {'kernel': jax.ShapeDtypeStruct((256, 128), jnp.float32), 'bias': None},
-          'head': {'kernel': LowRank(None, jax.ShapeDtypeStruct((128, 2), jnp.float32),
-                                     jax.ShapeDtypeStruct((2, 9), jnp.float32)),
-                   'bias': jax.ShapeDtypeStruct((9,), jnp.float32)}}
-AXES = {'dense': {'kernel': P('embed', 'mlp'), 'bias': None},
-        'head': {'kernel': LowRank(None, P('embed', None), P(None, 'vocabulary')), 'bias': P('vocabulary')}}
+PARAMS = {
+  'dense': {'kernel': jax.ShapeDtypeStruct((256, 128), jnp.float32), 'bias': None},
+  'head': {
+    'kernel': LowRank(
+      None,
+      jax.ShapeDtypeStruct((128, 2), jnp.float32),
+      jax.ShapeDtypeStruct((2, 9), jnp.float32),
+    ),
+    'bias': jax.ShapeDtypeStruct((9,), jnp.float32),
+  },
+}
+AXES = {
+  'dense': {'kernel': P('embed', 'mlp'), 'bias': None},
+  'head': {
+    'kernel': LowRank(None, P('embed', None), P(None, 'vocabulary')),
+    'bias': P('vocabulary'),
+  },
+}
 
 
 def build(name, **more):
-  return make_optimizer(OptimConfig(name=name, ema=0.9, **more), ScheduleConfig(steps=5))
+  return make_optimizer(
+    OptimConfig(name=name, ema=0.9, **more), ScheduleConfig(steps=5)
+  )
 
 
 @pytest.mark.parametrize('name', OPTIMIZERS)
@@ -33,8 +53,12 @@ def test_every_leaf_of_the_state_has_axes_that_fit_it(name):
       assert placed[path] == P()
   owners = {name: P(*spec) for name, spec in tree.flatten(AXES).items()}
   for owner, spec in owners.items():
-    mirrors = [place for path, place in placed.items()
-               if path.endswith('average/' + owner) or path.endswith(('mu/' + owner, 'nu/' + owner, 'trace/' + owner))]
+    mirrors = [
+      place
+      for path, place in placed.items()
+      if path.endswith('average/' + owner)
+      or path.endswith(('mu/' + owner, 'nu/' + owner, 'trace/' + owner))
+    ]
     assert mirrors and all(place == spec for place in mirrors)
 
 
@@ -42,20 +66,34 @@ def test_moments_and_average_lie_with_their_parameter_and_the_rest_is_replicated
   placed = tree.flatten(state_axes(build('adamw'), PARAMS, AXES))
   kernel = [spec for path, spec in placed.items() if path.endswith('dense/kernel')]
   assert kernel == [P('embed', 'mlp')] * 3
-  assert all(spec == P() for path, spec in placed.items() if path.rpartition('/')[2] in ('count', 'rate', 'decay'))
+  assert all(
+    spec == P()
+    for path, spec in placed.items()
+    if path.rpartition('/')[2] in ('count', 'rate', 'decay')
+  )
 
 
 def test_the_rows_and_columns_of_adafactor_are_replicated():
   placed = tree.flatten(state_axes(build('adafactor'), PARAMS, AXES))
-  factors = [spec for path, spec in placed.items() if path.endswith(('v_row/dense/kernel', 'v_col/dense/kernel'))]
+  factors = [
+    spec
+    for path, spec in placed.items()
+    if path.endswith(('v_row/dense/kernel', 'v_col/dense/kernel'))
+  ]
   assert factors == [P()] * 2
 
 
 def test_the_longest_name_wins():
   vector = jax.ShapeDtypeStruct((4,), jnp.float32)
   params = {'kernel': vector, 'inner': {'kernel': vector}}
-  placed = tree.flatten(state_axes(build('lion'), params, {'kernel': P('embed'), 'inner': {'kernel': P('mlp')}}))
-  assert {spec for path, spec in placed.items() if path.endswith('inner/kernel')} == {P('mlp')}
+  placed = tree.flatten(
+    state_axes(
+      build('lion'), params, {'kernel': P('embed'), 'inner': {'kernel': P('mlp')}}
+    )
+  )
+  assert {spec for path, spec in placed.items() if path.endswith('inner/kernel')} == {
+    P('mlp')
+  }
 
 
 def test_frozen_groups_have_no_axes():

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from tl_jax.parallel import MeshShape, batch_sharding, host_rows, make_mesh, place_batch, shardings, to_host
+from tl_jax.parallel import (
+  MeshShape,
+  batch_sharding,
+  host_rows,
+  make_mesh,
+  place_batch,
+  shardings,
+  to_host,
+)
 from tl_jax.parallel.placement import RULES, _physical
 
 

@@ -13,16 +13,26 @@ def run_of(row, column, seed, value, **result):
   return Run(row, column, seed, result={'metrics': {'accuracy': value}, **result})
 
 
-RUNS = [run_of(row, column, seed, base + 0.01 * seed + 0.1 * (column == 'b'), seconds=seed)
-        for row, base in (('lora', 0.7), ('full', 0.6)) for column in 'ab' for seed in range(3)]
+RUNS = [
+  run_of(row, column, seed, base + 0.01 * seed + 0.1 * (column == 'b'), seconds=seed)
+  for row, base in (('lora', 0.7), ('full', 0.6))
+  for column in 'ab'
+  for seed in range(3)
+]
 
 
 def test_a_cell_has_the_interval_of_its_seeds_and_the_means_of_the_extra_numbers():
   table = cells(RUNS, 'accuracy', extra=('seconds', 'absent'))
   cell = table['lora', 'a']
   assert cell.interval == t_interval([0.7, 0.71, 0.72])
-  assert (cell.n, dict(cell.holes), dict(cell.extra)) == (3, {}, {'seconds': 1.0, 'absent': None})
-  assert [(cell.row, cell.column) for cell in table] == [(row, column) for row in ('lora', 'full') for column in 'ab']
+  assert (cell.n, dict(cell.holes), dict(cell.extra)) == (
+    3,
+    {},
+    {'seconds': 1.0, 'absent': None},
+  )
+  assert [(cell.row, cell.column) for cell in table] == [
+    (row, column) for row in ('lora', 'full') for column in 'ab'
+  ]
 
 
 def test_the_factor_changes_the_unit_of_everything():
@@ -31,10 +41,17 @@ def test_the_factor_changes_the_unit_of_everything():
   assert (percent['lora'] - percent['full']).mean == pytest.approx(10.0)
 
 
-@pytest.mark.parametrize(('runs', 'holes'), [
+@pytest.mark.parametrize(
+  ('runs', 'holes'),
+  [
     (RUNS[1:], {0: 'not run'}),
-    ([Run('lora', 'a', 0, reason='the loss became NaN'), *RUNS[1:]], {0: 'the loss became NaN'}),
-    ([Run('lora', 'a', 0), *RUNS[1:]], {0: 'no result'})])
+    (
+      [Run('lora', 'a', 0, reason='the loss became NaN'), *RUNS[1:]],
+      {0: 'the loss became NaN'},
+    ),
+    ([Run('lora', 'a', 0), *RUNS[1:]], {0: 'no result'}),
+  ],
+)
 def test_a_missing_seed_is_a_hole_with_a_reason(runs, holes):
   table = cells(runs, 'accuracy', seeds=range(3))
   cell = table['lora', 'a']
@@ -51,12 +68,20 @@ def test_a_cell_without_any_run_has_no_mean():
 
 def test_differences_are_paired_by_seed_in_whatever_order_the_runs_come():
   first, second = [0.1, 0.5, 0.3], [0.2, 0.1, 0.2]
-  runs = [run_of(row, 'a', seed, value) for row, values in (('x', first), ('y', second))
-          for seed, value in enumerate(values)]
+  runs = [
+    run_of(row, 'a', seed, value)
+    for row, values in (('x', first), ('y', second))
+    for seed, value in enumerate(values)
+  ]
   for order in (runs, runs[::-1], runs[2:] + runs[:2]):
     table = cells(order, 'accuracy')
-    found, expected = table['x', 'a'] - table['y', 'a'], paired_t_interval(first, second)
-    assert (found.mean, found.low, found.high) == pytest.approx((expected.mean, expected.low, expected.high))
+    found, expected = (
+      table['x', 'a'] - table['y', 'a'],
+      paired_t_interval(first, second),
+    )
+    assert (found.mean, found.low, found.high) == pytest.approx(
+      (expected.mean, expected.low, expected.high)
+    )
 
 
 def test_a_row_averages_its_columns_seed_by_seed():
@@ -64,25 +89,43 @@ def test_a_row_averages_its_columns_seed_by_seed():
   assert dict(row.values) == pytest.approx({0: 0.75, 1: 0.76, 2: 0.77})
 
 
-@pytest.mark.parametrize(('key', 'words'), [
-    (('lorra', 'a'), "no row 'lorra'; nearest: 'lora'"), (('lora', 'c'), "no column 'c'"), ('ful', "nearest: 'full'")])
+@pytest.mark.parametrize(
+  ('key', 'words'),
+  [
+    (('lorra', 'a'), "no row 'lorra'; nearest: 'lora'"),
+    (('lora', 'c'), "no column 'c'"),
+    ('ful', "nearest: 'full'"),
+  ],
+)
 def test_an_unknown_name_gets_the_nearest(key, words):
   with pytest.raises(ValueError, match=words):
     cells(RUNS, 'accuracy')[key]
 
 
-@pytest.mark.parametrize(('runs', 'words'), [
-    (RUNS + RUNS[:1], 'two runs'), ([run_of('a', 'b', 0, math.nan)], 'no number'),
-    ([run_of('a', 'b', 0, None)], 'no number')])
+@pytest.mark.parametrize(
+  ('runs', 'words'),
+  [
+    (RUNS + RUNS[:1], 'two runs'),
+    ([run_of('a', 'b', 0, math.nan)], 'no number'),
+    ([run_of('a', 'b', 0, None)], 'no number'),
+  ],
+)
 def test_runs_that_cannot_be_grouped_are_errors(runs, words):
   with pytest.raises(ValueError, match=words):
     cells(runs, 'accuracy')
 
 
 def test_a_row_is_a_curve_over_its_columns_or_the_labels_of_its_results():
-  by_column = cells([run_of('a', labels, 0, labels / 100) for labels in (64, 16)], 'accuracy').curve('a')
-  by_result = cells([run_of('a', f'{labels} labels', 0, labels / 100, labels=labels) for labels in (64, 16)],
-                    'accuracy').curve('a')
+  by_column = cells(
+    [run_of('a', labels, 0, labels / 100) for labels in (64, 16)], 'accuracy'
+  ).curve('a')
+  by_result = cells(
+    [
+      run_of('a', f'{labels} labels', 0, labels / 100, labels=labels)
+      for labels in (64, 16)
+    ],
+    'accuracy',
+  ).curve('a')
   assert by_column == by_result
   assert (by_column.labels, by_column.means) == ([16, 64], [0.16, 0.64])
   with pytest.raises(AbsentCell, match='no run of the row'):

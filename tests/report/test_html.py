@@ -37,23 +37,61 @@ class Reader(html.parser.HTMLParser):
 def execute(members):
   for config, directory in members:
     directory.mkdir(parents=True)
-    value = 0.5 + 0.1 * (config['row'] != 'scratch') + config['column'] / 1000 + config['seed'] ** 2 / 100
-    lines = [{'step': step, 'loss': 1 / step, 'eval/accuracy': value * step / 4} for step in range(1, 5)]
-    (directory / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
-    (directory / 'result.json').write_text(json.dumps(
-        {'task': 'imdb', 'n': 2500, 'metrics': {'accuracy': value}, 'seconds': 2.0,
-         'trained_parameters': 1234567}))
+    value = (
+      0.5
+      + 0.1 * (config['row'] != 'scratch')
+      + config['column'] / 1000
+      + config['seed'] ** 2 / 100
+    )
+    lines = [
+      {'step': step, 'loss': 1 / step, 'eval/accuracy': value * step / 4}
+      for step in range(1, 5)
+    ]
+    (directory / 'metrics.jsonl').write_text(
+      ''.join(json.dumps(line) + '\n' for line in lines)
+    )
+    (directory / 'result.json').write_text(
+      json.dumps(
+        {
+          'task': 'imdb',
+          'n': 2500,
+          'metrics': {'accuracy': value},
+          'seconds': 2.0,
+          'trained_parameters': 1234567,
+        }
+      )
+    )
 
 
 @pytest.fixture(scope='module')
 def page(tmp_path_factory):
-  table = Table('Labels <script>alert(1)</script> & gain', 'A "paper"', ('scratch', 'full <b>'), (16, 64), range(3),
-                lambda row, column, seed, scale: {'row': row, 'column': column, 'seed': seed}, 'accuracy', factor=100,
-                unit=' %', digits=1, reference='scratch',
-                published=published('ulmfit', table='Table 4 (val error)', rows={'scratch': 'Without pretraining'},
-                                    columns={16: 'IMDb'}),
-                claims=(Claim('gain <i>', lambda cells: cells['full <b>'] - cells['scratch'], at_least=5.0),
-                        Claim('loss', lambda cells: cells['scratch', 16] - cells['full <b>', 16], at_least=5.0)))
+  table = Table(
+    'Labels <script>alert(1)</script> & gain',
+    'A "paper"',
+    ('scratch', 'full <b>'),
+    (16, 64),
+    range(3),
+    lambda row, column, seed, scale: {'row': row, 'column': column, 'seed': seed},
+    'accuracy',
+    factor=100,
+    unit=' %',
+    digits=1,
+    reference='scratch',
+    published=published(
+      'ulmfit',
+      table='Table 4 (val error)',
+      rows={'scratch': 'Without pretraining'},
+      columns={16: 'IMDb'},
+    ),
+    claims=(
+      Claim(
+        'gain <i>', lambda cells: cells['full <b>'] - cells['scratch'], at_least=5.0
+      ),
+      Claim(
+        'loss', lambda cells: cells['scratch', 16] - cells['full <b>', 16], at_least=5.0
+      ),
+    ),
+  )
   folder = tmp_path_factory.mktemp('page')
   run_table(table, Scale(), folder, execute, lambda text: None)
   return (folder / 'report.html').read_text('utf-8')
@@ -94,14 +132,28 @@ def test_every_figure_is_an_svg_that_parses_and_refers_to_nothing_outside(page):
 
 def test_the_page_has_the_numbers_and_the_verdicts(page):
   text = re.sub(r'<style>.*?</style>|<[^>]+>', ' ', page, flags=re.DOTALL)
-  for words in ('12 of 12 runs finished', '✓ held', '✗ missed', '1,234,567', 'n=3', '53.3 ± ', 'published 5.63',
-                'Of 2 claims: 1 held, 1 missed, 0 undecided', 'a gain of 10.0 points'):
+  for words in (
+    '12 of 12 runs finished',
+    '✓ held',
+    '✗ missed',
+    '1,234,567',
+    'n=3',
+    '53.3 ± ',
+    'published 5.63',
+    'Of 2 claims: 1 held, 1 missed, 0 undecided',
+    'a gain of 10.0 points',
+  ):
     assert words in text, words
   assert 'nan' not in text.lower().split()
 
 
 def test_the_page_adapts_to_dark_and_narrow_screens_without_scripts(page):
-  for words in ('color-scheme: light dark', 'prefers-color-scheme: dark', 'name="viewport"', '<html lang="en">'):
+  for words in (
+    'color-scheme: light dark',
+    'prefers-color-scheme: dark',
+    'name="viewport"',
+    '<html lang="en">',
+  ):
     assert words in page
 
 

@@ -1,4 +1,6 @@
-"""The diagonal Fisher information against closed forms, and its three ways against each other."""
+"""The diagonal Fisher information against closed forms, and its three ways against each
+other.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -16,26 +18,32 @@ def softmax_model(params, example):
 @pytest.fixture
 def setting():
   generator = np.random.default_rng(0)
-  params = {'kernel': jnp.asarray(generator.normal(size=(3, 4)), jnp.float32),
-            'bias': jnp.asarray(generator.normal(size=4), jnp.float32)}
+  params = {
+    'kernel': jnp.asarray(generator.normal(size=(3, 4)), jnp.float32),
+    'bias': jnp.asarray(generator.normal(size=4), jnp.float32),
+  }
   return params, {'x': jnp.asarray(generator.normal(size=(11, 3)), jnp.float32)}
 
 
 def closed_form(params, x, weights):
-  """The squares of (1[label] - p) and of its outer product with x, each label by its weight (n, classes)."""
+  """The squares of (1[label] - p) and of its outer product with x, each label by its
+  weight (n, classes).
+  """
   chances = np.asarray(jax.nn.softmax(x @ params['kernel'] + params['bias']))
   bias, kernel = np.zeros(4), np.zeros((3, 4))
   for row, p, weight in zip(np.asarray(x), chances, weights, strict=True):
     for label in range(4):
       slope = np.eye(4)[label] - p
-      bias += weight[label] * slope ** 2 / len(x)
+      bias += weight[label] * slope**2 / len(x)
       kernel += weight[label] * np.outer(row, slope) ** 2 / len(x)
   return dict(bias=bias, kernel=kernel)
 
 
 def agree(found, expected, tolerance=1e-5):
   for name, leaf in expected.items():
-    np.testing.assert_allclose(found[name], leaf, rtol=tolerance, atol=tolerance / 10, err_msg=name)
+    np.testing.assert_allclose(
+      found[name], leaf, rtol=tolerance, atol=tolerance / 10, err_msg=name
+    )
 
 
 @pytest.mark.parametrize('batch', [1, 4, 11, 64])
@@ -45,7 +53,9 @@ def test_the_expectation_is_the_closed_form(setting, batch):
   found = fisher_diagonal(softmax_model, params, examples, batch=batch)
   agree(found, closed_form(params, examples['x'], np.asarray(chances)))
   # For a softmax, the variance of the label: p (1 - p).
-  np.testing.assert_allclose(found['bias'], (chances * (1 - chances)).mean(0), rtol=1e-5)
+  np.testing.assert_allclose(
+    found['bias'], (chances * (1 - chances)).mean(0), rtol=1e-5
+  )
 
 
 def read_as(kind, groups=()):
@@ -62,39 +72,59 @@ def read_as(kind, groups=()):
 def test_each_example_has_the_information_of_the_labels_of_its_own_task(setting):
   params, examples = setting
   label = np.arange(11) % 4
-  groups = ((0, 1), (1, 4))   # one label has nothing to choose from, so it tells nothing
-  found = fisher_diagonal(read_as('single_label', groups), params, examples | dict(label=label))
+  groups = ((0, 1), (1, 4))  # one label has nothing to choose from, so it tells nothing
+  found = fisher_diagonal(
+    read_as('single_label', groups), params, examples | dict(label=label)
+  )
   logits = np.asarray(examples['x'] @ params['kernel'] + params['bias'])
   chances = np.zeros((11, 4))
   for row, own in enumerate(slice(*groups[int(value > 0)]) for value in label):
     chances[row, own] = np.exp(logits[row, own]) / np.exp(logits[row, own]).sum()
-  np.testing.assert_allclose(found['bias'], (chances * (1 - chances)).mean(0), rtol=1e-5, atol=1e-7)
+  np.testing.assert_allclose(
+    found['bias'], (chances * (1 - chances)).mean(0), rtol=1e-5, atol=1e-7
+  )
   assert found['bias'][0] == 0 and found['bias'][1] > 0
 
 
 def test_the_information_of_independent_labels_adds_up(setting):
   params, examples = setting
-  found = fisher_diagonal(read_as('multi_label'), params, examples | dict(label=np.zeros(11)))
-  chances = np.asarray(jax.nn.sigmoid(examples['x'] @ params['kernel'] + params['bias']))
+  found = fisher_diagonal(
+    read_as('multi_label'), params, examples | dict(label=np.zeros(11))
+  )
+  chances = np.asarray(
+    jax.nn.sigmoid(examples['x'] @ params['kernel'] + params['bias'])
+  )
   variances = chances * (1 - chances)
-  agree(found, dict(bias=variances.mean(0),
-                    kernel=np.einsum('ni,nk->ik', np.square(examples['x']), variances) / 11))
-  assert objectives.classify(labels=4, kind='regression').prediction.log_probabilities is None
+  agree(
+    found,
+    dict(
+      bias=variances.mean(0),
+      kernel=np.einsum('ni,nk->ik', np.square(examples['x']), variances) / 11,
+    ),
+  )
+  assert (
+    objectives.classify(labels=4, kind='regression').prediction.log_probabilities
+    is None
+  )
 
 
 def test_given_labels_are_the_empirical_information(setting):
   params, examples = setting
   labels = np.arange(11) % 4
-  agree(fisher_diagonal(softmax_model, params, examples, labels=labels, batch=4),
-        closed_form(params, examples['x'], np.eye(4)[labels]))
+  agree(
+    fisher_diagonal(softmax_model, params, examples, labels=labels, batch=4),
+    closed_form(params, examples['x'], np.eye(4)[labels]),
+  )
 
 
 def test_samples_come_near_the_expectation_and_do_not_depend_on_the_batch(setting):
   params, examples = setting
   exact = fisher_diagonal(softmax_model, params, examples)
   agree(fisher_diagonal(softmax_model, params, examples, 0, samples=1000), exact, 0.1)
-  one, same, other = (fisher_diagonal(softmax_model, params, examples, key, samples=1, batch=batch)
-                      for key, batch in ((7, 3), (jax.random.key(7), 11), (8, 3)))
+  one, same, other = (
+    fisher_diagonal(softmax_model, params, examples, key, samples=1, batch=batch)
+    for key, batch in ((7, 3), (jax.random.key(7), 11), (8, 3))
+  )
   agree(one, same)
   assert not np.allclose(one['bias'], other['bias'])
 
@@ -103,17 +133,28 @@ def test_structure_is_kept_arithmetic_is_wide_and_indices_have_no_information(se
   params, examples = setting
   narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
   held = dict(narrow, order=jnp.arange(3), hole=None)
-  function = jax.jit(lambda params, examples: fisher_diagonal(
-      lambda params, example: softmax_model(dict(params, kernel=params['kernel'][params['order']]), example),
-      params, examples))
+  function = jax.jit(
+    lambda params, examples: fisher_diagonal(
+      lambda params, example: softmax_model(
+        dict(params, kernel=params['kernel'][params['order']]), example
+      ),
+      params,
+      examples,
+    )
+  )
   found = function(held, examples)
   assert jax.tree.structure(found) == jax.tree.structure(held)
-  assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(found)) and not found['order'].any()
+  assert (
+    all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(found))
+    and not found['order'].any()
+  )
   exact = fisher_diagonal(softmax_model, params, examples)
   np.testing.assert_allclose(found['kernel'], exact['kernel'], rtol=0.1, atol=0.01)
 
 
-@pytest.mark.parametrize('arguments, said', [
+@pytest.mark.parametrize(
+  'arguments, said',
+  [
     (dict(examples={'x': jnp.zeros((0, 3))}), 'leading axis of at least 1'),
     (dict(examples={'x': jnp.zeros((2, 3)), 'y': jnp.zeros(3)}), r'got \(2,\), \(3,\)'),
     (dict(examples={}), 'no array'),
@@ -121,7 +162,9 @@ def test_structure_is_kept_arithmetic_is_wide_and_indices_have_no_information(se
     (dict(samples=1, key=0, labels=np.zeros(11, int)), 'needs a key, and no labels'),
     (dict(labels=np.zeros(3, int)), r'labels: 11 examples need the shape \(11,\)'),
     (dict(samples=-1), 'samples -1'),
-    (dict(batch=0), 'batch 0')])
+    (dict(batch=0), 'batch 0'),
+  ],
+)
 def test_bad_arguments_are_named(setting, arguments, said):
   params, examples = setting
   with pytest.raises(ValueError, match=f'^fisher_diagonal: .*{said}'):

@@ -1,4 +1,6 @@
-"""Modules of other libraries: flax.nnx states and modules, equinox modules, with function leaves and without."""
+"""Modules of other libraries: flax.nnx states and modules, equinox modules, with
+function leaves and without.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -100,14 +102,19 @@ def test_what_has_no_gradient_is_held(kind):
   params, _ = opened(kind)
   for method in (transfer.full(), transfer.l2sp(0.5), transfer.bitfit(head=None)):
     trainable, frozen = method.init(None, params)
-    assert all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(trainable))
+    assert all(
+      jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(trainable)
+    )
     assert type(method.merge(trainable, frozen)) is type(params)
   trainable, frozen = transfer.l2sp(0.5).init(None, params)
   count = tree.count(trainable)
   penalty = transfer.l2sp(0.5).penalty(moved(trainable), frozen)
   names = tree.flatten(trainable)
-  assert set(names) == {name for name in names if name.endswith(('bias', 'kernel', 'weight'))}
-  # The head is pulled to zero and not to its start, so that there is at least the body's share.
+  assert set(names) == {
+    name for name in names if name.endswith(('bias', 'kernel', 'weight'))
+  }
+  # The head is pulled to zero and not to its start, so that there is at least the
+  # body's share.
   body = sum(leaf.size for name, leaf in names.items() if not name.startswith('head'))
   assert float(penalty) >= 0.25 * 0.01 * body * 0.99 and count >= body
 
@@ -162,7 +169,9 @@ def test_a_function_among_the_leaves_is_named_where_it_cannot_be(tmp_path):
     merging.soup([held, held])
   with pytest.raises(ValueError, match=f'transplant: source: {message}'):
     transfer.transplant(held, held)
-  with pytest.raises(ValueError, match=r"'activation' is no array.*save the arrays alone"):
+  with pytest.raises(
+    ValueError, match=r"'activation' is no array.*save the arrays alone"
+  ):
     Store(tmp_path).save(1, held)
   trainable, frozen = transfer.full().init(None, held)
   assert (trainable.activation, frozen.kernel) == (None, None)
@@ -170,6 +179,8 @@ def test_a_function_among_the_leaves_is_named_where_it_cannot_be(tmp_path):
 
 
 def test_an_attribute_of_that_name_is_kept_inside_a_name():
-  """`value` is dropped only as the last part, where nnx has it: attention has values too."""
+  """`value` is dropped only as the last part, where nnx has it: attention has values
+  too.
+  """
   params = {'attention': {'value': {'kernel': jnp.ones(1)}}, 'value': jnp.ones(1)}
   assert list(tree.flatten(params)) == ['attention/value/kernel', 'value']

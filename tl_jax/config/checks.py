@@ -22,12 +22,17 @@ from typing import Annotated, Any
 
 
 class ConfigError(ValueError):
-  """A config, argument or input that cannot be right; the message is one line that names it."""
+  """A config, argument or input that cannot be right; the message is one line that
+  names it.
+  """
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """What a number must satisfy besides being finite: `low <= x <= high`, or strictly where the end is open."""
+  """What a number must satisfy besides being finite: `low <= x <= high`, or strictly
+  where the end is open.
+  """
+
   low: float = -math.inf
   high: float = math.inf
   above: bool = False
@@ -38,7 +43,9 @@ class Range:
     return least and (value < self.high if self.below else value <= self.high)
 
   def __str__(self) -> str:
-    low = '' if self.low == -math.inf else f' {">" if self.above else ">="} {self.low:g}'
+    low = (
+      '' if self.low == -math.inf else f' {">" if self.above else ">="} {self.low:g}'
+    )
     # That an integer fits into 32 bits goes without saying, until one does not.
     unlimited = self.high in (math.inf, LARGEST)
     high = '' if unlimited else f' {"<" if self.below else "<="} {self.high:g}'
@@ -57,12 +64,17 @@ Natural = Annotated[int, Range(low=0, high=LARGEST)]
 
 
 def nearest(name: str, candidates: Iterable[str], most: int = 3) -> str:
-  """The candidates that look most like `name`, compared whole and by their last dotted part."""
+  """The candidates that look most like `name`, compared whole and by their last dotted
+  part.
+  """
   last = str(name).rpartition('.')[2]
 
   def likeness(candidate):
     whole = difflib.SequenceMatcher(None, str(name), candidate).ratio()
-    return max(whole, 0.95 * difflib.SequenceMatcher(None, last, candidate.rpartition('.')[2]).ratio())
+    return max(
+      whole,
+      0.95 * difflib.SequenceMatcher(None, last, candidate.rpartition('.')[2]).ratio(),
+    )
 
   ranked = sorted(map(str, candidates), key=likeness, reverse=True)
   close = [candidate for candidate in ranked if likeness(candidate) >= 0.5]
@@ -70,9 +82,13 @@ def nearest(name: str, candidates: Iterable[str], most: int = 3) -> str:
 
 
 def lookup(table: Mapping[str, Any], name: Any, path: str) -> Any:
-  """The entry of a literal dict that a config names; ConfigError with the nearest names."""
+  """The entry of a literal dict that a config names; ConfigError with the nearest
+  names.
+  """
   if not isinstance(name, str):
-    raise ConfigError(f'{path}: must be a name, got {shown(name)}; one of: {nearest("", table, most=8)}')
+    raise ConfigError(
+      f'{path}: must be a name, got {shown(name)}; one of: {nearest("", table, most=8)}'
+    )
   if name not in table:
     raise ConfigError(f'{path}: unknown name {name!r}; nearest: {nearest(name, table)}')
   return table[name]
@@ -81,35 +97,49 @@ def lookup(table: Mapping[str, Any], name: Any, path: str) -> Any:
 def struct(cls: type, group: Any, path: str) -> Any:
   """The frozen dataclass `cls` with the keys of a config group as its fields.
 
-  Refused with a ConfigError that starts with `path`: an unknown key, a missing one, a value of another type
-  (an int is a float; a bool or the text of a number is not), out of its annotated range, or not finite; and
-  whatever ValueError `__post_init__` raises. Lists become tuples; a field that is a dataclass is built from its group.
+  Refused with a ConfigError that starts with `path`: an unknown key, a missing one, a
+  value of another type (an int is a float; a bool or the text of a number is not), out
+  of its annotated range, or not finite; and whatever ValueError `__post_init__` raises.
+  Lists become tuples; a field that is a dataclass is built from its group.
   """
   if isinstance(group, cls):
     return group
   hints = typing.get_type_hints(cls, include_extras=True)
   parameters = {
-      field.name: (hints[field.name], field.default is dataclasses.MISSING
-                   and field.default_factory is dataclasses.MISSING)
-      for field in dataclasses.fields(cls) if field.init}
+    field.name: (
+      hints[field.name],
+      field.default is dataclasses.MISSING
+      and field.default_factory is dataclasses.MISSING,
+    )
+    for field in dataclasses.fields(cls)
+    if field.init
+  }
   return _apply(cls, _keywords(parameters, group, path), path)
 
 
 def call(function: Callable[..., Any], group: Any, path: str, **given: Any) -> Any:
-  """`function(**given, **group)` with the group's keys checked against its annotations, as in `struct`.
+  """`function(**given, **group)` with the group's keys checked against its annotations,
+  as in `struct`.
 
-  The key `name`, which chose the function, is left out unless the function has such a parameter; a key that is
-  `given` cannot come from the config.
+  The key `name`, which chose the function, is left out unless the function has such a
+  parameter; a key that is `given` cannot come from the config.
   """
   if dataclasses.is_dataclass(function):
     names = {field.name for field in dataclasses.fields(function)}
   else:
     names = set(inspect.signature(function).parameters)
-  keys = {key: value for key, value in _items(group, path).items() if key != 'name' or 'name' in names}
+  keys = {
+    key: value
+    for key, value in _items(group, path).items()
+    if key != 'name' or 'name' in names
+  }
   hints = typing.get_type_hints(_undecorated(function), include_extras=True)
   parameters = {}
   for name, parameter in inspect.signature(function).parameters.items():
-    if name not in given and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+    if name not in given and parameter.kind in (
+      parameter.KEYWORD_ONLY,
+      parameter.POSITIONAL_OR_KEYWORD,
+    ):
       parameters[name] = hints.get(name, Any), parameter.default is parameter.empty
   return _apply(function, {**given, **_keywords(parameters, keys, path)}, path)
 
@@ -139,15 +169,22 @@ def _keywords(parameters, group, path) -> dict:
   items = _items(group, path)
   for key in items:
     if key not in parameters:
-      raise ConfigError(f'{path}.{key}: unknown key; nearest: {nearest(key, parameters)}')
+      raise ConfigError(
+        f'{path}.{key}: unknown key; nearest: {nearest(key, parameters)}'
+      )
   for name, (_, required) in parameters.items():
     if required and name not in items:
       raise ConfigError(f'{path}.{name}: missing; it has no default')
-  return {key: check(value, parameters[key][0], f'{path}.{key}') for key, value in items.items()}
+  return {
+    key: check(value, parameters[key][0], f'{path}.{key}')
+    for key, value in items.items()
+  }
 
 
 def check(value: Any, annotation: Any, path: str) -> Any:
-  """The value as its annotation wants it, or a ConfigError that names `path` and what is wanted."""
+  """The value as its annotation wants it, or a ConfigError that names `path` and what
+  is wanted.
+  """
   origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
   if origin is Annotated:
     ranges = [marker for marker in arguments[1:] if isinstance(marker, Range)]
@@ -168,7 +205,9 @@ def check(value: Any, annotation: Any, path: str) -> Any:
   if origin is typing.Literal:
     if any(value == choice and type(value) is type(choice) for choice in arguments):
       return value
-    raise ConfigError(f'{path}: {value!r} is not a choice; nearest: {nearest(str(value), map(str, arguments))}')
+    raise ConfigError(
+      f'{path}: {value!r} is not a choice; nearest: {nearest(str(value), map(str, arguments))}'
+    )
   if dataclasses.is_dataclass(annotation):
     return struct(annotation, value, path)
   return _check_plain(value, annotation, origin or annotation, arguments, path)
@@ -186,9 +225,13 @@ def _check_plain(value, annotation, kind, arguments, path):
     return int(value)
   elif kind is bool and truth:
     return bool(value)
-  elif kind in (tuple, list, collections.abc.Sequence) and isinstance(value, (tuple, list)):
+  elif kind in (tuple, list, collections.abc.Sequence) and isinstance(
+    value, (tuple, list)
+  ):
     return _check_items(tuple(value), annotation, arguments, path)
-  elif kind in (dict, collections.abc.Mapping) and (hasattr(value, 'items') or _are_pairs(value)):
+  elif kind in (dict, collections.abc.Mapping) and (
+    hasattr(value, 'items') or _are_pairs(value)
+  ):
     wanted = arguments[1] if len(arguments) == 2 else Any
     items = list(value.items() if hasattr(value, 'items') else value)
     for key, _ in items:
@@ -198,7 +241,11 @@ def _check_plain(value, annotation, kind, arguments, path):
   elif kind is collections.abc.Callable:
     if callable(value):
       return value
-  elif kind not in (float, int, bool) and isinstance(kind, type) and isinstance(value, kind):
+  elif (
+    kind not in (float, int, bool)
+    and isinstance(kind, type)
+    and isinstance(value, kind)
+  ):
     return value
   raise _unfit(value, annotation, path)
 
@@ -223,11 +270,20 @@ def _float(value) -> float:
 def _check_items(value, annotation, arguments, path):
   if not arguments:
     return plain(value)
-  many = len(arguments) == 2 and arguments[1] is Ellipsis or typing.get_origin(annotation) is not tuple
+  many = (
+    len(arguments) == 2
+    and arguments[1] is Ellipsis
+    or typing.get_origin(annotation) is not tuple
+  )
   wanted = arguments[:1] * len(value) if many else arguments
   if len(wanted) != len(value):
-    raise ConfigError(f'{path}: needs {len(wanted)} items, got {len(value)}: {shown(value)}')
-  return tuple(check(item, kind, f'{path}[{i}]') for i, (item, kind) in enumerate(zip(value, wanted, strict=True)))
+    raise ConfigError(
+      f'{path}: needs {len(wanted)} items, got {len(value)}: {shown(value)}'
+    )
+  return tuple(
+    check(item, kind, f'{path}[{i}]')
+    for i, (item, kind) in enumerate(zip(value, wanted, strict=True))
+  )
 
 
 def _check_union(value, annotation, path):
@@ -241,7 +297,11 @@ def _check_union(value, annotation, path):
       return check(value, choice, path)
     except ConfigError as error:
       failures.append(error)
-  raise failures[0] if len(failures) == 1 and value is not None else _unfit(value, annotation, path)
+  raise (
+    failures[0]
+    if len(failures) == 1 and value is not None
+    else _unfit(value, annotation, path)
+  )
 
 
 def _unfit(value, annotation, path) -> ConfigError:
@@ -255,11 +315,21 @@ def _too_large(value, bits: int, path: str) -> ConfigError:
 def _wanted(annotation) -> str:
   origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
   if origin is Annotated:
-    return _wanted(arguments[0]) + ''.join(str(marker) for marker in arguments[1:] if isinstance(marker, Range))
+    return _wanted(arguments[0]) + ''.join(
+      str(marker) for marker in arguments[1:] if isinstance(marker, Range)
+    )
   if origin in (typing.Union, types.UnionType):
     return ' or '.join(_wanted(choice) for choice in arguments)
-  named = {float: 'a finite number', int: 'an integer', bool: 'true or false', str: 'text', type(None): 'None',
-           tuple: 'a tuple', list: 'a tuple', dict: 'a group of keys'}
+  named = {
+    float: 'a finite number',
+    int: 'an integer',
+    bool: 'true or false',
+    str: 'text',
+    type(None): 'None',
+    tuple: 'a tuple',
+    list: 'a tuple',
+    dict: 'a group of keys',
+  }
   kind = origin or annotation
   return named.get(kind, getattr(kind, '__name__', str(kind)))
 

@@ -21,10 +21,12 @@ FLAGS = {'true': True, 'false': False, 'yes': True, 'no': False, '1': True, '0':
 
 
 def typed(text: str, present: Any, path: str) -> Any:
-  """The value that `text` means in the place of the `present` one; ConfigError where it means none.
+  """The value that `text` means in the place of the `present` one; ConfigError where it
+  means none.
 
-  `None` means None everywhere. A present None takes any literal, or else text. A tuple may be written `(1, 2)`,
-  `1,2` or, for one item, `1`. A group may be replaced whole by a dict literal, and so may a tuple of pairs.
+  `None` means None everywhere. A present None takes any literal, or else text. A tuple
+  may be written `(1, 2)`, `1,2` or, for one item, `1`. A group may be replaced whole by
+  a dict literal, and so may a tuple of pairs.
   """
   if text == 'None':
     return None
@@ -34,7 +36,9 @@ def typed(text: str, present: Any, path: str) -> Any:
     value = _literal(text)
     if isinstance(value, dict):
       return group(value)
-    raise ConfigError(f'{path}: is a group; give a key of it: {nearest("", map(str, present), most=8)}')
+    raise ConfigError(
+      f'{path}: is a group; give a key of it: {nearest("", map(str, present), most=8)}'
+    )
   if isinstance(present, (tuple, list)):
     return _tuple(text, present, path)
   if isinstance(present, str):
@@ -53,7 +57,9 @@ def typed(text: str, present: Any, path: str) -> Any:
 
 def _kind(present) -> str:
   kinds = {bool: 'true or false', int: 'an integer', float: 'a finite number'}
-  return kinds.get(type(present), f'a {type(present).__name__}, which cannot be given as text')
+  return kinds.get(
+    type(present), f'a {type(present).__name__}, which cannot be given as text'
+  )
 
 
 def _literal(text):
@@ -73,9 +79,18 @@ def _tuple(text, present, path):
   value = value if isinstance(value, tuple) else (value,)
   kinds = {type(item) for item in present}
   if kinds == {float}:
-    value = tuple(float(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in value)
-  if len(kinds) == 1 and kinds <= {int, float, str, bool} and {type(item) for item in value} - kinds:
-    raise ConfigError(f'{path}: every item must be {kinds.pop().__name__}, as in {tuple(present)!r}; got {text!r}')
+    value = tuple(
+      float(item) if isinstance(item, int) and not isinstance(item, bool) else item
+      for item in value
+    )
+  if (
+    len(kinds) == 1
+    and kinds <= {int, float, str, bool}
+    and {type(item) for item in value} - kinds
+  ):
+    raise ConfigError(
+      f'{path}: every item must be {kinds.pop().__name__}, as in {tuple(present)!r}; got {text!r}'
+    )
   return value
 
 
@@ -96,7 +111,9 @@ def override(config: Any, key: str, text: str) -> None:
   for parent in parents:
     group = group[parent] if hasattr(group, 'items') and parent in group else None
   if not hasattr(group, 'items') or last not in group:
-    raise ConfigError(f'config.{key}: unknown key; nearest: {nearest(key, paths(config))}')
+    raise ConfigError(
+      f'config.{key}: unknown key; nearest: {nearest(key, paths(config))}'
+    )
   value = typed(text, group[last], f'config.{key}')
   with config.unlocked(), group.ignore_type():
     group[last] = value
@@ -112,7 +129,9 @@ def group(values: dict) -> Any:
   ({'austen': 1.0}, (('mine.jsonl', 1.0), ('austen', 2.0)))
   """
   held = {
-      key: group(value) if isinstance(value, dict) else value for key, value in values.items()}
+    key: group(value) if isinstance(value, dict) else value
+    for key, value in values.items()
+  }
   dotted = any('.' in key for key in held if isinstance(key, str))
   return tuple(held.items()) if dotted else held
 
@@ -133,12 +152,15 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def arguments(arg: str | None, **defaults: Any) -> Any:
-  """The argument string of a config, `task=sentiment,method=lora`, as a ConfigDict over its defaults.
+  """The argument string of a config, `task=sentiment,method=lora`, as a ConfigDict over
+  its defaults.
 
-  A first word without `=` is the value of the first default. Values are typed by the defaults; None takes any literal.
-  A comma parts two arguments where KEY= follows, unless it has a backslash.
+  A first word without `=` is the value of the first default. Values are typed by the
+  defaults; None takes any literal. A comma parts two arguments where KEY= follows,
+  unless it has a backslash.
   """
   import ml_collections
+
   values, seen = dict(defaults), set()
   for i, part in enumerate(re.split(r'(?<!\\),(?=[A-Za-z_]\w*=)', arg) if arg else ()):
     named = re.fullmatch(r'([A-Za-z_]\w*)=(.*)', part, re.DOTALL)
@@ -155,13 +177,19 @@ def arguments(arg: str | None, **defaults: Any) -> Any:
 
 
 def to_json(config: Any) -> dict:
-  """The config as plain dicts, lists, text and finite numbers, with keys in order; ConfigError for anything else."""
+  """The config as plain dicts, lists, text and finite numbers, with keys in order;
+  ConfigError for anything else.
+  """
   return _canonical(config, 'config')
 
 
 def digest(config: Any) -> str:
-  """The SHA-256, in hex, of the config's canonical JSON: equal configs, and no others, have equal digests."""
-  text = json.dumps(to_json(config), sort_keys=True, separators=(',', ':'), allow_nan=False)
+  """The SHA-256, in hex, of the config's canonical JSON: equal configs, and no others,
+  have equal digests.
+  """
+  text = json.dumps(
+    to_json(config), sort_keys=True, separators=(',', ':'), allow_nan=False
+  )
   return hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()
 
 
@@ -178,6 +206,11 @@ def _canonical(value, path):
     return os.fspath(value)
   if hasattr(value, 'item') and getattr(value, 'shape', None) == ():
     value = value.item()
-  if value is None or isinstance(value, (bool, int, str)) or isinstance(value, float) and math.isfinite(value):
+  if (
+    value is None
+    or isinstance(value, (bool, int, str))
+    or isinstance(value, float)
+    and math.isfinite(value)
+  ):
     return value
   raise ConfigError(f'{path}: cannot be written as JSON: {shown(value)}')

@@ -1,4 +1,5 @@
-"""Decoding: greedy, sampling and beam search with any model that can go on from a cache.
+"""Decoding: greedy, sampling and beam search with any model that can go on from a
+cache.
 
 >>> import collections, jax, jax.numpy as jnp
 >>> Decoder = collections.namedtuple('Decoder', 'prefill step kind')

@@ -1,4 +1,5 @@
-"""What is done to logits before a token is chosen: pure functions of logits (..., vocabulary).
+"""What is done to logits before a token is chosen: pure functions of logits (...,
+vocabulary).
 
 >>> import jax.numpy as jnp
 >>> keep_top_k(jnp.array([1.0, 3.0, 2.0]), 2).tolist()
@@ -13,11 +14,14 @@ from tl_jax.decode.settings import Decoding
 
 
 def penalize_repetition(logits, seen, penalty: float):
-  """Divides the positive and multiplies the negative logits of tokens that were seen (Keskar et al. 2019, section 4.1).
+  """Divides the positive and multiplies the negative logits of tokens that were seen
+  (Keskar et al. 2019, section 4.1).
 
   `seen`: bool, the shape of `logits`. Once per token, however often it was seen.
   """
-  return jnp.where(seen, jnp.where(logits < 0, logits * penalty, logits / penalty), logits)
+  return jnp.where(
+    seen, jnp.where(logits < 0, logits * penalty, logits / penalty), logits
+  )
 
 
 def forbid(logits, tokens: tuple[int, ...]):
@@ -39,13 +43,15 @@ def forbid_repeats(logits, history, end, size: int):
   count = history.shape[-1] - size + 1
   if count < 1:
     return logits
-  grams = jnp.stack([history[..., i:i + count] for i in range(size)], -1)
+  grams = jnp.stack([history[..., i : i + count] for i in range(size)], -1)
   last = _last(history, end, size - 1)
   same = (grams[..., :-1] == last[..., None, :]).all(-1) & (grams >= 0).all(-1)
   same &= (jnp.arange(count) + size <= end) & (end >= size - 1)
   following = jnp.broadcast_to(grams[..., -1], (*logits.shape[:-1], count))
   same = jnp.broadcast_to(same, following.shape).reshape(-1, count)
-  mark = lambda row, found: jnp.zeros(logits.shape[-1], bool).at[row].max(found, mode='drop')
+  mark = lambda row, found: (
+    jnp.zeros(logits.shape[-1], bool).at[row].max(found, mode='drop')
+  )
   banned = jax.vmap(mark)(following.reshape(-1, count), same)
   return jnp.where(banned.reshape(logits.shape), -jnp.inf, logits)
 
@@ -71,17 +77,22 @@ def _last(history, end, count: int):
 
 
 def keep_top_k(logits, k: int):
-  """Keeps the k largest logits, and those equal to the smallest of them (Fan et al. 2018)."""
+  """Keeps the k largest logits, and those equal to the smallest of them (Fan et al.
+  2018).
+  """
   least = jax.lax.top_k(logits, min(k, logits.shape[-1]))[0][..., -1:]
   return jnp.where(logits < least, -jnp.inf, logits)
 
 
 def keep_top_p(logits, p: float):
-  """Keeps the fewest most probable tokens whose probabilities add up to `p` or more (Holtzman et al. 2020, eq. 2-3).
+  """Keeps the fewest most probable tokens whose probabilities add up to `p` or more
+  (Holtzman et al. 2020, eq. 2-3).
 
-  The token that crosses `p` is kept, so there always is one. Of equal tokens the smaller ids come first.
+  The token that crosses `p` is kept, so there always is one. Of equal tokens the
+  smaller ids come first.
   """
-  # From the least probable on, so that the small ones are added up before they vanish beside the large ones.
+  # From the least probable on, so that the small ones are added up before they vanish
+  # beside the large ones.
   order = jnp.flip(jnp.argsort(logits, axis=-1, descending=True, stable=True), -1)
   ascending = jnp.take_along_axis(logits, order, -1)
   kept = jnp.cumsum(jax.nn.softmax(ascending, axis=-1), axis=-1) > 1 - p
@@ -91,13 +102,18 @@ def keep_top_p(logits, p: float):
 
 
 def keep_min_p(logits, p: float):
-  """Keeps the tokens at least `p` times as probable as the most probable one (Nguyen et al. 2024, eq. 2)."""
+  """Keeps the tokens at least `p` times as probable as the most probable one (Nguyen et
+  al. 2024, eq. 2).
+  """
   probabilities = jax.nn.softmax(logits, axis=-1)
-  return jnp.where(probabilities < p * probabilities.max(-1, keepdims=True), -jnp.inf, logits)
+  return jnp.where(
+    probabilities < p * probabilities.max(-1, keepdims=True), -jnp.inf, logits
+  )
 
 
 def process(logits, seen, step, settings: Decoding, history=None):
-  """What every method does before choosing new token number `step`, in the order of transformers.
+  """What every method does before choosing new token number `step`, in the order of
+  transformers.
 
   `seen` is None where there is no penalty; `history`, the tokens of the prompt and the
   new ones, (..., length + max_new_tokens), is None where `prompt_history` is. Beam
@@ -111,7 +127,9 @@ def process(logits, seen, step, settings: Decoding, history=None):
   if settings.bad_words:
     logits = forbid_words(logits, history, end, settings.bad_words)
   if settings.min_new_tokens and settings.eos:
-    logits = jnp.where(step < settings.min_new_tokens, forbid(logits, settings.eos), logits)
+    logits = jnp.where(
+      step < settings.min_new_tokens, forbid(logits, settings.eos), logits
+    )
   if settings.forced_bos:
     logits = jnp.where(step == 0, force(logits, settings.forced_bos), logits)
   if settings.forced_eos:
@@ -126,7 +144,9 @@ def process(logits, seen, step, settings: Decoding, history=None):
 
 
 def warp(logits, settings: Decoding):
-  """What sampling does to processed logits: temperature, top-k, top-p and min-p, in this order."""
+  """What sampling does to processed logits: temperature, top-k, top-p and min-p, in
+  this order.
+  """
   if settings.temperature != 1:
     logits = logits / settings.temperature
   if settings.top_k:
@@ -137,9 +157,13 @@ def warp(logits, settings: Decoding):
 
 
 def tokens_in(tokens, segments, vocabulary: int):
-  """bool (rows, vocabulary): which tokens a prompt (rows, length) holds, without its padding (segment 0)."""
+  """bool (rows, vocabulary): which tokens a prompt (rows, length) holds, without its
+  padding (segment 0).
+  """
+
   def one(row, real):
     return jnp.zeros(vocabulary, bool).at[row].max(real, mode='drop')
+
   return jax.vmap(one)(tokens, segments > 0)
 
 

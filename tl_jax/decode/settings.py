@@ -1,4 +1,5 @@
-"""How text is decoded: the method, its limits and what ends a sequence, checked when they are said.
+"""How text is decoded: the method, its limits and what ends a sequence, checked when
+they are said.
 
 >>> Decoding(method='sample', temperature=0.7, top_p=0.9, eos=2).eos
 (2,)
@@ -12,48 +13,68 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from tl_jax.config import ConfigError, Count, Finite, Natural, Positive, Probability, Range, check
+from tl_jax.config import (
+  ConfigError,
+  Count,
+  Finite,
+  Natural,
+  Positive,
+  Probability,
+  Range,
+  check,
+)
 
 Mass = Annotated[float, Range(low=0, high=1, above=True)]
 # Which method reads a field that is not for all; another method must leave it alone.
 READERS = {
-    'temperature': ('sample',), 'top_k': ('sample',), 'top_p': ('sample',), 'min_p': ('sample',),
-    'beams': ('beam',), 'length_penalty': ('beam',), 'penalty_form': ('beam',), 'early_stopping': ('beam',),
-    'samples': ('sample', 'beam')}
+  'temperature': ('sample',),
+  'top_k': ('sample',),
+  'top_p': ('sample',),
+  'min_p': ('sample',),
+  'beams': ('beam',),
+  'length_penalty': ('beam',),
+  'penalty_form': ('beam',),
+  'early_stopping': ('beam',),
+  'samples': ('sample', 'beam'),
+}
 # Ids of the vocabulary; one may stand for a tuple of one.
 IDS = ('eos', 'start', 'forced_bos', 'forced_eos', 'suppress', 'begin_suppress')
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-  """What `generate` does; the defaults are those of transformers 5 where it has the option.
+  """What `generate` does; the defaults are those of transformers 5 where it has the
+  option.
 
-  A value that the method does not read is refused, as is one that another contradicts: ConfigError, one line that
-  names the field. A tuple of ids may be given as one id.
+  A value that the method does not read is refused, as is one that another contradicts:
+  ConfigError, one line that names the field. A tuple of ids may be given as one id.
   """
+
   method: Literal['greedy', 'sample', 'beam'] = 'greedy'
   max_new_tokens: Count = 64
-  min_new_tokens: Natural = 0        # before that no end of sequence is emitted
+  min_new_tokens: Natural = 0  # before that no end of sequence is emitted
   temperature: Positive = 1.0
-  top_k: Natural = 0                 # 0: all
-  top_p: Mass = 1.0                  # 1: all
-  min_p: Probability = 0.0           # 0: all
+  top_k: Natural = 0  # 0: all
+  top_p: Mass = 1.0  # 1: all
+  min_p: Probability = 0.0  # 0: all
   repetition_penalty: Positive = 1.0
-  no_repeat_ngram: Natural = 0       # no so many tokens come twice; 0: they may
+  no_repeat_ngram: Natural = 0  # no so many tokens come twice; 0: they may
   bad_words: tuple[tuple[Natural, ...], ...] = ()  # sequences of ids that never come
   suppress: tuple[Natural, ...] = ()  # ids that never come
   begin_suppress: tuple[Natural, ...] = ()  # ids that do not come first
-  forced_bos: tuple[Natural, ...] = ()  # the first new id (BART, mBART); begin_suppress then is for the second
+  # the first new id (BART, mBART); begin_suppress then is for the second
+  forced_bos: tuple[Natural, ...] = ()
   forced_eos: tuple[Natural, ...] = ()  # one of them is the last of max_new_tokens
-  samples: Count = 1                 # sequences per prompt; of beam search, the best of its beams
+  samples: Count = 1  # sequences per prompt; of beam search, the best of its beams
   beams: Count = 4
-  length_penalty: Finite = 1.0       # the exponent; > 0 prefers longer sequences
+  length_penalty: Finite = 1.0  # the exponent; > 0 prefers longer sequences
   penalty_form: Literal['huggingface', 'gnmt'] = 'huggingface'
   early_stopping: bool | Literal['never'] = False
-  eos: tuple[Natural, ...] = ()      # any of them ends a sequence
-  pad: Natural = 0                   # what follows the end
-  start: tuple[Natural, ...] = ()    # the prompt of an encoder-decoder's decoder; of a decoder, ids before each prompt
-  stop: tuple[str, ...] = ()         # strings that end a text; they are not part of it
+  eos: tuple[Natural, ...] = ()  # any of them ends a sequence
+  pad: Natural = 0  # what follows the end
+  # the prompt of an encoder-decoder's decoder; of a decoder, ids before each prompt
+  start: tuple[Natural, ...] = ()
+  stop: tuple[str, ...] = ()  # strings that end a text; they are not part of it
   seed: int = 0
 
   def __post_init__(self):
@@ -62,7 +83,9 @@ class Decoding:
       if isinstance(value, (int, str, np.integer)) and not isinstance(value, bool):
         object.__setattr__(self, name, (value,))
     if self.temperature == 0 and not isinstance(self.temperature, bool):
-      raise ConfigError("temperature: must be > 0, got 0; method='greedy' takes the most likely token")
+      raise ConfigError(
+        "temperature: must be > 0, got 0; method='greedy' takes the most likely token"
+      )
     for name, hint in typing.get_type_hints(Decoding, include_extras=True).items():
       object.__setattr__(self, name, check(getattr(self, name), hint, name))
     _check_readers(self)
@@ -74,25 +97,35 @@ def _check_readers(settings: Decoding) -> None:
   for name, methods in READERS.items():
     if settings.method not in methods and getattr(settings, name) != defaults[name]:
       wanted = ' or '.join(f'method={method!r}' for method in methods)
-      raise ConfigError(f'{name}: {getattr(settings, name)!r} is for {wanted}, but the method is {settings.method!r}')
+      raise ConfigError(
+        f'{name}: {getattr(settings, name)!r} is for {wanted}, but the method is {settings.method!r}'
+      )
 
 
 def _check_together(settings: Decoding) -> None:
   if settings.min_new_tokens > settings.max_new_tokens:
-    raise ConfigError(f'min_new_tokens: {settings.min_new_tokens} is more than max_new_tokens, '
-                      f'{settings.max_new_tokens}')
+    raise ConfigError(
+      f'min_new_tokens: {settings.min_new_tokens} is more than max_new_tokens, '
+      f'{settings.max_new_tokens}'
+    )
   if settings.method == 'beam' and settings.samples > settings.beams:
-    raise ConfigError(f'samples: {settings.samples} is more than the {settings.beams} beams')
+    raise ConfigError(
+      f'samples: {settings.samples} is more than the {settings.beams} beams'
+    )
   if len(settings.forced_bos) > 1:
-    raise ConfigError(f'forced_bos: {len(settings.forced_bos)} ids, but one is the first')
+    raise ConfigError(
+      f'forced_bos: {len(settings.forced_bos)} ids, but one is the first'
+    )
   if any(not word for word in settings.bad_words):
     raise ConfigError('bad_words: an empty one would forbid everything')
   _check_stop(settings.stop)
   with np.errstate(over='ignore'):
     found = penalties(settings)[1:]
   if not (np.isfinite(found) & (found >= np.finfo(np.float32).tiny)).all():
-    raise ConfigError(f'length_penalty: {settings.length_penalty:g} at max_new_tokens {settings.max_new_tokens} '
-                      'leaves the range of float32; nearer 0 fits')
+    raise ConfigError(
+      f'length_penalty: {settings.length_penalty:g} at max_new_tokens {settings.max_new_tokens} '
+      'leaves the range of float32; nearer 0 fits'
+    )
 
 
 def _check_stop(stop: tuple[str, ...]) -> None:
@@ -100,15 +133,22 @@ def _check_stop(stop: tuple[str, ...]) -> None:
     raise ConfigError('stop: an empty string would end every text at once')
   for text in stop:
     if not text.isascii() and text != text.encode('utf-8', 'ignore').decode('utf-8'):
-      raise ConfigError(f'stop: {ascii(text)} holds half of a character, which no text has')
+      raise ConfigError(
+        f'stop: {ascii(text)} holds half of a character, which no text has'
+      )
 
 
 def penalties(settings: Decoding) -> np.ndarray:
-  """What the score of a sequence is divided by: float32 (max_new_tokens + 1,), by length; the entry of 0 is unused.
+  """What the score of a sequence is divided by: float32 (max_new_tokens + 1,), by
+  length; the entry of 0 is unused.
 
-  length ** a as transformers has it, or ((5 + length) / 6) ** a, Wu et al. 2016 eq. 14; the length counts
-  new tokens, with the end of sequence.
+  length ** a as transformers has it, or ((5 + length) / 6) ** a, Wu et al. 2016 eq. 14;
+  the length counts new tokens, with the end of sequence.
   """
   lengths = np.arange(settings.max_new_tokens + 1, dtype=np.float64)
-  lengths = np.maximum(lengths, 1) if settings.penalty_form == 'huggingface' else (5 + lengths) / 6
-  return (lengths ** settings.length_penalty).astype(np.float32)
+  lengths = (
+    np.maximum(lengths, 1)
+    if settings.penalty_form == 'huggingface'
+    else (5 + lengths) / 6
+  )
+  return (lengths**settings.length_penalty).astype(np.float32)

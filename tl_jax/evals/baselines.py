@@ -1,4 +1,5 @@
-"""What transfer must be compared with: classic text classification without any pre-training.
+"""What transfer must be compared with: classic text classification without any
+pre-training.
 
 >>> found = tf_idf(['good film', 'fine film', 'bad film', 'poor film'], [1, 1, 0, 0], ['a good film', 'a bad film'])
 >>> found.argmax(1).tolist()
@@ -15,17 +16,17 @@ NEVER = float(np.log(np.finfo(np.float32).tiny))
 
 
 def tf_idf(
-    texts: Sequence[str],
-    labels: Sequence[int],
-    test: Sequence[str],
-    classes: int | None = None,
+  texts: Sequence[str],
+  labels: Sequence[int],
+  test: Sequence[str],
+  classes: int | None = None,
 ) -> np.ndarray:
   """Log-probabilities of logistic regression on TF-IDF of words and word pairs.
 
-  The result is float64 (tests, classes), where column k belongs to class k. `classes` is
-  how many there are; by default the largest of `labels` is the last one. A class that
-  `labels` does not contain gets NEVER. Where `labels` contains a single class, there is
-  nothing to fit and the model always answers with it.
+  The result is float64 (tests, classes), where column k belongs to class k. `classes`
+  is how many there are; by default the largest of `labels` is the last one. A class
+  that `labels` does not contain gets NEVER. Where `labels` contains a single class,
+  there is nothing to fit and the model always answers with it.
 
   The settings are scikit-learn's defaults except sublinear counts: nothing is tuned.
   Raises ValueError where a label is outside of the classes or there is no label at all.
@@ -36,7 +37,8 @@ def tf_idf(
   count = int(labels.max()) + 1 if classes is None else classes
   if labels.min() < 0 or labels.max() >= count:
     raise ValueError(
-        f'tf_idf: labels from {labels.min()} to {labels.max()}, but {count} classes')
+      f'tf_idf: labels from {labels.min()} to {labels.max()}, but {count} classes'
+    )
   found = np.full((len(test), count), NEVER)
   present = np.unique(labels)
   if len(present) == 1:
@@ -53,9 +55,11 @@ def _model():
   from sklearn.feature_extraction.text import TfidfVectorizer
   from sklearn.linear_model import LogisticRegression
   from sklearn.pipeline import make_pipeline
+
   return make_pipeline(
-      TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
-      LogisticRegression(max_iter=1000))
+    TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+    LogisticRegression(max_iter=1000),
+  )
 
 
 BASELINES = {'tf-idf': tf_idf}

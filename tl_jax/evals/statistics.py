@@ -1,11 +1,12 @@
-"""Statistics of a few repeated runs: means with intervals, and differences paired by seed.
+"""Statistics of a few repeated runs: means with intervals, and differences paired by
+seed.
 
 >>> interval = t_interval([0.80, 0.82, 0.84])
 >>> round(interval.low, 3), round(interval.high, 3)
 (0.77, 0.87)
 
-An interval that a formula cannot give (one value, or no spread at all) is None at both ends, never a width of zero:
-three equal values say nothing about the fourth.
+An interval that a formula cannot give (one value, or no spread at all) is None at both
+ends, never a width of zero: three equal values say nothing about the fourth.
 """
 
 import dataclasses
@@ -19,9 +20,11 @@ import numpy as np
 class Interval:
   """A mean with its confidence interval.
 
-  mean: None for no values. low, high: None where they are not defined; an end may be infinite where the
-  quantity is censored. n: values (or pairs) used. df: degrees of freedom of a t interval, else None.
+  mean: None for no values. low, high: None where they are not defined; an end may be
+  infinite where the quantity is censored. n: values (or pairs) used. df: degrees of
+  freedom of a t interval, else None.
   """
+
   mean: float | None
   low: float | None = None
   high: float | None = None
@@ -31,16 +34,28 @@ class Interval:
 
   @property
   def half(self) -> float | None:
-    """Half the width, for mean ± half; None where there is no interval or an end is infinite."""
+    """Half the width, for mean ± half; None where there is no interval or an end is
+    infinite.
+    """
     if self.low is None or self.high is None or math.isinf(self.high - self.low):
       return None
     return (self.high - self.low) / 2
 
   def as_dict(self) -> dict:
-    """The fields for JSON: an infinite number is None, and `censored` says on which side."""
+    """The fields for JSON: an infinite number is None, and `censored` says on which
+    side.
+    """
     fields = dataclasses.asdict(self)
-    censored = [name for name in ('mean', 'low', 'high') if fields[name] is not None and math.isinf(fields[name])]
-    return {**fields, **dict.fromkeys(censored), **({'censored': censored} if censored else {})}
+    censored = [
+      name
+      for name in ('mean', 'low', 'high')
+      if fields[name] is not None and math.isinf(fields[name])
+    ]
+    return {
+      **fields,
+      **dict.fromkeys(censored),
+      **({'censored': censored} if censored else {}),
+    }
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -50,16 +65,22 @@ def mean(values: Sequence[float]) -> float | None:
 
 
 def deviation(values: Sequence[float]) -> float | None:
-  """The sample standard deviation, n - 1 in the denominator; None for fewer than two values."""
+  """The sample standard deviation, n - 1 in the denominator; None for fewer than two
+  values.
+  """
   values = _checked(values)
   if len(values) < 2:
     return None
   centre = mean(values)
-  return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
+  return math.sqrt(
+    math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1)
+  )
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-  """Student's t interval of the mean: mean ± t(n - 1) s / sqrt(n); no ends for n < 2 or equal values."""
+  """Student's t interval of the mean: mean ± t(n - 1) s / sqrt(n); no ends for n < 2 or
+  equal values.
+  """
   values, centre, spread = _checked(values), mean(values), deviation(values)
   _check_level(level)
   count = len(values)
@@ -68,29 +89,48 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
   if not spread or spread <= 1e-14 * max(map(abs, values)):
     return Interval(centre, None, None, count, df, level)
   from scipy.special import stdtrit
+
   half = float(stdtrit(df, (1 + level) / 2)) * spread / math.sqrt(count)
   return Interval(centre, centre - half, centre + half, count, df, level)
 
 
-def paired_t_interval(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Interval:
-  """The t interval of the mean of first - second, pair by pair; ValueError for different lengths."""
+def paired_t_interval(
+  first: Sequence[float], second: Sequence[float], level: float = 0.95
+) -> Interval:
+  """The t interval of the mean of first - second, pair by pair; ValueError for
+  different lengths.
+  """
   if len(first) != len(second):
-    raise ValueError(f'paired_t_interval: {len(first)} values cannot be paired with {len(second)}')
+    raise ValueError(
+      f'paired_t_interval: {len(first)} values cannot be paired with {len(second)}'
+    )
   pairs = zip(_checked(first), _checked(second), strict=True)
   return t_interval(_cleaned([(a - b, max(abs(a), abs(b))) for a, b in pairs]), level)
 
 
 def paired_difference(first: Mapping, second: Mapping, level: float = 0.95) -> Interval:
-  """The paired t interval of first - second over the seeds that both have; `n` says how many these are."""
+  """The paired t interval of first - second over the seeds that both have; `n` says how
+  many these are.
+  """
   seeds = [seed for seed in first if seed in second]
-  return paired_t_interval([first[seed] for seed in seeds], [second[seed] for seed in seeds], level)
+  return paired_t_interval(
+    [first[seed] for seed in seeds], [second[seed] for seed in seeds], level
+  )
 
 
-def bootstrap_interval(values: Sequence[float], statistic: Callable | None = None, *, draws: int = 10_000,
-                       seed: int = 0, level: float = 0.95) -> Interval:
-  """The percentile bootstrap interval of a statistic, by default the mean (Efron 1979); a function of the seed.
+def bootstrap_interval(
+  values: Sequence[float],
+  statistic: Callable | None = None,
+  *,
+  draws: int = 10_000,
+  seed: int = 0,
+  level: float = 0.95,
+) -> Interval:
+  """The percentile bootstrap interval of a statistic, by default the mean (Efron 1979);
+  a function of the seed.
 
-  statistic: array (n,) -> number. The order of the values does not matter. No ends for n < 2 or equal values.
+  statistic: array (n,) -> number. The order of the values does not matter. No ends for
+  n < 2 or equal values.
   """
   values = np.sort(np.asarray(_checked(values)))
   _check_level(level)
@@ -101,8 +141,14 @@ def bootstrap_interval(values: Sequence[float], statistic: Callable | None = Non
   centre = float(values.mean() if statistic is None else statistic(values))
   if len(values) < 2 or values[0] == values[-1]:
     return Interval(centre, n=len(values), level=level)
-  chosen = values[np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))]
-  drawn = chosen.mean(axis=1) if statistic is None else np.array([float(statistic(row)) for row in chosen])
+  chosen = values[
+    np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
+  ]
+  drawn = (
+    chosen.mean(axis=1)
+    if statistic is None
+    else np.array([float(statistic(row)) for row in chosen])
+  )
   low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
   return Interval(centre, float(low), float(high), len(values), level=level)
 
@@ -118,6 +164,7 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
   if not n:
     return Interval(None, n=0, level=level)
   from scipy.special import ndtri
+
   z, share = float(ndtri((1 + level) / 2)), successes / n
   centre = (share + z * z / (2 * n)) / (1 + z * z / n)
   half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -127,16 +174,21 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
 
 
 def expected_best(values: Sequence[float], budget: int) -> float:
-  """The expected best of `budget` trials drawn with replacement from these results (Dodge et al. 2019, eq. 1).
+  """The expected best of `budget` trials drawn with replacement from these results
+  (Dodge et al. 2019, eq. 1).
 
   ValueError: no values, or a budget below 1.
   """
   values = sorted(_checked(values))
   if not values or budget < 1:
-    raise ValueError(f'expected_best: {len(values)} values and a budget of {budget}; both must be at least 1')
+    raise ValueError(
+      f'expected_best: {len(values)} values and a budget of {budget}; both must be at least 1'
+    )
   count = len(values)
-  return math.fsum(value * (((rank + 1) / count) ** budget - (rank / count) ** budget)
-                   for rank, value in enumerate(values))
+  return math.fsum(
+    value * (((rank + 1) / count) ** budget - (rank / count) ** budget)
+    for rank, value in enumerate(values)
+  )
 
 
 def _checked(values) -> list[float]:
@@ -147,9 +199,13 @@ def _checked(values) -> list[float]:
 
 
 def _cleaned(pairs: list[tuple[float, float]]) -> list[float]:
-  """Differences, all replaced by their mean where they vary only by the rounding of the numbers they came from."""
+  """Differences, all replaced by their mean where they vary only by the rounding of the
+  numbers they came from.
+  """
   differences = [difference for difference, _ in pairs]
-  if pairs and max(differences) - min(differences) <= 4e-16 * max(size for _, size in pairs):
+  if pairs and max(differences) - min(differences) <= 4e-16 * max(
+    size for _, size in pairs
+  ):
     return [mean(differences)] * len(differences)
   return differences
 

@@ -1,4 +1,5 @@
-"""Leaves with structure: they stand where an array stood, or beside arrays, and one product knows them.
+"""Leaves with structure: they stand where an array stood, or beside arrays, and one
+product knows them.
 
 >>> import jax.numpy as jnp
 >>> w = LowRank(jnp.eye(4), jnp.ones((4, 1)), jnp.zeros((1, 4)), scale=2.0)
@@ -27,6 +28,28 @@ from tl_jax.leaves.structure import (
 )
 
 __all__ = [
-  'ACTIVATIONS', 'Bottleneck', 'Directed', 'Gated', 'LowRank', 'Prefix', 'Quantized', 'Readout', 'Scaled', 'Subset',
-  'add_bias', 'cast', 'change', 'dense', 'drop', 'fuse', 'is_edited', 'is_structured', 'matmul',
-  'matmul_transposed', 'quantize', 'squared_change', 'take', 'wide']
+  'ACTIVATIONS',
+  'Bottleneck',
+  'Directed',
+  'Gated',
+  'LowRank',
+  'Prefix',
+  'Quantized',
+  'Readout',
+  'Scaled',
+  'Subset',
+  'add_bias',
+  'cast',
+  'change',
+  'dense',
+  'drop',
+  'fuse',
+  'is_edited',
+  'is_structured',
+  'matmul',
+  'matmul_transposed',
+  'quantize',
+  'squared_change',
+  'take',
+  'wide',
+]

@@ -8,16 +8,29 @@
 import jax
 import jax.numpy as jnp
 
-from tl_jax.leaves.structure import Array, dense, drop, matmul, matmul_transposed, matrix, require_whole, static, take
+from tl_jax.leaves.structure import (
+  Array,
+  dense,
+  drop,
+  matmul,
+  matmul_transposed,
+  matrix,
+  require_whole,
+  static,
+  take,
+)
 
 
 @matrix
 class LowRank:
-  """base + scale * a @ b (LoRA, Hu et al. 2021, eq. 3), never formed inside a model of ours.
+  """base + scale * a @ b (LoRA, Hu et al. 2021, eq. 3), never formed inside a model of
+  ours.
 
-  base (..., in, out); a (..., in, rank); b (..., rank, out). Leading axes, if any, are stacked layers. `rate` is the
-  dropout of what goes into a, while a key is there. As an embedding, base is a table (rows, width), and so is the sum.
+  base (..., in, out); a (..., in, rank); b (..., rank, out). Leading axes, if any, are
+  stacked layers. `rate` is the dropout of what goes into a, while a key is there. As an
+  embedding, base is a table (rows, width), and so is the sum.
   """
+
   base: Array
   a: Array
   b: Array
@@ -26,18 +39,24 @@ class LowRank:
   key: Array = None
 
   def dense(self) -> Array:
-    """The plain array (..., in, out), in the dtype of the base, that this leaf stands for."""
+    """The plain array (..., in, out), in the dtype of the base, that this leaf stands
+    for.
+    """
     require_whole(self, 'base', 'a', 'b')
     return changed(self.base, self.scale * low_rank(self.a, self.b))
 
   def product(self, x: Array) -> Array:
     """x (..., in) times this leaf, (..., out) in the dtype of x, by way of the rank."""
     require_whole(self, 'base', 'a', 'b')
-    return matmul(x, self.base) + self.scale * matmul(matmul(drop(x, self.rate, self.key), self.a), self.b)
+    return matmul(x, self.base) + self.scale * matmul(
+      matmul(drop(x, self.rate, self.key), self.a), self.b
+    )
 
   def product_transposed(self, x: Array) -> Array:
     require_whole(self, 'base', 'a', 'b')
-    return matmul_transposed(x, self.base) + self.scale * matmul_transposed(matmul_transposed(x, self.b), self.a)
+    return matmul_transposed(x, self.base) + self.scale * matmul_transposed(
+      matmul_transposed(x, self.b), self.a
+    )
 
   def take(self, index: Array) -> Array:
     require_whole(self, 'base', 'a', 'b')
@@ -49,15 +68,22 @@ class LowRank:
     return self.scale * low_rank(left, right)
 
   def squared_change_since(self, start) -> Array:
-    """The squared norm of the change from products no larger than (in, rank): |u v|^2 = sum(u^T u * v v^T)."""
+    """The squared norm of the change from products no larger than (in, rank): |u v|^2 =
+    sum(u^T u * v v^T).
+    """
     left, right = self._factors_since(start)
-    grams = low_rank(jnp.swapaxes(left, -1, -2), left), low_rank(right, jnp.swapaxes(right, -1, -2))
-    return self.scale ** 2 * (grams[0] * grams[1]).sum()
+    grams = (
+      low_rank(jnp.swapaxes(left, -1, -2), left),
+      low_rank(right, jnp.swapaxes(right, -1, -2)),
+    )
+    return self.scale**2 * (grams[0] * grams[1]).sum()
 
   def _factors_since(self, start) -> tuple[Array, Array]:
-    """Two factors (..., in, 2 rank) and (..., 2 rank, out) whose product is a @ b - a0 @ b0.
+    """Two factors (..., in, 2 rank) and (..., 2 rank, out) whose product is a @ b - a0
+    @ b0.
 
-    They are (a - a0) @ b + a0 @ (b - b0). Both terms are small near the start, so nothing large cancels.
+    They are (a - a0) @ b + a0 @ (b - b0). Both terms are small near the start, so
+    nothing large cancels.
     """
     require_whole(self, 'a', 'b')
     left = jnp.concatenate([self.a - start.a, start.a], -1)
@@ -70,7 +96,11 @@ class LowRank:
 
   @property
   def shape(self) -> tuple[int, ...]:
-    return (*self.a.shape[:-1], self.b.shape[-1]) if self.base is None else tuple(self.base.shape)
+    return (
+      (*self.a.shape[:-1], self.b.shape[-1])
+      if self.base is None
+      else tuple(self.base.shape)
+    )
 
   @property
   def dtype(self):
@@ -79,11 +109,14 @@ class LowRank:
 
 @matrix
 class Directed:
-  """magnitude * v / |v| by columns, with v = base + scale * a @ b (DoRA, Liu et al. 2024, eq. 5).
+  """magnitude * v / |v| by columns, with v = base + scale * a @ b (DoRA, Liu et al.
+  2024, eq. 5).
 
-  base (..., in, out); a (..., in, rank); b (..., rank, out); magnitude (..., out). The norm |v| counts as a constant in
-  the gradient (section 4.3), and v is not formed for it.
+  base (..., in, out); a (..., in, rank); b (..., rank, out); magnitude (..., out). The
+  norm |v| counts as a constant in the gradient (section 4.3), and v is not formed for
+  it.
   """
+
   base: Array
   a: Array
   b: Array
@@ -100,11 +133,15 @@ class Directed:
 
   def product(self, x: Array) -> Array:
     require_whole(self, 'base', 'a', 'b', 'magnitude')
-    plain = matmul(x, self.base) + self.scale * matmul(matmul(drop(x, self.rate, self.key), self.a), self.b)
+    plain = matmul(x, self.base) + self.scale * matmul(
+      matmul(drop(x, self.rate, self.key), self.a), self.b
+    )
     return plain * self._gain().astype(plain.dtype)
 
   def _gain(self) -> Array:
-    return self.magnitude / jax.lax.stop_gradient(column_norms(self.base, self.a, self.b, self.scale))
+    return self.magnitude / jax.lax.stop_gradient(
+      column_norms(self.base, self.a, self.b, self.scale)
+    )
 
   @property
   def draws(self) -> bool:
@@ -113,10 +150,13 @@ class Directed:
 
 @matrix
 class Scaled:
-  """base with every output, or every input, multiplied by a number ((IA)^3, Liu et al. 2022, section 3.3).
+  """base with every output, or every input, multiplied by a number ((IA)^3, Liu et al.
+  2022, section 3.3).
 
-  base (..., in, out) or a bias (..., out); scale (..., out), or (..., in) for side 'in'.
+  base (..., in, out) or a bias (..., out); scale (..., out), or (..., in) for side
+  'in'.
   """
+
   base: Array
   scale: Array
   side: str = static('out')
@@ -132,19 +172,27 @@ class Scaled:
   def product(self, x: Array) -> Array:
     require_whole(self, 'base', 'scale')
     scale = self.scale.astype(x.dtype)
-    return matmul(x * scale, self.base) if self.side == 'in' else matmul(x, self.base) * scale
+    return (
+      matmul(x * scale, self.base)
+      if self.side == 'in'
+      else matmul(x, self.base) * scale
+    )
 
 
 @matrix
 class Subset:
-  """base with `change` (k,) added to the k entries at `index` (k,) of the flattened array; the others are held."""
+  """base with `change` (k,) added to the k entries at `index` (k,) of the flattened
+  array; the others are held.
+  """
+
   base: Array
   change: Array
   index: Array
 
   def dense(self) -> Array:
     require_whole(self, 'base', 'change', 'index')
-    # Scattered into zeros and then added: the change keeps its width however narrow the base is.
+    # Scattered into zeros and then added: the change keeps its width however narrow the
+    # base is.
     return changed(self.base, self._scattered(self.change))
 
   def change_since(self, start) -> Array:
@@ -157,20 +205,26 @@ class Subset:
 
   def _scattered(self, values: Array) -> Array:
     """An array of the shape of the base with these values at the chosen entries."""
-    return jnp.zeros(self.size, values.dtype).at[self.index].add(values).reshape(self.shape)
+    return (
+      jnp.zeros(self.size, values.dtype).at[self.index].add(values).reshape(self.shape)
+    )
 
 
-# The stretch of the hard concrete distribution and its temperature (Louizos et al. 2018, section 4).
+# The stretch of the hard concrete distribution and its temperature (Louizos et al.
+# 2018, section 4).
 LOW, HIGH, TEMPERATURE = -0.1, 1.1, 2 / 3
 
 
 @matrix
 class Gated:
-  """base + z * change with gates z in [0, 1] (diff pruning, Guo et al. 2021; gates of Louizos et al. 2018).
+  """base + z * change with gates z in [0, 1] (diff pruning, Guo et al. 2021; gates of
+  Louizos et al. 2018).
 
-  base, change, gate: one shape; `gate` is the log of alpha. With a key z is drawn from the hard concrete distribution,
-  without one it is its deterministic form (Louizos et al. 2018, eq. 13).
+  base, change, gate: one shape; `gate` is the log of alpha. With a key z is drawn from
+  the hard concrete distribution, without one it is its deterministic form (Louizos et
+  al. 2018, eq. 13).
   """
+
   base: Array
   change: Array
   gate: Array
@@ -189,8 +243,12 @@ class Gated:
     if self.key is None:
       soft = jax.nn.sigmoid(self.gate)
     else:
-      noise = jax.random.uniform(self.key, self.gate.shape, self.gate.dtype, 1e-6, 1 - 1e-6)
-      soft = jax.nn.sigmoid((jnp.log(noise) - jnp.log1p(-noise) + self.gate) / TEMPERATURE)
+      noise = jax.random.uniform(
+        self.key, self.gate.shape, self.gate.dtype, 1e-6, 1 - 1e-6
+      )
+      soft = jax.nn.sigmoid(
+        (jnp.log(noise) - jnp.log1p(-noise) + self.gate) / TEMPERATURE
+      )
     return jnp.clip(soft * (HIGH - LOW) + LOW, 0.0, 1.0) * self.change
 
   def expected(self) -> Array:
@@ -201,7 +259,9 @@ class Gated:
 
 
 def low_rank(a: Array, b: Array) -> Array:
-  """a @ b, in full precision where `@` has less (TPU): what is fused must agree with what was trained."""
+  """a @ b, in full precision where `@` has less (TPU): what is fused must agree with
+  what was trained.
+  """
   return jnp.matmul(a, b, precision='highest')
 
 
@@ -209,19 +269,24 @@ def changed(base: Array, change: Array) -> Array:
   """base + change in the dtype of the base, the very base where the change is zero."""
   base = jnp.asarray(dense(base))
   wide = jnp.promote_types(base.dtype, change.dtype)
-  # Not `base + change`: a change of +0.0 would turn a -0.0 of the base into +0.0, and nothing trained is no change.
+  # Not `base + change`: a change of +0.0 would turn a -0.0 of the base into +0.0, and
+  # nothing trained is no change.
   return (base.astype(wide) - (0 - change)).astype(base.dtype)
 
 
-def column_norms(base: Array, a: Array | None = None, b: Array | None = None, scale: float = 1.0) -> Array:
-  """The norms (..., out) of the columns of base + scale * a @ b, float32, from products no larger than (in, rank)."""
+def column_norms(
+  base: Array, a: Array | None = None, b: Array | None = None, scale: float = 1.0
+) -> Array:
+  """The norms (..., out) of the columns of base + scale * a @ b, float32, from products
+  no larger than (in, rank).
+  """
   base = dense(base)
   base = base.astype(jnp.promote_types(base.dtype, jnp.float32))
   square = jnp.square(base).sum(-2)
   if a is not None:
     transposed = jnp.swapaxes(a, -1, -2)
-    mixed = jnp.matmul(transposed, base, precision='highest')            # (..., rank, out)
-    gram = jnp.matmul(transposed, a, precision='highest')                # (..., rank, rank)
+    mixed = jnp.matmul(transposed, base, precision='highest')  # (..., rank, out)
+    gram = jnp.matmul(transposed, a, precision='highest')  # (..., rank, rank)
     square = square + 2 * scale * (mixed * b).sum(-2)
-    square = square + scale ** 2 * (jnp.matmul(gram, b, precision='highest') * b).sum(-2)
+    square = square + scale**2 * (jnp.matmul(gram, b, precision='highest') * b).sum(-2)
   return jnp.sqrt(jnp.maximum(square, jnp.finfo(square.dtype).tiny))

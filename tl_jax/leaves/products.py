@@ -1,10 +1,12 @@
 """Products in the forms that are fast where they run.
 
-Those in bfloat16 accumulate in float32 and round once; on CPU the gradient of a float32 weight is not rounded at all.
-There, XLA has bfloat16 kernels for products with a float32 result whose left operand is not transposed, and computes
-every other form in float32 at half the speed: so a left operand that must be transposed is turned by hand. In float32
-that makes whole steps faster, though no product alone. Elsewhere the natural forms stand. A gradient that nobody asks
-for is not computed, and what only it would need is not kept.
+Those in bfloat16 accumulate in float32 and round once; on CPU the gradient of a float32
+weight is not rounded at all. There, XLA has bfloat16 kernels for products with a
+float32 result whose left operand is not transposed, and computes every other form in
+float32 at half the speed: so a left operand that must be transposed is turned by hand.
+In float32 that makes whole steps faster, though no product alone. Elsewhere the natural
+forms stand. A gradient that nobody asks for is not computed, and what only it would
+need is not kept.
 
 >>> x, w = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4))
 >>> multiply(x, w).dtype.name, jax.grad(lambda w: multiply(x, w).astype(jnp.float32).sum())(w).dtype.name
@@ -18,15 +20,21 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 NARROW = jnp.bfloat16
-PRODUCT = 'product'   # the results of products with weights, for a checkpoint policy that keeps them
-TILE = 16   # rows and columns that are copied together; 8 and 16 were faster than 32 and more
-FEW = 32    # rows that had better be packed than a table of many; with 64 and more it is as well to pack the table
+# the results of products with weights, for a checkpoint policy that keeps them
+PRODUCT = 'product'
+# rows and columns that are copied together; 8 and 16 were faster than 32 and more
+TILE = 16
+# rows that had better be packed than a table of many; with 64 and more it is as well to
+# pack the table
+FEW = 32
 
 
 def _multiply(x, y, transposed: bool = False, dtype=NARROW):
-  """x (..., k) times y (k, m), or y (m, k) transposed: (..., m) in `dtype`, computed in bfloat16.
+  """x (..., k) times y (k, m), or y (m, k) transposed: (..., m) in `dtype`, computed in
+  bfloat16.
 
-  Leading axes of y (..., k, m) are those of x (..., n, k). A gradient has the dtype of its operand.
+  Leading axes of y (..., k, m) are those of x (..., n, k). A gradient has the dtype of
+  its operand.
   """
   made = _contract(x, y, transposed)
   if dtype == made.dtype:
@@ -38,7 +46,9 @@ multiply = jax.custom_vjp(_multiply, nondiff_argnums=(2, 3))
 
 
 def _finished(made):
-  """The result of a product on CPU, where a transpose behind it must not become part of it: XLA then has no kernel."""
+  """The result of a product on CPU, where a transpose behind it must not become part of
+  it: XLA then has no kernel.
+  """
   return jax.lax.optimization_barrier(made)
 
 
@@ -46,31 +56,40 @@ def _contract(x, y, transposed: bool):
   """The last axis of x against the first matrix axis of y, or its last one; float32."""
   shared = tuple(range(y.ndim - 2))
   return jax.lax.dot_general(
-      x.astype(NARROW), y.astype(NARROW), (((x.ndim - 1,), (y.ndim - 2 + transposed,)), (shared, shared)),
-      preferred_element_type=jnp.float32)
+    x.astype(NARROW),
+    y.astype(NARROW),
+    (((x.ndim - 1,), (y.ndim - 2 + transposed,)), (shared, shared)),
+    preferred_element_type=jnp.float32,
+  )
 
 
 @jax.custom_jvp
 def multiply_wide(x, w):
   """x (..., in) times w (in, out), both float32: (..., out).
 
-  The gradient of w is a product whose left operand is transposed, which XLA on CPU leaves to another kernel: there, the
-  narrower of its two operands is turned by hand. Forward mode works, too.
+  The gradient of w is a product whose left operand is transposed, which XLA on CPU
+  leaves to another kernel: there, the narrower of its two operands is turned by hand.
+  Forward mode works, too.
   """
   return x @ w
 
 
 def multiply_table(x, table):
-  """x (..., width) times the transpose of a table (n, width) in the same dtype: (..., n).
+  """x (..., width) times the transpose of a table (n, width) in the same dtype: (...,
+  n).
 
-  XLA on CPU packs what is on the right anew for every product: with a few rows of x, as in decoding, the table is on
-  the left and the result is turned.
+  XLA on CPU packs what is on the right anew for every product: with a few rows of x, as
+  in decoding, the table is on the left and the result is turned.
   """
   width, rows = x.shape[-1], x.size // x.shape[-1]
-  contract = lambda x, y: jax.lax.dot_general(x, y, (((x.ndim - 1,), (y.ndim - 1,)), ((), ())))
+  contract = lambda x, y: jax.lax.dot_general(
+    x, y, (((x.ndim - 1,), (y.ndim - 1,)), ((), ()))
+  )
 
   def on_cpu(x, table):
-    return _finished(contract(table, x.reshape(rows, width))).T.reshape(*x.shape[:-1], table.shape[0])
+    return _finished(contract(table, x.reshape(rows, width))).T.reshape(
+      *x.shape[:-1], table.shape[0]
+    )
 
   if 1 < rows <= min(FEW, table.shape[0]):
     return jax.lax.platform_dependent(x, table, cpu=on_cpu, default=contract)
@@ -78,36 +97,55 @@ def multiply_table(x, table):
 
 
 def _outer(x, y, shared: int, dtype):
-  """The sum over all but the first `shared` axes and the last of x (..., k) times y (..., m): (..., k, m).
+  """The sum over all but the first `shared` axes and the last of x (..., k) times y
+  (..., m): (..., k, m).
 
-  Everywhere but on CPU it is rounded before it is widened, as XLA would: less to send between devices.
+  Everywhere but on CPU it is rounded before it is widened, as XLA would: less to send
+  between devices.
   """
+
   def on_cpu(x, y):
     x, y = (z.reshape(*z.shape[:shared], -1, z.shape[-1]) for z in (x, y))
-    if 8 * y.shape[-1] < x.shape[-1]:   # as of a factor of LoRA: it is less to turn
-      return jnp.swapaxes(_finished(_contract(copy_transposed(y), x, False)), -1, -2).astype(dtype)
+    if 8 * y.shape[-1] < x.shape[-1]:  # as of a factor of LoRA: it is less to turn
+      return jnp.swapaxes(
+        _finished(_contract(copy_transposed(y), x, False)), -1, -2
+      ).astype(dtype)
     return _finished(_contract(copy_transposed(x), y, False)).astype(dtype)
 
   def natural(x, y):
     kept, summed = tuple(range(shared)), tuple(range(shared, x.ndim - 1))
-    made = jax.lax.dot_general(x, y, ((summed, summed), (kept, kept)), preferred_element_type=jnp.float32)
+    made = jax.lax.dot_general(
+      x, y, ((summed, summed), (kept, kept)), preferred_element_type=jnp.float32
+    )
     return made.astype(NARROW).astype(dtype)
 
-  return jax.lax.platform_dependent(x.astype(NARROW), y.astype(NARROW), cpu=on_cpu, default=natural)
+  return jax.lax.platform_dependent(
+    x.astype(NARROW), y.astype(NARROW), cpu=on_cpu, default=natural
+  )
 
 
 def copy_swapped(x):
-  """x (a, b, c, ...) as (a, c, b, ...): on CPU a copy that XLA does not fold into the product behind it."""
+  """x (a, b, c, ...) as (a, c, b, ...): on CPU a copy that XLA does not fold into the
+  product behind it.
+  """
+
   def on_cpu(x):
     first, second, third, *rest = x.shape
     tile = _tile(second)
     x = x.reshape(first, second // tile, tile, third, *rest)
-    return x.transpose(0, 3, 1, 2, *range(4, x.ndim)).reshape(first, third, second, *rest)
-  return jax.lax.platform_dependent(x, cpu=on_cpu, default=lambda x: jnp.swapaxes(x, 1, 2))
+    return x.transpose(0, 3, 1, 2, *range(4, x.ndim)).reshape(
+      first, third, second, *rest
+    )
+
+  return jax.lax.platform_dependent(
+    x, cpu=on_cpu, default=lambda x: jnp.swapaxes(x, 1, 2)
+  )
 
 
 def column_sums(x):
-  """The sums (n,) in float32 over all axes of bfloat16 x (..., n) but the last, as a product with ones."""
+  """The sums (n,) in float32 over all axes of bfloat16 x (..., n) but the last, as a
+  product with ones.
+  """
   x = x.reshape(-1, x.shape[-1])
   return _contract(jnp.ones((1, x.shape[0]), NARROW), x, False)[0]
 
@@ -117,7 +155,9 @@ def _tile(whole: int) -> int:
 
 
 def copy_transposed(x):
-  """The transpose (..., k, n) of x (..., n, k) as a copy in tiles, which XLA does not fold into what uses it."""
+  """The transpose (..., k, n) of x (..., n, k) as a copy in tiles, which XLA does not
+  fold into what uses it.
+  """
   *batch, n, k = x.shape
   tall, wide = _tile(n), _tile(k)
   x = x.reshape(*batch, n // tall, tall, k // wide, wide)
@@ -126,8 +166,9 @@ def copy_transposed(x):
 
 
 def _forward(x, y, transposed, dtype):
-  # Not `multiply`: a checkpoint policy does not see the names inside of a rule of ours. Always as many arrays: jax
-  # remembers the structure of what is kept for all uses of a jitted function at once.
+  # Not `multiply`: a checkpoint policy does not see the names inside of a rule of ours.
+  # Always as many arrays: jax remembers the structure of what is kept for all uses of a
+  # jitted function at once.
   likes = [jnp.zeros(0, operand.value.dtype) for operand in (x, y)]
   made = _multiply(x.value, y.value, transposed, dtype)
   made = checkpoint_name(made, PRODUCT) if y.value.ndim == 2 else made
@@ -136,7 +177,11 @@ def _forward(x, y, transposed, dtype):
 
 def _kept(operand, needed: bool):
   """The operand as the products take it, or what has its number of axes and no element."""
-  return operand.value.astype(NARROW) if needed else jnp.zeros((0,) * operand.value.ndim, NARROW)
+  return (
+    operand.value.astype(NARROW)
+    if needed
+    else jnp.zeros((0,) * operand.value.ndim, NARROW)
+  )
 
 
 def _backward(transposed, dtype, kept, gradient):
@@ -145,7 +190,9 @@ def _backward(transposed, dtype, kept, gradient):
   dx = _contract(gradient, y, not transposed).astype(like_x.dtype) if y.size else None
   if not x.size:
     return dx, None
-  return dx, _outer(*((gradient, x) if transposed else (x, gradient)), y.ndim - 2, like_y.dtype)
+  return dx, _outer(
+    *((gradient, x) if transposed else (x, gradient)), y.ndim - 2, like_y.dtype
+  )
 
 
 multiply.defvjp(_forward, _backward, symbolic_zeros=True)
@@ -162,7 +209,10 @@ def _multiply_wide_jvp(primals, tangents):
 
 
 def _turned(x, w):
-  """x (..., in) times w (in, out), in a form whose transpose, the gradient of w, is a plain product on CPU."""
+  """x (..., in) times w (in, out), in a form whose transpose, the gradient of w, is a
+  plain product on CPU.
+  """
+
   def on_cpu(x, w):
     rows = x.reshape(-1, x.shape[-1])
     if w.shape[0] <= w.shape[1]:

@@ -1,4 +1,5 @@
-"""A held matrix in few bits: bfloat16, int8 by column, or the four-bit normal floats of QLoRA.
+"""A held matrix in few bits: bfloat16, int8 by column, or the four-bit normal floats of
+QLoRA.
 
 >>> w = quantize(jnp.linspace(-1.0, 1.0, 128).reshape(64, 2), 'int8')
 >>> w.codes.dtype.name, w.shape, bool(jnp.abs(w.dense() - jnp.linspace(-1.0, 1.0, 128).reshape(64, 2)).max() < 0.005)
@@ -12,24 +13,47 @@ import numpy as np
 
 from tl_jax.leaves.structure import Array, matrix, require_whole, static
 
-# The 16 values of NF4 (Dettmers et al. 2023, appendix E): quantiles of the normal, scaled into [-1, 1].
-NF4 = np.array([
-  -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-  -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0], np.float32)
+# The 16 values of NF4 (Dettmers et al. 2023, appendix E): quantiles of the normal,
+# scaled into [-1, 1].
+NF4 = np.array(
+  [
+    -1.0,
+    -0.6961928009986877,
+    -0.5250730514526367,
+    -0.39491748809814453,
+    -0.28444138169288635,
+    -0.18477343022823334,
+    -0.09105003625154495,
+    0.0,
+    0.07958029955625534,
+    0.16093020141124725,
+    0.24611230194568634,
+    0.33791524171829224,
+    0.44070982933044434,
+    0.5626170039176941,
+    0.7229568362236023,
+    1.0,
+  ],
+  np.float32,
+)
 BLOCK = 64
 Kind = Literal['bfloat16', 'int8', 'nf4']
 
 
 @matrix
 class Quantized:
-  """A held matrix (in, out) as codes and scales; it is never trained, what changes it goes into a leaf around it.
+  """A held matrix (in, out) as codes and scales; it is never trained, what changes it
+  goes into a leaf around it.
 
-  bfloat16: codes (in, out) bfloat16, no scale; what a product in bfloat16 makes of the matrix anyway, in every step.
-  int8: codes (in, out) int8, scale (1, out): the largest of each column is 127 (LLM.int8, Dettmers et al. 2022).
-  nf4: codes (in / 2, out) uint8, two entries of a column to a byte, scale (in / 64, out): the largest of 64 entries
-  that follow each other in a column is 1 (QLoRA, Dettmers et al. 2023, section 3).
+  bfloat16: codes (in, out) bfloat16, no scale; what a product in bfloat16 makes of the
+  matrix anyway, in every step.
+  int8: codes (in, out) int8, scale (1, out): the largest of each column is 127
+  (LLM.int8, Dettmers et al. 2022).
+  nf4: codes (in / 2, out) uint8, two entries of a column to a byte, scale (in / 64,
+  out): the largest of 64 entries that follow each other in a column is 1 (QLoRA,
+  Dettmers et al. 2023, section 3).
   """
+
   codes: Array
   scale: Array
   kind: str = static('int8')
@@ -42,9 +66,13 @@ class Quantized:
     require_whole(self, 'codes', 'scale')
     if self.kind == 'int8':
       return self.codes.astype(self.scale.dtype) * self.scale
-    values = jnp.asarray(NF4)[jnp.stack([self.codes >> 4, self.codes & 15], -2).astype(jnp.int32)]
+    values = jnp.asarray(NF4)[
+      jnp.stack([self.codes >> 4, self.codes & 15], -2).astype(jnp.int32)
+    ]
     *stack, half, _, width = values.shape
-    values = values.reshape(*stack, self.scale.shape[-2], -1, width) * self.scale[..., None, :]
+    values = (
+      values.reshape(*stack, self.scale.shape[-2], -1, width) * self.scale[..., None, :]
+    )
     return values.reshape(*stack, 2 * half, width)
 
   @property
@@ -58,9 +86,13 @@ class Quantized:
 
 
 def quantize(w: Array, kind: Kind = 'int8') -> Quantized:
-  """A matrix (in, out) in 16, 8 or 4 bits. ValueError for another kind, and nf4 where `in` is no multiple of 64."""
+  """A matrix (in, out) in 16, 8 or 4 bits. ValueError for another kind, and nf4 where
+  `in` is no multiple of 64.
+  """
   if kind not in get_args(Kind):
-    raise ValueError(f'quantize: kind is {kind!r}, but must be one of {", ".join(get_args(Kind))}')
+    raise ValueError(
+      f'quantize: kind is {kind!r}, but must be one of {", ".join(get_args(Kind))}'
+    )
   if kind == 'bfloat16':
     return Quantized(w.astype(jnp.bfloat16), None, kind)
   wide = w.astype(jnp.float32)
@@ -70,10 +102,18 @@ def quantize(w: Array, kind: Kind = 'int8') -> Quantized:
     return Quantized(codes, scale, kind)
   *stack, size, width = w.shape
   if size % BLOCK:
-    raise ValueError(f'quantize: nf4 takes {BLOCK} entries of a column at a time, which do not divide {size}')
+    raise ValueError(
+      f'quantize: nf4 takes {BLOCK} entries of a column at a time, which do not divide {size}'
+    )
   blocks = wide.reshape(*stack, size // BLOCK, BLOCK, width)
   scale = jnp.abs(blocks).max(-2)
-  values = (blocks / jnp.where(scale == 0, 1, scale)[..., None, :]).reshape(*stack, size, width)
+  values = (blocks / jnp.where(scale == 0, 1, scale)[..., None, :]).reshape(
+    *stack, size, width
+  )
   middles = jnp.asarray((NF4[1:] + NF4[:-1]) / 2)
-  codes = jnp.searchsorted(middles, values).astype(jnp.uint8).reshape(*stack, size // 2, 2, width)
+  codes = (
+    jnp.searchsorted(middles, values)
+    .astype(jnp.uint8)
+    .reshape(*stack, size // 2, 2, width)
+  )
   return Quantized(codes[..., 0, :] << 4 | codes[..., 1, :], scale, kind)

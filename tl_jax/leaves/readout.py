@@ -1,4 +1,5 @@
-"""The last product of a language model, before it is computed: a loss need not have all of its logits at once.
+"""The last product of a language model, before it is computed: a loss need not have all
+of its logits at once.
 
 >>> readout = Readout(jnp.ones((1, 2, 3)), jnp.ones((5, 3)))
 >>> readout.logits().shape
@@ -7,16 +8,25 @@
 
 import jax.numpy as jnp
 
-from tl_jax.leaves.structure import Array, add_bias, matmul, matmul_transposed, static, structured
+from tl_jax.leaves.structure import (
+  Array,
+  add_bias,
+  matmul,
+  matmul_transposed,
+  static,
+  structured,
+)
 
 
 @structured
 class Readout:
   """States and what makes logits over a vocabulary of them.
 
-  hidden (..., width); weight: a table (vocabulary, width) where `tied`, else a kernel (width, vocabulary), of any kind
-  of leaf; bias (vocabulary,) or None; cap: cap * tanh(logit / cap) as in Gemma 2, 0 for none.
+  hidden (..., width); weight: a table (vocabulary, width) where `tied`, else a kernel
+  (width, vocabulary), of any kind of leaf; bias (vocabulary,) or None; cap: cap *
+  tanh(logit / cap) as in Gemma 2, 0 for none.
   """
+
   hidden: Array
   weight: Array
   bias: Array = None

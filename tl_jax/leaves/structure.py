@@ -1,4 +1,5 @@
-"""What every structured leaf is, and the products of a model that do not ask which kind of leaf they have.
+"""What every structured leaf is, and the products of a model that do not ask which kind
+of leaf they have.
 
 >>> matmul(jnp.ones((2, 3)), jnp.ones((3, 4))).shape
 (2, 4)
@@ -17,16 +18,21 @@ Array = Any
 
 
 def structured(cls):
-  """Makes a frozen dataclass a pytree node and a leaf of ours; fields with metadata `static` belong to the structure.
+  """Makes a frozen dataclass a pytree node and a leaf of ours; fields with metadata
+  `static` belong to the structure.
 
-  Any field may be a hole (None) in a partial tree. A field `key` is None but while a step draws something.
+  Any field may be a hole (None) in a partial tree. A field `key` is None but while a
+  step draws something.
   """
   cls = dataclasses.dataclass(frozen=True)(cls)
   fields = dataclasses.fields(cls)
   static = [field.name for field in fields if field.metadata.get('static')]
   cls.structured_leaf = True
   return jax.tree_util.register_dataclass(
-      cls, data_fields=[field.name for field in fields if field.name not in static], meta_fields=static)
+    cls,
+    data_fields=[field.name for field in fields if field.name not in static],
+    meta_fields=static,
+  )
 
 
 def static(default):
@@ -35,12 +41,14 @@ def static(default):
 
 
 def matrix(cls):
-  """A structured leaf that stands for an array: it has `dense()`, and gets what arrays have and, where it has no
-  cheaper one of its own, the `product(x)` with what it stands for.
+  """A structured leaf that stands for an array: it has `dense()`, and gets what arrays
+  have and, where it has no cheaper one of its own, the `product(x)` with what it stands
+  for.
 
-  Its first field, `base`, is what stood there before: flax compares the shape of the first array of a leaf with the
-  shape it wants. A foreign module that multiplies by it gets the dense array through `__jax_array__` (jax calls that
-  before `__rmatmul__`): right, but at the price of the dense product; `matmul` is the cheap way.
+  Its first field, `base`, is what stood there before: flax compares the shape of the
+  first array of a leaf with the shape it wants. A foreign module that multiplies by it
+  gets the dense array through `__jax_array__` (jax calls that before `__rmatmul__`):
+  right, but at the price of the dense product; `matmul` is the cheap way.
   """
   cls = structured(cls)
   for name, function in ARRAY_PROTOCOL.items():
@@ -72,8 +80,10 @@ def require_whole(leaf, *fields: str) -> None:
   """ValueError for a leaf of a partial tree, which stands for nothing yet."""
   holes = [field for field in fields if getattr(leaf, field) is None]
   if holes:
-    raise ValueError(f'a {type(leaf).__name__} leaf without {", ".join(holes)} is no matrix: '
-                     'merge trainable and frozen first')
+    raise ValueError(
+      f'a {type(leaf).__name__} leaf without {", ".join(holes)} is no matrix: '
+      'merge trainable and frozen first'
+    )
 
 
 def is_structured(leaf) -> bool:
@@ -82,7 +92,8 @@ def is_structured(leaf) -> bool:
 
 
 def matmul(x: Array, w: Array) -> Array:
-  """x (..., in) times w (in, out), whatever kind of leaf w is: the only product with a weight in `models/`.
+  """x (..., in) times w (in, out), whatever kind of leaf w is: the only product with a
+  weight in `models/`.
 
   The result has the dtype of x, or of w where x is not floating.
   """
@@ -94,7 +105,9 @@ def matmul(x: Array, w: Array) -> Array:
   if w.ndim == 2 and x.dtype == jnp.bfloat16:
     return products.multiply(x, w)
   w = w.astype(x.dtype)
-  return products.multiply_wide(x, w) if w.ndim == 2 and x.dtype == jnp.float32 else x @ w
+  return (
+    products.multiply_wide(x, w) if w.ndim == 2 and x.dtype == jnp.float32 else x @ w
+  )
 
 
 def _floating(x: Array, w: Array) -> Array:
@@ -105,11 +118,15 @@ def _floating(x: Array, w: Array) -> Array:
 def add_bias(y: Array, bias: Array) -> Array:
   """y (..., out) plus a bias (out,), whatever kind of leaf it is, in the dtype of y."""
   y, bias = jnp.asarray(y), dense(bias)
-  return products.add_bias(y, bias) if y.dtype == jnp.bfloat16 else y + bias.astype(y.dtype)
+  return (
+    products.add_bias(y, bias) if y.dtype == jnp.bfloat16 else y + bias.astype(y.dtype)
+  )
 
 
 def matmul_transposed(x: Array, table: Array) -> Array:
-  """x (..., width) times the transpose of a table (rows, width): the output layer that is tied to an embedding."""
+  """x (..., width) times the transpose of a table (rows, width): the output layer that
+  is tied to an embedding.
+  """
   if hasattr(table, 'product_transposed'):
     return table.product_transposed(x)
   table = jnp.asarray(dense(table))
@@ -120,8 +137,14 @@ def matmul_transposed(x: Array, table: Array) -> Array:
 
 
 def take(table: Array, index: Array) -> Array:
-  """The rows `index` (...) of a table (rows, width), (..., width), whatever kind of leaf it is."""
-  return table.take(index) if is_structured(table) and hasattr(table, 'take') else dense(table)[index]
+  """The rows `index` (...) of a table (rows, width), (..., width), whatever kind of
+  leaf it is.
+  """
+  return (
+    table.take(index)
+    if is_structured(table) and hasattr(table, 'take')
+    else dense(table)[index]
+  )
 
 
 def dense(leaf: Array) -> Array:
@@ -130,7 +153,9 @@ def dense(leaf: Array) -> Array:
 
 
 def wide(leaf: Array) -> Array:
-  """The plain array that a leaf stands for, in float32 or wider however narrow its base is."""
+  """The plain array that a leaf stands for, in float32 or wider however narrow its base
+  is.
+  """
   if is_structured(leaf) and getattr(leaf, 'base', None) is not None:
     leaf = dataclasses.replace(leaf, base=wide(leaf.base))
   plain = jnp.asarray(dense(leaf))
@@ -138,7 +163,8 @@ def wide(leaf: Array) -> Array:
 
 
 def change(leaf: Array, start: Array) -> Array:
-  """The array that `leaf` stands for less the one that `start` stands for, in float32 or wider.
+  """The array that `leaf` stands for less the one that `start` stands for, in float32
+  or wider.
 
   `start` is the same leaf at an earlier time: of the same kind, over the same base.
   """
@@ -148,7 +174,9 @@ def change(leaf: Array, start: Array) -> Array:
 
 
 def squared_change(leaf: Array, start: Array) -> Array:
-  """The sum of the squares of `change(leaf, start)`: a scalar, by the cheapest way that the kind of leaf has."""
+  """The sum of the squares of `change(leaf, start)`: a scalar, by the cheapest way that
+  the kind of leaf has.
+  """
   if type(leaf) is type(start) and hasattr(leaf, 'squared_change_since'):
     return leaf.squared_change_since(start)
   return jnp.square(change(leaf, start)).sum()
@@ -160,26 +188,34 @@ def is_edited(leaf) -> bool:
 
 
 def fuse(params):
-  """The tree with every structured leaf replaced by the plain array that it stands for, if it stands for one."""
+  """The tree with every structured leaf replaced by the plain array that it stands for,
+  if it stands for one.
+  """
   return jax.tree.map(dense, params, is_leaf=is_structured)
 
 
 def cast(leaf, dtype):
-  """The leaf (or tree) with its floating-point arrays in another dtype, integer arrays untouched."""
-  return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, leaf)
+  """The leaf (or tree) with its floating-point arrays in another dtype, integer arrays
+  untouched.
+  """
+  return jax.tree.map(
+    lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, leaf
+  )
 
 
 def drop(x: Array, rate: float, key) -> Array:
   """Inverted dropout with the rate to the nearest 2^-16; no key, no dropout."""
   if key is None or rate == 0.0:
     return x
-  keep = max(1, round((1.0 - rate) * 2 ** 16))
-  return jnp.where(short_integers(key, x.shape) < keep, x * (2 ** 16 / keep), jnp.zeros_like(x))
+  keep = max(1, round((1.0 - rate) * 2**16))
+  return jnp.where(
+    short_integers(key, x.shape) < keep, x * (2**16 / keep), jnp.zeros_like(x)
+  )
 
 
 def short_integers(key, shape) -> Array:
   """Uniform integers below 2^16 (uint32) of this shape, two from each draw of 32 bits."""
   *before, last = shape or (1,)
   drawn = jax.random.bits(key, (*before, -(-last // 2)), jnp.uint32)
-  both = jnp.concatenate([drawn & 0xffff, drawn >> 16], -1)
+  both = jnp.concatenate([drawn & 0xFFFF, drawn >> 16], -1)
   return both[..., :last].reshape(shape)

@@ -5,8 +5,9 @@
 >>> METRICS['matthews']([1, 1], [0, 1])
 {'matthews': 0.0}
 
-Edges are the same everywhere: lists of different lengths and values that are not finite are a ValueError;
-nothing to score is 0.0; a score whose formula divides by zero (one class, a constant) is 0.0.
+Edges are the same everywhere: lists of different lengths and values that are not finite
+are a ValueError; nothing to score is 0.0; a score whose formula divides by zero (one
+class, a constant) is 0.0.
 """
 
 from tl_jax.metrics.classification import accuracy, f1, matthews
@@ -15,17 +16,17 @@ from tl_jax.metrics.regression import mean_squared_error, pearson, spearman
 from tl_jax.metrics.text import bleu, chrf, exact_match, rouge
 
 METRICS = {
-    'accuracy': accuracy,
-    'f1': f1,
-    'matthews': matthews,
-    'pearson': pearson,
-    'spearman': spearman,
-    'mean_squared_error': mean_squared_error,
-    'exact_match': exact_match,
-    'perplexity': perplexity,
-    'rouge': rouge,
-    'bleu': bleu,
-    'chrf': chrf,
+  'accuracy': accuracy,
+  'f1': f1,
+  'matthews': matthews,
+  'pearson': pearson,
+  'spearman': spearman,
+  'mean_squared_error': mean_squared_error,
+  'exact_match': exact_match,
+  'perplexity': perplexity,
+  'rouge': rouge,
+  'bleu': bleu,
+  'chrf': chrf,
 }
 
 __all__ = ['METRICS', *METRICS]

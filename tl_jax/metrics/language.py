@@ -13,16 +13,24 @@ from tl_jax.metrics.edges import finite
 
 
 def perplexity(predictions, references) -> dict[str, float]:
-  """exp of the mean negative log-likelihood per token: `perplexity`, `loss` (nats per token) and `tokens`.
+  """exp of the mean negative log-likelihood per token: `perplexity`, `loss` (nats per
+  token) and `tokens`.
 
-  references: token ids of any shape, negative where there is no token to predict. predictions: natural
-  log-probabilities of those tokens, of the same shape; or logits with one more axis, the vocabulary, which are
-  normalised here. No tokens at all give 0.0, a value that no text can have (the least is 1.0); a likelihood of zero
-  gives the largest float. ValueError: other shapes, NaN, a log-probability above 0, an id outside the vocabulary.
+  references: token ids of any shape, negative where there is no token to predict.
+  predictions: natural log-probabilities of those tokens, of the same shape; or logits
+  with one more axis, the vocabulary, which are normalised here. No tokens at all give
+  0.0, a value that no text can have (the least is 1.0); a likelihood of zero gives the
+  largest float. ValueError: other shapes, NaN, a log-probability above 0, an id outside
+  the vocabulary.
   """
   scores, tokens = np.asarray(predictions, np.float64), np.asarray(references)
-  if scores.shape[:tokens.ndim] != tokens.shape or scores.ndim - tokens.ndim not in (0, 1):
-    raise ValueError(f'perplexity: predictions of shape {scores.shape} for references of shape {tokens.shape}')
+  if scores.shape[: tokens.ndim] != tokens.shape or scores.ndim - tokens.ndim not in (
+    0,
+    1,
+  ):
+    raise ValueError(
+      f'perplexity: predictions of shape {scores.shape} for references of shape {tokens.shape}'
+    )
   if tokens.size and tokens.dtype.kind not in 'iu':
     raise ValueError('perplexity: references must be integer token ids')
   real = tokens >= 0
@@ -35,18 +43,28 @@ def perplexity(predictions, references) -> dict[str, float]:
   if scores.ndim == 2:
     scores = _log_likelihood(scores, tokens[real])
   elif (scores > 1e-6).any():
-    raise ValueError('perplexity: a log-probability is above 0; logits need a last axis of vocabulary size')
+    raise ValueError(
+      'perplexity: a log-probability is above 0; logits need a last axis of vocabulary size'
+    )
   loss = finite(-scores.mean())
   limit = np.log(sys.float_info.max)
-  return {'perplexity': finite(np.exp(min(loss, limit))), 'loss': loss, 'tokens': float(count)}
+  return {
+    'perplexity': finite(np.exp(min(loss, limit))),
+    'loss': loss,
+    'tokens': float(count),
+  }
 
 
 def _log_likelihood(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
   """log softmax of the logits (n, vocabulary) at the tokens (n,)."""
   if tokens.max() >= logits.shape[1]:
-    raise ValueError(f'perplexity: the token {tokens.max()} is outside the vocabulary of {logits.shape[1]} logits')
+    raise ValueError(
+      f'perplexity: the token {tokens.max()} is outside the vocabulary of {logits.shape[1]} logits'
+    )
   top = logits.max(axis=1)
   if not np.isfinite(top).all():
-    raise ValueError('perplexity: the logits of a token hold infinity, or nothing else than minus infinity')
+    raise ValueError(
+      'perplexity: the logits of a token hold infinity, or nothing else than minus infinity'
+    )
   total = np.log(np.exp(logits - top[:, None]).sum(axis=1))
   return logits[np.arange(len(tokens)), tokens] - top - total

@@ -12,17 +12,27 @@ from tl_jax.metrics.edges import finite, reals, same_length
 
 
 def pearson(predictions, references) -> dict[str, float]:
-  """The linear correlation of two lists of real numbers (n,); 0.0 when either is constant or n < 2."""
+  """The linear correlation of two lists of real numbers (n,); 0.0 when either is
+  constant or n < 2.
+  """
   return {'pearson': _correlation(*_pair(predictions, references, 'pearson'))}
 
 
 def spearman(predictions, references) -> dict[str, float]:
-  """The correlation of the ranks, ties sharing their mean rank; 0.0 when either side is constant or n < 2."""
-  return {'spearman': _correlation(*(_ranks(side) for side in _pair(predictions, references, 'spearman')))}
+  """The correlation of the ranks, ties sharing their mean rank; 0.0 when either side is
+  constant or n < 2.
+  """
+  return {
+    'spearman': _correlation(
+      *(_ranks(side) for side in _pair(predictions, references, 'spearman'))
+    )
+  }
 
 
 def mean_squared_error(predictions, references) -> dict[str, float]:
-  """The mean of the squared differences, in the squared unit of the references; 0.0 for no examples."""
+  """The mean of the squared differences, in the squared unit of the references; 0.0 for
+  no examples.
+  """
   predicted, expected = _pair(predictions, references, 'mean_squared_error')
   if not len(expected):
     return {'mean_squared_error': 0.0}
@@ -49,10 +59,13 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _standard(values: np.ndarray) -> np.ndarray | None:
-  """The values centred and of length one; None when they are constant, as far as float64 can tell."""
+  """The values centred and of length one; None when they are constant, as far as
+  float64 can tell.
+  """
   if len(values) < 2 or values.min() == values.max():
     return None
-  # Dividing by the largest magnitude first keeps the squares from overflowing and underflowing.
+  # Dividing by the largest magnitude first keeps the squares from overflowing and
+  # underflowing.
   values = values / np.abs(values).max()
   centred = values - values.mean()
   length = np.linalg.norm(centred)

@@ -25,7 +25,15 @@ from tl_jax.models.axes import axes_of
 from tl_jax.models.blocks import Block, Layered, run_layers
 from tl_jax.models.columns import Placed, key_columns, place, prefix_length, taken
 from tl_jax.models.disentangled import RelativeTable, table_rows
-from tl_jax.models.heads import Embedding, LabelHead, Pooler, VocabularyHead, label, pool, slot_columns
+from tl_jax.models.heads import (
+  Embedding,
+  LabelHead,
+  Pooler,
+  VocabularyHead,
+  label,
+  pool,
+  slot_columns,
+)
 from tl_jax.models.layers import Linear, Norm, initializer
 from tl_jax.models.limits import require_rows
 from tl_jax.parallel import constrain

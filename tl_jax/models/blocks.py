@@ -13,7 +13,15 @@ import jax.numpy as jnp
 from tl_jax import rng
 from tl_jax.leaves.products import PRODUCT
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import SEEN, Attention, Reach, RelativeBias, layer_reach, near, visible
+from tl_jax.models.attention import (
+  SEEN,
+  Attention,
+  Reach,
+  RelativeBias,
+  layer_reach,
+  near,
+  visible,
+)
 from tl_jax.models.columns import key_columns, take_columns
 from tl_jax.models.layers import Mlp, Norm, dropout
 from tl_jax.parallel import constrain

@@ -18,8 +18,21 @@ import jax.numpy as jnp
 
 from tl_jax import leaves
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import RelativeBias, heads_first, layer_reach, restart_positions
-from tl_jax.models.backbone import STACKS, embedding_params, encode, finish_stack, read_out, stack_arch, stack_layers
+from tl_jax.models.attention import (
+  RelativeBias,
+  heads_first,
+  layer_reach,
+  restart_positions,
+)
+from tl_jax.models.backbone import (
+  STACKS,
+  embedding_params,
+  encode,
+  finish_stack,
+  read_out,
+  stack_arch,
+  stack_layers,
+)
 from tl_jax.models.blocks import Block, layer_name
 from tl_jax.models.columns import key_columns, place, prefix_length, taken
 from tl_jax.models.heads import Embedding

@@ -15,8 +15,26 @@ from tl_jax.objectives.seq2seq import seq2seq
 from tl_jax.objectives.span import span
 from tl_jax.objectives.types import Mean, Objective, Prediction, Term
 
-OBJECTIVES = {'masked': masked, 'causal': causal, 'span': span, 'classify': classify, 'seq2seq': seq2seq}
+OBJECTIVES = {
+  'masked': masked,
+  'causal': causal,
+  'span': span,
+  'classify': classify,
+  'seq2seq': seq2seq,
+}
 
 __all__ = [
-    'OBJECTIVES', 'Mean', 'Objective', 'Prediction', 'Teacher', 'Term', 'causal', 'classify', 'distill', 'masked',
-    'projecting', 'seq2seq', 'span']
+  'OBJECTIVES',
+  'Mean',
+  'Objective',
+  'Prediction',
+  'Teacher',
+  'Term',
+  'causal',
+  'classify',
+  'distill',
+  'masked',
+  'projecting',
+  'seq2seq',
+  'span',
+]

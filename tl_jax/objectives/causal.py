@@ -14,11 +14,14 @@ from tl_jax.objectives.types import Objective
 
 
 def causal(*, smoothing: Fraction = 0.0) -> Objective:
-  """Next-token prediction; the targets of a packed segment never come from the next one.
+  """Next-token prediction; the targets of a packed segment never come from the next
+  one.
 
-  `prepare` adds targets (rows, length) int32 and target_weights (rows, length) float32: 1 where the next token belongs
-  to the same segment. The term is `causal` (nats per predicted token), the metric `accuracy`.
+  `prepare` adds targets (rows, length) int32 and target_weights (rows, length) float32:
+  1 where the next token belongs to the same segment. The term is `causal` (nats per
+  predicted token), the metric `accuracy`.
   """
+
   def prepare(key, batch):
     del key
     segments = segments_of(batch)

@@ -12,9 +12,11 @@ from tl_jax.objectives.types import Array, Batch
 
 
 def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> Array:
-  """Negative log likelihood in nats (...) of integer targets (...) under logits (..., classes), computed in float32.
+  """Negative log likelihood in nats (...) of integer targets (...) under logits (...,
+  classes), computed in float32.
 
-  `smoothing` mixes the target with the uniform distribution over all classes (Szegedy et al. 2015, section 7).
+  `smoothing` mixes the target with the uniform distribution over all classes (Szegedy
+  et al. 2015, section 7).
   """
   logits = logits.astype(jnp.float32)
   total = jax.nn.logsumexp(logits, axis=-1)
@@ -25,18 +27,24 @@ def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> Arra
 
 
 def weighted_sum(values: Array, weights: Array) -> Array:
-  """The sum of values * weights in float32, where a weight of 0 silences even a value that is not finite."""
+  """The sum of values * weights in float32, where a weight of 0 silences even a value
+  that is not finite.
+  """
   weights = weights.astype(jnp.float32)
   return jnp.where(weights > 0, values.astype(jnp.float32) * weights, 0.0).sum()
 
 
-def segments_of(batch: Batch, tokens: str = 'tokens', segments: str = 'segments') -> Array:
+def segments_of(
+  batch: Batch, tokens: str = 'tokens', segments: str = 'segments'
+) -> Array:
   """The segments (rows, length) of a batch; all ones where it has none."""
   return batch[segments] if segments in batch else jnp.ones_like(batch[tokens])
 
 
 def shift_right(tokens: Array, segments: Array, start: int) -> Array:
-  """What a decoder reads (rows, length): `start` at the head of each segment, then each token one place later."""
+  """What a decoder reads (rows, length): `start` at the head of each segment, then each
+  token one place later.
+  """
   before = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))
   return jnp.where(segments > 0, jnp.where(starts_of(segments), start, before), start)
 

@@ -1,4 +1,5 @@
-"""Masked language modelling (BERT): some tokens are hidden, the model says what they were.
+"""Masked language modelling (BERT): some tokens are hidden, the model says what they
+were.
 
 >>> objective = masked(vocabulary=100, mask_id=4, special_ids=(0, 1, 2, 3, 4))
 >>> batch = objective.prepare(jax.random.key(0), {'tokens': jnp.arange(10, 30).reshape(1, 20)})
@@ -20,23 +21,36 @@ from tl_jax.objectives.types import Objective
 MASKED, KEPT = 0.8, 0.1  # what becomes of a chosen token; the rest become another token
 
 
-def masked(*, vocabulary: Count, mask_id: Natural, special_ids: Sequence[int], rate: Fraction = 0.15,
-           whole_word: bool = False, continues=None) -> Objective:
-  """BERT's masked language model (Devlin et al. 2018, section 3.1; whole words as in their later release).
+def masked(
+  *,
+  vocabulary: Count,
+  mask_id: Natural,
+  special_ids: Sequence[int],
+  rate: Fraction = 0.15,
+  whole_word: bool = False,
+  continues=None,
+) -> Objective:
+  """BERT's masked language model (Devlin et al. 2018, section 3.1; whole words as in
+  their later release).
 
-  A candidate is a token of a segment (not padding) that is neither in `special_ids` nor `mask_id`. A row with n > 0
-  candidates has exactly max(1, round(rate * n)) chosen positions, a row with none has none; `round` is Python's. A
-  packed row is counted as one (BERT's code counts [CLS] and [SEP] in n too). Chosen tokens become `mask_id` (80 %),
-  stay (10 %), or become a token drawn uniformly from the vocabulary without special ids (10 %).
+  A candidate is a token of a segment (not padding) that is neither in `special_ids` nor
+  `mask_id`. A row with n > 0 candidates has exactly max(1, round(rate * n)) chosen
+  positions, a row with none has none; `round` is Python's. A packed row is counted as
+  one (BERT's code counts [CLS] and [SEP] in n too). Chosen tokens become `mask_id` (80
+  %), stay (10 %), or become a token drawn uniformly from the vocabulary without special
+  ids (10 %).
 
-  `whole_word` takes words (a token and the `continues` pieces right after it in its segment) in random order and skips
-  one that would exceed the same budget, so a row may come out below it, and a row whose words are all longer than its
-  budget has none. `continues` (vocabulary,) bool says which ids continue a word (WordPiece `##`).
+  `whole_word` takes words (a token and the `continues` pieces right after it in its
+  segment) in random order and skips one that would exceed the same budget, so a row may
+  come out below it, and a row whose words are all longer than its budget has none.
+  `continues` (vocabulary,) bool says which ids continue a word (WordPiece `##`).
 
-  `prepare` replaces tokens and adds score (rows, K) int32 positions in rising order, targets (rows, K) int32 and
-  target_weights (rows, K) float32 0 or 1, where K = max(1, round(rate * length)). Only those positions get logits. The
-  term is `masked` (nats per chosen token), the metric `accuracy`. ValueError for ids outside the vocabulary, for a
-  vocabulary of special ids only, and for `whole_word` without `continues` of the right length.
+  `prepare` replaces tokens and adds score (rows, K) int32 positions in rising order,
+  targets (rows, K) int32 and target_weights (rows, K) float32 0 or 1, where K = max(1,
+  round(rate * length)). Only those positions get logits. The term is `masked` (nats per
+  chosen token), the metric `accuracy`. ValueError for ids outside the vocabulary, for a
+  vocabulary of special ids only, and for `whole_word` without `continues` of the right
+  length.
   """
   ordinary = _ordinary(vocabulary, mask_id, special_ids)
   draws = np.flatnonzero(ordinary).astype(np.int32)
@@ -59,10 +73,20 @@ def masked(*, vocabulary: Count, mask_id: Natural, special_ids: Sequence[int], r
     targets = jnp.take_along_axis(tokens, score, axis=1)
     chance = jax.random.uniform(fate, targets.shape)
     other = jnp.asarray(draws)[jax.random.randint(fresh, targets.shape, 0, len(draws))]
-    seen = jnp.where(chance < MASKED, mask_id, jnp.where(chance < MASKED + KEPT, targets, other))
+    seen = jnp.where(
+      chance < MASKED, mask_id, jnp.where(chance < MASKED + KEPT, targets, other)
+    )
     seen = jnp.where(weights > 0, seen, targets).astype(tokens.dtype)
-    corrupted = jax.vmap(lambda row, places, new: row.at[places].set(new))(tokens, score, seen)
-    return {**batch, 'tokens': corrupted, 'score': score, 'targets': targets, 'target_weights': weights}
+    corrupted = jax.vmap(lambda row, places, new: row.at[places].set(new))(
+      tokens, score, seen
+    )
+    return {
+      **batch,
+      'tokens': corrupted,
+      'score': score,
+      'targets': targets,
+      'target_weights': weights,
+    }
 
   def loss(forward, batch, key):
     return token_loss('masked', forward, batch, key, score=batch['score'])
@@ -71,20 +95,29 @@ def masked(*, vocabulary: Count, mask_id: Natural, special_ids: Sequence[int], r
 
 
 def budget_table(rate: float, length: int) -> np.ndarray:
-  """How many positions to choose from 0..length candidates: int32 (length + 1,); a table, so that no float32 rounds."""
-  return np.array([0] + [max(1, round(rate * n)) for n in range(1, length + 1)], np.int32)
+  """How many positions to choose from 0..length candidates: int32 (length + 1,); a
+  table, so that no float32 rounds.
+  """
+  return np.array(
+    [0] + [max(1, round(rate * n)) for n in range(1, length + 1)], np.int32
+  )
 
 
 def choose_tokens(candidate, noise, budget):
-  """Boolean (rows, length): the `budget` (rows,) candidates of each row with the smallest noise."""
+  """Boolean (rows, length): the `budget` (rows,) candidates of each row with the
+  smallest noise.
+  """
   order = jnp.argsort(jnp.where(candidate, noise, 2.0), axis=-1)
   return candidate & (jnp.argsort(order, axis=-1) < budget[:, None])
 
 
 def choose_words(candidate, begins, noise, budget):
-  """Boolean (length,) of one row: whole words in random order, each taken if it fits into what is left of `budget`."""
+  """Boolean (length,) of one row: whole words in random order, each taken if it fits
+  into what is left of `budget`.
+  """
   length = candidate.shape[0]
-  # A word starts at a candidate that does not continue one, or that has no candidate before it to continue.
+  # A word starts at a candidate that does not continue one, or that has no candidate
+  # before it to continue.
   begins = candidate & (begins | ~jnp.pad(candidate[:-1], (1, 0)))
   word = jnp.where(candidate, jnp.cumsum(begins) - 1, length)
   sizes = jnp.zeros(length + 1, jnp.int32).at[word].add(1).at[length].set(0)[:length]
@@ -100,7 +133,9 @@ def choose_words(candidate, begins, noise, budget):
 
 
 def slots(chosen, most: int):
-  """The chosen positions in rising order, then others, (rows, most) int32; and their weights, float32 1 or 0."""
+  """The chosen positions in rising order, then others, (rows, most) int32; and their
+  weights, float32 1 or 0.
+  """
   # A stable sort, not top_k, which gathers the whole batch where its rows are sharded.
   places = jnp.argsort(~chosen, axis=1, stable=True)[:, :most].astype(jnp.int32)
   return places, jnp.take_along_axis(chosen, places, axis=1).astype(jnp.float32)
@@ -110,15 +145,21 @@ def _ordinary(vocabulary, mask_id, special_ids) -> np.ndarray:
   ordinary = np.ones(vocabulary, bool)
   for special in (mask_id, *special_ids):
     if not 0 <= special < vocabulary:
-      raise ValueError(f'special_ids: {special} is outside the vocabulary of {vocabulary}')
+      raise ValueError(
+        f'special_ids: {special} is outside the vocabulary of {vocabulary}'
+      )
     ordinary[special] = False
   if not ordinary.any():
-    raise ValueError(f'special_ids: all {vocabulary} ids are special, none is left to draw')
+    raise ValueError(
+      f'special_ids: all {vocabulary} ids are special, none is left to draw'
+    )
   return ordinary
 
 
 def _joins(vocabulary, continues) -> np.ndarray:
   if continues is None or np.shape(continues) != (vocabulary,):
-    raise ValueError(f'continues: whole_word needs a flag for each of the {vocabulary} ids, got '
-                     f'{"none" if continues is None else np.shape(continues)}')
+    raise ValueError(
+      f'continues: whole_word needs a flag for each of the {vocabulary} ids, got '
+      f'{"none" if continues is None else np.shape(continues)}'
+    )
   return np.asarray(continues, bool)

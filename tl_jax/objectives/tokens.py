@@ -1,4 +1,5 @@
-"""The loss of predicted tokens, with some of the logits over a vocabulary at a time, each computed once.
+"""The loss of predicted tokens, with some of the logits over a vocabulary at a time,
+each computed once.
 
 >>> readout = leaves.Readout(jnp.ones((1, 2, 3)), jnp.zeros((4, 3)))
 >>> loss, right = score(readout, jnp.array([[0, 1]]), jnp.ones((1, 2)))
@@ -17,7 +18,7 @@ from tl_jax import leaves, parallel
 from tl_jax.objectives.losses import cross_entropy, weighted_sum
 from tl_jax.objectives.types import Array, Batch, Mean, Term
 
-MOST = 2 ** 27                  # logits that a device has at a time: half a gigabyte
+MOST = 2**27  # logits that a device has at a time: half a gigabyte
 
 
 def token_weights(name: str):
@@ -26,9 +27,11 @@ def token_weights(name: str):
 
 
 def token_loss(name: str, forward, batch: Batch, key, smoothing: float = 0.0, **asked):
-  """The term `name` and the token accuracy of what `forward` says of batch['targets'] (rows, n).
+  """The term `name` and the token accuracy of what `forward` says of batch['targets']
+  (rows, n).
 
-  The model is asked to keep its `readout`; one that gives only logits (rows, n, vocabulary) is taken at them.
+  The model is asked to keep its `readout`; one that gives only logits (rows, n,
+  vocabulary) is taken at them.
   """
   outputs = forward(batch, key=key, train=key is not None, keep=('readout',), **asked)
   weights = batch['target_weights'].astype(jnp.float32)
@@ -42,18 +45,31 @@ def token_loss(name: str, forward, batch: Batch, key, smoothing: float = 0.0, **
   return {name: Term(loss)}, {'accuracy': Mean(right, weights.sum())}
 
 
-def score_logits(logits: Array, targets: Array, weights: Array, smoothing: float = 0.0) -> tuple[Array, Array]:
-  """Weighted sums over positions (rows, n), float32: of the negative log likelihood in nats, and of right answers."""
+def score_logits(
+  logits: Array, targets: Array, weights: Array, smoothing: float = 0.0
+) -> tuple[Array, Array]:
+  """Weighted sums over positions (rows, n), float32: of the negative log likelihood in
+  nats, and of right answers.
+  """
   chosen = jnp.take_along_axis(logits, targets[..., None], -1)
   place = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
-  # The first of the highest logits is the answer; this is `argmax` as a reduction that CPUs do many at a time.
-  beaten = ((logits > chosen) | (logits == chosen) & (place < targets[..., None])).any(-1)
+  # The first of the highest logits is the answer; this is `argmax` as a reduction that
+  # CPUs do many at a time.
+  beaten = ((logits > chosen) | (logits == chosen) & (place < targets[..., None])).any(
+    -1
+  )
   right = jnp.where(beaten | jnp.isnan(chosen[..., 0]), 0.0, 1.0)
-  return weighted_sum(cross_entropy(logits, targets, smoothing), weights), weighted_sum(right, weights)
+  return weighted_sum(cross_entropy(logits, targets, smoothing), weights), weighted_sum(
+    right, weights
+  )
 
 
-def score(readout: leaves.Readout, targets: Array, weights: Array, smoothing: float = 0.0) -> tuple[Array, Array]:
-  """`score_logits` for the states (rows, n, width) of a readout, about `MOST` logits to a device at a time."""
+def score(
+  readout: leaves.Readout, targets: Array, weights: Array, smoothing: float = 0.0
+) -> tuple[Array, Array]:
+  """`score_logits` for the states (rows, n, width) of a readout, about `MOST` logits to
+  a device at a time.
+  """
   rows, n = readout.hidden.shape[:2]
   parts = min(n, round(rows * n * readout.vocabulary / (MOST * parallel.sharing())))
   if parts <= 1:
@@ -65,11 +81,16 @@ def score(readout: leaves.Readout, targets: Array, weights: Array, smoothing: fl
 def _by_parts(readout, targets, weights, smoothing: float, parts: int):
   """The same in so many parts, one after another.
 
-  A sum has the same derivative by each of its inputs whatever becomes of it later. So these are made together with the
-  sum, part by part: no logit is kept for the backward pass, and none is computed twice. Weights count as constants.
+  A sum has the same derivative by each of its inputs whatever becomes of it later. So
+  these are made together with the sum, part by part: no logit is kept for the backward
+  pass, and none is computed twice. Weights count as constants.
   """
+
   def part(hidden, *rest):
-    return score_logits(dataclasses.replace(readout, hidden=hidden).logits(), *rest, smoothing), None
+    return score_logits(
+      dataclasses.replace(readout, hidden=hidden).logits(), *rest, smoothing
+    ), None
+
   return _add_up(part, parts, readout.hidden, targets, weights)[0]
 
 
@@ -88,23 +109,32 @@ def _by_parts_jvp(smoothing, parts, primals, tangents):
 
   def part(hidden, *rest):
     differentiate = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
-    (loss, right), (by_hidden, by_chosen) = differentiate(hidden, [shared[index] for index in asked], *rest)
+    (loss, right), (by_hidden, by_chosen) = differentiate(
+      hidden, [shared[index] for index in asked], *rest
+    )
     return (loss, right, by_chosen), by_hidden
 
-  (loss, right, by_chosen), by_hidden = _add_up(part, parts, readout.hidden, targets, weights)
+  (loss, right, by_chosen), by_hidden = _add_up(
+    part, parts, readout.hidden, targets, weights
+  )
   pairs = [*zip(by_chosen, [moves[index] for index in asked], strict=True)]
   if type(tangents[0].hidden) is not SymbolicZero:
     pairs.append((by_hidden, tangents[0].hidden))
-  moved = sum(((by.astype(jnp.float32) * move.astype(jnp.float32)).sum() for by, move in pairs), jnp.zeros(()))
+  moved = sum(
+    ((by.astype(jnp.float32) * move.astype(jnp.float32)).sum() for by, move in pairs),
+    jnp.zeros(()),
+  )
   return (loss, right), (moved, jnp.zeros(()))
 
 
 def _add_up(function, parts: int, *arrays: Array):
-  """function(*part) -> (sums, kept), over parts of arrays (rows, n, ...): all sums, and what was kept side by side.
+  """function(*part) -> (sums, kept), over parts of arrays (rows, n, ...): all sums, and
+  what was kept side by side.
 
-  A part takes positions at equal steps, so that a device which holds some rows, or some of the length, has its share
-  of each. What is padded has the weight 0.
+  A part takes positions at equal steps, so that a device which holds some rows, or some
+  of the length, has its share of each. What is padded has the weight 0.
   """
+
   def split(x):
     x = jnp.pad(x, ((0, 0), (0, -n % parts), *[(0, 0)] * (x.ndim - 2)))
     return jnp.moveaxis(x.reshape(rows, -1, parts, *x.shape[2:]), 2, 0)
@@ -118,6 +148,9 @@ def _add_up(function, parts: int, *arrays: Array):
 
   rows, n = arrays[0].shape[:2]
   arrays = [split(x) for x in arrays]
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *(x[0] for x in arrays))[0])
+  zeros = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype),
+    jax.eval_shape(function, *(x[0] for x in arrays))[0],
+  )
   sums, kept = jax.lax.scan(add, zeros, arrays)
   return sums, jax.tree.map(join, kept)

@@ -1,4 +1,5 @@
-"""Optimizers: optax transformations whose peak rate and decay are data, over trees with holes and structured leaves.
+"""Optimizers: optax transformations whose peak rate and decay are data, over trees with
+holes and structured leaves.
 
 >>> import jax.numpy as jnp
 >>> tx = make_optimizer(OptimConfig(name='adamw', lr=1e-3), ScheduleConfig(name='constant', steps=10))
@@ -17,6 +18,20 @@ from tl_jax.optim.schedules import SCHEDULES, ScheduleConfig, make_schedule
 from tl_jax.optim.sharding import state_axes
 
 __all__ = [
-    'OPTIMIZERS', 'SCHEDULES', 'Groups', 'OptimConfig', 'RateState', 'ScheduleConfig',
-    'check_groups', 'ema_params', 'global_norm', 'group_of', 'learning_rate',
-    'make_optimizer', 'make_schedule', 'parse_groups', 'set_rate', 'state_axes']
+  'OPTIMIZERS',
+  'SCHEDULES',
+  'Groups',
+  'OptimConfig',
+  'RateState',
+  'ScheduleConfig',
+  'check_groups',
+  'ema_params',
+  'global_norm',
+  'group_of',
+  'learning_rate',
+  'make_optimizer',
+  'make_schedule',
+  'parse_groups',
+  'set_rate',
+  'state_axes',
+]

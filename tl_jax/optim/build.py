@@ -1,4 +1,5 @@
-"""One optimizer from a config: clip, direction, decay and rate, average; over what is trained only.
+"""One optimizer from a config: clip, direction, decay and rate, average; over what is
+trained only.
 
 >>> import jax.numpy as jnp
 >>> config = OptimConfig(name='sgd', lr=0.1, b1=0.0, clip=None, groups=((r'held', None),))
@@ -26,13 +27,17 @@ from tl_jax.optim.schedules import ScheduleConfig, chosen_by, make_schedule
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-  """Which optimizer, its peak rate and decay. None means the optimizer's own default, or off (clip, ema).
+  """Which optimizer, its peak rate and decay. None means the optimizer's own default,
+  or off (clip, ema).
 
-  groups: ((regex of a whole name, {scale, decay} or None), ...): the first match wins; `scale` multiplies the rate,
-  `decay` replaces the decay, None freezes. `decay` is decoupled: it is multiplied by the scheduled rate. `clip` is the
-  global norm above which gradients are scaled down, over trained leaves. `ema` is the decay of the averaged weights.
-  ValueError for an unknown name, a malformed group, and a value that the chosen optimizer does not read.
+  groups: ((regex of a whole name, {scale, decay} or None), ...): the first match wins;
+  `scale` multiplies the rate, `decay` replaces the decay, None freezes. `decay` is
+  decoupled: it is multiplied by the scheduled rate. `clip` is the global norm above
+  which gradients are scaled down, over trained leaves. `ema` is the decay of the
+  averaged weights. ValueError for an unknown name, a malformed group, and a value that
+  the chosen optimizer does not read.
   """
+
   name: str = 'adamw'
   lr: NonNegative = 1e-3
   decay: NonNegative = 0.0
@@ -51,33 +56,46 @@ class OptimConfig:
 def direction(config: OptimConfig) -> optax.GradientTransformation:
   """The named optimizer with what the config sets of b1, b2 and eps."""
   optimizer = lookup(OPTIMIZERS, config.name, 'optim.name')
-  given = {name: getattr(config, name) for name in ('b1', 'b2', 'eps') if getattr(config, name) is not None}
-  return optimizer(**chosen_by(optimizer, given, f'optim.name={config.name!r}', 'optim'))
+  given = {
+    name: getattr(config, name)
+    for name in ('b1', 'b2', 'eps')
+    if getattr(config, name) is not None
+  }
+  return optimizer(
+    **chosen_by(optimizer, given, f'optim.name={config.name!r}', 'optim')
+  )
 
 
 class Optimizer(optax.GradientTransformation):
   """An optax transformation that can be changed inside its average and frozen groups.
 
-  within(wrap) -> the Optimizer whose updates are made by `wrap(tx, group_of)`, where `tx`
-  has made them until now and `group_of(name)` says which Group a leaf is in. The average
-  stays outside, so it is of the weights as they are trained. So do the frozen groups, so
-  that nothing which `wrap` adds moves them.
+  within(wrap) -> the Optimizer whose updates are made by `wrap(tx, group_of)`, where
+  `tx` has made them until now and `group_of(name)` says which Group a leaf is in. The
+  average stays outside, so it is of the weights as they are trained. So do the frozen
+  groups, so that nothing which `wrap` adds moves them.
   """
+
   within: Callable[[Callable], 'Optimizer']
 
 
-def make_optimizer(config: OptimConfig, schedule: ScheduleConfig,
-                   names: Iterable[str] | None = None) -> Optimizer:
-  """An optax transformation over a trainable tree that may have None holes and structured leaves.
+def make_optimizer(
+  config: OptimConfig, schedule: ScheduleConfig, names: Iterable[str] | None = None
+) -> Optimizer:
+  """An optax transformation over a trainable tree that may have None holes and
+  structured leaves.
 
-  `update` needs the parameters. A gradient that is no number is not hidden: with `clip` the whole update is NaN.
-  `init` raises ValueError for a group that matches no parameter, among `names` if given (a run gives the names of all
-  parameters, so that a group about frozen ones is no error), else among the tree's own.
+  `update` needs the parameters. A gradient that is no number is not hidden: with `clip`
+  the whole update is NaN. `init` raises ValueError for a group that matches no
+  parameter, among `names` if given (a run gives the names of all parameters, so that a
+  group about frozen ones is no error), else among the tree's own.
   """
   groups = parse_groups(config.groups)
   names = None if names is None else tuple(names)
   links = [] if config.clip is None else [clip_by_global_norm(config.clip)]
-  links += [leaf_by_leaf(direction(config)), scale_by_rate(config.lr, config.decay, make_schedule(schedule), groups)]
+  links += [
+    leaf_by_leaf(direction(config)),
+    scale_by_rate(config.lr, config.decay, make_schedule(schedule), groups),
+  ]
   averages = [] if config.ema is None else [average(config.ema)]
 
   def build(links):

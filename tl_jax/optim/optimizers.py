@@ -17,44 +17,62 @@ from tl_jax.config import Fraction, Positive
 
 class MomentState(NamedTuple):
   """The first and second moments of the gradient, shaped like the parameters."""
+
   mu: Any
   nu: Any
 
 
-def adamw(*, b1: Fraction = 0.9, b2: Fraction = 0.999, eps: Positive = 1e-8) -> optax.GradientTransformation:
-  """Adam with bias correction (Kingma and Ba 2014, algorithm 1); decoupled decay as in Loshchilov and Hutter 2017."""
+def adamw(
+  *, b1: Fraction = 0.9, b2: Fraction = 0.999, eps: Positive = 1e-8
+) -> optax.GradientTransformation:
+  """Adam with bias correction (Kingma and Ba 2014, algorithm 1); decoupled decay as in
+  Loshchilov and Hutter 2017.
+  """
   return optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
 
 
-def bert_adam(*, b1: Fraction = 0.9, b2: Fraction = 0.999, eps: Positive = 1e-6) -> optax.GradientTransformation:
+def bert_adam(
+  *, b1: Fraction = 0.9, b2: Fraction = 0.999, eps: Positive = 1e-6
+) -> optax.GradientTransformation:
   """Adam as BERT's code has it: m / (sqrt(v) + eps), without bias correction.
 
-  The missing correction makes fine-tuning unstable (Mosbach et al. 2020, Zhang et al. 2020); `adamw` has it.
+  The missing correction makes fine-tuning unstable (Mosbach et al. 2020, Zhang et al.
+  2020); `adamw` has it.
   """
+
   def init(params):
-    return MomentState(jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params))
+    return MomentState(
+      jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params)
+    )
 
   def update(updates, state, params=None):
     del params
     mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
     nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, updates)
-    return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu), MomentState(mu, nu)
+    return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu), MomentState(
+      mu, nu
+    )
 
   return optax.GradientTransformation(init, update)
 
 
 def adafactor(*, eps: Positive = 1e-30) -> optax.GradientTransformation:
-  """Adafactor with T5's settings (Shazeer and Stern 2018, algorithm 4; Raffel et al. 2020, section 3.1.2).
+  """Adafactor with T5's settings (Shazeer and Stern 2018, algorithm 4; Raffel et al.
+  2020, section 3.1.2).
 
-  Second moments are factored into rows and columns for matrices of 128 by 128 or more, with decay 1 - t^-0.8; the
-  update is clipped to a root mean square of 1 per leaf and scaled by that of the leaf (at least 1e-3), so `lr` is
-  relative. T5 has no momentum; it pre-trains with lr=0.01 and `inverse_sqrt` (hold=10_000), fine-tunes with a
+  Second moments are factored into rows and columns for matrices of 128 by 128 or more,
+  with decay 1 - t^-0.8; the update is clipped to a root mean square of 1 per leaf and
+  scaled by that of the leaf (at least 1e-3), so `lr` is relative. T5 has no momentum;
+  it pre-trains with lr=0.01 and `inverse_sqrt` (hold=10_000), fine-tunes with a
   constant 0.001, and does not clip the global norm.
   """
   return optax.chain(
-      optax.scale_by_factored_rms(decay_rate=0.8, min_dim_size_to_factor=128, epsilon=eps),
-      optax.clip_by_block_rms(1.0),
-      optax.scale_by_param_block_rms(min_scale=1e-3))
+    optax.scale_by_factored_rms(
+      decay_rate=0.8, min_dim_size_to_factor=128, epsilon=eps
+    ),
+    optax.clip_by_block_rms(1.0),
+    optax.scale_by_param_block_rms(min_scale=1e-3),
+  )
 
 
 def lion(*, b1: Fraction = 0.9, b2: Fraction = 0.99) -> optax.GradientTransformation:
@@ -67,4 +85,10 @@ def sgd(*, b1: Fraction = 0.9) -> optax.GradientTransformation:
   return optax.trace(decay=b1) if b1 else optax.identity()
 
 
-OPTIMIZERS = {'adamw': adamw, 'bert_adam': bert_adam, 'adafactor': adafactor, 'lion': lion, 'sgd': sgd}
+OPTIMIZERS = {
+  'adamw': adamw,
+  'bert_adam': bert_adam,
+  'adafactor': adafactor,
+  'lion': lion,
+  'sgd': sgd,
+}

@@ -1,4 +1,5 @@
-"""The rate and the decay as leaves of the optimizer state, so that runs that differ in them share one compiled step.
+"""The rate and the decay as leaves of the optimizer state, so that runs that differ in
+them share one compiled step.
 
 >>> tx = scale_by_rate(0.1, 0.0, lambda step: jnp.float32(1.0), ())
 >>> state = set_rate((tx.init({}), 'anything around it'), 0.3, decay=0.01)
@@ -17,26 +18,37 @@ from tl_jax.optim.groups import Groups, group_of
 
 
 class RateState(NamedTuple):
-  """Scalars: updates made (int32), peak rate, decay, and the schedule's factor in the latest update (float32).
+  """Scalars: updates made (int32), peak rate, decay, and the schedule's factor in the
+  latest update (float32).
 
   Before the first update `factor` is that of the first update.
   """
+
   count: Any
   rate: Any
   decay: Any
   factor: Any
 
 
-def scale_by_rate(rate: float, decay: float, schedule, groups: Groups) -> optax.GradientTransformation:
-  """Update = -rate * factor(count) * scale * (direction + decay * parameter), with scale and decay by group."""
+def scale_by_rate(
+  rate: float, decay: float, schedule, groups: Groups
+) -> optax.GradientTransformation:
+  """Update = -rate * factor(count) * scale * (direction + decay * parameter), with
+  scale and decay by group.
+  """
+
   def init(params):
     del params
     number = lambda value: jnp.asarray(value, jnp.float32)
-    return RateState(jnp.zeros((), jnp.int32), number(rate), number(decay), number(schedule(0)))
+    return RateState(
+      jnp.zeros((), jnp.int32), number(rate), number(decay), number(schedule(0))
+    )
 
   def update(updates, state, params=None):
     if params is None:
-      raise ValueError('params: the decay needs the parameters; call update(gradients, state, params)')
+      raise ValueError(
+        'params: the decay needs the parameters; call update(gradients, state, params)'
+      )
     factor = jnp.asarray(schedule(state.count), jnp.float32)
     step = state.rate * factor
 
@@ -58,9 +70,11 @@ def _scaled(step, scale, direction, decay, parameter):
 
 
 def set_rate(opt_state, rate, decay=None):
-  """The optimizer state, however nested, with another peak rate and (unless None) decay; both may be traced.
+  """The optimizer state, however nested, with another peak rate and (unless None)
+  decay; both may be traced.
 
-  Shapes: scalars, or (members,) for the stacked states of several runs; a scalar then holds for all of them.
+  Shapes: scalars, or (members,) for the stacked states of several runs; a scalar then
+  holds for all of them.
 
   ValueError for a state that has no RateState.
   """
@@ -73,13 +87,20 @@ def set_rate(opt_state, rate, decay=None):
   def replace(node):
     if not isinstance(node, RateState):
       return node
-    return node._replace(rate=like(rate, node.rate), decay=node.decay if decay is None else like(decay, node.decay))
+    return node._replace(
+      rate=like(rate, node.rate),
+      decay=node.decay if decay is None else like(decay, node.decay),
+    )
 
-  return jax.tree.map(replace, opt_state, is_leaf=lambda node: isinstance(node, RateState))
+  return jax.tree.map(
+    replace, opt_state, is_leaf=lambda node: isinstance(node, RateState)
+  )
 
 
 def learning_rate(opt_state):
-  """The scheduled rate of the latest update, before the multipliers of groups: scalar float32."""
+  """The scheduled rate of the latest update, before the multipliers of groups: scalar
+  float32.
+  """
   state = rates(opt_state)[0]
   return state.rate * state.factor
 
@@ -89,5 +110,7 @@ def rates(opt_state) -> list[RateState]:
   nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, RateState))
   found = [node for node in nodes if isinstance(node, RateState)]
   if not found:
-    raise ValueError('opt_state: has no RateState; the optimizer was not made by make_optimizer')
+    raise ValueError(
+      'opt_state: has no RateState; the optimizer was not made by make_optimizer'
+    )
   return found

@@ -17,9 +17,10 @@ from tl_jax import tree
 def state_axes(tx: optax.GradientTransformation, trainable, axes):
   """The tree of `tx.init(trainable)` with a PartitionSpec of logical axes at each leaf.
 
-  `trainable` may be abstract; `axes` has its structure with PartitionSpec leaves. A leaf of the state whose name ends
-  with a parameter's name and that has its shape (moments, averages) gets that parameter's axes; all others
-  (counts, rates, Adafactor's rows and columns) are replicated: PartitionSpec().
+  `trainable` may be abstract; `axes` has its structure with PartitionSpec leaves. A
+  leaf of the state whose name ends with a parameter's name and that has its shape
+  (moments, averages) gets that parameter's axes; all others (counts, rates, Adafactor's
+  rows and columns) are replicated: PartitionSpec().
   """
   state = jax.eval_shape(tx.init, trainable)
   shapes = {name: leaf.shape for name, leaf in tree.flatten(trainable).items()}

@@ -1,4 +1,5 @@
-"""A made table as one HTML page that needs nothing else: no scripts, no files beside it, no network.
+"""A made table as one HTML page that needs nothing else: no scripts, no files beside
+it, no network.
 
 >>> figure('caption', lambda theme: '<svg/>').count('data:image/svg+xml')
 2
@@ -11,7 +12,15 @@ from html import escape
 
 from tl_jax.report import plots
 from tl_jax.report.cells import is_number, read_lines
-from tl_jax.report.findings import Findings, amount, counted, difference, plural, spread, training
+from tl_jax.report.findings import (
+  Findings,
+  amount,
+  counted,
+  difference,
+  plural,
+  spread,
+  training,
+)
 from tl_jax.report.text import (
   MARKS,
   column_name,
@@ -23,7 +32,7 @@ from tl_jax.report.text import (
   tasks,
 )
 
-STYLE = '''
+STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --quiet: #59636e; --line: #d9dde2; --paper: #ffffff; --panel: #f6f7f9;
   --held: #00704f; --missed: #b3261e; --undecided: #7a5b00; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --quiet: #a0a8b2; --line: #3a4149; --paper: #15181c;
@@ -56,95 +65,178 @@ table.words th, table.words td { text-align: left; white-space: normal; }
 details { margin-top: 1rem; } summary { cursor: pointer; color: var(--quiet); }
 @media (max-width: 34rem) { ul.claims li { grid-template-columns: 1fr; } ul.claims small { grid-column: 1; } }
 @media print { main { max-width: none; padding: 0; } figure, table, li { break-inside: avoid; } }
-'''
+"""
 
 
 def page(outcome, findings: Findings) -> str:
-  """The page: title, summary, claims, curves, tables, runs without a result, environment."""
+  """The page: title, summary, claims, curves, tables, runs without a result,
+  environment.
+  """
   table = outcome.table
   below = f'{table.source}. {tasks(outcome)}'.strip()
   parts = [
-      f'<h1>{escape(table.title)}</h1>', f'<p class="source">{escape(below)}</p>',
-      '<section class="summary">' + ''.join(f'<p>{escape(text)}</p>' for text in findings.sentences) + '</section>',
-      _claims(outcome), *_figures(outcome, findings),
-      _section('Results', f'<p class="note">{escape(heading(outcome))}</p>' + _results(outcome)),
-      _section('Cost of a run', _grid(costs(outcome))),
+    f'<h1>{escape(table.title)}</h1>',
+    f'<p class="source">{escape(below)}</p>',
+    '<section class="summary">'
+    + ''.join(f'<p>{escape(text)}</p>' for text in findings.sentences)
+    + '</section>',
+    _claims(outcome),
+    *_figures(outcome, findings),
+    _section(
+      'Results', f'<p class="note">{escape(heading(outcome))}</p>' + _results(outcome)
+    ),
+    _section('Cost of a run', _grid(costs(outcome))),
   ]
   for title, lines in sections(outcome, findings)[2:]:
     parts.append(_section(title, _grid(lines, 'words' if title == 'Published' else '')))
   if outcome.unfinished:
     items = ''.join(f'<li>{escape(line)}</li>' for line in hole_lines(outcome))
-    parts.append(_section('Runs without a result', '<p class="note">They are holes in the table, not averaged over.</p>'
-                                                   f'<ul>{items}</ul>'))
+    parts.append(
+      _section(
+        'Runs without a result',
+        '<p class="note">They are holes in the table, not averaged over.</p>'
+        f'<ul>{items}</ul>',
+      )
+    )
   parts.append(_section('Environment', _environment(outcome, findings)))
-  return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-          f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-          f'<title>{escape(table.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n'
-          + '\n'.join(filter(None, parts)) + '\n</main>\n</body>\n</html>\n')
+  return (
+    f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    f'<title>{escape(table.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n'
+    + '\n'.join(filter(None, parts))
+    + '\n</main>\n</body>\n</html>\n'
+  )
 
 
 def figure(caption: str, draw: Callable[[str], str]) -> str:
-  """A figure element: draw(theme) -> SVG text, for the light page and the dark one, inside the page as data."""
-  light, dark = (f'data:image/svg+xml;base64,{base64.b64encode(draw(theme).encode()).decode()}'
-                 for theme in ('light', 'dark'))
+  """A figure element: draw(theme) -> SVG text, for the light page and the dark one,
+  inside the page as data.
+  """
+  light, dark = (
+    f'data:image/svg+xml;base64,{base64.b64encode(draw(theme).encode()).decode()}'
+    for theme in ('light', 'dark')
+  )
   words = escape(caption)
-  return (f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-          f'<img alt="{words}" src="{light}"></picture><figcaption>{words}</figcaption></figure>')
+  return (
+    f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+    f'<img alt="{words}" src="{light}"></picture><figcaption>{words}</figcaption></figure>'
+  )
 
 
 def _figures(outcome, findings: Findings) -> list[str]:
   table, cells = outcome.table, outcome.cells
   if importlib.util.find_spec('matplotlib') is None:
-    return ['<p class="note">There are no curves on this page, because matplotlib is not installed.</p>']
-  name = table.headline.replace('_', ' ') + (f' ({table.unit.strip()})' if table.unit.strip() else '')
+    return [
+      '<p class="note">There are no curves on this page, because matplotlib is not installed.</p>'
+    ]
+  name = table.headline.replace('_', ' ') + (
+    f' ({table.unit.strip()})' if table.unit.strip() else ''
+  )
   found = []
   if findings.curves:
-    found.append(figure('Mean over the seeds; the bars are 95 % t intervals.', lambda theme: plots.as_svg(
-        plots.label_plot(findings.curves, reference=table.reference, ylabel=name, theme=theme))))
+    found.append(
+      figure(
+        'Mean over the seeds; the bars are 95 % t intervals.',
+        lambda theme: plots.as_svg(
+          plots.label_plot(
+            findings.curves, reference=table.reference, ylabel=name, theme=theme
+          )
+        ),
+      )
+    )
   if findings.gains:
-    found.append(figure(f'Difference to {table.reference}, paired by seed; the bars are 95 % t intervals.',
-                        lambda theme: plots.as_svg(plots.gain_plot(
-                            findings.gains, reference=table.reference, names=list(findings.curves), ylabel=name,
-                            theme=theme))))
-  column = max(cells.columns) if all(map(is_number, cells.columns)) else cells.columns[0]
-  lines = {row: [training(cells[row, column], seed, findings.metric, table.headline)
-                 for seed in cells[row, column].values] for row in cells.rows}
+    found.append(
+      figure(
+        f'Difference to {table.reference}, paired by seed; the bars are 95 % t intervals.',
+        lambda theme: plots.as_svg(
+          plots.gain_plot(
+            findings.gains,
+            reference=table.reference,
+            names=list(findings.curves),
+            ylabel=name,
+            theme=theme,
+          )
+        ),
+      )
+    )
+  column = (
+    max(cells.columns) if all(map(is_number, cells.columns)) else cells.columns[0]
+  )
+  lines = {
+    row: [
+      training(cells[row, column], seed, findings.metric, table.headline)
+      for seed in cells[row, column].values
+    ]
+    for row in cells.rows
+  }
   # Rows without a curve stay, so that a row has the same colour in every figure.
   if column in findings.targets and any(map(any, lines.values())):
     target = findings.targets[column]
-    found.append(figure(
+    found.append(
+      figure(
         f'{column_name(column)}: thin lines are seeds, thick ones their mean, a dot where the mean reaches the target.',
-        lambda theme: plots.as_svg(plots.target_plot(
-            lines, metric=findings.metric, target=target, factor=table.factor, reference=table.reference, ylabel=name,
-            target_name=f'final value of {table.reference}: {amount(target, table)}', theme=theme))))
+        lambda theme: plots.as_svg(
+          plots.target_plot(
+            lines,
+            metric=findings.metric,
+            target=target,
+            factor=table.factor,
+            reference=table.reference,
+            ylabel=name,
+            target_name=f'final value of {table.reference}: {amount(target, table)}',
+            theme=theme,
+          )
+        ),
+      )
+    )
   found += _losses(outcome, lines, column)
   return [_section('Curves', ''.join(found))] if found else []
 
 
 def _losses(outcome, lines: Mapping, column) -> list[str]:
-  first = {name: [read_lines(run.directory / 'metrics.jsonl')] for name, run in outcome.before.items() if run.directory}
+  first = {
+    name: [read_lines(run.directory / 'metrics.jsonl')]
+    for name, run in outcome.before.items()
+    if run.directory
+  }
   found = []
   for caption, title, runs, reference in (
-      ('Training loss of what came first.', 'Loss before the table', first, None),
-      (f'Training loss, {column_name(column)}; thin lines are seeds, thick ones their mean.', 'Training loss', lines,
-       outcome.table.reference)):
-    if any('loss' in line for seeds in runs.values() for seed in seeds for line in seed):
-      found.append(figure(caption, lambda theme, runs=runs, title=title, reference=reference: plots.as_svg(
-          plots.loss_plot(runs, title=title, reference=reference, theme=theme))))
+    ('Training loss of what came first.', 'Loss before the table', first, None),
+    (
+      f'Training loss, {column_name(column)}; thin lines are seeds, thick ones their mean.',
+      'Training loss',
+      lines,
+      outcome.table.reference,
+    ),
+  ):
+    if any(
+      'loss' in line for seeds in runs.values() for seed in seeds for line in seed
+    ):
+      found.append(
+        figure(
+          caption,
+          lambda theme, runs=runs, title=title, reference=reference: plots.as_svg(
+            plots.loss_plot(runs, title=title, reference=reference, theme=theme)
+          ),
+        )
+      )
   return found
 
 
 def _claims(outcome) -> str:
   items = ''.join(
-      f'<li><span class="verdict {found.verdict}">{MARKS[found.verdict]} {found.verdict}</span>'
-      f'<span>{escape(found.text)}</span><small>{escape(measured(found, outcome.table))}</small></li>'
-      for found in outcome.judgements)
+    f'<li><span class="verdict {found.verdict}">{MARKS[found.verdict]} {found.verdict}</span>'
+    f'<span>{escape(found.text)}</span><small>{escape(measured(found, outcome.table))}</small></li>'
+    for found in outcome.judgements
+  )
   return _section('Claims', f'<ul class="claims">{items}</ul>') if items else ''
 
 
 def _results(outcome) -> str:
   table, cells = outcome.table, outcome.cells
-  head = ''.join(f'<th scope="col">{escape(column_name(column))}</th>' for column in cells.columns)
+  head = ''.join(
+    f'<th scope="col">{escape(column_name(column))}</th>' for column in cells.columns
+  )
   # The same n everywhere stands in the heading alone.
   equal = len({counted(cell) for cell in cells}) == 1
   body = []
@@ -159,8 +251,10 @@ def _results(outcome) -> str:
       small = f'<small>{escape(", ".join(notes))}</small>' if notes else ''
       texts.append(f'<td>{escape(spread(cell.interval, table))}{small}</td>')
     body.append(f'<tr><th scope="row">{escape(str(row))}</th>{"".join(texts)}</tr>')
-  return (f'<div class="wide"><table><thead><tr><th></th>{head}</tr></thead>'
-          f'<tbody>{"".join(body)}</tbody></table></div>')
+  return (
+    f'<div class="wide"><table><thead><tr><th></th>{head}</tr></thead>'
+    f'<tbody>{"".join(body)}</tbody></table></div>'
+  )
 
 
 def _grid(lines: list[list[str]], kind: str = '') -> str:
@@ -182,12 +276,17 @@ def _stacked(text: str) -> str:
 
 
 def _environment(outcome, findings: Findings) -> str:
-  settings = {**findings.environment, **{f'setting {name}': value for name, value in outcome.scale.settings.items()}}
+  settings = {
+    **findings.environment,
+    **{f'setting {name}': value for name, value in outcome.scale.settings.items()},
+  }
   lines = [['', ''], *([str(name), str(value)] for name, value in settings.items())]
   runs = plural(len(outcome.runs) + len(outcome.before), 'run')
-  return (f'<p class="note">{escape(runs)}, seeds {escape(", ".join(map(str, outcome.scale.seeds)))}; '
-          f'the table itself took {outcome.seconds:,.0f} s.</p>'
-          f'<details><summary>Versions and settings</summary>{_grid(lines, "words")}</details>')
+  return (
+    f'<p class="note">{escape(runs)}, seeds {escape(", ".join(map(str, outcome.scale.seeds)))}; '
+    f'the table itself took {outcome.seconds:,.0f} s.</p>'
+    f'<details><summary>Versions and settings</summary>{_grid(lines, "words")}</details>'
+  )
 
 
 def _section(title: str, body: str) -> str:

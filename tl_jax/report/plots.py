@@ -1,11 +1,13 @@
-"""Plots of a made table: label-efficiency, gain, training loss and the way to a target, in one style.
+"""Plots of a made table: label-efficiency, gain, training loss and the way to a target,
+in one style.
 
 >>> svg = as_svg(loss_plot({'pretrain': [[{'step': 1, 'loss': 3.0}, {'step': 2, 'loss': 2.0}]]}))
 >>> svg.startswith('<svg')
 True
 
-Every plot is a function of data and a theme, 'light' or 'dark', and gives a matplotlib Figure outside any global
-state. Lines are named at their right end instead of in a legend; markers differ as well as colours.
+Every plot is a function of data and a theme, 'light' or 'dark', and gives a matplotlib
+Figure outside any global state. Lines are named at their right end instead of in a
+legend; markers differ as well as colours.
 """
 
 import dataclasses
@@ -22,11 +24,13 @@ MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', 'h')
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
-  """Colours of a page: ink for text, quiet for axes, faint for grid lines, grey for the reference, series for the rest.
+  """Colours of a page: ink for text, quiet for axes, faint for grid lines, grey for the
+  reference, series for the rest.
 
-  The series are the hues of Okabe and Ito (2008), which people with colour-blindness tell apart, darkened or lightened
-  until they can be read as text on the background.
+  The series are the hues of Okabe and Ito (2008), which people with colour-blindness
+  tell apart, darkened or lightened until they can be read as text on the background.
   """
+
   ink: str
   quiet: str
   faint: str
@@ -35,33 +39,71 @@ class Theme:
 
 
 THEMES = {
-    'light': Theme('#1f2328', '#59636e', '#e3e6ea', '#6b7280',
-                   ('#0072b2', '#c44e00', '#00805c', '#a6478b', '#8f6400', '#3b3b98')),
-    'dark': Theme('#e6e8eb', '#a0a8b2', '#32383f', '#a3abb8',
-                  ('#56b4e9', '#f0894a', '#3cc9a0', '#e59cc7', '#e6b84c', '#a9a9f5')),
+  'light': Theme(
+    '#1f2328',
+    '#59636e',
+    '#e3e6ea',
+    '#6b7280',
+    ('#0072b2', '#c44e00', '#00805c', '#a6478b', '#8f6400', '#3b3b98'),
+  ),
+  'dark': Theme(
+    '#e6e8eb',
+    '#a0a8b2',
+    '#32383f',
+    '#a3abb8',
+    ('#56b4e9', '#f0894a', '#3cc9a0', '#e59cc7', '#e6b84c', '#a9a9f5'),
+  ),
 }
 
 
 def style(theme: Theme) -> dict:
   """The matplotlib settings of every plot here."""
   return {
-      'font.family': 'sans-serif', 'font.sans-serif': ['DejaVu Sans'], 'font.size': 10, 'svg.fonttype': 'path',
-      'svg.hashsalt': 'tl_jax', 'text.color': theme.ink, 'figure.facecolor': 'none', 'savefig.facecolor': 'none',
-      'axes.facecolor': 'none', 'axes.edgecolor': theme.quiet, 'axes.labelcolor': theme.quiet, 'axes.linewidth': 0.8,
-      'axes.spines.top': False, 'axes.spines.right': False, 'axes.spines.left': False, 'axes.axisbelow': True,
-      'axes.grid': True, 'axes.grid.axis': 'y', 'grid.color': theme.faint, 'grid.linewidth': 0.8,
-      'axes.titlesize': 11, 'axes.titleweight': 'bold', 'axes.titlelocation': 'left', 'axes.titlepad': 14,
-      'axes.titlecolor': theme.ink, 'xtick.color': theme.quiet, 'ytick.color': theme.quiet, 'ytick.major.size': 0,
-      'xtick.major.size': 4, 'xtick.minor.size': 0, 'lines.linewidth': 2, 'lines.markersize': 6,
-      'lines.solid_capstyle': 'round',
+    'font.family': 'sans-serif',
+    'font.sans-serif': ['DejaVu Sans'],
+    'font.size': 10,
+    'svg.fonttype': 'path',
+    'svg.hashsalt': 'tl_jax',
+    'text.color': theme.ink,
+    'figure.facecolor': 'none',
+    'savefig.facecolor': 'none',
+    'axes.facecolor': 'none',
+    'axes.edgecolor': theme.quiet,
+    'axes.labelcolor': theme.quiet,
+    'axes.linewidth': 0.8,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.spines.left': False,
+    'axes.axisbelow': True,
+    'axes.grid': True,
+    'axes.grid.axis': 'y',
+    'grid.color': theme.faint,
+    'grid.linewidth': 0.8,
+    'axes.titlesize': 11,
+    'axes.titleweight': 'bold',
+    'axes.titlelocation': 'left',
+    'axes.titlepad': 14,
+    'axes.titlecolor': theme.ink,
+    'xtick.color': theme.quiet,
+    'ytick.color': theme.quiet,
+    'ytick.major.size': 0,
+    'xtick.major.size': 4,
+    'xtick.minor.size': 0,
+    'lines.linewidth': 2,
+    'lines.markersize': 6,
+    'lines.solid_capstyle': 'round',
   }
 
 
 def styled(draw):
-  """Draws under `style` of the theme that the plot is asked for, and leaves matplotlib's own settings alone."""
+  """Draws under `style` of the theme that the plot is asked for, and leaves
+  matplotlib's own settings alone.
+  """
+
   @functools.wraps(draw)
   def drawn(*arguments, theme: str = 'light', **named):
     import matplotlib
+
     with matplotlib.rc_context(style(THEMES[theme])):
       return draw(*arguments, theme=theme, **named)
 
@@ -79,7 +121,8 @@ def label_plot(
 ):
   """Value against labels on a logarithmic axis: means, with the 95 % interval as bars.
 
-  curves: name -> LabelCurve. reference: the name drawn in grey. factor: multiplies the values shown.
+  curves: name -> LabelCurve. reference: the name drawn in grey. factor: multiplies the
+  values shown.
   """
   lines = {
     name: [_scaled(point.labels, point.interval, factor) for point in curve.points]
@@ -100,9 +143,11 @@ def gain_plot(
   ylabel: str = '',
   theme: str = 'light',
 ):
-  """Gain over the reference against labels, with its paired interval; zero is where the reference lies.
+  """Gain over the reference against labels, with its paired interval; zero is where the
+  reference lies.
 
-  gains: name -> labels -> Interval. names: all names in the order of the other plots, so that colours agree.
+  gains: name -> labels -> Interval. names: all names in the order of the other plots,
+  so that colours agree.
   """
   names = list(names) or list(gains)
   lines = {
@@ -118,7 +163,9 @@ def gain_plot(
 
 
 class Point(NamedTuple):
-  """A mean at a number of labels, with both ends of its interval; NaN for an end that is not known."""
+  """A mean at a number of labels, with both ends of its interval; NaN for an end that
+  is not known.
+  """
 
   labels: float
   mean: float
@@ -136,8 +183,11 @@ def _scaled(labels: float, interval, factor: float) -> Point | None:
   return Point(labels, factor * interval.mean, low, high)
 
 
-def _interval_lines(axes, lines: Mapping, names: list, colours: dict, theme: Theme) -> None:
-  """Lines of means with their intervals as bars, which stand side by side at a number of labels.
+def _interval_lines(
+  axes, lines: Mapping, names: list, colours: dict, theme: Theme
+) -> None:
+  """Lines of means with their intervals as bars, which stand side by side at a number
+  of labels.
 
   Bands of five rows over each other hide which is whose; bars beside each other do not.
   """
@@ -173,7 +223,8 @@ def _interval_lines(axes, lines: Mapping, names: list, colours: dict, theme: The
 
 
 def _shift(rank: int, rows: int, counts) -> float:
-  """The factor by which the bars of a row stand beside a number of labels, on a logarithmic axis.
+  """The factor by which the bars of a row stand beside a number of labels, on a
+  logarithmic axis.
 
   All rows together take a third of the narrowest space between two numbers.
   """
@@ -193,9 +244,11 @@ def loss_plot(
   ylabel: str = 'loss (nats)',
   theme: str = 'light',
 ):
-  """A logged metric against steps: every seed as a thin line, the mean over the seeds as a thick one.
+  """A logged metric against steps: every seed as a thin line, the mean over the seeds
+  as a thick one.
 
-  runs: name -> list (one per seed) of the lines of a `metrics.jsonl`; lines without the metric are passed over.
+  runs: name -> list (one per seed) of the lines of a `metrics.jsonl`; lines without the
+  metric are passed over.
   """
   colours = _colours(runs, reference, theme)
   figure, axes = _axes(title, 'optimizer steps', ylabel)
@@ -206,9 +259,13 @@ def loss_plot(
       continue
     if len(curves) > 1:
       for curve in curves:
-        axes.plot(*_thinned(list(curve.items())), color=colours[name], linewidth=0.8, alpha=0.35)
-    middle = [(step, math.fsum(curve[step] for curve in curves) / len(curves))
-              for step in sorted(set.intersection(*map(set, curves)))] or list(curves[0].items())
+        axes.plot(
+          *_thinned(list(curve.items())), color=colours[name], linewidth=0.8, alpha=0.35
+        )
+    middle = [
+      (step, math.fsum(curve[step] for curve in curves) / len(curves))
+      for step in sorted(set.intersection(*map(set, curves)))
+    ] or list(curves[0].items())
     axes.plot(*_thinned(middle), color=colours[name])
     ends.append((*middle[-1], str(name), colours[name]))
   _name_lines(axes, ends, THEMES[theme])
@@ -216,19 +273,39 @@ def loss_plot(
 
 
 @styled
-def target_plot(runs: Mapping, *, metric: str, target: float, target_name: str, reference=None, ylabel: str = '',
-                factor: float = 1.0, theme: str = 'light'):
-  """A logged metric against steps with the target as a dashed line; a dot where each mean first reaches it.
+def target_plot(
+  runs: Mapping,
+  *,
+  metric: str,
+  target: float,
+  target_name: str,
+  reference=None,
+  ylabel: str = '',
+  factor: float = 1.0,
+  theme: str = 'light',
+):
+  """A logged metric against steps with the target as a dashed line; a dot where each
+  mean first reaches it.
 
-  The arguments are those of `loss_plot`; target is in the unit shown, the logged values times factor.
+  The arguments are those of `loss_plot`; target is in the unit shown, the logged values
+  times factor.
   """
-  scaled = {name: [[{**line, metric: factor * line[metric]} for line in lines if _number(line.get(metric))]
-                   for lines in seeds] for name, seeds in runs.items()}
+  scaled = {
+    name: [
+      [
+        {**line, metric: factor * line[metric]}
+        for line in lines
+        if _number(line.get(metric))
+      ]
+      for lines in seeds
+    ]
+    for name, seeds in runs.items()
+  }
   title = f'{ylabel}; dashed: {target_name}'
   figure = loss_plot(
     scaled, metric=metric, reference=reference, title=title, ylabel=ylabel, theme=theme
   )
-  axes, = figure.axes
+  (axes,) = figure.axes
   axes.axhline(target, color=THEMES[theme].ink, linewidth=1, linestyle=(0, (4, 3)))
   colours = _colours(runs, reference, theme)
   first = {line.get_color(): line for line in axes.lines if line.get_linewidth() > 1.5}
@@ -236,20 +313,40 @@ def target_plot(runs: Mapping, *, metric: str, target: float, target_name: str, 
     line = first.get(colour)
     steps, values = ([], []) if line is None else line.get_data()
     rising = len(values) > 1 and values[0] <= target
-    reached = [(step, value) for step, value in zip(steps, values, strict=True)
-               if (value >= target if rising else value <= target)]
+    reached = [
+      (step, value)
+      for step, value in zip(steps, values, strict=True)
+      if (value >= target if rising else value <= target)
+    ]
     if reached:
-      axes.plot(*reached[0], marker='o', markersize=8, color=colour, markeredgecolor=THEMES[theme].ink, zorder=5)
+      axes.plot(
+        *reached[0],
+        marker='o',
+        markersize=8,
+        color=colour,
+        markeredgecolor=THEMES[theme].ink,
+        zorder=5,
+      )
   return figure
 
 
 def as_svg(figure) -> str:
-  """The figure as an SVG element, the same text for the same figure, without a reference to anything outside."""
+  """The figure as an SVG element, the same text for the same figure, without a
+  reference to anything outside.
+  """
   import matplotlib
-  with io.StringIO() as text, matplotlib.rc_context({'svg.hashsalt': 'tl_jax', 'svg.fonttype': 'path'}):
-    figure.savefig(text, format='svg', metadata={'Date': None, 'Creator': None, 'Format': None, 'Type': None})
+
+  with (
+    io.StringIO() as text,
+    matplotlib.rc_context({'svg.hashsalt': 'tl_jax', 'svg.fonttype': 'path'}),
+  ):
+    figure.savefig(
+      text,
+      format='svg',
+      metadata={'Date': None, 'Creator': None, 'Format': None, 'Type': None},
+    )
     svg = text.getvalue()
-  return svg[svg.index('<svg'):]
+  return svg[svg.index('<svg') :]
 
 
 def as_png(figure, path, *, background: str = 'white', dpi: int = 150) -> None:
@@ -259,6 +356,7 @@ def as_png(figure, path, *, background: str = 'white', dpi: int = 150) -> None:
 
 def _axes(title: str, xlabel: str, ylabel: str):
   from matplotlib.figure import Figure
+
   figure = Figure(figsize=(7.6, 3.9), layout='constrained')
   figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
   axes = figure.subplots()
@@ -269,14 +367,21 @@ def _axes(title: str, xlabel: str, ylabel: str):
 
 
 def _colours(names, reference, theme: str) -> dict:
-  """A colour for every name: grey for the reference, the series in order for the others."""
+  """A colour for every name: grey for the reference, the series in order for the
+  others.
+  """
   others = [name for name in names if name != reference]
   series = THEMES[theme].series
-  return {**{name: series[rank % len(series)] for rank, name in enumerate(others)}, reference: THEMES[theme].grey}
+  return {
+    **{name: series[rank % len(series)] for rank, name in enumerate(others)},
+    reference: THEMES[theme].grey,
+  }
 
 
 def _label_axis(axes, labels) -> None:
-  """A logarithmic axis with a tick at the numbers of labels that were measured, and nowhere else."""
+  """A logarithmic axis with a tick at the numbers of labels that were measured, and
+  nowhere else.
+  """
   labels = sorted(labels)
   axes.set_xscale('log')
   # Neighbours closer than a twelfth of the axis would write over each other.
@@ -292,23 +397,46 @@ def _label_axis(axes, labels) -> None:
 def _name_lines(axes, ends, theme: Theme) -> None:
   """Names the lines at their right ends, pushed apart where they would touch."""
   if not ends:
-    axes.text(0.5, 0.5, 'nothing was logged', transform=axes.transAxes, ha='center', color=theme.quiet)
+    axes.text(
+      0.5,
+      0.5,
+      'nothing was logged',
+      transform=axes.transAxes,
+      ha='center',
+      color=theme.quiet,
+    )
     return
   low, high = axes.get_ylim()
   gap, right = 0.062 * (high - low), max(end[0] for end in ends)
   ordered = sorted(ends, key=lambda end: end[1])
   heights = [end[1] for end in ordered]
-  # Pool neighbours that are too close and spread each pool evenly about its mean height.
+  # Pool neighbours that are too close and spread each pool evenly about its mean
+  # height.
   pools = []
   for height in heights:
     pools.append([height, 1])
-    while len(pools) > 1 and pools[-1][0] - pools[-2][0] < gap * (pools[-1][1] + pools[-2][1]) / 2:
+    while (
+      len(pools) > 1
+      and pools[-1][0] - pools[-2][0] < gap * (pools[-1][1] + pools[-2][1]) / 2
+    ):
       (upper, several), (lower, few) = pools.pop(), pools.pop()
       pools.append([(upper * several + lower * few) / (several + few), several + few])
-  places = [centre + gap * (rank - (size - 1) / 2) for centre, size in pools for rank in range(size)]
+  places = [
+    centre + gap * (rank - (size - 1) / 2)
+    for centre, size in pools
+    for rank in range(size)
+  ]
   for (_, _, name, colour), height in zip(ordered, places, strict=True):
-    axes.annotate(name, (right, height), xytext=(10, 0), textcoords='offset points', va='center', color=colour,
-                  fontweight='bold', annotation_clip=False)
+    axes.annotate(
+      name,
+      (right, height),
+      xytext=(10, 0),
+      textcoords='offset points',
+      va='center',
+      color=colour,
+      fontweight='bold',
+      annotation_clip=False,
+    )
   axes.set_ylim(min(low, places[0] - gap / 2), max(high, places[-1] + gap / 2))
   axes.set_xlim(right=right)
 
@@ -319,7 +447,11 @@ def _number(value) -> bool:
 
 def _series(lines, metric: str) -> dict[float, float]:
   """step -> value of the lines that have both, in rising order of steps."""
-  found = {line['step']: line[metric] for line in lines if _number(line.get('step')) and _number(line.get(metric))}
+  found = {
+    line['step']: line[metric]
+    for line in lines
+    if _number(line.get('step')) and _number(line.get(metric))
+  }
   return dict(sorted(found.items()))
 
 

@@ -14,7 +14,17 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from tl_jax import checkpoint, data, interop, models, objectives, optim, tasks, transfer, tree
+from tl_jax import (
+  checkpoint,
+  data,
+  interop,
+  models,
+  objectives,
+  optim,
+  tasks,
+  transfer,
+  tree,
+)
 from tl_jax import config as configs
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError

@@ -1,4 +1,5 @@
-"""Ways to transfer a pre-trained model: each a value of functions that says what is trained and what is held.
+"""Ways to transfer a pre-trained model: each a value of functions that says what is
+trained and what is held.
 
 >>> import jax, jax.numpy as jnp
 >>> params = {'dense': {'kernel': jnp.ones((8, 6)), 'bias': jnp.zeros(6)}}
@@ -8,7 +9,8 @@
 >>> grads = jax.grad(lambda t: loss_fn(method.merge(t, frozen)))(trainable)
 >>> params = method.fuse(trainable, frozen)
 
-A method works on any pytree of arrays, and importing this room loads jax and numpy, no model library.
+A method works on any pytree of arrays, and importing this room loads jax and numpy, no
+model library.
 """
 
 from tl_jax.transfer import merging
@@ -24,7 +26,14 @@ from tl_jax.transfer.prefix import prefix
 from tl_jax.transfer.prompt import prompt
 from tl_jax.transfer.quantized import quantized
 from tl_jax.transfer.rdrop import rdrop
-from tl_jax.transfer.regularizers import ewc, l2sp, mixout, prior_decay, reinitialize, unfreeze
+from tl_jax.transfer.regularizers import (
+  ewc,
+  l2sp,
+  mixout,
+  prior_decay,
+  reinitialize,
+  unfreeze,
+)
 from tl_jax.transfer.regularizing import Regularizer, regularizer, with_fisher
 from tl_jax.transfer.sparse import diff, subset
 from tl_jax.transfer.transplant import Account, transplant
@@ -33,16 +42,73 @@ from tl_jax.transfer.warmstart import encoder_decoder, shared, unshared, warm_ar
 
 # The methods that a config may name.
 METHODS = {
-  'full': full, 'probe': probe, 'bitfit': bitfit, 'norms': norms, 'last': last, 'subset': subset,
-  'lora': lora, 'dora': dora, 'qlora': qlora, 'ia3': ia3, 'diff': diff,
-  'adapter': adapter, 'prompt': prompt, 'prefix': prefix,
-  'l2sp': l2sp, 'prior_decay': prior_decay, 'mixout': mixout, 'ewc': ewc, 'reinitialize': reinitialize,
-  'rdrop': rdrop, 'unfreeze': unfreeze}
+  'full': full,
+  'probe': probe,
+  'bitfit': bitfit,
+  'norms': norms,
+  'last': last,
+  'subset': subset,
+  'lora': lora,
+  'dora': dora,
+  'qlora': qlora,
+  'ia3': ia3,
+  'diff': diff,
+  'adapter': adapter,
+  'prompt': prompt,
+  'prefix': prefix,
+  'l2sp': l2sp,
+  'prior_decay': prior_decay,
+  'mixout': mixout,
+  'ewc': ewc,
+  'reinitialize': reinitialize,
+  'rdrop': rdrop,
+  'unfreeze': unfreeze,
+}
 
 __all__ = [
-    'Account', 'HEAD', 'METHODS', 'POOLER', 'Regularizer', 'TransferMethod', 'adapter', 'bitfit', 'compose', 'diff',
-    'dora', 'encoder_decoder', 'ewc', 'fisher_diagonal', 'full', 'grow_depth', 'grow_width', 'ia3', 'l2sp', 'last',
-    'leaf_edit', 'lora', 'merging', 'mixout', 'norms', 'partition_method', 'prefix', 'prior_decay', 'probe',
-    'prompt', 'qlora', 'quantized', 'rdrop', 'regularizer', 'reinitialize', 'shared', 'shrink_depth', 'subset',
-    'transfer_vocabularies', 'transfer_vocabulary', 'transplant', 'unfreeze', 'unshared', 'warm_arch',
-    'with_fisher']
+  'Account',
+  'HEAD',
+  'METHODS',
+  'POOLER',
+  'Regularizer',
+  'TransferMethod',
+  'adapter',
+  'bitfit',
+  'compose',
+  'diff',
+  'dora',
+  'encoder_decoder',
+  'ewc',
+  'fisher_diagonal',
+  'full',
+  'grow_depth',
+  'grow_width',
+  'ia3',
+  'l2sp',
+  'last',
+  'leaf_edit',
+  'lora',
+  'merging',
+  'mixout',
+  'norms',
+  'partition_method',
+  'prefix',
+  'prior_decay',
+  'probe',
+  'prompt',
+  'qlora',
+  'quantized',
+  'rdrop',
+  'regularizer',
+  'reinitialize',
+  'shared',
+  'shrink_depth',
+  'subset',
+  'transfer_vocabularies',
+  'transfer_vocabulary',
+  'transplant',
+  'unfreeze',
+  'unshared',
+  'warm_arch',
+  'with_fisher',
+]

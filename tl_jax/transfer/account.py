@@ -14,7 +14,10 @@ OUTCOMES = ('copied', 'renamed', 'resized', 'fresh', 'dropped')
 
 
 class Entry(NamedTuple):
-  """One leaf: the target's name is None for a dropped one, the source's for a fresh one."""
+  """One leaf: the target's name is None for a dropped one, the source's for a fresh
+  one.
+  """
+
   outcome: str
   target: str | None
   source: str | None
@@ -43,24 +46,43 @@ class Entry(NamedTuple):
 
 
 class Account(NamedTuple):
-  """Every leaf of the target, and every leaf of the source that was dropped, with its outcome."""
+  """Every leaf of the target, and every leaf of the source that was dropped, with its
+  outcome.
+  """
+
   entries: tuple[Entry, ...]
 
   @property
   def counts(self) -> dict[str, int]:
     """How many leaves had each outcome, none left out."""
-    return {outcome: sum(entry.outcome == outcome for entry in self.entries) for outcome in OUTCOMES}
+    return {
+      outcome: sum(entry.outcome == outcome for entry in self.entries)
+      for outcome in OUTCOMES
+    }
 
   @property
   def parameters(self) -> dict[str, int]:
     """How many parameters had each outcome."""
-    return {outcome: sum(entry.size for entry in self.entries if entry.outcome == outcome) for outcome in OUTCOMES}
+    return {
+      outcome: sum(entry.size for entry in self.entries if entry.outcome == outcome)
+      for outcome in OUTCOMES
+    }
 
   def to_json(self) -> dict:
-    """A dict for `json.dump`: `counts` and `parameters` by outcome, and `leaves`, one object each."""
-    return {'counts': self.counts, 'parameters': self.parameters, 'leaves': [
-        {field: list(value) if isinstance(value, tuple) else value for field, value in entry._asdict().items()}
-        for entry in self.entries]}
+    """A dict for `json.dump`: `counts` and `parameters` by outcome, and `leaves`, one
+    object each.
+    """
+    return {
+      'counts': self.counts,
+      'parameters': self.parameters,
+      'leaves': [
+        {
+          field: list(value) if isinstance(value, tuple) else value
+          for field, value in entry._asdict().items()
+        }
+        for entry in self.entries
+      ],
+    }
 
   def __str__(self) -> str:
     """An aligned table; layers that fared alike are one row, with * for their number."""
@@ -69,12 +91,18 @@ class Account(NamedTuple):
       row = entry.outcome, _starred(entry.target or entry.source), _starred(entry.note)
       groups.setdefault(row, []).append(entry.size)
     header = ('outcome', 'leaf', 'leaves', 'parameters', 'note')
-    rows = [header, *((outcome, leaf, str(len(sizes)), f'{sum(sizes):,}', note)
-                      for (outcome, leaf, note), sizes in groups.items())]
+    rows = [
+      header,
+      *(
+        (outcome, leaf, str(len(sizes)), f'{sum(sizes):,}', note)
+        for (outcome, leaf, note), sizes in groups.items()
+      ),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     return '\n'.join(
-        f'{outcome:{widths[0]}}  {leaf:{widths[1]}}  {leaves:>{widths[2]}}  {parameters:>{widths[3]}}  {note}'.rstrip()
-        for outcome, leaf, leaves, parameters, note in rows)
+      f'{outcome:{widths[0]}}  {leaf:{widths[1]}}  {leaves:>{widths[2]}}  {parameters:>{widths[3]}}  {note}'.rstrip()
+      for outcome, leaf, leaves, parameters, note in rows
+    )
 
 
 def _starred(text: str) -> str:

@@ -21,14 +21,17 @@ Tree = Any
 
 
 def compose(*methods: TransferMethod) -> TransferMethod:
-  """Trains what any of the methods trains: each sees what those before it left frozen, and the union is one tree.
+  """Trains what any of the methods trains: each sees what those before it left frozen,
+  and the union is one tree.
 
-  Where one method edits a leaf (`lora`) and another trains it in full (`last`), full training wins, in either order.
-  Penalties and reserved positions add up. Regularizers (`l2sp`, `mixout`, ...) train nothing of their own. They act
-  on what all the other methods train, wherever they stand, on every leaf if there are none; `init` raises ValueError
-  where one finds nothing to act on.
-  Errors: ValueError without a method, for a regularizer that is given twice (but `ewc`, which may stand for several
-  earlier tasks), where two methods edit one leaf, and where other methods train in full all that one edits.
+  Where one method edits a leaf (`lora`) and another trains it in full (`last`), full
+  training wins, in either order. Penalties and reserved positions add up. Regularizers
+  (`l2sp`, `mixout`, ...) train nothing of their own. They act on what all the other
+  methods train, wherever they stand, on every leaf if there are none; `init` raises
+  ValueError where one finds nothing to act on.
+  Errors: ValueError without a method, for a regularizer that is given twice (but `ewc`,
+  which may stand for several earlier tasks), where two methods edit one leaf, and where
+  other methods train in full all that one edits.
   """
   if not methods:
     raise ValueError('compose: needs at least one method')
@@ -66,7 +69,8 @@ def compose(*methods: TransferMethod) -> TransferMethod:
     return params
 
   def fuse(trainable, frozen):
-    params = merge(trainable, frozen)   # first, because a method may only fuse what it has merged
+    # first, because a method may only fuse what it has merged
+    params = merge(trainable, frozen)
     for method in methods:
       params = method.fuse(params, None)
     return params
@@ -75,21 +79,35 @@ def compose(*methods: TransferMethod) -> TransferMethod:
     return sum(method.penalty(trainable, frozen) for method in methods)
 
   def chained(name):
-    return lambda value: functools.reduce(lambda value, method: getattr(method, name)(value), methods, value)
+    return lambda value: functools.reduce(
+      lambda value, method: getattr(method, name)(value), methods, value
+    )
 
   return TransferMethod(
-      init, merge, fuse, split_axes, penalty, reserve=sum(method.reserve for method in methods),
-      columns=sum(method.columns for method in methods), objective=chained('objective'), optimizer=chained('optimizer'),
-      inserts=lambda name: any(method.inserts(name) for method in methods),
-      edits='+'.join(method.edits for method in methods if method.edits))
+    init,
+    merge,
+    fuse,
+    split_axes,
+    penalty,
+    reserve=sum(method.reserve for method in methods),
+    columns=sum(method.columns for method in methods),
+    objective=chained('objective'),
+    optimizer=chained('optimizer'),
+    inserts=lambda name: any(method.inserts(name) for method in methods),
+    edits='+'.join(method.edits for method in methods if method.edits),
+  )
 
 
 def require_different(regularizers) -> None:
-  """ValueError for a regularizer that is there twice, unless each has information of its own."""
+  """ValueError for a regularizer that is there twice, unless each has information of
+  its own.
+  """
   names = [how.name for how in regularizers if how.weighs is None]
   for name in names:
     if names.count(name) > 1:
-      raise ValueError(f'{name}: composed with itself; give it once, with the strength of both')
+      raise ValueError(
+        f'{name}: composed with itself; give it once, with the strength of both'
+      )
 
 
 def edited_names(trainable: Tree) -> set[str]:
@@ -116,12 +134,18 @@ def widened(trainable: Tree, other: Tree) -> Tree:
 
 
 def drop_needless_edits(trainable: Tree, plain: Callable[[Any], Any]) -> Tree:
-  """Every structured leaf whose base is trained becomes the plain leaf: a low-rank change adds nothing to that."""
+  """Every structured leaf whose base is trained becomes the plain leaf: a low-rank
+  change adds nothing to that.
+  """
 
   def settle(leaf):
     if not leaves.is_structured(leaf) or getattr(leaf, 'base', None) is None:
       return leaf
     # A bias that waits for the vector of its kernel (`ia3`) has none of its own yet.
-    return leaf.base if isinstance(leaf, leaves.Scaled) and leaf.scale is None else plain(leaf)
+    return (
+      leaf.base
+      if isinstance(leaf, leaves.Scaled) and leaf.scale is None
+      else plain(leaf)
+    )
 
   return jax.tree.map(settle, trainable, is_leaf=is_whole)

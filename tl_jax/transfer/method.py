@@ -1,12 +1,14 @@
-"""What a way of transferring is: which leaves are trained, which are held, and how both make one model.
+"""What a way of transferring is: which leaves are trained, which are held, and how both
+make one model.
 
 >>> method = partition_method(r'.*bias')
 >>> trainable, frozen = method.init(None, {'kernel': 1.0, 'bias': 2.0})
 >>> trainable, method.merge(trainable, frozen)
 ({'bias': 2.0, 'kernel': None}, {'bias': 2.0, 'kernel': 1.0})
 
-Every method here is a choice of names: `partition_method` trains the leaves that it chooses, `leaf_edit` puts a
-structured leaf in the place of each. `trainable` and `frozen` are one tree with holes, so `merge` fills the holes.
+Every method here is a choice of names: `partition_method` trains the leaves that it
+chooses, `leaf_edit` puts a structured leaf in the place of each. `trainable` and
+`frozen` are one tree with holes, so `merge` fills the holes.
 """
 
 import dataclasses
@@ -20,28 +22,35 @@ from tl_jax import leaves, rng, tree
 
 Tree = Any
 
-# The leaves that a new task brings: trained along with whatever a method trains, unless another `head` is given.
-# A pooler that the task brings is among them (`head/pooler`); a pre-trained one is of
-# the body (`pooler`), as in the papers.
+# The leaves that a new task brings: trained along with whatever a method trains, unless
+# another `head` is given. A pooler that the task brings is among them (`head/pooler`);
+# a pre-trained one is of the body (`pooler`), as in the papers.
 HEAD = r'head/.*'
 
 
 class TransferMethod(NamedTuple):
   """Pure functions; every tree mirrors the params, with None for a hole.
 
-  init(key, params, axes=None) -> (trainable, frozen). `params` may be any pytree of arrays, with holes.
-  merge(trainable, frozen, *, key=None, step=None) -> params for the model, maybe with structured leaves. It depends
-    on what both trees hold, not on which of them holds it: merge(merged, None) == merged.
+  init(key, params, axes=None) -> (trainable, frozen). `params` may be any pytree of
+  arrays, with holes.
+  merge(trainable, frozen, *, key=None, step=None) -> params for the model, maybe with
+    structured leaves. It depends on what both trees hold, not on which of them holds
+    it: merge(merged, None) == merged.
   fuse(trainable, frozen) -> params of plain arrays.
-  axes(axes) -> (axes of trainable, axes of frozen), from a tree of PartitionSpecs that mirrors the params.
+  axes(axes) -> (axes of trainable, axes of frozen), from a tree of PartitionSpecs that
+  mirrors the params.
   penalty(trainable, frozen) -> a scalar that is added to the loss, once per step.
-  reserve: how many positions it needs per example; columns: how many of them are columns of a row.
+  reserve: how many positions it needs per example; columns: how many of them are
+  columns of a row.
   objective(objective) and optimizer(tx) -> what the step uses in their place.
-  inserts(name) -> is this trained leaf one that the method puts in, so that it has no pre-trained value?
-  edits: what errors call a method that edits leaves, '' for one that does not.
-  regularizers: how a regularizer acts on the methods that it is composed with; of a composition, all of them.
+  inserts(name) -> is this trained leaf one that the method puts in, so that it has no
+  pre-trained value? edits: what errors call a method that edits leaves, '' for one that
+  does not.
+  regularizers: how a regularizer acts on the methods that it is composed with; of a
+  composition, all of them.
   plain: of a composition with regularizers the rest of it, None where nothing is left.
   """
+
   init: Callable[..., tuple[Tree, Tree]]
   merge: Callable[..., Tree]
   fuse: Callable[[Tree, Tree], Tree]
@@ -61,27 +70,40 @@ Choice = str | Callable[[str], bool]
 Select = Callable[[Collection[str]], Collection[str]]
 
 
-def partition_method(*choices: Choice, head: str | None = None, what: str = 'partition') -> TransferMethod:
-  """Trains the leaves whose whole name a pattern matches or a predicate accepts, and the head; holds the others.
+def partition_method(
+  *choices: Choice, head: str | None = None, what: str = 'partition'
+) -> TransferMethod:
+  """Trains the leaves whose whole name a pattern matches or a predicate accepts, and
+  the head; holds the others.
 
-  Errors: ValueError, when it meets the params, for a pattern that matches no leaf or a choice that is empty.
+  Errors: ValueError, when it meets the params, for a pattern that matches no leaf or a
+  choice that is empty.
   """
   return selecting_method(select_names(*choices, what=what), head=head, what=what)
 
 
-def selecting_method(select: Select, *, head: str | None = None, what: str) -> TransferMethod:
-  """`partition_method` for a choice that needs all names at once: select(names) -> the chosen names."""
+def selecting_method(
+  select: Select, *, head: str | None = None, what: str
+) -> TransferMethod:
+  """`partition_method` for a choice that needs all names at once: select(names) -> the
+  chosen names.
+  """
   select_head = select_names_of_head(head, what)
 
   def split_leaf(name, leaf):
     if isinstance(leaf, leaves.Quantized):
-      raise ValueError(f'{what}: {name!r} is quantised and cannot be trained; edit it (lora) or choose other leaves')
+      raise ValueError(
+        f'{what}: {name!r} is quantised and cannot be trained; edit it (lora) or choose other leaves'
+      )
     return (leaf, None) if can_train(leaf) else (None, leaf)
 
   def split(params):
     names = leaf_names(params)
     chosen = {*select(names), *select_head(names)}
-    return split_leaves(lambda name, leaf: split_leaf(name, leaf) if name in chosen else (None, leaf), params)
+    return split_leaves(
+      lambda name, leaf: split_leaf(name, leaf) if name in chosen else (None, leaf),
+      params,
+    )
 
   return filling_method(lambda key, params, axes=None: split(params), split)
 
@@ -93,30 +115,50 @@ def can_train(leaf) -> bool:
   return not callable(leaf)
 
 
-def leaf_edit(edit: Callable, edit_axes: Callable, *choices: Choice, head: str | None = None, what: str,
-              settle: Callable[[Tree], Tree] = lambda params: params) -> TransferMethod:
-  """Puts a structured leaf in the place of every chosen leaf and trains the head in full.
+def leaf_edit(
+  edit: Callable,
+  edit_axes: Callable,
+  *choices: Choice,
+  head: str | None = None,
+  what: str,
+  settle: Callable[[Tree], Tree] = lambda params: params,
+) -> TransferMethod:
+  """Puts a structured leaf in the place of every chosen leaf and trains the head in
+  full.
 
-  edit(key, name, array) and edit_axes(name, spec) -> (the trained part, the held part) of the structured leaf: the
-  same leaf twice, with holes. The key is a stream of the leaf's own name: no leaf's draw depends on another leaf.
-  A leaf that the head matches is trained in full, not edited; so is a hole, which another method has taken. A
-  quantised leaf is a base like an array. `settle` completes the whole tree where leaves depend on each other.
-  Errors: ValueError, when it meets the params, for a pattern that matches no leaf, a choice with nothing to edit,
-  or a leaf that is edited twice.
+  edit(key, name, array) and edit_axes(name, spec) -> (the trained part, the held part)
+  of the structured leaf: the same leaf twice, with holes. The key is a stream of the
+  leaf's own name: no leaf's draw depends on another leaf. A leaf that the head matches
+  is trained in full, not edited; so is a hole, which another method has taken. A
+  quantised leaf is a base like an array. `settle` completes the whole tree where leaves
+  depend on each other.
+  Errors: ValueError, when it meets the params, for a pattern that matches no leaf, a
+  choice with nothing to edit, or a leaf that is edited twice.
   """
-  select, select_head = select_names(*choices, what=what), select_names_of_head(head, what)
+  select, select_head = (
+    select_names(*choices, what=what),
+    select_names_of_head(head, what),
+  )
 
   def split(params, edit_leaf):
     names = leaf_names(params)
     heads = set(select_head(names))
     chosen = set(select(names)) - heads
     if not chosen:
-      raise ValueError(f'{what}: every leaf that the pattern matches belongs to the head {head!r}, which is trained '
-                       'in full; to edit it, give head=None')
+      raise ValueError(
+        f'{what}: every leaf that the pattern matches belongs to the head {head!r}, which is trained '
+        'in full; to edit it, give head=None'
+      )
 
     def split_leaf(name, leaf):
-      if name in chosen and leaves.is_structured(leaf) and not isinstance(leaf, leaves.Quantized):
-        raise ValueError(f'{what}: {name!r} is a {type(leaf).__name__} already: two methods edit it')
+      if (
+        name in chosen
+        and leaves.is_structured(leaf)
+        and not isinstance(leaf, leaves.Quantized)
+      ):
+        raise ValueError(
+          f'{what}: {name!r} is a {type(leaf).__name__} already: two methods edit it'
+        )
       if name in chosen and leaf is not None:
         return edit_leaf(name, leaf)
       return (leaf, None) if name in heads else (None, leaf)
@@ -124,14 +166,24 @@ def leaf_edit(edit: Callable, edit_axes: Callable, *choices: Choice, head: str |
     return split_leaves(split_leaf, params)
 
   def init(key, params, axes=None):
-    return split(params, lambda name, leaf: edit(None if key is None else rng.stream(key, name), name, leaf))
+    return split(
+      params,
+      lambda name, leaf: edit(
+        None if key is None else rng.stream(key, name), name, leaf
+      ),
+    )
 
-  return filling_method(init, lambda axes: split(axes, edit_axes), settle)._replace(edits=what)
+  return filling_method(init, lambda axes: split(axes, edit_axes), settle)._replace(
+    edits=what
+  )
 
 
-def filling_method(init: Callable, axes: Callable,
-                   settle: Callable[[Tree], Tree] = lambda params: params) -> TransferMethod:
-  """A method whose two trees are one tree with holes, settled when whole, without a penalty."""
+def filling_method(
+  init: Callable, axes: Callable, settle: Callable[[Tree], Tree] = lambda params: params
+) -> TransferMethod:
+  """A method whose two trees are one tree with holes, settled when whole, without a
+  penalty.
+  """
 
   def merge(trainable, frozen, *, key=None, step=None):
     return with_keys(settle(tree.combine(trainable, frozen)), key)
@@ -143,7 +195,9 @@ def filling_method(init: Callable, axes: Callable,
 
 
 def with_keys(params, key):
-  """The tree with the key of a stream of its own in every structured leaf that draws; without a key, with none."""
+  """The tree with the key of a stream of its own in every structured leaf that draws;
+  without a key, with none.
+  """
 
   def give(name, leaf):
     if not leaves.is_structured(leaf) or not getattr(leaf, 'draws', False):
@@ -158,9 +212,14 @@ def no_penalty(trainable: Tree, frozen: Tree) -> jax.Array:
 
 
 def select_names(*choices: Choice, what: str) -> Select:
-  """From all names, those that any choice (a pattern of the whole name, or a predicate) accepts."""
+  """From all names, those that any choice (a pattern of the whole name, or a predicate)
+  accepts.
+  """
   patterns = [choice for choice in choices if isinstance(choice, str)]
-  accepts = [tree.matcher(*patterns), *(choice for choice in choices if not isinstance(choice, str))]
+  accepts = [
+    tree.matcher(*patterns),
+    *(choice for choice in choices if not isinstance(choice, str)),
+  ]
 
   def select(names):
     tree.require_match(patterns, names, what)
@@ -173,7 +232,9 @@ def select_names(*choices: Choice, what: str) -> Select:
 
 
 def select_names_of_head(head: str | None, what: str) -> Select:
-  """The names that `head` matches: it must match some, unless it is the default or None."""
+  """The names that `head` matches: it must match some, unless it is the default or
+  None.
+  """
   if head is None or head == HEAD:
     belongs = tree.matcher(*filter(None, [head]))
     return lambda names: [name for name in names if belongs(name)]
@@ -181,17 +242,26 @@ def select_names_of_head(head: str | None, what: str) -> Select:
 
 
 def is_whole(leaf) -> bool:
-  """Is this a leaf to a method: an array, a hole, or a structured leaf, which has one name?"""
+  """Is this a leaf to a method: an array, a hole, or a structured leaf, which has one
+  name?
+  """
   return leaf is None or leaves.is_structured(leaf)
 
 
 def leaf_names(params: Tree) -> list[str]:
   """The name of every leaf, a hole's and a structured leaf's among them."""
-  return [tree.name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params, is_leaf=is_whole)]
+  return [
+    tree.name_of(path)
+    for path, _ in jax.tree_util.tree_leaves_with_path(params, is_leaf=is_whole)
+  ]
 
 
-def split_leaves(split: Callable[[str, Any], tuple[Any, Any]], params: Tree) -> tuple[Tree, Tree]:
+def split_leaves(
+  split: Callable[[str, Any], tuple[Any, Any]], params: Tree
+) -> tuple[Tree, Tree]:
   """Two trees from the pair that `split(name, leaf)` makes of every leaf."""
   pairs, structure = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_whole)
   pairs = [split(tree.name_of(path), leaf) for path, leaf in pairs]
-  return structure.unflatten([pair[0] for pair in pairs]), structure.unflatten([pair[1] for pair in pairs])
+  return structure.unflatten([pair[0] for pair in pairs]), structure.unflatten(
+    [pair[1] for pair in pairs]
+  )

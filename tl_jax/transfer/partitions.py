@@ -11,7 +11,14 @@ from collections.abc import Collection
 
 from tl_jax import tree
 from tl_jax.config import Count
-from tl_jax.transfer.method import HEAD, Select, TransferMethod, partition_method, select_names, selecting_method
+from tl_jax.transfer.method import (
+  HEAD,
+  Select,
+  TransferMethod,
+  partition_method,
+  select_names,
+  selecting_method,
+)
 
 BIASES = r'(.*/)?bias'
 NORMS = r'(.*/)?[^/]*[nN]orm[^/]*/[^/]+'
@@ -28,7 +35,8 @@ def full() -> TransferMethod:
 
 
 def probe(head: str = HEAD) -> TransferMethod:
-  """Trains the head alone, on frozen features; a pre-trained pooler is frozen with them.
+  """Trains the head alone, on frozen features; a pre-trained pooler is frozen with
+  them.
 
   Errors: ValueError where no leaf matches `head`.
   """
@@ -36,7 +44,9 @@ def probe(head: str = HEAD) -> TransferMethod:
 
 
 def bitfit(*, head: str | None = HEAD, pattern: str = BIASES) -> TransferMethod:
-  """Trains every bias, those of the norms included, and the head (BitFit, Ben Zaken et al. 2021)."""
+  """Trains every bias, those of the norms included, and the head (BitFit, Ben Zaken et
+  al. 2021).
+  """
   return partition_method(pattern, head=head, what='bitfit')
 
 
@@ -64,15 +74,18 @@ def last(k: Count, *, head: str | None = HEAD, layers: str = LAYERS) -> Transfer
 
 def top_layers(k: int, layers: str, what: str) -> Select:
   """From all names, those of the last k layers of every stack."""
+
   def select(names):
     depths = depth_from_top(select_names(layers, what=what)(names), layers)
     deepest = {}
     for name, depth in depths.items():
       stack = re.fullmatch(layers, name)
-      stack = name[:stack.start('index')]
+      stack = name[: stack.start('index')]
       deepest[stack] = max(deepest.get(stack, 0), depth + 1)
     if not 1 <= k <= min(deepest.values()):
-      raise ValueError(f'{what}: k is {k}, but must be from 1 to the number of layers, {min(deepest.values())}')
+      raise ValueError(
+        f'{what}: k is {k}, but must be from 1 to the number of layers, {min(deepest.values())}'
+      )
     return [name for name, depth in depths.items() if depth < k]
 
   require_index(layers, what)
@@ -80,16 +93,22 @@ def top_layers(k: int, layers: str, what: str) -> Select:
 
 
 def require_index(layers: str, what: str) -> None:
-  """ValueError for a pattern of layers that does not say where the number of the layer stands."""
+  """ValueError for a pattern of layers that does not say where the number of the layer
+  stands.
+  """
   if 'index' not in re.compile(layers).groupindex:
-    raise ValueError(f'{what}: the pattern {layers!r} of layers has no group (?P<index>...) for the number of the '
-                     'layer')
+    raise ValueError(
+      f'{what}: the pattern {layers!r} of layers has no group (?P<index>...) for the number of the '
+      'layer'
+    )
 
 
 def depth_from_top(names: Collection[str], layers: str = LAYERS) -> dict[str, int]:
   """For every name in a layer, how many layers of its stack are above it."""
   hits = {name: hit for name in names if (hit := re.fullmatch(layers, name))}
-  places = {name: (name[:hit.start('index')], int(hit['index'])) for name, hit in hits.items()}
+  places = {
+    name: (name[: hit.start('index')], int(hit['index'])) for name, hit in hits.items()
+  }
   heights = {}
   for stack, index in places.values():
     heights[stack] = max(heights.get(stack, 0), index)

@@ -20,19 +20,30 @@ TABLE = 'embedding/tokens'
 PROMPT = 'embedding/prompt'
 
 
-def prompt(length: Count = 20, *, init: Literal['vocabulary', 'text', 'random'] = 'vocabulary', tokens: tuple = (),
-           common: Count = 5000, head: str | None = HEAD) -> TransferMethod:
-  """Trains `length` vectors that stand before the tokens of each example (Lester et al. 2021, section 2).
+def prompt(
+  length: Count = 20,
+  *,
+  init: Literal['vocabulary', 'text', 'random'] = 'vocabulary',
+  tokens: tuple = (),
+  common: Count = 5000,
+  head: str | None = HEAD,
+) -> TransferMethod:
+  """Trains `length` vectors that stand before the tokens of each example (Lester et al.
+  2021, section 2).
 
-  vocabulary: each starts as the vector of one of the first `common` tokens, drawn without repetition (section 3.2: the
-  5,000 most common). text: as the vectors of the token ids `tokens`, from the front and again if they do not suffice,
-  as PEFT has it. random: uniform in [-0.5, 0.5]. Every example of a packed row has the vectors before it.
-  ValueError for `text` without tokens, and for a token that the table does not have.
+  vocabulary: each starts as the vector of one of the first `common` tokens, drawn
+  without repetition (section 3.2: the 5,000 most common). text: as the vectors of the
+  token ids `tokens`, from the front and again if they do not suffice, as PEFT has it.
+  random: uniform in [-0.5, 0.5]. Every example of a packed row has the vectors before
+  it. ValueError for `text` without tokens, and for a token that the table does not
+  have.
   """
   if (init == 'text') != bool(tokens):
     raise ValueError("prompt: init='text' and tokens=(ids, ...) go together")
   if init not in ('vocabulary', 'text', 'random'):
-    raise ValueError(f"prompt: init is {init!r}, but must be 'vocabulary', 'text' or 'random'")
+    raise ValueError(
+      f"prompt: init is {init!r}, but must be 'vocabulary', 'text' or 'random'"
+    )
 
   def places(named):
     return {PROMPT: require_kernel(named, TABLE, 'prompt')}
@@ -48,10 +59,13 @@ def prompt(length: Count = 20, *, init: Literal['vocabulary', 'text', 'random'] 
     else:
       pool = min(common, rows)
       chosen = jax.random.choice(key, pool, (length,), replace=length > pool)
-    return jnp.asarray(table)[chosen].astype(jnp.promote_types(table.dtype, jnp.float32))
+    return jnp.asarray(table)[chosen].astype(
+      jnp.promote_types(table.dtype, jnp.float32)
+    )
 
   def make_axes(spec):
     return PartitionSpec(None, last_axis(spec))
 
-  return inserting_method(places, make, make_axes, head=head, what='prompt', inserts=PROMPT)._replace(
-      reserve=length, columns=length)
+  return inserting_method(
+    places, make, make_axes, head=head, what='prompt', inserts=PROMPT
+  )._replace(reserve=length, columns=length)

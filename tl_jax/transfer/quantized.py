@@ -13,12 +13,17 @@ from tl_jax.leaves.quantized import Kind
 from tl_jax.transfer.method import TransferMethod, leaf_edit
 
 
-def quantized(pattern: str = r'.*layers/.*/kernel', *, kind: Kind = 'int8') -> TransferMethod:
-  """Trains nothing; holds the matrices that the pattern matches in 16, 8 or 4 bits. Compose it before `lora` or `dora`.
+def quantized(
+  pattern: str = r'.*layers/.*/kernel', *, kind: Kind = 'int8'
+) -> TransferMethod:
+  """Trains nothing; holds the matrices that the pattern matches in 16, 8 or 4 bits.
+  Compose it before `lora` or `dora`.
 
-  What `fuse` gives is the matrix that the codes stand for, not the one that they were made of. Under `lora`, a step
-  that computes in bfloat16 is the same to the last bit with matrices held in it, at half their memory, and casts none.
+  What `fuse` gives is the matrix that the codes stand for, not the one that they were
+  made of. Under `lora`, a step that computes in bfloat16 is the same to the last bit
+  with matrices held in it, at half their memory, and casts none.
   """
+
   def edit(key, name, w):
     if len(w.shape) < 2:
       raise ValueError(f'quantized: {name!r} of shape {w.shape} is no matrix')
@@ -30,4 +35,6 @@ def quantized(pattern: str = r'.*layers/.*/kernel', *, kind: Kind = 'int8') -> T
     return None, leaves.Quantized(spec, scale, kind)
 
   # It trains none of what it edits, so there is nothing that another method could drop.
-  return leaf_edit(edit, edit_axes, pattern, head=None, what='quantized')._replace(edits='')
+  return leaf_edit(edit, edit_axes, pattern, head=None, what='quantized')._replace(
+    edits=''
+  )

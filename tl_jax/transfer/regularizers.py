@@ -131,13 +131,13 @@ def mixout(
   """At every step, entries of the trained matrices go back to where they started, with
   probability `rate`.
 
-  w -> (mask w0 + (1 - mask) w - rate w0) / (1 - rate) (Lee et al. 2020). This is
-  w0 + dropout(w - w0), so its mean is w. w is the effective weight: under `lora` entries
-  of base + a @ b go back to the base, and the matrix is formed for the step. `element`
-  draws every entry, as the paper says. `column` is what the authors' code does: one draw
-  for all outputs of an input, so that whole rows of an (in, out) kernel are swapped. The
-  head, new parts and leaves that the pattern does not match are not mixed. Without a
-  key, in evaluation, nothing is.
+  w -> (mask w0 + (1 - mask) w - rate w0) / (1 - rate) (Lee et al. 2020). This is w0 +
+  dropout(w - w0), so its mean is w. w is the effective weight: under `lora` entries of
+  base + a @ b go back to the base, and the matrix is formed for the step. `element`
+  draws every entry, as the paper says. `column` is what the authors' code does: one
+  draw for all outputs of an input, so that whole rows of an (in, out) kernel are
+  swapped. The head, new parts and leaves that the pattern does not match are not mixed.
+  Without a key, in evaluation, nothing is.
 
   Errors: ValueError at `init` where no pre-trained matrix that the pattern matches is
   trained, and for a matrix with dropout of its inputs (`lora(dropout=...)`), which an
@@ -354,9 +354,9 @@ def unfreeze(
 ) -> TransferMethod:
   """Gradual unfreezing (Howard and Ruder 2018, section 3.3): the head learns from the
   first step, and `groups` more layers from the top every `every` steps; what stands
-  behind the layers (a final norm, a pooler that the body keeps) comes with the top ones,
-  and what is below them last. Say `every` in steps: those of an epoch for the paper's
-  schedule. Without a head, the top layers learn from the first step.
+  behind the layers (a final norm, a pooler that the body keeps) comes with the top
+  ones, and what is below them last. Say `every` in steps: those of an epoch for the
+  paper's schedule. Without a head, the top layers learn from the first step.
 
   A leaf belongs to a layer by its name: what `lora` trains in a layer, or an adapter of
   it, waits for that layer. A leaf that is not yet free gets no update and no decay, and
