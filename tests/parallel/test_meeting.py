@@ -32,12 +32,14 @@ class Service:
 @pytest.fixture
 def gather(monkeypatch):
   """Makes this process the first of three, of which some others come to every meeting."""
+
   def put(*others):
     service = Service(others)
     monkeypatch.setattr(meeting, '_client', lambda: service)
     monkeypatch.setattr(jax, 'process_count', lambda: 3)
     monkeypatch.setattr(meeting, 'LOOK_SECONDS', 0.01)
     return service
+
   return put
 
 
@@ -48,9 +50,13 @@ def test_every_meeting_has_a_place_of_its_own(gather):
   assert len(set(service.places)) == 3
 
 
-@pytest.mark.parametrize('others, absent', [
+@pytest.mark.parametrize(
+  'others, absent',
+  [
     ([2], r'process 1 \(on an unknown machine\) did'),
-    ([], r'process 1 \(on an unknown machine\), process 2 \(blue\) did')])
+    ([], r'process 1 \(on an unknown machine\), process 2 \(blue\) did'),
+  ],
+)
 def test_who_is_absent_is_named(others, absent, gather):
   gather(*others)
   with pytest.raises(TimeoutError, match=f"^{absent} not come to 'here' within 0.05 s"):
@@ -63,7 +69,8 @@ def test_who_is_waited_for_long_is_told(gather, monkeypatch, caplog):
   with pytest.raises(TimeoutError):
     meet('here', seconds=0.2)
   assert [record.getMessage() for record in caplog.records] == [
-      "waiting for process 1 (on an unknown machine) to come to 'here'"]
+    "waiting for process 1 (on an unknown machine) to come to 'here'"
+  ]
 
 
 def test_a_failure_is_told_to_those_who_wait_and_to_no_later_run(gather):
@@ -73,6 +80,8 @@ def test_a_failure_is_told_to_those_who_wait_and_to_no_later_run(gather):
     place = meeting._failures()
     service.key_value_set(f'{place}/2', 'ValueError: no')
     meet('here', seconds=5)
-  assert service.words[f'{place}/0'].startswith('RuntimeError: process 2 (blue) has failed')
+  assert service.words[f'{place}/0'].startswith(
+    'RuntimeError: process 2 (blue) has failed'
+  )
   with telling_failures(), pytest.raises(TimeoutError):
     meet('here', seconds=0.05)

@@ -9,7 +9,9 @@ import pytest
 
 from tl_jax.parallel.memory import CHOSEN
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='malloc is not that of glibc')
+pytestmark = pytest.mark.skipif(
+  platform.libc_ver()[0] != 'glibc', reason='malloc is not that of glibc'
+)
 
 COUNT = """
 import resource, sys
@@ -31,9 +33,15 @@ sys.stdout.write(str(asked))
 
 
 def calls_that_ask(kept: bool, **variables: str) -> int:
-  """How many of 40 calls of a program with 64 MB of temporaries make the system clear half of their pages or more."""
-  done = subprocess.run([sys.executable, '-c', COUNT.format(kept=kept)], capture_output=True, text=True,
-                        env=os.environ | variables)
+  """How many of 40 calls of a program with 64 MB of temporaries make the system clear
+  half of their pages or more.
+  """
+  done = subprocess.run(
+    [sys.executable, '-c', COUNT.format(kept=kept)],
+    capture_output=True,
+    text=True,
+    env=os.environ | variables,
+  )
   assert not done.returncode, done.stderr
   return int(done.stdout)
 
@@ -41,9 +49,10 @@ def calls_that_ask(kept: bool, **variables: str) -> int:
 def test_a_program_gets_the_pages_it_had_before():
   if calls_that_ask(kept=False) < 40:
     pytest.skip('this system gives pages that are too large to count, or none back')
-  # A few: what was freed is cut by what else is allocated, until there are enough pieces of that size.
+  # A few: what was freed is cut by what else is allocated, until there are enough
+  # pieces of that size.
   assert calls_that_ask(kept=True) < 20
-  for variable in sorted(CHOSEN):   # what the user has settled stands
+  for variable in sorted(CHOSEN):  # what the user has settled stands
     assert calls_that_ask(kept=True, **{variable: '131072'}) == 40
 
 
@@ -67,9 +76,15 @@ libc.malloc_stats()
 
 def test_threads_share_two_arenas_for_each_core():
   def arenas(**variables) -> int:
-    done = subprocess.run([sys.executable, '-c', ARENAS], capture_output=True, text=True, env=os.environ | variables)
+    done = subprocess.run(
+      [sys.executable, '-c', ARENAS],
+      capture_output=True,
+      text=True,
+      env=os.environ | variables,
+    )
     assert not done.returncode, done.stderr
     return done.stderr.count('Arena')
+
   assert arenas() == 2 * os.cpu_count()
-  assert arenas(MALLOC_ARENA_MAX='1') == 1   # what the user has settled stands
+  assert arenas(MALLOC_ARENA_MAX='1') == 1  # what the user has settled stands
   assert arenas(MALLOC_MMAP_MAX_='65536') > 2 * os.cpu_count()

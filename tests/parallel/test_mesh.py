@@ -7,17 +7,27 @@ from tl_jax.parallel import AXES, MeshShape, make_mesh, resolve, sharing
 
 
 def test_minus_one_takes_what_is_left():
-  assert resolve(MeshShape(data=-1, fsdp=2, tensor=2), 8) == dict(cohort=1, data=2, fsdp=2, tensor=2, sequence=1)
+  assert resolve(MeshShape(data=-1, fsdp=2, tensor=2), 8) == dict(
+    cohort=1, data=2, fsdp=2, tensor=2, sequence=1
+  )
 
 
-@pytest.mark.parametrize('shape, devices', [
-    (MeshShape(data=3), 8), (MeshShape(data=-1, fsdp=3), 8), (MeshShape(data=2, fsdp=1), 1)])
+@pytest.mark.parametrize(
+  'shape, devices',
+  [
+    (MeshShape(data=3), 8),
+    (MeshShape(data=-1, fsdp=3), 8),
+    (MeshShape(data=2, fsdp=1), 1),
+  ],
+)
 def test_a_shape_that_does_not_fit_is_named(shape, devices):
   with pytest.raises(ValueError, match=f'does not fit {devices} devices'):
     resolve(shape, devices)
 
 
-@pytest.mark.parametrize('fields', [dict(data=0), dict(tensor=-2), dict(data=-1, fsdp=-1)])
+@pytest.mark.parametrize(
+  'fields', [dict(data=0), dict(tensor=-2), dict(data=-1, fsdp=-1)]
+)
 def test_bad_sizes_are_refused(fields):
   with pytest.raises(ValueError, match='data|tensor|only one'):
     MeshShape(**fields)

@@ -1,4 +1,6 @@
-"""Placement: rules become shardings, rows reach their devices, on one device and on eight."""
+"""Placement: rules become shardings, rows reach their devices, on one device and on
+eight.
+"""
 
 import os
 import subprocess
@@ -24,17 +26,25 @@ from tl_jax.parallel.placement import RULES, _physical
 
 class FakeMesh:
   """A mesh of sizes alone: the rules look at nothing else."""
+
   shape = dict(cohort=1, data=2, fsdp=2, tensor=2, sequence=1)
 
 
-@pytest.mark.parametrize('logical, size, expected', [
+@pytest.mark.parametrize(
+  'logical, size, expected',
+  [
     (('embed', 'mlp'), (4, 8), ('fsdp', 'tensor')),
     (('vocabulary', None), (8, 3), (('tensor', 'fsdp'), None)),
-    (('vocabulary', None), (6, 3), ('tensor', None)),      # 6 rows divide by tensor, not by tensor x fsdp
+    # 6 rows divide by tensor, not by tensor x fsdp
+    (('vocabulary', None), (6, 3), ('tensor', None)),
     (('embed', 'mlp'), (3, 8), (None, 'tensor')),
-    ((), (3,), (None,))])
+    ((), (3,), (None,)),
+  ],
+)
 def test_rules(logical, size, expected):
-  assert _physical(PartitionSpec(*logical), size, FakeMesh(), RULES['fsdp']) == PartitionSpec(*expected)
+  assert _physical(
+    PartitionSpec(*logical), size, FakeMesh(), RULES['fsdp']
+  ) == PartitionSpec(*expected)
 
 
 def test_a_batch_comes_back_whole():
@@ -52,7 +62,7 @@ def test_a_row_that_was_not_read_is_named():
 
 
 def test_eight_devices_hold_their_own_rows_and_columns():
-  program = textwrap.dedent('''
+  program = textwrap.dedent("""
       import jax, numpy as np
       from jax.sharding import PartitionSpec
       from tl_jax.parallel import *
@@ -63,15 +73,24 @@ def test_eight_devices_hold_their_own_rows_and_columns():
       w = np.ones((4, 6))
       where = shardings(mesh, {'w': PartitionSpec('embed', 'mlp')}, {'w': jax.ShapeDtypeStruct(w.shape, w.dtype)})
       assert place({'w': w}, where)['w'].addressable_shards[0].data.shape == (2, 3)
-      ''')
-  env = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu'}
-  done = subprocess.run([sys.executable, '-c', program], env=env, capture_output=True, text=True, timeout=120)
+      """)
+  env = os.environ | {
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+    'JAX_PLATFORMS': 'cpu',
+  }
+  done = subprocess.run(
+    [sys.executable, '-c', program],
+    env=env,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
   assert done.returncode == 0, done.stderr
 
 
 def test_hosts_read_the_rows_of_their_devices_in_any_order_of_devices():
   """The law: all rows are read, every device finds its own, the batch is whole."""
-  program = textwrap.dedent('''
+  program = textwrap.dedent("""
       import jax, numpy as np
       from tl_jax.parallel import *
       from tl_jax.parallel.placement import part_of
@@ -107,9 +126,18 @@ def test_hosts_read_the_rows_of_their_devices_in_any_order_of_devices():
       mesh = make_mesh(MeshShape())
       first = [device for device, host in zip(mesh.devices.flat, V5E) if host == 0]
       assert host_rows(batch_sharding(mesh), 16, first).tolist() == [0, 1, 6, 15]
-      ''')
-  env = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=16', 'JAX_PLATFORMS': 'cpu'}
-  done = subprocess.run([sys.executable, '-c', program], env=env, capture_output=True, text=True, timeout=120)
+      """)
+  env = os.environ | {
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=16',
+    'JAX_PLATFORMS': 'cpu',
+  }
+  done = subprocess.run(
+    [sys.executable, '-c', program],
+    env=env,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
   assert done.returncode == 0, done.stderr
 
 

@@ -1,4 +1,6 @@
-"""The start of several processes: found where there are others, never where there are none."""
+"""The start of several processes: found where there are others, never where there are
+none.
+"""
 
 import os
 import socket
@@ -12,21 +14,47 @@ import pytest
 from tl_jax.parallel import starting
 from tl_jax.parallel.starting import Cluster, find_cluster, start
 
-SLURM = dict(SLURM_JOB_ID='5', SLURM_STEP_NODELIST='node[07-08],far3', SLURM_NTASKS='3',
-             SLURM_PROCID='1', SLURM_LOCALID='0', SLURM_STEP_NUM_NODES='3',
-             SLURM_STEP_NUM_TASKS='3')
-OPEN_MPI = dict(OMPI_MCA_orte_hnp_uri='8192.0;tcp://10.0.0.1,10.1.0.1:34911',
-                OMPI_COMM_WORLD_SIZE='4', OMPI_COMM_WORLD_RANK='3',
-                OMPI_COMM_WORLD_LOCAL_RANK='1', OMPI_COMM_WORLD_LOCAL_SIZE='2')
-GKE = dict(TPU_WORKER_HOSTNAMES='localhost,127.0.0.1', TPU_WORKER_ID='1',
-           MEGASCALE_COORDINATOR_ADDRESS='', MEGASCALE_NUM_SLICES='', MEGASCALE_SLICE_ID='')
-GIVEN = dict(JAX_COORDINATOR_ADDRESS='host:1234', JAX_NUM_PROCESSES='2', JAX_PROCESS_ID='1')
+SLURM = dict(
+  SLURM_JOB_ID='5',
+  SLURM_STEP_NODELIST='node[07-08],far3',
+  SLURM_NTASKS='3',
+  SLURM_PROCID='1',
+  SLURM_LOCALID='0',
+  SLURM_STEP_NUM_NODES='3',
+  SLURM_STEP_NUM_TASKS='3',
+)
+OPEN_MPI = dict(
+  OMPI_MCA_orte_hnp_uri='8192.0;tcp://10.0.0.1,10.1.0.1:34911',
+  OMPI_COMM_WORLD_SIZE='4',
+  OMPI_COMM_WORLD_RANK='3',
+  OMPI_COMM_WORLD_LOCAL_RANK='1',
+  OMPI_COMM_WORLD_LOCAL_SIZE='2',
+)
+GKE = dict(
+  TPU_WORKER_HOSTNAMES='localhost,127.0.0.1',
+  TPU_WORKER_ID='1',
+  MEGASCALE_COORDINATOR_ADDRESS='',
+  MEGASCALE_NUM_SLICES='',
+  MEGASCALE_SLICE_ID='',
+)
+GIVEN = dict(
+  JAX_COORDINATOR_ADDRESS='host:1234', JAX_NUM_PROCESSES='2', JAX_PROCESS_ID='1'
+)
 
 
 @pytest.fixture
 def environment(monkeypatch):
   """A function that sets variables; none of a cluster is set before."""
-  words = ('SLURM', 'OMPI', 'PMI', 'TPU', 'MEGASCALE', 'KUBERNETES', 'JOB_', 'CUDA_VISIBLE')
+  words = (
+    'SLURM',
+    'OMPI',
+    'PMI',
+    'TPU',
+    'MEGASCALE',
+    'KUBERNETES',
+    'JOB_',
+    'CUDA_VISIBLE',
+  )
   own = ('JAX_COORDINATOR', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID', 'JAX_LOCAL')
   for name in list(os.environ):
     if name.startswith((*words, *own)):
@@ -35,6 +63,7 @@ def environment(monkeypatch):
   def put(variables=(), **more):
     for name, value in {**dict(variables), **more}.items():
       monkeypatch.setenv(name, value)
+
   return put
 
 
@@ -42,6 +71,7 @@ def environment(monkeypatch):
 def on_a_tpu(monkeypatch):
   """A machine with TPUs, as far as jax has looked."""
   from jax._src.clusters import cloud_tpu_cluster
+
   monkeypatch.setattr(cloud_tpu_cluster, 'running_in_cloud_tpu_vm', True)
   before = jax.config.jax_platforms
   jax.config.update('jax_platforms', 'tpu,cpu')
@@ -49,22 +79,30 @@ def on_a_tpu(monkeypatch):
 
   def get_metadata(key):
     asked.append(key)
-    return {'agent-worker-number': '2',
-            'worker-network-endpoints': 'a:0:127.0.0.1,b:1:10.0.0.2,c:2:10.0.0.3',
-            'tpu-env': "MEGASCALE_NUM_SLICES: ''"}[key], 200
+    return {
+      'agent-worker-number': '2',
+      'worker-network-endpoints': 'a:0:127.0.0.1,b:1:10.0.0.2,c:2:10.0.0.3',
+      'tpu-env': "MEGASCALE_NUM_SLICES: ''",
+    }[key], 200
+
   monkeypatch.setattr(cloud_tpu_cluster, 'get_metadata', get_metadata)
   yield asked
   jax.config.update('jax_platforms', before)
 
 
-@pytest.mark.parametrize('variables', [
+@pytest.mark.parametrize(
+  'variables',
+  [
     {},
     dict(JAX_NUM_PROCESSES='1', **SLURM),
     SLURM | dict(SLURM_NTASKS='1', SLURM_STEP_NUM_TASKS='1'),
-    SLURM | dict(SLURM_STEP_NUM_TASKS='1'),                                # the shell of salloc
-    {name: value for name, value in SLURM.items() if 'STEP' not in name},  # a batch script
+    SLURM | dict(SLURM_STEP_NUM_TASKS='1'),  # the shell of salloc
+    # a batch script
+    {name: value for name, value in SLURM.items() if 'STEP' not in name},
     OPEN_MPI | dict(OMPI_COMM_WORLD_SIZE='1'),
-    dict(KUBERNETES_SERVICE_HOST='10.0.0.1')])                             # a notebook
+    dict(KUBERNETES_SERVICE_HOST='10.0.0.1'),
+  ],
+)  # a notebook
 def test_a_machine_alone_stays_alone(variables, environment, monkeypatch):
   environment(variables)
   monkeypatch.setattr(starting.jax.distributed, 'initialize', None)
@@ -72,25 +110,41 @@ def test_a_machine_alone_stays_alone(variables, environment, monkeypatch):
   start()
 
 
-@pytest.mark.parametrize('variables', [
+@pytest.mark.parametrize(
+  'variables',
+  [
     dict(TPU_WORKER_HOSTNAMES='localhost', TPU_WORKER_ID='0'),
     dict(TPU_PROCESS_BOUNDS='1,1,1', TPU_VISIBLE_CHIPS='0'),
-    dict(GKE, TPU_HOST_BOUNDS='1,1,1')])
+    dict(GKE, TPU_HOST_BOUNDS='1,1,1'),
+  ],
+)
 def test_a_single_host_with_tpus_asks_nobody(variables, environment, on_a_tpu):
   environment(variables)
   assert find_cluster() is None and not on_a_tpu
 
 
-@pytest.mark.parametrize('variables, expected', [
+@pytest.mark.parametrize(
+  'variables, expected',
+  [
     (GIVEN, Cluster('JAX_COORDINATOR_ADDRESS', 'host:1234', 2, 1)),
-    (SLURM, Cluster('Slurm', 'node07:61445', 3, 1)),                       # a machine each
-    (SLURM | dict(SLURM_STEP_NUM_NODES='2', SLURM_LOCALID='1'),
-     Cluster('Slurm', 'node07:61445', 3, 1, [1])),
-    (SLURM | dict(SLURM_STEP_NUM_NODES='2', SLURM_LOCALID='1', CUDA_VISIBLE_DEVICES='1'),
-     Cluster('Slurm', 'node07:61445', 3, 1)),                              # bound by Slurm
+    (SLURM, Cluster('Slurm', 'node07:61445', 3, 1)),  # a machine each
+    (
+      SLURM | dict(SLURM_STEP_NUM_NODES='2', SLURM_LOCALID='1'),
+      Cluster('Slurm', 'node07:61445', 3, 1, [1]),
+    ),
+    (
+      SLURM
+      | dict(SLURM_STEP_NUM_NODES='2', SLURM_LOCALID='1', CUDA_VISIBLE_DEVICES='1'),
+      Cluster('Slurm', 'node07:61445', 3, 1),
+    ),  # bound by Slurm
     (SLURM | dict(JAX_COORDINATOR_PORT='99'), Cluster('Slurm', 'node07:99', 3, 1)),
-    (SLURM | dict(JAX_COORDINATOR_ADDRESS='host:1234'), Cluster('Slurm', 'host:1234', 3, 1)),
-    (OPEN_MPI, Cluster('Open MPI', '10.0.0.1:61440', 4, 3, [1]))])
+    (
+      SLURM | dict(JAX_COORDINATOR_ADDRESS='host:1234'),
+      Cluster('Slurm', 'host:1234', 3, 1),
+    ),
+    (OPEN_MPI, Cluster('Open MPI', '10.0.0.1:61440', 4, 3, [1])),
+  ],
+)
 def test_clusters_are_found(variables, expected, environment):
   environment(variables)
   found = find_cluster()
@@ -115,13 +169,23 @@ def test_a_pod_is_left_alone_by_what_computes_on_the_cpu(environment, on_a_tpu):
   assert find_cluster() is None and not on_a_tpu
 
 
-@pytest.mark.parametrize('variables, message', [
-    (dict(JAX_COORDINATOR_ADDRESS='host:1'), 'without JAX_NUM_PROCESSES and JAX_PROCESS_ID'),
-    (dict(JAX_NUM_PROCESSES='2'), 'JAX_NUM_PROCESSES set without JAX_COORDINATOR_ADDRESS'),
+@pytest.mark.parametrize(
+  'variables, message',
+  [
+    (
+      dict(JAX_COORDINATOR_ADDRESS='host:1'),
+      'without JAX_NUM_PROCESSES and JAX_PROCESS_ID',
+    ),
+    (
+      dict(JAX_NUM_PROCESSES='2'),
+      'JAX_NUM_PROCESSES set without JAX_COORDINATOR_ADDRESS',
+    ),
     (GIVEN | dict(JAX_NUM_PROCESSES='two'), "JAX_NUM_PROCESSES: must be .*'two'"),
     (GIVEN | dict(JAX_COORDINATOR_ADDRESS='host'), "must be host:port, got 'host'"),
     (GIVEN | dict(JAX_PROCESS_ID='2'), 'JAX_PROCESS_ID: processes count from 0 to 1'),
-    (dict(PMI_SIZE='4', PMI_RANK='0'), 'mpi4py')])
+    (dict(PMI_SIZE='4', PMI_RANK='0'), 'mpi4py'),
+  ],
+)
 def test_what_does_not_fit_is_named(variables, message, environment, monkeypatch):
   environment(variables)
   monkeypatch.setattr(starting.importlib.util, 'find_spec', lambda name: None)
@@ -132,10 +196,16 @@ def test_what_does_not_fit_is_named(variables, message, environment, monkeypatch
 def test_who_does_not_come_in_time_is_waited_for_no_longer(environment, monkeypatch):
   environment(SLURM)
   monkeypatch.setattr(starting, 'FOUND_SECONDS', 0.1)
-  monkeypatch.setattr(starting.jax.distributed, 'initialize',
-                      lambda *args, **more: starting.threading.Event().wait(5))
-  with pytest.raises(RuntimeError, match='Slurm says that this is process 1 of 3 and that '
-                     'process 0 listens at node07:61445, but not all.*JAX_NUM_PROCESSES=1'):
+  monkeypatch.setattr(
+    starting.jax.distributed,
+    'initialize',
+    lambda *args, **more: starting.threading.Event().wait(5),
+  )
+  with pytest.raises(
+    RuntimeError,
+    match='Slurm says that this is process 1 of 3 and that '
+    'process 0 listens at node07:61445, but not all.*JAX_NUM_PROCESSES=1',
+  ):
     start()
 
 
@@ -150,7 +220,7 @@ def test_a_port_that_is_taken_is_named(environment):
 
 
 # Two tasks of Slurm on one machine: the second comes late, does not come, and fails.
-PROGRAM = textwrap.dedent('''
+PROGRAM = textwrap.dedent("""
     import time
     import jax
     from tl_jax import parallel
@@ -188,7 +258,7 @@ PROGRAM = textwrap.dedent('''
     with parallel.telling_failures():     # the next run knows nothing of that one
       parallel.meet('the end')
     print(rank)
-    ''')
+    """)
 
 
 @pytest.mark.slow
@@ -198,12 +268,21 @@ def test_two_tasks_of_slurm_start_and_meet(environment):
     probe.bind(('localhost', 0))
     port = str(probe.getsockname()[1])
   shared = SLURM | dict(
-      SLURM_STEP_NODELIST='localhost', SLURM_NTASKS='2', SLURM_STEP_NUM_TASKS='2',
-      SLURM_STEP_NUM_NODES='1', JAX_COORDINATOR_PORT=port)
+    SLURM_STEP_NODELIST='localhost',
+    SLURM_NTASKS='2',
+    SLURM_STEP_NUM_TASKS='2',
+    SLURM_STEP_NUM_NODES='1',
+    JAX_COORDINATOR_PORT=port,
+  )
   tasks = [
-      subprocess.Popen(
-          [sys.executable, '-c', PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-          text=True, env=os.environ | shared | dict(SLURM_PROCID=rank, SLURM_LOCALID=rank))
-      for rank in '01']
+    subprocess.Popen(
+      [sys.executable, '-c', PROGRAM],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      env=os.environ | shared | dict(SLURM_PROCID=rank, SLURM_LOCALID=rank),
+    )
+    for rank in '01'
+  ]
   told = [task.communicate(timeout=120) for task in tasks]
   assert [out.strip() for out, _ in told] == ['0', '1'], told

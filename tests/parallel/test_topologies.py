@@ -1,6 +1,7 @@
 """The rows of hosts on real TPU pods, whose devices a mesh orders by their wires.
 
-Needs the compiler: pip install '.[test,tpu]' (or the libtpu that this jax was built with).
+Needs the compiler: pip install '.[test,tpu]' (or the libtpu that this jax was built
+with).
 """
 
 import os
@@ -12,9 +13,13 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ENVIRONMENT = dict(
-    JAX_PLATFORMS='cpu', TPU_SKIP_MDS_QUERY='1', TPU_ACCELERATOR_TYPE='v5litepod-16',
-    TPU_WORKER_HOSTNAMES='localhost', ALLOW_MULTIPLE_LIBTPU_LOAD='1')
-PROGRAM = textwrap.dedent('''
+  JAX_PLATFORMS='cpu',
+  TPU_SKIP_MDS_QUERY='1',
+  TPU_ACCELERATOR_TYPE='v5litepod-16',
+  TPU_WORKER_HOSTNAMES='localhost',
+  ALLOW_MULTIPLE_LIBTPU_LOAD='1',
+)
+PROGRAM = textwrap.dedent("""
     import sys
     import numpy as np
     from jax.experimental import topologies
@@ -38,20 +43,37 @@ PROGRAM = textwrap.dedent('''
       assert read == set(range(rows))
       order = [device.process_index for device in mesh.devices.flat]
       print(order)
-    ''')
+    """)
 
 
-@pytest.mark.parametrize('topology, shapes', [
-    ('v5e:4x4', [dict(), dict(data=1, fsdp=16), dict(data=4, fsdp=4), dict(tensor=4),
-                 dict(data=2, sequence=2, tensor=4), dict(cohort=4)]),
+@pytest.mark.parametrize(
+  'topology, shapes',
+  [
+    (
+      'v5e:4x4',
+      [
+        dict(),
+        dict(data=1, fsdp=16),
+        dict(data=4, fsdp=4),
+        dict(tensor=4),
+        dict(data=2, sequence=2, tensor=4),
+        dict(cohort=4),
+      ],
+    ),
     ('v5e:8x8', [dict(), dict(tensor=8)]),
     ('v5p:2x2x4', [dict(), dict(tensor=4), dict(fsdp=4)]),
-    ('v6e:4x8', [dict(), dict(data=8, sequence=4)])])
+    ('v6e:4x8', [dict(), dict(data=8, sequence=4)]),
+  ],
+)
 def test_hosts_of_a_pod_read_the_rows_of_their_devices(topology, shapes):
   pytest.importorskip('libtpu')
   done = subprocess.run(
-      [sys.executable, '-c', PROGRAM, topology, repr(shapes)], env=os.environ | ENVIRONMENT,
-      capture_output=True, text=True, timeout=300)
+    [sys.executable, '-c', PROGRAM, topology, repr(shapes)],
+    env=os.environ | ENVIRONMENT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
   assert done.returncode == 0, done.stderr
   if topology == 'v5e:4x4':
     order = '[0, 0, 1, 1, 1, 1, 0, 2, 3, 3, 3, 3, 2, 2, 2, 0]'

@@ -1,4 +1,5 @@
-"""Where arrays live: the mesh, the rules from logical axes to mesh axes, and the start of many hosts.
+"""Where arrays live: the mesh, the rules from logical axes to mesh axes, and the start
+of many hosts.
 
 >>> mesh = make_mesh(MeshShape(data=-1))
 >>> mesh.axis_names
@@ -9,20 +10,36 @@ from tl_jax.parallel.meeting import meet, telling_failures
 from tl_jax.parallel.memory import keep_freed_memory
 from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve
 from tl_jax.parallel.placement import (
-    RULES,
-    batch_sharding,
-    constrain,
-    host_rows,
-    place,
-    place_batch,
-    replicated,
-    shardings,
-    sharing,
-    to_host,
+  RULES,
+  batch_sharding,
+  constrain,
+  host_rows,
+  place,
+  place_batch,
+  replicated,
+  shardings,
+  sharing,
+  to_host,
 )
 from tl_jax.parallel.starting import start
 
 __all__ = [
-    'AXES', 'RULES', 'MeshShape', 'batch_sharding', 'constrain', 'host_rows', 'keep_freed_memory', 'make_mesh', 'meet',
-    'place', 'place_batch', 'replicated', 'resolve', 'shardings', 'sharing', 'start',
-    'telling_failures', 'to_host']
+  'AXES',
+  'RULES',
+  'MeshShape',
+  'batch_sharding',
+  'constrain',
+  'host_rows',
+  'keep_freed_memory',
+  'make_mesh',
+  'meet',
+  'place',
+  'place_batch',
+  'replicated',
+  'resolve',
+  'shardings',
+  'sharing',
+  'start',
+  'telling_failures',
+  'to_host',
+]

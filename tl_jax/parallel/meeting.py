@@ -20,11 +20,12 @@ NOTICE_SECONDS = 60
 LOOK_SECONDS = 2
 HOSTS, FAILURES = 'tl_jax/hosts', 'tl_jax/failures'
 _LOG = logging.getLogger(__name__)
-_counts = collections.Counter()      # of meetings by name, and of runs
+_counts = collections.Counter()  # of meetings by name, and of runs
 
 
 def meet(name: str, word: str = '', seconds: float = WAIT_SECONDS) -> dict[int, str]:
-  """The words of all processes by rank, once every one has come to the meeting of this name.
+  """The words of all processes by rank, once every one has come to the meeting of this
+  name.
 
   A collective waits for the others half a minute, no more, before it fails. So all meet
   before they run a program for the first time. Every process must hold the same
@@ -61,8 +62,9 @@ def meet(name: str, word: str = '', seconds: float = WAIT_SECONDS) -> dict[int, 
     reason = str(failures[0]).partition('\n')[0]
     absent = _absent(client, place) or 'a process that has ended'
     raise TimeoutError(
-        f'{absent} did not come to {name!r} within {seconds:g} s; its own output says '
-        f'why ({reason})') from failures[0]
+      f'{absent} did not come to {name!r} within {seconds:g} s; its own output says '
+      f'why ({reason})'
+    ) from failures[0]
   return _by_rank(client, place)
 
 
@@ -103,6 +105,7 @@ def introduce(process: int) -> None:
 def _client():
   # jax has no public way to meet without a device.
   from jax._src import distributed
+
   return distributed.global_state.client
 
 
@@ -112,7 +115,8 @@ def _absent(client, place: str) -> str:
   hosts = _by_rank(client, HOSTS)
   absent = [rank for rank in range(jax.process_count()) if rank not in came]
   return ', '.join(
-      f'process {rank} ({hosts.get(rank, "on an unknown machine")})' for rank in absent)
+    f'process {rank} ({hosts.get(rank, "on an unknown machine")})' for rank in absent
+  )
 
 
 def _by_rank(client, place: str) -> dict[int, str]:

@@ -11,18 +11,36 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-# A table row holds a whole token, so a lookup moves no part of the width between devices.
+# A table row holds a whole token, so a lookup moves no part of the width between
+# devices.
 RULES = {
-    'fsdp': {'batch': ('data', 'fsdp'), 'length': 'sequence', 'cohort': 'cohort', 'vocabulary': ('tensor', 'fsdp'),
-             'embed': 'fsdp', 'heads': 'tensor', 'mlp': 'tensor'},
-    'tensor': {'batch': ('data', 'fsdp'), 'length': 'sequence', 'cohort': 'cohort', 'vocabulary': 'tensor',
-               'heads': 'tensor', 'mlp': 'tensor'},
-    'replicated': {'batch': ('data', 'fsdp'), 'length': 'sequence', 'cohort': 'cohort'},
+  'fsdp': {
+    'batch': ('data', 'fsdp'),
+    'length': 'sequence',
+    'cohort': 'cohort',
+    'vocabulary': ('tensor', 'fsdp'),
+    'embed': 'fsdp',
+    'heads': 'tensor',
+    'mlp': 'tensor',
+  },
+  'tensor': {
+    'batch': ('data', 'fsdp'),
+    'length': 'sequence',
+    'cohort': 'cohort',
+    'vocabulary': 'tensor',
+    'heads': 'tensor',
+    'mlp': 'tensor',
+  },
+  'replicated': {'batch': ('data', 'fsdp'), 'length': 'sequence', 'cohort': 'cohort'},
 }
 
 
-def _physical(logical: PartitionSpec, shape: tuple[int, ...], mesh: Mesh, rules: dict) -> PartitionSpec:
-  """The mesh axes of one array; an axis that does not divide its dimension leaves it whole."""
+def _physical(
+  logical: PartitionSpec, shape: tuple[int, ...], mesh: Mesh, rules: dict
+) -> PartitionSpec:
+  """The mesh axes of one array; an axis that does not divide its dimension leaves it
+  whole.
+  """
   axes = []
   for size, name in zip(shape, tuple(logical) + (None,) * len(shape), strict=False):
     wanted = rules.get(name) or ()
@@ -36,10 +54,17 @@ def _physical(logical: PartitionSpec, shape: tuple[int, ...], mesh: Mesh, rules:
 
 
 def shardings(mesh: Mesh, axes, abstract, rules: str = 'fsdp'):
-  """The NamedSharding of every leaf: `axes` mirrors `abstract` with a PartitionSpec of logical names per leaf."""
+  """The NamedSharding of every leaf: `axes` mirrors `abstract` with a PartitionSpec of
+  logical names per leaf.
+  """
   return jax.tree.map(
-      lambda logical, leaf: NamedSharding(mesh, _physical(logical, leaf.shape, mesh, RULES[rules])),
-      axes, abstract, is_leaf=lambda node: isinstance(node, PartitionSpec))
+    lambda logical, leaf: NamedSharding(
+      mesh, _physical(logical, leaf.shape, mesh, RULES[rules])
+    ),
+    axes,
+    abstract,
+    is_leaf=lambda node: isinstance(node, PartitionSpec),
+  )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -47,16 +72,22 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Rows over data and fsdp; XLA spreads positions over the sequence axis from the constraint inside the model."""
+  """Rows over data and fsdp; XLA spreads positions over the sequence axis from the
+  constraint inside the model.
+  """
   return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
 
 
 def place(tree, sharding):
   """Puts every leaf (held in full by every process) where its sharding says."""
+
   def put(leaf, where):
     if where.is_fully_addressable:
       return jax.device_put(leaf, where)
-    return jax.make_array_from_callback(np.shape(leaf), where, lambda index: np.asarray(leaf)[index])
+    return jax.make_array_from_callback(
+      np.shape(leaf), where, lambda index: np.asarray(leaf)[index]
+    )
+
   if isinstance(sharding, NamedSharding):
     return jax.tree.map(lambda leaf: put(leaf, sharding), tree)
   return jax.tree.map(put, tree, sharding)
@@ -94,8 +125,10 @@ def place_batch(batch: dict, sharding: NamedSharding, rows: int, held=None) -> d
 
   def put(array):
     return jax.make_array_from_callback(
-        (rows, *array.shape[1:]), sharding,
-        lambda index: part_of(array, held, rows, index))
+      (rows, *array.shape[1:]),
+      sharding,
+      lambda index: part_of(array, held, rows, index),
+    )
 
   return {name: put(np.asarray(array)) for name, array in batch.items()}
 
@@ -108,32 +141,46 @@ def part_of(array: np.ndarray, held: np.ndarray, rows: int, index) -> np.ndarray
   wanted = np.arange(rows)[index[0]]
   missing = np.setdiff1d(wanted, held)
   if len(missing):
-    raise ValueError(f'row {missing[0]} of a batch of {rows} is needed by a device of '
-                     f'process {jax.process_index()}, which has not read it')
+    raise ValueError(
+      f'row {missing[0]} of a batch of {rows} is needed by a device of '
+      f'process {jax.process_index()}, which has not read it'
+    )
   places = np.searchsorted(held, wanted)
   return array[places][(slice(None), *index[1:])]
 
 
 def constrain(x, *logical: str | None, rules: str = 'fsdp'):
-  """Names the logical axes of an activation; without a mesh in force (`jax.set_mesh`) it changes nothing."""
+  """Names the logical axes of an activation; without a mesh in force (`jax.set_mesh`)
+  it changes nothing.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return x
-  return jax.lax.with_sharding_constraint(x, _physical(PartitionSpec(*logical), x.shape, mesh, RULES[rules]))
+  return jax.lax.with_sharding_constraint(
+    x, _physical(PartitionSpec(*logical), x.shape, mesh, RULES[rules])
+  )
 
 
 def sharing() -> int:
-  """Over how many devices of the mesh in force an activation of one model is spread, at best; 1 without a mesh."""
+  """Over how many devices of the mesh in force an activation of one model is spread, at
+  best; 1 without a mesh.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   return 1 if mesh.empty else mesh.size // mesh.shape.get('cohort', 1)
 
 
 def to_host(tree):
   """Every leaf as a numpy array, on every process."""
+
   def fetch(leaf):
     if getattr(leaf, 'is_fully_addressable', True) or leaf.is_fully_replicated:
-      return np.asarray(leaf.addressable_data(0) if hasattr(leaf, 'addressable_data') and leaf.is_fully_replicated
-                        else leaf)
+      return np.asarray(
+        leaf.addressable_data(0)
+        if hasattr(leaf, 'addressable_data') and leaf.is_fully_replicated
+        else leaf
+      )
     from jax.experimental import multihost_utils
+
     return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
   return jax.tree.map(fetch, tree)

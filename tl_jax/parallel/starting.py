@@ -16,9 +16,14 @@ import jax
 from tl_jax.parallel.meeting import introduce
 
 ADDRESS, PROCESSES, PROCESS = (
-    'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
-REMEDY = (f'Set {ADDRESS} (host:port of process 0), {PROCESSES} and {PROCESS} (from 0) '
-          f'in every process, or nothing but {PROCESSES}=1 for a run alone')
+  'JAX_COORDINATOR_ADDRESS',
+  'JAX_NUM_PROCESSES',
+  'JAX_PROCESS_ID',
+)
+REMEDY = (
+  f'Set {ADDRESS} (host:port of process 0), {PROCESSES} and {PROCESS} (from 0) '
+  f'in every process, or nothing but {PROCESSES}=1 for a run alone'
+)
 # Who gives an address has started the others. The machines of a cluster start by
 # themselves, some minutes after each other.
 GIVEN_SECONDS, FOUND_SECONDS = 60, 300
@@ -33,6 +38,7 @@ class Cluster(NamedTuple):
   process: the number of this one. devices: the numbers of the local accelerators that
   are its own; None for all that it sees.
   """
+
   name: str
   address: str
   processes: int
@@ -40,8 +46,10 @@ class Cluster(NamedTuple):
   devices: list[int] | None = None
 
   def __str__(self) -> str:
-    return (f'{self.name} says that this is process {self.process} of {self.processes} '
-            f'and that process 0 listens at {self.address}')
+    return (
+      f'{self.name} says that this is process {self.process} of {self.processes} '
+      f'and that process 0 listens at {self.address}'
+    )
 
 
 def start() -> None:
@@ -77,8 +85,13 @@ def _join(cluster: Cluster, seconds: float) -> None:
   def join():
     try:
       jax.distributed.initialize(
-          cluster.address, cluster.processes, cluster.process, cluster.devices,
-          cluster_detection_method='deactivate', initialization_timeout=_LONGER)
+        cluster.address,
+        cluster.processes,
+        cluster.process,
+        cluster.devices,
+        cluster_detection_method='deactivate',
+        initialization_timeout=_LONGER,
+      )
     except Exception as error:  # noqa: BLE001 - it is raised in the caller's thread
       errors.append(error)
 
@@ -87,11 +100,12 @@ def _join(cluster: Cluster, seconds: float) -> None:
   thread.join(seconds)
   if thread.is_alive():
     raise RuntimeError(
-        f'could not join the run: {cluster}, but not all of them came within '
-        f'{seconds:.0f} s. {REMEDY}')
+      f'could not join the run: {cluster}, but not all of them came within '
+      f'{seconds:.0f} s. {REMEDY}'
+    )
   if errors:
     raise RuntimeError(
-        f'could not join the run: {cluster}: {_line(errors[0])}. {REMEDY}'
+      f'could not join the run: {cluster}: {_line(errors[0])}. {REMEDY}'
     ) from errors[0]
 
 
@@ -111,8 +125,9 @@ def _require_free_port(cluster: Cluster) -> None:
       probe.bind(('', int(port)))
     except (OSError, OverflowError) as error:
       raise RuntimeError(
-          f'could not join the run: {cluster}, but port {port} of this machine cannot '
-          f'be used: {error}. {REMEDY}') from error
+        f'could not join the run: {cluster}, but port {port} of this machine cannot '
+        f'be used: {error}. {REMEDY}'
+      ) from error
 
 
 def find_cluster() -> Cluster | None:
@@ -127,19 +142,24 @@ def find_cluster() -> Cluster | None:
     return None
   if len(given) == len(names):
     return _sound(
-        Cluster(ADDRESS, given[ADDRESS], numbers[PROCESSES], numbers[PROCESS]))
+      Cluster(ADDRESS, given[ADDRESS], numbers[PROCESSES], numbers[PROCESS])
+    )
   found = _detect()
   if found is None and given:
     missing = [name for name in names if name not in given]
     raise ValueError(
-        f'{" and ".join(given)} set without {" and ".join(missing)}, and no cluster is '
-        f'found that would tell. {REMEDY}')
+      f'{" and ".join(given)} set without {" and ".join(missing)}, and no cluster is '
+      f'found that would tell. {REMEDY}'
+    )
   if found is None:
     return None
-  return _sound(found._replace(
+  return _sound(
+    found._replace(
       address=given.get(ADDRESS, found.address),
       processes=numbers.get(PROCESSES, found.processes),
-      process=numbers.get(PROCESS, found.process)))
+      process=numbers.get(PROCESS, found.process),
+    )
+  )
 
 
 def _number(name: str, text: str) -> int:
@@ -154,8 +174,9 @@ def _sound(cluster: Cluster) -> Cluster:
     raise ValueError(f'{ADDRESS}: must be host:port, got {cluster.address!r}')
   if cluster.process >= cluster.processes:
     raise ValueError(
-        f'{PROCESS}: processes count from 0 to {cluster.processes - 1} here, but '
-        f'{cluster}')
+      f'{PROCESS}: processes count from 0 to {cluster.processes - 1} here, but '
+      f'{cluster}'
+    )
   return cluster
 
 
@@ -163,13 +184,15 @@ def _detect() -> Cluster | None:
   """The first cluster that jax finds, asked only where there may be others."""
   # jax has no public way to ask for a cluster without joining it.
   from jax._src import clusters
+
   kinds = (
-      ('Open MPI', _has_others_of_mpi, clusters.OmpiCluster),
-      ('Slurm', _has_others_of_slurm, clusters.SlurmCluster),
-      ('MPI', _has_others_of_mpi, clusters.Mpi4pyCluster),
-      ('GKE', _has_others_of_tpu, clusters.GkeTpuCluster),
-      ('Google Cloud', _has_others_of_tpu, clusters.GceTpuCluster),
-      ('Kubernetes', _has_others_of_kubernetes, clusters.K8sCluster))
+    ('Open MPI', _has_others_of_mpi, clusters.OmpiCluster),
+    ('Slurm', _has_others_of_slurm, clusters.SlurmCluster),
+    ('MPI', _has_others_of_mpi, clusters.Mpi4pyCluster),
+    ('GKE', _has_others_of_tpu, clusters.GkeTpuCluster),
+    ('Google Cloud', _has_others_of_tpu, clusters.GceTpuCluster),
+    ('Kubernetes', _has_others_of_kubernetes, clusters.K8sCluster),
+  )
   for name, has_others, kind in kinds:
     if has_others() and _is_present(name, kind):
       return _describe(name, kind)
@@ -203,7 +226,8 @@ def _has_others_of_tpu() -> bool:
     return True
   bounds = [os.environ.get(name) for name in ('TPU_PROCESS_BOUNDS', 'TPU_HOST_BOUNDS')]
   hosts = os.environ.get(
-      'TPU_PROCESS_ADDRESSES', os.environ.get('TPU_WORKER_HOSTNAMES'))
+    'TPU_PROCESS_ADDRESSES', os.environ.get('TPU_WORKER_HOSTNAMES')
+  )
   return '1,1,1' not in bounds and (hosts is None or ',' in hosts)
 
 
@@ -216,13 +240,17 @@ def _is_present(name: str, kind) -> bool:
   """Does jax find this cluster? For a TPU it asks the machine's metadata server."""
   if name == 'MPI' and importlib.util.find_spec('mpi4py') is None:
     raise ValueError(
-        'MPI started several processes, which need the package mpi4py to find each '
-        f'other. {REMEDY}')
+      'MPI started several processes, which need the package mpi4py to find each '
+      f'other. {REMEDY}'
+    )
   try:
     return kind.is_env_present()
   except Exception as error:  # noqa: BLE001 - of requests or kubernetes, if anything
-    _LOG.warning('this process runs alone: whether it belongs to %s could not be found '
-                 'out (%s)', name, _line(error)[:200])
+    _LOG.warning(
+      'this process runs alone: whether it belongs to %s could not be found out (%s)',
+      name,
+      _line(error)[:200],
+    )
     return False
 
 
@@ -233,13 +261,15 @@ def _describe(name: str, kind) -> Cluster | None:
     if processes == 1:
       return None
     address = kind.get_coordinator_address(
-        timeout_secs=FOUND_SECONDS,
-        override_coordinator_port=os.environ.get('JAX_COORDINATOR_PORT'))
+      timeout_secs=FOUND_SECONDS,
+      override_coordinator_port=os.environ.get('JAX_COORDINATOR_PORT'),
+    )
     return Cluster(name, address, processes, kind.get_process_id(), _own_devices(kind))
   except Exception as error:  # noqa: BLE001 - of requests or kubernetes, if anything
     raise RuntimeError(
-        f'this process belongs to {name}, but who the others are could not be found '
-        f'out: {_line(error)}. {REMEDY}') from error
+      f'this process belongs to {name}, but who the others are could not be found '
+      f'out: {_line(error)}. {REMEDY}'
+    ) from error
 
 
 def _own_devices(kind) -> list[int] | None:
