@@ -32,8 +32,12 @@ def test_what_labels_are_when_nobody_says():
   assert kind('[deleted]', 'kept') == 'single_label'
   # Stars from 1 to 5 are classes; as many numbers as examples are not.
   assert kind(*(list(range(1, 6)) * 4)) == 'single_label'
-  with pytest.raises(ConfigError, match='20 different numbers in 20 examples; say kind=regression'):
+  with pytest.raises(ConfigError, match='20 different labels in 20 examples; say kind=regression'):
     kind(*range(20))
+  names = [f'name {number}' for number in range(20)]
+  assert kind(*names, 'name 3') == 'single_label'
+  with pytest.raises(ConfigError, match='20 different labels in 20 examples; say kind=single_label if'):
+    kind(*names)
   with pytest.raises(ConfigError, match="a.csv:3: label: 'n/a' is not a number"):
     kind('0.5', 'n/a', '1')
   with pytest.raises(ConfigError, match="a.csv:4: label: 'a' is no list"):

@@ -135,6 +135,18 @@ def test_labels_of_a_set_are_matched_by_name_too():
     tasks.find('intensity', known=tasks.Known('single_label', ('a', 'b')))
 
 
+def test_parts_of_a_model_of_several_tasks_keep_their_labels(tmp_path):
+  one = write(tmp_path, rows_of(['a', 'b', 'c', 'a']), 'one.jsonl')
+  two = write(tmp_path, rows_of(['x', 'y', 'x', 'y']), 'two.jsonl')
+  both = tasks.find(f'{one}+{two}')
+  known = tasks.Known(both.kind, both.labels)
+  # One class is gone from the file, and is one of the model's all the same.
+  write(tmp_path, rows_of(['a', 'c', 'c', 'a']), 'one.jsonl')
+  again = tasks.find(f'{one}+{two}', known=known)
+  assert again.labels == both.labels and again.groups == both.groups == ((0, 3), (3, 5))
+  assert tasks.labelled(again, 'test')[1].tolist() == [2, 0, 3, 4]
+
+
 def test_names_of_files_with_a_plus(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for name in ('c++.jsonl', 'b.jsonl'):

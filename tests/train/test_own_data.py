@@ -122,6 +122,8 @@ def test_what_was_left_out_cut_or_is_missing_is_said(tmp_path):
   assert "label 'c': no train example" in said
   assert f'{path}: 1 of 5 test texts stand in the train split too' in said
   assert not [line for line in said if 'no test example' in line]
+  kept = json.loads((tmp_path / 'w' / 'result.json').read_text())['notes']
+  assert len(kept) == 3 and set(kept) <= set(said)
 
 
 def test_a_class_without_a_test_example_is_said_and_a_split_by_hash(tmp_path):
@@ -164,6 +166,16 @@ def test_a_command_that_is_corrected_runs_and_what_it_trained_is_its_own(tmp_pat
   first = (tmp_path / 'w' / 'tokenizer.json').read_bytes()
   train.transfer(transfer_config(path), tmp_path / 'w')
   assert (tmp_path / 'w' / 'tokenizer.json').read_bytes() != first
+  # Nor does it keep a tokenizer of texts that were corrected, under the same config.
+  with monkeypatch.context() as patched, pytest.raises(train.Diverged):
+    patched.setattr(loop, 'fit', fail)
+    train.transfer(transfer_config(path), tmp_path / 'v')
+  first = (tmp_path / 'v' / 'tokenizer.json').read_bytes()
+  write(path, [row | dict(text=row['text'] + ' unheard') for row in rows_of()])
+  with monkeypatch.context() as patched, pytest.raises(train.Diverged):
+    patched.setattr(loop, 'fit', fail)
+    train.transfer(transfer_config(path), tmp_path / 'v')
+  assert (tmp_path / 'v' / 'tokenizer.json').read_bytes() != first
   assert json.loads((tmp_path / 'w' / 'config.json').read_text())['config']['optim']['lr'] == 5e-4
   # From here on the workdir is bound.
   with pytest.raises(ValueError, match='another config: optim.lr'):

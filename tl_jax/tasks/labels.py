@@ -25,8 +25,8 @@ MOST_DIGITS = 40
 BOOLEANS = ('true', 'false')
 # Keeps every digit: two long identifiers that differ in the last one are two labels.
 EXACT = decimal.Context(prec=4 * MOST_DIGITS)
-# More classes than this, and more than half as many as examples: numbers that are no classes.
-FEWEST_NUMBERS = 10
+# Up to so many classes, nobody wonders that every example has another.
+FEW_CLASSES = 10
 
 
 def spelled(value: Any) -> str:
@@ -72,8 +72,8 @@ def kind_of(values: Sequence[Any], places: Sequence[str], column: str) -> str:
 
   Lists are sets of classes. Numbers with fractions are values to predict: a class for each
   would be as many classes as values. places: where each value stands, as `file:line`.
-  Raises ConfigError naming the first line that does not go with the others, and for whole
-  numbers of which almost every example has another.
+  Raises ConfigError naming the first line that does not go with the others, and where as
+  good as every example has another label, so that none can be learned.
   """
   lists = [is_list(value) for value in values]
   if any(lists):
@@ -87,12 +87,23 @@ def kind_of(values: Sequence[Any], places: Sequence[str], column: str) -> str:
         f'is not a number; others are, with fractions. Say kind={SINGLE} if every number '
         'is a class')
     return REGRESSION
-  different = len(set(names))
-  if all(numbers) and different > max(FEWEST_NUMBERS, len(names) // 2):
-    raise ConfigError(
-        f'{places[0]}: {column}: {different} different numbers in {len(names)} examples; '
-        f'say kind={REGRESSION} to predict them, or kind={SINGLE} if every number is a class')
+  _require_classes(names, all(numbers), places[0], column)
   return SINGLE
+
+
+def _require_classes(names: list[str], numbers: bool, place: str, column: str) -> None:
+  """Raises ConfigError for so many different labels that they are no classes.
+
+  More than half as many numbers as examples; of texts one for each example.
+  """
+  different = len(set(names))
+  most = len(names) // 2 if numbers else len(names) - 1
+  if different <= max(FEW_CLASSES, most):
+    return
+  hint = f'kind={REGRESSION} to predict numbers, ' if numbers else ''
+  raise ConfigError(
+      f'{place}: {column}: {different} different labels in {len(names)} examples; say '
+      f'{hint}kind={SINGLE} if each is a class, or label=COLUMN if this is not the column')
 
 
 def _require_all(good: list[bool], values, places, column: str, complaint: str) -> None:

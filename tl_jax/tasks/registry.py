@@ -131,8 +131,10 @@ def find(name: str, data_dir: str | None = None, how: own.Reading | None = None,
     raise ConfigError(
         f'config.task.name: {missing[0]!r} of {name}: no such task or file; a + in the name '
         'of a file is written \\+')
-  found = tuple(_find(each, how, known if len(names) == 1 else None) for each in names)
-  task = together(found) if len(found) > 1 else found[0]
+  if len(names) == 1:
+    task = _find(names[0], how, known)
+  else:
+    task = together(tuple(_find(each, how, part_of(known, each)) for each in names))
   return task if known is None else as_known(task, known)
 
 
@@ -147,6 +149,15 @@ def _find(name: str, how: own.Reading, known: Known | None) -> Task:
         f'config.task.name: {name}: the ending {ending!r} is none of '
         f'{", ".join(files.ENDINGS)}, each also with .gz')
   return lookup(TASKS, name, 'config.task.name')
+
+
+def part_of(known: Known | None, name: str) -> Known | None:
+  """What a model of several tasks answers of the one of this name; None where it has none."""
+  if known is None:
+    return None
+  prefix = f'{name}: '
+  own = tuple(label.removeprefix(prefix) for label in known.labels if label.startswith(prefix))
+  return Known(known.kind, own) if own else None
 
 
 def as_known(task: Task, known: Known) -> Task:

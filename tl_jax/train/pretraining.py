@@ -136,6 +136,7 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
         total_parameters=tree.count((fitted.state.trainable, fitted.state.frozen)),
         steps=settings.schedule.steps,
         peak_bytes=peak_bytes(),
+        notes=ready.told,
         **run.clock.totals()))
     watch.say('pretrain: ' + ', '.join(f'{name} {value:.4f}' for name, value in metrics.items()))
     return result

@@ -45,6 +45,8 @@ class Result:
   go together.
 
   peak_bytes: the most memory used, of the fullest device, or on CPUs of the process.
+
+  notes: what the run said of its examples at its start: skipped, cut, missing.
   """
   task: str
   method: str
@@ -62,6 +64,7 @@ class Result:
   training_seconds: float
   compile_seconds: float
   peak_bytes: int
+  notes: list[str] = dataclasses.field(default_factory=list)
 
   def to_json(self) -> dict:
     return dataclasses.asdict(self)

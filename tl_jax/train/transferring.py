@@ -108,6 +108,10 @@ class Prepared(NamedTuple):
     """The sha256 of every file of the user that the task is read from, by path."""
     return notes.files_of(self.task.own_sources)
 
+  def notes(self, settings: Settings, chosen: np.ndarray) -> list[str]:
+    """What a run of these settings says of its examples, of which it is trained on the `chosen`."""
+    return notes.of_task(settings, self.task, self.train, self.test, chosen)
+
   def stream(self, settings: Settings):
     """The rows that a run of these settings sees, and the indices of the labelled examples they come from."""
     chosen = texts.choose_labels(settings, self.task, self.train)
@@ -229,7 +233,7 @@ class Trainer:
     """Trains one run, or goes on where its workdir is; returns what result.json holds."""
     run.require_files(self.ready.files())
     stream, chosen = self.ready.stream(settings)
-    for line in notes.of_task(settings, self.ready.task, self.ready.train, self.ready.test, chosen):
+    for line in self.ready.notes(settings, chosen):
       watch.say(line)
     with jax.set_mesh(self.mesh):
       state = self.start(settings, run, watch)
@@ -270,8 +274,7 @@ class Trainer:
       for step in run.store.steps():
         checkpoint.share_files(run.store.directory / str(step), self._files)
       write_predictions(run.path / 'predictions.jsonl', self.ready.task, self.ready.test, found)
-    labels = len(set(chosen.tolist()))
-    result = run.finish(make_result(self.ready, settings, labels, found, state, run.clock))
+    result = run.finish(make_result(self.ready, settings, chosen, found, state, run.clock))
     watch.say(f'{self.title}: ' + ', '.join(f'{name} {value:.4f}' for name, value in result['metrics'].items()))
     return result
 
@@ -303,8 +306,11 @@ class Judge:
     return tasks.score(self._ready.task, self.outputs(state), self._ready.test.targets)
 
 
-def make_result(ready: Prepared, settings: Settings, labels: int, found, state, clock: Clock) -> Result:
-  """The result of a run that was trained on `labels` examples; found (n, labels) is what its state says of the test."""
+def make_result(ready: Prepared, settings: Settings, chosen, found, state, clock: Clock) -> Result:
+  """The result of a run that was trained on the examples `chosen`.
+
+  found (n, labels): what its last state says of the test examples.
+  """
   trained = pieces.trained_leaves(ready.parts, state.trainable)
   fused = jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen)
   return Result(
@@ -312,7 +318,7 @@ def make_result(ready: Prepared, settings: Settings, labels: int, found, state, 
       method=pieces.method_name(settings),
       init=settings.init,
       seed=settings.seed,
-      labels=labels,
+      labels=len(set(chosen.tolist())),
       metrics=tasks.score(ready.task, found, ready.test.targets),
       n=len(ready.test.texts),
       examples=digest_examples(ready.test.texts, ready.test.targets),
@@ -321,4 +327,5 @@ def make_result(ready: Prepared, settings: Settings, labels: int, found, state, 
       total_parameters=tree.count(fused),
       steps=settings.schedule.steps,
       peak_bytes=peak_bytes(),
+      notes=ready.notes(settings, chosen),
       **clock.totals())

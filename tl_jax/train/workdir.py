@@ -160,22 +160,19 @@ def require_config_of_steps(store: checkpoint.Store, config: dict) -> None:
     checkpoint.require_same(made, config, where, CHANGEABLE)
 
 
-def forget_false_start(path: pathlib.Path, store: checkpoint.Store, config: dict) -> None:
-  """Takes back config.json and the tokenizer of a start that came to nothing under another config.
+def forget_false_start(path: pathlib.Path, store: checkpoint.Store) -> None:
+  """Takes back what a start left that came to nothing: no step was saved, no result written.
 
-  Where no step was saved and no result written, the config binds nothing: the command that
-  was corrected must run. A tokenizer that was trained on the wrong texts goes too.
+  Another config takes the place of its config.json, for the command that was corrected must
+  run. Its tokenizer goes in any case: it may have been trained on texts that were corrected.
   """
   quarantine = store.directory / QUARANTINE
   saved = store.latest() is not None or (quarantine.is_dir() and any(quarantine.iterdir()))
   before = _read_json(path, CONFIG)
   if saved or (path / results.FILE).exists() or before is None or 'config' not in before:
     return
-  try:
-    checkpoint.require_same(before['config'], files.clean(config), '', CHANGEABLE)
-  except ValueError:
-    for name in (CONFIG, TOKENIZER, spoken.CONFIG, spoken.MAP, spoken.ADDED, spoken.TEMPLATE):
-      (path / name).unlink(missing_ok=True)
+  for name in (CONFIG, TOKENIZER, spoken.CONFIG, spoken.MAP, spoken.ADDED, spoken.TEMPLATE):
+    (path / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -226,7 +223,7 @@ def _opened(config, path) -> Iterator[Run]:
     # Before config.json is written: in a copy without one, the steps alone know.
     require_config_of_steps(store, bound)
     if first:
-      forget_false_start(workdir.path, store, bound)
+      forget_false_start(workdir.path, store)
       workdir.bind_config(bound, CHANGEABLE)
     parallel.keep_freed_memory()
     store.prepare()
