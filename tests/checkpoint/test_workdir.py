@@ -129,9 +129,16 @@ def test_another_config_is_refused_with_its_differences(tmp_path):
     assert opened.read_json('config.json')['config']['log'] == {'every': 20}
 
 
-def test_a_key_that_a_config_has_got_since_and_leaves_empty_is_no_difference():
-  assert compare({'a': 1}, {'a': 1, 'b': {'c': ''}}) == compare({'b': ''}, {}) == {}
-  assert list(compare({'a': 1}, {'a': 1, 'b': 'x'})) == ['b']
+def test_a_key_that_a_config_has_got_since_with_its_usual_value_is_no_difference(workdir):
+  usual = {'b': {'c': False}}
+  assert compare({'a': 1}, {'a': 1, 'b': {'c': False}}, usual) == {}
+  assert list(compare({'a': 1}, {'a': 1, 'b': {'c': True}}, usual)) == ['b.c']
+  assert list(compare({'a': 1}, {'a': 1, 'b': {'c': False}})) == ['b.c']
+  workdir.bind_config({'a': 1})
+  workdir.bind_config({'a': 1, 'b': {'c': False}}, usual=usual)
+  assert workdir.read_json('config.json')['config'] == {'a': 1}
+  with pytest.raises(ValueError, match='b.c: absent -> true'):
+    workdir.bind_config({'a': 1, 'b': {'c': True}}, usual=usual)
 
 
 def test_compare_tells_truth_from_one():

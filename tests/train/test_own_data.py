@@ -1,6 +1,7 @@
 """Runs on files of the user: labels that belong to the model, data that may not change, what is said."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -182,8 +183,19 @@ def test_a_command_that_is_corrected_runs_and_what_it_trained_is_its_own(tmp_pat
     train.transfer(transfer_config(path, [('optim.lr', '0.5')]), tmp_path / 'w')
 
 
+def test_a_workdir_from_before_there_were_these_keys_goes_on(trained, tmp_path):
+  workdir = shutil.copytree(trained[0], tmp_path / 'w')
+  stored = json.loads((workdir / 'config.json').read_text())
+  for key in ('text', 'label', 'kind', 'files'):
+    del stored['config']['task'][key]
+  (workdir / 'config.json').write_text(json.dumps(stored))
+  again = train.transfer(transfer_config(trained[1]), workdir)
+  assert again == json.loads((workdir / 'result.json').read_text())
+  with pytest.raises(ValueError, match='task.label: .* -> .split'):
+    train.transfer(transfer_config(trained[1], [('task.label', 'split')]), workdir)
+
+
 def test_one_with_a_result_alone_is_bound_too(trained, tmp_path):
-  import shutil
   workdir = shutil.copytree(trained[0], tmp_path / 'w')
   shutil.rmtree(workdir / 'checkpoints')
   with pytest.raises(ValueError, match='another config: optim.lr'):

@@ -108,13 +108,14 @@ class Workdir:
     except ValueError as error:
       raise ValueError(f'{path}: {" ".join(str(error).split())[:300]}') from error
 
-  def bind_config(self, config: Any, allowed: Iterable[str] = ()) -> str:
+  def bind_config(self, config: Any, allowed: Iterable[str] = (), usual: Any = None) -> str:
     """Writes config.json with its hash, or checks that the run that is resumed had the same config; returns the hash.
 
     Args:
       config: nested dicts of what JSON can hold.
       allowed: regular expressions of dotted keys that may differ, such as `log\\..*`; config.json then takes the new
         values.
+      usual: what a key means where a config does not have it.
     Raises ValueError with the keys that differ, old and new.
     """
     config = files.clean(config)
@@ -123,8 +124,8 @@ class Workdir:
       if not isinstance(before, dict) or 'config' not in before:
         raise ValueError(f'{self.path / CONFIG}: it is not the config of a run')
       where = f'{self.path / CONFIG}: the run there has another config'
-      require_same(before['config'], config, where, allowed)
-      if not compare(before['config'], config):
+      require_same(before['config'], config, where, allowed, usual)
+      if not compare(before['config'], config, usual):
         return before.get('hash') or config_hash(config)
     self.write_json(CONFIG, {'config': config, 'hash': config_hash(config)})
     return config_hash(config)
@@ -200,16 +201,17 @@ class Workdir:
 
 
 def require_same(
-  before: Any, after: Any, where: str, allowed: Iterable[str] = ()
+  before: Any, after: Any, where: str, allowed: Iterable[str] = (), usual: Any = None
 ) -> None:
   """Raises ValueError, `where` with the keys in which two configs differ, old and new.
 
-  allowed: regular expressions of dotted keys that may differ.
+  allowed: regular expressions of dotted keys that may differ. usual: what a key means where
+  a config does not have it, as one that was written before there was such a key.
   """
   patterns = [re.compile(pattern) for pattern in allowed]
   refused = [
     line
-    for key, line in compare(before, after).items()
+    for key, line in compare(before, after, usual).items()
     if not any(pattern.fullmatch(key) for pattern in patterns)
   ]
   if not refused:
@@ -220,16 +222,17 @@ def require_same(
   raise ValueError(f'{where}: {listed}; take another workdir, or the old values')
 
 
-def compare(before: Any, after: Any) -> dict[str, str]:
+def compare(before: Any, after: Any, usual: Any = None) -> dict[str, str]:
   """Dotted key -> `key: old -> new` for every leaf in which two configs differ.
 
-  An empty text is no difference to a key that is absent: a config that has got a key since
-  says with it that nothing is asked for.
+  usual: what a key means where a config does not have it.
   """
   old, new = dict(_leaves(before)), dict(_leaves(after))
-  empty = files.encode('')
-  return {key: f'{key}: {old.get(key, "absent")} -> {new.get(key, "absent")}'
-          for key in sorted(old.keys() | new.keys()) if old.get(key, empty) != new.get(key, empty)}
+  meant = dict(_leaves(files.clean(usual or {})))
+  return {
+      key: f'{key}: {old.get(key, "absent")} -> {new.get(key, "absent")}'
+      for key in sorted(old.keys() | new.keys())
+      if old.get(key, meant.get(key)) != new.get(key, meant.get(key))}
 
 
 def _leaves(value: Any, path: str = '') -> Iterator[tuple[str, str]]:

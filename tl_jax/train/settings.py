@@ -97,3 +97,13 @@ class Settings:
   checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
   eval: Eval = dataclasses.field(default_factory=Eval)
   log: Log = dataclasses.field(default_factory=Log)
+
+
+def usual() -> dict:
+  """What every key means in a config that does not have it, by groups.
+
+  A workdir that was made before there was a key goes on under a config that has it with
+  this value.
+  """
+  least = Settings({}, optim.OptimConfig(), optim.ScheduleConfig(steps=1), Data(), task=TaskChoice(''))
+  return dataclasses.asdict(least)

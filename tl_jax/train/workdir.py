@@ -26,7 +26,7 @@ from tl_jax.interop import tokenizer_settings as spoken
 from tl_jax.train import results
 from tl_jax.train.clock import Clock
 from tl_jax.train.loop import Recorder
-from tl_jax.train.settings import Settings
+from tl_jax.train.settings import Settings, usual
 from tl_jax.train.texts import TOKENIZER
 
 # What the starts of a run took so far; result.json has it at the end.
@@ -157,7 +157,7 @@ def require_config_of_steps(store: checkpoint.Store, config: dict) -> None:
   made = None if step is None else store.meta(step).get('config')
   if made is not None:
     where = f'{store.directory / str(step)}: saved by a run with another config'
-    checkpoint.require_same(made, config, where, CHANGEABLE)
+    checkpoint.require_same(made, config, where, CHANGEABLE, usual())
 
 
 def forget_false_start(path: pathlib.Path, store: checkpoint.Store) -> None:
@@ -224,7 +224,9 @@ def _opened(config, path) -> Iterator[Run]:
     require_config_of_steps(store, bound)
     if first:
       forget_false_start(workdir.path, store)
-      workdir.bind_config(bound, CHANGEABLE)
+      workdir.bind_config(bound, CHANGEABLE, usual())
+    # The others read no tokenizer of a false start.
+    parallel.meet('the workdir')
     parallel.keep_freed_memory()
     store.prepare()
     write = functools.partial(workdir.write_json, SECONDS) if first else None
