@@ -14,6 +14,7 @@ import ggufs  # noqa: E402
 
 from tl_jax import interop  # noqa: E402
 from tl_jax.interop import gguf_config, rotary  # noqa: E402
+from tl_jax.interop.tensors import open_tensors, save_tensors  # noqa: E402
 
 TINY = dict(
   model_type='llama',
@@ -56,6 +57,17 @@ def file(tmp_path):
     )
 
   return make
+
+
+def test_a_weight_that_is_no_number_is_named(tmp_path):
+  cases.materialise(tmp_path, TINY, SHAPES)
+  held = open_tensors(tmp_path)
+  held = {name: np.array(held.read(name)) for name in held.names}
+  held['model.norm.weight'][3] = np.nan
+  save_tensors(tmp_path, held)
+  path = ggufs.convert(tmp_path, TINY, tmp_path / 'a.gguf')
+  with pytest.raises(ValueError, match=r"a\.gguf: tensor 'model.norm.weight' holds nan at \[3\]"):
+    interop.load(path)
 
 
 def logits(loaded, batch):

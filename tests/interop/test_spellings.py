@@ -117,6 +117,7 @@ BUFFERS = {
     'model.layers.0.self_attn.rotary_emb.inv_freq',
     'model.rotary_emb.inv_freq',
   ],
+  't5-EncoderModel': ['decoder.block.0.layer.0.SelfAttention.q.weight'],
   'modernbert-ForMaskedLM': ['model.layers.0.attn.rotary_emb.inv_freq'],
   'bart-ForConditionalGeneration': [
     'model.encoder.version',

@@ -79,7 +79,7 @@ def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str 
     folder = spellings.with_zeros(folder, family, wanted)
     sines = _sines(family, arch, bare)
     _require_sines(folder, sines)
-    unused = _check(wanted, folder, family, own_head=head is None, known=sines)
+    unused = _check(wanted, folder, family, arch.kind, own_head=head is None, known=sines)
     if source.tokenizer is not None:
       from tl_jax.interop import tokenizers
       tokenizers.require_rows(source.tokenizer, arch.vocabulary)
@@ -258,7 +258,8 @@ def _equal(first: np.ndarray, second: np.ndarray) -> bool:
   return first.shape == second.shape and first.dtype == second.dtype and first.tobytes() == second.tobytes()
 
 
-def _check(wanted: dict, folder: tensors.Tensors, family: str, own_head: bool, known=()) -> tuple[str, ...]:
+def _check(wanted: dict, folder: tensors.Tensors, family: str, kind: str, *, own_head: bool,
+           known=()) -> tuple[str, ...]:
   """The tensors that are not needed, nor `known` besides.
 
   Raises ValueError for a missing or surplus tensor and for a wrong shape.
@@ -270,7 +271,7 @@ def _check(wanted: dict, folder: tensors.Tensors, family: str, own_head: bool, k
       raise ValueError(f'tensor {name!r} has shape {folder.shape(name)}, config.json says {shape}')
   surplus = sorted(set(folder.names) - {*wanted, *known})
   for name in surplus if own_head else ():
-    if not names.is_spare(family, name):
+    if not names.is_spare(family, name, kind):
       raise ValueError(f'tensor {name[:200]!r} has no place in this {family}; nearest: {tree.nearest(name, wanted)}')
   return tuple(surplus)
 

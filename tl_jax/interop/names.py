@@ -306,13 +306,19 @@ def place(family: str, head: str, name: str, *, gated: bool = False, bare: bool 
   return Place(theirs, transpose, part, row=mark == 'row')
 
 
-def is_spare(family: str, name: str) -> bool:
-  """May a folder of the family hold this tensor besides what a model of it needs? Those of other heads, and buffers."""
+def is_spare(family: str, name: str, kind: str) -> bool:
+  """May a folder of the family hold this tensor besides what a model of this kind needs?
+
+  Those of other heads, buffers, and of an encoder that was made of an encoder-decoder
+  the other stack.
+  """
   names = NAMES[family]
   below = next((name.removeprefix(base) for base in (names.base, *names.bases.values()) if base and
                 name.startswith(base)), name)
   patterns = names.extra + names.twin + ALWAYS_EXTRA
   if any(re.fullmatch(pattern, one) for pattern in patterns for one in (name, below)):
+    return True
+  if kind == 'encoder' and any(ours.startswith('decoder/') for ours in names.body) and below.startswith('decoder.'):
     return True
   heads = {theirs.partition('|')[0] for head in names.heads.values() for theirs in head.values()}
   return any(name == module or name.startswith(f'{module}.') for module in heads)
