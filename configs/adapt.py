@@ -1,14 +1,19 @@
-"""Pre-training that goes on: on a domain (DAPT) or on the texts of a task (TAPT), Gururangan et al. 2020.
+"""Pre-training that goes on: on a domain (DAPT) or on the texts of a task (TAPT),
+Gururangan et al. 2020.
 
-  tl-jax pretrain --config=configs/adapt.py:init=/tmp/demo,text=vader_movie --workdir=/tmp/films
-  tl-jax pretrain --config=configs/adapt.py:init=/tmp/demo,text=notes.jsonl,column=body --workdir=/tmp/notes
-  tl-jax transfer --config=configs/transfer.py:task=sentiment,method=full,init=/tmp/films --workdir=/tmp/sentiment
+  tl-jax pretrain --workdir=/tmp/films \\
+    --config=configs/adapt.py:init=/tmp/demo,text=vader_movie
+  tl-jax pretrain --workdir=/tmp/notes \\
+    --config=configs/adapt.py:init=/tmp/demo,text=notes.jsonl,column=body
+  tl-jax transfer --workdir=/tmp/sentiment \\
+    --config=configs/transfer.py:task=sentiment,method=full,init=/tmp/films
 
-init: a workdir or a Hugging Face folder; its tokenizer stays. text: a set of `tl_jax.data`, a file of texts (.txt,
-.jsonl, .json, .csv, .tsv or .parquet, each also with .gz) or a folder of .txt files; several with + between, in equal
-parts. A comma or a + in the name of a file is escaped by a backslash. column: that of the texts in files (default:
-text). Test texts are left out, so the texts of a task may be taken. A head of another
-kind, as a sentence encoder has, starts afresh.
+init: a workdir or a Hugging Face folder; its tokenizer stays. text: a set of
+`tl_jax.data`, a file of texts (.txt, .jsonl, .json, .csv, .tsv or .parquet, each also
+with .gz) or a folder of .txt files; several with + between, in equal parts. A comma or
+a + in the name of a file is escaped by a backslash. column: that of the texts in files
+(default: text). Test texts are left out, so the texts of a task may be taken. A head of
+another kind, as a sentence encoder has, starts afresh.
 """
 
 from ml_collections import ConfigDict
@@ -23,17 +28,37 @@ def get_config(arg: str = '') -> ConfigDict:
   c = ConfigDict()
   c.seed = 0
   c.init = a.init
-  c.model = dict(family='tiny' if a.init == 'scratch' else '')   # empty: the family of the checkpoint
+  # empty: the family of the checkpoint
+  c.model = dict(family='tiny' if a.init == 'scratch' else '')
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
-  c.objective = dict(name='masked', rate=0.15, whole_word=False) if a.objective == 'masked' else dict(name=a.objective)
+  c.objective = (
+    dict(name='masked', rate=0.15, whole_word=False)
+    if a.objective == 'masked'
+    else dict(name=a.objective)
+  )
   c.method = dict(name='full')
   # All but parse_special is used where there is no checkpoint.
-  c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='', parse_special=False)
+  c.tokenizer = dict(
+    kind='wordpiece', size=2048, lowercase=True, path='', parse_special=False
+  )
   c.unigram_bias = False
-  c.data = dict(mixture=group(dict.fromkeys(names(a.text), 1.0)), column=a.column, length=128, batch=32, accumulate=1,
-                pack=True, directory='')
-  c.optim = dict(name='adamw', lr=1e-4, decay=0.01, clip=1.0, ema=None,
-                 groups=((r'.*(bias|scale)', dict(decay=0.0)),))
+  c.data = dict(
+    mixture=group(dict.fromkeys(names(a.text), 1.0)),
+    column=a.column,
+    length=128,
+    batch=32,
+    accumulate=1,
+    pack=True,
+    directory='',
+  )
+  c.optim = dict(
+    name='adamw',
+    lr=1e-4,
+    decay=0.01,
+    clip=1.0,
+    ema=None,
+    groups=((r'.*(bias|scale)', dict(decay=0.0)),),
+  )
   c.schedule = dict(name='linear', warmup=20, steps=200)
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
   c.sharding = 'fsdp'

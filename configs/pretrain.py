@@ -1,17 +1,37 @@
-"""Pre-training: masked (BERT), causal (GPT) and span corruption (T5) on a mixture of texts.
+"""Pre-training: masked (BERT), causal (GPT) and span corruption (T5) on a mixture of
+texts.
 
-  tl-jax pretrain --config=configs/pretrain.py:tiny --workdir=/tmp/tiny           # seconds, embedded text
-  tl-jax pretrain --config=configs/pretrain.py:demo --workdir=/tmp/demo           # minutes on 2 cores
-  tl-jax pretrain --config=configs/pretrain.py:bert-small --workdir=/mnt/bert     # hours on a v5e-8
+  tl-jax pretrain --config=configs/pretrain.py:tiny --workdir=/tmp/tiny
+  tl-jax pretrain --config=configs/pretrain.py:demo --workdir=/tmp/demo
+  tl-jax pretrain --config=configs/pretrain.py:bert-small --workdir=/mnt/bert
 
-The argument is a family of `tl_jax.models`; its shape chooses the objective. `data.length` counts the tokens of the
-model's rows: span corruption makes 512 of 568 tokens of text, as in T5.
+`tiny` takes seconds on embedded text, `demo` minutes on 2 cores, `bert-small` hours on
+a v5e-8.
+
+The argument is a family of `tl_jax.models`; its shape chooses the objective.
+`data.length` counts the tokens of the model's rows: span corruption makes 512 of 568
+tokens of text, as in T5.
 """
 
 from ml_collections import ConfigDict
 
-ARGUMENTS = ('tiny', 'tiny-gpt', 'tiny-t5', 'demo', 'bert-small', 'bert-base', 'gpt2', 't5-small')
-EMBEDDED = {'austen': 0.35, 'shakespeare': 0.25, 'vader_movie': 0.2, 'vader_amazon': 0.1, 'vader_nyt': 0.1}
+ARGUMENTS = (
+  'tiny',
+  'tiny-gpt',
+  'tiny-t5',
+  'demo',
+  'bert-small',
+  'bert-base',
+  'gpt2',
+  't5-small',
+)
+EMBEDDED = {
+  'austen': 0.35,
+  'shakespeare': 0.25,
+  'vader_movie': 0.2,
+  'vader_amazon': 0.1,
+  'vader_nyt': 0.1,
+}
 TINY = {'austen': 0.5, 'vader_movie': 0.5}
 PUBLIC = {'c4/en': 1.0}
 
@@ -23,12 +43,31 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
   c.model = dict(family=arg)
   c.compute = dict(dtype='bfloat16', remat='dots', layers='auto', dropout=0.1)
   c.objective = objective(arg)
-  c.tokenizer = dict(kind='wordpiece' if c.objective.name == 'masked' else 'bpe', size=30522, lowercase=True, path='',
-                     parse_special=False)
+  c.tokenizer = dict(
+    kind='wordpiece' if c.objective.name == 'masked' else 'bpe',
+    size=30522,
+    lowercase=True,
+    path='',
+    parse_special=False,
+  )
   c.unigram_bias = False
-  c.data = dict(mixture=mixture, column='', length=512, batch=256, accumulate=1, pack=True, directory='')
-  c.optim = dict(name='adamw', lr=1e-4, decay=0.01, clip=1.0, ema=None,
-                 groups=((r'.*(bias|scale)', dict(decay=0.0)),))
+  c.data = dict(
+    mixture=mixture,
+    column='',
+    length=512,
+    batch=256,
+    accumulate=1,
+    pack=True,
+    directory='',
+  )
+  c.optim = dict(
+    name='adamw',
+    lr=1e-4,
+    decay=0.01,
+    clip=1.0,
+    ema=None,
+    groups=((r'.*(bias|scale)', dict(decay=0.0)),),
+  )
   c.schedule = dict(name='linear', warmup=10_000, steps=1_000_000)
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
   c.sharding = 'fsdp'
@@ -52,7 +91,9 @@ def objective(family: str) -> dict:
 
 
 def tiny(c: ConfigDict) -> None:
-  """Seconds on a laptop, with everything on that can go wrong: dropout, packing, accumulation."""
+  """Seconds on a laptop, with everything on that can go wrong: dropout, packing,
+  accumulation.
+  """
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
   c.tokenizer.size = 1024
   c.data.update(length=64, batch=16, accumulate=2)

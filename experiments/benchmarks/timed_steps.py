@@ -1,13 +1,17 @@
-"""The calls that `performance.py` times, one library to a process: its training steps and its decoding.
+"""The calls that `performance.py` times, one library to a process: its training steps
+and its decoding.
 
-  python experiments/benchmarks/timed_steps.py tl_jax 'bert bfloat16'   # then a line on stdin for every call
+  # then a line on stdin for every call
+  python experiments/benchmarks/timed_steps.py tl_jax 'bert bfloat16'
 
-Answers a line of JSON first: tokens and FLOPs of a call, and the seconds of the first one, which compiles. Every line
-on stdin is answered with the seconds of one more call, the peak memory of the process, and what the call returned.
+Answers a line of JSON first: tokens and FLOPs of a call, and the seconds of the first
+one, which compiles. Every line on stdin is answered with the seconds of one more call,
+the peak memory of the process, and what the call returned.
 
-The FLOPs are of the products of the model alone: 2 for each weight outside the embeddings and token, 4 for each width,
-token and key of attention, times 3 for forward and backward, times 2 where the weights are frozen. Of a classifier's
-last layer only keys and values count, for it reads one token of each row.
+The FLOPs are of the products of the model alone: 2 for each weight outside the
+embeddings and token, 4 for each width, token and key of attention, times 3 for forward
+and backward, times 2 where the weights are frozen. Of a classifier's last layer only
+keys and values count, for it reads one token of each row.
 """
 
 import json
@@ -19,8 +23,14 @@ import time
 import numpy as np
 
 # rows, tokens of a row, tokens of a decoder's row beside an encoder
-SHAPES = {'minilm': (32, 64, 0), 'bert': (8, 128, 0), 'lora': (8, 128, 0), 'qlora': (8, 128, 0), 'gpt2': (4, 256, 0),
-          't5': (8, 128, 32)}
+SHAPES = {
+  'minilm': (32, 64, 0),
+  'bert': (8, 128, 0),
+  'lora': (8, 128, 0),
+  'qlora': (8, 128, 0),
+  'gpt2': (4, 256, 0),
+  't5': (8, 128, 32),
+}
 ADAPTED = ('lora', 'qlora')
 FAMILIES = dict.fromkeys(SHAPES, 'bert-base') | {'gpt2': 'gpt2', 't5': 't5-small'}
 MINILM = dict(width=384, layers=6, mlp=1536)
@@ -36,18 +46,30 @@ def flops_of(work: str) -> float:
   """Of one training step, by the shapes alone."""
   rows, length, target = SHAPES[work]
   if work == 't5':
-    block, encoded, decoded = 4 * 512 ** 2, rows * length, rows * target
-    linear = 6 * ((block + 2 * 512 * 2048) * encoded + (block + 2 * 512 * 2048 + block // 2) * decoded
-                  + block // 2 * encoded) + 512 * 32128 * decoded
+    block, encoded, decoded = 4 * 512**2, rows * length, rows * target
+    linear = (
+      6
+      * (
+        (block + 2 * 512 * 2048) * encoded
+        + (block + 2 * 512 * 2048 + block // 2) * decoded
+        + block // 2 * encoded
+      )
+      + 512 * 32128 * decoded
+    )
     attention = 6 * 512 * (encoded * length + decoded * (length + target))
     return 3 * (2 * linear + 4 * attention)
   layers, width = (6, 384) if work == 'minilm' else (12, 768)
   if work == 'gpt2':
-    linear = layers * 12 * width ** 2 + width * 50257
+    linear = layers * 12 * width**2 + width * 50257
   else:
     layers -= 1
-    linear = layers * 12 * width ** 2 + 2 * width ** 2
-  return (2 if work in ADAPTED else 3) * rows * length * (2 * linear + 4 * layers * width * length)
+    linear = layers * 12 * width**2 + 2 * width**2
+  return (
+    (2 if work in ADAPTED else 3)
+    * rows
+    * length
+    * (2 * linear + 4 * layers * width * length)
+  )
 
 
 class Ours:
@@ -55,6 +77,7 @@ class Ours:
 
   def __init__(self):
     from tl_jax import parallel
+
     parallel.keep_freed_memory()
 
   def step(self, work: str, dtype: str, rate: float):
@@ -63,13 +86,21 @@ class Ours:
 
     from tl_jax import models, objectives, optim, transfer
     from tl_jax.train import init_state, make_step
+
     rows, length, target = SHAPES[work]
     head = 'causal' if work in ('gpt2', 't5') else 'classifier'
-    arch = models.arch(FAMILIES[work], head=head, **(dict(labels=2) if head == 'classifier' else {}),
-                       **(MINILM if work == 'minilm' else {}))
+    arch = models.arch(
+      FAMILIES[work],
+      head=head,
+      **(dict(labels=2) if head == 'classifier' else {}),
+      **(MINILM if work == 'minilm' else {}),
+    )
     objective = {'gpt2': objectives.causal, 't5': objectives.seq2seq}.get(
-        work, lambda: objectives.classify(labels=2))()
-    batch = dict(tokens=tokens_of((rows, length)), segments=np.ones((rows, length), np.int32))
+      work, lambda: objectives.classify(labels=2)
+    )()
+    batch = dict(
+      tokens=tokens_of((rows, length)), segments=np.ones((rows, length), np.int32)
+    )
     if target:
       batch['decoder_tokens'] = tokens_of((rows, target), 1)
     if head == 'classifier':
@@ -77,9 +108,13 @@ class Ours:
     batch = jax.tree.map(jnp.asarray, batch)
     model = models.build(arch, models.Compute(dtype=dtype, dropout=rate))
     adapted = dict(pattern=r'.*/(query|value)/kernel', rank=8, alpha=16.0, dropout=rate)
-    method = {'lora': lambda: transfer.lora(**adapted),
-              'qlora': lambda: transfer.qlora(kind='bfloat16', **adapted)}.get(work, transfer.full)()
-    tx = optim.make_optimizer(optim.OptimConfig(lr=RATE), optim.ScheduleConfig(name='constant', steps=10 ** 6))
+    method = {
+      'lora': lambda: transfer.lora(**adapted),
+      'qlora': lambda: transfer.qlora(kind='bfloat16', **adapted),
+    }.get(work, transfer.full)()
+    tx = optim.make_optimizer(
+      optim.OptimConfig(lr=RATE), optim.ScheduleConfig(name='constant', steps=10**6)
+    )
     state = jax.jit(lambda: init_state(model.init(jax.random.key(0)), method, tx, 0))()
     step = jax.jit(make_step(model, objective, method, tx), donate_argnums=0)
 
@@ -87,17 +122,24 @@ class Ours:
       nonlocal state
       state, metrics = step(state, batch)
       return float(metrics['loss'])
+
     return call
 
   def forward(self, work: str, dtype: str):
     import jax
 
     from tl_jax import models
+
     arch = models.arch(FAMILIES[work], head='causal' if work == 'gpt2' else 'none')
     model = models.build(arch, models.Compute(dtype=dtype))
-    params = jax.jit(lambda key: jax.tree.map(lambda leaf: leaf.astype(dtype), model.init(key)))(jax.random.key(0))
+    params = jax.jit(
+      lambda key: jax.tree.map(lambda leaf: leaf.astype(dtype), model.init(key))
+    )(jax.random.key(0))
     read = lambda out: out.hidden if out.logits is None else out.logits
-    apply, batch = jax.jit(lambda *args: read(model.apply(*args))), dict(tokens=tokens_of(SHAPES[work][:2]))
+    apply, batch = (
+      jax.jit(lambda *args: read(model.apply(*args))),
+      dict(tokens=tokens_of(SHAPES[work][:2])),
+    )
     return lambda: jax.block_until_ready(apply(params, batch)).size
 
   def greedy(self, rows: int, dtype: str):
@@ -105,20 +147,31 @@ class Ours:
     import jax.numpy as jnp
 
     from tl_jax import decode, models
+
     arch = models.arch('gpt2', head='causal')
     params = jax.jit(models.build(arch).init)(jax.random.key(0))
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     reader = models.decoder(arch, models.Compute(dtype=dtype))
     prompt = jnp.asarray(tokens_of((rows, PROMPT)))
-    batch, settings = dict(tokens=prompt, segments=jnp.ones_like(prompt)), decode.Decoding(max_new_tokens=NEW)
-    return lambda: jax.block_until_ready(decode.generate(reader, params, batch, settings).tokens).size
+    batch, settings = (
+      dict(tokens=prompt, segments=jnp.ones_like(prompt)),
+      decode.Decoding(max_new_tokens=NEW),
+    )
+    return lambda: (
+      jax.block_until_ready(
+        decode.generate(reader, params, batch, settings).tokens
+      ).size
+    )
 
   def peak(self, dtype: str):
     """Twenty products of 1024 x 768 with 768 x 3072: what this machine can do at all."""
     import jax
     import jax.numpy as jnp
+
     x, w = jnp.ones((1024, 768), dtype), jnp.ones((768, 3072), dtype)
-    product = jax.jit(lambda x, w: jax.lax.dot(x, w, preferred_element_type=jnp.float32))
+    product = jax.jit(
+      lambda x, w: jax.lax.dot(x, w, preferred_element_type=jnp.float32)
+    )
     return lambda: len([jax.block_until_ready(product(x, w)) for _ in range(20)])
 
 
@@ -128,6 +181,7 @@ class Theirs:
   def __init__(self, compiled: bool):
     import torch
     import transformers
+
     torch.set_num_threads(os.cpu_count())
     torch.manual_seed(0)
     transformers.logging.set_verbosity_error()
@@ -136,16 +190,39 @@ class Theirs:
   def model(self, work: str, rate: float):
     library = self.transformers
     if work == 'gpt2':
-      return library.GPT2LMHeadModel(library.GPT2Config(resid_pdrop=rate, embd_pdrop=rate, attn_pdrop=rate))
+      return library.GPT2LMHeadModel(
+        library.GPT2Config(resid_pdrop=rate, embd_pdrop=rate, attn_pdrop=rate)
+      )
     if work == 't5':
-      return library.T5ForConditionalGeneration(library.T5Config(dropout_rate=rate, decoder_start_token_id=0))
-    small = dict(hidden_size=384, num_hidden_layers=6, intermediate_size=1536) if work == 'minilm' else {}
-    model = library.BertForSequenceClassification(library.BertConfig(
-        num_labels=2, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate, **small))
+      return library.T5ForConditionalGeneration(
+        library.T5Config(dropout_rate=rate, decoder_start_token_id=0)
+      )
+    small = (
+      dict(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
+      if work == 'minilm'
+      else {}
+    )
+    model = library.BertForSequenceClassification(
+      library.BertConfig(
+        num_labels=2,
+        hidden_dropout_prob=rate,
+        attention_probs_dropout_prob=rate,
+        **small,
+      )
+    )
     if work in ADAPTED:
       import peft
-      model = peft.get_peft_model(model, peft.LoraConfig(
-          task_type='SEQ_CLS', r=8, lora_alpha=16, lora_dropout=rate, target_modules=['query', 'value']))
+
+      model = peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+          task_type='SEQ_CLS',
+          r=8,
+          lora_alpha=16,
+          lora_dropout=rate,
+          target_modules=['query', 'value'],
+        ),
+      )
     if work == 'qlora':
       for name, leaf in model.named_parameters():
         if 'encoder.layer' in name and leaf.ndim == 2 and not leaf.requires_grad:
@@ -157,10 +234,16 @@ class Theirs:
     rows, length, target = SHAPES[work]
     model = self.model(work, rate).train()
     tokens = torch.tensor(tokens_of((rows, length))).long()
-    labels = {'gpt2': tokens, 't5': torch.tensor(tokens_of((rows, target or 1), 1)).long()}.get(
-        work, torch.arange(rows) % 2)
-    batch = dict(input_ids=tokens, attention_mask=torch.ones_like(tokens), labels=labels)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, fused=True)
+    labels = {
+      'gpt2': tokens,
+      't5': torch.tensor(tokens_of((rows, target or 1), 1)).long(),
+    }.get(work, torch.arange(rows) % 2)
+    batch = dict(
+      input_ids=tokens, attention_mask=torch.ones_like(tokens), labels=labels
+    )
+    optimizer = torch.optim.AdamW(
+      [p for p in model.parameters() if p.requires_grad], lr=RATE, fused=True
+    )
     forward = torch.compile(model) if self.compiled else model
 
     def call():
@@ -170,11 +253,16 @@ class Theirs:
       optimizer.step()
       optimizer.zero_grad()
       return loss.item()
+
     return call
 
   def forward(self, work: str, dtype: str):
     torch, library = self.torch, self.transformers
-    model = self.model(work, 0.0) if work == 'gpt2' else library.BertModel(library.BertConfig())
+    model = (
+      self.model(work, 0.0)
+      if work == 'gpt2'
+      else library.BertModel(library.BertConfig())
+    )
     model = model.eval().to(getattr(torch, dtype))
     apply = torch.compile(model) if self.compiled else model
     tokens = torch.tensor(tokens_of(SHAPES[work][:2])).long()
@@ -182,6 +270,7 @@ class Theirs:
     def call():
       with torch.inference_mode():
         return apply(tokens)[0].numel()
+
     return call
 
   def greedy(self, rows: int, dtype: str):
@@ -193,13 +282,22 @@ class Theirs:
 
     def call():
       with torch.inference_mode():
-        return model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=NEW, min_new_tokens=NEW,
-                              do_sample=False, pad_token_id=0).numel()
+        return model.generate(
+          prompt,
+          attention_mask=torch.ones_like(prompt),
+          max_new_tokens=NEW,
+          min_new_tokens=NEW,
+          do_sample=False,
+          pad_token_id=0,
+        ).numel()
+
     return call
 
 
 def prepare(library: str, work: str):
-  """(the call of a work, tokens, FLOPs): MODEL DTYPE [dropout], forward-MODEL DTYPE, greedy-ROWS DTYPE, peak DTYPE."""
+  """(the call of a work, tokens, FLOPs): MODEL DTYPE [dropout], forward-MODEL DTYPE,
+  greedy-ROWS DTYPE, peak DTYPE.
+  """
   side = Ours() if library == 'tl_jax' else Theirs(library == 'compiled')
   name, dtype, *more = work.split()
   if name == 'peak':
@@ -210,7 +308,11 @@ def prepare(library: str, work: str):
   rows, length, target = SHAPES[name.removeprefix('forward-')]
   if name.startswith('forward-'):
     return side.forward(name.removeprefix('forward-'), dtype), rows * length, 0.0
-  return side.step(name, dtype, 0.1 if more else 0.0), rows * (length + target), flops_of(name)
+  return (
+    side.step(name, dtype, 0.1 if more else 0.0),
+    rows * (length + target),
+    flops_of(name),
+  )
 
 
 def serve(library: str, work: str) -> None:
