@@ -63,11 +63,12 @@ class Run(NamedTuple):
     deleted to save space, its result stays.
     """
     found = _read_json(self.path, results.FILE)
+    if found is None:
+      return None
     kept = self.store.steps()
     if kept and (kept[-1] < steps or self.store.verify(kept[-1])):
       return None
-    if found is not None:
-      self.clock.stop()
+    self.clock.stop()
     return found
 
   def finish(self, result: results.Result) -> dict:
