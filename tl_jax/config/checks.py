@@ -18,19 +18,19 @@ import numbers
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 
 class ConfigError(ValueError):
-  """A config, argument or input that cannot be right; the message is one line that
-  names it.
-  """
+  """A config, argument or input cannot be right. The message is one line that names it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """What a number must satisfy besides being finite: `low <= x <= high`, or strictly
-  where the end is open.
+  """The range of a number that an annotation allows; the number must be finite, too.
+
+  A number x fits where `low <= x <= high`. With `above` the lower end is open, so that
+  `low < x`; with `below` the upper end is open.
   """
 
   low: float = -math.inf
@@ -39,17 +39,20 @@ class Range:
   below: bool = False
 
   def holds(self, value) -> bool:
-    least = value > self.low if self.above else value >= self.low
-    return least and (value < self.high if self.below else value <= self.high)
+    large_enough = value > self.low if self.above else value >= self.low
+    small_enough = value < self.high if self.below else value <= self.high
+    return large_enough and small_enough
 
   def __str__(self) -> str:
-    low = (
-      '' if self.low == -math.inf else f' {">" if self.above else ">="} {self.low:g}'
-    )
+    limits = []
+    if self.low != -math.inf:
+      sign = '>' if self.above else '>='
+      limits.append(f' {sign} {self.low:g}')
     # That an integer fits into 32 bits goes without saying, until one does not.
-    unlimited = self.high in (math.inf, LARGEST)
-    high = '' if unlimited else f' {"<" if self.below else "<="} {self.high:g}'
-    return ' and'.join(filter(None, (low, high)))
+    if self.high not in (math.inf, LARGEST):
+      sign = '<' if self.below else '<='
+      limits.append(f' {sign} {self.high:g}')
+    return ' and'.join(limits)
 
 
 # Sizes, counts and seeds end up in shapes and arrays of 32 bits.
@@ -62,196 +65,257 @@ Probability = Annotated[float, Range(low=0, high=1)]
 Count = Annotated[int, Range(low=1, high=LARGEST)]
 Natural = Annotated[int, Range(low=0, high=LARGEST)]
 
+# `int | None` and `Optional[int]` have different origins.
+UNIONS = (typing.Union, types.UnionType)
+SEQUENCES = (tuple, list, collections.abc.Sequence)
+MAPPINGS = (dict, collections.abc.Mapping)
+
 
 def nearest(name: str, candidates: Iterable[str], most: int = 3) -> str:
-  """The candidates that look most like `name`, compared whole and by their last dotted
-  part.
+  """The candidates that look most like `name`, as text for an error message.
+
+  A candidate counts by its whole name and by its last dotted part.
   """
   last = str(name).rpartition('.')[2]
 
   def likeness(candidate):
-    whole = difflib.SequenceMatcher(None, str(name), candidate).ratio()
-    return max(
-      whole,
-      0.95 * difflib.SequenceMatcher(None, last, candidate.rpartition('.')[2]).ratio(),
-    )
+    candidate_last = candidate.rpartition('.')[2]
+    whole_ratio = difflib.SequenceMatcher(None, str(name), candidate).ratio()
+    last_ratio = difflib.SequenceMatcher(None, last, candidate_last).ratio()
+    # Of two candidates that fit as well, the one that fits as a whole comes first.
+    return max(whole_ratio, 0.95 * last_ratio)
 
   ranked = sorted(map(str, candidates), key=likeness, reverse=True)
   close = [candidate for candidate in ranked if likeness(candidate) >= 0.5]
-  return ', '.join(map(repr, (close or ranked)[:most])) or 'none'
+  # Where nothing is close, any names at all still say what kind of name is wanted.
+  offered = (close or ranked)[:most]
+  return ', '.join(map(repr, offered)) or 'none'
 
 
 def lookup(table: Mapping[str, Any], name: Any, path: str) -> Any:
-  """The entry of a literal dict that a config names; ConfigError with the nearest
-  names.
+  """The entry of `table` that the config names at `path`.
+
+  A name that the table lacks is a ConfigError with the nearest names.
   """
   if not isinstance(name, str):
-    raise ConfigError(
-      f'{path}: must be a name, got {shown(name)}; one of: {nearest("", table, most=8)}'
-    )
+    some = nearest('', table, most=8)
+    raise ConfigError(f'{path}: must be a name, got {shown(name)}; one of: {some}')
   if name not in table:
     raise ConfigError(f'{path}: unknown name {name!r}; nearest: {nearest(name, table)}')
   return table[name]
 
 
+class _Parameter(NamedTuple):
+  """What a key of a group may be: its annotation, and whether it must be given."""
+
+  annotation: Any
+  required: bool
+
+
 def struct(cls: type, group: Any, path: str) -> Any:
   """The frozen dataclass `cls` with the keys of a config group as its fields.
 
-  Refused with a ConfigError that starts with `path`: an unknown key, a missing one, a
-  value of another type (an int is a float; a bool or the text of a number is not), out
-  of its annotated range, or not finite; and whatever ValueError `__post_init__` raises.
-  Lists become tuples; a field that is a dataclass is built from its group.
+  A list becomes a tuple. A field that is a dataclass is built from its group. An int is
+  accepted as a float; a bool or the text of a number is not.
+  Errors: a ConfigError that starts with `path`, for an unknown key, a missing key, a
+  value of another type, a number that is not finite or out of its annotated range, and
+  whatever ValueError `__post_init__` raises.
   """
   if isinstance(group, cls):
     return group
   hints = typing.get_type_hints(cls, include_extras=True)
-  parameters = {
-    field.name: (
-      hints[field.name],
-      field.default is dataclasses.MISSING
-      and field.default_factory is dataclasses.MISSING,
-    )
-    for field in dataclasses.fields(cls)
-    if field.init
-  }
+  parameters = {}
+  for field in dataclasses.fields(cls):
+    if field.init:
+      has_value = field.default is not dataclasses.MISSING
+      has_factory = field.default_factory is not dataclasses.MISSING
+      required = not has_value and not has_factory
+      parameters[field.name] = _Parameter(hints[field.name], required)
   return _apply(cls, _keywords(parameters, group, path), path)
 
 
 def call(function: Callable[..., Any], group: Any, path: str, **given: Any) -> Any:
-  """`function(**given, **group)` with the group's keys checked against its annotations,
-  as in `struct`.
+  """Calls `function(**given, **group)`; the group is checked as `struct` checks one.
 
-  The key `name`, which chose the function, is left out unless the function has such a
-  parameter; a key that is `given` cannot come from the config.
+  The key `name` of the group is the one that chose the function. It is passed on only
+  if the function has such a parameter. A key that is `given` cannot come from the
+  config.
   """
-  if dataclasses.is_dataclass(function):
-    names = {field.name for field in dataclasses.fields(function)}
-  else:
-    names = set(inspect.signature(function).parameters)
-  keys = {
-    key: value
-    for key, value in _items(group, path).items()
-    if key != 'name' or 'name' in names
+  keys = _items(group, path)
+  if 'name' in keys and 'name' not in _names_of(function):
+    del keys['name']
+  parameters = _parameters_of(function)
+  # Parameters that are given are unknown keys to the group.
+  open_to_the_group = {
+    name: parameter for name, parameter in parameters.items() if name not in given
   }
+  keywords = _keywords(open_to_the_group, keys, path)
+  return _apply(function, {**given, **keywords}, path)
+
+
+def _names_of(function) -> set[str]:
+  """The names of all parameters of a function, or of all fields of a dataclass."""
+  if dataclasses.is_dataclass(function):
+    return {field.name for field in dataclasses.fields(function)}
+  return set(inspect.signature(function).parameters)
+
+
+def _parameters_of(function) -> dict[str, _Parameter]:
+  """The parameters of a function that can be given by keyword, by name."""
   hints = typing.get_type_hints(_undecorated(function), include_extras=True)
-  parameters = {}
+  by_keyword = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+  found = {}
   for name, parameter in inspect.signature(function).parameters.items():
-    if name not in given and parameter.kind in (
-      parameter.KEYWORD_ONLY,
-      parameter.POSITIONAL_OR_KEYWORD,
-    ):
-      parameters[name] = hints.get(name, Any), parameter.default is parameter.empty
-  return _apply(function, {**given, **_keywords(parameters, keys, path)}, path)
+    if parameter.kind in by_keyword:
+      required = parameter.default is parameter.empty
+      found[name] = _Parameter(hints.get(name, Any), required)
+  return found
 
 
 def _undecorated(function):
+  """The function inside of partials: a partial has a signature, but no type hints."""
   while isinstance(function, functools.partial):
     function = function.func
   return function
 
 
 def _apply(function, keywords, path):
+  """Calls the function; a ValueError of its own becomes a ConfigError at `path`."""
   try:
     return function(**keywords)
   except ConfigError:
+    # It names a place of its own, which is nearer than this one.
     raise
   except ValueError as error:
     raise ConfigError(f'{path}: {one_line(error)}') from error
 
 
 def _items(group, path) -> dict:
+  """The keys and values of a group; ConfigError for anything else."""
+  # A ConfigDict has items, but is not a Mapping.
   if not hasattr(group, 'items'):
     raise ConfigError(f'{path}: must be a group of keys, got {shown(group)}')
   return {str(key): value for key, value in group.items()}
 
 
-def _keywords(parameters, group, path) -> dict:
+def _keywords(parameters: dict[str, _Parameter], group, path) -> dict:
+  """The checked keys of a group: none unknown, none missing, each as annotated."""
   items = _items(group, path)
   for key in items:
     if key not in parameters:
-      raise ConfigError(
-        f'{path}.{key}: unknown key; nearest: {nearest(key, parameters)}'
-      )
-  for name, (_, required) in parameters.items():
-    if required and name not in items:
+      close = nearest(key, parameters)
+      raise ConfigError(f'{path}.{key}: unknown key; nearest: {close}')
+  for name, parameter in parameters.items():
+    if parameter.required and name not in items:
       raise ConfigError(f'{path}.{name}: missing; it has no default')
   return {
-    key: check(value, parameters[key][0], f'{path}.{key}')
+    key: check(value, parameters[key].annotation, f'{path}.{key}')
     for key, value in items.items()
   }
 
 
 def check(value: Any, annotation: Any, path: str) -> Any:
-  """The value as its annotation wants it, or a ConfigError that names `path` and what
-  is wanted.
+  """The value as its annotation wants it.
+
+  Errors: a ConfigError that names `path` and what is wanted there.
   """
-  origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+  origin = typing.get_origin(annotation)
   if origin is Annotated:
-    ranges = [marker for marker in arguments[1:] if isinstance(marker, Range)]
-    narrow = any(marker.high == LARGEST for marker in ranges)
-    if narrow and isinstance(value, numbers.Integral) and value > LARGEST:
-      raise _too_large(value, 32, path)
-    try:
-      checked = check(value, arguments[0], path)
-    except ConfigError as error:
-      raise (_unfit(value, annotation, path) if ranges else error) from None
-    if all(marker.holds(checked) for marker in ranges):
-      return checked
-    raise _unfit(value, annotation, path)
-  if origin in (typing.Union, types.UnionType):
+    return _check_annotated(value, annotation, path)
+  if origin in UNIONS:
     return _check_union(value, annotation, path)
   if annotation in (Any, inspect.Parameter.empty, object):
     return plain(value)
   if origin is typing.Literal:
-    if any(value == choice and type(value) is type(choice) for choice in arguments):
-      return value
-    raise ConfigError(
-      f'{path}: {value!r} is not a choice; nearest: {nearest(str(value), map(str, arguments))}'
-    )
+    return _check_literal(value, annotation, path)
   if dataclasses.is_dataclass(annotation):
     return struct(annotation, value, path)
-  return _check_plain(value, annotation, origin or annotation, arguments, path)
+  if annotation in (float, int, bool):
+    return _check_number(value, annotation, path)
+  return _check_container(value, annotation, path)
 
 
-def _check_plain(value, annotation, kind, arguments, path):
-  truth = isinstance(value, bool) or type(value).__name__ in ('bool_', 'bool')
-  if kind is float and isinstance(value, numbers.Real) and not truth:
-    number = _float(value)
-    if math.isfinite(number):
-      return number
-  elif kind is int and isinstance(value, numbers.Integral) and not truth:
+def _check_annotated(value, annotation, path):
+  """The value of an `Annotated[kind, Range(...), ...]`, inside of all its ranges."""
+  kind = typing.get_args(annotation)[0]
+  ranges = _ranges(annotation)
+  narrow = any(marker.high == LARGEST for marker in ranges)
+  if narrow and isinstance(value, numbers.Integral) and value > LARGEST:
+    raise _too_large(value, 32, path)
+  try:
+    checked = check(value, kind, path)
+  except ConfigError as error:
+    # With a range, the message says the range as well as the kind.
+    raise (_unfit(value, annotation, path) if ranges else error) from None
+  if not all(marker.holds(checked) for marker in ranges):
+    raise _unfit(value, annotation, path)
+  return checked
+
+
+def _ranges(annotation) -> list[Range]:
+  """The ranges among what an `Annotated` says besides the type."""
+  return [marker for marker in typing.get_args(annotation) if isinstance(marker, Range)]
+
+
+def _check_literal(value, annotation, path):
+  """The value where it is one of the choices, of the same type: True is not 1."""
+  choices = typing.get_args(annotation)
+  for choice in choices:
+    if value == choice and type(value) is type(choice):
+      return value
+  close = nearest(str(value), map(str, choices))
+  raise ConfigError(f'{path}: {value!r} is not a choice; nearest: {close}')
+
+
+def _check_number(value, annotation, path):
+  """The value as a finite float, an int of 64 bits or a bool."""
+  # bool is a subclass of int, and numpy has a bool of its own.
+  is_bool = isinstance(value, bool) or type(value).__name__ in ('bool_', 'bool')
+  if is_bool:
+    if annotation is bool:
+      return bool(value)
+    raise _unfit(value, annotation, path)
+  if annotation is int and isinstance(value, numbers.Integral):
     if not -(2**63) <= value < 2**63:
       raise _too_large(value, 64, path)
     return int(value)
-  elif kind is bool and truth:
-    return bool(value)
-  elif kind in (tuple, list, collections.abc.Sequence) and isinstance(
-    value, (tuple, list)
-  ):
-    return _check_items(tuple(value), annotation, arguments, path)
-  elif kind in (dict, collections.abc.Mapping) and (
-    hasattr(value, 'items') or _are_pairs(value)
-  ):
-    wanted = arguments[1] if len(arguments) == 2 else Any
-    items = list(value.items() if hasattr(value, 'items') else value)
-    for key, _ in items:
-      if [other for other, _ in items].count(key) > 1:
-        raise ConfigError(f'{path}.{key}: given twice')
-    return {key: check(item, wanted, f'{path}.{key}') for key, item in items}
-  elif kind is collections.abc.Callable:
-    if callable(value):
-      return value
-  elif (
-    kind not in (float, int, bool)
-    and isinstance(kind, type)
-    and isinstance(value, kind)
-  ):
+  if annotation is float and isinstance(value, numbers.Real):
+    number = _float(value)
+    if math.isfinite(number):
+      return number
+  raise _unfit(value, annotation, path)
+
+
+def _check_container(value, annotation, path):
+  """The value as a tuple, a dict, or an instance of whatever class is wanted."""
+  kind = typing.get_origin(annotation) or annotation
+  if kind in SEQUENCES and isinstance(value, (tuple, list)):
+    return _check_items(tuple(value), annotation, path)
+  if kind in MAPPINGS and (hasattr(value, 'items') or _are_pairs(value)):
+    return _check_mapping(value, annotation, path)
+  if isinstance(kind, type) and isinstance(value, kind):
     return value
   raise _unfit(value, annotation, path)
 
 
+def _check_mapping(value, annotation, path) -> dict:
+  """The groups or pairs of `value` as a dict, each item as annotated."""
+  arguments = typing.get_args(annotation)
+  wanted = arguments[1] if len(arguments) == 2 else Any
+  pairs = value.items() if hasattr(value, 'items') else value
+  keys = [key for key, _ in pairs]
+  # Pairs may name a key twice, of which a dict would silently keep the last.
+  for key in keys:
+    if keys.count(key) > 1:
+      raise ConfigError(f'{path}.{key}: given twice')
+  return {key: check(item, wanted, f'{path}.{key}') for key, item in pairs}
+
+
 def _are_pairs(value) -> bool:
-  """Is this a dict as pairs, the form for keys that are no names of a config?"""
+  """Is this a dict written as pairs?
+
+  That is the form for keys with a dot, which a config cannot have as keys of its own.
+  """
   if not isinstance(value, (tuple, list)) or not value:
     return False
   return all(
@@ -261,47 +325,52 @@ def _are_pairs(value) -> bool:
 
 
 def _float(value) -> float:
+  """The number as a float; an integer beyond its range is infinite."""
   try:
     return float(value)
   except OverflowError:
     return math.inf
 
 
-def _check_items(value, annotation, arguments, path):
+def _check_items(value: tuple, annotation, path) -> tuple:
+  """The items of a tuple, each as annotated; their number, too, where it is fixed."""
+  arguments = typing.get_args(annotation)
   if not arguments:
     return plain(value)
-  many = (
-    len(arguments) == 2
-    and arguments[1] is Ellipsis
-    or typing.get_origin(annotation) is not tuple
-  )
-  wanted = arguments[:1] * len(value) if many else arguments
-  if len(wanted) != len(value):
+  # A list has items of one kind, and so has a tuple[kind, ...].
+  is_tuple = typing.get_origin(annotation) is tuple
+  repeated = len(arguments) == 2 and arguments[1] is Ellipsis
+  if repeated or not is_tuple:
+    kinds = arguments[:1] * len(value)
+  else:
+    kinds = arguments
+  if len(kinds) != len(value):
     raise ConfigError(
-      f'{path}: needs {len(wanted)} items, got {len(value)}: {shown(value)}'
+      f'{path}: needs {len(kinds)} items, got {len(value)}: {shown(value)}'
     )
+  pairs = zip(value, kinds, strict=True)
   return tuple(
-    check(item, kind, f'{path}[{i}]')
-    for i, (item, kind) in enumerate(zip(value, wanted, strict=True))
+    check(item, kind, f'{path}[{i}]') for i, (item, kind) in enumerate(pairs)
   )
 
 
 def _check_union(value, annotation, path):
+  """The value as the first choice of the union that it fits."""
   choices = typing.get_args(annotation)
   if value is None and type(None) in choices:
     return None
-  choices = [choice for choice in choices if choice is not type(None)]
   failures = []
   for choice in choices:
+    if choice is type(None):
+      continue
     try:
       return check(value, choice, path)
     except ConfigError as error:
       failures.append(error)
-  raise (
-    failures[0]
-    if len(failures) == 1 and value is not None
-    else _unfit(value, annotation, path)
-  )
+  # Of an optional group, the message about the key inside of it says more.
+  if len(failures) == 1 and value is not None:
+    raise failures[0]
+  raise _unfit(value, annotation, path)
 
 
 def _unfit(value, annotation, path) -> ConfigError:
@@ -312,33 +381,41 @@ def _too_large(value, bits: int, path: str) -> ConfigError:
   return ConfigError(f'{path}: {shown(value)} does not fit into {bits} bits')
 
 
+# How an error message calls the types that a config writes.
+NAMES = {
+  float: 'a finite number',
+  int: 'an integer',
+  bool: 'true or false',
+  str: 'text',
+  type(None): 'None',
+  tuple: 'a tuple',
+  list: 'a tuple',
+  dict: 'a group of keys',
+}
+
+
 def _wanted(annotation) -> str:
-  origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+  """An annotation in the words of an error message."""
+  origin = typing.get_origin(annotation)
+  arguments = typing.get_args(annotation)
   if origin is Annotated:
-    return _wanted(arguments[0]) + ''.join(
-      str(marker) for marker in arguments[1:] if isinstance(marker, Range)
-    )
-  if origin in (typing.Union, types.UnionType):
+    return _wanted(arguments[0]) + ''.join(map(str, _ranges(annotation)))
+  if origin in UNIONS:
     return ' or '.join(_wanted(choice) for choice in arguments)
-  named = {
-    float: 'a finite number',
-    int: 'an integer',
-    bool: 'true or false',
-    str: 'text',
-    type(None): 'None',
-    tuple: 'a tuple',
-    list: 'a tuple',
-    dict: 'a group of keys',
-  }
   kind = origin or annotation
-  return named.get(kind, getattr(kind, '__name__', str(kind)))
+  if kind in NAMES:
+    return NAMES[kind]
+  return getattr(kind, '__name__', str(kind))
 
 
 def shown(value: Any) -> str:
-  """A value and its type, short enough for an error message."""
+  """The value and its type as text that is short enough for an error message."""
+  if value is None:
+    return 'None'
   text = ' '.join(repr(value).split())
-  text = text if len(text) <= 60 else text[:57] + '...'
-  return 'None' if value is None else f'{text} ({type(value).__name__})'
+  if len(text) > 60:
+    text = text[:57] + '...'
+  return f'{text} ({type(value).__name__})'
 
 
 def one_line(error: BaseException) -> str:
@@ -350,4 +427,6 @@ def plain(value: Any) -> Any:
   """The value with groups as plain dicts and lists as tuples, at every depth."""
   if hasattr(value, 'items'):
     return {key: plain(item) for key, item in value.items()}
-  return tuple(map(plain, value)) if isinstance(value, (tuple, list)) else value
+  if isinstance(value, (tuple, list)):
+    return tuple(map(plain, value))
+  return value

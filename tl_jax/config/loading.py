@@ -26,57 +26,72 @@ from typing import Any
 from tl_jax.config.checks import ConfigError, nearest, one_line, plain, shown
 from tl_jax.config.overrides import group, override
 
+# Bytes. A larger file is no config, and reading it whole could exhaust the memory.
 LARGEST_FILE = 2**20
+
+# The folders of the repository whose files are found from anywhere, by these words.
+SHIPPED = (('configs',), ('experiments',))
 
 
 def locate(name: str) -> pathlib.Path:
-  """The path of a config or experiment file: as it is said, or the one that came with
-  the package.
+  """The path of a config or experiment file.
+
+  It is the path as given or, where that does not exist and begins with `configs/` or
+  `experiments/`, that of the file of this name that came with the package.
   """
   path = pathlib.Path(name).expanduser()
-  if not os.path.lexists(path) and path.parts[:1] in (('configs',), ('experiments',)):
-    package = pathlib.Path(__file__).resolve().parents[1]
-    for root in (package.parent, package):
-      if (root / path).is_file():
-        return root / path
+  if os.path.lexists(path) or path.parts[:1] not in SHIPPED:
+    return path
+  package = pathlib.Path(__file__).resolve().parents[1]
+  # A checkout has the folders beside the package, an installation inside of it.
+  for root in (package.parent, package):
+    if (root / path).is_file():
+      return root / path
   return path
 
 
 def read(path: pathlib.Path) -> bytes:
   """The bytes of a regular file of at most 1 MiB; ConfigError for anything else."""
   try:
-    status = os.stat(path)
-    if stat.S_ISDIR(status.st_mode):
-      raise ConfigError(f'{path}: is a directory, not a config file')
-    if not stat.S_ISREG(status.st_mode):
-      raise ConfigError(f'{path}: is not a regular file')
-    if status.st_size > LARGEST_FILE:
-      raise ConfigError(
-        f'{path}: {status.st_size} bytes is too large for a config file'
-      )
-    data = path.read_bytes()
+    data = _read_regular(path)
+  except ConfigError:
+    raise
   except (OSError, ValueError) as error:
-    if isinstance(error, ConfigError):
-      raise
-    siblings = (
-      [str(other) for other in path.parent.glob('*.*')] if path.parent.is_dir() else []
-    )
-    hint = (
-      f'; nearest: {nearest(str(path), siblings)}'
-      if siblings and isinstance(error, FileNotFoundError)
-      else ''
-    )
-    raise ConfigError(
-      f'{path}: {getattr(error, "strerror", None) or one_line(error)}{hint}'
-    ) from error
+    # ValueError: a path with a null byte.
+    reason = getattr(error, 'strerror', None) or one_line(error)
+    hint = _hint(path) if isinstance(error, FileNotFoundError) else ''
+    raise ConfigError(f'{path}: {reason}{hint}') from error
   if not data.strip():
     raise ConfigError(f'{path}: is empty')
   return data
 
 
+def _read_regular(path: pathlib.Path) -> bytes:
+  """The bytes of a regular file that is not too large."""
+  # The kind comes before the read, which would wait forever on a pipe.
+  status = os.stat(path)
+  if stat.S_ISDIR(status.st_mode):
+    raise ConfigError(f'{path}: is a directory, not a config file')
+  if not stat.S_ISREG(status.st_mode):
+    raise ConfigError(f'{path}: is not a regular file')
+  if status.st_size > LARGEST_FILE:
+    raise ConfigError(f'{path}: {status.st_size} bytes is too large for a config file')
+  return path.read_bytes()
+
+
+def _hint(path: pathlib.Path) -> str:
+  """For a message about a missing file: the files beside it with the nearest names."""
+  if not path.parent.is_dir():
+    return ''
+  siblings = [str(other) for other in path.parent.glob('*.*')]
+  return f'; nearest: {nearest(str(path), siblings)}' if siblings else ''
+
+
 class _Source(importlib.machinery.SourceFileLoader):
-  """Compiles the file as it is now: a cached bytecode may be older than an edit within
-  the same second.
+  """A loader that compiles the file as it is now.
+
+  Python's own may take cached bytecode, which is stale after an edit within the same
+  second.
   """
 
   def get_code(self, fullname):
@@ -84,49 +99,62 @@ class _Source(importlib.machinery.SourceFileLoader):
 
 
 def execute(path: str | pathlib.Path) -> types.ModuleType:
-  """The module that a Python config or experiment file defines; its code is run, so
-  trust the file.
+  """The module that a Python config or experiment file defines.
+
+  The code of the file is run, so trust the file.
   """
   path = locate(str(path))
+  # Said here, an empty file or a directory is named without a line number.
   read(path)
-  name = 'tl_jax_file_' + hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
+  # One name for each path, so that two files of one name do not replace each other.
+  path_digest = hashlib.sha256(str(path.absolute()).encode()).hexdigest()
+  name = f'tl_jax_file_{path_digest[:16]}'
   spec = importlib.util.spec_from_loader(name, _Source(name, str(path)))
   module = importlib.util.module_from_spec(spec)
+  # Dataclasses of the file look themselves up here while it is executed.
   sys.modules[name] = module
   _guard(path, lambda: spec.loader.exec_module(module))
   return module
 
 
 def _guard(path, action):
-  """Runs the user's code; whatever it raises becomes one line with the file and the
-  line.
+  """Runs the user's code.
+
+  Whatever it raises becomes a ConfigError of one line, with the file and the line.
   """
   try:
     return action()
   except (Exception, SystemExit) as error:
-    if isinstance(error, SyntaxError) and error.lineno:
-      line = error.lineno
-    else:
-      frames = traceback.extract_tb(error.__traceback__)
-      line = next(
-        (frame.lineno for frame in reversed(frames) if frame.filename == str(path)), 1
-      )
+    line = _line_of(error, str(path))
+    # The message of a ConfigError is written to stand alone; others need their type.
     kind = '' if isinstance(error, ConfigError) else f'{type(error).__name__}: '
     raise ConfigError(f'{path}:{line}: {kind}{one_line(error)}') from error
 
 
+def _line_of(error: BaseException, filename: str) -> int:
+  """The line of the file where the error comes from: the innermost one of its frames."""
+  if isinstance(error, SyntaxError) and error.lineno:
+    return error.lineno
+  for frame in reversed(traceback.extract_tb(error.__traceback__)):
+    if frame.filename == filename:
+      return frame.lineno
+  return 1
+
+
 def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Any:
-  """The ConfigDict of `FILE.py:argument`, `FILE.json` or `FILE.toml`, with overrides
-  ('a.b', 'text') applied.
+  """The ConfigDict of `FILE.py:argument`, `FILE.json` or `FILE.toml`.
 
   A Python file is executed and its `get_config(argument)` called. JSON and TOML are
-  data only; the `config.json` of a workdir is one of them. Raises ConfigError, one
-  line, for whatever is wrong.
+  data only; the `config.json` of a workdir is one of them. The overrides, pairs like
+  ('a.b', 'text'), are applied in order. Errors: ConfigError, one line, for whatever is
+  wrong.
   """
+  # Here rather than above: the command line answers --help without it.
   import ml_collections
 
   found = re.fullmatch(r'(.*?\.(py|json|toml))(?::(.*))?', str(spec), re.DOTALL)
   if not found:
+    # A file that is missing or unreadable is worth saying before its ending is.
     read(locate(str(spec)))
     raise ConfigError(
       f'{spec}: a config is FILE.py, FILE.py:argument, FILE.json or FILE.toml'
@@ -141,6 +169,7 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Any:
     config = _parse(path, kind)
   if isinstance(config, dict):
     config = group(plain(config))
+    # A group with a dotted key becomes pairs, and a config cannot be pairs.
     if not isinstance(config, dict):
       raise ConfigError(f'{path}: a key with a dot: {nearest(".", dict(config))}')
   config = ml_collections.ConfigDict(config)
@@ -151,18 +180,20 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Any:
 
 
 def _run(path, argument):
+  """What `get_config` of a Python file returns, called with the argument if any."""
   import ml_collections
 
   function = getattr(execute(path), 'get_config', None)
   if not callable(function):
     raise ConfigError(f'{path}: has no function get_config')
   given = () if argument is None else (argument,)
+  signature = inspect.signature(function)
+  # Bound first, so that a TypeError inside of the function is told from a wrong call.
   try:
-    inspect.signature(function).bind(*given)
+    signature.bind(*given)
   except TypeError as error:
     raise ConfigError(
-      f'{path}: get_config{inspect.signature(function)} cannot take the argument '
-      f'{argument!r}'
+      f'{path}: get_config{signature} cannot take the argument {argument!r}'
     ) from error
   config = _guard(path, lambda: function(*given))
   if not isinstance(config, (dict, ml_collections.ConfigDict)):
@@ -173,13 +204,14 @@ def _run(path, argument):
 
 
 def _parse(path, kind):
+  """The dict in a JSON or TOML file."""
   try:
+    # Some editors begin a file with a byte order mark, which no parser takes.
     text = read(path).decode('utf-8-sig')
-    values = (
-      tomllib.loads(text)
-      if kind == 'toml'
-      else json.loads(text, parse_constant=_refuse)
-    )
+    if kind == 'toml':
+      values = tomllib.loads(text)
+    else:
+      values = json.loads(text, parse_constant=_refuse)
   except ConfigError:
     raise
   except (ValueError, RecursionError) as error:
@@ -188,10 +220,12 @@ def _parse(path, kind):
     raise ConfigError(
       f'{path}: must hold an object with the config, got {shown(values)}'
     )
+  # The config.json of a workdir keeps the config beside its digest.
   if set(values) == {'config', 'hash'} and isinstance(values['config'], dict):
     values = values['config']
   return values
 
 
 def _refuse(constant):
+  """Python's parser would accept NaN and Infinity, which are no JSON."""
   raise ValueError(f'{constant} is not a number of strict JSON')

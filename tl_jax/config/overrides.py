@@ -18,32 +18,46 @@ from typing import Any
 from tl_jax.config.checks import ConfigError, nearest, plain, shown
 
 FLAGS = {'true': True, 'false': False, 'yes': True, 'no': False, '1': True, '0': False}
+# What JSON can hold besides objects and arrays; a float must be finite, too.
+SCALARS = (type(None), bool, int, float, str)
+# JSON's constants, which are no literals of Python.
+JSON_CONSTANTS = {'true': True, 'false': False, 'null': None}
 
 
 def typed(text: str, present: Any, path: str) -> Any:
-  """The value that `text` means in the place of the `present` one; ConfigError where it
-  means none.
+  """The value that `text` means where the config has the value `present`.
 
   `None` means None everywhere. A present None takes any literal, or else text. A tuple
   may be written `(1, 2)`, `1,2` or, for one item, `1`. A group may be replaced whole by
   a dict literal, and so may a tuple of pairs.
+  Errors: ConfigError where the text means no value of this kind.
   """
   if text == 'None':
     return None
   if present is None:
     return _literal(text)
   if hasattr(present, 'items'):
-    value = _literal(text)
-    if isinstance(value, dict):
-      return group(value)
-    raise ConfigError(
-      f'{path}: is a group; give a key of it: {nearest("", map(str, present), most=8)}'
-    )
+    return _group(text, present, path)
   if isinstance(present, (tuple, list)):
     return _tuple(text, present, path)
   if isinstance(present, str):
     return text
+  return _scalar(text, present, path)
+
+
+def _group(text, present, path):
+  """The dict literal that replaces the group `present`."""
+  value = _literal(text)
+  if not isinstance(value, dict):
+    keys = nearest('', map(str, present), most=8)
+    raise ConfigError(f'{path}: is a group; give a key of it: {keys}')
+  return group(value)
+
+
+def _scalar(text, present, path):
+  """The bool, int or finite float that the text means, as `present` is one."""
   try:
+    # A bool is an int, so that it comes first.
     if isinstance(present, bool):
       return FLAGS[text.strip().lower()]
     if isinstance(present, int):
@@ -56,42 +70,57 @@ def typed(text: str, present: Any, path: str) -> Any:
 
 
 def _kind(present) -> str:
+  """What kind of value `present` is, in the words of an error message."""
   kinds = {bool: 'true or false', int: 'an integer', float: 'a finite number'}
-  return kinds.get(
-    type(present), f'a {type(present).__name__}, which cannot be given as text'
-  )
+  other = f'a {type(present).__name__}, which cannot be given as text'
+  return kinds.get(type(present), other)
 
 
 def _literal(text):
   """A Python or JSON literal, else the text itself."""
   try:
     return plain(ast.literal_eval(text.strip()))
+  # The last two are what the parser raises for text that is nested too deep.
   except (ValueError, SyntaxError, MemoryError, RecursionError):
-    return {'true': True, 'false': False, 'null': None}.get(text.strip().lower(), text)
+    return JSON_CONSTANTS.get(text.strip().lower(), text)
 
 
 def _tuple(text, present, path):
+  """The tuple that the text means, with items of the types that `present` has."""
   value = _literal(text) if text.strip() else ()
   if isinstance(value, dict) and all(isinstance(item, tuple) for item in present):
+    # A group whose keys have dots is held as pairs; see `group`.
     return tuple(value.items())
   if isinstance(value, str):
     value = tuple(item.strip() for item in text.split(','))
-  value = value if isinstance(value, tuple) else (value,)
+  if not isinstance(value, tuple):
+    value = (value,)
   kinds = {type(item) for item in present}
-  if kinds == {float}:
-    value = tuple(
-      float(item) if isinstance(item, int) and not isinstance(item, bool) else item
-      for item in value
-    )
-  if (
-    len(kinds) == 1
-    and kinds <= {int, float, str, bool}
-    and {type(item) for item in value} - kinds
-  ):
+  # An empty or a mixed tuple says nothing about what its items should be.
+  if len(kinds) != 1:
+    return value
+  return _of_kind(value, kinds.pop(), text, present, path)
+
+
+def _of_kind(items: tuple, kind: type, text, present, path) -> tuple:
+  """The items as they are where all have the type `kind`, ints as floats if need be."""
+  if kind is float:
+    items = tuple(map(_integer_as_float, items))
+  if kind not in (int, float, str, bool):
+    return items
+  if any(type(item) is not kind for item in items):
     raise ConfigError(
-      f'{path}: every item must be {kinds.pop().__name__}, as in {tuple(present)!r}; got {text!r}'
+      f'{path}: every item must be {kind.__name__}, as in {tuple(present)!r}; '
+      f'got {text!r}'
     )
-  return value
+  return items
+
+
+def _integer_as_float(item):
+  """An int as a float; anything else, also a bool, as it is."""
+  if isinstance(item, int) and not isinstance(item, bool):
+    return float(item)
+  return item
 
 
 def paths(config: Any, prefix: str = '') -> list[str]:
@@ -105,41 +134,44 @@ def paths(config: Any, prefix: str = '') -> list[str]:
 
 
 def override(config: Any, key: str, text: str) -> None:
-  """Sets the dotted `key` of a ConfigDict to `text`, typed by the value that is there."""
+  """Sets the dotted `key` of a ConfigDict to what `text` means in that place."""
   *parents, last = key.split('.')
-  group = config
+  holder = config
   for parent in parents:
-    group = group[parent] if hasattr(group, 'items') and parent in group else None
-  if not hasattr(group, 'items') or last not in group:
-    raise ConfigError(
-      f'config.{key}: unknown key; nearest: {nearest(key, paths(config))}'
-    )
-  value = typed(text, group[last], f'config.{key}')
-  with config.unlocked(), group.ignore_type():
-    group[last] = value
+    has_parent = hasattr(holder, 'items') and parent in holder
+    holder = holder[parent] if has_parent else None
+  if not hasattr(holder, 'items') or last not in holder:
+    close = nearest(key, paths(config))
+    raise ConfigError(f'config.{key}: unknown key; nearest: {close}')
+  value = typed(text, holder[last], f'config.{key}')
+  # `typed` has decided which types fit; the ConfigDict's own rules are others: here a
+  # group may become pairs.
+  with config.unlocked(), holder.ignore_type():
+    holder[last] = value
 
 
 def group(values: dict) -> Any:
-  """A dict in the form in which a config holds it, at every depth.
+  """The form in which a config holds a dict: itself, or pairs where a key has a dot.
 
-  That is a dict, but pairs where a key has a dot: the name of a source is data, as
-  `texts/mine.jsonl`, and no key of a config.
+  A ConfigDict reads a dot as a path. The names of sources, as `texts/mine.jsonl`, have
+  dots and are data, so that a dict of them is held as a tuple of pairs. Dicts inside of
+  the dict are held in the same way.
 
   >>> group({'austen': 1.0}), group({'mine.jsonl': 1.0, 'austen': 2.0})
   ({'austen': 1.0}, (('mine.jsonl', 1.0), ('austen', 2.0)))
   """
-  held = {
-    key: group(value) if isinstance(value, dict) else value
-    for key, value in values.items()
-  }
+  held = {}
+  for key, value in values.items():
+    held[key] = group(value) if isinstance(value, dict) else value
   dotted = any('.' in key for key in held if isinstance(key, str))
   return tuple(held.items()) if dotted else held
 
 
 def names(text: str) -> tuple[str, ...]:
-  """The names in a text, + between them; a + that is part of a name has a backslash.
+  """The names in a text like `debian+vader_nyt`.
 
-  A text that is the path of a file, as it stands, is that one name. No text: no name.
+  A + that is part of a name is written with a backslash before it. A text that, as it
+  stands, is the path of a file is that one name. An empty text has no names.
 
   >>> names('debian+vader_nyt'), names(r'c\\+\\+.csv'), names('')
   (('debian', 'vader_nyt'), ('c++.csv',), ())
@@ -148,69 +180,84 @@ def names(text: str) -> tuple[str, ...]:
     return ()
   if '+' in text and os.path.isfile(text):
     return (text,)
-  return tuple(part.replace('\\+', '+') for part in re.split(r'(?<!\\)\+', text))
+  # A + without a backslash before it.
+  parts = re.split(r'(?<!\\)\+', text)
+  return tuple(part.replace('\\+', '+') for part in parts)
 
 
 def arguments(arg: str | None, **defaults: Any) -> Any:
-  """The argument string of a config, `task=sentiment,method=lora`, as a ConfigDict over
-  its defaults.
+  """The argument string of a config, as `task=sentiment,method=lora`, over defaults.
 
-  A first word without `=` is the value of the first default. Values are typed by the
-  defaults; None takes any literal. A comma parts two arguments where KEY= follows,
-  unless it has a backslash.
+  The result is a ConfigDict. A first word without `=` is the value of the first
+  default. Values are typed by the defaults; a default of None takes any literal. A
+  comma separates two arguments where KEY= follows it, unless a backslash precedes it.
+  Errors: ConfigError for an unknown key, a key given twice or a value of another type.
   """
   import ml_collections
 
-  values, seen = dict(defaults), set()
-  for i, part in enumerate(re.split(r'(?<!\\),(?=[A-Za-z_]\w*=)', arg) if arg else ()):
+  values = dict(defaults)
+  seen = set()
+  # A comma without a backslash before it and with KEY= after it.
+  parts = re.split(r'(?<!\\),(?=[A-Za-z_]\w*=)', arg) if arg else ()
+  for i, part in enumerate(parts):
     named = re.fullmatch(r'([A-Za-z_]\w*)=(.*)', part, re.DOTALL)
-    if not named and i:
+    if named:
+      key, text = named.groups()
+    elif i == 0:
+      key, text = next(iter(defaults)), part
+    else:
       raise ConfigError(f'argument {part!r}: must be KEY=VALUE')
-    key, text = named.groups() if named else (next(iter(defaults)), part)
     if key not in defaults:
       raise ConfigError(f'argument {key!r}: unknown; nearest: {nearest(key, defaults)}')
     if key in seen:
       raise ConfigError(f'argument {key!r}: given twice')
     seen.add(key)
-    values[key] = typed(text.replace('\\,', ','), defaults[key], f'argument {key!r}')
+    unescaped = text.replace('\\,', ',')
+    values[key] = typed(unescaped, defaults[key], f'argument {key!r}')
   return ml_collections.ConfigDict(values)
 
 
 def to_json(config: Any) -> dict:
-  """The config as plain dicts, lists, text and finite numbers, with keys in order;
-  ConfigError for anything else.
+  """The config as plain dicts, lists, text and finite numbers, with keys in order.
+
+  Errors: ConfigError for a value of any other kind.
   """
   return _canonical(config, 'config')
 
 
 def digest(config: Any) -> str:
-  """The SHA-256, in hex, of the config's canonical JSON: equal configs, and no others,
-  have equal digests.
+  """The SHA-256, in hex, of the config's canonical JSON.
+
+  Equal configs have equal digests, and different configs different ones.
   """
   text = json.dumps(
     to_json(config), sort_keys=True, separators=(',', ':'), allow_nan=False
   )
-  return hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _canonical(value, path):
+  """The value as JSON has it; `path` names it in an error message."""
   if hasattr(value, 'items'):
-    items = {key: item for key, item in value.items()}
-    for key in items:
-      if not isinstance(key, str):
-        raise ConfigError(f'{path}: the key {key!r} must be text')
-    return {key: _canonical(items[key], f'{path}.{key}') for key in sorted(items)}
+    return _canonical_group(value, path)
   if isinstance(value, (tuple, list)):
     return [_canonical(item, f'{path}[{i}]') for i, item in enumerate(value)]
   if isinstance(value, os.PathLike):
     return os.fspath(value)
+  # A scalar of numpy or jax is the number it holds.
   if hasattr(value, 'item') and getattr(value, 'shape', None) == ():
     value = value.item()
-  if (
-    value is None
-    or isinstance(value, (bool, int, str))
-    or isinstance(value, float)
-    and math.isfinite(value)
-  ):
+  is_number = not isinstance(value, float) or math.isfinite(value)
+  if isinstance(value, SCALARS) and is_number:
     return value
   raise ConfigError(f'{path}: cannot be written as JSON: {shown(value)}')
+
+
+def _canonical_group(values, path) -> dict:
+  """A group with its keys, all of them text, in order."""
+  # Of a ConfigDict, the values of `items` have their references resolved.
+  items = dict(values.items())
+  for key in items:
+    if not isinstance(key, str):
+      raise ConfigError(f'{path}: the key {key!r} must be text')
+  return {key: _canonical(items[key], f'{path}.{key}') for key in sorted(items)}
