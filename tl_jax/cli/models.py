@@ -15,6 +15,7 @@ from tl_jax.checkpoint import files
 from tl_jax.cli.console import complain, say
 
 ADAPTER = 'adapter_config.json'
+HEADS = ('none', 'masked', 'causal', 'classifier', 'token', 'span', 'replaced')
 # Said by the model's folder, not by the user.
 KNOWN = ('eos', 'pad', 'start', 'bad_words')
 
@@ -26,6 +27,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('target', metavar='DST', help='the folder to write')
   parser.add_argument('--dtype', metavar='T', help='float32, bfloat16 or float16 (default: as in the source)')
   parser.add_argument('--base', metavar='PATH', help='of an adapter: the folder it stands on (default: as it says)')
+  add_head(parser)
 
 
 def run_import(flags, _) -> int:
@@ -34,11 +36,26 @@ def run_import(flags, _) -> int:
   dtype = _dtype(flags.dtype)
   from tl_jax import interop
   if (pathlib.Path(flags.source) / ADAPTER).is_file():
+    if flags.head is not None:
+      raise config.ConfigError('--head: an adapter says its own')
     return _write(_fused(flags.source, flags.base, dtype), flags.target)
   if flags.base is not None:
     raise config.ConfigError(f'--base: {flags.source} is not the folder of an adapter, it stands on nothing')
-  loaded = interop.load(flags.source, dtype=dtype)
+  loaded = interop.load(flags.source, dtype=dtype, head=flags.head)
   return _write(loaded, flags.target)
+
+
+def add_head(parser: argparse.ArgumentParser) -> None:
+  """The flag that says under which head a folder is opened."""
+  heads = ', '.join(HEADS)
+  parser.add_argument(
+      '--head', metavar='H', choices=HEADS,
+      help=f'of a folder, where its config.json does not name the right one: {heads}')
+
+
+def how_opened(flags) -> dict:
+  """What `train.load` is told of a folder."""
+  return {} if flags.head is None else dict(head=flags.head)
 
 
 def _fused(source: str, base: str | None, dtype):
@@ -67,6 +84,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--base', metavar='NAME', help='of an adapter: what peft loads the base from (default: init)')
   parser.add_argument('--step', type=int, metavar='N', help='a committed step of the workdir (default: the newest)')
   parser.add_argument('--family', metavar='F', help='the model_type to write (default: the first that fits)')
+  add_head(parser)
 
 
 def run_export(flags, _) -> int:
@@ -77,7 +95,7 @@ def run_export(flags, _) -> int:
     return _write_adapter(flags)
   if flags.base is not None:
     raise config.ConfigError('--base: only an adapter has one; add --format=peft')
-  loaded = train.load(flags.source, flags.step)
+  loaded = train.load(flags.source, flags.step, **how_opened(flags))
   _require_plain(loaded.params, flags.source)
   return _write(loaded, flags.target, flags.family)
 
@@ -133,6 +151,7 @@ def _dtype(name: str | None):
 def add_generate(parser: argparse.ArgumentParser) -> None:
   """The flags of `generate`: one for every field of `decode.Decoding`."""
   parser.add_argument('--model', required=True, metavar='PATH', help='a workdir, an exported or Hugging Face folder')
+  add_head(parser)
   parser.add_argument('--prompt', metavar='TEXT', help='one text to go on with, or to read')
   parser.add_argument('--input', metavar='FILE.jsonl', help='many: one JSON object with a key `prompt` per line')
   parser.add_argument('--output', metavar='FILE.jsonl', help='where to write them (default: the screen)')
@@ -182,7 +201,7 @@ def run_generate(flags, _) -> int:
   if flags.batch < 1:
     raise config.ConfigError(f'--batch: must be at least 1, got {flags.batch}')
   from tl_jax import decode, models, train
-  loaded = train.load(flags.model)
+  loaded = train.load(flags.model, **how_opened(flags))
   if loaded.tokenizer is None:
     raise config.ConfigError(f'{flags.model}: has no tokenizer')
   tokenizer = loaded.tokenizer

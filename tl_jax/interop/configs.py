@@ -46,8 +46,36 @@ def head_of(config: dict) -> tuple[str, str]:
   known = {name: head for head, name in heads.items()} | ALIASES
   if not isinstance(names, list) or names[0] not in known:
     raise ValueError(f'config.json: architectures {names!r} is not supported; nearest: '
-                     f'{tree.nearest(str(names[0] if names else names), known)}')
+                     f'{tree.nearest(str(names[0] if names else names), known)}; '
+                     'head (--head) opens what it has besides')
   return known[names[0]], names[0]
+
+
+def names_head(config: dict) -> bool:
+  """Does a `config.json` say more than the family?"""
+  said = config.get('architectures')
+  return bool(said) and said != [FAMILIES[family_of(config)].heads['none']]
+
+
+def is_known(config: dict) -> bool:
+  """Is the class that a `config.json` names one that we know?"""
+  try:
+    return bool(head_of(config))
+  except ValueError:
+    return False
+
+
+def heads_of(config: dict) -> tuple[str, ...]:
+  """The heads that the family has a class for, the body alone first."""
+  return tuple(FAMILIES[family_of(config)].heads)
+
+
+def naming(config: dict, head: str) -> dict:
+  """The same `config.json` with the class of a head. ValueError for a head that the family has not."""
+  heads = FAMILIES[family_of(config)].heads
+  if head not in heads:
+    raise ValueError(f'head: a {family_of(config)} has no {head!r}; nearest: {tree.nearest(head, heads)}')
+  return dict(config) | dict(architectures=[heads[head]])
 
 
 def read(config: dict, head: str | None = None) -> Arch:

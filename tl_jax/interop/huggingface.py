@@ -7,6 +7,7 @@ ValueError: /no/such/folder: not a folder
 
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from tl_jax.checkpoint import files
 from tl_jax.interop import configs, names, spellings, tensors
 
 CONFIG_BYTES = 10_000_000
+_LOG = logging.getLogger(__name__)
 GENERATION = 'generation_config.json'
 
 
@@ -57,40 +59,101 @@ def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str 
   """The model of a Hugging Face folder (config.json and safetensors) or of a GGUF file.
 
   head: another head than the folder's, as 'none' for the body alone; a head that the folder does not hold is an error.
-  A body alone whose config.json names the head that it once had, as those for sentences do, opens as the body.
+  A body alone whose config.json names the head that it once had, as those for sentences do, opens as the body. A
+  folder whose config.json names no class, or that of the body over the tensors of a head, opens under the head that
+  has a place for most of its tensors, and a warning says which that is.
   dtype: of the parameters; None keeps theirs. mesh: where they go, one tensor at a time, by the rules `sharding`.
   Raises ValueError that names the file, key or tensor.
   """
   source = _open(pathlib.Path(files.require_local(path, 'model')))
-  config, folder, family = source.config, source.folder, configs.family_of(source.config)
+  config, family = source.config, configs.family_of(source.config)
   try:
-    arch = configs.read(config, head)
-    folder, bare = spellings.settle(folder, family, arch.head, arch.tied)
-    if head is None and bare and not _holds_head(folder, family, arch.head):
-      arch = configs.read(config, 'none')
-    arch = _settle(arch, family, folder, bare)
-    model = models.build(arch, compute)
-    abstract = jax.eval_shape(model.init, jax.random.key(0))
-    where = names.places(family, arch.head, abstract, gated=arch.gated, bare=bare)
-    twin = _twin(family, arch)
-    if twin and twin[1] in folder.names:
-      where['head/bias'] = where['head/bias']._replace(name=twin[1])
-    wanted = {name: shape for name, shape, _, _ in names.lazily(where, tree.flatten(abstract))}
-    folder = spellings.with_zeros(folder, family, wanted)
-    sines = _sines(family, arch, bare)
-    _require_sines(folder, sines)
-    unused = _check(wanted, folder, family, arch.kind, own_head=head is None, known=sines)
+    if head is None and not configs.names_head(config):
+      fit = _guess(config, source.folder, family)
+      if fit.arch.head != 'none':
+        _LOG.warning(
+          '%s: config.json names no head; its tensors are taken for those of the head %r; '
+          'head (--head) opens another', path, fit.arch.head)
+    else:
+      fit = _fit(config, source.folder, family, head)
+    arch, folder, where = fit.arch, fit.folder, fit.where
     if source.tokenizer is not None:
       from tl_jax.interop import tokenizers
       tokenizers.require_rows(source.tokenizer, arch.vocabulary)
-    placed = None if mesh is None else tree.flatten(parallel.shardings(mesh, model.axes, abstract, sharding))
+    model = models.build(arch, compute)
+    placed = None
+    if mesh is not None:
+      abstract = jax.eval_shape(model.init, jax.random.key(0))
+      placed = tree.flatten(parallel.shardings(mesh, model.axes, abstract, sharding))
     params = {name: _read(folder, spot, dtype, placed and placed[name]) for name, spot in where.items()}
   except ValueError as error:
     raise error if str(error).startswith(str(path)) else ValueError(f'{path}: {error}') from error
-  labels, kind = configs.read_labels(config, arch)
+  labels, kind = configs.read_labels(fit.config, arch)
   return Loaded(
-      model, tree.unflatten(params), source.tokenizer, arch, config, source.generation, unused,
-      labels=labels, kind=kind)
+      model, tree.unflatten(params), source.tokenizer, arch, fit.config, source.generation,
+      fit.unused, labels=labels, kind=kind)
+
+
+class Fit(NamedTuple):
+  """A folder seen as a model: where each parameter lies, and which tensors are left.
+
+  config: what `config.json` says, with the class of a head that it does not name. bare:
+  have the names of the body no prefix?
+  """
+  arch: models.Arch
+  config: dict
+  folder: tensors.Tensors
+  where: dict[str, names.Place]
+  unused: tuple[str, ...]
+  bare: bool
+
+
+def _fit(config: dict, folder: tensors.Tensors, family: str, head: str | None) -> Fit:
+  """The folder as a model with its own head, or with another. ValueError where it is none."""
+  if head is not None and not configs.is_known(config):
+    config = configs.naming(config, head)
+  arch = configs.read(config, head)
+  folder, bare = spellings.settle(folder, family, arch.head, arch.tied)
+  if head is None and bare and not _holds_head(folder, family, arch.head):
+    arch = configs.read(config, 'none')
+  arch = _settle(arch, family, folder, bare)
+  abstract = jax.eval_shape(models.build(arch).init, jax.random.key(0))
+  where = names.places(family, arch.head, abstract, gated=arch.gated, bare=bare)
+  twin = _twin(family, arch)
+  if twin and twin[1] in folder.names:
+    where['head/bias'] = where['head/bias']._replace(name=twin[1])
+  wanted = {name: shape for name, shape, _, _ in names.lazily(where, tree.flatten(abstract))}
+  folder = spellings.with_zeros(folder, family, wanted)
+  sines = _sines(family, arch, bare)
+  _require_sines(folder, sines)
+  unused = _check(
+      wanted, folder, family, arch.kind, own_head=head is None, known=sines)
+  return Fit(arch, config, folder, where, unused, bare)
+
+
+def _guess(config: dict, folder: tensors.Tensors, family: str) -> Fit:
+  """The folder with the head that leaves the fewest tensors without a place.
+
+  Of several that leave as many, the body alone, unless the names are those of a body
+  below a head: a decoder's that uses the token table again has no tensor of its own.
+  """
+  if config.get('architectures'):
+    fit = _fit(config, folder, family, None)
+    if not fit.unused:
+      return fit
+  found, errors = [], {}
+  for head in configs.heads_of(config):
+    try:
+      fit = _fit(configs.naming(config, head), folder, family, None)
+    except ValueError as error:
+      errors[head] = error
+      continue
+    if fit.arch.head == head:
+      found.append(fit)
+  if not found:
+    raise errors['none']
+  return min(found, key=lambda fit: (
+      len(fit.unused), fit.arch.head == 'none' and not fit.bare))
 
 
 def _open(path: pathlib.Path) -> Source:
