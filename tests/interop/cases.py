@@ -21,6 +21,8 @@ _SMALL = dict(vocab_size=61, hidden_size=24, num_hidden_layers=3, num_attention_
 _GROUPED = _SMALL | dict(num_attention_heads=4, num_key_value_heads=2, pad_token_id=0, rms_norm_eps=1e-3)
 _LLAMA3 = dict(rope_theta=100.0, rope_type='llama3', factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
                original_max_position_embeddings=8)
+_LONG = dict(rope_parameters=dict(
+    rope_type='longrope', rope_theta=100.0, short_factor=[1.0, 1.5, 2.0], long_factor=[1.0, 4.0, 9.0]))
 _T5 = dict(vocab_size=61, d_model=24, d_kv=10, d_ff=40, num_layers=2, num_decoder_layers=3, num_heads=2,
            relative_attention_num_buckets=8, relative_attention_max_distance=10, layer_norm_epsilon=1e-3,
            decoder_start_token_id=0)
@@ -89,6 +91,8 @@ GROUPS = {
     'smollm3': ('SmolLM3', 'SmolLM3', _GROUPED | dict(
         num_hidden_layers=4, no_rope_layer_interval=2, use_sliding_window=True, sliding_window=5), _DECODER),
     'phi3': ('Phi3', 'Phi3', _GROUPED | dict(sliding_window=5), _DECODER[:4]),
+    'phi3-long': ('Phi3', 'Phi3', _GROUPED | _LONG | dict(original_max_position_embeddings=7), ('ForCausalLM',)),
+    'phi3-short': ('Phi3', 'Phi3', _GROUPED | _LONG | dict(original_max_position_embeddings=20), ('ForCausalLM',)),
     't5': ('T5', 'T5', _T5, ('Model', 'EncoderModel', 'ForConditionalGeneration', *_DECODER[2:])),
     't5-1.1': ('T5', 'T5', _T5 | dict(d_ff=30, feed_forward_proj='gated-gelu', tie_word_embeddings=False),
                ('ForConditionalGeneration', 'EncoderModel')),

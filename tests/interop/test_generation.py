@@ -20,6 +20,7 @@ from tl_jax import decode, interop, models  # noqa: E402
 
 CASES = ('gpt2-LMHeadModel', 'llama-ForCausalLM', 'mistral-ForCausalLM', 'gemma-ForCausalLM',
          'gemma3-ForCausalLM', 'granite-ForCausalLM', 'olmo2-ForCausalLM', 'smollm3-ForCausalLM', 'phi3-ForCausalLM',
+         'phi3-short-ForCausalLM',
          't5-ForConditionalGeneration', 't5-1.1-ForConditionalGeneration', 'bart-ForConditionalGeneration',
          'bart-uneven-ForConditionalGeneration', 'mt5-ForConditionalGeneration',
          'umt5-ForConditionalGeneration', 'mbart-ForConditionalGeneration', 'marian-MTModel',

@@ -270,9 +270,10 @@ def test_deberta_as_its_authors_wrote_it():
 @pytest.mark.parametrize('said', [
     dict(rope_scaling=dict(type='longrope', short_factor=[1.0], long_factor=[2.0])),
     dict(rope_parameters=dict(rope_type='longrope', rope_theta=1e4)), dict(partial_rotary_factor=0.75),
+    dict(rope_scaling=dict(type='yarn', factor=2.0)),
     dict(rope_parameters=dict(rope_type='default', partial_rotary_factor=0.5))])
 def test_rotary_positions_of_longer_models_are_refused_by_name(said):
-  with pytest.raises(ValueError, match='longrope|partial_rotary_factor'):
+  with pytest.raises(ValueError, match='rotary_scaling|short_factor|yarn|partial_rotary_factor'):
     configs.read(dict(model_type='phi3', architectures=['Phi3ForCausalLM']) | said)
 
 

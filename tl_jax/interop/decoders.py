@@ -206,14 +206,26 @@ _SMOLLM3 = Family(
         heads=('num_attention_heads', 16), max_positions=('max_position_embeddings', 32768)),
     _LLAMA_FIXED, classes('SmolLM3', *_LLAMA_HEADS), _read_smollm3, _write_smollm3)
 
+
+def _read_phi3(config):
+  lengths = dict(max_position_embeddings=4096, original_max_position_embeddings=4096)
+  return _read_llama(lengths | config) | dict(windows=(config.get('sliding_window') or 0,))
+
+
+def _write_phi3(arch):
+  said = _write_llama(arch) | dict(sliding_window=max(arch.windows) or None)
+  if arch.long_rotary:
+    # What stands here goes before what stands among the rotary parameters.
+    said['original_max_position_embeddings'] = int(arch.rotary_scaling[1])
+  return said
+
+
 _PHI3 = Family(
     _LLAMA_KEYS | dict(
         vocabulary=('vocab_size', 32064), width=('hidden_size', 3072), mlp=('intermediate_size', 8192),
         norm_eps=('rms_norm_eps', 1e-5), max_positions=('max_position_embeddings', 4096)),
     _LLAMA_FIXED, classes('Phi3', 'causal', 'classifier', 'token'),
-    lambda config: _read_llama(config) | dict(windows=(config.get('sliding_window') or 0,)),
-    lambda arch: _write_llama(arch) | dict(sliding_window=max(arch.windows) or None),
-    dict(attention_bias=(False, None), mlp_bias=(False, None)))
+    _read_phi3, _write_phi3, dict(attention_bias=(False, None), mlp_bias=(False, None)))
 
 FAMILIES = {
     'gpt2': _GPT2, 'opt': _OPT, 'llama': _LLAMA, 'mistral': _MISTRAL, 'qwen2': _QWEN2, 'qwen3': _QWEN3,

@@ -14,13 +14,31 @@ from tl_jax.interop.family import Family
 
 # What the name of a class ends with, and keys that only configurations of one kind have.
 CLASSES = (
-    ('encoder-decoder', r'ForConditionalGeneration'),
-    ('decoder', r'ForCausalLM|LMHeadModel'),
-    ('encoder', r'ForMaskedLM|ForPreTraining|ForMultipleChoice|ForNextSentencePrediction'))
+  ('encoder-decoder', r'ForConditionalGeneration'),
+  ('decoder', r'ForCausalLM|LMHeadModel'),
+  (
+    'encoder',
+    r'ForMaskedLM|ForPreTraining|ForMultipleChoice|ForNextSentencePrediction',
+  ),
+)
 KEYS = (
-    ('encoder-decoder', ('decoder_layers', 'num_decoder_layers', 'decoder_start_token_id')),
-    ('encoder', ('type_vocab_size', 'attention_window', 'relative_attention')),
-    ('decoder', ('num_key_value_heads', 'rms_norm_eps', 'sliding_window', 'n_ctx', 'n_inner', 'multi_query')))
+  (
+    'encoder-decoder',
+    ('decoder_layers', 'num_decoder_layers', 'decoder_start_token_id'),
+  ),
+  ('encoder', ('type_vocab_size', 'attention_window', 'relative_attention')),
+  (
+    'decoder',
+    (
+      'num_key_value_heads',
+      'rms_norm_eps',
+      'sliding_window',
+      'n_ctx',
+      'n_inner',
+      'multi_query',
+    ),
+  ),
+)
 
 
 def kind_of_family(family: Family) -> str:
@@ -38,7 +56,9 @@ def kind_of_config(config: dict) -> str | None:
   first = str(named[0]) if isinstance(named, list) and named else ''
   by_class = [kind for kind, endings in CLASSES if re.search(f'({endings})$', first)]
   by_name = ['encoder'] if 'bert' in str(config.get('model_type')).lower() else []
-  by_key = [kind for kind, keys in KEYS if any(config.get(key) is not None for key in keys)]
+  by_key = [
+    kind for kind, keys in KEYS if any(config.get(key) is not None for key in keys)
+  ]
   return next(iter(by_class + by_name + by_key), None)
 
 
@@ -46,4 +66,7 @@ def nearest(name: str, kind: str | None, families: Mapping[str, Family]) -> str:
   """The families of a kind whose names look most like this one; all that there are where the kind is unknown."""
   if kind is None:
     return ', '.join(map(repr, families))
-  return tree.nearest(name, [other for other, family in families.items() if kind_of_family(family) == kind])
+  return tree.nearest(
+    name,
+    [other for other, family in families.items() if kind_of_family(family) == kind],
+  )

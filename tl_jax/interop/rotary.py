@@ -42,7 +42,27 @@ def _scaling(found: dict | None, config: dict) -> tuple[float, ...]:
   if kind == 'llama3':
     length = found.get('original_max_position_embeddings') or config.get('max_position_embeddings')
     return tuple(float(found[name]) for name in ('factor', 'low_freq_factor', 'high_freq_factor')) + (float(length),)
-  raise ValueError(f"config.json: rope_type {kind!r} is not supported; 'default', 'linear' and 'llama3' are")
+  if kind in ('longrope', 'su'):
+    return _long_scaling(found, config)
+  raise ValueError(f"config.json: rope_type {kind!r} is not supported; 'default', 'linear', 'llama3' and "
+                   "'longrope' are")
+
+
+def _long_scaling(found: dict, config: dict) -> tuple[float, ...]:
+  """LongRoPE's numbers. A factor that is not said follows from how much longer texts may be than they were."""
+  most = config.get('max_position_embeddings') or 0
+  length = (config.get('original_max_position_embeddings') or found.get('original_max_position_embeddings') or most)
+  if not length:
+    raise ValueError('config.json: max_position_embeddings is missing, which longrope needs')
+  longer = found.get('factor') or most / length
+  factor = found.get('attention_factor')
+  if factor is None:
+    factor = math.sqrt(1 + math.log(longer) / math.log(length)) if longer > 1 else 1.0
+  short, long = found['short_factor'], found['long_factor']
+  if len(short) < 2 or len(short) != len(long):
+    raise ValueError(f'config.json: short_factor has {len(short)} numbers, long_factor {len(long)}; each needs one '
+                     'for every two units of a head')
+  return tuple(map(float, (factor, length, *short, *long)))
 
 
 def from_factors(factors, base: float) -> dict:
@@ -110,6 +130,11 @@ def write(arch: Arch, nested: bool = False) -> dict:
   wide = dict(rope_theta=arch.rotary_base, rope_type='default')
   if len(arch.rotary_scaling) == 1:
     wide |= dict(rope_type='linear', factor=arch.rotary_scaling[0])
+  elif arch.long_rotary:
+    factor, length, *divisors = arch.rotary_scaling
+    half = len(divisors) // 2
+    wide |= dict(rope_type='longrope', attention_factor=factor, original_max_position_embeddings=int(length),
+                 short_factor=divisors[:half], long_factor=divisors[half:])
   elif arch.rotary_scaling:
     factor, low, high, length = arch.rotary_scaling
     wide |= dict(rope_type='llama3', factor=factor, low_freq_factor=low, high_freq_factor=high,

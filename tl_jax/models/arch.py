@@ -47,7 +47,9 @@ class Arch:
   position_offset: int = 0             # row of the table for position 0 (RoBERTa, OPT, BART: 2)
   rotary_base: Positive = 10000.0
   local_rotary_base: NonNegative = 0.0  # of layers with a window (Gemma 3, ModernBERT); 0: the same
-  rotary_scaling: tuple[float, ...] = ()  # (factor,) or Llama 3's (factor, low, high, original length); no window only
+  rotary_scaling: tuple[float, ...] = ()  # (factor,) or Llama 3's (factor, low, high, original length), where there is
+                                       # no window; or LongRoPE's (factor of what is turned, original length, and the
+                                       # divisors of each frequency in texts up to that length, then in longer ones)
   rotary_layers: tuple[bool, ...] = (True,)  # by layer, repeated; a layer without knows no positions (SmolLM3)
   relative_buckets: Count = 32
   relative_distance: Count = 128
@@ -96,8 +98,11 @@ class Arch:
     for field in ('windows', 'rotary_layers'):
       if not getattr(self, field):
         raise ValueError(f'{field}: needs a value for one layer at least')
-    if len(self.rotary_scaling) not in (0, 1, 4):
-      raise ValueError(f'rotary_scaling: needs (), (factor,) or (factor, low, high, length), not {self.rotary_scaling}')
+    if self.long_rotary and (self.local_rotary_base or not all(self.rotary_layers)):
+      raise ValueError('rotary_scaling: divisors by the length of the text are for models whose layers all turn alike')
+    if len(self.rotary_scaling) not in (0, 1, 4, 2 + self.head_width // 2 * 2):
+      raise ValueError('rotary_scaling: needs (), (factor,), (factor, low, high, length) or (factor, length, and '
+                       f'twice {self.head_width // 2} divisors), not {self.rotary_scaling}')
     if self.layer_groups and (self.layer_groups > self.layers or self.kind == 'encoder-decoder'):
       raise ValueError(f'layer_groups: {self.layer_groups} for {self.layers} layers of one stack')
     if self.pair_head and self.head != 'masked':
@@ -130,6 +135,11 @@ class Arch:
   def room(self) -> int | None:
     """How many positions the text may have; None where no table limits them."""
     return self.max_positions - self.position_offset if self.position_table else None
+
+  @property
+  def long_rotary(self) -> bool:
+    """Do rotary positions depend on the length of the text (LongRoPE)?"""
+    return len(self.rotary_scaling) > 4
 
   @property
   def position_table(self) -> bool:

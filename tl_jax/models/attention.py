@@ -4,8 +4,6 @@
 [[0, 1, 0, 1, 2, 0]]
 """
 
-from typing import Any, NamedTuple
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,6 +12,7 @@ from tl_jax.leaves.products import copy_swapped, multiply
 from tl_jax.models.arch import Arch
 from tl_jax.models.disentangled import position_scores
 from tl_jax.models.layers import Linear, Norm, dropout, initializer, residual_scale
+from tl_jax.models.rotary import rotate
 
 SEEN = 'intermediates'   # where attention leaves its weights when an apply makes this collection mutable
 
@@ -72,67 +71,18 @@ class RelativeBias(nn.Module):
     return table[bucket].transpose(0, 3, 1, 2)
 
 
-class Reach(NamedTuple):
-  """What a layer's attention has of its own besides parameters; both may be traced where layers are scanned.
-
-  window: its span, 0 for all; rotary: do rotary positions, where the family has them, turn its queries and keys?
-  """
-  window: Any = 0
-  rotary: Any = True
-
-
-EVERYWHERE = Reach()
-
-
-def layer_reach(arch: Arch, index: int) -> Reach:
-  """The reach of layer `index` of a stack."""
-  window = arch.windows[index % len(arch.windows)]
-  rotary = arch.rotary_layers[index % len(arch.rotary_layers)]
-  return Reach(window, rotary)
-
-
-def rotary_frequencies(arch: Arch, reach: Reach):
-  """Radians per position (head_dim / 2,) of a layer; zeros, which turn nothing, for one without rotary positions.
-
-  Global layers take `rotary_base` and `rotary_scaling`: linear interpolation (Chen et al. 2023), or Llama 3's, which
-  divides the slow frequencies by the factor, keeps the fast ones and blends between.
-  """
-  exponent = -jnp.arange(0, arch.head_width, 2, dtype=jnp.float32) / arch.head_width
-  plain = arch.rotary_base ** exponent
-  wide = plain / arch.rotary_scaling[0] if arch.rotary_scaling else plain
-  if len(arch.rotary_scaling) == 4:
-    _, low, high, length = arch.rotary_scaling
-    turns = length * plain / (2 * jnp.pi)               # how often a frequency turns within the original length
-    kept = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
-    wide = (1 - kept) * wide + kept * plain
-  if arch.local_rotary_base:
-    near = arch.local_rotary_base ** exponent
-    wide = jnp.where(jnp.asarray(reach.window) > 0, near, wide)
-  if all(arch.rotary_layers):
-    return wide
-  return jnp.where(reach.rotary, wide, 0.0)
-
-
-def rotate(x, positions, frequencies):
-  """Rotary positions (Su et al. 2021, eq. 34), halves convention: x (batch, length, heads, head)."""
-  angle = positions[:, :, None] * frequencies
-  cos, sin = jnp.cos(angle)[:, :, None], jnp.sin(angle)[:, :, None]
-  half = x.shape[-1] // 2
-  first, second = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
-  return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x.dtype)
-
-
 class Attention(nn.Module):
   """Multi-head attention (Vaswani et al. 2017, 3.2.2), with grouped keys where the family has them."""
   arch: Arch
   rate: float
 
   @nn.compact
-  def __call__(self, x, memory, mask, bias=None, positions=None, reach=EVERYWHERE, key=None,
+  def __call__(self, x, memory, mask, bias=None, positions=None, frequencies=None, key=None,
                cache=None, relative=None):
     """x (batch, queries, width) looks at memory (batch, keys, width) where mask (batch, queries, keys) allows.
 
-    positions: those of x and of memory, or None for attention to another stack. cache: {'key', 'value'} (batch, key
+    positions: those of x and of memory, or None for attention to another stack; frequencies: what turns them there,
+    where positions are rotary. cache: {'key', 'value'} (batch, key
     heads, keys, head), in the order in which they are multiplied, and, while it is being filled, the slot `index` where
     the keys of x go; `mask` then speaks of its slots. A prefix among the parameters stands before all keys; `bias` has
     columns for it. relative: of disentangled attention, the table (rows, width) of relative positions and which of its
@@ -142,18 +92,17 @@ class Attention(nn.Module):
     to_query = self._projection('query', initializer(arch, std=(arch.width * arch.head_width) ** -0.5))
     to_keys, to_values = self._projection('key'), self._projection('value')
     query = to_query(x)
-    rotary = positions is not None and arch.positions == 'rotary'
-    frequencies = rotary_frequencies(arch, reach) if rotary else None
+    turn = lambda x, side: x if frequencies is None else rotate(arch, x, positions[side], frequencies[side])
     if cache is None or 'index' in cache:
       keys, values = to_keys(memory), to_values(memory)
-      keys, values = heads_first(rotate(keys, positions[1], frequencies) if rotary else keys), heads_first(values)
+      keys, values = heads_first(turn(keys, 1)), heads_first(values)
       if cache is not None:
         place = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), cache['index'], 2)
         keys, values = place(cache['key'], keys), place(cache['value'], values)
         cache = dict(key=keys, value=values)
     else:
       keys, values = cache['key'], cache['value']
-    query = rotate(query, positions[0], frequencies) if rotary else query
+    query = turn(query, 0)
     if self.has_variable('params', 'prefix'):
       keys, values, mask = self.get_variable('params', 'prefix').put_before(keys, values, mask)
     keys, values = keys.astype(query.dtype), values.astype(query.dtype)

@@ -20,7 +20,7 @@ import numpy as np
 from tl_jax import leaves, rng, tree
 from tl_jax.config import nearest
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import EVERYWHERE, RelativeBias, restart_positions
+from tl_jax.models.attention import RelativeBias, restart_positions
 from tl_jax.models.axes import axes_of
 from tl_jax.models.blocks import Block, Layered, run_layers
 from tl_jax.models.columns import Placed, key_columns, place, prefix_length, taken
@@ -36,6 +36,7 @@ from tl_jax.models.heads import (
 )
 from tl_jax.models.layers import Linear, Norm, initializer
 from tl_jax.models.limits import require_rows
+from tl_jax.models.rotary import EVERYWHERE, last_positions
 from tl_jax.parallel import constrain
 
 KEPT = ('states', 'attentions', 'readout', 'features')
@@ -121,7 +122,7 @@ def _init(arch: Arch, key) -> dict:
       params.setdefault('embedding', dict(tokens=table))
     if embedding:
       part['embedding'] = embedding
-    context = dict(segments=tokens + 1, positions=tokens, bias=None)
+    context = dict(segments=tokens + 1, positions=tokens, bias=None, last=tokens)
     if stack.cross:
       context |= dict(memory=width, memory_segments=tokens + 1)
     layers = arch.layer_groups or stack_layers(arch, stack)
@@ -174,6 +175,8 @@ def _run_stack(arch, compute, stack: Stack, params, x, segments, positions, key,
   part = params[stack.prefix] if stack.prefix else params
   own = stack_arch(arch, stack)
   context = dict(segments=segments, positions=positions, bias=None)
+  if arch.long_rotary:
+    context['last'] = last_positions(segments, positions)
   key_positions = key_columns(positions, prefix_length(part))
   if arch.position_bias:
     bias = RelativeBias(own, not stack.causal)

@@ -13,17 +13,10 @@ import jax.numpy as jnp
 from tl_jax import rng
 from tl_jax.leaves.products import PRODUCT
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import (
-  SEEN,
-  Attention,
-  Reach,
-  RelativeBias,
-  layer_reach,
-  near,
-  visible,
-)
+from tl_jax.models.attention import SEEN, Attention, RelativeBias, near, visible
 from tl_jax.models.columns import key_columns, take_columns
 from tl_jax.models.layers import Mlp, Norm, dropout
+from tl_jax.models.rotary import Reach, layer_reach, rotary_frequencies
 from tl_jax.parallel import constrain
 
 
@@ -77,8 +70,11 @@ class Block(nn.Module):
       prefix = self.get_variable('params', 'attention', {}).get('prefix')
       columns_seen = key_columns(key_positions, 0 if prefix is None else prefix.keys.shape[0])
       bias = RelativeBias(arch, not self.causal, name='relative')(positions, columns_seen)
-    both = positions, context['positions']
-    places = dict(bias=bias, positions=both, reach=reach)
+    places = dict(bias=bias, positions=(positions, context['positions']))
+    if arch.positions == 'rotary':
+      ends = context.get('last')
+      places['frequencies'] = tuple(
+          rotary_frequencies(arch, reach, end) for end in (None if ends is None else pick(ends), ends))
     if 'relative' in context:
       table, rows = context['relative']
       places['relative'] = table, pick(rows)

@@ -18,12 +18,7 @@ import jax.numpy as jnp
 
 from tl_jax import leaves
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import (
-  RelativeBias,
-  heads_first,
-  layer_reach,
-  restart_positions,
-)
+from tl_jax.models.attention import RelativeBias, heads_first, restart_positions
 from tl_jax.models.backbone import (
   STACKS,
   embedding_params,
@@ -36,6 +31,7 @@ from tl_jax.models.backbone import (
 from tl_jax.models.blocks import Block, layer_name
 from tl_jax.models.columns import key_columns, place, prefix_length, taken
 from tl_jax.models.heads import Embedding
+from tl_jax.models.rotary import layer_reach
 
 
 class Decoder(NamedTuple):
@@ -132,6 +128,9 @@ def _forward(arch: Arch, compute: Compute, params, cache, tokens, segments, posi
     bias = RelativeBias(own, both_ways=False).apply(
         {'params': part['relative']}, positions, key_columns(key_positions, prefix_length(part)))
   context = dict(segments=segments, positions=positions, bias=bias, keys=(key_segments, key_positions))
+  if arch.long_rotary:
+    # Keys are turned once, so the room that there is, and not what is written yet, says how.
+    context['last'] = jnp.full_like(positions, key_segments.shape[1] - 1)
   if stack.cross:
     context |= dict(memory=None, memory_segments=cache['memory']['segments'])
   layers, written = stack_layers(arch, stack), {}

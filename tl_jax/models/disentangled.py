@@ -14,12 +14,15 @@ from tl_jax.models.layers import Norm, initializer
 
 class RelativeTable(nn.Module):
   """The vectors (2 * relative_buckets, width) of the relative positions, normed, which all layers share."""
+
   arch: Arch
 
   @nn.compact
   def __call__(self):
     arch = self.arch
-    table = self.param('table', initializer(arch), (2 * arch.relative_buckets, arch.width))
+    table = self.param(
+      'table', initializer(arch), (2 * arch.relative_buckets, arch.width)
+    )
     return Norm(arch, name='norm')(table)
 
 
@@ -31,7 +34,9 @@ def buckets_by_distance(buckets: int, farthest: int) -> np.ndarray:
   """
   exact = buckets // 2
   distance = np.arange(farthest + 1, dtype=np.float32)
-  ratio = np.log(np.maximum(distance, exact) / np.float32(exact)) / np.log(np.float32((farthest - 1) / exact))
+  ratio = np.log(np.maximum(distance, exact) / np.float32(exact)) / np.log(
+    np.float32((farthest - 1) / exact)
+  )
   far = np.ceil(ratio * np.float32(exact - 1)) + exact
   return np.where(distance <= exact, distance, far).astype(np.int32)
 
@@ -39,8 +44,12 @@ def buckets_by_distance(buckets: int, farthest: int) -> np.ndarray:
 def table_rows(arch: Arch, query_positions, key_positions):
   """The row (batch, queries, keys) of the table for the distance from each key to each query."""
   distance = query_positions[:, :, None] - key_positions[:, None, :]
-  known = jnp.asarray(buckets_by_distance(arch.relative_buckets, arch.relative_distance))
-  bucket = jnp.sign(distance) * known[jnp.minimum(jnp.abs(distance), arch.relative_distance)]
+  known = jnp.asarray(
+    buckets_by_distance(arch.relative_buckets, arch.relative_distance)
+  )
+  bucket = (
+    jnp.sign(distance) * known[jnp.minimum(jnp.abs(distance), arch.relative_distance)]
+  )
   return jnp.clip(bucket + arch.relative_buckets, 0, 2 * arch.relative_buckets - 1)
 
 
@@ -54,5 +63,7 @@ def position_scores(query, keys, position_query, position_keys, rows):
   position_to_content = jnp.einsum('bhkd,phd->bhkp', keys, position_query)
   rows = rows[:, None]
   there = jnp.take_along_axis(content_to_position, rows, -1)
-  back = jnp.take_along_axis(position_to_content, rows.swapaxes(2, 3), -1).swapaxes(2, 3)
+  back = jnp.take_along_axis(position_to_content, rows.swapaxes(2, 3), -1).swapaxes(
+    2, 3
+  )
   return (there + back).astype(jnp.float32)

@@ -1,0 +1,89 @@
+"""Rotary positions (Su et al. 2021): how far each layer turns its queries and keys.
+
+>>> rotary_frequencies(Arch(heads=192, positions='rotary'), EVERYWHERE).tolist()
+[1.0, 0.009999999776482582]
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tl_jax.models.arch import Arch
+
+
+class Reach(NamedTuple):
+  """What a layer's attention has of its own besides parameters; both may be traced where layers are scanned.
+
+  window: its span, 0 for all; rotary: do rotary positions, where the family has them, turn its queries and keys?
+  """
+
+  window: Any = 0
+  rotary: Any = True
+
+
+EVERYWHERE = Reach()
+
+
+def layer_reach(arch: Arch, index: int) -> Reach:
+  """The reach of layer `index` of a stack."""
+  window = arch.windows[index % len(arch.windows)]
+  rotary = arch.rotary_layers[index % len(arch.rotary_layers)]
+  return Reach(window, rotary)
+
+
+def last_positions(segments, positions):
+  """Where the text of every token ends: the position (batch, length) of the last token of its segment."""
+  flipped = segments[:, ::-1]
+  index = jnp.arange(segments.shape[1])
+  after = jnp.pad(flipped, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
+  ends = jax.lax.cummax(jnp.where(flipped != after, index, 0), axis=1)
+  return jnp.take_along_axis(positions[:, ::-1], ends, 1)[:, ::-1]
+
+
+def rotary_frequencies(arch: Arch, reach: Reach, last=None):
+  """Radians per position (head_dim / 2,) of a layer; zeros, which turn nothing, for one without rotary positions.
+
+  Global layers take `rotary_base` and `rotary_scaling`: linear interpolation (Chen et al. 2023); Llama 3's, which
+  divides the slow frequencies by the factor, keeps the fast ones and blends between; or LongRoPE's (Ding et al. 2024),
+  which has divisors for texts up to the original length and others for longer ones. With those the result is (batch,
+  length, head_dim / 2) for texts that end at the positions `last` (batch, length).
+  """
+  exponent = -jnp.arange(0, arch.head_width, 2, dtype=jnp.float32) / arch.head_width
+  plain = arch.rotary_base**exponent
+  if arch.long_rotary:
+    return _long_frequencies(arch, plain, last)
+  wide = plain / arch.rotary_scaling[0] if arch.rotary_scaling else plain
+  if len(arch.rotary_scaling) == 4:
+    _, low, high, length = arch.rotary_scaling
+    # How often a frequency turns within the original length.
+    turns = length * plain / (2 * jnp.pi)
+    kept = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
+    wide = (1 - kept) * wide + kept * plain
+  if arch.local_rotary_base:
+    near = arch.local_rotary_base**exponent
+    wide = jnp.where(jnp.asarray(reach.window) > 0, near, wide)
+  if all(arch.rotary_layers):
+    return wide
+  return jnp.where(reach.rotary, wide, 0.0)
+
+
+def _long_frequencies(arch: Arch, plain, last):
+  _, length, *divisors = arch.rotary_scaling
+  short, long = jnp.array(divisors, jnp.float32).reshape(2, -1)
+  return jnp.where(last[:, :, None] >= length, plain / long, plain / short)
+
+
+def rotate(arch: Arch, x, positions, frequencies):
+  """Rotary positions (Su et al. 2021, eq. 34), halves convention: x (batch, length, heads, head).
+
+  LongRoPE multiplies what is turned by a factor, too.
+  """
+  factor = arch.rotary_scaling[0] if arch.long_rotary else 1.0
+  angle = positions[:, :, None] * frequencies
+  cos, sin = factor * jnp.cos(angle)[:, :, None], factor * jnp.sin(angle)[:, :, None]
+  half = x.shape[-1] // 2
+  first, second = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+  return jnp.concatenate(
+    [first * cos - second * sin, second * cos + first * sin], -1
+  ).astype(x.dtype)
