@@ -8,7 +8,7 @@ architecture that describes them.
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,21 +21,21 @@ Stack = Literal['encoder', 'decoder']
 
 
 def every_second(layers: int) -> tuple[int, ...]:
-  """The layers that DistilBERT starts from: the first, third, fifth (Sanh et al. 2019,
-  section 3).
+  """The layers that DistilBERT starts from: the first, the third, the fifth and so on
+  (Sanh et al. 2019, section 3).
   """
   return tuple(range(0, layers, 2))
 
 
 def stacked(layers: int, grown: int) -> tuple[int, ...]:
-  """The stack on top of itself: 0 1 2 0 1 2 (progressive stacking, Gong et al. 2019,
-  doubles this way).
+  """The stack on top of itself, 0 1 2 0 1 2: progressive stacking doubles this way
+  (Gong et al. 2019).
   """
   return tuple(index % layers for index in range(grown))
 
 
 def interleaved(layers: int, grown: int) -> tuple[int, ...]:
-  """Every layer beside its copies: 0 0 1 1 2 2 (Chang et al. 2018, for residual
+  """Every layer beside its copies, 0 0 1 1 2 2 (Chang et al. 2018, for residual
   networks).
   """
   return tuple(index * layers // grown for index in range(grown))
@@ -44,17 +44,20 @@ def interleaved(layers: int, grown: int) -> tuple[int, ...]:
 def shrink_depth(
   params: Tree, arch, keep: Sequence[int] | None = None, *, stack: Stack | None = None
 ):
-  """(params, arch) with the layers `keep` alone, in that order; by default every second
-  one (`every_second`).
+  """(params, arch) of the model with the layers `keep` alone, in that order.
 
-  params: {'layers': {'0': ...}} and the rest; stack: which of an encoder-decoder's
-  stacks. Every layer keeps the attention window that it had. Errors: ValueError for
-  indices that are no layers, repeat or are none, for a `stack` that is missing or too
-  much, and for layers that share parameters (ALBERT).
+  params: {'layers': {'0': ...}} and the rest. keep: indices of layers; by default every
+  second one (`every_second`). stack: which of an encoder-decoder's stacks to shrink;
+  None for a model of one stack. Every layer keeps the attention window that it had.
+  Errors: ValueError where `keep` is empty, repeats an index or has one that is no layer;
+  for a `stack` that is missing or that the model does not have; and for layers that
+  share parameters (ALBERT).
   """
   depth = _depth(arch, stack)
   keep = every_second(depth) if keep is None else tuple(keep)
-  if not keep or len(set(keep)) < len(keep) or not set(keep) <= set(range(depth)):
+  repeats = len(set(keep)) < len(keep)
+  are_layers = set(keep) <= set(range(depth))
+  if not keep or repeats or not are_layers:
     raise ValueError(
       f'keep: {keep}, but must be different layers from 0 to {depth - 1}'
     )
@@ -69,94 +72,123 @@ def grow_depth(
   *,
   stack: Stack | None = None,
 ):
-  """(params, arch) of `layers` layers, copies of those there are: `stacked` or
-  `interleaved`.
+  """(params, arch) of a model of `layers` layers, which are copies of those there are.
 
-  Neither keeps the function; both are starts from which training is faster than from
-  nothing (Gong et al. 2019). Every copy is an array of its own and keeps its layer's
-  attention window. Errors: ValueError for fewer layers than there are, for an unknown
-  `how`, and as `shrink_depth`.
+  how: `stack` arranges them as `stacked` does, `interleave` as `interleaved` does.
+  Neither keeps the function. Both are starts from which training is faster than from
+  random parameters (Gong et al. 2019). Every copy is an array of its own and keeps its
+  layer's attention window. Errors: ValueError for fewer layers than there are, for an
+  unknown `how`, and for the same stacks and models as in `shrink_depth`.
   """
   depth = _depth(arch, stack)
   if layers < depth:
     raise ValueError(
-      f'layers: {layers}, but there are {depth} already; shrink_depth makes a model shallower'
+      f'layers: {layers}, but there are {depth} already; shrink_depth makes a model '
+      'shallower'
     )
   if how not in ('stack', 'interleave'):
+    nearest = tree.nearest(how, ('stack', 'interleave'), most=1)
     raise ValueError(
-      f"how: {how!r} is neither 'stack' nor 'interleave'; nearest: "
-      f'{tree.nearest(how, ("stack", "interleave"), most=1)}'
+      f"how: {how!r} is neither 'stack' nor 'interleave'; nearest: {nearest}"
     )
-  return _with_layers(
-    params, arch, (stacked if how == 'stack' else interleaved)(depth, layers), stack
-  )
+  arrange = stacked if how == 'stack' else interleaved
+  return _with_layers(params, arch, arrange(depth, layers), stack)
 
 
 def _depth(arch, stack: Stack | None) -> int:
-  if (arch.kind == 'encoder-decoder') != (stack is not None):
+  """The number of layers of the stack. Raises ValueError for a stack that is none."""
+  has_two_stacks = arch.kind == 'encoder-decoder'
+  if has_two_stacks != (stack is not None):
+    allowed = "'encoder' or 'decoder'" if has_two_stacks else 'None'
     raise ValueError(
-      f'stack: {stack!r} of a model of kind {arch.kind!r}; must be '
-      + ("'encoder' or 'decoder'" if arch.kind == 'encoder-decoder' else 'None')
+      f'stack: {stack!r} of a model of kind {arch.kind!r}; must be {allowed}'
     )
   if arch.layer_groups:
     raise ValueError(
-      'layer_groups: layers that share parameters are as many as the architecture says; change `layers`'
+      'layer_groups: layers that share parameters are as many as the architecture '
+      'says; change `layers`'
     )
-  return arch.decoder_layers or arch.layers if stack == 'decoder' else arch.layers
+  # `decoder_layers` is 0 where the decoder is as deep as the encoder.
+  if stack == 'decoder' and arch.decoder_layers:
+    return arch.decoder_layers
+  return arch.layers
 
 
 def _with_layers(params: Tree, arch, order: tuple[int, ...], stack: Stack | None):
-  """The stack whose layer i is the old one order[i]."""
+  """(params, arch) of the model whose layer i is the old layer order[i] of the stack."""
+  # ModernBERT leaves out the first norm because the embedding is normed already.
   if arch.skip_first_norm and (order[0] != 0 or 0 in order[1:]):
     raise ValueError(
-      'skip_first_norm: the first layer has no norm before its attention and fits in no other place; '
-      f'layer 0 must come first and once, not {order}'
+      'skip_first_norm: the first layer has no norm before its attention and fits in '
+      f'no other place; layer 0 must come first and once, not {order}'
     )
   body = params[stack] if stack else params
-  layers, seen = {}, set()
-  for place, index in enumerate(order):
-    layer = body['layers'][str(index)]
-    # One buffer at two places of a state could not be donated.
-    layers[str(place)] = jax.tree.map(jnp.array, layer) if index in seen else layer
-    seen.add(index)
-  body = {**body, 'layers': layers}
-  depths = dict(layers=len(order))
-  if stack:
-    other = _depth(arch, 'encoder' if stack == 'decoder' else 'decoder')
-    encoder, decoder = (
-      (other, len(order)) if stack == 'decoder' else (len(order), other)
-    )
-    depths = dict(layers=encoder, decoder_layers=0 if decoder == encoder else decoder)
+  body = {**body, 'layers': _arranged(body['layers'], order)}
+  changes = _depths(arch, len(order), stack)
+  # These two say something of every layer, which moves with the layer.
   for field in ('windows', 'rotary_layers'):
-    depths[field] = _reordered(field, getattr(arch, field), order, stack)
-  return {**params, stack: body} if stack else body, dataclasses.replace(arch, **depths)
+    changes[field] = _reordered(field, getattr(arch, field), order, stack)
+  grown = {**params, stack: body} if stack else body
+  return grown, dataclasses.replace(arch, **changes)
+
+
+def _arranged(layers: dict, order: tuple[int, ...]) -> dict:
+  """The layers in the order given, each time but the first as a copy."""
+  arranged = {}
+  seen = set()
+  for place, index in enumerate(order):
+    layer = layers[str(index)]
+    if index in seen:
+      # One buffer at two places of a state could not be donated.
+      layer = jax.tree.map(jnp.array, layer)
+    arranged[str(place)] = layer
+    seen.add(index)
+  return arranged
+
+
+def _depths(arch, depth: int, stack: Stack | None) -> dict[str, int]:
+  """The fields of the architecture that say how deep it is, with the stack's changed."""
+  if stack is None:
+    return {'layers': depth}
+  if stack == 'encoder':
+    encoder = depth
+    decoder = _depth(arch, 'decoder')
+  else:
+    encoder = _depth(arch, 'encoder')
+    decoder = depth
+  return {'layers': encoder, 'decoder_layers': 0 if decoder == encoder else decoder}
 
 
 def _reordered(
   field: str, pattern: tuple, order: tuple[int, ...], stack: Stack | None
 ) -> tuple:
-  """What an architecture says by layer, in the new order of the layers; the old pattern
-  where that still says it.
+  """The values of a field by layer, in the new order of the layers.
+
+  pattern: the values, repeated over the layers. It is returned as it is where it still
+  says the same. Errors: ValueError for a pattern of two stacks.
   """
-  if len(set(pattern)) > 1 and stack:
+  if stack and len(set(pattern)) > 1:
     raise ValueError(
-      f'{field}: {pattern} by layer hold for both stacks and cannot follow the layers of one'
+      f'{field}: {pattern} by layer hold for both stacks and cannot follow the layers '
+      'of one'
     )
   moved = tuple(pattern[index % len(pattern)] for index in order)
-  same = all(
-    pattern[place % len(pattern)] == value for place, value in enumerate(moved)
-  )
-  return pattern if same else moved
+  repeated = tuple(pattern[place % len(pattern)] for place in range(len(order)))
+  # A short pattern keeps the architecture equal to the one that a config would name.
+  return pattern if moved == repeated else moved
 
 
-# Per leaf and axis, what the axis counts; `+` copies what it counts, `/` shares it
-# among the copies of what is read.
-ROLES = (
+# For every leaf, the kind of unit that each of its axes counts, or '' for an axis that
+# stays. `+` copies the entries of a unit that is written. `/` also divides them among the
+# copies of a unit that is read, so that the sum over all copies is the old one.
+EMBEDDING_ROLES = (
   (r'(.*/)?embedding/tokens', ('', 'inner+')),
   (r'(.*/)?embedding/(positions|types)', ('', 'place+')),
   (r'(.*/)?embedding/norm/(scale|bias)', ('place+',)),
   (r'(.*/)?embedding/project/kernel', ('inner/', 'width+')),
   (r'(.*/)?embedding/project/bias', ('width+',)),
+)
+ATTENTION_ROLES = (
   (r'.*/query/kernel', ('width/', 'heads+')),
   (r'.*/(key|value)/kernel', ('width/', 'key_heads+')),
   (r'.*/query/bias', ('heads+',)),
@@ -164,14 +196,20 @@ ROLES = (
   (r'.*/query_norm/(scale|bias)', ('query_norm+',)),
   (r'.*/key_norm/(scale|bias)', ('key_norm+',)),
   (r'.*/(attention|cross)/out/kernel', ('heads/', 'width+')),
+)
+MLP_ROLES = (
   (r'.*/mlp/(in|gate)/kernel', ('width/', 'mlp+')),
   (r'.*/mlp/(in|gate)/bias', ('mlp+',)),
   (r'.*/mlp/out/kernel', ('mlp/', 'width+')),
   (r'.*/out/bias', ('width+',)),
+)
+NORM_ROLES = ((r'.*_norm/(scale|bias)', ('width+',)),)
+POSITION_ROLES = (
   (r'(.*/)?relative/kernel', ('', 'head+')),
   (r'relative/table', ('', 'width+')),
   (r'relative/norm/(scale|bias)', ('width+',)),
-  (r'.*_norm/(scale|bias)', ('width+',)),
+)
+HEAD_ROLES = (
   (r'final_project/kernel', ('width/', 'inner+')),
   (r'(head/)?pooler/kernel', ('width/', 'width+')),
   (r'(head/)?pooler/(norm/)?(bias|scale)', ('width+',)),
@@ -182,6 +220,15 @@ ROLES = (
   (r'head/norm/(scale|bias)', ('inner+',)),
   (r'head/kernel', ('read/', '')),
   (r'head/bias', ('',)),
+)
+# The first that matches counts: the norms of queries and keys stand before all others.
+ROLES = (
+  *EMBEDDING_ROLES,
+  *ATTENTION_ROLES,
+  *MLP_ROLES,
+  *POSITION_ROLES,
+  *NORM_ROLES,
+  *HEAD_ROLES,
 )
 
 
@@ -197,105 +244,179 @@ def grow_width(
   """(params, arch) of a wider model that computes the same function, up to rounding
   (Net2WiderNet, Chen et al. 2016).
 
-  Unit i of the grown model is unit i modulo the old number, and what reads the copies
-  shares the old weight among them (for Transformers, bert2BERT's function-preserving
-  initialisation, Chen et al. 2022). mlp: any number of hidden units; heads: of the old
-  width, a multiple of the queries to one key head; width: of the residual stream, a
-  multiple of the old one, since a norm keeps its mean and variance only where every
-  unit has as many copies. A head over the tied table reads every unit of the wider
-  table, so `output_scale` becomes smaller by as much.
-  key: None shares evenly, and then copies get equal gradients and stay equal, unless
-  something random (dropout) tells them apart; with a key the shares are random, which
-  breaks that and keeps the function too. Errors: ValueError for a number that is
-  smaller than it was or does not divide, and for a leaf that is none of our models'.
+  Unit i of the wider model is a copy of unit i modulo the old number. Whatever reads the
+  copies divides the old weight among them (for Transformers, bert2BERT's
+  function-preserving initialisation, Chen et al. 2022).
+
+  width: of the residual stream, a multiple of the old one, because a norm keeps its mean
+  and variance only where every unit has equally many copies.
+  heads: query heads of the old head width, a multiple of the query heads that share one
+  key head.
+  mlp: hidden units, any number that is not below the old one.
+  key: None divides evenly. The copies then get equal gradients and stay equal, unless
+  something random (dropout) tells them apart. With a key the parts are random, which
+  breaks the symmetry and keeps the function too.
+  A head over the tied table reads every unit of the wider table, so `output_scale`
+  becomes smaller by the same factor.
+  Errors: ValueError for a number that is smaller than it was or that does not divide, and
+  for a leaf that no model of ours has.
   """
-  wide, heads, mlp = width or arch.width, heads or arch.heads, mlp or arch.mlp
-  queries = arch.heads // (arch.kv_heads or arch.heads)
-  if wide % arch.width:
+  sizes = Sizes(width or arch.width, heads or arch.heads, mlp or arch.mlp)
+  _require_wider(arch, sizes)
+  origins = _origins(arch, sizes)
+
+  def widen(name, leaf):
+    return _widened(name, leaf, origins, key)
+
+  return tree.map_named(widen, params), _wider_arch(arch, sizes)
+
+
+class Sizes(NamedTuple):
+  """The sizes of the wider model: residual stream, query heads, MLP units."""
+
+  width: int
+  heads: int
+  mlp: int
+
+
+def _require_wider(arch, sizes: Sizes) -> None:
+  """Raises ValueError for the first size at which the function could not be kept."""
+  if sizes.width % arch.width:
     raise ValueError(
-      f'width: {wide} is no multiple of {arch.width}; norms keep their values under equal copies only'
+      f'width: {sizes.width} is no multiple of {arch.width}; norms keep their values '
+      'under equal copies only'
     )
-  if heads < arch.heads or heads % queries:
+  group = _query_group(arch)
+  if sizes.heads < arch.heads or sizes.heads % group:
     raise ValueError(
-      f'heads: {heads}, but must be at least {arch.heads} and a multiple of {queries}'
+      f'heads: {sizes.heads}, but must be at least {arch.heads} and a multiple of '
+      f'{group}'
     )
-  if arch.query_norm == 'width' and heads % arch.heads:
+  if arch.query_norm == 'width' and sizes.heads % arch.heads:
     raise ValueError(
-      f'heads: {heads} is no multiple of {arch.heads}; the norm over all heads keeps its values under '
-      'equal copies only'
+      f'heads: {sizes.heads} is no multiple of {arch.heads}; the norm over all heads '
+      'keeps its values under equal copies only'
     )
   if arch.decoder_heads or arch.decoder_mlp:
     raise ValueError(
       'decoder_heads, decoder_mlp: a decoder with sizes of its own cannot be widened'
     )
-  if mlp < arch.mlp:
-    raise ValueError(f'mlp: {mlp}, but must be at least {arch.mlp}')
-  head = arch.head_dim or arch.width // arch.heads
-  inner = arch.embedding_width or wide
-  cyclic = lambda new, old, block=1: (
-    np.arange(new)[:, None] % old * block + np.arange(block)
-  ).reshape(-1)
-  stream, table = (
-    cyclic(wide, arch.width),
-    cyclic(inner, arch.embedding_width or arch.width),
-  )
-  units = dict(
-    width=stream,
-    inner=table,
-    mlp=cyclic(mlp, arch.mlp),
-    head=cyclic(heads, arch.heads),
-    heads=cyclic(heads, arch.heads, head),
-    key_heads=cyclic(heads // queries, arch.heads // queries, head),
-    # A norm of every head has the width of a head, which stays.
-    query_norm=cyclic(heads, arch.heads, head) if arch.query_norm == 'width' else None,
-    key_norm=cyclic(heads // queries, arch.heads // queries, head)
-    if arch.query_norm == 'width'
-    else None,
-    place=table if arch.kind == 'encoder' else stream,
-    transform=table if arch.head == 'masked' else stream,
-    read=table if arch.head in ('masked', 'causal') else stream,
-  )
-  grown = tree.map_named(lambda name, leaf: _widened(name, leaf, units, key), params)
-  tied = arch.tied and arch.head in ('masked', 'causal')
-  return grown, dataclasses.replace(
+  if sizes.mlp < arch.mlp:
+    raise ValueError(f'mlp: {sizes.mlp}, but must be at least {arch.mlp}')
+
+
+def _query_group(arch) -> int:
+  """How many query heads share one key head."""
+  return arch.heads // (arch.kv_heads or arch.heads)
+
+
+def _head_dim(arch) -> int:
+  """The width of one head, which growing keeps."""
+  return arch.head_dim or arch.width // arch.heads
+
+
+def _reads_vocabulary(arch) -> bool:
+  """Does the head score every token of the vocabulary?"""
+  return arch.head in ('masked', 'causal')
+
+
+def _origins(arch, sizes: Sizes) -> dict[str, np.ndarray]:
+  """For every kind of unit in `ROLES`, the old unit (new units,) of each new one."""
+  head = _head_dim(arch)
+  group = _query_group(arch)
+  old_key_heads = arch.heads // group
+  new_key_heads = sizes.heads // group
+  stream = _cyclic(sizes.width, arch.width)
+  query_units = _cyclic(sizes.heads, arch.heads, head)
+  key_units = _cyclic(new_key_heads, old_key_heads, head)
+  # Tokens with a width of their own (ELECTRA-small) keep it. An encoder adds positions
+  # and types before it projects to the stream, and its head projects back.
+  table = stream
+  if arch.embedding_width:
+    table = _cyclic(arch.embedding_width, arch.embedding_width)
+  origins = {
+    'width': stream,
+    'inner': table,
+    'mlp': _cyclic(sizes.mlp, arch.mlp),
+    'head': _cyclic(sizes.heads, arch.heads),
+    'heads': query_units,
+    'key_heads': key_units,
+    'place': table if arch.kind == 'encoder' else stream,
+    'transform': table if arch.head == 'masked' else stream,
+    'read': table if _reads_vocabulary(arch) else stream,
+  }
+  if arch.query_norm == 'width':
+    # A norm of every head instead has the width of a head, which stays.
+    origins['query_norm'] = query_units
+    origins['key_norm'] = key_units
+  return origins
+
+
+def _cyclic(new: int, old: int, block: int = 1) -> np.ndarray:
+  """The old unit of each of new * block units: blocks repeat, and stay in one piece."""
+  blocks = np.arange(new) % old
+  units = blocks[:, None] * block + np.arange(block)
+  return units.reshape(-1)
+
+
+def _wider_arch(arch, sizes: Sizes):
+  """The architecture of the wider model."""
+  head = _head_dim(arch)
+  # 0 says that the heads divide the width among them.
+  is_divided = sizes.width % sizes.heads == 0 and sizes.width // sizes.heads == head
+  output_scale = arch.output_scale
+  if arch.tied and _reads_vocabulary(arch) and not arch.embedding_width:
+    # The tied table is read as often as it has copies, and cannot be divided: the
+    # embedding uses it too.
+    output_scale *= arch.width / sizes.width
+  return dataclasses.replace(
     arch,
-    width=wide,
-    heads=heads,
-    mlp=mlp,
-    kv_heads=arch.kv_heads and heads // queries,
-    head_dim=0 if wide % heads == 0 and wide // heads == head else head,
-    output_scale=arch.output_scale
-    * (arch.width / wide if tied and not arch.embedding_width else 1.0),
+    width=sizes.width,
+    heads=sizes.heads,
+    mlp=sizes.mlp,
+    kv_heads=arch.kv_heads and sizes.heads // _query_group(arch),
+    head_dim=0 if is_divided else head,
+    output_scale=output_scale,
   )
 
 
-def _widened(name: str, leaf, units: dict[str, np.ndarray], key):
+def _widened(name: str, leaf, origins: dict[str, np.ndarray], key):
   """One leaf with the units of every axis copied, or shared among their copies."""
-  roles = next((roles for pattern, roles in ROLES if re.fullmatch(pattern, name)), None)
+  roles = _roles(name)
   if roles is None or len(roles) != jnp.ndim(leaf):
     raise ValueError(
-      f'grow_width: {name!r} of shape {jnp.shape(leaf)} is no parameter of a model of ours; '
-      'fuse a method into its parameters first'
+      f'grow_width: {name!r} of shape {jnp.shape(leaf)} is no parameter of a model of '
+      'ours; fuse a method into its parameters first'
     )
   for axis, role in enumerate(roles):
-    origin = units.get(role[:-1])
+    # Without its last sign, the role is the name of the unit.
+    origin = origins.get(role[:-1])
     if origin is None or len(origin) == leaf.shape[axis]:
       continue
     leaf = jnp.take(leaf, origin, axis)
     if role.endswith('/'):
-      shape = [-1 if place == axis else 1 for place in range(leaf.ndim)]
       own_key = None if key is None else rng.stream(key, f'{name}/{axis}')
-      leaf = (leaf * _shares(origin, own_key).reshape(shape)).astype(leaf.dtype)
+      shares = _shares(origin, own_key)
+      others = [other for other in range(leaf.ndim) if other != axis]
+      leaf = (leaf * np.expand_dims(shares, others)).astype(leaf.dtype)
   return leaf
+
+
+def _roles(name: str) -> tuple[str, ...] | None:
+  """The roles of the axes of a leaf, None for one that no model of ours has."""
+  for pattern, roles in ROLES:
+    if re.fullmatch(pattern, name):
+      return roles
+  return None
 
 
 def _shares(origin: np.ndarray, key) -> np.ndarray:
   """The weight of every copy, float32 (new,): the copies of one old unit sum to 1."""
-  draws = (
-    np.ones(len(origin))
-    if key is None
-    else np.asarray(
-      jax.random.uniform(key, origin.shape, minval=0.5, maxval=1.5), np.float64
-    )
-  )
-  return (draws / np.bincount(origin, draws)[origin]).astype(np.float32)
+  if key is None:
+    draws = np.ones(len(origin))
+  else:
+    # Away from 0, so that no copy is lost.
+    uniform = jax.random.uniform(key, origin.shape, minval=0.5, maxval=1.5)
+    draws = np.asarray(uniform, np.float64)
+  totals = np.bincount(origin, draws)
+  return (draws / totals[origin]).astype(np.float32)

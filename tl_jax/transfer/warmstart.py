@@ -20,8 +20,9 @@ from tl_jax.transfer.transplant import transplant
 Tree = Any
 Side = Literal['encoder', 'decoder']
 
-# What the two stacks of one architecture need not have in common: the head is the
-# decoder's, all else is shared.
+# The fields in which the two architectures may differ: depths and positions are settled
+# in `warm_arch`, the head and the start of training are the decoder's. Both stacks of an
+# encoder-decoder have all other fields in common.
 OWN = (
   'kind',
   'layers',
@@ -46,45 +47,55 @@ CROSS = r'decoder/layers/\d+/cross(_norm|_out_norm)?/.*'
 
 
 def warm_arch(encoder, decoder):
-  """The architecture of the encoder-decoder whose stacks come from two architectures
-  (or one, and None: random).
+  """The architecture of an encoder-decoder with the stacks of two architectures.
 
-  The stacks keep their depths; positions are as many as the longer table has; the head
-  is causal over the token table that both stacks share, with the decoder's bias, cap
-  and scale. One architecture describes both stacks, so whatever else a block is made of
-  must agree (BERT with GPT do not, as their norms stand in different places).
-  ValueError for the first field that differs, for two times None, and for a stack whose
-  tokens have a width of their own or whose layers share parameters (ELECTRA-small,
-  ALBERT), which no encoder-decoder has.
+  encoder, decoder: the architectures, or None for a side whose stack starts at random,
+  which then takes its shape from the other one. The stacks keep their depths. The table
+  of positions is as long as the longer one. The head is causal over the token table that
+  both stacks share, with the decoder's bias, cap and scale. One architecture describes
+  both stacks, so whatever else a block is made of must agree. (BERT and GPT do not
+  agree, because their norms stand in different places.)
+  Errors: ValueError for the first field that differs, where both are None, and for a
+  stack that no encoder-decoder has: one whose tokens have a width of their own
+  (ELECTRA-small) or whose layers share parameters (ALBERT).
   """
   if encoder is None and decoder is None:
     raise ValueError(
       'warm_arch: encoder and decoder are both None; nothing says what to build'
     )
-  first, second = encoder or decoder, decoder or encoder
-  for field in dataclasses.fields(first):
-    a, b = getattr(first, field.name), getattr(second, field.name)
-    if field.name not in OWN and a != b:
-      raise ValueError(
-        f'warm_arch: {field.name} is {a!r} in the encoder and {b!r} in the decoder, but both stacks of '
-        'an encoder-decoder have the same'
-      )
-    if field.name in ('embedding_width', 'layer_groups') and a:
-      raise ValueError(
-        f'warm_arch: {field.name} is {a}, but an encoder-decoder has none: it must be 0'
-      )
-  deep = second.decoder_layers or second.layers
+  first = encoder or decoder
+  second = decoder or encoder
+  _require_agreement(first, second)
+  depth = second.decoder_layers or second.layers
   return dataclasses.replace(
     second,
     kind='encoder-decoder',
     layers=first.layers,
-    decoder_layers=0 if deep == first.layers else deep,
+    # 0 says that the decoder is as deep as the encoder.
+    decoder_layers=0 if depth == first.layers else depth,
     max_positions=max(first.max_positions, second.max_positions),
     pool='last',
     head='causal',
     pooler_place='head',
     pair_head=False,
   )
+
+
+def _require_agreement(encoder, decoder) -> None:
+  """Raises ValueError for a field that differs or that no encoder-decoder has."""
+  for field in dataclasses.fields(encoder):
+    name = field.name
+    ours = getattr(encoder, name)
+    others = getattr(decoder, name)
+    if name not in OWN and ours != others:
+      raise ValueError(
+        f'warm_arch: {name} is {ours!r} in the encoder and {others!r} in the decoder, '
+        'but both stacks of an encoder-decoder have the same'
+      )
+    if name in ('embedding_width', 'layer_groups') and ours:
+      raise ValueError(
+        f'warm_arch: {name} is {ours}, but an encoder-decoder has none: it must be 0'
+      )
 
 
 def encoder_decoder(
@@ -99,129 +110,180 @@ def encoder_decoder(
   """The tree `target` with its stacks from one-stack models, and the account of every
   leaf (Rothe et al. 2020).
 
-  encoder, decoder: parameters of an encoder (BERT) or a decoder (GPT), or None for a
-  side that stays random, so that RND2BERT is (None, bert), BERT2RND (bert, None),
-  BERT2BERT (bert, bert), RND2GPT (None, gpt). target: a fresh initialisation of the
-  model that `warm_arch` describes. Attention over the encoder has no source and is
-  fresh, as are poolers and heads but for a vocabulary's kernel and bias, which come
-  from the decoder. The stacks share one token table: that of the side `tokens`, by
-  default the encoder's where there is one. A table of positions may be longer.
-
-  share: BERTSHARE, for a target of `shared`; all weights that stand in both stacks come
-  from the encoder, or from the decoder where that is None. preserve: a decoder of
-  post-norm layers also keeps its function while the output of the new attention is
-  zero: the norm behind its self-attention moves behind the new one, whose input is
-  normed afresh (to layer norm's epsilon). Without it, as published, the new norm stands
-  behind the old.
+  encoder, decoder: the parameters of an encoder (BERT) or a decoder (GPT), or None for a
+  side that stays random. RND2BERT is (None, bert), BERT2RND (bert, None), BERT2BERT
+  (bert, bert), RND2GPT (None, gpt).
+  target: a fresh initialisation of the model that `warm_arch` describes. Attention over
+  the encoder has no source and stays fresh. So do poolers and heads, except the kernel
+  and the bias of a vocabulary, which come from the decoder. A table of positions may be
+  longer than its source.
+  tokens: the side whose token table both stacks share; by default the encoder's where
+  there is one.
+  share: BERTSHARE, for a target of `shared`. All weights that stand in both stacks come
+  from the encoder, or from the decoder where the encoder is None.
+  preserve: a decoder of post-norm layers keeps its function while the output of the new
+  attention is zero. The norm behind its self-attention moves behind the new attention,
+  whose input gets a fresh norm (the same up to layer norm's epsilon). Without it the new
+  norm stands behind the old one, as published.
   Errors: ValueError as of `transplant`, for a source that is no single stack, for
   `tokens` of a random side, and for `preserve` with `share`.
   """
-  sides = dict(encoder=encoder, decoder=decoder)
-  for side, params in sides.items():
-    if params is not None and ('layers' not in params or 'embedding' not in params):
-      raise ValueError(
-        f'encoder_decoder: the {side} has {", ".join(map(repr, params))}, but must be a model of one '
-        "stack, with 'embedding' and 'layers'"
-      )
-  if share and preserve:
-    raise ValueError(
-      "encoder_decoder: preserve moves a norm of the decoder, which with share is the encoder's too"
-    )
-  if share and encoder is None:
-    sides = dict(encoder=decoder, decoder=decoder)
-  given = {side: params for side, params in sides.items() if params is not None}
+  given = _sources(encoder, decoder, share, preserve)
   tokens = tokens or next(iter(given), None)
   if given and tokens not in given:
     raise ValueError(f'encoder_decoder: tokens is {tokens!r}, but that side is random')
+
   takers = tree.flatten(target)
   places = {}
   for side, params in given.items():
     for name in tree.flatten(params):
-      places[f'{side}/{name}'] = _place(side, name, takers, tokens, share, preserve)
-  filled = {place for place in places.values() if place}
-  fresh = [
-    name
-    for name in takers
-    if name not in filled and _may_be_fresh(name, given, preserve)
-  ]
-  resize = [
-    name for name in takers if name in filled and name.endswith('embedding/positions')
-  ]
-  if len(given) == 2 and not share:
-    # BERT2BERT: one buffer at two places of a state could not be donated.
-    held = set(map(id, jax.tree.leaves(encoder)))
-    given['decoder'] = jax.tree.map(
-      lambda leaf: leaf.copy() if id(leaf) in held else leaf, decoder
+      place = _place(side, name, takers, tokens, share, preserve)
+      places[f'{side}/{name}'] = place
+  rules = _rules(places, takers, given, preserve)
+  return transplant(given, target, **rules)
+
+
+def _rules(
+  places: dict[str, str | None], takers: dict, given: dict, preserve: bool
+) -> dict[str, list]:
+  """The rules of `transplant`, one for every leaf that changes its name or its fate.
+
+  places: where every leaf of the sources goes, None for one that is left behind.
+  """
+  rename = []
+  drop = []
+  for name, place in places.items():
+    if not place:
+      drop.append(re.escape(name))
+    elif place != name:
+      rename.append((re.escape(name), place))
+
+  # A leaf that no source fills and that may not stay fresh gets no rule, so that
+  # `transplant` reports it.
+  fresh = []
+  resize = []
+  filled = set(places.values())
+  for name in takers:
+    if name not in filled:
+      if _may_be_fresh(name, given, preserve):
+        fresh.append(re.escape(name))
+    elif name.endswith('embedding/positions'):
+      resize.append(re.escape(name))
+  return {'rename': rename, 'drop': drop, 'fresh': fresh, 'resize': resize}
+
+
+def _sources(
+  encoder: Tree | None, decoder: Tree | None, share: bool, preserve: bool
+) -> dict[Side, Tree]:
+  """The parameters for each side that is not random, no array twice among them.
+
+  Errors: ValueError for a source that is no single stack, and for `preserve` with
+  `share`.
+  """
+  sides = {'encoder': encoder, 'decoder': decoder}
+  for side, params in sides.items():
+    _require_one_stack(side, params)
+  if share and preserve:
+    raise ValueError(
+      'encoder_decoder: preserve moves a norm of the decoder, which with share is the '
+      "encoder's too"
     )
-  spelled = lambda names: [re.escape(name) for name in names]
-  return transplant(
-    given,
-    target,
-    rename=[
-      (re.escape(name), place)
-      for name, place in places.items()
-      if place and place != name
-    ],
-    fresh=spelled(fresh),
-    drop=spelled(name for name, place in places.items() if not place),
-    resize=spelled(resize),
-  )
+  if share and encoder is None:
+    sides['encoder'] = decoder
+  given = {side: params for side, params in sides.items() if params is not None}
+  if len(given) == 2 and not share:
+    given['decoder'] = _apart(decoder, encoder)
+  return given
+
+
+def _apart(params: Tree, others: Tree) -> Tree:
+  """The params with copies of the arrays that the other tree holds too.
+
+  BERT2BERT takes both stacks from one tree, and one buffer at two places of a state
+  could not be donated.
+  """
+  held = {id(leaf) for leaf in jax.tree.leaves(others)}
+  return jax.tree.map(lambda leaf: leaf.copy() if id(leaf) in held else leaf, params)
+
+
+def _require_one_stack(side: Side, params: Tree | None) -> None:
+  """Raises ValueError for parameters that are not those of a model of one stack.
+
+  params: None, for a side that stays random, is right too.
+  """
+  if params is None:
+    return
+  if 'layers' not in params or 'embedding' not in params:
+    held = ', '.join(map(repr, params))
+    raise ValueError(
+      f'encoder_decoder: the {side} has {held}, but must be a model of one '
+      "stack, with 'embedding' and 'layers'"
+    )
 
 
 def _place(
   side: Side, name: str, takers: dict, tokens: Side | None, share: bool, preserve: bool
 ) -> str | None:
   """Where a leaf of one side goes in the target; None for one that is left behind."""
-  if name == 'embedding/tokens':
-    return name if side == tokens else None
-  if name.startswith('head/'):
-    return (
-      name
-      if side == 'decoder' and name in takers and name in ('head/kernel', 'head/bias')
-      else None
-    )
-  if name.startswith('pooler/'):
+  if _is_left_behind(side, name, takers, tokens, share):
     return None
-  if share and side == 'decoder':
-    return None
-  # The norms that a pre-norm model has at the attention stay: only one behind the
-  # residual sum moves.
-  if preserve and side == 'decoder' and 'decoder/final_norm/scale' not in takers:
+  # The token table and the head belong to no stack.
+  if name == 'embedding/tokens' or name.startswith('head/'):
+    return name
+  # A norm of the residual sum moves behind the new attention. A pre-norm decoder, which
+  # is the one with a final norm, keeps the norms of its attention where they are.
+  is_post_norm = 'decoder/final_norm/scale' not in takers
+  if preserve and side == 'decoder' and is_post_norm:
     name = re.sub(r'(layers/\d+)/attention_norm/', r'\1/cross_norm/', name)
   return f'{side}/{name}'
 
 
+def _is_left_behind(
+  side: Side, name: str, takers: dict, tokens: Side | None, share: bool
+) -> bool:
+  """Does a leaf of one side have no place in the target?"""
+  if name == 'embedding/tokens':
+    return side != tokens
+  if name.startswith('pooler/'):
+    return True
+  if name.startswith('head/'):
+    # Of the heads only one over the vocabulary fits: a label's rows are of another task.
+    reads_vocabulary = name in ('head/kernel', 'head/bias')
+    return side != 'decoder' or not reads_vocabulary or name not in takers
+  return share and side == 'decoder'
+
+
 def _may_be_fresh(name: str, given: dict, preserve: bool) -> bool:
+  """May a leaf of the target stay as it was initialised?"""
   if re.match('(head|pooler)/', name) or re.fullmatch(CROSS, name):
     return True
+  # `preserve` has moved the norm that would have filled this one.
   if preserve and re.fullmatch(r'decoder/layers/\d+/attention_norm/.*', name):
     return True
-  return not given if name == 'embedding/tokens' else name.split('/')[0] not in given
+  if name == 'embedding/tokens':
+    return not given
+  side = name.split('/')[0]
+  return side not in given
 
 
 def shared(model):
   """The encoder-decoder whose decoder uses the encoder's weights wherever both stacks
   have them (BERTSHARE).
 
-  Its parameters hold what is the encoder's, and of the decoder only the attention over
-  the encoder; gradients of both uses add up. `unshared(params)` is the tree of `model`
-  itself, for decoding and export. ValueError where there is no second stack, and, when
-  it makes parameters, where a weight of the two stacks differs in shape.
+  Its parameters hold all of the encoder, and of the decoder only the attention over the
+  encoder. Gradients of both uses add up. `unshared(params)` is the tree of `model`
+  itself, for decoding and export. Errors: ValueError where there is no second stack;
+  and, when it makes parameters, where a weight differs in shape between the stacks.
   """
   if model.arch.kind != 'encoder-decoder':
     raise ValueError(
-      f'shared: a model of kind {model.arch.kind!r} has one stack; it must be an encoder-decoder'
+      f'shared: a model of kind {model.arch.kind!r} has one stack; it must be an '
+      'encoder-decoder'
     )
 
   def init(key):
     params = model.init(key)
-    leaves = tree.flatten(params)
-    for name, leaf in leaves.items():
-      twin = leaves.get(_twin(name))
-      if twin is not None and twin.shape != leaf.shape:
-        raise ValueError(
-          f'shared: {name!r} is {leaf.shape} and {_twin(name)!r} is {twin.shape}'
-        )
+    _require_same_shapes(params)
     return _without_twins(params)
 
   def apply(params, *args, **keywords):
@@ -230,47 +292,63 @@ def shared(model):
   return model._replace(init=init, apply=apply, axes=_without_twins(model.axes))
 
 
-def unshared(params: Tree) -> Tree:
-  """The parameters with the decoder's share of the encoder's in the decoder's place
-  too.
+def _require_same_shapes(params: Tree) -> None:
+  """Raises ValueError for a weight of the decoder whose twin has another shape."""
+  leaves = tree.flatten(params)
+  for name, leaf in leaves.items():
+    twin_name = _twin(name)
+    twin = leaves.get(twin_name)
+    if twin is not None and twin.shape != leaf.shape:
+      raise ValueError(
+        f'shared: {name!r} is {leaf.shape} and {twin_name!r} is {twin.shape}'
+      )
 
-  The two places hold the same array; copy a leaf before donating such a tree.
+
+def unshared(params: Tree) -> Tree:
+  """The parameters of `shared` as those of the plain model: the decoder has all of its
+  leaves.
+
+  What the stacks share is the same array in two places; copy it before donating such a
+  tree.
   """
-  own = params['decoder']
-  layers = {
-    name: layer
-    for name, layer in params['encoder']['layers'].items()
-    if name in own['layers']
-  }
-  body = {**params['encoder'], 'layers': layers}
-  return {**params, 'decoder': _filled(own, body)}
+  encoder = params['encoder']
+  decoder = params['decoder']
+  # The encoder may be deeper.
+  layers = {}
+  for index, layer in encoder['layers'].items():
+    if index in decoder['layers']:
+      layers[index] = layer
+  source = {**encoder, 'layers': layers}
+  return {**params, 'decoder': _filled(decoder, source)}
 
 
 def _filled(own: Tree, other: Tree) -> Tree:
   """`own` and whatever else `other` has."""
   if not isinstance(own, dict):
     return own
-  return {
-    **other,
-    **{
-      name: _filled(node, other[name]) if name in other else node
-      for name, node in own.items()
-    },
-  }
+  filled = dict(other)
+  for name, node in own.items():
+    filled[name] = _filled(node, other[name]) if name in other else node
+  return filled
 
 
 def _twin(name: str) -> str:
+  """The encoder's name of a leaf of the decoder; '' for a leaf that is not of the
+  decoder.
+  """
   return re.sub('^decoder/', 'encoder/', name) if name.startswith('decoder/') else ''
 
 
 def _without_twins(params: Tree) -> Tree:
-  """The tree without the decoder's leaves that the encoder has too."""
-  leaves = {
-    tree.name_of(path): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(
-      params, is_leaf=lambda node: isinstance(node, jax.sharding.PartitionSpec)
-    )
-  }
-  return tree.unflatten(
-    {name: leaf for name, leaf in leaves.items() if _twin(name) not in leaves}
-  )
+  """The tree without the decoder's leaves that the encoder has too.
+
+  params: a tree of arrays or of PartitionSpecs.
+  """
+
+  def is_spec(node):
+    return isinstance(node, jax.sharding.PartitionSpec)
+
+  flat = jax.tree_util.tree_leaves_with_path(params, is_leaf=is_spec)
+  leaves = {tree.name_of(path): leaf for path, leaf in flat}
+  kept = {name: leaf for name, leaf in leaves.items() if _twin(name) not in leaves}
+  return tree.unflatten(kept)
