@@ -168,6 +168,16 @@ def test_neither_side_of_a_split_by_hash_is_empty(tmp_path):
         example['text'] for example in test}
 
 
+def test_what_has_no_second_text_and_what_is_a_folder_is_said(tmp_path):
+  path = write(tmp_path, 'a.txt', 'one\none\n')
+  missing = {'train', 'test'} - set(files.read(path, files.Columns())[0].splits)
+  with pytest.raises(ValueError, match='where all texts are equal'):
+    files.load(path, missing.pop())
+  (tmp_path / 'b.csv').mkdir()
+  with pytest.raises(ValueError, match='b.csv: a folder without .txt files'):
+    files.load(tmp_path / 'b.csv')
+
+
 def test_a_changed_file_is_read_again(tmp_path):
   path = write(tmp_path, 'a.txt', 'one')
   assert files.load(path, 'all')[0]['text'] == 'one'

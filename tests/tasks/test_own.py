@@ -1,4 +1,4 @@
-"""Tasks from files of the user: kinds, classes by name, columns, splits, and what is said of them."""
+"""Tasks from files of the user: kinds, classes by name, columns, splits."""
 
 import json
 
@@ -17,8 +17,14 @@ def write(folder, rows, name='a.jsonl'):
 
 def rows_of(labels, column='label', test=2):
   """A row for each label; the last `test` are of the test split."""
-  return [{'text': f'text {place}', column: label, 'split': 'test' if place >= len(labels) - test else 'train'}
-          for place, label in enumerate(labels)]
+  return [
+    {
+      'text': f'text {place}',
+      column: label,
+      'split': 'test' if place >= len(labels) - test else 'train',
+    }
+    for place, label in enumerate(labels)
+  ]
 
 
 def test_scores_are_regression_and_it_is_said(tmp_path):
@@ -28,7 +34,9 @@ def test_scores_are_regression_and_it_is_said(tmp_path):
   np.testing.assert_allclose(tasks.labelled(task, 'train')[1], [[4.75], [1.0]])
   same = np.array([[1.0], [2.0], [4.0]])
   assert tasks.score(task, same, same)['mean_squared_error'] == 0
-  asked = tasks.find(write(tmp_path, rows_of([4.75, 1, 4.75, 1])), how=tasks.Reading(kind='single_label'))
+  asked = tasks.find(
+    write(tmp_path, rows_of([4.75, 1, 4.75, 1])), how=tasks.Reading(kind='single_label')
+  )
   assert asked.labels == ('1', '4.75') and not asked.told
 
 
@@ -37,21 +45,32 @@ def test_one_class_in_two_spellings_is_one(tmp_path):
   assert task.labels == ('0', '1')
   assert tasks.labelled(task, 'train')[1].tolist() == [1, 0]
   assert tasks.labelled(task, 'test')[1].tolist() == [1, 0]
-  with pytest.raises(ConfigError, match=r"a.jsonl:3: label: '1' beside 'false', 'true'"):
+  with pytest.raises(
+    ConfigError, match=r"a.jsonl:3: label: '1' beside 'false', 'true'"
+  ):
     tasks.find(write(tmp_path, rows_of([True, False, 1, 0.0, 'true', 'false'])))
 
 
 def test_lists_of_labels_are_sets_whatever_their_order(tmp_path):
-  task = tasks.find(write(tmp_path, rows_of([['speed', 'price'], ['price'], [], ['price', 'speed'], ['speed']])))
+  task = tasks.find(
+    write(
+      tmp_path,
+      rows_of([['speed', 'price'], ['price'], [], ['price', 'speed'], ['speed']]),
+    )
+  )
   assert (task.kind, task.labels) == ('multi_label', ('price', 'speed'))
   assert tasks.labelled(task, 'train')[1].tolist() == [[1, 1], [1, 0], [0, 0]]
   assert tasks.labelled(task, 'test')[1].tolist() == [[1, 1], [0, 1]]
-  with pytest.raises(ConfigError, match='a.jsonl:1: label: a list of labels; say kind=multi_label'):
+  with pytest.raises(
+    ConfigError, match='a.jsonl:1: label: a list of labels; say kind=multi_label'
+  ):
     tasks.find(task.name, how=tasks.Reading(kind='single_label'))
 
 
 def test_indicators_and_columns_of_indicators(tmp_path):
-  task = tasks.find(write(tmp_path, rows_of([[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0]])))
+  task = tasks.find(
+    write(tmp_path, rows_of([[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0]]))
+  )
   # The third class has no example, and is a class.
   assert task.labels == ('0', '1', '2')
   assert tasks.labelled(task, 'train')[1].tolist() == [[1, 1, 0], [0, 1, 0]]
@@ -79,26 +98,42 @@ def test_columns_of_other_names(tmp_path):
   path.write_text('title\tbody\tmood\nHi\tyou\tgood\nHo\tthey\tbad\nHa\twe\tgood\n')
   task = tasks.find(str(path), how=tasks.Reading(text='title+body', label='mood'))
   assert task.labels == ('bad', 'good')
-  texts = [text for split in ('train', 'test') for text in tasks.labelled(task, split)[0]]
+  texts = [
+    text for split in ('train', 'test') for text in tasks.labelled(task, split)[0]
+  ]
   assert 'title: Hi\nbody: you' in texts
-  with pytest.raises(ValueError, match='a.TSV:1: text: no such column; it has title, body, mood'):
+  with pytest.raises(
+    ValueError, match='a.TSV:1: text: no such column; it has title, body, mood'
+  ):
     tasks.find(str(path))
-  with pytest.raises(ValueError, match='a.TSV:1: label: no such column; it has title, body, mood'):
+  with pytest.raises(
+    ValueError, match='a.TSV:1: label: no such column; it has title, body, mood'
+  ):
     tasks.find(str(path), how=tasks.Reading(text='body'))
 
 
 def test_files_of_the_splits(tmp_path):
   rows = [{'text': f'text {place}', 'label': place % 2} for place in range(8)]
-  train, test = write(tmp_path, rows, 'train.jsonl'), write(tmp_path, rows[::-1], 'te+st.jsonl')
-  count = lambda task: [len(tasks.labelled(task, split)[0]) for split in ('train', 'test')]
+  train, test = (
+    write(tmp_path, rows, 'train.jsonl'),
+    write(tmp_path, rows[::-1], 'te+st.jsonl'),
+  )
+  count = lambda task: [
+    len(tasks.labelled(task, split)[0]) for split in ('train', 'test')
+  ]
   assert count(tasks.find(train, how=tasks.Reading(test=test))) == [8, 8]
-  assert count(tasks.find(train, how=tasks.Reading(test=test.replace('+', r'\+')))) == [8, 8]
+  assert count(tasks.find(train, how=tasks.Reading(test=test.replace('+', r'\+')))) == [
+    8,
+    8,
+  ]
   assert count(tasks.find(train, how=tasks.Reading(validation=test))) == [8, 8]
   divided = tasks.find(train)
   assert sum(count(divided)) == 8 and 'no column split; by the hash' in divided.told[0]
   # Which examples are for test depends on the texts, not on their order.
   again = tasks.find(write(tmp_path, rows[::-1], 'other.jsonl'))
-  assert sorted(tasks.labelled(again, 'test')[0]) == sorted(tasks.labelled(divided, 'test')[0])
+  assert sorted(tasks.labelled(again, 'test')[0]) == sorted(
+    tasks.labelled(divided, 'test')[0]
+  )
   with pytest.raises(ConfigError, match='config.task.files.test: no.*no such file'):
     tasks.find(train, how=tasks.Reading(test='no+thing.csv'))
 
@@ -112,24 +147,37 @@ def test_a_split_for_validation_is_the_test_where_there_is_none(tmp_path):
 
 def test_labels_of_a_model_are_matched_by_name(tmp_path):
   known = tasks.Known('single_label', ('neg', 'neu', 'pos'))
-  subset = tasks.find(write(tmp_path, rows_of(['pos', 'neg', 'pos', 'neg'])), known=known)
+  subset = tasks.find(
+    write(tmp_path, rows_of(['pos', 'neg', 'pos', 'neg'])), known=known
+  )
   assert subset.labels == known.labels
   assert tasks.labelled(subset, 'test')[1].tolist() == [2, 0]
   one = tasks.find(write(tmp_path, rows_of(['pos'] * 4)), known=known)
   assert tasks.labelled(one, 'test')[1].tolist() == [2, 2]
-  with pytest.raises(ConfigError, match=r"a.jsonl:2: label: 'aaa', 'zzz' not among .*: 'neg', 'neu', 'pos'"):
+  with pytest.raises(
+    ConfigError,
+    match=r"a.jsonl:2: label: 'aaa', 'zzz' not among .*: 'neg', 'neu', 'pos'",
+  ):
     tasks.find(write(tmp_path, rows_of(['pos', 'zzz', 'aaa', 'neg'])), known=known)
   numbers = tasks.Known('regression', ('label',))
   # Whole numbers, but of a model that predicts them.
-  assert tasks.find(write(tmp_path, rows_of([1, 2, 3, 4])), known=numbers).kind == 'regression'
+  assert (
+    tasks.find(write(tmp_path, rows_of([1, 2, 3, 4])), known=numbers).kind
+    == 'regression'
+  )
 
 
 def test_labels_of_a_set_are_matched_by_name_too():
-  swapped = tasks.find('sentiment', known=tasks.Known('single_label', ('positive', 'other', 'negative')))
+  swapped = tasks.find(
+    'sentiment', known=tasks.Known('single_label', ('positive', 'other', 'negative'))
+  )
   plain = tasks.find('sentiment')
   wanted = np.where(tasks.labelled(plain, 'test')[1] == 0, 2, 0)
   np.testing.assert_array_equal(tasks.labelled(swapped, 'test')[1], wanted)
-  with pytest.raises(ConfigError, match="'Emma'.* not among the labels that the model was trained on: 'a', 'b'"):
+  with pytest.raises(
+    ConfigError,
+    match="'Emma'.* not among the labels that the model was trained on: 'a', 'b'",
+  ):
     tasks.find('novel', known=tasks.Known('single_label', ('a', 'b')))
   with pytest.raises(ConfigError, match='intensity is of kind .regression.'):
     tasks.find('intensity', known=tasks.Known('single_label', ('a', 'b')))
@@ -151,26 +199,38 @@ def test_names_of_files_with_a_plus(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for name in ('c++.jsonl', 'b.jsonl'):
     write(tmp_path, rows_of(['x', 'y', 'x', 'y']), name)
-  assert tasks.find('c++.jsonl').labels == tasks.find(r'c\+\+.jsonl').labels == ('x', 'y')
-  assert [part.name for part in tasks.find(r'c\+\+.jsonl+b.jsonl').parts] == ['c++.jsonl', 'b.jsonl']
+  assert (
+    tasks.find('c++.jsonl').labels == tasks.find(r'c\+\+.jsonl').labels == ('x', 'y')
+  )
+  assert [part.name for part in tasks.find(r'c\+\+.jsonl+b.jsonl').parts] == [
+    'c++.jsonl',
+    'b.jsonl',
+  ]
   for name in ('d++.jsonl', 'd+.csv'):
-    with pytest.raises(ConfigError, match="'d' of d.*: no such task or file; a .+ in the name of a file"):
+    with pytest.raises(
+      ConfigError, match="'d' of d.*: no such task or file; a .+ in the name of a file"
+    ):
       tasks.find(name)
   write(tmp_path, [], 'notes.doc')
   with pytest.raises(ConfigError, match="the ending '.doc' is none of .csv, .tsv"):
     tasks.find('notes.doc')
   with pytest.raises(ConfigError, match='label= is of files; sentiment is none'):
     tasks.find('sentiment', how=tasks.Reading(label='mood'))
-  with pytest.raises(ValueError, match="kind: 'single' is not a choice; nearest: 'single_label'"):
+  with pytest.raises(
+    ValueError, match="kind: 'single' is not a choice; nearest: 'single_label'"
+  ):
     tasks.Reading(kind='single')
 
 
 def test_classes_that_a_parquet_file_names(tmp_path):
   pyarrow = pytest.importorskip('pyarrow')
   from pyarrow import parquet
+
   names = dict(names=['ham', 'spam', 'other'], _type='ClassLabel')
   metadata = {'huggingface': json.dumps(dict(info=dict(features=dict(label=names))))}
-  table = pyarrow.table(dict(text=['a', 'b', 'c'], label=[1, 0, 1], split=['train', 'train', 'test']))
+  table = pyarrow.table(
+    dict(text=['a', 'b', 'c'], label=[1, 0, 1], split=['train', 'train', 'test'])
+  )
   parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / 'a.parquet')
   task = tasks.find(str(tmp_path / 'a.parquet'))
   assert task.labels == ('ham', 'spam', 'other')

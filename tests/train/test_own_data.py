@@ -1,4 +1,4 @@
-"""Runs on files of the user: labels that belong to the model, data that may not change, what is said."""
+"""Runs on files of the user: whose the labels are, and data that may not change."""
 
 import json
 import shutil
@@ -13,15 +13,26 @@ from tl_jax.train import loop, notes, texts
 
 # The least that trains: one layer of width 16.
 SMALL = [
-    ('model', "{'family': 'tiny', 'layers': 1, 'width': 16, 'heads': 2, 'mlp': 16}"),
-    ('tokenizer.size', '300'), ('data.length', '16'), ('data.batch', '4'),
-    ('schedule.steps', '2'), ('schedule.warmup', '1'), ('log.tensorboard', 'false')]
+  ('model', "{'family': 'tiny', 'layers': 1, 'width': 16, 'heads': 2, 'mlp': 16}"),
+  ('tokenizer.size', '300'),
+  ('data.length', '16'),
+  ('data.batch', '4'),
+  ('schedule.steps', '2'),
+  ('schedule.warmup', '1'),
+  ('log.tensorboard', 'false'),
+]
 NAMES = ('neg', 'neu', 'pos')
 
 
 def rows_of(names=NAMES, count=30):
-  return [dict(text=f'w{place} {names[place % len(names)]} ko', label=names[place % len(names)],
-               split='test' if place % 5 == 0 else 'train') for place in range(count)]
+  return [
+    dict(
+      text=f'w{place} {names[place % len(names)]} ko',
+      label=names[place % len(names)],
+      split='test' if place % 5 == 0 else 'train',
+    )
+    for place in range(count)
+  ]
 
 
 def write(path, rows):
@@ -43,7 +54,7 @@ class Said(list):
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-  """(workdir, file) of a transfer to three classes that sort otherwise than they are met."""
+  """(workdir, file) of a transfer to three classes."""
   folder = tmp_path_factory.mktemp('own')
   path = write(folder / 'my.data.jsonl', rows_of())
   train.transfer(transfer_config(path), folder / 'w')
@@ -51,7 +62,10 @@ def trained(tmp_path_factory):
 
 
 def predictions(workdir):
-  return [json.loads(line) for line in (workdir / 'predictions.jsonl').read_text().splitlines()]
+  return [
+    json.loads(line)
+    for line in (workdir / 'predictions.jsonl').read_text().splitlines()
+  ]
 
 
 def test_labels_come_back_with_the_model_and_go_into_its_export(trained, tmp_path):
@@ -70,21 +84,38 @@ def test_evaluation_matches_labels_by_name(trained, tmp_path):
   workdir, path = trained
   train.evaluate(workdir)
   wanted = {row['text']: row for row in predictions(workdir)}
-  two = write(tmp_path / 'two.jsonl', [row for row in rows_of() if row['label'] != 'neg'])
+  two = write(
+    tmp_path / 'two.jsonl', [row for row in rows_of() if row['label'] != 'neg']
+  )
   train.evaluate(workdir, overrides=[('task.name', str(two))])
   found = predictions(workdir)
   assert found and all(row['target'] != 'neg' for row in found)
   for row in found:
     assert row['prediction'] == wanted[row['text']]['prediction']
-    np.testing.assert_allclose(row['outputs'], wanted[row['text']]['outputs'], atol=1e-5)
+    np.testing.assert_allclose(
+      row['outputs'], wanted[row['text']]['outputs'], atol=1e-5
+    )
 
 
-@pytest.mark.parametrize('change, named', [
+@pytest.mark.parametrize(
+  'change, named',
+  [
     (lambda row: row | dict(label='z_' + row['label']), "'z_neg', 'z_neu', 'z_pos'"),
-    (lambda row: row | dict(label='aaa' if row['text'].startswith('w7 ') else row['label']), "'aaa'")])
-def test_labels_that_the_model_does_not_know_are_refused(trained, tmp_path, change, named):
+    (
+      lambda row: (
+        row | dict(label='aaa' if row['text'].startswith('w7 ') else row['label'])
+      ),
+      "'aaa'",
+    ),
+  ],
+)
+def test_labels_that_the_model_does_not_know_are_refused(
+  trained, tmp_path, change, named
+):
   other = write(tmp_path / 'other.jsonl', list(map(change, rows_of())))
-  with pytest.raises(ConfigError, match=f"other.jsonl:.*: {named} not among .*: 'neg', 'neu', 'pos'"):
+  with pytest.raises(
+    ConfigError, match=f"other.jsonl:.*: {named} not among .*: 'neg', 'neu', 'pos'"
+  ):
     train.evaluate(trained[0], overrides=[('task.name', str(other))])
 
 
@@ -104,7 +135,9 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
     (tmp_path / 'w' / name).rename(tmp_path / name.replace('/', '-'))
   rows = rows_of()
   write(path, [row | dict(label=NAMES[2 - NAMES.index(row['label'])]) for row in rows])
-  with pytest.raises(ConfigError, match='a.jsonl: its content is not that from which step 2'):
+  with pytest.raises(
+    ConfigError, match='a.jsonl: its content is not that from which step 2'
+  ):
     train.transfer(transfer_config(path, more), tmp_path / 'w')
   assert train.evaluate(tmp_path / 'w')['step'] == 2
   write(path, rows)
@@ -112,12 +145,22 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
 
 
 def test_what_was_left_out_cut_or_is_missing_is_said(tmp_path):
-  rows = [row | dict(label='ab'[place % 2]) for place, row in enumerate(rows_of(count=20))]
-  rows += [dict(text=' ', label='a', split='train'), dict(text='', label='b', split='test')]
-  rows += [dict(text='ko ' * 100, label='b', split='train'), dict(text='new', label='c', split='test')]
+  rows = [
+    row | dict(label='ab'[place % 2]) for place, row in enumerate(rows_of(count=20))
+  ]
+  rows += [
+    dict(text=' ', label='a', split='train'),
+    dict(text='', label='b', split='test'),
+  ]
+  rows += [
+    dict(text='ko ' * 100, label='b', split='train'),
+    dict(text='new', label='c', split='test'),
+  ]
   rows += [dict(text=rows[0]['text'], label='a', split='train')]
   said = Said()
-  train.transfer(transfer_config(write(tmp_path / 'a.jsonl', rows)), tmp_path / 'w', said.watch)
+  train.transfer(
+    transfer_config(write(tmp_path / 'a.jsonl', rows)), tmp_path / 'w', said.watch
+  )
   path = tmp_path / 'a.jsonl'
   assert f'{path}: 2 empty texts skipped, 1 train text cut to 16 tokens' in said
   assert "label 'c': no train example" in said
@@ -131,21 +174,41 @@ def test_a_class_without_a_test_example_is_said_and_a_split_by_hash(tmp_path):
   rows = [{'text': row['text'], 'label': row['label']} for row in rows_of()]
   task = tasks.find(str(write(tmp_path / 'a.jsonl', rows)))
   assert 'no column split; by the hash of their texts' in task.told[0]
-  assert notes.absent('test', task.labels, [2, 0, 1]) == ["label 'neu': no test example"]
+  assert notes.absent('test', task.labels, [2, 0, 1]) == [
+    "label 'neu': no test example"
+  ]
   assert notes.absent('test', task.labels, [2, 1, 1]) == []
 
 
-@pytest.mark.parametrize('labels, kind, metric, target', [
+@pytest.mark.parametrize(
+  'labels, kind, metric, target',
+  [
     ([0.5, 1.25, 3, 4.5], 'regression', 'pearson', float),
-    ([['x'], ['x', 'y'], [], ['y']], 'multi_label', 'f1_micro', list)])
-def test_numbers_and_sets_of_labels_are_learned_and_scored(tmp_path, labels, kind, metric, target):
-  rows = [row | dict(label=labels[place % 4]) for place, row in enumerate(rows_of(count=24))]
+    ([['x'], ['x', 'y'], [], ['y']], 'multi_label', 'f1_micro', list),
+  ],
+)
+def test_numbers_and_sets_of_labels_are_learned_and_scored(
+  tmp_path, labels, kind, metric, target
+):
+  rows = [
+    row | dict(label=labels[place % 4]) for place, row in enumerate(rows_of(count=24))
+  ]
   said = Said()
-  result = train.transfer(transfer_config(write(tmp_path / 'a.jsonl', rows)), tmp_path / 'w', said.watch)
-  assert metric in result['metrics'] and 'accuracy' not in result['metrics'] or kind == 'multi_label'
-  assert any('numbers with fractions' in line for line in said) == (kind == 'regression')
-  assert all(isinstance(row['target'], target) and isinstance(row['prediction'], target)
-             for row in predictions(tmp_path / 'w'))
+  result = train.transfer(
+    transfer_config(write(tmp_path / 'a.jsonl', rows)), tmp_path / 'w', said.watch
+  )
+  assert (
+    metric in result['metrics']
+    and 'accuracy' not in result['metrics']
+    or kind == 'multi_label'
+  )
+  assert any('numbers with fractions' in line for line in said) == (
+    kind == 'regression'
+  )
+  assert all(
+    isinstance(row['target'], target) and isinstance(row['prediction'], target)
+    for row in predictions(tmp_path / 'w')
+  )
   again = train.evaluate(tmp_path / 'w')
   assert again['metrics'] == pytest.approx(result['metrics'], abs=1e-5)
   loaded = tl_jax.load(tmp_path / 'w')
@@ -154,7 +217,9 @@ def test_numbers_and_sets_of_labels_are_learned_and_scored(tmp_path, labels, kin
   assert tl_jax.load(tmp_path / 'hf').labels == loaded.labels
 
 
-def test_a_command_that_is_corrected_runs_and_what_it_trained_is_its_own(tmp_path, monkeypatch):
+def test_a_command_that_is_corrected_runs_and_what_it_trained_is_its_own(
+  tmp_path, monkeypatch
+):
   """A first start that came to nothing leaves neither its config nor its tokenizer."""
   path = write(tmp_path / 'a.jsonl', rows_of())
 
@@ -163,7 +228,10 @@ def test_a_command_that_is_corrected_runs_and_what_it_trained_is_its_own(tmp_pat
 
   with monkeypatch.context() as patched, pytest.raises(train.Diverged):
     patched.setattr(loop, 'fit', fail)
-    train.transfer(transfer_config(path, [('tokenizer.size', '70'), ('optim.lr', '1.0')]), tmp_path / 'w')
+    train.transfer(
+      transfer_config(path, [('tokenizer.size', '70'), ('optim.lr', '1.0')]),
+      tmp_path / 'w',
+    )
   first = (tmp_path / 'w' / 'tokenizer.json').read_bytes()
   train.transfer(transfer_config(path), tmp_path / 'w')
   assert (tmp_path / 'w' / 'tokenizer.json').read_bytes() != first
@@ -177,7 +245,10 @@ def test_a_command_that_is_corrected_runs_and_what_it_trained_is_its_own(tmp_pat
     patched.setattr(loop, 'fit', fail)
     train.transfer(transfer_config(path), tmp_path / 'v')
   assert (tmp_path / 'v' / 'tokenizer.json').read_bytes() != first
-  assert json.loads((tmp_path / 'w' / 'config.json').read_text())['config']['optim']['lr'] == 5e-4
+  assert (
+    json.loads((tmp_path / 'w' / 'config.json').read_text())['config']['optim']['lr']
+    == 5e-4
+  )
   # From here on the workdir is bound.
   with pytest.raises(ValueError, match='another config: optim.lr'):
     train.transfer(transfer_config(path, [('optim.lr', '0.5')]), tmp_path / 'w')
@@ -202,13 +273,17 @@ def test_one_with_a_result_alone_is_bound_too(trained, tmp_path):
     train.transfer(transfer_config(trained[1], [('optim.lr', '0.5')]), workdir)
 
 
-CORPUS = [f'this is the sentence number {number} of a corpus of my own' for number in range(40)]
+CORPUS = [
+  f'this is the sentence number {number} of a corpus of my own' for number in range(40)
+]
 
 
 def corpus(folder, form):
   """The argument of configs/adapt.py for a corpus in one of its forms."""
   if form == 'jsonl':
-    path = write(folder / 'my.a,b=c.jsonl', [dict(body=text, label=None) for text in CORPUS])
+    path = write(
+      folder / 'my.a,b=c.jsonl', [dict(body=text, label=None) for text in CORPUS]
+    )
     return f'column=body,text={path}'.replace(',b=', r'\,b=')
   if form == 'folder':
     (folder / 'my.texts').mkdir()
@@ -221,19 +296,28 @@ def corpus(folder, form):
 
 @pytest.mark.parametrize('form', ['jsonl', 'folder', 'txt'])
 def test_an_own_corpus_is_named_in_an_argument(tmp_path, form):
-  settings = train.read(config.load(f'configs/adapt.py:{corpus(tmp_path, form)}', SMALL))
+  settings = train.read(
+    config.load(f'configs/adapt.py:{corpus(tmp_path, form)}', SMALL)
+  )
   name = next(iter(settings.data.mixture))
   sources = [texts.mixture_texts(settings, split)[name] for split in ('train', 'test')]
-  assert sorted(example['text'] for source in sources for example in source) == sorted(CORPUS)
+  assert sorted(example['text'] for source in sources for example in source) == sorted(
+    CORPUS
+  )
   assert all(map(len, sources))
 
 
 def test_an_own_corpus_is_pre_trained_on_and_evaluated(pretrained, tmp_path):
   argument = corpus(tmp_path, 'folder')
-  loaded = config.load(f'configs/adapt.py:init={pretrained},{argument}', [*SMALL[2:], ('eval.batches', '1')])
+  loaded = config.load(
+    f'configs/adapt.py:init={pretrained},{argument}',
+    [*SMALL[2:], ('eval.batches', '1')],
+  )
   result = train.pretrain(loaded, tmp_path / 'w')
   # A workdir of adapt.py names no family: its model is that of the checkpoint.
-  assert train.evaluate(tmp_path / 'w')['metrics'] == pytest.approx(result['metrics'], rel=1e-5)
+  assert train.evaluate(tmp_path / 'w')['metrics'] == pytest.approx(
+    result['metrics'], rel=1e-5
+  )
 
 
 def test_a_corpus_is_read_from_a_json_config_and_from_an_override(tmp_path):
@@ -243,8 +327,11 @@ def test_a_corpus_is_read_from_a_json_config_and_from_an_override(tmp_path):
   file = tmp_path / 'c.json'
   file.write_text(json.dumps(tiny))
   override = [('data.mixture', str({str(path): 1.0}))]
-  for loaded in (config.load(str(file)), config.load('configs/pretrain.py:tiny', [*SMALL, *override]),
-                 config.load('configs/adapt.py', [*SMALL, *override])):
+  for loaded in (
+    config.load(str(file)),
+    config.load('configs/pretrain.py:tiny', [*SMALL, *override]),
+    config.load('configs/adapt.py', [*SMALL, *override]),
+  ):
     assert train.read(loaded).data.mixture == {str(path): 1.0}
   # What a workdir keeps is a config too.
   kept = tmp_path / 'kept.json'
@@ -253,15 +340,25 @@ def test_a_corpus_is_read_from_a_json_config_and_from_an_override(tmp_path):
 
 
 def test_a_corpus_that_is_not_there_is_refused_before_a_folder_is_made(tmp_path):
-  for name, message in (('no.jsonl', 'no.jsonl: no such file'), ('nothing', 'no set, no file and no folder')):
+  for name, message in (
+    ('no.jsonl', 'no.jsonl: no such file'),
+    ('nothing', 'no set, no file and no folder'),
+  ):
     with pytest.raises(ValueError, match=message):
-      train.pretrain(config.load(f'configs/adapt.py:text={name}', SMALL), tmp_path / 'w')
+      train.pretrain(
+        config.load(f'configs/adapt.py:text={name}', SMALL), tmp_path / 'w'
+      )
   assert not (tmp_path / 'w').exists()
 
 
 def test_a_corpus_that_was_changed_is_not_gone_on_with(tmp_path):
-  path = write(tmp_path / 'mine.jsonl', [dict(text=text) for text in CORPUS] + [dict(text=' ')])
-  loaded = config.load(f'configs/adapt.py:text={path}', [*SMALL, ('checkpoint.every', '1'), ('checkpoint.keep', '2')])
+  path = write(
+    tmp_path / 'mine.jsonl', [dict(text=text) for text in CORPUS] + [dict(text=' ')]
+  )
+  loaded = config.load(
+    f'configs/adapt.py:text={path}',
+    [*SMALL, ('checkpoint.every', '1'), ('checkpoint.keep', '2')],
+  )
   said = Said()
   train.pretrain(loaded, tmp_path / 'w', said.watch)
   assert f'{path}: 1 empty text skipped' in said
@@ -269,5 +366,7 @@ def test_a_corpus_that_was_changed_is_not_gone_on_with(tmp_path):
   for name in ('checkpoints/2', 'result.json'):
     (tmp_path / 'w' / name).rename(tmp_path / name.replace('/', '-'))
   write(path, [dict(text=text + '!') for text in CORPUS])
-  with pytest.raises(ConfigError, match='mine.jsonl: its content is not that from which step 1'):
+  with pytest.raises(
+    ConfigError, match='mine.jsonl: its content is not that from which step 1'
+  ):
     train.pretrain(loaded, tmp_path / 'w')

@@ -9,7 +9,7 @@ Modules are imported when they are first named; grain, tensorflow-datasets and t
 
 import importlib
 
-MODULES = ('builders', 'files', 'packing', 'pipeline', 'sources', 'store', 'subsets', 'tokenizers', 'tokens')
+MODULES = ('builders', 'files', 'packing', 'pipeline', 'sources', 'store', 'subsets', 'tables', 'tokenizers', 'tokens')
 NAMES = {
     'load': 'sources', 'Source': 'sources', 'Tokenizer': 'tokenizers', 'tokenize': 'tokens', 'Tokens': 'tokens',
     'plan': 'packing', 'Examples': 'pipeline', 'stream': 'pipeline', 'batches': 'pipeline', 'evaluation': 'pipeline',

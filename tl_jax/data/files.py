@@ -1,4 +1,4 @@
-"""Files of the user as sources: texts, with labels where there are any, checked line by line.
+"""Files of the user as sources: texts, and labels if any, checked line by line.
 
 >>> import tempfile
 >>> path = pathlib.Path(tempfile.mkdtemp()) / 'a.csv'
@@ -20,7 +20,7 @@ from tl_jax.data.sources import Source
 
 ENDINGS = tables.ENDINGS
 TEST_PERCENT = 20
-# A file up to this size stays parsed: a run asks several times for its train and test texts.
+# A file up to this size stays parsed: a run asks for its texts several times.
 KEPT_BYTES = 2**26
 # The split that is the whole file, in its order.
 ALL = 'all'
@@ -32,12 +32,14 @@ NO = (0, '0', 'false', 'False', 'FALSE')
 class Columns:
   """The columns of a file that are read.
 
-  Several columns of `text` make one text, `name: value` each, as T5 writes the parts of an
-  example (Raffel et al. 2020, appendix D). Several columns of `label` hold 0 or 1 each; an
-  example's label is then the list of the columns with a 1. `labelled`: every example needs
-  a label; otherwise one that is there is checked. `blank`: an empty label is allowed, and
-  says that an example has none of several. No `label`: none is looked at.
+  Several columns of `text` make one text, `name: value` each, as T5 writes the parts of
+  an example (Raffel et al. 2020, appendix D). Several columns of `label` hold 0 or 1
+  each; an example's label is then the list of the columns with a 1. `labelled`: every
+  example needs a label; otherwise one that is there is checked. `blank`: an empty label
+  is allowed, and says that an example has none of several. No `label`: none is looked
+  at.
   """
+
   text: tuple[str, ...] = ('text',)
   label: tuple[str, ...] = ('label',)
   labelled: bool = False
@@ -49,6 +51,7 @@ class Table(NamedTuple):
 
   `divided`: the split is that of the texts' hashes, for the file has no column `split`.
   """
+
   examples: list[dict]
   splits: list[str]
   places: list[tuple[pathlib.Path, int]]
@@ -59,45 +62,54 @@ class Table(NamedTuple):
 
 def is_file(name) -> bool:
   """Does a name mean a file of texts by its ending, or a folder with .txt files?"""
-  return bool(tables.ending(name)) or (os.path.isdir(name) and bool(tables.texts_in(name)))
+  return bool(tables.ending(name)) or (
+    os.path.isdir(name) and bool(tables.texts_in(name))
+  )
 
 
 def require(path) -> None:
-  """Raises ValueError for a path that is no file or folder of texts; nothing is opened."""
+  """Raises ValueError for a path that is no file or folder of texts; opens nothing."""
   path = pathlib.Path(path)
   if not path.exists():
     raise ValueError(f'{path}: no such file')
   if not path.is_file() and not path.is_dir():
     raise ValueError(f'{path}: not a regular file')
-  if is_file(path):
-    return
-  if path.is_dir():
+  if path.is_dir() and not tables.texts_in(path):
     raise ValueError(f'{path}: a folder without .txt files')
-  raise ValueError(
-      f'{path}: the ending is none of {", ".join(tables.ENDINGS)}, each also with .gz')
+  if path.is_file() and not tables.ending(path):
+    raise ValueError(
+      f'{path}: the ending is none of {", ".join(tables.ENDINGS)}, each also with .gz'
+    )
 
 
 def load(path, split: str = 'train', columns: Columns | None = None) -> Source:
   """The examples of a split of a file or of a folder of .txt files.
 
-  An example is a dict of text, label and whatever else is there. Files end with .csv, .tsv,
-  .jsonl, .json, .parquet or .txt, in any case, and may be gzipped (.gz). The column `split`
-  says where an example belongs. Without it a text goes to `test` by its hash, 20 % of them,
-  so equal texts stay together whatever the order of the file. The split `all` is the whole
-  file. Empty texts are skipped and counted. Raises ValueError `file:line: field` for the
-  first line that cannot be read.
+  An example is a dict of text, label and whatever else is there. Files end with .csv,
+  .tsv, .jsonl, .json, .parquet or .txt, in any case, and may be gzipped (.gz). The
+  column `split` says where an example belongs. Without it a text goes to `test` by its
+  hash, 20 % of them, so equal texts stay together whatever the order of the file. The
+  split `all` is the whole file. Empty texts are skipped and counted. Raises ValueError
+  `file:line: field` for the first line that cannot be read.
   """
   path, columns = pathlib.Path(path), columns or Columns()
   table, digests = read(path, columns)
-  chosen = _select(path, table.splits, split)
+  chosen = _select(path, table, split)
   options = [list(columns.text), list(columns.label)]
   # What is read from the columns of the default names is what always was.
   own = () if columns == Columns() else (options,)
   manifest = store.digest('file', list(digests.values()), split, *own)
   return Source(
-      str(path), split, [table.examples[place] for place in chosen], manifest,
-      table.skipped, table.classes, digests, [table.places[place] for place in chosen],
-      table.divided)
+    str(path),
+    split,
+    [table.examples[place] for place in chosen],
+    manifest,
+    table.skipped,
+    table.classes,
+    digests,
+    [table.places[place] for place in chosen],
+    table.divided,
+  )
 
 
 def read(path, columns: Columns) -> tuple[Table, dict[str, str]]:
@@ -115,7 +127,7 @@ def read(path, columns: Columns) -> tuple[Table, dict[str, str]]:
 
 
 def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
-  """The table of a file; `digests` are what tells a changed file from one that was parsed."""
+  """The table of a file; `digests` tell a changed file from one that was parsed."""
   del digests
   examples, splits, places = [], [], []
   skipped = {'empty text': 0}
@@ -144,7 +156,7 @@ _parse_kept = functools.lru_cache(maxsize=4)(_parse)
 
 
 def _classes(path: pathlib.Path, columns: Columns) -> dict[str, tuple[str, ...]]:
-  """{'label': names} where the file, or the choice of its columns, names the classes."""
+  """{'label': names} where the file or the choice of columns names the classes."""
   if len(columns.label) > 1:
     return {'label': columns.label}
   names = tables.classes(path).get(columns.label[0] if columns.label else '')
@@ -152,7 +164,7 @@ def _classes(path: pathlib.Path, columns: Columns) -> dict[str, tuple[str, ...]]
 
 
 def _by_hash(texts: list[str]) -> list[str]:
-  """`train` or `test` for every text, neither of them without a text where there are two texts."""
+  """`train` or `test` for every text; of two texts or more, both have one."""
   keys = [subsets.fingerprint(text) for text in texts]
   in_test = {key: key % 100 < TEST_PERCENT for key in keys}
   if len(in_test) > 1 and len(set(in_test.values())) == 1:
@@ -161,16 +173,21 @@ def _by_hash(texts: list[str]) -> list[str]:
   return ['test' if in_test[key] else 'train' for key in keys]
 
 
-def _select(path, splits: list[str], expression: str) -> list[int]:
-  """The examples, by number, that a split expression such as `train[:10%]+test` names."""
+def _select(path, table: Table, expression: str) -> list[int]:
+  """The numbers of the examples that an expression like `train[:10%]+test` names."""
   found = []
   for part in expression.split('+'):
     match = re.fullmatch(r'\s*([\w.-]+)\s*(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*', part)
     name = match.group(1) if match else part
-    own = [place for place, split in enumerate(splits) if name in (split, ALL)]
+    own = [place for place, split in enumerate(table.splits) if name in (split, ALL)]
     if not own:
-      raise ValueError(
-          f'{path}: no split {name!r}; it has {", ".join(sorted(set(splits)))}')
+      why = (
+        ', where all texts are equal'
+        if table.divided and name in ('train', 'test')
+        else ''
+      )
+      there = ', '.join(sorted(set(table.splits)))
+      raise ValueError(f'{path}: no split {name!r}{why}; it has {there}')
     start, stop = (_bound(match.group(i), len(own)) for i in (2, 3))
     found += own[start:stop]
   if not found:
@@ -193,14 +210,16 @@ def _check_header(file, line: int, header: list[str], columns: Columns) -> None:
       if len(header) == 1 and re.search('[;\t|]', header[0]):
         hint = '; cells are parted by tabs in a .tsv, by commas in a .csv'
       raise ValueError(
-          f'{file}:{line}: {name}: no such column; it has {", ".join(header)}{hint}')
+        f'{file}:{line}: {name}: no such column; it has {", ".join(header)}{hint}'
+      )
 
 
 def _checked(file, line: int, row: dict, columns: Columns):
   """(example, split or None) of one row; ValueError that names file, line and field."""
   split = row.get('split')
   if 'split' in row and (
-      not isinstance(split, str) or not re.fullmatch(r'[\w.-]+', split.strip())):
+    not isinstance(split, str) or not re.fullmatch(r'[\w.-]+', split.strip())
+  ):
     raise ValueError(f'{file}:{line}: split: {_what(row, "split")}')
   example = {name: value for name, value in row.items() if name != 'split'}
   example['text'] = _text(file, line, row, columns)
@@ -216,7 +235,8 @@ def _text(file, line: int, row: dict, columns: Columns) -> str:
   text = parts[0]
   if len(parts) > 1 and any(part.strip() for part in parts):
     text = '\n'.join(
-        f'{name}: {part}' for name, part in zip(columns.text, parts, strict=True))
+      f'{name}: {part}' for name, part in zip(columns.text, parts, strict=True)
+    )
   return tokenizers.plain(text)
 
 
@@ -254,8 +274,9 @@ def _indicated(file, line: int, row: dict, names: tuple[str, ...]) -> list[str]:
     value = value.strip() if isinstance(value, str) else value
     if value not in YES + NO:
       raise ValueError(
-          f'{file}:{line}: {name}: {_what(row, name)}; of several label columns each holds '
-          '0 or 1')
+        f'{file}:{line}: {name}: {_what(row, name)}; of several label columns each '
+        'holds 0 or 1'
+      )
     if value in YES:
       found.append(name)
   return found

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt')
-# Characters of one line or field: more than any real text, less than a decompression bomb.
+# Characters of a line or field: more than a real text, less than a decompression bomb.
 LONGEST = 2**28
 # Rows of a Parquet file that are decoded together.
 BATCH = 1024
@@ -40,23 +40,28 @@ def texts_in(folder) -> list[pathlib.Path]:
   return sorted(path for path in paths if ending(path) == '.txt')
 
 
-def rows(path: pathlib.Path, check: Callable) -> Iterator[tuple[pathlib.Path, int, dict]]:
+def rows(
+  path: pathlib.Path, check: Callable
+) -> Iterator[tuple[pathlib.Path, int, dict]]:
   """(file, line, row) for every row of a file, or of every .txt file below a folder.
 
-  The line is that on which the row begins, from 1; of a Parquet file it is the number of
-  the row. `check(file, line, columns)` is called once for a format that names its columns
-  before the first row. Raises ValueError `file:line: reason` for the first row that cannot
-  be read.
+  The line is that on which the row begins, from 1; of a Parquet file it is the number
+  of the row. `check(file, line, columns)` is called once for a format that names its
+  columns before the first row. Raises ValueError `file:line: reason` for the first row
+  that cannot be read.
   """
   if path.is_dir():
     for file in texts_in(path):
       yield from rows(file, check)
     return
   readers = {
-      '.csv': functools.partial(_csv_rows, check=check),
-      '.tsv': functools.partial(_csv_rows, check=check),
-      '.parquet': functools.partial(_parquet_rows, check=check),
-      '.jsonl': _json_lines, '.json': _json_rows, '.txt': _text_rows}
+    '.csv': functools.partial(_csv_rows, check=check),
+    '.tsv': functools.partial(_csv_rows, check=check),
+    '.parquet': functools.partial(_parquet_rows, check=check),
+    '.jsonl': _json_lines,
+    '.json': _json_rows,
+    '.txt': _text_rows,
+  }
   try:
     for line, row in readers[ending(path)](path):
       yield path, line, row
@@ -67,9 +72,10 @@ def rows(path: pathlib.Path, check: Callable) -> Iterator[tuple[pathlib.Path, in
 
 
 def classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
-  """The class names of the columns whose numbers stand for classes, as a file says itself.
+  """The class names of the columns whose numbers stand for classes, as a file says.
 
-  Parquet files of `datasets` carry them in the metadata of their schema; others say nothing.
+  Parquet files of `datasets` carry them in the metadata of their schema; others say
+  nothing.
   """
   if path.is_dir() or ending(path) != '.parquet':
     return {}
@@ -79,8 +85,12 @@ def classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
     features = json.loads(metadata.get(b'huggingface', b'{}'))['info']['features']
   except (ValueError, KeyError, TypeError):
     return {}
-  named = {name: said.get('names') for name, said in features.items() if isinstance(said, dict)}
-  return {name: tuple(names) for name, names in named.items() if isinstance(names, list)}
+  named = {
+    name: said.get('names') for name, said in features.items() if isinstance(said, dict)
+  }
+  return {
+    name: tuple(names) for name, names in named.items() if isinstance(names, list)
+  }
 
 
 def _open(path: pathlib.Path):
@@ -110,12 +120,12 @@ def _decoded(path, number: int, line: bytes) -> str:
 
 
 def _text_rows(path):
-  """Texts with empty lines between them; where there is no empty line, every line is a text."""
+  """Texts with empty lines between them; without empty lines, every line is a text."""
   lines = [(number, line.rstrip()) for number, line in _lines(path)]
   filled = [place for place, (_, line) in enumerate(lines) if line.strip()]
   if not filled:
     return
-  inner = lines[filled[0]:filled[-1] + 1]
+  inner = lines[filled[0] : filled[-1] + 1]
   if len(inner) == len(filled):
     for number, line in inner:
       yield number, {'text': line}
@@ -152,7 +162,7 @@ def _require_object(path, number: int, row) -> dict:
 
 
 def _json_rows(path):
-  """The objects of one array; or, where the file does not begin with one, an object per line."""
+  """The objects of one array, or, where a file begins otherwise, an object per line."""
   with _open(path) as file:
     start = file.read(64).removeprefix(b'\xef\xbb\xbf').lstrip()
   if not start.startswith(b'['):
@@ -162,7 +172,7 @@ def _json_rows(path):
   decoder = json.JSONDecoder(object_pairs_hook=_unique)
   position = _skip(text, text.index('[') + 1)
   number, counted = 1, 0
-  while text[position:position + 1] not in (']', ''):
+  while text[position : position + 1] not in (']', ''):
     number, counted = number + text.count('\n', counted, position), position
     try:
       row, position = decoder.raw_decode(text, position)
@@ -171,13 +181,16 @@ def _json_rows(path):
       raise ValueError(f'{path}:{number}: not JSON: {reason}') from error
     yield number, _require_object(path, number, row)
     position = _skip(text, position)
-    if text[position:position + 1] == ',':
+    if text[position : position + 1] == ',':
       position = _skip(text, position + 1)
-    elif text[position:position + 1] != ']':
+    elif text[position : position + 1] != ']':
       raise ValueError(f'{path}:{number}: not JSON: no , or ] after an object')
-  rest = text[position + 1:].strip()
+  rest = text[position + 1 :].strip()
   if position >= len(text) or rest:
-    raise ValueError(f'{path}: not JSON: ' + ('more after the array' if rest else 'the array has no end'))
+    raise ValueError(
+      f'{path}: not JSON: '
+      + ('more after the array' if rest else 'the array has no end')
+    )
 
 
 def _skip(text: str, position: int) -> int:
@@ -211,11 +224,15 @@ def _csv_rows(path, check):
       if header is None:
         header = [cell.strip() for cell in cells]
         if len(set(header)) != len(header):
-          raise ValueError(f'{path}:{line}: a column is named twice: {", ".join(header)}')
+          raise ValueError(
+            f'{path}:{line}: a column is named twice: {", ".join(header)}'
+          )
         check(path, line, header)
         continue
       if len(cells) != len(header):
-        raise ValueError(f'{path}:{line}: {len(cells)} fields, the header has {len(header)}')
+        raise ValueError(
+          f'{path}:{line}: {len(cells)} fields, the header has {len(header)}'
+        )
       yield line, dict(zip(header, cells, strict=True))
   except csv.Error as error:
     raise ValueError(f'{path}:{start}: {error}') from error
@@ -226,6 +243,7 @@ def _parquet(path):
   """An open Parquet file. Raises ValueError that names the path."""
   import pyarrow
   from pyarrow import parquet
+
   try:
     if path.name.lower().endswith('.gz'):
       with _open(path) as file:
@@ -234,7 +252,9 @@ def _parquet(path):
       with parquet.ParquetFile(os.fspath(path)) as file:
         yield file
   except pyarrow.ArrowException as error:
-    raise ValueError(f'{path}: not Parquet: {" ".join(str(error).split())[:120]}') from error
+    raise ValueError(
+      f'{path}: not Parquet: {" ".join(str(error).split())[:120]}'
+    ) from error
 
 
 def _parquet_rows(path, check):

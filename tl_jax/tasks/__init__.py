@@ -9,5 +9,15 @@ from tl_jax.tasks.registry import TASKS, Known, as_known, find, together
 from tl_jax.tasks.task import Task, choose, group_of, labelled, score
 
 __all__ = [
-    'TASKS', 'Known', 'Reading', 'Task', 'as_known', 'choose', 'find', 'group_of', 'labelled',
-    'score', 'together']
+  'TASKS',
+  'Known',
+  'Reading',
+  'Task',
+  'as_known',
+  'choose',
+  'find',
+  'group_of',
+  'labelled',
+  'score',
+  'together',
+]

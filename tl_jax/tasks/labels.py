@@ -23,6 +23,8 @@ NUMBER = re.compile(r'[+-]?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?')
 # Beyond so many digits a number would be too long for a name.
 MOST_DIGITS = 40
 BOOLEANS = ('true', 'false')
+# What pandas makes of a missing number when it becomes a text.
+MISSING = 'nan'
 # Keeps every digit: two long identifiers that differ in the last one are two labels.
 EXACT = decimal.Context(prec=4 * MOST_DIGITS)
 # Up to so many classes, nobody wonders that every example has another.
@@ -30,7 +32,7 @@ FEW_CLASSES = 10
 
 
 def spelled(value: Any) -> str:
-  """The one spelling of a label: 1, 1.0, '1' and '1.0' are '1'; True and 'TRUE' are 'true'.
+  """The one spelling of a label: 1, 1.0, '1' and '1.0' are '1'; 'TRUE' is 'true'.
 
   White space around a text and repeated within it does not count, nor how an accent is
   encoded.
@@ -60,20 +62,23 @@ def is_number(name: str) -> bool:
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
   """Labels in their order: numbers by their size, then texts."""
+
   def rank(name):
     if is_number(name):
       return 0, decimal.Decimal(name), name
     return 1, decimal.Decimal(0), name
+
   return tuple(sorted(names, key=rank))
 
 
 def kind_of(values: Sequence[Any], places: Sequence[str], column: str) -> str:
-  """What a column of labels is when nobody said: `single_label`, `multi_label` or `regression`.
+  """The kind of a column of labels, found out from its values.
 
-  Lists are sets of classes. Numbers with fractions are values to predict: a class for each
-  would be as many classes as values. places: where each value stands, as `file:line`.
-  Raises ConfigError naming the first line that does not go with the others, and where as
-  good as every example has another label, so that none can be learned.
+  Lists are sets of classes. Numbers with fractions are values to predict: a class for
+  each would be as many classes as values. places: where each value stands, as
+  `file:line`. Raises ConfigError naming the first line that does not go with the
+  others, and where as good as every example has another label, so that none can be
+  learned.
   """
   lists = [is_list(value) for value in values]
   if any(lists):
@@ -83,9 +88,13 @@ def kind_of(values: Sequence[Any], places: Sequence[str], column: str) -> str:
   numbers = [is_number(name) for name in names]
   if any('.' in name for name, number in zip(names, numbers, strict=True) if number):
     _require_all(
-        numbers, values, places, column,
-        f'is not a number; others are, with fractions. Say kind={SINGLE} if every number '
-        'is a class')
+      numbers,
+      values,
+      places,
+      column,
+      f'is not a number; others are, with fractions. Say kind={SINGLE} if every number '
+      'is a class',
+    )
     return REGRESSION
   _require_classes(names, all(numbers), places[0], column)
   return SINGLE
@@ -102,8 +111,9 @@ def _require_classes(names: list[str], numbers: bool, place: str, column: str) -
     return
   hint = f'kind={REGRESSION} to predict numbers, ' if numbers else ''
   raise ConfigError(
-      f'{place}: {column}: {different} different labels in {len(names)} examples; say '
-      f'{hint}kind={SINGLE} if each is a class, or label=COLUMN if this is not the column')
+    f'{place}: {column}: {different} different labels in {len(names)} examples; say '
+    f'{hint}kind={SINGLE} if each is a class, or label=COLUMN if this is not the column'
+  )
 
 
 def _require_all(good: list[bool], values, places, column: str, complaint: str) -> None:
@@ -129,41 +139,57 @@ def _literal(text: str):
     return None
 
 
-def require_one_spelling(names: Iterable[str], places: Iterable[str], column: str) -> None:
+def require_one_spelling(
+  names: Iterable[str], places: Iterable[str], column: str
+) -> None:
   """Raises ConfigError at the first line whose label is another's in another spelling.
 
-  That is a label that differs in case only, and 0 or 1 beside true or false.
+  That is a label that differs in case only, and 0 or 1 beside true or false. A `nan`
+  among numbers is refused too: it is a label that is missing.
   """
+  names = list(names)
   seen: dict[str, str] = {}
   known = set()
   for name, place in zip(names, places, strict=True):
     if name in known:
       continue
     known.add(name)
+    if name.lower() == MISSING and any(map(is_number, names)):
+      raise ConfigError(
+        f'{place}: {column}: {name!r} among numbers is no label but a missing one; '
+        'leave the line out'
+      )
     key = unicodedata.normalize('NFKC', name).casefold()
     other = seen.setdefault(key, name)
     if other != name:
       raise ConfigError(
-          f'{place}: {column}: {name!r} differs from {other!r}, which stands before it, in '
-          'case or form alone; spell a class in one way')
+        f'{place}: {column}: {name!r} differs from {other!r}, which stands before it, '
+        'in case or form alone; spell a class in one way'
+      )
     booleans, digits = seen.keys() & set(BOOLEANS), seen.keys() & {'0', '1'}
     if booleans and digits:
+      others = sorted(booleans if name in digits else digits)
       raise ConfigError(
-          f'{place}: {column}: {name!r} beside '
-          f'{", ".join(map(repr, sorted(booleans if name in digits else digits)))}, which '
-          'stands before it; spell a class in one way')
+        f'{place}: {column}: {name!r} beside {", ".join(map(repr, others))}, which '
+        'stands before it; spell a class in one way'
+      )
 
 
-def sets_of(values: Sequence[Any], places: Sequence[str], column: str) -> list[tuple[str, ...]]:
+def sets_of(
+  values: Sequence[Any], places: Sequence[str], column: str
+) -> list[tuple[str, ...]]:
   """The classes of every example of a `multi_label` column, spelled.
 
-  A value is a list of classes, the text of such a list, or a text with | or ; or , between
-  the classes. Where all values are lists of zeros and ones of one length, above 1, they are
-  indicators: an example has the classes, named by their place from 0, that hold a 1.
+  A value is a list of classes, the text of such a list, or a text with | or ; or ,
+  between the classes. Where all values are lists of zeros and ones of one length, above
+  1, they are indicators: an example has the classes, named by their place from 0, that
+  hold a 1.
   """
   lists = [listed(value) for value in values]
   if _are_indicators(lists):
-    return [tuple(str(place) for place, on in enumerate(row) if float(on)) for row in lists]
+    return [
+      tuple(str(place) for place, on in enumerate(row) if float(on)) for row in lists
+    ]
   found = []
   for row, place in zip(lists, places, strict=True):
     names = tuple(dict.fromkeys(spelled(item) for item in row))
@@ -174,7 +200,7 @@ def sets_of(values: Sequence[Any], places: Sequence[str], column: str) -> list[t
 
 
 def indicator_names(values: Sequence[Any]) -> tuple[str, ...]:
-  """The names of all classes of indicators, also of those that no example has; () for lists."""
+  """The names of all classes of indicators, with or without examples; () for lists."""
   lists = [listed(value) for value in values]
   return tuple(map(str, range(len(lists[0])))) if _are_indicators(lists) else ()
 
@@ -193,17 +219,20 @@ def _are_indicators(lists: list[list]) -> bool:
   lengths = {len(row) for row in lists}
   if len(lengths) != 1 or lengths.pop() < 2:
     return False
-  return all(isinstance(item, (int, float)) and item in (0, 1) for row in lists for item in row)
+  return all(
+    isinstance(item, (int, float)) and item in (0, 1) for row in lists for item in row
+  )
 
 
 def number_of(value: Any, place: str, column: str) -> float:
-  """The number that a `regression` column holds. Raises ConfigError for a text that is none."""
+  """The number that a `regression` column holds. Raises ConfigError for none."""
   try:
     number = float(value)
   except (TypeError, ValueError, OverflowError):
     number = math.nan
   if not math.isfinite(number):
     raise ConfigError(
-        f'{place}: {column}: {str(value)[:40]!r} is not a finite number, as '
-        f'kind={REGRESSION} needs')
+      f'{place}: {column}: {str(value)[:40]!r} is not a finite number, as '
+      f'kind={REGRESSION} needs'
+    )
   return number

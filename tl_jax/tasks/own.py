@@ -20,9 +20,15 @@ from tl_jax.tasks.task import REGRESSION_METRICS, Task
 
 VALIDATION = ('validation', 'valid', 'dev', 'val')
 METRICS = {
-    labels.SINGLE: ('accuracy', 'f1'), labels.MULTI: ('f1', 'accuracy'),
-    labels.REGRESSION: REGRESSION_METRICS}
-HEADLINES = {labels.SINGLE: 'accuracy', labels.MULTI: 'f1_micro', labels.REGRESSION: 'pearson'}
+  labels.SINGLE: ('accuracy', 'f1'),
+  labels.MULTI: ('f1', 'accuracy'),
+  labels.REGRESSION: REGRESSION_METRICS,
+}
+HEADLINES = {
+  labels.SINGLE: 'accuracy',
+  labels.MULTI: 'f1_micro',
+  labels.REGRESSION: 'pearson',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +36,10 @@ class Reading:
   """How the files of a task are read; what is empty is found out.
 
   text: the column of the texts, several with + between; 'text' where empty. label: the
-  column of the labels, or several that hold 0 or 1 each; 'label' where empty. kind: one of
-  `labels.KINDS`. train, validation, test: files of one split each.
+  column of the labels, or several that hold 0 or 1 each; 'label' where empty. kind: one
+  of `labels.KINDS`. train, validation, test: files of one split each.
   """
+
   text: str = ''
   label: str = ''
   kind: str = ''
@@ -43,8 +50,9 @@ class Reading:
   def __post_init__(self):
     if self.kind and self.kind not in labels.KINDS:
       raise ValueError(
-          f'kind: {self.kind!r} is not a choice; nearest: '
-          f'{config.nearest(self.kind, labels.KINDS)}')
+        f'kind: {self.kind!r} is not a choice; nearest: '
+        f'{config.nearest(self.kind, labels.KINDS)}'
+      )
 
   def file(self, split: str) -> str:
     """The path of the file that is named for a split; '' where none is."""
@@ -52,8 +60,9 @@ class Reading:
     names = config.names(path)
     if len(names) > 1:
       raise ConfigError(
-          f'config.task.files.{split}: {path}: no such file; a + in the name of a file is '
-          'written \\+')
+        f'config.task.files.{split}: {path}: no such file; a + in the name of a file '
+        'is written \\+'
+      )
     return names[0] if names else ''
 
   @property
@@ -62,16 +71,21 @@ class Reading:
     label = config.names(self.label) or ('label',)
     if len(label) > 1 and self.kind not in ('', labels.MULTI):
       raise ConfigError(
-          f'config.task.kind: {self.kind!r} has one column of labels, not {len(label)}; '
-          f'several are of kind {labels.MULTI}')
+        f'config.task.kind: {self.kind!r} has one column of labels, not {len(label)}; '
+        f'several are of kind {labels.MULTI}'
+      )
     return files.Columns(
-        config.names(self.text) or ('text',), label, labelled=True,
-        blank=self.kind == labels.MULTI)
+      config.names(self.text) or ('text',),
+      label,
+      labelled=True,
+      blank=self.kind == labels.MULTI,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-  """The examples of a task's files: of each split its source, with every label and its place."""
+  """A task's files, read: the source of each split, every label and its place."""
+
   column: str
   sources: Mapping[str, Source]
   values: list[Any]
@@ -82,34 +96,45 @@ class Opened:
 def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   """The task that a file is, or that several are, one for each split.
 
-  known: (kind, labels) of the model that is tried on the task, which then is of that kind
-  and has those labels.
-  Raises ConfigError or ValueError `file:line: column` for what cannot be read, for labels
-  that do not go together, and for labels that `known` has not.
+  known: (kind, labels) of the model that is tried on the task, which then is of that
+  kind and has those labels. Raises ConfigError or ValueError `file:line: column` for
+  what cannot be read, for labels that do not go together, and for labels that `known`
+  has not.
   """
   how = how or Reading()
   opened = _open(name, how)
   kind = how.kind or (known.kind if known else '')
   if known and kind != known.kind:
     raise ConfigError(
-        f'config.task.kind: {kind!r}; the model was trained on a task of kind {known.kind!r}')
+      f'config.task.kind: {kind!r}; the model was trained on {known.kind!r}'
+    )
   told = []
   if not kind:
     kind = _kind(opened)
     if kind == labels.REGRESSION:
       told.append(
-          f'{name}: {opened.column}: numbers with fractions, so the kind is {kind}; '
-          f'kind={labels.SINGLE} makes a class of each')
+        f'{name}: {opened.column}: numbers with fractions, so the kind is {kind}; '
+        f'kind={labels.SINGLE} makes a class of each'
+      )
   read, names = _reader(opened, kind, known)
   first = opened.sources['train']
   if first.divided and opened.sources['test'].name == first.name:
     told.append(
-        f'{name}: no column split; by the hash of their texts {len(first)} examples are '
-        f'for train, {len(opened.sources["test"])} for test')
+      f'{name}: no column split; by the hash of their texts {len(first)} examples are '
+      f'for train, {len(opened.sources["test"])} for test'
+    )
   task = Task(
-      name, name, read, names, kind=kind, metrics=METRICS[kind], headline=HEADLINES[kind],
-      splits={split: source.split for split, source in opened.sources.items()},
-      opened=opened.sources, told=tuple(told))
+    name,
+    name,
+    read,
+    names,
+    kind=kind,
+    metrics=METRICS[kind],
+    headline=HEADLINES[kind],
+    splits={split: source.split for split, source in opened.sources.items()},
+    opened=opened.sources,
+    told=tuple(told),
+  )
   return task
 
 
@@ -128,7 +153,7 @@ def _open(name: str, how: Reading) -> Opened:
 
 
 def _train(name: str, how: Reading, columns: files.Columns) -> Source:
-  """The examples to train on: of a file without a column `split`, all if the test is elsewhere."""
+  """The examples to train on: all of a file if the test is in another."""
   path = how.file('train') or name
   table, _ = files.read(path, columns)
   whole = table.divided and (how.train or how.test or how.validation)
@@ -136,7 +161,7 @@ def _train(name: str, how: Reading, columns: files.Columns) -> Source:
 
 
 def _test(name: str, how: Reading, columns: files.Columns) -> Source:
-  """The examples to test on, which are those for validation where there are no others."""
+  """The examples to test on; those for validation where there are no others."""
   path = how.file('test') or how.file('validation') or name
   table, _ = files.read(path, columns)
   if table.divided and path != (how.file('train') or name):
@@ -178,15 +203,17 @@ def _class_reader(opened: Opened, known):
   for value, place in zip(opened.values, opened.places, strict=True):
     if isinstance(value, list):
       raise ConfigError(
-          f'{place}: {opened.column}: a list of labels; say kind={labels.MULTI}')
+        f'{place}: {opened.column}: a list of labels; say kind={labels.MULTI}'
+      )
   names = [_class_name(value, opened.classes) for value in opened.values]
   labels.require_one_spelling(names, opened.places, opened.column)
   table = known.labels if known else opened.classes or labels.in_order(set(names))
   _require_known(names, opened, table, known)
   if len(table) < 2:
     raise ConfigError(
-        f'{opened.sources["train"].name}: field {opened.column}: {len(table)} distinct '
-        'labels; a task needs at least 2')
+      f'{opened.sources["train"].name}: field {opened.column}: {len(table)} distinct '
+      'labels; a task needs at least 2'
+    )
   index = {name: place for place, name in enumerate(table)}
 
   def read(example):
@@ -213,12 +240,15 @@ def _set_reader(opened: Opened, known):
   _require_known(names, dataclasses.replace(opened, places=places), table, known)
   if not table:
     raise ConfigError(
-        f'{opened.sources["train"].name}: field {opened.column}: no example has a label')
+      f'{opened.sources["train"].name}: field {opened.column}: no example has a label'
+    )
 
   def read(example):
     value = example['label']
     if indicators:
-      chosen = {name for name, on in zip(indicators, labels.listed(value), strict=True) if on}
+      chosen = {
+        name for name, on in zip(indicators, labels.listed(value), strict=True) if on
+      }
     else:
       chosen = {labels.spelled(item) for item in labels.listed(value)}
     return example['text'], tuple(int(name in chosen) for name in table)
@@ -227,15 +257,18 @@ def _set_reader(opened: Opened, known):
 
 
 def _require_known(names, opened: Opened, table: tuple[str, ...], known) -> None:
-  """Raises ConfigError that names the labels which are not of the table, and the first's line."""
+  """Raises ConfigError for labels that are not of the table, with the first's line."""
   strange = labels.in_order(set(names) - set(table))
   if not strange:
     return
-  place = next(place for name, place in zip(names, opened.places, strict=True) if name in strange)
+  place = next(
+    place for name, place in zip(names, opened.places, strict=True) if name in strange
+  )
   whose = 'the model was trained on' if known else 'the file itself names'
   raise ConfigError(
-      f'{place}: {opened.column}: {listed(strange)} not among the labels that {whose}: '
-      f'{listed(table)}')
+    f'{place}: {opened.column}: {listed(strange)} not among the labels that {whose}: '
+    f'{listed(table)}'
+  )
 
 
 def listed(names, most: int = 12) -> str:

@@ -33,93 +33,166 @@ def _rated(example) -> tuple[str, float]:
 
 
 POLARITY = ('negative', 'positive')
-NOVELS = ('Emma', 'Mansfield Park', 'Northanger Abbey', 'Persuasion', 'Pride and Prejudice', 'Sense and Sensibility')
-SECTIONS = ('games', 'science', 'mathematics', 'sound', 'graphics', 'mail', 'web', 'editors', 'databases', 'fonts',
-            'video', 'network')
+NOVELS = (
+  'Emma',
+  'Mansfield Park',
+  'Northanger Abbey',
+  'Persuasion',
+  'Pride and Prejudice',
+  'Sense and Sensibility',
+)
+SECTIONS = (
+  'games',
+  'science',
+  'mathematics',
+  'sound',
+  'graphics',
+  'mail',
+  'web',
+  'editors',
+  'databases',
+  'fonts',
+  'video',
+  'network',
+)
 GENRES = ('comedy', 'history', 'tragedy', 'poetry')
 
 
-REGISTERS = {'vader_movie/rating': 'film review', 'vader_amazon/rating': 'product review',
-             'vader_tweets/rating': 'tweet', 'vader_nyt/rating': 'editorial'}
-FEWEST_WORDS = 6   # a shorter sentence belongs anywhere
+REGISTERS = {
+  'vader_movie/rating': 'film review',
+  'vader_amazon/rating': 'product review',
+  'vader_tweets/rating': 'tweet',
+  'vader_nyt/rating': 'editorial',
+}
+FEWEST_WORDS = 6  # a shorter sentence belongs anywhere
 
 
 def _register() -> Task:
-  """Where a sentence was published: register, not topic, tells a tweet from an editorial."""
+  """Where a sentence was published: register, not topic, tells a tweet from a paper."""
   names = list(REGISTERS)
+
   def read(example):
     long_enough = len(example['text'].split()) >= FEWEST_WORDS
     return (example['text'], names.index(example['source'])) if long_enough else None
+
   return Task('register', tuple(names), read, tuple(REGISTERS.values()))
 
 
 def _novel() -> Task:
-  return Task('novel', 'austen', functools.partial(_by_name, label='work', labels=NOVELS), NOVELS)
+  return Task(
+    'novel', 'austen', functools.partial(_by_name, label='work', labels=NOVELS), NOVELS
+  )
 
 
 def _genre() -> Task:
-  return Task('genre', 'shakespeare', functools.partial(_by_name, label='genre', labels=GENRES), GENRES)
+  return Task(
+    'genre',
+    'shakespeare',
+    functools.partial(_by_name, label='genre', labels=GENRES),
+    GENRES,
+  )
 
 
 def _topic() -> Task:
-  return Task('topic', 'debian', functools.partial(_by_name, label='label', labels=SECTIONS), SECTIONS)
+  return Task(
+    'topic',
+    'debian',
+    functools.partial(_by_name, label='label', labels=SECTIONS),
+    SECTIONS,
+  )
 
 
 def _intensity() -> Task:
-  return Task('intensity', 'vader_movie/rating', _rated, ('rating',), kind='regression',
-              metrics=REGRESSION_METRICS, headline='pearson')
+  return Task(
+    'intensity',
+    'vader_movie/rating',
+    _rated,
+    ('rating',),
+    kind='regression',
+    metrics=REGRESSION_METRICS,
+    headline='pearson',
+  )
 
 
-def _polarity(name: str, source: str, *, text: str = 'text', test: str = 'test', labels=POLARITY) -> Task:
-  return Task(name, source, functools.partial(_by_index, text=text), labels, splits=dict(train='train', test=test))
+def _polarity(
+  name: str, source: str, *, text: str = 'text', test: str = 'test', labels=POLARITY
+) -> Task:
+  return Task(
+    name,
+    source,
+    functools.partial(_by_index, text=text),
+    labels,
+    splits=dict(train='train', test=test),
+  )
 
 
 NEWS = ('World', 'Sports', 'Business', 'Sci/Tech')
 TASKS = {
-    'sentiment': _polarity('sentiment', 'vader_movie'),
-    'products': _polarity('products', 'vader_amazon'),
-    'tweets': _polarity('tweets', 'vader_tweets'),
-    'editorials': _polarity('editorials', 'vader_nyt'),
-    'topic': _topic(),
-    'intensity': _intensity(),
-    'register': _register(),
-    'novel': _novel(),
-    'genre': _genre(),
-    'imdb': _polarity('imdb', 'imdb_reviews'),
-    'sst2': _polarity('sst2', 'glue/sst2', text='sentence', test='validation'),
-    'cola': dataclasses.replace(
-        _polarity('cola', 'glue/cola', text='sentence', test='validation', labels=('unacceptable', 'acceptable')),
-        metrics=('matthews', 'accuracy'), headline='matthews'),
-    'news': _polarity('news', 'ag_news_subset', text='description', labels=NEWS),
+  'sentiment': _polarity('sentiment', 'vader_movie'),
+  'products': _polarity('products', 'vader_amazon'),
+  'tweets': _polarity('tweets', 'vader_tweets'),
+  'editorials': _polarity('editorials', 'vader_nyt'),
+  'topic': _topic(),
+  'intensity': _intensity(),
+  'register': _register(),
+  'novel': _novel(),
+  'genre': _genre(),
+  'imdb': _polarity('imdb', 'imdb_reviews'),
+  'sst2': _polarity('sst2', 'glue/sst2', text='sentence', test='validation'),
+  'cola': dataclasses.replace(
+    _polarity(
+      'cola',
+      'glue/cola',
+      text='sentence',
+      test='validation',
+      labels=('unacceptable', 'acceptable'),
+    ),
+    metrics=('matthews', 'accuracy'),
+    headline='matthews',
+  ),
+  'news': _polarity('news', 'ag_news_subset', text='description', labels=NEWS),
 }
 
 
 def together(parts: tuple[Task, ...]) -> Task:
-  """Several tasks with one body and a head for each (multi-task learning, Caruana 1997). ConfigError unless each has
-  one label per example."""
+  """Several tasks with one body and a head for each (Caruana 1997).
+
+  Raises ConfigError unless each has one label per example."""
   for part in parts:
     if part.kind != 'single_label' or part.parts:
-      raise ConfigError(f'config.task.name: {part.name} is of kind {part.kind!r}; tasks that share a model have one '
-                        'label per example')
+      raise ConfigError(
+        f'config.task.name: {part.name} is of kind {part.kind!r}; tasks that share '
+        'a model have one label per example'
+      )
   flat = lambda source: (source,) if isinstance(source, str) else source
-  return Task('+'.join(part.name for part in parts), tuple(name for part in parts for name in flat(part.source)),
-              lambda example: None, tuple(f'{part.name}: {label}' for part in parts for label in part.labels),
-              parts=tuple(parts))
+  return Task(
+    '+'.join(part.name for part in parts),
+    tuple(name for part in parts for name in flat(part.source)),
+    lambda example: None,
+    tuple(f'{part.name}: {label}' for part in parts for label in part.labels),
+    parts=tuple(parts),
+  )
 
 
 class Known(NamedTuple):
-  """What a model answers: the kind of its task, and its labels in the order of its outputs."""
+  """What a model answers: the kind of its task, and the labels of its outputs."""
+
   kind: str
   labels: tuple[str, ...]
 
 
-def find(name: str, data_dir: str | None = None, how: own.Reading | None = None,
-         known: Known | None = None) -> Task:
+def find(
+  name: str,
+  data_dir: str | None = None,
+  how: own.Reading | None = None,
+  known: Known | None = None,
+) -> Task:
   """The task of a name, or of a file; several tasks with + between are one with parts.
 
   how: how the columns of a file are read, only for files. known: what the model answers
-  that is tried on the task; labels are matched by their names. Raises ConfigError with the
-  nearest names, or with what is wrong with a file, and for labels that are not known.
+  that is tried on the task; labels are matched by their names. Raises ConfigError with
+  the nearest names, or with what is wrong with a file, and for labels that are not
+  known.
   """
   how = own.Reading() if how is None else how
   names = config.names(name)
@@ -129,8 +202,9 @@ def find(name: str, data_dir: str | None = None, how: own.Reading | None = None,
   missing = [each for each in names if each not in TASKS and not os.path.exists(each)]
   if len(names) > 1 and missing and files.is_file(name):
     raise ConfigError(
-        f'config.task.name: {missing[0]!r} of {name}: no such task or file; a + in the name '
-        'of a file is written \\+')
+      f'config.task.name: {missing[0]!r} of {name}: no such task or file; a + in the '
+      'name of a file is written \\+'
+    )
   if len(names) == 1:
     task = _find(names[0], how, known)
   else:
@@ -146,17 +220,20 @@ def _find(name: str, how: own.Reading, known: Known | None) -> Task:
   if os.path.isfile(name):
     ending = pathlib.Path(name).suffix or name
     raise ConfigError(
-        f'config.task.name: {name}: the ending {ending!r} is none of '
-        f'{", ".join(files.ENDINGS)}, each also with .gz')
+      f'config.task.name: {name}: the ending {ending!r} is none of '
+      f'{", ".join(files.ENDINGS)}, each also with .gz'
+    )
   return lookup(TASKS, name, 'config.task.name')
 
 
 def part_of(known: Known | None, name: str) -> Known | None:
-  """What a model of several tasks answers of the one of this name; None where it has none."""
+  """What a model of several tasks answers of one of them; None where it is none."""
   if known is None:
     return None
   prefix = f'{name}: '
-  own = tuple(label.removeprefix(prefix) for label in known.labels if label.startswith(prefix))
+  own = tuple(
+    label.removeprefix(prefix) for label in known.labels if label.startswith(prefix)
+  )
   return Known(known.kind, own) if own else None
 
 
@@ -169,15 +246,17 @@ def as_known(task: Task, known: Known) -> Task:
     return task
   if task.kind != known.kind:
     raise ConfigError(
-        f'config.task.name: {task.name} is of kind {task.kind!r}, the model was trained on '
-        f'{known.kind!r}')
+      f'config.task.name: {task.name} is of kind {task.kind!r}, the model was '
+      f'trained on {known.kind!r}'
+    )
   if known.kind == 'regression':
     return task
   strange = [label for label in task.labels if label not in known.labels]
   if strange:
     raise ConfigError(
-        f'config.task.name: {task.name}: {own.listed(strange)} not among the labels that '
-        f'the model was trained on: {own.listed(known.labels)}')
+      f'config.task.name: {task.name}: {own.listed(strange)} not among the labels that '
+      f'the model was trained on: {own.listed(known.labels)}'
+    )
   places = [known.labels.index(label) for label in task.labels]
 
   def read(example):

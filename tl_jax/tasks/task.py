@@ -1,7 +1,8 @@
-"""A labelled task: where its examples are, how one reads, its labels, and how answers are scored.
+"""A labelled task: its examples, how one reads, its labels, how answers are scored.
 
 >>> import numpy as np
->>> task = Task('mood', 'vader_movie', lambda example: (example['text'], 0), ('bad', 'good'))
+>>> read = lambda example: (example['text'], 0)
+>>> task = Task('mood', 'vader_movie', read, ('bad', 'good'))
 >>> score(task, np.array([[1.0, 2.0]]), np.array([1]))['accuracy']
 1.0
 """
@@ -26,14 +27,16 @@ class Task:
 
   text(example) gives (input, target), or None to leave the example out. The input is a
   string. The target is a label index (kind `single_label`), a tuple of zeros and ones
-  (`multi_label`) or a number (`regression`). Every example carries, as `source`,
-  the name of the source it is from: a task may have several. `splits` maps train and test to the source's own splits.
-  `headline` is the metric that a table shows, as the first of `metrics`' results is named. `parts` are the tasks that
-  share a model in this one; the labels are theirs, one part's after the other's, each part choosing among its own.
+  (`multi_label`) or a number (`regression`). Every example carries, as `source`, the
+  name of the source it is from: a task may have several. `splits` maps train and test
+  to the source's own splits. `headline` is the metric that a table shows, as the first
+  of `metrics`' results is named. `parts` are the tasks that share a model in this one;
+  the labels are theirs, one part's after the other's, each part choosing among its own.
 
   A task of the user's own files has them `opened`: the source of each split. `told` are
   the lines that a run says of it at its start: what nobody asked for and it decided.
   """
+
   name: str
   source: str | tuple[str, ...]
   text: Callable[[Mapping[str, Any]], tuple[str, Any] | None]
@@ -41,15 +44,21 @@ class Task:
   kind: str = 'single_label'
   metrics: tuple[str, ...] = ('accuracy', 'f1')
   headline: str = 'accuracy'
-  splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(train='train', test='test'), hash=False)
+  splits: Mapping[str, str] = dataclasses.field(
+    default_factory=lambda: dict(train='train', test='test'), hash=False
+  )
   parts: tuple['Task', ...] = ()
-  opened: Mapping[str, Source] = dataclasses.field(default_factory=dict, hash=False, compare=False)
+  opened: Mapping[str, Source] = dataclasses.field(
+    default_factory=dict, hash=False, compare=False
+  )
   told: tuple[str, ...] = ()
 
   def sources(self, split: str, data_dir: str | None = None) -> tuple[Source, ...]:
-    """The sources of one split, `train` or `test`, those of the parts after each other."""
+    """The sources of one split, `train` or `test`, those of all parts."""
     if self.parts:
-      return tuple(source for part in self.parts for source in part.sources(split, data_dir))
+      return tuple(
+        source for part in self.parts for source in part.sources(split, data_dir)
+      )
     if self.opened:
       return (self.opened[split],)
     names = (self.source,) if isinstance(self.source, str) else self.source
@@ -58,7 +67,9 @@ class Task:
   @property
   def own_sources(self) -> tuple[Source, ...]:
     """The sources that are files of the user, of every split and part."""
-    return tuple(source for part in self.parts or (self,) for source in part.opened.values())
+    return tuple(
+      source for part in self.parts or (self,) for source in part.opened.values()
+    )
 
   @property
   def outputs(self) -> int:
@@ -68,32 +79,46 @@ class Task:
   def named(self, answer):
     """A target or an answer as a person reads it.
 
-    The name of a label (from its index), the names of all labels of an example (from their
-    indicators, or outputs above 0), or a number.
+    The name of a label (from its index), the names of all labels of an example (from
+    their indicators, or outputs above 0), or a number.
     """
     if self.kind == 'single_label':
       return self.labels[int(answer)]
     if self.kind == 'multi_label':
-      return [label for label, value in zip(self.labels, answer, strict=True) if value > 0]
+      return [
+        label for label, value in zip(self.labels, answer, strict=True) if value > 0
+      ]
     return round(float(answer[0]), 6)
 
   @property
   def groups(self) -> tuple[tuple[int, int], ...]:
     """The labels (first, end) of every part; of a task without parts, all labels."""
-    ends = np.cumsum([0, *(len(part.labels) for part in self.parts or (self,))]).tolist()
+    ends = np.cumsum(
+      [0, *(len(part.labels) for part in self.parts or (self,))]
+    ).tolist()
     return tuple(itertools.pairwise(ends))
 
 
 @functools.lru_cache(maxsize=16)
-def labelled(task: Task, split: str, data_dir: str | None = None) -> tuple[list[str], np.ndarray]:
-  """(texts, targets) of one split, `train` or `test`; targets (n,) int32, or (n, labels) or (n, 1) float32.
+def labelled(
+  task: Task, split: str, data_dir: str | None = None
+) -> tuple[list[str], np.ndarray]:
+  """(texts, targets) of one split, `train` or `test`.
 
-  What was read is kept, for sweeps ask for the same split again and again: treat it as read-only.
+  targets: (n,) int32, or (n, labels) or (n, 1) float32. What was read is kept, for
+  sweeps ask for the same split again and again: treat it as read-only.
   """
   if task.parts:
     found = [labelled(part, split, data_dir) for part in task.parts]
-    return ([text for texts, _ in found for text in texts],
-            np.concatenate([targets + first for (_, targets), (first, _) in zip(found, task.groups, strict=True)]))
+    return (
+      [text for texts, _ in found for text in texts],
+      np.concatenate(
+        [
+          targets + first
+          for (_, targets), (first, _) in zip(found, task.groups, strict=True)
+        ]
+      ),
+    )
   texts, targets = [], []
   for source in task.sources(split, data_dir):
     for example in source:
@@ -112,18 +137,23 @@ def group_of(task: Task, targets: np.ndarray) -> np.ndarray:
 
 
 def choose(task: Task, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-  """The label with the largest output (n,), among those of the part that the target (n,) belongs to."""
+  """The label with the largest output (n,), among those of the target's own part."""
   first, end = np.asarray(task.groups)[group_of(task, targets)].T
   places = np.arange(outputs.shape[-1])
-  return np.where((places >= first[:, None]) & (places < end[:, None]), outputs, -np.inf).argmax(-1)
+  return np.where(
+    (places >= first[:, None]) & (places < end[:, None]), outputs, -np.inf
+  ).argmax(-1)
 
 
 def score(task: Task, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-  """The task's metrics of a classifier's outputs (n, labels) against the targets; of parts also `part/metric`."""
+  """The metrics of outputs (n, labels) against targets; of parts also `part/metric`."""
   if task.kind == 'regression':
     predictions, references = outputs[:, 0].tolist(), targets[:, 0].tolist()
   elif task.kind == 'multi_label':
-    predictions, references = (outputs > 0).astype(int).tolist(), targets.astype(int).tolist()
+    predictions, references = (
+      (outputs > 0).astype(int).tolist(),
+      targets.astype(int).tolist(),
+    )
   else:
     predictions, references = choose(task, outputs, targets).tolist(), targets.tolist()
   values = {}
@@ -132,7 +162,7 @@ def score(task: Task, outputs: np.ndarray, targets: np.ndarray) -> dict[str, flo
   for place, part in enumerate(task.parts):
     own, (first, end) = group_of(task, targets) == place, task.groups[place]
     if not own.any():
-      continue   # no example, no score; a 0 would be one
+      continue  # no example, no score; a 0 would be one
     found = score(part, outputs[own][:, first:end], targets[own] - first)
     values |= {f'{part.name}/{name}': value for name, value in found.items()}
   return values

@@ -1,4 +1,4 @@
-"""What a run says of its examples at its start: what was left out, cut or missing, a line each.
+"""What a run says of its examples at its start: left out, cut or missing.
 
 >>> absent('train', ('a', 'b', 'c'), [3, 0, 0])
 ["labels 'b', 'c': no train example"]
@@ -16,14 +16,21 @@ from tl_jax.train.settings import Settings
 from tl_jax.train.texts import Labelled
 
 
-def of_task(settings: Settings, task: tasks.Task, train: Labelled, test: Labelled,
-            chosen: np.ndarray) -> list[str]:
+def of_task(
+  settings: Settings,
+  task: tasks.Task,
+  train: Labelled,
+  test: Labelled,
+  chosen: np.ndarray,
+) -> list[str]:
   """The lines of a transfer that is trained on the `chosen` examples of `train`."""
   lines = [line for part in task.parts or (task,) for line in part.told]
   left_out = _empty(task.own_sources)
   cut = [
-      f'{count} {split} text{"s" * (count != 1)} cut to {settings.data.length} tokens'
-      for split, count in (('train', _cut(train)), ('test', _cut(test))) if count]
+    f'{count} {split} text{"s" * (count != 1)} cut to {settings.data.length} tokens'
+    for split, count in (('train', _cut(train)), ('test', _cut(test)))
+    if count
+  ]
   if left_out or cut:
     lines.append(f'{task.name}: {", ".join([*left_out, *cut])}')
   lines += absent('train', task.labels, _examples_of(task, train.targets[chosen]))
@@ -60,10 +67,13 @@ def files_of(sources: Iterable[Source]) -> dict[str, str]:
 
 
 def _empty(sources: Iterable[Source]) -> list[str]:
-  """How many empty texts were skipped; the splits of one file share the count of the file."""
+  """How many empty texts were skipped; the splits of one file share its count."""
   counts = {
-      tuple(source.files) or (source.name, source.split): source.skipped.get('empty text', 0)
-      for source in sources}
+    tuple(source.files) or (source.name, source.split): source.skipped.get(
+      'empty text', 0
+    )
+    for source in sources
+  }
   total = sum(counts.values())
   return [f'{total} empty text{"s" * (total != 1)} skipped'] if total else []
 
@@ -87,4 +97,6 @@ def _shared(task: tasks.Task, train: Labelled, test: Labelled) -> list[str]:
   count = sum(key in seen for key in subsets.fingerprints(test.texts).tolist())
   if not count:
     return []
-  return [f'{task.name}: {count} of {len(test.texts)} test texts stand in the train split too']
+  return [
+    f'{task.name}: {count} of {len(test.texts)} test texts stand in the train split too'
+  ]
