@@ -1,8 +1,11 @@
-"""The cells of a table: the runs of one row and column over the seeds, and arithmetic
-that pairs them by seed.
+"""The cells of a table. A cell holds the runs of one row and column over the seeds.
+The difference of two cells is paired by seed.
 
->>> runs = [Run(row, 'imdb', seed, result={'metrics': {'accuracy': v + seed / 100}, 'seconds': 2.0})
-...         for row, v in (('scratch', 0.5), ('lora', 0.75)) for seed in range(3)]
+>>> runs = []
+>>> for row, value in (('scratch', 0.5), ('lora', 0.75)):
+...   for seed in range(3):
+...     result = {'metrics': {'accuracy': value + seed / 100}, 'seconds': 2.0}
+...     runs.append(Run(row, 'imdb', seed, result=result))
 >>> table = cells(runs, 'accuracy', extra=('seconds',), seeds=range(4))
 >>> table['lora', 'imdb'].n, table['lora', 'imdb'].holes
 (3, {3: 'not run'})
@@ -11,6 +14,7 @@ that pairs them by seed.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -22,7 +26,7 @@ from tl_jax.evals.statistics import Interval, mean, paired_difference, t_interva
 
 
 class AbsentCell(LookupError):
-  """A row or column that the table has, but not at this scale."""
+  """A row or column is asked for that the table has, but not at this scale."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +45,13 @@ class Run:
 class Cell:
   """The runs of one row and column.
 
-  values: seed -> headline value of the seeds that finished; interval: their mean with a
-  t interval over the seeds;
-  holes: seed -> reason of the seeds that did not; extra: name -> mean over the finished
-  seeds, or None;
-  runs: seed -> Run. `first - second` is the paired t interval over the seeds that both
-  cells have.
+  `first - second` is the paired t interval over the seeds that both cells have.
+
+  values: seed -> headline value, for the seeds that finished.
+  interval: the mean of the values with its t interval over the seeds.
+  holes: seed -> reason, for the seeds that did not finish.
+  extra: name -> mean over the finished seeds; None where one of them lacks the number.
+  runs: seed -> Run.
   """
 
   row: Hashable
@@ -69,26 +74,29 @@ class Cell:
     return paired_difference(self.values, other.values)
 
   def training(self, seed: int) -> list[dict]:
-    """The lines of the run's `metrics.jsonl`, then of its `evaluations.jsonl`; none
-    where there are no such files.
+    """The lines of the run's `metrics.jsonl`, then those of its `evaluations.jsonl`.
+
+    A file that is not there has no lines.
     """
     run = self.runs.get(seed)
     if not run or not run.directory:
       return []
-    return [
-      *read_lines(run.directory / 'metrics.jsonl'),
-      *read_lines(run.directory / 'evaluations.jsonl'),
-    ]
+    metrics = read_lines(run.directory / 'metrics.jsonl')
+    evaluations = read_lines(run.directory / 'evaluations.jsonl')
+    return metrics + evaluations
 
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
   """All cells by (row, column).
 
-  `cells[row, column]` is a Cell; `cells[row]` the Cell of the row's mean over all
-  columns, seed by seed (a seed that misses a column is a hole); `cells.curve(row)` the
-  row as a label-efficiency curve, where columns are numbers of labels. An unknown name
-  is a ValueError with the nearest; a name left out at this scale an AbsentCell.
+  `cells[row, column]` is a Cell. `cells[row]` is the Cell of the row's mean over all
+  columns, seed by seed; a seed that misses a column is a hole there. `cells.curve(row)`
+  is the row as a label-efficiency curve.
+
+  rows, columns: those of this scale. all_rows, all_columns: those of the whole table.
+  Raises ValueError with the nearest name for an unknown one. Raises AbsentCell for a
+  name that is left out at this scale.
   """
 
   rows: tuple
@@ -100,8 +108,9 @@ class Cells:
 
   def __getitem__(self, key) -> Cell:
     if isinstance(key, tuple) and len(key) == 2:
-      self._require('row', key[0], self.rows, self.all_rows)
-      self._require('column', key[1], self.columns, self.all_columns)
+      row, column = key
+      self._require('row', row, self.rows, self.all_rows)
+      self._require('column', column, self.columns, self.all_columns)
       return self.table[key]
     self._require('row', key, self.rows, self.all_rows)
     return _average([self.table[key, column] for column in self.columns])
@@ -110,18 +119,19 @@ class Cells:
     return iter(self.table.values())
 
   def curve(self, row: Hashable) -> LabelCurve:
-    """The row against its numbers of labels: the columns, or where these are no numbers
-    the `labels` of the results.
+    """The row against its numbers of labels.
+
+    These are the columns. Where a column is no number, they are the `labels` of the
+    results. Raises AbsentCell where no run of the row finished.
     """
     self._require('row', row, self.rows, self.all_rows)
     points = []
     for column in self.columns:
-      for seed, value in self.table[row, column].values.items():
-        labels = (
-          column
-          if is_number(column)
-          else self.table[row, column].runs[seed].result.get('labels')
-        )
+      cell = self.table[row, column]
+      for seed, value in cell.values.items():
+        labels = column
+        if not is_number(column):
+          labels = cell.runs[seed].result.get('labels')
         points.append({'method': row, 'labels': labels, 'seed': seed, 'value': value})
     if not points:
       raise AbsentCell(f'no run of the row {row!r} finished')
@@ -132,8 +142,10 @@ class Cells:
       return
     if name in known:
       raise AbsentCell(f'the {kind} {name!r} is left out at this scale')
+    # Cells that were grouped without a table know only the names that they have.
+    names = map(str, known or present)
     raise ValueError(
-      f'the table has no {kind} {name!r}; nearest: {nearest(str(name), map(str, known or present))}'
+      f'the table has no {kind} {name!r}; nearest: {nearest(str(name), names)}'
     )
 
 
@@ -146,57 +158,75 @@ def cells(
   factor: float = 1.0,
   higher_is_better: bool = True,
 ) -> Cells:
-  """Groups runs into cells; every seed that is not there is a hole with a reason, never
-  left out in silence.
+  """Groups runs into cells.
 
-  headline: a name in the results' `metrics`; factor: multiplies it (100 for per cent);
-  extra: names in the result or in its metrics whose means are wanted; seeds: those that
-  every cell should have, by default all that occur anywhere.
-  ValueError: two runs of one row, column and seed; a finished run without the headline.
+  Every seed that is not there is a hole with a reason, never left out in silence.
+
+  headline: a name in the results' `metrics`.
+  extra: names in the results or in their metrics, whose means are wanted.
+  seeds: those that every cell should have; by default all that occur anywhere.
+  factor: multiplies the headline values, 100 for per cent.
+  Raises ValueError for two runs of one row, column and seed, and for a finished run
+  without the headline.
   """
   runs = list(runs)
-  seeds = list(seeds) if seeds is not None else sorted({run.seed for run in runs})
-  rows, columns = (
-    tuple(dict.fromkeys(getattr(run, name) for run in runs))
-    for name in ('row', 'column')
-  )
-  grouped: dict[tuple, dict[int, Run]] = {
+  if seeds is None:
+    seeds = sorted({run.seed for run in runs})
+  seeds = list(seeds)
+  # A dict keeps the order in which the names come first, which a set would not.
+  rows = tuple(dict.fromkeys(run.row for run in runs))
+  columns = tuple(dict.fromkeys(run.column for run in runs))
+  table = {}
+  for (row, column), group in _by_cell(runs, rows, columns).items():
+    values, holes = _values_and_holes(group, seeds, headline, factor)
+    finished = [group[seed] for seed in values]
+    means = {name: _mean_of(name, finished) for name in extra}
+    interval = t_interval(list(values.values()))
+    table[row, column] = Cell(row, column, values, interval, holes, means, group)
+  return Cells(rows, columns, table, higher_is_better, rows, columns)
+
+
+def _by_cell(runs: list[Run], rows: tuple, columns: tuple) -> dict:
+  """(row, column) -> seed -> Run. A cell that has no run has an empty dict."""
+  groups: dict[tuple, dict[int, Run]] = {
     (row, column): {} for row in rows for column in columns
   }
   for run in runs:
-    group = grouped[run.row, run.column]
+    group = groups[run.row, run.column]
     if run.seed in group:
       raise ValueError(
         f'two runs of row {run.row!r}, column {run.column!r} and seed {run.seed}'
       )
     group[run.seed] = run
-  table = {}
-  for (row, column), group in grouped.items():
-    done = {
-      seed: group[seed]
-      for seed in [*seeds, *group]
-      if seed in group and group[seed].result is not None
-    }
-    values = {seed: factor * _headline(run, headline) for seed, run in done.items()}
-    holes = {
-      seed: (group[seed].reason or 'no result') if seed in group else 'not run'
-      for seed in [*seeds, *group]
-      if seed not in done
-    }
-    means = {name: _mean_of(name, done.values()) for name in extra}
-    table[row, column] = Cell(
-      row, column, values, t_interval(list(values.values())), holes, means, group
-    )
-  return Cells(rows, columns, table, higher_is_better, rows, columns)
+  return groups
+
+
+def _values_and_holes(
+  group: Mapping[int, Run], seeds: list[int], headline: str, factor: float
+) -> tuple[dict[int, float], dict[int, str]]:
+  """The values of the seeds that finished, and the reasons of those that did not."""
+  values, holes = {}, {}
+  # A run of a seed that nobody asked for counts too, after the others.
+  for seed in dict.fromkeys([*seeds, *group]):
+    run = group.get(seed)
+    if run is None:
+      holes[seed] = 'not run'
+    elif run.result is None:
+      holes[seed] = run.reason or 'no result'
+    else:
+      values[seed] = factor * _headline(run, headline)
+  return values, holes
 
 
 def read_lines(path: Path) -> list[dict]:
-  """The complete lines of a `.jsonl` file; none where there is no file; a half-written
-  last line is passed over.
+  """The dicts in the lines of a `.jsonl` file; none where there is no file.
+
+  A line that is no JSON is passed over: a killed run leaves its last one half written.
   """
   if not path.is_file():
     return []
   lines = []
+  # A kill can cut a character in two, so bytes that are no UTF-8 are replaced.
   for line in path.read_text('utf-8', 'replace').splitlines():
     try:
       value = json.loads(line)
@@ -209,50 +239,48 @@ def read_lines(path: Path) -> list[dict]:
 
 def is_number(value) -> bool:
   """A number of labels, rather than a name?"""
+  # To Python, True is an int.
   return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _headline(run: Run, headline: str) -> float:
+  """The headline value of a finished run. Raises ValueError where there is none."""
   metrics = run.result.get('metrics') or {}
-  if not is_number(metrics.get(headline)) or not math.isfinite(metrics[headline]):
+  value = metrics.get(headline)
+  if not is_number(value) or not math.isfinite(value):
+    where = run.directory or (run.row, run.column, run.seed)
     raise ValueError(
-      f'the result of {run.directory or (run.row, run.column, run.seed)} has no number '
-      f'{headline!r} among its metrics; nearest: {nearest(headline, metrics)}'
+      f'the result of {where} has no number {headline!r} among its metrics; '
+      f'nearest: {nearest(headline, metrics)}'
     )
-  return float(metrics[headline])
+  return float(value)
 
 
 def _mean_of(name: str, runs: Iterable[Run]) -> float | None:
   """The mean of a number of the results; None unless every one of them has it."""
-  values = [
-    run.result.get(name, (run.result.get('metrics') or {}).get(name)) for run in runs
-  ]
+  values = []
+  for run in runs:
+    metrics = run.result.get('metrics') or {}
+    values.append(run.result.get(name, metrics.get(name)))
+  # A mean over some of the seeds would stand beside means over all of them.
   return mean(values) if values and all(map(is_number, values)) else None
 
 
 def _average(row: list[Cell]) -> Cell:
   """One cell for the mean over columns, of the seeds that have them all."""
-  seeds = list(
-    dict.fromkeys(seed for cell in row for seed in [*cell.values, *cell.holes])
-  )
-  holes = {
-    seed: next(
-      cell.holes.get(seed, 'not run') for cell in row if seed not in cell.values
-    )
-    for seed in seeds
-    if any(seed not in cell.values for cell in row)
-  }
-  values = {
-    seed: mean([cell.values[seed] for cell in row])
-    for seed in seeds
-    if seed not in holes
-  }
-  extra = {
-    name: None
-    if any(cell.extra[name] is None for cell in row)
-    else mean([cell.extra[name] for cell in row])
-    for name in row[0].extra
-  }
-  return Cell(
-    row[0].row, 'mean', values, t_interval(list(values.values())), holes, extra, {}
-  )
+  seeds = itertools.chain.from_iterable([*cell.values, *cell.holes] for cell in row)
+  values, holes = {}, {}
+  for seed in dict.fromkeys(seeds):
+    lacking = [cell for cell in row if seed not in cell.values]
+    if lacking:
+      # One reason is enough: that of the first column without the seed.
+      holes[seed] = lacking[0].holes.get(seed, 'not run')
+    else:
+      values[seed] = mean([cell.values[seed] for cell in row])
+  extra = {}
+  for name in row[0].extra:
+    means = [cell.extra[name] for cell in row]
+    extra[name] = None if None in means else mean(means)
+  interval = t_interval(list(values.values()))
+  # The mean of several runs is no run, so the cell has none.
+  return Cell(row[0].row, 'mean', values, interval, holes, extra, {})

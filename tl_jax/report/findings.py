@@ -1,5 +1,5 @@
-"""What a made table says: gains, labels saved, steps to a target, and the sentences
-that sum it up.
+"""What follows from a made table: gains, labels saved, steps to a target, and the
+sentences that sum it up.
 
 >>> plural(1, 'run'), plural(3, 'claim')
 ('1 run', '3 claims')
@@ -11,8 +11,9 @@ import math
 import os
 import platform
 import statistics
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 
+from tl_jax import __version__
 from tl_jax.evals.curves import (
   LabelCurve,
   LabelsSaved,
@@ -22,7 +23,7 @@ from tl_jax.evals.curves import (
   transfer_gain,
 )
 from tl_jax.evals.statistics import Interval
-from tl_jax.report.cells import Cell, is_number
+from tl_jax.report.cells import Cell, Cells, is_number
 from tl_jax.report.table import Table
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'scipy')
@@ -30,62 +31,82 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'scipy')
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """curves: row -> curve, where columns are numbers of labels; gains, saved: row ->
-  labels -> value, against the reference row; steps, seconds: (row, column) -> seed ->
-  where the run reached the reference's final value; targets: column -> that value's
-  mean; sentences: text.
+  """What follows from the cells of a table.
+
+  The curves are empty where the columns are no numbers of labels. Gains and labels
+  saved are empty as well where the table has no reference row.
   """
 
+  # row -> value against the number of labels
   curves: Mapping[Hashable, LabelCurve]
+  # row -> labels -> value, of every row but the reference, against the reference
   gains: Mapping[Hashable, Mapping[float, Interval]]
   saved: Mapping[Hashable, Mapping[float, LabelsSaved]]
+  # (row, column) -> seed -> where the run reached the reference's final value
   steps: Mapping[tuple, Mapping[int, Reached]]
   seconds: Mapping[tuple, Mapping[int, Reached]]
+  # column -> the mean of the reference's final values, in the unit of the table
   targets: Mapping[Hashable, float]
+  # under which name training logged the headline on held-out data
   metric: str | None
   sentences: tuple[str, ...]
+  # name of a package or of a part of the machine -> version
   environment: Mapping[str, str]
 
 
 def find(outcome) -> Findings:
-  """Everything that follows from the cells of an outcome; empty where the table's
-  columns are not numbers of labels.
-  """
-  table, cells = outcome.table, outcome.cells
-  curves, gains, saved = {}, {}, {}
-  if len(cells.columns) > 1 and all(map(is_number, cells.columns)):
-    curves = {
-      row: cells.curve(row)
-      for row in cells.rows
-      if any(cells[row, column].n for column in cells.columns)
-    }
-  reference = curves.get(table.reference)
-  if reference is not None:
-    others = {row: curve for row, curve in curves.items() if row != table.reference}
-    gains = {row: transfer_gain(curve, reference) for row, curve in others.items()}
-    saved = {
-      row: {at: labels_saved(curve, reference, at) for at in curve.labels}
-      for row, curve in others.items()
-    }
+  """Everything that follows from the cells of an outcome."""
+  curves = _curves(outcome.cells)
+  gains, saved = _against(outcome.table.reference, curves)
   metric = logged_metric(outcome)
-  steps, seconds = (_reached(outcome, metric, by) for by in ('step', 'seconds'))
+  steps = _reached(outcome, metric, 'step')
   findings = Findings(
-    curves,
-    gains,
-    saved,
-    steps,
-    seconds,
-    _targets(outcome, steps),
-    metric,
-    (),
-    _environment(),
+    curves=curves,
+    gains=gains,
+    saved=saved,
+    steps=steps,
+    seconds=_reached(outcome, metric, 'seconds'),
+    targets=_targets(outcome, steps),
+    metric=metric,
+    sentences=(),
+    environment=_environment(),
   )
+  # The sentences are made of the other findings.
   return dataclasses.replace(findings, sentences=tuple(_sentences(outcome, findings)))
 
 
+def _curves(cells: Cells) -> dict:
+  """row -> curve, of the rows that have a value; empty where columns are no numbers."""
+  # A single number of labels is a point, not a curve.
+  if len(cells.columns) < 2 or not all(map(is_number, cells.columns)):
+    return {}
+  curves = {}
+  for row in cells.rows:
+    if any(cells[row, column].n for column in cells.columns):
+      curves[row] = cells.curve(row)
+  return curves
+
+
+def _against(reference: Hashable, curves: Mapping[Hashable, LabelCurve]) -> tuple:
+  """(gains, labels saved) of every other row; both empty without a reference curve."""
+  gains, saved = {}, {}
+  scratch = curves.get(reference)
+  if scratch is None:
+    return gains, saved
+  for row, curve in curves.items():
+    if row == reference:
+      continue
+    gains[row] = transfer_gain(curve, scratch)
+    saved[row] = {
+      labels: labels_saved(curve, scratch, labels) for labels in curve.labels
+    }
+  return gains, saved
+
+
 def logged_metric(outcome) -> str | None:
-  """The name under which training logged the headline metric of held-out data, such as
-  `test/accuracy`, or None.
+  """The name under which training logged the headline metric of held-out data.
+
+  Such a name is `test/accuracy`. None where no run logged any.
   """
   headline = outcome.table.headline
   for cell in outcome.cells:
@@ -95,26 +116,32 @@ def logged_metric(outcome) -> str | None:
         name for name in names if name.endswith((f'/{headline}', f'_{headline}'))
       ]
       if found:
+        # The shortest is the plainest; the alphabet settles a tie, as a set has no order.
         return min(found, key=lambda name: (len(name), name))
   return None
 
 
 def training(cell: Cell, seed: int, metric: str | None, headline: str) -> list[dict]:
-  """The lines that a run logged, and its result as the last point of `metric` where the
-  result says its steps.
+  """The lines that a run logged, with its result as the last point of `metric`.
+
+  Without that point where the result does not say its steps.
   """
-  lines, result = cell.training(seed), cell.runs[seed].result
-  if metric is not None and lines and is_number(result.get('steps')):
-    last = {'step': result['steps'], metric: result['metrics'][headline]}
-    # What a run logs on its way is its time of training, too.
-    seconds = training_seconds(result)
-    lines.append(last if seconds is None else last | {'seconds': seconds})
-  return lines
+  lines = cell.training(seed)
+  result = cell.runs[seed].result
+  if metric is None or not lines or not is_number(result.get('steps')):
+    return lines
+  last = {'step': result['steps'], metric: result['metrics'][headline]}
+  seconds = training_seconds(result)
+  # What a run logs on its way is its time of training, too.
+  if seconds is not None:
+    last['seconds'] = seconds
+  return [*lines, last]
 
 
 def training_seconds(result: Mapping) -> float | None:
-  """What a result says of its time of training; where it has one time only, that; None
-  where it has none.
+  """A result's time of training; None where it has none.
+
+  Where it tells no time of training apart, that is its only time, `seconds`.
   """
   seconds = result.get('training_seconds', result.get('seconds'))
   return seconds if is_number(seconds) else None
@@ -127,20 +154,20 @@ def amount(value: float | None, table: Table) -> str:
 
 def spread(interval: Interval, table: Table, unit: bool = False) -> str:
   """mean ± half the interval; the mean alone where there is no interval."""
-  half = interval.half
   text = '–' if interval.mean is None else f'{interval.mean:.{table.digits}f}'
-  return (
-    text
-    + ('' if half is None else f' ± {half:.{table.digits}f}')
-    + (table.unit if unit else '')
-  )
+  if interval.half is not None:
+    text += f' ± {interval.half:.{table.digits}f}'
+  return f'{text}{table.unit}' if unit else text
 
 
 def ends(interval: Interval, digits: int) -> str:
   """[low, high] as text, with words for ends that are not there."""
   if interval.low is None:
     return '(no interval)'
-  return f'[{interval.low:.{digits}f}, {"∞" if interval.high == float("inf") else f"{interval.high:.{digits}f}"}]'
+  low = f'{interval.low:.{digits}f}'
+  # Labels saved have no upper end where the reference may never reach the value.
+  high = '∞' if interval.high == math.inf else f'{interval.high:.{digits}f}'
+  return f'[{low}, {high}]'
 
 
 def plural(count: int, noun: str) -> str:
@@ -149,25 +176,25 @@ def plural(count: int, noun: str) -> str:
 
 def counted(cell: Cell) -> str:
   """n=3, or n=3 of 5 where seeds are missing."""
-  return f'n={cell.n}' + (f' of {cell.n + len(cell.holes)}' if cell.holes else '')
+  if not cell.holes:
+    return f'n={cell.n}'
+  return f'n={cell.n} of {cell.n + len(cell.holes)}'
 
 
 def difference(outcome, row, column) -> float | None:
   """The cell's mean minus the published number; None where either is missing."""
-  printed, cell = outcome.table.published.get((row, column)), outcome.cells[row, column]
-  return (
-    None
-    if printed is None or printed.value is None or cell.mean is None
-    else cell.mean - printed.value
-  )
+  printed = outcome.table.published.get((row, column))
+  measured = outcome.cells[row, column].mean
+  if printed is None or printed.value is None or measured is None:
+    return None
+  return measured - printed.value
 
 
 def _reached(outcome, metric: str | None, by: str) -> dict:
-  """(row, column) -> seed -> where the run reached its target, in steps or seconds, for
-  runs that logged the headline.
+  """(row, column) -> seed -> where the run reached its target, in units of `by`.
 
   Seed by seed: a run's target is the final value of the reference's run of the same
-  seed.
+  seed. Runs that did not log the headline are left out.
   """
   table, cells = outcome.table, outcome.cells
   if metric is None or table.reference not in cells.rows:
@@ -175,101 +202,154 @@ def _reached(outcome, metric: str | None, by: str) -> dict:
   reached = {}
   for row in cells.rows:
     for column in cells.columns:
-      cell, reference, found = cells[row, column], cells[table.reference, column], {}
-      for seed in cell.values:
-        lines = [
-          line
-          for line in training(cell, seed, metric, table.headline)
-          if is_number(line.get(metric)) and is_number(line.get(by))
-        ]
-        if lines and seed in reference.values:
-          target = reference.values[seed] / table.factor
-          # The division may undo the factor one rounding too high; the logged value
-          # itself must still count.
-          target -= math.copysign(1e-12, 1 if table.higher_is_better else -1) * max(
-            1.0, abs(target)
-          )
-          found[seed] = reach(
-            lines, metric, target, by=by, higher_is_better=table.higher_is_better
-          )
+      cell = cells[row, column]
+      reference = cells[table.reference, column]
+      found = _reached_by_seed(cell, reference, table, metric, by)
       if found:
         reached[row, column] = found
   return reached
 
 
-def _targets(outcome, steps: Mapping) -> dict:
-  """column -> the mean of the reference's final values, where any run of the column has
-  a curve.
+def _reached_by_seed(
+  cell: Cell, reference: Cell, table: Table, metric: str, by: str
+) -> dict[int, Reached]:
+  """seed -> where the runs of one cell reached the value of the reference's run."""
+  found = {}
+  for seed in cell.values:
+    if seed not in reference.values:
+      continue
+    lines = [
+      line
+      for line in training(cell, seed, metric, table.headline)
+      if is_number(line.get(metric)) and is_number(line.get(by))
+    ]
+    if lines:
+      # Runs log the value itself, not times the table's factor.
+      target = _slackened(reference.values[seed] / table.factor, table.higher_is_better)
+      found[seed] = reach(
+        lines, metric, target, by=by, higher_is_better=table.higher_is_better
+      )
+  return found
+
+
+def _slackened(target: float, higher_is_better: bool) -> float:
+  """The target, easier by a rounding error.
+
+  It was multiplied by the table's factor and divided by it again, which may end one
+  rounding too high. The logged value itself must still count.
+  """
+  slack = 1e-12 * max(1.0, abs(target))
+  return target - slack if higher_is_better else target + slack
+
+
+def _targets(outcome, steps: Mapping[tuple, Mapping]) -> dict:
+  """column -> the mean of the reference's final values.
+
+  Only columns of which a run logged a curve have a target to be drawn or shown.
   """
   table, cells = outcome.table, outcome.cells
+  logged = {column for _, column in steps}
   return {
     column: cells[table.reference, column].mean
     for column in cells.columns
-    if any(column == other for _, other in steps)
+    if column in logged
   }
 
 
 def median_reached(found: Mapping[int, Reached]) -> str:
-  """The median over seeds of steps or seconds to a target; a run that never got there
-  took longer than all.
+  """The median over seeds of the steps or seconds to a target.
+
+  A run that never got there took longer than all others.
   """
-  steps = [
-    float('inf') if reached.at is None else reached.at for reached in found.values()
-  ]
-  middle = statistics.median_high(steps)
+  amounts = []
+  for reached in found.values():
+    amounts.append(math.inf if reached.at is None else reached.at)
+  # The higher of the middle two: half of the runs had arrived by then.
+  middle = statistics.median_high(amounts)
+  if middle < math.inf:
+    return f'{middle:.3g}'
   limit = max(reached.limit for reached in found.values())
-  return f'> {limit:.3g}' if middle == float('inf') else f'{middle:.3g}'
+  return f'> {limit:.3g}'
 
 
-def _sentences(outcome, findings: Findings):
-  table, cells, runs = outcome.table, outcome.cells, outcome.runs
-  done = [run for run in runs if run.result is not None]
-  made = [*done, *(run for run in outcome.before.values() if run.result is not None)]
-  seconds = sum(training_seconds(run.result) or 0.0 for run in made)
-  took = (
-    f' Training took {seconds:,.0f} s on {findings.environment["cores"]}.'
-    if seconds
-    else ''
-  )
-  yield f'{len(done)} of {plural(len(runs), "run")} finished.{took}'
+def _sentences(outcome, findings: Findings) -> Iterator[str]:
+  """What a reader in a hurry should know: what ran, who won, what became of the claims."""
+  yield _finished(outcome, findings)
   for row, gains in findings.gains.items():
     yield from _gain_sentences(outcome, findings, row, gains)
   if not findings.gains:
-    ranked = [cells[row] for row in cells.rows if cells[row].mean is not None]
-    if len(ranked) > 1:
-      best = (max if table.higher_is_better else min)(
-        ranked, key=lambda cell: cell.mean
-      )
-      value = spread(best.interval, table, unit=True)
-      yield f'{best.row} has the best mean over all columns: {value} ({counted(best)}).'
+    yield from _best_row(outcome)
   if outcome.judgements:
-    verdicts = [judgement.verdict for judgement in outcome.judgements]
-    counts = ', '.join(
-      f'{verdicts.count(verdict)} {verdict}'
-      for verdict in ('held', 'missed', 'undecided')
-    )
-    yield f'Of {plural(len(verdicts), "claim")}: {counts}.'
+    yield _verdicts(outcome)
 
 
-def _gain_sentences(outcome, findings: Findings, row, gains):
+def _finished(outcome, findings: Findings) -> str:
+  """How many runs finished and how long all of them trained."""
+  done = [run for run in outcome.runs if run.result is not None]
+  before = [run for run in outcome.before.values() if run.result is not None]
+  text = f'{len(done)} of {plural(len(outcome.runs), "run")} finished.'
+  # What was made first is no run of the table, but it took time, too.
+  seconds = sum(training_seconds(run.result) or 0.0 for run in [*done, *before])
+  if seconds:
+    text += f' Training took {seconds:,.0f} s on {findings.environment["cores"]}.'
+  return text
+
+
+def _best_row(outcome) -> Iterator[str]:
+  """Which row has the best mean over all columns, where there is one to compare with."""
+  table, cells = outcome.table, outcome.cells
+  ranked = [cells[row] for row in cells.rows if cells[row].mean is not None]
+  if len(ranked) < 2:
+    return
+  first = max if table.higher_is_better else min
+  best = first(ranked, key=lambda cell: cell.mean)
+  value = spread(best.interval, table, unit=True)
+  yield f'{best.row} has the best mean over all columns: {value} ({counted(best)}).'
+
+
+def _verdicts(outcome) -> str:
+  """How many claims were held, missed and undecided."""
+  verdicts = [judgement.verdict for judgement in outcome.judgements]
+  counts = [
+    f'{verdicts.count(verdict)} {verdict}'
+    for verdict in ('held', 'missed', 'undecided')
+  ]
+  return f'Of {plural(len(verdicts), "claim")}: {", ".join(counts)}.'
+
+
+def _gain_sentences(outcome, findings: Findings, row, gains) -> Iterator[str]:
+  """What a row gains at the fewest labels and how many labels the reference would need.
+
+  The fewest labels are where transfer matters most.
+  """
   table, cells = outcome.table, outcome.cells
   measured = [labels for labels, gain in gains.items() if gain.n]
   if not measured:
     return
   few = min(measured)
   gain = gains[few]
-  interval = f' {ends(gain, table.digits)}' if gain.low is not None else ''
+  ours = spread(cells[row, few].interval, table, unit=True)
+  theirs = spread(cells[table.reference, few].interval, table, unit=True)
+  # A difference of percentages is in points.
   points = ' points' if table.unit.strip() == '%' else table.unit
-  text = (
-    f'With {few:g} labels, {row} reaches {spread(cells[row, few].interval, table, unit=True)} against '
-    f'{spread(cells[table.reference, few].interval, table, unit=True)} for {table.reference}: a gain of '
-    f'{gain.mean:.{table.digits}f}{points}{interval} over {plural(gain.n, "shared seed")}.'
+  interval = f' {ends(gain, table.digits)}' if gain.low is not None else ''
+  size = f'{gain.mean:.{table.digits}f}{points}{interval}'
+  seeds = plural(gain.n, 'shared seed')
+  needed = _labels_needed(findings.saved[row][few])
+  yield (
+    f'With {few:g} labels, {row} reaches {ours} against {theirs} for '
+    f'{table.reference}: a gain of {size} over {seeds}. '
+    f'To match that, {table.reference} needs {needed}.'
   )
-  saved = findings.saved[row][few]
-  times = '' if saved.censored else f' ({saved.multiplier.mean:.1f} times as many)'
+
+
+def _labels_needed(saved: LabelsSaved) -> str:
+  """The labels that the reference needs as text, with words where it is only a bound."""
   words = {'above': 'more than ', 'below': 'no more than ', '': ''}[saved.censored]
-  count = f'{words}{saved.limit:.0f}'
-  yield f'{text} To match that, {table.reference} needs {count} labels{times}.'
+  text = f'{words}{saved.limit:.0f} labels'
+  if not saved.censored:
+    text += f' ({saved.multiplier.mean:.1f} times as many)'
+  return text
 
 
 def _environment() -> dict[str, str]:
@@ -280,13 +360,11 @@ def _environment() -> dict[str, str]:
       versions[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
       versions[name] = 'not installed'
-  cores = (
-    len(os.sched_getaffinity(0))
-    if hasattr(os, 'sched_getaffinity')
-    else os.cpu_count() or 1
-  )
-  from tl_jax import __version__
-
+  # A container may use fewer cores than the machine has; only Linux can tell.
+  if hasattr(os, 'sched_getaffinity'):
+    cores = len(os.sched_getaffinity(0))
+  else:
+    cores = os.cpu_count() or 1
   return {
     'tl_jax': __version__,
     'python': platform.python_version(),
