@@ -1,4 +1,6 @@
-"""Config and file of an adapter are about the same modules; its tables and biases are those that it brings."""
+"""Config and file of an adapter are about the same modules; its tables and biases are
+those that it brings.
+"""
 
 import functools
 import json
@@ -125,7 +127,9 @@ def test_every_way_of_naming_the_targets_opens(tensors, said, tmp_path):
 
 
 def test_a_scaled_side_is_what_the_config_says(tmp_path):
-  vector = {f'{MODEL}model.layers.{i}.mlp.down_proj.ia3_l': drawn(1, 24) for i in (0, 1)}
+  vector = {
+    f'{MODEL}model.layers.{i}.mlp.down_proj.ia3_l': drawn(1, 24) for i in (0, 1)
+  }
   said = dict(peft_type='IA3', target_modules=['down_proj'])
   right = write(tmp_path / 'in', vector, **said, feedforward_modules=['down_proj'])
   assert len(edited(interop.load_adapter(right, base('LLAMA')))) == 2
@@ -202,9 +206,13 @@ def test_new_tokens_grow_the_vocabulary(tmp_path):
   assert logits(loaded).shape == (1, 6, 35)
   untied = {TABLE: table, OUTPUT: table + 1}
   said = SIDES | dict(modules_to_save=['embed_tokens', 'lm_head'])
-  loaded = interop.load_adapter(write(tmp_path / 'b', WHOLE | untied, **said), base('LLAMA'))
+  loaded = interop.load_adapter(
+    write(tmp_path / 'b', WHOLE | untied, **said), base('LLAMA')
+  )
   assert (loaded.arch.vocabulary, loaded.arch.tied) == (35, False)
-  alone = write(tmp_path / 'c', WHOLE | {OUTPUT: table}, **SIDES, modules_to_save=['lm_head'])
+  alone = write(
+    tmp_path / 'c', WHOLE | {OUTPUT: table}, **SIDES, modules_to_save=['lm_head']
+  )
   with pytest.raises(ValueError, match='35 rows, the base has 32: resize the vocab'):
     interop.load_adapter(alone, base('LLAMA'))
   uneven = write(tmp_path / 'd', WHOLE | {TABLE: table, OUTPUT: table[:34]}, **SIDES)
@@ -231,7 +239,9 @@ def test_biases_beside_a_low_rank_change(tmp_path, caplog):
       assert np.array_equal(attention['query']['bias'], bias)
     assert np.array_equal(attention['key']['bias'], other)
     assert not caplog.text
-    interop.load_adapter(write(tmp_path / 'no', LOW, bias='lora_only', **said), base('BERT'))
+    interop.load_adapter(
+      write(tmp_path / 'no', LOW, bias='lora_only', **said), base('BERT')
+    )
   assert "bias = 'lora_only', but the file holds no bias" in caplog.text
 
 
@@ -246,7 +256,8 @@ def trained(method, name):
 BOTH = {
   'all': transfer.compose(transfer.lora(rank=2), transfer.bitfit()),
   'lora_only': transfer.compose(
-    transfer.lora(rank=2), transfer.partition_method(r'.*/(query|value)/bias', head='head/.*')
+    transfer.lora(rank=2),
+    transfer.partition_method(r'.*/(query|value)/bias', head='head/.*'),
   ),
 }
 
@@ -294,7 +305,9 @@ def test_peft_opens_trained_biases_to_the_same_numbers(bias, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('saved', [['embed_tokens'], ['lm_head'], ['embed_tokens', 'lm_head']])
+@pytest.mark.parametrize(
+  'saved', [['embed_tokens'], ['lm_head'], ['embed_tokens', 'lm_head']]
+)
 @pytest.mark.parametrize('tied', [False, True])
 def test_tables_that_peft_saved_make_its_numbers(saved, tied, tmp_path):
   torch = pytest.importorskip('torch')

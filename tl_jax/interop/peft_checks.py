@@ -1,4 +1,5 @@
-"""What an adapter's config says against what its file holds, both ways, and which biases an adapter trains.
+"""What an adapter's config says against what its file holds, both ways, and which
+biases an adapter trains.
 
 >>> trained_biases({'a/kernel': 'm', 'a/bias': 'm', 'b/bias': 'n'}, {'a/bias'}, {'m'})
 ('lora_only', {'a/bias'})
@@ -19,7 +20,8 @@ HEADS_OF_ALL = ('classifier', 'score')
 def require_complete(
   adapter: Adapter, where: dict, new: dict, full: set, output: str
 ) -> None:
-  """Raises ValueError where config and file of an adapter are not about the same modules.
+  """Raises ValueError where config and file of an adapter are not about the same
+  modules.
 
   where: name of ours -> Place. new: the structured leaves that the file made. full:
   the names of the leaves that the file has whole. output: their module of the output
@@ -72,7 +74,9 @@ def require_sides(adapter: Adapter, matrices: dict, new: dict) -> None:
 
 
 def require_saved(adapter: Adapter, where: dict, full: set, output: str) -> None:
-  """Raises ValueError for an entry of `modules_to_save` that the file does not hold whole."""
+  """Raises ValueError for an entry of `modules_to_save` that the file does not hold
+  whole.
+  """
   modules = {name: place.name.rpartition('.')[0] for name, place in where.items()}
   for entry in adapter.said.get('modules_to_save') or ():
     wanted = [name for name, module in modules.items() if is_part(module, entry)]

@@ -1,4 +1,5 @@
-"""The token table and the output layer that an adapter brings: tied or not, and of how many rows.
+"""The token table and the output layer that an adapter brings: tied or not, and of how
+many rows.
 
 >>> rows_of({'embed_tokens.weight': (32, 16)}, 'embed_tokens.weight', 'lm_head.weight')
 32
