@@ -26,14 +26,16 @@ IMPOSSIBLE = -1e9
 
 
 class Generated(NamedTuple):
-  """What `generate` returns, sequences side by side with their prompt's other samples.
+  """The generated sequences; those of one prompt lie side by side.
 
-  tokens: int32 (rows, samples, max_new_tokens), pad after the end. lengths: int32
-  (rows, samples), new tokens with the end of sequence, if there is one. scores: float32
-  (rows, samples); of beam search the sum of log-probabilities over the length penalty,
-  best first, else the sum of log-probabilities under the model itself, before
-  temperature and other processing. A beam that found no sequence has length 0 and score
-  -1e9.
+  tokens: int32 (rows, samples, max_new_tokens), pad after the end.
+  lengths: int32 (rows, samples). They count the new tokens and the end of sequence, if
+    there is one.
+  scores: float32 (rows, samples). Of beam search it is the sum of log-probabilities
+    over the length penalty, best first. Else it is the sum of log-probabilities under
+    the model itself, before temperature and other processing.
+
+  A beam that found no sequence has length 0 and score -1e9.
   """
 
   tokens: Any
@@ -42,15 +44,18 @@ class Generated(NamedTuple):
 
 
 class State(NamedTuple):
-  """Between two tokens: the sequences that go on, best first, and the best that have
-  ended.
+  """The beams of all rows between two tokens, best first.
 
-  step: tokens so far; tokens (rows, beams, max_new_tokens) and scores (rows, beams),
-  sums of log-probabilities, of those that go on; parents (rows, beams): whose cache
-  each goes on from; ended: a Generated (rows, beams, ...), with length 0 for a free
-  place; open (rows,): can what has ended still become better?; seen (rows, beams,
-  vocabulary), or None without a repetition penalty; prompt: int32 (rows, beams,
-  length), or None where no processor asks what came before.
+  step: int32 (). The number of tokens chosen so far.
+  tokens: int32 (rows, beams, max_new_tokens) of the sequences that go on.
+  scores: float32 (rows, beams). Their sums of log-probabilities.
+  parents: int32 (rows, beams). The beam whose cache each of them goes on from.
+  ended: Generated (rows, beams, ...). The best sequences that have ended; a free place
+    has length 0.
+  open: bool (rows,). Can what has ended still become better?
+  seen: bool (rows, beams, vocabulary), or None without a repetition penalty.
+  prompt: int32 (rows, beams, length), or None where no processor asks what came before.
+  cache: the cache of the decoder, rows * beams sequences.
   """
 
   step: Any
@@ -65,21 +70,44 @@ class State(NamedTuple):
 
 
 def search(decoder, params, batch: dict, settings: Decoding, live) -> Generated:
-  """The best sequences of each row; a row that is not `live` (bool (rows,)) only fills
-  the batch.
+  """The best sequences of each row.
 
+  A row that is not `live` (bool (rows,)) only fills the batch; it finds nothing.
   Errors: ConfigError where the vocabulary is too small to keep the beams going.
   """
   logits, cache = caches.prefill(decoder, params, batch, settings)
-  (rows, vocabulary), beams, most = (
-    logits.shape,
-    settings.beams,
-    settings.max_new_tokens,
-  )
-  if vocabulary < _share(settings):
+  state = _begin(decoder, batch, settings, logits, cache, live)
+  rows, vocabulary = logits.shape
+  beams = settings.beams
+
+  def goes_on(state):
+    return (state.step < settings.max_new_tokens) & state.open.any()
+
+  def one_step(state):
+    last = jax.lax.dynamic_index_in_dim(state.tokens, state.step - 1, 2, keepdims=False)
+    cache = caches.reorder(state.cache, state.parents)
+    logits, cache = decoder.step(params, cache, last.reshape(-1))
+    logits = logits.astype(jnp.float32).reshape(rows, beams, vocabulary)
+    return _choose(state._replace(cache=cache), logits, settings)
+
+  # The first token comes from the prompt's own logits, the same for every beam.
+  first = jnp.broadcast_to(logits[:, None], (rows, beams, vocabulary))
+  state = _choose(state, first, settings)
+  ended = jax.lax.while_loop(goes_on, one_step, state).ended
+  best = Generated(*(part[:, : settings.samples] for part in ended))
+  found = best.lengths > 0
+  return best._replace(scores=jnp.where(found, best.scores, IMPOSSIBLE))
+
+
+def _begin(decoder, batch, settings: Decoding, logits, cache, live) -> State:
+  """The state before the first token, of float32 logits (rows, vocabulary)."""
+  rows, vocabulary = logits.shape
+  beams = settings.beams
+  needed = _candidates_per_beam(settings)
+  if vocabulary < needed:
     raise ConfigError(
-      f'beams: a vocabulary of {vocabulary} is too small for beam search with {len(settings.eos)} '
-      f'ends of sequence; it needs {_share(settings)}'
+      f'beams: a vocabulary of {vocabulary} is too small for beam search with '
+      f'{len(settings.eos)} ends of sequence; it needs {needed}'
     )
   side_by_side = lambda array: jnp.repeat(array[:, None], beams, axis=1)
   tokens, segments = caches.prompt_of(decoder, batch)
@@ -87,67 +115,66 @@ def search(decoder, params, batch: dict, settings: Decoding, live) -> Generated:
   if settings.repetition_penalty != 1:
     seen = side_by_side(processors.tokens_in(tokens, segments, vocabulary))
   prompt = processors.prompt_history(tokens, segments, settings)
-  empty = jnp.full((rows, beams, most), settings.pad, jnp.int32)
-  state = State(
+  if prompt is not None:
+    prompt = side_by_side(prompt)
+  empty = jnp.full((rows, beams, settings.max_new_tokens), settings.pad, jnp.int32)
+  none_ended = Generated(
+    tokens=empty,
+    lengths=jnp.zeros((rows, beams), jnp.int32),
+    scores=jnp.full((rows, beams), -jnp.inf),
+  )
+  # All beams are the same prompt. If more than the first were possible, the beams would
+  # all find the same sequence.
+  scores = jnp.full((rows, beams), IMPOSSIBLE, jnp.float32).at[:, 0].set(0.0)
+  return State(
     step=jnp.zeros((), jnp.int32),
     tokens=empty,
-    # All beams are the same prompt: only the first may be gone on from.
-    scores=jnp.full((rows, beams), IMPOSSIBLE, jnp.float32).at[:, 0].set(0.0),
+    scores=scores,
     parents=jnp.zeros((rows, beams), jnp.int32),
-    ended=Generated(
-      empty, jnp.zeros((rows, beams), jnp.int32), jnp.full((rows, beams), -jnp.inf)
-    ),
+    ended=none_ended,
     open=live,
     seen=seen,
-    prompt=None if prompt is None else side_by_side(prompt),
+    prompt=prompt,
     cache=caches.repeat(cache, beams),
   )
-  state = _choose(
-    state, jnp.broadcast_to(logits[:, None], (rows, beams, vocabulary)), settings
-  )
-
-  def going(state):
-    return (state.step < most) & state.open.any()
-
-  def one(state):
-    last = jax.lax.dynamic_index_in_dim(state.tokens, state.step - 1, 2, keepdims=False)
-    cache = caches.reorder(state.cache, state.parents)
-    logits, cache = decoder.step(params, cache, last.reshape(-1))
-    logits = logits.astype(jnp.float32).reshape(rows, beams, vocabulary)
-    return _choose(state._replace(cache=cache), logits, settings)
-
-  tokens, lengths, scores = (
-    part[:, : settings.samples] for part in jax.lax.while_loop(going, one, state).ended
-  )
-  return Generated(tokens, lengths, jnp.where(lengths > 0, scores, IMPOSSIBLE))
 
 
-def _share(settings: Decoding) -> int:
-  """How many candidates are kept per beam: enough that as many as the beams do not end
-  the sequence.
+def _candidates_per_beam(settings: Decoding) -> int:
+  """How many candidates are kept per beam.
+
+  Each beam can end in as many ways as there are ends of sequence. With one candidate
+  more per beam, as many as the beams do not end.
   """
   return max(2, 1 + len(settings.eos))
 
 
 def _choose(state: State, logits, settings: Decoding) -> State:
-  """The state after one more token."""
+  """The state after one more token, of float32 logits (rows, beams, vocabulary)."""
   rows, beams, vocabulary = logits.shape
-  step, kept = state.step, _share(settings) * beams
-  history = (
-    None if state.prompt is None else jnp.concatenate([state.prompt, state.tokens], -1)
-  )
-  found = processors.process(
-    jax.nn.log_softmax(logits), state.seen, step, settings, history
-  )
-  found = (found + state.scores[..., None]).reshape(rows, beams * vocabulary)
-  scores, places = jax.lax.top_k(found, kept)
-  parents, chosen = places // vocabulary, (places % vocabulary).astype(jnp.int32)
+  step = state.step
+
+  # The candidates: the best continuations of all beams of a row together.
+  history = None
+  if state.prompt is not None:
+    history = jnp.concatenate([state.prompt, state.tokens], -1)
+  log_probabilities = jax.nn.log_softmax(logits)
+  processed = processors.process(log_probabilities, state.seen, step, settings, history)
+  totals = (processed + state.scores[..., None]).reshape(rows, beams * vocabulary)
+  candidates = _candidates_per_beam(settings) * beams
+  scores, places = jax.lax.top_k(totals, candidates)
+  parents = places // vocabulary
+  chosen = (places % vocabulary).astype(jnp.int32)
   tokens = caches.pick(state.tokens, parents)
   tokens = jax.lax.dynamic_update_index_in_dim(tokens, chosen, step, 2)
-  ends = processors.ends(chosen, settings.eos) | (step + 1 >= settings.max_new_tokens)
+  is_last = step + 1 >= settings.max_new_tokens
+  ends = processors.ends(chosen, settings.eos) | is_last
 
-  going, order = jax.lax.top_k(jnp.where(ends, scores + IMPOSSIBLE, scores), beams)
-  seen, parents = state.seen, jnp.take_along_axis(parents, order, -1)
+  # The beams of the next step: the best candidates that do not end. At the last step
+  # all end; adding keeps their order, as transformers does.
+  going_scores = jnp.where(ends, scores + IMPOSSIBLE, scores)
+  best_scores, order = jax.lax.top_k(going_scores, beams)
+  parents = jnp.take_along_axis(parents, order, -1)
+  seen = state.seen
   if seen is not None:
     last = jnp.take_along_axis(chosen, order, -1)
     seen = caches.pick(seen, parents) | jax.nn.one_hot(last, vocabulary, dtype=bool)
@@ -155,7 +182,7 @@ def _choose(state: State, logits, settings: Decoding) -> State:
   state = state._replace(
     step=step + 1,
     tokens=caches.pick(tokens, order),
-    scores=going,
+    scores=best_scores,
     parents=parents,
     ended=ended,
     seen=seen,
@@ -164,45 +191,49 @@ def _choose(state: State, logits, settings: Decoding) -> State:
 
 
 def _keep_best(state: State, tokens, scores, ends, settings: Decoding) -> Generated:
-  """The best of what had ended and of those candidates that end now and are among the
-  first `beams`.
+  """The best sequences among those that had ended and the candidates that end now.
+
+  tokens: int32 (rows, candidates, max_new_tokens); scores and ends: (rows, candidates),
+  best first. `state` is that before this token.
   """
   beams = settings.beams
-  now = (
-    ends
-    & (jnp.arange(ends.shape[1]) < beams)
-    & state.open[:, None]
-    & (scores > IMPOSSIBLE / 2)
-  )
-  divisor = jnp.asarray(penalties(settings))[state.step + 1]
+  # A candidate beyond the first `beams` is there to go on, not to end.
+  among_the_first = jnp.arange(ends.shape[1]) < beams
+  # What goes on from an impossible score is no sequence.
+  is_possible = scores > IMPOSSIBLE / 2
+  ends_now = ends & among_the_first & state.open[:, None] & is_possible
+  length = state.step + 1
+  divisor = jnp.asarray(penalties(settings))[length]
   candidates = Generated(
-    tokens,
-    jnp.where(now, state.step + 1, 0),
-    jnp.where(now, scores / divisor, -jnp.inf),
+    tokens=tokens,
+    lengths=jnp.where(ends_now, length, 0),
+    scores=jnp.where(ends_now, scores / divisor, -jnp.inf),
   )
-  merged = Generated(
-    *(jnp.concatenate(pair, 1) for pair in zip(state.ended, candidates, strict=True))
-  )
+  pairs = zip(state.ended, candidates, strict=True)
+  merged = Generated(*(jnp.concatenate(pair, 1) for pair in pairs))
   best, order = jax.lax.top_k(merged.scores, beams)
   return Generated(
-    caches.pick(merged.tokens, order),
-    jnp.take_along_axis(merged.lengths, order, -1),
-    best,
+    tokens=caches.pick(merged.tokens, order),
+    lengths=jnp.take_along_axis(merged.lengths, order, -1),
+    scores=best,
   )
 
 
 def _can_improve(state: State, settings: Decoding):
-  """bool (rows,): has a place no sequence yet, or could a sequence that goes on take
-  one?
+  """bool (rows,): could a sequence that goes on still get a place among the ended ones?
 
-  Where it could is a guess: that its score stays as it is, at its present length or,
-  with early_stopping 'never' and a penalty that favours length, at the greatest. With
-  early_stopping True, full places are enough to stop.
+  The best sequence that goes on is compared with the worst that has ended; a free place
+  has score -inf. Its final score is a guess: that its sum stays as it is, at its present
+  length. With early_stopping 'never' and a penalty that favours length, the guess is
+  the greatest length. With early_stopping True, full places are enough to stop.
   """
-  longest = settings.early_stopping == 'never' and settings.length_penalty > 0
-  divisor = jnp.asarray(penalties(settings))[
-    settings.max_new_tokens if longest else state.step
-  ]
+  by_length = jnp.asarray(penalties(settings))
+  if settings.early_stopping == 'never' and settings.length_penalty > 0:
+    divisor = by_length[settings.max_new_tokens]
+  else:
+    divisor = by_length[state.step]
   better = state.scores[:, 0] / divisor > state.ended.scores.min(-1)
+  if settings.early_stopping is not True:
+    return better
   full = (state.ended.lengths > 0).all(-1)
-  return better & ~full if settings.early_stopping is True else better
+  return better & ~full

@@ -26,16 +26,17 @@ from tl_jax.decode.settings import Decoding
 def generate(
   decoder, params, batch: dict, settings: Decoding, *, row_offset=0
 ) -> Generated:
-  """Decodes every row of a batch: Generated(tokens (rows, samples, max_new_tokens),
-  lengths, scores).
+  """Decodes every row of a batch.
 
   `batch` holds tokens and segments (rows, length), of an encoder-decoder also
-  decoder_tokens and decoder_segments; segment 0 is padding, on either side.
-  `row_offset` is the number of the first row in the whole input: a row's draws depend
-  on it, the seed and the position, whatever the batch. A program is compiled for every
-  decoder (one value, not one that is built anew), settings but their seed, and shape;
-  it also works inside a jit of the caller's.
-  Errors: ConfigError for stop strings (see continue_texts) and ids outside the
+  decoder_tokens and decoder_segments. Segment 0 is padding, on either side.
+  `row_offset` is the number of the first row in the whole input. The draws of a row
+  depend on its number, the seed and the position, and not on the batch.
+
+  A program is compiled for every decoder, shape and settings without their seed. The
+  decoder is compared by value: build it once. The function also works inside a jit of
+  the caller's.
+  Errors: ConfigError for stop strings (see continue_texts) and for ids outside the
   vocabulary; ValueError for the batch.
   """
   if settings.stop:
@@ -44,37 +45,45 @@ def generate(
     )
   tokens, _ = caches.prompt_of(decoder, batch)
   rows = tokens.shape[0]
+  numbers = row_offset + jnp.arange(rows)
+  live = jnp.ones(rows, bool)
   return run(
     decoder,
     params,
     batch,
     programmed(settings),
     key_of(settings),
-    row_offset + jnp.arange(rows),
-    jnp.ones(rows, bool),
+    numbers,
+    live,
   )
 
 
 def programmed(settings: Decoding) -> Decoding:
-  """The settings without what a compiled program need not know."""
+  """The settings without what a compiled program need not know.
+
+  Settings are static to jit: a seed among them would compile a program for every seed.
+  """
   return dataclasses.replace(settings, seed=0, stop=(), start=())
 
 
 def key_of(settings: Decoding):
-  """The key of all draws."""
+  """The key that all draws of a decoding come from."""
   return rng.stream(settings.seed, 'decode')
 
 
 @functools.partial(jax.jit, static_argnames=('decoder', 'settings'))
 def run(decoder, params, batch, settings, key, numbers, live) -> Generated:
-  """`generate` with the rows' numbers, and with rows that are not live and only fill
-  the batch.
+  """`generate` as a compiled program.
+
+  numbers: int32 (rows,), the rows' numbers in the whole input. live: bool (rows,); a
+  row that is not live only fills the batch.
   """
   if settings.method == 'beam':
     return beams.search(decoder, params, batch, settings, live)
   state = loop.begin(decoder, params, batch, settings, key, numbers, live)
   state = loop.advance(decoder, params, state, settings, settings.max_new_tokens)
-  shape = live.shape[0], settings.samples
+  # The loop knows sequences only; here they are sorted by their prompts.
+  shape = (live.shape[0], settings.samples)
   return Generated(
     state.tokens.reshape(*shape, -1),
     state.lengths.reshape(shape),

@@ -24,15 +24,20 @@ from tl_jax.decode.settings import Decoding
 
 
 class State(NamedTuple):
-  """Between two tokens; sequences = rows * samples, the samples of one row side by
-  side.
+  """All sequences between two tokens.
 
-  step: how many tokens every sequence has been through; tokens int32 and scores float32
-  (sequences, max_new_tokens), the score of a token being its log-probability under the
-  model itself; lengths (sequences,); done: has it ended?;
-  keys: of the draws, a key per sequence, or None; seen (sequences, vocabulary), or None
-  without a repetition penalty;
+  There are sequences = rows * samples; the samples of one row lie side by side.
+
+  step: int32 (). The number of tokens chosen so far.
+  tokens: int32 (sequences, max_new_tokens).
+  scores: float32 (sequences, max_new_tokens). The log-probability of each token under
+    the model itself, before any processing.
+  lengths: int32 (sequences,). New tokens, with the end of sequence.
+  done: bool (sequences,). Has the sequence ended?
+  keys: a key per sequence for its draws, or None where nothing is drawn.
+  seen: bool (sequences, vocabulary), or None without a repetition penalty.
   prompt: int32 (sequences, length), or None where no processor asks what came before.
+  cache: the cache of the decoder.
   """
 
   step: Any
@@ -56,78 +61,103 @@ def begin(
   (bool (rows,)) only fills the batch and is done at once.
   """
   logits, cache = caches.prefill(decoder, params, batch, settings)
-  (rows, vocabulary), many = logits.shape, settings.samples
-  seen, keys = None, None
+  rows, vocabulary = logits.shape
+  samples = settings.samples
+  sequences = rows * samples
   tokens, segments = caches.prompt_of(decoder, batch)
+  seen = None
   if settings.repetition_penalty != 1:
-    seen = caches.repeat(processors.tokens_in(tokens, segments, vocabulary), many)
+    seen = caches.repeat(processors.tokens_in(tokens, segments, vocabulary), samples)
   prompt = processors.prompt_history(tokens, segments, settings)
+  if prompt is not None:
+    prompt = caches.repeat(prompt, samples)
+  keys = None
   if settings.method == 'sample':
-    of_rows = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
-    of_samples = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(
-      of_rows, jnp.arange(many)
-    )
-    keys = of_samples.reshape(rows * many)
+    keys = _keys_of_sequences(key, numbers, samples)
+  shape = (sequences, settings.max_new_tokens)
   state = State(
     step=jnp.zeros((), jnp.int32),
-    tokens=jnp.full((rows * many, settings.max_new_tokens), settings.pad, jnp.int32),
-    scores=jnp.zeros((rows * many, settings.max_new_tokens), jnp.float32),
-    lengths=jnp.zeros(rows * many, jnp.int32),
-    done=caches.repeat(~live, many),
+    tokens=jnp.full(shape, settings.pad, jnp.int32),
+    scores=jnp.zeros(shape, jnp.float32),
+    lengths=jnp.zeros(sequences, jnp.int32),
+    done=caches.repeat(~live, samples),
     keys=keys,
     seen=seen,
-    prompt=None if prompt is None else caches.repeat(prompt, many),
-    cache=caches.repeat(cache, many),
+    prompt=prompt,
+    cache=caches.repeat(cache, samples),
   )
-  return _choose(state, caches.repeat(logits, many), settings)
+  return _choose(state, caches.repeat(logits, samples), settings)
+
+
+def _keys_of_sequences(key, numbers, samples: int):
+  """A key for every sequence, (rows * samples,), from its row's number and its sample.
+
+  The number of the row is folded in rather than its place in the batch, so that a text
+  is continued alike in every batch.
+  """
+  fold = jax.random.fold_in
+  of_rows = jax.vmap(fold, (None, 0))(key, numbers)
+  fold_samples = jax.vmap(fold, (None, 0))
+  of_samples = jax.vmap(fold_samples, (0, None))(of_rows, jnp.arange(samples))
+  return of_samples.reshape(-1)
 
 
 def advance(
   decoder, params, state: State, settings: Decoding, until, ended=None
 ) -> State:
-  """Goes on until every sequence has `until` tokens (may be traced) or is done; those
-  that `ended` says are.
+  """Goes on until every sequence is done or has `until` tokens.
+
+  `until` may be traced. `ended` (bool (sequences,)) names sequences that are done for a
+  reason outside of the loop, as a stop string.
   """
   if ended is not None:
     state = state._replace(done=state.done | ended)
 
-  def going(state):
+  def goes_on(state):
     return (state.step < until) & ~state.done.all()
 
-  def one(state):
+  def one_step(state):
     last = jax.lax.dynamic_index_in_dim(state.tokens, state.step - 1, 1, keepdims=False)
     logits, cache = decoder.step(params, state.cache, last)
     return _choose(state._replace(cache=cache), logits.astype(jnp.float32), settings)
 
-  return jax.lax.while_loop(going, one, state)
+  return jax.lax.while_loop(goes_on, one_step, state)
 
 
 def _choose(state: State, logits, settings: Decoding) -> State:
-  """The state with one more token per sequence; a sequence that is done gets a pad."""
+  """The state with one more token per sequence; a sequence that is done gets a pad.
+
+  logits: float32 (sequences, vocabulary).
+  """
   step = state.step
-  history = (
-    None if state.prompt is None else jnp.concatenate([state.prompt, state.tokens], 1)
-  )
+  history = None
+  if state.prompt is not None:
+    history = jnp.concatenate([state.prompt, state.tokens], 1)
   processed = processors.process(logits, state.seen, step, settings, history)
+
   if state.keys is None:
     chosen = jnp.argmax(processed, -1)
   else:
+    # The key of a draw is that of the sequence and the position, however the loop was
+    # cut into pieces.
     keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, step)
-    chosen = jax.vmap(jax.random.categorical)(
-      keys, processors.warp(processed, settings)
-    )
+    warped = processors.warp(processed, settings)
+    chosen = jax.vmap(jax.random.categorical)(keys, warped)
   chosen = jnp.where(state.done, settings.pad, chosen).astype(jnp.int32)
-  scores = jnp.take_along_axis(jax.nn.log_softmax(logits), chosen[:, None], -1)[:, 0]
-  put = lambda array, column: jax.lax.dynamic_update_index_in_dim(
-    array, column, step, 1
-  )
+
+  # The score is the model's own: of the logits before they were processed.
+  log_probabilities = jax.nn.log_softmax(logits)
+  scores = jnp.take_along_axis(log_probabilities, chosen[:, None], -1)[:, 0]
+  scores = jnp.where(state.done, 0.0, scores)
   seen = state.seen
   if seen is not None:
     seen = seen | jax.nn.one_hot(chosen, seen.shape[-1], dtype=bool)
+  put = jax.lax.dynamic_update_index_in_dim
   return state._replace(
     step=step + 1,
-    tokens=put(state.tokens, chosen),
-    scores=put(state.scores, jnp.where(state.done, 0.0, scores)),
+    tokens=put(state.tokens, chosen, step, 1),
+    scores=put(state.scores, scores, step, 1),
+    # An end of sequence counts, the pads after it do not.
     lengths=state.lengths + ~state.done,
     done=state.done | processors.ends(chosen, settings.eos),
     seen=seen,

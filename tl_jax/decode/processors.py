@@ -14,14 +14,14 @@ from tl_jax.decode.settings import Decoding
 
 
 def penalize_repetition(logits, seen, penalty: float):
-  """Divides the positive and multiplies the negative logits of tokens that were seen
-  (Keskar et al. 2019, section 4.1).
+  """Makes tokens that were seen less likely (Keskar et al. 2019, section 4.1).
 
-  `seen`: bool, the shape of `logits`. Once per token, however often it was seen.
+  A positive logit is divided by the penalty and a negative one multiplied with it, once
+  per token, however often it was seen. `seen`: bool, of the shape of `logits`.
   """
-  return jnp.where(
-    seen, jnp.where(logits < 0, logits * penalty, logits / penalty), logits
-  )
+  # Dividing a negative logit would make the token more likely.
+  penalized = jnp.where(logits < 0, logits * penalty, logits / penalty)
+  return jnp.where(seen, penalized, logits)
 
 
 def forbid(logits, tokens: tuple[int, ...]):
@@ -35,101 +35,133 @@ def force(logits, tokens: tuple[int, ...]):
 
 
 def forbid_repeats(logits, history, end, size: int):
-  """Makes impossible what would complete `size` tokens that came before.
+  """Makes impossible every token that would complete an n-gram that came before.
 
-  Paulus et al. 2018, section 2.5. history: int32 (..., length), of which `end` tokens
-  count; negative ones are none. `size` is static, `end` may be traced.
+  The n-grams have `size` tokens (Paulus et al. 2018, section 2.5). history: int32
+  (..., length), of which the first `end` tokens count; negative ones are no tokens.
+  `size` is static, `end` may be traced.
   """
   count = history.shape[-1] - size + 1
   if count < 1:
     return logits
-  grams = jnp.stack([history[..., i : i + count] for i in range(size)], -1)
+  shifted = [history[..., i : i + count] for i in range(size)]
+  # (..., count, size): the n-gram at each position.
+  grams = jnp.stack(shifted, -1)
   last = _last(history, end, size - 1)
-  same = (grams[..., :-1] == last[..., None, :]).all(-1) & (grams >= 0).all(-1)
-  same &= (jnp.arange(count) + size <= end) & (end >= size - 1)
+
+  # Which n-grams begin with the last tokens, are real, and lie before the end?
+  same = (grams[..., :-1] == last[..., None, :]).all(-1)
+  same &= (grams >= 0).all(-1)
+  same &= jnp.arange(count) + size <= end
+  # With fewer tokens than an n-gram's beginning there is nothing to complete.
+  same &= end >= size - 1
   following = jnp.broadcast_to(grams[..., -1], (*logits.shape[:-1], count))
   same = jnp.broadcast_to(same, following.shape).reshape(-1, count)
-  mark = lambda row, found: (
-    jnp.zeros(logits.shape[-1], bool).at[row].max(found, mode='drop')
-  )
+
+  def mark(tokens, found):
+    # max, because a token may follow at several positions; drop, because -1 is no id.
+    nothing = jnp.zeros(logits.shape[-1], bool)
+    return nothing.at[tokens].max(found, mode='drop')
+
   banned = jax.vmap(mark)(following.reshape(-1, count), same)
   return jnp.where(banned.reshape(logits.shape), -jnp.inf, logits)
 
 
 def forbid_words(logits, history, end, words: tuple[tuple[int, ...], ...]):
-  """Makes impossible what would complete one of these sequences of ids.
+  """Makes impossible every token that would complete one of these sequences of ids.
 
-  history and end: as of `forbid_repeats`; history may be None where all have one id.
+  history and end: as of `forbid_repeats`. The history may be None where every sequence
+  has one id.
   """
-  logits = forbid(logits, tuple(word[0] for word in words if len(word) == 1))
+  alone = tuple(word[0] for word in words if len(word) == 1)
+  logits = forbid(logits, alone)
   for word in words:
-    if 1 < len(word) <= history.shape[-1]:
-      begun = (_last(history, end, len(word) - 1) == jnp.array(word[:-1])).all(-1)
-      begun &= end >= len(word) - 1
-      logits = jnp.where(begun[..., None], forbid(logits, word[-1:]), logits)
+    if len(word) == 1 or len(word) > history.shape[-1]:
+      continue
+    beginning = word[:-1]
+    last = _last(history, end, len(beginning))
+    begun = (last == jnp.array(beginning)).all(-1) & (end >= len(beginning))
+    logits = jnp.where(begun[..., None], forbid(logits, word[-1:]), logits)
   return logits
 
 
 def _last(history, end, count: int):
-  """The `count` tokens before `end`: (..., count)."""
+  """The `count` tokens before `end`: (..., count).
+
+  Where there are fewer, these are the first `count` tokens, which mean nothing; the
+  caller must compare `end` with `count`.
+  """
   start = jnp.maximum(end - count, 0)
   return jax.lax.dynamic_slice_in_dim(history, start, count, axis=-1)
 
 
 def keep_top_k(logits, k: int):
-  """Keeps the k largest logits, and those equal to the smallest of them (Fan et al.
-  2018).
+  """Keeps the k largest logits (Fan et al. 2018).
+
+  Logits equal to the smallest of these are kept, too.
   """
-  least = jax.lax.top_k(logits, min(k, logits.shape[-1]))[0][..., -1:]
+  largest, _ = jax.lax.top_k(logits, min(k, logits.shape[-1]))
+  least = largest[..., -1:]
   return jnp.where(logits < least, -jnp.inf, logits)
 
 
 def keep_top_p(logits, p: float):
-  """Keeps the fewest most probable tokens whose probabilities add up to `p` or more
-  (Holtzman et al. 2020, eq. 2-3).
+  """Keeps the nucleus (Holtzman et al. 2020, eq. 2-3).
 
-  The token that crosses `p` is kept, so there always is one. Of equal tokens the
+  That is the fewest most probable tokens whose probabilities add up to `p` or more. The
+  token that crosses `p` is kept, so that there always is one. Of equal tokens the
   smaller ids come first.
   """
   # From the least probable on, so that the small ones are added up before they vanish
   # beside the large ones.
   order = jnp.flip(jnp.argsort(logits, axis=-1, descending=True, stable=True), -1)
   ascending = jnp.take_along_axis(logits, order, -1)
-  kept = jnp.cumsum(jax.nn.softmax(ascending, axis=-1), axis=-1) > 1 - p
+  probabilities = jax.nn.softmax(ascending, axis=-1)
+  kept = jnp.cumsum(probabilities, axis=-1) > 1 - p
+  # Rounding might leave none.
   kept = kept.at[..., -1].set(True)
+  # Back from ascending order to the order of the ids.
   ranks = jnp.argsort(order, axis=-1)
-  return jnp.where(jnp.take_along_axis(kept, ranks, -1), logits, -jnp.inf)
+  kept = jnp.take_along_axis(kept, ranks, -1)
+  return jnp.where(kept, logits, -jnp.inf)
 
 
 def keep_min_p(logits, p: float):
-  """Keeps the tokens at least `p` times as probable as the most probable one (Nguyen et
-  al. 2024, eq. 2).
+  """Keeps the tokens that are probable enough beside the most probable one.
+
+  A token is kept where it is at least `p` times as probable (Nguyen et al. 2024, eq. 2).
   """
   probabilities = jax.nn.softmax(logits, axis=-1)
-  return jnp.where(
-    probabilities < p * probabilities.max(-1, keepdims=True), -jnp.inf, logits
-  )
+  least = p * probabilities.max(-1, keepdims=True)
+  return jnp.where(probabilities < least, -jnp.inf, logits)
 
 
 def process(logits, seen, step, settings: Decoding, history=None):
-  """What every method does before choosing new token number `step`, in the order of
-  transformers.
+  """What every method does to logits before it chooses new token number `step`.
 
-  `seen` is None where there is no penalty; `history`, the tokens of the prompt and the
-  new ones, (..., length + max_new_tokens), is None where `prompt_history` is. Beam
-  search gives log-probabilities for `logits`.
+  The order is that of transformers. `seen` is None where there is no repetition
+  penalty. `history`, int32 (..., length + max_new_tokens), holds the tokens of the
+  prompt and the new ones; it is None where `prompt_history` is. Beam search gives
+  log-probabilities for `logits`.
   """
   if seen is not None:
     logits = penalize_repetition(logits, seen, settings.repetition_penalty)
-  end = None if history is None else history.shape[-1] - settings.max_new_tokens + step
+  end = None
+  if history is not None:
+    prompt_length = history.shape[-1] - settings.max_new_tokens
+    end = prompt_length + step
   if settings.no_repeat_ngram:
     logits = forbid_repeats(logits, history, end, settings.no_repeat_ngram)
   if settings.bad_words:
     logits = forbid_words(logits, history, end, settings.bad_words)
+  return _at_positions(logits, step, settings)
+
+
+def _at_positions(logits, step, settings: Decoding):
+  """The part of `process` that depends on the position only, not on what came before."""
   if settings.min_new_tokens and settings.eos:
-    logits = jnp.where(
-      step < settings.min_new_tokens, forbid(logits, settings.eos), logits
-    )
+    too_early = step < settings.min_new_tokens
+    logits = jnp.where(too_early, forbid(logits, settings.eos), logits)
   if settings.forced_bos:
     logits = jnp.where(step == 0, force(logits, settings.forced_bos), logits)
   if settings.forced_eos:
@@ -138,27 +170,30 @@ def process(logits, seen, step, settings: Decoding, history=None):
   if settings.suppress:
     logits = forbid(logits, settings.suppress)
   if settings.begin_suppress:
-    first = step == (1 if settings.forced_bos else 0)
-    logits = jnp.where(first, forbid(logits, settings.begin_suppress), logits)
+    # A forced first token is no choice; then the second is the first that is chosen.
+    first_choice = 1 if settings.forced_bos else 0
+    suppressed = forbid(logits, settings.begin_suppress)
+    logits = jnp.where(step == first_choice, suppressed, logits)
   return logits
 
 
 def warp(logits, settings: Decoding):
-  """What sampling does to processed logits: temperature, top-k, top-p and min-p, in
-  this order.
-  """
+  """What sampling does to processed logits: temperature, top-k, top-p, then min-p."""
   if settings.temperature != 1:
     logits = logits / settings.temperature
   if settings.top_k:
     logits = keep_top_k(logits, settings.top_k)
   if settings.top_p < 1:
     logits = keep_top_p(logits, settings.top_p)
-  return keep_min_p(logits, settings.min_p) if settings.min_p else logits
+  if settings.min_p:
+    logits = keep_min_p(logits, settings.min_p)
+  return logits
 
 
 def tokens_in(tokens, segments, vocabulary: int):
-  """bool (rows, vocabulary): which tokens a prompt (rows, length) holds, without its
-  padding (segment 0).
+  """bool (rows, vocabulary): which tokens do the prompts (rows, length) hold?
+
+  Padding, segment 0, does not count.
   """
 
   def one(row, real):
@@ -172,16 +207,18 @@ def prompt_history(tokens, segments, settings: Decoding):
 
   None where no processor asks what came before.
   """
-  asked = settings.no_repeat_ngram or any(len(word) > 1 for word in settings.bad_words)
-  if not asked:
+  has_long_words = any(len(word) > 1 for word in settings.bad_words)
+  if not settings.no_repeat_ngram and not has_long_words:
     return None
   real = segments > 0
+  # A stable sort moves padding to the front and keeps the order of the real tokens.
   order = jnp.argsort(real, axis=1, stable=True)
-  return jnp.take_along_axis(jnp.where(real, tokens, -1), order, 1)
+  marked = jnp.where(real, tokens, -1)
+  return jnp.take_along_axis(marked, order, 1)
 
 
 def ends(tokens, eos: tuple[int, ...]):
-  """bool, the shape of `tokens`: is this an end of sequence?"""
+  """bool, of the shape of `tokens`: is this token an end of sequence?"""
   found = jnp.zeros(jnp.shape(tokens), bool)
   for token in eos:
     found = found | (tokens == token)
@@ -189,7 +226,7 @@ def ends(tokens, eos: tuple[int, ...]):
 
 
 def _are(tokens: tuple[int, ...], logits) -> np.ndarray:
-  """bool (vocabulary,): which are these?"""
+  """bool (vocabulary,): which ids are among these tokens?"""
   found = np.zeros(logits.shape[-1], bool)
   found[list(tokens)] = True
   return found

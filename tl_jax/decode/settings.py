@@ -1,5 +1,4 @@
-"""How text is decoded: the method, its limits and what ends a sequence, checked when
-they are said.
+"""The settings of decoding: the method, its limits and what ends a sequence.
 
 >>> Decoding(method='sample', temperature=0.7, top_p=0.9, eos=2).eos
 (2,)
@@ -46,23 +45,26 @@ class Decoding:
   """What `generate` does; the defaults are those of transformers 5 where it has the
   option.
 
-  A value that the method does not read is refused, as is one that another contradicts:
-  ConfigError, one line that names the field. A tuple of ids may be given as one id.
+  A tuple of ids may be given as one id. Errors: ConfigError, one line that names the
+  field, for a value that is wrong, that the method does not read, or that another field
+  contradicts.
   """
 
   method: Literal['greedy', 'sample', 'beam'] = 'greedy'
   max_new_tokens: Count = 64
-  min_new_tokens: Natural = 0  # before that no end of sequence is emitted
+  # Before so many tokens no end of sequence is emitted.
+  min_new_tokens: Natural = 0
   temperature: Positive = 1.0
   top_k: Natural = 0  # 0: all
   top_p: Mass = 1.0  # 1: all
   min_p: Probability = 0.0  # 0: all
   repetition_penalty: Positive = 1.0
-  no_repeat_ngram: Natural = 0  # no so many tokens come twice; 0: they may
+  # No n-gram of this size comes twice; 0: it may.
+  no_repeat_ngram: Natural = 0
   bad_words: tuple[tuple[Natural, ...], ...] = ()  # sequences of ids that never come
   suppress: tuple[Natural, ...] = ()  # ids that never come
   begin_suppress: tuple[Natural, ...] = ()  # ids that do not come first
-  # the first new id (BART, mBART); begin_suppress then is for the second
+  # The first new id (BART, mBART); begin_suppress then is for the second.
   forced_bos: tuple[Natural, ...] = ()
   forced_eos: tuple[Natural, ...] = ()  # one of them is the last of max_new_tokens
   samples: Count = 1  # sequences per prompt; of beam search, the best of its beams
@@ -72,37 +74,43 @@ class Decoding:
   early_stopping: bool | Literal['never'] = False
   eos: tuple[Natural, ...] = ()  # any of them ends a sequence
   pad: Natural = 0  # what follows the end
-  # the prompt of an encoder-decoder's decoder; of a decoder, ids before each prompt
+  # The prompt of an encoder-decoder's decoder; of a decoder, ids before each prompt.
   start: tuple[Natural, ...] = ()
   stop: tuple[str, ...] = ()  # strings that end a text; they are not part of it
   seed: int = 0
 
   def __post_init__(self):
+    # The dataclass is frozen: fields are normalised past its __setattr__.
     for name in (*IDS, 'stop'):
       value = getattr(self, name)
       if isinstance(value, (int, str, np.integer)) and not isinstance(value, bool):
         object.__setattr__(self, name, (value,))
+    # Elsewhere 0 means greedy, which deserves a better message than "must be > 0".
     if self.temperature == 0 and not isinstance(self.temperature, bool):
       raise ConfigError(
         "temperature: must be > 0, got 0; method='greedy' takes the most likely token"
       )
     for name, hint in typing.get_type_hints(Decoding, include_extras=True).items():
-      object.__setattr__(self, name, check(getattr(self, name), hint, name))
+      checked = check(getattr(self, name), hint, name)
+      object.__setattr__(self, name, checked)
     _check_readers(self)
     _check_together(self)
 
 
 def _check_readers(settings: Decoding) -> None:
+  """Refuses a value that the method would ignore."""
   defaults = {field.name: field.default for field in dataclasses.fields(Decoding)}
   for name, methods in READERS.items():
-    if settings.method not in methods and getattr(settings, name) != defaults[name]:
+    value = getattr(settings, name)
+    if settings.method not in methods and value != defaults[name]:
       wanted = ' or '.join(f'method={method!r}' for method in methods)
       raise ConfigError(
-        f'{name}: {getattr(settings, name)!r} is for {wanted}, but the method is {settings.method!r}'
+        f'{name}: {value!r} is for {wanted}, but the method is {settings.method!r}'
       )
 
 
 def _check_together(settings: Decoding) -> None:
+  """Refuses values that contradict each other, or that no value of a field may be."""
   if settings.min_new_tokens > settings.max_new_tokens:
     raise ConfigError(
       f'min_new_tokens: {settings.min_new_tokens} is more than max_new_tokens, '
@@ -116,39 +124,49 @@ def _check_together(settings: Decoding) -> None:
     raise ConfigError(
       f'forced_bos: {len(settings.forced_bos)} ids, but one is the first'
     )
-  if any(not word for word in settings.bad_words):
+  if () in settings.bad_words:
     raise ConfigError('bad_words: an empty one would forbid everything')
   _check_stop(settings.stop)
-  with np.errstate(over='ignore'):
-    found = penalties(settings)[1:]
-  if not (np.isfinite(found) & (found >= np.finfo(np.float32).tiny)).all():
-    raise ConfigError(
-      f'length_penalty: {settings.length_penalty:g} at max_new_tokens {settings.max_new_tokens} '
-      'leaves the range of float32; nearer 0 fits'
-    )
+  _check_penalties(settings)
 
 
 def _check_stop(stop: tuple[str, ...]) -> None:
-  if any(not text for text in stop):
+  """Refuses stop strings that end every text, or that no text can hold."""
+  if '' in stop:
     raise ConfigError('stop: an empty string would end every text at once')
   for text in stop:
-    if not text.isascii() and text != text.encode('utf-8', 'ignore').decode('utf-8'):
+    # A lone surrogate: a shell hands it over for a byte that is no UTF-8.
+    encodable = text.encode('utf-8', 'ignore').decode('utf-8')
+    if text != encodable:
       raise ConfigError(
         f'stop: {ascii(text)} holds half of a character, which no text has'
       )
 
 
-def penalties(settings: Decoding) -> np.ndarray:
-  """What the score of a sequence is divided by: float32 (max_new_tokens + 1,), by
-  length; the entry of 0 is unused.
+def _check_penalties(settings: Decoding) -> None:
+  """Refuses a length penalty by which scores would become 0, infinite or subnormal."""
+  with np.errstate(over='ignore'):
+    # The entry of length 0 is not used.
+    found = penalties(settings)[1:]
+  normal = np.isfinite(found) & (found >= np.finfo(np.float32).tiny)
+  if not normal.all():
+    raise ConfigError(
+      f'length_penalty: {settings.length_penalty:g} at max_new_tokens '
+      f'{settings.max_new_tokens} leaves the range of float32; nearer 0 fits'
+    )
 
-  length ** a as transformers has it, or ((5 + length) / 6) ** a, Wu et al. 2016 eq. 14;
-  the length counts new tokens, with the end of sequence.
+
+def penalties(settings: Decoding) -> np.ndarray:
+  """The divisors of the scores of sequences, by length: float32 (max_new_tokens + 1,).
+
+  They are length ** a as in transformers, or ((5 + length) / 6) ** a, Wu et al. 2016
+  eq. 14. The length counts new tokens, with the end of sequence. The entry of length 0
+  is not used.
   """
   lengths = np.arange(settings.max_new_tokens + 1, dtype=np.float64)
-  lengths = (
-    np.maximum(lengths, 1)
-    if settings.penalty_form == 'huggingface'
-    else (5 + lengths) / 6
-  )
-  return (lengths**settings.length_penalty).astype(np.float32)
+  if settings.penalty_form == 'huggingface':
+    # 0 to a negative power would divide by zero.
+    bases = np.maximum(lengths, 1)
+  else:
+    bases = (5 + lengths) / 6
+  return (bases**settings.length_penalty).astype(np.float32)
