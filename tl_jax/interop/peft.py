@@ -50,7 +50,7 @@ from tl_jax.interop import (
 )
 from tl_jax.interop.huggingface import Loaded, load, with_head
 from tl_jax.interop.peft_config import Adapter
-from tl_jax.interop.tokenizers import READERS, load_tokenizer
+from tl_jax.interop.tokenizers import READERS, load_tokenizer, require_rows
 from tl_jax.models.heads import outputs
 from tl_jax.transfer.prefix import NETWORK
 
@@ -341,7 +341,7 @@ def load_adapter(path, base, *, dtype=None) -> Loaded:
     model=models.build(arch),
     params=tree.unflatten(params | new),
     arch=arch,
-    tokenizer=tokenizer_of(path, base),
+    tokenizer=tokenizer_of(path, base, arch.vocabulary),
     labels=labels,
     kind=kind,
   )
@@ -371,13 +371,20 @@ def read_finite(file, name: str, dtype) -> np.ndarray:
   return array if dtype is None else array.astype(dtype)
 
 
-def tokenizer_of(folder: pathlib.Path, base: Loaded):
+def tokenizer_of(folder: pathlib.Path, base: Loaded, rows: int):
   """The tokenizer that came with an adapter, as one with new tokens does, or the
   base's.
+
+  Raises ValueError for one with ids beyond the token table of so many rows.
   """
-  if any((folder / name).is_file() for name in READERS):
-    return load_tokenizer(folder)
-  return base.tokenizer
+  if not any((folder / name).is_file() for name in READERS):
+    return base.tokenizer
+  tokenizer = load_tokenizer(folder)
+  try:
+    require_rows(tokenizer, rows)
+  except ValueError as error:
+    raise ValueError(f'{folder}: {error}') from error
+  return tokenizer
 
 
 def require_base(said: str | None, params, full) -> None:
