@@ -6,14 +6,13 @@
 {'bias': 2.0, 'kernel': None, 'norm': {'scale': 3.0}}
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from tl_jax import leaves, rng, tree
-from tl_jax.transfer.method import TransferMethod, is_whole
+from tl_jax.transfer.method import TransferMethod, is_whole, named_leaves
 from tl_jax.transfer.partitions import full
 from tl_jax.transfer.regularizing import regularize
 
@@ -21,33 +20,34 @@ Tree = Any
 
 
 def compose(*methods: TransferMethod) -> TransferMethod:
-  """Trains what any of the methods trains: each sees what those before it left frozen,
-  and the union is one tree.
+  """Trains what any of the methods trains.
 
-  Where one method edits a leaf (`lora`) and another trains it in full (`last`), full
-  training wins, in either order. Penalties and reserved positions add up. Regularizers
-  (`l2sp`, `mixout`, ...) train nothing of their own. They act on what all the other
-  methods train, wherever they stand, on every leaf if there are none; `init` raises
-  ValueError where one finds nothing to act on.
-  Errors: ValueError without a method, for a regularizer that is given twice (but `ewc`,
-  which may stand for several earlier tasks), where two methods edit one leaf, and where
-  other methods train in full all that one edits.
+  Each method sees what those before it left frozen, and the union is one tree. Where one
+  method edits a leaf (`lora`) and another trains it in full (`last`), full training
+  wins, in either order. Penalties and reserved positions add up. Regularizers (`l2sp`,
+  `mixout`, ...) train nothing of their own: they act on what all the other methods
+  train, wherever they stand in the composition, and on every leaf if there are no others.
+  Errors: ValueError without a method, and for a regularizer that is given twice (but
+  `ewc`, which may stand for several earlier tasks). At `init`: where two methods edit one
+  leaf, where other methods train in full all that one edits, and where a regularizer
+  finds nothing to act on.
   """
   if not methods:
     raise ValueError('compose: needs at least one method')
   regularizers = tuple(how for method in methods for how in method.regularizers)
   if regularizers:
     require_different(regularizers)
-    parts = [method.plain if method.regularizers else method for method in methods]
-    parts = [part for part in parts if part is not None]
-    plain = compose(*parts) if parts else None
+    plain = without_regularizers(methods)
     return regularize(plain or full(), regularizers, plain)
 
   def init(key, params, axes=None):
-    trainable, frozen, edited = None, params, []
+    trainable = None
+    frozen = params
+    edited = []
     for method in methods:
       added, frozen = method.init(key, frozen, axes)
-      axes = axes if axes is None else method.axes(axes)[1]
+      if axes is not None:
+        _, axes = method.axes(axes)
       edited.append(edited_names(added))
       trainable = tree.combine(widened(trainable, added), added)
     trainable = drop_needless_edits(trainable, leaves.dense)
@@ -55,21 +55,24 @@ def compose(*methods: TransferMethod) -> TransferMethod:
     return trainable, frozen
 
   def split_axes(axes):
-    trainable, frozen = None, axes
+    trainable = None
+    frozen = axes
     for method in methods:
       added, frozen = method.axes(frozen)
       trainable = tree.combine(widened(trainable, added), added)
+    # The axes of the base are those of the array that it is trained as.
     return drop_needless_edits(trainable, lambda leaf: leaf.base), frozen
 
   def merge(trainable, frozen, *, key=None, step=None):
+    # Each method fills in what it put there itself, so all of them see the whole tree.
     params = tree.combine(trainable, frozen)
     for place, method in enumerate(methods):
-      own_key = key if key is None else rng.stream(key, f'compose/{place}')
+      own_key = None if key is None else rng.stream(key, f'compose/{place}')
       params = method.merge(params, None, key=own_key, step=step)
     return params
 
   def fuse(trainable, frozen):
-    # first, because a method may only fuse what it has merged
+    # First, because a method may only fuse what it has merged.
     params = merge(trainable, frozen)
     for method in methods:
       params = method.fuse(params, None)
@@ -78,29 +81,49 @@ def compose(*methods: TransferMethod) -> TransferMethod:
   def penalty(trainable, frozen):
     return sum(method.penalty(trainable, frozen) for method in methods)
 
-  def chained(name):
-    return lambda value: functools.reduce(
-      lambda value, method: getattr(method, name)(value), methods, value
-    )
+  def objective(value):
+    for method in methods:
+      value = method.objective(value)
+    return value
+
+  def optimizer(tx):
+    for method in methods:
+      tx = method.optimizer(tx)
+    return tx
+
+  def inserts(name):
+    return any(method.inserts(name) for method in methods)
 
   return TransferMethod(
-    init,
-    merge,
-    fuse,
-    split_axes,
-    penalty,
+    init=init,
+    merge=merge,
+    fuse=fuse,
+    axes=split_axes,
+    penalty=penalty,
     reserve=sum(method.reserve for method in methods),
     columns=sum(method.columns for method in methods),
-    objective=chained('objective'),
-    optimizer=chained('optimizer'),
-    inserts=lambda name: any(method.inserts(name) for method in methods),
-    edits='+'.join(method.edits for method in methods if method.edits),
+    objective=objective,
+    optimizer=optimizer,
+    inserts=inserts,
+    edits='+'.join(filter(None, (method.edits for method in methods))),
   )
 
 
+def without_regularizers(methods) -> TransferMethod | None:
+  """The composition of what the methods train; None where they all only regularize."""
+  parts = []
+  for method in methods:
+    # A method may be a composition itself, of which only a part regularizes.
+    part = method.plain if method.regularizers else method
+    if part is not None:
+      parts.append(part)
+  return compose(*parts) if parts else None
+
+
 def require_different(regularizers) -> None:
-  """ValueError for a regularizer that is there twice, unless each has information of
-  its own.
+  """Raises ValueError for a regularizer that is there twice.
+
+  One that weighs by information (`ewc`) may be: each then stands for a task of its own.
   """
   names = [how.name for how in regularizers if how.weighs is None]
   for name in names:
@@ -112,12 +135,16 @@ def require_different(regularizers) -> None:
 
 def edited_names(trainable: Tree) -> set[str]:
   """The names of the leaves that are edited."""
-  found = jax.tree_util.tree_leaves_with_path(trainable, is_leaf=is_whole)
-  return {tree.name_of(path) for path, leaf in found if leaves.is_edited(leaf)}
+  found = named_leaves(trainable)
+  return {name for name, leaf in found.items() if leaves.is_edited(leaf)}
 
 
 def require_effect(methods, edited: list[set[str]], left: set[str]) -> None:
-  """ValueError for a method of whose edits none is left, because others train it all."""
+  """Raises ValueError for a method all of whose edits were dropped.
+
+  edited: for each method, the names of the leaves that it edits; left: the names of those
+  that are still edited when other methods have taken theirs in full.
+  """
   for method, names in zip(methods, edited, strict=True):
     if method.edits and not names & left:
       raise ValueError(
@@ -127,25 +154,28 @@ def require_effect(methods, edited: list[set[str]], left: set[str]) -> None:
 
 
 def widened(trainable: Tree, other: Tree) -> Tree:
-  """The tree with a hole for everything that a later method has put in."""
+  """The tree in the shape of the other one, with holes for what it does not have.
+
+  A later method may have put in leaves that the earlier ones know nothing of.
+  """
   if not isinstance(other, dict) or not isinstance(trainable, dict):
     return trainable
   return {name: widened(trainable.get(name), child) for name, child in other.items()}
 
 
 def drop_needless_edits(trainable: Tree, plain: Callable[[Any], Any]) -> Tree:
-  """Every structured leaf whose base is trained becomes the plain leaf: a low-rank
-  change adds nothing to that.
+  """The tree with a plain leaf for every structured leaf whose base is trained too.
+
+  A low-rank change adds nothing to a matrix that is trained in full.
+  plain(leaf) -> the plain leaf, of arrays or of PartitionSpecs.
   """
 
   def settle(leaf):
     if not leaves.is_structured(leaf) or getattr(leaf, 'base', None) is None:
       return leaf
     # A bias that waits for the vector of its kernel (`ia3`) has none of its own yet.
-    return (
-      leaf.base
-      if isinstance(leaf, leaves.Scaled) and leaf.scale is None
-      else plain(leaf)
-    )
+    if isinstance(leaf, leaves.Scaled) and leaf.scale is None:
+      return leaf.base
+    return plain(leaf)
 
   return jax.tree.map(settle, trainable, is_leaf=is_whole)

@@ -29,26 +29,29 @@ HEAD = r'head/.*'
 
 
 class TransferMethod(NamedTuple):
-  """Pure functions; every tree mirrors the params, with None for a hole.
+  """A way of transferring, as pure functions of trees that mirror the params.
+
+  A hole is a None in the place of a leaf that the other tree holds.
 
   init(key, params, axes=None) -> (trainable, frozen). `params` may be any pytree of
-  arrays, with holes.
+    arrays, with holes.
   merge(trainable, frozen, *, key=None, step=None) -> params for the model, maybe with
-    structured leaves. It depends on what both trees hold, not on which of them holds
-    it: merge(merged, None) == merged.
+    structured leaves. It depends on what the two trees hold together, not on which of
+    them holds a leaf: merge(merged, None) == merged.
   fuse(trainable, frozen) -> params of plain arrays.
   axes(axes) -> (axes of trainable, axes of frozen), from a tree of PartitionSpecs that
-  mirrors the params.
+    mirrors the params.
   penalty(trainable, frozen) -> a scalar that is added to the loss, once per step.
-  reserve: how many positions it needs per example; columns: how many of them are
-  columns of a row.
-  objective(objective) and optimizer(tx) -> what the step uses in their place.
-  inserts(name) -> is this trained leaf one that the method puts in, so that it has no
-  pre-trained value? edits: what errors call a method that edits leaves, '' for one that
-  does not.
+  reserve: how many positions the method needs per example.
+  columns: how many of those positions are columns of a row.
+  objective(objective) -> what the step minimizes in its place.
+  optimizer(tx) -> what the step updates by in its place.
+  inserts(name) -> is this trained leaf one that the method puts in? Such a leaf has no
+    pre-trained value.
+  edits: what errors call a method that edits leaves, '' for one that does not.
   regularizers: how a regularizer acts on the methods that it is composed with; of a
-  composition, all of them.
-  plain: of a composition with regularizers the rest of it, None where nothing is left.
+    composition, all of them.
+  plain: of a composition with regularizers, the rest of it; None where nothing is left.
   """
 
   init: Callable[..., tuple[Tree, Tree]]
@@ -74,10 +77,10 @@ def partition_method(
   *choices: Choice, head: str | None = None, what: str = 'partition'
 ) -> TransferMethod:
   """Trains the leaves whose whole name a pattern matches or a predicate accepts, and
-  the head; holds the others.
+  the head. It holds the others.
 
-  Errors: ValueError, when it meets the params, for a pattern that matches no leaf or a
-  choice that is empty.
+  Errors: ValueError, at `init`, for a pattern that matches no leaf and where nothing is
+  chosen.
   """
   return selecting_method(select_names(*choices, what=what), head=head, what=what)
 
@@ -90,26 +93,36 @@ def selecting_method(
   """
   select_head = select_names_of_head(head, what)
 
-  def split_leaf(name, leaf):
+  def split_chosen(name, leaf):
     if isinstance(leaf, leaves.Quantized):
       raise ValueError(
-        f'{what}: {name!r} is quantised and cannot be trained; edit it (lora) or choose other leaves'
+        f'{what}: {name!r} is quantised and cannot be trained; edit it (lora) or '
+        'choose other leaves'
       )
     return (leaf, None) if can_train(leaf) else (None, leaf)
 
   def split(params):
     names = leaf_names(params)
     chosen = {*select(names), *select_head(names)}
-    return split_leaves(
-      lambda name, leaf: split_leaf(name, leaf) if name in chosen else (None, leaf),
-      params,
-    )
 
-  return filling_method(lambda key, params, axes=None: split(params), split)
+    def split_leaf(name, leaf):
+      return split_chosen(name, leaf) if name in chosen else (None, leaf)
+
+    return split_leaves(split_leaf, params)
+
+  def init(key, params, axes=None):
+    # Nothing is drawn, so arrays are split as their axes are.
+    return split(params)
+
+  return filling_method(init, split)
 
 
 def can_train(leaf) -> bool:
-  """Has a leaf a gradient? Not a counter, a random key or an activation function."""
+  """Has a leaf a gradient?
+
+  A counter, a random key and an activation function, which foreign trees hold too, have
+  none.
+  """
   if hasattr(leaf, 'dtype'):
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
   return not callable(leaf)
@@ -123,22 +136,21 @@ def leaf_edit(
   what: str,
   settle: Callable[[Tree], Tree] = lambda params: params,
 ) -> TransferMethod:
-  """Puts a structured leaf in the place of every chosen leaf and trains the head in
+  """Puts a structured leaf in the place of every chosen leaf, and trains the head in
   full.
 
-  edit(key, name, array) and edit_axes(name, spec) -> (the trained part, the held part)
-  of the structured leaf: the same leaf twice, with holes. The key is a stream of the
-  leaf's own name: no leaf's draw depends on another leaf. A leaf that the head matches
-  is trained in full, not edited; so is a hole, which another method has taken. A
-  quantised leaf is a base like an array. `settle` completes the whole tree where leaves
-  depend on each other.
-  Errors: ValueError, when it meets the params, for a pattern that matches no leaf, a
-  choice with nothing to edit, or a leaf that is edited twice.
+  edit(key, name, array) -> (the trained part, the held part) of the structured leaf: the
+  same leaf twice, each time with holes for the other part. edit_axes(name, spec) is the
+  same for PartitionSpecs.
+  The key is a stream of the leaf's own name, so that no leaf's draw depends on another
+  leaf. A leaf that the head matches is trained in full and not edited. A hole stays a
+  hole, because another method has taken it. A quantised leaf is a base like an array.
+  settle(params) completes the whole tree where leaves depend on each other.
+  Errors: ValueError, at `init`, for a pattern that matches no leaf, a choice with nothing
+  to edit, and a leaf that is edited twice.
   """
-  select, select_head = (
-    select_names(*choices, what=what),
-    select_names_of_head(head, what),
-  )
+  select = select_names(*choices, what=what)
+  select_head = select_names_of_head(head, what)
 
   def split(params, edit_leaf):
     names = leaf_names(params)
@@ -146,43 +158,43 @@ def leaf_edit(
     chosen = set(select(names)) - heads
     if not chosen:
       raise ValueError(
-        f'{what}: every leaf that the pattern matches belongs to the head {head!r}, which is trained '
-        'in full; to edit it, give head=None'
+        f'{what}: every leaf that the pattern matches belongs to the head {head!r}, '
+        'which is trained in full; to edit it, give head=None'
       )
 
     def split_leaf(name, leaf):
-      if (
-        name in chosen
-        and leaves.is_structured(leaf)
-        and not isinstance(leaf, leaves.Quantized)
-      ):
+      if name in heads:
+        return leaf, None
+      if name not in chosen or leaf is None:
+        return None, leaf
+      if leaves.is_structured(leaf) and not isinstance(leaf, leaves.Quantized):
         raise ValueError(
           f'{what}: {name!r} is a {type(leaf).__name__} already: two methods edit it'
         )
-      if name in chosen and leaf is not None:
-        return edit_leaf(name, leaf)
-      return (leaf, None) if name in heads else (None, leaf)
+      return edit_leaf(name, leaf)
 
     return split_leaves(split_leaf, params)
 
   def init(key, params, axes=None):
-    return split(
-      params,
-      lambda name, leaf: edit(
-        None if key is None else rng.stream(key, name), name, leaf
-      ),
-    )
+    def edit_leaf(name, leaf):
+      # Without a key when only shapes and names are wanted, or nothing is drawn.
+      own_key = None if key is None else rng.stream(key, name)
+      return edit(own_key, name, leaf)
 
-  return filling_method(init, lambda axes: split(axes, edit_axes), settle)._replace(
-    edits=what
-  )
+    return split(params, edit_leaf)
+
+  def split_axes(axes):
+    return split(axes, edit_axes)
+
+  return filling_method(init, split_axes, settle)._replace(edits=what)
 
 
 def filling_method(
   init: Callable, axes: Callable, settle: Callable[[Tree], Tree] = lambda params: params
 ) -> TransferMethod:
-  """A method whose two trees are one tree with holes, settled when whole, without a
-  penalty.
+  """A method whose two trees fill each other's holes, without a penalty.
+
+  init, axes: as in `TransferMethod`. settle(params) completes the whole tree.
   """
 
   def merge(trainable, frozen, *, key=None, step=None):
@@ -195,31 +207,34 @@ def filling_method(
 
 
 def with_keys(params, key):
-  """The tree with the key of a stream of its own in every structured leaf that draws;
-  without a key, with none.
+  """The tree with a key in every structured leaf that draws (dropout).
+
+  Each gets a stream of its name; without a key, none gets one, and nothing is drawn.
   """
 
   def give(name, leaf):
     if not leaves.is_structured(leaf) or not getattr(leaf, 'draws', False):
       return leaf
-    return dataclasses.replace(leaf, key=None if key is None else rng.stream(key, name))
+    own_key = None if key is None else rng.stream(key, name)
+    return dataclasses.replace(leaf, key=own_key)
 
   return tree.map_named(give, params, is_leaf=leaves.is_structured)
 
 
 def no_penalty(trainable: Tree, frozen: Tree) -> jax.Array:
+  """The penalty of a method without one: 0."""
   return jnp.zeros(())
 
 
 def select_names(*choices: Choice, what: str) -> Select:
-  """From all names, those that any choice (a pattern of the whole name, or a predicate)
-  accepts.
+  """A function from all names to those that any choice accepts.
+
+  choices: patterns of whole names, and predicates. The function raises ValueError for a
+  pattern that matches no name and where nothing is chosen.
   """
   patterns = [choice for choice in choices if isinstance(choice, str)]
-  accepts = [
-    tree.matcher(*patterns),
-    *(choice for choice in choices if not isinstance(choice, str)),
-  ]
+  predicates = [choice for choice in choices if not isinstance(choice, str)]
+  accepts = [tree.matcher(*patterns), *predicates]
 
   def select(names):
     tree.require_match(patterns, names, what)
@@ -232,36 +247,55 @@ def select_names(*choices: Choice, what: str) -> Select:
 
 
 def select_names_of_head(head: str | None, what: str) -> Select:
-  """The names that `head` matches: it must match some, unless it is the default or
-  None.
+  """A function from all names to those that `head` matches.
+
+  It must match some, unless it is the default or None: foreign params need not have a
+  head.
   """
-  if head is None or head == HEAD:
-    belongs = tree.matcher(*filter(None, [head]))
-    return lambda names: [name for name in names if belongs(name)]
-  return select_names(head, what=f'{what}: head')
+  if head is not None and head != HEAD:
+    return select_names(head, what=f'{what}: head')
+  belongs = head_matcher(head)
+  return lambda names: [name for name in names if belongs(name)]
+
+
+def head_matcher(head: str | None) -> Callable[[str], bool]:
+  """A predicate of the names of the head, which is new.
+
+  With None, which says that the head is pre-trained like the rest, it accepts no name.
+  """
+  patterns = [] if head is None else [head]
+  return tree.matcher(*patterns)
 
 
 def is_whole(leaf) -> bool:
-  """Is this a leaf to a method: an array, a hole, or a structured leaf, which has one
-  name?
+  """Is this a leaf to a method: an array, a hole, or a structured leaf?
+
+  To jax a hole is no leaf, and a structured leaf is a tree of several arrays. To a method
+  each has one name.
   """
   return leaf is None or leaves.is_structured(leaf)
 
 
+def named_leaves(params: Tree) -> dict[str, Any]:
+  """Every leaf by its name, holes and structured leaves among them."""
+  flat = jax.tree_util.tree_leaves_with_path(params, is_leaf=is_whole)
+  return {tree.name_of(path): leaf for path, leaf in flat}
+
+
 def leaf_names(params: Tree) -> list[str]:
   """The name of every leaf, a hole's and a structured leaf's among them."""
-  return [
-    tree.name_of(path)
-    for path, _ in jax.tree_util.tree_leaves_with_path(params, is_leaf=is_whole)
-  ]
+  return list(named_leaves(params))
 
 
 def split_leaves(
   split: Callable[[str, Any], tuple[Any, Any]], params: Tree
 ) -> tuple[Tree, Tree]:
   """Two trees from the pair that `split(name, leaf)` makes of every leaf."""
-  pairs, structure = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_whole)
-  pairs = [split(tree.name_of(path), leaf) for path, leaf in pairs]
-  return structure.unflatten([pair[0] for pair in pairs]), structure.unflatten(
-    [pair[1] for pair in pairs]
-  )
+  flat, structure = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_whole)
+  ones = []
+  others = []
+  for path, leaf in flat:
+    one, other = split(tree.name_of(path), leaf)
+    ones.append(one)
+    others.append(other)
+  return structure.unflatten(ones), structure.unflatten(others)
