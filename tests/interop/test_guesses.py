@@ -85,6 +85,15 @@ def test_a_head_that_is_asked_for_opens_a_class_that_is_not_known(tmp_path):
     interop.load(folder, head='causal')
 
 
+@pytest.mark.parametrize('cls', ['BertEncoderModel', 'T5EncoderModel', 'GemmaForSequenceClassification'])
+def test_a_hint_names_classes_of_the_same_family(cls, tmp_path):
+  folder = folder_of('bert-ForMaskedLM', tmp_path, architectures=[cls])
+  with pytest.raises(ValueError, match='nearest: ') as error:
+    interop.load(folder)
+  hint = str(error.value).partition('nearest: ')[2].partition(';')[0]
+  assert all(name.strip(" '").startswith('Bert') for name in hint.split(','))
+
+
 def test_tensors_that_fit_no_head_are_named(tmp_path):
   folder = folder_of('bert-ForMaskedLM', tmp_path, architectures=None, hidden_size=48)
   with pytest.raises(ValueError, match='has shape'):

@@ -508,8 +508,8 @@ def test_a_run_is_exported_as_an_adapter_and_imported_as_its_model(
   )
   assert main(['import', str(tmp_path / 'adapter'), str(tmp_path / 'whole')]) == 0
   first, second = (
-    tree.flatten(train.restore(tmp_path / 'run')),
-    tree.flatten(interop.load(tmp_path / 'whole').params),
+    tree.flatten(loaded.params)
+    for loaded in (train.load(tmp_path / 'run'), interop.load(tmp_path / 'whole'))
   )
   assert all(np.array_equal(first[name], second[name]) for name in first)
   assert main(['export', str(pretrained), str(tmp_path / 'no'), '--format=peft']) == 2

@@ -43,7 +43,9 @@ def head_of(config: dict) -> tuple[str, str]:
   """(our head, their class) as `architectures` says; the body alone where it says nothing."""
   heads = FAMILIES[family_of(config)].heads
   names = config.get('architectures') or [heads['none']]
-  known = {name: head for head, name in heads.items()} | ALIASES
+  own = heads['none'].removesuffix('Model').removesuffix('Text')
+  known = {name: head for head, name in heads.items()}
+  known |= {name: head for name, head in ALIASES.items() if name.startswith(own)}
   if not isinstance(names, list) or names[0] not in known:
     raise ValueError(f'config.json: architectures {names!r} is not supported; nearest: '
                      f'{tree.nearest(str(names[0] if names else names), known)}; '
