@@ -7,8 +7,9 @@ import json
 import pytest
 
 from tl_jax.report import Scale, Table, run_table
+from tl_jax.report.entries import as_json
 from tl_jax.report.findings import find, median_reached
-from tl_jax.report.text import as_json, plain
+from tl_jax.report.text import plain
 
 
 @pytest.fixture(autouse=True)

@@ -303,9 +303,10 @@ def read_json(path: Path) -> dict | None:
 
 
 def _write(outcome: Outcome, say) -> None:
+  from tl_jax.report.entries import as_json
   from tl_jax.report.findings import find
   from tl_jax.report.html import page
-  from tl_jax.report.text import as_json, markdown, plain
+  from tl_jax.report.text import markdown, plain
 
   findings = find(outcome)
   files = {
