@@ -76,6 +76,10 @@ def load(path, *, head: str | None = None, dtype=None, mesh=None, sharding: str 
           'head (--head) opens another', path, fit.arch.head)
     else:
       fit = _fit(config, source.folder, family, head)
+      if head is None and fit.arch.head != configs.head_of(config)[0]:
+        _LOG.warning(
+          '%s: config.json names the head %r, of which there is no tensor; the body opens alone',
+          path, configs.head_of(config)[0])
     arch, folder, where = fit.arch, fit.folder, fit.where
     if source.tokenizer is not None:
       from tl_jax.interop import tokenizers
