@@ -160,8 +160,10 @@ def inputs(suffix: str, config: dict) -> dict[str, np.ndarray]:
     if suffix == 'ForSequenceClassification':
       last = segments.sum(1) - 1
       tokens[np.arange(ROWS), last] = config['eos_token_id']
+      start = config.get('decoder_start_token_id')
+      start = config['eos_token_id'] if start is None else start        # mBART
       found['decoder_tokens'] = np.concatenate(
-          [np.full((ROWS, 1), config.get('decoder_start_token_id') or config['eos_token_id']), tokens[:, :-1]], 1)
+          [np.full((ROWS, 1), start), tokens[:, :-1]], 1)
       found['decoder_segments'] = segments
     else:
       real = np.ones((ROWS, DECODED), int)
