@@ -76,7 +76,9 @@ def run_merge(flags, _) -> int:
   from tl_jax import interop, tree
   sources = _open(flags.workdirs)
   base = _base_of(sources, flags.base)
-  body = _merged(flags.method, how, base, sources)
+  start = _base_body(base) if flags.method in ON_BASE else None
+  sources = _with_poolers_of_their_own(sources, start)
+  body = _merged(flags.method, how, start, sources)
   rows = []
   for source in sources:
     judge = _judge(source)
@@ -150,6 +152,24 @@ def _open(workdirs) -> list[Source]:
   return sources
 
 
+def _with_poolers_of_their_own(sources: list[Source], start: dict | None) -> list[Source]:
+  """The sources, whose poolers stay with their tasks where some body, or the base, has none.
+
+  So it is with a pooler that the task brought: no other model has it.
+  """
+  from tl_jax import transfer, tree
+
+  bodies = [source.body for source in sources] + ([] if start is None else [start])
+  poolers = set(filter(tree.matcher(transfer.POOLER), set().union(*bodies)))
+  alone = {name for name in poolers if not all(name in body for body in bodies)}
+  split = []
+  for source in sources:
+    kept = {name: leaf for name, leaf in source.body.items() if name not in alone}
+    taken = {name: leaf for name, leaf in source.body.items() if name in alone}
+    split.append(source._replace(body=kept, own=source.own | taken))
+  return split
+
+
 def _base_of(sources: list[Source], base: str | None) -> str:
   """Where the sources started. Raises ConfigError where that is not one place and none is named."""
   if base is not None:
@@ -167,16 +187,25 @@ def _base_of(sources: list[Source], base: str | None) -> str:
   return first
 
 
-def _merged(method: str, how: dict, base: str, sources: list[Source]) -> dict:
+def _merged(method: str, how: dict, start: dict | None, sources: list[Source]) -> dict:
   """The merged body, by the names of its leaves."""
+  from tl_jax import transfer, tree
   from tl_jax.transfer import merging
   bodies = [source.body for source in sources]
   if method not in ON_BASE:
     if method == 'fisher':
       from tl_jax.train.information import information
-      return merging.fisher(bodies, [information(source.opened, source.path, how['examples']) for source in sources])
+      weights = []
+      for source in sources:
+        found = information(source.opened, source.path, how['examples'])
+        weights.append({name: found[name] for name in source.body})
+      return merging.fisher(bodies, weights)
     return merging.soup(bodies) if method == 'soup' else merging.slerp(*bodies, how['t'])
-  start = _base_body(base, bodies[0])
+  start = {
+    name: leaf.astype(bodies[0][name].dtype) if name in bodies[0] else leaf
+    for name, leaf in start.items()
+    if name in bodies[0] or not tree.matcher(transfer.POOLER)(name)
+  }
   if method == 'task':
     scale = how['scale'] if len(how['scale']) > 1 else how['scale'][0]
     return merging.apply_task_vectors(start, [merging.task_vector(body, start) for body in bodies], scale)
@@ -185,13 +214,13 @@ def _merged(method: str, how: dict, base: str, sources: list[Source]) -> dict:
   return merging.dare(how['seed'], start, bodies, drop=how['drop'], scale=how['scale'][0])
 
 
-def _base_body(base: str, like: dict) -> dict:
-  """The base's leaves that are no head, in the dtypes of the sources."""
+def _base_body(base: str) -> dict:
+  """The base's leaves that are no head."""
   from tl_jax import train, tree
   from tl_jax.train.transferring import NEW
   is_new = tree.matcher(NEW)
-  return {name: leaf.astype(like[name].dtype) if name in like else leaf
-          for name, leaf in tree.flatten(train.load(base).params).items() if not is_new(name)}
+  leaves = tree.flatten(train.load(base).params)
+  return {name: leaf for name, leaf in leaves.items() if not is_new(name)}
 
 
 def _model(source: Source):
