@@ -28,7 +28,10 @@ setup(
     packages=[*find_packages(include=['tl_jax', 'tl_jax.*']), 'tl_jax.configs', 'tl_jax.experiments',
               'tl_jax.experiments.benchmarks'],
     package_dir={'tl_jax.configs': 'configs', 'tl_jax.experiments': 'experiments'},
-    package_data={'tl_jax.data': ['embedded/*', 'embedded/**/*'], 'tl_jax.report': ['published/*', 'published/**/*']},
+    package_data={
+        'tl_jax.data': ['embedded/*', 'embedded/**/*'],
+        'tl_jax.report': ['page.css', 'published/*', 'published/**/*'],
+    },
     entry_points={'console_scripts': ['tl-jax = tl_jax.cli.main:main']},
     install_requires=[
         f'jax{JAX}',

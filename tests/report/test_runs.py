@@ -47,7 +47,7 @@ TABLE = Table(
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch):
   """Drawing is tested elsewhere and would take most of the time here."""
-  monkeypatch.setattr('tl_jax.report.html._figures', lambda outcome, findings: [])
+  monkeypatch.setattr('tl_jax.report.html.figures', lambda outcome, findings: [])
 
 
 class Trainer:
