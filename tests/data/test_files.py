@@ -170,7 +170,7 @@ def test_neither_side_of_a_split_by_hash_is_empty(tmp_path):
 
 def test_what_has_no_second_text_and_what_is_a_folder_is_said(tmp_path):
   path = write(tmp_path, 'a.txt', 'one\none\n')
-  missing = {'train', 'test'} - set(files.read(path, files.Columns())[0].splits)
+  missing = {'train', 'test'} - set(files.read(path, files.Columns()).splits)
   with pytest.raises(ValueError, match='where all texts are equal'):
     files.load(path, missing.pop())
   (tmp_path / 'b.csv').mkdir()

@@ -127,6 +127,12 @@ def test_files_of_the_splits(tmp_path):
     8,
   ]
   assert count(tasks.find(train, how=tasks.Reading(validation=test))) == [8, 8]
+  # The file that is named for training has the test too, where no other has it.
+  alone = tasks.find(train, how=tasks.Reading(train=train))
+  assert sum(count(alone)) == 8
+  assert not {*tasks.labelled(alone, 'train')[0]} & {*tasks.labelled(alone, 'test')[0]}
+  both = tasks.find(train, how=tasks.Reading(validation='never.csv', test=test))
+  assert both.told == ('never.csv: is not read: beside a test, nothing is validated',)
   divided = tasks.find(train)
   assert sum(count(divided)) == 8 and 'no column split; by the hash' in divided.told[0]
   # Which examples are for test depends on the texts, not on their order.
@@ -143,6 +149,20 @@ def test_a_split_for_validation_is_the_test_where_there_is_none(tmp_path):
   for row in rows[2:]:
     row['split'] = 'dev'
   assert len(tasks.labelled(tasks.find(write(tmp_path, rows)), 'test')[0]) == 2
+
+
+def test_examples_for_validation_beside_a_test_are_told(tmp_path):
+  rows = rows_of(['a', 'b', 'a', 'b', 'a'])
+  rows[-1]['split'] = 'validation'
+  task = tasks.find(write(tmp_path, rows))
+  assert len(tasks.labelled(task, 'test')[0]) == 1
+  assert task.told[0].endswith("split 'validation' are not read beside a test")
+
+
+def test_a_label_column_with_a_plus_in_its_name_is_one_column(tmp_path):
+  path = write(tmp_path, rows_of(['x', 'y', 'x', 'y'], column='good+bad'))
+  task = tasks.find(path, how=tasks.Reading(label=r'good\+bad'))
+  assert (task.kind, task.labels) == ('single_label', ('x', 'y'))
 
 
 def test_labels_of_a_model_are_matched_by_name(tmp_path):

@@ -50,14 +50,38 @@ class Table(NamedTuple):
   """A parsed file: examples, the split of each, and the (file, line) of each.
 
   `divided`: the split is that of the texts' hashes, for the file has no column `split`.
+  `files`: the sha256 of every file that was read, by path.
   """
 
+  path: pathlib.Path
+  columns: Columns
+  files: dict[str, str]
   examples: list[dict]
   splits: list[str]
   places: list[tuple[pathlib.Path, int]]
   skipped: dict[str, int]
   divided: bool
   classes: dict[str, tuple[str, ...]]
+
+  def source(self, split: str) -> Source:
+    """The examples of a split as a source."""
+    chosen = _select(self, split)
+    options = [list(self.columns.text), list(self.columns.label)]
+    # What is read from the columns of the default names is what always was.
+    own = () if self.columns == Columns() else (options,)
+    manifest = store.digest('file', list(self.files.values()), split, *own)
+    return Source(
+      str(self.path),
+      split,
+      [self.examples[place] for place in chosen],
+      manifest,
+      self.skipped,
+      self.classes,
+      self.files,
+      [self.places[place] for place in chosen],
+      self.divided,
+      sorted({*self.splits} - {split}),
+    )
 
 
 def is_file(name) -> bool:
@@ -92,28 +116,11 @@ def load(path, split: str = 'train', columns: Columns | None = None) -> Source:
   split `all` is the whole file. Empty texts are skipped and counted. Raises ValueError
   `file:line: field` for the first line that cannot be read.
   """
-  path, columns = pathlib.Path(path), columns or Columns()
-  table, digests = read(path, columns)
-  chosen = _select(path, table, split)
-  options = [list(columns.text), list(columns.label)]
-  # What is read from the columns of the default names is what always was.
-  own = () if columns == Columns() else (options,)
-  manifest = store.digest('file', list(digests.values()), split, *own)
-  return Source(
-    str(path),
-    split,
-    [table.examples[place] for place in chosen],
-    manifest,
-    table.skipped,
-    table.classes,
-    digests,
-    [table.places[place] for place in chosen],
-    table.divided,
-  )
+  return read(path, columns or Columns()).source(split)
 
 
-def read(path, columns: Columns) -> tuple[Table, dict[str, str]]:
-  """A parsed file, and the sha256 of every file that was read, by path."""
+def read(path, columns: Columns) -> Table:
+  """A file or a folder, parsed. Raises ValueError as `load` does."""
   path = pathlib.Path(path)
   require(path)
   files = tables.texts_in(path) if path.is_dir() else [path]
@@ -123,12 +130,11 @@ def read(path, columns: Columns) -> tuple[Table, dict[str, str]]:
   except OSError as error:
     raise ValueError(f'{path}: cannot be read: {error.strerror or error}') from error
   parse = _parse_kept if size <= KEPT_BYTES else _parse
-  return parse(path, tuple(digests.items()), columns), digests
+  return parse(path, tuple(digests.items()), columns)
 
 
 def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
   """The table of a file; `digests` tell a changed file from one that was parsed."""
-  del digests
   examples, splits, places = [], [], []
   skipped = {'empty text': 0}
   own = None
@@ -149,7 +155,17 @@ def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
     raise ValueError(f'{path}: no example with a text ({skipped["empty text"]} empty)')
   if not own:
     splits = _by_hash([example['text'] for example in examples])
-  return Table(examples, splits, places, skipped, not own, _classes(path, columns))
+  return Table(
+    path,
+    columns,
+    dict(digests),
+    examples,
+    splits,
+    places,
+    skipped,
+    not own,
+    _classes(path, columns),
+  )
 
 
 _parse_kept = functools.lru_cache(maxsize=4)(_parse)
@@ -173,9 +189,9 @@ def _by_hash(texts: list[str]) -> list[str]:
   return ['test' if in_test[key] else 'train' for key in keys]
 
 
-def _select(path, table: Table, expression: str) -> list[int]:
+def _select(table: Table, expression: str) -> list[int]:
   """The numbers of the examples that an expression like `train[:10%]+test` names."""
-  found = []
+  path, found = table.path, []
   for part in expression.split('+'):
     match = re.fullmatch(r'\s*([\w.-]+)\s*(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*', part)
     name = match.group(1) if match else part

@@ -38,8 +38,8 @@ class Source:
   out when the set was read, by reason. `classes` gives the names of the classes of each labelled field.
 
   A source of the user's own files says more: `files` has the sha256 of each by its path,
-  `places` the (file, line) of every example, and `divided` is true where train and test
-  were told apart by the hash of the texts.
+  `places` the (file, line) of every example, `divided` is true where train and test were
+  told apart by the hash of the texts, and `others` are the other splits of the file.
   """
   name: str
   split: str
@@ -50,6 +50,7 @@ class Source:
   files: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
   places: Sequence[tuple] = dataclasses.field(default=(), repr=False)
   divided: bool = False
+  others: Sequence[str] = ()
 
   def __len__(self) -> int:
     return len(self.records)

@@ -8,6 +8,7 @@
 
 import ast
 import decimal
+import functools
 import math
 import re
 import unicodedata
@@ -31,6 +32,7 @@ EXACT = decimal.Context(prec=4 * MOST_DIGITS)
 FEW_CLASSES = 10
 
 
+@functools.lru_cache(maxsize=4096, typed=True)
 def spelled(value: Any) -> str:
   """The one spelling of a label: 1, 1.0, '1' and '1.0' are '1'; 'TRUE' is 'true'.
 

@@ -8,6 +8,7 @@
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -91,6 +92,7 @@ class Opened:
   values: list[Any]
   places: list[str]
   classes: tuple[str, ...]
+  several: bool
 
 
 def read_task(name: str, how: Reading | None = None, known=None) -> Task:
@@ -108,7 +110,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
     raise ConfigError(
       f'config.task.kind: {kind!r}; the model was trained on {known.kind!r}'
     )
-  told = []
+  told = _told_of_splits(name, how, opened.sources)
   if not kind:
     kind = _kind(opened)
     if kind == labels.REGRESSION:
@@ -117,13 +119,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
         f'kind={labels.SINGLE} makes a class of each'
       )
   read, names = _reader(opened, kind, known)
-  first = opened.sources['train']
-  if first.divided and opened.sources['test'].name == first.name:
-    told.append(
-      f'{name}: no column split; by the hash of their texts {len(first)} examples are '
-      f'for train, {len(opened.sources["test"])} for test'
-    )
-  task = Task(
+  return Task(
     name,
     name,
     read,
@@ -135,12 +131,11 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
     opened=opened.sources,
     told=tuple(told),
   )
-  return task
 
 
 def _open(name: str, how: Reading) -> Opened:
   columns = how.columns
-  sources = {'train': _train(name, how, columns), 'test': _test(name, how, columns)}
+  sources = _load_splits(name, how, columns)
   found, classes = [], ()
   for source in sources.values():
     found += zip(source.places, source.column('label'), strict=True)
@@ -149,30 +144,53 @@ def _open(name: str, how: Reading) -> Opened:
   found.sort(key=lambda pair: pair[0])
   places = [f'{file}:{line}' for (file, line), _ in found]
   values = [value for _, value in found]
-  return Opened('+'.join(columns.label), sources, values, places, classes)
+  column = '+'.join(columns.label)
+  return Opened(column, sources, values, places, classes, len(columns.label) > 1)
 
 
-def _train(name: str, how: Reading, columns: files.Columns) -> Source:
-  """The examples to train on: all of a file if the test is in another."""
-  path = how.file('train') or name
-  table, _ = files.read(path, columns)
-  whole = table.divided and (how.train or how.test or how.validation)
-  return files.load(path, files.ALL if whole else 'train', columns)
+def _load_splits(name: str, how: Reading, columns: files.Columns) -> dict[str, Source]:
+  """The source of each split; of a file without a column `split`, all if it has one.
 
-
-def _test(name: str, how: Reading, columns: files.Columns) -> Source:
-  """The examples to test on; those for validation where there are no others."""
+  The examples for validation are the test where there are no others.
+  """
+  train = files.read(how.file('train') or name, columns)
   path = how.file('test') or how.file('validation') or name
-  table, _ = files.read(path, columns)
-  if table.divided and path != (how.file('train') or name):
-    return files.load(path, files.ALL, columns)
-  there = set(table.splits)
-  split = next((split for split in ('test', *VALIDATION) if split in there), 'test')
-  return files.load(path, split, columns)
+  if os.path.realpath(path) == os.path.realpath(train.path):
+    return dict(train=train.source('train'), test=train.source(_test_split(train)))
+  test = files.read(path, columns)
+  return dict(
+    train=train.source(files.ALL if train.divided else 'train'),
+    test=test.source(files.ALL if test.divided else _test_split(test)),
+  )
+
+
+def _test_split(table: files.Table) -> str:
+  """The split of a file to test on."""
+  names = (name for name in ('test', *VALIDATION) if name in table.splits)
+  return next(names, 'test')
+
+
+def _told_of_splits(
+  name: str, how: Reading, sources: Mapping[str, Source]
+) -> list[str]:
+  """How a file was divided, where it does not say it, and what is not read."""
+  train, test = sources['train'], sources['test']
+  told = []
+  if train.divided and test.name == train.name:
+    told.append(
+      f'{name}: no column split; by the hash of their texts {len(train)} examples are '
+      f'for train, {len(test)} for test'
+    )
+  left = [split for split in test.others if split in VALIDATION]
+  if left:
+    told.append(f'{name}: the examples of split {left[0]!r} are not read beside a test')
+  if how.validation and how.test:
+    told.append(f'{how.validation}: is not read: beside a test, nothing is validated')
+  return told
 
 
 def _kind(opened: Opened) -> str:
-  if '+' in opened.column:
+  if opened.several:
     return labels.MULTI
   if opened.classes:
     return labels.SINGLE

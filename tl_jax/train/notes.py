@@ -44,6 +44,11 @@ def of_mixture(sources: Mapping[str, Source], examples: Mapping) -> list[str]:
   """The lines of pre-training on these sources and their encoded documents."""
   lines = []
   for name, source in sources.items():
+    if source.divided:
+      lines.append(
+        f'{name}: no column split; by their hash {len(source)} texts are for train, '
+        'the others for test'
+      )
     left_out = _empty([source])
     tokenless = examples[name].tokens.counts['empty']
     if tokenless:
