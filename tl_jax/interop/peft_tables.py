@@ -33,6 +33,12 @@ def settle(
   output = None
   if arch.head in OVER_WORDS:
     output = names.place(family, arch.head, 'head/kernel').name
+  if output in found and arch.tied:
+    held = np.asarray(base.params['embedding']['tokens'])
+    if np.array_equal(found[output](), held):
+      # A head that is saved whole holds the table a second time. Where that is the
+      # table of the base, nothing is untied.
+      found.pop(output)
   present = [name for name in (table, output) if name in found]
   if not present:
     return base, arch
