@@ -14,10 +14,9 @@ from tl_jax.objectives.types import Objective
 
 
 def causal(*, smoothing: Fraction = 0.0) -> Objective:
-  """Next-token prediction; the targets of a packed segment never come from the next
-  one.
+  """Next-token prediction; no target comes from the next packed segment.
 
-  `prepare` adds targets (rows, length) int32 and target_weights (rows, length) float32:
+  `prepare` adds targets (rows, length) int32 and target_weights (rows, length) float32,
   1 where the next token belongs to the same segment. The term is `causal` (nats per
   predicted token), the metric `accuracy`.
   """
@@ -25,9 +24,10 @@ def causal(*, smoothing: Fraction = 0.0) -> Objective:
   def prepare(key, batch):
     del key
     segments = segments_of(batch)
-    after = jnp.pad(segments[:, 1:], ((0, 0), (0, 1)))
-    weights = (segments > 0) & (after == segments)
-    targets = jnp.pad(batch['tokens'][:, 1:], ((0, 0), (0, 1)))
+    # One place to the left; the last position has nothing after it, as padding has.
+    one_left = lambda array: jnp.pad(array[:, 1:], ((0, 0), (0, 1)))
+    weights = (segments > 0) & (one_left(segments) == segments)
+    targets = one_left(batch['tokens'])
     return {**batch, 'targets': targets, 'target_weights': weights.astype(jnp.float32)}
 
   def loss(forward, batch, key):

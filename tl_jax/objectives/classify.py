@@ -23,24 +23,29 @@ def classify(
   smoothing: Fraction = 0.0,
   groups: tuple = (),
 ) -> Objective:
-  """Cross-entropy of one label, sigmoid cross-entropy of several, or squared error of
-  numbers.
+  """Learns the labels of examples, by a loss that depends on their kind.
+
+  The loss is cross-entropy of one label, sigmoid cross-entropy of several, or the
+  squared error of numbers. `multi_label` and `regression` average it over the labels of
+  an example.
 
   A packed row has logits (rows, slots, labels) and batch['examples'] (rows, slots)
-  int32, which is 0 for an empty slot. Its batch['labels'] are (rows, slots) int32 of
-  the kind `single_label`, (rows, slots, labels) float32 of the others. Without
-  `examples` a row is an example: logits (rows, labels), and labels (rows,) or (rows,
-  labels). `multi_label` and `regression` average over the labels of an example.
-  `regression` with one label may leave the last axis out. An example weighs 1. An empty
-  slot, a row that is all padding, and a `single_label` label below 0 (unknown) weigh 0.
+  int32, which is 0 for an empty slot. Its batch['labels'] are (rows, slots) int32 for
+  `single_label`, (rows, slots, labels) float32 for the others. Without `examples` a row
+  is an example: logits (rows, labels), and labels (rows,) or (rows, labels).
+  `regression` with one label may leave the last axis out.
+
+  An example weighs 1. An empty slot, a row that is all padding, and a `single_label`
+  label below 0 (unknown) weigh 0.
 
   groups: ((first, end), ...) of tasks that share the head: a label competes with those
   of its own group alone.
 
   The term is `classify`. The metrics are `accuracy` of `single_label`, `accuracy` over
   all decisions of `multi_label`, and `squared_error` and `absolute_error` of
-  `regression`. ValueError for logits of another shape, and for smoothing with a kind
-  other than `single_label`.
+  `regression`.
+  Errors: ValueError for logits of another shape, and for smoothing or groups with a
+  kind other than `single_label`.
   """
   if smoothing and kind != 'single_label':
     raise ValueError(
@@ -50,12 +55,12 @@ def classify(
     raise ValueError(
       f'groups: only single labels without smoothing come in groups, not kind {kind!r}'
     )
-  judges = {
+  losses = {
     'single_label': _single_label,
     'multi_label': _multi_label,
     'regression': _regression,
   }
-  judge = judges[kind]
+  loss_of_kind = losses[kind]
 
   def prepare(key, batch):
     del key
@@ -65,32 +70,36 @@ def classify(
     return {'classify': _weights(batch, kind).sum()}
 
   def loss(forward, batch, key):
-    logits = forward(batch, key=key, train=key is not None).logits.astype(jnp.float32)
+    outputs = forward(batch, key=key, train=key is not None)
+    logits = outputs.logits.astype(jnp.float32)
     weight = _weights(batch, kind)
-    if logits.shape != (*weight.shape, labels):
+    # jax would broadcast a head of one label to any number of them.
+    shape = (*weight.shape, labels)
+    if logits.shape != shape:
       raise ValueError(
-        f'classify: the logits have shape {logits.shape}, not {(*weight.shape, labels)}; '
+        f'classify: the logits have shape {logits.shape}, not {shape}; '
         'check objective.labels against the head of the model'
       )
     logits = own_group(logits, batch['labels'], groups)
-    nll, metrics = judge(logits, batch['labels'], weight, smoothing)
-    means = {
-      name: Mean(weighted_sum(value, weight), weight.sum())
-      for name, value in metrics.items()
-    }
-    return {'classify': Term(weighted_sum(nll, weight))}, means
+    values, metrics = loss_of_kind(logits, batch['labels'], weight, smoothing)
+    means = {}
+    for name, value in metrics.items():
+      means[name] = Mean(weighted_sum(value, weight), weight.sum())
+    return {'classify': Term(weighted_sum(values, weight))}, means
 
   return Objective(prepare, weights, loss, make_prediction(kind, groups))
 
 
 def make_prediction(kind: str, groups: tuple = ()) -> Prediction:
-  """How the logits of an example are read, by kind.
+  """How the logits of an example are read as a prediction.
 
-  single_label: the probabilities of the labels of the example's own group, whose
-  divergence is the symmetric Kullback-Leibler divergence in nats. multi_label: the
-  probabilities of independent decisions, whose divergences add up. regression: numbers,
-  of which the mean squared difference is taken, as R-Drop's authors do for STS-B. They
-  are no probabilities, because the outputs do not say how sure they are.
+  single_label: the probabilities of the labels of the example's own group. multi_label:
+  the probabilities of independent decisions, whose divergences add up. The divergence
+  of both is the symmetric Kullback-Leibler divergence in nats.
+
+  regression: numbers. Their divergence is the mean squared difference, as R-Drop's
+  authors take it for STS-B. They are no probabilities, because the outputs do not say
+  how sure they are.
   """
 
   def probabilities_of_one(outputs, chosen):
@@ -98,14 +107,17 @@ def make_prediction(kind: str, groups: tuple = ()) -> Prediction:
 
   def probabilities_of_each(outputs, chosen):
     del chosen
-    return jnp.concatenate(
-      [jax.nn.log_sigmoid(outputs), jax.nn.log_sigmoid(-outputs)], -1
-    )
+    yes = jax.nn.log_sigmoid(outputs)
+    no = jax.nn.log_sigmoid(-outputs)
+    return jnp.concatenate([yes, no], -1)
 
   def symmetric_divergence(log_probabilities):
     def divergence(first, second, chosen):
-      log_p, log_q = log_probabilities(first, chosen), log_probabilities(second, chosen)
-      return ((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q)).sum(-1) / 2
+      log_p = log_probabilities(first, chosen)
+      log_q = log_probabilities(second, chosen)
+      # (p - q)(log p - log q) is the sum of both directions.
+      both_ways = (jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q)
+      return both_ways.sum(-1) / 2
 
     return divergence
 
@@ -118,30 +130,34 @@ def make_prediction(kind: str, groups: tuple = ()) -> Prediction:
 
   if kind == 'regression':
     return Prediction(weights, squared_difference)
-  log_probabilities = (
-    probabilities_of_one if kind == 'single_label' else probabilities_of_each
-  )
+  if kind == 'single_label':
+    log_probabilities = probabilities_of_one
+  else:
+    log_probabilities = probabilities_of_each
   return Prediction(weights, symmetric_divergence(log_probabilities), log_probabilities)
 
 
 def own_group(logits, chosen, groups):
-  """The logits (..., labels) with those of other groups than that of the chosen label
-  (...) so low that none counts.
+  """The logits (..., labels) in which only the group of the chosen label (...) counts.
+
+  The others are so low that their probability is 0.
   """
   if len(groups) < 2:
     return logits
+  # Finite, because the difference of two infinite logits is not a number.
   return jnp.where(same_group(chosen, logits.shape[-1], groups), logits, -1e9)
 
 
 def same_group(chosen, labels: int, groups):
-  """Boolean (..., labels): which labels belong to the group of the chosen one (...)."""
-  group = jnp.asarray(
-    [
-      next(place for place, (first, end) in enumerate(groups) if first <= label < end)
-      for label in range(labels)
-    ]
-  )
-  return group[jnp.maximum(chosen, 0)][..., None] == group
+  """Boolean (..., labels): which labels belong to the group of the chosen one (...)?"""
+  group_of_label = []
+  for label in range(labels):
+    containing = (i for i, (first, end) in enumerate(groups) if first <= label < end)
+    group_of_label.append(next(containing))
+  group = jnp.asarray(group_of_label)
+  # An unknown label, below 0, weighs nothing and may stand in any group.
+  own = group[jnp.maximum(chosen, 0)]
+  return own[..., None] == group
 
 
 def _weights(batch, kind):
@@ -157,6 +173,11 @@ def _weights(batch, kind):
   return real.astype(jnp.float32)
 
 
+# The loss of every example (...) and its metrics, by kind, from logits (..., labels).
+# Labels of examples without weight may be anything, also NaN: they are replaced before
+# they can reach a gradient.
+
+
 def _single_label(logits, labels, weight, smoothing):
   labels = jnp.where(weight > 0, labels, 0)
   right = jnp.argmax(logits, -1) == labels
@@ -166,6 +187,7 @@ def _single_label(logits, labels, weight, smoothing):
 def _multi_label(logits, labels, weight, smoothing):
   del smoothing
   labels = jnp.where(weight[..., None] > 0, labels.astype(jnp.float32), 0.0)
+  # -log sigmoid(x) is softplus(x) - x, and -log(1 - sigmoid(x)) is softplus(x).
   nll = jax.nn.softplus(logits) - labels * logits
   right = (logits > 0) == (labels > 0.5)
   return nll.mean(-1), {'accuracy': right.mean(-1)}
@@ -176,4 +198,5 @@ def _regression(logits, labels, weight, smoothing):
   values = labels.astype(jnp.float32).reshape(logits.shape)
   error = logits - jnp.where(weight[..., None] > 0, values, 0.0)
   squared = jnp.square(error).mean(-1)
-  return squared, {'squared_error': squared, 'absolute_error': jnp.abs(error).mean(-1)}
+  absolute = jnp.abs(error).mean(-1)
+  return squared, {'squared_error': squared, 'absolute_error': absolute}

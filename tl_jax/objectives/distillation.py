@@ -1,5 +1,6 @@
-"""Distillation: a student learns from what a teacher says and holds, beside or instead
-of the labels.
+"""Distillation: a student learns from a teacher, beside or instead of the labels.
+
+It follows the teacher's logits, hidden states and attention weights.
 
 >>> bits = jnp.log(jnp.array([[0.5, 0.5], [0.25, 0.75]]))
 >>> [round(float(value), 4) for value in soft_divergence(bits, bits[:1], temperature=1.0)]
@@ -17,16 +18,19 @@ from tl_jax.config import NonNegative, Positive
 from tl_jax.objectives.losses import segments_of, weighted_sum
 from tl_jax.objectives.types import Array, Mean, Objective, Term
 
-LOGITS, HIDDEN, ATTENTION = 'distill_logits', 'distill_hidden', 'distill_attention'
+# The names of the terms.
+LOGITS = 'distill_logits'
+HIDDEN = 'distill_hidden'
+ATTENTION = 'distill_attention'
 
 
 class Teacher(NamedTuple):
-  """A model that is only asked: apply(params, batch, *, key, train, score) -> Outputs,
-  and its parameters.
+  """A model that is only asked, and its parameters.
 
-  The parameters belong on the student's mesh. Where a step is compiled they may be an
-  argument of it, so that they are no constant of the program: jit(lambda state, batch,
-  params: make_step(model, distill(objective, Teacher(apply, params)), method,
+  It is asked by apply(params, batch, *, key, train, score) -> Outputs. The parameters
+  belong on the student's mesh. Where a step is compiled they should be an argument of
+  it, because a constant of the program would be copied into it: jit(lambda state,
+  batch, params: make_step(model, distill(objective, Teacher(apply, params)), method,
   tx)(state, batch)).
   """
 
@@ -46,43 +50,83 @@ def distill(
   layers: Sequence[tuple[int, int]] = (),
   measure: Literal['squared', 'cosine'] = 'squared',
 ) -> Objective:
-  """The objective, times `task`, and a term for everything that a teacher is to be
-  followed in, times its number.
+  """The objective, and a term for everything in which a teacher is followed.
 
-  The teacher sees the batch that the objective gives the student, without dropout, and
-  gets no gradient.
+  The objective's own terms have the coefficient `task`; each new term has the one of
+  its name. The teacher sees the batch that the objective gives the student, without
+  dropout, and gets no gradient.
 
   - `distill_logits`: temperature ** 2 * KL(teacher, student) of the softmax of logits /
-    temperature, a mean over what
-    the objective scores (Hinton et al. 2015, eq. 1 and section 2.1). For logits of
-    classes, not of real values.
-  - `distill_hidden`: of states (rows, length, width), the mean over width of squared
-    differences (TinyBERT, Jiao et
-    al. 2020, eq. 8), or 1 - cosine (DistilBERT, Sanh et al. 2019, section 3), a mean
-    over tokens that are no padding.
-    States of the last layer; or with `layers` a mean over its pairs (student's layer,
-    teacher's), where 0 is the
-    embedding. A student of another width learns a map to the teacher's: `projecting`.
+    temperature, a mean over what the objective scores (Hinton et al. 2015, eq. 1 and
+    section 2.1). It is for logits of classes, not of real values.
+  - `distill_hidden`: a mean over tokens that are no padding. Of states (rows, length,
+    width) it is the mean over width of squared differences (TinyBERT, Jiao et al. 2020,
+    eq. 8), or 1 - cosine (DistilBERT, Sanh et al. 2019, section 3). These are the
+    states of the last layer. With `layers` it is a mean over its pairs (student's
+    layer, teacher's layer), where 0 is the embedding. A student of another width learns
+    a map to the teacher's: `projecting`.
   - `distill_attention`: KL(teacher, student) of the attention weights of the pairs in
-    `layers`, a mean over heads,
-    pairs and queries (MiniLM, Wang et al. 2020, section 3.1). Both must have as many
-    heads.
+    `layers`, a mean over heads, pairs and queries (MiniLM, Wang et al. 2020, section
+    3.1). Both must have as many heads.
 
-  `layers` asks both models for `keep`: apply(..., keep=('states', 'attentions')) ->
-  Outputs with `states` (one (rows, length, width) for the embedding and each layer) and
-  `attentions` (one (rows, heads, queries, keys) for each layer).
-  Every term is a metric too. Errors: ValueError for numbers that ask for nothing,
-  attention without a pair of layers, and outputs that do not fit each other.
+  With `layers` both models are asked for `keep`: apply(..., keep=('states',
+  'attentions')) -> Outputs with `states`, one (rows, length, width) for the embedding
+  and each layer, and `attentions`, one (rows, heads, queries, keys) for each layer.
+  Every term is a metric, too.
+  Errors: ValueError for numbers that ask for nothing, attention without a pair of
+  layers, and outputs that do not fit each other.
   """
-  wanted = {
-    name: coefficient
-    for name, coefficient in (
-      (LOGITS, logits),
-      (HIDDEN, hidden),
-      (ATTENTION, attention),
-    )
-    if coefficient
-  }
+  coefficients = {LOGITS: logits, HIDDEN: hidden, ATTENTION: attention}
+  wanted = {name: number for name, number in coefficients.items() if number}
+  _check_request(wanted, measure, layers)
+  teacher = Teacher(*teacher)
+  # What the models must return beside their usual outputs.
+  kept = ()
+  if hidden and layers:
+    kept += ('states',)
+  if attention:
+    kept += ('attentions',)
+
+  def weights(batch):
+    # The logits are of what is scored, the states of every token.
+    items = {LOGITS: _scored, HIDDEN: _tokens, ATTENTION: _tokens}
+    own = {name: items[name](batch).sum() for name in wanted}
+    return objective.weights(batch) | own
+
+  def loss(forward, batch, key):
+    calls = []
+
+    # The objective decides how the model is called. We note the call, to repeat it with
+    # the teacher, and ask the student for more.
+    def listening(*args, keep=(), **keywords):
+      outputs = forward(*args, **keywords, **_keeping(*keep, *kept))
+      calls.append((args, keywords, outputs))
+      return outputs
+
+    terms, metrics = objective.loss(listening, batch, key)
+    if len(calls) != 1:
+      raise ValueError(
+        f'distill: the objective asks the model {len(calls)} times; it must ask once'
+      )
+    args, keywords, student = calls[0]
+    keywords = keywords | _keeping(*kept) | dict(key=None, train=False)
+    answer = teacher.apply(teacher.params, *args, **keywords)
+    answer = jax.lax.stop_gradient(answer)
+
+    sums = _sums(wanted, student, answer, batch, temperature, measure, layers)
+    totals = weights(batch)
+    scaled = {}
+    for name, term in terms.items():
+      scaled[name] = term._replace(coefficient=task * term.coefficient)
+    followed = {name: Term(value, wanted[name]) for name, value in sums.items()}
+    means = {name: Mean(value, totals[name]) for name, value in sums.items()}
+    return scaled | followed, metrics | means
+
+  return objective._replace(weights=weights, loss=loss)
+
+
+def _check_request(wanted: dict, measure: str, layers) -> None:
+  """Refuses a distillation that asks for nothing, or for what there is not."""
   if not wanted:
     raise ValueError(
       'distill: logits, hidden and attention are all 0; one of them must be above'
@@ -91,203 +135,185 @@ def distill(
     raise ValueError(
       f"distill: measure is {measure!r}, but must be 'squared' or 'cosine'"
     )
-  if attention and not any(min(pair) > 0 for pair in layers):
+  # The embedding, layer 0, has no attention.
+  if ATTENTION in wanted and not any(min(pair) > 0 for pair in layers):
     raise ValueError(
-      "distill: attention needs layers, pairs of (student's layer, teacher's layer) from 1"
+      "distill: attention needs layers, pairs of (student's layer, teacher's layer) "
+      'from 1'
     )
-  teacher = Teacher(*teacher)
-  kept = tuple(
-    name
-    for name, used in (('states', hidden and layers), ('attentions', attention))
-    if used
-  )
 
-  def keeping(*names):
-    return {'keep': names} if names else {}
 
-  def weights(batch):
-    items = {LOGITS: _scored, HIDDEN: _tokens, ATTENTION: _tokens}
-    return objective.weights(batch) | {
-      name: items[name](batch).sum() for name in wanted
-    }
-
-  def loss(forward, batch, key):
-    calls = []
-
-    def listening(*args, keep=(), **keywords):
-      calls.append(
-        (args, keywords, forward(*args, **keywords, **keeping(*keep, *kept)))
-      )
-      return calls[-1][-1]
-
-    terms, metrics = objective.loss(listening, batch, key)
-    if len(calls) != 1:
-      raise ValueError(
-        f'distill: the objective asks the model {len(calls)} times; it must ask once'
-      )
-    args, keywords, student = calls[0]
-    answer = teacher.apply(
-      teacher.params, *args, **(keywords | keeping(*kept) | dict(key=None, train=False))
-    )
-    answer = jax.lax.stop_gradient(answer)
-    sums = _sums(wanted, student, answer, batch, temperature, measure, layers)
-    totals = weights(batch)
-    terms = {
-      name: term._replace(coefficient=task * term.coefficient)
-      for name, term in terms.items()
-    }
-    terms |= {name: Term(value, wanted[name]) for name, value in sums.items()}
-    return terms, metrics | {
-      name: Mean(value, totals[name]) for name, value in sums.items()
-    }
-
-  return objective._replace(weights=weights, loss=loss)
+def _keeping(*names: str) -> dict:
+  """The keyword that asks a model for more outputs; a model need not know it."""
+  return {'keep': names} if names else {}
 
 
 def _sums(
   wanted, student, teacher, batch, temperature: float, measure: str, layers
 ) -> dict[str, Array]:
-  """The weighted sum of every wanted term."""
+  """The weighted sum of every wanted term, of two Outputs."""
   sums = {}
   if LOGITS in wanted:
-    values = soft_divergence(
-      *_fitting('logits', student.logits, teacher.logits), temperature
-    )
+    logits = _fitting('logits', student.logits, teacher.logits)
+    values = soft_divergence(*logits, temperature)
     sums[LOGITS] = _sum('logits', values, _scored(batch))
   if HIDDEN in wanted:
-    pairs = [(student.states[a], teacher.states[b]) for a, b in layers] or [
-      (student.hidden, teacher.hidden)
-    ]
-    values = [state_distance(*pair, measure) for pair in pairs]
+    values = _state_distances(student, teacher, measure, layers)
     sums[HIDDEN] = _sum('hidden', sum(values) / len(values), _tokens(batch))
   if ATTENTION in wanted:
-    values = [
-      attention_divergence(
-        *_fitting('attentions', student.attentions[a - 1], teacher.attentions[b - 1])
-      )
-      for a, b in layers
-      if min(a, b) > 0
-    ]
+    values = _attention_divergences(student, teacher, layers)
     sums[ATTENTION] = _sum('attentions', sum(values) / len(values), _tokens(batch))
   return sums
 
 
+def _state_distances(student, teacher, measure: str, layers) -> list[Array]:
+  """The distance (rows, length) of every pair of layers, or of the last layers."""
+  if not layers:
+    return [state_distance(student.hidden, teacher.hidden, measure)]
+  return [
+    state_distance(student.states[own], teacher.states[other], measure)
+    for own, other in layers
+  ]
+
+
+def _attention_divergences(student, teacher, layers) -> list[Array]:
+  """The divergence (rows, queries) of every pair of layers that have attention."""
+  found = []
+  for own, other in layers:
+    if min(own, other) > 0:
+      # Layers are numbered from 1: `states` begin with the embedding, these do not.
+      own_weights = student.attentions[own - 1]
+      other_weights = teacher.attentions[other - 1]
+      fitting = _fitting('attentions', own_weights, other_weights)
+      found.append(attention_divergence(*fitting))
+  return found
+
+
 def soft_divergence(student: Array, teacher: Array, temperature: float) -> Array:
-  """temperature ** 2 * KL(teacher, student) in nats (...) of logits (..., classes) over
-  temperature, in float32.
+  """temperature ** 2 * KL(teacher, student) of two logits (..., classes).
+
+  The divergence, float32 (...) in nats, is that of the softmax of logits / temperature.
   """
-  ours, theirs = (
-    jax.nn.log_softmax(x.astype(jnp.float32) / temperature) for x in (student, teacher)
-  )
+  ours = jax.nn.log_softmax(student.astype(jnp.float32) / temperature)
+  theirs = jax.nn.log_softmax(teacher.astype(jnp.float32) / temperature)
+  # The factor keeps the size of the gradient, which falls with temperature ** 2.
   return temperature**2 * _divergence(jnp.exp(theirs), theirs, ours)
 
 
 def state_distance(student: Array, teacher: Array, measure: str) -> Array:
-  """How far states (..., width) are apart (...): the mean squared difference, or 1 -
-  cosine; in float32.
+  """How far two states (..., width) are apart: float32 (...).
+
+  `measure` 'squared' is the mean squared difference, 'cosine' is 1 - cosine.
   """
-  student, teacher = (
-    x.astype(jnp.float32) for x in _fitting('hidden', student, teacher)
-  )
+  student, teacher = _fitting('hidden', student, teacher)
+  student = student.astype(jnp.float32)
+  teacher = teacher.astype(jnp.float32)
   if measure == 'squared':
     return jnp.square(student - teacher).mean(-1)
+  return 1 - (_unit(student) * _unit(teacher)).sum(-1)
+
+
+def _unit(states: Array) -> Array:
+  """The states (..., width), each of length 1; a state of zeros stays one."""
+  squares = jnp.square(states).sum(-1, keepdims=True)
   # The root of a sum that is kept above 0 has a gradient at a state of zeros.
-  unit = lambda x: (
-    x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
-  )
-  return 1 - (unit(student) * unit(teacher)).sum(-1)
+  return states * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))
 
 
 def attention_divergence(student: Array, teacher: Array) -> Array:
-  """KL(teacher, student) in nats (rows, queries) of weights (rows, heads, queries,
-  keys), a mean over heads.
+  """KL(teacher, student) of attention weights, a mean over heads.
+
+  The weights are (rows, heads, queries, keys); the result is (rows, queries), in nats.
   """
-  student, teacher = (x.astype(jnp.float32) for x in (student, teacher))
+  student = student.astype(jnp.float32)
+  teacher = teacher.astype(jnp.float32)
+  # A masked key has the weight 0, whose logarithm would be infinite.
   floor = jnp.finfo(jnp.float32).tiny
-  logs = [jnp.log(jnp.maximum(x, floor)) for x in (teacher, student)]
-  return _divergence(teacher, *logs).mean(1)
+  teacher_logs = jnp.log(jnp.maximum(teacher, floor))
+  student_logs = jnp.log(jnp.maximum(student, floor))
+  return _divergence(teacher, teacher_logs, student_logs).mean(1)
 
 
 def _divergence(chances: Array, logs: Array, other: Array) -> Array:
   """The sum over the last axis of chances * (logs - other), 0 where the chance is 0."""
-  return jnp.where(
-    chances > 0, chances * (jnp.where(chances > 0, logs, 0.0) - other), 0.0
-  ).sum(-1)
+  possible = chances > 0
+  # Chosen twice: an infinite log in the branch not taken would make the gradient NaN.
+  difference = jnp.where(possible, logs, 0.0) - other
+  return jnp.where(possible, chances * difference, 0.0).sum(-1)
 
 
 def projecting(model, width: int):
-  """The student whose `hidden` (and `states`) are mapped to a teacher's width by a
-  matrix it learns (TinyBERT, eq. 8).
+  """The student with a learned map from its states to a teacher's (TinyBERT, eq. 8).
 
-  The matrix (own width, width) is the parameter `distillation/kernel`, which no other
-  output depends on and which is dropped when training is over.
+  Its `hidden`, and its `states`, are multiplied by a matrix (own width, width). The
+  matrix is the parameter `distillation/kernel`. No other output depends on it, and it
+  is dropped when training is over.
   """
 
   def init(key):
     params = model.init(key)
-    draws = jax.random.normal(
-      rng.stream(key, 'distillation/kernel'), (model.arch.width, width)
-    )
-    return {**params, 'distillation': {'kernel': draws * model.arch.width**-0.5}}
+    shape = (model.arch.width, width)
+    draws = jax.random.normal(rng.stream(key, 'distillation/kernel'), shape)
+    kernel = draws * model.arch.width**-0.5
+    return {**params, 'distillation': {'kernel': kernel}}
 
   def apply(params, *args, **keywords):
     own = {name: part for name, part in params.items() if name != 'distillation'}
+    kernel = params['distillation']['kernel']
     outputs = model.apply(own, *args, **keywords)
-    project = lambda x: leaves.matmul(x, params['distillation']['kernel'])
-    more = (
-      {}
-      if getattr(outputs, 'states', None) is None
-      else dict(states=[project(x) for x in outputs.states])
-    )
-    return outputs._replace(hidden=project(outputs.hidden), **more)
+    projected = outputs._replace(hidden=leaves.matmul(outputs.hidden, kernel))
+    if getattr(outputs, 'states', None) is None:
+      return projected
+    states = [leaves.matmul(state, kernel) for state in outputs.states]
+    return projected._replace(states=states)
 
-  axes = {
-    **model.axes,
-    'distillation': {'kernel': jax.sharding.PartitionSpec('embed', None)},
-  }
+  kernel_axes = jax.sharding.PartitionSpec('embed', None)
+  axes = {**model.axes, 'distillation': {'kernel': kernel_axes}}
   return model._replace(init=init, apply=apply, axes=axes)
 
 
 def _fitting(what: str, student, teacher) -> tuple:
   """Both as they are. ValueError where there is none, or the shapes differ."""
   if student is None or teacher is None:
-    raise ValueError(
-      f'distill: the {"student" if student is None else "teacher"} gives no {what}; check its head'
-    )
+    which = 'student' if student is None else 'teacher'
+    raise ValueError(f'distill: the {which} gives no {what}; check its head')
   if student.shape != teacher.shape:
+    if what == 'hidden':
+      advice = 'wrap the student in projecting'
+    else:
+      advice = 'both must have the same'
     raise ValueError(
-      f"distill: the {what} of the student have shape {student.shape}, the teacher's {teacher.shape}; "
-      + (
-        'wrap the student in projecting'
-        if what == 'hidden'
-        else 'both must have the same'
-      )
+      f'distill: the {what} of the student have shape {student.shape}, the '
+      f"teacher's {teacher.shape}; {advice}"
     )
   return student, teacher
 
 
 def _sum(what: str, values: Array, weights: Array) -> Array:
+  """The weighted sum; ValueError where values and weights are not of the same items."""
   if values.shape != weights.shape:
     raise ValueError(
-      f'distill: the {what} are for items of shape {values.shape}, but the batch weighs {weights.shape}'
+      f'distill: the {what} are for items of shape {values.shape}, but the batch weighs '
+      f'{weights.shape}'
     )
   return weighted_sum(values, weights)
 
 
 def _scored(batch) -> Array:
-  """The weight of every item that has logits: scored tokens, or examples, whether their
-  label is known or not.
+  """The weight of every item that has logits, a scored token or an example.
+
+  An example counts whether its label is known or not: the teacher needs no label.
   """
   if 'target_weights' in batch:
     return batch['target_weights'].astype(jnp.float32)
   if 'examples' in batch:
     return (batch['examples'] > 0).astype(jnp.float32)
-  return (segments_of(batch) > 0).any(-1).astype(jnp.float32)
+  is_example = (segments_of(batch) > 0).any(-1)
+  return is_example.astype(jnp.float32)
 
 
 def _tokens(batch) -> Array:
   """1 for every token that is no padding, of the decoder where the batch has one."""
   side = 'decoder_' if 'decoder_tokens' in batch else ''
-  return (segments_of(batch, f'{side}tokens', f'{side}segments') > 0).astype(
-    jnp.float32
-  )
+  segments = segments_of(batch, f'{side}tokens', f'{side}segments')
+  return (segments > 0).astype(jnp.float32)

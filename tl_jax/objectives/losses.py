@@ -12,11 +12,11 @@ from tl_jax.objectives.types import Array, Batch
 
 
 def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> Array:
-  """Negative log likelihood in nats (...) of integer targets (...) under logits (...,
-  classes), computed in float32.
+  """The negative log likelihood, float32 (...) in nats, of targets under logits.
 
-  `smoothing` mixes the target with the uniform distribution over all classes (Szegedy
-  et al. 2015, section 7).
+  The targets are integers (...), the logits are (..., classes). `smoothing` mixes the
+  target with the uniform distribution over all classes (Szegedy et al. 2015, section
+  7).
   """
   logits = logits.astype(jnp.float32)
   total = jax.nn.logsumexp(logits, axis=-1)
@@ -27,11 +27,13 @@ def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> Arra
 
 
 def weighted_sum(values: Array, weights: Array) -> Array:
-  """The sum of values * weights in float32, where a weight of 0 silences even a value
-  that is not finite.
+  """The sum of values * weights in float32.
+
+  A weight of 0 silences even a value that is not finite, as 0 * inf would not.
   """
   weights = weights.astype(jnp.float32)
-  return jnp.where(weights > 0, values.astype(jnp.float32) * weights, 0.0).sum()
+  products = values.astype(jnp.float32) * weights
+  return jnp.where(weights > 0, products, 0.0).sum()
 
 
 def segments_of(
@@ -42,20 +44,26 @@ def segments_of(
 
 
 def shift_right(tokens: Array, segments: Array, start: int) -> Array:
-  """What a decoder reads (rows, length): `start` at the head of each segment, then each
-  token one place later.
+  """What a decoder reads to predict `tokens` (rows, length).
+
+  That is `start` at the head of each segment, then each token one place later. Padding
+  becomes `start`, too.
   """
   before = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))
-  return jnp.where(segments > 0, jnp.where(starts_of(segments), start, before), start)
+  shifted = jnp.where(starts_of(segments), start, before)
+  return jnp.where(segments > 0, shifted, start)
 
 
 def starts_of(segments: Array) -> Array:
   """Boolean (rows, length): the first position of each run of one segment number."""
-  return segments != jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+  # -1 is the number of no segment, so that every row begins with a start.
+  before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+  return segments != before
 
 
 def positions_of(segments: Array) -> Array:
   """Positions (rows, length) int32 that restart in each segment."""
   index = jnp.arange(segments.shape[1], dtype=jnp.int32)[None]
+  # Of each position, the latest start that is not after it.
   start = jax.lax.cummax(jnp.where(starts_of(segments), index, 0), axis=1)
   return jnp.where(segments > 0, index - start, 0)

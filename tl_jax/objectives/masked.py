@@ -18,7 +18,10 @@ from tl_jax.objectives.losses import segments_of, starts_of
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Objective
 
-MASKED, KEPT = 0.8, 0.1  # what becomes of a chosen token; the rest become another token
+# What becomes of the chosen tokens: these fractions are masked or stay as they are. The
+# rest become another token.
+MASKED = 0.8
+KEPT = 0.1
 
 
 def masked(
@@ -33,24 +36,27 @@ def masked(
   """BERT's masked language model (Devlin et al. 2018, section 3.1; whole words as in
   their later release).
 
-  A candidate is a token of a segment (not padding) that is neither in `special_ids` nor
-  `mask_id`. A row with n > 0 candidates has exactly max(1, round(rate * n)) chosen
-  positions, a row with none has none; `round` is Python's. A packed row is counted as
-  one (BERT's code counts [CLS] and [SEP] in n too). Chosen tokens become `mask_id` (80
-  %), stay (10 %), or become a token drawn uniformly from the vocabulary without special
-  ids (10 %).
+  Candidates: the tokens of a segment (not padding) that are neither in `special_ids`
+  nor `mask_id`. A row with n > 0 candidates has exactly max(1, round(rate * n)) chosen
+  positions, where `round` is Python's. A row without candidates has none. A packed row
+  is counted as one. (BERT's code counts [CLS] and [SEP] in n, too.)
 
-  `whole_word` takes words (a token and the `continues` pieces right after it in its
-  segment) in random order and skips one that would exceed the same budget, so a row may
-  come out below it, and a row whose words are all longer than its budget has none.
-  `continues` (vocabulary,) bool says which ids continue a word (WordPiece `##`).
+  Chosen tokens become `mask_id` (80 %), stay (10 %), or become a token drawn uniformly
+  from the vocabulary without special ids (10 %).
 
-  `prepare` replaces tokens and adds score (rows, K) int32 positions in rising order,
-  targets (rows, K) int32 and target_weights (rows, K) float32 0 or 1, where K = max(1,
-  round(rate * length)). Only those positions get logits. The term is `masked` (nats per
-  chosen token), the metric `accuracy`. ValueError for ids outside the vocabulary, for a
-  vocabulary of special ids only, and for `whole_word` without `continues` of the right
-  length.
+  `whole_word` chooses words in random order. A word is a token and the `continues`
+  pieces right after it in its segment; `continues` (vocabulary,) bool says which ids
+  continue a word (WordPiece `##`). A word that would exceed the same budget is skipped.
+  So a row may come out below its budget, and a row whose words are all longer than its
+  budget has none.
+
+  `prepare` replaces tokens. It adds score (rows, K) int32, the positions in rising
+  order, targets (rows, K) int32, and target_weights (rows, K) float32, 0 or 1, where K
+  = max(1, round(rate * length)). Only those positions get logits. The term is `masked`
+  (nats per chosen token), the metric `accuracy`.
+
+  Errors: ValueError for ids outside the vocabulary, for a vocabulary of special ids
+  only, and for `whole_word` without `continues` of the right length.
   """
   ordinary = _ordinary(vocabulary, mask_id, special_ids)
   draws = np.flatnonzero(ordinary).astype(np.int32)
@@ -60,8 +66,10 @@ def masked(
     tokens = batch['tokens']
     segments = segments_of(batch)
     budgets = budget_table(rate, tokens.shape[1])
-    order, fate, fresh = jax.random.split(key, 3)
-    noise = jax.random.uniform(order, tokens.shape)
+    order_key, fate_key, fresh_key = jax.random.split(key, 3)
+
+    # Which positions are chosen?
+    noise = jax.random.uniform(order_key, tokens.shape)
     candidate = (segments > 0) & jnp.asarray(ordinary)[tokens]
     budget = jnp.asarray(budgets)[candidate.sum(-1)]
     if whole_word:
@@ -71,18 +79,19 @@ def masked(
       chosen = choose_tokens(candidate, noise, budget)
     score, weights = slots(chosen, int(budgets[-1]))
     targets = jnp.take_along_axis(tokens, score, axis=1)
-    chance = jax.random.uniform(fate, targets.shape)
-    other = jnp.asarray(draws)[jax.random.randint(fresh, targets.shape, 0, len(draws))]
-    seen = jnp.where(
-      chance < MASKED, mask_id, jnp.where(chance < MASKED + KEPT, targets, other)
-    )
+
+    # What does the model see there?
+    fate = jax.random.uniform(fate_key, targets.shape)
+    drawn = jax.random.randint(fresh_key, targets.shape, 0, len(draws))
+    other = jnp.asarray(draws)[drawn]
+    kept_or_other = jnp.where(fate < MASKED + KEPT, targets, other)
+    seen = jnp.where(fate < MASKED, mask_id, kept_or_other)
+    # A slot that no chosen position fills holds some other position: it stays.
     seen = jnp.where(weights > 0, seen, targets).astype(tokens.dtype)
-    corrupted = jax.vmap(lambda row, places, new: row.at[places].set(new))(
-      tokens, score, seen
-    )
+    put = jax.vmap(lambda row, places, new: row.at[places].set(new))
     return {
       **batch,
-      'tokens': corrupted,
+      'tokens': put(tokens, score, seen),
       'score': score,
       'targets': targets,
       'target_weights': weights,
@@ -95,32 +104,36 @@ def masked(
 
 
 def budget_table(rate: float, length: int) -> np.ndarray:
-  """How many positions to choose from 0..length candidates: int32 (length + 1,); a
-  table, so that no float32 rounds.
+  """How many positions to choose from 0..length candidates: int32 (length + 1,).
+
+  It is a table made in Python, because rate * n in float32 would round otherwise.
   """
-  return np.array(
-    [0] + [max(1, round(rate * n)) for n in range(1, length + 1)], np.int32
-  )
+  some = [max(1, round(rate * n)) for n in range(1, length + 1)]
+  return np.array([0, *some], np.int32)
 
 
 def choose_tokens(candidate, noise, budget):
-  """Boolean (rows, length): the `budget` (rows,) candidates of each row with the
-  smallest noise.
-  """
+  """Boolean (rows, length): the `budget` (rows,) candidates with the smallest noise."""
+  # Noise is below 1, so that everything else comes after the candidates.
   order = jnp.argsort(jnp.where(candidate, noise, 2.0), axis=-1)
-  return candidate & (jnp.argsort(order, axis=-1) < budget[:, None])
+  rank = jnp.argsort(order, axis=-1)
+  return candidate & (rank < budget[:, None])
 
 
 def choose_words(candidate, begins, noise, budget):
-  """Boolean (length,) of one row: whole words in random order, each taken if it fits
-  into what is left of `budget`.
+  """Boolean (length,) of one row: whole words in random order.
+
+  A word is taken if it fits into what is left of `budget`.
   """
   length = candidate.shape[0]
   # A word starts at a candidate that does not continue one, or that has no candidate
   # before it to continue.
-  begins = candidate & (begins | ~jnp.pad(candidate[:-1], (1, 0)))
+  follows = jnp.pad(candidate[:-1], (1, 0))
+  begins = candidate & (begins | ~follows)
+  # Words are numbered along the row; what is in no word has the number `length`.
   word = jnp.where(candidate, jnp.cumsum(begins) - 1, length)
-  sizes = jnp.zeros(length + 1, jnp.int32).at[word].add(1).at[length].set(0)[:length]
+  sizes = jnp.zeros(length + 1, jnp.int32).at[word].add(1)
+  sizes = sizes.at[length].set(0)[:length]
   order = jnp.argsort(jnp.where(sizes > 0, noise, 2.0))
 
   def take(used, size):
@@ -133,15 +146,19 @@ def choose_words(candidate, begins, noise, budget):
 
 
 def slots(chosen, most: int):
-  """The chosen positions in rising order, then others, (rows, most) int32; and their
-  weights, float32 1 or 0.
+  """The chosen positions of each row, and the weights of these slots.
+
+  The positions, int32 (rows, most), are in rising order; others fill up the slots that
+  are left. The weights, float32 (rows, most), are 1 for the chosen and 0 for the rest.
   """
   # A stable sort, not top_k, which gathers the whole batch where its rows are sharded.
   places = jnp.argsort(~chosen, axis=1, stable=True)[:, :most].astype(jnp.int32)
-  return places, jnp.take_along_axis(chosen, places, axis=1).astype(jnp.float32)
+  is_chosen = jnp.take_along_axis(chosen, places, axis=1)
+  return places, is_chosen.astype(jnp.float32)
 
 
 def _ordinary(vocabulary, mask_id, special_ids) -> np.ndarray:
+  """Boolean (vocabulary,): the ids that are not special."""
   ordinary = np.ones(vocabulary, bool)
   for special in (mask_id, *special_ids):
     if not 0 <= special < vocabulary:
@@ -157,9 +174,10 @@ def _ordinary(vocabulary, mask_id, special_ids) -> np.ndarray:
 
 
 def _joins(vocabulary, continues) -> np.ndarray:
+  """`continues` as an array, checked: boolean (vocabulary,)."""
   if continues is None or np.shape(continues) != (vocabulary,):
+    got = 'none' if continues is None else np.shape(continues)
     raise ValueError(
-      f'continues: whole_word needs a flag for each of the {vocabulary} ids, got '
-      f'{"none" if continues is None else np.shape(continues)}'
+      f'continues: whole_word needs a flag for each of the {vocabulary} ids, got {got}'
     )
   return np.asarray(continues, bool)

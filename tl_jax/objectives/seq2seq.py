@@ -1,5 +1,6 @@
-"""Text to text: a decoder writes a given target, each token from the ones before it
-(teacher forcing).
+"""Text to text: a decoder learns to write a given target (teacher forcing).
+
+It predicts each token of the target from the ones before it.
 
 >>> batch = {'tokens': jnp.array([[5, 6]]), 'decoder_tokens': jnp.array([[7, 8, 1, 0]]),
 ...          'decoder_segments': jnp.array([[1, 1, 1, 0]])}
@@ -19,18 +20,21 @@ def seq2seq(*, start_id: Natural = 0, smoothing: Fraction = 0.0) -> Objective:
   """Maximum likelihood of target texts given source texts.
 
   The batch gives the target text, with its end-of-text token, as decoder_tokens (rows,
-  length) int32, and decoder_segments (rows, length), 0 for padding; absent, every
-  position counts. `prepare` moves the text to `targets`, and what the decoder reads is
-  that text one place to the right in each segment, after `start_id` (T5: the padding
-  id). A batch that already has `targets` beside decoder_tokens keeps both as they are.
-  A batch that has `target_weights` keeps them. The term is `seq2seq` (nats per target
-  token), the metric `accuracy`.
+  length) int32. Its decoder_segments (rows, length) are 0 for padding; without them
+  every position counts.
+
+  `prepare` moves the text to `targets`. What the decoder reads is that text one place
+  to the right in each segment, after `start_id` (T5: the padding id). A batch that
+  already has `targets` beside decoder_tokens keeps both as they are. A batch that has
+  `target_weights` keeps them. The term is `seq2seq` (nats per target token), the metric
+  `accuracy`.
   """
 
   def prepare(key, batch):
     del key
     segments = segments_of(batch, 'decoder_tokens', 'decoder_segments')
-    given = {
+    # Whatever of these the batch has, it keeps.
+    defaults = {
       'decoder_segments': segments,
       'decoder_positions': positions_of(segments),
       'target_weights': (segments > 0).astype(jnp.float32),
@@ -42,7 +46,7 @@ def seq2seq(*, start_id: Natural = 0, smoothing: Fraction = 0.0) -> Objective:
         'targets': text,
         'decoder_tokens': shift_right(text, segments, start_id),
       }
-    return {**given, **batch}
+    return {**defaults, **batch}
 
   def loss(forward, batch, key):
     return token_loss('seq2seq', forward, batch, key, smoothing)

@@ -1,5 +1,6 @@
-"""Span corruption (T5): spans of text are cut out, a sentinel stays, the decoder writes
-what was cut.
+"""Span corruption (T5): a decoder writes the spans that were cut out of a text.
+
+In the text that the encoder reads, a sentinel stands for each span.
 
 >>> objective = span(sentinels=range(99, 89, -1), pad_id=0, eos_id=1)
 >>> batch = objective.prepare(jax.random.key(0), {'tokens': jnp.arange(10, 30).reshape(1, 20)})
@@ -34,29 +35,33 @@ def span(
   partition as in their code).
 
   A segment of n tokens loses min(max(round(rate * n), 1), n - 1) of them in max(1,
-  round(lost / mean)) spans (fewer where the kept tokens or the `sentinels` run out).
-  Lost and kept tokens are each cut into that many parts, uniformly over all ways to do
-  so, and alternate, kept first. The k-th span of a segment is replaced by sentinels[k]
-  (T5: descending from the end of the vocabulary); its target is that sentinel and the
-  lost tokens, then the next, and `eos_id` at the end. Each encoder text ends with
-  `eos_id` too: the one at the end of the segment where it has one (never cut, not
-  counted in n), else a new one. A segment of fewer than two tokens loses nothing, its
-  target is `eos_id`.
+  round(lost / mean)) spans, fewer where the kept tokens or the `sentinels` run out. The
+  lost and the kept tokens are each cut into that many parts, uniformly over all ways to
+  do so. The parts alternate, kept first. A segment of fewer than two tokens loses
+  nothing.
 
-  Static shapes: the encoder has `length` places, by default those of the row. These
+  In the encoder's text the k-th span of a segment is replaced by sentinels[k] (T5:
+  descending from the end of the vocabulary). The target is that sentinel and the lost
+  tokens, then the next, and `eos_id` at the end; of a segment that loses nothing it is
+  `eos_id` alone. Each encoder text ends with `eos_id`, too. It is the one at the end of
+  the segment where there is one, which is never cut and does not count in n, else a new
+  one.
+
+  Shapes are static. The encoder has `length` places, by default those of the row. These
   always suffice where segments end with `eos_id`, and else for segments of 10 tokens or
-  more at the default rate; what is over is dropped from the end of the row. Longer rows
-  of text fill them: `inputs` says how many places a text takes (512 for one of 568
-  tokens at T5's rate and mean), so that rows can be packed by it and nothing is
-  dropped. Targets have `targets` places, by default those of a row with a single
-  segment plus one for each 16 tokens, for the rounding and `eos_id` of more segments;
-  what is over is dropped from the end of the row likewise.
+  more at the default rate. Targets have `targets` places, by default those of a row
+  with a single segment plus one for each 16 tokens, for the rounding and the `eos_id`
+  of more segments. What is over is dropped from the end of the row. Corruption shortens
+  a text, so that longer rows of text fill the places: `inputs` says how many a text
+  takes (512 for one of 568 tokens at T5's rate and mean), and rows packed by it lose
+  nothing.
 
-  `prepare` replaces tokens, segments, positions (rows, length) and adds decoder_tokens
-  (after `pad_id`, T5's start), decoder_segments, decoder_positions, targets (rows,
-  targets) int32 and target_weights float32; it drops `types`. Segments must be runs
-  whose numbers rise along the row. The term is `span` (nats per target token), the
-  metric `accuracy`. ValueError for repeated or no sentinels.
+  `prepare` replaces tokens, segments and positions (rows, length). It adds
+  decoder_tokens (after `pad_id`, T5's start), decoder_segments, decoder_positions,
+  targets (rows, targets) int32 and target_weights float32. It drops `types`. Segments
+  must be runs whose numbers rise along the row. The term is `span` (nats per target
+  token), the metric `accuracy`.
+  Errors: ValueError for repeated sentinels, or none.
   """
   names = np.asarray(tuple(sentinels), np.int32)
   if not names.size or len(set(names.tolist())) != names.size:
@@ -65,13 +70,23 @@ def span(
     )
 
   def prepare(key, batch):
-    tokens, segments = batch['tokens'], segments_of(batch)
+    tokens = batch['tokens']
+    segments = segments_of(batch)
     lost, spans = count_tables(rate, mean, tokens.shape[1], names.size)
-    shape = length or tokens.shape[1], targets or target_places(lost, spans)
+    inputs_length = length or tokens.shape[1]
+    targets_length = targets or target_places(lost, spans)
     noise = jax.random.uniform(key, tokens.shape)
-    encoder, decoder = jax.vmap(
-      lambda *row: _corrupt(*row, lost, spans, names, pad_id, eos_id, *shape)
-    )(tokens, segments, noise)
+
+    def corrupt_row(tokens, segments, noise):
+      content, is_last = _content(tokens, segments, eos_id)
+      hidden = cut(content, segments, noise, lost, spans)
+      pieces = _pieces(tokens, segments, content, hidden, is_last, names, eos_id)
+      encoder = write(pieces.encoder, pieces.values, segments, inputs_length, pad_id)
+      decoder = write(pieces.decoder, pieces.values, segments, targets_length, pad_id)
+      return encoder, decoder
+
+    encoder, decoder = jax.vmap(corrupt_row)(tokens, segments, noise)
+    # The types of the original positions fit neither text.
     rest = {name: value for name, value in batch.items() if name != 'types'}
     return {
       **rest,
@@ -95,6 +110,8 @@ def span(
 
 
 class Text(NamedTuple):
+  """Tokens and segments (places,) of one row."""
+
   tokens: Array
   segments: Array
 
@@ -102,75 +119,121 @@ class Text(NamedTuple):
 def count_tables(
   rate: float, mean: float, length: int, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """(lost tokens, spans) of a segment of 0..length tokens: two int32 (length + 1,),
-  rounded as Python does.
+  """How many tokens, and in how many spans, a segment of 0..length tokens loses.
+
+  Both are int32 (length + 1,), rounded as Python does. `most` is the number of
+  sentinels.
   """
-  lost = [0, 0] + [min(max(round(rate * n), 1), n - 1) for n in range(2, length + 1)]
-  spans = [
-    min(max(round(x / mean), 1), n - x, x, most) if x else 0 for n, x in enumerate(lost)
-  ]
-  return np.array(lost[: length + 1], np.int32), np.array(spans[: length + 1], np.int32)
+  lost = np.zeros(length + 1, np.int32)
+  spans = np.zeros(length + 1, np.int32)
+  # A segment of one token loses nothing: one must be kept.
+  for n in range(2, length + 1):
+    cut_tokens = min(max(round(rate * n), 1), n - 1)
+    wanted_spans = max(round(cut_tokens / mean), 1)
+    lost[n] = cut_tokens
+    # Every span has a kept token before it, a lost token and a sentinel.
+    spans[n] = min(wanted_spans, n - cut_tokens, cut_tokens, most)
+  return lost, spans
 
 
 def input_lengths(lengths, rate: float, mean: float, most: int) -> np.ndarray:
-  """The encoder's tokens for segments of so many tokens that have no `eos_id` yet;
-  those that end with one take at most as many.
+  """The encoder's tokens for segments of these lengths that have no `eos_id` yet.
+
+  Segments that end with `eos_id` take at most as many.
   """
   lengths = np.asarray(lengths, np.int64)
   lost, spans = count_tables(rate, mean, int(lengths.max(initial=0)), most)
+  # What is kept, a sentinel for each span, and `eos_id`.
   return lengths - lost[lengths] + spans[lengths] + 1
 
 
 def target_places(lost: np.ndarray, spans: np.ndarray) -> int:
-  """The default number of target places of a row: one segment's, and one more for each
-  16 tokens.
+  """The default number of target places of a row.
+
+  It is that of a single segment, and one more for each 16 tokens.
   """
-  return int(lost[-1] + spans[-1] + 1) + (len(lost) - 1) // 16
+  length = len(lost) - 1
+  single = int(lost[-1] + spans[-1] + 1)
+  return single + length // 16
 
 
-def _corrupt(
-  tokens, segments, noise, lost_table, span_table, names, pad_id, eos_id, inputs, places
-):
-  """(encoder, decoder) Text of one row (length,): of `inputs` and of `places` tokens."""
-  length = tokens.shape[0]
+def _content(tokens, segments, eos_id):
+  """(content, is_last) of one row, boolean (length,).
+
+  The content is what may be cut: all but padding and an `eos_id` that ends a segment.
+  `is_last` is true for the last position of each segment.
+  """
   real = segments > 0
-  last = real & (segments != jnp.pad(segments[1:], (0, 1)))
-  content = real & ~(last & (tokens == eos_id))
-  hidden = cut(content, segments, noise, lost_table, span_table)
+  after = jnp.pad(segments[1:], (0, 1))
+  is_last = real & (segments != after)
+  content = real & ~(is_last & (tokens == eos_id))
+  return content, is_last
+
+
+class _Pieces(NamedTuple):
+  """What the positions of a row write into its two texts.
+
+  values: three int32 (length,), of which a position can write the first, a sentinel,
+    then the second, its token, then the third, `eos_id`.
+  encoder, decoder: three boolean (length,). Which of the values does each write there?
+  """
+
+  values: tuple[Array, Array, Array]
+  encoder: tuple[Array, Array, Array]
+  decoder: tuple[Array, Array, Array]
+
+
+def _pieces(tokens, segments, content, hidden, is_last, names, eos_id) -> _Pieces:
+  """The pieces of one row whose `hidden` tokens are lost."""
+  length = tokens.shape[0]
   first = hidden & ~jnp.pad(hidden[:-1], (1, 0))
   # Spans are numbered over the row; a segment's number starts again.
   number = jnp.cumsum(first) - 1
   before = jax.ops.segment_min(jnp.where(first, number, length), segments, length + 1)
-  name = jnp.asarray(names)[jnp.clip(number - before[segments], 0, len(names) - 1)]
-  end = jnp.full_like(tokens, eos_id)
+  in_segment = number - before[segments]
+  # Clipped for positions without a span, whose sentinel is not written.
+  sentinel = jnp.asarray(names)[jnp.clip(in_segment, 0, len(names) - 1)]
   kept = content & ~hidden
-  encoder = write((first, kept, last), (name, tokens, end), segments, inputs, pad_id)
-  decoder = write((first, hidden, last), (name, tokens, end), segments, places, pad_id)
-  return encoder, decoder
+  return _Pieces(
+    values=(sentinel, tokens, jnp.full_like(tokens, eos_id)),
+    encoder=(first, kept, is_last),
+    decoder=(first, hidden, is_last),
+  )
 
 
 def write(emits, values, segments, places: int, pad_id: int) -> Text:
-  """The tokens that each position emits, in the order given, one after another; what
-  exceeds `places` is dropped.
+  """The text of one row: what its positions write, one after another.
+
+  emits, values: as many arrays (length,) as a position can write tokens. A position
+  writes those of its `values` that it `emits`, in the order given. What exceeds
+  `places` is dropped.
   """
   emitted = jnp.stack(emits, axis=-1).reshape(-1)
+  # What is not emitted goes to the place after the last, which is dropped.
   index = jnp.where(emitted, jnp.cumsum(emitted) - 1, places)
   tokens = jnp.stack(values, axis=-1).reshape(-1)
   owners = jnp.repeat(segments, len(emits))
+  padding = jnp.full(places, pad_id, tokens.dtype)
+  nothing = jnp.zeros(places, owners.dtype)
   return Text(
-    jnp.full(places, pad_id, tokens.dtype).at[index].set(tokens, mode='drop'),
-    jnp.zeros(places, owners.dtype).at[index].set(owners, mode='drop'),
+    tokens=padding.at[index].set(tokens, mode='drop'),
+    segments=nothing.at[index].set(owners, mode='drop'),
   )
 
 
 def cut(content, segments, noise, lost_table, span_table):
-  """Boolean (length,) of one row: which tokens are lost; `content` (length,) may be,
-  `noise` is uniform (length,).
+  """Boolean (length,) of one row: which tokens are lost?
+
+  content: boolean (length,), the tokens that may be lost. noise: uniform (length,).
+  lost_table, span_table: see `count_tables`.
   """
   length = content.shape[0]
   count = jax.ops.segment_sum(content.astype(jnp.int32), segments, length + 1)
+  # Segment 0 is padding.
   count = count.at[0].set(0)
-  lost, spans = jnp.asarray(lost_table)[count], jnp.asarray(span_table)[count]
+  lost = jnp.asarray(lost_table)[count]
+  spans = jnp.asarray(span_table)[count]
+
   # Stand for the kept items of a segment by its first places, for the lost ones by
   # those after, and cut each group.
   place = jnp.cumsum(content) - 1
@@ -180,9 +243,10 @@ def cut(content, segments, noise, lost_table, span_table):
   is_lost = item >= kept
   item = jnp.where(is_lost, item - kept, item)
   group = jnp.where(content, 2 * segments + is_lost, 2 * length + 2)
-  starts = content & (
-    (item == 0) | draw(content & (item > 0), group, noise, spans[segments] - 1)
-  )
+  # A group begins with a part; the other parts begin at items drawn from the rest.
+  drawn = draw(content & (item > 0), group, noise, spans[segments] - 1)
+  starts = content & ((item == 0) | drawn)
+
   # The k-th part of a group is the k-th span of its segment; a segment without spans
   # keeps all in one part.
   parts = jnp.where(count > 0, jnp.maximum(spans, 1), 0)
@@ -191,31 +255,31 @@ def cut(content, segments, noise, lost_table, span_table):
   part_before = jax.ops.segment_min(
     jnp.where(content, part, 2 * length), group, 2 * length + 3
   )
-  index = jnp.where(content, ahead[segments] + part - part_before[group], length)
-  kept_lengths = (
-    jnp.zeros(length, jnp.int32)
-    .at[jnp.where(is_lost, length, index)]
-    .add(1, mode='drop')
-  )
-  lost_lengths = (
-    jnp.zeros(length, jnp.int32)
-    .at[jnp.where(is_lost, index, length)]
-    .add(1, mode='drop')
-  )
+  in_group = part - part_before[group]
+  index = jnp.where(content, ahead[segments] + in_group, length)
+
+  # The lengths of the parts, then where the lost ones begin and end among the content.
+  none = jnp.zeros(length, jnp.int32)
+  kept_lengths = none.at[jnp.where(is_lost, length, index)].add(1, mode='drop')
+  lost_lengths = none.at[jnp.where(is_lost, index, length)].add(1, mode='drop')
   ends = jnp.cumsum(kept_lengths + lost_lengths)
-  change = (
-    jnp.zeros(length + 1, jnp.int32).at[ends - lost_lengths].add(1).at[ends].add(-1)
-  )
-  return content & (jnp.cumsum(change)[jnp.clip(place, 0, length)] > 0)
+  begins = ends - lost_lengths
+  change = jnp.zeros(length + 1, jnp.int32).at[begins].add(1).at[ends].add(-1)
+  in_span = jnp.cumsum(change) > 0
+  return content & in_span[jnp.clip(place, 0, length)]
 
 
 def draw(eligible, group, noise, most):
-  """Boolean (length,): the `most` (length,) eligible places of each group with the
-  smallest noise, or all of them.
+  """Boolean (length,): the eligible places of each group with the smallest noise.
+
+  There are `most` (length,) of each group, or all of them.
   """
   length = eligible.shape[0]
+  # The rest goes into a group of its own, the last.
   group = jnp.where(eligible, group, 2 * length + 2)
-  ordered, _, places = jax.lax.sort((group, noise, jnp.arange(length)), num_keys=2)
-  fresh = ordered != jnp.pad(ordered[:-1], (1, 0), constant_values=-1)
-  rank = jnp.arange(length) - jax.lax.cummax(jnp.where(fresh, jnp.arange(length), 0))
-  return eligible & (jnp.zeros(length, jnp.int32).at[places].set(rank) < most)
+  index = jnp.arange(length)
+  ordered, _, places = jax.lax.sort((group, noise, index), num_keys=2)
+  is_first = ordered != jnp.pad(ordered[:-1], (1, 0), constant_values=-1)
+  rank = index - jax.lax.cummax(jnp.where(is_first, index, 0))
+  rank_of_place = jnp.zeros(length, jnp.int32).at[places].set(rank)
+  return eligible & (rank_of_place < most)

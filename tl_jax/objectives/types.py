@@ -13,8 +13,10 @@ Batch = dict[str, Array]
 
 
 class Term(NamedTuple):
-  """One term of a loss: a weighted sum (scalar float32), not yet divided, and the
-  coefficient of the term.
+  """One term of a loss.
+
+  sum: a weighted sum, scalar float32, that is not yet divided by its weight.
+  coefficient: what the term is multiplied with.
   """
 
   sum: Array
@@ -22,8 +24,10 @@ class Term(NamedTuple):
 
 
 class Mean(NamedTuple):
-  """A metric as a weighted sum and its weight (scalars): sums over batches divide
-  exactly. Weight 0 means no value.
+  """A metric as a weighted sum and its weight, two scalars.
+
+  So metrics of several batches can be added up before they are divided. Weight 0 means
+  that there is no value.
   """
 
   sum: Array
@@ -31,16 +35,15 @@ class Mean(NamedTuple):
 
 
 class Prediction(NamedTuple):
-  """How the outputs of a model for an example are read as what it predicts, each a pure
-  function.
+  """How the outputs of a model for an example are read, as pure functions.
 
-  weights(batch) -> float32: 1 for every real example, 0 for the rest; its shape is that
-  of the examples of a batch.
+  weights(batch) -> float32: 1 for every real example, 0 for the rest. Its shape is that
+    of the examples of a batch.
   divergence(first, second, labels) -> for each example, how far two outputs (...,
     outputs) predict different things, 0 where they agree. labels are the batch's.
   log_probabilities(outputs, labels) -> (..., cases), whose exponentials say how likely
-    each case is; None where the outputs are no probabilities. Of several independent
-    decisions every decision has cases of its own.
+    each case is. Of several independent decisions every decision has cases of its own.
+    None where the outputs are no probabilities.
   """
 
   weights: Callable[[Batch], Array]
@@ -49,24 +52,23 @@ class Prediction(NamedTuple):
 
 
 class Objective(NamedTuple):
-  """Three pure functions; every array that they put into a batch has the rows as its
-  first axis.
+  """What a model is trained to do, as pure functions.
 
-  prepare(key, batch) -> Batch draws everything random, on the whole global batch before
-  it is split in any way;
-  weights(batch) -> {term: scalar float32} is the total weight of each term, a function
-  of the prepared batch alone;
-  loss(forward, batch, key) -> ({term: Term}, {metric: Mean}); `key` None means
-  evaluation: `train=False`, no dropout.
+  prepare(key, batch) -> Batch draws everything random. It sees the whole global batch,
+    before that is split in any way. Every array that it adds has the rows as its first
+    axis.
+  weights(batch) -> {term: scalar float32} is the total weight of each term. It depends
+    on the prepared batch alone.
+  loss(forward, batch, key) -> ({term: Term}, {metric: Mean}). `key` None means
+    evaluation: `train=False`, no dropout.
+  prediction says how the outputs for an example are read. None where they predict
+    nothing of an example.
+  inputs(lengths) -> int array: how many tokens, at most, the model is given of texts of
+    these lengths. It does not fall with the length. None: as many.
 
-  prediction says how its outputs are read, where they predict something of an example;
-  else it is None.
-  inputs(lengths) -> int array: how many tokens the model is given, at most, of texts of
-  so many tokens, where these are not as many; it does not fall. None: as many.
-
-  The loss of a step is the sum over terms of coefficient * sum / weight, with both sums
-  taken over the global batch and 0 where the weight is 0, so that sharding,
-  accumulation and packing change nothing.
+  The loss of a step is the sum over terms of coefficient * sum / weight, 0 where the
+  weight is 0. Both sums are taken over the global batch, so that sharding, accumulation
+  and packing change nothing.
   """
 
   prepare: Callable[[Array, Batch], Batch]
