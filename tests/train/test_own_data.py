@@ -339,6 +339,23 @@ def test_a_corpus_is_read_from_a_json_config_and_from_an_override(tmp_path):
   assert train.read(config.load(str(kept))).data.mixture == {str(path): 1.0}
 
 
+def test_a_config_of_ones_own_is_told_how_to_name_a_file(tmp_path):
+  file = tmp_path / 'c.py'
+  file.write_text(
+    'from ml_collections import ConfigDict\n'
+    'def get_config():\n'
+    '  return ConfigDict(dict(data=dict(mixture={"mine.jsonl": 1.0})))\n'
+  )
+  with pytest.raises(
+    ConfigError, match=r"c.py:3: .*as pairs, \(\('mine.jsonl', 1.0\),\)"
+  ):
+    config.load(str(file))
+  file.write_text(
+    file.read_text().replace('{"mine.jsonl": 1.0}', '(("mine.jsonl", 1.0),)')
+  )
+  assert config.load(str(file)).data.mixture == (('mine.jsonl', 1.0),)
+
+
 def test_a_corpus_that_is_not_there_is_refused_before_a_folder_is_made(tmp_path):
   for name, message in (
     ('no.jsonl', 'no.jsonl: no such file'),

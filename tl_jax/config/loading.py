@@ -128,7 +128,10 @@ def _guard(path, action):
     line = _line_of(error, str(path))
     # The message of a ConfigError is written to stand alone; others need their type.
     kind = '' if isinstance(error, ConfigError) else f'{type(error).__name__}: '
-    raise ConfigError(f'{path}:{line}: {kind}{one_line(error)}') from error
+    # ml_collections takes a dot for the way into a group; a file's name has one.
+    dotted = 'does not accept dots' in str(error)
+    hint = "; write such a group as pairs, (('mine.jsonl', 1.0),)" if dotted else ''
+    raise ConfigError(f'{path}:{line}: {kind}{one_line(error)}{hint}') from error
 
 
 def _line_of(error: BaseException, filename: str) -> int:
