@@ -1,4 +1,6 @@
-"""Tokenizer folders against transformers' AutoTokenizer, where that is installed: opened the same, saved the same."""
+"""Tokenizer folders against transformers' AutoTokenizer, where that is installed:
+opened the same, saved the same.
+"""
 
 import importlib.util
 import json
@@ -15,13 +17,24 @@ from tl_jax.data import tokenizers  # noqa: E402
 from tl_jax.interop.tokenizers import load_tokenizer, save_tokenizer  # noqa: E402
 
 ROLES = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
-# transformers 5 drops one space, or the sign of one, at the start of a text for Llama; sentencepiece does not.
-# Nor does it read the normaliser of DeBERTa's model: it has one of its own, which knows tabs and composes accents.
-SPACES = {'llama': {'  ', ' a', '  a  b  ', '▁a ▁'}, 'deberta-v2': {'▁a ▁'} | {
-    text for text in folders.TEXTS if {'\t', '\n', '\r'} & set(text) or unicodedata.normalize('NFC', text) != text}}
-# transformers 5 keeps a space that sentencepiece, and transformers 4 with it, takes off.
-SPACES |= {'marian': {'▁a ▁'}} | dict.fromkeys(('mbart50', 'pegasus'), {'▁a ▁'} | {
-    text for text in folders.TEXTS if text != ' '.join(text.split())})
+# transformers 5 drops one space, or the sign of one, at the start of a text for Llama;
+# sentencepiece does not. Nor does it read the normaliser of DeBERTa's model: it has one
+# of its own, which knows tabs and composes accents.
+SPACES = {
+  'llama': {'  ', ' a', '  a  b  ', '▁a ▁'},
+  'deberta-v2': {'▁a ▁'}
+  | {
+    text
+    for text in folders.TEXTS
+    if {'\t', '\n', '\r'} & set(text) or unicodedata.normalize('NFC', text) != text
+  },
+}
+# transformers 5 keeps a space that sentencepiece, and transformers 4 with it, takes
+# off.
+SPACES |= {'marian': {'▁a ▁'}} | dict.fromkeys(
+  ('mbart50', 'pegasus'),
+  {'▁a ▁'} | {text for text in folders.TEXTS if text != ' '.join(text.split())},
+)
 pytestmark = pytest.mark.filterwarnings('ignore')
 
 
@@ -32,18 +45,28 @@ def auto():
 
 def texts(name=''):
   """Without those that spell a special piece: they are text here, and special there."""
-  return [text for text in folders.TEXTS if not any(piece in text for piece in ('<s>', '</s>', '<0x', '<nl>'))
-          and text not in SPACES.get(name, ())]
+  return [
+    text
+    for text in folders.TEXTS
+    if not any(piece in text for piece in ('<s>', '</s>', '<0x', '<nl>'))
+    and text not in SPACES.get(name, ())
+  ]
 
 
 def assert_same(tokenizer, reference, chosen):
   for text in chosen:
     assert tokenizer.encode(text) == reference(text)['input_ids'], text
-    if 'Marian' in type(reference).__name__:          # pairs are nothing that it is made for
+    if 'Marian' in type(reference).__name__:  # pairs are nothing that it is made for
       continue
     both = reference(text, 'the of and', return_token_type_ids=True)
-    assert tokenizer.encode_pair(text, 'the of and') == (both['input_ids'], both['token_type_ids']), text
-  assert tokenizer.padding_side == reference.padding_side and tokenizer.chat_template == reference.chat_template
+    assert tokenizer.encode_pair(text, 'the of and') == (
+      both['input_ids'],
+      both['token_type_ids'],
+    ), text
+  assert (
+    tokenizer.padding_side == reference.padding_side
+    and tokenizer.chat_template == reference.chat_template
+  )
   assert tokenizer.vocabulary_size == len(reference)
   for role in ROLES:
     piece = getattr(reference, f'{role}_token')
@@ -67,7 +90,9 @@ def test_a_folder_is_opened_and_saved_the_same(name, tmp_path, auto):
   theirs = load_tokenizer(tmp_path / 'theirs')
   # Of Marian transformers writes sentencepiece models again, not a tokenizer.json.
   assert_same(theirs, reference, texts(name if name == 'marian' else ''))
-  assert [theirs.encode(text) for text in texts(name)] == [tokenizer.encode(text) for text in texts(name)]
+  assert [theirs.encode(text) for text in texts(name)] == [
+    tokenizer.encode(text) for text in texts(name)
+  ]
   save_tokenizer(tmp_path / 'again', theirs)
   assert_same(theirs, auto(str(tmp_path / 'again')), texts())
 
@@ -84,26 +109,47 @@ def test_a_trained_one_opens_beside_any_model(kind, model_type, tmp_path, auto):
 
 
 def test_templates_with_names_come_back(tmp_path, auto):
-  named = [{'name': 'default', 'template': '{{ messages }}'}, {'name': 'tool_use', 'template': 'x\r\n'}]
+  named = [
+    {'name': 'default', 'template': '{{ messages }}'},
+    {'name': 'tool_use', 'template': 'x\r\n'},
+  ]
   folder = folders.bert(tmp_path / 'folder', chat_template=named)
   save_tokenizer(tmp_path / 'saved', load_tokenizer(folder))
   found = auto(str(tmp_path / 'saved')).chat_template
-  assert found == auto(str(folder)).chat_template == {'default': '{{ messages }}', 'tool_use': 'x\r\n'}
+  assert (
+    found
+    == auto(str(folder)).chat_template
+    == {'default': '{{ messages }}', 'tool_use': 'x\r\n'}
+  )
 
 
 def test_added_tokens_get_the_same_ids(tmp_path, auto):
   size = len(folders.trained('wordpiece')[0])
   token = {'single_word': False, 'lstrip': False, 'rstrip': False, 'normalized': False}
-  folder = folders.bert(tmp_path / 'folder', pad_token='<p>', added_tokens_decoder={
+  folder = folders.bert(
+    tmp_path / 'folder',
+    pad_token='<p>',
+    added_tokens_decoder={
       str(size + 1): {'content': '<p>', 'special': True, **token},
-      str(size): {'content': 'zebra', 'special': False, **token}}, additional_special_tokens=['<one>', '<two>'])
+      str(size): {'content': 'zebra', 'special': False, **token},
+    },
+    additional_special_tokens=['<one>', '<two>'],
+  )
   tokenizer, reference = load_tokenizer(folder), auto(str(folder))
   save_tokenizer(tmp_path / 'saved', tokenizer)
   saved = auto(str(tmp_path / 'saved'))
   for other in (reference, saved):
     assert_same(tokenizer, other, [*texts(), 'a zebra in the zebras'])
-    assert other.convert_tokens_to_ids(['zebra', '<p>', '<one>', '<two>']) == [size, size + 1, size + 2, size + 3]
-    assert set(tokenizer.special_ids) >= {size + 1, size + 2, size + 3} and size not in tokenizer.special_ids
+    assert other.convert_tokens_to_ids(['zebra', '<p>', '<one>', '<two>']) == [
+      size,
+      size + 1,
+      size + 2,
+      size + 3,
+    ]
+    assert (
+      set(tokenizer.special_ids) >= {size + 1, size + 2, size + 3}
+      and size not in tokenizer.special_ids
+    )
 
 
 def test_a_real_bert(tmp_path, auto):
@@ -113,11 +159,15 @@ def test_a_real_bert(tmp_path, auto):
   real = pathlib.Path(found.origin).parent / 'model'
   tokenizer = load_tokenizer(real)
   assert_same(tokenizer, auto(str(real)), texts())
-  assert len(tokenizer.encode('short')) == 3                           # not padded to 128
-  words = folders.write(tmp_path / 'words', vocab__txt=(real / 'vocab.txt').read_bytes(),
-                        tokenizer_config__json=(real / 'tokenizer_config.json').read_bytes())
+  assert len(tokenizer.encode('short')) == 3  # not padded to 128
+  words = folders.write(
+    tmp_path / 'words',
+    vocab__txt=(real / 'vocab.txt').read_bytes(),
+    tokenizer_config__json=(real / 'tokenizer_config.json').read_bytes(),
+  )
   assert [load_tokenizer(words).encode(text) for text in folders.TEXTS] == [
-      tokenizer.encode(text) for text in folders.TEXTS]
+    tokenizer.encode(text) for text in folders.TEXTS
+  ]
   save_tokenizer(tmp_path / 'saved', tokenizer)
   assert_same(tokenizer, auto(str(tmp_path / 'saved')), texts())
   kept = json.loads((tmp_path / 'saved' / 'tokenizer_config.json').read_text())

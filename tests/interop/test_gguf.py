@@ -1,4 +1,6 @@
-"""GGUF files, written as llama.cpp writes them, give the numbers of transformers; what is not followed is refused."""
+"""GGUF files, written as llama.cpp writes them, give the numbers of transformers; what
+is not followed is refused.
+"""
 
 import json
 import pathlib
@@ -66,7 +68,9 @@ def test_a_weight_that_is_no_number_is_named(tmp_path):
   held['model.norm.weight'][3] = np.nan
   save_tensors(tmp_path, held)
   path = ggufs.convert(tmp_path, TINY, tmp_path / 'a.gguf')
-  with pytest.raises(ValueError, match=r"a\.gguf: tensor 'model.norm.weight' holds nan at \[3\]"):
+  with pytest.raises(
+    ValueError, match=r"a\.gguf: tensor 'model.norm.weight' holds nan at \[3\]"
+  ):
     interop.load(path)
 
 

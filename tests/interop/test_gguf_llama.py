@@ -1,4 +1,6 @@
-"""A file like that of Llama 3.2 Instruct: scaled rotary positions, byte pairs, a chat template, and what it is for."""
+"""A file like that of Llama 3.2 Instruct: scaled rotary positions, byte pairs, a chat
+template, and what it is for.
+"""
 
 import json
 import pathlib
@@ -31,7 +33,9 @@ MARKS = ('<|begin_of_text|>', '<|end_of_text|>', '<|eot_id|>', '<think>')
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-  """(folder, {type of the matrices: file}): the folder holds what the file of that type gives back."""
+  """(folder, {type of the matrices: file}): the folder holds what the file of that type
+  gives back.
+  """
   path = tmp_path_factory.mktemp('llama')
   pieces, merges = folders.trained('bpe')
   names, first = [*pieces, *MARKS], len(pieces)
@@ -73,7 +77,8 @@ def files(tmp_path_factory):
     folder = path / kind.name
     cases.materialise(folder, config, shapes)
     held = open_tensors(folder)
-    # Queries and keys of a common size: large scores would blow up the last bits of an angle.
+    # Queries and keys of a common size: large scores would blow up the last bits of an
+    # angle.
     calm = {
       name: np.array(held.read(name))
       * (0.2 if 'q_proj' in name or 'k_proj' in name else 1.0)

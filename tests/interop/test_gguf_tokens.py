@@ -1,4 +1,6 @@
-"""The tokenizer of a GGUF file: byte pairs as llama.cpp reads them, sentencepiece as its model file does."""
+"""The tokenizer of a GGUF file: byte pairs as llama.cpp reads them, sentencepiece as
+its model file does.
+"""
 
 import json
 import pathlib
@@ -80,7 +82,8 @@ def test_roles_and_what_is_put_around_a_text():
   assert (bare.prefix, bare.suffix) == ((), ())
   both = read(said | metadata(add_bos_token=True, add_eos_token=True))
   assert (both.prefix, both.suffix) == ((first,), (first + 4,))
-  # Only the vocabularies of Llama 3 and Mistral begin a text where nothing is said of it.
+  # Only the vocabularies of Llama 3 and Mistral begin a text where nothing is said of
+  # it.
   assert read(said | metadata(pre='qwen2')).prefix == ()
   assert read(said | metadata(pre='qwen2', add_bos_token=True)).prefix == (first,)
 

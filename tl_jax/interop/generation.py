@@ -112,7 +112,8 @@ def text_ids(loaded: Loaded) -> dict:
 def generation_settings(
   loaded: Loaded, chosen: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-  """(all settings, a line for each thing that the folder says and that is not followed).
+  """(all settings, a line for each thing that the folder says and that is not
+  followed).
 
   The folder says it in generation_config.json; where it has none, in config.json, as
   folders of old do. chosen: fields of `Decoding` that hold against the folder.
@@ -173,7 +174,8 @@ def follow(
   chosen: Mapping[str, Any],
   file: str = GENERATION,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-  """(fields of `Decoding`, lines that name what is not followed) of generation settings.
+  """(fields of `Decoding`, lines that name what is not followed) of generation
+  settings.
 
   said: as generation_config.json has them; kind: of the model; chosen: fields of
   `Decoding` that hold against what is said; file: what the lines begin with.

@@ -1,4 +1,5 @@
-"""The tokenizer that a GGUF file carries: byte pairs with merges, or sentencepiece with scores.
+"""The tokenizer that a GGUF file carries: byte pairs with merges, or sentencepiece with
+scores.
 
 >>> read(None, {'tokenizer.ggml.model': 'none'}) is None
 True

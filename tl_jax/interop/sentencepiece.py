@@ -1,4 +1,5 @@
-"""A sentencepiece model file, read as the protobuf message it is: nothing of it is run, and the library is not needed.
+"""A sentencepiece model file, read as the protobuf message it is: nothing of it is run,
+and the library is not needed.
 
 >>> list(fields(b'\\x0a\\x02hi\\x10\\x07'))
 [(1, b'hi'), (2, 7)]
@@ -11,18 +12,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-NORMAL, UNKNOWN, CONTROL, OWN, UNUSED, BYTE = 1, 2, 3, 4, 5, 6     # the types of a piece; OWN: symbols of the user
+# the types of a piece; OWN: symbols of the user
+NORMAL, UNKNOWN, CONTROL, OWN, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 KINDS = {1: 'unigram', 2: 'bpe', 3: 'word', 4: 'char'}
 MOST_PIECES = 1 << 21
-MOST_SPLITS = 200_000_000       # the sum of the pieces' squared lengths; 256,000 ordinary pieces make 15 million
+# the sum of the pieces' squared lengths; 256,000 ordinary pieces make 15 million
+MOST_SPLITS = 200_000_000
 _SIZES = {1: 8, 5: 4}
 
 
 class Pieces(NamedTuple):
-  """A vocabulary: names, scores and types by id; `unknown` is an id, `charsmap` a compiled normaliser or b''.
+  """A vocabulary: names, scores and types by id; `unknown` is an id, `charsmap` a
+  compiled normaliser or b''.
 
-  `dummy_prefix`: a space is put before a text; `squeeze`: spaces at its ends go, others become one.
+  `dummy_prefix`: a space is put before a text; `squeeze`: spaces at its ends go, others
+  become one.
   """
+
   kind: str
   names: tuple[str, ...]
   scores: tuple[float, ...]
@@ -35,7 +41,9 @@ class Pieces(NamedTuple):
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-  """(number, value) of every field of a protobuf message in order; a fixed-width value is bytes. ValueError if cut."""
+  """(number, value) of every field of a protobuf message in order; a fixed-width value
+  is bytes. ValueError if cut.
+  """
   position, end = 0, len(message)
 
   def varint():
@@ -61,12 +69,14 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
       raise ValueError(f'no such field: number {number}, wire type {wire}')
     if size > end - position:
       raise ValueError(f'field {number} says {size} bytes, {end - position} are left')
-    yield number, message[position:position + size]
+    yield number, message[position : position + size]
     position += size
 
 
 def read(data: bytes) -> Pieces:
-  """The pieces of a model file's bytes. Raises ValueError, in one line, for anything else or a kind we do not read."""
+  """The pieces of a model file's bytes. Raises ValueError, in one line, for anything
+  else or a kind we do not read.
+  """
   names, scores, types, trainer, normalizer = [], [], [], {}, {}
   for number, value in fields(data):
     if number == 1 and len(names) == MOST_PIECES:
@@ -88,8 +98,17 @@ def read(data: bytes) -> Pieces:
   _check_pieces(names, scores, types)
   charsmap = _message(normalizer.get(2, b''))
   check_charsmap(charsmap)
-  return Pieces(kind, tuple(names), tuple(scores), tuple(types), types.index(UNKNOWN), bool(trainer.get(35, 0)),
-                charsmap, bool(normalizer.get(3, 1)), bool(normalizer.get(4, 1)))
+  return Pieces(
+    kind,
+    tuple(names),
+    tuple(scores),
+    tuple(types),
+    types.index(UNKNOWN),
+    bool(trainer.get(35, 0)),
+    charsmap,
+    bool(normalizer.get(3, 1)),
+    bool(normalizer.get(4, 1)),
+  )
 
 
 def _message(value) -> bytes:
@@ -99,7 +118,11 @@ def _message(value) -> bytes:
 
 
 def _number(value) -> float:
-  return struct.unpack('<f', value)[0] if isinstance(value, bytes) and len(value) == 4 else math.nan
+  return (
+    struct.unpack('<f', value)[0]
+    if isinstance(value, bytes) and len(value) == 4
+    else math.nan
+  )
 
 
 def _check_pieces(names, scores, types) -> None:
@@ -108,7 +131,9 @@ def _check_pieces(names, scores, types) -> None:
   seen = {}
   for i, (name, score, kind) in enumerate(zip(names, scores, types, strict=True)):
     if not name or seen.setdefault(name, i) != i:
-      raise ValueError(f'piece {i}, {name[:40]!r}, is {"empty" if not name else f"piece {seen[name]} again"}')
+      raise ValueError(
+        f'piece {i}, {name[:40]!r}, is {"empty" if not name else f"piece {seen[name]} again"}'
+      )
     if not math.isfinite(score) or kind not in range(NORMAL, BYTE + 1):
       raise ValueError(f'piece {i}, {name[:40]!r}: score {score}, type {kind}')
   if types.count(UNKNOWN) != 1:
@@ -116,8 +141,14 @@ def _check_pieces(names, scores, types) -> None:
 
 
 def merges(pieces: Pieces) -> list[tuple[str, str]]:
-  """The merges of a BPE model, first ones first: every way to make a piece of two, in the order of its score."""
-  ids = {name: i for i, (name, kind) in enumerate(zip(pieces.names, pieces.types, strict=True)) if kind == NORMAL}
+  """The merges of a BPE model, first ones first: every way to make a piece of two, in
+  the order of its score.
+  """
+  ids = {
+    name: i
+    for i, (name, kind) in enumerate(zip(pieces.names, pieces.types, strict=True))
+    if kind == NORMAL
+  }
   if sum(len(name) ** 2 for name in ids) > MOST_SPLITS:
     raise ValueError('pieces too long to recover merges from')
   found = []
@@ -129,9 +160,11 @@ def merges(pieces: Pieces) -> list[tuple[str, str]]:
 
 
 def check_charsmap(charsmap: bytes) -> None:
-  """Raises ValueError unless a compiled normaliser is whole: every node of its trie (darts-clone) leads somewhere.
+  """Raises ValueError unless a compiled normaliser is whole: every node of its trie
+  (darts-clone) leads somewhere.
 
-  4 bytes of size, the trie's units of 4 bytes, then replacements that end in a zero byte each.
+  4 bytes of size, the trie's units of 4 bytes, then replacements that end in a zero
+  byte each.
   """
   if not charsmap:
     return
@@ -139,9 +172,9 @@ def check_charsmap(charsmap: bytes) -> None:
   if len(charsmap) < 8 or size % 4 or not 4 <= size <= len(charsmap) - 4:
     raise ValueError('a damaged charsmap')
   units = np.frombuffer(charsmap, '<u4', size // 4, 4)
-  texts = charsmap[4 + size:]
+  texts = charsmap[4 + size :]
   texts.decode()
-  starts = np.frombuffer(texts, np.uint8) & 0xC0 != 0x80       # where a character starts
+  starts = np.frombuffer(texts, np.uint8) & 0xC0 != 0x80  # where a character starts
   offsets = (units >> 10) << ((units & 512) >> 6)
   visited = np.zeros(len(units), bool)
   labels = np.arange(1, 256, dtype=np.uint32)
@@ -158,6 +191,10 @@ def check_charsmap(charsmap: bytes) -> None:
     leaves = below[units[nodes] >> 8 & 1 == 1]
     if leaves.size:
       values = units[leaves[leaves < len(units)]] & 0x7FFFFFFF
-      if leaves.max() >= len(units) or values.max() >= len(texts) or not starts[values].all():
+      if (
+        leaves.max() >= len(units)
+        or values.max() >= len(texts)
+        or not starts[values].all()
+      ):
         raise ValueError('a damaged charsmap: a replacement lies outside')
     waiting = np.concatenate([waiting, below])

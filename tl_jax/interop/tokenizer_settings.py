@@ -10,16 +10,38 @@ from typing import Any, NamedTuple
 
 from tl_jax.interop import pipelines
 
-CONFIG, MAP, ADDED = 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json'
+CONFIG, MAP, ADDED = (
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+)
 TEMPLATE, TEMPLATES = 'chat_template.jinja', 'additional_chat_templates'
-MOST_BYTES = 100_000_000             # of a vocabulary; of what is said about it, a tenth
+MOST_BYTES = 100_000_000  # of a vocabulary; of what is said about it, a tenth
 # In the order in which AutoTokenizer numbers those that the vocabulary does not have.
 ROLES = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
 # Settings that name code or files, or that we say in another place.
-DROPPED = ('auto_map', 'custom_pipelines', 'trust_remote_code', 'code_revision', 'auto_class', 'init_inputs', 'backend',
-           'name_or_path', 'tokenizer_file', 'vocab_file', 'merges_file', 'special_tokens_map_file', 'is_local',
-           'fast_tokenizer_files', 'slow_tokenizer_class', 'local_files_only', 'added_tokens_decoder', 'chat_template',
-           'files_loaded', 'padding_side')
+DROPPED = (
+  'auto_map',
+  'custom_pipelines',
+  'trust_remote_code',
+  'code_revision',
+  'auto_class',
+  'init_inputs',
+  'backend',
+  'name_or_path',
+  'tokenizer_file',
+  'vocab_file',
+  'merges_file',
+  'special_tokens_map_file',
+  'is_local',
+  'fast_tokenizer_files',
+  'slow_tokenizer_class',
+  'local_files_only',
+  'added_tokens_decoder',
+  'chat_template',
+  'files_loaded',
+  'padding_side',
+)
 SEVERAL = ('additional_special_tokens', 'extra_special_tokens')
 FLAGS = ('single_word', 'lstrip', 'rstrip', 'normalized', 'special')
 
@@ -27,9 +49,12 @@ FLAGS = ('single_word', 'lstrip', 'rstrip', 'normalized', 'special')
 class Said(NamedTuple):
   """What a folder says about its tokenizer.
 
-  name: of its class; family: by that or by the model; settings: its tokenizer_config.json without what we drop;
-  roles: a piece, or None, for each role that is spoken of; added: (id or None, token) of pieces beyond the vocabulary.
+  name: of its class; family: by that or by the model; settings: its
+  tokenizer_config.json without what we drop;
+  roles: a piece, or None, for each role that is spoken of; added: (id or None, token)
+  of pieces beyond the vocabulary.
   """
+
   name: str | None
   family: str | None
   settings: dict[str, Any]
@@ -49,7 +74,9 @@ def read_bytes(path: pathlib.Path, most: int = MOST_BYTES) -> bytes:
 
 
 def read_text(path: pathlib.Path, most: int = MOST_BYTES) -> str:
-  """The text of a file, without a byte-order mark. Raises ValueError that names it if it is not UTF-8."""
+  """The text of a file, without a byte-order mark. Raises ValueError that names it if
+  it is not UTF-8.
+  """
   try:
     return read_bytes(path, most).decode('utf-8-sig')
   except UnicodeDecodeError as error:
@@ -70,11 +97,16 @@ def read_json(path: pathlib.Path, most: int = MOST_BYTES // 10) -> dict:
 
 
 def read_said(folder: pathlib.Path) -> Said:
-  """What tokenizer_config.json, special_tokens_map.json, added_tokens.json and config.json say.
+  """What tokenizer_config.json, special_tokens_map.json, added_tokens.json and
+  config.json say.
 
   Raises ValueError that names the file and the key.
   """
-  config, special, model = read_json(folder / CONFIG), read_json(folder / MAP), read_json(folder / 'config.json')
+  config, special, model = (
+    read_json(folder / CONFIG),
+    read_json(folder / MAP),
+    read_json(folder / 'config.json'),
+  )
   decoder = config.get('added_tokens_decoder')
   path = folder / CONFIG
   # As in transformers, a config that lists its added tokens is the newer of the two.
@@ -90,22 +122,48 @@ def read_said(folder: pathlib.Path) -> Said:
     several = spoken.get(key) or []
     if not isinstance(several, list | dict):
       raise ValueError(f'{path}: {key}: neither a list nor names')
-    extra += [_token(one, path, key) for one in (several.values() if isinstance(several, dict) else several)]
-  wanted = {token['content']: token for token in (*flags.values(), *filter(None, extra))}
+    extra += [
+      _token(one, path, key)
+      for one in (several.values() if isinstance(several, dict) else several)
+    ]
+  wanted = {
+    token['content']: token for token in (*flags.values(), *filter(None, extra))
+  }
   if decoder is None:
     path = folder / ADDED
-    decoder = {i: wanted.get(piece) or plain_token(piece) for piece, i in read_json(path).items()}
+    decoder = {
+      i: wanted.get(piece) or plain_token(piece) for piece, i in read_json(path).items()
+    }
   added = _numbered(decoder, path)
   names = {token['content'] for _, token in added}
   added += [(None, token) for piece, token in wanted.items() if piece not in names]
-  name = next((found for found in (config.get('tokenizer_class'), model.get('tokenizer_class')) if found), None)
+  name = next(
+    (
+      found
+      for found in (config.get('tokenizer_class'), model.get('tokenizer_class'))
+      if found
+    ),
+    None,
+  )
   kind = model.get('model_type')
   name, kind = (found if isinstance(found, str) else None for found in (name, kind))
-  family = pipelines.CLASSES.get(name.removesuffix('Fast')) if name else pipelines.MODELS.get(kind)
+  family = (
+    pipelines.CLASSES.get(name.removesuffix('Fast'))
+    if name
+    else pipelines.MODELS.get(kind)
+  )
   settings = {key: value for key, value in config.items() if key not in DROPPED}
-  if 'auto_map' in config:                    # its class is code of the folder
+  if 'auto_map' in config:  # its class is code of the folder
     settings.pop('tokenizer_class', None)
-  return Said(name, family, settings, roles, added, config.get('padding_side'), _templates(folder, config))
+  return Said(
+    name,
+    family,
+    settings,
+    roles,
+    added,
+    config.get('padding_side'),
+    _templates(folder, config),
+  )
 
 
 def is_text(value) -> bool:
@@ -120,14 +178,24 @@ def _token(value, path, key) -> dict | None:
   content = value.get('content') if isinstance(value, dict) else value
   if not content or not is_text(content):
     raise ValueError(f'{path}: {key}: neither a text nor a dict with `content`')
-  flags = {flag: bool(value[flag]) for flag in FLAGS if flag in value} if isinstance(value, dict) else {}
+  flags = (
+    {flag: bool(value[flag]) for flag in FLAGS if flag in value}
+    if isinstance(value, dict)
+    else {}
+  )
   return plain_token(content) | {'normalized': False} | flags | {'special': True}
 
 
 def plain_token(content: str, *, special: bool = False) -> dict:
   """An added token as tokenizer.json spells it, without its id."""
-  return {'content': content, 'single_word': False, 'lstrip': False, 'rstrip': False, 'normalized': not special,
-          'special': special}
+  return {
+    'content': content,
+    'single_word': False,
+    'lstrip': False,
+    'rstrip': False,
+    'normalized': not special,
+    'special': special,
+  }
 
 
 def _numbered(decoder, path) -> list[tuple[int, dict]]:
@@ -137,28 +205,52 @@ def _numbered(decoder, path) -> list[tuple[int, dict]]:
   found = []
   for i, token in decoder.items():
     content = token.get('content') if isinstance(token, dict) else token
-    if not str(i).isdecimal() or isinstance(i, bool) or not content or not is_text(content):
-      raise ValueError(f'{path}: added_tokens_decoder: {str(i)[:20]!r} is not an id with a token')
-    flags = {flag: bool(token[flag]) for flag in FLAGS if flag in token} if isinstance(token, dict) else {}
+    if (
+      not str(i).isdecimal()
+      or isinstance(i, bool)
+      or not content
+      or not is_text(content)
+    ):
+      raise ValueError(
+        f'{path}: added_tokens_decoder: {str(i)[:20]!r} is not an id with a token'
+      )
+    flags = (
+      {flag: bool(token[flag]) for flag in FLAGS if flag in token}
+      if isinstance(token, dict)
+      else {}
+    )
     found.append((int(i), plain_token(content) | flags))
   return sorted(found, key=lambda pair: pair[0])
 
 
 def _templates(folder: pathlib.Path, config: dict) -> str | dict[str, str] | None:
-  """The chat template as text, or several by name; files go before tokenizer_config.json. Nothing is rendered."""
-  files = {path.stem: path for path in sorted((folder / TEMPLATES).glob('*.jinja'))} if (
-      folder / TEMPLATES).is_dir() else {}
+  """The chat template as text, or several by name; files go before
+  tokenizer_config.json. Nothing is rendered.
+  """
+  files = (
+    {path.stem: path for path in sorted((folder / TEMPLATES).glob('*.jinja'))}
+    if (folder / TEMPLATES).is_dir()
+    else {}
+  )
   if (folder / TEMPLATE).is_file():
     files['default'] = folder / TEMPLATE
-  found = {name: _lines(path) for name, path in files.items()} or config.get('chat_template')
+  found = {name: _lines(path) for name, path in files.items()} or config.get(
+    'chat_template'
+  )
   if isinstance(found, list):
-    found = {one.get('name'): one.get('template') for one in found if isinstance(one, dict)}
+    found = {
+      one.get('name'): one.get('template') for one in found if isinstance(one, dict)
+    }
   if isinstance(found, dict):
     if not all(isinstance(text, str) for pair in found.items() for text in pair):
-      raise ValueError(f'{folder / CONFIG}: chat_template: neither a text nor templates with names')
+      raise ValueError(
+        f'{folder / CONFIG}: chat_template: neither a text nor templates with names'
+      )
     return found['default'] if set(found) == {'default'} and files else found or None
   if not isinstance(found, str | None):
-    raise ValueError(f'{folder / CONFIG}: chat_template: neither a text nor templates with names')
+    raise ValueError(
+      f'{folder / CONFIG}: chat_template: neither a text nor templates with names'
+    )
   return found
 
 
