@@ -1,4 +1,6 @@
-"""Members of a cohort are runs like any other, on disk and in their numbers; one that cannot be stops nobody."""
+"""Members of a cohort are runs like any other, on disk and in their numbers; one that
+cannot be stops nobody.
+"""
 
 import json
 import os
@@ -20,15 +22,23 @@ from tl_jax.train.checks import read
 from tl_jax.train.cohort import execute
 from tl_jax.train.pieces import NEW
 
-QUICK = [('schedule.steps', '4'), ('schedule.warmup', '1'), ('data.length', '32'), ('data.batch', '4'),
-         ('task.test', '40'), ('log.every', '2'), ('log.tensorboard', 'false'), ('eval.every', '2'),
-         ('optim.clip', 'None')]
+QUICK = [
+  ('schedule.steps', '4'),
+  ('schedule.warmup', '1'),
+  ('data.length', '32'),
+  ('data.batch', '4'),
+  ('task.test', '40'),
+  ('log.every', '2'),
+  ('log.tensorboard', 'false'),
+  ('eval.every', '2'),
+  ('optim.clip', 'None'),
+]
 # name -> what its config has of its own; all of one signature.
 MEMBERS = {
-    'few': [('seed', '1'), ('task.labels', '8')],
-    'many': [('seed', '2'), ('task.labels', '24'), ('optim.lr', '5e-3')],
-    'too-many': [('task.labels', '100000')],
-    'diverging': [('optim.lr', '1e30')],
+  'few': [('seed', '1'), ('task.labels', '8')],
+  'many': [('seed', '2'), ('task.labels', '24'), ('optim.lr', '5e-3')],
+  'too-many': [('task.labels', '100000')],
+  'diverging': [('optim.lr', '1e30')],
 }
 GOOD = ('few', 'many')
 
@@ -39,7 +49,9 @@ def make_config(pretrained, own, more=(), method='lora', task='sentiment'):
 
 
 def run_all(pretrained, folder, together, more=(), names=MEMBERS):
-  runs = [(make_config(pretrained, MEMBERS[name], more), folder / name) for name in names]
+  runs = [
+    (make_config(pretrained, MEMBERS[name], more), folder / name) for name in names
+  ]
   execute(runs, together=together)
   return folder
 
@@ -47,7 +59,9 @@ def run_all(pretrained, folder, together, more=(), names=MEMBERS):
 @pytest.fixture(scope='module', params=['in turn', 'together'])
 def cohort(request, pretrained, tmp_path_factory):
   """The folder of four members, two of which cannot be."""
-  return run_all(pretrained, tmp_path_factory.mktemp('cohort'), request.param == 'together')
+  return run_all(
+    pretrained, tmp_path_factory.mktemp('cohort'), request.param == 'together'
+  )
 
 
 def read_json(path):
@@ -60,9 +74,15 @@ def lines(path):
 
 def test_a_member_that_cannot_be_says_why_and_the_others_go_on(cohort):
   assert all((cohort / name / 'result.json').is_file() for name in GOOD)
-  refused, diverged = (read_json(cohort / name / 'failed.json') for name in ('too-many', 'diverging'))
+  refused, diverged = (
+    read_json(cohort / name / 'failed.json') for name in ('too-many', 'diverging')
+  )
   assert 'config.task.labels: 100000' in refused['reason'] and refused['retry']
-  assert 'step ' in diverged['reason'] and 'loss nan' in diverged['reason'] and not diverged['retry']
+  assert (
+    'step ' in diverged['reason']
+    and 'loss nan' in diverged['reason']
+    and not diverged['retry']
+  )
   for name in ('too-many', 'diverging'):
     assert not (cohort / name / 'result.json').exists()
     assert Store(cohort / name / 'checkpoints').steps() == []
@@ -72,17 +92,28 @@ def test_a_member_that_cannot_be_says_why_and_the_others_go_on(cohort):
 def test_a_member_leaves_what_a_run_leaves(cohort, pretrained, name):
   folder = cohort / name
   assert {path.name for path in folder.iterdir()} >= {
-      'config.json', 'metrics.jsonl', 'evaluations.jsonl', 'result.json', 'account.json',
-      'predictions.jsonl', 'tokenizer.json', 'checkpoints'}
+    'config.json',
+    'metrics.jsonl',
+    'evaluations.jsonl',
+    'result.json',
+    'account.json',
+    'predictions.jsonl',
+    'tokenizer.json',
+    'checkpoints',
+  }
   assert not (folder / 'lock').exists() and not (folder / 'failed.json').exists()
   assert Store(folder / 'checkpoints').steps() == [4]
   rows = lines(folder / 'metrics.jsonl')
-  assert [row['step'] for row in rows] == [2, 4] and all(row['tokens_per_second'] > 0 for row in rows)
+  assert [row['step'] for row in rows] == [2, 4] and all(
+    row['tokens_per_second'] > 0 for row in rows
+  )
   assert [row['step'] for row in lines(folder / 'evaluations.jsonl')] == [2]
   account = read_json(folder / 'account.json')
   assert account['init'] == str(pretrained) and account['counts']['copied'] > 15
   result = read_json(folder / 'result.json')
-  right = [row['target'] == row['prediction'] for row in lines(folder / 'predictions.jsonl')]
+  right = [
+    row['target'] == row['prediction'] for row in lines(folder / 'predictions.jsonl')
+  ]
   assert np.mean(right) == pytest.approx(result['metrics']['accuracy'])
   assert result['labels'] == int(dict(MEMBERS[name])['task.labels'])
   assert result['seconds'] > result['training_seconds'] > 0
@@ -98,35 +129,57 @@ def test_the_base_that_members_hold_is_on_the_disk_once(cohort):
 @pytest.mark.parametrize('cohort', ['in turn'], indirect=True)
 def test_a_member_is_opened_evaluated_and_started_from(cohort, tmp_path):
   folder = cohort / 'many'
-  assert train.evaluate(folder)['metrics'] == pytest.approx(read_json(folder / 'result.json')['metrics'])
+  assert train.evaluate(folder)['metrics'] == pytest.approx(
+    read_json(folder / 'result.json')['metrics']
+  )
   loaded = tl_jax.load(folder)
   assert loaded.arch.labels == 2 and loaded.tokenizer.encode('a film')
   tl_jax.save(tmp_path / 'exported', loaded)
-  again = make_config(folder, MEMBERS['few'], [('schedule.steps', '1'), ('schedule.warmup', '0')])
+  again = make_config(
+    folder, MEMBERS['few'], [('schedule.steps', '1'), ('schedule.warmup', '0')]
+  )
   train.transfer(again, tmp_path / 'next')
   assert read_json(tmp_path / 'next' / 'account.json')['init_step'] == 4
 
 
-def test_a_cohort_called_again_makes_what_is_missing_alone(cohort, pretrained, monkeypatch):
+def test_a_cohort_called_again_makes_what_is_missing_alone(
+  cohort, pretrained, monkeypatch
+):
   before = {name: (cohort / name / 'result.json').read_bytes() for name in GOOD}
   made = []
-  monkeypatch.setattr(transferring.Trainer, 'run', lambda self, settings, run, watch=None: made.append(run))
-  monkeypatch.setattr(stacking, '_train', lambda trainer, members, common, watch: made.append(members))
+  monkeypatch.setattr(
+    transferring.Trainer,
+    'run',
+    lambda self, settings, run, watch=None: made.append(run),
+  )
+  monkeypatch.setattr(
+    stacking, '_train', lambda trainer, members, common, watch: made.append(members)
+  )
   run_all(pretrained, cohort, False, names=('few', 'many', 'too-many'))
   run_all(pretrained, cohort, True, names=('few', 'many', 'too-many'))
   assert {name: (cohort / name / 'result.json').read_bytes() for name in GOOD} == before
-  assert [run.path.name for run in made] == ['too-many']   # together, it is refused before it is trained
+  # together, it is refused before it is trained
+  assert [run.path.name for run in made] == ['too-many']
 
 
 def test_a_member_whose_cause_is_gone_is_made(pretrained, tmp_path):
   path = tmp_path / 'mails.csv'
+
   def write(count):
-    rows = [f'mail number {index} about things,{"ab"[index % 2]}' for index in range(count)]
+    rows = [
+      f'mail number {index} about things,{"ab"[index % 2]}' for index in range(count)
+    ]
     path.write_text('text,label\n' + '\n'.join(rows))
+
   write(30)
-  loaded = make_config(pretrained, [('task.labels', '40'), ('eval.every', '0')], task=path, method='probe')
+  loaded = make_config(
+    pretrained, [('task.labels', '40'), ('eval.every', '0')], task=path, method='probe'
+  )
   execute([(loaded, tmp_path / 'member')])
-  assert 'labelled examples asked for' in read_json(tmp_path / 'member' / 'failed.json')['reason']
+  assert (
+    'labelled examples asked for'
+    in read_json(tmp_path / 'member' / 'failed.json')['reason']
+  )
   write(120)
   execute([(loaded, tmp_path / 'member')])
   assert read_json(tmp_path / 'member' / 'result.json')['labels'] == 40
@@ -135,12 +188,16 @@ def test_a_member_whose_cause_is_gone_is_made(pretrained, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('cohort', ['in turn'], indirect=True)
-def test_members_that_are_stopped_together_go_on_by_themselves(cohort, pretrained, tmp_path, monkeypatch):
+def test_members_that_are_stopped_together_go_on_by_themselves(
+  cohort, pretrained, tmp_path, monkeypatch
+):
   read_batches = stacking._read
+
   def read_and_ask(stack, streams, left, step, watch):
     if step == 1:
       signal.raise_signal(signal.SIGTERM)
     return read_batches(stack, streams, left, step, watch)
+
   monkeypatch.setattr(stacking, '_read', read_and_ask)
   with pytest.raises(train.Stopped, match='step 2 of 4'):
     run_all(pretrained, tmp_path, True, names=GOOD)
@@ -148,7 +205,9 @@ def test_members_that_are_stopped_together_go_on_by_themselves(cohort, pretraine
     assert Store(tmp_path / name / 'checkpoints').steps() == [2]
   run_all(pretrained, tmp_path, True, names=GOOD)
   for name in GOOD:
-    rows, expected = (lines(folder / name / 'metrics.jsonl') for folder in (tmp_path, cohort))
+    rows, expected = (
+      lines(folder / name / 'metrics.jsonl') for folder in (tmp_path, cohort)
+    )
     assert [row['step'] for row in rows] == [2, 4]
     for row, other in zip(rows, expected, strict=True):
       assert row['loss'] == pytest.approx(other['loss'], abs=1e-5)
@@ -157,34 +216,56 @@ def test_members_that_are_stopped_together_go_on_by_themselves(cohort, pretraine
 def test_a_config_that_cannot_be_is_a_member_that_cannot_be(pretrained, tmp_path):
   """Of every kind: a transfer, a baseline and pre-training."""
   bad = [
-      make_config(pretrained, [('data.length', '4096')]),
-      make_config('scratch', [('task.labels', '100000')], method='tf-idf'),
-      make_config('scratch', [], method='tf-idf', task='intensity'),
-      config.load('configs/pretrain.py:tiny', [('data.mixture', "{'no_such_text': 1.0}")]),
-      {'model': {}}]
+    make_config(pretrained, [('data.length', '4096')]),
+    make_config('scratch', [('task.labels', '100000')], method='tf-idf'),
+    make_config('scratch', [], method='tf-idf', task='intensity'),
+    config.load(
+      'configs/pretrain.py:tiny', [('data.mixture', "{'no_such_text': 1.0}")]
+    ),
+    {'model': {}},
+  ]
   execute([(loaded, tmp_path / str(place)) for place, loaded in enumerate(bad)])
-  reasons = [read_json(tmp_path / str(place) / 'failed.json')['reason'] for place in range(len(bad))]
-  for word, reason in zip(('data.length', 'task.labels', 'intensity', 'no_such_text', 'optim'), reasons, strict=True):
+  reasons = [
+    read_json(tmp_path / str(place) / 'failed.json')['reason']
+    for place in range(len(bad))
+  ]
+  for word, reason in zip(
+    ('data.length', 'task.labels', 'intensity', 'no_such_text', 'optim'),
+    reasons,
+    strict=True,
+  ):
     assert word in reason
 
 
 def stack_of(pretrained, folder, count, method='lora'):
   settings = read(make_config(pretrained, [], method=method))
-  trainer = transferring.Trainer(transferring.prepare(settings, folder), pieces.make_mesh(settings))
-  owns = [transferring.Own(np.uint32(seed), np.float32(1e-3), np.float32(0)) for seed in range(count)]
+  trainer = transferring.Trainer(
+    transferring.prepare(settings, folder), pieces.make_mesh(settings)
+  )
+  owns = [
+    transferring.Own(np.uint32(seed), np.float32(1e-3), np.float32(0))
+    for seed in range(count)
+  ]
   return trainer, stacking.Stack(trainer, owns)
 
 
 def test_the_frozen_base_is_there_once_whatever_the_members(pretrained, tmp_path):
   trainer, stack = stack_of(pretrained, tmp_path, 5)
+
   def size(tree):
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-  alone = jax.eval_shape(trainer.ready.first_state, trainer.given, transferring.Own(0, 1e-3, 0.0))
+
+  alone = jax.eval_shape(
+    trainer.ready.first_state, trainer.given, transferring.Own(0, 1e-3, 0.0)
+  )
   program = stack.first_states.lower(trainer.given, stack._own).compile()
   state = program(trainer.given, stack._own)
   base = size(alone.frozen)
-  assert size(state.frozen) == base and size(state.trainable) == 5 * size(alone.trainable)
-  # Nor while it is made: what the program holds beside its result is less than a second base.
+  assert size(state.frozen) == base and size(state.trainable) == 5 * size(
+    alone.trainable
+  )
+  # Nor while it is made: what the program holds beside its result is less than a second
+  # base.
   own = 5 * size((alone.trainable, alone.opt_state))
   made = program.memory_analysis()
   assert made.output_size_in_bytes < base + 2 * own
@@ -194,9 +275,15 @@ def test_the_frozen_base_is_there_once_whatever_the_members(pretrained, tmp_path
 def test_what_a_seed_draws_each_member_has_for_itself(pretrained, tmp_path):
   """A pull starts from the head that was drawn, which no member trains."""
   trainer, stack = stack_of(pretrained, tmp_path, 3, method='l2sp')
-  held = jax.eval_shape(trainer.ready.first_state, trainer.given, transferring.Own(0, 1e-3, 0.0)).frozen
+  held = jax.eval_shape(
+    trainer.ready.first_state, trainer.given, transferring.Own(0, 1e-3, 0.0)
+  ).frozen
   drawn = tree.matcher(f'.*{NEW}')
-  assert set(tree.flatten(stack.axes.frozen)) == {name for name in tree.flatten(held) if drawn(name)} != set()
+  assert (
+    set(tree.flatten(stack.axes.frozen))
+    == {name for name in tree.flatten(held) if drawn(name)}
+    != set()
+  )
 
 
 SCRIPT = """
@@ -218,7 +305,12 @@ def configured(pretrained, folder, shape, method):
   own = [[('seed', str(seed)), ('task.labels', '16')] for seed in range(3)]
   axes = [(f'mesh.{axis}', str(size)) for axis, size in shape.items()]
   alone = [folder / f'alone-{place}' for place in range(len(own))]
-  execute([(make_config(pretrained, one, method=method), place) for one, place in zip(own, alone, strict=True)])
+  execute(
+    [
+      (make_config(pretrained, one, method=method), place)
+      for one, place in zip(own, alone, strict=True)
+    ]
+  )
   folders = [folder / f'mesh-{place}' for place in range(len(own))]
   for one, place in zip(own, folders, strict=True):
     place.mkdir()
@@ -229,9 +321,15 @@ def configured(pretrained, folder, shape, method):
 
 def require_equal(folders, alone):
   for folder, other in zip(folders, alone, strict=True):
-    for row, expected in zip(lines(folder / 'run/metrics.jsonl'), lines(other / 'metrics.jsonl'), strict=True):
+    for row, expected in zip(
+      lines(folder / 'run/metrics.jsonl'), lines(other / 'metrics.jsonl'), strict=True
+    ):
       assert row['loss'] == pytest.approx(expected['loss'], abs=1e-5)
-    pairs = zip(lines(folder / 'run/predictions.jsonl'), lines(other / 'predictions.jsonl'), strict=True)
+    pairs = zip(
+      lines(folder / 'run/predictions.jsonl'),
+      lines(other / 'predictions.jsonl'),
+      strict=True,
+    )
     for row, expected in pairs:
       assert row['outputs'] == pytest.approx(expected['outputs'], abs=1e-4)
     assert Store(folder / 'run/checkpoints').verify(4) == []
@@ -239,18 +337,34 @@ def require_equal(folders, alone):
 
 def launch(folders, **variables):
   return subprocess.Popen(
-      [sys.executable, '-c', SCRIPT, *folders], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-      env=os.environ | {'PYTHONPATH': os.getcwd(), **variables})
+    [sys.executable, '-c', SCRIPT, *folders],
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    env=os.environ | {'PYTHONPATH': os.getcwd(), **variables},
+  )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('shape, together, method', [
-    (dict(cohort=-1, data=2), True, 'lora'), (dict(cohort=8, data=1), True, 'probe'),
-    (dict(cohort=1, data=2, fsdp=2, tensor=2), False, 'full')])
-def test_eight_devices_give_the_members_of_one(pretrained, tmp_path, shape, together, method):
-  """Three members: over an axis of 4 or 8 they are filled up; in turn, each is spread over the mesh."""
+@pytest.mark.parametrize(
+  'shape, together, method',
+  [
+    (dict(cohort=-1, data=2), True, 'lora'),
+    (dict(cohort=8, data=1), True, 'probe'),
+    (dict(cohort=1, data=2, fsdp=2, tensor=2), False, 'full'),
+  ],
+)
+def test_eight_devices_give_the_members_of_one(
+  pretrained, tmp_path, shape, together, method
+):
+  """Three members: over an axis of 4 or 8 they are filled up; in turn, each is spread
+  over the mesh.
+  """
   folders, alone = configured(pretrained, tmp_path, shape, method)
-  process = launch(folders, XLA_FLAGS=f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8')
+  process = launch(
+    folders,
+    XLA_FLAGS=f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8',
+  )
   said, complaint = process.communicate(timeout=600)
   assert process.returncode == 0, complaint[-2000:]
   assert ("'cohort'" in said) is together
@@ -258,15 +372,23 @@ def test_eight_devices_give_the_members_of_one(pretrained, tmp_path, shape, toge
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('shape', [dict(cohort=2, data=1), dict(cohort=1, data=2)], ids=['together', 'in turn'])
+@pytest.mark.parametrize(
+  'shape', [dict(cohort=2, data=1), dict(cohort=1, data=2)], ids=['together', 'in turn']
+)
 def test_two_processes_give_the_members_of_one(pretrained, tmp_path, shape):
   folders, alone = configured(pretrained, tmp_path, shape, 'lora')
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     address = f'localhost:{probe.getsockname()[1]}'
   processes = [
-      launch(folders, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES='2', JAX_PROCESS_ID=str(rank))
-      for rank in range(2)]
+    launch(
+      folders,
+      JAX_COORDINATOR_ADDRESS=address,
+      JAX_NUM_PROCESSES='2',
+      JAX_PROCESS_ID=str(rank),
+    )
+    for rank in range(2)
+  ]
   for process in processes:
     _, complaint = process.communicate(timeout=600)
     assert process.returncode == 0, complaint[-2000:]

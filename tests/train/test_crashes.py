@@ -1,4 +1,6 @@
-"""A run that is killed at any moment and started again ends where an undisturbed one does, to the last bit."""
+"""A run that is killed at any moment and started again ends where an undisturbed one
+does, to the last bit.
+"""
 
 import json
 import os
@@ -13,25 +15,48 @@ import pytest
 
 from tl_jax import train, tree
 
-FLAGS = ("--config.model={'family': 'tiny', 'layers': 1}",
-         '--config.log.every=1', '--config.log.tensorboard=false', '--config.checkpoint.every=3',
-         '--config.eval.batches=1', '--config.tokenizer.size=512', '--config.data.length=32', '--config.optim.ema=0.9',
-         "--config.data.mixture={'vader_amazon': 0.5, 'vader_nyt': 0.5}")
+FLAGS = (
+  "--config.model={'family': 'tiny', 'layers': 1}",
+  '--config.log.every=1',
+  '--config.log.tensorboard=false',
+  '--config.checkpoint.every=3',
+  '--config.eval.batches=1',
+  '--config.tokenizer.size=512',
+  '--config.data.length=32',
+  '--config.optim.ema=0.9',
+  "--config.data.mixture={'vader_amazon': 0.5, 'vader_nyt': 0.5}",
+)
 
 
 def command(workdir, steps):
-  return [sys.executable, '-m', 'tl_jax', 'pretrain', '--config=configs/pretrain.py:tiny', f'--workdir={workdir}',
-          *FLAGS, f'--config.schedule.steps={steps}']
+  return [
+    sys.executable,
+    '-m',
+    'tl_jax',
+    'pretrain',
+    '--config=configs/pretrain.py:tiny',
+    f'--workdir={workdir}',
+    *FLAGS,
+    f'--config.schedule.steps={steps}',
+  ]
 
 
 def launch(workdir, steps):
-  return subprocess.Popen(command(workdir, steps), stdout=subprocess.DEVNULL,
-                          env=os.environ | {'PYTHONPATH': os.getcwd()})
+  return subprocess.Popen(
+    command(workdir, steps),
+    stdout=subprocess.DEVNULL,
+    env=os.environ | {'PYTHONPATH': os.getcwd()},
+  )
 
 
 def figures(workdir):
-  rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  return [{name: value for name, value in row.items() if name != 'tokens_per_second'} for row in rows]
+  rows = [
+    json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()
+  ]
+  return [
+    {name: value for name, value in row.items() if name != 'tokens_per_second'}
+    for row in rows
+  ]
 
 
 def require_same(one, other):
@@ -40,8 +65,10 @@ def require_same(one, other):
   assert expected.keys() == found.keys()
   for name, leaf in expected.items():
     assert np.asarray(leaf).tobytes() == np.asarray(found[name]).tobytes(), name
-  assert json.loads((one / 'result.json').read_text())['metrics'] == json.loads(
-      (other / 'result.json').read_text())['metrics']
+  assert (
+    json.loads((one / 'result.json').read_text())['metrics']
+    == json.loads((other / 'result.json').read_text())['metrics']
+  )
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +81,9 @@ def undisturbed(tmp_path_factory):
 
 
 def kill_at_random(workdir, seconds, kills, seed):
-  """Kills at random moments of a start, wherever that finds it: starting, compiling, stepping, saving."""
+  """Kills at random moments of a start, wherever that finds it: starting, compiling,
+  stepping, saving.
+  """
   draw, hits = random.Random(seed), 0
   while hits < kills:
     process = launch(workdir, 30)
@@ -70,7 +99,8 @@ def kill_at_random(workdir, seconds, kills, seed):
   return hits
 
 
-# What a kill leaves of a workdir, the tests of checkpoints show; that a run goes on bit for bit, the signal below.
+# What a kill leaves of a workdir, the tests of checkpoints show; that a run goes on bit
+# for bit, the signal below.
 @pytest.mark.slow
 def test_killed_twice(undisturbed, tmp_path):
   workdir, seconds = undisturbed
@@ -80,7 +110,9 @@ def test_killed_twice(undisturbed, tmp_path):
 
 @pytest.mark.slow
 def test_killed_twenty_times(undisturbed, tmp_path):
-  """Twenty kills in all, over as many workdirs as it takes; they come earlier where runs get through before them."""
+  """Twenty kills in all, over as many workdirs as it takes; they come earlier where
+  runs get through before them.
+  """
   workdir, seconds = undisturbed
   hits = 0
   for attempt in range(40):
@@ -97,7 +129,11 @@ def test_killed_twenty_times(undisturbed, tmp_path):
 def test_a_signal_saves_and_says_try_again(undisturbed, tmp_path):
   process = launch(tmp_path, 30)
   deadline = time.monotonic() + 200
-  while not (tmp_path / 'metrics.jsonl').exists() and process.poll() is None and time.monotonic() < deadline:
+  while (
+    not (tmp_path / 'metrics.jsonl').exists()
+    and process.poll() is None
+    and time.monotonic() < deadline
+  ):
     time.sleep(0.02)
   process.send_signal(signal.SIGTERM)
   code = process.wait(100)

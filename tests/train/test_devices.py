@@ -1,4 +1,6 @@
-"""One run is one run: the same losses on one device, on eight and on two processes, for every shape of model."""
+"""One run is one run: the same losses on one device, on eight and on two processes, for
+every shape of model.
+"""
 
 import json
 import os
@@ -12,21 +14,35 @@ import pytest
 
 pytestmark = pytest.mark.slow
 STEPS = 20
-FLAGS = ('--config.log.every=1', f'--config.schedule.steps={STEPS}', '--config.log.tensorboard=false',
-         '--config.checkpoint.every=1000', '--config.eval.batches=1', '--config.tokenizer.size=512',
-         '--config.data.length=32', "--config.data.mixture={'vader_amazon': 1.0}")
+FLAGS = (
+  '--config.log.every=1',
+  f'--config.schedule.steps={STEPS}',
+  '--config.log.tensorboard=false',
+  '--config.checkpoint.every=1000',
+  '--config.eval.batches=1',
+  '--config.tokenizer.size=512',
+  '--config.data.length=32',
+  "--config.data.mixture={'vader_amazon': 1.0}",
+)
 # A family stays on one worker, which computes its losses on one device once.
-FAMILIES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ('tiny', 'tiny-gpt', 'tiny-t5')]
+FAMILIES = [
+  pytest.param(name, marks=pytest.mark.xdist_group(name))
+  for name in ('tiny', 'tiny-gpt', 'tiny-t5')
+]
 EIGHT = ('--config.mesh.data=2', '--config.mesh.fsdp=2', '--config.mesh.tensor=2')
 
 
 def small(family):
-  """One layer of each stack: what matters here is how it is cut up, and a compilation takes seconds."""
+  """One layer of each stack: what matters here is how it is cut up, and a compilation
+  takes seconds.
+  """
   return f"--config.model={{'family': '{family}', 'layers': 1}}"
 
 
 def losses(workdir):
-  rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  rows = [
+    json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()
+  ]
   assert [row['step'] for row in rows] == list(range(1, STEPS + 1))
   return np.array([row['loss'] for row in rows])
 
@@ -35,37 +51,69 @@ def losses(workdir):
 def one_device(run_cli, tmp_path_factory):
   """The losses of each shape on one device, computed once."""
   found = {}
+
   def run(family):
     if family not in found:
       workdir = tmp_path_factory.mktemp(family)
-      done = run_cli('pretrain', f'--config=configs/pretrain.py:{family}', f'--workdir={workdir}', *FLAGS,
-                     small(family), timeout=300)
+      done = run_cli(
+        'pretrain',
+        f'--config=configs/pretrain.py:{family}',
+        f'--workdir={workdir}',
+        *FLAGS,
+        small(family),
+        timeout=300,
+      )
       assert done.returncode == 0, done.stderr
       found[family] = losses(workdir)
     return found[family]
+
   return run
 
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_eight_devices_give_the_losses_of_one(family, one_device, run_cli, tmp_path):
-  done = run_cli('pretrain', f'--config=configs/pretrain.py:{family}', f'--workdir={tmp_path}', *FLAGS, *EIGHT,
-                 small(family),
-                 env={'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8'}, timeout=300)
+  done = run_cli(
+    'pretrain',
+    f'--config=configs/pretrain.py:{family}',
+    f'--workdir={tmp_path}',
+    *FLAGS,
+    *EIGHT,
+    small(family),
+    env={
+      'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8'
+    },
+    timeout=300,
+  )
   assert done.returncode == 0, done.stderr
   np.testing.assert_allclose(losses(tmp_path), one_device(family), atol=1e-5)
 
 
 def run_two(program, *arguments, **variables):
-  """Runs Python with these arguments as two processes that know of each other; returns what each says."""
+  """Runs Python with these arguments as two processes that know of each other; returns
+  what each says.
+  """
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     address = f'localhost:{probe.getsockname()[1]}'
-  shared = os.environ | variables | {
-      'PYTHONPATH': os.getcwd(), 'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': '2'}
+  shared = (
+    os.environ
+    | variables
+    | {
+      'PYTHONPATH': os.getcwd(),
+      'JAX_COORDINATOR_ADDRESS': address,
+      'JAX_NUM_PROCESSES': '2',
+    }
+  )
   processes = [
-      subprocess.Popen([sys.executable, *program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                       text=True, env=shared | {'JAX_PROCESS_ID': str(index)})
-      for index in range(2)]
+    subprocess.Popen(
+      [sys.executable, *program, *arguments],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      env=shared | {'JAX_PROCESS_ID': str(index)},
+    )
+    for index in range(2)
+  ]
   try:
     heard = [process.communicate(timeout=300) for process in processes]
   finally:
@@ -78,13 +126,19 @@ def run_two(program, *arguments, **variables):
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_two_processes_give_the_losses_of_one(family, one_device, tmp_path):
-  run_two(('-m', 'tl_jax'), 'pretrain', f'--config=configs/pretrain.py:{family}', f'--workdir={tmp_path}', *FLAGS,
-          small(family))
+  run_two(
+    ('-m', 'tl_jax'),
+    'pretrain',
+    f'--config=configs/pretrain.py:{family}',
+    f'--workdir={tmp_path}',
+    *FLAGS,
+    small(family),
+  )
   np.testing.assert_allclose(losses(tmp_path), one_device(family), atol=1e-5)
 
 
 # Longer than a collective between CPUs waits for the others.
-LATE = '''
+LATE = """
 import sys, time
 import jax
 from jax.stages import Lowered
@@ -96,19 +150,26 @@ def compile_late(lowered, *arguments, **options):
   return made
 Lowered.compile = compile_late
 raise SystemExit(main(sys.argv[1:]))
-'''
+"""
 
 
 def test_a_process_may_take_long_to_compile(tmp_path):
   """As on a second start, when one finds the program in its cache and another does not."""
-  run_two(('-c', LATE), 'pretrain', '--config=configs/pretrain.py:tiny', f'--workdir={tmp_path}', *FLAGS,
-          small('tiny'))
+  run_two(
+    ('-c', LATE),
+    'pretrain',
+    '--config=configs/pretrain.py:tiny',
+    f'--workdir={tmp_path}',
+    *FLAGS,
+    small('tiny'),
+  )
   assert losses(tmp_path).size == STEPS
 
 
 def test_two_processes_evaluate_as_one(pretrained):
   """Each says of a committed step what one process says of it."""
   from tl_jax import train
+
   alone = train.evaluate(pretrained)['metrics']
   for told in run_two(('-m', 'tl_jax'), 'evaluate', f'--workdir={pretrained}'):
     for name, value in alone.items():
@@ -117,8 +178,9 @@ def test_two_processes_evaluate_as_one(pretrained):
 
 
 # As on a pod, whose mesh follows the wires: a host holds the first row and the last, or
-# a part of every row. More devices of a CPU than this would wait for each other's threads.
-INTERLEAVED = '''
+# a part of every row. More devices of a CPU than this would wait for each other's
+# threads.
+INTERLEAVED = """
 import sys
 import jax
 from tl_jax import parallel
@@ -130,14 +192,21 @@ def interleaved(shape):
 parallel.make_mesh = interleaved
 from tl_jax.cli.main import main
 raise SystemExit(main(sys.argv[1:]))
-'''
+"""
 
 
 @pytest.mark.parametrize('shape', [dict(data=4), dict(data=2, tensor=2)])
 @pytest.mark.xdist_group('tiny')
 def test_the_order_of_devices_changes_no_loss(shape, one_device, tmp_path):
   flags = os.environ['XLA_FLAGS']
-  run_two(('-c', INTERLEAVED), 'pretrain', '--config=configs/pretrain.py:tiny', f'--workdir={tmp_path}', *FLAGS,
-          small('tiny'), *(f'--config.mesh.{axis}={size}' for axis, size in shape.items()),
-          XLA_FLAGS=f'{flags} --xla_force_host_platform_device_count=2')
+  run_two(
+    ('-c', INTERLEAVED),
+    'pretrain',
+    '--config=configs/pretrain.py:tiny',
+    f'--workdir={tmp_path}',
+    *FLAGS,
+    small('tiny'),
+    *(f'--config.mesh.{axis}={size}' for axis, size in shape.items()),
+    XLA_FLAGS=f'{flags} --xla_force_host_platform_device_count=2',
+  )
   np.testing.assert_allclose(losses(tmp_path), one_device('tiny'), atol=1e-5)

@@ -1,4 +1,6 @@
-"""A transfer that trains its head alone reads features: the same rows and losses, the body run once for an example."""
+"""A transfer that trains its head alone reads features: the same rows and losses, the
+body run once for an example.
+"""
 
 import dataclasses
 
@@ -11,18 +13,32 @@ from tl_jax.train import pretraining, texts, transferring
 from tl_jax.train.checks import read
 from tl_jax.train.features import Featured, Reader, fingerprint
 
-TINY = [('model', "{'family': 'tiny', 'layers': 1}"), ('tokenizer.size', '512'), ('data.length', '32'),
-        ('data.batch', '4'), ('task.test', '60'), ('compute.dropout', '0.0'), ('schedule.steps', '3'),
-        ('schedule.warmup', '1'), ('log.every', '1'), ('log.tensorboard', 'false')]
+TINY = [
+  ('model', "{'family': 'tiny', 'layers': 1}"),
+  ('tokenizer.size', '512'),
+  ('data.length', '32'),
+  ('data.batch', '4'),
+  ('task.test', '60'),
+  ('compute.dropout', '0.0'),
+  ('schedule.steps', '3'),
+  ('schedule.warmup', '1'),
+  ('log.every', '1'),
+  ('log.tensorboard', 'false'),
+]
 
 
 def make_config(method, labels=24, more=()):
-  return config.load(f'configs/transfer.py:task=sentiment,method={method},labels={labels}', [*TINY, *more])
+  return config.load(
+    f'configs/transfer.py:task=sentiment,method={method},labels={labels}',
+    [*TINY, *more],
+  )
 
 
 @pytest.fixture(scope='module')
 def ready(tmp_path_factory):
-  return transferring.prepare(read(make_config('probe')), tmp_path_factory.mktemp('probe'))
+  return transferring.prepare(
+    read(make_config('probe')), tmp_path_factory.mktemp('probe')
+  )
 
 
 def state_of(ready, seed=1):
@@ -37,67 +53,109 @@ def test_a_step_on_features_is_the_step_on_tokens(ready):
   plain = state
   for index in range(3):
     batch = featured.batch_at(index)
-    assert 'tokens' not in batch and batch['features'].shape[:2] == batch['labels'].shape
+    assert (
+      'tokens' not in batch and batch['features'].shape[:2] == batch['labels'].shape
+    )
     state, found = step(state, batch)
     plain, expected = step(plain, stream.batch_at(index))
     np.testing.assert_allclose(found['loss'], expected['loss'], atol=1e-6)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.trainable, plain.trainable)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    state.trainable,
+    plain.trainable,
+  )
 
 
 def test_the_judge_says_of_features_what_it_says_of_texts(ready):
   state, reader = state_of(ready), Reader(ready)
   found = transferring.Judge(reader).outputs(state)
   reader.held = False
-  np.testing.assert_allclose(found, transferring.Judge(reader).outputs(state), atol=1e-6)
+  np.testing.assert_allclose(
+    found, transferring.Judge(reader).outputs(state), atol=1e-6
+  )
 
 
 def test_the_body_sees_each_example_once(ready):
   reader, seen = Reader(ready), []
-  run, reader._read = reader._read, lambda state, batch: seen.append(batch['identifiers']) or run(state, batch)
+  run, reader._read = (
+    reader._read,
+    lambda state, batch: seen.append(batch['identifiers']) or run(state, batch),
+  )
   state = state_of(ready)
   stream, chosen = ready.stream(ready.settings)
   reader.stream(stream, state)
   identifiers = np.concatenate([x.reshape(-1) for x in seen])
-  used = np.concatenate([stream.batch_at(step)['identifiers'].reshape(-1) for step in range(3)])
-  assert sorted(identifiers[identifiers >= 0]) == sorted(set(used[used >= 0])) and set(used) <= {-1, *chosen}
+  used = np.concatenate(
+    [stream.batch_at(step)['identifiers'].reshape(-1) for step in range(3)]
+  )
+  assert sorted(identifiers[identifiers >= 0]) == sorted(set(used[used >= 0])) and set(
+    used
+  ) <= {-1, *chosen}
   # The test split of one body is kept, that of another is not taken for it.
   seen.clear()
   first = reader.evaluation(state)[0]['features']
   count = len(seen)
-  assert count and reader.evaluation(state)[0]['features'] is first and len(seen) == count
-  assert not np.array_equal(reader.evaluation(state_of(ready, 2))[0]['features'], first) and len(seen) == 2 * count
+  assert (
+    count and reader.evaluation(state)[0]['features'] is first and len(seen) == count
+  )
+  assert (
+    not np.array_equal(reader.evaluation(state_of(ready, 2))[0]['features'], first)
+    and len(seen) == 2 * count
+  )
 
 
 def test_a_mark_tells_bodies_apart():
   leaves = [np.zeros(3, np.float32), np.ones((2, 2), np.float32)]
-  marks = [tuple(np.asarray(fingerprint(tree))) for tree in (
-      leaves, leaves[::-1], [leaves[0], leaves[1] + 1e-6], [-leaves[0], leaves[1]],
-      [leaves[0], np.array([[1, 2], [1, 1]], np.float32)], [leaves[0], np.array([[1, 1], [2, 1]], np.float32)])]
+  marks = [
+    tuple(np.asarray(fingerprint(tree)))
+    for tree in (
+      leaves,
+      leaves[::-1],
+      [leaves[0], leaves[1] + 1e-6],
+      [-leaves[0], leaves[1]],
+      [leaves[0], np.array([[1, 2], [1, 1]], np.float32)],
+      [leaves[0], np.array([[1, 1], [2, 1]], np.float32)],
+    )
+  ]
   assert len(set(marks)) == len(marks)
 
 
-@pytest.mark.parametrize('method, held', [('probe', True), ('probe+l2sp', True), ('bitfit', False), ('lora', False)])
+@pytest.mark.parametrize(
+  'method, held',
+  [('probe', True), ('probe+l2sp', True), ('bitfit', False), ('lora', False)],
+)
 def test_only_a_head_alone_reads_features(tmp_path, method, held):
   made = transferring.prepare(read(make_config(method)), tmp_path)
   assert Reader(made).held is held
 
 
 def test_a_probe_goes_on_from_a_checkpoint_to_the_same_end(tmp_path):
-  more = [('schedule.steps', '4'), ('checkpoint.every', '2'), ('checkpoint.keep', '5'), ('compute.dropout', '0.1')]
+  more = [
+    ('schedule.steps', '4'),
+    ('checkpoint.every', '2'),
+    ('checkpoint.keep', '5'),
+    ('compute.dropout', '0.1'),
+  ]
   whole = train.transfer(make_config('probe', more=more), tmp_path / 'whole')
   train.transfer(make_config('probe', more=more), tmp_path / 'cut')
   # Back to step 2.
   for path in (tmp_path / 'cut' / 'checkpoints').glob('*4*'):
     path.rename(tmp_path / path.name)
   (tmp_path / 'cut' / 'result.json').unlink()
-  for _ in range(2):   # the second time there is no step left to read for
+  for _ in range(2):  # the second time there is no step left to read for
     again = train.transfer(make_config('probe', more=more), tmp_path / 'cut')
     assert again['metrics'] == whole['metrics']
-  jax.tree.map(np.testing.assert_array_equal, train.restore(tmp_path / 'whole'), train.restore(tmp_path / 'cut'))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    train.restore(tmp_path / 'whole'),
+    train.restore(tmp_path / 'cut'),
+  )
 
 
 def test_prompts_pack_as_many_examples_as_leaves_the_fewest_columns(tmp_path):
-  made = transferring.prepare(read(make_config('prompt', more=[('method.length', '8')])), tmp_path)
+  made = transferring.prepare(
+    read(make_config('prompt', more=[('method.length', '8')])), tmp_path
+  )
   slots = texts.slots_of(made.settings, made.train)
   assert 1 <= slots < 4
   assert made.stream(made.settings)[0].batch_at(0)['labels'].shape == (4, slots)
@@ -109,7 +167,9 @@ def test_ids_without_a_row_are_refused_before_a_device_sees_them(ready):
   arch = dataclasses.replace(ready.parts.model.arch, vocabulary=9)
   sharding = parallel.batch_sharding(parallel.make_mesh(parallel.MeshShape()))
   stream, settings = ready.stream(ready.settings)[0], ready.settings
-  with pytest.raises(ValueError, match=r'tokens: an id of \d+, but the table has 9 rows'):
+  with pytest.raises(
+    ValueError, match=r'tokens: an id of \d+, but the table has 9 rows'
+  ):
     next(pretraining.placed_batches(stream, 0, settings, sharding, arch))
   small = ready.parts._replace(model=ready.parts.model._replace(arch=arch))
   with pytest.raises(ValueError, match='9 rows'):

@@ -1,4 +1,6 @@
-"""What a workdir gives back: the tokenizer of a folder of others survives a transfer and an export."""
+"""What a workdir gives back: the tokenizer of a folder of others survives a transfer
+and an export.
+"""
 
 import jax
 import pytest
@@ -6,8 +8,15 @@ import pytest
 from tl_jax import config, data, interop, models, train
 from tl_jax.interop.tokenizers import load_tokenizer, save_tokenizer
 
-TEXTS = ['the train is late again', 'a good day for the garden', 'no reply since monday', 'what a lovely evening']
-TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ eos_token }}{% endfor %}"
+TEXTS = [
+  'the train is late again',
+  'a good day for the garden',
+  'no reply since monday',
+  'what a lovely evening',
+]
+TEMPLATE = (
+  "{% for message in messages %}{{ message['content'] }}{{ eos_token }}{% endfor %}"
+)
 ROLES = ('pad', 'unk', 'cls', 'sep', 'mask', 'bos', 'eos')
 
 
@@ -17,41 +26,83 @@ def source(tmp_path_factory):
   folder = tmp_path_factory.mktemp('source')
   backend = data.tokenizers.train(TEXTS, 'wordpiece', 200, sentinels=0).backend
   roles = {'bos': backend.token_to_id('the'), 'eos': backend.token_to_id('##e')}
-  tokenizer = data.tokenizers.wrap(backend, roles, padding_side='left', chat_template=TEMPLATE, settings=dict(
-      bos_token='the', eos_token='##e', pad_token='[PAD]', cls_token='[CLS]', sep_token='[SEP]', mask_token='[MASK]',
-      unk_token='[UNK]', model_max_length=64))
-  arch = models.arch('tiny', vocabulary=tokenizer.vocabulary_size, layers=1, width=16, heads=2, mlp=16)
+  tokenizer = data.tokenizers.wrap(
+    backend,
+    roles,
+    padding_side='left',
+    chat_template=TEMPLATE,
+    settings=dict(
+      bos_token='the',
+      eos_token='##e',
+      pad_token='[PAD]',
+      cls_token='[CLS]',
+      sep_token='[SEP]',
+      mask_token='[MASK]',
+      unk_token='[UNK]',
+      model_max_length=64,
+    ),
+  )
+  arch = models.arch(
+    'tiny', vocabulary=tokenizer.vocabulary_size, layers=1, width=16, heads=2, mlp=16
+  )
   model = models.build(arch)
-  interop.save(folder, interop.Loaded(model, model.init(jax.random.key(0)), tokenizer, arch))
-  save_tokenizer(folder, load_tokenizer(folder))     # with the pieces of its roles among the added tokens
+  interop.save(
+    folder, interop.Loaded(model, model.init(jax.random.key(0)), tokenizer, arch)
+  )
+  # with the pieces of its roles among the added tokens
+  save_tokenizer(folder, load_tokenizer(folder))
   return folder
 
 
 def moved(init, workdir):
-  train.transfer(config.load(f'configs/transfer.py:task=sentiment,method=probe,init={init},labels=8', [
-      ('schedule.steps', '1'), ('schedule.warmup', '0'), ('data.length', '32'), ('data.batch', '4'),
-      ('task.test', '8'), ('log.tensorboard', 'false')]), workdir)
+  train.transfer(
+    config.load(
+      f'configs/transfer.py:task=sentiment,method=probe,init={init},labels=8',
+      [
+        ('schedule.steps', '1'),
+        ('schedule.warmup', '0'),
+        ('data.length', '32'),
+        ('data.batch', '4'),
+        ('task.test', '8'),
+        ('log.tensorboard', 'false'),
+      ],
+    ),
+    workdir,
+  )
   return workdir
 
 
 def said(tokenizer):
   return {role: getattr(tokenizer, role) for role in ROLES} | dict(
-      side=tokenizer.padding_side, template=tokenizer.chat_template, digest=tokenizer.digest,
-      settings=tokenizer.settings)
+    side=tokenizer.padding_side,
+    template=tokenizer.chat_template,
+    digest=tokenizer.digest,
+    settings=tokenizer.settings,
+  )
 
 
 def test_a_transfer_and_its_export_keep_the_files_of_a_tokenizer(source, tmp_path):
   expected = said(load_tokenizer(source))
   assert (expected['side'], expected['template']) == ('left', TEMPLATE)
-  assert expected['bos'] != expected['cls'] and expected['settings']['model_max_length'] == 64
+  assert (
+    expected['bos'] != expected['cls']
+    and expected['settings']['model_max_length'] == 64
+  )
   one = moved(source, tmp_path / 'one')
   two = moved(one, tmp_path / 'two')
   for workdir in (one, two):
     loaded = train.load(workdir)
-    assert said(loaded.tokenizer) == expected == said(train.open_workdir(workdir).tokenizer)
+    assert (
+      said(loaded.tokenizer) == expected == said(train.open_workdir(workdir).tokenizer)
+    )
   exported = interop.save(tmp_path / 'exported', loaded)
   assert said(load_tokenizer(exported)) == expected
-  for name in ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'chat_template.jinja'):
+  for name in (
+    'tokenizer.json',
+    'tokenizer_config.json',
+    'special_tokens_map.json',
+    'chat_template.jinja',
+  ):
     assert (exported / name).read_bytes() == (source / name).read_bytes(), name
 
 
@@ -59,22 +110,38 @@ def test_a_transfer_and_its_export_keep_the_files_of_a_tokenizer(source, tmp_pat
 def test_what_a_folder_says_of_decoding_is_kept_in_a_workdir(tmp_path):
   """Of a BART, that its decoder begins with the end and not with the pad."""
   import json
+
   tokenizer = data.tokenizers.train(TEXTS, 'bpe', 300, sentinels=0)
-  arch = models.arch('bart-base', vocabulary=tokenizer.vocabulary_size, layers=1, width=16, heads=2, mlp=16)
+  arch = models.arch(
+    'bart-base',
+    vocabulary=tokenizer.vocabulary_size,
+    layers=1,
+    width=16,
+    heads=2,
+    mlp=16,
+  )
   model = models.build(arch)
-  folder, loaded = tmp_path / 'bart', interop.Loaded(model, model.init(jax.random.key(0)), tokenizer, arch)
+  folder, loaded = (
+    tmp_path / 'bart',
+    interop.Loaded(model, model.init(jax.random.key(0)), tokenizer, arch),
+  )
   interop.save(folder, loaded)
-  (folder / 'generation_config.json').write_text(json.dumps(dict(decoder_start_token_id=3, num_beams=2)))
+  (folder / 'generation_config.json').write_text(
+    json.dumps(dict(decoder_start_token_id=3, num_beams=2))
+  )
   found = train.load(moved(folder, tmp_path / 'one'))
   settings, _ = interop.generation_settings(found, {})
   assert (settings['start'], settings['beams']) == ((3,), 2)
   found = train.load(moved(tmp_path / 'one', tmp_path / 'two'))
-  assert interop.text_ids(found) == {key: settings[key] for key in interop.text_ids(found)}
+  assert interop.text_ids(found) == {
+    key: settings[key] for key in interop.text_ids(found)
+  }
   assert interop.text_ids(found)['start'] == (3,)
 
 
 def test_a_workdir_with_nothing_but_a_tokenizer_opens(tmp_path):
   from tl_jax.train.restoring import keep_tokenizer, open_tokenizer
+
   own = data.tokenizers.train(TEXTS, 'wordpiece', 200)
   own.save(tmp_path / 'tokenizer.json')
   assert said(open_tokenizer(tmp_path)) == said(own)

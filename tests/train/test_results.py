@@ -1,4 +1,6 @@
-"""What result.json says: one form for every run, seconds over all starts, and nothing changed by a second call."""
+"""What result.json says: one form for every run, seconds over all starts, and nothing
+changed by a second call.
+"""
 
 import dataclasses
 import json
@@ -12,14 +14,23 @@ from tl_jax.train.cohort import execute
 from tl_jax.train.results import Result, digest_examples
 
 NAMES = {field.name for field in dataclasses.fields(Result)}
-QUICK = [('schedule.steps', '4'), ('schedule.warmup', '1'), ('data.length', '32'), ('data.batch', '4'),
-         ('task.test', '60'), ('log.every', '2'), ('log.tensorboard', 'false'), ('checkpoint.every', '2')]
+QUICK = [
+  ('schedule.steps', '4'),
+  ('schedule.warmup', '1'),
+  ('data.length', '32'),
+  ('data.batch', '4'),
+  ('task.test', '60'),
+  ('log.every', '2'),
+  ('log.tensorboard', 'false'),
+  ('checkpoint.every', '2'),
+]
 
 
 def transfer_config(pretrained, method='probe', labels=8, more=()):
   return config.load(
-      f'configs/transfer.py:task=sentiment,method={method},init={pretrained},labels={labels}',
-      [*QUICK, *more])
+    f'configs/transfer.py:task=sentiment,method={method},init={pretrained},labels={labels}',
+    [*QUICK, *more],
+  )
 
 
 def read_result(folder):
@@ -33,8 +44,10 @@ def fail(*_, **__):
 def test_a_clock_counts_every_second_once(monkeypatch):
   now = [100.0]
   monkeypatch.setattr('time.monotonic', lambda: now[0])
+
   def wait(seconds):
     now[0] += seconds
+
   clock = Clock(dict(seconds=10.0, training_seconds=4.0, compile_seconds=1.0))
   wait(1)
   with clock.phase('training'):
@@ -45,7 +58,9 @@ def test_a_clock_counts_every_second_once(monkeypatch):
       wait(8)
     wait(16)
   wait(32)
-  assert clock.totals() == dict(seconds=10 + 63, training_seconds=4 + 18, compile_seconds=1 + 4)
+  assert clock.totals() == dict(
+    seconds=10 + 63, training_seconds=4 + 18, compile_seconds=1 + 4
+  )
 
 
 def test_a_clock_keeps_what_was_counted_at_most_once_a_second():
@@ -62,24 +77,39 @@ def test_a_clock_keeps_what_was_counted_at_most_once_a_second():
 
 
 def test_a_damaged_record_of_seconds_counts_as_none():
-  assert Clock(dict(seconds='a', training_seconds=float('nan'))).totals()['training_seconds'] == 0.0
+  assert (
+    Clock(dict(seconds='a', training_seconds=float('nan'))).totals()['training_seconds']
+    == 0.0
+  )
 
 
 def test_every_kind_of_run_says_the_same_things(pretrained, tmp_path):
   execute([(transfer_config(pretrained), tmp_path / 'probe')])
   train.transfer(transfer_config('scratch', 'tf-idf'), tmp_path / 'tf-idf')
-  found = [read_result(folder) for folder in (pretrained, tmp_path / 'probe', tmp_path / 'tf-idf')]
+  found = [
+    read_result(folder)
+    for folder in (pretrained, tmp_path / 'probe', tmp_path / 'tf-idf')
+  ]
   for result in found:
     assert result.keys() == NAMES
-    assert result['seconds'] >= result['training_seconds'] + result['compile_seconds'] > 0
-  assert found[1]['examples'] == found[2]['examples'] and found[1]['n'] == found[2]['n'] == 60
+    assert (
+      result['seconds'] >= result['training_seconds'] + result['compile_seconds'] > 0
+    )
+  assert (
+    found[1]['examples'] == found[2]['examples']
+    and found[1]['n'] == found[2]['n'] == 60
+  )
   predictions = (tmp_path / 'tf-idf' / 'predictions.jsonl').read_text().splitlines()
   assert len(predictions) == 60
 
 
-def test_a_second_call_of_a_finished_run_changes_nothing(pretrained, tmp_path, monkeypatch):
-  runs = [(transfer_config(pretrained), tmp_path / 'one'),
-          (transfer_config('scratch', 'tf-idf'), tmp_path / 'two')]
+def test_a_second_call_of_a_finished_run_changes_nothing(
+  pretrained, tmp_path, monkeypatch
+):
+  runs = [
+    (transfer_config(pretrained), tmp_path / 'one'),
+    (transfer_config('scratch', 'tf-idf'), tmp_path / 'two'),
+  ]
   execute(runs)
   before = [(folder / 'result.json').read_bytes() for _, folder in runs]
   for name in ('prepare', 'write_predictions'):
@@ -103,9 +133,12 @@ def test_seconds_are_summed_over_starts(pretrained, tmp_path):
   assert result['seconds'] > 1000
 
 
-def test_a_run_that_stops_halfway_has_kept_its_seconds(pretrained, tmp_path, monkeypatch):
+def test_a_run_that_stops_halfway_has_kept_its_seconds(
+  pretrained, tmp_path, monkeypatch
+):
   def judge(self, state):
     raise KeyboardInterrupt
+
   monkeypatch.setattr(transferring.Judge, 'outputs', judge)
   with pytest.raises(KeyboardInterrupt):
     train.transfer(transfer_config(pretrained), tmp_path)
@@ -118,19 +151,29 @@ def test_a_run_that_stops_halfway_has_kept_its_seconds(pretrained, tmp_path, mon
   assert result['compile_seconds'] == kept['compile_seconds']
 
 
-@pytest.mark.parametrize('texts, targets', [
-    (['a', 'bc'], [0, 1]), (['ab', 'd'], [0, 1]), (['ab', 'c'], [1, 1]), (['c', 'ab'], [1, 0]), (['ab'], [0])])
+@pytest.mark.parametrize(
+  'texts, targets',
+  [
+    (['a', 'bc'], [0, 1]),
+    (['ab', 'd'], [0, 1]),
+    (['ab', 'c'], [1, 1]),
+    (['c', 'ab'], [1, 0]),
+    (['ab'], [0]),
+  ],
+)
 def test_a_digest_tells_examples_apart(texts, targets):
   assert digest_examples(texts, targets) != digest_examples(['ab', 'c'], [0, 1])
 
 
-
-
-def test_a_finished_run_whose_last_step_is_damaged_is_finished_again(pretrained, tmp_path):
+def test_a_finished_run_whose_last_step_is_damaged_is_finished_again(
+  pretrained, tmp_path
+):
   loaded = transfer_config(pretrained, more=[('checkpoint.keep', '2')])
   result = train.transfer(loaded, tmp_path)
   step = tmp_path / 'checkpoints' / '4'
-  largest = max(step.rglob('*'), key=lambda path: path.stat().st_size if path.is_file() else 0)
+  largest = max(
+    step.rglob('*'), key=lambda path: path.stat().st_size if path.is_file() else 0
+  )
   largest.write_bytes(b'')
   again = train.transfer(loaded, tmp_path)
   assert again['metrics'] == result['metrics'] and again['seconds'] > result['seconds']

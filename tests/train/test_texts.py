@@ -11,6 +11,7 @@ from tl_jax.train.checks import Nominal, read
 
 class Pieces(Nominal):
   """A tokenizer with as many sentinels as T5's."""
+
   vocabulary_size = 200
 
 
@@ -26,19 +27,27 @@ def test_rows_of_t5_are_those_of_its_authors():
   assert texts.text_rows(masked, tokenizer) == texts.Rows(512, 512)
 
 
-@pytest.mark.parametrize('rate, mean', [('0.15', '3.0'), ('0.5', '3.0'), ('0.5', '32.0')])
+@pytest.mark.parametrize(
+  'rate, mean', [('0.15', '3.0'), ('0.5', '3.0'), ('0.5', '32.0')]
+)
 def test_whatever_a_row_has_room_for_is_not_longer_than_it(rate, mean):
   more = (('objective.rate', rate), ('objective.mean', mean), ('data.length', '64'))
   rows = texts.text_rows(settings_of(*more), Pieces(sentinels=tuple(range(100, 200))))
-  assert rows.room.taken([rows.longest])[0] <= 64 < rows.room.taken([rows.longest + 1])[0]
+  assert (
+    rows.room.taken([rows.longest])[0] <= 64 < rows.room.taken([rows.longest + 1])[0]
+  )
   # The most text in rows of pieces of one length, which no mixture of them exceeds.
   sizes = np.arange(1, rows.longest + 1)
   assert ((64 // rows.room.taken(sizes)) * sizes).max() <= rows.length
 
 
 def test_span_corruption_fills_the_rows_of_the_model(tmp_path):
-  small = [('data.batch', '8'), ('data.accumulate', '1'), ('tokenizer.size', '400'),
-           ('data.mixture', "{'austen': 1.0}")]
+  small = [
+    ('data.batch', '8'),
+    ('data.accumulate', '1'),
+    ('tokenizer.size', '400'),
+    ('data.mixture', "{'austen': 1.0}"),
+  ]
   built = train.build(config.load('configs/pretrain.py:tiny-t5', small), tmp_path)
   rows = texts.text_rows(built.settings, built.tokenizer)
   prepare = jax.jit(built.parts.objective.prepare)

@@ -29,11 +29,16 @@ def damage(step_folder):
   os.truncate(largest, 5)
 
 
-@pytest.mark.parametrize('theirs, differ', [
+@pytest.mark.parametrize(
+  'theirs, differ',
+  [
     (dict(workdir='run0', config=dict(seed=1)), 'config.seed: 0 -> 1'),
-    (dict(workdir='run1', config=dict(seed=0)), 'workdir: "run0" -> "run1"')])
+    (dict(workdir='run1', config=dict(seed=0)), 'workdir: "run0" -> "run1"'),
+  ],
+)
 def test_processes_that_make_runs_of_their_own_are_not_one_run(
-    theirs, differ, monkeypatch, tmp_path):
+  theirs, differ, monkeypatch, tmp_path
+):
   """As `srun -n 2` starts them where each takes its seed or folder from its rank."""
   words = {1: files.encode(theirs)}
   monkeypatch.setattr(parallel, 'meet', lambda name, word='': {0: word} | words)

@@ -18,5 +18,23 @@ from tl_jax.train.transferring import transfer
 from tl_jax.train.watch import SILENT, Watch
 
 __all__ = [
-    'SILENT', 'Built', 'Diverged', 'Settings', 'Stopped', 'TrainState', 'Watch', 'build', 'evaluate', 'execute',
-    'init_state', 'load', 'make_step', 'open_workdir', 'pretrain', 'read', 'restore', 'run', 'transfer']
+  'SILENT',
+  'Built',
+  'Diverged',
+  'Settings',
+  'Stopped',
+  'TrainState',
+  'Watch',
+  'build',
+  'evaluate',
+  'execute',
+  'init_state',
+  'load',
+  'make_step',
+  'open_workdir',
+  'pretrain',
+  'read',
+  'restore',
+  'run',
+  'transfer',
+]

@@ -1,4 +1,5 @@
-"""Runs of the classic baselines: the labelled examples and the test examples of a transfer, without a model.
+"""Runs of the classic baselines: the labelled examples and the test examples of a
+transfer, without a model.
 
 >>> evals.BASELINES['tf-idf'](['good', 'bad'], [1, 0], ['good', 'bad'], 3).shape
 (2, 3)
@@ -14,17 +15,22 @@ from tl_jax.train.workdir import Run
 
 
 def run_baseline(settings: Settings, run: Run, watch: Watch = SILENT) -> dict:
-  """Fits a baseline and judges it as a transfer would be; returns what result.json holds.
+  """Fits a baseline and judges it as a transfer would be; returns what result.json
+  holds.
 
-  Raises ConfigError for a task that the baseline cannot have, or more labels than there are.
+  Raises ConfigError for a task that the baseline cannot have, or more labels than there
+  are.
   """
   name = settings.method['name']
   task = texts.task_of(settings)
   if task.kind != 'single_label':
     raise ConfigError(
-        f'config.method.name: {name} needs a task with one label per example; '
-        f'{task.name} is of kind {task.kind!r}')
-  train, test = (texts.labelled_texts(settings, task, split) for split in ('train', 'test'))
+      f'config.method.name: {name} needs a task with one label per example; '
+      f'{task.name} is of kind {task.kind!r}'
+    )
+  train, test = (
+    texts.labelled_texts(settings, task, split) for split in ('train', 'test')
+  )
   chosen = texts.choose_labels(settings, task, train)
   seen = [train.texts[index] for index in chosen]
   with run.clock.phase('training'):
@@ -32,8 +38,12 @@ def run_baseline(settings: Settings, run: Run, watch: Watch = SILENT) -> dict:
   if run.first:
     write_predictions(run.path / 'predictions.jsonl', task, test, found)
   metrics = tasks.score(task, found, test.targets)
-  watch.say(f'{task.name}, {name}: ' + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items()))
-  return run.finish(Result(
+  watch.say(
+    f'{task.name}, {name}: '
+    + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
+  )
+  return run.finish(
+    Result(
       task=task.name,
       method=name,
       init=settings.init,
@@ -47,4 +57,6 @@ def run_baseline(settings: Settings, run: Run, watch: Watch = SILENT) -> dict:
       total_parameters=0,
       steps=0,
       peak_bytes=peak_bytes(),
-      **run.clock.totals()))
+      **run.clock.totals(),
+    )
+  )

@@ -21,11 +21,12 @@ from tl_jax.train.watch import SILENT, Watch
 class Built(NamedTuple):
   """What a run is made of, for a loop of your own:
 
-    built = build(config)
-    state, step = built.state(), jax.jit(built.parts.step, donate_argnums=0)
-    for number in range(built.settings.schedule.steps):
-      state, metrics = step(state, built.batch_at(number))
+  built = build(config)
+  state, step = built.state(), jax.jit(built.parts.step, donate_argnums=0)
+  for number in range(built.settings.schedule.steps):
+    state, metrics = step(state, built.batch_at(number))
   """
+
   settings: Settings
   tokenizer: Any
   parts: Pieces
@@ -40,10 +41,13 @@ class Built(NamedTuple):
 def build(config, folder=None) -> Built:
   """Everything that a run of this config is made of, nothing trained but the tokenizer.
 
-  `folder` keeps tokenizer and encoded texts for the next time; a temporary one if absent. Raises ConfigError.
+  `folder` keeps tokenizer and encoded texts for the next time; a temporary one if
+  absent. Raises ConfigError.
   """
   settings = read(config)
-  folder = pathlib.Path(tempfile.mkdtemp(prefix='tl_jax_') if folder is None else folder)
+  folder = pathlib.Path(
+    tempfile.mkdtemp(prefix='tl_jax_') if folder is None else folder
+  )
   folder.mkdir(parents=True, exist_ok=True)
   if settings.task is None:
     ready = pretraining.prepare(settings, folder)
@@ -55,5 +59,9 @@ def build(config, folder=None) -> Built:
 
 
 def run(config, workdir, watch: Watch = SILENT) -> dict:
-  """Runs a config, pre-training or transfer, to its end; returns what result.json holds."""
-  return (transferring.transfer if 'task' in config else pretraining.pretrain)(config, workdir, watch)
+  """Runs a config, pre-training or transfer, to its end; returns what result.json
+  holds.
+  """
+  return (transferring.transfer if 'task' in config else pretraining.pretrain)(
+    config, workdir, watch
+  )

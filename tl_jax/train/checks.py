@@ -1,4 +1,5 @@
-"""A config read into settings: everything that can be refused is refused here, before any device is touched.
+"""A config read into settings: everything that can be refused is refused here, before
+any device is touched.
 
 >>> read({'model': {'family': 'tiny'}, 'optim': {}, 'schedule': {'steps': 1}, 'data': {'lenght': 8}})
 Traceback (most recent call last):
@@ -32,6 +33,7 @@ UNREAD_BY_ANY = {
 
 class Nominal(NamedTuple):
   """What an objective asks of a tokenizer, before there is one."""
+
   mask: int = 4
   pad: int = 0
   eos: int = 3
@@ -41,9 +43,11 @@ class Nominal(NamedTuple):
 
 
 def read(config, where_made: bool = True) -> Settings:
-  """The settings of a config. Raises ConfigError naming the key and the nearest right thing.
+  """The settings of a config. Raises ConfigError naming the key and the nearest right
+  thing.
 
-  `where_made` False leaves out the files that the run was made from: a finished run needs them no more.
+  `where_made` False leaves out the files that the run was made from: a finished run
+  needs them no more.
   """
   settings = configs.struct(Settings, config, 'config')
   _check_method(settings)
@@ -63,20 +67,30 @@ def read(config, where_made: bool = True) -> Settings:
 
 
 def check_fit(settings: Settings, arch: models.Arch) -> None:
-  """Refuses rows longer than the model's positions, and heads that the tensor axis does not divide."""
+  """Refuses rows longer than the model's positions, and heads that the tensor axis does
+  not divide.
+  """
   reserve = _reserve(settings)
   if arch.room is not None and settings.data.length > arch.room - reserve:
     kept = f', {reserve} of them kept by config.method' if reserve else ''
-    raise ConfigError(f'config.data.length: rows of {settings.data.length} tokens, but the model has '
-                      f'{arch.room} positions (config.model.max_positions){kept}')
+    raise ConfigError(
+      f'config.data.length: rows of {settings.data.length} tokens, but the model has '
+      f'{arch.room} positions (config.model.max_positions){kept}'
+    )
   tensor = settings.mesh.ways('tensor')
   if arch.key_heads % tensor:
-    raise ConfigError(f'config.mesh.tensor: {arch.key_heads} heads are not divisible by {tensor}')
+    raise ConfigError(
+      f'config.mesh.tensor: {arch.key_heads} heads are not divisible by {tensor}'
+    )
 
 
 def _reserve(settings: Settings) -> int:
   """How many positions of every example the method keeps for itself."""
-  return 0 if settings.method.get('name') in evals.BASELINES else pieces.make_method(settings).reserve
+  return (
+    0
+    if settings.method.get('name') in evals.BASELINES
+    else pieces.make_method(settings).reserve
+  )
 
 
 def _check_method(settings: Settings) -> None:
@@ -88,10 +102,14 @@ def _check_method(settings: Settings) -> None:
 def _check_pretraining(settings: Settings) -> None:
   pieces.make_objective(settings, 100, Nominal())
   if not settings.data.mixture or not sum(settings.data.mixture.values()):
-    raise ConfigError('config.data.mixture: names no text; give {source: weight} with a weight above 0')
+    raise ConfigError(
+      'config.data.mixture: names no text; give {source: weight} with a weight above 0'
+    )
   if settings.unigram_bias and settings.objective['name'] != 'masked':
-    raise ConfigError(f'config.unigram_bias: only the head of objective masked has a bias, not that of '
-                      f'{settings.objective["name"]!r}')
+    raise ConfigError(
+      f'config.unigram_bias: only the head of objective masked has a bias, not that of '
+      f'{settings.objective["name"]!r}'
+    )
 
 
 def _check_unread(settings: Settings, config) -> None:
@@ -104,7 +122,9 @@ def _check_unread(settings: Settings, config) -> None:
       value = value.get(part) if isinstance(value, dict) else None
     if value:
       kind = 'a transfer' if transfer else 'pre-training'
-      raise ConfigError(f'config.{key}: {kind} does not read it: {reason}; leave it out')
+      raise ConfigError(
+        f'config.{key}: {kind} does not read it: {reason}; leave it out'
+      )
 
 
 def _check_files(settings: Settings) -> None:
@@ -116,9 +136,14 @@ def _check_files(settings: Settings) -> None:
   if settings.tokenizer.path and not pathlib.Path(settings.tokenizer.path).is_file():
     raise ConfigError(f'config.tokenizer.path: {settings.tokenizer.path}: no such file')
   files.require_local(settings.init, 'config.init:')
-  if settings.init != SCRATCH and not settings.init.lower().endswith('.gguf') and not (
-      pathlib.Path(settings.init) / 'config.json').is_file():
-    raise ConfigError(f'config.init: {settings.init}: not {SCRATCH!r}, a workdir or a Hugging Face folder')
+  if (
+    settings.init != SCRATCH
+    and not settings.init.lower().endswith('.gguf')
+    and not (pathlib.Path(settings.init) / 'config.json').is_file()
+  ):
+    raise ConfigError(
+      f'config.init: {settings.init}: not {SCRATCH!r}, a workdir or a Hugging Face folder'
+    )
 
 
 def _check_rows(settings: Settings) -> None:
@@ -126,8 +151,9 @@ def _check_rows(settings: Settings) -> None:
   ways = mesh.ways('data') * mesh.ways('fsdp') * group.accumulate
   if group.batch % ways:
     raise ConfigError(
-        f'config.data.batch: {group.batch} rows are not divisible by data {mesh.ways("data")} x fsdp '
-        f'{mesh.ways("fsdp")} x accumulate {group.accumulate}; nearest: {max(1, round(group.batch / ways)) * ways}')
+      f'config.data.batch: {group.batch} rows are not divisible by data {mesh.ways("data")} x fsdp '
+      f'{mesh.ways("fsdp")} x accumulate {group.accumulate}; nearest: {max(1, round(group.batch / ways)) * ways}'
+    )
 
 
 def _check_model(settings: Settings) -> None:
@@ -139,4 +165,6 @@ def _check_model(settings: Settings) -> None:
     return
   for key, value in settings.model.items():
     if key != 'family' or value:
-      raise ConfigError(f'config.model.{key}: {value!r}, but the model is that of config.init; leave it out')
+      raise ConfigError(
+        f'config.model.{key}: {value!r}, but the model is that of config.init; leave it out'
+      )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 # What is counted besides the whole: result.json has `<phase>_seconds` for each.
 PHASES = ('training', 'compile')
 NAMES = ('seconds', *(f'{phase}_seconds' for phase in PHASES))
-PAUSE = 1.0   # seconds between two writings, at least
+PAUSE = 1.0  # seconds between two writings, at least
 
 
 class Clock:
@@ -31,7 +31,9 @@ class Clock:
     write: is given the totals to keep.
   """
 
-  def __init__(self, before: Mapping | None = None, write: Callable[[dict], None] | None = None):
+  def __init__(
+    self, before: Mapping | None = None, write: Callable[[dict], None] | None = None
+  ):
     self._totals = dict.fromkeys(NAMES, 0.0)
     for name in NAMES:
       found = (before or {}).get(name)
@@ -43,7 +45,9 @@ class Clock:
 
   @contextlib.contextmanager
   def phase(self, name: str) -> Iterator[None]:
-    """What happens inside counts as this phase; a name that is none of PHASES counts as no phase."""
+    """What happens inside counts as this phase; a name that is none of PHASES counts as
+    no phase.
+    """
     outer = self._switch(name)
     try:
       yield
@@ -72,12 +76,16 @@ class Clock:
     self._write = None
 
   def set(self, totals: Mapping[str, float]) -> None:
-    """Takes these totals for its own: a member of a cohort gets its share of a common time."""
+    """Takes these totals for its own: a member of a cohort gets its share of a common
+    time.
+    """
     self._count()
     self._totals.update(totals)
 
   def keep(self, now: bool = False) -> None:
-    """Writes the totals, unless that was done within the last second and `now` is not set."""
+    """Writes the totals, unless that was done within the last second and `now` is not
+    set.
+    """
     if self._write is None or not (now or time.monotonic() - self._kept >= PAUSE):
       return
     self._kept = time.monotonic()

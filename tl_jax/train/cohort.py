@@ -1,11 +1,12 @@
-"""Many short transfers as one: members that differ in seed, labels or learning rate share one compiled step.
+"""Many short transfers as one: members that differ in seed, labels or learning rate
+share one compiled step.
 
-Each member is a run like any other, with a workdir of its own: config, metrics, checkpoints,
-account, tokenizer, predictions, result. Nothing it computes depends on who else is in the
-cohort. On accelerators the members advance together, by `vmap` of the step with the frozen
-base shared. On a CPU, which one member already fills, they advance in turn through the same
-executable: measured there, vmap takes 1.3 times the CPU time and 2.6 times the wall time of
-turns (width 128, 8 rows of 64, 5 members).
+Each member is a run like any other, with a workdir of its own: config, metrics,
+checkpoints, account, tokenizer, predictions, result. Nothing it computes depends on who
+else is in the cohort. On accelerators the members advance together, by `vmap` of the
+step with the frozen base shared. On a CPU, which one member already fills, they advance
+in turn through the same executable: measured there, vmap takes 1.3 times the CPU time
+and 2.6 times the wall time of turns (width 128, 8 rows of 64, 5 members).
 
 >>> from tl_jax import config
 >>> one, other = (config.load('configs/transfer.py:task=sentiment', [('seed', seed)]) for seed in '12')
@@ -36,6 +37,7 @@ PER_MEMBER = (('seed',), ('task', 'labels'), ('optim', 'lr'), ('optim', 'decay')
 
 class Member(NamedTuple):
   """One run of a cohort: its config, the settings read from it, and where its files go."""
+
   config: Any
   settings: Settings
   folder: pathlib.Path
@@ -53,14 +55,15 @@ def signature(config) -> str:
 
 
 def execute(
-    runs: Iterable[tuple[Any, pathlib.Path]],
-    watch: Watch = SILENT,
-    together: bool | None = None,
+  runs: Iterable[tuple[Any, pathlib.Path]],
+  watch: Watch = SILENT,
+  together: bool | None = None,
 ) -> None:
-  """Runs every (config, folder), those of one signature as a cohort; each folder gets its result.json.
+  """Runs every (config, folder), those of one signature as a cohort; each folder gets
+  its result.json.
 
-  A run that is finished is left as it is. A member that cannot be made leaves failed.json
-  with the reason, and the others go on.
+  A run that is finished is left as it is. A member that cannot be made leaves
+  failed.json with the reason, and the others go on.
 
   Args:
     together: do the members of a cohort advance together? None: where there are
@@ -85,24 +88,32 @@ def execute(
 
 
 def run_each(run, members: list[Member], watch: Watch, inner: Watch) -> None:
-  """Calls run(config, folder, inner) for every member; `watch` hears of those that cannot be."""
+  """Calls run(config, folder, inner) for every member; `watch` hears of those that
+  cannot be.
+  """
   for member in members:
     with survived(member.folder, watch):
       run(member.config, member.folder, inner)
 
 
 def run_cohort(
-    group: list[tuple[Any, pathlib.Path]],
-    watch: Watch = SILENT,
-    together: bool | None = False,
+  group: list[tuple[Any, pathlib.Path]],
+  watch: Watch = SILENT,
+  together: bool | None = False,
 ) -> None:
-  """Trains the members of one signature, from (config, folder) each, and writes their results."""
-  members = [Member(config, read(config), pathlib.Path(folder)) for config, folder in group]
+  """Trains the members of one signature, from (config, folder) each, and writes their
+  results.
+  """
+  members = [
+    Member(config, read(config), pathlib.Path(folder)) for config, folder in group
+  ]
   train_cohort(members, watch, together)
 
 
 def train_cohort(members: list[Member], watch: Watch, together: bool | None) -> None:
-  """Trains the members of one signature. One that a former start has left halfway goes on by itself."""
+  """Trains the members of one signature. One that a former start has left halfway goes
+  on by itself.
+  """
   if together is None:
     together = is_spread(members[0].settings)
   alone, fresh = members, []
@@ -115,7 +126,9 @@ def train_cohort(members: list[Member], watch: Watch, together: bool | None) -> 
 
 
 def is_spread(settings: Settings) -> bool:
-  """Do members advance together here: on accelerators, or where the mesh has an axis of members?"""
+  """Do members advance together here: on accelerators, or where the mesh has an axis of
+  members?
+  """
   if jax.default_backend() != 'cpu':
     return True
   try:

@@ -1,4 +1,5 @@
-"""A program compiled ahead of its first call: how long that took, and whether it was kept from an earlier command.
+"""A program compiled ahead of its first call: how long that took, and whether it was
+kept from an earlier command.
 
 >>> program = compile_ahead(jax.jit(lambda x: 2 * x), 1.0)
 >>> float(program.call(1.0)), program.seconds > 0
@@ -18,8 +19,11 @@ HIT = '/jax/compilation_cache/cache_hits'
 
 
 class Program(NamedTuple):
-  """call: the function, for arguments of these shapes alone (others are a TypeError); seconds: of tracing, lowering and
-  compiling; kept: was it in jax's cache of compiled programs?"""
+  """call: the function, for arguments of these shapes alone (others are a TypeError);
+  seconds: of tracing, lowering and compiling; kept: was it in jax's cache of compiled
+  programs?
+  """
+
   call: Callable
   seconds: float
   kept: bool
@@ -58,6 +62,7 @@ def together(function) -> Callable:
     if kind not in programs:
       programs[kind] = compile_ahead(function, *arguments).call
     return programs[kind](*arguments)
+
   return call
 
 
@@ -70,5 +75,7 @@ def _kind(leaf) -> tuple:
 def _hits() -> list:
   """What jax has found in its cache since this was first asked."""
   found = []
-  jax.monitoring.register_event_listener(lambda event, **_: found.append(event) if event == HIT else None)
+  jax.monitoring.register_event_listener(
+    lambda event, **_: found.append(event) if event == HIT else None
+  )
   return found

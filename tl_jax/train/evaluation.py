@@ -24,8 +24,11 @@ from tl_jax.train.watch import SILENT, Watch
 from tl_jax.train.workdir import require_same_command
 
 
-def evaluate(workdir, step: int | None = None, overrides=(), watch: Watch = SILENT) -> dict:
-  """Metrics of a committed step on the test split: of the task, or of the objective after pre-training.
+def evaluate(
+  workdir, step: int | None = None, overrides=(), watch: Watch = SILENT
+) -> dict:
+  """Metrics of a committed step on the test split: of the task, or of the objective
+  after pre-training.
 
   Writes predictions.jsonl into the workdir of a transfer, where it can be written.
   Several processes share the work after pre-training. On a task each does it all, and
@@ -48,7 +51,10 @@ def evaluate(workdir, step: int | None = None, overrides=(), watch: Watch = SILE
       name, metrics, count = _judge_mixture(opened, path)
     else:
       name, metrics, count = _judge_task(opened, task, path, watch)
-  watch.say(f'{name} at step {opened.step}: ' + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items()))
+  watch.say(
+    f'{name} at step {opened.step}: '
+    + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
+  )
   return dict(task=name, step=opened.step, metrics=metrics, n=count)
 
 
@@ -63,7 +69,8 @@ def _judge_task(opened: Opened, task: tasks.Task, path: pathlib.Path, watch: Wat
     if jax.process_index() == 0:
       write_predictions(path / 'predictions.jsonl', task, test, found)
   except OSError as error:
-    # The metrics are what was asked for; a folder that is mounted to be read still has them.
+    # The metrics are what was asked for; a folder that is mounted to be read still has
+    # them.
     watch.say(f'predictions.jsonl is not written: {path}: {error.strerror}')
   return task.name, tasks.score(task, found, test.targets), len(test.texts)
 
@@ -74,6 +81,8 @@ def _judge_mixture(opened: Opened, path: pathlib.Path):
   parts = build_pieces(settings, opened.tokenizer, opened.arch)
   mesh = pieces.make_mesh(settings)
   with jax.set_mesh(mesh):
-    judge = judge_mixture(settings, parts, opened.tokenizer, path, parallel.batch_sharding(mesh))
+    judge = judge_mixture(
+      settings, parts, opened.tokenizer, path, parallel.batch_sharding(mesh)
+    )
     metrics = judge(parallel.place(opened.params, parallel.replicated(mesh)))
   return 'pretrain', metrics, int(metrics.pop('examples'))

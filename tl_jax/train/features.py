@@ -1,4 +1,5 @@
-"""What a held body says of the examples: a transfer that trains its head alone runs the body once for each of them.
+"""What a held body says of the examples: a transfer that trains its head alone runs the
+body once for each of them.
 
 >>> import numpy as np
 >>> known = Features(np.array([-1, 0]), np.array([[0.5, 2.0]]))
@@ -16,29 +17,42 @@ from tl_jax import models, parallel, tree
 from tl_jax.train import pieces, texts
 from tl_jax.train.compilation import together
 
-ROWS = 32                        # of a pass over examples, about: small training batches would leave a device idle
+# of a pass over examples, about: small training batches would leave a device idle
+ROWS = 32
 
 
 class Features(NamedTuple):
-  """vectors (m, width) of some of n examples; place (n,) says which vector is an example's, -1 for none."""
+  """vectors (m, width) of some of n examples; place (n,) says which vector is an
+  example's, -1 for none.
+  """
+
   place: np.ndarray
   vectors: np.ndarray
 
   def put(self, batch: dict) -> dict:
-    """A batch of labelled rows with `features` (rows, slots, width) in the place of its tokens."""
+    """A batch of labelled rows with `features` (rows, slots, width) in the place of its
+    tokens.
+    """
     identifiers = batch['identifiers']
     found = self.vectors[self.place[identifiers]]
     found = np.where(identifiers[..., None] < 0, np.zeros_like(found), found)
-    return {name: value for name, value in batch.items() if name not in ('tokens', 'positions')} | dict(features=found)
+    return {
+      name: value
+      for name, value in batch.items()
+      if name not in ('tokens', 'positions')
+    } | dict(features=found)
 
 
 class Featured(NamedTuple):
   """A stream of rows with features in the place of tokens."""
+
   stream: Any
   features: Features
 
   def batch_at(self, step: int, rows=None) -> dict:
-    """The batch of a step, or its rows with the numbers `rows`, as of the stream itself."""
+    """The batch of a step, or its rows with the numbers `rows`, as of the stream
+    itself.
+    """
     return self.features.put(self.stream.batch_at(step, rows))
 
   def tokens_at(self, step: int) -> int:
@@ -47,19 +61,24 @@ class Featured(NamedTuple):
 
 
 class Reader:
-  """What a run's steps and its evaluation read: texts, or where the body is held what it says of them."""
+  """What a run's steps and its evaluation read: texts, or where the body is held what
+  it says of them.
+  """
 
   def __init__(self, ready, sharding=None):
     self.ready, self._sharding = ready, sharding
     self.held = holds_body(ready.parts)
     self._read = together(jax.jit(self._features))
     self._mark = together(jax.jit(fingerprint))
-    # Kept, because a cohort goes through them hundreds of times; with features, those of the body seen last.
+    # Kept, because a cohort goes through them hundreds of times; with features, those
+    # of the body seen last.
     self._test = list(self._pass(ready.test))
     self._body = self._featured = None
 
   def stream(self, stream, state, first: int = 0):
-    """The stream as the step wants it, for a run of this state from step `first` to its last."""
+    """The stream as the step wants it, for a run of this state from step `first` to its
+    last.
+    """
     if not self.held:
       return stream
     needed = stream.members(first, self.ready.settings.schedule.steps)
@@ -71,13 +90,19 @@ class Reader:
       return self._test
     mark = np.asarray(parallel.to_host(self._mark(state.frozen)))
     if self._body is None or not np.array_equal(mark, self._body):
-      features = self._run(state, self.ready.test, np.arange(len(self.ready.test.examples)))
+      features = self._run(
+        state, self.ready.test, np.arange(len(self.ready.test.examples))
+      )
       self._body, self._featured = mark, [features.put(batch) for batch in self._test]
     return self._featured
 
   def place(self, batch: dict) -> dict:
     """A batch of `evaluation` where the step's batches are."""
-    return batch if self._sharding is None else parallel.place_batch(batch, self._sharding, self._rows)
+    return (
+      batch
+      if self._sharding is None
+      else parallel.place_batch(batch, self._sharding, self._rows)
+    )
 
   @property
   def _rows(self) -> int:
@@ -88,7 +113,8 @@ class Reader:
     """Batches of a split. Raises ValueError for ids that the model has no row for."""
     arch = self.ready.parts.model.arch
     for batch in texts.labelled_pass(
-        self.ready.settings, split, self.ready.tokenizer, self._rows, subset):
+      self.ready.settings, split, self.ready.tokenizer, self._rows, subset
+    ):
       models.require_rows(arch, batch)
       yield batch
 
@@ -122,7 +148,11 @@ def fingerprint(held) -> jax.Array:
   """Two sums (2,) uint32 over the bits of all leaves, which differ where two bodies do."""
   total = jnp.zeros(2, jnp.uint32)
   for number, leaf in enumerate(jax.tree.leaves(held), 1):
-    bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32).reshape(-1)
+    bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32).reshape(
+      -1
+    )
     weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
-    total = 31 * total + jnp.uint32(number) * jnp.stack([(bits * weights).sum(), ((bits ^ bits >> 13) * weights).sum()])
+    total = 31 * total + jnp.uint32(number) * jnp.stack(
+      [(bits * weights).sum(), ((bits ^ bits >> 13) * weights).sum()]
+    )
   return total

@@ -1,4 +1,5 @@
-"""The loop: read, step, log, save, stop. Metrics are fetched one step late, so that the device never waits.
+"""The loop: read, step, log, save, stop. Metrics are fetched one step late, so that the
+device never waits.
 
 >>> finite({'loss': 1.0}), finite({'loss': float('nan')})
 (True, False)
@@ -26,8 +27,10 @@ class Recorder(NamedTuple):
   """Where the loop leaves what it learns.
 
   record(row) takes the figures of a logged step, save(step, state) a checkpoint, and
-  evaluate(step, state) measures a state on the test split. The clock counts the seconds.
+  evaluate(step, state) measures a state on the test split. The clock counts the
+  seconds.
   """
+
   record: Callable[[dict], None]
   save: Callable[[int, TrainState], None]
   evaluate: Callable[[int, TrainState], dict]
@@ -35,7 +38,10 @@ class Recorder(NamedTuple):
 
 
 class Fitted(NamedTuple):
-  """The last state, and the compiled step, for another run of the same signature; None where no step was left."""
+  """The last state, and the compiled step, for another run of the same signature; None
+  where no step was left.
+  """
+
   state: Any
   program: Program | None
 
@@ -46,19 +52,30 @@ def finite(metrics: dict) -> bool:
 
 def diverged(number: int, figures: dict, rows: int) -> Diverged:
   """The error of a step of so many rows, some of whose figures are no numbers."""
-  wrong = ', '.join(f'{name} {value}' for name, value in figures.items() if not math.isfinite(value))
+  wrong = ', '.join(
+    f'{name} {value}' for name, value in figures.items() if not math.isfinite(value)
+  )
   return Diverged(
-      f'step {number}: {wrong} (rows {(number - 1) * rows} to {number * rows - 1}); no checkpoint '
-      'holds this step; lower config.optim.lr or look at these rows')
+    f'step {number}: {wrong} (rows {(number - 1) * rows} to {number * rows - 1}); no checkpoint '
+    'holds this step; lower config.optim.lr or look at these rows'
+  )
 
 
-def fit(settings: Settings, step: Callable, state: TrainState, batches: Iterable[tuple[dict, int]], recorder: Recorder,
-        watch: Watch, title: str) -> Fitted:
-  """Runs from the state's step to the schedule's last, over `batches` of (global batch, tokens in it).
+def fit(
+  settings: Settings,
+  step: Callable,
+  state: TrainState,
+  batches: Iterable[tuple[dict, int]],
+  recorder: Recorder,
+  watch: Watch,
+  title: str,
+) -> Fitted:
+  """Runs from the state's step to the schedule's last, over `batches` of (global batch,
+  tokens in it).
 
-  The step is a jitted function, which is compiled once, or the program that an earlier call left: a batch of another
-  shape or type is a TypeError. Raises Diverged where the loss or gradient stops being finite, Stopped after a signal
-  (saved before).
+  The step is a jitted function, which is compiled once, or the program that an earlier
+  call left: a batch of another shape or type is a TypeError. Raises Diverged where the
+  loss or gradient stops being finite, Stopped after a signal (saved before).
   """
   with recorder.clock.phase('training'):
     return _fit(settings, step, state, batches, recorder, watch, title)
@@ -72,16 +89,23 @@ def _fit(settings, step, state, batches, recorder, watch, title) -> Fitted:
   meter, late = Meter(), None
   program = step if isinstance(step, Program) else None
   with Stopping() as stopping:
-    for number, (batch, tokens) in zip(range(start + 1, total + 1), batches, strict=False):
+    for number, (batch, tokens) in zip(
+      range(start + 1, total + 1), batches, strict=False
+    ):
       if program is None:
-        with watch.busy(f'{title}: compiling the step{_size(batch)}'), clock.phase('compile'):
+        with (
+          watch.busy(f'{title}: compiling the step{_size(batch)}'),
+          clock.phase('compile'),
+        ):
           program = compile_ahead(step, state, batch)
       state, metrics = program.call(state, batch)
       rate = optim.learning_rate(state.opt_state)
       if number == start + 1:
         jax.block_until_ready(metrics)
         meter = Meter()
-        watch.say(f'{title}: {program}, first step after {time.monotonic() - began:.1f} s')
+        watch.say(
+          f'{title}: {program}, first step after {time.monotonic() - began:.1f} s'
+        )
       else:
         meter.add(tokens)
       if late is not None:
@@ -99,7 +123,9 @@ def _fit(settings, step, state, batches, recorder, watch, title) -> Fitted:
           recorder.evaluate(number, state)
       clock.keep()
       if stops and number < total:
-        raise Stopped(f'stopped at step {number} of {total}; the step is saved, run again to go on')
+        raise Stopped(
+          f'stopped at step {number} of {total}; the step is saved, run again to go on'
+        )
   if late is not None:
     _report(*late, settings, recorder, watch, title, meter)
   return Fitted(jax.block_until_ready(state), program)
@@ -120,13 +146,22 @@ def _alone(stopping: Stopping) -> bool:
 
 def _report(number, metrics, rate, settings, recorder, watch, title, meter) -> None:
   """Checks, shows and, where it is due, records the figures of a step."""
-  figures = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
+  figures = {
+    name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()
+  }
   if not finite(figures):
     raise diverged(number, figures, settings.data.batch)
   total = settings.schedule.steps
   if number % settings.log.every == 0 or number == total:
     speed = meter.read()
-    recorder.record(dict(step=number, **figures, learning_rate=float(rate), tokens_per_second=round(speed, 1)))
+    recorder.record(
+      dict(
+        step=number,
+        **figures,
+        learning_rate=float(rate),
+        tokens_per_second=round(speed, 1),
+      )
+    )
     watch.progress(title, number, total, loss=figures['loss'], tokens_per_second=speed)
   else:
     watch.progress(title, number, total, loss=figures['loss'])

@@ -1,4 +1,5 @@
-"""The parts of a run from its settings: model, objective, method, optimizer, step, and where the state lives.
+"""The parts of a run from its settings: model, objective, method, optimizer, step, and
+where the state lives.
 
 >>> HEADS['masked'], HEADS['classify']
 ('masked', 'classifier')
@@ -20,9 +21,15 @@ from tl_jax.train.step import TrainState, init_state, make_step
 
 # What a new task starts afresh.
 NEW = transfer.HEAD
-SAID = 8          # kinds of leaves that a line on training names
+SAID = 8  # kinds of leaves that a line on training names
 # The head that each objective reads.
-HEADS = {'masked': 'masked', 'causal': 'causal', 'span': 'causal', 'seq2seq': 'causal', 'classify': 'classifier'}
+HEADS = {
+  'masked': 'masked',
+  'causal': 'causal',
+  'span': 'causal',
+  'seq2seq': 'causal',
+  'classify': 'classifier',
+}
 
 
 class Pieces(NamedTuple):
@@ -31,6 +38,7 @@ class Pieces(NamedTuple):
   `init(params, seed)` is its first state, `step(state, batch)` the next one. groups:
   those of the optimizer, with the leaves that get no gradient among the frozen ones.
   """
+
   model: models.Model
   objective: objectives.Objective
   method: transfer.TransferMethod
@@ -40,11 +48,13 @@ class Pieces(NamedTuple):
   groups: optim.Groups
 
 
-def assemble(settings: Settings, arch: models.Arch, objective: objectives.Objective) -> Pieces:
+def assemble(
+  settings: Settings, arch: models.Arch, objective: objectives.Objective
+) -> Pieces:
   """Puts the parts together.
 
-  Raises ConfigError for a method or optimizer group that fits no parameter, and for methods
-  or an objective that do not go together.
+  Raises ConfigError for a method or optimizer group that fits no parameter, and for
+  methods or an objective that do not go together.
   """
   model = models.build(arch, settings.compute)
   method = make_method(settings)
@@ -94,7 +104,9 @@ def said_of_training(parts: Pieces, settings: Settings, state: TrainState) -> st
 
 
 def make_mesh(settings: Settings):
-  """The mesh of this machine's devices. Raises ConfigError where it or the batch does not fit them."""
+  """The mesh of this machine's devices. Raises ConfigError where it or the batch does
+  not fit them.
+  """
   try:
     mesh = parallel.make_mesh(settings.mesh)
   except ValueError as error:
@@ -102,8 +114,9 @@ def make_mesh(settings: Settings):
   ways = mesh.shape['data'] * mesh.shape['fsdp'] * settings.data.accumulate
   if settings.data.batch % ways:
     raise configs.ConfigError(
-        f'config.data.batch: {settings.data.batch} rows are not divisible by data {mesh.shape["data"]} x fsdp '
-        f'{mesh.shape["fsdp"]} x accumulate {settings.data.accumulate}')
+      f'config.data.batch: {settings.data.batch} rows are not divisible by data {mesh.shape["data"]} x fsdp '
+      f'{mesh.shape["fsdp"]} x accumulate {settings.data.accumulate}'
+    )
   return mesh
 
 
@@ -114,52 +127,85 @@ def make_method(settings: Settings) -> transfer.TransferMethod:
 def method_name(settings: Settings) -> str:
   """How results call the method: the names of several with + between."""
   name = settings.method['name']
-  return '+'.join(part for part, _ in settings.method['methods']) if name == 'compose' else name
+  return (
+    '+'.join(part for part, _ in settings.method['methods'])
+    if name == 'compose'
+    else name
+  )
 
 
 def _method(group, path: str) -> transfer.TransferMethod:
-  """The method of a config group; the group of `compose` has those of its `methods`, by name."""
+  """The method of a config group; the group of `compose` has those of its `methods`, by
+  name.
+  """
   if group.get('name') == 'compose':
     parts = configs.struct(Composed, group, path).methods
-    return transfer.compose(*(_method({'name': name} | dict(options), f'{path}.methods.{name}')
-                              for name, options in parts))
-  constructor = configs.lookup(transfer.METHODS | {'compose': None}, group.get('name'), f'{path}.name')
+    return transfer.compose(
+      *(
+        _method({'name': name} | dict(options), f'{path}.methods.{name}')
+        for name, options in parts
+      )
+    )
+  constructor = configs.lookup(
+    transfer.METHODS | {'compose': None}, group.get('name'), f'{path}.name'
+  )
   return configs.call(constructor, group, path)
 
 
 @dataclasses.dataclass(frozen=True)
 class Composed:
   """Several methods as one: ((name, options), ...), in this order."""
+
   name: str
   methods: tuple
 
   def __post_init__(self):
     for pair in self.methods:
-      if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], Mapping):
+      if (
+        len(pair) != 2
+        or not isinstance(pair[0], str)
+        or not isinstance(pair[1], Mapping)
+      ):
         raise ValueError(f'methods: must be pairs (name, options), got {pair!r}')
 
 
-def make_objective(settings: Settings, vocabulary: int, tokenizer) -> objectives.Objective:
+def make_objective(
+  settings: Settings, vocabulary: int, tokenizer
+) -> objectives.Objective:
   """The pre-training objective, told what it must know of the tokenizer."""
   facts = {
-      'masked': lambda: dict(vocabulary=vocabulary, mask_id=tokenizer.mask, special_ids=tokenizer.special_ids,
-                             continues=tokenizer.continues),
-      'causal': dict,
-      'span': lambda: dict(sentinels=tokenizer.sentinels, pad_id=tokenizer.pad, eos_id=tokenizer.eos,
-                           length=settings.data.length),
+    'masked': lambda: dict(
+      vocabulary=vocabulary,
+      mask_id=tokenizer.mask,
+      special_ids=tokenizer.special_ids,
+      continues=tokenizer.continues,
+    ),
+    'causal': dict,
+    'span': lambda: dict(
+      sentinels=tokenizer.sentinels,
+      pad_id=tokenizer.pad,
+      eos_id=tokenizer.eos,
+      length=settings.data.length,
+    ),
   }
   name = settings.objective['name']
   given = configs.lookup(facts, name, 'config.objective.name')()
-  return configs.call(objectives.OBJECTIVES[name], settings.objective, 'config.objective', **given)
+  return configs.call(
+    objectives.OBJECTIVES[name], settings.objective, 'config.objective', **given
+  )
 
 
 def base_arch(settings: Settings, **fields) -> models.Arch:
-  """The architecture that the config names, with the fields that only a run knows: its vocabulary, its head."""
+  """The architecture that the config names, with the fields that only a run knows: its
+  vocabulary, its head.
+  """
   group = dict(settings.model)
   family = group.pop('family', '')
   if not family:
-    raise configs.ConfigError('config.model.family: missing; a run from scratch needs one of: '
-                              + tree.nearest('bert', models.FAMILIES, most=8))
+    raise configs.ConfigError(
+      'config.model.family: missing; a run from scratch needs one of: '
+      + tree.nearest('bert', models.FAMILIES, most=8)
+    )
   pieces = fields.get('vocabulary')
   rows = group.get('vocabulary')
   if None not in (pieces, rows):
@@ -179,11 +225,20 @@ def base_arch(settings: Settings, **fields) -> models.Arch:
 
 def require_kind(settings: Settings, arch: models.Arch) -> None:
   """Raises ConfigError for an objective that this kind of model cannot have."""
-  name, needed = settings.objective['name'], {'masked': 'encoder', 'causal': 'decoder', 'span': 'encoder-decoder'}
+  name, needed = (
+    settings.objective['name'],
+    {'masked': 'encoder', 'causal': 'decoder', 'span': 'encoder-decoder'},
+  )
   if name in needed and arch.kind != needed[name]:
-    where = f'config.model.family {settings.model["family"]!r}' if settings.model.get('family') else settings.init
-    raise configs.ConfigError(f'config.objective.name: {name!r} needs a model of kind {needed[name]!r}; '
-                              f'{where} is of kind {arch.kind!r}')
+    where = (
+      f'config.model.family {settings.model["family"]!r}'
+      if settings.model.get('family')
+      else settings.init
+    )
+    raise configs.ConfigError(
+      f'config.objective.name: {name!r} needs a model of kind {needed[name]!r}; '
+      f'{where} is of kind {arch.kind!r}'
+    )
 
 
 def make_params(model: models.Model, seed):
@@ -192,24 +247,41 @@ def make_params(model: models.Model, seed):
 
 
 def state_shardings(pieces: Pieces, mesh, rules: str) -> TrainState:
-  """A NamedSharding for every leaf of the state: optimizer state lives with its parameter."""
+  """A NamedSharding for every leaf of the state: optimizer state lives with its
+  parameter.
+  """
   abstract = jax.eval_shape(lambda: pieces.init(make_params(pieces.model, 0), 0))
   trained_axes, frozen_axes = pieces.method.axes(pieces.model.axes)
   axes = TrainState(
-      PartitionSpec(), trained_axes, frozen_axes,
-      optim.state_axes(pieces.method.optimizer(pieces.tx), abstract.trainable, trained_axes), PartitionSpec())
+    PartitionSpec(),
+    trained_axes,
+    frozen_axes,
+    optim.state_axes(
+      pieces.method.optimizer(pieces.tx), abstract.trainable, trained_axes
+    ),
+    PartitionSpec(),
+  )
   return parallel.shardings(mesh, axes, abstract, rules)
 
 
-def compile_step(pieces: Pieces, shardings: TrainState, batch_sharding: NamedSharding) -> Callable:
+def compile_step(
+  pieces: Pieces, shardings: TrainState, batch_sharding: NamedSharding
+) -> Callable:
   """The step jitted for its mesh: state donated, metrics on every device."""
   mesh = batch_sharding.mesh
-  return jax.jit(pieces.step, in_shardings=(shardings, batch_sharding),
-                 out_shardings=(shardings, parallel.replicated(mesh)), donate_argnums=0)
+  return jax.jit(
+    pieces.step,
+    in_shardings=(shardings, batch_sharding),
+    out_shardings=(shardings, parallel.replicated(mesh)),
+    donate_argnums=0,
+  )
 
 
 def abstract_state(pieces: Pieces, shardings: TrainState) -> Any:
   """The state as shapes with shardings: what a checkpoint is restored into."""
   abstract = jax.eval_shape(lambda: pieces.init(make_params(pieces.model, 0), 0))
-  return jax.tree.map(lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-                      abstract, shardings)
+  return jax.tree.map(
+    lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+    abstract,
+    shardings,
+  )

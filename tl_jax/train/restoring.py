@@ -1,4 +1,5 @@
-"""Back from a workdir: its settings, its parameters with the method merged and fused, its tokenizer.
+"""Back from a workdir: its settings, its parameters with the method merged and fused,
+its tokenizer.
 
 >>> restore('/no/such/workdir')
 Traceback (most recent call last):
@@ -35,10 +36,13 @@ from tl_jax.train.settings import Settings
 
 
 class Opened(NamedTuple):
-  """A committed step of a run: params is a nested dict, the method merged and fused; settings those of the run.
+  """A committed step of a run: params is a nested dict, the method merged and fused;
+  settings those of the run.
 
-  trainable and frozen are what `method` made of them, the average in the place of the weights where the run kept one.
+  trainable and frozen are what `method` made of them, the average in the place of the
+  weights where the run kept one.
   """
+
   settings: Settings
   arch: models.Arch
   params: Any
@@ -52,10 +56,14 @@ class Opened(NamedTuple):
   @property
   def named(self) -> dict:
     """`labels` and `kind` of `interop.Loaded`."""
-    return {} if self.known is None else dict(labels=self.known.labels, kind=self.known.kind)
+    return (
+      {} if self.known is None else dict(labels=self.known.labels, kind=self.known.kind)
+    )
 
 
-def meta(arch: models.Arch, read: Mapping[str, str], task: tasks.Task | None = None) -> dict:
+def meta(
+  arch: models.Arch, read: Mapping[str, str], task: tasks.Task | None = None
+) -> dict:
   """What a checkpoint must say of itself to be opened without the run that made it.
 
   read: the sha256 of the user's files that the run trains on, by path. task: that of a
@@ -66,7 +74,9 @@ def meta(arch: models.Arch, read: Mapping[str, str], task: tasks.Task | None = N
 
 
 def known_of(path: pathlib.Path, step: int) -> tasks.Known | None:
-  """The kind and the labels that a committed step says of itself; None after pre-training."""
+  """The kind and the labels that a committed step says of itself; None after
+  pre-training.
+  """
   said = checkpoint.Store(path / 'checkpoints').meta(step).get('task')
   return said and tasks.Known(said['kind'], tuple(said['labels']))
 
@@ -86,8 +96,12 @@ def open_workdir(path, step: int | None = None, overrides=()) -> Opened:
   return open_step(path, read_settings(path, overrides), step)
 
 
-def open_step(path: pathlib.Path, settings: Settings, step: int | None = None) -> Opened:
-  """A committed step of a workdir whose settings have been read; the newest good one if none is named."""
+def open_step(
+  path: pathlib.Path, settings: Settings, step: int | None = None
+) -> Opened:
+  """A committed step of a workdir whose settings have been read; the newest good one if
+  none is named.
+  """
   store = checkpoint.Store(path / 'checkpoints')
   step = choose_step(path, step)
   arch, stored = arch_of(store.meta(step), f'{path}: step {step}')
@@ -106,8 +120,16 @@ def open_step(path: pathlib.Path, settings: Settings, step: int | None = None) -
   params = parts.method.fuse(trainable, state['frozen'])
   tokenizer = texts.parsing(settings, open_tokenizer(path))
   return Opened(
-      settings, arch, params, tokenizer, step, trainable, state['frozen'], parts.method,
-      known_of(path, step))
+    settings,
+    arch,
+    params,
+    tokenizer,
+    step,
+    trainable,
+    state['frozen'],
+    parts.method,
+    known_of(path, step),
+  )
 
 
 def arch_of(meta: dict, where: str) -> tuple[models.Arch, Callable[[str], str]]:
@@ -123,10 +145,17 @@ def arch_of(meta: dict, where: str) -> tuple[models.Arch, Callable[[str], str]]:
 
 
 def open_tokenizer(path: pathlib.Path):
-  """The tokenizer of a workdir, with the padding side, special tokens and chat template of the folder it came from."""
+  """The tokenizer of a workdir, with the padding side, special tokens and chat template
+  of the folder it came from.
+  """
   from tl_jax.interop.tokenizer_settings import CONFIG
   from tl_jax.interop.tokenizers import load_tokenizer
-  return load_tokenizer(path) if (path / CONFIG).is_file() else data.tokenizers.load(path / texts.TOKENIZER)
+
+  return (
+    load_tokenizer(path)
+    if (path / CONFIG).is_file()
+    else data.tokenizers.load(path / texts.TOKENIZER)
+  )
 
 
 def keep_tokenizer(path: pathlib.Path, source: interop.Loaded) -> None:
@@ -135,6 +164,7 @@ def keep_tokenizer(path: pathlib.Path, source: interop.Loaded) -> None:
   Of the tokenizer in tokenizer_config.json, of decoding in generation_config.json.
   """
   from tl_jax.interop.tokenizers import save_tokenizer
+
   if source.config is not None or source.tokenizer.settings:
     save_tokenizer(path, source.tokenizer)
   else:
@@ -157,7 +187,8 @@ def read_settings(path: pathlib.Path, overrides=()) -> Settings:
 
 
 def load(path, step: int | None = None, **how) -> interop.Loaded:
-  """The model of a workdir's committed step, the newest good one if none is named, or of a Hugging Face folder.
+  """The model of a workdir's committed step, the newest good one if none is named, or
+  of a Hugging Face folder.
 
   A pooler of BERT's that its task brought is one of the body here, as it is in the
   folder that `export` writes.
@@ -170,12 +201,19 @@ def load(path, step: int | None = None, **how) -> interop.Loaded:
       raise ConfigError(f'{path}: not a workdir, so it has no step {step}')
     return interop.load(path, **how)
   if how:
-    raise ConfigError(f'{path}: a workdir; {", ".join(sorted(how))} apply to Hugging Face folders')
+    raise ConfigError(
+      f'{path}: a workdir; {", ".join(sorted(how))} apply to Hugging Face folders'
+    )
   opened = open_workdir(path, step)
   arch, params = models.adopt_pooler(opened.arch, opened.params)
   return interop.Loaded(
-    models.build(arch), params, opened.tokenizer, arch,
-    generation=_generation(path), step=opened.step, **opened.named
+    models.build(arch),
+    params,
+    opened.tokenizer,
+    arch,
+    generation=_generation(path),
+    step=opened.step,
+    **opened.named,
   )
 
 
@@ -187,11 +225,19 @@ def _generation(path: pathlib.Path) -> dict | None:
 
 def idle_objective() -> objectives.Objective:
   """An objective for a model that is only read."""
-  prediction = objectives.Prediction(lambda batch: 0.0, lambda first, second, labels: 0.0)
+  prediction = objectives.Prediction(
+    lambda batch: 0.0, lambda first, second, labels: 0.0
+  )
   return objectives.Objective(
-      lambda key, batch: batch, lambda batch: {}, lambda forward, batch, key: ({}, {}), prediction)
+    lambda key, batch: batch,
+    lambda batch: {},
+    lambda forward, batch, key: ({}, {}),
+    prediction,
+  )
 
 
 def restore(workdir, step: int | None = None):
-  """The parameters of a committed step, method merged and fused, as a nested dict of arrays."""
+  """The parameters of a committed step, method merged and fused, as a nested dict of
+  arrays.
+  """
   return open_workdir(workdir, step).params

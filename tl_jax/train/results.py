@@ -1,4 +1,5 @@
-"""What a finished run says of itself: the one form of result.json, whatever the run was.
+"""What a finished run says of itself: the one form of result.json, whatever the run
+was.
 
 >>> one = digest_examples(['good', 'bad'], [1, 0])
 >>> one == digest_examples(['good', 'bad'], [1, 0]), one == digest_examples(['good', 'bad'], [0, 1])
@@ -31,9 +32,9 @@ class Diverged(RuntimeError):
 class Result:
   """What result.json holds.
 
-  labels: labelled examples that the run was trained on. metrics: name -> value on the `n`
-  examples of the test split that it was judged on. examples: a digest of these; two runs
-  with one digest were judged on the same ones.
+  labels: labelled examples that the run was trained on. metrics: name -> value on the
+  `n` examples of the test split that it was judged on. examples: a digest of these; two
+  runs with one digest were judged on the same ones.
 
   trained: the leaves that the run moved, with a star for the number of a layer;
   trained_parameters: how many numbers they hold.
@@ -41,13 +42,14 @@ class Result:
   seconds: of all starts of the run, from opening its workdir to the result.
   training_seconds: those of the training loop, without compilation and evaluation.
   compile_seconds: those of compiling the step. What the members of a cohort share is
-  counted once: by the member that did it where they go in turn, in equal parts where they
-  go together.
+  counted once: by the member that did it where they go in turn, in equal parts where
+  they go together.
 
   peak_bytes: the most memory used, of the fullest device, or on CPUs of the process.
 
   notes: what the run said of its examples at its start: skipped, cut, missing.
   """
+
   task: str
   method: str
   init: str
@@ -72,10 +74,11 @@ class Result:
 
 @contextlib.contextmanager
 def survived(folder: pathlib.Path, watch: Watch, run=None) -> Iterator[None]:
-  """Leaves failed.json with the reason where a run inside cannot be made, so that others go on.
+  """Leaves failed.json with the reason where a run inside cannot be made, so that
+  others go on.
 
-  The reason may be its config, what it reads, a divergence or the memory of a device. An
-  error of the code itself passes, as do a signal and a workdir that is in use.
+  The reason may be its config, what it reads, a divergence or the memory of a device.
+  An error of the code itself passes, as do a signal and a workdir that is in use.
   `failed.json` says `retry` unless the same run would only diverge again.
 
   Args:
@@ -87,7 +90,9 @@ def survived(folder: pathlib.Path, watch: Watch, run=None) -> Iterator[None]:
     write_failure(folder, error, watch, run)
 
 
-def write_failure(folder: pathlib.Path, error: Exception, watch: Watch, run=None) -> None:
+def write_failure(
+  folder: pathlib.Path, error: Exception, watch: Watch, run=None
+) -> None:
   """Writes failed.json, by the run of the folder if it is open, and says so."""
   reason = ' '.join(str(error).split())
   failure = dict(reason=reason, retry=not isinstance(error, Diverged))
@@ -100,7 +105,9 @@ def write_failure(folder: pathlib.Path, error: Exception, watch: Watch, run=None
 
 
 def digest_examples(texts: Sequence[str], targets) -> str:
-  """16 hexadecimal digits that any change of the texts, their targets or their order changes."""
+  """16 hexadecimal digits that any change of the texts, their targets or their order
+  changes.
+  """
   found = hashlib.sha256()
   for text in texts:
     content = text.encode('utf-8', 'surrogatepass')
@@ -113,14 +120,23 @@ def digest_examples(texts: Sequence[str], targets) -> str:
   return found.hexdigest()[:16]
 
 
-def write_predictions(path: pathlib.Path, task: tasks.Task, split: Labelled, found: np.ndarray) -> None:
+def write_predictions(
+  path: pathlib.Path, task: tasks.Task, split: Labelled, found: np.ndarray
+) -> None:
   """One JSON line per example: text, target, prediction, outputs."""
-  # Of a label among those of its task, which the target tells where tasks share a model.
-  answers = tasks.choose(task, found, split.targets) if task.kind == 'single_label' else found
+  # Of a label among those of its task, which the target tells where tasks share a
+  # model.
+  answers = (
+    tasks.choose(task, found, split.targets) if task.kind == 'single_label' else found
+  )
   rows = zip(split.texts, split.targets, answers, found, strict=True)
   with path.open('w', encoding='utf-8') as file:
     for index, (text, target, answer, output) in enumerate(rows):
       row = dict(
-          index=index, text=text, target=task.named(target), prediction=task.named(answer),
-          outputs=[round(float(value), 6) for value in output])
+        index=index,
+        text=text,
+        target=task.named(target),
+        prediction=task.named(answer),
+        outputs=[round(float(value), 6) for value in output],
+      )
       file.write(json.dumps(row, ensure_ascii=False) + '\n')

@@ -17,47 +17,57 @@ SCRATCH = 'scratch'
 @dataclasses.dataclass(frozen=True)
 class Tokenizing:
   """The tokenizer to train, or with a `path` the one to read."""
+
   kind: Literal['wordpiece', 'bpe'] = 'wordpiece'
   size: Count = 30522
   lowercase: bool = True
   path: str = ''
-  parse_special: bool = False  # are special pieces written in a text, as [SEP], those pieces?
+  # are special pieces written in a text, as [SEP], those pieces?
+  parse_special: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  """What is read and how it is laid into rows. `batch` counts rows of the whole run's step, over all devices."""
+  """What is read and how it is laid into rows. `batch` counts rows of the whole run's
+  step, over all devices.
+  """
+
   mixture: dict[str, NonNegative] = dataclasses.field(default_factory=dict)
-  length: Count = 128          # tokens in a row
-  batch: Count = 32            # rows in a step
-  accumulate: Count = 1        # micro-batches in a step
-  pack: bool = True            # several examples per row
-  slots: Natural = 0           # most examples in a row of a labelled task; 0: one per 8 tokens, or what packs best
-  column: str = ''             # of files in the mixture: that of the texts, several with +; empty: text
-  directory: str = ''          # where prepared datasets are; empty: the user's cache
+  length: Count = 128  # tokens in a row
+  batch: Count = 32  # rows in a step
+  accumulate: Count = 1  # micro-batches in a step
+  pack: bool = True  # several examples per row
+  # most examples in a row of a labelled task; 0: one per 8 tokens, or what packs best
+  slots: Natural = 0
+  # of files in the mixture: that of the texts, several with +; empty: text
+  column: str = ''
+  directory: str = ''  # where prepared datasets are; empty: the user's cache
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-  every: Count = 1000          # steps
-  keep: Count = 3              # committed steps
+  every: Count = 1000  # steps
+  keep: Count = 3  # committed steps
 
 
 @dataclasses.dataclass(frozen=True)
 class Eval:
-  every: Natural = 0           # steps; 0: only at the end
-  batches: Natural = 0         # of the test split; 0: all
+  every: Natural = 0  # steps; 0: only at the end
+  batches: Natural = 0  # of the test split; 0: all
 
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-  every: Count = 100           # steps
+  every: Count = 100  # steps
   tensorboard: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitFiles:
-  """The files of a task that come one for each split; empty: the task's own file has it."""
+  """The files of a task that come one for each split; empty: the task's own file has
+  it.
+  """
+
   train: str = ''
   validation: str = ''
   test: str = ''
@@ -66,11 +76,15 @@ class SplitFiles:
 @dataclasses.dataclass(frozen=True)
 class TaskChoice:
   """The task of a transfer, and how many of its examples are used."""
+
   name: str
-  labels: Natural = 0          # labelled examples to train on, the classes in equal parts; 0: all
-  test: Natural = 0            # test examples to score, the classes in equal parts; 0: all
-  temperature: Positive = 1.0  # of several tasks: each is drawn in proportion to its size ** (1 / temperature)
-  # Of a task that is a file: its columns, the kind of its labels, and the files of its splits.
+  # labelled examples to train on, the classes in equal parts; 0: all
+  labels: Natural = 0
+  test: Natural = 0  # test examples to score, the classes in equal parts; 0: all
+  # of several tasks: each is drawn in proportion to its size ** (1 / temperature)
+  temperature: Positive = 1.0
+  # Of a task that is a file: its columns, the kind of its labels, and the files of its
+  # splits.
   text: str = ''
   label: str = ''
   kind: Literal['', 'single_label', 'multi_label', 'regression'] = ''
@@ -80,14 +94,18 @@ class TaskChoice:
 @dataclasses.dataclass(frozen=True)
 class Settings:
   """One run. With a `task` it is a transfer, otherwise it is pre-training."""
+
   model: dict[str, Any]
   optim: optim.OptimConfig
   schedule: optim.ScheduleConfig
   data: Data
   seed: Natural = 0
   compute: models.Compute = dataclasses.field(default_factory=models.Compute)
-  objective: dict[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'classify'})
-  unigram_bias: bool = False   # the masked head starts at the tokens' log frequencies: a tenth of a small run saved
+  objective: dict[str, Any] = dataclasses.field(
+    default_factory=lambda: {'name': 'classify'}
+  )
+  # the masked head starts at the tokens' log frequencies: a tenth of a small run saved
+  unigram_bias: bool = False
   tokenizer: Tokenizing = dataclasses.field(default_factory=Tokenizing)
   task: TaskChoice | None = None
   method: dict[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'full'})
@@ -105,5 +123,7 @@ def usual() -> dict:
   A workdir that was made before there was a key goes on under a config that has it with
   this value.
   """
-  least = Settings({}, optim.OptimConfig(), optim.ScheduleConfig(steps=1), Data(), task=TaskChoice(''))
+  least = Settings(
+    {}, optim.OptimConfig(), optim.ScheduleConfig(steps=1), Data(), task=TaskChoice('')
+  )
   return dataclasses.asdict(least)

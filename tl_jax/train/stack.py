@@ -1,7 +1,8 @@
-"""The members of a cohort a step at a time: their states are one state, stacked, over the devices of the mesh.
+"""The members of a cohort a step at a time: their states are one state, stacked, over
+the devices of the mesh.
 
-Leaves that no member trains and all share, the frozen base, have no axis of members. The
-other leaves have it first, and the axis `cohort` of the mesh divides it.
+Leaves that no member trains and all share, the frozen base, have no axis of members.
+The other leaves have it first, and the axis `cohort` of the mesh divides it.
 
 >>> import numpy as np
 >>> made = lambda base, own: {'base': 2 * base, 'own': base + own}
@@ -38,7 +39,7 @@ def depends(function, fixed, own) -> Any:
   """
   traced, shapes = jax.make_jaxpr(function, return_shape=True)(fixed, own)
   jaxpr = traced.jaxpr
-  own_inputs = jaxpr.invars[len(jax.tree.leaves(fixed)):]
+  own_inputs = jaxpr.invars[len(jax.tree.leaves(fixed)) :]
   dependent = set(map(id, own_inputs))
   for equation in jaxpr.eqns:
     if any(id(value) in dependent for value in equation.invars):
@@ -48,7 +49,8 @@ def depends(function, fixed, own) -> Any:
 
 
 class Stack:
-  """The states of some members as one, with the programs that make it, step it and take one out.
+  """The states of some members as one, with the programs that make it, step it and take
+  one out.
 
   `size` is the number of members, rounded up to what the mesh divides: the last one is
   repeated to fill up, and what becomes of the copies is dropped.
@@ -63,24 +65,36 @@ class Stack:
     self._own = Own(*(np.stack(values) for values in zip(*owns, strict=True)))
     self.axes = self._find_axes(owns[0])
     self.shardings = jax.tree.map(self._stacked_sharding, trainer.shardings, self.axes)
-    self.batch_sharding = NamedSharding(mesh, PartitionSpec(AXIS, *trainer.sharding.spec))
+    self.batch_sharding = NamedSharding(
+      mesh, PartitionSpec(AXIS, *trainer.sharding.spec)
+    )
     first_states = jax.vmap(ready.first_state, in_axes=(None, 0), out_axes=self.axes)
     self.first_states = jax.jit(first_states, out_shardings=self.shardings)
     self._start = together(self.first_states)
-    # The constraints inside the model are those of one member; vmap adds the axis of members.
+    # The constraints inside the model are those of one member; vmap adds the axis of
+    # members.
     everywhere = parallel.replicated(mesh)
     step = jax.vmap(
-        ready.parts.step, in_axes=(self.axes, 0), out_axes=(self.axes, 0), spmd_axis_name=AXIS)
+      ready.parts.step,
+      in_axes=(self.axes, 0),
+      out_axes=(self.axes, 0),
+      spmd_axis_name=AXIS,
+    )
     self.step = jax.jit(
-        step,
-        in_shardings=(self.shardings, self.batch_sharding),
-        out_shardings=(self.shardings, everywhere),
-        donate_argnums=0)
+      step,
+      in_shardings=(self.shardings, self.batch_sharding),
+      out_shardings=(self.shardings, everywhere),
+      donate_argnums=0,
+    )
     self._pick = together(jax.jit(self._pick_one, out_shardings=trainer.shardings))
-    self.rates = together(jax.jit(jax.vmap(optim.learning_rate), out_shardings=everywhere))
+    self.rates = together(
+      jax.jit(jax.vmap(optim.learning_rate), out_shardings=everywhere)
+    )
 
   def _find_axes(self, own: Own) -> TrainState:
-    """0 for a leaf of the state that every member has its own of, None for one that all share."""
+    """0 for a leaf of the state that every member has its own of, None for one that all
+    share.
+    """
     given = self.trainer.given
     dependent = depends(self.trainer.ready.first_state, given, own).frozen
     frozen = jax.tree.map(lambda found: 0 if found else None, dependent)
@@ -88,24 +102,31 @@ class Stack:
     state = jax.eval_shape(self.trainer.ready.first_state, given, own)
     return jax.tree.map(lambda leaf: 0, state)._replace(frozen=frozen)
 
-  def _stacked_sharding(self, sharding: NamedSharding, axis: int | None) -> NamedSharding:
+  def _stacked_sharding(
+    self, sharding: NamedSharding, axis: int | None
+  ) -> NamedSharding:
     if axis is None:
       return sharding
     return NamedSharding(sharding.mesh, PartitionSpec(AXIS, *sharding.spec))
 
   def start(self) -> TrainState:
-    """The stacked state at step 0; the base that members share is never there once per member."""
+    """The stacked state at step 0; the base that members share is never there once per
+    member.
+    """
     return self._start(self.trainer.given, self._own)
 
   def place(self, batches: list[dict]) -> dict:
     """The batches of the members as one, on the mesh: (members, rows, ...) each."""
     batches = [*batches, *[batches[-1]] * (self.size - len(batches))]
-    stacked = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+    stacked = {
+      name: np.stack([batch[name] for batch in batches]) for name in batches[0]
+    }
     return parallel.place(stacked, self.batch_sharding)
 
   def _pick_one(self, state: TrainState, index) -> TrainState:
     def take(leaf, axis):
       return leaf if axis is None else leaf[index]
+
     return jax.tree.map(take, state, self.axes)
 
   def pick(self, state: TrainState, index: int) -> TrainState:
@@ -114,7 +135,10 @@ class Stack:
 
 
 class Open(NamedTuple):
-  """A member whose workdir is open, with the examples that it is trained on and where its figures go."""
+  """A member whose workdir is open, with the examples that it is trained on and where
+  its figures go.
+  """
+
   settings: Any
   run: Run
   stream: Any
@@ -153,12 +177,15 @@ def open_member(trainer: Trainer, settings, run: Run) -> Open:
   trainer.describe(settings, run)
   if run.first:
     run.workdir.truncate_metrics(None)
-  return Open(settings, run, stream, chosen, trainer.recorder(settings, run), Meter(), earlier)
+  return Open(
+    settings, run, stream, chosen, trainer.recorder(settings, run), Meter(), earlier
+  )
 
 
 def _train(trainer: Trainer, members: list[Open], common: Clock, watch: Watch) -> None:
   """Trains and judges members that can be; `common` counts the time that they share."""
-  left = dict(enumerate(members))   # by their place in the stack; one that diverges leaves
+  # by their place in the stack; one that diverges leaves
+  left = dict(enumerate(members))
   try:
     with jax.set_mesh(trainer.mesh):
       stack = Stack(trainer, [Own.of(member.settings) for member in members])
@@ -172,30 +199,32 @@ def _train(trainer: Trainer, members: list[Open], common: Clock, watch: Watch) -
           member.recorder.save(member.settings.schedule.steps, one)
           trainer.finish(member.settings, member.run, one, member.chosen)
   finally:
-    # Where it ends before its time, each has its share; a finished run's clock stands still.
+    # Where it ends before its time, each has its share; a finished run's clock stands
+    # still.
     for member in members:
       _settle(member, common.totals(), len(members))
 
 
 def _fit(
-    stack: Stack,
-    left: dict[int, Open],
-    common: Clock,
-    watch: Watch,
-    stopping: Stopping,
+  stack: Stack,
+  left: dict[int, Open],
+  common: Clock,
+  watch: Watch,
+  stopping: Stopping,
 ) -> TrainState:
   """The stacked state after the last step of the schedule.
 
-  Members in `left` that diverge are taken out. Raises Stopped after a signal, when every
-  member has been saved, to go on by itself.
+  Members in `left` that diverge are taken out. Raises Stopped after a signal, when
+  every member has been saved, to go on by itself.
   """
   trainer = stack.trainer
   total = trainer.ready.settings.schedule.steps
   with common.phase('start'):
     state = stack.start()
     streams = [
-        trainer.reader.stream(member.stream, stack.pick(state, index))
-        for index, member in left.items()]
+      trainer.reader.stream(member.stream, stack.pick(state, index))
+      for index, member in left.items()
+    ]
   program = None
   for number in range(1, total + 1):
     batches = _read(stack, streams, left, number - 1, watch)
@@ -212,27 +241,33 @@ def _fit(
     _tell(stack, left, number, metrics, state, common, watch)
     if number < total and _stops(stopping, number, trainer.ready.settings.log.every):
       _save(stack, left, number, state)
-      raise Stopped(f'stopped at step {number} of {total}; the members are saved, run again to go on')
+      raise Stopped(
+        f'stopped at step {number} of {total}; the members are saved, run again to go on'
+      )
   return jax.block_until_ready(state)
 
 
 def _stops(stopping: Stopping, number: int, every: int) -> bool:
-  """Is the run to stop at this step? Processes agree on it at every so many steps alone."""
+  """Is the run to stop at this step? Processes agree on it at every so many steps
+  alone.
+  """
   if jax.process_count() == 1:
     return stopping.asked
   return number % every == 0 and stopping.agreed()
 
 
 def _tell(
-    stack: Stack,
-    left: dict[int, Open],
-    number: int,
-    metrics: dict,
-    state: TrainState,
-    common: Clock,
-    watch: Watch,
+  stack: Stack,
+  left: dict[int, Open],
+  number: int,
+  metrics: dict,
+  state: TrainState,
+  common: Clock,
+  watch: Watch,
 ) -> None:
-  """Logs and evaluates a step where that is due; the clocks of the members are set for it."""
+  """Logs and evaluates a step where that is due; the clocks of the members are set for
+  it.
+  """
   settings = stack.trainer.ready.settings
   total = settings.schedule.steps
   if number % settings.log.every == 0 or number == total:
@@ -257,8 +292,12 @@ def _save(stack: Stack, left: dict[int, Open], number: int, state: TrainState) -
     member.run.store.wait()
 
 
-def _read(stack: Stack, streams: list, left: dict[int, Open], step: int, watch: Watch) -> list[dict]:
-  """The batch of every member at a step; one whose batch cannot be is failed, and leaves."""
+def _read(
+  stack: Stack, streams: list, left: dict[int, Open], step: int, watch: Watch
+) -> list[dict]:
+  """The batch of every member at a step; one whose batch cannot be is failed, and
+  leaves.
+  """
   found = {}
   for index, member in list(left.items()):
     with survived(member.run.path, watch, member.run):
@@ -267,13 +306,18 @@ def _read(stack: Stack, streams: list, left: dict[int, Open], step: int, watch: 
       found[index] = batch
     if index not in found:
       del left[index]
-  # Whoever has left keeps its place, with the batch of another; nobody looks at its state.
+  # Whoever has left keeps its place, with the batch of another; nobody looks at its
+  # state.
   other = next(iter(found.values()), None)
   return [found.get(index, other) for index in range(stack.count)]
 
 
-def _record(stack: Stack, left: dict[int, Open], number: int, metrics, state, watch: Watch) -> None:
-  """Logs a step of every member; one whose figures are no numbers is failed, and leaves."""
+def _record(
+  stack: Stack, left: dict[int, Open], number: int, metrics, state, watch: Watch
+) -> None:
+  """Logs a step of every member; one whose figures are no numbers is failed, and
+  leaves.
+  """
   metrics, rates = jax.device_get((metrics, stack.rates(state.opt_state)))
   for index, member in list(left.items()):
     figures = {name: float(values[index]) for name, values in metrics.items()}
@@ -285,10 +329,14 @@ def _record(stack: Stack, left: dict[int, Open], number: int, metrics, state, wa
     speed = round(member.meter.read(), 1)
     rate = float(rates[index])
     member.recorder.record(
-        dict(step=number, **figures, learning_rate=rate, tokens_per_second=speed))
+      dict(step=number, **figures, learning_rate=rate, tokens_per_second=speed)
+    )
 
 
 def _settle(member: Open, shared: dict[str, float], count: int) -> None:
-  """Sets a member's clock to what it took before and its part of what `count` members share."""
-  member.run.clock.set({
-      name: before + shared[name] / count for name, before in member.earlier.items()})
+  """Sets a member's clock to what it took before and its part of what `count` members
+  share.
+  """
+  member.run.clock.set(
+    {name: before + shared[name] / count for name, before in member.earlier.items()}
+  )

@@ -1,4 +1,5 @@
-"""The one training step: pre-training and every way of transfer are this function of (state, batch).
+"""The one training step: pre-training and every way of transfer are this function of
+(state, batch).
 
 >>> make_step.__name__
 'make_step'
@@ -15,7 +16,10 @@ from tl_jax import optim, rng
 
 
 class TrainState(NamedTuple):
-  """All that a run needs to go on: the step it is at, what is trained, what is not, the optimizer, the random key."""
+  """All that a run needs to go on: the step it is at, what is trained, what is not, the
+  optimizer, the random key.
+  """
+
   step: Any
   trainable: Any
   frozen: Any
@@ -24,7 +28,9 @@ class TrainState(NamedTuple):
 
 
 def init_state(params, method, tx, seed, axes=None) -> TrainState:
-  """The state at step 0 from a model's parameters; `seed` is an integer (it may be traced, for a cohort)."""
+  """The state at step 0 from a model's parameters; `seed` is an integer (it may be
+  traced, for a cohort).
+  """
   key = jax.random.key(seed)
   trainable, frozen = method.init(rng.stream(key, 'method'), params, axes)
   opt_state = method.optimizer(tx).init(trainable)
@@ -34,19 +40,30 @@ def init_state(params, method, tx, seed, axes=None) -> TrainState:
 def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
   """(state, batch) -> (state, metrics), pure and jit-ready; metrics are scalars.
 
-  The loss is the sum over terms of coefficient * sum / weight with the weight of the whole batch (rows of all
-  devices and micro-batches), so sharding, accumulation and packing average exactly. The batch's rows are split
-  into `accumulate` micro-batches by stride, which leaves every device the rows it holds.
+  The loss is the sum over terms of coefficient * sum / weight with the weight of the
+  whole batch (rows of all devices and micro-batches), so sharding, accumulation and
+  packing average exactly. The batch's rows are split into `accumulate` micro-batches by
+  stride, which leaves every device the rows it holds.
   """
   objective, tx = method.objective(objective), method.optimizer(tx)
 
   def loss_of(trainable, state, batch, weights, index):
-    params = method.merge(trainable, state.frozen, key=rng.stream(state.key, 'merge', state.step), step=state.step)
+    params = method.merge(
+      trainable,
+      state.frozen,
+      key=rng.stream(state.key, 'merge', state.step),
+      step=state.step,
+    )
+
     def forward(*args, **keywords):
       return model.apply(params, *args, **keywords)
+
     key = rng.stream(rng.stream(state.key, 'dropout', state.step), 'micro', index)
     terms, metrics = objective.loss(forward, batch, key)
-    loss = sum(term.coefficient * term.sum / jnp.maximum(weights[name], 1e-9) for name, term in terms.items())
+    loss = sum(
+      term.coefficient * term.sum / jnp.maximum(weights[name], 1e-9)
+      for name, term in terms.items()
+    )
     return loss, metrics
 
   gradient = jax.value_and_grad(loss_of, has_aux=True)
@@ -54,13 +71,20 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
   def accumulated(state, batch, weights):
     if accumulate == 1:
       return gradient(state.trainable, state, batch, weights, 0)
-    micro = jax.tree.map(lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
+    micro = jax.tree.map(
+      lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+
     def body(total, item):
-      return jax.tree.map(jnp.add, total, gradient(state.trainable, state, item[0], weights, item[1])), None
+      return jax.tree.map(
+        jnp.add, total, gradient(state.trainable, state, item[0], weights, item[1])
+      ), None
+
     first = jax.tree.map(lambda x: x[0], micro)
     zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype),
-        jax.eval_shape(gradient, state.trainable, state, first, weights, jnp.int32(0)))
+      lambda x: jnp.zeros(x.shape, x.dtype),
+      jax.eval_shape(gradient, state.trainable, state, first, weights, jnp.int32(0)),
+    )
     return jax.lax.scan(body, zeros, (micro, jnp.arange(accumulate)))[0]
 
   def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
@@ -69,9 +93,13 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
     penalty, pull = jax.value_and_grad(method.penalty)(state.trainable, state.frozen)
     gradients = jax.tree.map(jnp.add, gradients, pull)
     updates, opt_state = tx.update(gradients, state.opt_state, state.trainable)
-    metrics = {name: mean.sum / jnp.maximum(mean.weight, 1e-9) for name, mean in means.items()}
+    metrics = {
+      name: mean.sum / jnp.maximum(mean.weight, 1e-9) for name, mean in means.items()
+    }
     metrics |= dict(loss=loss + penalty, gradient_norm=optim.global_norm(gradients))
     trainable = optax.apply_updates(state.trainable, updates)
-    return TrainState(state.step + 1, trainable, state.frozen, opt_state, state.key), metrics
+    return TrainState(
+      state.step + 1, trainable, state.frozen, opt_state, state.key
+    ), metrics
 
   return step

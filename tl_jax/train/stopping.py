@@ -1,4 +1,5 @@
-"""Stopping in good order: the first signal asks the loop to save and leave, the second leaves at once.
+"""Stopping in good order: the first signal asks the loop to save and leave, the second
+leaves at once.
 
 >>> with Stopping() as stopping:
 ...   stopping.asked
@@ -45,9 +46,13 @@ class Stopping:
     return bool(self._signal)
 
   def agreed(self) -> bool:
-    """Has any process of the run been asked? Every process must call this at the same step."""
+    """Has any process of the run been asked? Every process must call this at the same
+    step.
+    """
     import jax
+
     if jax.process_count() == 1:
       return self.asked
     from jax.experimental import multihost_utils
+
     return bool(np.any(multihost_utils.process_allgather(np.array([self.asked]))))

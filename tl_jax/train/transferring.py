@@ -34,18 +34,28 @@ from tl_jax.train.workdir import Run, open_run
 
 
 class Own(NamedTuple):
-  """What is data to the program of a run: runs that differ in nothing else share the program."""
+  """What is data to the program of a run: runs that differ in nothing else share the
+  program.
+  """
+
   seed: Any
   rate: Any
   decay: Any
 
   @classmethod
   def of(cls, settings: Settings) -> 'Own':
-    return cls(np.uint32(settings.seed), np.float32(settings.optim.lr), np.float32(settings.optim.decay))
+    return cls(
+      np.uint32(settings.seed),
+      np.float32(settings.optim.lr),
+      np.float32(settings.optim.decay),
+    )
 
 
 class Prepared(NamedTuple):
-  """A transfer that is ready to run: nothing in it depends on the seed or the number of labels."""
+  """A transfer that is ready to run: nothing in it depends on the seed or the number of
+  labels.
+  """
+
   settings: Settings
   task: tasks.Task
   tokenizer: Any
@@ -56,44 +66,58 @@ class Prepared(NamedTuple):
   fisher: dict | None = None
 
   def params(self, seed):
-    """The model's first parameters: the source's, and fresh ones for what is new; `seed` may be traced."""
+    """The model's first parameters: the source's, and fresh ones for what is new;
+    `seed` may be traced.
+    """
     fresh = pieces.make_params(self.parts.model, seed)
     return fresh if self.source is None else transplanted(self.source.params, fresh)[0]
 
   def weighed(self, state, fisher=None):
-    """A first state with the Fisher information of the source in it, where the method is EWC."""
+    """A first state with the Fisher information of the source in it, where the method
+    is EWC.
+    """
     fisher = self.fisher if fisher is None else fisher
     if fisher is None:
       return state
     return state._replace(frozen=methods.with_fisher(state.frozen, fisher))
 
   def account(self) -> methods.Account:
-    """What becomes of every leaf of the source and of the model, whatever the seed is; nothing is computed."""
+    """What becomes of every leaf of the source and of the model, whatever the seed is;
+    nothing is computed.
+    """
     found = []
+
     def transplant():
       fresh = pieces.make_params(self.parts.model, 0)
       if self.source is None:
         found.append(methods.transplant({}, fresh, fresh=['.*'])[1])
       else:
         found.append(transplanted(self.source.params, fresh)[1])
+
     jax.eval_shape(transplant)
     return found[0]
 
   def given(self) -> dict:
-    """What the first state of every run of this signature is made from, in the memory of the host."""
+    """What the first state of every run of this signature is made from, in the memory
+    of the host.
+    """
     params = None if self.source is None else self.source.params
     return parallel.to_host(dict(params=params, fisher=self.fisher))
 
   def first_state(self, given: dict, own: 'Own'):
-    """A run's state at step 0, from what `given` returned and its own values, which may be traced.
+    """A run's state at step 0, from what `given` returned and its own values, which may
+    be traced.
 
-    As a jitted function it shares no buffer with the source, so that the state may be donated.
+    As a jitted function it shares no buffer with the source, so that the state may be
+    donated.
     """
     params = pieces.make_params(self.parts.model, own.seed)
     if given['params'] is not None:
       params, _ = transplanted(given['params'], params)
     state = self.weighed(self.parts.init(params, own.seed), given['fisher'])
-    return state._replace(opt_state=optim.set_rate(state.opt_state, own.rate, own.decay))
+    return state._replace(
+      opt_state=optim.set_rate(state.opt_state, own.rate, own.decay)
+    )
 
   def keep_tokenizer(self, folder: pathlib.Path) -> None:
     """Writes the tokenizer into the folder of a run, unless it is there."""
@@ -109,11 +133,15 @@ class Prepared(NamedTuple):
     return notes.files_of(self.task.own_sources)
 
   def notes(self, settings: Settings, chosen: np.ndarray) -> list[str]:
-    """What a run of these settings says of its examples, of which it is trained on the `chosen`."""
+    """What a run of these settings says of its examples, of which it is trained on the
+    `chosen`.
+    """
     return notes.of_task(settings, self.task, self.train, self.test, chosen)
 
   def stream(self, settings: Settings):
-    """The rows that a run of these settings sees, and the indices of the labelled examples they come from."""
+    """The rows that a run of these settings sees, and the indices of the labelled
+    examples they come from.
+    """
     chosen = texts.choose_labels(settings, self.task, self.train)
     return texts.labelled_stream(settings, self.train, chosen, self.tokenizer), chosen
 
@@ -132,10 +160,10 @@ def transplanted(source, target):
 
 
 def prepare(
-    settings: Settings,
-    folder: pathlib.Path,
-    first: bool = True,
-    cache: pathlib.Path | None = None,
+  settings: Settings,
+  folder: pathlib.Path,
+  first: bool = True,
+  cache: pathlib.Path | None = None,
 ) -> Prepared:
   """Opens the source, the task and its texts, and builds the model.
 
@@ -147,7 +175,11 @@ def prepare(
   source = None if settings.init == SCRATCH else load(settings.init)
   if source is None:
     tokenizer = texts.make_tokenizer(
-        settings, lambda: tasks.labelled(task, 'train', settings.data.directory or None)[0], folder, first)
+      settings,
+      lambda: tasks.labelled(task, 'train', settings.data.directory or None)[0],
+      folder,
+      first,
+    )
     arch = pieces.base_arch(settings, vocabulary=tokenizer.vocabulary_size, **head)
   else:
     tokenizer = source.tokenizer
@@ -157,20 +189,29 @@ def prepare(
       keep_tokenizer(folder, source)
     arch = dataclasses.replace(interop.with_head(source, 'classifier'), **head)
     check_fit(settings, arch)
-  objective = objectives.classify(labels=task.outputs, kind=task.kind, groups=task.groups)
+  objective = objectives.classify(
+    labels=task.outputs, kind=task.kind, groups=task.groups
+  )
   parts = pieces.assemble(settings, arch, objective)
   require_dropout(settings, parts.method)
   tokenizer = texts.parsing(settings, tokenizer, settings.init)
   cache = folder if cache is None else cache
-  train, test = (texts.labelled(settings, task, tokenizer, split, cache) for split in ('train', 'test'))
-  return Prepared(settings, task, tokenizer, train, test, parts, source, source_information(settings))
+  train, test = (
+    texts.labelled(settings, task, tokenizer, split, cache)
+    for split in ('train', 'test')
+  )
+  return Prepared(
+    settings, task, tokenizer, train, test, parts, source, source_information(settings)
+  )
 
 
 def require_dropout(settings: Settings, method: methods.TransferMethod) -> None:
   """Raises ConfigError for R-Drop without dropout: its two passes would be one."""
   names = [how.name for how in method.regularizers]
   if 'rdrop' in names and settings.compute.dropout == 0:
-    raise ConfigError('config.compute.dropout: 0.0, but rdrop compares two passes that differ in their dropout alone')
+    raise ConfigError(
+      'config.compute.dropout: 0.0, but rdrop compares two passes that differ in their dropout alone'
+    )
 
 
 def source_information(settings: Settings) -> dict | None:
@@ -178,19 +219,25 @@ def source_information(settings: Settings) -> dict | None:
   if 'ewc' not in pieces.method_name(settings).split('+'):
     return None
   if not (pathlib.Path(settings.init) / 'checkpoints').is_dir():
-    raise ConfigError(f'config.method: ewc weighs by what the task of config.init needs, but {settings.init} is no '
-                      'workdir of a transfer; l2sp pulls without')
+    raise ConfigError(
+      f'config.method: ewc weighs by what the task of config.init needs, but {settings.init} is no '
+      'workdir of a transfer; l2sp pulls without'
+    )
   return fisher_of(settings.init)
 
 
 def transfer(config, workdir, watch: Watch = SILENT) -> dict:
-  """Trains one method on one task, or goes on where the workdir is; returns what result.json holds.
+  """Trains one method on one task, or goes on where the workdir is; returns what
+  result.json holds.
 
-  Raises ConfigError before a device is touched, WorkdirBusy, Stopped after a signal, Diverged.
+  Raises ConfigError before a device is touched, WorkdirBusy, Stopped after a signal,
+  Diverged.
   """
   settings = read(config)
   if settings.task is None:
-    raise ConfigError('config.task: missing; this is the config of pre-training, not of a transfer')
+    raise ConfigError(
+      'config.task: missing; this is the config of pre-training, not of a transfer'
+    )
   with open_run(config, workdir) as run:
     finished = run.result(settings.schedule.steps)
     if finished is not None:
@@ -201,7 +248,8 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
 
 
 class Trainer:
-  """A prepared transfer on a mesh, for any number of runs that differ in nothing but `Own` and their labels.
+  """A prepared transfer on a mesh, for any number of runs that differ in nothing but
+  `Own` and their labels.
 
   The step and the forward pass of the evaluation are compiled once, the test split is
   laid into rows once.
@@ -216,12 +264,16 @@ class Trainer:
     self.ready = ready
     self.sharding = parallel.batch_sharding(self.mesh)
     self.account = ready.account()
-    self._files: dict = {}   # of the checkpoints so far, by size and checksum
+    self._files: dict = {}  # of the checkpoints so far, by size and checksum
     with jax.set_mesh(self.mesh):
-      self.shardings = pieces.state_shardings(ready.parts, self.mesh, ready.settings.sharding)
+      self.shardings = pieces.state_shardings(
+        ready.parts, self.mesh, ready.settings.sharding
+      )
       self.reader = Reader(ready, self.sharding)
       self.judge = Judge(self.reader)
-    self._first_state = together(jax.jit(ready.first_state, out_shardings=self.shardings))
+    self._first_state = together(
+      jax.jit(ready.first_state, out_shardings=self.shardings)
+    )
     self._step = pieces.compile_step(ready.parts, self.shardings, self.sharding)
 
   @property
@@ -240,13 +292,25 @@ class Trainer:
       watch.say(pieces.said_of_training(self.ready.parts, settings, state))
       step = int(state.step)
       stream = self.reader.stream(stream, state, step)
-      batches = placed_batches(stream, step, settings, self.sharding, self.ready.parts.model.arch)
-      fitted = loop.fit(settings, self._step, state, batches, self.recorder(settings, run), watch, 'transfer')
+      batches = placed_batches(
+        stream, step, settings, self.sharding, self.ready.parts.model.arch
+      )
+      fitted = loop.fit(
+        settings,
+        self._step,
+        state,
+        batches,
+        self.recorder(settings, run),
+        watch,
+        'transfer',
+      )
       self._step = fitted.program or self._step
       return self.finish(settings, run, fitted.state, chosen, watch)
 
   def start(self, settings: Settings, run: Run, watch: Watch = SILENT):
-    """The state of the newest good checkpoint, or a fresh one with its account in account.json."""
+    """The state of the newest good checkpoint, or a fresh one with its account in
+    account.json.
+    """
     abstract = pieces.abstract_state(self.ready.parts, self.shardings)
     restored = run.restore_latest(abstract, self.ready.parts.model.arch)
     if restored is not None:
@@ -256,7 +320,9 @@ class Trainer:
     return self._first_state(self.given, Own.of(settings))
 
   def describe(self, settings: Settings, run: Run) -> None:
-    """Leaves in a workdir what a run starts from: the account of every leaf, and the tokenizer."""
+    """Leaves in a workdir what a run starts from: the account of every leaf, and the
+    tokenizer.
+    """
     run.write_account(self.account, self.ready.source, settings.init)
     if run.first:
       self.ready.keep_tokenizer(run.path)
@@ -265,23 +331,38 @@ class Trainer:
     said = meta(self.ready.parts.model.arch, self.ready.files(), self.ready.task)
     return run.recorder(settings, self.judge.metrics, said)
 
-  def finish(self, settings: Settings, run: Run, state, chosen: np.ndarray, watch: Watch = SILENT) -> dict:
-    """Judges the last state of a run that was trained on the examples `chosen`, and writes what it says."""
+  def finish(
+    self, settings: Settings, run: Run, state, chosen: np.ndarray, watch: Watch = SILENT
+  ) -> dict:
+    """Judges the last state of a run that was trained on the examples `chosen`, and
+    writes what it says.
+    """
     run.store.wait()
     found = self.judge.outputs(state)
     if run.first:
       # Members hold the same base: on the disk it is there once.
       for step in run.store.steps():
         checkpoint.share_files(run.store.directory / str(step), self._files)
-      write_predictions(run.path / 'predictions.jsonl', self.ready.task, self.ready.test, found)
-    result = run.finish(make_result(self.ready, settings, chosen, found, state, run.clock))
-    watch.say(f'{self.title}: ' + ', '.join(f'{name} {value:.4f}' for name, value in result['metrics'].items()))
+      write_predictions(
+        run.path / 'predictions.jsonl', self.ready.task, self.ready.test, found
+      )
+    result = run.finish(
+      make_result(self.ready, settings, chosen, found, state, run.clock)
+    )
+    watch.say(
+      f'{self.title}: '
+      + ', '.join(f'{name} {value:.4f}' for name, value in result['metrics'].items())
+    )
     return result
 
 
-def make_trainer(settings: Settings, run: Run, cache: pathlib.Path | None = None) -> Trainer:
-  """The trainer of a run; `cache` is where encoded texts are kept. Raises ConfigError where things do not fit."""
-  mesh = pieces.make_mesh(settings)   # first, because to prepare may take minutes
+def make_trainer(
+  settings: Settings, run: Run, cache: pathlib.Path | None = None
+) -> Trainer:
+  """The trainer of a run; `cache` is where encoded texts are kept. Raises ConfigError
+  where things do not fit.
+  """
+  mesh = pieces.make_mesh(settings)  # first, because to prepare may take minutes
   return Trainer(prepare(settings, run.path, run.first, cache), mesh)
 
 
@@ -294,19 +375,26 @@ class Judge:
     def forward(state, batch):
       params = self._ready.parts.method.merge(average(state), state.frozen)
       return self._ready.parts.model.apply(params, batch).logits
+
     forward = together(jax.jit(forward))
-    self._apply = lambda state, batch: parallel.to_host(forward(state, reader.place(batch)))
+    self._apply = lambda state, batch: parallel.to_host(
+      forward(state, reader.place(batch))
+    )
 
   def outputs(self, state) -> np.ndarray:
     """What the model says of every test example, float32 (n, labels)."""
-    return evals.outputs(self._apply, state, self._reader.evaluation(state), len(self._ready.test.texts))
+    return evals.outputs(
+      self._apply, state, self._reader.evaluation(state), len(self._ready.test.texts)
+    )
 
   def metrics(self, state) -> dict[str, float]:
     """The task's metrics on the whole test split."""
     return tasks.score(self._ready.task, self.outputs(state), self._ready.test.targets)
 
 
-def make_result(ready: Prepared, settings: Settings, chosen, found, state, clock: Clock) -> Result:
+def make_result(
+  ready: Prepared, settings: Settings, chosen, found, state, clock: Clock
+) -> Result:
   """The result of a run that was trained on the examples `chosen`.
 
   found (n, labels): what its last state says of the test examples.
@@ -314,18 +402,19 @@ def make_result(ready: Prepared, settings: Settings, chosen, found, state, clock
   trained = pieces.trained_leaves(ready.parts, state.trainable)
   fused = jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen)
   return Result(
-      task=ready.task.name,
-      method=pieces.method_name(settings),
-      init=settings.init,
-      seed=settings.seed,
-      labels=len(set(chosen.tolist())),
-      metrics=tasks.score(ready.task, found, ready.test.targets),
-      n=len(ready.test.texts),
-      examples=digest_examples(ready.test.texts, ready.test.targets),
-      trained=pieces.kinds_of(trained),
-      trained_parameters=tree.count(trained),
-      total_parameters=tree.count(fused),
-      steps=settings.schedule.steps,
-      peak_bytes=peak_bytes(),
-      notes=ready.notes(settings, chosen),
-      **clock.totals())
+    task=ready.task.name,
+    method=pieces.method_name(settings),
+    init=settings.init,
+    seed=settings.seed,
+    labels=len(set(chosen.tolist())),
+    metrics=tasks.score(ready.task, found, ready.test.targets),
+    n=len(ready.test.texts),
+    examples=digest_examples(ready.test.texts, ready.test.targets),
+    trained=pieces.kinds_of(trained),
+    trained_parameters=tree.count(trained),
+    total_parameters=tree.count(fused),
+    steps=settings.schedule.steps,
+    peak_bytes=peak_bytes(),
+    notes=ready.notes(settings, chosen),
+    **clock.totals(),
+  )

@@ -1,4 +1,5 @@
-"""What a run tells while it runs: lines of text and the progress of long work. The default tells nobody.
+"""What a run tells while it runs: lines of text and the progress of long work. The
+default tells nobody.
 
 >>> SILENT.say('nothing is printed')
 >>> SILENT.progress('pretrain', 3, 10, loss=2.5)
@@ -22,6 +23,7 @@ class Watch(NamedTuple):
   progress(title, done, total, **figures): how far countable work has come.
   busy(text): a context manager around work that cannot say how far it has come.
   """
+
   say: Callable[[str], None]
   progress: Callable[..., None]
   busy: Callable[[str], contextlib.AbstractContextManager] = contextlib.nullcontext
@@ -31,7 +33,9 @@ SILENT = Watch(lambda text: None, lambda title, done, total, **figures: None)
 
 
 class Meter:
-  """Tokens per second between two readings, compilation left out by starting after the first step."""
+  """Tokens per second between two readings, compilation left out by starting after the
+  first step.
+  """
 
   def __init__(self):
     self._then, self._tokens, self._rate = time.monotonic(), 0, 0.0
@@ -49,7 +53,9 @@ class Meter:
 
 
 def peak_bytes() -> int:
-  """The most memory used so far: of the fullest local device, or of this process where devices do not tell (CPU)."""
+  """The most memory used so far: of the fullest local device, or of this process where
+  devices do not tell (CPU).
+  """
   stats = [device.memory_stats() or {} for device in jax.local_devices()]
   used = [stat.get('peak_bytes_in_use', 0) for stat in stats]
   return max(used) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

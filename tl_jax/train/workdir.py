@@ -1,4 +1,5 @@
-"""A run's folder while it is being written: lock, config, metrics, TensorBoard, checkpoints.
+"""A run's folder while it is being written: lock, config, metrics, TensorBoard,
+checkpoints.
 
 >>> import tempfile
 >>> with open_run({'seed': 1}, tempfile.mkdtemp()) as run:
@@ -32,8 +33,16 @@ from tl_jax.train.texts import TOKENIZER
 # What the starts of a run took so far; result.json has it at the end.
 SECONDS = 'seconds.json'
 
-# What may change between two starts of one run: how much is told and kept, never what is computed.
-CHANGEABLE = (r'log(\..*)?', r'checkpoint(\..*)?', r'eval(\..*)?', r'mesh(\..*)?', r'sharding', r'data\.directory')
+# What may change between two starts of one run: how much is told and kept, never what
+# is computed.
+CHANGEABLE = (
+  r'log(\..*)?',
+  r'checkpoint(\..*)?',
+  r'eval(\..*)?',
+  r'mesh(\..*)?',
+  r'sharding',
+  r'data\.directory',
+)
 
 
 class Run(NamedTuple):
@@ -41,6 +50,7 @@ class Run(NamedTuple):
 
   config: the run's config as plain JSON values; every checkpoint carries it.
   """
+
   path: pathlib.Path
   first: bool
   workdir: checkpoint.Workdir | None
@@ -59,8 +69,8 @@ class Run(NamedTuple):
     """What result.json holds, or None where the run of so many steps is not finished.
 
     A finished run is never run, evaluated or written again. Where its last step is
-    damaged, it is not finished, and goes on from an older one; where its steps have been
-    deleted to save space, its result stays.
+    damaged, it is not finished, and goes on from an older one; where its steps have
+    been deleted to save space, its result stays.
     """
     found = _read_json(self.path, results.FILE)
     if found is None:
@@ -72,7 +82,9 @@ class Run(NamedTuple):
     return found
 
   def finish(self, result: results.Result) -> dict:
-    """Writes result.json, and takes back that an earlier start failed; returns what is written."""
+    """Writes result.json, and takes back that an earlier start failed; returns what is
+    written.
+    """
     value = result.to_json()
     self.write_json(results.FILE, value)
     self.clock.stop()
@@ -80,13 +92,16 @@ class Run(NamedTuple):
       (self.path / results.FAILED).unlink(missing_ok=True)
     return value
 
-  def write_account(self, account: transfer.Account, source: interop.Loaded | None, init: str) -> None:
+  def write_account(
+    self, account: transfer.Account, source: interop.Loaded | None, init: str
+  ) -> None:
     """account.json: what happened to every leaf, and which step of `init` was taken."""
     step = None if source is None else source.step
     self.write_json('account.json', dict(init=init, init_step=step) | account.to_json())
 
   def restore_latest(self, like, arch: models.Arch):
-    """The newest good checkpoint in this structure, or None; metrics after it are dropped.
+    """The newest good checkpoint in this structure, or None; metrics after it are
+    dropped.
 
     All processes meet before: one may prepare for long what another found ready.
     Raises ValueError where the newest is of another architecture: shapes alone do
@@ -96,7 +111,9 @@ class Run(NamedTuple):
     restored = self.store.restore_latest(like, whole=True)
     if restored is not None:
       saved = restored.meta['arch']
-      where = f'{self.store.directory / str(restored.step)}: saved with another architecture'
+      where = (
+        f'{self.store.directory / str(restored.step)}: saved with another architecture'
+      )
       own = files.clean(dataclasses.asdict(arch))
       checkpoint.require_same(files.clean(models.complete(saved)), own, where)
     if self.first:
@@ -104,10 +121,11 @@ class Run(NamedTuple):
     return restored
 
   def require_files(self, files: Mapping[str, str]) -> None:
-    """Raises ValueError that names a file of the user which the newest step was not trained on.
+    """Raises ValueError that names a file of the user which the newest step was not
+    trained on.
 
-    files: the sha256 of every file that the run reads, by path. Half a run on one content
-    and half on another is neither.
+    files: the sha256 of every file that the run reads, by path. Half a run on one
+    content and half on another is neither.
     """
     step = self.store.latest()
     made = None if step is None else self.store.meta(step).get('files')
@@ -116,14 +134,18 @@ class Run(NamedTuple):
     for path in sorted(made.keys() | files.keys()):
       if made.get(path) != files.get(path):
         raise ConfigError(
-            f'{path}: its content is not that from which step {step} was trained; a run goes '
-            'on only with the same data: put the file back, or take another workdir')
+          f'{path}: its content is not that from which step {step} was trained; a run goes '
+          'on only with the same data: put the file back, or take another workdir'
+        )
 
   def recorder(self, settings: Settings, evaluate: Callable, meta: dict) -> Recorder:
-    """Where the loop leaves its figures: metrics.jsonl, TensorBoard beside it, checkpoints that carry `meta`."""
+    """Where the loop leaves its figures: metrics.jsonl, TensorBoard beside it,
+    checkpoints that carry `meta`.
+    """
     board = None
     if self.first and settings.log.tensorboard:
       import tensorboardX
+
       board = tensorboardX.SummaryWriter(str(self.path / 'tensorboard'))
 
     def record(row: dict) -> None:
@@ -149,11 +171,14 @@ class Run(NamedTuple):
         for name, value in values.items():
           board.add_scalar(f'test/{name}', value, step)
       return values
+
     return Recorder(record, save, evaluated, self.clock)
 
 
 def require_config_of_steps(store: checkpoint.Store, config: dict) -> None:
-  """Raises ValueError that names what differs from the config that saved the newest step."""
+  """Raises ValueError that names what differs from the config that saved the newest
+  step.
+  """
   step = store.latest()
   made = None if step is None else store.meta(step).get('config')
   if made is not None:
@@ -162,17 +187,30 @@ def require_config_of_steps(store: checkpoint.Store, config: dict) -> None:
 
 
 def forget_false_start(path: pathlib.Path, store: checkpoint.Store) -> None:
-  """Takes back what a start left that came to nothing: no step was saved, no result written.
+  """Takes back what a start left that came to nothing: no step was saved, no result
+  written.
 
-  Another config takes the place of its config.json, for the command that was corrected must
-  run. Its tokenizer goes in any case: it may have been trained on texts that were corrected.
+  Another config takes the place of its config.json, for the command that was corrected
+  must run. Its tokenizer goes in any case: it may have been trained on texts that were
+  corrected.
   """
   quarantine = store.directory / QUARANTINE
-  saved = store.latest() is not None or (quarantine.is_dir() and any(quarantine.iterdir()))
+  saved = store.latest() is not None or (
+    quarantine.is_dir() and any(quarantine.iterdir())
+  )
   before = _read_json(path, CONFIG)
-  if saved or (path / results.FILE).exists() or before is None or 'config' not in before:
+  if (
+    saved or (path / results.FILE).exists() or before is None or 'config' not in before
+  ):
     return
-  for name in (CONFIG, TOKENIZER, spoken.CONFIG, spoken.MAP, spoken.ADDED, spoken.TEMPLATE):
+  for name in (
+    CONFIG,
+    TOKENIZER,
+    spoken.CONFIG,
+    spoken.MAP,
+    spoken.ADDED,
+    spoken.TEMPLATE,
+  ):
     (path / name).unlink(missing_ok=True)
 
 
@@ -189,7 +227,8 @@ def open_run(config, path) -> Iterator[Run]:
 
 
 def require_same_command(path, what: Any) -> None:
-  """Raises ValueError, in every process, where one has another workdir or makes another run.
+  """Raises ValueError, in every process, where one has another workdir or makes another
+  run.
 
   A launcher may have started several processes for a run each. They must not be taken
   for one run, whose states would not be those of any.
@@ -205,14 +244,16 @@ def require_same_command(path, what: Any) -> None:
     differ = compare(first, files.decode(word))
     if differ:
       raise ValueError(
-          f'process {rank} does not make the run of process 0: '
-          f'{"; ".join(differ.values())}. Processes that run together need the same '
-          f'command; JAX_NUM_PROCESSES=1 lets each run alone')
+        f'process {rank} does not make the run of process 0: '
+        f'{"; ".join(differ.values())}. Processes that run together need the same '
+        f'command; JAX_NUM_PROCESSES=1 lets each run alone'
+      )
 
 
 @contextlib.contextmanager
 def _opened(config, path) -> Iterator[Run]:
-  # What the workdir refuses is refused before a device is touched; alone, a process is the first.
+  # What the workdir refuses is refused before a device is touched; alone, a process is
+  # the first.
   first = not jax.distributed.is_initialized() or jax.process_index() == 0
   bound = configs.to_json(config)
   require_same_command(path, bound)
@@ -243,7 +284,9 @@ def _opened(config, path) -> Iterator[Run]:
 
 
 def _read_json(path: pathlib.Path, name: str) -> dict | None:
-  """The dict in a file of a workdir; None where there is none, or none that can be read."""
+  """The dict in a file of a workdir; None where there is none, or none that can be
+  read.
+  """
   if not (path / name).is_file():
     return None
   try:
