@@ -90,7 +90,7 @@ def test_imports_point_one_way(path):
 @each(PYTHON)
 def test_size_and_words(path):
   text = path.read_text(encoding='utf-8')
-  assert text.count('\n') <= 660, f'{name(path)} has {text.count(chr(10))} lines'
+  assert text.count('\n') <= 800, f'{name(path)} has {text.count(chr(10))} lines'
   for node in ast.walk(parse(path)):
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
       lines = node.end_lineno - node.lineno + 1

@@ -1,4 +1,6 @@
-"""Folders whose config.json names no class, or the wrong one: opened under the head that the tensors fit, and said."""
+"""Folders whose config.json names no class, or the wrong one: opened under the head
+that the tensors fit, and said.
+"""
 
 import json
 import pathlib
@@ -74,7 +76,9 @@ def test_the_class_of_the_body_over_a_masked_model_opens_as_that(tmp_path, caplo
 
 
 def test_a_head_that_is_asked_for_opens_a_class_that_is_not_known(tmp_path):
-  folder = folder_of('bert-ForMaskedLM', tmp_path, architectures=['BertForMultipleChoice'])
+  folder = folder_of(
+    'bert-ForMaskedLM', tmp_path, architectures=['BertForMultipleChoice']
+  )
   with pytest.raises(ValueError, match='BertForMultipleChoice.*--head'):
     interop.load(folder)
   loaded = interop.load(folder, head='masked')
@@ -85,7 +89,9 @@ def test_a_head_that_is_asked_for_opens_a_class_that_is_not_known(tmp_path):
     interop.load(folder, head='causal')
 
 
-@pytest.mark.parametrize('cls', ['BertEncoderModel', 'T5EncoderModel', 'GemmaForSequenceClassification'])
+@pytest.mark.parametrize(
+  'cls', ['BertEncoderModel', 'T5EncoderModel', 'GemmaForSequenceClassification']
+)
 def test_a_hint_names_classes_of_the_same_family(cls, tmp_path):
   folder = folder_of('bert-ForMaskedLM', tmp_path, architectures=[cls])
   with pytest.raises(ValueError, match='nearest: ') as error:
@@ -110,4 +116,4 @@ def test_the_head_can_be_said_on_the_command_line(tmp_path, capsys):
     assert main([verb, str(folder), str(tmp_path / verb), f'--head={head}']) == 0
     assert interop.load(tmp_path / verb).arch.head == head
   text = ['generate', f'--model={folder}', '--head=masked', '--prompt=a']
-  assert main(text) == 2      # it is opened, and is no model that writes
+  assert main(text) == 2  # it is opened, and is no model that writes

@@ -1,4 +1,6 @@
-"""Folders of transformers give the same numbers here: hidden states, logits, gradients; and go back to the last bit."""
+"""Folders of transformers give the same numbers here: hidden states, logits, gradients;
+and go back to the last bit.
+"""
 
 import dataclasses
 import functools
@@ -25,39 +27,113 @@ from tl_jax.interop.tensors import open_tensors, save_tensors  # noqa: E402
 
 ALL = sorted(cases.CASES)
 # One head of each group is enough for what the head has no part in.
-WORDS = [name for name in ALL if any(head in name for head in ('LM', 'Generation', 'MTModel'))]
+WORDS = [
+  name for name in ALL if any(head in name for head in ('LM', 'Generation', 'MTModel'))
+]
 LAST = {name.split('-')[0]: name for name in ALL if name in WORDS or 'opt-350m' in name}
-GRADIENTS = [name for name in ALL if any(head in name for head in (
-    'LM', 'MTModel', 'Generation', 'Sequence', 'PreTraining', 'Token', 'Question'))]
-# Heads are the same few lines for every body: the quick tests see all of them on these, and the head of words on all.
+GRADIENTS = [
+  name
+  for name in ALL
+  if any(
+    head in name
+    for head in (
+      'LM',
+      'MTModel',
+      'Generation',
+      'Sequence',
+      'PreTraining',
+      'Token',
+      'Question',
+    )
+  )
+]
+# Heads are the same few lines for every body: the quick tests see all of them on these,
+# and the head of words on all.
 HEADED = ('bert-', 'gpt2-', 't5-E', 'electra-ForPre')
 OUTPUTS = {*LAST.values(), *WORDS, *(name for name in ALL if name.startswith(HEADED))}
-# Where the outputs are right, the gradients are those of jax: one body of each kind shows that, and one head of each.
-QUICK_GRADIENTS = ('bert-ForMaskedLM', 'bert-ForSequenceClassification', 'bert-ForTokenClassification',
-                   'bert-ForQuestionAnswering', 'electra-ForPreTraining', 'gpt2-LMHeadModel', 'llama-ForCausalLM',
-                   't5-ForConditionalGeneration')
+# Where the outputs are right, the gradients are those of jax: one body of each kind
+# shows that, and one head of each.
+QUICK_GRADIENTS = (
+  'bert-ForMaskedLM',
+  'bert-ForSequenceClassification',
+  'bert-ForTokenClassification',
+  'bert-ForQuestionAnswering',
+  'electra-ForPreTraining',
+  'gpt2-LMHeadModel',
+  'llama-ForCausalLM',
+  't5-ForConditionalGeneration',
+)
 BODIES = [LAST[family] for family in ('bert', 'gemma2', 't5')]
 
 
 def slow_unless(quick, every):
-  return pytest.mark.parametrize('case', [
-      case if case in quick else pytest.param(case, marks=pytest.mark.slow) for case in every])
+  return pytest.mark.parametrize(
+    'case',
+    [
+      case if case in quick else pytest.param(case, marks=pytest.mark.slow)
+      for case in every
+    ],
+  )
 
 
 # Other values of fields that leave the shapes of the parameters alone.
 FLIPS = dict(
-    decoder_heads=(2, 0),
-    activation=('relu', 'tanh'), norm=('rms', 'layer_unbiased'), norm_eps=(3.0,), norm_place=('after', 'before'),
-    query_norm=(False,), bias=('none',), positions=('none',), position_offset=(0,), rotary_base=(3.0,),
-    local_rotary_base=(2.0,), rotary_scaling=((), (3.0,)), relative_distance=(6,), windows=((0,),), types=(0,),
-    embedding_norm=(False,), embedding_scale=(0.3,), residual_scale=(1.0,), rotary_layers=((True,),),
-    attention_scale=(0.05,), attention_cap=(0.0,), logit_cap=(0.0,),
-    output_scale=(1.0,), tied=(True,), pool=('first', 'last'), pooler=('relu', 'tanh'), head_activation=('tanh',),
-    head_bias=(False,), gated=(False,), kind=('encoder', 'decoder'))
-# What other fields set needs parameters of other shapes or names, so nothing could be loaded into a flipped one.
-SHAPES = ('vocabulary', 'width', 'layers', 'decoder_layers', 'decoder_mlp', 'layer_groups', 'embedding_width', 'heads',
-          'kv_heads', 'head_dim', 'mlp', 'max_positions', 'relative_buckets', 'skip_first_norm', 'pooler_norm',
-          'pooler_place', 'pair_head', 'head', 'labels', 'init', 'init_std')
+  decoder_heads=(2, 0),
+  activation=('relu', 'tanh'),
+  norm=('rms', 'layer_unbiased'),
+  norm_eps=(3.0,),
+  norm_place=('after', 'before'),
+  query_norm=(False,),
+  bias=('none',),
+  positions=('none',),
+  position_offset=(0,),
+  rotary_base=(3.0,),
+  local_rotary_base=(2.0,),
+  rotary_scaling=((), (3.0,)),
+  relative_distance=(6,),
+  windows=((0,),),
+  types=(0,),
+  embedding_norm=(False,),
+  embedding_scale=(0.3,),
+  residual_scale=(1.0,),
+  rotary_layers=((True,),),
+  attention_scale=(0.05,),
+  attention_cap=(0.0,),
+  logit_cap=(0.0,),
+  output_scale=(1.0,),
+  tied=(True,),
+  pool=('first', 'last'),
+  pooler=('relu', 'tanh'),
+  head_activation=('tanh',),
+  head_bias=(False,),
+  gated=(False,),
+  kind=('encoder', 'decoder'),
+)
+# What other fields set needs parameters of other shapes or names, so nothing could be
+# loaded into a flipped one.
+SHAPES = (
+  'vocabulary',
+  'width',
+  'layers',
+  'decoder_layers',
+  'decoder_mlp',
+  'layer_groups',
+  'embedding_width',
+  'heads',
+  'kv_heads',
+  'head_dim',
+  'mlp',
+  'max_positions',
+  'relative_buckets',
+  'skip_first_norm',
+  'pooler_norm',
+  'pooler_place',
+  'pair_head',
+  'head',
+  'labels',
+  'init',
+  'init_std',
+)
 
 
 @functools.cache
@@ -65,7 +141,12 @@ def opened(case):
   folder = pathlib.Path(tempfile.mkdtemp(prefix='tl_jax_parity_'))
   found = cases.fixture(case)
   cases.materialise(folder, found['config'], found['shapes'], found['gain'])
-  return folder, interop.load(folder), {name: jnp.array(value) for name, value in found['batch'].items()}, found
+  return (
+    folder,
+    interop.load(folder),
+    {name: jnp.array(value) for name, value in found['batch'].items()},
+    found,
+  )
 
 
 def answer(model, params, batch):
@@ -83,11 +164,15 @@ def test_outputs_are_those_of_transformers(case):
   _, loaded, batch, found = opened(case)
   out = loaded.model.apply(loaded.params, batch)
   if 'hidden' in found:
-    assert np.abs(counted(out.hidden, batch) - counted(found['hidden'], batch)).max() < 1e-4
+    assert (
+      np.abs(counted(out.hidden, batch) - counted(found['hidden'], batch)).max() < 1e-4
+    )
   if 'logits' in found:
-    assert np.abs(counted(out.logits, batch) - counted(found['logits'], batch)).max() < 1e-4
+    assert (
+      np.abs(counted(out.logits, batch) - counted(found['logits'], batch)).max() < 1e-4
+    )
   if 'pooled' in found:
-    rows = [0, 1]                       # theirs reads the padding of a row that is padded on the left
+    rows = [0, 1]  # theirs reads the padding of a row that is padded on the left
     assert np.abs(out.pooled[:2] - found['pooled'][rows]).max() < 1e-4
 
 
@@ -102,7 +187,9 @@ def test_gradients_are_those_of_transformers(case):
   gradients = tree.flatten(jax.grad(loss)(loaded.params))
   family = loaded.config['model_type']
   bare = loaded.arch.head == 'none' and 'Encoder' not in case
-  where = names.places(family, loaded.arch.head, loaded.params, gated=loaded.arch.gated, bare=bare)
+  where = names.places(
+    family, loaded.arch.head, loaded.params, gated=loaded.arch.gated, bare=bare
+  )
   ours = names.to_theirs(where, gradients)
   if names.NAMES[family].twin and not loaded.arch.tied:
     bias, other = names.NAMES[family].twin
@@ -112,22 +199,43 @@ def test_gradients_are_those_of_transformers(case):
   for name, (norm, product) in found['gradients'].items():
     if name in ours:
       compared += 1
-      assert abs(np.linalg.norm(ours[name]) - norm) <= 1e-3 * norm + 1e-6 * largest, name
-      assert abs((ours[name] * cases.probe(ours[name].shape)).sum() - product) <= 1e-3 * norm + 1e-5 * largest, name
+      assert abs(np.linalg.norm(ours[name]) - norm) <= 1e-3 * norm + 1e-6 * largest, (
+        name
+      )
+      assert (
+        abs((ours[name] * cases.probe(ours[name].shape)).sum() - product)
+        <= 1e-3 * norm + 1e-5 * largest
+      ), name
   # Sines are no parameters here; those of Pegasus have a gradient in transformers 5.
-  fixed = [name for name in found['gradients'] if name.endswith(names.NAMES[family].sines or '\n')]
+  fixed = [
+    name
+    for name in found['gradients']
+    if name.endswith(names.NAMES[family].sines or '\n')
+  ]
   assert compared == len(found['gradients']) - len(fixed)
 
 
-@pytest.mark.parametrize('case', [
-    'bert-ForMaskedLM', 'albert-ForMaskedLM', 'modernbert-ForMaskedLM', 'gpt2-LMHeadModel', 'llama-ForCausalLM',
-    'opt-ForCausalLM', 't5-ForConditionalGeneration', 'bart-ForConditionalGeneration'])
+@pytest.mark.parametrize(
+  'case',
+  [
+    'bert-ForMaskedLM',
+    'albert-ForMaskedLM',
+    'modernbert-ForMaskedLM',
+    'gpt2-LMHeadModel',
+    'llama-ForCausalLM',
+    'opt-ForCausalLM',
+    't5-ForConditionalGeneration',
+    'bart-ForConditionalGeneration',
+  ],
+)
 def test_the_body_of_a_model_with_a_head_opens_alone(case):
   folder, loaded, batch, _ = opened(case)
   alone = interop.load(folder, head='none')
   assert not any(name.startswith('head/') for name in tree.flatten(alone.params))
-  np.testing.assert_array_equal(alone.model.apply(alone.params, batch).hidden,
-                                loaded.model.apply(loaded.params, batch).hidden)
+  np.testing.assert_array_equal(
+    alone.model.apply(alone.params, batch).hidden,
+    loaded.model.apply(loaded.params, batch).hidden,
+  )
 
 
 @slow_unless(OUTPUTS, ALL)
@@ -135,9 +243,13 @@ def test_saving_gives_the_same_bytes_under_the_same_names(case, tmp_path):
   folder, loaded, _, _ = opened(case)
   interop.save(tmp_path / 'again', loaded)
   before, after = open_tensors(folder), open_tensors(tmp_path / 'again')
-  # A class of transformers may leave the sines of positions out; they are written for all.
+  # A class of transformers may leave the sines of positions out; they are written for
+  # all.
   more = set(after.names) - set(before.names)
-  assert all(name.endswith(names.NAMES[loaded.config['model_type']].sines or '\n') for name in more)
+  assert all(
+    name.endswith(names.NAMES[loaded.config['model_type']].sines or '\n')
+    for name in more
+  )
   for name in before.names:
     assert before.read(name).tobytes() == after.read(name).tobytes(), name
   again = interop.load(tmp_path / 'again')
@@ -153,7 +265,11 @@ def test_a_packed_row_is_its_rows_apart(case):
   for name in batch:
     side = 'decoder_segments' if name.startswith('decoder') else 'segments'
     keep = np.asarray(batch[side]) > 0
-    value = np.arange(1, len(keep) + 1)[:, None] * keep if name.endswith('segments') else np.asarray(batch[name])
+    value = (
+      np.arange(1, len(keep) + 1)[:, None] * keep
+      if name.endswith('segments')
+      else np.asarray(batch[name])
+    )
     packed[name] = jnp.array(value[keep])[None]
   together = counted(answer(loaded.model, loaded.params, packed), packed)
   assert np.abs(apart - together).max() < 1e-5 * max(1.0, np.abs(apart).max())
@@ -166,13 +282,20 @@ def test_every_field_that_a_family_sets_counts(case):
   right = counted(answer(loaded.model, loaded.params, batch), batch)
   for field in dataclasses.fields(models.Arch):
     mine = getattr(loaded.arch, field.name)
-    if mine == getattr(plain, field.name) and field.name not in ('norm_eps', 'activation'):
+    if mine == getattr(plain, field.name) and field.name not in (
+      'norm_eps',
+      'activation',
+    ):
       continue
     if field.name in SHAPES:
       continue
     if unread(loaded.arch, field.name):
       continue
-    moved = max(difference(loaded, batch, right, field.name, other) for other in FLIPS[field.name] if other != mine)
+    moved = max(
+      difference(loaded, batch, right, field.name, other)
+      for other in FLIPS[field.name]
+      if other != mine
+    )
     assert moved > 1e-2, f'{field.name} = {mine} does not matter'
     tried.append(field.name)
   assert len(tried) >= 3, tried
@@ -180,12 +303,27 @@ def test_every_field_that_a_family_sets_counts(case):
 
 def unread(arch, field):
   """Does this head not read the field?"""
-  return (field in ('pool', 'pooler') and not arch.pools and arch.head != 'classifier'
-          or field == 'pooler' and not arch.pools or field == 'pool' and arch.head != 'classifier'
-          or field == 'head_activation' and arch.head not in ('masked', 'replaced')
-          or field == 'norm_place' and (arch.norm_place in ('after', 'output') or arch.skip_first_norm)
-          or field == 'bias' and arch.bias == 'none' or field == 'kind' and arch.kind == 'encoder-decoder'
-          or field == 'head_bias' and not arch.head_bias or field == 'tied' and arch.tied)
+  return (
+    field in ('pool', 'pooler')
+    and not arch.pools
+    and arch.head != 'classifier'
+    or field == 'pooler'
+    and not arch.pools
+    or field == 'pool'
+    and arch.head != 'classifier'
+    or field == 'head_activation'
+    and arch.head not in ('masked', 'replaced')
+    or field == 'norm_place'
+    and (arch.norm_place in ('after', 'output') or arch.skip_first_norm)
+    or field == 'bias'
+    and arch.bias == 'none'
+    or field == 'kind'
+    and arch.kind == 'encoder-decoder'
+    or field == 'head_bias'
+    and not arch.head_bias
+    or field == 'tied'
+    and arch.tied
+  )
 
 
 def difference(loaded, batch, right, field, other):
@@ -193,8 +331,13 @@ def difference(loaded, batch, right, field, other):
   return np.abs(counted(answer(flipped, loaded.params, batch), batch) - right).max()
 
 
-@pytest.mark.parametrize(('case', 'key'), [
-    ('llama-Model', 'tie_word_embeddings'), ('t5-1.1-EncoderModel', 'scale_decoder_outputs')])
+@pytest.mark.parametrize(
+  ('case', 'key'),
+  [
+    ('llama-Model', 'tie_word_embeddings'),
+    ('t5-1.1-EncoderModel', 'scale_decoder_outputs'),
+  ],
+)
 def test_what_a_head_does_not_read_is_kept_for_another(case, key, tmp_path):
   _, loaded, _, found = opened(case)
   interop.save(tmp_path, loaded)
@@ -208,16 +351,31 @@ def test_the_first_folders_of_gemma_said_gelu_and_meant_its_approximation():
   assert configs.read(said | dict(hidden_act='relu')).activation == 'relu'
 
 
-@pytest.mark.parametrize(('case', 'cls'), [
-    ('mpnet-Model', 'MPNetForMaskedLM'), ('roberta-Model', 'RobertaForSequenceClassification'),
-    ('deberta-v2-Model', 'DebertaV2ForMaskedLM'), ('distilbert-Model', 'DistilBertForMaskedLM')])
-def test_a_body_whose_config_names_a_head_that_is_gone_opens_as_the_body(case, cls, tmp_path, caplog):
+@pytest.mark.parametrize(
+  ('case', 'cls'),
+  [
+    ('mpnet-Model', 'MPNetForMaskedLM'),
+    ('roberta-Model', 'RobertaForSequenceClassification'),
+    ('deberta-v2-Model', 'DebertaV2ForMaskedLM'),
+    ('distilbert-Model', 'DistilBertForMaskedLM'),
+  ],
+)
+def test_a_body_whose_config_names_a_head_that_is_gone_opens_as_the_body(
+  case, cls, tmp_path, caplog
+):
   _, body, batch, found = opened(case)
-  cases.materialise(tmp_path, found['config'] | dict(architectures=[cls]), found['shapes'], found['gain'])
+  cases.materialise(
+    tmp_path,
+    found['config'] | dict(architectures=[cls]),
+    found['shapes'],
+    found['gain'],
+  )
   loaded = interop.load(tmp_path)
   assert loaded.arch == body.arch and 'the body opens alone' in caplog.text
-  np.testing.assert_array_equal(loaded.model.apply(loaded.params, batch).hidden,
-                                body.model.apply(body.params, batch).hidden)
+  np.testing.assert_array_equal(
+    loaded.model.apply(loaded.params, batch).hidden,
+    body.model.apply(body.params, batch).hidden,
+  )
   with pytest.raises(ValueError, match='is missing'):
     interop.load(tmp_path, head='masked')
   interop.save(tmp_path / 'again', loaded)
@@ -227,27 +385,43 @@ def test_a_body_whose_config_names_a_head_that_is_gone_opens_as_the_body(case, c
 
 def test_the_older_spelling_of_the_masked_head_of_deberta_opens(tmp_path):
   _, loaded, batch, found = opened('deberta-v2-ForMaskedLM')
-  older = {'lm_predictions.lm_head.dense': 'cls.predictions.transform.dense',
-           'lm_predictions.lm_head.LayerNorm': 'cls.predictions.transform.LayerNorm',
-           'lm_predictions.lm_head.bias': 'cls.predictions.bias'}
+  older = {
+    'lm_predictions.lm_head.dense': 'cls.predictions.transform.dense',
+    'lm_predictions.lm_head.LayerNorm': 'cls.predictions.transform.LayerNorm',
+    'lm_predictions.lm_head.bias': 'cls.predictions.bias',
+  }
   renamed = {}
   for name, shape in found['shapes'].items():
     module = next((module for module in older if name.startswith(module)), '')
-    renamed[older.get(module, '') + name.removeprefix(module)] = cases.weights(name, tuple(shape), found['gain'])
+    renamed[older.get(module, '') + name.removeprefix(module)] = cases.weights(
+      name, tuple(shape), found['gain']
+    )
   renamed['cls.predictions.decoder.bias'] = renamed['cls.predictions.bias']
   (tmp_path / 'config.json').write_text(json.dumps(found['config'] | dict(legacy=True)))
   save_tensors(tmp_path, renamed)
   again = interop.load(tmp_path)
-  np.testing.assert_array_equal(again.model.apply(again.params, batch).logits,
-                                loaded.model.apply(loaded.params, batch).logits)
+  np.testing.assert_array_equal(
+    again.model.apply(again.params, batch).logits,
+    loaded.model.apply(loaded.params, batch).logits,
+  )
   interop.save(tmp_path / 'saved', again)
   assert json.loads((tmp_path / 'saved' / 'config.json').read_text())['legacy'] is False
   assert open_tensors(tmp_path / 'saved').names == tuple(sorted(found['shapes']))
 
 
-@pytest.mark.parametrize(('key', 'value'), [
-    ('conv_kernel_size', 3), ('embedding_size', 16), ('share_att_key', False), ('pos_att_type', 'c2p'),
-    ('position_buckets', -1), ('norm_rel_ebd', 'none'), ('position_biased_input', True), ('pooler_hidden_size', 7)])
+@pytest.mark.parametrize(
+  ('key', 'value'),
+  [
+    ('conv_kernel_size', 3),
+    ('embedding_size', 16),
+    ('share_att_key', False),
+    ('pos_att_type', 'c2p'),
+    ('position_buckets', -1),
+    ('norm_rel_ebd', 'none'),
+    ('position_biased_input', True),
+    ('pooler_hidden_size', 7),
+  ],
+)
 def test_variants_of_deberta_that_are_not_computed_are_named(key, value):
   config = cases.fixture('deberta-v2-Model')['config']
   with pytest.raises(ValueError, match=key):
@@ -256,24 +430,47 @@ def test_variants_of_deberta_that_are_not_computed_are_named(key, value):
 
 def test_deberta_as_its_authors_wrote_it():
   said = dict(
-      model_type='deberta-v2', attention_probs_dropout_prob=0.1, hidden_act='gelu', hidden_dropout_prob=0.1,
-      hidden_size=768, initializer_range=0.02, intermediate_size=3072, max_position_embeddings=512,
-      relative_attention=True, position_buckets=256, norm_rel_ebd='layer_norm', share_att_key=True,
-      pos_att_type='p2c|c2p', layer_norm_eps=1e-7, max_relative_positions=-1, position_biased_input=False,
-      num_attention_heads=12, num_hidden_layers=12, type_vocab_size=0, vocab_size=128100)
+    model_type='deberta-v2',
+    attention_probs_dropout_prob=0.1,
+    hidden_act='gelu',
+    hidden_dropout_prob=0.1,
+    hidden_size=768,
+    initializer_range=0.02,
+    intermediate_size=3072,
+    max_position_embeddings=512,
+    relative_attention=True,
+    position_buckets=256,
+    norm_rel_ebd='layer_norm',
+    share_att_key=True,
+    pos_att_type='p2c|c2p',
+    layer_norm_eps=1e-7,
+    max_relative_positions=-1,
+    position_biased_input=False,
+    num_attention_heads=12,
+    num_hidden_layers=12,
+    type_vocab_size=0,
+    vocab_size=128100,
+  )
   found = configs.read(said, 'masked')
   named = models.arch('deberta-v3-base', head='masked', pooler='')
   assert dataclasses.replace(found, attention_scale=named.attention_scale) == named
   assert found.attention_scale == pytest.approx(named.attention_scale)
 
 
-@pytest.mark.parametrize('said', [
+@pytest.mark.parametrize(
+  'said',
+  [
     dict(rope_scaling=dict(type='longrope', short_factor=[1.0], long_factor=[2.0])),
-    dict(rope_parameters=dict(rope_type='longrope', rope_theta=1e4)), dict(partial_rotary_factor=0.75),
+    dict(rope_parameters=dict(rope_type='longrope', rope_theta=1e4)),
+    dict(partial_rotary_factor=0.75),
     dict(rope_scaling=dict(type='yarn', factor=2.0)),
-    dict(rope_parameters=dict(rope_type='default', partial_rotary_factor=0.5))])
+    dict(rope_parameters=dict(rope_type='default', partial_rotary_factor=0.5)),
+  ],
+)
 def test_rotary_positions_of_longer_models_are_refused_by_name(said):
-  with pytest.raises(ValueError, match='rotary_scaling|short_factor|yarn|partial_rotary_factor'):
+  with pytest.raises(
+    ValueError, match='rotary_scaling|short_factor|yarn|partial_rotary_factor'
+  ):
     configs.read(dict(model_type='phi3', architectures=['Phi3ForCausalLM']) | said)
 
 
@@ -282,44 +479,68 @@ def test_loading_onto_a_mesh_and_in_another_dtype():
   mesh = parallel.make_mesh(parallel.MeshShape())
   placed = interop.load(folder, mesh=mesh, dtype='bfloat16')
   assert {str(leaf.dtype) for leaf in jax.tree.leaves(placed.params)} == {'bfloat16'}
-  assert all(isinstance(leaf.sharding, jax.sharding.NamedSharding) for leaf in jax.tree.leaves(placed.params))
-  assert np.abs(answer(placed.model, placed.params, batch) - answer(loaded.model, loaded.params, batch)).max() < 0.5
+  assert all(
+    isinstance(leaf.sharding, jax.sharding.NamedSharding)
+    for leaf in jax.tree.leaves(placed.params)
+  )
+  assert (
+    np.abs(
+      answer(placed.model, placed.params, batch)
+      - answer(loaded.model, loaded.params, batch)
+    ).max()
+    < 0.5
+  )
 
 
 def test_half_precision_and_shards_are_kept(tmp_path):
   _, loaded, _, found = opened('gpt2-LMHeadModel')
-  halves = {name: cases.weights(name, tuple(shape)).astype(jnp.bfloat16) for name, shape in found['shapes'].items()}
+  halves = {
+    name: cases.weights(name, tuple(shape)).astype(jnp.bfloat16)
+    for name, shape in found['shapes'].items()
+  }
   (tmp_path / 'config.json').write_text(json.dumps(found['config']))
   save_tensors(tmp_path, halves, shard_bytes=4000)
   assert (tmp_path / 'model.safetensors.index.json').exists()
   half = interop.load(tmp_path)
   interop.save(tmp_path / 'again', half, shard_bytes=4000)
   again = open_tensors(tmp_path / 'again')
-  assert all(again.read(name).tobytes() == value.tobytes() for name, value in halves.items())
-  assert json.loads((tmp_path / 'again' / 'config.json').read_text())['dtype'] == 'bfloat16'
+  assert all(
+    again.read(name).tobytes() == value.tobytes() for name, value in halves.items()
+  )
+  assert (
+    json.loads((tmp_path / 'again' / 'config.json').read_text())['dtype'] == 'bfloat16'
+  )
 
 
-KILLED = '''
+KILLED = """
 import os, sys
 import numpy as np
 from tl_jax.interop.tensors import Lazy, save_tensors
 die = Lazy((2,), np.float32, lambda: os._exit(9))
 save_tensors(sys.argv[1], {'first': np.ones(2, np.float32), 'second': die}, shard_bytes=8)
-'''
+"""
 
 
 @pytest.mark.parametrize('shard_bytes', [8, 100])
 def test_the_next_save_removes_what_a_killed_one_left(tmp_path, shard_bytes):
   (tmp_path / '.mine.tmp').touch()
   root = str(pathlib.Path(__file__).resolve().parents[2])
-  done = subprocess.run([sys.executable, '-c', KILLED, tmp_path], env={**os.environ, 'PYTHONPATH': root}, check=False)
+  done = subprocess.run(
+    [sys.executable, '-c', KILLED, tmp_path],
+    env={**os.environ, 'PYTHONPATH': root},
+    check=False,
+  )
   assert done.returncode == 9 and len(list(tmp_path.glob('.model*'))) == 2
-  save_tensors(tmp_path, {name: np.ones(2, np.float32) for name in 'abc'}, shard_bytes=shard_bytes)
+  save_tensors(
+    tmp_path, {name: np.ones(2, np.float32) for name in 'abc'}, shard_bytes=shard_bytes
+  )
   assert [path.name for path in tmp_path.glob('.*')] == ['.mine.tmp']
   assert open_tensors(tmp_path).names == ('a', 'b', 'c')
 
 
-def test_the_format_of_a_folder_is_named_and_that_of_an_adapter_says_what_it_needs(tmp_path):
+def test_the_format_of_a_folder_is_named_and_that_of_an_adapter_says_what_it_needs(
+  tmp_path,
+):
   folder, loaded, _, _ = opened('bert-ForMaskedLM')
   tl_jax.save(tmp_path / 'again', loaded, format='hf')
   assert open_tensors(tmp_path / 'again').names == open_tensors(folder).names
@@ -334,32 +555,60 @@ def changed(tmp_path, case='bert-ForMaskedLM', config=None, tensors=None):
   """The folder of a case with a config or a set of tensors that was tampered with."""
   found = cases.fixture(case)
   shapes = dict(found['shapes'])
-  cases.materialise(tmp_path, found['config'] | (config or {}), {**shapes, **(tensors or {})})
+  cases.materialise(
+    tmp_path, found['config'] | (config or {}), {**shapes, **(tensors or {})}
+  )
   if tensors:
-    keep = {name: shape for name, shape in {**shapes, **tensors}.items() if shape is not None}
-    save_tensors(tmp_path, {name: cases.weights(name, tuple(shape)) for name, shape in keep.items()})
+    keep = {
+      name: shape for name, shape in {**shapes, **tensors}.items() if shape is not None
+    }
+    save_tensors(
+      tmp_path,
+      {name: cases.weights(name, tuple(shape)) for name, shape in keep.items()},
+    )
   return tmp_path
 
 
-@pytest.mark.parametrize(('config', 'said'), [
-    (dict(model_type='brt'), "'bert'"), (dict(architectures=['BertForMultipleChoice']), 'BertForMultipleChoice'),
-    (dict(hidden_act='mish'), 'hidden_act'), (dict(position_embedding_type='relative_key'), 'position_embedding_type'),
-    (dict(quantization_config=dict(bits=4)), 'quantization_config'), (dict(hidden_size='wide'), 'width'),
-    (dict(num_attention_heads=0), 'heads'), (dict(hidden_size=None, num_attention_heads=7), 'heads')])
+@pytest.mark.parametrize(
+  ('config', 'said'),
+  [
+    (dict(model_type='brt'), "'bert'"),
+    (dict(architectures=['BertForMultipleChoice']), 'BertForMultipleChoice'),
+    (dict(hidden_act='mish'), 'hidden_act'),
+    (dict(position_embedding_type='relative_key'), 'position_embedding_type'),
+    (dict(quantization_config=dict(bits=4)), 'quantization_config'),
+    (dict(hidden_size='wide'), 'width'),
+    (dict(num_attention_heads=0), 'heads'),
+    (dict(hidden_size=None, num_attention_heads=7), 'heads'),
+  ],
+)
 def test_a_config_that_cannot_be_computed_is_named(tmp_path, config, said):
   with pytest.raises(ValueError, match=said) as error:
     interop.load(changed(tmp_path, config=config))
   assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize(('config', 'kind'), [
+@pytest.mark.parametrize(
+  ('config', 'kind'),
+  [
     (dict(model_type='deberta', architectures=['DebertaForMaskedLM']), 'encoder'),
     (dict(model_type='nomic_bert', architectures=['NomicBertModel']), 'encoder'),
     (dict(model_type='longformer', type_vocab_size=1), 'encoder'),
-    (dict(model_type='gpt_bigcode', architectures=['GPTBigCodeForCausalLM']), 'decoder'),
+    (
+      dict(model_type='gpt_bigcode', architectures=['GPTBigCodeForCausalLM']),
+      'decoder',
+    ),
     (dict(model_type='cohere', num_key_value_heads=8), 'decoder'),
-    (dict(model_type='led', is_encoder_decoder=True, architectures=['LEDModel']), 'encoder-decoder'),
-    (dict(model_type='longt5', architectures=['LongT5ForConditionalGeneration']), 'encoder-decoder')])
+    (
+      dict(model_type='led', is_encoder_decoder=True, architectures=['LEDModel']),
+      'encoder-decoder',
+    ),
+    (
+      dict(model_type='longt5', architectures=['LongT5ForConditionalGeneration']),
+      'encoder-decoder',
+    ),
+  ],
+)
 def test_hints_name_models_of_the_same_kind(config, kind):
   with pytest.raises(ValueError, match='nearest: ') as error:
     configs.family_of(config)
@@ -368,14 +617,20 @@ def test_hints_name_models_of_the_same_kind(config, kind):
 
 
 def test_where_nothing_tells_the_kind_all_families_are_named():
-  with pytest.raises(ValueError, match="model_type 'mystery' is not supported; supported: ") as error:
+  with pytest.raises(
+    ValueError, match="model_type 'mystery' is not supported; supported: "
+  ) as error:
     configs.family_of(dict(model_type='mystery'))
   assert all(repr(name) in str(error.value) for name in FAMILIES)
 
 
-@pytest.mark.parametrize(('tensors', 'said'), [
+@pytest.mark.parametrize(
+  ('tensors', 'said'),
+  [
     ({'cls.predictions.bias': (60,)}, 'cls.predictions.bias.*60'),
-    ({'bert.surplus.weight': (2, 2)}, 'bert.surplus.weight')])
+    ({'bert.surplus.weight': (2, 2)}, 'bert.surplus.weight'),
+  ],
+)
 def test_wrong_and_surplus_tensors_are_named(tmp_path, tensors, said):
   with pytest.raises(ValueError, match=said):
     interop.load(changed(tmp_path, tensors=tensors))
@@ -383,7 +638,11 @@ def test_wrong_and_surplus_tensors_are_named(tmp_path, tensors, said):
 
 def test_a_missing_tensor_is_named(tmp_path):
   found = cases.fixture('bert-ForMaskedLM')
-  shapes = {name: shape for name, shape in found['shapes'].items() if name != 'cls.predictions.bias'}
+  shapes = {
+    name: shape
+    for name, shape in found['shapes'].items()
+    if name != 'cls.predictions.bias'
+  }
   cases.materialise(tmp_path, found['config'], shapes)
   with pytest.raises(ValueError, match=r"'cls.predictions.bias' is missing"):
     interop.load(tmp_path)
@@ -409,8 +668,15 @@ def test_transformers_opens_what_is_saved(case, tmp_path):
   loaded = interop.load(tmp_path / 'theirs')
   batch = {name: jnp.array(value) for name, value in found['batch'].items()}
   value = found.get('logits', found.get('hidden'))
-  assert np.abs(counted(answer(loaded.model, loaded.params, batch), batch) - counted(value, batch)).max() < 1e-4
-  assert found['shapes'] == {name: tuple(shape) for name, shape in kept['shapes'].items()}
+  assert (
+    np.abs(
+      counted(answer(loaded.model, loaded.params, batch), batch) - counted(value, batch)
+    ).max()
+    < 1e-4
+  )
+  assert found['shapes'] == {
+    name: tuple(shape) for name, shape in kept['shapes'].items()
+  }
   interop.save(tmp_path / 'ours', loaded)
   (prefix, *_), suffix = cases.CASES[case]
   cls = getattr(transformers, prefix + suffix)
@@ -421,8 +687,16 @@ def test_transformers_opens_what_is_saved(case, tmp_path):
     assert tensor.equal(theirs[name]), name
 
 
-@pytest.mark.parametrize(('name', 'family'), [
-  ('bart-base', 'bart'), ('gpt2', 'gpt2'), ('llama3.2-1b', 'llama'), ('t5-small', 't5')])
+@pytest.mark.parametrize(
+  ('name', 'family'),
+  [
+    ('bart-base', 'bart'),
+    ('gpt2', 'gpt2'),
+    ('llama3.2-1b', 'llama'),
+    ('t5-small', 't5'),
+  ],
+)
 def test_a_family_is_found_for_an_architecture_that_came_from_none(name, family):
   from tl_jax.interop import configs
+
   assert configs.fitting(models.arch(name)) == family

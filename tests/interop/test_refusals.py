@@ -1,4 +1,6 @@
-"""Folders whose numbers cannot be right are refused by name: NaN in weights, ids without a row."""
+"""Folders whose numbers cannot be right are refused by name: NaN in weights, ids
+without a row.
+"""
 
 import json
 import pathlib

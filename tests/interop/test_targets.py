@@ -1,4 +1,6 @@
-"""Low-rank adapters of every family stand on the modules that peft stands on by default, and come back the same."""
+"""Low-rank adapters of every family stand on the modules that peft stands on by
+default, and come back the same.
+"""
 
 import json
 import pathlib
@@ -14,7 +16,8 @@ import cases  # noqa: E402
 
 from tl_jax import interop, transfer, tree  # noqa: E402
 
-# What peft calls the matrices of queries and values; Phi-3 holds queries, keys and values as one.
+# What peft calls the matrices of queries and values; Phi-3 holds queries, keys and
+# values as one.
 TARGETS = {
   'xlm-roberta-ForMaskedLM': ['query', 'value'],
   'camembert-ForMaskedLM': ['query', 'value'],

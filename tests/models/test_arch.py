@@ -9,10 +9,17 @@ from tl_jax.models import FAMILIES, arch, axes_of, build
 from tl_jax.models.attention import relative_bucket, restart_positions
 
 
-@pytest.mark.parametrize('fields, named', [
-    (dict(widht=4), "nearest: 'width'"), (dict(heads=5), 'heads'), (dict(heads=4, kv_heads=3), 'kv_heads'),
-    (dict(norm='batch'), 'config.model.norm'), (dict(layers=0), 'config.model.layers'),
-    (dict(norm_eps=float('nan')), 'config.model.norm_eps')])
+@pytest.mark.parametrize(
+  'fields, named',
+  [
+    (dict(widht=4), "nearest: 'width'"),
+    (dict(heads=5), 'heads'),
+    (dict(heads=4, kv_heads=3), 'kv_heads'),
+    (dict(norm='batch'), 'config.model.norm'),
+    (dict(layers=0), 'config.model.layers'),
+    (dict(norm_eps=float('nan')), 'config.model.norm_eps'),
+  ],
+)
 def test_bad_fields_are_named(fields, named):
   with pytest.raises(ConfigError, match=named):
     arch('tiny', **fields)
@@ -45,17 +52,26 @@ def reference_bucket(distance, both_ways, buckets=32, farthest=128):
   exact = buckets // 2
   if distance < exact:
     return bucket + distance
-  far = exact + int(np.float32(np.log(np.float32(distance) / exact) / np.log(farthest / exact)) * (buckets - exact))
+  far = exact + int(
+    np.float32(np.log(np.float32(distance) / exact) / np.log(farthest / exact))
+    * (buckets - exact)
+  )
   return bucket + min(far, buckets - 1)
 
 
 @pytest.mark.parametrize('both_ways', [True, False])
 def test_relative_buckets(both_ways):
-  distances = [d for d in range(-200, 201) if abs(d) not in (16, 32, 64, 128)]  # on an edge float rounding decides
-  found = relative_bucket(jnp.array(distances), both_ways=both_ways, buckets=32, farthest=128)
+  # on an edge float rounding decides
+  distances = [d for d in range(-200, 201) if abs(d) not in (16, 32, 64, 128)]
+  found = relative_bucket(
+    jnp.array(distances), both_ways=both_ways, buckets=32, farthest=128
+  )
   assert found.tolist() == [reference_bucket(d, both_ways) for d in distances]
 
 
 def test_positions_restart_in_each_segment():
   segments = jnp.array([[1, 1, 1, 2, 2, 0, 0], [3, 1, 1, 1, 1, 1, 1]])
-  assert restart_positions(segments).tolist() == [[0, 1, 2, 0, 1, 0, 1], [0, 0, 1, 2, 3, 4, 5]]
+  assert restart_positions(segments).tolist() == [
+    [0, 1, 2, 0, 1, 0, 1],
+    [0, 0, 1, 2, 3, 4, 5],
+  ]

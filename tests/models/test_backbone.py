@@ -1,4 +1,6 @@
-"""Laws of the backbone: packing changes no prediction, the past never sees the future, policies change nothing."""
+"""Laws of the backbone: packing changes no prediction, the past never sees the future,
+policies change nothing.
+"""
 
 import dataclasses
 import functools
@@ -12,27 +14,47 @@ from tl_jax import leaves, transfer, tree
 from tl_jax.models import Compute, arch, backbone, build, count
 
 SHAPES = {
-    'encoder': arch('tiny', vocabulary=64, head='masked'),
-    'decoder': arch('tiny-gpt', vocabulary=64, head='causal'),
-    'modern': arch('tiny-gpt', vocabulary=64, head='causal', positions='rotary', norm='rms', gated=True,
-                   activation='silu', bias='none', kv_heads=1, tied=False, windows=(0, 3),
-                   rotary_layers=(True, False), query_norm='width', residual_scale=0.7),
-    'encoder-decoder': arch('tiny-t5', vocabulary=64, head='causal'),
+  'encoder': arch('tiny', vocabulary=64, head='masked'),
+  'decoder': arch('tiny-gpt', vocabulary=64, head='causal'),
+  'modern': arch(
+    'tiny-gpt',
+    vocabulary=64,
+    head='causal',
+    positions='rotary',
+    norm='rms',
+    gated=True,
+    activation='silu',
+    bias='none',
+    kv_heads=1,
+    tied=False,
+    windows=(0, 3),
+    rotary_layers=(True, False),
+    query_norm='width',
+    residual_scale=0.7,
+  ),
+  'encoder-decoder': arch('tiny-t5', vocabulary=64, head='causal'),
 }
 
 
 def spread(params, seed=0, scale=0.2):
-  """Parameters large enough that a wrong mask or position shows: random, whatever their initial value was."""
+  """Parameters large enough that a wrong mask or position shows: random, whatever their
+  initial value was.
+  """
+
   def draw(name, leaf):
     noise = np.random.default_rng([seed, *name.encode()]).normal(size=leaf.shape)
     return leaf + (scale * noise).astype(np.float32)
+
   return tree.map_named(draw, params)
 
 
 def made(shape, **compute):
   model = build(SHAPES[shape], Compute(**compute))
-  # T5 does not scale its attention scores, so large weights would only amplify rounding.
-  return model, spread(model.init(jax.random.key(0)), scale=0.02 if shape == 'encoder-decoder' else 0.2)
+  # T5 does not scale its attention scores, so large weights would only amplify
+  # rounding.
+  return model, spread(
+    model.init(jax.random.key(0)), scale=0.02 if shape == 'encoder-decoder' else 0.2
+  )
 
 
 def texts(seed=0, lengths=(5, 7, 3)):
@@ -41,9 +63,13 @@ def texts(seed=0, lengths=(5, 7, 3)):
 
 
 def packed(parts, length=20):
-  tokens, segments, at = np.zeros((1, length), np.int32), np.zeros((1, length), np.int32), 0
+  tokens, segments, at = (
+    np.zeros((1, length), np.int32),
+    np.zeros((1, length), np.int32),
+    0,
+  )
   for index, part in enumerate(parts, 1):
-    tokens[0, at:at + len(part)], segments[0, at:at + len(part)] = part, index
+    tokens[0, at : at + len(part)], segments[0, at : at + len(part)] = part, index
     at += len(part)
   return tokens, segments
 
@@ -56,9 +82,16 @@ def both_sides(batch, shape):
 
 
 def quick_for(*quick, shapes=SHAPES):
-  """Compiling a model of every shape takes minutes: some stand for all unless slow tests are asked for."""
-  return pytest.mark.parametrize('shape', [
-      pytest.param(shape, marks=[] if shape in quick else pytest.mark.slow) for shape in shapes])
+  """Compiling a model of every shape takes minutes: some stand for all unless slow
+  tests are asked for.
+  """
+  return pytest.mark.parametrize(
+    'shape',
+    [
+      pytest.param(shape, marks=[] if shape in quick else pytest.mark.slow)
+      for shape in shapes
+    ],
+  )
 
 
 a_few_shapes = quick_for('modern', 'encoder-decoder')
@@ -67,17 +100,32 @@ QUICK_POLICIES = (('encoder', 'dots', 'unroll'),)
 
 # The tests of the families hold these numbers and more.
 @pytest.mark.slow
-@pytest.mark.parametrize('family, expected', [
-    ('bert-tiny', 4_385_920), ('bert-mini', 11_170_560), ('bert-small', 28_763_648), ('bert-medium', 41_373_184),
-    ('bert-base', 109_482_240), ('bert-large', 335_141_888)])
+@pytest.mark.parametrize(
+  'family, expected',
+  [
+    ('bert-tiny', 4_385_920),
+    ('bert-mini', 11_170_560),
+    ('bert-small', 28_763_648),
+    ('bert-medium', 41_373_184),
+    ('bert-base', 109_482_240),
+    ('bert-large', 335_141_888),
+  ],
+)
 def test_bert_sizes_are_the_published_ones(family, expected):
   assert count(arch(family)) == expected
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('family, expected', [
-    ('gpt2', 124_439_808), ('gpt2-medium', 354_823_168), ('t5-small', 60_506_624), ('t5-base', 222_903_552),
-    ('t5-large', 737_668_096)])
+@pytest.mark.parametrize(
+  'family, expected',
+  [
+    ('gpt2', 124_439_808),
+    ('gpt2-medium', 354_823_168),
+    ('t5-small', 60_506_624),
+    ('t5-base', 222_903_552),
+    ('t5-large', 737_668_096),
+  ],
+)
 def test_language_model_sizes_are_the_published_ones(family, expected):
   assert count(arch(family, head='causal')) == expected
 
@@ -88,12 +136,16 @@ def test_packing_changes_no_logit(shape):
   parts = texts()
   tokens, segments = packed(parts)
   apply = jax.jit(model.apply)
-  together = apply(params, both_sides({'tokens': tokens, 'segments': segments}, shape)).logits
+  together = apply(
+    params, both_sides({'tokens': tokens, 'segments': segments}, shape)
+  ).logits
   at = 0
   for part in parts:
-    alone = apply(params, both_sides({'tokens': part[None].astype(np.int32)}, shape)).logits
+    alone = apply(
+      params, both_sides({'tokens': part[None].astype(np.int32)}, shape)
+    ).logits
     assert alone.std() > 0.1
-    np.testing.assert_allclose(together[:, at:at + len(part)], alone, atol=1e-5)
+    np.testing.assert_allclose(together[:, at : at + len(part)], alone, atol=1e-5)
     at += len(part)
 
 
@@ -104,8 +156,12 @@ def test_packed_classification_predicts_what_the_unpacked_does(pool):
   parts = texts(1)
   tokens, segments = packed(parts)
   apply = jax.jit(model.apply)
-  out = model.apply(params, {'tokens': tokens, 'segments': segments})   # without jit, it counts the segments
-  explicit = apply(params, {'tokens': tokens, 'segments': segments, 'examples': jnp.array([[1, 2, 3, 0]])})
+  # without jit, it counts the segments
+  out = model.apply(params, {'tokens': tokens, 'segments': segments})
+  explicit = apply(
+    params,
+    {'tokens': tokens, 'segments': segments, 'examples': jnp.array([[1, 2, 3, 0]])},
+  )
   assert out.logits.shape == (1, 3, 3) and out.examples.tolist() == [[1, 2, 3]]
   np.testing.assert_allclose(explicit.logits[:, :3], out.logits, atol=1e-5)
   for index, part in enumerate(parts):
@@ -119,8 +175,14 @@ def test_other_examples_change_no_bit(pool):
   model = build(arch('tiny', vocabulary=64, head='classifier', labels=3, pool=pool))
   params = spread(model.init(jax.random.key(1)))
   tokens, segments = packed(texts(2))
-  run = jax.jit(lambda tokens: model.apply(
-      params, {'tokens': tokens, 'segments': segments, 'examples': jnp.array([[1, 2, 3]])}).logits)
+  run = jax.jit(
+    lambda tokens: (
+      model.apply(
+        params,
+        {'tokens': tokens, 'segments': segments, 'examples': jnp.array([[1, 2, 3]])},
+      ).logits
+    )
+  )
   changed = np.where(segments == 2, (tokens + 11) % 64, tokens)
   before, after = np.asarray(run(tokens)), np.asarray(run(changed))
   assert (before[:, [0, 2]] == after[:, [0, 2]]).all()
@@ -135,32 +197,53 @@ def test_the_past_does_not_see_the_future(shape):
 
   def logit(part):
     edited = table.at[10].add(part)  # the token at position 5 of the decoder
-    batch = {'tokens': tokens if shape != 'encoder-decoder' else np.full((1, 4), 3, np.int32)}
+    batch = {
+      'tokens': tokens if shape != 'encoder-decoder' else np.full((1, 4), 3, np.int32)
+    }
     if shape == 'encoder-decoder':
       batch['decoder_tokens'] = tokens
-    hidden = model.apply({**params, 'embedding': {**params['embedding'], 'tokens': edited}}, batch).hidden
+    hidden = model.apply(
+      {**params, 'embedding': {**params['embedding'], 'tokens': edited}}, batch
+    ).hidden
     return hidden.sum(-1)[0]
+
   moved = np.abs(jax.jit(jax.jacobian(logit))(jnp.zeros(table.shape[1]))).sum(-1)
   assert (moved[:5] == 0).all() and (moved[5:] > 0).any()
 
 
-@pytest.mark.parametrize('shape, remat, layers', [
-    pytest.param(shape, *policy, marks=[] if (shape, *policy) in QUICK_POLICIES else pytest.mark.slow)
-    for shape in SHAPES for policy in (('dots', 'unroll'), ('full', 'scan'))])
+@pytest.mark.parametrize(
+  'shape, remat, layers',
+  [
+    pytest.param(
+      shape,
+      *policy,
+      marks=[] if (shape, *policy) in QUICK_POLICIES else pytest.mark.slow,
+    )
+    for shape in SHAPES
+    for policy in (('dots', 'unroll'), ('full', 'scan'))
+  ],
+)
 def test_compute_policy_changes_no_value(shape, remat, layers):
   tokens, segments = packed(texts(3))
   batch = both_sides({'tokens': tokens, 'segments': segments}, shape)
+
   def value(**compute):
     model, params = made(shape, dropout=0.1, **compute)
-    loss = lambda params: jnp.square(model.apply(params, batch, key=jax.random.key(5), train=True).logits).mean()
+    loss = lambda params: jnp.square(
+      model.apply(params, batch, key=jax.random.key(5), train=True).logits
+    ).mean()
     return jax.jit(jax.value_and_grad(loss))(params)
+
   (expected, gradient), (found, other) = value(), value(remat=remat, layers=layers)
   np.testing.assert_allclose(found, expected, rtol=1e-5)
-  # A gradient that is zero but for rounding (of a key's bias, say) is measured by the largest of all.
+  # A gradient that is zero but for rounding (of a key's bias, say) is measured by the
+  # largest of all.
   largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
   for name, leaf in tree.flatten(gradient).items():
     scale = max(float(jnp.abs(leaf).max()), 1e-2 * largest)
-    np.testing.assert_allclose(tree.flatten(other)[name] / scale, leaf / scale, atol=2e-4, err_msg=name)
+    np.testing.assert_allclose(
+      tree.flatten(other)[name] / scale, leaf / scale, atol=2e-4, err_msg=name
+    )
 
 
 def test_scored_positions_are_those_of_the_full_product():
@@ -168,7 +251,9 @@ def test_scored_positions_are_those_of_the_full_product():
   tokens, segments = packed(texts())
   score = jnp.array([[3, 0, 7]])
   full = model.apply(params, {'tokens': tokens, 'segments': segments}).logits
-  some = model.apply(params, {'tokens': tokens, 'segments': segments}, score=score).logits
+  some = model.apply(
+    params, {'tokens': tokens, 'segments': segments}, score=score
+  ).logits
   np.testing.assert_allclose(some[0], full[0, score[0]], atol=1e-5)
 
 
@@ -176,14 +261,19 @@ def test_a_window_hides_what_is_far():
   model, params = made('modern')
   wide = build(dataclasses.replace(SHAPES['modern'], windows=(0,)))
   tokens = texts(4, (12,))[0][None].astype(np.int32)
-  near, far = model.apply(params, {'tokens': tokens}).logits, wide.apply(params, {'tokens': tokens}).logits
+  near, far = (
+    model.apply(params, {'tokens': tokens}).logits,
+    wide.apply(params, {'tokens': tokens}).logits,
+  )
   np.testing.assert_allclose(near[:, :3], far[:, :3], atol=1e-5)
   assert jnp.abs(near[:, 4:] - far[:, 4:]).max() > 1e-2
 
 
 def test_dropout_is_a_function_of_the_key_and_only_in_training():
   model, params = made('encoder', dropout=0.5)
-  run = lambda key, train: model.apply(params, {'tokens': texts()[0][None]}, key=key, train=train).logits
+  run = lambda key, train: (
+    model.apply(params, {'tokens': texts()[0][None]}, key=key, train=train).logits
+  )
   key = jax.random.key
   assert (run(key(1), True) == run(key(1), True)).all()
   assert (run(key(1), True) != run(key(2), True)).any()
@@ -223,12 +313,25 @@ def test_the_low_rank_product_stays_factored(shape, layers):
   model, params = made(shape, layers=layers)
   method = transfer.lora(r'.*/(query|value|key|out|in|gate)/kernel', rank=3, head=None)
   trainable, frozen = method.init(jax.random.key(0), params)
-  assert any(leaves.is_structured(leaf) for leaf in jax.tree.leaves(
-      method.merge(trainable, frozen), is_leaf=leaves.is_structured))
+  assert any(
+    leaves.is_structured(leaf)
+    for leaf in jax.tree.leaves(
+      method.merge(trainable, frozen), is_leaf=leaves.is_structured
+    )
+  )
   batch = both_sides({'tokens': texts()[0][None].astype(np.int32)}, shape)
-  run = lambda trainable: model.apply(method.merge(trainable, frozen), batch).hidden.sum()
-  for jaxpr in (jax.make_jaxpr(run)(trainable), jax.make_jaxpr(jax.value_and_grad(run))(trainable)):
-    dense = [(a, b) for a, b in products(jaxpr.jaxpr) if sorted((*a, *b)).count(3) >= 2 and len(a) == len(b) == 2]
+  run = lambda trainable: model.apply(
+    method.merge(trainable, frozen), batch
+  ).hidden.sum()
+  for jaxpr in (
+    jax.make_jaxpr(run)(trainable),
+    jax.make_jaxpr(jax.value_and_grad(run))(trainable),
+  ):
+    dense = [
+      (a, b)
+      for a, b in products(jaxpr.jaxpr)
+      if sorted((*a, *b)).count(3) >= 2 and len(a) == len(b) == 2
+    ]
     assert not dense, f'a product of two low-rank factors: {dense}'
 
 
@@ -241,7 +344,9 @@ def truncated(shape, layers):
 @a_few_shapes
 def test_states_are_what_truncated_models_end_with(shape):
   model, params = made(shape)
-  batch = both_sides(dict(zip(('tokens', 'segments'), packed(texts()), strict=True)), shape)
+  batch = both_sides(
+    dict(zip(('tokens', 'segments'), packed(texts()), strict=True)), shape
+  )
   out = model.apply(params, batch, keep=('states',))
   np.testing.assert_array_equal(out.hidden, model.apply(params, batch).hidden)
   assert out.attentions is None and len(out.states) == SHAPES[shape].layers + 1
@@ -259,10 +364,14 @@ def test_attention_rows_sum_to_one_and_are_zero_where_nothing_is_seen(shape):
   model, params = made(shape, dropout=0.5)
   tokens, segments = packed(texts(), 15)
   batch = both_sides({'tokens': tokens, 'segments': segments}, shape)
-  out = model.apply(params, batch, key=jax.random.key(0), train=True, keep=('attentions',))
+  out = model.apply(
+    params, batch, key=jax.random.key(0), train=True, keep=('attentions',)
+  )
   assert out.states is None and len(out.attentions) == SHAPES[shape].layers
   for weights in out.attentions:
-    assert weights.shape == (1, SHAPES[shape].heads, 15, 15) and weights.dtype == jnp.float32
+    assert (
+      weights.shape == (1, SHAPES[shape].heads, 15, 15) and weights.dtype == jnp.float32
+    )
     np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-5)
     apart = segments[:, :, None] != segments[:, None, :]
     assert (np.where(apart[:, None], weights, 0) == 0).all()
@@ -270,46 +379,69 @@ def test_attention_rows_sum_to_one_and_are_zero_where_nothing_is_seen(shape):
 
 @quick_for('encoder-decoder')
 def test_scanned_layers_keep_what_unrolled_ones_do(shape):
-  batch = both_sides(dict(zip(('tokens', 'segments'), packed(texts()), strict=True)), shape)
+  batch = both_sides(
+    dict(zip(('tokens', 'segments'), packed(texts()), strict=True)), shape
+  )
   kept = []
   for compute in (dict(layers='unroll'), dict(layers='scan', remat='full')):
     model, params = made(shape, **compute)
     out = model.apply(params, batch, keep=('states', 'attentions'))
     kept.append((out.states, out.attentions))
   assert jax.tree.structure(kept[0]) == jax.tree.structure(kept[1])
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), *kept)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), *kept
+  )
 
 
 def test_a_prompt_has_no_queries_but_its_keys_are_seen():
   model, params = made('decoder')
-  params = params | {'embedding': params['embedding'] | {'prompt': jnp.ones((3, SHAPES['decoder'].width))}}
+  params = params | {
+    'embedding': params['embedding']
+    | {'prompt': jnp.ones((3, SHAPES['decoder'].width))}
+  }
   out = model.apply(params, {'tokens': texts()[1][None]}, keep=('states', 'attentions'))
   assert {state.shape for state in out.states} == {out.hidden.shape}
-  assert out.attentions[0].shape[2:] == (7, 10) and (out.attentions[0][..., :3] > 0).all()
+  assert (
+    out.attentions[0].shape[2:] == (7, 10) and (out.attentions[0][..., :3] > 0).all()
+  )
 
 
 @pytest.mark.parametrize('layers', ['unroll', 'scan'])
 def test_what_nobody_keeps_is_no_part_of_the_program(layers):
   model, params = made('encoder', layers=layers)
   batch = {'tokens': texts()[0][None]}
-  program = lambda **keep: str(jax.make_jaxpr(lambda params: model.apply(params, batch, **keep))(params))
+  program = lambda **keep: str(
+    jax.make_jaxpr(lambda params: model.apply(params, batch, **keep))(params)
+  )
   plain = model.apply(params, batch)
   assert plain.states is None and plain.attentions is None
-  assert len(program()) == len(program(keep=())) < len(program(keep=('states', 'attentions')))
+  assert (
+    len(program())
+    == len(program(keep=()))
+    < len(program(keep=('states', 'attentions')))
+  )
   stacked = f'f32[{SHAPES["encoder"].layers},1,{SHAPES["encoder"].heads},5,5]'
-  assert stacked not in program() and (stacked in program(keep=('attentions',))) == (layers == 'scan')
+  assert stacked not in program() and (stacked in program(keep=('attentions',))) == (
+    layers == 'scan'
+  )
 
 
 def test_what_cannot_be_kept_is_named():
   model, params = made('encoder')
-  with pytest.raises(ValueError, match="keep: 'state' is nothing that can be kept; nearest: 'states'"):
+  with pytest.raises(
+    ValueError, match="keep: 'state' is nothing that can be kept; nearest: 'states'"
+  ):
     model.apply(params, {'tokens': texts()[0][None]}, keep=('state',))
 
 
 @pytest.mark.parametrize('remat', ['none', 'full'])
-@pytest.mark.parametrize('ranks', [
+@pytest.mark.parametrize(
+  'ranks',
+  [
     {'.*/0/attention/query/kernel': 2, '.*/1/attention/query/kernel': 3},
-    pytest.param({'.*/0/mlp/in/kernel': 2}, marks=pytest.mark.slow)])
+    pytest.param({'.*/0/mlp/in/kernel': 2}, marks=pytest.mark.slow),
+  ],
+)
 def test_layers_that_differ_are_unrolled(ranks, remat):
   values = []
   for layers in ('unroll', 'scan'):

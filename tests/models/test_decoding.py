@@ -12,14 +12,19 @@ from tl_jax.decode import generation
 
 SMALL = dict(vocabulary=61, head='causal', layers=3, width=32, heads=4, mlp=48)
 ARCHS = {
-    'gpt2': models.arch('gpt2', **SMALL),
-    'gpt3': models.arch('gpt3-small', **SMALL | dict(windows=(0, 3), head_dim=12)),
-    'opt-350m': models.arch('opt-350m', **SMALL | dict(embedding_width=20)),
-    'llama': models.arch('llama3.2-1b', **SMALL | dict(kv_heads=2)),
-    'gemma2': models.arch('gemma2-2b', **SMALL | dict(kv_heads=2, windows=(4, 0), head_dim=10)),
-    'gemma3': models.arch('gemma3-1b', **SMALL | dict(kv_heads=2, windows=(4, 4, 0), head_dim=10)),
-    't5': models.arch('t5-small', **SMALL | dict(decoder_layers=2, head_dim=10)),
-    'bart': models.arch('bart-base', **SMALL)}
+  'gpt2': models.arch('gpt2', **SMALL),
+  'gpt3': models.arch('gpt3-small', **SMALL | dict(windows=(0, 3), head_dim=12)),
+  'opt-350m': models.arch('opt-350m', **SMALL | dict(embedding_width=20)),
+  'llama': models.arch('llama3.2-1b', **SMALL | dict(kv_heads=2)),
+  'gemma2': models.arch(
+    'gemma2-2b', **SMALL | dict(kv_heads=2, windows=(4, 0), head_dim=10)
+  ),
+  'gemma3': models.arch(
+    'gemma3-1b', **SMALL | dict(kv_heads=2, windows=(4, 4, 0), head_dim=10)
+  ),
+  't5': models.arch('t5-small', **SMALL | dict(decoder_layers=2, head_dim=10)),
+  'bart': models.arch('bart-base', **SMALL),
+}
 LENGTH, PROMPT = 11, 5
 
 
@@ -29,20 +34,34 @@ def made(arch):
 
 
 def batch_of(arch, length):
-  """Two rows, the second padded on the left, cut to a length; the source of an encoder-decoder padded on the right."""
+  """Two rows, the second padded on the left, cut to a length; the source of an
+  encoder-decoder padded on the right.
+  """
   draw = np.random.default_rng(0)
   tokens = jnp.array(draw.integers(0, 61, (2, LENGTH)), jnp.int32)[:, :length]
-  segments = jnp.array([[1] * LENGTH, [0] * 3 + [1] * (LENGTH - 3)], jnp.int32)[:, :length]
+  segments = jnp.array([[1] * LENGTH, [0] * 3 + [1] * (LENGTH - 3)], jnp.int32)[
+    :, :length
+  ]
   if arch.kind == 'decoder':
     return dict(tokens=tokens, segments=segments)
   source = jnp.array(draw.integers(0, 61, (2, 7)), jnp.int32)
-  return dict(tokens=source, segments=jnp.array([[1] * 7, [1] * 5 + [0] * 2], jnp.int32), decoder_tokens=tokens,
-              decoder_segments=segments)
+  return dict(
+    tokens=source,
+    segments=jnp.array([[1] * 7, [1] * 5 + [0] * 2], jnp.int32),
+    decoder_tokens=tokens,
+    decoder_segments=segments,
+  )
 
 
-# Sequences of gpt2 and t5 that were read in this way are compared with those of transformers.
-@pytest.mark.parametrize('name', [
-    pytest.param(name, marks=[] if name == 'gemma2' else pytest.mark.slow) for name in ARCHS])
+# Sequences of gpt2 and t5 that were read in this way are compared with those of
+# transformers.
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=[] if name == 'gemma2' else pytest.mark.slow)
+    for name in ARCHS
+  ],
+)
 def test_cached_reading_equals_the_full_forward_at_every_position(name):
   arch = ARCHS[name]
   params, whole = made(arch), batch_of(arch, LENGTH)

@@ -1,4 +1,6 @@
-"""Disentangled attention: its formula, one number at a time, and the laws that every attention keeps."""
+"""Disentangled attention: its formula, one number at a time, and the laws that every
+attention keeps.
+"""
 
 import dataclasses
 import math

@@ -1,4 +1,6 @@
-"""Norm, activation, softmax and attention with gradients of their own, against what autodiff makes of the formula."""
+"""Norm, activation, softmax and attention with gradients of their own, against what
+autodiff makes of the formula.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -20,16 +22,27 @@ def formula(x, scale, bias, centred, eps):
   return y if bias is None else y + bias
 
 
-@pytest.mark.parametrize('centred, biased', [(True, True), (True, False), (False, False)])
-@pytest.mark.parametrize('dtype, tolerance', [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
+@pytest.mark.parametrize(
+  'centred, biased', [(True, True), (True, False), (False, False)]
+)
+@pytest.mark.parametrize(
+  'dtype, tolerance', [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)]
+)
 def test_norm(centred, biased, dtype, tolerance):
   x, pull = (draw(seed, 4, 7, 32).astype(dtype) for seed in (0, 1))
   scale, bias = draw(2, 32), draw(3, 32) if biased else None
   made, back = jax.vjp(lambda *args: normalize(*args, centred, 1e-5), x, scale, bias)
-  wanted, theirs = jax.vjp(lambda *args: formula(*args, centred, 1e-5), x.astype(jnp.float32), scale, bias)
-  for mine, other in zip(jax.tree.leaves((made, back(pull))),
-                         jax.tree.leaves((wanted, theirs(pull.astype(jnp.float32)))), strict=True):
-    np.testing.assert_allclose(mine.astype(np.float32), other, atol=tolerance * np.abs(other).max())
+  wanted, theirs = jax.vjp(
+    lambda *args: formula(*args, centred, 1e-5), x.astype(jnp.float32), scale, bias
+  )
+  for mine, other in zip(
+    jax.tree.leaves((made, back(pull))),
+    jax.tree.leaves((wanted, theirs(pull.astype(jnp.float32)))),
+    strict=True,
+  ):
+    np.testing.assert_allclose(
+      mine.astype(np.float32), other, atol=tolerance * np.abs(other).max()
+    )
 
 
 @pytest.mark.parametrize('name', ACTIVATIONS)
@@ -37,21 +50,29 @@ def test_activation(name):
   x = jnp.linspace(-6, 6, 101)
   np.testing.assert_array_equal(activate(name, x), ACTIVATIONS[name](x))
   grad = lambda f: jax.vmap(jax.grad(f))(x)
-  np.testing.assert_allclose(grad(lambda x: activate(name, x)), grad(ACTIVATIONS[name]), atol=1e-6)
+  np.testing.assert_allclose(
+    grad(lambda x: activate(name, x)), grad(ACTIVATIONS[name]), atol=1e-6
+  )
   short = x.astype(jnp.bfloat16)
   narrow = activate(name, short)
   assert narrow.dtype == jnp.bfloat16
-  np.testing.assert_array_equal(narrow, ACTIVATIONS[name](short.astype(jnp.float32)).astype(jnp.bfloat16))
+  np.testing.assert_array_equal(
+    narrow, ACTIVATIONS[name](short.astype(jnp.float32)).astype(jnp.bfloat16)
+  )
 
 
-@pytest.mark.parametrize('dtype, tolerance', [(jnp.float32, 1e-6), (jnp.bfloat16, 1e-2)])
+@pytest.mark.parametrize(
+  'dtype, tolerance', [(jnp.float32, 1e-6), (jnp.bfloat16, 1e-2)]
+)
 def test_softmax(dtype, tolerance):
   scores, pull = (draw(seed, 3, 5, 9) for seed in (0, 1))
   made, back = jax.vjp(lambda x: softmax(x, dtype), scores)
   wanted, theirs = jax.vjp(jax.nn.softmax, scores)
   assert made.dtype == dtype
   np.testing.assert_allclose(made.astype(np.float32), wanted, atol=tolerance)
-  np.testing.assert_allclose(back(pull.astype(dtype))[0], theirs(pull)[0], atol=tolerance)
+  np.testing.assert_allclose(
+    back(pull.astype(dtype))[0], theirs(pull)[0], atol=tolerance
+  )
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
@@ -59,35 +80,71 @@ def test_recomputing_all_but_products_costs_few_flops(dtype):
   batch = dict(tokens=jnp.ones((4, 32), int), segments=jnp.ones((4, 32), int))
   flops = {}
   for remat in ('none', 'dots', 'full'):
-    model = models.build(models.arch('tiny', vocabulary=50, head='none', layers=2, width=64, heads=2, mlp=256),
-                         models.Compute(dtype=dtype, remat=remat, layers='scan'))
-    loss = lambda params, model=model: jnp.square(model.apply(params, batch).hidden.astype(jnp.float32)).sum()
-    compiled = jax.jit(jax.grad(loss)).lower(jax.jit(model.init)(jax.random.key(0))).compile()
+    model = models.build(
+      models.arch(
+        'tiny', vocabulary=50, head='none', layers=2, width=64, heads=2, mlp=256
+      ),
+      models.Compute(dtype=dtype, remat=remat, layers='scan'),
+    )
+    loss = lambda params, model=model: jnp.square(
+      model.apply(params, batch).hidden.astype(jnp.float32)
+    ).sum()
+    compiled = (
+      jax.jit(jax.grad(loss)).lower(jax.jit(model.init)(jax.random.key(0))).compile()
+    )
     flops[remat] = compiled.cost_analysis()['flops']
-  assert 1.2 * flops['none'] < flops['full'] and flops['none'] < flops['dots'] < 1.1 * flops['none'], flops
+  assert (
+    1.2 * flops['none'] < flops['full']
+    and flops['none'] < flops['dots'] < 1.1 * flops['none']
+  ), flops
 
 
 def test_a_float32_model_has_products_of_its_hessian_with_a_vector():
-  model = models.build(models.arch('tiny', vocabulary=50, head='classifier', labels=2, layers=1))
-  params, batch = jax.jit(model.init)(jax.random.key(0)), dict(tokens=jnp.arange(1, 9).reshape(1, 8))
+  model = models.build(
+    models.arch('tiny', vocabulary=50, head='classifier', labels=2, layers=1)
+  )
+  params, batch = (
+    jax.jit(model.init)(jax.random.key(0)),
+    dict(tokens=jnp.arange(1, 9).reshape(1, 8)),
+  )
   loss = lambda params: jnp.square(model.apply(params, batch).logits).sum()
   vector = jax.tree.map(jnp.ones_like, params)
-  forward = jax.jit(lambda params: jax.jvp(jax.grad(loss), (params,), (vector,))[1])(params)
-  inner = lambda params: sum(jnp.vdot(a, b) for a, b in zip(
-      jax.tree.leaves(jax.grad(loss)(params)), jax.tree.leaves(vector), strict=True))
-  for one, other in zip(jax.tree.leaves(forward), jax.tree.leaves(jax.jit(jax.grad(inner))(params)), strict=True):
+  forward = jax.jit(lambda params: jax.jvp(jax.grad(loss), (params,), (vector,))[1])(
+    params
+  )
+  inner = lambda params: sum(
+    jnp.vdot(a, b)
+    for a, b in zip(
+      jax.tree.leaves(jax.grad(loss)(params)), jax.tree.leaves(vector), strict=True
+    )
+  )
+  for one, other in zip(
+    jax.tree.leaves(forward),
+    jax.tree.leaves(jax.jit(jax.grad(inner))(params)),
+    strict=True,
+  ):
     np.testing.assert_allclose(one, other, atol=1e-3 * float(jnp.abs(one).max() + 1e-3))
 
 
-@pytest.mark.parametrize('family', ['bert-base', 'gemma2-2b', *(
-    pytest.param(name, marks=pytest.mark.slow) for name in ('gpt2', 't5-small'))])
+@pytest.mark.parametrize(
+  'family',
+  [
+    'bert-base',
+    'gemma2-2b',
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ('gpt2', 't5-small')),
+  ],
+)
 def test_a_bfloat16_model_is_the_float32_one_within_its_precision(family):
   small = dict(layers=1, width=64, heads=4, mlp=128, vocabulary=100)
   small |= dict(decoder_layers=1) if family == 't5-small' else {}
   small |= dict(kv_heads=2, head_dim=16) if family == 'gemma2-2b' else {}
-  arch = models.arch(family, head='masked' if family == 'bert-base' else 'causal', **small)
+  arch = models.arch(
+    family, head='masked' if family == 'bert-base' else 'causal', **small
+  )
   tokens = jnp.asarray(np.random.default_rng(0).integers(0, 100, (3, 24)))
-  batch = dict(tokens=tokens, segments=jnp.ones_like(tokens).at[:, 15:].set(2).at[1, 20:].set(0))
+  batch = dict(
+    tokens=tokens, segments=jnp.ones_like(tokens).at[:, 15:].set(2).at[1, 20:].set(0)
+  )
   batch |= dict(decoder_tokens=tokens[:, :8]) if family == 't5-small' else {}
   params = jax.jit(models.build(arch).init)(jax.random.key(1))
 
@@ -108,6 +165,9 @@ def test_dropout_keeps_its_share_and_the_mean(shape):
   x = jnp.ones(shape)
   dropped = leaves.drop(x, 0.1, jax.random.key(0))
   assert dropped.shape == shape
-  assert set(np.unique(dropped)) <= {np.float32(0), np.float32(2 ** 16 / round(0.9 * 2 ** 16))}
+  assert set(np.unique(dropped)) <= {
+    np.float32(0),
+    np.float32(2**16 / round(0.9 * 2**16)),
+  }
   if x.size > 1000:
     assert abs(float(dropped.mean()) - 1) < 0.02

@@ -21,7 +21,8 @@ FIELDS = dict(
   head='causal',
   windows=(0,),
 )
-# Heads of 8: four frequencies, and as many divisors for texts of up to six tokens and for longer ones.
+# Heads of 8: four frequencies, and as many divisors for texts of up to six tokens and
+# for longer ones.
 LONG = arch(
   'phi3-mini',
   rotary_scaling=(1.2, LENGTH, 1.0, 1.0, 1.5, 2.0, 1.0, 4.0, 9.0, 20.0),

@@ -1,4 +1,5 @@
-"""Checkpoints of others, in and out, without torch: Hugging Face folders, their tokenizers, GGUF.
+"""Checkpoints of others, in and out, without torch: Hugging Face folders, their
+tokenizers, GGUF.
 
 >>> FAMILIES['bert'].heads['masked']
 'BertForMaskedLM'
@@ -10,5 +11,13 @@ from tl_jax.interop.huggingface import Loaded, load, save, with_head
 from tl_jax.interop.peft import load_adapter, save_adapter
 
 __all__ = [
-  'FAMILIES', 'Loaded', 'generation_settings', 'load', 'load_adapter', 'save',
-  'save_adapter', 'text_ids', 'with_head']
+  'FAMILIES',
+  'Loaded',
+  'generation_settings',
+  'load',
+  'load_adapter',
+  'save',
+  'save_adapter',
+  'text_ids',
+  'with_head',
+]

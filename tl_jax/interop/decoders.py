@@ -9,120 +9,228 @@ from tl_jax.interop.family import Family, classes
 
 _DECODER = dict(kind='decoder', norm_place='before', pool='last', init='normal')
 _GPT2 = Family(
-    dict(vocabulary=('vocab_size', 50257), width=('n_embd', 768), layers=('n_layer', 12), heads=('n_head', 12),
-         activation=('activation_function', 'gelu_new'), norm_eps=('layer_norm_epsilon', 1e-5),
-         max_positions=('n_positions', 1024), init_std=('initializer_range', 0.02)),
-    _DECODER, classes('GPT2', 'classifier', 'token', 'span', causal='GPT2LMHeadModel'),
-    lambda config: dict(mlp=config.get('n_inner') or 4 * config.get('n_embd', 768)),
-    lambda arch: dict(n_inner=arch.mlp),
-    dict(scale_attn_weights=(True,), scale_attn_by_inverse_layer_idx=(False,), add_cross_attention=(False,)))
+  dict(
+    vocabulary=('vocab_size', 50257),
+    width=('n_embd', 768),
+    layers=('n_layer', 12),
+    heads=('n_head', 12),
+    activation=('activation_function', 'gelu_new'),
+    norm_eps=('layer_norm_epsilon', 1e-5),
+    max_positions=('n_positions', 1024),
+    init_std=('initializer_range', 0.02),
+  ),
+  _DECODER,
+  classes('GPT2', 'classifier', 'token', 'span', causal='GPT2LMHeadModel'),
+  lambda config: dict(mlp=config.get('n_inner') or 4 * config.get('n_embd', 768)),
+  lambda arch: dict(n_inner=arch.mlp),
+  dict(
+    scale_attn_weights=(True,),
+    scale_attn_by_inverse_layer_idx=(False,),
+    add_cross_attention=(False,),
+  ),
+)
 
 
 def _read_opt(config):
   width = config.get('hidden_size', 768)
   inner = config.get('word_embed_proj_dim') or width
-  return dict(norm_place='before' if config.get('do_layer_norm_before', True) else 'after', norm_eps=1e-5,
-              embedding_width=0 if inner == width else inner, bias='all' if config.get('enable_bias', True) else 'none',
-              max_positions=config.get('max_position_embeddings', 2048) + 2)
+  return dict(
+    norm_place='before' if config.get('do_layer_norm_before', True) else 'after',
+    norm_eps=1e-5,
+    embedding_width=0 if inner == width else inner,
+    bias='all' if config.get('enable_bias', True) else 'none',
+    max_positions=config.get('max_position_embeddings', 2048) + 2,
+  )
 
 
 _OPT = Family(
-    dict(vocabulary=('vocab_size', 50272), width=('hidden_size', 768), layers=('num_hidden_layers', 12),
-         heads=('num_attention_heads', 12), mlp=('ffn_dim', 3072), activation=('activation_function', 'relu'),
-         init_std=('init_std', 0.02)),
-    _DECODER | dict(position_offset=2), classes('OPT', 'causal', 'classifier', 'span'), _read_opt,
-    lambda arch: dict(do_layer_norm_before=arch.norm_place == 'before', enable_bias=arch.bias == 'all',
-                      word_embed_proj_dim=arch.embedding_width or arch.width,
-                      max_position_embeddings=arch.max_positions - 2),
-    dict(_remove_final_layer_norm=(False,), layer_norm_elementwise_affine=(True,)))
+  dict(
+    vocabulary=('vocab_size', 50272),
+    width=('hidden_size', 768),
+    layers=('num_hidden_layers', 12),
+    heads=('num_attention_heads', 12),
+    mlp=('ffn_dim', 3072),
+    activation=('activation_function', 'relu'),
+    init_std=('init_std', 0.02),
+  ),
+  _DECODER | dict(position_offset=2),
+  classes('OPT', 'causal', 'classifier', 'span'),
+  _read_opt,
+  lambda arch: dict(
+    do_layer_norm_before=arch.norm_place == 'before',
+    enable_bias=arch.bias == 'all',
+    word_embed_proj_dim=arch.embedding_width or arch.width,
+    max_position_embeddings=arch.max_positions - 2,
+  ),
+  dict(_remove_final_layer_norm=(False,), layer_norm_elementwise_affine=(True,)),
+)
 
 
 def _read_llama(config):
-  bias = {(True, True): 'all', (True, False): 'attention', (False, True): 'mlp', (False, False): 'none'}
+  bias = {
+    (True, True): 'all',
+    (True, False): 'attention',
+    (False, True): 'mlp',
+    (False, False): 'none',
+  }
   base, _, scaling = rotary.read(config, 10000.0)
   heads = config.get('num_attention_heads', 32)
-  return dict(kv_heads=config.get('num_key_value_heads') or heads, rotary_base=base, rotary_scaling=scaling,
-              head_dim=config.get('head_dim') or config.get('hidden_size', 4096) // heads,
-              bias=bias[bool(config.get('attention_bias')), bool(config.get('mlp_bias'))])
+  return dict(
+    kv_heads=config.get('num_key_value_heads') or heads,
+    rotary_base=base,
+    rotary_scaling=scaling,
+    head_dim=config.get('head_dim') or config.get('hidden_size', 4096) // heads,
+    bias=bias[bool(config.get('attention_bias')), bool(config.get('mlp_bias'))],
+  )
 
 
 def _write_llama(arch):
   return rotary.write(arch) | dict(
-      num_key_value_heads=arch.key_heads, head_dim=arch.head_width, attention_bias=arch.has_bias('out'),
-      mlp_bias=arch.has_bias('mlp'))
+    num_key_value_heads=arch.key_heads,
+    head_dim=arch.head_width,
+    attention_bias=arch.has_bias('out'),
+    mlp_bias=arch.has_bias('mlp'),
+  )
 
 
 _LLAMA_KEYS = dict(
-    vocabulary=('vocab_size', 32000), width=('hidden_size', 4096), layers=('num_hidden_layers', 32),
-    heads=('num_attention_heads', 32), mlp=('intermediate_size', 11008), activation=('hidden_act', 'silu'),
-    norm_eps=('rms_norm_eps', 1e-6), max_positions=('max_position_embeddings', 2048),
-    init_std=('initializer_range', 0.02))
+  vocabulary=('vocab_size', 32000),
+  width=('hidden_size', 4096),
+  layers=('num_hidden_layers', 32),
+  heads=('num_attention_heads', 32),
+  mlp=('intermediate_size', 11008),
+  activation=('hidden_act', 'silu'),
+  norm_eps=('rms_norm_eps', 1e-6),
+  max_positions=('max_position_embeddings', 2048),
+  init_std=('initializer_range', 0.02),
+)
 _LLAMA_HEADS = ('causal', 'classifier', 'token', 'span')
 _LLAMA_FIXED = _DECODER | dict(gated=True, norm='rms', positions='rotary')
-_LLAMA = Family(_LLAMA_KEYS, _LLAMA_FIXED, classes('Llama', *_LLAMA_HEADS), _read_llama, _write_llama)
+_LLAMA = Family(
+  _LLAMA_KEYS, _LLAMA_FIXED, classes('Llama', *_LLAMA_HEADS), _read_llama, _write_llama
+)
 _MISTRAL = Family(
-    _LLAMA_KEYS | dict(mlp=('intermediate_size', 14336), max_positions=('max_position_embeddings', 131072)),
-    _LLAMA_FIXED, classes('Mistral', *_LLAMA_HEADS),
-    lambda config: _read_llama(dict(num_key_value_heads=8) | config) | dict(
-        windows=(config.get('sliding_window', 4096) or 0,), bias='none'),
-    lambda arch: _write_llama(arch) | dict(sliding_window=max(arch.windows) or None))
+  _LLAMA_KEYS
+  | dict(
+    mlp=('intermediate_size', 14336), max_positions=('max_position_embeddings', 131072)
+  ),
+  _LLAMA_FIXED,
+  classes('Mistral', *_LLAMA_HEADS),
+  lambda config: (
+    _read_llama(dict(num_key_value_heads=8) | config)
+    | dict(windows=(config.get('sliding_window', 4096) or 0,), bias='none')
+  ),
+  lambda arch: _write_llama(arch) | dict(sliding_window=max(arch.windows) or None),
+)
 
 
 def _read_qwen(config, bias, **more):
-  layers, first = config.get('num_hidden_layers', 32), config.get('max_window_layers', 28)
-  sliding = bool(config.get('use_sliding_window')) and bool(config.get('sliding_window', 4096))
+  layers, first = (
+    config.get('num_hidden_layers', 32),
+    config.get('max_window_layers', 28),
+  )
+  sliding = bool(config.get('use_sliding_window')) and bool(
+    config.get('sliding_window', 4096)
+  )
   kinds = config.get('layer_types') or [
-      'sliding_attention' if sliding and i >= first else 'full_attention' for i in range(layers)]
-  return _read_llama(dict(num_key_value_heads=32) | config) | more | dict(
-      windows=rotary.windows(kinds, config.get('sliding_window') or 0), bias=bias)
+    'sliding_attention' if sliding and i >= first else 'full_attention'
+    for i in range(layers)
+  ]
+  return (
+    _read_llama(dict(num_key_value_heads=32) | config)
+    | more
+    | dict(windows=rotary.windows(kinds, config.get('sliding_window') or 0), bias=bias)
+  )
 
 
 def _write_qwen(arch):
-  return _write_llama(arch) | rotary.write_windows(arch) | dict(use_sliding_window=any(arch.windows))
+  return (
+    _write_llama(arch)
+    | rotary.write_windows(arch)
+    | dict(use_sliding_window=any(arch.windows))
+  )
 
 
 _QWEN2 = Family(
-    _LLAMA_KEYS | dict(vocabulary=('vocab_size', 151936), mlp=('intermediate_size', 22016),
-                       max_positions=('max_position_embeddings', 32768)),
-    _LLAMA_FIXED, classes('Qwen2', *_LLAMA_HEADS), lambda config: _read_qwen(config, 'qkv'), _write_qwen)
+  _LLAMA_KEYS
+  | dict(
+    vocabulary=('vocab_size', 151936),
+    mlp=('intermediate_size', 22016),
+    max_positions=('max_position_embeddings', 32768),
+  ),
+  _LLAMA_FIXED,
+  classes('Qwen2', *_LLAMA_HEADS),
+  lambda config: _read_qwen(config, 'qkv'),
+  _write_qwen,
+)
 _QWEN3 = _QWEN2._replace(
-    fixed=_LLAMA_FIXED | dict(query_norm=True), heads=classes('Qwen3', *_LLAMA_HEADS),
-    read=lambda config: _read_qwen(dict(head_dim=128) | config,
-                                   'attention' if config.get('attention_bias') else 'none'))
+  fixed=_LLAMA_FIXED | dict(query_norm=True),
+  heads=classes('Qwen3', *_LLAMA_HEADS),
+  read=lambda config: _read_qwen(
+    dict(head_dim=128) | config, 'attention' if config.get('attention_bias') else 'none'
+  ),
+)
 
 
 def _read_gemma(config, pattern, base, local, window):
   layers = config.get('num_hidden_layers', 26)
-  every = config.get('sliding_window_pattern') or config.get('_sliding_window_pattern') or pattern
+  every = (
+    config.get('sliding_window_pattern')
+    or config.get('_sliding_window_pattern')
+    or pattern
+  )
   kinds = config.get('layer_types') or [
-      'sliding_attention' if (i + 1) % every else 'full_attention' for i in range(layers)]
-  base, local, scaling = rotary.read(config, base, local and (config.get('rope_local_base_freq') or local))
+    'sliding_attention' if (i + 1) % every else 'full_attention' for i in range(layers)
+  ]
+  base, local, scaling = rotary.read(
+    config, base, local and (config.get('rope_local_base_freq') or local)
+  )
   width = config.get('hidden_size', 2304)
   return dict(
-      kv_heads=config.get('num_key_value_heads', 4), head_dim=config.get('head_dim', 256), rotary_base=base,
-      local_rotary_base=local, rotary_scaling=scaling, embedding_scale=width ** 0.5,
-      windows=rotary.windows(kinds, config.get('sliding_window', window) or 0),
-      attention_scale=config.get('query_pre_attn_scalar', 256) ** -0.5,
-      bias='attention' if config.get('attention_bias') else 'none')
+    kv_heads=config.get('num_key_value_heads', 4),
+    head_dim=config.get('head_dim', 256),
+    rotary_base=base,
+    local_rotary_base=local,
+    rotary_scaling=scaling,
+    embedding_scale=width**0.5,
+    windows=rotary.windows(kinds, config.get('sliding_window', window) or 0),
+    attention_scale=config.get('query_pre_attn_scalar', 256) ** -0.5,
+    bias='attention' if config.get('attention_bias') else 'none',
+  )
 
 
 def _write_gemma(arch):
-  scalar = arch.attention_scale ** -2 if arch.attention_scale else arch.head_width
-  return rotary.write(arch, nested=bool(arch.local_rotary_base)) | rotary.write_windows(arch) | dict(
-      num_key_value_heads=arch.key_heads, head_dim=arch.head_width, attention_bias=arch.has_bias('out'),
+  scalar = arch.attention_scale**-2 if arch.attention_scale else arch.head_width
+  return (
+    rotary.write(arch, nested=bool(arch.local_rotary_base))
+    | rotary.write_windows(arch)
+    | dict(
+      num_key_value_heads=arch.key_heads,
+      head_dim=arch.head_width,
+      attention_bias=arch.has_bias('out'),
       query_pre_attn_scalar=rotary.whole(scalar),
-      attn_logit_softcapping=arch.attention_cap or None, final_logit_softcapping=arch.logit_cap or None)
+      attn_logit_softcapping=arch.attention_cap or None,
+      final_logit_softcapping=arch.logit_cap or None,
+    )
+  )
 
 
 def _caps(config, attention, logit):
-  return dict(attention_cap=config.get('attn_logit_softcapping', attention) or 0.0,
-              logit_cap=config.get('final_logit_softcapping', logit) or 0.0)
+  return dict(
+    attention_cap=config.get('attn_logit_softcapping', attention) or 0.0,
+    logit_cap=config.get('final_logit_softcapping', logit) or 0.0,
+  )
 
 
 _GEMMA_KEYS = _LLAMA_KEYS | dict(
-    vocabulary=('vocab_size', 256000), width=('hidden_size', 2304), layers=('num_hidden_layers', 26),
-    heads=('num_attention_heads', 8), mlp=('intermediate_size', 9216),
-    activation=('hidden_activation', 'gelu_pytorch_tanh'), max_positions=('max_position_embeddings', 8192))
+  vocabulary=('vocab_size', 256000),
+  width=('hidden_size', 2304),
+  layers=('num_hidden_layers', 26),
+  heads=('num_attention_heads', 8),
+  mlp=('intermediate_size', 9216),
+  activation=('hidden_activation', 'gelu_pytorch_tanh'),
+  max_positions=('max_position_embeddings', 8192),
+)
 _GEMMA_FIXED = _LLAMA_FIXED | dict(norm='rms_shifted', norm_place='both')
 
 
@@ -130,68 +238,109 @@ def _read_gemma1(config):
   said = _read_llama(dict(num_key_value_heads=16, head_dim=256) | config)
   said |= dict(embedding_scale=config.get('hidden_size', 3072) ** 0.5)
   # The first folders said "gelu" and meant its approximation.
-  return said | (dict(activation='gelu_tanh') if config.get('hidden_act') == 'gelu' else {})
+  return said | (
+    dict(activation='gelu_tanh') if config.get('hidden_act') == 'gelu' else {}
+  )
 
 
 _GEMMA = Family(
-    _LLAMA_KEYS | dict(
-        vocabulary=('vocab_size', 256000), width=('hidden_size', 3072), layers=('num_hidden_layers', 28),
-        heads=('num_attention_heads', 16), mlp=('intermediate_size', 24576),
-        activation=('hidden_act', 'gelu_pytorch_tanh'), max_positions=('max_position_embeddings', 8192)),
-    _LLAMA_FIXED | dict(norm='rms_shifted'), classes('Gemma', 'causal', 'classifier', 'token'), _read_gemma1,
-    _write_llama, dict(use_bidirectional_attention=(False, None), mlp_bias=(False, None)))
+  _LLAMA_KEYS
+  | dict(
+    vocabulary=('vocab_size', 256000),
+    width=('hidden_size', 3072),
+    layers=('num_hidden_layers', 28),
+    heads=('num_attention_heads', 16),
+    mlp=('intermediate_size', 24576),
+    activation=('hidden_act', 'gelu_pytorch_tanh'),
+    max_positions=('max_position_embeddings', 8192),
+  ),
+  _LLAMA_FIXED | dict(norm='rms_shifted'),
+  classes('Gemma', 'causal', 'classifier', 'token'),
+  _read_gemma1,
+  _write_llama,
+  dict(use_bidirectional_attention=(False, None), mlp_bias=(False, None)),
+)
 _GEMMA2 = Family(
-    _GEMMA_KEYS, _GEMMA_FIXED, classes('Gemma2', 'causal', 'classifier', 'token'),
-    lambda config: _read_gemma(config, 2, 10000.0, 0.0, 4096) | _caps(config, 50.0, 30.0), _write_gemma,
-    dict(use_bidirectional_attention=(False, None)))
+  _GEMMA_KEYS,
+  _GEMMA_FIXED,
+  classes('Gemma2', 'causal', 'classifier', 'token'),
+  lambda config: _read_gemma(config, 2, 10000.0, 0.0, 4096) | _caps(config, 50.0, 30.0),
+  _write_gemma,
+  dict(use_bidirectional_attention=(False, None)),
+)
 _GEMMA3 = Family(
-    _GEMMA_KEYS | dict(vocabulary=('vocab_size', 262208), max_positions=('max_position_embeddings', 131072)),
-    _GEMMA_FIXED | dict(query_norm=True),
-    {'none': 'Gemma3TextModel', 'causal': 'Gemma3ForCausalLM', 'classifier': 'Gemma3TextForSequenceClassification'},
-    lambda config: _read_gemma(config, 6, 1e6, 10000.0, 4096) | _caps(config, None, None), _write_gemma,
-    dict(use_bidirectional_attention=(False, None)))
+  _GEMMA_KEYS
+  | dict(
+    vocabulary=('vocab_size', 262208), max_positions=('max_position_embeddings', 131072)
+  ),
+  _GEMMA_FIXED | dict(query_norm=True),
+  {
+    'none': 'Gemma3TextModel',
+    'causal': 'Gemma3ForCausalLM',
+    'classifier': 'Gemma3TextForSequenceClassification',
+  },
+  lambda config: _read_gemma(config, 6, 1e6, 10000.0, 4096) | _caps(config, None, None),
+  _write_gemma,
+  dict(use_bidirectional_attention=(False, None)),
+)
 
 
 def _read_granite(config):
   return _read_llama(config) | dict(
-      embedding_scale=config.get('embedding_multiplier', 1.0),
-      attention_scale=config.get('attention_multiplier', 1.0),
-      residual_scale=config.get('residual_multiplier', 1.0),
-      output_scale=1.0 / config.get('logits_scaling', 1.0) if config['head'] == 'causal' else 1.0)
+    embedding_scale=config.get('embedding_multiplier', 1.0),
+    attention_scale=config.get('attention_multiplier', 1.0),
+    residual_scale=config.get('residual_multiplier', 1.0),
+    output_scale=1.0 / config.get('logits_scaling', 1.0)
+    if config['head'] == 'causal'
+    else 1.0,
+  )
 
 
 def _write_granite(arch):
-  attention = arch.attention_scale or arch.head_width ** -0.5
+  attention = arch.attention_scale or arch.head_width**-0.5
   multipliers = dict(
-      embedding_multiplier=arch.embedding_scale, attention_multiplier=attention,
-      residual_multiplier=arch.residual_scale)
+    embedding_multiplier=arch.embedding_scale,
+    attention_multiplier=attention,
+    residual_multiplier=arch.residual_scale,
+  )
   if arch.head == 'causal':
     multipliers['logits_scaling'] = rotary.whole(1.0 / arch.output_scale)
   return _write_llama(arch) | multipliers
 
 
 _GRANITE = Family(
-    _LLAMA_KEYS, _LLAMA_FIXED, classes('Granite', 'causal'), _read_granite, _write_granite)
+  _LLAMA_KEYS, _LLAMA_FIXED, classes('Granite', 'causal'), _read_granite, _write_granite
+)
 
 _OLMO2 = Family(
-    _LLAMA_KEYS | dict(vocabulary=('vocab_size', 50304), norm_eps=('rms_norm_eps', 1e-5)),
-    _LLAMA_FIXED | dict(norm_place='output', query_norm='width'),
-    classes('Olmo2', 'causal', 'classifier'), _read_llama, _write_llama, dict(mlp_bias=(False, None)))
+  _LLAMA_KEYS | dict(vocabulary=('vocab_size', 50304), norm_eps=('rms_norm_eps', 1e-5)),
+  _LLAMA_FIXED | dict(norm_place='output', query_norm='width'),
+  classes('Olmo2', 'causal', 'classifier'),
+  _read_llama,
+  _write_llama,
+  dict(mlp_bias=(False, None)),
+)
 
 
 def _read_smollm3(config):
   layers = config.get('num_hidden_layers', 36)
   every = config.get('no_rope_layer_interval', 4)
-  rotary_layers = config.get('no_rope_layers') or [(i + 1) % every != 0 for i in range(layers)]
+  rotary_layers = config.get('no_rope_layers') or [
+    (i + 1) % every != 0 for i in range(layers)
+  ]
   rotary_layers = [bool(value) for value in rotary_layers[:layers]]
   window = config.get('sliding_window') or 0
   slides = bool(config.get('use_sliding_window')) and window
   kinds = config.get('layer_types') or [
-      rotary.GLOBAL if turned or not slides else rotary.LOCAL for turned in rotary_layers]
+    rotary.GLOBAL if turned or not slides else rotary.LOCAL for turned in rotary_layers
+  ]
   base, _, scaling = rotary.read(config, 2000000.0)
   return _read_llama(dict(num_key_value_heads=4) | config) | dict(
-      rotary_base=base, rotary_scaling=scaling, windows=rotary.windows(kinds, window),
-      rotary_layers=rotary.shortest(rotary_layers))
+    rotary_base=base,
+    rotary_scaling=scaling,
+    windows=rotary.windows(kinds, window),
+    rotary_layers=rotary.shortest(rotary_layers),
+  )
 
 
 def _write_smollm3(arch):
@@ -201,15 +350,26 @@ def _write_smollm3(arch):
 
 
 _SMOLLM3 = Family(
-    _LLAMA_KEYS | dict(
-        vocabulary=('vocab_size', 128256), width=('hidden_size', 2048), layers=('num_hidden_layers', 36),
-        heads=('num_attention_heads', 16), max_positions=('max_position_embeddings', 32768)),
-    _LLAMA_FIXED, classes('SmolLM3', *_LLAMA_HEADS), _read_smollm3, _write_smollm3)
+  _LLAMA_KEYS
+  | dict(
+    vocabulary=('vocab_size', 128256),
+    width=('hidden_size', 2048),
+    layers=('num_hidden_layers', 36),
+    heads=('num_attention_heads', 16),
+    max_positions=('max_position_embeddings', 32768),
+  ),
+  _LLAMA_FIXED,
+  classes('SmolLM3', *_LLAMA_HEADS),
+  _read_smollm3,
+  _write_smollm3,
+)
 
 
 def _read_phi3(config):
   lengths = dict(max_position_embeddings=4096, original_max_position_embeddings=4096)
-  return _read_llama(lengths | config) | dict(windows=(config.get('sliding_window') or 0,))
+  return _read_llama(lengths | config) | dict(
+    windows=(config.get('sliding_window') or 0,)
+  )
 
 
 def _write_phi3(arch):
@@ -221,13 +381,33 @@ def _write_phi3(arch):
 
 
 _PHI3 = Family(
-    _LLAMA_KEYS | dict(
-        vocabulary=('vocab_size', 32064), width=('hidden_size', 3072), mlp=('intermediate_size', 8192),
-        norm_eps=('rms_norm_eps', 1e-5), max_positions=('max_position_embeddings', 4096)),
-    _LLAMA_FIXED, classes('Phi3', 'causal', 'classifier', 'token'),
-    _read_phi3, _write_phi3, dict(attention_bias=(False, None), mlp_bias=(False, None)))
+  _LLAMA_KEYS
+  | dict(
+    vocabulary=('vocab_size', 32064),
+    width=('hidden_size', 3072),
+    mlp=('intermediate_size', 8192),
+    norm_eps=('rms_norm_eps', 1e-5),
+    max_positions=('max_position_embeddings', 4096),
+  ),
+  _LLAMA_FIXED,
+  classes('Phi3', 'causal', 'classifier', 'token'),
+  _read_phi3,
+  _write_phi3,
+  dict(attention_bias=(False, None), mlp_bias=(False, None)),
+)
 
 FAMILIES = {
-    'gpt2': _GPT2, 'opt': _OPT, 'llama': _LLAMA, 'mistral': _MISTRAL, 'qwen2': _QWEN2, 'qwen3': _QWEN3,
-    'gemma': _GEMMA, 'gemma2': _GEMMA2, 'gemma3_text': _GEMMA3, 'granite': _GRANITE,
-    'olmo2': _OLMO2, 'smollm3': _SMOLLM3, 'phi3': _PHI3}
+  'gpt2': _GPT2,
+  'opt': _OPT,
+  'llama': _LLAMA,
+  'mistral': _MISTRAL,
+  'qwen2': _QWEN2,
+  'qwen3': _QWEN3,
+  'gemma': _GEMMA,
+  'gemma2': _GEMMA2,
+  'gemma3_text': _GEMMA3,
+  'granite': _GRANITE,
+  'olmo2': _OLMO2,
+  'smollm3': _SMOLLM3,
+  'phi3': _PHI3,
+}

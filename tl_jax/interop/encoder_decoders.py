@@ -16,31 +16,58 @@ def _read_t5(config):
   decoder_layers = config.get('num_decoder_layers') or layers
   scaled = config.get('scale_decoder_outputs', config.get('tie_word_embeddings', True))
   return dict(
-      gated=how[0] == 'gated', activation=ACTIVATIONS[activation],
-      output_scale=width ** -0.5 if scaled and head == 'causal' else 1.0,
-      kind='encoder' if encoder_only else 'encoder-decoder',
-      decoder_layers=0 if encoder_only or decoder_layers == layers else decoder_layers,
-      # Whatever the config says, transformers ties them unless the file has two.
-      tied=True, head_bias=head != 'causal', pool='last' if head == 'classifier' else 'mean',
-      pooler='tanh' if head == 'classifier' else '')
+    gated=how[0] == 'gated',
+    activation=ACTIVATIONS[activation],
+    output_scale=width**-0.5 if scaled and head == 'causal' else 1.0,
+    kind='encoder' if encoder_only else 'encoder-decoder',
+    decoder_layers=0 if encoder_only or decoder_layers == layers else decoder_layers,
+    # Whatever the config says, transformers ties them unless the file has two.
+    tied=True,
+    head_bias=head != 'causal',
+    pool='last' if head == 'classifier' else 'mean',
+    pooler='tanh' if head == 'classifier' else '',
+  )
 
 
 def _write_t5(arch):
-  how = {'gelu_tanh': 'gelu' if arch.gated else 'gelu_new'}.get(arch.activation, arch.activation)
-  return dict(feed_forward_proj=f'gated-{how}' if arch.gated else how, is_gated_act=arch.gated,
-              num_decoder_layers=arch.decoder_layers or arch.layers, is_encoder_decoder=arch.kind != 'encoder',
-              scale_decoder_outputs=arch.output_scale != 1.0 or arch.head != 'causal',
-              decoder_start_token_id=0)
+  how = {'gelu_tanh': 'gelu' if arch.gated else 'gelu_new'}.get(
+    arch.activation, arch.activation
+  )
+  return dict(
+    feed_forward_proj=f'gated-{how}' if arch.gated else how,
+    is_gated_act=arch.gated,
+    num_decoder_layers=arch.decoder_layers or arch.layers,
+    is_encoder_decoder=arch.kind != 'encoder',
+    scale_decoder_outputs=arch.output_scale != 1.0 or arch.head != 'causal',
+    decoder_start_token_id=0,
+  )
 
 
 _T5_HEADS = ('classifier', 'token', 'span')
 _T5 = Family(
-    dict(vocabulary=('vocab_size', 32128), width=('d_model', 512), layers=('num_layers', 6), heads=('num_heads', 8),
-         head_dim=('d_kv', 64), mlp=('d_ff', 2048), norm_eps=('layer_norm_epsilon', 1e-6),
-         relative_buckets=('relative_attention_num_buckets', 32),
-         relative_distance=('relative_attention_max_distance', 128)),
-    dict(norm='rms', norm_place='before', bias='none', positions='relative', attention_scale=1.0, init='fan_in'),
-    classes('T5', *_T5_HEADS, causal='T5ForConditionalGeneration'), _read_t5, _write_t5)
+  dict(
+    vocabulary=('vocab_size', 32128),
+    width=('d_model', 512),
+    layers=('num_layers', 6),
+    heads=('num_heads', 8),
+    head_dim=('d_kv', 64),
+    mlp=('d_ff', 2048),
+    norm_eps=('layer_norm_epsilon', 1e-6),
+    relative_buckets=('relative_attention_num_buckets', 32),
+    relative_distance=('relative_attention_max_distance', 128),
+  ),
+  dict(
+    norm='rms',
+    norm_place='before',
+    bias='none',
+    positions='relative',
+    attention_scale=1.0,
+    init='fan_in',
+  ),
+  classes('T5', *_T5_HEADS, causal='T5ForConditionalGeneration'),
+  _read_t5,
+  _write_t5,
+)
 
 
 def _read_umt5(config):
@@ -59,68 +86,124 @@ def _write_mt5(arch):
 
 
 _MT5 = Family(
-    _T5.keys | dict(vocabulary=('vocab_size', 250112), layers=('num_layers', 8), heads=('num_heads', 6),
-                    mlp=('d_ff', 1024)),
-    _T5.fixed, classes('MT5', *_T5_HEADS, causal='MT5ForConditionalGeneration'), _read_mt5, _write_mt5)
+  _T5.keys
+  | dict(
+    vocabulary=('vocab_size', 250112),
+    layers=('num_layers', 8),
+    heads=('num_heads', 6),
+    mlp=('d_ff', 1024),
+  ),
+  _T5.fixed,
+  classes('MT5', *_T5_HEADS, causal='MT5ForConditionalGeneration'),
+  _read_mt5,
+  _write_mt5,
+)
 _UMT5 = _MT5._replace(
-    fixed=_T5.fixed | dict(positions='relative_by_layer'),
-    heads=classes('UMT5', *_T5_HEADS, causal='UMT5ForConditionalGeneration'), read=_read_umt5, write=_write_t5)
+  fixed=_T5.fixed | dict(positions='relative_by_layer'),
+  heads=classes('UMT5', *_T5_HEADS, causal='UMT5ForConditionalGeneration'),
+  read=_read_umt5,
+  write=_write_t5,
+)
 
 
 def _read_bart(config, offset=2):
   """offset: rows of the table of positions before the first."""
   own = {}
-  for field, key, default in (('layers', 'layers', 12), ('heads', 'attention_heads', 16), ('mlp', 'ffn_dim', 4096)):
-    encoder, decoder = (config.get(f'{side}_{key}', default) for side in ('encoder', 'decoder'))
+  for field, key, default in (
+    ('layers', 'layers', 12),
+    ('heads', 'attention_heads', 16),
+    ('mlp', 'ffn_dim', 4096),
+  ):
+    encoder, decoder = (
+      config.get(f'{side}_{key}', default) for side in ('encoder', 'decoder')
+    )
     own[f'decoder_{field}'] = 0 if decoder == encoder else decoder
   width = config.get('d_model', 1024)
   return own | dict(
-      norm_eps=1e-5, max_positions=config.get('max_position_embeddings', 1024) + offset,
-      embedding_scale=width ** 0.5 if config.get('scale_embedding') else 1.0,
-      pooler='tanh' if config['head'] == 'classifier' else '')
+    norm_eps=1e-5,
+    max_positions=config.get('max_position_embeddings', 1024) + offset,
+    embedding_scale=width**0.5 if config.get('scale_embedding') else 1.0,
+    pooler='tanh' if config['head'] == 'classifier' else '',
+  )
 
 
 def _write_bart(arch):
-  return dict(decoder_layers=arch.decoder_layers or arch.layers, decoder_ffn_dim=arch.decoder.mlp,
-              decoder_attention_heads=arch.decoder.heads, max_position_embeddings=arch.room,
-              scale_embedding=arch.embedding_scale != 1.0, is_encoder_decoder=True)
+  return dict(
+    decoder_layers=arch.decoder_layers or arch.layers,
+    decoder_ffn_dim=arch.decoder.mlp,
+    decoder_attention_heads=arch.decoder.heads,
+    max_position_embeddings=arch.room,
+    scale_embedding=arch.embedding_scale != 1.0,
+    is_encoder_decoder=True,
+  )
 
 
 _BART_KEYS = dict(
-    vocabulary=('vocab_size', 50265), width=('d_model', 1024), layers=('encoder_layers', 12),
-    heads=('encoder_attention_heads', 16), mlp=('encoder_ffn_dim', 4096),
-    activation=('activation_function', 'gelu'), init_std=('init_std', 0.02))
+  vocabulary=('vocab_size', 50265),
+  width=('d_model', 1024),
+  layers=('encoder_layers', 12),
+  heads=('encoder_attention_heads', 16),
+  mlp=('encoder_ffn_dim', 4096),
+  activation=('activation_function', 'gelu'),
+  init_std=('init_std', 0.02),
+)
 _BART_FIXED = dict(kind='encoder-decoder', pool='last', init='normal')
 _LEARNED = dict(embedding_norm=True, position_offset=2)
 _BART = Family(
-    _BART_KEYS, _BART_FIXED | _LEARNED,
-    classes('Bart', 'classifier', 'span', causal='BartForConditionalGeneration'), _read_bart, _write_bart)
+  _BART_KEYS,
+  _BART_FIXED | _LEARNED,
+  classes('Bart', 'classifier', 'span', causal='BartForConditionalGeneration'),
+  _read_bart,
+  _write_bart,
+)
 _MBART = _BART._replace(
-    fixed=_BART_FIXED | _LEARNED | dict(norm_place='before'),
-    heads=classes('MBart', 'classifier', 'span', causal='MBartForConditionalGeneration'))
+  fixed=_BART_FIXED | _LEARNED | dict(norm_place='before'),
+  heads=classes('MBart', 'classifier', 'span', causal='MBartForConditionalGeneration'),
+)
 _PEGASUS = Family(
-    _BART_KEYS, _BART_FIXED | dict(positions='sinusoidal', norm_place='before'),
-    classes('Pegasus', causal='PegasusForConditionalGeneration'), lambda config: _read_bart(config, 0), _write_bart)
+  _BART_KEYS,
+  _BART_FIXED | dict(positions='sinusoidal', norm_place='before'),
+  classes('Pegasus', causal='PegasusForConditionalGeneration'),
+  lambda config: _read_bart(config, 0),
+  _write_bart,
+)
 
 
 def _read_marian(config):
   rows = config.get('vocab_size', 58101)
   if (config.get('decoder_vocab_size') or rows) != rows:
-    raise ValueError(f'config.json: decoder_vocab_size = {config["decoder_vocab_size"]!r} is not supported; '
-                     f'{rows}, the vocab_size, is')
+    raise ValueError(
+      f'config.json: decoder_vocab_size = {config["decoder_vocab_size"]!r} is not supported; '
+      f'{rows}, the vocab_size, is'
+    )
   return _read_bart(config, 0)
 
 
 def _write_marian(arch):
   last = arch.vocabulary - 1
   return _write_bart(arch) | dict(
-      decoder_vocab_size=arch.vocabulary, eos_token_id=0, pad_token_id=last, decoder_start_token_id=last)
+    decoder_vocab_size=arch.vocabulary,
+    eos_token_id=0,
+    pad_token_id=last,
+    decoder_start_token_id=last,
+  )
 
 
 _MARIAN = Family(
-    _BART_KEYS | dict(vocabulary=('vocab_size', 58101)), _BART_FIXED | dict(positions='sinusoidal'),
-    classes('Marian', causal='MarianMTModel'), _read_marian, _write_marian,
-    dict(share_encoder_decoder_embeddings=(True,)))
+  _BART_KEYS | dict(vocabulary=('vocab_size', 58101)),
+  _BART_FIXED | dict(positions='sinusoidal'),
+  classes('Marian', causal='MarianMTModel'),
+  _read_marian,
+  _write_marian,
+  dict(share_encoder_decoder_embeddings=(True,)),
+)
 
 FAMILIES = {
-    't5': _T5, 'mt5': _MT5, 'umt5': _UMT5, 'bart': _BART, 'mbart': _MBART, 'marian': _MARIAN, 'pegasus': _PEGASUS}
+  't5': _T5,
+  'mt5': _MT5,
+  'umt5': _UMT5,
+  'bart': _BART,
+  'mbart': _MBART,
+  'marian': _MARIAN,
+  'pegasus': _PEGASUS,
+}

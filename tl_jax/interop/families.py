@@ -1,4 +1,5 @@
-"""What `config.json` says for each family of Hugging Face: their keys, their classes, and what a table cannot tell.
+"""What `config.json` says for each family of Hugging Face: their keys, their classes,
+and what a table cannot tell.
 
 >>> FAMILIES['bert'].heads['masked']
 'BertForMaskedLM'
@@ -10,20 +11,32 @@ from tl_jax.interop import decoders, encoder_decoders, rotary
 from tl_jax.interop.family import ACTIVATIONS, THEIRS, Family, classes
 
 _BERT_KEYS = dict(
-    vocabulary=('vocab_size', 30522), width=('hidden_size', 768), layers=('num_hidden_layers', 12),
-    heads=('num_attention_heads', 12), mlp=('intermediate_size', 3072), activation=('hidden_act', 'gelu'),
-    norm_eps=('layer_norm_eps', 1e-12), max_positions=('max_position_embeddings', 512),
-    types=('type_vocab_size', 2), init_std=('initializer_range', 0.02))
-_BERT_ONLY = dict(position_embedding_type=('absolute',), is_decoder=(False,), add_cross_attention=(False,))
+  vocabulary=('vocab_size', 30522),
+  width=('hidden_size', 768),
+  layers=('num_hidden_layers', 12),
+  heads=('num_attention_heads', 12),
+  mlp=('intermediate_size', 3072),
+  activation=('hidden_act', 'gelu'),
+  norm_eps=('layer_norm_eps', 1e-12),
+  max_positions=('max_position_embeddings', 512),
+  types=('type_vocab_size', 2),
+  init_std=('initializer_range', 0.02),
+)
+_BERT_ONLY = dict(
+  position_embedding_type=('absolute',),
+  is_decoder=(False,),
+  add_cross_attention=(False,),
+)
 _BERT_HEADS = ('masked', 'classifier', 'token', 'span')
 # The pooler of BERT and ALBERT is pre-trained with the body, by the head for pairs, and
 # stays under every head.
 _BODY_POOLER = dict(pooler='tanh', pooler_place='body')
 _BERT = Family(
-    _BERT_KEYS,
-    dict(embedding_norm=True) | _BODY_POOLER,
-    classes('Bert', *_BERT_HEADS),
-    only=_BERT_ONLY)
+  _BERT_KEYS,
+  dict(embedding_norm=True) | _BODY_POOLER,
+  classes('Bert', *_BERT_HEADS),
+  only=_BERT_ONLY,
+)
 
 
 def _pooler(activation: str, heads=('none', 'classifier')) -> Callable[[dict], dict]:
@@ -31,19 +44,32 @@ def _pooler(activation: str, heads=('none', 'classifier')) -> Callable[[dict], d
 
 
 _ROBERTA = Family(
-    _BERT_KEYS | dict(vocabulary=('vocab_size', 50265)),
-    dict(embedding_norm=True, position_offset=2, head_activation='gelu'), classes('Roberta', *_BERT_HEADS),
-    _pooler('tanh'), only=_BERT_ONLY | dict(pad_token_id=(1,)))
+  _BERT_KEYS | dict(vocabulary=('vocab_size', 50265)),
+  dict(embedding_norm=True, position_offset=2, head_activation='gelu'),
+  classes('Roberta', *_BERT_HEADS),
+  _pooler('tanh'),
+  only=_BERT_ONLY | dict(pad_token_id=(1,)),
+)
 # RoBERTa under other names; what their configurations leave out is BERT's.
 _XLM_ROBERTA = _ROBERTA._replace(
-    keys=_BERT_KEYS, heads=classes('XLMRoberta', *_BERT_HEADS))
+  keys=_BERT_KEYS, heads=classes('XLMRoberta', *_BERT_HEADS)
+)
 _CAMEMBERT = _XLM_ROBERTA._replace(heads=classes('Camembert', *_BERT_HEADS))
 _MPNET = Family(
-    {field: key for field, key in _BERT_KEYS.items() if field != 'types'} | dict(vocabulary=('vocab_size', 30527)),
-    dict(embedding_norm=True, positions='learned_relative', position_offset=2, head_activation='gelu'),
-    classes('MPNet', *_BERT_HEADS), _pooler('tanh'),
-    # Its class makes 32 buckets whatever the configuration says.
-    lambda arch: dict(relative_attention_num_buckets=32), dict(relative_attention_num_buckets=(32,)))
+  {field: key for field, key in _BERT_KEYS.items() if field != 'types'}
+  | dict(vocabulary=('vocab_size', 30527)),
+  dict(
+    embedding_norm=True,
+    positions='learned_relative',
+    position_offset=2,
+    head_activation='gelu',
+  ),
+  classes('MPNet', *_BERT_HEADS),
+  _pooler('tanh'),
+  # Its class makes 32 buckets whatever the configuration says.
+  lambda arch: dict(relative_attention_num_buckets=32),
+  dict(relative_attention_num_buckets=(32,)),
+)
 
 
 def _read_deberta(config):
@@ -52,14 +78,22 @@ def _read_deberta(config):
   head = config.get('attention_head_size') or width // heads
   terms = _position_terms(config)
   said = dict(
-      positions='learned' if config.get('position_biased_input', True) else 'none',
-      attention_scale=(head * (1 + len(terms))) ** -0.5, head_dim=config.get('attention_head_size') or 0,
-      pooler=ACTIVATIONS[config.get('pooler_hidden_act', 'gelu')] if config['head'] == 'classifier' else '')
+    positions='learned' if config.get('position_biased_input', True) else 'none',
+    attention_scale=(head * (1 + len(terms))) ** -0.5,
+    head_dim=config.get('attention_head_size') or 0,
+    pooler=ACTIVATIONS[config.get('pooler_hidden_act', 'gelu')]
+    if config['head'] == 'classifier'
+    else '',
+  )
   if config.get('relative_attention'):
     farthest = config.get('max_relative_positions', -1)
     said |= dict(
-        positions='disentangled', relative_buckets=config['position_buckets'],
-        relative_distance=farthest if farthest >= 1 else config.get('max_position_embeddings', 512))
+      positions='disentangled',
+      relative_buckets=config['position_buckets'],
+      relative_distance=farthest
+      if farthest >= 1
+      else config.get('max_position_embeddings', 512),
+    )
   return said
 
 
@@ -74,20 +108,24 @@ def _require_deberta(config) -> None:
   """Raises ValueError that names the key of a variant which is not computed."""
   width = config.get('hidden_size', 1536)
   refused = dict(
-      conv_kernel_size=(config.get('conv_kernel_size') or 0) > 0,
-      embedding_size=config.get('embedding_size', width) != width,
-      pooler_hidden_size=config.get('pooler_hidden_size', width) != width)
+    conv_kernel_size=(config.get('conv_kernel_size') or 0) > 0,
+    embedding_size=config.get('embedding_size', width) != width,
+    pooler_hidden_size=config.get('pooler_hidden_size', width) != width,
+  )
   if config.get('relative_attention'):
     norms = str(config.get('norm_rel_ebd', 'none')).lower().split('|')
     refused |= dict(
-        position_biased_input=config.get('position_biased_input', True),
-        pos_att_type=_position_terms(config) != {'p2c', 'c2p'},
-        share_att_key=not config.get('share_att_key'),
-        position_buckets=(config.get('position_buckets') or -1) < 1,
-        norm_rel_ebd='layer_norm' not in [norm.strip() for norm in norms])
+      position_biased_input=config.get('position_biased_input', True),
+      pos_att_type=_position_terms(config) != {'p2c', 'c2p'},
+      share_att_key=not config.get('share_att_key'),
+      position_buckets=(config.get('position_buckets') or -1) < 1,
+      norm_rel_ebd='layer_norm' not in [norm.strip() for norm in norms],
+    )
   for key, wrong in refused.items():
     if wrong:
-      raise ValueError(f'config.json: {key} = {config.get(key)!r} is not supported; as DeBERTa-v3 has it, is')
+      raise ValueError(
+        f'config.json: {key} = {config.get(key)!r} is not supported; as DeBERTa-v3 has it, is'
+      )
 
 
 def _write_deberta(arch):
@@ -95,83 +133,180 @@ def _write_deberta(arch):
     raise ValueError('tied: the masked head of a deberta-v2 uses the token table')
   relative = arch.positions == 'disentangled'
   # The scale tells how many kinds of scores are added up.
-  scale = arch.attention_scale or arch.head_width ** -0.5
-  terms = round(scale ** -2 / arch.head_width) - 1
+  scale = arch.attention_scale or arch.head_width**-0.5
+  terms = round(scale**-2 / arch.head_width) - 1
   said = dict(
-      relative_attention=relative, position_biased_input=arch.positions == 'learned', legacy=False,
-      pos_att_type=['p2c', 'c2p'][:max(terms, 0)] or None, pooler_hidden_size=arch.width,
-      pooler_hidden_act=THEIRS[arch.pooler or 'gelu'])
+    relative_attention=relative,
+    position_biased_input=arch.positions == 'learned',
+    legacy=False,
+    pos_att_type=['p2c', 'c2p'][: max(terms, 0)] or None,
+    pooler_hidden_size=arch.width,
+    pooler_hidden_act=THEIRS[arch.pooler or 'gelu'],
+  )
   if arch.head_dim:
     said['attention_head_size'] = arch.head_width
   if relative:
     said |= dict(
-        share_att_key=True, norm_rel_ebd='layer_norm',
-        position_buckets=arch.relative_buckets, max_relative_positions=arch.relative_distance)
+      share_att_key=True,
+      norm_rel_ebd='layer_norm',
+      position_buckets=arch.relative_buckets,
+      max_relative_positions=arch.relative_distance,
+    )
   return said
 
 
 _DEBERTA_V2 = Family(
-    _BERT_KEYS | dict(
-        vocabulary=('vocab_size', 128100), width=('hidden_size', 1536), layers=('num_hidden_layers', 24),
-        heads=('num_attention_heads', 24), mlp=('intermediate_size', 6144), norm_eps=('layer_norm_eps', 1e-7),
-        types=('type_vocab_size', 0)),
-    dict(embedding_norm=True), classes('DebertaV2', *_BERT_HEADS), _read_deberta, _write_deberta)
+  _BERT_KEYS
+  | dict(
+    vocabulary=('vocab_size', 128100),
+    width=('hidden_size', 1536),
+    layers=('num_hidden_layers', 24),
+    heads=('num_attention_heads', 24),
+    mlp=('intermediate_size', 6144),
+    norm_eps=('layer_norm_eps', 1e-7),
+    types=('type_vocab_size', 0),
+  ),
+  dict(embedding_norm=True),
+  classes('DebertaV2', *_BERT_HEADS),
+  _read_deberta,
+  _write_deberta,
+)
 _DISTILBERT = Family(
-    dict(vocabulary=('vocab_size', 30522), width=('dim', 768), layers=('n_layers', 6), heads=('n_heads', 12),
-         mlp=('hidden_dim', 3072), activation=('activation', 'gelu'), max_positions=('max_position_embeddings', 512),
-         init_std=('initializer_range', 0.02)),
-    dict(embedding_norm=True), classes('DistilBert', *_BERT_HEADS), _pooler('relu', ('classifier',)))
+  dict(
+    vocabulary=('vocab_size', 30522),
+    width=('dim', 768),
+    layers=('n_layers', 6),
+    heads=('n_heads', 12),
+    mlp=('hidden_dim', 3072),
+    activation=('activation', 'gelu'),
+    max_positions=('max_position_embeddings', 512),
+    init_std=('initializer_range', 0.02),
+  ),
+  dict(embedding_norm=True),
+  classes('DistilBert', *_BERT_HEADS),
+  _pooler('relu', ('classifier',)),
+)
 
 
 def _read_electra(config):
   inner = config.get('embedding_size', 128)
-  activation = ACTIVATIONS[config.get('hidden_act', 'gelu')] if config['head'] == 'replaced' else 'gelu'
-  return dict(embedding_width=0 if inner == config.get('hidden_size', 256) else inner, head_activation=activation,
-              pooler='gelu' if config['head'] == 'classifier' else '')
+  activation = (
+    ACTIVATIONS[config.get('hidden_act', 'gelu')]
+    if config['head'] == 'replaced'
+    else 'gelu'
+  )
+  return dict(
+    embedding_width=0 if inner == config.get('hidden_size', 256) else inner,
+    head_activation=activation,
+    pooler='gelu' if config['head'] == 'classifier' else '',
+  )
 
 
 _ELECTRA = Family(
-    _BERT_KEYS | dict(width=('hidden_size', 256), heads=('num_attention_heads', 4), mlp=('intermediate_size', 1024)),
-    dict(embedding_norm=True), classes('Electra', *_BERT_HEADS, replaced='ElectraForPreTraining'),
-    _read_electra, lambda arch: dict(embedding_size=arch.embedding_width or arch.width), _BERT_ONLY)
+  _BERT_KEYS
+  | dict(
+    width=('hidden_size', 256),
+    heads=('num_attention_heads', 4),
+    mlp=('intermediate_size', 1024),
+  ),
+  dict(embedding_norm=True),
+  classes('Electra', *_BERT_HEADS, replaced='ElectraForPreTraining'),
+  _read_electra,
+  lambda arch: dict(embedding_size=arch.embedding_width or arch.width),
+  _BERT_ONLY,
+)
 _ALBERT = Family(
-    _BERT_KEYS | dict(
-        vocabulary=('vocab_size', 30000), width=('hidden_size', 4096), heads=('num_attention_heads', 64),
-        mlp=('intermediate_size', 16384), activation=('hidden_act', 'gelu_new'),
-        embedding_width=('embedding_size', 128), layer_groups=('num_hidden_groups', 1)),
-    dict(embedding_norm=True) | _BODY_POOLER, classes('Albert', *_BERT_HEADS),
-    only=_BERT_ONLY | dict(inner_group_num=(1,)))
+  _BERT_KEYS
+  | dict(
+    vocabulary=('vocab_size', 30000),
+    width=('hidden_size', 4096),
+    heads=('num_attention_heads', 64),
+    mlp=('intermediate_size', 16384),
+    activation=('hidden_act', 'gelu_new'),
+    embedding_width=('embedding_size', 128),
+    layer_groups=('num_hidden_groups', 1),
+  ),
+  dict(embedding_norm=True) | _BODY_POOLER,
+  classes('Albert', *_BERT_HEADS),
+  only=_BERT_ONLY | dict(inner_group_num=(1,)),
+)
 
 
 def _read_modernbert(config):
   layers = config.get('num_hidden_layers', 22)
   every = config.get('global_attn_every_n_layers', 3)
-  kinds = config.get('layer_types') or ['sliding_attention' if i % every else 'full_attention' for i in range(layers)]
-  base, local, scaling = rotary.read(config, 160000.0, config.get('local_rope_theta') or 10000.0, 'global_rope_theta')
+  kinds = config.get('layer_types') or [
+    'sliding_attention' if i % every else 'full_attention' for i in range(layers)
+  ]
+  base, local, scaling = rotary.read(
+    config, 160000.0, config.get('local_rope_theta') or 10000.0, 'global_rope_theta'
+  )
   activation = ACTIVATIONS[config.get('classifier_activation', 'gelu')]
-  return dict(windows=rotary.windows(kinds, 2 * (config.get('local_attention', 128) // 2)), rotary_base=base,
-              local_rotary_base=local, rotary_scaling=scaling, head_activation=activation,
-              pooler=activation if config['head'] in ('classifier', 'token', 'span') else '',
-              pool={'cls': 'first', 'mean': 'mean'}[config.get('classifier_pooling', 'cls')])
+  return dict(
+    windows=rotary.windows(kinds, 2 * (config.get('local_attention', 128) // 2)),
+    rotary_base=base,
+    local_rotary_base=local,
+    rotary_scaling=scaling,
+    head_activation=activation,
+    pooler=activation if config['head'] in ('classifier', 'token', 'span') else '',
+    pool={'cls': 'first', 'mean': 'mean'}[config.get('classifier_pooling', 'cls')],
+  )
 
 
 _MODERNBERT = Family(
-    dict(vocabulary=('vocab_size', 50368), width=('hidden_size', 768), layers=('num_hidden_layers', 22),
-         heads=('num_attention_heads', 12), mlp=('intermediate_size', 1152),
-         activation=('hidden_activation', 'gelu'), norm_eps=('norm_eps', 1e-5),
-         max_positions=('max_position_embeddings', 8192), init_std=('initializer_range', 0.02)),
-    dict(gated=True, norm='layer_unbiased', norm_place='before', skip_first_norm=True, bias='none', positions='rotary',
-         embedding_norm=True, pooler_norm=True),
-    classes('ModernBert', *_BERT_HEADS), _read_modernbert,
-    lambda arch: rotary.write(arch, nested=True) | dict(
-        local_attention=max(arch.windows) or 128, classifier_activation=THEIRS[arch.head_activation or 'gelu'],
-        classifier_pooling={'first': 'cls', 'mean': 'mean'}.get(arch.pool, arch.pool)),
-    dict(norm_bias=(False,), attention_bias=(False,), mlp_bias=(False,), classifier_bias=(False,), decoder_bias=(True,),
-         classifier_pooling=('cls', 'mean')))
+  dict(
+    vocabulary=('vocab_size', 50368),
+    width=('hidden_size', 768),
+    layers=('num_hidden_layers', 22),
+    heads=('num_attention_heads', 12),
+    mlp=('intermediate_size', 1152),
+    activation=('hidden_activation', 'gelu'),
+    norm_eps=('norm_eps', 1e-5),
+    max_positions=('max_position_embeddings', 8192),
+    init_std=('initializer_range', 0.02),
+  ),
+  dict(
+    gated=True,
+    norm='layer_unbiased',
+    norm_place='before',
+    skip_first_norm=True,
+    bias='none',
+    positions='rotary',
+    embedding_norm=True,
+    pooler_norm=True,
+  ),
+  classes('ModernBert', *_BERT_HEADS),
+  _read_modernbert,
+  lambda arch: (
+    rotary.write(arch, nested=True)
+    | dict(
+      local_attention=max(arch.windows) or 128,
+      classifier_activation=THEIRS[arch.head_activation or 'gelu'],
+      classifier_pooling={'first': 'cls', 'mean': 'mean'}.get(arch.pool, arch.pool),
+    )
+  ),
+  dict(
+    norm_bias=(False,),
+    attention_bias=(False,),
+    mlp_bias=(False,),
+    classifier_bias=(False,),
+    decoder_bias=(True,),
+    classifier_pooling=('cls', 'mean'),
+  ),
+)
 
 
 FAMILIES = {
-    'bert': _BERT, 'roberta': _ROBERTA, 'xlm-roberta': _XLM_ROBERTA, 'camembert': _CAMEMBERT,
-    'distilbert': _DISTILBERT, 'electra': _ELECTRA, 'albert': _ALBERT, 'mpnet': _MPNET, 'deberta-v2': _DEBERTA_V2,
-    'modernbert': _MODERNBERT,
-    **decoders.FAMILIES, **encoder_decoders.FAMILIES}
+  'bert': _BERT,
+  'roberta': _ROBERTA,
+  'xlm-roberta': _XLM_ROBERTA,
+  'camembert': _CAMEMBERT,
+  'distilbert': _DISTILBERT,
+  'electra': _ELECTRA,
+  'albert': _ALBERT,
+  'mpnet': _MPNET,
+  'deberta-v2': _DEBERTA_V2,
+  'modernbert': _MODERNBERT,
+  **decoders.FAMILIES,
+  **encoder_decoders.FAMILIES,
+}

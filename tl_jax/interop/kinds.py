@@ -1,4 +1,5 @@
-"""Which kind of model a `config.json` is of, so that a hint names models of its own kind only.
+"""Which kind of model a `config.json` is of, so that a hint names models of its own
+kind only.
 
 >>> kind_of_config(dict(model_type='deberta', architectures=['DebertaForMaskedLM']))
 'encoder'
@@ -12,7 +13,8 @@ from collections.abc import Mapping
 from tl_jax import tree
 from tl_jax.interop.family import Family
 
-# What the name of a class ends with, and keys that only configurations of one kind have.
+# What the name of a class ends with, and keys that only configurations of one kind
+# have.
 CLASSES = (
   ('encoder-decoder', r'ForConditionalGeneration'),
   ('decoder', r'ForCausalLM|LMHeadModel'),
@@ -49,7 +51,9 @@ def kind_of_family(family: Family) -> str:
 
 
 def kind_of_config(config: dict) -> str | None:
-  """The kind of model that a configuration speaks of, by what it says; None where nothing tells."""
+  """The kind of model that a configuration speaks of, by what it says; None where
+  nothing tells.
+  """
   if config.get('is_encoder_decoder') is True:
     return 'encoder-decoder'
   named = config.get('architectures')
@@ -63,7 +67,9 @@ def kind_of_config(config: dict) -> str | None:
 
 
 def nearest(name: str, kind: str | None, families: Mapping[str, Family]) -> str:
-  """The families of a kind whose names look most like this one; all that there are where the kind is unknown."""
+  """The families of a kind whose names look most like this one; all that there are
+  where the kind is unknown.
+  """
   if kind is None:
     return ', '.join(map(repr, families))
   return tree.nearest(

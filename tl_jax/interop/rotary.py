@@ -1,4 +1,5 @@
-"""Rotary positions and attention windows as `config.json` says them, in its older and its newer form.
+"""Rotary positions and attention windows as `config.json` says them, in its older and
+its newer form.
 
 >>> read(dict(rope_theta=5e5, rope_scaling=dict(rope_type='linear', factor=2.0)), 1e4)
 (500000.0, 0.0, (2.0,))
@@ -14,21 +15,33 @@ from tl_jax.models import Arch
 GLOBAL, LOCAL = 'full_attention', 'sliding_attention'
 
 
-def read(config: dict, base: float, local: float = 0.0, key: str = 'rope_theta') -> tuple[float, float, tuple]:
-  """(base, base of local layers, scaling), with the defaults of the family. Raises ValueError for a scaling unknown."""
+def read(
+  config: dict, base: float, local: float = 0.0, key: str = 'rope_theta'
+) -> tuple[float, float, tuple]:
+  """(base, base of local layers, scaling), with the defaults of the family. Raises
+  ValueError for a scaling unknown.
+  """
   base = float(config.get(key) or base)
   found = config.get('rope_parameters')
   for said in (config, found or {}, config.get('rope_scaling') or {}):
     if said.get('partial_rotary_factor', 1.0) not in (1.0, None):
-      raise ValueError(f"config.json: partial_rotary_factor = {said['partial_rotary_factor']!r} is not supported; "
-                       'whole heads are turned')
+      raise ValueError(
+        f'config.json: partial_rotary_factor = {said["partial_rotary_factor"]!r} is not supported; '
+        'whole heads are turned'
+      )
   if found is None:
     return base, float(local), _scaling(config.get('rope_scaling'), config)
   if GLOBAL in found or LOCAL in found:
     wide, near = found.get(GLOBAL) or {}, found.get(LOCAL) or {}
     if _scaling(near, config):
-      raise ValueError(f'config.json: rope_parameters.{LOCAL}: scaling of local layers is not supported')
-    return float(wide.get('rope_theta', base)), float(near.get('rope_theta', local)), _scaling(wide, config)
+      raise ValueError(
+        f'config.json: rope_parameters.{LOCAL}: scaling of local layers is not supported'
+      )
+    return (
+      float(wide.get('rope_theta', base)),
+      float(near.get('rope_theta', local)),
+      _scaling(wide, config),
+    )
   return float(found.get('rope_theta', base)), float(local), _scaling(found, config)
 
 
@@ -40,28 +53,44 @@ def _scaling(found: dict | None, config: dict) -> tuple[float, ...]:
   if kind == 'linear':
     return (float(found['factor']),)
   if kind == 'llama3':
-    length = found.get('original_max_position_embeddings') or config.get('max_position_embeddings')
-    return tuple(float(found[name]) for name in ('factor', 'low_freq_factor', 'high_freq_factor')) + (float(length),)
+    length = found.get('original_max_position_embeddings') or config.get(
+      'max_position_embeddings'
+    )
+    return tuple(
+      float(found[name]) for name in ('factor', 'low_freq_factor', 'high_freq_factor')
+    ) + (float(length),)
   if kind in ('longrope', 'su'):
     return _long_scaling(found, config)
-  raise ValueError(f"config.json: rope_type {kind!r} is not supported; 'default', 'linear', 'llama3' and "
-                   "'longrope' are")
+  raise ValueError(
+    f"config.json: rope_type {kind!r} is not supported; 'default', 'linear', 'llama3' and "
+    "'longrope' are"
+  )
 
 
 def _long_scaling(found: dict, config: dict) -> tuple[float, ...]:
-  """LongRoPE's numbers. A factor that is not said follows from how much longer texts may be than they were."""
+  """LongRoPE's numbers. A factor that is not said follows from how much longer texts
+  may be than they were.
+  """
   most = config.get('max_position_embeddings') or 0
-  length = (config.get('original_max_position_embeddings') or found.get('original_max_position_embeddings') or most)
+  length = (
+    config.get('original_max_position_embeddings')
+    or found.get('original_max_position_embeddings')
+    or most
+  )
   if not length:
-    raise ValueError('config.json: max_position_embeddings is missing, which longrope needs')
+    raise ValueError(
+      'config.json: max_position_embeddings is missing, which longrope needs'
+    )
   longer = found.get('factor') or most / length
   factor = found.get('attention_factor')
   if factor is None:
     factor = math.sqrt(1 + math.log(longer) / math.log(length)) if longer > 1 else 1.0
   short, long = found['short_factor'], found['long_factor']
   if len(short) < 2 or len(short) != len(long):
-    raise ValueError(f'config.json: short_factor has {len(short)} numbers, long_factor {len(long)}; each needs one '
-                     'for every two units of a head')
+    raise ValueError(
+      f'config.json: short_factor has {len(short)} numbers, long_factor {len(long)}; each needs one '
+      'for every two units of a head'
+    )
   return tuple(map(float, (factor, length, *short, *long)))
 
 
@@ -86,10 +115,17 @@ def from_factors(factors, base: float) -> dict:
     kept = np.clip((turns - 1) / (high - 1), 0.0, 1.0)
     if np.allclose(1 / ((1 - kept) / largest + kept), factors, rtol=1e-4):
       return dict(
-          rope_theta=base, rope_type='llama3', factor=_tidy(largest), low_freq_factor=1.0,
-          high_freq_factor=high, original_max_position_embeddings=length)
-  raise ValueError(f'no rope_type makes the factors {factors.round(4).tolist()[:64]}; '
-                   "'llama3' and 'linear' were tried")
+        rope_theta=base,
+        rope_type='llama3',
+        factor=_tidy(largest),
+        low_freq_factor=1.0,
+        high_freq_factor=high,
+        original_max_position_embeddings=length,
+      )
+  raise ValueError(
+    f'no rope_type makes the factors {factors.round(4).tolist()[:64]}; '
+    "'llama3' and 'linear' were tried"
+  )
 
 
 def _llama3_guesses(factors, frequencies) -> Iterator[tuple[int, float]]:
@@ -133,36 +169,64 @@ def write(arch: Arch, nested: bool = False) -> dict:
   elif arch.long_rotary:
     factor, length, *divisors = arch.rotary_scaling
     half = len(divisors) // 2
-    wide |= dict(rope_type='longrope', attention_factor=factor, original_max_position_embeddings=int(length),
-                 short_factor=divisors[:half], long_factor=divisors[half:])
+    wide |= dict(
+      rope_type='longrope',
+      attention_factor=factor,
+      original_max_position_embeddings=int(length),
+      short_factor=divisors[:half],
+      long_factor=divisors[half:],
+    )
   elif arch.rotary_scaling:
     factor, low, high, length = arch.rotary_scaling
-    wide |= dict(rope_type='llama3', factor=factor, low_freq_factor=low, high_freq_factor=high,
-                 original_max_position_embeddings=int(length))
-  near = dict(rope_theta=arch.local_rotary_base or arch.rotary_base, rope_type='default')
-  return dict(rope_parameters={GLOBAL: wide, LOCAL: near} if nested else wide) | (layer_types(arch) if nested else {})
+    wide |= dict(
+      rope_type='llama3',
+      factor=factor,
+      low_freq_factor=low,
+      high_freq_factor=high,
+      original_max_position_embeddings=int(length),
+    )
+  near = dict(
+    rope_theta=arch.local_rotary_base or arch.rotary_base, rope_type='default'
+  )
+  return dict(rope_parameters={GLOBAL: wide, LOCAL: near} if nested else wide) | (
+    layer_types(arch) if nested else {}
+  )
 
 
 def windows(kinds: list[str], window: int) -> tuple[int, ...]:
-  """The shortest pattern of windows that gives every layer its own. Raises ValueError for a kind unknown."""
+  """The shortest pattern of windows that gives every layer its own. Raises ValueError
+  for a kind unknown.
+  """
   unknown = sorted(set(kinds) - {GLOBAL, LOCAL})
   if unknown:
-    raise ValueError(f'config.json: layer_types: {unknown[0]!r} is not supported; {GLOBAL!r} and {LOCAL!r} are')
+    raise ValueError(
+      f'config.json: layer_types: {unknown[0]!r} is not supported; {GLOBAL!r} and {LOCAL!r} are'
+    )
   return shortest([window if kind == LOCAL else 0 for kind in kinds])
 
 
 def shortest(values: list) -> tuple:
   """The shortest pattern that, repeated, gives every layer its own value."""
-  period = next(n for n in range(1, len(values) + 1) if all(
-      value == values[i % n] for i, value in enumerate(values)))
+  period = next(
+    n
+    for n in range(1, len(values) + 1)
+    if all(value == values[i % n] for i, value in enumerate(values))
+  )
   return tuple(values[:period])
 
 
 def layer_types(arch: Arch) -> dict:
   """`layer_types` of every layer. Raises ValueError where two windows differ."""
   if len(set(arch.windows) - {0}) > 1:
-    raise ValueError(f'windows: {arch.windows} has two lengths, config.json has room for one')
-  return dict(layer_types=[LOCAL if arch.windows[i % len(arch.windows)] else GLOBAL for i in range(arch.layers)])
+    raise ValueError(
+      f'windows: {arch.windows} has two lengths, config.json has room for one'
+    )
+  return dict(
+    layer_types=[
+      LOCAL if arch.windows[i % len(arch.windows)] else GLOBAL
+      for i in range(arch.layers)
+    ]
+  )
 
 
 def write_windows(arch: Arch) -> dict:

@@ -47,8 +47,11 @@ def with_zeros(folder: Tensors, family: str, wanted: dict[str, tuple]) -> Tensor
 
   wanted: the shapes of all tensors that the model needs, by name.
   """
-  absent = {name: wanted[name] for name in names.NAMES[family].zeros
-            if name in wanted and name not in folder.names}
+  absent = {
+    name: wanted[name]
+    for name in names.NAMES[family].zeros
+    if name in wanted and name not in folder.names
+  }
   if not absent:
     return folder
   dtype = folder.dtype(folder.names[0])
@@ -87,8 +90,11 @@ def _without_wrapper(found: Iterable[str], family: str, head: str):
 
 def _body_prefix(found: Iterable[str], spec: names.Names) -> str:
   """What stands before most tensors of the first layer; where there is none, `base`."""
-  roots = {theirs.partition(names.LAYER)[0] for theirs in spec.body.values()
-           if names.LAYER in theirs}
+  roots = {
+    theirs.partition(names.LAYER)[0]
+    for theirs in spec.body.values()
+    if names.LAYER in theirs
+  }
   either = '|'.join(map(re.escape, sorted(roots)))
   first = re.compile(rf'((?:.*\.)?)(?:{either})0\..+')
   matches = (first.fullmatch(name) for name in found)
@@ -115,5 +121,10 @@ def _renamed(folder: Tensors, spelled: dict[str, str]) -> Tensors:
   def under(find):
     return lambda name: find(spelled.get(name, name))
 
-  return Tensors(tuple(sorted(spelled)), under(folder.shape), under(folder.dtype),
-                 under(folder.read), folder.metadata)
+  return Tensors(
+    tuple(sorted(spelled)),
+    under(folder.shape),
+    under(folder.dtype),
+    under(folder.read),
+    folder.metadata,
+  )

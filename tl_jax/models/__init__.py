@@ -1,4 +1,5 @@
-"""Encoders, decoders and encoder-decoders from one backbone, as pure functions of nested dicts of arrays.
+"""Encoders, decoders and encoder-decoders from one backbone, as pure functions of
+nested dicts of arrays.
 
 >>> from tl_jax.models import arch, count
 >>> count(arch('bert-tiny'))
@@ -14,6 +15,20 @@ from tl_jax.models.heads import adopt_pooler, sinusoids, unread
 from tl_jax.models.limits import require_rows
 
 __all__ = [
-    'FAMILIES', 'Arch', 'Compute', 'Decoder', 'Model', 'Outputs', 'adopt_pooler',
-    'arch', 'axes_of', 'build', 'complete', 'count', 'decoder', 'require_rows',
-    'sinusoids', 'unread']
+  'FAMILIES',
+  'Arch',
+  'Compute',
+  'Decoder',
+  'Model',
+  'Outputs',
+  'adopt_pooler',
+  'arch',
+  'axes_of',
+  'build',
+  'complete',
+  'count',
+  'decoder',
+  'require_rows',
+  'sinusoids',
+  'unread',
+]

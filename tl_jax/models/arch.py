@@ -1,4 +1,5 @@
-"""What a model computes, as data: one frozen dataclass, and how it is computed as another.
+"""What a model computes, as data: one frozen dataclass, and how it is computed as
+another.
 
 >>> Arch(width=64, heads=4, mlp=256).head_width
 16
@@ -14,97 +15,147 @@ Activation = Literal['gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'silu', 'tanh']
 
 @dataclasses.dataclass(frozen=True)
 class Arch:
-  """Only facts that change the function computed; how it is computed is `Compute`, how it is trained is elsewhere."""
+  """Only facts that change the function computed; how it is computed is `Compute`, how
+  it is trained is elsewhere.
+  """
+
   kind: Literal['encoder', 'decoder', 'encoder-decoder'] = 'encoder'
   vocabulary: Count = 30522
   width: Count = 768
-  layers: Count = 12                   # of each stack
-  decoder_layers: int = 0              # of the decoder of an encoder-decoder; 0: as many as layers
-  decoder_heads: int = 0               # of its layers; 0: as many as heads
-  decoder_mlp: int = 0                 # of its layers; 0: as wide as mlp
-  layer_groups: int = 0                # ALBERT: so many sets of parameters, shared by layers; 0: each layer its own
-  embedding_width: int = 0             # ALBERT, ELECTRA, OPT-350M: token vectors, projected to width; 0: no projection
+  layers: Count = 12  # of each stack
+  decoder_layers: int = 0  # of the decoder of an encoder-decoder; 0: as many as layers
+  decoder_heads: int = 0  # of its layers; 0: as many as heads
+  decoder_mlp: int = 0  # of its layers; 0: as wide as mlp
+  # ALBERT: so many sets of parameters, shared by layers; 0: each layer its own
+  layer_groups: int = 0
+  # ALBERT, ELECTRA, OPT-350M: token vectors, projected to width; 0: no projection
+  embedding_width: int = 0
   heads: Count = 12
-  kv_heads: int = 0                    # grouped queries; 0: as many as heads
-  head_dim: int = 0                    # 0: width / heads; GPT-3 XL and 13B, T5, Gemma, Qwen 3 need their own
+  kv_heads: int = 0  # grouped queries; 0: as many as heads
+  # 0: width / heads; GPT-3 XL and 13B, T5, Gemma, Qwen 3 need their own
+  head_dim: int = 0
   mlp: Count = 3072
-  gated: bool = False                  # T5 1.1, Llama, ModernBERT: act(x W_gate) * (x W_in)
-  activation: Activation = 'gelu'      # gelu: erf; gelu_tanh: GPT-2, Gemma; relu: T5, OPT; silu: Llama
-  norm: Literal['layer', 'layer_unbiased', 'rms', 'rms_shifted'] = 'layer'  # unbiased: ModernBERT; rms: T5, Llama;
-                                       # shifted: Gemma multiplies by 1 + scale
+  gated: bool = False  # T5 1.1, Llama, ModernBERT: act(x W_gate) * (x W_in)
+  # gelu: erf; gelu_tanh: GPT-2, Gemma; relu: T5, OPT; silu: Llama
+  activation: Activation = 'gelu'
+  # unbiased: ModernBERT; rms: T5, Llama; shifted: Gemma multiplies by 1 + scale
+  norm: Literal['layer', 'layer_unbiased', 'rms', 'rms_shifted'] = 'layer'
   norm_eps: Positive = 1e-12
-  norm_place: Literal['after', 'before', 'both', 'output'] = 'after'  # of the residual sum: BERT; of what a sublayer
-                                       # reads: GPT, T5, Llama; of what it reads and makes: Gemma 2; makes: OLMo 2
-  skip_first_norm: bool = False        # ModernBERT: no norm before the first attention
-  query_norm: Literal[False, True, 'width'] = False  # RMS norms of queries and keys: of every head (Qwen 3, Gemma 3),
-                                       # or over the width of all heads (OLMo 2)
-  bias: Literal['all', 'none', 'qkv', 'attention', 'mlp'] = 'all'  # of the linear maps; qkv: Qwen 2.5
-  positions: Literal['learned', 'sinusoidal', 'rotary', 'relative', 'relative_by_layer', 'learned_relative',
-                     'disentangled', 'none'] = 'learned'  # sinusoidal: Marian, Pegasus; relative: a bias by the
-                                       # distance (T5), of every layer its own (UMT5); learned_relative: that and a
-                                       # table (MPNet); disentangled: scores of contents against positions (DeBERTa)
+  # of the residual sum: BERT; of what a sublayer reads: GPT, T5, Llama; of what it
+  # reads and makes: Gemma 2; makes: OLMo 2
+  norm_place: Literal['after', 'before', 'both', 'output'] = 'after'
+  skip_first_norm: bool = False  # ModernBERT: no norm before the first attention
+  # RMS norms of queries and keys: of every head (Qwen 3, Gemma 3), or over the width of
+  # all heads (OLMo 2)
+  query_norm: Literal[False, True, 'width'] = False
+  # of the linear maps; qkv: Qwen 2.5
+  bias: Literal['all', 'none', 'qkv', 'attention', 'mlp'] = 'all'
+  positions: Literal[
+    'learned',
+    'sinusoidal',
+    'rotary',
+    'relative',
+    'relative_by_layer',
+    'learned_relative',
+    # sinusoidal: Marian, Pegasus; relative: a bias by the distance
+    # (T5), of every layer its own (UMT5); learned_relative: that and a
+    # table (MPNet); disentangled: scores of contents against positions
+    # (DeBERTa)
+    'disentangled',
+    'none',
+  ] = 'learned'
   max_positions: Count = 512
-  position_offset: int = 0             # row of the table for position 0 (RoBERTa, OPT, BART: 2)
+  position_offset: int = 0  # row of the table for position 0 (RoBERTa, OPT, BART: 2)
   rotary_base: Positive = 10000.0
-  local_rotary_base: NonNegative = 0.0  # of layers with a window (Gemma 3, ModernBERT); 0: the same
-  rotary_scaling: tuple[float, ...] = ()  # (factor,) or Llama 3's (factor, low, high, original length), where there is
-                                       # no window; or LongRoPE's (factor of what is turned, original length, and the
-                                       # divisors of each frequency in texts up to that length, then in longer ones)
-  rotary_layers: tuple[bool, ...] = (True,)  # by layer, repeated; a layer without knows no positions (SmolLM3)
+  # of layers with a window (Gemma 3, ModernBERT); 0: the same
+  local_rotary_base: NonNegative = 0.0
+  # (factor,) or Llama 3's (factor, low, high, original length), where there is no
+  # window; or LongRoPE's (factor of what is turned, original length, and the divisors
+  # of each frequency in texts up to that length, then in longer ones)
+  rotary_scaling: tuple[float, ...] = ()
+  # by layer, repeated; a layer without knows no positions (SmolLM3)
+  rotary_layers: tuple[bool, ...] = (True,)
   relative_buckets: Count = 32
   relative_distance: Count = 128
-  windows: tuple[int, ...] = (0,)      # attention span by layer, repeated; 0: unlimited (GPT-3: 0, band)
-  types: int = 0                       # token types (BERT: 2)
-  embedding_norm: bool = False         # BERT, BART, ModernBERT
-  embedding_scale: Positive = 1.0      # Gemma: sqrt(width)
-  residual_scale: Positive = 1.0       # of what a sublayer adds to the residual stream (Granite)
-  attention_scale: NonNegative = 0.0   # 0: head_dim ** -0.5 (T5: 1)
-  attention_cap: NonNegative = 0.0     # Gemma 2: cap * tanh(score / cap); 0: none
-  logit_cap: NonNegative = 0.0         # Gemma 2
-  tied: bool = True                    # the vocabulary product uses the token table
-  output_scale: Positive = 1.0         # T5: width ** -0.5 before the vocabulary product
-  pool: Literal['first', 'mean', 'last'] = 'first'  # what a classifier reads of each example; of an encoder-decoder,
-                                       # last: the last token of the decoder (BART, T5), else the encoder alone
-  pooler: Literal['', 'gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'silu', 'tanh'] = ''  # dense layer and activation
-                                       # before a classifier (BERT: tanh)
+  # attention span by layer, repeated; 0: unlimited (GPT-3: 0, band)
+  windows: tuple[int, ...] = (0,)
+  types: int = 0  # token types (BERT: 2)
+  embedding_norm: bool = False  # BERT, BART, ModernBERT
+  embedding_scale: Positive = 1.0  # Gemma: sqrt(width)
+  # of what a sublayer adds to the residual stream (Granite)
+  residual_scale: Positive = 1.0
+  attention_scale: NonNegative = 0.0  # 0: head_dim ** -0.5 (T5: 1)
+  attention_cap: NonNegative = 0.0  # Gemma 2: cap * tanh(score / cap); 0: none
+  logit_cap: NonNegative = 0.0  # Gemma 2
+  tied: bool = True  # the vocabulary product uses the token table
+  output_scale: Positive = 1.0  # T5: width ** -0.5 before the vocabulary product
+  # what a classifier reads of each example; of an encoder-decoder, last: the last token
+  # of the decoder (BART, T5), else the encoder alone
+  pool: Literal['first', 'mean', 'last'] = 'first'
+  # dense layer and activation before a classifier (BERT: tanh)
+  pooler: Literal['', 'gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'silu', 'tanh'] = ''
   # Whose layer the pooler is. body: BERT, ALBERT, whose pre-training makes it; it stays
   # under every head. new: theirs where pre-training made none; it comes with the first
   # task. head: RoBERTa, ELECTRA, ModernBERT, BART, T5.
   pooler_place: Literal['body', 'new', 'head'] = 'head'
-  pooler_norm: bool = False            # ModernBERT: no bias, a norm behind it, and before token and span heads too
-  head: Literal['none', 'masked', 'causal', 'classifier', 'token', 'span', 'replaced'] = 'none'
-  head_activation: Literal['', 'gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'silu', 'tanh'] = ''  # masked, replaced;
-                                       # '': the activation (RoBERTa, ELECTRA: gelu whatever the layers have)
+  # ModernBERT: no bias, a norm behind it, and before token and span heads too
+  pooler_norm: bool = False
+  head: Literal[
+    'none', 'masked', 'causal', 'classifier', 'token', 'span', 'replaced'
+  ] = 'none'
+  # masked, replaced; '': the activation (RoBERTa, ELECTRA: gelu whatever the layers
+  # have)
+  head_activation: Literal[
+    '', 'gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'silu', 'tanh'
+  ] = ''
   # BERT's head for the next sentence and ALBERT's for the order of two, beside the
   # masked one: kept with its checkpoint; no objective here reads it.
   pair_head: bool = False
-  head_bias: bool = True               # of the last product (GPT, Llama: none; BART has one on its logits)
+  # of the last product (GPT, Llama: none; BART has one on its logits)
+  head_bias: bool = True
   labels: Count = 2
-  init: Literal['truncated', 'normal', 'fan_in'] = 'truncated'  # BERT; GPT, residuals / sqrt(2 layers); T5
+  # BERT; GPT, residuals / sqrt(2 layers); T5
+  init: Literal['truncated', 'normal', 'fan_in'] = 'truncated'
   init_std: Positive = 0.02
 
   def __post_init__(self):
     if self.positions == 'disentangled':
       self._require_disentangled()
     if not self.head_dim and self.width % self.heads:
-      raise ValueError(f'heads: width {self.width} is not divisible by {self.heads} heads; give head_dim')
+      raise ValueError(
+        f'heads: width {self.width} is not divisible by {self.heads} heads; give head_dim'
+      )
     if (self.decoder_heads or self.decoder_mlp) and self.kind != 'encoder-decoder':
-      raise ValueError(f'decoder_heads, decoder_mlp: a model of kind {self.kind!r} has one stack; use heads and mlp')
+      raise ValueError(
+        f'decoder_heads, decoder_mlp: a model of kind {self.kind!r} has one stack; use heads and mlp'
+      )
     if self.decoder_heads and not self.head_dim and self.width % self.decoder_heads:
-      raise ValueError(f'decoder_heads: width {self.width} is not divisible by {self.decoder_heads} heads; '
-                       'give head_dim')
+      raise ValueError(
+        f'decoder_heads: width {self.width} is not divisible by {self.decoder_heads} heads; '
+        'give head_dim'
+      )
     if self.heads % (self.kv_heads or self.heads):
-      raise ValueError(f'kv_heads: {self.heads} heads are not divisible by {self.kv_heads}')
+      raise ValueError(
+        f'kv_heads: {self.heads} heads are not divisible by {self.kv_heads}'
+      )
     for field in ('windows', 'rotary_layers'):
       if not getattr(self, field):
         raise ValueError(f'{field}: needs a value for one layer at least')
     if self.long_rotary and (self.local_rotary_base or not all(self.rotary_layers)):
-      raise ValueError('rotary_scaling: divisors by the length of the text are for models whose layers all turn alike')
+      raise ValueError(
+        'rotary_scaling: divisors by the length of the text are for models whose layers all turn alike'
+      )
     if len(self.rotary_scaling) not in (0, 1, 4, 2 + self.head_width // 2 * 2):
-      raise ValueError('rotary_scaling: needs (), (factor,), (factor, low, high, length) or (factor, length, and '
-                       f'twice {self.head_width // 2} divisors), not {self.rotary_scaling}')
-    if self.layer_groups and (self.layer_groups > self.layers or self.kind == 'encoder-decoder'):
-      raise ValueError(f'layer_groups: {self.layer_groups} for {self.layers} layers of one stack')
+      raise ValueError(
+        'rotary_scaling: needs (), (factor,), (factor, low, high, length) or (factor, length, and '
+        f'twice {self.head_width // 2} divisors), not {self.rotary_scaling}'
+      )
+    if self.layer_groups and (
+      self.layer_groups > self.layers or self.kind == 'encoder-decoder'
+    ):
+      raise ValueError(
+        f'layer_groups: {self.layer_groups} for {self.layers} layers of one stack'
+      )
     if self.pair_head and self.head != 'masked':
       raise ValueError(
         f'pair_head: stands beside a masked head, not beside {self.head!r}'
@@ -112,16 +163,27 @@ class Arch:
 
   def _require_disentangled(self):
     if self.kind != 'encoder' or self.key_heads != self.heads:
-      raise ValueError(f'positions: disentangled ones are of an encoder with a key head to every query, not of a '
-                       f'{self.kind} with {self.heads} and {self.key_heads}')
+      raise ValueError(
+        f'positions: disentangled ones are of an encoder with a key head to every query, not of a '
+        f'{self.kind} with {self.heads} and {self.key_heads}'
+      )
     if not 1 < self.relative_buckets // 2 < self.relative_distance - 1:
-      raise ValueError(f'relative_buckets: {self.relative_buckets} for distances up to {self.relative_distance}')
+      raise ValueError(
+        f'relative_buckets: {self.relative_buckets} for distances up to {self.relative_distance}'
+      )
 
   @property
   def decoder(self) -> 'Arch':
-    """What the decoder's layers of an encoder-decoder are: the same with their own sizes."""
-    return dataclasses.replace(self, heads=self.decoder_heads or self.heads, mlp=self.decoder_mlp or self.mlp,
-                               decoder_heads=0, decoder_mlp=0)
+    """What the decoder's layers of an encoder-decoder are: the same with their own
+    sizes.
+    """
+    return dataclasses.replace(
+      self,
+      heads=self.decoder_heads or self.heads,
+      mlp=self.decoder_mlp or self.mlp,
+      decoder_heads=0,
+      decoder_mlp=0,
+    )
 
   @property
   def key_heads(self) -> int:
@@ -153,7 +215,9 @@ class Arch:
 
   @property
   def relative(self) -> bool:
-    """Have scores a part by the distance, in buckets: of the stack, of each layer, or of what stands there?"""
+    """Have scores a part by the distance, in buckets: of the stack, of each layer, or
+    of what stands there?
+    """
     return self.position_bias or self.positions in ('relative_by_layer', 'disentangled')
 
   @property
@@ -161,7 +225,9 @@ class Arch:
     """Is there a pooler between the hidden states and what the model answers?"""
     if self.head == 'none':
       return self.keeps_pooler
-    return bool(self.pooler) and self.head in (('classifier', 'token', 'span') if self.pooler_norm else ('classifier',))
+    return bool(self.pooler) and self.head in (
+      ('classifier', 'token', 'span') if self.pooler_norm else ('classifier',)
+    )
 
   @property
   def keeps_pooler(self) -> bool:
@@ -174,7 +240,14 @@ class Arch:
 
   def has_bias(self, part: Literal['qkv', 'out', 'mlp']) -> bool:
     """Do the linear maps of this part have a bias?"""
-    return self.bias in {'qkv': ('all', 'attention', 'qkv'), 'out': ('all', 'attention'), 'mlp': ('all', 'mlp')}[part]
+    return (
+      self.bias
+      in {
+        'qkv': ('all', 'attention', 'qkv'),
+        'out': ('all', 'attention'),
+        'mlp': ('all', 'mlp'),
+      }[part]
+    )
 
 
 def complete(said: dict) -> dict:
@@ -193,9 +266,15 @@ def complete(said: dict) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-  """How the function is computed: none of this changes what it is, up to rounding and dropout."""
-  dtype: Literal['float32', 'bfloat16'] = 'float32'  # of activations and products; parameters stay float32; bfloat16
-                                                     # pays on TPU, GPU and CPUs that have it (avx512_bf16)
-  remat: Literal['none', 'dots', 'full'] = 'none'    # what the backward pass recomputes; dots: all but products
-  layers: Literal['auto', 'unroll', 'scan'] = 'auto'  # auto: unroll on CPU, where a loop costs a third of the step
+  """How the function is computed: none of this changes what it is, up to rounding and
+  dropout.
+  """
+
+  # of activations and products; parameters stay float32; bfloat16 pays on TPU, GPU and
+  # CPUs that have it (avx512_bf16)
+  dtype: Literal['float32', 'bfloat16'] = 'float32'
+  # what the backward pass recomputes; dots: all but products
+  remat: Literal['none', 'dots', 'full'] = 'none'
+  # auto: unroll on CPU, where a loop costs a third of the step
+  layers: Literal['auto', 'unroll', 'scan'] = 'auto'
   dropout: Fraction = 0.0

@@ -1,4 +1,5 @@
-"""Attention inside segments: who may look at whom, where a token stands, and the product itself.
+"""Attention inside segments: who may look at whom, where a token stands, and the
+product itself.
 
 >>> restart_positions(jnp.array([[1, 1, 2, 2, 2, 0]])).tolist()
 [[0, 1, 0, 1, 2, 0]]
@@ -14,7 +15,8 @@ from tl_jax.models.disentangled import position_scores
 from tl_jax.models.layers import Linear, Norm, dropout, initializer, residual_scale
 from tl_jax.models.rotary import rotate
 
-SEEN = 'intermediates'   # where attention leaves its weights when an apply makes this collection mutable
+# where attention leaves its weights when an apply makes this collection mutable
+SEEN = 'intermediates'
 
 
 def restart_positions(segments):
@@ -24,12 +26,18 @@ def restart_positions(segments):
   return index - jax.lax.cummax(jnp.where(segments != before, index, 0), axis=1)
 
 
-def visible(query_segments, key_segments, query_positions=None, key_positions=None, *, window=0):
-  """Boolean (batch, queries, keys): same segment, no padding; causal and within the window where positions are given.
+def visible(
+  query_segments, key_segments, query_positions=None, key_positions=None, *, window=0
+):
+  """Boolean (batch, queries, keys): same segment, no padding; causal and within the
+  window where positions are given.
 
-  A window w > 0 lets a query see itself and the w - 1 tokens before it; it may be traced.
+  A window w > 0 lets a query see itself and the w - 1 tokens before it; it may be
+  traced.
   """
-  mask = (query_segments[:, :, None] == key_segments[:, None, :]) & (key_segments[:, None, :] > 0)
+  mask = (query_segments[:, :, None] == key_segments[:, None, :]) & (
+    key_segments[:, None, :] > 0
+  )
   if query_positions is not None:
     distance = query_positions[:, :, None] - key_positions[:, None, :]
     mask &= (distance >= 0) & ((window == 0) | (distance < window))
@@ -37,13 +45,17 @@ def visible(query_segments, key_segments, query_positions=None, key_positions=No
 
 
 def near(query_positions, key_positions, window):
-  """Boolean (batch, queries, keys) of an encoder's band: |distance| <= window / 2; everything where window is 0."""
+  """Boolean (batch, queries, keys) of an encoder's band: |distance| <= window / 2;
+  everything where window is 0.
+  """
   distance = jnp.abs(query_positions[:, :, None] - key_positions[:, None, :])
   return (window == 0) | (2 * distance <= window)
 
 
 def relative_bucket(distance, *, both_ways: bool, buckets: int, farthest: int):
-  """T5's bucket (Raffel et al. 2020, 2.1) of a relative position, key minus query: exact near, logarithmic far."""
+  """T5's bucket (Raffel et al. 2020, 2.1) of a relative position, key minus query:
+  exact near, logarithmic far.
+  """
   offset = 0
   if both_ways:
     buckets //= 2
@@ -52,83 +64,141 @@ def relative_bucket(distance, *, both_ways: bool, buckets: int, farthest: int):
   else:
     distance = jnp.maximum(-distance, 0)
   exact = buckets // 2
-  ratio = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact) / jnp.log(farthest / exact)
+  ratio = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact) / jnp.log(
+    farthest / exact
+  )
   far = exact + (ratio * (buckets - exact)).astype(jnp.int32)
   return offset + jnp.where(distance < exact, distance, jnp.minimum(far, buckets - 1))
 
 
 class RelativeBias(nn.Module):
-  """The bias (batch, heads, queries, keys) that all layers of a T5 stack share, or one of UMT5 has."""
+  """The bias (batch, heads, queries, keys) that all layers of a T5 stack share, or one
+  of UMT5 has.
+  """
+
   arch: Arch
   both_ways: bool
 
   @nn.compact
   def __call__(self, query_positions, key_positions):
     arch = self.arch
-    table = self.param('kernel', initializer(arch, std=arch.width ** -0.5), (arch.relative_buckets, arch.heads))
-    bucket = relative_bucket(key_positions[:, None, :] - query_positions[:, :, None], both_ways=self.both_ways,
-                             buckets=arch.relative_buckets, farthest=arch.relative_distance)
+    table = self.param(
+      'kernel',
+      initializer(arch, std=arch.width**-0.5),
+      (arch.relative_buckets, arch.heads),
+    )
+    bucket = relative_bucket(
+      key_positions[:, None, :] - query_positions[:, :, None],
+      both_ways=self.both_ways,
+      buckets=arch.relative_buckets,
+      farthest=arch.relative_distance,
+    )
     return table[bucket].transpose(0, 3, 1, 2)
 
 
 class Attention(nn.Module):
-  """Multi-head attention (Vaswani et al. 2017, 3.2.2), with grouped keys where the family has them."""
+  """Multi-head attention (Vaswani et al. 2017, 3.2.2), with grouped keys where the
+  family has them.
+  """
+
   arch: Arch
   rate: float
 
   @nn.compact
-  def __call__(self, x, memory, mask, bias=None, positions=None, frequencies=None, key=None,
-               cache=None, relative=None):
-    """x (batch, queries, width) looks at memory (batch, keys, width) where mask (batch, queries, keys) allows.
+  def __call__(
+    self,
+    x,
+    memory,
+    mask,
+    bias=None,
+    positions=None,
+    frequencies=None,
+    key=None,
+    cache=None,
+    relative=None,
+  ):
+    """x (batch, queries, width) looks at memory (batch, keys, width) where mask (batch,
+    queries, keys) allows.
 
-    positions: those of x and of memory, or None for attention to another stack; frequencies: what turns them there,
-    where positions are rotary. cache: {'key', 'value'} (batch, key
-    heads, keys, head), in the order in which they are multiplied, and, while it is being filled, the slot `index` where
-    the keys of x go; `mask` then speaks of its slots. A prefix among the parameters stands before all keys; `bias` has
-    columns for it. relative: of disentangled attention, the table (rows, width) of relative positions and which of its
-    rows (batch, queries, keys) lies between query and key. Returns (out (batch, queries, width), cache).
+    positions: those of x and of memory, or None for attention to another stack;
+    frequencies: what turns them there, where positions are rotary. cache: {'key',
+    'value'} (batch, key heads, keys, head), in the order in which they are multiplied,
+    and, while it is being filled, the slot `index` where the keys of x go; `mask` then
+    speaks of its slots. A prefix among the parameters stands before all keys; `bias`
+    has columns for it. relative: of disentangled attention, the table (rows, width) of
+    relative positions and which of its rows (batch, queries, keys) lies between query
+    and key. Returns (out (batch, queries, width), cache).
     """
     arch = self.arch
-    to_query = self._projection('query', initializer(arch, std=(arch.width * arch.head_width) ** -0.5))
+    to_query = self._projection(
+      'query', initializer(arch, std=(arch.width * arch.head_width) ** -0.5)
+    )
     to_keys, to_values = self._projection('key'), self._projection('value')
     query = to_query(x)
-    turn = lambda x, side: x if frequencies is None else rotate(arch, x, positions[side], frequencies[side])
+    turn = lambda x, side: (
+      x if frequencies is None else rotate(arch, x, positions[side], frequencies[side])
+    )
     if cache is None or 'index' in cache:
       keys, values = to_keys(memory), to_values(memory)
       keys, values = heads_first(turn(keys, 1)), heads_first(values)
       if cache is not None:
-        place = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), cache['index'], 2)
+        place = lambda old, new: jax.lax.dynamic_update_slice_in_dim(
+          old, new.astype(old.dtype), cache['index'], 2
+        )
         keys, values = place(cache['key'], keys), place(cache['value'], values)
         cache = dict(key=keys, value=values)
     else:
       keys, values = cache['key'], cache['value']
     query = turn(query, 0)
     if self.has_variable('params', 'prefix'):
-      keys, values, mask = self.get_variable('params', 'prefix').put_before(keys, values, mask)
+      keys, values, mask = self.get_variable('params', 'prefix').put_before(
+        keys, values, mask
+      )
     keys, values = keys.astype(query.dtype), values.astype(query.dtype)
     if relative is not None:
       table, rows = relative
-      table = dropout(table.astype(query.dtype), self.rate, key, 'attention-positions')[None]
-      bias = self._scale * position_scores(query, keys, to_query(table)[0], to_keys(table)[0], rows)
+      table = dropout(table.astype(query.dtype), self.rate, key, 'attention-positions')[
+        None
+      ]
+      bias = self._scale * position_scores(
+        query, keys, to_query(table)[0], to_keys(table)[0], rows
+      )
     mixed = self._mix(query, keys, values, mask, bias, key)
-    out = Linear(arch.width, arch.has_bias('out'), initializer(
-        arch, residual_scale(arch), (arch.heads * arch.head_width) ** -0.5), name='out')
+    out = Linear(
+      arch.width,
+      arch.has_bias('out'),
+      initializer(arch, residual_scale(arch), (arch.heads * arch.head_width) ** -0.5),
+      name='out',
+    )
     return out(mixed.reshape(*x.shape[:2], arch.heads * arch.head_width)), cache
 
   @property
   def _scale(self) -> float:
-    return self.arch.attention_scale or self.arch.head_width ** -0.5
+    return self.arch.attention_scale or self.arch.head_width**-0.5
 
   def _projection(self, name: str, draw=None):
-    """A function of x (batch, length, width) to its heads (batch, length, heads, head), normed where a family norms."""
+    """A function of x (batch, length, width) to its heads (batch, length, heads, head),
+    normed where a family norms.
+    """
     arch = self.arch
     count = arch.heads if name == 'query' else arch.key_heads
-    linear = Linear(count * arch.head_width, arch.has_bias('qkv'), draw or initializer(arch), name=name)
-    norm = Norm(arch, name=f'{name}_norm') if arch.query_norm and name != 'value' else lambda y: y
+    linear = Linear(
+      count * arch.head_width,
+      arch.has_bias('qkv'),
+      draw or initializer(arch),
+      name=name,
+    )
+    norm = (
+      Norm(arch, name=f'{name}_norm')
+      if arch.query_norm and name != 'value'
+      else lambda y: y
+    )
 
     def project(x):
       cut = lambda y: y.reshape(*y.shape[:2], count, arch.head_width)
-      return cut(norm(linear(x))) if arch.query_norm == 'width' else norm(cut(linear(x)))
+      return (
+        cut(norm(linear(x))) if arch.query_norm == 'width' else norm(cut(linear(x)))
+      )
 
     return project
 
@@ -136,18 +206,28 @@ class Attention(nn.Module):
     """What every query gathers of the values: (batch, queries, heads in groups, head)."""
     arch = self.arch
     groups = arch.heads // arch.key_heads
-    query = query.reshape(*query.shape[:2], arch.key_heads, groups, arch.head_width) * self._scale
+    query = (
+      query.reshape(*query.shape[:2], arch.key_heads, groups, arch.head_width)
+      * self._scale
+    )
     scores = attention_scores(query, keys)
     if arch.attention_cap:
       scores = arch.attention_cap * jnp.tanh(scores / arch.attention_cap)
     if bias is not None:
       scores = scores + bias.reshape(-1, arch.key_heads, groups, *bias.shape[2:])
-    # Replacing a score, not adding to it, makes the weight of a hidden token exactly zero.
+    # Replacing a score, not adding to it, makes the weight of a hidden token exactly
+    # zero.
     scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     if self.is_mutable_collection(SEEN):
       weights = jax.nn.softmax(scores, -1)
-      self.sow(SEEN, 'weights', weights.reshape(weights.shape[0], arch.heads, *weights.shape[3:]))
-    weights = dropout(softmax(scores, values.dtype), self.rate, key, 'attention-weights')
+      self.sow(
+        SEEN,
+        'weights',
+        weights.reshape(weights.shape[0], arch.heads, *weights.shape[3:]),
+      )
+    weights = dropout(
+      softmax(scores, values.dtype), self.rate, key, 'attention-weights'
+    )
     return weighted_values(weights, values)
 
 
@@ -157,19 +237,23 @@ def heads_first(x):
 
 
 def attention_scores(query, keys):
-  """Scores (batch, key heads, groups, queries, keys) in float32 of query (batch, queries, key heads, groups, head) and
-  keys (batch, key heads, keys, head)."""
+  """Scores (batch, key heads, groups, queries, keys) in float32 of query (batch,
+  queries, key heads, groups, head) and keys (batch, key heads, keys, head).
+  """
   if query.dtype != jnp.bfloat16:
     return jnp.einsum('bqhgk,bhmk->bhgqm', query, keys).astype(jnp.float32)
   rows, queries, heads, groups, head = query.shape
-  query = copy_swapped(query).swapaxes(2, 3).reshape(rows, heads, groups * queries, head)
+  query = (
+    copy_swapped(query).swapaxes(2, 3).reshape(rows, heads, groups * queries, head)
+  )
   scores = multiply(query, keys, True, jnp.float32)
   return scores.reshape(rows, heads, groups, queries, keys.shape[2])
 
 
 def weighted_values(weights, values):
-  """The sums (batch, queries, key heads, groups, head) of values (batch, key heads, keys, head) that weights
-  (batch, key heads, groups, queries, keys) ask for."""
+  """The sums (batch, queries, key heads, groups, head) of values (batch, key heads,
+  keys, head) that weights (batch, key heads, groups, queries, keys) ask for.
+  """
   if values.dtype != jnp.bfloat16:
     return jnp.einsum('bhgqm,bhmk->bqhgk', weights, values)
   rows, heads, groups, queries, count = weights.shape
@@ -178,8 +262,14 @@ def weighted_values(weights, values):
 
 
 def softmax(scores, dtype):
-  """The softmax of float32 scores over the last axis in `dtype`; of bfloat16 nothing wider is kept for the gradient."""
-  return _softmax_narrow(scores) if dtype == jnp.bfloat16 else jax.nn.softmax(scores, -1).astype(dtype)
+  """The softmax of float32 scores over the last axis in `dtype`; of bfloat16 nothing
+  wider is kept for the gradient.
+  """
+  return (
+    _softmax_narrow(scores)
+    if dtype == jnp.bfloat16
+    else jax.nn.softmax(scores, -1).astype(dtype)
+  )
 
 
 @jax.custom_vjp

@@ -1,4 +1,5 @@
-"""Where tokens stand among the columns of a stack: behind the keys of a prefix and the vectors of a prompt.
+"""Where tokens stand among the columns of a stack: behind the keys of a prefix and the
+vectors of a prompt.
 
 >>> import jax.numpy as jnp
 >>> key_columns(jnp.array([[2, 3]]), prefix=2).tolist()
@@ -11,7 +12,10 @@ import jax.numpy as jnp
 
 
 class Placed(NamedTuple):
-  """Where every column stands: segments and positions (batch, prompt + length), types of that shape or None."""
+  """Where every column stands: segments and positions (batch, prompt + length), types
+  of that shape or None.
+  """
+
   segments: Any
   positions: Any
   types: Any
@@ -19,9 +23,17 @@ class Placed(NamedTuple):
 
 
 def prefix_length(part: dict) -> int:
-  """How many keys stand before the tokens in every layer of a stack with these parameters."""
-  return max((layer['attention']['prefix'].keys.shape[0] for layer in part['layers'].values()
-              if layer['attention'].get('prefix') is not None), default=0)
+  """How many keys stand before the tokens in every layer of a stack with these
+  parameters.
+  """
+  return max(
+    (
+      layer['attention']['prefix'].keys.shape[0]
+      for layer in part['layers'].values()
+      if layer['attention'].get('prefix') is not None
+    ),
+    default=0,
+  )
 
 
 def taken(part: dict, prompt) -> int:
@@ -30,26 +42,38 @@ def taken(part: dict, prompt) -> int:
 
 
 def key_columns(positions, prefix: int):
-  """The positions (batch, prefix + keys) of all that is looked at, from those of the tokens, which come behind it."""
+  """The positions (batch, prefix + keys) of all that is looked at, from those of the
+  tokens, which come behind it.
+  """
   if not prefix:
     return positions
-  front = jnp.broadcast_to(jnp.arange(prefix, dtype=positions.dtype), (positions.shape[0], prefix))
+  front = jnp.broadcast_to(
+    jnp.arange(prefix, dtype=positions.dtype), (positions.shape[0], prefix)
+  )
   return jnp.concatenate([front, positions], 1)
 
 
 def place(part: dict, prompt, segments, positions, types, slots) -> Placed:
-  """The columns of a stack: a prompt (n, width) once before each example of `slots` (batch, examples), and the tokens.
+  """The columns of a stack: a prompt (n, width) once before each example of `slots`
+  (batch, examples), and the tokens.
 
-  Tokens stand behind prompt and prefix. Where columns are in memory says nothing, so the prompts are all in front.
+  Tokens stand behind prompt and prefix. Where columns are in memory says nothing, so
+  the prompts are all in front.
   """
   positions = positions + prefix_length(part)
   if prompt is None:
     return Placed(segments, positions, types, 0)
   count, (rows, examples) = prompt.shape[0], slots.shape
-  before = lambda front, x: jnp.concatenate([jnp.broadcast_to(front, (rows, count * examples)).astype(x.dtype), x], 1)
+  before = lambda front, x: jnp.concatenate(
+    [jnp.broadcast_to(front, (rows, count * examples)).astype(x.dtype), x], 1
+  )
   front = jnp.tile(jnp.arange(count), examples)[None] + prefix_length(part)
-  return Placed(before(jnp.repeat(slots, count, 1), segments), before(front, positions + count),
-                None if types is None else before(jnp.zeros((1, 1), jnp.int32), types), count * examples)
+  return Placed(
+    before(jnp.repeat(slots, count, 1), segments),
+    before(front, positions + count),
+    None if types is None else before(jnp.zeros((1, 1), jnp.int32), types),
+    count * examples,
+  )
 
 
 def take_columns(x, columns):

@@ -1,4 +1,5 @@
-"""Disentangled attention: scores of contents against relative positions (DeBERTa, He et al. 2021, section 3.1).
+"""Disentangled attention: scores of contents against relative positions (DeBERTa, He et
+al. 2021, section 3.1).
 
 >>> buckets_by_distance(buckets=8, farthest=16).tolist()
 [0, 1, 2, 3, 4, 5, 5, 6, 6, 6, 7, 7, 7, 7, 7, 7, 8]
@@ -13,7 +14,9 @@ from tl_jax.models.layers import Norm, initializer
 
 
 class RelativeTable(nn.Module):
-  """The vectors (2 * relative_buckets, width) of the relative positions, normed, which all layers share."""
+  """The vectors (2 * relative_buckets, width) of the relative positions, normed, which
+  all layers share.
+  """
 
   arch: Arch
 
@@ -27,10 +30,12 @@ class RelativeTable(nn.Module):
 
 
 def buckets_by_distance(buckets: int, farthest: int) -> np.ndarray:
-  """The bucket of every distance from 0 to `farthest`, int32 (farthest + 1,): exact near, logarithmic far.
+  """The bucket of every distance from 0 to `farthest`, int32 (farthest + 1,): exact
+  near, logarithmic far.
 
-  The bucket `buckets` itself, of what is farther than `farthest - 1`, has a vector on one side only. Made here and
-  not in the compiled program, whose logarithm may round to another bucket.
+  The bucket `buckets` itself, of what is farther than `farthest - 1`, has a vector on
+  one side only. Made here and not in the compiled program, whose logarithm may round to
+  another bucket.
   """
   exact = buckets // 2
   distance = np.arange(farthest + 1, dtype=np.float32)
@@ -42,7 +47,9 @@ def buckets_by_distance(buckets: int, farthest: int) -> np.ndarray:
 
 
 def table_rows(arch: Arch, query_positions, key_positions):
-  """The row (batch, queries, keys) of the table for the distance from each key to each query."""
+  """The row (batch, queries, keys) of the table for the distance from each key to each
+  query.
+  """
   distance = query_positions[:, :, None] - key_positions[:, None, :]
   known = jnp.asarray(
     buckets_by_distance(arch.relative_buckets, arch.relative_distance)
@@ -54,10 +61,12 @@ def table_rows(arch: Arch, query_positions, key_positions):
 
 
 def position_scores(query, keys, position_query, position_keys, rows):
-  """Content to position and position to content (equation 4), float32 (batch, heads, queries, keys), unscaled.
+  """Content to position and position to content (equation 4), float32 (batch, heads,
+  queries, keys), unscaled.
 
-  query (batch, queries, heads, head); keys (batch, heads, keys, head); position_query and position_keys (table rows,
-  heads, head), made of the table by the maps of query and key; rows (batch, queries, keys) of the table.
+  query (batch, queries, heads, head); keys (batch, heads, keys, head); position_query
+  and position_keys (table rows, heads, head), made of the table by the maps of query
+  and key; rows (batch, queries, keys) of the table.
   """
   content_to_position = jnp.einsum('bqhd,phd->bhqp', query, position_keys)
   position_to_content = jnp.einsum('bhkd,phd->bhkp', keys, position_query)

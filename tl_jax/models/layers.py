@@ -17,23 +17,36 @@ from tl_jax.models.arch import Arch
 
 
 def initializer(arch: Arch, scale: float = 1.0, std: float | None = None):
-  """The initializer of a kernel (in, out); `scale` shrinks it, `std` overrides what fan-in would give."""
+  """The initializer of a kernel (in, out); `scale` shrinks it, `std` overrides what
+  fan-in would give.
+  """
+
   def draw(key, shape, dtype=jnp.float32):
     if arch.init == 'truncated':
-      return scale * arch.init_std * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+      return (
+        scale
+        * arch.init_std
+        * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+      )
     if arch.init == 'normal':
       return scale * arch.init_std * jax.random.normal(key, shape, dtype)
     return scale * (std or shape[0] ** -0.5) * jax.random.normal(key, shape, dtype)
+
   return draw
 
 
 def dropout(x, rate: float, key, name: str):
-  """Inverted dropout (Srivastava et al. 2014) with the mask of the stream `name`; no key, no dropout."""
+  """Inverted dropout (Srivastava et al. 2014) with the mask of the stream `name`; no
+  key, no dropout.
+  """
   return leaves.drop(x, rate, None if key is None else rng.stream(key, name))
 
 
 class Linear(nn.Module):
-  """x (..., in) -> (..., features). The kernel is 2-D (in, out) and may be any structured leaf."""
+  """x (..., in) -> (..., features). The kernel is 2-D (in, out) and may be any
+  structured leaf.
+  """
+
   features: int
   use_bias: bool
   kernel_init: object
@@ -43,39 +56,64 @@ class Linear(nn.Module):
     kernel = self._weight('kernel', self.kernel_init, (x.shape[-1], self.features))
     y = leaves.matmul(x, kernel)
     if self.use_bias:
-      y = leaves.add_bias(y, self._weight('bias', nn.initializers.zeros, (self.features,)))
+      y = leaves.add_bias(
+        y, self._weight('bias', nn.initializers.zeros, (self.features,))
+      )
     return y
 
   def _weight(self, name: str, draw, shape):
-    """A parameter; flax compares the shape of a leaf's first array, which a quantised leaf has packed."""
-    given = self.get_variable('params', name) if self.has_variable('params', name) else None
+    """A parameter; flax compares the shape of a leaf's first array, which a quantised
+    leaf has packed.
+    """
+    given = (
+      self.get_variable('params', name) if self.has_variable('params', name) else None
+    )
     return given if leaves.is_structured(given) else self.param(name, draw, shape)
 
 
 class Norm(nn.Module):
-  """Layer norm (Ba et al. 2016) or RMS norm (Zhang and Sennrich 2019), in float32 whatever the dtype of x."""
+  """Layer norm (Ba et al. 2016) or RMS norm (Zhang and Sennrich 2019), in float32
+  whatever the dtype of x.
+  """
+
   arch: Arch
 
   @nn.compact
   def __call__(self, x):
     kind, width = self.arch.norm, x.shape[-1]
     shifted = kind == 'rms_shifted'
-    scale = self.param('scale', nn.initializers.zeros if shifted else nn.initializers.ones, (width,))
-    bias = self.param('bias', nn.initializers.zeros, (width,)) if kind == 'layer' else None
-    return normalize(x, 1.0 + scale if shifted else scale, bias, kind.startswith('layer'), self.arch.norm_eps)
+    scale = self.param(
+      'scale', nn.initializers.zeros if shifted else nn.initializers.ones, (width,)
+    )
+    bias = (
+      self.param('bias', nn.initializers.zeros, (width,)) if kind == 'layer' else None
+    )
+    return normalize(
+      x,
+      1.0 + scale if shifted else scale,
+      bias,
+      kind.startswith('layer'),
+      self.arch.norm_eps,
+    )
 
 
 def normalize(x, scale, bias, centred: bool, eps: float):
-  """x (..., width) centred if asked for, over its root mean square, times scale (width,), plus bias (width,) or None.
+  """x (..., width) centred if asked for, over its root mean square, times scale
+  (width,), plus bias (width,) or None.
 
-  Computed in float32. In bfloat16 the gradient is written out, so that only x is kept for it and sums over rows are
-  products; in float32 it is left to jax, forward mode included.
+  Computed in float32. In bfloat16 the gradient is written out, so that only x is kept
+  for it and sums over rows are products; in float32 it is left to jax, forward mode
+  included.
   """
-  return (_normalize_narrow if x.dtype == jnp.bfloat16 else _normalize)(x, scale, bias, centred, eps)
+  return (_normalize_narrow if x.dtype == jnp.bfloat16 else _normalize)(
+    x, scale, bias, centred, eps
+  )
 
 
 def _standard(x, centred: bool, eps: float):
-  """x in float32 without its mean if asked for and over its root mean square, and one over the latter (..., 1)."""
+  """x in float32 without its mean if asked for and over its root mean square, and one
+  over the latter (..., 1).
+  """
   y = x.astype(jnp.float32)
   if centred:
     y = y - y.mean(-1, keepdims=True)
@@ -104,8 +142,11 @@ def _normalize_backward(centred, eps, kept, gradient):
   if centred:
     dx = dx - inner.mean(-1, keepdims=True)
   dscale = column_sums((wide * y).astype(x.dtype)).astype(scale.dtype)
-  return ((inverse * dx).astype(x.dtype), dscale,
-          None if bias is None else column_sums(gradient).astype(bias.dtype))
+  return (
+    (inverse * dx).astype(x.dtype),
+    dscale,
+    None if bias is None else column_sums(gradient).astype(bias.dtype),
+  )
 
 
 _normalize_narrow.defvjp(_normalize_forward, _normalize_backward)
@@ -118,7 +159,10 @@ def activate(name: str, x):
 
 
 class Mlp(nn.Module):
-  """act(x W_in) W_out, or act(x W_gate) * (x W_in) W_out where the family is gated (Shazeer 2020)."""
+  """act(x W_in) W_out, or act(x W_gate) * (x W_in) W_out where the family is gated
+  (Shazeer 2020).
+  """
+
   arch: Arch
   rate: float
 
@@ -128,14 +172,25 @@ class Mlp(nn.Module):
     linear = functools.partial(Linear, use_bias=arch.has_bias('mlp'))
     y = linear(arch.mlp, kernel_init=initializer(arch), name='in')(x)
     if arch.gated:
-      y = activate(arch.activation, linear(arch.mlp, kernel_init=initializer(arch), name='gate')(x)) * y
+      y = (
+        activate(
+          arch.activation,
+          linear(arch.mlp, kernel_init=initializer(arch), name='gate')(x),
+        )
+        * y
+      )
     else:
       y = activate(arch.activation, y)
-    if arch.positions in ('relative', 'relative_by_layer'):  # T5 drops out inside the MLP too
+    # T5 drops out inside the MLP too
+    if arch.positions in ('relative', 'relative_by_layer'):
       y = dropout(y, self.rate, key, 'mlp-inside')
-    return linear(arch.width, kernel_init=initializer(arch, residual_scale(arch)), name='out')(y)
+    return linear(
+      arch.width, kernel_init=initializer(arch, residual_scale(arch)), name='out'
+    )(y)
 
 
 def residual_scale(arch: Arch) -> float:
-  """GPT-2 shrinks what adds to the residual stream by sqrt(2 layers) (Radford et al. 2019, 2.3)."""
+  """GPT-2 shrinks what adds to the residual stream by sqrt(2 layers) (Radford et al.
+  2019, 2.3).
+  """
   return (2 * arch.layers) ** -0.5 if arch.init == 'normal' else 1.0

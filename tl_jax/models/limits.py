@@ -1,4 +1,5 @@
-"""Ids, token types and positions that a model has no row for, refused where they can be seen.
+"""Ids, token types and positions that a model has no row for, refused where they can be
+seen.
 
 >>> from tl_jax.models import arch
 >>> require_rows(arch('tiny', vocabulary=40), dict(tokens=np.array([[5, 41]])))
@@ -36,8 +37,9 @@ def _require_side(arch: Arch, batch: dict, prefix: str, reserved: int) -> None:
     found = _extremes(batch.get(prefix + name), read, segments is None)
     if rows and found is not None and not 0 <= found[0] <= found[1] < rows:
       wrong = found[0] if found[0] < 0 else found[1]
-      raise ValueError(f'{prefix}{name}: an id of {wrong}, but the table has {rows} '
-                       f'rows ({field})')
+      raise ValueError(
+        f'{prefix}{name}: an id of {wrong}, but the table has {rows} rows ({field})'
+      )
   if arch.room is not None:
     _require_room(arch, batch, prefix, reserved, read, segments is None)
 
@@ -58,8 +60,10 @@ def _require_room(arch: Arch, batch: dict, prefix: str, reserved: int, read, who
     raise ValueError(f'{prefix}positions: one of {least} is before the first')
   if most is not None and most > room:
     kept = f', {reserved} of them taken by a prompt or prefix' if reserved else ''
-    raise ValueError(f'{prefix}positions: a text of {most} tokens, but the model has '
-                     f'{arch.room} positions{kept}')
+    raise ValueError(
+      f'{prefix}positions: a text of {most} tokens, but the model has '
+      f'{arch.room} positions{kept}'
+    )
 
 
 def _seen(array) -> np.ndarray | None:

@@ -13,9 +13,11 @@ from tl_jax.models.arch import Arch
 
 
 class Reach(NamedTuple):
-  """What a layer's attention has of its own besides parameters; both may be traced where layers are scanned.
+  """What a layer's attention has of its own besides parameters; both may be traced
+  where layers are scanned.
 
-  window: its span, 0 for all; rotary: do rotary positions, where the family has them, turn its queries and keys?
+  window: its span, 0 for all; rotary: do rotary positions, where the family has them,
+  turn its queries and keys?
   """
 
   window: Any = 0
@@ -33,7 +35,9 @@ def layer_reach(arch: Arch, index: int) -> Reach:
 
 
 def last_positions(segments, positions):
-  """Where the text of every token ends: the position (batch, length) of the last token of its segment."""
+  """Where the text of every token ends: the position (batch, length) of the last token
+  of its segment.
+  """
   flipped = segments[:, ::-1]
   index = jnp.arange(segments.shape[1])
   after = jnp.pad(flipped, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
@@ -42,12 +46,15 @@ def last_positions(segments, positions):
 
 
 def rotary_frequencies(arch: Arch, reach: Reach, last=None):
-  """Radians per position (head_dim / 2,) of a layer; zeros, which turn nothing, for one without rotary positions.
+  """Radians per position (head_dim / 2,) of a layer; zeros, which turn nothing, for one
+  without rotary positions.
 
-  Global layers take `rotary_base` and `rotary_scaling`: linear interpolation (Chen et al. 2023); Llama 3's, which
-  divides the slow frequencies by the factor, keeps the fast ones and blends between; or LongRoPE's (Ding et al. 2024),
-  which has divisors for texts up to the original length and others for longer ones. With those the result is (batch,
-  length, head_dim / 2) for texts that end at the positions `last` (batch, length).
+  Global layers take `rotary_base` and `rotary_scaling`: linear interpolation (Chen et
+  al. 2023); Llama 3's, which divides the slow frequencies by the factor, keeps the fast
+  ones and blends between; or LongRoPE's (Ding et al. 2024), which has divisors for
+  texts up to the original length and others for longer ones. With those the result is
+  (batch, length, head_dim / 2) for texts that end at the positions `last` (batch,
+  length).
   """
   exponent = -jnp.arange(0, arch.head_width, 2, dtype=jnp.float32) / arch.head_width
   plain = arch.rotary_base**exponent
@@ -75,7 +82,8 @@ def _long_frequencies(arch: Arch, plain, last):
 
 
 def rotate(arch: Arch, x, positions, frequencies):
-  """Rotary positions (Su et al. 2021, eq. 34), halves convention: x (batch, length, heads, head).
+  """Rotary positions (Su et al. 2021, eq. 34), halves convention: x (batch, length,
+  heads, head).
 
   LongRoPE multiplies what is turned by a factor, too.
   """
