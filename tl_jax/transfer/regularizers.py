@@ -8,9 +8,9 @@ trains them.
 2.0
 
 Each acts on the effective weights, or raises ValueError at `init` where what is trained
-gives it nothing to act on. The head, the parts that a method puts in and layers that
-start afresh have no pre-trained value: nothing pulls them to their random start. `head`
-None says that the head is pre-trained like the rest.
+gives it nothing to act on. The head, the parts that a method puts in and the layers that
+start afresh have no pre-trained value, so nothing pulls them to their random start.
+`head=None` says that the head is pre-trained like the rest.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from tl_jax import leaves, rng, tree
 from tl_jax.config import Count, Fraction, NonNegative
-from tl_jax.transfer.method import HEAD, TransferMethod, can_train
+from tl_jax.transfer.method import HEAD, TransferMethod, can_train, head_matcher
 from tl_jax.transfer.partitions import (
   BEHIND,
   LAYERS,
@@ -34,13 +34,6 @@ from tl_jax.transfer.regularizing import Regularizer, Scope, regularizer
 Tree = Any
 
 
-def head_matcher(head: str | None):
-  """A predicate of the names of the head, which is new; None where the head is
-  pre-trained too.
-  """
-  return tree.matcher(*filter(None, [head]))
-
-
 def l2sp(
   strength: NonNegative = 1e-2,
   *,
@@ -51,11 +44,15 @@ def l2sp(
   ones (L2-SP, Li et al. 2018).
 
   w is the effective weight: under `lora`, |w - w0| is the norm of the low-rank change.
-  New are the head, what a method puts in (the parameters of an adapter, a prompt or a
-  prefix), and layers that start afresh. `new` is `strength` by default.
+  New weights are the head, what a method puts in (the parameters of an adapter, a prompt
+  or a prefix), and layers that start afresh. `new` is `strength` by default.
   Errors: ValueError at `init` where nothing is trained.
   """
-  belongs, beta = head_matcher(head), strength if new is None else new
+  belongs = head_matcher(head)
+  beta = strength if new is None else new
+
+  def pull_to_zero(leaf):
+    return beta / 2 * jnp.square(leaves.wide(leaf)).sum()
 
   def check(scope: Scope):
     if not scope.changed and not scope.new:
@@ -66,11 +63,11 @@ def l2sp(
     total = jnp.zeros(())
     for name, (leaf, start) in scope.changed.items():
       if belongs(name):
-        total += beta / 2 * jnp.square(leaves.wide(leaf)).sum()
+        total += pull_to_zero(leaf)
       else:
         total += strength / 2 * leaves.squared_change(leaf, start)
     for leaf in jax.tree.leaves(scope.new):
-      total += beta / 2 * jnp.square(leaves.wide(leaf)).sum()
+      total += pull_to_zero(leaf)
     return total
 
   return regularizer(Regularizer('l2sp', check=check, penalty=penalty))
@@ -79,20 +76,21 @@ def l2sp(
 def ewc(
   fisher: Tree = None, strength: NonNegative = 1.0, *, head: str | None = HEAD
 ) -> TransferMethod:
-  """Adds strength / 2 sum F (w - w0)^2 (Kirkpatrick et al. 2017, eq. 3), F from
-  `fisher`: a tree like the params.
+  """Adds strength / 2 sum F (w - w0)^2 (Kirkpatrick et al. 2017, eq. 3).
 
-  `tl_jax.transfer.fisher_diagonal` estimates one. w is the effective weight, so F has
-  the shape of the weight under `lora` too. Leaves that `fisher` does not have are free.
-  Without one every entry counts 1, but those of the head, until `with_fisher` says
-  more: a run takes the information of the model it starts from.
-
+  fisher: F, a tree like the params, as `tl_jax.transfer.fisher_diagonal` estimates it. w
+  is the effective weight, so F has the shape of the weight under `lora` too. Leaves that
+  it does not have are free. Without a `fisher` every entry counts 1, except those of the
+  head, until `with_fisher` says more: a run takes the information of the model that it
+  starts from.
   Errors: ValueError at `init` where nothing that is trained has a pre-trained value, or
   `fisher` has none of it.
   """
-  named, belongs = None if fisher is None else tree.flatten(fisher), head_matcher(head)
+  named = None if fisher is None else tree.flatten(fisher)
+  belongs = head_matcher(head)
 
   def weighs(name):
+    # Even a head counts where its information was given: it is of the earlier task.
     return not belongs(name) if named is None else name in named
 
   def check(scope: Scope):
@@ -112,8 +110,10 @@ def ewc(
 
   def penalty(scope: Scope, information):
     total = jnp.zeros(())
-    for name, value in (information.given | information.awaited).items():
-      total += (value * jnp.square(leaves.change(*scope.changed[name]))).sum()
+    values = information.given | information.awaited
+    for name, value in values.items():
+      change = leaves.change(*scope.changed[name])
+      total += (value * jnp.square(change)).sum()
     return strength / 2 * total
 
   return regularizer(
@@ -132,26 +132,28 @@ def mixout(
   probability `rate`.
 
   w -> (mask w0 + (1 - mask) w - rate w0) / (1 - rate) (Lee et al. 2020). This is w0 +
-  dropout(w - w0), so its mean is w. w is the effective weight: under `lora` entries of
-  base + a @ b go back to the base, and the matrix is formed for the step. `element`
-  draws every entry, as the paper says. `column` is what the authors' code does: one
-  draw for all outputs of an input, so that whole rows of an (in, out) kernel are
-  swapped. The head, new parts and leaves that the pattern does not match are not mixed.
-  Without a key, in evaluation, nothing is.
-
+  dropout(w - w0), so its mean is w. w is the effective weight: under `lora`, entries of
+  base + a @ b go back to the base, and the matrix is formed for the step.
+  mask: `element` draws every entry, as the paper says. `column` is what the authors' code
+  does: one draw for all outputs of an input, so that whole rows of an (in, out) kernel go
+  back together.
+  The head, new parts and leaves that the pattern does not match are not mixed. Without a
+  key, in evaluation, nothing is.
   Errors: ValueError at `init` where no pre-trained matrix that the pattern matches is
   trained, and for a matrix with dropout of its inputs (`lora(dropout=...)`), which an
   array in its place could not apply.
   """
-  wanted, belongs = tree.matcher(pattern), head_matcher(head)
+  wanted = tree.matcher(pattern)
+  belongs = head_matcher(head)
 
   def is_mixed(name, leaf):
     return wanted(name) and not belongs(name) and leaf.ndim >= 2
 
   def check(scope: Scope):
-    mixed = {
-      name: leaf for name, (leaf, _) in scope.changed.items() if is_mixed(name, leaf)
-    }
+    mixed = {}
+    for name, (leaf, _) in scope.changed.items():
+      if is_mixed(name, leaf):
+        mixed[name] = leaf
     if not mixed:
       raise ValueError(
         f'mixout: no pre-trained matrix that {pattern!r} matches is '
@@ -171,8 +173,10 @@ def mixout(
       if not is_mixed(name, leaf):
         continue
       shape = leaf.shape if mask == 'element' else (*leaf.shape[:-1], 1)
-      back = jax.random.bernoulli(rng.stream(key, f'mixout/{name}'), rate, shape)
-      away = jnp.where(back, 0.0, leaves.change(leaf, start)) / (1 - rate)
+      own_key = rng.stream(key, f'mixout/{name}')
+      is_back = jax.random.bernoulli(own_key, rate, shape)
+      # The paper's formula, written as dropout of the change.
+      away = jnp.where(is_back, 0.0, leaves.change(leaf, start)) / (1 - rate)
       mixed[name] = (leaves.wide(start) + away).astype(leaf.dtype)
     return mixed
 
@@ -187,11 +191,17 @@ class DecayState(NamedTuple):
 
 
 def learning_rate(opt_state):
-  """The scheduled rate in an optimizer state that keeps its peak `rate` and the
-  schedule's `factor`.
+  """The learning rate of this step, from the state of an optimizer of ours.
+
+  Such a state keeps the peak `rate` and the `factor` of the schedule. Errors: ValueError
+  for another optimizer.
   """
-  keeps = lambda node: hasattr(node, 'rate') and hasattr(node, 'factor')
-  found = [node for node in jax.tree.leaves(opt_state, is_leaf=keeps) if keeps(node)]
+
+  def keeps_rate(node):
+    return hasattr(node, 'rate') and hasattr(node, 'factor')
+
+  nodes = jax.tree.leaves(opt_state, is_leaf=keeps_rate)
+  found = [node for node in nodes if keeps_rate(node)]
   if not found:
     raise ValueError(
       'prior_decay: the optimizer keeps no rate; make it with '
@@ -203,19 +213,17 @@ def learning_rate(opt_state):
 def prior_decay(
   decay: NonNegative = 0.01, *, head: str | None = HEAD
 ) -> TransferMethod:
-  """Decoupled decay towards the pre-trained weights, w - rate decay (w - w0), in the
-  place of towards zero.
+  """Decoupled decay towards the pre-trained weights: w - rate decay (w - w0).
 
-  Wiese et al. 2017, called decay(w_pre) in Lee et al. 2020. A head, new parts and
-  layers that start afresh still decay towards zero. It is added to the optimizer's own
-  decay, so set `optim.decay` to 0 beside it. It follows the groups of the optimizer:
-  their `scale` multiplies it, a leaf of a group with a `decay` of 0 is not pulled, nor
-  is a frozen one. It needs weights that are linear in the one array that is trained:
-  those that are trained as they are, `subset` and `ia3`.
-
+  Wiese et al. 2017, called decay(w_pre) in Lee et al. 2020. A head, new parts and layers
+  that start afresh still decay towards zero. It is added to the optimizer's own decay, so
+  set `optim.decay` to 0 beside it. It follows the groups of the optimizer: their `scale`
+  multiplies it, and neither a leaf of a group with a `decay` of 0 nor a frozen one is
+  pulled. It needs weights that are linear in the one array that is trained: those that
+  are trained in full, and those of `subset` and `ia3`.
   Errors: ValueError at `init` under `lora`, `dora` and `diff`, where the decay of a
-  product is no decay of its factors, and where nothing that is trained has a
-  pre-trained value; at the optimizer's `init` where no group lets it pull.
+  product is no decay of its factors, and where nothing that is trained has a pre-trained
+  value; at the optimizer's `init` where no group lets it pull.
   """
   belongs = head_matcher(head)
   linear = (leaves.Scaled, leaves.Subset)
@@ -235,50 +243,53 @@ def prior_decay(
         )
 
   def optimizer(tx, group_of, is_new):
-    return decay_to_start(
-      tx, decay, group_of, lambda names: is_new(names) | set(filter(belongs, names))
-    )
+    def decays_to_zero(names):
+      return is_new(names) | set(filter(belongs, names))
+
+    return decay_to_start(tx, decay, group_of, decays_to_zero)
 
   return regularizer(Regularizer('prior_decay', check=check, decay=optimizer))
 
 
 def decay_to_start(tx, decay: float, group_of, is_new):
-  """`tx` with a decay to where the parameters are at `init`, to zero for the names that
-  `is_new(names)` chooses.
+  """`tx` with a decay to where the parameters are at `init`.
+
+  group_of(name) -> the group of the optimizer that a leaf is in, or None. is_new(names) ->
+  those of the names that decay to zero instead.
   """
   import optax  # the room loads jax alone
 
-  def pulled(name) -> bool:
+  def is_pulled(name) -> bool:
     return getattr(group_of(name), 'decay', None) != 0
 
   def init(params):
     names = list(tree.flatten(params))
     new = is_new(names)
-    if names and not any(pulled(name) for name in names if name not in new):
+    pretrained = [name for name in names if name not in new]
+    if names and not any(map(is_pulled, pretrained)):
       raise ValueError(
         'prior_decay: optim.groups leave it nothing to pull: every trained leaf with '
         'a pre-trained value is frozen or has a decay of 0'
       )
-    start = tree.map_named(
-      lambda name, leaf: (
-        jnp.zeros_like(leaf) if name in new else jnp.array(leaf, copy=True)
-      ),
-      params,
-    )
-    return DecayState(tx.init(params), start)
+
+    def goal(name, leaf):
+      # A copy, because the parameters are donated and the start is not.
+      return jnp.zeros_like(leaf) if name in new else jnp.array(leaf, copy=True)
+
+    return DecayState(tx.init(params), tree.map_named(goal, params))
 
   def update(updates, state, params=None):
     updates, inner = tx.update(updates, state.inner, params)
     step = learning_rate(inner) * decay
 
     def pull(name, change, leaf, start):
-      if not pulled(name):
+      if not is_pulled(name):
         return change
-      return change - step * getattr(group_of(name), 'scale', 1.0) * (leaf - start)
+      scale = getattr(group_of(name), 'scale', 1.0)
+      return change - step * scale * (leaf - start)
 
-    return tree.map_named(pull, updates, params, state.start), DecayState(
-      inner, state.start
-    )
+    updates = tree.map_named(pull, updates, params, state.start)
+    return updates, DecayState(inner, state.start)
 
   return optax.GradientTransformation(init, update)
 
@@ -291,27 +302,29 @@ BIASES = ('bias', 'beta', 'b')
 def reinitialize(
   layers: Count = 1, *, std: NonNegative = 0.02, pattern: str = LAYERS
 ) -> TransferMethod:
-  """The top layers and the pooler start afresh (Zhang et al. 2021): kernels from
-  N(0, std^2), biases 0, norms 1 and 0.
+  """The top layers and the pooler start afresh (Zhang et al. 2021).
 
-  The pooler is the one that the body keeps; another is new anyway.
-  `pattern` matches the leaves of layers, with the layer's number as its group `index`.
+  Kernels are drawn from N(0, std^2), biases are 0, and norms have the scale 1. The pooler
+  is the one that the body keeps; one of the head is new anyway.
+  pattern: matches the leaves of layers, with the layer's number as its group `index`.
   Other regularizers treat what starts afresh as they treat a new head.
   Errors: ValueError at `init` for a leaf that starts afresh but is not trained in full,
-  which would stay random, and for a vector whose name does not say whether it is a
-  scale or a bias.
+  which would stay random, and for a vector whose name does not say whether it is a scale
+  or a bias.
   """
-  select, is_pooler = top_layers(layers, pattern, 'reinitialize'), tree.matcher(POOLER)
+  select = top_layers(layers, pattern, 'reinitialize')
+  is_pooler = tree.matcher(POOLER)
 
   def fresh(names):
     return {*select(names), *filter(is_pooler, names)}
 
   def begin(key, params):
     top = fresh(list(tree.flatten(params)))
-    return tree.map_named(
-      lambda name, leaf: start_afresh(key, name, leaf, std) if name in top else leaf,
-      params,
-    )
+
+    def begun(name, leaf):
+      return start_afresh(key, name, leaf, std) if name in top else leaf
+
+    return tree.map_named(begun, params)
 
   def check(scope: Scope):
     held = fresh(scope.names) & scope.held
@@ -325,15 +338,17 @@ def reinitialize(
 
 
 def start_afresh(key, name: str, leaf, std: float):
-  """A fresh array in the place of a leaf; what is no weight, such as a counter, stays
-  as it is.
+  """A fresh array in the place of a leaf.
+
+  What is no weight, such as a counter, stays as it is. Errors: ValueError for a vector
+  whose name says neither that it is a scale nor that it is a bias.
   """
   if not can_train(leaf):
     return leaf
   if leaf.ndim >= 2:
-    return (
-      std * jax.random.normal(rng.stream(key, f'reinitialize/{name}'), leaf.shape)
-    ).astype(leaf.dtype)
+    own_key = rng.stream(key, f'reinitialize/{name}')
+    drawn = std * jax.random.normal(own_key, leaf.shape)
+    return drawn.astype(leaf.dtype)
   last = name.rpartition('/')[2]
   if last in SCALES:
     return jnp.ones_like(leaf)
@@ -352,11 +367,13 @@ def unfreeze(
   head: str | None = HEAD,
   pattern: str = LAYERS,
 ) -> TransferMethod:
-  """Gradual unfreezing (Howard and Ruder 2018, section 3.3): the head learns from the
-  first step, and `groups` more layers from the top every `every` steps; what stands
-  behind the layers (a final norm, a pooler that the body keeps) comes with the top
-  ones, and what is below them last. Say `every` in steps: those of an epoch for the
-  paper's schedule. Without a head, the top layers learn from the first step.
+  """Gradual unfreezing from the top (Howard and Ruder 2018, section 3.3).
+
+  The head learns from the first step, and `groups` more layers from the top every `every`
+  steps. What stands behind the layers (a final norm, a pooler that the body keeps) comes
+  with the top ones, and what is below the layers comes last. `every` is in steps: take
+  those of an epoch for the paper's schedule. Without a head, the top layers learn from
+  the first step.
 
   A leaf belongs to a layer by its name: what `lora` trains in a layer, or an adapter of
   it, waits for that layer. A leaf that is not yet free gets no update and no decay, and
@@ -364,7 +381,8 @@ def unfreeze(
   so Adam's bias correction is that of the run.
   Errors: ValueError at `init` where nothing that is trained belongs to a layer.
   """
-  belongs, behind = head_matcher(head), tree.matcher(BEHIND)
+  belongs = head_matcher(head)
+  behind = tree.matcher(BEHIND)
   require_index(pattern, 'unfreeze')
 
   def check(scope: Scope):
@@ -377,23 +395,33 @@ def unfreeze(
 
   def first_steps(names) -> dict[str, int]:
     """The step from which on each leaf is trained."""
-    depths = depth_from_top([name for name in names if not belongs(name)], pattern)
-    deepest = max(depths.values(), default=-1) + 1
-    depths |= {name: 0 for name in names if behind(name)}
-    wait = 1 if any(map(belongs, names)) else 0
-    return {
-      name: 0 if belongs(name) else every * (wait + depths.get(name, deepest) // groups)
-      for name in names
-    }
+    body = [name for name in names if not belongs(name)]
+    depths = depth_from_top(body, pattern)
+    # What is below the layers, such as the embedding, is as deep as one more layer.
+    below = max(depths.values(), default=-1) + 1
+    for name in names:
+      if behind(name):
+        depths[name] = 0
+    has_head = len(body) < len(names)
+    # The head alone comes first.
+    wait = 1 if has_head else 0
+    first = {}
+    for name in names:
+      group = wait + depths.get(name, below) // groups
+      first[name] = 0 if belongs(name) else every * group
+    return first
 
-  return regularizer(
-    Regularizer('unfreeze', check=check, mask=lambda tx: mask_until(tx, first_steps))
-  )
+  def mask(tx):
+    return mask_until(tx, first_steps)
+
+  return regularizer(Regularizer('unfreeze', check=check, mask=mask))
 
 
 def mask_until(tx, first_steps):
-  """`tx` that sees no gradient of a leaf, and gives it no update, before its step of
-  `first_steps(names)`.
+  """`tx` that leaves every leaf alone until its step has come.
+
+  first_steps(names) -> {name: the first step at which the leaf is trained}. Before, the
+  optimizer sees no gradient of the leaf and gives it no update.
   """
   import optax  # the room loads jax alone
 
@@ -403,21 +431,23 @@ def mask_until(tx, first_steps):
   def update(updates, state, params=None):
     count, inner = state
     first = first_steps(list(tree.flatten(params)))
-    mask = lambda tree_: tree.map_named(
-      lambda name, leaf: jnp.where(count >= first[name], leaf, jnp.zeros_like(leaf)),
-      tree_,
-    )
-    updates, inner = tx.update(mask(updates), inner, params)
-    return mask(updates), (count + 1, inner)
+
+    def free(name, leaf):
+      return jnp.where(count >= first[name], leaf, jnp.zeros_like(leaf))
+
+    # Before the optimizer, so that the moments stay zero; and after it, against decay.
+    updates = tree.map_named(free, updates)
+    updates, inner = tx.update(updates, inner, params)
+    return tree.map_named(free, updates), (count + 1, inner)
 
   return optax.GradientTransformation(init, update)
 
 
 def _such_as(scope: Scope) -> str:
-  """What is trained instead, for an error."""
+  """What is trained instead, in brackets for an error; '' where nothing is."""
   names = sorted([*scope.changed, *scope.new])
-  return (
-    f' (what is: {", ".join(map(repr, names[:3]))}{", ..." if len(names) > 3 else ""})'
-    if names
-    else ''
-  )
+  if not names:
+    return ''
+  shown = ', '.join(map(repr, names[:3]))
+  more = ', ...' if len(names) > 3 else ''
+  return f' (what is: {shown}{more})'

@@ -40,94 +40,108 @@ def transplant(
   both.
 
   source, target: pytrees of arrays; `target` holds a fresh initialisation. Every rule
-  is a regular expression of a whole name. rename: (pattern of source names,
-  replacement, or several for a leaf that goes to several places); the first that
-  matches counts. drop: source names to leave behind. fresh: target names that keep
-  their initialisation.
+  below is a regular expression of a whole name.
+  rename: (pattern of source names, replacement, or several for a leaf that goes to
+  several places); the first that matches counts.
+  drop: source names to leave behind.
+  fresh: target names that keep their initialisation.
   resize: target names that may differ from their source in the length of one axis (a
-  vocabulary): the rows that both have are the source's, further rows the target's own.
-  A value takes the dtype and, where the target's leaf is committed to devices, the
-  sharding of the leaf that it fills; leaves that change neither are shared with
-  `source`, not copied.
+  vocabulary). The rows that both have are the source's, further rows the target's own.
+  A value takes the dtype of the leaf that it fills, and its sharding where that leaf is
+  committed to devices. Leaves that change neither are shared with `source`, not copied.
   Errors: ValueError for a rule that matches nothing, and for every leaf that no rule
   explains, with shapes, nearest names and a rule that would explain it.
   """
-  rename = [
-    (pattern, (to,) if isinstance(to, str) else tuple(to)) for pattern, to in rename
-  ]
+  rename = [(pattern, _as_tuple(places)) for pattern, places in rename]
   rules = {
-    'fresh': _patterns(fresh),
-    'drop': _patterns(drop),
-    'resize': _patterns(resize),
+    'fresh': _as_tuple(fresh),
+    'drop': _as_tuple(drop),
+    'resize': _as_tuple(resize),
   }
   tree.require_arrays(source, 'transplant: source')
   tree.require_arrays(target, 'transplant: target')
-  givers, takers = tree.flatten(source), tree.flatten(target)
+  givers = tree.flatten(source)
+  takers = tree.flatten(target)
+
+  # A rule that matches nothing is a typing error, and would hide what it was for.
   tree.require_match([pattern for pattern, _ in rename], givers, 'transplant: rename')
-  for rule, names in (('drop', givers), ('fresh', takers), ('resize', takers)):
-    tree.require_match(rules[rule], names, f'transplant: {rule}')
-  plan = _plan(
-    givers,
-    takers,
-    rename,
-    {rule: tree.matcher(*patterns) for rule, patterns in rules.items()},
-  )
-  values, used = {}, set()
+  tree.require_match(rules['drop'], givers, 'transplant: drop')
+  tree.require_match(rules['fresh'], takers, 'transplant: fresh')
+  tree.require_match(rules['resize'], takers, 'transplant: resize')
+  matches = {rule: tree.matcher(*patterns) for rule, patterns in rules.items()}
+  plan = _plan(givers, takers, rename, matches)
+
+  values = {}
+  used = set()
   for entry in plan:
-    if entry.outcome != 'dropped':
-      values[entry.target] = _value(
-        entry, givers.get(entry.source), takers[entry.target], entry.source in used
-      )
-      used.add(entry.source)
-  return tree.map_named(lambda name, leaf: values[name], target), Account(tuple(plan))
+    if entry.outcome == 'dropped':
+      continue
+    giver = givers.get(entry.source)
+    taker = takers[entry.target]
+    values[entry.target] = _value(entry, giver, taker, entry.source in used)
+    used.add(entry.source)
+  filled = tree.map_named(lambda name, leaf: values[name], target)
+  return filled, Account(tuple(plan))
 
 
-def _patterns(patterns: Iterable[str]) -> tuple[str, ...]:
+def _as_tuple(patterns: str | Iterable[str]) -> tuple[str, ...]:
+  """One pattern or several, as several."""
   return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
 def _plan(givers: dict, takers: dict, rename, matches) -> list[Entry]:
-  """What happens to every leaf, in the target's order and then what was dropped;
-  ValueError unless all is explained.
+  """What happens to every leaf, in the target's order and then what was dropped.
+
+  Errors: ValueError unless every leaf of both trees is explained.
   """
-  origin, dropped, faults = {}, [], []
-  for name in givers:
-    if matches['drop'](name):
-      dropped.append(Entry('dropped', None, name, *_facts(givers[name]), None, None))
-      continue
-    for place in _places(name, rename):
-      if place in origin:
-        faults.append(
-          f'{origin[place]!r} and {name!r} both go to {place!r}: drop=({re.escape(name)!r},)'
-        )
-      elif place not in takers or matches['fresh'](place):
-        faults.append(_surplus(name, place, givers, takers))
-      else:
-        origin[place] = name
+  origin, dropped, faults = _origins(givers, takers, rename, matches)
   entries = []
   for name, leaf in takers.items():
     if name in origin:
-      outcome, fault = _compare(
-        origin[name], givers[origin[name]], name, leaf, matches['resize'](name)
-      )
-      entries.append(
-        Entry(outcome, name, origin[name], *_facts(givers[origin[name]]), *_facts(leaf))
-      )
-      faults += filter(None, [fault])
+      source = origin[name]
+      giver = givers[source]
+      may_resize = matches['resize'](name)
+      outcome, fault = _compare(source, giver, name, leaf, may_resize)
+      entries.append(Entry(outcome, name, source, *_facts(giver), *_facts(leaf)))
+      if fault is not None:
+        faults.append(fault)
     elif matches['fresh'](name):
       entries.append(Entry('fresh', name, None, None, None, *_facts(leaf)))
     else:
       faults.append(_missing(name, givers, takers))
   if faults:
     more = f'; and {len(faults) - SHOWN} more' if len(faults) > SHOWN else ''
-    raise ValueError(
-      f'transplant: {len(faults)} unexplained: {"; ".join(faults[:SHOWN])}{more}'
-    )
+    shown = '; '.join(faults[:SHOWN])
+    raise ValueError(f'transplant: {len(faults)} unexplained: {shown}{more}')
   return entries + dropped
 
 
+def _origins(
+  givers: dict, takers: dict, rename, matches
+) -> tuple[dict[str, str], list[Entry], list[str]]:
+  """(the source of every filled leaf of the target, what is dropped, what is wrong)."""
+  origin = {}
+  dropped = []
+  faults = []
+  for name, giver in givers.items():
+    if matches['drop'](name):
+      dropped.append(Entry('dropped', None, name, *_facts(giver), None, None))
+      continue
+    for place in _places(name, rename):
+      if place in origin:
+        faults.append(
+          f'{origin[place]!r} and {name!r} both go to {place!r}: '
+          f'drop=({re.escape(name)!r},)'
+        )
+      elif place not in takers or matches['fresh'](place):
+        faults.append(_surplus(name, place, givers, takers))
+      else:
+        origin[place] = name
+  return origin, dropped, faults
+
+
 def _places(name: str, rename) -> list[str]:
-  """Where a leaf of the source goes."""
+  """Where a leaf of the source goes: the places of the first rename that matches it."""
   for pattern, replacements in rename:
     match = re.fullmatch(pattern, name)
     if match:
@@ -141,111 +155,132 @@ def _places(name: str, rename) -> list[str]:
 
 
 def _facts(leaf) -> tuple[tuple[int, ...], str]:
-  return tuple(np.shape(leaf)), str(
-    np.dtype(jnp.result_type(leaf)) if not hasattr(leaf, 'dtype') else leaf.dtype
-  )
+  """(shape, name of the dtype) of an array, of its shape alone, or of a number."""
+  dtype = leaf.dtype if hasattr(leaf, 'dtype') else np.dtype(jnp.result_type(leaf))
+  return tuple(np.shape(leaf)), str(dtype)
 
 
 def _compare(
   source: str, giver, target: str, taker, may_resize: bool
 ) -> tuple[str, str | None]:
-  """(outcome, what is wrong or None) of filling one leaf from another."""
-  (old, old_dtype), (new, new_dtype) = _facts(giver), _facts(taker)
+  """(outcome, what is wrong or None) of filling one leaf from another.
+
+  Where something is wrong, no entry with the outcome is ever shown.
+  """
+  old, old_dtype = _facts(giver)
+  new, new_dtype = _facts(taker)
   label = repr(target) if source == target else f'{source!r} -> {target!r}'
-  if old_dtype != new_dtype and not (_is_floating(giver) and _is_floating(taker)):
-    return (
-      '',
-      f'{label} is {old_dtype} in the source and {new_dtype} in the target: only floats are cast to floats',
+  # Floats are cast to floats; an index cast to a float would be another thing.
+  both_floating = _is_floating(giver) and _is_floating(taker)
+  if old_dtype != new_dtype and not both_floating:
+    return '', (
+      f'{label} is {old_dtype} in the source and {new_dtype} in the target: only '
+      'floats are cast to floats'
     )
   if old == new:
     return 'copied' if source == target else 'renamed', None
-  differing = sum(a != b for a, b in zip(old, new, strict=False))
-  if len(old) == len(new) and differing == 1:
-    return (
-      'resized',
-      None
-      if may_resize
-      else f'{label} is {old} in the source and {new} in the target: '
-      f'resize=({re.escape(target)!r},)',
-    )
-  return (
-    '',
-    f'{label} is {old} in the source and {new} in the target: '
-    f'drop=({re.escape(source)!r},) and fresh=({re.escape(target)!r},)',
-  )
+  shapes = f'{label} is {old} in the source and {new} in the target'
+  if not _differ_in_one_axis(old, new):
+    rules = f'drop=({re.escape(source)!r},) and fresh=({re.escape(target)!r},)'
+    return '', f'{shapes}: {rules}'
+  if not may_resize:
+    return '', f'{shapes}: resize=({re.escape(target)!r},)'
+  return 'resized', None
+
+
+def _differ_in_one_axis(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+  """Do two shapes have as many axes, and all but one of the same length?"""
+  if len(one) != len(other):
+    return False
+  differing = [a != b for a, b in zip(one, other, strict=True)]
+  return sum(differing) == 1
 
 
 def _is_floating(leaf) -> bool:
+  """Is it an array of floating-point numbers?"""
   return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
 
 
 def _surplus(name: str, place: str, givers: dict, takers: dict) -> str:
-  shape = _facts(givers[name])[0]
+  """What is wrong with a leaf of the source that fills none of the target's.
+
+  place: where the renames would put it.
+  """
+  shape, _ = _facts(givers[name])
+  rule = f'drop=({re.escape(name)!r},)'
   if place in takers:
-    return (
-      f'source {name!r} {shape} goes to {place!r} {_facts(takers[place])[0]}, which is fresh: '
-      f'drop=({re.escape(name)!r},)'
-    )
+    taken, _ = _facts(takers[place])
+    return f'source {name!r} {shape} goes to {place!r} {taken}, which is fresh: {rule}'
   moved = '' if name == place else f' (renamed {place!r})'
+  # A name that both trees have is no likely place for another leaf.
   free = {other for other in takers if other not in givers} or takers
+  nearest = _nearest(place, free, takers)
   return (
-    f'source {name!r} {shape}{moved} has no place in the target, nearest {_nearest(place, free, takers)}: '
-    f'drop=({re.escape(name)!r},) or a rename'
+    f'source {name!r} {shape}{moved} has no place in the target, nearest {nearest}: '
+    f'{rule} or a rename'
   )
 
 
 def _missing(name: str, givers: dict, takers: dict) -> str:
+  """What is wrong with a leaf of the target that nothing fills."""
+  shape, _ = _facts(takers[name])
   free = {other for other in givers if other not in takers} or givers
+  nearest = _nearest(name, free, givers)
   return (
-    f'target {name!r} {_facts(takers[name])[0]} has no source, nearest {_nearest(name, free, givers)}: '
+    f'target {name!r} {shape} has no source, nearest {nearest}: '
     f'fresh=({re.escape(name)!r},) or a rename'
   )
 
 
 def _nearest(name: str, names: Iterable[str], leaves: dict) -> str:
-  shaped = {repr(other): _facts(leaves[other])[0] for other in names}
+  """The names nearest to one, each with the shape of its leaf."""
   found = tree.nearest(name, sorted(names), most=2)
-  for quoted, shape in shaped.items():
-    found = found.replace(quoted, f'{quoted} {shape}')
+  for other in names:
+    shape, _ = _facts(leaves[other])
+    found = found.replace(repr(other), f'{other!r} {shape}')
   return found
 
 
 def _value(entry: Entry, giver, taker, used: bool) -> jax.Array:
-  """What stands at the target's leaf: `used` says that the source's leaf stands
-  somewhere else already.
+  """What stands at a leaf of the target.
+
+  used: does the source's leaf stand somewhere else already?
   """
   if entry.outcome == 'fresh':
     return jnp.asarray(taker)
   # One buffer at two places of a state could not be donated.
   value = giver.copy() if used else giver
-  value = (
-    value if entry.source_dtype == entry.target_dtype else value.astype(taker.dtype)
-  )
-  placed = (
-    isinstance(taker, jax.Array)
-    and not isinstance(taker, jax.core.Tracer)
-    and taker.committed
-  )
+  if entry.source_dtype != entry.target_dtype:
+    value = value.astype(taker.dtype)
   if entry.outcome == 'resized':
-    kept = tuple(
-      slice(min(sizes))
-      for sizes in zip(entry.source_shape, entry.target_shape, strict=True)
-    )
-    rows = (
-      jax.device_put(value[kept], _replicated(taker.sharding))
-      if placed
-      else value[kept]
-    )
-    value = jnp.asarray(taker).at[kept].set(rows)
-  return jax.device_put(value, taker.sharding) if placed else jnp.asarray(value)
+    value = _resized(value, taker)
+  if _is_placed(taker):
+    return jax.device_put(value, taker.sharding)
+  return jnp.asarray(value)
+
+
+def _resized(value, taker) -> jax.Array:
+  """The target's leaf with the rows of the value that fit in it."""
+  sizes = zip(np.shape(value), np.shape(taker), strict=True)
+  kept = tuple(slice(min(pair)) for pair in sizes)
+  rows = value[kept]
+  if _is_placed(taker):
+    rows = jax.device_put(rows, _replicated(taker.sharding))
+  return jnp.asarray(taker).at[kept].set(rows)
+
+
+def _is_placed(leaf) -> bool:
+  """Is it an array that was put on devices, where its replacement must be put too?"""
+  if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+    return False
+  return leaf.committed
 
 
 def _replicated(sharding):
-  """Everything on each device of a sharding, for a part of an array that its axes might
-  not divide.
+  """The sharding with everything on each of its devices.
+
+  It is for a part of an array, whose length its axes might not divide.
   """
-  return (
-    NamedSharding(sharding.mesh, PartitionSpec())
-    if isinstance(sharding, NamedSharding)
-    else sharding
-  )
+  if not isinstance(sharding, NamedSharding):
+    return sharding
+  return NamedSharding(sharding.mesh, PartitionSpec())
