@@ -1,4 +1,6 @@
-"""What every test shares: the CPU, a compilation cache that outlives the run, and the command line."""
+"""What every test shares: the CPU, a compilation cache that outlives the run, and the
+command line.
+"""
 
 import gc
 import importlib.metadata
@@ -13,7 +15,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def _cache_folder():
-  home = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
+  home = os.environ.get('XDG_CACHE_HOME') or os.path.join(
+    os.path.expanduser('~'), '.cache'
+  )
   folder = pathlib.Path(home) / 'tl_jax' / 'tests'
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -25,10 +29,12 @@ def _cache_folder():
 
 # Set before anything imports jax.
 os.environ['JAX_PLATFORMS'] = 'cpu'
-# Most of the time of the tests is compilation; what is measured (speed) is measured elsewhere.
+# Most of the time of the tests is compilation; what is measured (speed) is measured
+# elsewhere.
 QUICK = ['--xla_backend_optimization_level=0']
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
-  QUICK.append('--xla_cpu_use_fusion_emitters=false')   # half the time again; gone in later versions
+  # half the time again; gone in later versions
+  QUICK.append('--xla_cpu_use_fusion_emitters=false')
 os.environ['XLA_FLAGS'] = ' '.join([*QUICK, os.environ.get('XLA_FLAGS', '')]).strip()
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _cache_folder())
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
@@ -39,42 +45,84 @@ import pytest  # noqa: E402
 
 # The same examples on every machine, and no verdict that depends on how busy it is.
 hypothesis.settings.register_profile(
-    'tl_jax', derandomize=True, deadline=None, database=None, print_blob=False,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large])
+  'tl_jax',
+  derandomize=True,
+  deadline=None,
+  database=None,
+  print_blob=False,
+  suppress_health_check=[
+    hypothesis.HealthCheck.too_slow,
+    hypothesis.HealthCheck.data_too_large,
+  ],
+)
 hypothesis.settings.load_profile('tl_jax')
 
 
 @pytest.fixture(scope='session')
 def run_cli():
-  """Runs `python -m tl_jax ARGUMENTS` in a process of its own: (exit code, stdout, stderr) in a CompletedProcess."""
+  """Runs `python -m tl_jax ARGUMENTS` in a process of its own: (exit code, stdout,
+  stderr) in a CompletedProcess.
+  """
 
   def run(*arguments, env=None, timeout=120, cwd=None):
     variables = {**os.environ, 'PYTHONPATH': str(ROOT), **(env or {})}
-    return subprocess.run([sys.executable, '-m', 'tl_jax', *map(str, arguments)], env=variables, timeout=timeout,
-                          cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(
+      [sys.executable, '-m', 'tl_jax', *map(str, arguments)],
+      env=variables,
+      timeout=timeout,
+      cwd=cwd,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
 
   return run
 
 
-# Tracing makes objects by the million that live as long as the process: most of what is collected is looked at in vain.
+# Tracing makes objects by the million that live as long as the process: most of what is
+# collected is looked at in vain.
 gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(scope='session')
 def pretrained(tmp_path_factory):
-  """The workdir of six steps of masked pre-training of a one-layer encoder, to start from; nobody writes into it."""
+  """The workdir of six steps of masked pre-training of a one-layer encoder, to start
+  from; nobody writes into it.
+  """
   from tl_jax import config, train
+
   workdir = tmp_path_factory.mktemp('pretrained')
-  train.pretrain(config.load('configs/pretrain.py:tiny', [
-      ('model', "{'family': 'tiny', 'layers': 1}"), ('schedule.steps', '6'), ('schedule.warmup', '2'),
-      ('data.length', '32'), ('tokenizer.size', '512'), ('data.mixture', "{'vader_amazon': 0.5, 'vader_nyt': 0.5}"),
-      ('eval.batches', '1'), ('log.tensorboard', 'false'), ('checkpoint.every', '3')]), workdir)
+  train.pretrain(
+    config.load(
+      'configs/pretrain.py:tiny',
+      [
+        ('model', "{'family': 'tiny', 'layers': 1}"),
+        ('schedule.steps', '6'),
+        ('schedule.warmup', '2'),
+        ('data.length', '32'),
+        ('tokenizer.size', '512'),
+        ('data.mixture', "{'vader_amazon': 0.5, 'vader_nyt': 0.5}"),
+        ('eval.batches', '1'),
+        ('log.tensorboard', 'false'),
+        ('checkpoint.every', '3'),
+      ],
+    ),
+    workdir,
+  )
   return workdir
 
 
-# Files whose tests compile most: the first to start, so that no worker is left alone with one of them at the end.
-LONG = ('train/test_transfer', 'transfer/test_laws', 'models/test_backbone', 'train/', 'models/', 'objectives/',
-        'decode/')
+# Files whose tests compile most: the first to start, so that no worker is left alone
+# with one of them at the end.
+LONG = (
+  'train/test_transfer',
+  'transfer/test_laws',
+  'models/test_backbone',
+  'train/',
+  'models/',
+  'objectives/',
+  'decode/',
+)
 
 
 def pytest_addoption(parser):
@@ -88,7 +136,9 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
   number, count = map(int, config.getoption('--part').split('/'))
-  chosen = [item for item in items if zlib.crc32(item.nodeid.encode()) % count == number]
+  chosen = [
+    item for item in items if zlib.crc32(item.nodeid.encode()) % count == number
+  ]
   left_out = set(items) - set(chosen)
   if left_out:
     config.hook.pytest_deselected(items=left_out)
@@ -97,4 +147,5 @@ def pytest_collection_modifyitems(config, items):
   def turn(item):
     path = pathlib.Path(item.fspath).relative_to(ROOT).as_posix()
     return next((place for place, name in enumerate(LONG) if name in path), len(LONG))
+
   items.sort(key=turn)

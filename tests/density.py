@@ -1,4 +1,5 @@
-"""How dense a package's code is: syntax per statement, complexity of functions, comments, wide lines.
+"""How dense a package's code is: syntax per statement, complexity of functions,
+comments, wide lines.
 
 >>> complexity(ast.parse('def f(x):\\n  return x and 1 if x else 2').body[0])
 3
@@ -44,7 +45,9 @@ class Density:
 
 
 def measure(package: pathlib.Path) -> Density:
-  """The density of all Python files of a package. Docstrings are neither code nor comment."""
+  """The density of all Python files of a package. Docstrings are neither code nor
+  comment.
+  """
   weights, functions = [], []
   code = comments = wide = longest = 0
   for path in sorted(package.rglob('*.py')):
@@ -111,11 +114,15 @@ def weight(statement: ast.stmt) -> int:
 
 
 def complexity(function) -> int:
-  """McCabe's number with boolean operators, ternaries and comprehensions; nested functions aside."""
+  """McCabe's number with boolean operators, ternaries and comprehensions; nested
+  functions aside.
+  """
   count, stack = 1, list(ast.iter_child_nodes(function))
   while stack:
     node = stack.pop()
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+    if isinstance(
+      node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+    ):
       continue
     count += isinstance(node, BRANCHES)
     if isinstance(node, ast.BoolOp):

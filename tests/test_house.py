@@ -1,4 +1,6 @@
-"""The rules of the house: who may import whom, how long things are, what is said where, and that examples run."""
+"""The rules of the house: who may import whom, how long things are, what is said where,
+and that examples run.
+"""
 
 import ast
 import dataclasses
@@ -21,18 +23,41 @@ import density  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'tl_jax'
-# A room imports from rooms with a smaller number only; two rooms of one number never meet.
+# A room imports from rooms with a smaller number only; two rooms of one number never
+# meet.
 ROWS = {
-    'tree': 0, 'leaves': 0, 'rng': 0, 'config': 0,
-    'parallel': 1,
-    'models': 2, 'objectives': 2, 'transfer': 2, 'optim': 2, 'data': 2, 'metrics': 2, 'checkpoint': 2,
-    'tasks': 3, 'decode': 3, 'interop': 3,
-    'evals': 4, 'train': 5, 'scale': 6, 'report': 7, 'cli': 8,
+  'tree': 0,
+  'leaves': 0,
+  'rng': 0,
+  'config': 0,
+  'parallel': 1,
+  'models': 2,
+  'objectives': 2,
+  'transfer': 2,
+  'optim': 2,
+  'data': 2,
+  'metrics': 2,
+  'checkpoint': 2,
+  'tasks': 3,
+  'decode': 3,
+  'interop': 3,
+  'evals': 4,
+  'train': 5,
+  'scale': 6,
+  'report': 7,
+  'cli': 8,
 }
 OUTSIDERS = ('configs', 'experiments', 'tests', 'torch', 'tensorflow')
 SOURCES = sorted(path for path in PACKAGE.rglob('*.py'))
-PYTHON = sorted([*SOURCES, *(ROOT / 'tests').rglob('*.py'), *(ROOT / 'configs').rglob('*.py'),
-                 *(ROOT / 'experiments').rglob('*.py'), ROOT / 'setup.py'])
+PYTHON = sorted(
+  [
+    *SOURCES,
+    *(ROOT / 'tests').rglob('*.py'),
+    *(ROOT / 'configs').rglob('*.py'),
+    *(ROOT / 'experiments').rglob('*.py'),
+    ROOT / 'setup.py',
+  ]
+)
 
 
 def name(path):
@@ -49,17 +74,23 @@ def parse(path):
 
 
 def imports(path):
-  """The dotted name of everything imported anywhere in a file, inside functions as well."""
+  """The dotted name of everything imported anywhere in a file, inside functions as
+  well.
+  """
   package = path.relative_to(ROOT).with_suffix('').parts[:-1]
   for node in ast.walk(parse(path)):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
-      above = package[:len(package) - node.level + 1] if node.level else ()
+      above = package[: len(package) - node.level + 1] if node.level else ()
       origin = '.'.join([*above, *([node.module] if node.module else [])])
       yield from (f'{origin}.{alias.name}' for alias in node.names)
-    elif (isinstance(node, ast.Call) and ast.unparse(node.func).endswith('import_module') and node.args
-          and isinstance(node.args[0], ast.Constant)):
+    elif (
+      isinstance(node, ast.Call)
+      and ast.unparse(node.func).endswith('import_module')
+      and node.args
+      and isinstance(node.args[0], ast.Constant)
+    ):
       yield node.args[0].value
 
 
@@ -67,9 +98,18 @@ def test_the_import_reader_sees_every_form(tmp_path, monkeypatch):
   monkeypatch.setitem(globals(), 'ROOT', tmp_path)
   path = tmp_path / 'tl_jax' / 'data' / 'a.py'
   path.parent.mkdir(parents=True)
-  path.write_text('import flax.linen\nfrom tl_jax import tree\nfrom . import b\nfrom ..optim.c import d\n'
-                  'def f():\n  import torch\n  importlib.import_module("tl_jax.cli")\n')
-  assert set(imports(path)) == {'flax.linen', 'tl_jax.tree', 'tl_jax.data.b', 'tl_jax.optim.c.d', 'torch', 'tl_jax.cli'}
+  path.write_text(
+    'import flax.linen\nfrom tl_jax import tree\nfrom . import b\nfrom ..optim.c import d\n'
+    'def f():\n  import torch\n  importlib.import_module("tl_jax.cli")\n'
+  )
+  assert set(imports(path)) == {
+    'flax.linen',
+    'tl_jax.tree',
+    'tl_jax.data.b',
+    'tl_jax.optim.c.d',
+    'torch',
+    'tl_jax.cli',
+  }
 
 
 @each(SOURCES)
@@ -81,10 +121,14 @@ def test_imports_point_one_way(path):
   for imported in imports(path):
     top, *rest = imported.split('.')
     assert top not in OUTSIDERS, f'{name(path)} imports {imported}'
-    assert top != 'flax' or room == 'models', f'only models imports flax, not {name(path)}'
+    assert top != 'flax' or room == 'models', (
+      f'only models imports flax, not {name(path)}'
+    )
     if top == 'tl_jax' and rest and rest[0] not in (room, '__version__'):
       assert rest[0] in ROWS, f'{name(path)} imports {imported}, which has no row'
-      assert ROWS[rest[0]] < ROWS[room], f'{name(path)} (row {ROWS[room]}) imports {imported} (row {ROWS[rest[0]]})'
+      assert ROWS[rest[0]] < ROWS[room], (
+        f'{name(path)} (row {ROWS[room]}) imports {imported} (row {ROWS[rest[0]]})'
+      )
 
 
 @each(PYTHON)
@@ -96,7 +140,9 @@ def test_size_and_words(path):
       lines = node.end_lineno - node.lineno + 1
       assert lines <= 130, f'{name(path)}: {node.name} has {lines} lines'
     if isinstance(node, ast.FunctionDef | ast.ClassDef) and 'tests' not in path.parts:
-      assert not re.search('Manager|Helper|Utils', node.name), f'{name(path)}: {node.name}'
+      assert not re.search('Manager|Helper|Utils', node.name), (
+        f'{name(path)}: {node.name}'
+      )
   unfinished = re.findall('TO' + 'DO|FIX' + 'ME|raise NotImplemented' + 'Error', text)
   assert not unfinished, f'{name(path)}: {unfinished}'
 
@@ -105,39 +151,68 @@ def test_size_and_words(path):
 def test_only_the_command_line_prints_and_exits(path):
   if path.is_relative_to(PACKAGE / 'cli'):
     return
-  calls = {ast.unparse(node.func) for node in ast.walk(parse(path)) if isinstance(node, ast.Call)}
-  assert not calls & {'print', 'exit', 'sys.exit', 'exec', 'eval', 'sys.stdout.write', 'sys.stderr.write'}, name(path)
+  calls = {
+    ast.unparse(node.func)
+    for node in ast.walk(parse(path))
+    if isinstance(node, ast.Call)
+  }
+  assert not calls & {
+    'print',
+    'exit',
+    'sys.exit',
+    'exec',
+    'eval',
+    'sys.stdout.write',
+    'sys.stderr.write',
+  }, name(path)
 
 
 @each(SOURCES)
 def test_public_things_say_what_they_are(path):
   tree = parse(path)
-  assert '>>> ' in (ast.get_docstring(tree) or ''), f'{name(path)} opens with no example'
-  silent = [node.name for node in tree.body
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith('_')
-            and not ast.get_docstring(node) and node.end_lineno - node.lineno >= 6]
+  assert '>>> ' in (ast.get_docstring(tree) or ''), (
+    f'{name(path)} opens with no example'
+  )
+  silent = [
+    node.name
+    for node in tree.body
+    if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    and not node.name.startswith('_')
+    and not ast.get_docstring(node)
+    and node.end_lineno - node.lineno >= 6
+  ]
   assert not silent, f'{name(path)}: no docstring: {silent}'
 
 
 @each(SOURCES)
 def test_examples_in_docstrings_run(path, tmp_path, monkeypatch):
   parts = path.relative_to(ROOT).with_suffix('').parts
-  module = importlib.import_module('.'.join(part for part in parts if part != '__init__'))
+  module = importlib.import_module(
+    '.'.join(part for part in parts if part != '__init__')
+  )
   monkeypatch.chdir(tmp_path)
   result = doctest.testmod(module)
   assert result.attempted and not result.failed
 
 
 def test_tests_mirror_the_package():
-  rooms = {path.parent.relative_to(PACKAGE).as_posix() for path in SOURCES if path.name == '__init__.py'} - {'.'}
-  tests = {path.relative_to(ROOT / 'tests') for path in (ROOT / 'tests').rglob('test_*.py')}
+  rooms = {
+    path.parent.relative_to(PACKAGE).as_posix()
+    for path in SOURCES
+    if path.name == '__init__.py'
+  } - {'.'}
+  tests = {
+    path.relative_to(ROOT / 'tests') for path in (ROOT / 'tests').rglob('test_*.py')
+  }
   tested = {test.parent.as_posix() for test in tests} - {'.'}
   # What must happen when things break is of no single room.
   assert tested - {'faults'} == rooms, (
     f'without tests: {sorted(rooms - tested)}; tests of no room: {sorted(tested - rooms)}'
   )
   alone = {path.stem for path in PACKAGE.glob('*.py') if not path.name.startswith('__')}
-  assert alone <= {test.stem.removeprefix('test_') for test in tests if test.parent.as_posix() == '.'}
+  assert alone <= {
+    test.stem.removeprefix('test_') for test in tests if test.parent.as_posix() == '.'
+  }
 
 
 # What the code is today; a figure may only get better, until it is at its goal.
@@ -194,25 +269,57 @@ def test_every_key_that_a_config_may_have_is_read_somewhere(where):
 
 def loaded_by(statement):
   script = f'import sys; {statement}; print(*sorted(sys.modules))'
-  done = subprocess.run([sys.executable, '-c', script], env={**os.environ, 'PYTHONPATH': str(ROOT)}, cwd=ROOT / 'tests',
-                        capture_output=True, text=True, check=True, timeout=120)
+  done = subprocess.run(
+    [sys.executable, '-c', script],
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    cwd=ROOT / 'tests',
+    capture_output=True,
+    text=True,
+    check=True,
+    timeout=120,
+  )
   return set(done.stdout.split())
 
 
-@pytest.mark.parametrize(('statement', 'heavy'), [
-    ('import tl_jax', {'jax', 'numpy', 'flax', 'orbax', 'tensorflow', 'grain', 'torch', 'ml_collections'}),
+@pytest.mark.parametrize(
+  ('statement', 'heavy'),
+  [
+    (
+      'import tl_jax',
+      {
+        'jax',
+        'numpy',
+        'flax',
+        'orbax',
+        'tensorflow',
+        'grain',
+        'torch',
+        'ml_collections',
+      },
+    ),
     ('import tl_jax.config', {'jax', 'numpy', 'flax', 'ml_collections'}),
     ('import tl_jax.cli.main', {'jax', 'numpy', 'flax', 'ml_collections'}),
-    ('import tl_jax.transfer', {'flax', 'orbax', 'tensorflow', 'grain', 'torch', 'tensorflow_datasets'}),
-    ('import tl_jax.metrics', {'flax', 'orbax', 'tensorflow', 'grain', 'torch', 'sklearn', 'matplotlib'}),
-    ('import tl_jax.train', {'tensorflow', 'torch', 'sklearn', 'matplotlib', 'tensorboardX'}),
-])
+    (
+      'import tl_jax.transfer',
+      {'flax', 'orbax', 'tensorflow', 'grain', 'torch', 'tensorflow_datasets'},
+    ),
+    (
+      'import tl_jax.metrics',
+      {'flax', 'orbax', 'tensorflow', 'grain', 'torch', 'sklearn', 'matplotlib'},
+    ),
+    (
+      'import tl_jax.train',
+      {'tensorflow', 'torch', 'sklearn', 'matplotlib', 'tensorboardX'},
+    ),
+  ],
+)
 def test_imports_are_light(statement, heavy):
   assert not loaded_by(statement) & heavy
 
 
 def test_every_public_name_of_the_package_resolves():
   import tl_jax
+
   for public in tl_jax.__all__:
     assert getattr(tl_jax, public) is not None
   with pytest.raises(AttributeError, match='no attribute'):
@@ -225,18 +332,32 @@ CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
 def specs():
   for path in CONFIGS:
     # Each config lists the arguments that its docstring documents.
-    found = [node for node in parse(path).body if isinstance(node, ast.Assign) and node.targets[0].id == 'ARGUMENTS']
+    found = [
+      node
+      for node in parse(path).body
+      if isinstance(node, ast.Assign) and node.targets[0].id == 'ARGUMENTS'
+    ]
     for argument in ast.literal_eval(found[0].value) if found else (None,):
       yield str(path) if argument is None else f'{path}:{argument}'
 
 
-@pytest.mark.parametrize('spec', list(specs()), ids=lambda spec: spec.rpartition('/')[2])
+@pytest.mark.parametrize(
+  'spec', list(specs()), ids=lambda spec: spec.rpartition('/')[2]
+)
 def test_every_config_builds_and_every_key_is_read(spec):
   from tl_jax import train
+
   loaded = config.load(spec)
   train.read(loaded)
   config.digest(loaded)
-  groups = ['', *(f'{key}.' for key, value in loaded.items() if hasattr(value, 'items') and key != 'mixture')]
+  groups = [
+    '',
+    *(
+      f'{key}.'
+      for key, value in loaded.items()
+      if hasattr(value, 'items') and key != 'mixture'
+    ),
+  ]
   for group in groups:
     wrong = config.load(spec)
     with wrong.unlocked():
@@ -248,25 +369,45 @@ def test_every_config_builds_and_every_key_is_read(spec):
 def blocks(language):
   readme = ROOT / 'README.md'
   assert readme.is_file()
-  return re.findall(rf'^```{language}\n(.*?)^```', readme.read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL)
+  return re.findall(
+    rf'^```{language}\n(.*?)^```',
+    readme.read_text(encoding='utf-8'),
+    re.MULTILINE | re.DOTALL,
+  )
 
 
 def test_the_python_of_the_readme_runs(tmp_path):
   script = tmp_path / 'readme.py'
   script.write_text('\n'.join(blocks('python')))
-  done = subprocess.run([sys.executable, script], env={**os.environ, 'PYTHONPATH': str(ROOT)}, cwd=tmp_path,
-                        capture_output=True, text=True, check=False, timeout=600)
+  done = subprocess.run(
+    [sys.executable, script],
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=600,
+  )
   assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_the_commands_of_the_readme_exist():
   from tl_jax.cli.main import make_parser, split_overrides
   from tl_jax.cli.verbs import VERBS
+
   for block in blocks('(?:sh|bash)'):
     for line in block.replace('\\\n', ' ').splitlines():
       words = shlex.split(line, comments=True)
       words = words[2:] if words[:2] == ['python', '-m'] else words
-      if not words or words[0] in ('pip', 'git', 'cd', 'python', 'pytest', 'uv', 'source'):
+      if not words or words[0] in (
+        'pip',
+        'git',
+        'cd',
+        'python',
+        'pytest',
+        'uv',
+        'source',
+      ):
         continue
       if words[0].startswith('.'):
         assert (ROOT / words[0]).is_file(), line

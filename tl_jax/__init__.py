@@ -11,9 +11,32 @@ import importlib
 
 __version__ = '0.1.0'
 
-ROOMS = ('checkpoint', 'config', 'data', 'decode', 'evals', 'interop', 'leaves', 'metrics', 'models', 'objectives',
-         'optim', 'parallel', 'report', 'rng', 'tasks', 'train', 'transfer', 'tree')
-NAMES = {'load': 'tl_jax.train', 'restore': 'tl_jax.train', 'save': 'tl_jax.interop', 'ConfigError': 'tl_jax.config'}
+ROOMS = (
+  'checkpoint',
+  'config',
+  'data',
+  'decode',
+  'evals',
+  'interop',
+  'leaves',
+  'metrics',
+  'models',
+  'objectives',
+  'optim',
+  'parallel',
+  'report',
+  'rng',
+  'tasks',
+  'train',
+  'transfer',
+  'tree',
+)
+NAMES = {
+  'load': 'tl_jax.train',
+  'restore': 'tl_jax.train',
+  'save': 'tl_jax.interop',
+  'ConfigError': 'tl_jax.config',
+}
 
 __all__ = ['__version__', *ROOMS, *NAMES]
 
@@ -23,7 +46,9 @@ def __getattr__(name: str):
     return importlib.import_module(f'tl_jax.{name}')
   if name in NAMES:
     return getattr(importlib.import_module(NAMES[name]), name)
-  raise AttributeError(f'module tl_jax has no attribute {name!r}; it has {", ".join(sorted(__all__))}')
+  raise AttributeError(
+    f'module tl_jax has no attribute {name!r}; it has {", ".join(sorted(__all__))}'
+  )
 
 
 def __dir__():

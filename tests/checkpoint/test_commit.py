@@ -21,11 +21,15 @@ def test_the_reason_is_found_behind_other_errors(tmp_path):
   except RuntimeError as error:
     failure = explain(error, 3, tmp_path, 1000)
   assert failure.errno == 28
-  assert f'step 3 was not saved in {tmp_path}: No space left on device: /d/f; it needs about 1000 bytes' in str(failure)
+  assert (
+    f'step 3 was not saved in {tmp_path}: No space left on device: /d/f; it needs about 1000 bytes'
+    in str(failure)
+  )
   assert 'are free' in str(failure)
   assert explain(ValueError('[OS error 122: EDQUOT]'), 3, tmp_path, 1).errno == 122
-  assert 'KeyError' in str(explain(KeyError('a\nb'), 3, tmp_path, 1)) and '\n' not in str(explain(
-      KeyError('a\nb'), 3, tmp_path, 1))
+  assert 'KeyError' in str(
+    explain(KeyError('a\nb'), 3, tmp_path, 1)
+  ) and '\n' not in str(explain(KeyError('a\nb'), 3, tmp_path, 1))
 
 
 @pytest.fixture
@@ -51,7 +55,11 @@ def test_an_error_while_flushing_is_no_commit(store, monkeypatch):
   monkeypatch.setattr(os, 'fsync', fail)
   fails(store, message='step 2 was not saved in .*: Input/output error')
   monkeypatch.undo()
-  assert store.steps() == [1] and store.verify(1) == [] and not (store.directory / '2.partial').exists()
+  assert (
+    store.steps() == [1]
+    and store.verify(1) == []
+    and not (store.directory / '2.partial').exists()
+  )
   store.save(2, {'w': np.zeros(3)})
   store.wait()
   assert store.steps() == [1, 2]
@@ -78,12 +86,18 @@ def test_a_folder_that_vanished_is_an_error(store):
 
 
 def run(script):
-  done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=False, timeout=120)
+  done = subprocess.run(
+    [sys.executable, '-c', script],
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=120,
+  )
   assert done.returncode == 0, done.stderr
   return done.stdout
 
 
-SCRIPT = '''
+SCRIPT = """
 import sys, numpy as np, resource
 from tl_jax.checkpoint.store import Store
 from tl_jax.checkpoint.commit import SaveFailed
@@ -97,26 +111,43 @@ except SaveFailed as error:
 print(store.steps(), store.verify(1), sorted(p.name for p in store.directory.glob('2.p*')))
 [p.unlink() for p in store.directory.glob('*.x')]
 store.save(3, {{'w': np.zeros(3)}}); store.wait(); print(store.steps())
-'''
+"""
 
 
 def test_a_limit_on_file_size_is_named(tmp_path):
-  out = run(SCRIPT.format(path=str(tmp_path), before='resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))'))
+  out = run(
+    SCRIPT.format(
+      path=str(tmp_path),
+      before='resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))',
+    )
+  )
   first, second, third = out.splitlines()
-  assert first.startswith('27 step 2 was not saved in') and 'File too large' in first and '8000000 bytes' in first
+  assert (
+    first.startswith('27 step 2 was not saved in')
+    and 'File too large' in first
+    and '8000000 bytes' in first
+  )
   assert second == '[1] [] []' and third == '[1, 3]'
 
 
 @pytest.mark.parametrize('options', ['size=4m', 'size=64m,nr_inodes=15'])
 def test_a_full_disk_is_named(tmp_path, options):
-  if subprocess.run(['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', tmp_path], check=False,
-                    capture_output=True).returncode:
+  if subprocess.run(
+    ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', tmp_path],
+    check=False,
+    capture_output=True,
+  ).returncode:
     pytest.skip('mounting a tmpfs is not permitted here')
   try:
     fill = '[open(store.directory / f"{i}.x", "w").close() for i in range(6)]'
     before = fill if 'inodes' in options else ''
-    first, second, third = run(SCRIPT.format(path=str(tmp_path), before=before)).splitlines()
-    assert first.startswith('28 step 2 was not saved in') and 'No space left on device' in first
+    first, second, third = run(
+      SCRIPT.format(path=str(tmp_path), before=before)
+    ).splitlines()
+    assert (
+      first.startswith('28 step 2 was not saved in')
+      and 'No space left on device' in first
+    )
     assert 'are free' in first and second == '[1] [] []' and third == '[1, 3]'
     assert ('no inode' in first) == ('inodes' in options), first
   finally:

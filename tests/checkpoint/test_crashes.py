@@ -1,4 +1,6 @@
-"""A process killed at any moment loses no acknowledged step and lists none that cannot be restored."""
+"""A process killed at any moment loses no acknowledged step and lists none that cannot
+be restored.
+"""
 
 import os
 import random
@@ -12,7 +14,7 @@ import pytest
 
 from tl_jax.checkpoint.store import Store
 
-WRITER = '''
+WRITER = """
 import sys
 import numpy as np
 import orbax.checkpoint
@@ -35,7 +37,7 @@ with Workdir(sys.argv[1]) as workdir:
     store.save(step, state(step), {'step': step})
     store.wait()
     print('committed', step, flush=True)
-'''
+"""
 
 
 def check(path, acknowledged):
@@ -50,23 +52,35 @@ def check(path, acknowledged):
 
 def kill_once(path, delay, acknowledged):
   errors = path / 'errors'
-  with open(errors, 'ab') as log, subprocess.Popen(
-      [sys.executable, '-c', WRITER, path / 'run'], stdout=subprocess.PIPE, stderr=log, text=True) as run:
+  with (
+    open(errors, 'ab') as log,
+    subprocess.Popen(
+      [sys.executable, '-c', WRITER, path / 'run'],
+      stdout=subprocess.PIPE,
+      stderr=log,
+      text=True,
+    ) as run,
+  ):
     first = run.stdout.readline().split()
-    assert first and first[0] == 'start' and int(first[1]) >= acknowledged, errors.read_text()[-2000:]
+    assert first and first[0] == 'start' and int(first[1]) >= acknowledged, (
+      errors.read_text()[-2000:]
+    )
     time.sleep(delay)
     run.send_signal(signal.SIGKILL)
     said = run.stdout.read().splitlines()
   assert run.returncode == -signal.SIGKILL, errors.read_text()[-2000:]
   # A line that was cut off acknowledges nothing.
-  committed = [int(line.split()[1]) for line in said[:-1] if line.startswith('committed')]
+  committed = [
+    int(line.split()[1]) for line in said[:-1] if line.startswith('committed')
+  ]
   return max([acknowledged, *committed])
 
 
 def run_kills(path, times, seed):
   chosen, acknowledged = random.Random(seed), 0
   for number in range(10 * times):
-    # On a busy machine nothing may be saved in time; then it goes on until something is.
+    # On a busy machine nothing may be saved in time; then it goes on until something
+    # is.
     if number >= times and acknowledged:
       break
     acknowledged = kill_once(path, chosen.uniform(0.0, 0.8), acknowledged)
@@ -85,7 +99,7 @@ def test_killed_thirty_times(tmp_path):
 
 CALLS = ['os.fsync', 'os.rename', 'os.replace', 'os.rmdir', 'os.unlink', 'os.mkdir']
 
-DYING = '''
+DYING = """
 import os, sys
 import numpy as np
 from tl_jax.checkpoint.store import Store
@@ -104,7 +118,7 @@ def dying(*arguments, **options):
 setattr(os, sys.argv[2].split('.')[1], dying)
 store.save(3, {'a': np.full(9, 3), 'b': np.full((150, 150), 3)})
 store.wait()
-'''
+"""
 
 
 @pytest.mark.slow
@@ -113,7 +127,9 @@ def test_killed_at_every_system_call(tmp_path, call):
   like = {'a': np.zeros(9, int), 'b': np.zeros((150, 150), int)}
   for count in range(12):
     path = tmp_path / str(count)
-    run = subprocess.run([sys.executable, '-c', DYING, path, call, str(count)], check=False, timeout=60)
+    run = subprocess.run(
+      [sys.executable, '-c', DYING, path, call, str(count)], check=False, timeout=60
+    )
     store = Store(path, keep=2)
     assert store.steps() in ([1, 2], [1, 2, 3], [2, 3])
     for step in store.steps():

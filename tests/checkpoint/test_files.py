@@ -13,27 +13,38 @@ from hypothesis import strategies as st
 from tl_jax.checkpoint import files
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3), max_leaves=12)
+  st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+  lambda children: (
+    st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3)
+  ),
+  max_leaves=12,
+)
 
 
 @given(VALUES)
 def test_every_value_becomes_strict_json_and_comes_back(value):
   text = files.encode(value)
-  assert files.decode(text) == json.loads(text, parse_constant=pytest.fail) == files.clean(value)
+  assert (
+    files.decode(text)
+    == json.loads(text, parse_constant=pytest.fail)
+    == files.clean(value)
+  )
   assert files.encode(files.decode(text)) == text
 
 
 def test_clean_takes_arrays_and_names_what_it_cannot_hold():
-  assert files.clean({'a': np.float32('inf'), 'b': np.arange(3), 'c': (1, np.int64(2))}) == {
-      'a': None, 'b': [0, 1, 2], 'c': [1, 2]}
+  assert files.clean(
+    {'a': np.float32('inf'), 'b': np.arange(3), 'c': (1, np.int64(2))}
+  ) == {'a': None, 'b': [0, 1, 2], 'c': [1, 2]}
   with pytest.raises(ValueError, match=r"'meta.rows\[1\]' of type object"):
     files.clean({'rows': [1, object()]}, 'meta')
   with pytest.raises(ValueError, match='keys are strings'):
     files.clean({(1, 2): 3})
 
 
-@pytest.mark.parametrize('text', ['NaN', '[Infinity]', '{"a": 1, "a": 2}', '{', '[' * 100_000, b'\xff'])
+@pytest.mark.parametrize(
+  'text', ['NaN', '[Infinity]', '{"a": 1, "a": 2}', '{', '[' * 100_000, b'\xff']
+)
 def test_decode_refuses_what_is_not_strict(text):
   with pytest.raises(ValueError, match=r'.'):
     files.decode(text)
@@ -56,7 +67,10 @@ def test_a_failed_replacement_leaves_the_old_file(tmp_path, monkeypatch):
 def test_digest_is_size_and_sha256(tmp_path, size):
   content = os.urandom(size)
   (tmp_path / 'a').write_bytes(content)
-  assert files.digest(tmp_path / 'a', durable=True) == (size, hashlib.sha256(content).hexdigest())
+  assert files.digest(tmp_path / 'a', durable=True) == (
+    size,
+    hashlib.sha256(content).hexdigest(),
+  )
 
 
 def test_deletion_does_not_follow_links(tmp_path):

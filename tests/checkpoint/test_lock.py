@@ -33,7 +33,9 @@ def leave(tmp_path, **changes):
   (tmp_path / lock.NAME).write_text(json.dumps(owner))
 
 
-@pytest.mark.parametrize('changes', [{'boot': 'another'}, {'start': 1}, {'pid': 2 ** 22 + 1}, {'pid': -1}])
+@pytest.mark.parametrize(
+  'changes', [{'boot': 'another'}, {'start': 1}, {'pid': 2**22 + 1}, {'pid': -1}]
+)
 def test_a_dead_holder_is_replaced(tmp_path, changes):
   leave(tmp_path, **changes)
   held = Lock(tmp_path)
@@ -59,12 +61,12 @@ def test_a_holder_elsewhere_lives_while_its_heart_beats(tmp_path):
 
 
 def test_a_killed_process_leaves_the_folder_free(tmp_path):
-  script = f'''
+  script = f"""
 import os, signal, pathlib
 from tl_jax.checkpoint.lock import Lock
 Lock(pathlib.Path({str(tmp_path)!r}))
 os.kill(os.getpid(), signal.SIGKILL)
-'''
+"""
   subprocess.run([sys.executable, '-c', script], check=False, timeout=60)
   assert (tmp_path / lock.NAME).exists()
   Lock(tmp_path).release()
@@ -72,7 +74,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_of_many_that_take_over_at_once_one_wins(tmp_path):
   leave(tmp_path, boot='another')
-  script = f'''
+  script = f"""
 import pathlib, sys
 from tl_jax.checkpoint.lock import Lock, WorkdirBusy
 print('ready', flush=True); sys.stdin.readline()
@@ -81,9 +83,16 @@ try:
 except WorkdirBusy:
   print('busy', flush=True)
 sys.stdin.readline()
-'''
-  runs = [subprocess.Popen([sys.executable, '-c', script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-          for _ in range(4)]
+"""
+  runs = [
+    subprocess.Popen(
+      [sys.executable, '-c', script],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    for _ in range(4)
+  ]
   assert [run.stdout.readline() for run in runs] == ['ready\n'] * 4
   for run in runs:
     run.stdin.write('\n')
@@ -97,7 +106,9 @@ sys.stdin.readline()
 def test_whoever_lost_the_lock_notices(tmp_path):
   first = Lock(tmp_path)
   first.require()
-  (tmp_path / lock.NAME).write_text(json.dumps({**first.owner, 'nonce': 'other', 'pid': 8}))
+  (tmp_path / lock.NAME).write_text(
+    json.dumps({**first.owner, 'nonce': 'other', 'pid': 8})
+  )
   with pytest.raises(WorkdirBusy, match='lost its lock to pid 8'):
     first.require()
   first.release()

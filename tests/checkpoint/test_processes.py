@@ -1,4 +1,6 @@
-"""Words between processes; with one process there is only its own. Two are tried in test_store.py."""
+"""Words between processes; with one process there is only its own. Two are tried in
+test_store.py.
+"""
 
 import jax
 import pytest
@@ -31,4 +33,7 @@ def test_two_processes_hear_each_other_and_silence_has_a_rank(monkeypatch):
   with pytest.raises(TimeoutError, match='process 1 did not answer within 5 s'):
     processes.gather('b', 'x', seconds=5)
   monkeypatch.setattr(processes.jax, 'process_index', lambda: 1)
-  assert processes.gather('a', 'from one') == ['from zero', 'from one'] and not processes.is_first()
+  assert (
+    processes.gather('a', 'from one') == ['from zero', 'from one']
+    and not processes.is_first()
+  )

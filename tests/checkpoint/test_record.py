@@ -14,7 +14,11 @@ from tl_jax.checkpoint.store import Store
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   store = Store(tmp_path_factory.mktemp('steps'))
-  store.save(7, {'a': np.arange(5.0), 'b': np.ones((200, 100)), 'c': np.zeros(3, np.int8)}, {'rows': 3})
+  store.save(
+    7,
+    {'a': np.arange(5.0), 'b': np.ones((200, 100)), 'c': np.zeros(3, np.int8)},
+    {'rows': 3},
+  )
   store.wait()
   return store.directory / '7'
 
@@ -22,10 +26,16 @@ def folder(tmp_path_factory):
 def test_a_record_reads_as_it_was_written(folder):
   found = record.load_record(folder)
   assert found['step'] == 7 and found['meta'] == {'rows': 3}
-  assert found['leaves']['b']['shape'] == [200, 100] and len(found['leaves']['b']['files']) == 2
+  assert (
+    found['leaves']['b']['shape'] == [200, 100]
+    and len(found['leaves']['b']['files']) == 2
+  )
   assert record.find_problems(folder, found) == []
-  assert found['bytes'] == sum(path.stat().st_size for path in folder.rglob('*')
-                               if path.is_file() and path.name != record.NAME)
+  assert found['bytes'] == sum(
+    path.stat().st_size
+    for path in folder.rglob('*')
+    if path.is_file() and path.name != record.NAME
+  )
 
 
 def test_every_flipped_byte_of_the_record_is_noticed(folder, tmp_path):
@@ -41,9 +51,20 @@ def test_every_flipped_byte_of_the_record_is_noticed(folder, tmp_path):
       record.load_record(copy)
 
 
-@pytest.mark.parametrize('content', [
-    b'', b'null', b'[]', b'{}', b'{"format":NaN}', b'{"format":1,"format":1}', b'[' * 100_000, b'\xff',
-    b'{"format":1}'])
+@pytest.mark.parametrize(
+  'content',
+  [
+    b'',
+    b'null',
+    b'[]',
+    b'{}',
+    b'{"format":NaN}',
+    b'{"format":1,"format":1}',
+    b'[' * 100_000,
+    b'\xff',
+    b'{"format":1}',
+  ],
+)
 def test_what_is_no_record_is_damage(tmp_path, content):
   (tmp_path / record.NAME).write_bytes(content)
   with pytest.raises(DamagedStep, match=r'commit\.json: '):
@@ -72,7 +93,9 @@ def test_another_format_says_who_reads_it_and_another_step_is_damage(folder, tmp
   assert record.load_record(tmp_path) is None
 
 
-def test_a_file_that_nobody_committed_is_a_problem_but_what_a_desktop_leaves_is_not(folder):
+def test_a_file_that_nobody_committed_is_a_problem_but_what_a_desktop_leaves_is_not(
+  folder,
+):
   found = record.load_record(folder)
   stray = folder / 'arrays' / 'b' / '.DS_Store'
   stray.write_text('')
@@ -80,7 +103,7 @@ def test_a_file_that_nobody_committed_is_a_problem_but_what_a_desktop_leaves_is_
   stray.unlink()
   stray = folder / 'arrays' / 'b' / '1.0'
   stray.write_text('')
-  problem, = record.find_problems(folder, found)
+  (problem,) = record.find_problems(folder, found)
   assert problem.startswith("leaf 'b': ") and 'not committed' in problem
   stray.unlink()
 

@@ -13,7 +13,7 @@ import pytest
 
 from tl_jax.checkpoint.store import Store
 
-COMMON = '''
+COMMON = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
@@ -44,20 +44,33 @@ def check(store, mesh, step=4):
       assert restored[name].dtype == value.dtype
       for shard in restored[name].addressable_shards:
         assert np.asarray(shard.data).tobytes() == np.asarray(value)[shard.index].tobytes(), name
-'''
+"""
 
 
 def start(script, *arguments, devices):
-  variables = {**os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
-  return subprocess.Popen([sys.executable, '-c', COMMON + script, *map(str, arguments)], env=variables, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+  variables = {
+    **os.environ,
+    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+  }
+  return subprocess.Popen(
+    [sys.executable, '-c', COMMON + script, *map(str, arguments)],
+    env=variables,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+  )
 
 
 def finish(*runs):
-  """Waits for processes that depend on each other: what all of them said is in the failure, also when one hangs."""
+  """Waits for processes that depend on each other: what all of them said is in the
+  failure, also when one hangs.
+  """
   deadline, said = time.monotonic() + 120, []
-  while time.monotonic() < deadline and any(run.poll() is None for run in runs) and not any(
-      run.poll() for run in runs):
+  while (
+    time.monotonic() < deadline
+    and any(run.poll() is None for run in runs)
+    and not any(run.poll() for run in runs)
+  ):
     time.sleep(0.1)
   for run in runs:
     try:
@@ -65,19 +78,26 @@ def finish(*runs):
     except subprocess.TimeoutExpired:
       run.kill()
       said.append(run.communicate()[0])
-  assert [run.returncode for run in runs] == [0] * len(runs), '\n-----\n'.join(text[-3000:] for text in said)
+  assert [run.returncode for run in runs] == [0] * len(runs), '\n-----\n'.join(
+    text[-3000:] for text in said
+  )
 
 
 def check_here(path):
   store = Store(path)
   table = np.random.default_rng(0).standard_normal((320, 160)).astype(np.float32)
-  local = store.restore(4, {'table': jax.ShapeDtypeStruct((320, 160), jnp.float32),
-                            'half': jax.ShapeDtypeStruct((320, 160), jnp.bfloat16)})
+  local = store.restore(
+    4,
+    {
+      'table': jax.ShapeDtypeStruct((320, 160), jnp.float32),
+      'half': jax.ShapeDtypeStruct((320, 160), jnp.bfloat16),
+    },
+  )
   assert np.asarray(local['table']).tobytes() == table.tobytes()
   assert np.asarray(local['half']).tobytes() == table.astype(jnp.bfloat16).tobytes()
 
 
-ONE = '''
+ONE = """
 store = Store(sys.argv[1])
 placed = place(mesh(4, 2))
 store.save(4, placed)
@@ -91,7 +111,7 @@ store.wait()
 keys = store.restore(5, {'keys': like})['keys']
 assert keys.sharding.is_equivalent_to(like.sharding, 1), keys.sharding
 assert (jax.random.key_data(keys) == state()['key']).all()
-'''
+"""
 
 
 def test_one_process_many_devices_other_meshes(tmp_path):
@@ -99,7 +119,7 @@ def test_one_process_many_devices_other_meshes(tmp_path):
   check_here(tmp_path)
 
 
-TWO = '''
+TWO = """
 rank, port = int(sys.argv[2]), sys.argv[3]
 jax.distributed.initialize(f'localhost:{port}', 2, rank)
 store = Store(sys.argv[1], keep=2)
@@ -123,11 +143,11 @@ try:
 except Exception as error:
   assert 'No space left' in str(error) and (rank == 1 or 'process 1' in str(error)), error
 assert store.steps() == [3, 4]
-'''
+"""
 
-AFTER = '''
+AFTER = """
 check(Store(sys.argv[1]), mesh(2, 2))
-'''
+"""
 
 
 @pytest.mark.slow

@@ -32,10 +32,13 @@ def shared(tmp_path):
 
 def test_equal_files_are_one_and_others_are_not(shared):
   one, two, known = shared
-  assert inode(one, 'base') == inode(two, 'base') and inode(one, 'head') != inode(two, 'head')
+  assert inode(one, 'base') == inode(two, 'base') and inode(one, 'head') != inode(
+    two, 'head'
+  )
   assert one.verify(7) == two.verify(7) == []
   assert sorted(path.name for path in two.directory.iterdir()) == ['7']
-  assert share_files(two.directory / '7', known) == 400_000   # once more: nothing is lost
+  # once more: nothing is lost
+  assert share_files(two.directory / '7', known) == 400_000
   assert two.restore(7, dict(head=np.zeros(50_000)))['head'][0] == 2.0
 
 
@@ -45,11 +48,17 @@ def test_deleting_a_step_leaves_the_other_whole(shared):
   one.save(8, dict(x=np.zeros(1)))
   one.wait()
   assert one.steps() == [8]
-  assert two.verify(7) == [] and two.restore(7, dict(base=np.zeros(50_000)))['base'][-1] == 49_999
+  assert (
+    two.verify(7) == []
+    and two.restore(7, dict(base=np.zeros(50_000)))['base'][-1] == 49_999
+  )
 
 
 def test_a_damaged_or_missing_file_is_not_taken(tmp_path):
-  for damage in (lambda path: path.write_bytes(bytes(path.stat().st_size)), lambda path: path.unlink()):
+  for damage in (
+    lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    lambda path: path.unlink(),
+  ):
     known = {}
     folder = tmp_path / str(len(list(tmp_path.iterdir())))
     one, two = make(folder / 'one', 1.0), make(folder / 'two', 2.0)
@@ -66,6 +75,7 @@ def test_a_damaged_or_missing_file_is_not_taken(tmp_path):
 def test_a_file_system_without_links_keeps_copies(tmp_path, monkeypatch):
   def refuse(*_):
     raise OSError(1, 'not permitted')
+
   monkeypatch.setattr(os, 'link', refuse)
   known = {}
   stores = [make(tmp_path / name, 1.0) for name in ('one', 'two')]

@@ -28,11 +28,25 @@ class State(NamedTuple):
 
 def make_state(seed=0):
   kernel = jax.random.normal(jax.random.key(seed), (8, 4))
-  trainable = {'dense': {'kernel': LowRank(kernel.astype(jnp.bfloat16), kernel[:, :2], kernel[:2], scale=2.0),
-                         'bias': None}, 'layers': [kernel, (kernel[0], np.float32(seed))],
-               'table': jax.random.normal(jax.random.key(seed + 1), (160, 120)), 'empty': jnp.zeros((0, 3)),
-               'zeros': jnp.zeros((160, 120)), 'flags': jnp.array([True, False])}
-  return State(jnp.int32(seed), trainable, optax.adamw(1e-3).init(trainable), jax.random.split(jax.random.key(seed), 2))
+  trainable = {
+    'dense': {
+      'kernel': LowRank(
+        kernel.astype(jnp.bfloat16), kernel[:, :2], kernel[:2], scale=2.0
+      ),
+      'bias': None,
+    },
+    'layers': [kernel, (kernel[0], np.float32(seed))],
+    'table': jax.random.normal(jax.random.key(seed + 1), (160, 120)),
+    'empty': jnp.zeros((0, 3)),
+    'zeros': jnp.zeros((160, 120)),
+    'flags': jnp.array([True, False]),
+  }
+  return State(
+    jnp.int32(seed),
+    trainable,
+    optax.adamw(1e-3).init(trainable),
+    jax.random.split(jax.random.key(seed), 2),
+  )
 
 
 def abstract(tree):
@@ -40,15 +54,20 @@ def abstract(tree):
 
 
 def raw(leaf):
-  return np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(getattr(leaf, 'dtype', int), jax.dtypes.prng_key)
-                    else leaf)
+  return np.asarray(
+    jax.random.key_data(leaf)
+    if jnp.issubdtype(getattr(leaf, 'dtype', int), jax.dtypes.prng_key)
+    else leaf
+  )
 
 
 def assert_same(left, right):
   assert jax.tree.structure(left) == jax.tree.structure(right)
   for one, other in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
     assert getattr(one, 'dtype', type(one)) == getattr(other, 'dtype', type(other))
-    assert raw(one).shape == raw(other).shape and raw(one).tobytes() == raw(other).tobytes()
+    assert (
+      raw(one).shape == raw(other).shape and raw(one).tobytes() == raw(other).tobytes()
+    )
 
 
 @pytest.fixture(scope='module')
@@ -75,20 +94,38 @@ def test_the_whole_state_comes_back(saved):
   assert_same(restored.state, make_state(3))
 
 
-DTYPES = ['float32', 'bfloat16', 'float16', 'int8', 'uint8', 'int32', 'bool', 'complex64', 'float8_e4m3fn', 'uint32']
+DTYPES = [
+  'float32',
+  'bfloat16',
+  'float16',
+  'int8',
+  'uint8',
+  'int32',
+  'bool',
+  'complex64',
+  'float8_e4m3fn',
+  'uint32',
+]
 
 
 @settings(max_examples=12)
-@given(st.dictionaries(
+@given(
+  st.dictionaries(
     st.text(min_size=1, max_size=6).filter(lambda name: '/' not in name),
-    st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 5), max_size=3), st.booleans()), max_size=5))
+    st.tuples(
+      st.sampled_from(DTYPES), st.lists(st.integers(0, 5), max_size=3), st.booleans()
+    ),
+    max_size=5,
+  )
+)
 def test_any_dict_of_arrays_comes_back_bit_for_bit(tmp_path_factory, kinds):
   random_bytes, tree = np.random.default_rng(0), {}
   for name, (dtype, shape, large) in kinds.items():
     shape = (*shape, 40_000) if large and np.prod(shape) else shape
     dtype = jnp.dtype(dtype)
-    content = random_bytes.integers(0, 2, np.prod(shape, dtype=int) * dtype.itemsize, np.uint8) * (
-        1 if dtype.kind == 'b' else random_bytes.integers(1, 255))
+    content = random_bytes.integers(
+      0, 2, np.prod(shape, dtype=int) * dtype.itemsize, np.uint8
+    ) * (1 if dtype.kind == 'b' else random_bytes.integers(1, 255))
     tree[name] = np.frombuffer(content.astype(np.uint8), dtype).reshape(shape)
   store = Store(tmp_path_factory.mktemp('steps'))
   store.save(0, tree)
@@ -98,7 +135,14 @@ def test_any_dict_of_arrays_comes_back_bit_for_bit(tmp_path_factory, kinds):
 
 
 def test_numbers_keep_their_kind(tmp_path):
-  state = {'a': 3, 'b': 1.5, 'c': True, 'd': np.float16(2), 'e': np.arange(3), 'f': jax.random.key(1, impl='rbg')}
+  state = {
+    'a': 3,
+    'b': 1.5,
+    'c': True,
+    'd': np.float16(2),
+    'e': np.arange(3),
+    'f': jax.random.key(1, impl='rbg'),
+  }
   store = Store(tmp_path)
   store.save(1, state)
   store.wait()
@@ -107,7 +151,9 @@ def test_numbers_keep_their_kind(tmp_path):
 
 
 def test_the_state_may_be_donated_as_soon_as_save_returns(tmp_path):
-  update = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)
+  update = jax.jit(
+    lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0
+  )
   state = {'small': jnp.zeros(10), 'large': jnp.zeros((300, 300))}
   store = Store(tmp_path, keep=None)
   for step in range(6):
@@ -121,13 +167,23 @@ def test_the_state_may_be_donated_as_soon_as_save_returns(tmp_path):
 
 def test_a_part_is_restored_by_its_names(saved):
   state = make_state(2)
-  assert_same(saved.restore(2, {'trainable': abstract(state.trainable)}), {'trainable': state.trainable})
-  assert_same(saved.restore(2, {'trainable': {'table': np.zeros((160, 120), np.float32)}}),
-              {'trainable': {'table': np.asarray(state.trainable['table'])}})
+  assert_same(
+    saved.restore(2, {'trainable': abstract(state.trainable)}),
+    {'trainable': state.trainable},
+  )
+  assert_same(
+    saved.restore(2, {'trainable': {'table': np.zeros((160, 120), np.float32)}}),
+    {'trainable': {'table': np.asarray(state.trainable['table'])}},
+  )
   assert saved.restore(2, {'trainable': None}) == {'trainable': None}
-  with pytest.raises(CheckpointError, match="no leaf 'trainable/tabel'; nearest: 'trainable/table'"):
+  with pytest.raises(
+    CheckpointError, match="no leaf 'trainable/tabel'; nearest: 'trainable/table'"
+  ):
     saved.restore(2, {'trainable': {'tabel': np.zeros(3)}})
-  with pytest.raises(CheckpointError, match=r"'trainable/table' has the shape \(160, 120\), asked for \(161, 120\)"):
+  with pytest.raises(
+    CheckpointError,
+    match=r"'trainable/table' has the shape \(160, 120\), asked for \(161, 120\)",
+  ):
     saved.restore_latest({'trainable': {'table': np.zeros((161, 120), np.float32)}})
 
 
@@ -143,7 +199,10 @@ def test_a_cast_is_asked_for(saved):
 def test_steps_that_are_not_there_are_listed(saved, tmp_path):
   with pytest.raises(CheckpointError, match=r'no step 9; committed steps: 1, 2, 3'):
     saved.restore(9, {})
-  assert Store(tmp_path / 'none').restore_latest({'a': 1}) is None and Store(tmp_path / 'none').steps() == []
+  assert (
+    Store(tmp_path / 'none').restore_latest({'a': 1}) is None
+    and Store(tmp_path / 'none').steps() == []
+  )
   assert not (tmp_path / 'none').exists()
   with pytest.raises(CheckpointError, match='no step 1; committed steps: none'):
     Store(tmp_path).meta(1)
@@ -157,7 +216,9 @@ def test_a_committed_step_is_replaced_only_when_asked(store):
   assert store.restore(3, {'a': 0}) == {'a': 1} and store.steps() == [1, 2, 3]
 
 
-@pytest.mark.parametrize(('keep', 'left'), [(2, [4, 9]), (1, [9]), (0, [2, 3, 4, 9]), (None, [2, 3, 4, 9])])
+@pytest.mark.parametrize(
+  ('keep', 'left'), [(2, [4, 9]), (1, [9]), (0, [2, 3, 4, 9]), (None, [2, 3, 4, 9])]
+)
 def test_the_newest_stay_by_number_not_by_time(tmp_path, keep, left):
   store = Store(tmp_path, keep=keep)
   for step in (2, 9, 3, 4):
@@ -190,13 +251,17 @@ def test_a_flipped_byte_anywhere_is_noticed_and_named(store):
 
 def test_a_flipped_byte_among_the_small_names_its_leaf(store):
   path = store.directory / '3' / 'arrays' / 'small' / '0'
-  leaves = {name: leaf for name, leaf in store._record(3)['leaves'].items() if leaf['folder'] == 'small'}
+  leaves = {
+    name: leaf
+    for name, leaf in store._record(3)['leaves'].items()
+    if leaf['folder'] == 'small'
+  }
   content = path.read_bytes()
   for name, leaf in leaves.items():
     flipped = bytearray(content)
     flipped[leaf['start'] + leaf['bytes'] - 1] ^= 1
     path.write_bytes(flipped)
-    problem, = store.verify(3)
+    (problem,) = store.verify(3)
     assert problem.startswith(f'leaf {name!r}: ')
 
 
@@ -208,15 +273,30 @@ def swap(path):
   shutil.copy(str(path).replace('/3/', '/2/'), path)
 
 
-DAMAGES = {'empty': lambda path: os.truncate(path, 0), 'half': lambda path: os.truncate(path, path.stat().st_size // 2),
-           'last': lambda path: os.truncate(path, path.stat().st_size - 1), 'deleted': os.unlink, 'zeroed': zero,
-           'swapped': swap}
+DAMAGES = {
+  'empty': lambda path: os.truncate(path, 0),
+  'half': lambda path: os.truncate(path, path.stat().st_size // 2),
+  'last': lambda path: os.truncate(path, path.stat().st_size - 1),
+  'deleted': os.unlink,
+  'zeroed': zero,
+  'swapped': swap,
+}
 
 
-@pytest.mark.parametrize('damage', [
-    pytest.param(damage, id=name, marks=[] if name in ('last', 'deleted', 'swapped') else pytest.mark.slow)
-    for name, damage in DAMAGES.items()])
-def test_every_damaged_file_sends_restore_to_an_older_step(saved, tmp_path, damage, caplog):
+@pytest.mark.parametrize(
+  'damage',
+  [
+    pytest.param(
+      damage,
+      id=name,
+      marks=[] if name in ('last', 'deleted', 'swapped') else pytest.mark.slow,
+    )
+    for name, damage in DAMAGES.items()
+  ],
+)
+def test_every_damaged_file_sends_restore_to_an_older_step(
+  saved, tmp_path, damage, caplog
+):
   for number, path in enumerate(files_of(saved.directory / '3')):
     store = Store(shutil.copytree(saved.directory, tmp_path / str(number)))
     victim = store.directory / path.relative_to(saved.directory)
@@ -226,10 +306,17 @@ def test_every_damaged_file_sends_restore_to_an_older_step(saved, tmp_path, dama
     verdicts = store.verdicts()
     assert [bool(verdict.problems) for verdict in verdicts] == [False, False, True]
     caplog.clear()
-    restored = store.restore_latest({'step': jnp.int32(0), 'trainable': abstract(make_state().trainable),
-                                     'opt_state': abstract(make_state().opt_state)})
+    restored = store.restore_latest(
+      {
+        'step': jnp.int32(0),
+        'trainable': abstract(make_state().trainable),
+        'opt_state': abstract(make_state().opt_state),
+      }
+    )
     assert restored.step == 2 and store.steps() == [1, 2] and path.name in caplog.text
-    assert [entry.name.split('-')[0] for entry in (store.directory / 'quarantine').iterdir()] == ['3']
+    assert [
+      entry.name.split('-')[0] for entry in (store.directory / 'quarantine').iterdir()
+    ] == ['3']
 
 
 def test_when_all_are_damaged_nothing_starts_afresh(store):
@@ -308,7 +395,10 @@ def test_the_step_of_another_folder_is_not_deleted(store, tmp_path):
   assert store.steps() == [2, 3, 4] and other.verify(0) == []
 
 
-@pytest.mark.parametrize('make', [lambda path: path.write_text(''), lambda path: path.symlink_to('nowhere/at/all')])
+@pytest.mark.parametrize(
+  'make',
+  [lambda path: path.write_text(''), lambda path: path.symlink_to('nowhere/at/all')],
+)
 def test_a_folder_that_cannot_be_written_is_named_before_training(tmp_path, make):
   make(tmp_path / 'steps')
   with pytest.raises(ValueError, match="steps': cannot be written: ") as caught:
@@ -320,7 +410,11 @@ def test_a_folder_that_cannot_be_written_is_named_before_training(tmp_path, make
 
 def test_arguments_are_checked_before_anything_is_written(tmp_path):
   store = Store(tmp_path)
-  for step, state, meta in ((-1, {}, None), (1, {'a': 'text'}, None), (1, {}, {'a': object()})):
+  for step, state, meta in (
+    (-1, {}, None),
+    (1, {'a': 'text'}, None),
+    (1, {}, {'a': object()}),
+  ):
     with pytest.raises(ValueError, match=r'step -1|leaf|meta'):
       store.save(step, state, meta)
   assert store.poll() and store.steps() == []

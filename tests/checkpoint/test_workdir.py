@@ -41,14 +41,23 @@ def test_a_reader_leaves_no_trace(tmp_path):
 def test_paths_that_cannot_be_workdirs_are_named(tmp_path):
   (tmp_path / 'file').write_text('')
   (tmp_path / 'link').symlink_to(tmp_path / 'nowhere')
-  refused = {'file': 'not a folder', 'file/below': 'file is not a folder', 'link': 'dangling link',
-             'link/below': 'link is a dangling link', 'x' * 300: 'too long'}
+  refused = {
+    'file': 'not a folder',
+    'file/below': 'file is not a folder',
+    'link': 'dangling link',
+    'link/below': 'link is a dangling link',
+    'x' * 300: 'too long',
+  }
   for name, reason in refused.items():
     with pytest.raises(ValueError, match=reason) as caught:
       Workdir(tmp_path / name)
     assert '\n' not in str(caught.value) and name in str(caught.value)
-  for path, reason in (('/proc/1/x', '/proc/1/x'), ('gs://bucket/run', 'mount'),
-                       (pathlib.Path('gs://bucket/run'), 'mount'), ('', 'not a path')):
+  for path, reason in (
+    ('/proc/1/x', '/proc/1/x'),
+    ('gs://bucket/run', 'mount'),
+    (pathlib.Path('gs://bucket/run'), 'mount'),
+    ('', 'not a path'),
+  ):
     with pytest.raises(ValueError, match=reason):
       Workdir(path)
   with pytest.raises(ValueError, match='No such file'):
@@ -58,7 +67,9 @@ def test_paths_that_cannot_be_workdirs_are_named(tmp_path):
   assert not (tmp_path / 'missing').exists()
 
 
-@pytest.mark.parametrize('name', ['a b', 'größe', '-x', '$(touch y)', 'a/../b', 'deep/er'])
+@pytest.mark.parametrize(
+  'name', ['a b', 'größe', '-x', '$(touch y)', 'a/../b', 'deep/er']
+)
 def test_odd_paths_work(tmp_path, name):
   with Workdir(tmp_path / name) as opened:
     opened.write_json('a.json', 1)
@@ -88,7 +99,9 @@ def test_metrics_are_strict_lines(workdir):
 
 
 @given(st.integers(0, 12), st.integers(1, 12), st.integers(0, 20))
-def test_resuming_at_any_step_leaves_neither_gap_nor_repeat(tmp_path_factory, last, resumed, cut):
+def test_resuming_at_any_step_leaves_neither_gap_nor_repeat(
+  tmp_path_factory, last, resumed, cut
+):
   path = tmp_path_factory.mktemp('run')
   with Workdir(path) as first:
     for step in range(1, last + 1):
@@ -120,16 +133,25 @@ def test_another_config_is_refused_with_its_differences(tmp_path):
     digest = opened.bind_config(config)
     assert digest == opened.bind_config({**config, 'seed': 0.0}) == config_hash(config)
     assert opened.read_json('config.json') == {'config': config, 'hash': digest}
-  changed = {'seed': 1, 'optim': {'lr': 1e-3}, 'log': {'every': 20}, 'data': {'batch': 8}}
+  changed = {
+    'seed': 1,
+    'optim': {'lr': 1e-3},
+    'log': {'every': 20},
+    'data': {'batch': 8},
+  }
   with Workdir(tmp_path) as opened:
-    with pytest.raises(ValueError, match='data.batch: absent -> 8; optim.clip: 1 -> absent; seed: 0 -> 1') as caught:
+    with pytest.raises(
+      ValueError, match='data.batch: absent -> 8; optim.clip: 1 -> absent; seed: 0 -> 1'
+    ) as caught:
       opened.bind_config(changed, allowed=[r'log\..*'])
     assert '\n' not in str(caught.value) and 'log' not in str(caught.value)
     opened.bind_config({**config, 'log': {'every': 20}}, allowed=[r'log\..*'])
     assert opened.read_json('config.json')['config']['log'] == {'every': 20}
 
 
-def test_a_key_that_a_config_has_got_since_with_its_usual_value_is_no_difference(workdir):
+def test_a_key_that_a_config_has_got_since_with_its_usual_value_is_no_difference(
+  workdir,
+):
   usual = {'b': {'c': False}}
   assert compare({'a': 1}, {'a': 1, 'b': {'c': False}}, usual) == {}
   assert list(compare({'a': 1}, {'a': 1, 'b': {'c': True}}, usual)) == ['b.c']
@@ -147,7 +169,7 @@ def test_compare_tells_truth_from_one():
 
 
 def test_a_full_disk_leaves_whole_lines(tmp_path):
-  script = f'''
+  script = f"""
 import resource
 from tl_jax.checkpoint.workdir import Workdir
 with Workdir({str(tmp_path)!r}) as opened:
@@ -157,7 +179,13 @@ with Workdir({str(tmp_path)!r}) as opened:
     opened.append_metrics({{'step': 2, 'text': 'x' * 900}})
   except OSError as error:
     print(error)
-'''
-  done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True, timeout=60)
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', script],
+    capture_output=True,
+    text=True,
+    check=True,
+    timeout=60,
+  )
   assert 'metrics.jsonl was not written: File too large' in done.stdout
   assert [row['step'] for row in Workdir(tmp_path, write=False).metrics()] == [1]

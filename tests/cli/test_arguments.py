@@ -10,7 +10,10 @@ from tl_jax.config import ConfigError
 KEYS = st.from_regex(r'[a-z]+(\.[a-z]+){0,2}', fullmatch=True)
 
 
-@given(st.lists(st.tuples(KEYS, st.text())), st.lists(st.sampled_from(['--workdir=w', '--config=a.py', 'word'])))
+@given(
+  st.lists(st.tuples(KEYS, st.text())),
+  st.lists(st.sampled_from(['--workdir=w', '--config=a.py', 'word'])),
+)
 def test_overrides_keep_their_order_and_text(overrides, others):
   words = [f'--config.{key}={text}' for key, text in overrides]
   assert split_overrides([*others, *words]) == (others, overrides)
@@ -18,7 +21,10 @@ def test_overrides_keep_their_order_and_text(overrides, others):
 
 
 def test_a_value_may_be_the_next_word():
-  assert split_overrides(['--config.a', '-3', '--config.b=', 'c']) == (['c'], [('a', '-3'), ('b', '')])
+  assert split_overrides(['--config.a', '-3', '--config.b=', 'c']) == (
+    ['c'],
+    [('a', '-3'), ('b', '')],
+  )
   for words in (['--config.a'], ['--config.a', '--config.b=1']):
     with pytest.raises(ConfigError, match=r'^--config\.a: needs a value'):
       split_overrides(words)

@@ -1,4 +1,6 @@
-"""Standard output closed, full, or read by nobody: the process ends as if it had been read."""
+"""Standard output closed, full, or read by nobody: the process ends as if it had been
+read.
+"""
 
 import os
 import pathlib
@@ -13,7 +15,7 @@ import pytest
 from tl_jax.cli import console
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TALK = '''
+TALK = """
 import sys
 from tl_jax.cli import console
 console.PATIENCE = 0.2
@@ -22,18 +24,39 @@ for _ in range({lines}):
   console.say('x' * 100)
 console.complain('end')
 open(sys.argv[1], 'w').write('finished')
-'''
+"""
 
 
 def talk(path, lines, shell):
   command = f'"{sys.executable}" -c "$TALK" "{path}" {shell}'
-  environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'TALK': TALK.format(lines=lines)}
-  return subprocess.run(['bash', '-c', f'set -o pipefail; {command}'], env=environment, capture_output=True, text=True,
-                        timeout=60, check=False)
+  environment = {
+    **os.environ,
+    'PYTHONPATH': str(ROOT),
+    'TALK': TALK.format(lines=lines),
+  }
+  return subprocess.run(
+    ['bash', '-c', f'set -o pipefail; {command}'],
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=False,
+  )
 
 
-@pytest.mark.parametrize('shell', ['>&-', '>/dev/full', '| head -n 1', '| true', '>&- 2>&-', '>/dev/full 2>/dev/full',
-                                   '<&-', '| sleep 3'])
+@pytest.mark.parametrize(
+  'shell',
+  [
+    '>&-',
+    '>/dev/full',
+    '| head -n 1',
+    '| true',
+    '>&- 2>&-',
+    '>/dev/full 2>/dev/full',
+    '<&-',
+    '| sleep 3',
+  ],
+)
 def test_nothing_that_happens_to_the_output_ends_the_run(tmp_path, shell):
   done = talk(tmp_path / 'file', 5000, shell)
   assert done.returncode == 0, done.stderr
@@ -61,7 +84,7 @@ def test_a_stalled_pipe_takes_what_fits_and_no_more_time(monkeypatch):
   assert outlet.write(b'y') == 1
 
 
-LIVE = '''
+LIVE = """
 import sys, time
 from tl_jax.cli import console
 try:
@@ -74,7 +97,7 @@ try:
 except ValueError as error:
   console.complain(f'error: {error}')
 print('last line')
-'''
+"""
 
 
 def on_a_terminal(script):

@@ -88,6 +88,7 @@ def test_prompts_of_a_file_may_hold_a_mark_and_half_a_character(folder, tmp_path
 
 def test_special_pieces_in_a_prompt_are_a_choice(folder, tmp_path, monkeypatch):
   from tl_jax import decode
+
   asked = []
 
   def continue_texts(reader, params, tokenizer, prompts, settings, **more):

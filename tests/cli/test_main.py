@@ -1,4 +1,6 @@
-"""The contract of the command line: exit codes, one line of complaint, help without jax, output as best effort."""
+"""The contract of the command line: exit codes, one line of complaint, help without
+jax, output as best effort.
+"""
 
 import os
 import pathlib
@@ -20,6 +22,7 @@ def tl_jax(capsys):
     code = command.main([str(word) for word in words])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
   return run
 
 
@@ -40,33 +43,75 @@ def test_the_example_of_a_verb_parses(verb):
 
 
 WRONG = [
-    ([], 'a verb is needed'),
-    (['pretrian'], "unknown verb 'pretrian'; nearest: 'pretrain'"),
-    (['pretrain'], 'required: --config, --workdir'),
-    (['pretrain', '--workdir=w', '--config=configs/pretrain.py:tiny', '--stepz=3'], "unknown flag '--stepz'"),
-    (['pretrain', '--wrkdir=w'], "unknown flag '--wrkdir'; nearest: '--workdir'"),
-    (['pretrain', '--workdir=', '--config=configs/pretrain.py'], 'needs a folder'),
-    (['pretrain', '--workdir=setup.py', '--config=configs/pretrain.py'], 'is not a folder'),
-    (['pretrain', '--workdir=w', '--config=nothing.py'], 'nothing.py: No such file'),
-    (['pretrain', '--workdir=w', '--config=configs'], 'configs: is a directory'),
-    (['pretrain', '--workdir=w', '--config=configs/pretrain.py:tiny', '--config.sed=1'], "nearest: 'seed'"),
-    (['pretrain', '--workdir=w', '--config=configs/pretrain.py:tiny', '--config.optim.lrr=1'], "nearest: 'optim.lr'"),
-    (['pretrain', '--workdir=w', '--config=configs/pretrain.py:tiny', '--config.lr', '1'], "nearest: 'optim.lr'"),
-    (['pretrain', '--workdir=w', '--config=configs/pretrain.py:tiny', '--config.seed=x'], "'x' is not an integer"),
-    (['pretrain', '--workdir=w', '--config=configs/pretrain.py:tiny', '--config.seed'], 'needs a value'),
-    (['pretrain', '--workdir=w', '--config=configs/pretrain.py:tiny', 'extra'], 'unrecognized arguments: extra'),
-    (['transfer', '--workdir=w', '--config=configs/transfer.py:tsk=a'], "nearest: 'task'"),
-    (['evaluate', '--workdir=w/of/nobody'], 'no such workdir'),
-    (['evaluate', '--workdir=.', '--step=-1'], 'needs the number of a step'),
-    (['steps', 'w/of/nobody'], 'no such workdir'),
-    (['steps'], 'required: W'),
-    (['steps', 'w', '--config.seed=1'], "unknown flag '--config.seed'"),
-    (['table', 'nothing.py', '--workdir=w'], 'nothing.py: No such file'),
-    (['table', 'configs/pretrain.py', '--workdir=w'], 'defines no TABLE'),
+  ([], 'a verb is needed'),
+  (['pretrian'], "unknown verb 'pretrian'; nearest: 'pretrain'"),
+  (['pretrain'], 'required: --config, --workdir'),
+  (
+    ['pretrain', '--workdir=w', '--config=configs/pretrain.py:tiny', '--stepz=3'],
+    "unknown flag '--stepz'",
+  ),
+  (['pretrain', '--wrkdir=w'], "unknown flag '--wrkdir'; nearest: '--workdir'"),
+  (['pretrain', '--workdir=', '--config=configs/pretrain.py'], 'needs a folder'),
+  (
+    ['pretrain', '--workdir=setup.py', '--config=configs/pretrain.py'],
+    'is not a folder',
+  ),
+  (['pretrain', '--workdir=w', '--config=nothing.py'], 'nothing.py: No such file'),
+  (['pretrain', '--workdir=w', '--config=configs'], 'configs: is a directory'),
+  (
+    ['pretrain', '--workdir=w', '--config=configs/pretrain.py:tiny', '--config.sed=1'],
+    "nearest: 'seed'",
+  ),
+  (
+    [
+      'pretrain',
+      '--workdir=w',
+      '--config=configs/pretrain.py:tiny',
+      '--config.optim.lrr=1',
+    ],
+    "nearest: 'optim.lr'",
+  ),
+  (
+    [
+      'pretrain',
+      '--workdir=w',
+      '--config=configs/pretrain.py:tiny',
+      '--config.lr',
+      '1',
+    ],
+    "nearest: 'optim.lr'",
+  ),
+  (
+    ['pretrain', '--workdir=w', '--config=configs/pretrain.py:tiny', '--config.seed=x'],
+    "'x' is not an integer",
+  ),
+  (
+    ['pretrain', '--workdir=w', '--config=configs/pretrain.py:tiny', '--config.seed'],
+    'needs a value',
+  ),
+  (
+    ['pretrain', '--workdir=w', '--config=configs/pretrain.py:tiny', 'extra'],
+    'unrecognized arguments: extra',
+  ),
+  (
+    ['transfer', '--workdir=w', '--config=configs/transfer.py:tsk=a'],
+    "nearest: 'task'",
+  ),
+  (['evaluate', '--workdir=w/of/nobody'], 'no such workdir'),
+  (['evaluate', '--workdir=.', '--step=-1'], 'needs the number of a step'),
+  (['steps', 'w/of/nobody'], 'no such workdir'),
+  (['steps'], 'required: W'),
+  (['steps', 'w', '--config.seed=1'], "unknown flag '--config.seed'"),
+  (['table', 'nothing.py', '--workdir=w'], 'nothing.py: No such file'),
+  (['table', 'configs/pretrain.py', '--workdir=w'], 'defines no TABLE'),
 ]
 
 
-@pytest.mark.parametrize(('words', 'message'), WRONG, ids=[' '.join(words)[-50:] or 'none' for words, _ in WRONG])
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  WRONG,
+  ids=[' '.join(words)[-50:] or 'none' for words, _ in WRONG],
+)
 def test_what_is_wrong_is_one_line_and_exit_code_2(tl_jax, monkeypatch, words, message):
   monkeypatch.chdir(ROOT)
   code, out, err = tl_jax(*words)
@@ -79,12 +124,20 @@ class Stopped(Exception):
   """As `train` raises it."""
 
 
-@pytest.mark.parametrize(('error', 'code'), [
-    (config.ConfigError('two\nlines'), 2), (ValueError('x'), 2), (Stopped('saved at step 3'), 75),
-    (type('WorkdirBusy', (RuntimeError,), {})('pid 3'), 75), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+  ('error', 'code'),
+  [
+    (config.ConfigError('two\nlines'), 2),
+    (ValueError('x'), 2),
+    (Stopped('saved at step 3'), 75),
+    (type('WorkdirBusy', (RuntimeError,), {})('pid 3'), 75),
+    (KeyboardInterrupt(), 130),
+  ],
+)
 def test_exit_codes(tl_jax, monkeypatch, error, code):
   def fail(*_):
     raise error
+
   monkeypatch.setitem(VERBS, 'steps', VERBS['steps']._replace(action=fail))
   found, out, err = tl_jax('steps', 'w')
   assert (found, out) == (code, '') and err.count('\n') == 1
@@ -93,6 +146,7 @@ def test_exit_codes(tl_jax, monkeypatch, error, code):
 def test_an_unexpected_failure_passes_through(monkeypatch):
   def fail(*_):
     raise ZeroDivisionError('x')
+
   monkeypatch.setitem(VERBS, 'steps', VERBS['steps']._replace(action=fail))
   with pytest.raises(ZeroDivisionError):
     command.main(['steps', 'w'])
@@ -100,6 +154,7 @@ def test_an_unexpected_failure_passes_through(monkeypatch):
 
 def test_an_error_of_a_library_is_no_verdict_on_the_input():
   import jax
+
   with pytest.raises(ValueError) as caught:
     jax.tree.map(lambda a, b: a, [1], [1, 2])
   assert command.exit_code(caught.value) is None
@@ -108,7 +163,7 @@ def test_an_error_of_a_library_is_no_verdict_on_the_input():
   assert command.exit_code(caught.value) == 2
 
 
-FAILING = '''
+FAILING = """
 import sys
 from tl_jax.cli import main, verbs
 def fail(*_):
@@ -116,15 +171,25 @@ def fail(*_):
 verbs.VERBS['steps'] = verbs.VERBS['steps']._replace(action=fail)
 sys.argv = ['tl-jax', 'steps', 'w']
 sys.exit(main.main())
-'''
+"""
 
 
-@pytest.mark.parametrize(('error', 'code'), [('ZeroDivisionError("by\\nzero")', 1), ('ValueError("x")', 2)])
+@pytest.mark.parametrize(
+  ('error', 'code'), [('ZeroDivisionError("by\\nzero")', 1), ('ValueError("x")', 2)]
+)
 @pytest.mark.parametrize('trace', ['', '1'])
-def test_a_process_ends_in_one_line_and_in_a_traceback_only_when_asked(error, code, trace):
+def test_a_process_ends_in_one_line_and_in_a_traceback_only_when_asked(
+  error, code, trace
+):
   environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'TL_JAX_TRACEBACK': trace}
-  done = subprocess.run([sys.executable, '-c', FAILING.format(error=error)], env=environment, capture_output=True,
-                        text=True, timeout=60, check=False)
+  done = subprocess.run(
+    [sys.executable, '-c', FAILING.format(error=error)],
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=False,
+  )
   assert done.returncode == code and done.stdout == ''
   assert ('Traceback' in done.stderr) == bool(trace)
   assert done.stderr.rstrip('\n').rpartition('\n')[2].startswith('error: ')
@@ -133,11 +198,19 @@ def test_a_process_ends_in_one_line_and_in_a_traceback_only_when_asked(error, co
 
 def test_help_is_light():
   """How quick that makes it, `experiments/benchmarks/startup.py` measures."""
-  script = ('import sys; from tl_jax.cli.main import main; main(["transfer", "--help"]); '
-            'heavy = {"jax", "flax", "numpy", "ml_collections", "orbax", "rich"} & set(sys.modules); '
-            'sys.exit(str(heavy) if heavy else 0)')
-  done = subprocess.run([sys.executable, '-c', script], env={**os.environ, 'PYTHONPATH': str(ROOT)},
-                        capture_output=True, text=True, timeout=60, check=False)
+  script = (
+    'import sys; from tl_jax.cli.main import main; main(["transfer", "--help"]); '
+    'heavy = {"jax", "flax", "numpy", "ml_collections", "orbax", "rich"} & set(sys.modules); '
+    'sys.exit(str(heavy) if heavy else 0)'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', script],
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=False,
+  )
   assert done.returncode == 0, done.stderr
 
 

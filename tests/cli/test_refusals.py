@@ -1,4 +1,6 @@
-"""Whatever is wrong with a command is said in one line, with exit code 2, before anything is compiled."""
+"""Whatever is wrong with a command is said in one line, with exit code 2, before
+anything is compiled.
+"""
 
 import json
 import os
@@ -12,38 +14,47 @@ TRANSFER = ('transfer', '--config=configs/transfer.py:task=sentiment')
 
 
 REFUSALS = [
-    ((*PRETRAIN, '--config.sed=1'), "'seed'"),
-    ((*PRETRAIN, '--config.optim.lrr=1'), "'optim.lr'"),
-    ((*PRETRAIN, '--config.data.mixture.austin=1'), 'austen'),
-    ((*PRETRAIN, '--config.optim.lr=nan'), 'config.optim.lr'),
-    ((*PRETRAIN, '--config.optim.lr=-1'), 'config.optim.lr'),
-    ((*PRETRAIN, '--config.schedule.steps=ten'), 'config.schedule.steps'),
-    ((*PRETRAIN, '--config.schedule.steps=1.5'), 'config.schedule.steps'),
-    ((*PRETRAIN, '--config.schedule.warmup=99999'), 'warmup'),
-    ((*PRETRAIN, '--config.compute.dropout=1'), 'config.compute.dropout'),
-    ((*PRETRAIN, '--config.data.batch=15'), 'config.data.batch'),
-    ((*PRETRAIN, '--config.mesh.data=5'), 'config.data.batch'),
-    ((*PRETRAIN, '--config.mesh.tensor=3', '--config.mesh.data=1'), 'config.mesh.tensor'),
-    ((*PRETRAIN, '--config.data.length=4096'), 'config.data.length'),
-    ((*PRETRAIN, '--config.objective.rate=2'), 'config.objective.rate'),
-    ((*PRETRAIN, '--config.objective.name=masket'), "'masked'"),
-    ((*PRETRAIN, '--config.optim.name=adamv'), "'adamw'"),
-    (('pretrain', '--config=configs/pretrain.py:tinny'), "'tiny'"),
-    (('pretrain', '--config=configs/no_such.py'), 'no_such.py'),
-    ((*TRANSFER[:1], '--config=configs/transfer.py:task=sentimant'), "'sentiment'"),
-    ((*TRANSFER[:1], '--config=configs/transfer.py:method=lore'), "'lora'"),
-    ((*TRANSFER[:1], '--config=configs/transfer.py:task=missing.csv'), 'missing.csv'),
-    ((*TRANSFER[:1], '--config=configs/transfer.py:init=/no/such/workdir'), '/no/such/workdir'),
-    ((*TRANSFER, '--config.task.labels=-5'), 'config.task.labels'),
-    ((*TRANSFER, '--config.method.rank=4'), 'config.method.rank'),
-    ((*TRANSFER, '--config.eval.batches=3'), 'config.eval.batches'),
-    ((*TRANSFER, "--config.model={'family': 'tiny', 'labels': 7}"), 'config.model.labels'),
-    ((*PRETRAIN, "--config.model={'family': 'tiny', 'head': 'causal'}"), 'config.model.head'),
-    ((*PRETRAIN, '--config.seed=99999999999'), 'config.seed'),
-    (('pretrain', TRANSFER[1]), 'config.task'),
-    (('transfer', PRETRAIN[1]), 'config.task'),
-    ((*PRETRAIN, '--confg=1'), "'--config'"),
-    (('pretrane',), "'pretrain'"),
+  ((*PRETRAIN, '--config.sed=1'), "'seed'"),
+  ((*PRETRAIN, '--config.optim.lrr=1'), "'optim.lr'"),
+  ((*PRETRAIN, '--config.data.mixture.austin=1'), 'austen'),
+  ((*PRETRAIN, '--config.optim.lr=nan'), 'config.optim.lr'),
+  ((*PRETRAIN, '--config.optim.lr=-1'), 'config.optim.lr'),
+  ((*PRETRAIN, '--config.schedule.steps=ten'), 'config.schedule.steps'),
+  ((*PRETRAIN, '--config.schedule.steps=1.5'), 'config.schedule.steps'),
+  ((*PRETRAIN, '--config.schedule.warmup=99999'), 'warmup'),
+  ((*PRETRAIN, '--config.compute.dropout=1'), 'config.compute.dropout'),
+  ((*PRETRAIN, '--config.data.batch=15'), 'config.data.batch'),
+  ((*PRETRAIN, '--config.mesh.data=5'), 'config.data.batch'),
+  ((*PRETRAIN, '--config.mesh.tensor=3', '--config.mesh.data=1'), 'config.mesh.tensor'),
+  ((*PRETRAIN, '--config.data.length=4096'), 'config.data.length'),
+  ((*PRETRAIN, '--config.objective.rate=2'), 'config.objective.rate'),
+  ((*PRETRAIN, '--config.objective.name=masket'), "'masked'"),
+  ((*PRETRAIN, '--config.optim.name=adamv'), "'adamw'"),
+  (('pretrain', '--config=configs/pretrain.py:tinny'), "'tiny'"),
+  (('pretrain', '--config=configs/no_such.py'), 'no_such.py'),
+  ((*TRANSFER[:1], '--config=configs/transfer.py:task=sentimant'), "'sentiment'"),
+  ((*TRANSFER[:1], '--config=configs/transfer.py:method=lore'), "'lora'"),
+  ((*TRANSFER[:1], '--config=configs/transfer.py:task=missing.csv'), 'missing.csv'),
+  (
+    (*TRANSFER[:1], '--config=configs/transfer.py:init=/no/such/workdir'),
+    '/no/such/workdir',
+  ),
+  ((*TRANSFER, '--config.task.labels=-5'), 'config.task.labels'),
+  ((*TRANSFER, '--config.method.rank=4'), 'config.method.rank'),
+  ((*TRANSFER, '--config.eval.batches=3'), 'config.eval.batches'),
+  (
+    (*TRANSFER, "--config.model={'family': 'tiny', 'labels': 7}"),
+    'config.model.labels',
+  ),
+  (
+    (*PRETRAIN, "--config.model={'family': 'tiny', 'head': 'causal'}"),
+    'config.model.head',
+  ),
+  ((*PRETRAIN, '--config.seed=99999999999'), 'config.seed'),
+  (('pretrain', TRANSFER[1]), 'config.task'),
+  (('transfer', PRETRAIN[1]), 'config.task'),
+  ((*PRETRAIN, '--confg=1'), "'--config'"),
+  (('pretrane',), "'pretrain'"),
 ]
 # One process runs them all: what a command of its own takes is mostly imports.
 WITHOUT_DEVICE = """
@@ -63,9 +74,16 @@ for line in sys.stdin:
 
 @pytest.fixture(scope='module')
 def run_without_device():
-  """Runs one command after another where jax finds no device: (exit code, stderr) of each."""
-  process = subprocess.Popen([sys.executable, '-c', WITHOUT_DEVICE], text=True, stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, env=os.environ | {'JAX_PLATFORMS': 'no-such-device'})
+  """Runs one command after another where jax finds no device: (exit code, stderr) of
+  each.
+  """
+  process = subprocess.Popen(
+    [sys.executable, '-c', WITHOUT_DEVICE],
+    text=True,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    env=os.environ | {'JAX_PLATFORMS': 'no-such-device'},
+  )
 
   def run(*arguments):
     process.stdin.write(json.dumps(arguments) + '\n')
@@ -99,21 +117,25 @@ def test_an_override_of_evaluate_is_refused_without_a_device(
 BUCKET = 'gs://bucket/x'
 
 
-@pytest.mark.parametrize('arguments', [
-  (*PRETRAIN, f'--workdir={BUCKET}'),
-  (*TRANSFER, f'--workdir={BUCKET}'),
-  ('transfer', f'--config=configs/transfer.py:init={BUCKET}', '--workdir=w'),
-  ('evaluate', f'--workdir={BUCKET}'),
-  ('steps', BUCKET),
-  ('demo', f'--workdir={BUCKET}'),
-  ('table', 'experiments/low_shot.py', f'--workdir={BUCKET}'),
-  ('export', 'w', BUCKET),
-  ('export', BUCKET, 'w'),
-  ('import', 'w', BUCKET),
-  ('import', BUCKET, 'w'),
-  ('generate', f'--model={BUCKET}', '--prompt=a'),
-  ('merge', 'soup', 'a', 'b', f'--output={BUCKET}'),
-], ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    (*PRETRAIN, f'--workdir={BUCKET}'),
+    (*TRANSFER, f'--workdir={BUCKET}'),
+    ('transfer', f'--config=configs/transfer.py:init={BUCKET}', '--workdir=w'),
+    ('evaluate', f'--workdir={BUCKET}'),
+    ('steps', BUCKET),
+    ('demo', f'--workdir={BUCKET}'),
+    ('table', 'experiments/low_shot.py', f'--workdir={BUCKET}'),
+    ('export', 'w', BUCKET),
+    ('export', BUCKET, 'w'),
+    ('import', 'w', BUCKET),
+    ('import', BUCKET, 'w'),
+    ('generate', f'--model={BUCKET}', '--prompt=a'),
+    ('merge', 'soup', 'a', 'b', f'--output={BUCKET}'),
+  ],
+  ids=lambda arguments: arguments[0],
+)
 def test_a_bucket_is_no_folder(arguments, run_without_device):
   code, said = run_without_device(*arguments)
   assert (code, said.count('\n')) == (2, 1), said
@@ -121,14 +143,19 @@ def test_a_bucket_is_no_folder(arguments, run_without_device):
 
 
 def test_what_needs_a_device_fails_without_one(run_without_device, tmp_path):
-  """A right command asks for a device here too: the refusals above came before one was asked for."""
+  """A right command asks for a device here too: the refusals above came before one was
+  asked for.
+  """
   code, said = run_without_device(*PRETRAIN, f'--workdir={tmp_path}')
   assert code == 1 and 'no-such-device' in said
 
 
 def test_a_process_of_its_own_says_the_same(run_cli, tmp_path):
   done = run_cli(*PRETRAIN, '--config.optim.lrr=1', f'--workdir={tmp_path / "w"}')
-  assert (done.returncode, done.stderr.count('\n')) == (2, 1) and "'optim.lr'" in done.stderr
+  assert (done.returncode, done.stderr.count('\n')) == (
+    2,
+    1,
+  ) and "'optim.lr'" in done.stderr
 
 
 def test_a_mesh_that_this_machine_has_not(run_cli, tmp_path):
@@ -139,6 +166,7 @@ def test_a_mesh_that_this_machine_has_not(run_cli, tmp_path):
 
 def test_a_busy_workdir_says_try_again(run_cli, tmp_path):
   from tl_jax.checkpoint import Workdir
+
   with Workdir(tmp_path):
     done = run_cli(*PRETRAIN, f'--workdir={tmp_path}')
   assert done.returncode == 75 and str(tmp_path) in done.stderr

@@ -14,11 +14,21 @@ def write(folder, name, content):
   return path
 
 
-@pytest.mark.parametrize('name, content', [
-    ('a.csv', '\ufefftext,label\r\n"one, two",pos\r\n"line\nbreak", neg \r\n   ,pos\r\n'),
+@pytest.mark.parametrize(
+  'name, content',
+  [
+    (
+      'a.csv',
+      '\ufefftext,label\r\n"one, two",pos\r\n"line\nbreak", neg \r\n   ,pos\r\n',
+    ),
     ('a.tsv', 'label\ttext\npos\tone, two\nneg\t"line\nbreak"\npos\t \n'),
-    ('a.jsonl', '\ufeff{"text": "one, two", "label": "pos"}\r\n\n{"text": "line\\nbreak", "label": "neg"}\n'
-                '{"text": "", "label": "pos"}')])
+    (
+      'a.jsonl',
+      '\ufeff{"text": "one, two", "label": "pos"}\r\n\n{"text": "line\\nbreak", "label": "neg"}\n'
+      '{"text": "", "label": "pos"}',
+    ),
+  ],
+)
 def test_forms_agree(tmp_path, name, content):
   path = write(tmp_path, name, content)
   found = []
@@ -34,30 +44,50 @@ def test_forms_agree(tmp_path, name, content):
 
 
 def test_split_by_text_keeps_duplicates_together_and_is_about_a_fifth(tmp_path):
-  lines = [json.dumps({'text': f'Text {i % 400}' if i < 400 else f'text  {i % 400}', 'label': 0}) for i in range(800)]
+  lines = [
+    json.dumps(
+      {'text': f'Text {i % 400}' if i < 400 else f'text  {i % 400}', 'label': 0}
+    )
+    for i in range(800)
+  ]
   path = write(tmp_path, 'a.jsonl', '\n'.join(lines))
   train, test = (sources.load(str(path), split) for split in ('train', 'test'))
-  normal = [{' '.join(example['text'].casefold().split()) for example in source} for source in (train, test)]
-  assert not normal[0] & normal[1] and len(train) + len(test) == 800 and 0.1 < len(test) / 800 < 0.3
+  normal = [
+    {' '.join(example['text'].casefold().split()) for example in source}
+    for source in (train, test)
+  ]
+  assert (
+    not normal[0] & normal[1]
+    and len(train) + len(test) == 800
+    and 0.1 < len(test) / 800 < 0.3
+  )
   assert train.manifest != test.manifest
 
 
 def test_split_column_and_slices(tmp_path):
-  rows = ''.join(f'text {i},{i},{"valid" if i % 5 == 0 else "train"}\n' for i in range(10))
+  rows = ''.join(
+    f'text {i},{i},{"valid" if i % 5 == 0 else "train"}\n' for i in range(10)
+  )
   path = write(tmp_path, 'a.csv', 'text,label,split\n' + rows)
   assert [example['label'] for example in files.load(path, 'valid')] == ['0', '5']
-  assert [example['label'] for example in files.load(path, 'train[:25%]+valid[1:]')] == ['1', '2', '5']
+  assert [
+    example['label'] for example in files.load(path, 'train[:25%]+valid[1:]')
+  ] == ['1', '2', '5']
   assert [example['label'] for example in files.load(path, 'train[-2:]')] == ['8', '9']
   assert 'split' not in files.load(path, 'train')[0]
-  for split, message in (('test', 'it has train, valid'), ('train[5:5]', 'has no examples')):
+  for split, message in (
+    ('test', 'it has train, valid'),
+    ('train[5:5]', 'has no examples'),
+  ):
     with pytest.raises(ValueError, match=message):
       files.load(path, split)
 
 
 RECORDS = [
-    {'text': 'one, two', 'label': 'pos', 'split': 'train'},
-    {'text': 'line\nbreak', 'label': 'neg', 'split': 'train'},
-    {'text': 'three', 'label': 'pos', 'split': 'test'}]
+  {'text': 'one, two', 'label': 'pos', 'split': 'train'},
+  {'text': 'line\nbreak', 'label': 'neg', 'split': 'train'},
+  {'text': 'three', 'label': 'pos', 'split': 'test'},
+]
 
 
 def as_bytes(ending):
@@ -68,6 +98,7 @@ def as_bytes(ending):
 
     import pyarrow
     from pyarrow import parquet
+
     buffer = io.BytesIO()
     parquet.write_table(pyarrow.Table.from_pylist(RECORDS), buffer)
     content = buffer.getvalue()
@@ -83,9 +114,25 @@ def as_bytes(ending):
   return gzip.compress(content) if ending.lower().endswith('.gz') else content
 
 
-@pytest.mark.parametrize('ending', [
-    '.csv', '.CSV', '.csv.gz', '.tsv', '.Tsv.GZ', '.jsonl', '.JSONL', '.jsonl.gz', '.json',
-    '.JSON', '.json.gz', '.parquet', '.PARQUET', '.parquet.gz'])
+@pytest.mark.parametrize(
+  'ending',
+  [
+    '.csv',
+    '.CSV',
+    '.csv.gz',
+    '.tsv',
+    '.Tsv.GZ',
+    '.jsonl',
+    '.JSONL',
+    '.jsonl.gz',
+    '.json',
+    '.JSON',
+    '.json.gz',
+    '.parquet',
+    '.PARQUET',
+    '.parquet.gz',
+  ],
+)
 def test_every_ending_reads_the_same_examples(tmp_path, ending):
   path = write(tmp_path, f'my.set+of, files{ending}', as_bytes(ending))
   wanted = [(record['text'], record['label']) for record in RECORDS]
@@ -94,25 +141,39 @@ def test_every_ending_reads_the_same_examples(tmp_path, ending):
   assert [example['text'] for example in sources.load(path, 'test')] == ['three']
 
 
-def test_a_json_file_may_have_an_object_per_line_and_names_the_line_of_an_array(tmp_path):
+def test_a_json_file_may_have_an_object_per_line_and_names_the_line_of_an_array(
+  tmp_path,
+):
   lines = write(tmp_path, 'a.json', '{"text": "a"}\n{"text": "b"}\n')
   assert [example['text'] for example in files.load(lines, 'all')] == ['a', 'b']
   for content, message in (
-      ('[\n{"text": "a"},\n{"text": 3}]', r'a.json:3: text: .3. \(int\)'),
-      ('[\n{"text": "a"},\n\n{"text": ]', 'a.json:4: not JSON'),
-      ('[{"text": "a"}\n{"text": "b"}]', 'a.json:1: not JSON: no , or ]'),
-      ('[{"text": "a"}', 'no , or ] after'), ('[{"text": "a"}] 1', 'more after the array'),
-      ('[1]', 'a JSON object is needed')):
+    ('[\n{"text": "a"},\n{"text": 3}]', r'a.json:3: text: .3. \(int\)'),
+    ('[\n{"text": "a"},\n\n{"text": ]', 'a.json:4: not JSON'),
+    ('[{"text": "a"}\n{"text": "b"}]', 'a.json:1: not JSON: no , or ]'),
+    ('[{"text": "a"}', 'no , or ] after'),
+    ('[{"text": "a"}] 1', 'more after the array'),
+    ('[1]', 'a JSON object is needed'),
+  ):
     with pytest.raises(ValueError, match=message):
       files.load(write(tmp_path, 'a.json', content), 'all')
 
 
-@pytest.mark.parametrize('name, content, message', [
+@pytest.mark.parametrize(
+  'name, content, message',
+  [
     ('a.csv.gz', b'text\na\n', 'a.csv.gz: not a whole gzip file'),
-    ('a.csv.gz', gzip.compress(b'text\n' + bytes(range(32, 90)) * 99)[:-9], 'not a whole gzip file'),
+    (
+      'a.csv.gz',
+      gzip.compress(b'text\n' + bytes(range(32, 90)) * 99)[:-9],
+      'not a whole gzip file',
+    ),
     ('a.parquet', b'PAR1 but not really', 'a.parquet: not Parquet'),
-    ('a.xlsx', b'text', 'the ending is none of .csv, .tsv')])
-def test_a_file_of_another_format_than_it_says_is_named(tmp_path, name, content, message):
+    ('a.xlsx', b'text', 'the ending is none of .csv, .tsv'),
+  ],
+)
+def test_a_file_of_another_format_than_it_says_is_named(
+  tmp_path, name, content, message
+):
   with pytest.raises(ValueError, match=message) as caught:
     files.load(write(tmp_path, name, content))
   assert '\n' not in str(caught.value)
@@ -120,9 +181,16 @@ def test_a_file_of_another_format_than_it_says_is_named(tmp_path, name, content,
 
 def test_plain_text_is_told_apart_by_empty_lines_or_else_by_lines(tmp_path):
   lines = write(tmp_path, 'lines.txt', '\ufeffone\ntwo \nthree\n\n')
-  assert [example['text'] for example in files.load(lines, 'all')] == ['one', 'two', 'three']
+  assert [example['text'] for example in files.load(lines, 'all')] == [
+    'one',
+    'two',
+    'three',
+  ]
   book = write(tmp_path, 'book.TXT', '\none\ntwo\n\n \nthree\n')
-  assert [example['text'] for example in files.load(book, 'all')] == ['one\ntwo', 'three']
+  assert [example['text'] for example in files.load(book, 'all')] == [
+    'one\ntwo',
+    'three',
+  ]
   with pytest.raises(ValueError, match='no example with a text'):
     files.load(write(tmp_path, 'none.txt', '\n \n'))
 
@@ -136,7 +204,9 @@ def test_a_folder_of_texts_is_read_in_the_order_of_its_paths(tmp_path):
   write(folder, 'notes.md', 'left out')
   source = sources.load(str(folder), 'all')
   assert [example['text'] for example in source] == ['a1', 'b1', 'b2', 'deep']
-  assert set(source.files) == {str(folder / name) for name in ('a.txt', 'b.txt', 'deep/a.txt.gz')}
+  assert set(source.files) == {
+    str(folder / name) for name in ('a.txt', 'b.txt', 'deep/a.txt.gz')
+  }
   assert source.places[2] == (folder / 'b.txt', 2)
   before = source.manifest
   write(folder, 'b.txt', 'b1\nb3\n')
@@ -148,24 +218,43 @@ def test_columns_of_other_names_and_several(tmp_path):
   read = lambda **how: files.load(path, 'all', files.Columns(**how))
   assert [example['text'] for example in read(text=('body',))] == ['b', 'd']
   assert read(text=('title', 'body'))[0]['text'] == 'title: A\nbody: b'
-  assert [example['label'] for example in read(text=('body',), label=('good', 'bad'))] == [['good'], []]
+  assert [
+    example['label'] for example in read(text=('body',), label=('good', 'bad'))
+  ] == [['good'], []]
   assert read(text=('body',)).manifest != read(text=('title',)).manifest
   for how, message in (
-      (dict(text=('boddy',)), 'a.csv:1: boddy: no such column; it has title, body, good, bad'),
-      (dict(text=('body',), labelled=True), 'a.csv:1: label: no such column; it has title'),
-      (dict(text=('body',), label=('title', 'good')), 'a.csv:2: title: .A. .*each holds 0 or 1')):
+    (
+      dict(text=('boddy',)),
+      'a.csv:1: boddy: no such column; it has title, body, good, bad',
+    ),
+    (
+      dict(text=('body',), labelled=True),
+      'a.csv:1: label: no such column; it has title',
+    ),
+    (
+      dict(text=('body',), label=('title', 'good')),
+      'a.csv:2: title: .A. .*each holds 0 or 1',
+    ),
+  ):
     with pytest.raises(ValueError, match=message):
       read(**how)
 
 
 def test_neither_side_of_a_split_by_hash_is_empty(tmp_path):
   for count in (2, 3, 4):
-    path = write(tmp_path, 'a.txt', '\n'.join(f'text {number}' for number in range(count)))
+    path = write(
+      tmp_path, 'a.txt', '\n'.join(f'text {number}' for number in range(count))
+    )
     train, test = (files.load(path, split) for split in ('train', 'test'))
     assert len(train) + len(test) == count and train.divided
-    path = write(tmp_path, 'b.txt', '\n'.join(f'text {number}' for number in reversed(range(count))))
+    path = write(
+      tmp_path,
+      'b.txt',
+      '\n'.join(f'text {number}' for number in reversed(range(count))),
+    )
     assert {example['text'] for example in files.load(path, 'test')} == {
-        example['text'] for example in test}
+      example['text'] for example in test
+    }
 
 
 def test_what_has_no_second_text_and_what_is_a_folder_is_said(tmp_path):
@@ -188,7 +277,9 @@ def test_a_changed_file_is_read_again(tmp_path):
 GOOD = '{"text": "fine", "label": 1}\n'
 
 
-@pytest.mark.parametrize('content, message', [
+@pytest.mark.parametrize(
+  'content, message',
+  [
     (GOOD + '{"text": 3, "label": 1}\n', r'a.jsonl:2: text: .3. \(int\)'),
     (GOOD + '{"label": 1}\n', 'a.jsonl:2: text: missing; the line has label'),
     (GOOD + '{"text": "a", "label": null}\n', 'a.jsonl:2: label: empty'),
@@ -196,11 +287,20 @@ GOOD = '{"text": "fine", "label": 1}\n'
     (GOOD + '{"text": "a", "label": {"x": 1}}\n', 'a.jsonl:2: label: '),
     (GOOD + '{"text": "a"\n', 'a.jsonl:2: not JSON'),
     (GOOD + '[1]\n', 'a.jsonl:2: a JSON object is needed, this is a list'),
-    (GOOD + '{"text": "a", "text": "b"}\n', "a.jsonl:2: not JSON: the field 'text' is given twice"),
+    (
+      GOOD + '{"text": "a", "text": "b"}\n',
+      "a.jsonl:2: not JSON: the field 'text' is given twice",
+    ),
     (GOOD + '[' * 100_000 + '\n', 'a.jsonl:2: not JSON'),
-    (GOOD + '{"text": "a", "label": 1, "split": "test"}\n', 'a.jsonl:2: split: given on some'),
+    (
+      GOOD + '{"text": "a", "label": 1, "split": "test"}\n',
+      'a.jsonl:2: split: given on some',
+    ),
     (GOOD.encode() + b'{"text": "\xff"}\n', 'a.jsonl:2: byte 10: not UTF-8'),
-    ('\n\n', 'no example with a text'), ('', 'no example with a text')])
+    ('\n\n', 'no example with a text'),
+    ('', 'no example with a text'),
+  ],
+)
 def test_malformed_json_lines(tmp_path, content, message):
   path = write(tmp_path, 'a.jsonl', content)
   with pytest.raises(ValueError, match=message) as caught:
@@ -208,7 +308,9 @@ def test_malformed_json_lines(tmp_path, content, message):
   assert '\n' not in str(caught.value) and len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize('content, message', [
+@pytest.mark.parametrize(
+  'content, message',
+  [
     ('text,label\na,b,c\n', 'a.csv:2: 3 fields, the header has 2'),
     ('text,label\n"a\nb",1\nc\n', 'a.csv:4: 1 fields'),
     ('body,label\na,b\n', 'a.csv:1: text: no such column; it has body, label'),
@@ -216,7 +318,9 @@ def test_malformed_json_lines(tmp_path, content, message):
     ('text;label\na;b\n', 'it has text;label; cells are parted by'),
     ('text,label\na,\n', 'a.csv:2: label: empty'),
     ('text,label\n"a,1\n', 'a.csv:2: '),
-    ('text,label\n"a"b,1\n', 'a.csv:2: ')])
+    ('text,label\n"a"b,1\n', 'a.csv:2: '),
+  ],
+)
 def test_malformed_csv(tmp_path, content, message):
   with pytest.raises(ValueError, match=message):
     files.load(write(tmp_path, 'a.csv', content))
@@ -225,8 +329,12 @@ def test_malformed_csv(tmp_path, content, message):
 def test_odd_text_survives(tmp_path):
   odd = ['a\u0000b', '\u202eright to left', 'e\u0301', '\U0001f468\u200d\U0001f469']
   rows = [json.dumps({'text': text, 'label': 1, 'split': 'train'}) for text in odd] + [
-      '{"text": "\\ud800 alone", "label": 1, "split": "train"}']
-  found = [example['text'] for example in files.load(write(tmp_path, 'a.jsonl', '\n'.join(rows)))]
+    '{"text": "\\ud800 alone", "label": 1, "split": "train"}'
+  ]
+  found = [
+    example['text']
+    for example in files.load(write(tmp_path, 'a.jsonl', '\n'.join(rows)))
+  ]
   assert found == [*odd, '? alone']
 
 

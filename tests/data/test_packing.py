@@ -26,10 +26,16 @@ def test_every_example_is_in_one_row_and_fits(lengths, row_length, slots, window
 @given(sets, sets)
 def test_two_sides_both_fit(first, second):
   count = min(len(first), len(second))
-  plan = packing.plan(first[:count], 24, None, 5, second=second[:count], second_length=30)
+  plan = packing.plan(
+    first[:count], 24, None, 5, second=second[:count], second_length=30
+  )
   assert sorted(plan.members.tolist()) == list(range(count))
   for row in plan:
-    assert sum(first[i] for i in row) <= 24 and sum(second[i] for i in row) <= 30 and len(row) <= 5
+    assert (
+      sum(first[i] for i in row) <= 24
+      and sum(second[i] for i in row) <= 30
+      and len(row) <= 5
+    )
 
 
 @given(sets)
@@ -45,10 +51,12 @@ def test_a_row_gives_back_its_examples(lengths):
 
 
 def test_window_leaves_little_room_and_is_quick():
-  lengths = np.clip(np.exp(np.random.default_rng(0).normal(3, .6, 100_000)).astype(int) + 2, 1, 128)
+  lengths = np.clip(
+    np.exp(np.random.default_rng(0).normal(3, 0.6, 100_000)).astype(int) + 2, 1, 128
+  )
   started = time.process_time()
   plan = packing.plan(lengths, 128, subsets.permutation(len(lengths), 0))
-  assert time.process_time() - started < 3            # 0.3 s when the machine is idle
+  assert time.process_time() - started < 3  # 0.3 s when the machine is idle
   assert lengths.sum() / (plan.rows * 128) > 0.98
 
 
@@ -65,11 +73,15 @@ def test_a_longer_example_is_named():
 
 
 def test_labels_stand_in_their_slots():
-  row = packing.fill_labels([4, 2], np.arange(5, dtype=np.int32) * 10, np.arange(5, dtype=np.int32) + 100, 3)
+  row = packing.fill_labels(
+    [4, 2], np.arange(5, dtype=np.int32) * 10, np.arange(5, dtype=np.int32) + 100, 3
+  )
   assert row['examples'].tolist() == [1, 2, 0]
   assert row['labels'].tolist() == [40, 20, 0]
   assert row['identifiers'].tolist() == [104, 102, -1]
-  several = packing.fill_labels([1], np.ones((5, 2), np.float32), np.arange(5, dtype=np.int32), 3)
+  several = packing.fill_labels(
+    [1], np.ones((5, 2), np.float32), np.arange(5, dtype=np.int32), 3
+  )
   assert several['labels'].shape == (3, 2) and several['labels'].dtype == np.float32
   with pytest.raises(ValueError, match='2 examples in a row of 1 slots'):
     packing.fill_labels([0, 1], np.zeros(2, np.int32), np.arange(2), 1)

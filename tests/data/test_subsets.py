@@ -12,15 +12,23 @@ LABELS = [i % 3 for i in range(60)]
 KEYS = subsets.fingerprints(TEXTS)
 
 
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**63),
-       st.sampled_from(['balanced', 'stratified', 'uniform']))
+@given(
+  st.integers(1, 60),
+  st.integers(1, 60),
+  st.integers(0, 2**63),
+  st.sampled_from(['balanced', 'stratified', 'uniform']),
+)
 def test_subsets_are_nested(first, second, seed, by):
   small, large = sorted((first, second))
   a, b = (subsets.subset(LABELS, count, seed, KEYS, by=by) for count in (small, large))
   assert a.tolist() == b[:small].tolist() and len(set(b.tolist())) == large
 
 
-@given(st.permutations(range(60)), st.integers(0, 9), st.sampled_from(['balanced', 'stratified', 'uniform']))
+@given(
+  st.permutations(range(60)),
+  st.integers(0, 9),
+  st.sampled_from(['balanced', 'stratified', 'uniform']),
+)
 def test_subsets_do_not_depend_on_the_order_of_the_file(order, seed, by):
   here = subsets.subset(LABELS, 10, seed, KEYS, by=by)
   there = subsets.subset([LABELS[i] for i in order], 10, seed, KEYS[list(order)], by=by)
@@ -54,11 +62,19 @@ def test_an_order_has_every_place_once(count, seed, epoch):
 
 
 def test_orders_differ_by_seed_and_epoch_and_never_over_time():
-  orders = {tuple(subsets.permutation(20, seed, epoch).tolist()) for seed in range(5) for epoch in range(5)}
+  orders = {
+    tuple(subsets.permutation(20, seed, epoch).tolist())
+    for seed in range(5)
+    for epoch in range(5)
+  }
   assert len(orders) == 25
   assert subsets.permutation(8, 3, 1).tolist() == [0, 3, 2, 7, 5, 4, 1, 6]
 
 
 def test_a_fingerprint_ignores_case_and_space_only():
-  assert subsets.fingerprint('A  b\n') == subsets.fingerprint('a b') != subsets.fingerprint('a c')
+  assert (
+    subsets.fingerprint('A  b\n')
+    == subsets.fingerprint('a b')
+    != subsets.fingerprint('a c')
+  )
   assert isinstance(subsets.fingerprint('\ud800'), int)

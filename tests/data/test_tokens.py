@@ -24,12 +24,20 @@ def tokenizer():
 
 
 def content(folder):
-  return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob('*')) if path.is_file()}
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }
 
 
 def test_every_document_comes_back(tmp_path, tokenizer):
   cached = tokens.tokenize(SOURCE, tokenizer, tmp_path)
-  assert cached.counts['empty'] == 34 and cached.counts['documents'] == 300 and len(cached) == 266
+  assert (
+    cached.counts['empty'] == 34
+    and cached.counts['documents'] == 300
+    and len(cached) == 266
+  )
   for i, number in enumerate(cached.index):
     assert cached[i].tolist() == tokenizer.encode(TEXTS[number])
   assert cached.lengths.tolist() == [len(cached[i]) for i in range(len(cached))]
@@ -41,7 +49,9 @@ def test_every_document_comes_back(tmp_path, tokenizer):
 def test_the_cache_knows_how_special_pieces_were_read(tmp_path, tokenizer):
   source = [{'text': 'many [MASK] numbers'}]
   plain = tokens.tokenize(source, tokenizer, tmp_path)
-  parsed = tokens.tokenize(source, dataclasses.replace(tokenizer, parse_special=True), tmp_path)
+  parsed = tokens.tokenize(
+    source, dataclasses.replace(tokenizer, parse_special=True), tmp_path
+  )
   assert tokenizer.mask in parsed[0] and tokenizer.mask not in plain[0]
 
 
@@ -50,17 +60,24 @@ def test_long_documents_are_cut_or_split_and_counted(tmp_path, tokenizer):
   assert cut.lengths.max() == 20 and len(cut) == 266 and cut.counts['truncated'] > 0
   assert all(cut[i][-1] == tokenizer.sep for i in range(len(cut)))
   pieces = tokens.tokenize(SOURCE, tokenizer, tmp_path, max_length=20, split=True)
-  assert pieces.lengths.max() == 20 and len(pieces) > 266 and pieces.counts['truncated'] == 0
+  assert (
+    pieces.lengths.max() == 20 and len(pieces) > 266 and pieces.counts['truncated'] == 0
+  )
   for number in (8, 17):
     inside = [pieces[i][1:-1] for i in np.flatnonzero(pieces.index == number)]
-    assert np.concatenate(inside).tolist() == tokenizer.encode(TEXTS[number], special=False)
+    assert np.concatenate(inside).tolist() == tokenizer.encode(
+      TEXTS[number], special=False
+    )
 
 
 def test_a_decoder_marks_the_end_of_a_document_once(tmp_path):
   tokenizer = tokenizers.train(TEXTS, 'bpe', 320)
   pieces = tokens.tokenize(SOURCE, tokenizer, tmp_path, max_length=20, split=True)
   inside = np.concatenate([pieces[i] for i in np.flatnonzero(pieces.index == 8)])
-  assert inside.tolist() == tokenizer.encode(TEXTS[8]) and (inside == tokenizer.eos).sum() == 1
+  assert (
+    inside.tolist() == tokenizer.encode(TEXTS[8])
+    and (inside == tokenizer.eos).sum() == 1
+  )
 
 
 def test_small_shards_hold_the_same(tmp_path, tokenizer, monkeypatch):
@@ -73,8 +90,12 @@ def test_small_shards_hold_the_same(tmp_path, tokenizer, monkeypatch):
 
 def test_everything_that_matters_is_in_the_key(tmp_path, tokenizer):
   other = tokenizers.train(TEXTS, size=150)
-  keys = [tokens.tokenize(SOURCE, tokenizer, tmp_path).key, tokens.tokenize(SOURCE[1:], tokenizer, tmp_path).key,
-          tokens.tokenize(SOURCE, other, tmp_path).key, tokens.tokenize(SOURCE, tokenizer, tmp_path, max_length=9).key]
+  keys = [
+    tokens.tokenize(SOURCE, tokenizer, tmp_path).key,
+    tokens.tokenize(SOURCE[1:], tokenizer, tmp_path).key,
+    tokens.tokenize(SOURCE, other, tmp_path).key,
+    tokens.tokenize(SOURCE, tokenizer, tmp_path, max_length=9).key,
+  ]
   assert len(set(keys)) == 4
   assert keys[0] == tokens.tokenize(SOURCE, tokenizer, tmp_path).key
 
@@ -89,7 +110,9 @@ def test_empty_documents_can_be_kept_and_all_empty_is_an_error(tmp_path, tokeniz
   assert len(odd) == 1
 
 
-@pytest.mark.parametrize('name', ['tokens-00000.bin', 'lengths.npy', 'description.json', 'manifest.json'])
+@pytest.mark.parametrize(
+  'name', ['tokens-00000.bin', 'lengths.npy', 'description.json', 'manifest.json']
+)
 @pytest.mark.parametrize('harm', ['flip', 'cut', 'delete'])
 def test_damage_is_found_named_and_mended(tmp_path, tokenizer, name, harm):
   folder = tokens.tokenize(SOURCE, tokenizer, tmp_path).folder
@@ -99,14 +122,16 @@ def test_damage_is_found_named_and_mended(tmp_path, tokenizer, name, harm):
   if harm == 'delete':
     (folder / name).unlink()
   else:
-    (folder / name).write_bytes(data if harm == 'flip' else data[:len(data) // 2])
+    (folder / name).write_bytes(data if harm == 'flip' else data[: len(data) // 2])
   with pytest.raises(ValueError, match='damaged or missing') as caught:
     tokens.open_tokens(folder)
-  assert str(folder) in str(caught.value) and (name in str(caught.value) or name == 'manifest.json')
+  assert str(folder) in str(caught.value) and (
+    name in str(caught.value) or name == 'manifest.json'
+  )
   assert content(tokens.tokenize(SOURCE, tokenizer, tmp_path).folder) == good
 
 
-PREPARE = '''
+PREPARE = """
 import sys, time
 sys.path.insert(0, {tests!r})
 import test_tokens as t
@@ -120,14 +145,21 @@ class Slow(list):
 tokens.BATCH, tokens.SHARD = 20, 300
 print('ready', flush=True)
 tokens.tokenize(Slow(t.SOURCE), tokenizers.load({tokenizer!r}), {folder!r})
-'''
+"""
 
 
 def start(tmp_path, folder, pause):
-  program = PREPARE.format(tests=str(pathlib.Path(__file__).parent), tokenizer=str(tmp_path / 'tokenizer.json'),
-                           folder=str(tmp_path / folder), pause=pause)
-  process = subprocess.Popen([sys.executable, '-c', program], stdout=subprocess.PIPE,
-                             env={**os.environ, 'PYTHONPATH': str(ROOT)})
+  program = PREPARE.format(
+    tests=str(pathlib.Path(__file__).parent),
+    tokenizer=str(tmp_path / 'tokenizer.json'),
+    folder=str(tmp_path / folder),
+    pause=pause,
+  )
+  process = subprocess.Popen(
+    [sys.executable, '-c', program],
+    stdout=subprocess.PIPE,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+  )
   process.stdout.readline()
   return process
 
@@ -140,22 +172,25 @@ def finish(process):
 def test_killed_at_any_time_a_rerun_makes_the_same_bytes(tmp_path, tokenizer):
   tokenizer.save(tmp_path)
   assert finish(start(tmp_path, 'calm', 0)) == 0
-  expected, = (content(folder) for folder in (tmp_path / 'calm').glob('tokens-*'))
+  (expected,) = (content(folder) for folder in (tmp_path / 'calm').glob('tokens-*'))
   for delay in (0.05, 0.25, 0.5):
     process = start(tmp_path, 'wild', 0.03)
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
     finish(process)
-    assert not list((tmp_path / 'wild').glob('tokens-*'))          # nothing half made has the name of a cache
+    # nothing half made has the name of a cache
+    assert not list((tmp_path / 'wild').glob('tokens-*'))
   assert finish(start(tmp_path, 'wild', 0)) == 0
-  found, = (content(folder) for folder in (tmp_path / 'wild').glob('tokens-*'))
+  (found,) = (content(folder) for folder in (tmp_path / 'wild').glob('tokens-*'))
   assert found == expected
-  assert not list((tmp_path / 'wild').glob('*partial*')) and not list((tmp_path / 'wild').glob('.*partial*'))
+  assert not list((tmp_path / 'wild').glob('*partial*')) and not list(
+    (tmp_path / 'wild').glob('.*partial*')
+  )
 
 
 def test_two_at_once_agree(tmp_path, tokenizer):
   tokenizer.save(tmp_path)
   both = [start(tmp_path, 'shared', 0.01) for _ in range(2)]
   assert [finish(process) for process in both] == [0, 0]
-  folder, = (tmp_path / 'shared').glob('tokens-*')
+  (folder,) = (tmp_path / 'shared').glob('tokens-*')
   assert store.damage(folder) is None

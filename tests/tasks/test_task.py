@@ -1,4 +1,6 @@
-"""Tasks: every embedded one reads, files need no code, scores have the names they promise."""
+"""Tasks: every embedded one reads, files need no code, scores have the names they
+promise.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +8,16 @@ import pytest
 from tl_jax import tasks
 from tl_jax.config import ConfigError
 
-EMBEDDED = ('sentiment', 'products', 'tweets', 'editorials', 'intensity', 'register', 'novel', 'genre')
+EMBEDDED = (
+  'sentiment',
+  'products',
+  'tweets',
+  'editorials',
+  'intensity',
+  'register',
+  'novel',
+  'genre',
+)
 
 
 @pytest.mark.parametrize('name', EMBEDDED)
@@ -14,7 +25,9 @@ def test_every_embedded_task_has_every_label_on_both_sides(name):
   task = tasks.find(name)
   for split in ('train', 'test'):
     texts, targets = tasks.labelled(task, split)
-    assert len(texts) == len(targets) > 400 and all(isinstance(text, str) and text.strip() for text in texts)
+    assert len(texts) == len(targets) > 400 and all(
+      isinstance(text, str) and text.strip() for text in texts
+    )
     if task.kind == 'single_label':
       assert set(targets.tolist()) == set(range(len(task.labels)))
     else:
@@ -36,18 +49,25 @@ def test_the_headline_is_among_the_scores(name):
   classes = generator.integers(0, len(task.labels), 40)
   targets = generator.normal(size=(40, 1)) if task.kind == 'regression' else classes
   scores = tasks.score(task, outputs, targets)
-  assert task.headline in scores and all(np.isfinite(value) for value in scores.values())
+  assert task.headline in scores and all(
+    np.isfinite(value) for value in scores.values()
+  )
 
 
 def test_a_right_answer_scores_one():
   task = tasks.find('novel')
   targets = np.arange(12) % len(task.labels)
-  assert tasks.score(task, np.eye(len(task.labels))[targets], targets)['accuracy'] == 1.0
+  assert (
+    tasks.score(task, np.eye(len(task.labels))[targets], targets)['accuracy'] == 1.0
+  )
 
 
 def test_a_file_is_a_task(tmp_path):
   path = tmp_path / 'mails.csv'
-  rows = [f'"mail number {index} about things",{"spam" if index % 3 else "ham"}' for index in range(60)]
+  rows = [
+    f'"mail number {index} about things",{"spam" if index % 3 else "ham"}'
+    for index in range(60)
+  ]
   path.write_text('\n'.join(['text,label', *rows]))
   task = tasks.find(str(path))
   assert task.labels == ('ham', 'spam')
@@ -57,7 +77,9 @@ def test_a_file_is_a_task(tmp_path):
 
 def test_a_file_with_one_label_is_no_task(tmp_path):
   path = tmp_path / 'mails.csv'
-  path.write_text('text,label\n' + '\n'.join(f'text {index},same' for index in range(20)))
+  path.write_text(
+    'text,label\n' + '\n'.join(f'text {index},same' for index in range(20))
+  )
   with pytest.raises(ConfigError, match='field label'):
     tasks.find(str(path))
 
@@ -69,17 +91,29 @@ def test_an_unknown_task_names_the_nearest():
 
 def test_tasks_together_keep_their_labels_and_their_scores():
   both = tasks.find('sentiment+topic')
-  assert both.outputs == 14 and both.groups == ((0, 2), (2, 14)) and both.labels[2] == 'topic: games'
+  assert (
+    both.outputs == 14
+    and both.groups == ((0, 2), (2, 14))
+    and both.labels[2] == 'topic: games'
+  )
   texts, targets = tasks.labelled(both, 'test')
   parts = [tasks.labelled(part, 'test') for part in both.parts]
-  assert texts == parts[0][0] + parts[1][0] and targets.tolist() == [*parts[0][1], *(parts[1][1] + 2)]
+  assert texts == parts[0][0] + parts[1][0] and targets.tolist() == [
+    *parts[0][1],
+    *(parts[1][1] + 2),
+  ]
   # The largest output of all is another task's label, which is no answer.
   outputs = np.zeros((len(texts), 14), np.float32)
   outputs[np.arange(len(texts)), targets] = 1.0
   other = np.where(targets < 2, 5, 0)
   outputs[np.arange(len(texts)), other] = 2.0
   values = tasks.score(both, outputs, targets)
-  assert values['accuracy'] == values['sentiment/accuracy'] == values['topic/accuracy'] == 1.0
+  assert (
+    values['accuracy']
+    == values['sentiment/accuracy']
+    == values['topic/accuracy']
+    == 1.0
+  )
   np.testing.assert_array_equal(tasks.choose(both, outputs, targets), targets)
   with pytest.raises(ConfigError, match='intensity is of kind'):
     tasks.find('sentiment+intensity')

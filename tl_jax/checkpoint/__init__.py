@@ -10,9 +10,16 @@
 import importlib
 
 _HOME = {
-    'Store': 'store', 'CheckpointError': 'record', 'DamagedStep': 'record', 'SaveFailed': 'commit',
-    'Verdict': 'store', 'Workdir': 'workdir', 'WorkdirBusy': 'lock', 'config_hash': 'workdir',
-    'require_same': 'workdir', 'share_files': 'sharing',
+  'Store': 'store',
+  'CheckpointError': 'record',
+  'DamagedStep': 'record',
+  'SaveFailed': 'commit',
+  'Verdict': 'store',
+  'Workdir': 'workdir',
+  'WorkdirBusy': 'lock',
+  'config_hash': 'workdir',
+  'require_same': 'workdir',
+  'share_files': 'sharing',
 }
 
 __all__ = sorted(_HOME)

@@ -1,4 +1,5 @@
-"""What happens to a step in the background: written, agreed on, hashed, flushed, committed, the oldest deleted.
+"""What happens to a step in the background: written, agreed on, hashed, flushed,
+committed, the oldest deleted.
 
 >>> str(explain(OSError(28, 'No space left on device'), 7, Path('/'), 10)).split(';')[0]
 'step 7 was not saved in /: No space left on device'
@@ -34,7 +35,10 @@ class SaveFailed(RuntimeError):
 
 @dataclasses.dataclass
 class Save:
-  """One step on its way to the disk; `after` runs in the first process once it is committed, before any is told."""
+  """One step on its way to the disk; `after` runs in the first process once it is
+  committed, before any is told.
+  """
+
   directory: Path
   step: int
   tag: str
@@ -56,14 +60,20 @@ class Save:
 
 
 def run(save: Save) -> None:
-  """Writes and commits; whatever goes wrong ends up in `save.error`, with the partial step removed."""
+  """Writes and commits; whatever goes wrong ends up in `save.error`, with the partial
+  step removed.
+  """
   started = time.perf_counter()
   try:
     _together(save, 'begin', _begin)
     _together(save, 'written', _write)
     _together(save, 'committed', _commit)
   except Exception as error:  # noqa: BLE001 - it is raised in the caller's thread, by `Store.wait`
-    save.error = error if isinstance(error, SaveFailed) else explain(error, save.step, save.directory, save.bytes)
+    save.error = (
+      error
+      if isinstance(error, SaveFailed)
+      else explain(error, save.step, save.directory, save.bytes)
+    )
     _discard(save)
   finally:
     save.copied.set()
@@ -72,7 +82,9 @@ def run(save: Save) -> None:
 
 
 def _together(save: Save, stage: str, action) -> None:
-  """Does the action in every process; if it failed in one, all of them raise, with the rank named."""
+  """Does the action in every process; if it failed in one, all of them raise, with the
+  rank named.
+  """
   failure, word = None, ''
   try:
     action(save)
@@ -103,11 +115,14 @@ def _write(save: Save) -> None:
 def _commit(save: Save) -> None:
   if not processes.is_first():
     return
-  commit = record.make_record(save.partial, save.step, save.leaves, save.meta, time.time(), _versions())
+  commit = record.make_record(
+    save.partial, save.step, save.leaves, save.meta, time.time(), _versions()
+  )
   record.write_record(save.partial, commit)
   final = save.directory / str(save.step)
   if os.path.lexists(final):
-    # A committed step gets here only when the caller asked to replace it; anything else is kept for a look.
+    # A committed step gets here only when the caller asked to replace it; anything else
+    # is kept for a look.
     committed = final.is_dir() and (final / record.NAME).exists()
     files.move_aside(final, save.directory / (TRASH if committed else QUARANTINE))
   os.rename(save.partial, final)
@@ -115,7 +130,9 @@ def _commit(save: Save) -> None:
   try:
     save.after()
   except OSError as error:
-    _LOG.warning('old steps in %s could not be deleted: %s', save.directory, error.strerror)
+    _LOG.warning(
+      'old steps in %s could not be deleted: %s', save.directory, error.strerror
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -132,8 +149,12 @@ def _discard(save: Save) -> None:
     save.error.add_note(f'{save.partial} could not be removed: {error.strerror}')
 
 
-def explain(error: BaseException, step: int, directory: Path, needed: int) -> SaveFailed:
-  """The error of a save in one line that names step and folder; where space ran out, bytes needed and free."""
+def explain(
+  error: BaseException, step: int, directory: Path, needed: int
+) -> SaveFailed:
+  """The error of a save in one line that names step and folder; where space ran out,
+  bytes needed and free.
+  """
   number, reason = _cause(error)
   message = f'step {step} was not saved in {directory}: {reason}'
   if number in _SPACE:
@@ -146,10 +167,14 @@ def explain(error: BaseException, step: int, directory: Path, needed: int) -> Sa
 def _cause(error: BaseException) -> tuple[int | None, str]:
   seen = error
   while seen is not None:
-    found = re.search(r"(?:OS error |os_error_code=\W*)(\d+)", str(seen))
-    number = seen.errno if isinstance(seen, OSError) else int(found[1]) if found else None
+    found = re.search(r'(?:OS error |os_error_code=\W*)(\d+)', str(seen))
+    number = (
+      seen.errno if isinstance(seen, OSError) else int(found[1]) if found else None
+    )
     if number:
-      place = f': {seen.filename}' if isinstance(seen, OSError) and seen.filename else ''
+      place = (
+        f': {seen.filename}' if isinstance(seen, OSError) and seen.filename else ''
+      )
       return number, os.strerror(number) + place
     seen = seen.__cause__ or seen.__context__
   return None, f'{type(error).__name__}: {" ".join(str(error).split())[:400]}'
@@ -160,4 +185,6 @@ def _free(directory: Path) -> str:
     space, nodes = shutil.disk_usage(directory).free, os.statvfs(directory)
   except OSError:
     return 'free space unknown'
-  return f'{space} are free' + (', but no inode is' if nodes.f_files and not nodes.f_favail else '')
+  return f'{space} are free' + (
+    ', but no inode is' if nodes.f_files and not nodes.f_favail else ''
+  )

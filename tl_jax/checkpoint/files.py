@@ -1,4 +1,5 @@
-"""Files that survive a crash: strict JSON, atomic replacement, flushing, hashing, and deletion by renaming first.
+"""Files that survive a crash: strict JSON, atomic replacement, flushing, hashing, and
+deletion by renaming first.
 
 >>> decode(encode({'loss': float('nan'), 'step': 3}))
 {'loss': None, 'step': 3}
@@ -21,7 +22,8 @@ _THREADS = 8
 
 
 def clean(value: Any, path: str = '') -> Any:
-  """The value as strict JSON holds it: arrays and tuples become lists, non-finite numbers None.
+  """The value as strict JSON holds it: arrays and tuples become lists, non-finite
+  numbers None.
 
   Raises ValueError that names the path of a value JSON cannot hold.
   """
@@ -32,14 +34,18 @@ def clean(value: Any, path: str = '') -> Any:
   if isinstance(value, int):
     return int(value)
   if isinstance(value, dict):
-    return {_key(key, path): clean(child, f'{path}.{key}') for key, child in value.items()}
+    return {
+      _key(key, path): clean(child, f'{path}.{key}') for key, child in value.items()
+    }
   if isinstance(value, list | tuple):
     return [clean(child, f'{path}[{index}]') for index, child in enumerate(value)]
   if isinstance(value, os.PathLike):
     return os.fspath(value)
   if hasattr(value, 'tolist') and getattr(value, 'dtype', None) is not None:
     return clean(value.tolist(), path)
-  raise ValueError(f'JSON cannot hold {path.lstrip(".") or "the value"!r} of type {type(value).__name__}')
+  raise ValueError(
+    f'JSON cannot hold {path.lstrip(".") or "the value"!r} of type {type(value).__name__}'
+  )
 
 
 def _key(key, path: str) -> str:
@@ -47,17 +53,23 @@ def _key(key, path: str) -> str:
     return key
   if isinstance(key, int) and not isinstance(key, bool):
     return str(key)
-  raise ValueError(f'JSON cannot hold the key {key!r} of {path.lstrip(".") or "the value"!r}: keys are strings')
+  raise ValueError(
+    f'JSON cannot hold the key {key!r} of {path.lstrip(".") or "the value"!r}: keys are strings'
+  )
 
 
 def encode(value: Any, indent: int | None = None) -> str:
   """Strict JSON text of `clean(value)`: the same value always gives the same text."""
   separators = (',', ':') if indent is None else (',', ': ')
-  return json.dumps(clean(value), allow_nan=False, sort_keys=True, indent=indent, separators=separators)
+  return json.dumps(
+    clean(value), allow_nan=False, sort_keys=True, indent=indent, separators=separators
+  )
 
 
 def decode(text: str | bytes) -> Any:
-  """The value of strict JSON; NaN, Infinity, doubled keys and endless nesting raise ValueError."""
+  """The value of strict JSON; NaN, Infinity, doubled keys and endless nesting raise
+  ValueError.
+  """
   try:
     return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
   except RecursionError as error:
@@ -68,7 +80,9 @@ def _unique(pairs):
   value = dict(pairs)
   if len(value) != len(pairs):
     keys = [key for key, _ in pairs]
-    raise ValueError(f'the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice')
+    raise ValueError(
+      f'the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice'
+    )
   return value
 
 
@@ -84,14 +98,14 @@ def require_local(path: str | os.PathLike, what: str) -> str:
   """
   text = os.fspath(path)
   if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', text):
-    raise ValueError(
-      f'{what} {text!r}: not a local path; mount the bucket as a folder'
-    )
+    raise ValueError(f'{what} {text!r}: not a local path; mount the bucket as a folder')
   return text
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-  """The bytes of a regular file of at most `most` bytes; ValueError otherwise, FileNotFoundError if there is none."""
+  """The bytes of a regular file of at most `most` bytes; ValueError otherwise,
+  FileNotFoundError if there is none.
+  """
   with open(path, 'rb') as file:
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or status.st_size > most:
@@ -100,7 +114,9 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-  """Replaces the file at once: a reader, or a crash, sees the old content or the new one, never a part."""
+  """Replaces the file at once: a reader, or a crash, sees the old content or the new
+  one, never a part.
+  """
   temporary = path.with_name(f'.{path.name[:80]}.{uuid.uuid4().hex[:12]}.tmp')
   try:
     with open(temporary, 'xb') as file:
@@ -136,17 +152,23 @@ def digest(path: Path, durable: bool = False) -> tuple[int, str]:
 
 
 def walk(folder: Path) -> tuple[list[Path], list[Path]]:
-  """(files, folders with the root last) below a folder; symbolic links count as files and are not followed."""
+  """(files, folders with the root last) below a folder; symbolic links count as files
+  and are not followed.
+  """
   names, folders = [], []
   for root, below, here in os.walk(folder, topdown=False, followlinks=False):
     names += [Path(root, name) for name in here]
-    names += [Path(root, name) for name in below if os.path.islink(os.path.join(root, name))]
+    names += [
+      Path(root, name) for name in below if os.path.islink(os.path.join(root, name))
+    ]
     folders.append(Path(root))
   return sorted(names), folders
 
 
 def in_parallel(function, items) -> list:
-  """`[function(item) for item in items]` in a few threads: files wait for the disk together."""
+  """`[function(item) for item in items]` in a few threads: files wait for the disk
+  together.
+  """
   items = list(items)
   if len(items) < 2:
     return [function(item) for item in items]
@@ -155,7 +177,9 @@ def in_parallel(function, items) -> list:
 
 
 def move_aside(path: Path, folder: Path) -> Path:
-  """Renames `path` into `folder` under a name of its own, in one step; returns the new path."""
+  """Renames `path` into `folder` under a name of its own, in one step; returns the new
+  path.
+  """
   if folder.is_symlink():
     folder.unlink()
   folder.mkdir(exist_ok=True)
@@ -166,7 +190,9 @@ def move_aside(path: Path, folder: Path) -> Path:
 
 
 def purge(folder: Path) -> None:
-  """Deletes a folder and all in it; a symbolic link is removed itself, never what it points to."""
+  """Deletes a folder and all in it; a symbolic link is removed itself, never what it
+  points to.
+  """
   if folder.is_symlink() or folder.is_file():
     folder.unlink()
   elif folder.exists():

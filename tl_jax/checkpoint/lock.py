@@ -43,14 +43,20 @@ class WorkdirBusy(RuntimeError):
 class Lock:
   """Holds `folder/lock` until `release`; raises WorkdirBusy if a live process holds it.
 
-  A holder on this machine is dead when its pid, its start or the boot differs; one on another machine when its
-  heartbeat, the time of the file, is five minutes old by the clock of the file system.
+  A holder on this machine is dead when its pid, its start or the boot differs; one on
+  another machine when its heartbeat, the time of the file, is five minutes old by the
+  clock of the file system.
   """
 
   def __init__(self, folder: Path):
     self.path = folder / NAME
-    self.owner = {'pid': os.getpid(), 'host': socket.gethostname(), 'boot': _boot(), 'start': _start_of(os.getpid()),
-                  'nonce': uuid.uuid4().hex}
+    self.owner = {
+      'pid': os.getpid(),
+      'host': socket.gethostname(),
+      'boot': _boot(),
+      'start': _start_of(os.getpid()),
+      'nonce': uuid.uuid4().hex,
+    }
     self._stop = threading.Event()
     temporary = folder / f'.lock.{self.owner["nonce"]}.tmp'
     try:
@@ -66,8 +72,12 @@ class Lock:
     with _guard(self.path.parent):
       holder = _read(self.path)
       if holder is not None and _is_alive(holder, self.path, temporary.stat().st_mtime):
-        raise WorkdirBusy(f'{self.path.parent} is in use by pid {holder.get("pid")} on {holder.get("host")}'
-                          ' (its lock file says so)', holder.get('pid'), holder.get('host'))
+        raise WorkdirBusy(
+          f'{self.path.parent} is in use by pid {holder.get("pid")} on {holder.get("host")}'
+          ' (its lock file says so)',
+          holder.get('pid'),
+          holder.get('host'),
+        )
       os.replace(temporary, self.path)
 
   def is_held(self) -> bool:
@@ -76,13 +86,21 @@ class Lock:
     return bool(holder) and holder.get('nonce') == self.owner['nonce']
 
   def require(self) -> None:
-    """Raises WorkdirBusy when another process has taken the lock from this one, OSError when the file is gone."""
+    """Raises WorkdirBusy when another process has taken the lock from this one, OSError
+    when the file is gone.
+    """
     holder = _read(self.path)
     if holder is None:
-      raise FileNotFoundError(errno.ENOENT, f'the lock of this run is gone: {self.path}')
+      raise FileNotFoundError(
+        errno.ENOENT, f'the lock of this run is gone: {self.path}'
+      )
     if holder.get('nonce') != self.owner['nonce']:
-      raise WorkdirBusy(f'{self.path.parent}: this run lost its lock to pid {holder.get("pid")} on '
-                        f'{holder.get("host")}', holder.get('pid'), holder.get('host'))
+      raise WorkdirBusy(
+        f'{self.path.parent}: this run lost its lock to pid {holder.get("pid")} on '
+        f'{holder.get("host")}',
+        holder.get('pid'),
+        holder.get('host'),
+      )
 
   def _beat(self) -> None:
     while not self._stop.wait(_BEAT_SECONDS):
@@ -165,7 +183,9 @@ def _boot() -> str:
 
 
 def _start_of(pid: int) -> int | None:
-  """When a process started, in ticks since boot: a pid that was given out again has another start."""
+  """When a process started, in ticks since boot: a pid that was given out again has
+  another start.
+  """
   try:
     content = Path(f'/proc/{pid}/stat').read_text()
     state, *rest = content.rpartition(')')[2].split()

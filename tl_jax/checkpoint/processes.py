@@ -1,4 +1,5 @@
-"""Words that the processes of one run pass to each other, safe in a background thread: no device takes part.
+"""Words that the processes of one run pass to each other, safe in a background thread:
+no device takes part.
 
 >>> gather('written/1', 'good')
 ['good']
@@ -17,7 +18,8 @@ def is_first() -> bool:
 
 
 def gather(tag: str, word: str, seconds: int = WAIT_SECONDS) -> list[str]:
-  """The words of all processes, by rank; returns once every process has called it with this tag.
+  """The words of all processes, by rank; returns once every process has called it with
+  this tag.
 
   Raises TimeoutError, naming the rank, when a process says nothing for that long.
   """
@@ -28,13 +30,17 @@ def gather(tag: str, word: str, seconds: int = WAIT_SECONDS) -> list[str]:
   if jax.process_index() != 0:
     return json.loads(_read(client, f'{tag}/all', 'process 0', seconds))
   ranks = range(jax.process_count())
-  words = [json.loads(_read(client, f'{tag}/{rank}', f'process {rank}', seconds)) for rank in ranks]
+  words = [
+    json.loads(_read(client, f'{tag}/{rank}', f'process {rank}', seconds))
+    for rank in ranks
+  ]
   client.key_value_set(f'{tag}/all', json.dumps(words))
   return words
 
 
 def _client():
   from orbax.checkpoint import multihost
+
   return multihost.get_jax_distributed_client()
 
 
@@ -42,4 +48,6 @@ def _read(client, key: str, who: str, seconds: int) -> str:
   try:
     return client.blocking_key_value_get(key, seconds * 1000)
   except jax.errors.JaxRuntimeError as error:
-    raise TimeoutError(f'{who} did not answer within {seconds} s while a checkpoint was being agreed on') from error
+    raise TimeoutError(
+      f'{who} did not answer within {seconds} s while a checkpoint was being agreed on'
+    ) from error

@@ -1,4 +1,5 @@
-"""Equal files of several runs on the disk once: the frozen base that the members of a cohort have in common.
+"""Equal files of several runs on the disk once: the frozen base that the members of a
+cohort have in common.
 
 >>> import tempfile
 >>> import numpy as np
@@ -20,11 +21,12 @@ from pathlib import Path
 
 from tl_jax.checkpoint import files, record
 
-SMALLEST = 1 << 16   # bytes; what is smaller is not worth a look
+SMALLEST = 1 << 16  # bytes; what is smaller is not worth a look
 
 
 def share_files(step: Path, known: dict[tuple[int, str], Path]) -> int:
-  """Makes the large files of a committed step hard links to equal files; returns the bytes that this saves.
+  """Makes the large files of a committed step hard links to equal files; returns the
+  bytes that this saves.
 
   A file is equal to one of `known`, by size and SHA-256, which this call adds its own
   files to. Committed files are never written again, and deleting a step deletes its own

@@ -1,4 +1,5 @@
-"""The steps of a run: saved in the background, committed by a record, verified before they are restored.
+"""The steps of a run: saved in the background, committed by a record, verified before
+they are restored.
 
 >>> import tempfile
 >>> import numpy as np
@@ -26,7 +27,10 @@ _COUNTER = itertools.count()
 
 
 class Verdict(NamedTuple):
-  """A step as `steps` lists it: `problems` is empty when every file is what was committed; time in Unix seconds."""
+  """A step as `steps` lists it: `problems` is empty when every file is what was
+  committed; time in Unix seconds.
+  """
+
   step: int
   size: int
   time: float
@@ -40,25 +44,31 @@ class Restored(NamedTuple):
 
 
 class Store:
-  """Committed steps in a folder; `keep` is how many of the newest stay, None or <= 0 keeps all.
+  """Committed steps in a folder; `keep` is how many of the newest stay, None or <= 0
+  keeps all.
 
-  On disk: `<step>/commit.json` names every file of the step with its size and SHA-256, and `<step>/arrays/` is an
-  orbax checkpoint (PyTree, zarr, one folder per leaf). `<step>.partial` is a step being written, `trash/` is being
-  deleted, `quarantine/` holds damaged steps. With several processes all call `save`, `wait`, `restore` and
+  On disk: `<step>/commit.json` names every file of the step with its size and SHA-256,
+  and `<step>/arrays/` is an orbax checkpoint (PyTree, zarr, one folder per leaf).
+  `<step>.partial` is a step being written, `trash/` is being deleted, `quarantine/`
+  holds damaged steps. With several processes all call `save`, `wait`, `restore` and
   `restore_latest`; the first one commits. Reading writes nothing.
   """
 
   def __init__(self, directory: str | os.PathLike, keep: int | None = 3):
-    self.directory = Path(os.path.abspath(files.require_local(directory, 'checkpoints')))
+    self.directory = Path(
+      os.path.abspath(files.require_local(directory, 'checkpoints'))
+    )
     self.keep = keep
     self._prepared = False
     self._current: tuple[commit.Save, threading.Thread] | None = None
     self._warned: set[str] = set()
 
   def prepare(self) -> None:
-    """Makes the folder ready for writing: proves it writable, deletes what a crash left behind.
+    """Makes the folder ready for writing: proves it writable, deletes what a crash left
+    behind.
 
-    `save` does it once; call it before compiling. Raises ValueError of one line that names the path.
+    `save` does it once; call it before compiling. Raises ValueError of one line that
+    names the path.
     """
     if self._prepared:
       return
@@ -72,15 +82,21 @@ class Store:
             files.purge(entry)
         files.purge(self.directory / commit.TRASH)
       except OSError as error:
-        raise ValueError(f'checkpoints {str(self.directory)!r}: cannot be written: {error.strerror}') from error
+        raise ValueError(
+          f'checkpoints {str(self.directory)!r}: cannot be written: {error.strerror}'
+        ) from error
     self._prepared = True
 
-  def save(self, step: int, state: Any, meta: Any = None, *, replace: bool = False) -> None:
-    """Copies the state to the host and commits it in the background; finishes the save before it first.
+  def save(
+    self, step: int, state: Any, meta: Any = None, *, replace: bool = False
+  ) -> None:
+    """Copies the state to the host and commits it in the background; finishes the save
+    before it first.
 
     Args:
       step: at least 0. A committed step raises ValueError, unless `replace`.
-      state: any pytree of arrays, random keys and numbers; it may be donated as soon as this returns.
+      state: any pytree of arrays, random keys and numbers; it may be donated as soon as
+      this returns.
       meta: anything strict JSON can hold; NaN becomes null.
     Raises SaveFailed if the save before it failed.
     """
@@ -90,11 +106,20 @@ class Store:
     if step < 0:
       raise ValueError(f'step {step}: a step is at least 0')
     if not replace and processes.is_first() and self._is_committed(step):
-      raise CheckpointError(f'{self.directory / str(step)}: the step is committed already')
+      raise CheckpointError(
+        f'{self.directory / str(step)}: the step is committed already'
+      )
     leaves, copies = arrays.take(state)
     tag = f'tl_jax/{self.directory}/{step}/{next(_COUNTER)}'
-    save = commit.Save(self.directory, step, tag, leaves, copies, files.clean(meta, 'meta'),
-                       self._delete_oldest)
+    save = commit.Save(
+      self.directory,
+      step,
+      tag,
+      leaves,
+      copies,
+      files.clean(meta, 'meta'),
+      self._delete_oldest,
+    )
     thread = threading.Thread(target=commit.run, args=(save,), name=f'save-{step}')
     self._current = save, thread
     thread.start()
@@ -111,9 +136,11 @@ class Store:
     return True
 
   def wait(self) -> float:
-    """Waits for the save in flight and returns its seconds in the background; raises SaveFailed if it failed.
+    """Waits for the save in flight and returns its seconds in the background; raises
+    SaveFailed if it failed.
 
-    Call it in `finally`: a process that ends without it may end well with its last step lost.
+    Call it in `finally`: a process that ends without it may end well with its last step
+    lost.
     """
     if self._current is None:
       return 0.0
@@ -128,7 +155,7 @@ class Store:
     if self.keep is None or self.keep <= 0:
       return
     trash = self.directory / commit.TRASH
-    for step in self.steps()[:-self.keep]:
+    for step in self.steps()[: -self.keep]:
       files.move_aside(self.directory / str(step), trash)
     files.purge(trash)
 
@@ -138,19 +165,27 @@ class Store:
       names = os.listdir(self.directory)
     except (FileNotFoundError, NotADirectoryError):
       return
-    steps = sorted(int(name) for name in names if name.isascii() and name.isdecimal() and str(int(name)) == name)
+    steps = sorted(
+      int(name)
+      for name in names
+      if name.isascii() and name.isdecimal() and str(int(name)) == name
+    )
     for step in steps:
       if (self.directory / str(step)).is_dir():
         yield step, self.directory / str(step)
 
   def _load(self, folder: Path) -> dict | None:
-    """The record of a step; None for a folder that never was one; DamagedStep for one that was."""
+    """The record of a step; None for a folder that never was one; DamagedStep for one
+    that was.
+    """
     found = record.load_record(folder)
     if found is None and (folder / record.ARRAYS).exists():
       raise DamagedStep(f'{folder / record.NAME}: it is missing')
     if found is None and folder.exists() and str(folder) not in self._warned:
       self._warned.add(str(folder))
-      _LOG.warning('%s is ignored: it holds no %s, so it is not a step', folder, record.NAME)
+      _LOG.warning(
+        '%s is ignored: it holds no %s, so it is not a step', folder, record.NAME
+      )
     return found
 
   def _is_committed(self, step: int) -> bool:
@@ -171,8 +206,10 @@ class Store:
   def _record(self, step: int) -> dict:
     found = self._load(self.directory / str(int(step)))
     if found is None:
-      raise CheckpointError(f'{self.directory}: no step {step}; committed steps: '
-                            f'{", ".join(map(str, self.steps())) or "none"}')
+      raise CheckpointError(
+        f'{self.directory}: no step {step}; committed steps: '
+        f'{", ".join(map(str, self.steps())) or "none"}'
+      )
     return found
 
   def meta(self, step: int) -> Any:
@@ -181,7 +218,10 @@ class Store:
 
   def leaves(self, step: int) -> dict[str, tuple[tuple[int, ...], str]]:
     """Name -> (shape, dtype) of everything saved in a step."""
-    return {name: (tuple(leaf['shape']), leaf['dtype']) for name, leaf in self._record(step)['leaves'].items()}
+    return {
+      name: (tuple(leaf['shape']), leaf['dtype'])
+      for name, leaf in self._record(step)['leaves'].items()
+    }
 
   def verify(self, step: int) -> list[str]:
     """One line per damaged file of a step, naming leaf and file; empty means good."""
@@ -192,7 +232,9 @@ class Store:
     return record.find_problems(self.directory / str(step), found)
 
   def verdicts(self) -> list[Verdict]:
-    """Every step, ascending, with its size in bytes, time and problems; damaged ones are listed too."""
+    """Every step, ascending, with its size in bytes, time and problems; damaged ones
+    are listed too.
+    """
     verdicts = []
     for step, folder in self._folders():
       try:
@@ -201,7 +243,11 @@ class Store:
         verdicts.append(Verdict(step, 0, 0.0, [str(error)]))
         continue
       if found is not None:
-        verdicts.append(Verdict(step, found['bytes'], found['time'], record.find_problems(folder, found)))
+        verdicts.append(
+          Verdict(
+            step, found['bytes'], found['time'], record.find_problems(folder, found)
+          )
+        )
     return verdicts
 
   def newest_good(self) -> int:
@@ -223,12 +269,15 @@ class Store:
     raise CheckpointError(f'{self.directory}: no good committed step')
 
   def restore(self, step: int, like: Any, *, cast: bool = False) -> Any:
-    """The state of one step, in the structure and on the shardings of `like`; never another step.
+    """The state of one step, in the structure and on the shardings of `like`; never
+    another step.
 
     Args:
-      like: a tree of arrays or jax.ShapeDtypeStruct, all of what was saved or a part; names decide, None is a hole.
+      like: a tree of arrays or jax.ShapeDtypeStruct, all of what was saved or a part;
+      names decide, None is a hole.
       cast: lets floating-point leaves change their dtype.
-    Raises CheckpointError of one line that names leaf and both shapes, the damaged file, or the steps there are.
+    Raises CheckpointError of one line that names leaf and both shapes, the damaged
+    file, or the steps there are.
     """
     found = self._record(step)
     folder = self.directory / str(step)
@@ -239,7 +288,9 @@ class Store:
   def _require_good(self, folder: Path, found: dict, names) -> None:
     problems = record.find_problems(folder, found, names)
     if problems and not folder.exists():
-      raise CheckpointError(f'{folder}: the step was deleted meanwhile; committed steps: {self.steps()}')
+      raise CheckpointError(
+        f'{folder}: the step was deleted meanwhile; committed steps: {self.steps()}'
+      )
     if problems:
       more = f' and {len(problems) - 1} more files' if len(problems) > 1 else ''
       raise DamagedStep(f'step {found["step"]} is damaged: {problems[0]}{more}')
@@ -252,8 +303,9 @@ class Store:
     `whole`: a saved leaf that `like` does not have is a CheckpointError, too: the
     state of another optimizer may hold all that this one asks for, and more.
 
-    A damaged step is moved to `quarantine/` (if told so and the folder can be written), with a warning that names
-    leaf and file, and the next older one is used. Raises DamagedStep when steps were saved and none is good.
+    A damaged step is moved to `quarantine/` (if told so and the folder can be written),
+    with a warning that names leaf and file, and the next older one is used. Raises
+    DamagedStep when steps were saved and none is good.
     """
     check = functools.partial(arrays.match, like=like, cast=cast, whole=whole)
     word = self._choose(check, quarantine) if processes.is_first() else ''
@@ -266,16 +318,21 @@ class Store:
     found = self._record(step)
     folder = self.directory / word
     check(found['leaves'], where=str(folder))
-    return Restored(step, arrays.read(folder / record.ARRAYS, found['leaves'], like), found['meta'])
+    return Restored(
+      step, arrays.read(folder / record.ARRAYS, found['leaves'], like), found['meta']
+    )
 
   def _choose(self, check, quarantine: bool) -> str:
-    """The newest good step as a word, '' when there never was one, or the error that all processes raise.
+    """The newest good step as a word, '' when there never was one, or the error that
+    all processes raise.
 
     check(leaves, where=folder) gives the names of the leaves that are asked for.
     """
     damaged = {}
     while True:
-      remaining = [(step, folder) for step, folder in self._folders() if step not in damaged]
+      remaining = [
+        (step, folder) for step, folder in self._folders() if step not in damaged
+      ]
       for step, folder in reversed(remaining):
         try:
           found = self._load(folder)
@@ -295,7 +352,9 @@ class Store:
       else:
         break
     kept = self.directory / commit.QUARANTINE
-    if any(reason != 'deleted' for reason in damaged.values()) or (kept.is_dir() and any(kept.iterdir())):
+    if any(reason != 'deleted' for reason in damaged.values()) or (
+      kept.is_dir() and any(kept.iterdir())
+    ):
       reason = next(iter(damaged.values()), f'see {kept}')
       return f'{self.directory}: no good step is left ({reason}); start afresh in an empty workdir, or repair one'
     return ''
@@ -305,5 +364,7 @@ class Store:
       try:
         folder = files.move_aside(folder, self.directory / commit.QUARANTINE)
       except OSError as error:
-        _LOG.warning('step %d could not be moved to quarantine: %s', step, error.strerror)
+        _LOG.warning(
+          'step %d could not be moved to quarantine: %s', step, error.strerror
+        )
     _LOG.warning('%s; it is now %s and an older step is used', reason, folder)

@@ -1,4 +1,5 @@
-"""The files of a run: its lock, its config, its metrics, its results; a reader needs no lock and writes nothing.
+"""The files of a run: its lock, its config, its metrics, its results; a reader needs no
+lock and writes nothing.
 
 >>> import tempfile
 >>> with Workdir(tempfile.mkdtemp()) as workdir:
@@ -18,14 +19,21 @@ from typing import Any
 from tl_jax.checkpoint import files
 from tl_jax.checkpoint.lock import Lock
 
-CONFIG, METRICS, EVALUATIONS, CHECKPOINTS = 'config.json', 'metrics.jsonl', 'evaluations.jsonl', 'checkpoints'
+CONFIG, METRICS, EVALUATIONS, CHECKPOINTS = (
+  'config.json',
+  'metrics.jsonl',
+  'evaluations.jsonl',
+  'checkpoints',
+)
 _LOG = logging.getLogger(__name__)
 _MOST_BYTES = 64 << 20
 _MOST_LISTED = 6
 
 
 def config_hash(config: Any) -> str:
-  """16 hexadecimal digits that any change of the config changes; the order of keys is no change."""
+  """16 hexadecimal digits that any change of the config changes; the order of keys is
+  no change.
+  """
   return hashlib.sha256(files.encode(config).encode()).hexdigest()[:16]
 
 
@@ -35,7 +43,8 @@ class Workdir:
   Args:
     path: a local folder, made if it is missing (only when writing).
     write: takes the lock; False reads only, also from a folder that cannot be written.
-  Raises ValueError that names a path which cannot be a workdir, WorkdirBusy if another live run has it.
+  Raises ValueError that names a path which cannot be a workdir, WorkdirBusy if another
+  live run has it.
   """
 
   def __init__(self, path: str | os.PathLike, *, write: bool = True):
@@ -99,7 +108,9 @@ class Workdir:
       raise OSError(error.errno, f'{path} was not written: {error.strerror}') from error
 
   def read_json(self, name: str) -> Any:
-    """The value of a JSON file; ValueError that names it if it is missing, too large or not strict JSON."""
+    """The value of a JSON file; ValueError that names it if it is missing, too large or
+    not strict JSON.
+    """
     path = self._named(name)
     try:
       return files.decode(files.read_bounded(path, _MOST_BYTES))
@@ -108,13 +119,16 @@ class Workdir:
     except ValueError as error:
       raise ValueError(f'{path}: {" ".join(str(error).split())[:300]}') from error
 
-  def bind_config(self, config: Any, allowed: Iterable[str] = (), usual: Any = None) -> str:
-    """Writes config.json with its hash, or checks that the run that is resumed had the same config; returns the hash.
+  def bind_config(
+    self, config: Any, allowed: Iterable[str] = (), usual: Any = None
+  ) -> str:
+    """Writes config.json with its hash, or checks that the run that is resumed had the
+    same config; returns the hash.
 
     Args:
       config: nested dicts of what JSON can hold.
-      allowed: regular expressions of dotted keys that may differ, such as `log\\..*`; config.json then takes the new
-        values.
+      allowed: regular expressions of dotted keys that may differ, such as `log\\..*`;
+        config.json then takes the new values.
       usual: what a key means where a config does not have it.
     Raises ValueError with the keys that differ, old and new.
     """
@@ -131,11 +145,15 @@ class Workdir:
     return config_hash(config)
 
   def append_metrics(self, row: dict[str, Any]) -> None:
-    """Appends one line to metrics.jsonl, as a whole or not at all; non-finite numbers become null."""
+    """Appends one line to metrics.jsonl, as a whole or not at all; non-finite numbers
+    become null.
+    """
     self._append(METRICS, row)
 
   def append_evaluation(self, row: dict[str, Any]) -> None:
-    """Appends one line to evaluations.jsonl: what a held-out set said while the run was training."""
+    """Appends one line to evaluations.jsonl: what a held-out set said while the run was
+    training.
+    """
     self._append(EVALUATIONS, row)
 
   def _append(self, name: str, row: dict[str, Any]) -> None:
@@ -147,7 +165,7 @@ class Workdir:
         size = os.fstat(handle).st_size
         try:
           while line:
-            line = line[os.write(handle, line):]
+            line = line[os.write(handle, line) :]
         except OSError:
           os.ftruncate(handle, size)
           raise
@@ -157,7 +175,9 @@ class Workdir:
       raise OSError(error.errno, f'{path} was not written: {error.strerror}') from error
 
   def metrics(self) -> list[dict]:
-    """The rows of metrics.jsonl; a half last line, that a crash left or a writer is at, is not a row."""
+    """The rows of metrics.jsonl; a half last line, that a crash left or a writer is at,
+    is not a row.
+    """
     return [row for _, row in self._read_rows(METRICS)]
 
   def _read_rows(self, name: str) -> list[tuple[bytes, dict]]:
@@ -175,19 +195,27 @@ class Workdir:
         if not isinstance(row, dict):
           raise ValueError('not an object')
       except ValueError as error:
-        raise ValueError(f'{path}, line {number}: {" ".join(str(error).split())[:200]}') from error
+        raise ValueError(
+          f'{path}, line {number}: {" ".join(str(error).split())[:200]}'
+        ) from error
       rows.append((line, row))
     return rows
 
   def truncate_metrics(self, step: int | None) -> None:
-    """Drops the rows after `step` (all of them for None), so that a resumed run neither repeats nor skips one."""
+    """Drops the rows after `step` (all of them for None), so that a resumed run neither
+    repeats nor skips one.
+    """
     for name in (METRICS, EVALUATIONS):
       path = self._owned(name)
       rows = self._read_rows(name)
-      kept = [line for line, row in rows if step is not None and row.get('step', 0) <= step]
+      kept = [
+        line for line, row in rows if step is not None and row.get('step', 0) <= step
+      ]
       if rows and len(kept) < len(rows):
         files.write_atomically(path, b''.join(kept))
-        _LOG.info('%s: dropped %d rows after step %s', path, len(rows) - len(kept), step)
+        _LOG.info(
+          '%s: dropped %d rows after step %s', path, len(rows) - len(kept), step
+        )
 
   def _drop_half_lines(self) -> None:
     for path in (self.path / METRICS, self.path / EVALUATIONS):
@@ -205,8 +233,8 @@ def require_same(
 ) -> None:
   """Raises ValueError, `where` with the keys in which two configs differ, old and new.
 
-  allowed: regular expressions of dotted keys that may differ. usual: what a key means where
-  a config does not have it, as one that was written before there was such a key.
+  allowed: regular expressions of dotted keys that may differ. usual: what a key means
+  where a config does not have it, as one that was written before there was such a key.
   """
   patterns = [re.compile(pattern) for pattern in allowed]
   refused = [
@@ -230,9 +258,10 @@ def compare(before: Any, after: Any, usual: Any = None) -> dict[str, str]:
   old, new = dict(_leaves(before)), dict(_leaves(after))
   meant = dict(_leaves(files.clean(usual or {})))
   return {
-      key: f'{key}: {old.get(key, "absent")} -> {new.get(key, "absent")}'
-      for key in sorted(old.keys() | new.keys())
-      if old.get(key, meant.get(key)) != new.get(key, meant.get(key))}
+    key: f'{key}: {old.get(key, "absent")} -> {new.get(key, "absent")}'
+    for key in sorted(old.keys() | new.keys())
+    if old.get(key, meant.get(key)) != new.get(key, meant.get(key))
+  }
 
 
 def _leaves(value: Any, path: str = '') -> Iterator[tuple[str, str]]:

@@ -12,7 +12,9 @@ from tl_jax.config import ConfigError, nearest
 
 
 class Parser(argparse.ArgumentParser):
-  """An argument parser whose complaints are ConfigErrors of one line, with the nearest flag."""
+  """An argument parser whose complaints are ConfigErrors of one line, with the nearest
+  flag.
+  """
 
   def error(self, message: str):
     raise ConfigError(f'{self.prog}: {message}')
@@ -24,12 +26,16 @@ class Parser(argparse.ArgumentParser):
     for word in words:
       name = word.split('=', 1)[0]
       if name.startswith('--') and name not in known:
-        raise ConfigError(f'{self.prog}: unknown flag {name!r}; nearest: {nearest(name, known)}')
+        raise ConfigError(
+          f'{self.prog}: unknown flag {name!r}; nearest: {nearest(name, known)}'
+        )
     return self.parse_args(words)
 
 
 def split_overrides(argv: Iterable[str]) -> tuple[list[str], list[tuple[str, str]]]:
-  """(the other words, the overrides) of a command line; ConfigError for an override without a value."""
+  """(the other words, the overrides) of a command line; ConfigError for an override
+  without a value.
+  """
   words, rest, overrides = list(argv), [], []
   while words:
     word = words.pop(0)

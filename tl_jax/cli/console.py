@@ -1,4 +1,5 @@
-"""Standard output and error as best effort: a closed, full or stalled pipe never ends a run.
+"""Standard output and error as best effort: a closed, full or stalled pipe never ends a
+run.
 
 >>> say('step 1', 'loss 2.0')
 step 1 loss 2.0
@@ -15,12 +16,15 @@ from collections.abc import Iterator
 
 PATIENCE = 10.0
 PAUSE = 2.0
-# So long is work silent that cannot say how far it has come, where nothing moves on the screen.
+# So long is work silent that cannot say how far it has come, where nothing moves on the
+# screen.
 SILENCE = 30.0
 
 
 class Outlet(io.RawIOBase):
-  """Writes to a file descriptor; what cannot be written, or not within `PATIENCE` seconds, is dropped."""
+  """Writes to a file descriptor; what cannot be written, or not within `PATIENCE`
+  seconds, is dropped.
+  """
 
   def __init__(self, descriptor: int):
     super().__init__()
@@ -44,7 +48,7 @@ class Outlet(io.RawIOBase):
           self.patience = 0.0
           break
         self.patience = PATIENCE
-        os.write(self.descriptor, data[start:start + select.PIPE_BUF])
+        os.write(self.descriptor, data[start : start + select.PIPE_BUF])
     except (OSError, ValueError):
       # Nobody listens any more: a full device, a closed pipe. The run goes on.
       return len(data)
@@ -52,14 +56,22 @@ class Outlet(io.RawIOBase):
 
 
 def open_outlets() -> None:
-  """Makes sys.stdout and sys.stderr best effort, and keeps descriptors 0 to 2 from being taken by other files."""
+  """Makes sys.stdout and sys.stderr best effort, and keeps descriptors 0 to 2 from
+  being taken by other files.
+  """
   descriptor = os.open(os.devnull, os.O_RDWR)
   while descriptor <= 2:
     descriptor = os.open(os.devnull, os.O_RDWR)
   os.close(descriptor)
   for number, name in ((1, 'stdout'), (2, 'stderr')):
     writer = io.BufferedWriter(Outlet(number))
-    setattr(sys, name, io.TextIOWrapper(writer, encoding='utf-8', errors='backslashreplace', line_buffering=True))
+    setattr(
+      sys,
+      name,
+      io.TextIOWrapper(
+        writer, encoding='utf-8', errors='backslashreplace', line_buffering=True
+      ),
+    )
 
 
 def say(*words) -> None:
@@ -73,10 +85,12 @@ def complain(message: str) -> None:
 
 
 class Screen:
-  """What a person sees of a run: lines of text, and a bar with figures and the time left.
+  """What a person sees of a run: lines of text, and a bar with figures and the time
+  left.
 
-  On a terminal the bar is live; elsewhere a line is printed at most once in `PAUSE` seconds, and at the end of work.
-  Leaving its context takes the bar away, so that an error stands on a line of its own.
+  On a terminal the bar is live; elsewhere a line is printed at most once in `PAUSE`
+  seconds, and at the end of work. Leaving its context takes the bar away, so that an
+  error stands on a line of its own.
 
   >>> screen = Screen()
   >>> screen.progress('pretrain', 1, 10, loss=2.5); screen.progress('pretrain', 2, 10)
@@ -146,7 +160,12 @@ class Screen:
     """How far the work `title` has come, with the newest figures."""
     if title != self._title or done < self._first:
       self._close()
-      self._title, self._then, self._began, self._first = title, 0.0, time.monotonic(), done
+      self._title, self._then, self._began, self._first = (
+        title,
+        0.0,
+        time.monotonic(),
+        done,
+      )
     if sys.stdout.isatty():
       self._draw(title, done, total, figures)
     else:
@@ -159,19 +178,35 @@ class Screen:
     if done != total and now - self._then < PAUSE:
       return
     self._then, passed = now, done - self._first
-    left = f'  {_duration((now - self._began) * (total - done) / passed)} left' if passed > 0 and done < total else ''
-    say(f'{title} {done}/{total} ', ' '.join(f'{name} {_figure(value)}' for name, value in figures.items()) + left)
+    left = (
+      f'  {_duration((now - self._began) * (total - done) / passed)} left'
+      if passed > 0 and done < total
+      else ''
+    )
+    say(
+      f'{title} {done}/{total} ',
+      ' '.join(f'{name} {_figure(value)}' for name, value in figures.items()) + left,
+    )
 
   def _draw(self, title, done, total, figures) -> None:
     if self._bar is None:
       from rich import progress
+
       self._bar = progress.Progress(
-          progress.TextColumn('{task.description}'), progress.BarColumn(), progress.MofNCompleteColumn(),
-          progress.TextColumn('{task.fields[figures]}'), progress.TimeElapsedColumn(), progress.TextColumn('left'),
-          progress.TimeRemainingColumn(), refresh_per_second=4)
+        progress.TextColumn('{task.description}'),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn('{task.fields[figures]}'),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn('left'),
+        progress.TimeRemainingColumn(),
+        refresh_per_second=4,
+      )
       self._task = self._bar.add_task(title, total=total, figures='', completed=done)
       self._bar.start()
-    text = '  '.join(f'{name.replace("_", " ")} {_figure(value)}' for name, value in figures.items())
+    text = '  '.join(
+      f'{name.replace("_", " ")} {_figure(value)}' for name, value in figures.items()
+    )
     self._bar.update(self._task, completed=done, **({'figures': text} if text else {}))
 
   def _close(self) -> None:

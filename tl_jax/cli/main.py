@@ -1,10 +1,12 @@
-"""`tl-jax VERB ...`: finds the verb, runs it, and turns what happened into an exit code.
+"""`tl-jax VERB ...`: finds the verb, runs it, and turns what happened into an exit
+code.
 
 >>> main(['--version'])
 tl-jax 0.1.0
 0
 
-0: done. 2: the command, config or input is wrong, said in one line before anything is compiled. 75: try again later.
+0: done. 2: the command, config or input is wrong, said in one line before anything is
+compiled. 75: try again later.
 130, 143: a second signal. 1: any other failure.
 """
 
@@ -30,14 +32,23 @@ TEMPORARY = ('WorkdirBusy', 'Stopped')
 def overview() -> str:
   """The help of the command itself: every verb in a line."""
   lines = [f'  {name:<10}{verb.purpose}' for name, verb in VERBS.items()]
-  return '\n'.join(['usage: tl-jax VERB ...', '', *lines, '', '`tl-jax VERB --help` says more, with an example.'])
+  return '\n'.join(
+    [
+      'usage: tl-jax VERB ...',
+      '',
+      *lines,
+      '',
+      '`tl-jax VERB --help` says more, with an example.',
+    ]
+  )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one command and returns its exit code; without `argv`, the process's own, with best-effort output.
+  """Runs one command and returns its exit code; without `argv`, the process's own, with
+  best-effort output.
 
-  An unexpected exception passes through; in a process of its own it is printed as one line (as a traceback
-  where TL_JAX_TRACEBACK=1) and the exit code is 1.
+  An unexpected exception passes through; in a process of its own it is printed as one
+  line (as a traceback where TL_JAX_TRACEBACK=1) and the exit code is 1.
   """
   if argv is None:
     console.open_outlets()
@@ -58,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(argv: list[str]) -> int:
-  """Runs one command; raises what the verb raises, and ConfigError where there is no such verb or flag."""
+  """Runs one command; raises what the verb raises, and ConfigError where there is no
+  such verb or flag.
+  """
   if not argv or argv[0] in ('--help', '-h', 'help'):
     if not argv:
       raise ConfigError(f'a verb is needed: {", ".join(VERBS)}')
@@ -84,8 +97,13 @@ def run(argv: list[str]) -> int:
 def make_parser(name: str) -> Parser:
   """The parser of a verb's own flags."""
   verb = VERBS[name]
-  parser = Parser(prog=f'tl-jax {name}', description=verb.purpose, epilog=f'example:\n  {verb.example}',
-                  allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = Parser(
+    prog=f'tl-jax {name}',
+    description=verb.purpose,
+    epilog=f'example:\n  {verb.example}',
+    allow_abbrev=False,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   verb.flags(parser)
   return parser
 
@@ -99,7 +117,9 @@ def exit_code(error: BaseException) -> int | None:
 
 
 def _is_of_library(error) -> bool:
-  """Was a ValueError raised inside one of the libraries that compute, so that it is no verdict on the input?"""
+  """Was a ValueError raised inside one of the libraries that compute, so that it is no
+  verdict on the input?
+  """
   frames = traceback.extract_tb(error.__traceback__)
   parts = pathlib.PurePath(frames[-1].filename).parts if frames else ()
   removed = any('JAX has removed' in note for note in getattr(error, '__notes__', ()))
@@ -114,7 +134,9 @@ def _trace(error):
 def _report(kind, error, trace):
   _trace(error)
   code = exit_code(error)
-  console.complain(f'error: {kind.__name__}: {error}' if code is None else f'error: {error}')
+  console.complain(
+    f'error: {kind.__name__}: {error}' if code is None else f'error: {error}'
+  )
 
 
 if __name__ == '__main__':

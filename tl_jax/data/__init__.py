@@ -1,19 +1,41 @@
-"""Text to batches: sources, tokenizers, token caches, packing, and the order of the examples.
+"""Text to batches: sources, tokenizers, token caches, packing, and the order of the
+examples.
 
 >>> from tl_jax.data import packing
 >>> packing.plan([3, 5, 4, 4], 8).rows
 2
 
-Modules are imported when they are first named; grain, tensorflow-datasets and tokenizers only where they are used.
+Modules are imported when they are first named; grain, tensorflow-datasets and
+tokenizers only where they are used.
 """
 
 import importlib
 
-MODULES = ('builders', 'files', 'packing', 'pipeline', 'sources', 'store', 'subsets', 'tables', 'tokenizers', 'tokens')
+MODULES = (
+  'builders',
+  'files',
+  'packing',
+  'pipeline',
+  'sources',
+  'store',
+  'subsets',
+  'tables',
+  'tokenizers',
+  'tokens',
+)
 NAMES = {
-    'load': 'sources', 'Source': 'sources', 'Tokenizer': 'tokenizers', 'tokenize': 'tokens', 'Tokens': 'tokens',
-    'plan': 'packing', 'Examples': 'pipeline', 'stream': 'pipeline', 'batches': 'pipeline', 'evaluation': 'pipeline',
-    'subset': 'subsets'}
+  'load': 'sources',
+  'Source': 'sources',
+  'Tokenizer': 'tokenizers',
+  'tokenize': 'tokens',
+  'Tokens': 'tokens',
+  'plan': 'packing',
+  'Examples': 'pipeline',
+  'stream': 'pipeline',
+  'batches': 'pipeline',
+  'evaluation': 'pipeline',
+  'subset': 'subsets',
+}
 
 __all__ = [*MODULES, *NAMES]
 
@@ -23,7 +45,9 @@ def __getattr__(name: str):
     return importlib.import_module(f'tl_jax.data.{name}')
   if name in NAMES:
     return getattr(importlib.import_module(f'tl_jax.data.{NAMES[name]}'), name)
-  raise AttributeError(f'module tl_jax.data has no attribute {name!r}; it has {", ".join(sorted(__all__))}')
+  raise AttributeError(
+    f'module tl_jax.data has no attribute {name!r}; it has {", ".join(sorted(__all__))}'
+  )
 
 
 def __dir__():

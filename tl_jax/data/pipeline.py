@@ -1,4 +1,5 @@
-"""From tokens to batches: the batch of step t is a function of (seed, t), whoever asks and however often.
+"""From tokens to batches: the batch of step t is a function of (seed, t), whoever asks
+and however often.
 
 >>> from tl_jax.data import tokens
 >>> data = Examples(tokens.TokenList([np.arange(1, n) for n in (4, 6, 3, 5)]))
@@ -20,7 +21,7 @@ import numpy as np
 from tl_jax.config import Count
 from tl_jax.data import packing, subsets
 
-BLOCK = 1024                    # rows in which a mixture takes exactly its shares
+BLOCK = 1024  # rows in which a mixture takes exactly its shares
 ENDLESS = 2**40
 
 
@@ -28,9 +29,11 @@ ENDLESS = 2**40
 class Examples:
   """Encoded examples with what belongs to each of them, side by side.
 
-  tokens, targets: `Tokens` or `TokenList` (targets for encoder-decoders); labels (n,) int, or (n, k) for several
-  labels, or real values (n,) or (n, 1); identifiers (n,) int32, by default the number of the example in its source.
+  tokens, targets: `Tokens` or `TokenList` (targets for encoder-decoders); labels (n,)
+  int, or (n, k) for several labels, or real values (n,) or (n, 1); identifiers (n,)
+  int32, by default the number of the example in its source.
   """
+
   tokens: Any
   labels: np.ndarray | None = None
   targets: Any = None
@@ -49,14 +52,18 @@ class Examples:
       labels = np.asarray(self.labels)
       if labels.ndim == 1 and labels.dtype.kind == 'f':
         labels = labels[:, None]
-      object.__setattr__(self, 'labels', labels.astype(np.int32 if labels.ndim == 1 else np.float32))
+      object.__setattr__(
+        self, 'labels', labels.astype(np.int32 if labels.ndim == 1 else np.float32)
+      )
 
   def __len__(self) -> int:
     return len(self.tokens)
 
 
 def labelled(encoded, labels) -> Examples:
-  """Examples of a token cache with the labels of its source: documents that the cache skipped lose theirs too."""
+  """Examples of a token cache with the labels of its source: documents that the cache
+  skipped lose theirs too.
+  """
   return Examples(encoded, np.asarray(labels)[np.asarray(encoded.index)])
 
 
@@ -66,6 +73,7 @@ class Room(NamedTuple):
   taken(lengths) says how much of `size` examples of so many tokens take, int (n,). Rows
   must be long enough for all examples that `size` has room for.
   """
+
   size: int
   taken: Callable[[np.ndarray], np.ndarray]
 
@@ -75,6 +83,7 @@ class Layout:
   """The static shape of rows: tokens, slots for labelled examples, target tokens, and
   the padding id; and what rows have room for, if not for as many tokens.
   """
+
   length: int
   slots: int | None = None
   target_length: int | None = None
@@ -89,14 +98,22 @@ class Layout:
       raise ValueError('data: target_length is needed for examples with targets')
     room = self.room or Room(self.length, lambda lengths: lengths)
     return packing.plan(
-        room.taken(examples.tokens.lengths), room.size, order, self.slots, pack=self.pack,
-        second=second, second_length=self.target_length)
+      room.taken(examples.tokens.lengths),
+      room.size,
+      order,
+      self.slots,
+      pack=self.pack,
+      second=second,
+      second_length=self.target_length,
+    )
 
   def fill(self, examples: Examples, members) -> dict[str, np.ndarray]:
     """One row as int32 arrays; labels too when the examples have them."""
     row = packing.fill(members, examples.tokens, self.length, pad=self.pad)
     if examples.targets is not None:
-      row |= packing.fill(members, examples.targets, self.target_length, pad=self.pad, prefix='decoder_')
+      row |= packing.fill(
+        members, examples.targets, self.target_length, pad=self.pad, prefix='decoder_'
+      )
     if examples.labels is not None:
       slots = self.slots or (1 if not self.pack else self.length)
       row |= packing.fill_labels(members, examples.labels, examples.identifiers, slots)
@@ -109,12 +126,28 @@ class Layout:
 
 
 class Epochs:
-  """The endless row sequence of one source: every epoch a new order and a new packing plan, each computed once."""
+  """The endless row sequence of one source: every epoch a new order and a new packing
+  plan, each computed once.
+  """
 
-  def __init__(self, examples: Examples, layout: Layout, seed: int, subset=None, shuffle: bool = True):
-    self.examples, self.layout, self.seed, self.shuffle = examples, layout, seed, shuffle
-    self.indices = np.arange(len(examples)) if subset is None else np.asarray(subset, np.int64)
-    self._starts = [0]                       # the first row of each epoch so far
+  def __init__(
+    self,
+    examples: Examples,
+    layout: Layout,
+    seed: int,
+    subset=None,
+    shuffle: bool = True,
+  ):
+    self.examples, self.layout, self.seed, self.shuffle = (
+      examples,
+      layout,
+      seed,
+      shuffle,
+    )
+    self.indices = (
+      np.arange(len(examples)) if subset is None else np.asarray(subset, np.int64)
+    )
+    self._starts = [0]  # the first row of each epoch so far
     self._plans: dict[int, packing.Plan] = {}
     self._lock = threading.Lock()
 
@@ -128,7 +161,8 @@ class Epochs:
   def locate(self, row: int) -> tuple[int, np.ndarray]:
     """(epoch, members) of a row of the endless sequence."""
     with self._lock:
-      if not self.layout.pack:               # every epoch has as many rows as examples: no need to visit them all
+      # every epoch has as many rows as examples: no need to visit them all
+      if not self.layout.pack:
         epoch, inside = divmod(row, len(self.indices))
         return epoch, self._cached(epoch)[inside]
       while self._starts[-1] <= row:
@@ -138,7 +172,9 @@ class Epochs:
       return epoch, self._cached(epoch)[row - self._starts[epoch]]
 
   def _cached(self, epoch: int) -> packing.Plan:
-    """The plan of an epoch; the last few are kept, for the threads that are still reading them."""
+    """The plan of an epoch; the last few are kept, for the threads that are still
+    reading them.
+    """
     if epoch not in self._plans:
       self._plans[epoch] = self.plan(epoch)
       for old in sorted(self._plans)[:-3]:
@@ -149,7 +185,10 @@ class Epochs:
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-  """An endless sequence of batches; `batch_at(step)` is a pure function, so a step number is the whole state."""
+  """An endless sequence of batches; `batch_at(step)` is a pure function, so a step
+  number is the whole state.
+  """
+
   parts: tuple[Epochs, ...]
   names: tuple[str, ...]
   shares: tuple[int, ...]
@@ -191,7 +230,9 @@ class Stream:
     return part, epoch, members
 
   def members(self, start: int, stop: int) -> np.ndarray:
-    """The examples, in order of their numbers, that steps start, ..., stop - 1 of a single source hold."""
+    """The examples, in order of their numbers, that steps start, ..., stop - 1 of a
+    single source hold.
+    """
     found = set()
     for row in range(start * self.size, stop * self.size):
       found.update(self.locate(row)[2].tolist())
@@ -231,34 +272,63 @@ def rows_of(size: int, rows=None) -> list[int]:
   return numbers
 
 
-def stream(examples, *, seed: int, length: Count, batch: Count, pack: bool = True, slots: Count | None = None,
-           target_length: Count | None = None, pad: int = 0, weights: Mapping[str, float] | None = None,
-           subset=None, shuffle: bool = True, room: Room | None = None) -> Stream:
-  """The endless stream of one set of examples, or of a mixture {name: Examples} with `weights` {name: weight}.
+def stream(
+  examples,
+  *,
+  seed: int,
+  length: Count,
+  batch: Count,
+  pack: bool = True,
+  slots: Count | None = None,
+  target_length: Count | None = None,
+  pad: int = 0,
+  weights: Mapping[str, float] | None = None,
+  subset=None,
+  shuffle: bool = True,
+  room: Room | None = None,
+) -> Stream:
+  """The endless stream of one set of examples, or of a mixture {name: Examples} with
+  `weights` {name: weight}.
 
   length: tokens of a row; room: what rows have room for, by default so many tokens;
   batch: rows of a global batch; slots: labelled examples a row may hold (1 with
-  `pack=False`); weights count rows and are kept to 1/1024; a short source begins its next
-  epoch when it ends. `subset`: the indices to use, for a single source. Raises ValueError
-  naming a weight or a source that cannot be.
+  `pack=False`); weights count rows and are kept to 1/1024; a short source begins its
+  next epoch when it ends. `subset`: the indices to use, for a single source. Raises
+  ValueError naming a weight or a source that cannot be.
   """
   mixture = dict(examples) if isinstance(examples, Mapping) else {'': examples}
   if subset is not None and len(mixture) > 1:
-    raise ValueError('data: a subset of a mixture is not defined; give it for a single source')
+    raise ValueError(
+      'data: a subset of a mixture is not defined; give it for a single source'
+    )
   if batch < 1:
     raise ValueError(f'data.batch: {batch} rows')
-  if any(part.labels is not None for part in mixture.values()) and pack and slots is None:
-    raise ValueError('data.slots: packed labelled examples need a fixed number of slots per row')
+  if (
+    any(part.labels is not None for part in mixture.values()) and pack and slots is None
+  ):
+    raise ValueError(
+      'data.slots: packed labelled examples need a fixed number of slots per row'
+    )
   shares = _shares(mixture, weights)
   names = tuple(name for name in mixture if shares[name])
   layout = Layout(length, slots, target_length, pad, pack, room)
-  parts = tuple(Epochs(mixture[name], layout, subsets.seed_of(seed, f'source/{name}'), subset, shuffle)
-                for name in names)
-  return Stream(parts, names, tuple(shares[name] for name in names), layout, batch, seed)
+  parts = tuple(
+    Epochs(
+      mixture[name], layout, subsets.seed_of(seed, f'source/{name}'), subset, shuffle
+    )
+    for name in names
+  )
+  return Stream(
+    parts, names, tuple(shares[name] for name in names), layout, batch, seed
+  )
 
 
-def _shares(mixture: Mapping[str, Examples], weights: Mapping[str, float] | None) -> dict[str, int]:
-  """Rows of each source in a block, by largest remainders; every positive weight gets at least one."""
+def _shares(
+  mixture: Mapping[str, Examples], weights: Mapping[str, float] | None
+) -> dict[str, int]:
+  """Rows of each source in a block, by largest remainders; every positive weight gets
+  at least one.
+  """
   weights = dict.fromkeys(mixture, 1.0) if weights is None else dict(weights)
   if set(weights) != set(mixture):
     odd = sorted(set(weights) ^ set(mixture))[0]
@@ -270,7 +340,9 @@ def _shares(mixture: Mapping[str, Examples], weights: Mapping[str, float] | None
   if not total > 0:
     raise ValueError('data.mixture: the weights sum to 0')
   exact = {name: BLOCK * weight / total for name, weight in weights.items()}
-  shares = {name: max(int(value), 1 if value > 0 else 0) for name, value in exact.items()}
+  shares = {
+    name: max(int(value), 1 if value > 0 else 0) for name, value in exact.items()
+  }
   by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
   for name in itertools.cycle(name for name in by_remainder if exact[name] > 0):
     if sum(shares.values()) >= BLOCK:
@@ -281,9 +353,17 @@ def _shares(mixture: Mapping[str, Examples], weights: Mapping[str, float] | None
   return shares
 
 
-def batches(source: Stream, start_step: int = 0, stop_step: int | None = None, *, rows=None,
-            threads: int = 2, prefetch: int = 8) -> Iterator[dict[str, np.ndarray]]:
-  """The batches of steps start_step, start_step + 1, ..., read ahead by `threads` threads (0: none, no grain).
+def batches(
+  source: Stream,
+  start_step: int = 0,
+  stop_step: int | None = None,
+  *,
+  rows=None,
+  threads: int = 2,
+  prefetch: int = 8,
+) -> Iterator[dict[str, np.ndarray]]:
+  """The batches of steps start_step, start_step + 1, ..., read ahead by `threads`
+  threads (0: none, no grain).
 
   Of each batch the rows with the numbers `rows`; without, all of them.
   Threads and read-ahead change when a batch is made, never what is in it.
@@ -292,16 +372,25 @@ def batches(source: Stream, start_step: int = 0, stop_step: int | None = None, *
   if not threads:
     return (source.batch_at(step, rows) for step in range(start_step, stop))
   import grain
-  steps = grain.MapDataset.range(start_step, stop).map(lambda step: source.batch_at(int(step), rows))
-  return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)))
+
+  steps = grain.MapDataset.range(start_step, stop).map(
+    lambda step: source.batch_at(int(step), rows)
+  )
+  return iter(
+    steps.to_iter_dataset(
+      grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    )
+  )
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """A finite pass: every example in exactly one row of exactly one batch, the last batch padded with empty rows.
+  """A finite pass: every example in exactly one row of exactly one batch, the last
+  batch padded with empty rows.
 
   Of each batch of `size` rows it gives those with the numbers `rows`, which ascend.
   """
+
   examples: Examples
   layout: Layout
   plan: packing.Plan
@@ -322,18 +411,34 @@ class Evaluation:
     return (self[step] for step in range(len(self)))
 
 
-def evaluation(examples: Examples, *, length: Count, batch: Count, pack: bool = True, slots: Count | None = None,
-               target_length: Count | None = None, pad: int = 0, subset=None,
-               rows=None, room: Room | None = None) -> Evaluation:
-  """One pass over the examples (or over `subset` of them) in batches of `batch` rows, all of one shape.
+def evaluation(
+  examples: Examples,
+  *,
+  length: Count,
+  batch: Count,
+  pack: bool = True,
+  slots: Count | None = None,
+  target_length: Count | None = None,
+  pad: int = 0,
+  subset=None,
+  rows=None,
+  room: Room | None = None,
+) -> Evaluation:
+  """One pass over the examples (or over `subset` of them) in batches of `batch` rows,
+  all of one shape.
 
-  Of each batch the rows with the numbers `rows`; without, all of them.
-  Empty rows and slots have `segments` and `examples` 0 and `identifiers` -1, so that nothing is counted twice.
+  Of each batch the rows with the numbers `rows`; without, all of them. Empty rows and
+  slots have `segments` and `examples` 0 and `identifiers` -1, so that nothing is
+  counted twice.
   """
   if batch < 1:
     raise ValueError(f'data.batch: {batch} rows')
   if examples.labels is not None and pack and slots is None:
-    raise ValueError('data.slots: packed labelled examples need a fixed number of slots per row')
+    raise ValueError(
+      'data.slots: packed labelled examples need a fixed number of slots per row'
+    )
   layout = Layout(length, slots, target_length, pad, pack, room)
   order = np.arange(len(examples)) if subset is None else np.asarray(subset, np.int64)
-  return Evaluation(examples, layout, layout.plan(examples, order), batch, sorted(rows_of(batch, rows)))
+  return Evaluation(
+    examples, layout, layout.plan(examples, order), batch, sorted(rows_of(batch, rows))
+  )

@@ -1,4 +1,5 @@
-"""Text by name: embedded sets, public tensorflow-datasets, and CSV or JSON-lines files, one random-access form.
+"""Text by name: embedded sets, public tensorflow-datasets, and CSV or JSON-lines files,
+one random-access form.
 
 >>> from tl_jax.data import sources
 >>> import tempfile
@@ -18,29 +19,61 @@ from typing import Any
 
 import numpy as np
 
-EMBEDDED = ('austen', 'debian', 'shakespeare', 'vader_amazon', 'vader_movie', 'vader_nyt', 'vader_tweets')
+EMBEDDED = (
+  'austen',
+  'debian',
+  'shakespeare',
+  'vader_amazon',
+  'vader_movie',
+  'vader_nyt',
+  'vader_tweets',
+)
 # Where the stock builders that are not registered by `import tensorflow_datasets` live.
 PUBLIC = {
-    'ag_news_subset': '', 'aeslc': '', 'imdb_reviews': '', 'lm1b': '', 'opus': '', 'samsum': '', 'para_crawl': '',
-    'glue': 'text.glue', 'c4': 'text.c4', 'wikipedia': 'text.wikipedia', 'wiki40b': 'text', 'openbookqa': 'text',
-    'cnn_dailymail': 'summarization.cnn_dailymail', 'xsum': 'summarization.xsum',
-    'gigaword': 'summarization.gigaword', 'wmt14_translate': 'translate', 'wmt16_translate': 'translate.wmt16',
-    'squad': 'question_answering', 'snli': 'text', 'anli': 'text', 'yelp_polarity_reviews': 'text',
-    'amazon_us_reviews': 'structured', 'piqa': 'text', 'math_dataset': 'text', 'tiny_shakespeare': 'text'}
+  'ag_news_subset': '',
+  'aeslc': '',
+  'imdb_reviews': '',
+  'lm1b': '',
+  'opus': '',
+  'samsum': '',
+  'para_crawl': '',
+  'glue': 'text.glue',
+  'c4': 'text.c4',
+  'wikipedia': 'text.wikipedia',
+  'wiki40b': 'text',
+  'openbookqa': 'text',
+  'cnn_dailymail': 'summarization.cnn_dailymail',
+  'xsum': 'summarization.xsum',
+  'gigaword': 'summarization.gigaword',
+  'wmt14_translate': 'translate',
+  'wmt16_translate': 'translate.wmt16',
+  'squad': 'question_answering',
+  'snli': 'text',
+  'anli': 'text',
+  'yelp_polarity_reviews': 'text',
+  'amazon_us_reviews': 'structured',
+  'piqa': 'text',
+  'math_dataset': 'text',
+  'tiny_shakespeare': 'text',
+}
 _BATCH = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """A split of a set as a random-access sequence of plain dicts (str, int, float, bool, arrays, lists).
+  """A split of a set as a random-access sequence of plain dicts (str, int, float, bool,
+  arrays, lists).
 
-  `manifest` names the content: equal manifests mean equal examples in equal order. `skipped` counts what was left
-  out when the set was read, by reason. `classes` gives the names of the classes of each labelled field.
+  `manifest` names the content: equal manifests mean equal examples in equal order.
+  `skipped` counts what was left out when the set was read, by reason. `classes` gives
+  the names of the classes of each labelled field.
 
-  A source of the user's own files says more: `files` has the sha256 of each by its path,
-  `places` the (file, line) of every example, `divided` is true where train and test were
-  told apart by the hash of the texts, and `others` are the other splits of the file.
+  A source of the user's own files says more: `files` has the sha256 of each by its
+  path, `places` the (file, line) of every example, `divided` is true where train and
+  test were told apart by the hash of the texts, and `others` are the other splits of
+  the file.
   """
+
   name: str
   split: str
   records: Any = dataclasses.field(repr=False)
@@ -56,7 +89,9 @@ class Source:
     return len(self.records)
 
   def __getitem__(self, index):
-    """One example for an integer; a list of examples for a slice or an array of integers."""
+    """One example for an integer; a list of examples for a slice or an array of
+    integers.
+    """
     if isinstance(index, slice):
       return self.gather(range(*index.indices(len(self))))
     if isinstance(index, (list, tuple, range, np.ndarray)):
@@ -67,7 +102,7 @@ class Source:
 
   def __iter__(self) -> Iterator[dict]:
     for start in range(0, len(self), _BATCH):
-      yield from self[start:start + _BATCH]
+      yield from self[start : start + _BATCH]
 
   def gather(self, indices) -> list[dict]:
     """The examples at these indices, read together."""
@@ -79,24 +114,30 @@ class Source:
     return [_plain(example) for example in found]
 
   def column(self, field: str) -> list:
-    """One field of every example; ValueError with the nearest names if there is no such field."""
+    """One field of every example; ValueError with the nearest names if there is no such
+    field.
+    """
     if len(self) and field not in self[0]:
-      raise ValueError(f'{self.name}: no field {field!r}; nearest: {_nearest(field, self[0])}')
+      raise ValueError(
+        f'{self.name}: no field {field!r}; nearest: {_nearest(field, self[0])}'
+      )
     return [example[field] for example in self]
 
 
 def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source:
-  """The examples of a split, `train`, `test`, `train[:10%]`, `train[100:200]`, of a set or of a file.
+  """The examples of a split, `train`, `test`, `train[:10%]`, `train[100:200]`, of a set
+  or of a file.
 
-  `name` is an embedded set (`vader_movie`: labelled texts; `vader_movie/rating`: all texts with ratings), a public
-  tensorflow-datasets name (`glue/sst2`) prepared below `data_dir`, or a file or a folder as
-  `files.load` reads them, with its `columns`. Raises ValueError of one line for a set, a
-  split or a line that cannot be read.
+  `name` is an embedded set (`vader_movie`: labelled texts; `vader_movie/rating`: all
+  texts with ratings), a public tensorflow-datasets name (`glue/sst2`) prepared below
+  `data_dir`, or a file or a folder as `files.load` reads them, with its `columns`.
+  Raises ValueError of one line for a set, a split or a line that cannot be read.
   """
   name = str(name)
   require(name, data_dir)
   if _is_file(name):
     from tl_jax.data import files
+
     return files.load(name, split, columns)
   base, _, config = name.partition('/')
   if base in EMBEDDED:
@@ -105,22 +146,31 @@ def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source
 
 
 def require(name: str, data_dir=None) -> None:
-  """Raises ValueError of one line where no set and no file is of this name; nothing is opened."""
+  """Raises ValueError of one line where no set and no file is of this name; nothing is
+  opened.
+  """
   name = str(name)
   if _is_file(name):
     from tl_jax.data import files
+
     files.require(name)
     return
   base = name.partition('/')[0]
-  if base not in EMBEDDED and base not in PUBLIC and not (_root(data_dir) / name).is_dir():
+  if (
+    base not in EMBEDDED
+    and base not in PUBLIC
+    and not (_root(data_dir) / name).is_dir()
+  ):
     raise ValueError(
-        f'data: no set, no file and no folder of .txt files is named {name!r}; '
-        f'nearest: {_nearest(name, [*EMBEDDED, *PUBLIC])}')
+      f'data: no set, no file and no folder of .txt files is named {name!r}; '
+      f'nearest: {_nearest(name, [*EMBEDDED, *PUBLIC])}'
+    )
 
 
 def _is_file(name: str) -> bool:
   """Does a name mean a file or folder of the user, rather than a set?"""
   from tl_jax.data import files
+
   base = name.partition('/')[0]
   known = base in EMBEDDED or base in PUBLIC
   return os.path.isfile(name) or (not known and files.is_file(name))
@@ -128,27 +178,33 @@ def _is_file(name: str) -> bool:
 
 def _root(data_dir) -> pathlib.Path:
   from tl_jax.data import store
+
   return pathlib.Path(data_dir) if data_dir else store.cache_root()
 
 
 def _embedded(name: str, base: str, config: str | None, split: str, data_dir) -> Source:
   from tl_jax.data import builders, store
+
   configs = [each.name for each in builders.EMBEDDED[base][0].BUILDER_CONFIGS]
   if config not in (configs or [None]):
     if config is not None:
       known = [f'{base}/{each}' for each in configs] or [base]
       raise ValueError(f'data: no set {name!r}; nearest: {_nearest(name, known)}')
     config = configs[0]
-  builder, key = builders.prepare(base, config, pathlib.Path(data_dir) if data_dir else store.cache_root())
+  builder, key = builders.prepare(
+    base, config, pathlib.Path(data_dir) if data_dir else store.cache_root()
+  )
   return _from_builder(name, builder, split, store.digest(key, split))
 
 
 def _public(name: str, base: str, split: str, data_dir) -> Source:
   from tl_jax.data import store
+
   root = str(_root(data_dir))
   import tensorflow_datasets as tfds
+
   try:
-    if base not in PUBLIC:                   # a set that the user prepared there
+    if base not in PUBLIC:  # a set that the user prepared there
       builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
     else:
       if PUBLIC[base]:
@@ -157,36 +213,62 @@ def _public(name: str, base: str, split: str, data_dir) -> Source:
   except (ImportError, ValueError, RuntimeError, OSError) as error:
     raise ValueError(f'data: {name!r} cannot be opened: {_one_line(error)}') from error
   if not builder.info.splits:
-    raise ValueError(f'data: {name!r} is not prepared; it would be read from {builder.data_path}')
-  manifest = store.digest(builder.info.full_name, split, {
-      key: [value.num_examples, list(value.shard_lengths or ())] for key, value in builder.info.splits.items()})
+    raise ValueError(
+      f'data: {name!r} is not prepared; it would be read from {builder.data_path}'
+    )
+  manifest = store.digest(
+    builder.info.full_name,
+    split,
+    {
+      key: [value.num_examples, list(value.shard_lengths or ())]
+      for key, value in builder.info.splits.items()
+    },
+  )
   return _from_builder(name, builder, split, manifest)
 
 
 def _from_builder(name: str, builder, split: str, manifest: str) -> Source:
-  """The Source of a prepared tfds builder; ValueError that names the splits if there is no such split."""
-  parts = [re.fullmatch(r'\s*([\w.-]+)\s*(\[[^\]]*\])?\s*', part) for part in split.split('+')]
+  """The Source of a prepared tfds builder; ValueError that names the splits if there is
+  no such split.
+  """
+  parts = [
+    re.fullmatch(r'\s*([\w.-]+)\s*(\[[^\]]*\])?\s*', part) for part in split.split('+')
+  ]
   for part in parts:
     if not part or part.group(1) not in builder.info.splits:
       wanted = part.group(1) if part else split
-      raise ValueError(f'data: {name!r} has no split {wanted!r}; it has {", ".join(sorted(builder.info.splits))}')
+      raise ValueError(
+        f'data: {name!r} has no split {wanted!r}; it has {", ".join(sorted(builder.info.splits))}'
+      )
   try:
     records = builder.as_data_source(split=split)
   except (ValueError, AssertionError, NotImplementedError, OSError) as error:
-    raise ValueError(f'data: split {split!r} of {name!r} cannot be read: {_one_line(error)}') from error
+    raise ValueError(
+      f'data: split {split!r} of {name!r} cannot be read: {_one_line(error)}'
+    ) from error
   return Source(name, split, records, manifest, {}, _classes(builder.info.features))
 
 
 def _classes(features) -> dict[str, tuple[str, ...]]:
   """The class names of every labelled field of a tfds feature dict."""
-  return {name: tuple(feature.names) for name, feature in features.items() if getattr(feature, 'names', None)}
+  return {
+    name: tuple(feature.names)
+    for name, feature in features.items()
+    if getattr(feature, 'names', None)
+  }
 
 
 def map_examples(source: Source, function: Callable[[dict], dict], key: str) -> Source:
-  """The source with `function` applied to every example when it is read; `key` names the function in the manifest."""
+  """The source with `function` applied to every example when it is read; `key` names
+  the function in the manifest.
+  """
   from tl_jax.data import store
+
   return dataclasses.replace(
-      source, records=_Mapped(source, function), manifest=store.digest(source.manifest, key))
+    source,
+    records=_Mapped(source, function),
+    manifest=store.digest(source.manifest, key),
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,7 +284,9 @@ class _Mapped:
 
 
 def _plain(value):
-  """The value with text as str and numbers as Python numbers, inside dicts and lists too."""
+  """The value with text as str and numbers as Python numbers, inside dicts and lists
+  too.
+  """
   if isinstance(value, bytes):
     return value.decode('utf-8', 'replace')
   if isinstance(value, dict):
@@ -210,8 +294,14 @@ def _plain(value):
   if isinstance(value, (list, tuple)):
     return [_plain(inner) for inner in value]
   if isinstance(value, np.ndarray) and value.dtype == object:
-    return [_plain(inner) for inner in value.tolist()] if value.ndim else _plain(value.item())
-  if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+    return (
+      [_plain(inner) for inner in value.tolist()]
+      if value.ndim
+      else _plain(value.item())
+    )
+  if isinstance(value, np.generic) or (
+    isinstance(value, np.ndarray) and value.ndim == 0
+  ):
     return _plain(value.item())
   return value
 
@@ -223,4 +313,5 @@ def _one_line(error: BaseException) -> str:
 
 def _nearest(name: str, candidates) -> str:
   from tl_jax.config import nearest
+
   return nearest(name, candidates)

@@ -1,4 +1,5 @@
-"""Folders that are written once: cache roots, locks that die with their owner, and commits by rename.
+"""Folders that are written once: cache roots, locks that die with their owner, and
+commits by rename.
 
 >>> import tempfile
 >>> root = pathlib.Path(tempfile.mkdtemp())
@@ -23,12 +24,15 @@ MANIFEST = 'manifest.json'
 
 
 def cache_root() -> pathlib.Path:
-  """The folder of prepared sets: $TL_JAX_DATA, $XDG_CACHE_HOME/tl_jax/datasets or ~/.cache/tl_jax/datasets.
+  """The folder of prepared sets: $TL_JAX_DATA, $XDG_CACHE_HOME/tl_jax/datasets or
+  ~/.cache/tl_jax/datasets.
 
   Where that cannot be written, a folder of this user below the temporary directory.
   """
   given = os.environ.get('TL_JAX_DATA')
-  home = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
+  home = os.environ.get('XDG_CACHE_HOME') or os.path.join(
+    os.path.expanduser('~'), '.cache'
+  )
   root = pathlib.Path(given) if given else pathlib.Path(home) / 'tl_jax' / 'datasets'
   try:
     root.mkdir(parents=True, exist_ok=True)
@@ -39,18 +43,27 @@ def cache_root() -> pathlib.Path:
 
 
 def _private_folder() -> pathlib.Path:
-  """A folder below the temporary directory that belongs to this user alone, the same one every time if possible."""
+  """A folder below the temporary directory that belongs to this user alone, the same
+  one every time if possible.
+  """
   folder = pathlib.Path(tempfile.gettempdir()) / f'tl_jax_datasets_{os.getuid()}'
   with contextlib.suppress(FileExistsError):
     folder.mkdir(mode=0o700)
   status = folder.lstat()
-  ours = not folder.is_symlink() and folder.is_dir() and status.st_uid == os.getuid() and not status.st_mode & 0o022
+  ours = (
+    not folder.is_symlink()
+    and folder.is_dir()
+    and status.st_uid == os.getuid()
+    and not status.st_mode & 0o022
+  )
   return folder if ours else pathlib.Path(tempfile.mkdtemp(prefix='tl_jax_datasets_'))
 
 
 @contextlib.contextmanager
 def locked(path):
-  """Holds the file `path` exclusively; the kernel gives it up when the owner dies, however it dies."""
+  """Holds the file `path` exclusively; the kernel gives it up when the owner dies,
+  however it dies.
+  """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   with open(path, 'a') as file:
@@ -59,7 +72,9 @@ def locked(path):
 
 
 def digest(*parts) -> str:
-  """Hexadecimal sha256 of a JSON value per part: the key of whatever was made from them."""
+  """Hexadecimal sha256 of a JSON value per part: the key of whatever was made from
+  them.
+  """
   text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
   return hashlib.sha256(text.encode()).hexdigest()
 
@@ -96,7 +111,9 @@ def sync_folder(path) -> None:
 
 
 def damage(folder) -> str | None:
-  """The first file of a committed folder that is missing or differs from its manifest; None when all are whole."""
+  """The first file of a committed folder that is missing or differs from its manifest;
+  None when all are whole.
+  """
   folder = pathlib.Path(folder)
   try:
     recorded = json.loads((folder / MANIFEST).read_text())
@@ -110,12 +127,15 @@ def damage(folder) -> str | None:
   return None
 
 
-def commit(folder, write: Callable[[pathlib.Path], None], check: bool = True) -> pathlib.Path:
-  """The folder that `write` fills, made once; safe with several processes and with a kill at any time.
+def commit(
+  folder, write: Callable[[pathlib.Path], None], check: bool = True
+) -> pathlib.Path:
+  """The folder that `write` fills, made once; safe with several processes and with a
+  kill at any time.
 
-  `write` fills a temporary folder; a manifest with the checksum of every file is added last, and the folder is
-  renamed. A folder whose files differ from their manifest (`check`) is set aside and made again, with a warning in
-  the log that names the file.
+  `write` fills a temporary folder; a manifest with the checksum of every file is added
+  last, and the folder is renamed. A folder whose files differ from their manifest
+  (`check`) is set aside and made again, with a warning in the log that names the file.
   """
   folder = pathlib.Path(folder)
   if folder.is_dir() and not (check and damage(folder)):
@@ -129,7 +149,9 @@ def commit(folder, write: Callable[[pathlib.Path], None], check: bool = True) ->
       _set_aside(folder)
     for left in folder.parent.glob(f'.{folder.name}.partial.*'):
       shutil.rmtree(left, ignore_errors=True)
-    temporary = folder.with_name(f'.{folder.name}.partial.{os.getpid()}.{secrets.token_hex(4)}')
+    temporary = folder.with_name(
+      f'.{folder.name}.partial.{os.getpid()}.{secrets.token_hex(4)}'
+    )
     temporary.mkdir(parents=True)
     try:
       write(temporary)
@@ -143,12 +165,17 @@ def commit(folder, write: Callable[[pathlib.Path], None], check: bool = True) ->
 
 def _seal(folder: pathlib.Path) -> None:
   """Writes the manifest of a folder, and flushes every file before it."""
-  names = sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
+  names = sorted(
+    str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()
+  )
   for name in names:
     with open(folder / name, 'rb') as file:
       os.fsync(file.fileno())
   files = {name: file_digest(folder / name) for name in names}
-  write_atomically(folder / MANIFEST, (json.dumps({'files': files}, indent=1, sort_keys=True) + '\n').encode())
+  write_atomically(
+    folder / MANIFEST,
+    (json.dumps({'files': files}, indent=1, sort_keys=True) + '\n').encode(),
+  )
 
 
 def _set_aside(folder: pathlib.Path) -> None:
@@ -160,4 +187,5 @@ def _set_aside(folder: pathlib.Path) -> None:
 
 def _warn(message: str, *values) -> None:
   from absl import logging
+
   logging.warning(message, *values)

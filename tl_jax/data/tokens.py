@@ -19,17 +19,19 @@ import numpy as np
 
 from tl_jax.data import store
 
-SHARD = 2**26                   # tokens in one file
-BATCH = 1000                    # documents encoded together
+SHARD = 2**26  # tokens in one file
+BATCH = 1000  # documents encoded together
 FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-  """Encoded documents: `[i]` ids, `lengths` int32 (n,), `index` int32 (n,) the example of the source each came from.
+  """Encoded documents: `[i]` ids, `lengths` int32 (n,), `index` int32 (n,) the example
+  of the source each came from.
 
   `counts` says what happened: documents, empty, truncated, split, pieces, tokens.
   """
+
   folder: pathlib.Path
   lengths: np.ndarray = dataclasses.field(repr=False)
   index: np.ndarray = dataclasses.field(repr=False)
@@ -46,12 +48,13 @@ class Tokens:
     if not -len(self) <= i < len(self):
       raise IndexError(f'{self.folder}: {i} is outside of {len(self)} pieces')
     start = self.start[i]
-    return self.files[self.shard[i]][start:start + self.lengths[i]]
+    return self.files[self.shard[i]][start : start + self.lengths[i]]
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenList:
   """The same interface for token arrays that are in memory."""
+
   arrays: Sequence[np.ndarray]
 
   @functools.cached_property
@@ -69,18 +72,36 @@ class TokenList:
     return self.arrays[i]
 
 
-def tokenize(source, tokenizer, directory, field: str = 'text', max_length: int | None = None, *,
-             split: bool = False, special: bool = True, keep_empty: bool = False) -> Tokens:
-  """The tokens of `field` of every example, from the cache below `directory` if they are there.
+def tokenize(
+  source,
+  tokenizer,
+  directory,
+  field: str = 'text',
+  max_length: int | None = None,
+  *,
+  split: bool = False,
+  special: bool = True,
+  keep_empty: bool = False,
+) -> Tokens:
+  """The tokens of `field` of every example, from the cache below `directory` if they
+  are there.
 
-  max_length: tokens per piece, special ones included; a longer document is cut and counted, or, with `split`, becomes
-  several pieces. Documents without a token are skipped and counted (`keep_empty` keeps them, so that rows of two
-  fields stay side by side). The cache is keyed by the content of source and tokenizer and by the options; a folder
-  whose checksums are wrong is made again. Raises ValueError when nothing is left.
+  max_length: tokens per piece, special ones included; a longer document is cut and
+  counted, or, with `split`, becomes several pieces. Documents without a token are
+  skipped and counted (`keep_empty` keeps them, so that rows of two fields stay side by
+  side). The cache is keyed by the content of source and tokenizer and by the options; a
+  folder whose checksums are wrong is made again. Raises ValueError when nothing is
+  left.
   """
   manifest = getattr(source, 'manifest', None) or _content(source, field)
-  options = {'field': field, 'max_length': max_length, 'split': split, 'special': special, 'keep_empty': keep_empty,
-             'format': FORMAT}
+  options = {
+    'field': field,
+    'max_length': max_length,
+    'split': split,
+    'special': special,
+    'keep_empty': keep_empty,
+    'format': FORMAT,
+  }
   if getattr(tokenizer, 'parse_special', False):
     options['parse_special'] = True
   key = store.digest(manifest, tokenizer.digest, options)
@@ -93,15 +114,21 @@ def tokenize(source, tokenizer, directory, field: str = 'text', max_length: int 
   found = _read(folder)
   if not len(found):
     name = getattr(source, 'name', 'the source')
-    raise ValueError(f'{name}: no text is left of {found.counts["documents"]} ({found.counts["empty"]} empty)')
+    raise ValueError(
+      f'{name}: no text is left of {found.counts["documents"]} ({found.counts["empty"]} empty)'
+    )
   return found
 
 
 def open_tokens(folder) -> Tokens:
-  """The cache in a folder, with every checksum verified; ValueError names the damaged file."""
+  """The cache in a folder, with every checksum verified; ValueError names the damaged
+  file.
+  """
   broken = store.damage(folder)
   if broken:
-    raise ValueError(f'{pathlib.Path(folder) / broken}: damaged or missing; delete the folder to make it again')
+    raise ValueError(
+      f'{pathlib.Path(folder) / broken}: damaged or missing; delete the folder to make it again'
+    )
   return _read(pathlib.Path(folder))
 
 
@@ -111,27 +138,38 @@ def _content(source: Iterable[dict], field: str) -> str:
 
 
 def _pieces(ids: list[int], tokenizer, options) -> list[list[int]]:
-  """A document as one or more pieces of at most `max_length` tokens, special ones included."""
-  prefix, suffix = (list(tokenizer.prefix), list(tokenizer.suffix)) if options['special'] else ([], [])
+  """A document as one or more pieces of at most `max_length` tokens, special ones
+  included.
+  """
+  prefix, suffix = (
+    (list(tokenizer.prefix), list(tokenizer.suffix)) if options['special'] else ([], [])
+  )
   length = options['max_length']
   if length is None or len(prefix) + len(ids) + len(suffix) <= length:
     return [prefix + ids + suffix]
   if not options['split']:
-    return [prefix + ids[:length - len(prefix) - len(suffix)] + suffix]
-  if tokenizer.cls is not None and options['special']:       # an encoder sees its frame around every piece
+    return [prefix + ids[: length - len(prefix) - len(suffix)] + suffix]
+  # an encoder sees its frame around every piece
+  if tokenizer.cls is not None and options['special']:
     room = length - len(prefix) - len(suffix)
-    return [prefix + ids[i:i + room] + suffix for i in range(0, len(ids), room)]
-  whole = prefix + ids + suffix                              # a decoder reads on: the end is marked once
-  return [whole[i:i + length] for i in range(0, len(whole), length)]
+    return [prefix + ids[i : i + room] + suffix for i in range(0, len(ids), room)]
+  whole = prefix + ids + suffix  # a decoder reads on: the end is marked once
+  return [whole[i : i + length] for i in range(0, len(whole), length)]
 
 
-def _write(folder: pathlib.Path, texts: Iterable[str], tokenizer, options, key: str) -> None:
+def _write(
+  folder: pathlib.Path, texts: Iterable[str], tokenizer, options, key: str
+) -> None:
   """Encodes all texts into shards, lengths and a description."""
   dtype = np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.int32
   framed = (len(tokenizer.prefix) + len(tokenizer.suffix)) if options['special'] else 0
   if options['max_length'] is not None and options['max_length'] <= framed:
-    raise ValueError(f'max_length: {options["max_length"]} leaves no room beside {framed} special tokens')
-  counts = dict.fromkeys(('documents', 'empty', 'truncated', 'split', 'pieces', 'tokens'), 0)
+    raise ValueError(
+      f'max_length: {options["max_length"]} leaves no room beside {framed} special tokens'
+    )
+  counts = dict.fromkeys(
+    ('documents', 'empty', 'truncated', 'split', 'pieces', 'tokens'), 0
+  )
   lengths, index, shards, sizes = [], [], [], []
   file = None
   try:
@@ -161,8 +199,16 @@ def _write(folder: pathlib.Path, texts: Iterable[str], tokenizer, options, key: 
   counts['pieces'], counts['tokens'] = len(lengths), int(sum(sizes))
   for name, values in (('lengths', lengths), ('index', index), ('shards', shards)):
     np.save(folder / f'{name}.npy', np.array(values, np.int32), allow_pickle=False)
-  description = {'key': key, 'dtype': np.dtype(dtype).name, 'sizes': sizes, 'counts': counts, 'options': options}
-  (folder / 'description.json').write_text(json.dumps(description, indent=1, sort_keys=True) + '\n')
+  description = {
+    'key': key,
+    'dtype': np.dtype(dtype).name,
+    'sizes': sizes,
+    'counts': counts,
+    'options': options,
+  }
+  (folder / 'description.json').write_text(
+    json.dumps(description, indent=1, sort_keys=True) + '\n'
+  )
 
 
 def _batches(texts: Iterable[str]):
@@ -181,12 +227,25 @@ def _batches(texts: Iterable[str]):
 def _read(folder: pathlib.Path) -> Tokens:
   """Maps the files of a folder that is known to be whole."""
   description = json.loads((folder / 'description.json').read_text())
-  lengths, index, shards = (np.load(folder / f'{name}.npy', allow_pickle=False)
-                            for name in ('lengths', 'index', 'shards'))
+  lengths, index, shards = (
+    np.load(folder / f'{name}.npy', allow_pickle=False)
+    for name in ('lengths', 'index', 'shards')
+  )
   starts = np.cumsum(lengths, dtype=np.int64) - lengths
   before = np.concatenate([[0], np.cumsum(description['sizes'])]).astype(np.int64)
   files = tuple(
-      np.memmap(folder / f'tokens-{i:05d}.bin', description['dtype'], 'r') if size else np.zeros(0, np.int32)
-      for i, size in enumerate(description['sizes']))
-  return Tokens(folder, lengths, index, shards, starts - before[shards] if len(shards) else starts, files,
-                description['counts'], description['key'])
+    np.memmap(folder / f'tokens-{i:05d}.bin', description['dtype'], 'r')
+    if size
+    else np.zeros(0, np.int32)
+    for i, size in enumerate(description['sizes'])
+  )
+  return Tokens(
+    folder,
+    lengths,
+    index,
+    shards,
+    starts - before[shards] if len(shards) else starts,
+    files,
+    description['counts'],
+    description['key'],
+  )
