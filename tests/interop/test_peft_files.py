@@ -113,7 +113,9 @@ def test_what_config_and_file_say_is_compared_both_ways(
 def test_a_number_of_an_adapter_that_is_none_is_named(tmp_path):
   name = f'{MODEL}model.layers.1.self_attn.v_proj.lora_B.weight'
   wrong = WHOLE | {name: np.full((8, 2), np.nan, np.float32)}
-  with pytest.raises(ValueError, match=r'layers.1.self_attn.v_proj.lora_B.*holds nan at \[0, 0\]'):
+  with pytest.raises(
+    ValueError, match=r'layers.1.self_attn.v_proj.lora_B.*holds nan at \[0, 0\]'
+  ):
     interop.load_adapter(write(tmp_path, wrong, **SIDES), base('LLAMA'))
 
 
@@ -123,7 +125,10 @@ def test_a_tokenizer_of_an_adapter_with_ids_beyond_the_table_is_refused(tmp_path
   (folder / 'vocab.txt').write_text('\n'.join(pieces) + '\n')
   assert interop.load_adapter(folder, base('LLAMA')).tokenizer.vocabulary_size == 31
   (folder / 'vocab.txt').write_text('\n'.join([*pieces, 'new', 'newer']) + '\n')
-  with pytest.raises(ValueError, match=f"{folder}: the tokenizer has ids up to 32 .'newer'.*vocab_size is 32"):
+  with pytest.raises(
+    ValueError,
+    match=f"{folder}: the tokenizer has ids up to 32 .'newer'.*vocab_size is 32",
+  ):
     interop.load_adapter(folder, base('LLAMA'))
 
 
