@@ -1,7 +1,8 @@
 """Numbers that papers printed, each with where it comes from.
 
->>> imdb = published('ulmfit', table='Table 4 (val error)', rows={'scratch': 'Without pretraining'})['scratch', 'IMDb']
->>> imdb.value, imdb.checked
+>>> scratch = {'scratch': 'Without pretraining'}
+>>> numbers = published('ulmfit', table='Table 4 (val error)', rows=scratch)
+>>> numbers['scratch', 'IMDb'].value, numbers['scratch', 'IMDb'].checked
 (5.63, True)
 """
 
@@ -16,8 +17,12 @@ from tl_jax.config import nearest
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """A printed number: `text` as printed, `value` None where that is no single number,
-  `checked` against the source.
+  """A printed number.
+
+  value: None where what is printed is no single number, such as a range.
+  text: as printed.
+  paper, table, metric: where it stands and what it is.
+  provenance: how it came here. checked: whether it was compared with the source.
   """
 
   value: float | None
@@ -37,58 +42,67 @@ def published(
   rows: Mapping | Iterable | None = None,
   columns: Mapping | Iterable | None = None,
 ) -> dict[tuple, Published]:
-  """(row, column) -> Published from the packaged file `name`.csv, for the rows and
-  columns that are asked for.
+  """(row, column) -> Published, from the packaged file `name`.csv.
 
-  table, metric: narrow the file down. rows, columns: dicts from a name of our own to
-  the printed one, or an iterable of printed names, or None for all. ValueError: an
-  unknown name, with the nearest, or two numbers for one cell.
+  table, metric: narrow the file down to one of each.
+  rows, columns: which of them are wanted, and under which names. A dict leads from a
+  name of our own to the printed one; an iterable has printed names; None is all.
+  Raises ValueError for an unknown name, with the nearest one, and for two numbers of one
+  cell.
   """
+  where = f'published({name!r})'
   lines = _read(name)
-  for field, wanted in (('table', table), ('metric', metric)):
-    if wanted is not None:
-      _require(wanted, [line[field] for line in lines], f'published({name!r}): {field}')
-      lines = [line for line in lines if line[field] == wanted]
-  row_names = _names(rows, [line['row'] for line in lines], f'published({name!r}): row')
-  column_names = _names(
-    columns, [line['task'] for line in lines], f'published({name!r}): column'
-  )
+  if table is not None:
+    lines = _narrowed(lines, 'table', table, where)
+  if metric is not None:
+    lines = _narrowed(lines, 'metric', metric, where)
+  row_names = _names(rows, [line['row'] for line in lines], f'{where}: row')
+  column_names = _names(columns, [line['task'] for line in lines], f'{where}: column')
   found: dict[tuple, Published] = {}
   for line in lines:
-    for key in itertools.product(
-      row_names.get(line['row'], ()), column_names.get(line['task'], ())
-    ):
+    # A printed row may have several names of our own, each a cell; unwanted ones, none.
+    own_rows = row_names.get(line['row'], ())
+    own_columns = column_names.get(line['task'], ())
+    for key in itertools.product(own_rows, own_columns):
       if key in found:
         raise ValueError(
-          f'published({name!r}): two numbers for {key}; choose `table` and `metric`, such as '
+          f'{where}: two numbers for {key}; choose `table` and `metric`, such as '
           f'table={line["table"]!r}, metric={line["metric"]!r}'
         )
-      found[key] = Published(
-        _number(line['value']),
-        line['value'],
-        line['paper'],
-        line['table'],
-        line['metric'],
-        line['provenance'],
-        line['checked'] == 'yes',
-      )
+      found[key] = _published(line)
   return found
 
 
-def _read(name: str) -> list[dict]:
-  folder = importlib.resources.files('tl_jax.report').joinpath('published')
-  names = [
-    entry.name.removesuffix('.csv')
-    for entry in folder.iterdir()
-    if entry.name.endswith('.csv')
-  ]
-  _require(name, names, 'published')
-  return list(
-    csv.DictReader(folder.joinpath(f'{name}.csv').read_text('utf-8').splitlines())
+def _published(line: Mapping[str, str]) -> Published:
+  """The number in one line of a file."""
+  return Published(
+    value=_number(line['value']),
+    text=line['value'],
+    paper=line['paper'],
+    table=line['table'],
+    metric=line['metric'],
+    provenance=line['provenance'],
+    checked=line['checked'] == 'yes',
   )
 
 
+def _read(name: str) -> list[dict]:
+  """The lines of a packaged file, each a dict by column."""
+  folder = importlib.resources.files('tl_jax.report').joinpath('published')
+  files = [entry.name for entry in folder.iterdir() if entry.name.endswith('.csv')]
+  _require(name, [file.removesuffix('.csv') for file in files], 'published')
+  text = folder.joinpath(f'{name}.csv').read_text('utf-8')
+  return list(csv.DictReader(text.splitlines()))
+
+
+def _narrowed(lines: list[dict], field: str, wanted: str, where: str) -> list[dict]:
+  """The lines whose field has the value that is wanted."""
+  _require(wanted, [line[field] for line in lines], f'{where}: {field}')
+  return [line for line in lines if line[field] == wanted]
+
+
 def _require(name: str, known: Iterable[str], what: str) -> None:
+  # Every line of a file names its row; the complaint should name it once.
   known = list(dict.fromkeys(known))
   if name not in known:
     raise ValueError(
@@ -97,9 +111,11 @@ def _require(name: str, known: Iterable[str], what: str) -> None:
 
 
 def _names(chosen, known: list[str], what: str) -> dict[str, list]:
-  """Printed name -> our names for it."""
+  """Printed name -> our names for it; several of ours may stand for one."""
+  if chosen is None:
+    chosen = known
   if not isinstance(chosen, Mapping):
-    chosen = {name: name for name in (known if chosen is None else chosen)}
+    chosen = {name: name for name in chosen}
   names: dict[str, list] = {}
   for own, printed in chosen.items():
     _require(printed, known, what)
@@ -108,6 +124,7 @@ def _names(chosen, known: list[str], what: str) -> dict[str, list]:
 
 
 def _number(text: str) -> float | None:
+  """The number that was printed; None for a range, a bound or a dash."""
   try:
     return float(text)
   except ValueError:

@@ -1,8 +1,8 @@
 """Plots of a made table: label-efficiency, gain, training loss and the way to a target,
 in one style.
 
->>> svg = as_svg(loss_plot({'pretrain': [[{'step': 1, 'loss': 3.0}, {'step': 2, 'loss': 2.0}]]}))
->>> svg.startswith('<svg')
+>>> lines = [{'step': 1, 'loss': 3.0}, {'step': 2, 'loss': 2.0}]
+>>> as_svg(loss_plot({'pretrain': [lines]})).startswith('<svg')
 True
 
 Every plot is a function of data and a theme, 'light' or 'dark', and gives a matplotlib
@@ -18,17 +18,27 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from tl_jax.report.line_names import name_lines
+
 LABELS = 'labelled examples (logarithmic)'
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', 'h')
+# Letters as outlines need no font where they are shown. A salt that stays the same makes
+# the names inside the file the same each time.
+SVG = {'svg.fonttype': 'path', 'svg.hashsalt': 'tl_jax'}
+# The mean over the seeds is a thick line, each seed a thin one.
+THIN = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
-  """Colours of a page: ink for text, quiet for axes, faint for grid lines, grey for the
-  reference, series for the rest.
+  """The colours of a page.
+
+  ink: text. quiet: axes. faint: grid lines. grey: the reference. series: all other rows,
+  in order.
 
   The series are the hues of Okabe and Ito (2008), which people with colour-blindness
-  tell apart, darkened or lightened until they can be read as text on the background.
+  tell apart. They are darkened or lightened until they can be read as text on the
+  background.
   """
 
   ink: str
@@ -40,34 +50,39 @@ class Theme:
 
 THEMES = {
   'light': Theme(
-    '#1f2328',
-    '#59636e',
-    '#e3e6ea',
-    '#6b7280',
-    ('#0072b2', '#c44e00', '#00805c', '#a6478b', '#8f6400', '#3b3b98'),
+    ink='#1f2328',
+    quiet='#59636e',
+    faint='#e3e6ea',
+    grey='#6b7280',
+    series=('#0072b2', '#c44e00', '#00805c', '#a6478b', '#8f6400', '#3b3b98'),
   ),
   'dark': Theme(
-    '#e6e8eb',
-    '#a0a8b2',
-    '#32383f',
-    '#a3abb8',
-    ('#56b4e9', '#f0894a', '#3cc9a0', '#e59cc7', '#e6b84c', '#a9a9f5'),
+    ink='#e6e8eb',
+    quiet='#a0a8b2',
+    faint='#32383f',
+    grey='#a3abb8',
+    series=('#56b4e9', '#f0894a', '#3cc9a0', '#e59cc7', '#e6b84c', '#a9a9f5'),
   ),
 }
 
 
 def style(theme: Theme) -> dict:
   """The matplotlib settings of every plot here."""
-  return {
+  # matplotlib brings this font with it, so a plot is the same on every machine.
+  text = {
     'font.family': 'sans-serif',
     'font.sans-serif': ['DejaVu Sans'],
     'font.size': 10,
-    'svg.fonttype': 'path',
-    'svg.hashsalt': 'tl_jax',
     'text.color': theme.ink,
+  }
+  # The page behind the plot shows its own colour.
+  background = {
     'figure.facecolor': 'none',
     'savefig.facecolor': 'none',
     'axes.facecolor': 'none',
+  }
+  # Values are read off horizontal lines; a frame would add none.
+  axes = {
     'axes.edgecolor': theme.quiet,
     'axes.labelcolor': theme.quiet,
     'axes.linewidth': 0.8,
@@ -79,29 +94,38 @@ def style(theme: Theme) -> dict:
     'axes.grid.axis': 'y',
     'grid.color': theme.faint,
     'grid.linewidth': 0.8,
+  }
+  title = {
     'axes.titlesize': 11,
     'axes.titleweight': 'bold',
     'axes.titlelocation': 'left',
     'axes.titlepad': 14,
     'axes.titlecolor': theme.ink,
+  }
+  ticks = {
     'xtick.color': theme.quiet,
     'ytick.color': theme.quiet,
     'ytick.major.size': 0,
     'xtick.major.size': 4,
     'xtick.minor.size': 0,
+  }
+  lines = {
     'lines.linewidth': 2,
     'lines.markersize': 6,
     'lines.solid_capstyle': 'round',
   }
+  return {**SVG, **text, **background, **axes, **title, **ticks, **lines}
 
 
 def styled(draw):
-  """Draws under `style` of the theme that the plot is asked for, and leaves
-  matplotlib's own settings alone.
+  """Makes a function draw under the `style` of the theme that it is asked for.
+
+  matplotlib's own settings are the same afterwards.
   """
 
   @functools.wraps(draw)
   def drawn(*arguments, theme: str = 'light', **named):
+    # Inside: matplotlib takes long to import, and few who import tl_jax draw.
     import matplotlib
 
     with matplotlib.rc_context(style(THEMES[theme])):
@@ -121,13 +145,14 @@ def label_plot(
 ):
   """Value against labels on a logarithmic axis: means, with the 95 % interval as bars.
 
-  curves: name -> LabelCurve. reference: the name drawn in grey. factor: multiplies the
-  values shown.
+  curves: name -> LabelCurve.
+  reference: the name that is drawn in grey.
+  factor: multiplies the values shown.
   """
-  lines = {
-    name: [_scaled(point.labels, point.interval, factor) for point in curve.points]
-    for name, curve in curves.items()
-  }
+  lines = {}
+  for name, curve in curves.items():
+    points = [_scaled(point.labels, point.interval, factor) for point in curve.points]
+    lines[name] = points
   colours = _colours(curves, reference, theme)
   figure, axes = _axes(f'{ylabel} by number of labels', LABELS, ylabel)
   _interval_lines(axes, lines, list(curves), colours, THEMES[theme])
@@ -143,17 +168,18 @@ def gain_plot(
   ylabel: str = '',
   theme: str = 'light',
 ):
-  """Gain over the reference against labels, with its paired interval; zero is where the
-  reference lies.
+  """Gain over the reference against labels, with its paired interval as bars.
 
-  gains: name -> labels -> Interval. names: all names in the order of the other plots,
-  so that colours agree.
+  Zero is where the reference lies.
+
+  gains: name -> labels -> Interval.
+  names: all names in the order of the other plots, so that colours agree.
   """
   names = list(names) or list(gains)
-  lines = {
-    name: [_scaled(labels, gain, 1.0) for labels, gain in sorted(points.items())]
-    for name, points in gains.items()
-  }
+  lines = {}
+  for name, points in gains.items():
+    ordered = sorted(points.items())
+    lines[name] = [_scaled(labels, gain, 1.0) for labels, gain in ordered]
   colours = _colours(names, reference, theme)
   title = f'Gain in {ylabel} over {reference}'
   figure, axes = _axes(title, LABELS, f'gain in {ylabel}')
@@ -163,8 +189,9 @@ def gain_plot(
 
 
 class Point(NamedTuple):
-  """A mean at a number of labels, with both ends of its interval; NaN for an end that
-  is not known.
+  """A mean at a number of labels, with both ends of its interval.
+
+  An end that is not known is NaN, which matplotlib leaves out.
   """
 
   labels: float
@@ -186,51 +213,61 @@ def _scaled(labels: float, interval, factor: float) -> Point | None:
 def _interval_lines(
   axes, lines: Mapping, names: list, colours: dict, theme: Theme
 ) -> None:
-  """Lines of means with their intervals as bars, which stand side by side at a number
-  of labels.
+  """Lines of means with their intervals as bars.
 
-  Bands of five rows over each other hide which is whose; bars beside each other do not.
+  At a number of labels the bars of the rows stand side by side. Bands of five rows over
+  each other would hide which is whose.
   """
-  found = {name: list(filter(None, points)) for name, points in lines.items()}
-  found = {name: points for name, points in found.items() if points}
+  found = {}
+  for name, points in lines.items():
+    known = list(filter(None, points))
+    if known:
+      found[name] = known
   counts = {point.labels for points in found.values() for point in points}
   _label_axis(axes, counts)
   ends = []
   for name, points in found.items():
+    # By the order of all names: a row without a point keeps its place beside the others.
     rank = names.index(name)
     shift = _shift(rank, len(names), counts)
     places = [point.labels * shift for point in points]
-    means = [point.mean for point in points]
-    below = [point.mean - point.low for point in points]
-    above = [point.high - point.mean for point in points]
-    axes.errorbar(
-      places,
-      means,
-      yerr=(below, above),
-      fmt='none',
-      ecolor=colours[name],
-      elinewidth=1.3,
-      capsize=2.5,
-      alpha=0.75,
-      clip_on=False,
-    )
-    marker = MARKERS[rank % len(MARKERS)]
-    axes.plot(
-      places, means, color=colours[name], marker=marker, zorder=3, clip_on=False
-    )
-    ends.append((places[-1], means[-1], str(name), colours[name]))
-  _name_lines(axes, ends, theme)
+    _interval_line(axes, places, points, colours[name], MARKERS[rank % len(MARKERS)])
+    ends.append((places[-1], points[-1].mean, str(name), colours[name]))
+  name_lines(axes, ends, theme.quiet)
+
+
+def _interval_line(
+  axes, places: list[float], points: list[Point], colour: str, marker: str
+) -> None:
+  """One line of means with its bars, at these places of the axis."""
+  means = [point.mean for point in points]
+  # matplotlib wants the lengths of the bars, not their ends.
+  below = [point.mean - point.low for point in points]
+  above = [point.high - point.mean for point in points]
+  axes.errorbar(
+    places,
+    means,
+    yerr=(below, above),
+    fmt='none',
+    ecolor=colour,
+    elinewidth=1.3,
+    capsize=2.5,
+    alpha=0.75,
+    clip_on=False,
+  )
+  axes.plot(places, means, color=colour, marker=marker, zorder=3, clip_on=False)
 
 
 def _shift(rank: int, rows: int, counts) -> float:
-  """The factor by which the bars of a row stand beside a number of labels, on a
-  logarithmic axis.
+  """The factor by which the bars of a row stand beside a number of labels.
 
-  All rows together take a third of the narrowest space between two numbers.
+  The axis is logarithmic, so a factor is a distance. All rows together take a third of
+  the narrowest space between two numbers.
   """
   ordered = sorted(counts)
   spaces = [math.log(after / before) for before, after in itertools.pairwise(ordered)]
   step = min(spaces, default=math.log(2)) / (3 * rows)
+  # The middle row stands at the number itself.
   return math.exp(step * (rank - (rows - 1) / 2))
 
 
@@ -244,32 +281,46 @@ def loss_plot(
   ylabel: str = 'loss (nats)',
   theme: str = 'light',
 ):
-  """A logged metric against steps: every seed as a thin line, the mean over the seeds
-  as a thick one.
+  """A logged metric against steps.
 
-  runs: name -> list (one per seed) of the lines of a `metrics.jsonl`; lines without the
+  Every seed is a thin line, the mean over the seeds a thick one.
+
+  runs: name -> list (one per seed) of the lines of a `metrics.jsonl`. Lines without the
   metric are passed over.
   """
   colours = _colours(runs, reference, theme)
   figure, axes = _axes(title, 'optimizer steps', ylabel)
   ends = []
   for name, seeds in runs.items():
-    curves = [curve for curve in (_series(lines, metric) for lines in seeds) if curve]
+    curves = [_series(lines, metric) for lines in seeds]
+    curves = [curve for curve in curves if curve]
     if not curves:
       continue
+    # A single seed is its own mean.
     if len(curves) > 1:
       for curve in curves:
-        axes.plot(
-          *_thinned(list(curve.items())), color=colours[name], linewidth=0.8, alpha=0.35
-        )
-    middle = [
-      (step, math.fsum(curve[step] for curve in curves) / len(curves))
-      for step in sorted(set.intersection(*map(set, curves)))
-    ] or list(curves[0].items())
+        places, values = _thinned(list(curve.items()))
+        axes.plot(places, values, color=colours[name], linewidth=THIN, alpha=0.35)
+    middle = _mean_curve(curves)
     axes.plot(*_thinned(middle), color=colours[name])
     ends.append((*middle[-1], str(name), colours[name]))
-  _name_lines(axes, ends, THEMES[theme])
+  name_lines(axes, ends, THEMES[theme].quiet)
   return figure
+
+
+def _mean_curve(curves: list[dict[float, float]]) -> list[tuple[float, float]]:
+  """(step, mean over the curves) at the steps that all of them have.
+
+  The first curve where there is no such step.
+  """
+  shared = set.intersection(*map(set, curves))
+  if not shared:
+    return list(curves[0].items())
+  points = []
+  for step in sorted(shared):
+    total = math.fsum(curve[step] for curve in curves)
+    points.append((step, total / len(curves)))
+  return points
 
 
 @styled
@@ -284,68 +335,69 @@ def target_plot(
   factor: float = 1.0,
   theme: str = 'light',
 ):
-  """A logged metric against steps with the target as a dashed line; a dot where each
-  mean first reaches it.
+  """A logged metric against steps with the target as a dashed line.
 
-  The arguments are those of `loss_plot`; target is in the unit shown, the logged values
-  times factor.
+  A dot marks where each mean first reaches it. The arguments are those of `loss_plot`.
+  The target is in the unit shown, which is that of the logged values times `factor`.
   """
-  scaled = {
-    name: [
-      [
-        {**line, metric: factor * line[metric]}
-        for line in lines
-        if _number(line.get(metric))
-      ]
-      for lines in seeds
-    ]
-    for name, seeds in runs.items()
-  }
+  scaled = {}
+  for name, seeds in runs.items():
+    scaled[name] = [_with_factor(lines, metric, factor) for lines in seeds]
   title = f'{ylabel}; dashed: {target_name}'
   figure = loss_plot(
     scaled, metric=metric, reference=reference, title=title, ylabel=ylabel, theme=theme
   )
   (axes,) = figure.axes
+  # Before the target is drawn, all thick lines are means.
+  means = {line.get_color(): line for line in axes.lines if line.get_linewidth() > THIN}
   axes.axhline(target, color=THEMES[theme].ink, linewidth=1, linestyle=(0, (4, 3)))
-  colours = _colours(runs, reference, theme)
-  first = {line.get_color(): line for line in axes.lines if line.get_linewidth() > 1.5}
-  for colour in colours.values():
-    line = first.get(colour)
-    steps, values = ([], []) if line is None else line.get_data()
-    rising = len(values) > 1 and values[0] <= target
-    reached = [
-      (step, value)
-      for step, value in zip(steps, values, strict=True)
-      if (value >= target if rising else value <= target)
-    ]
-    if reached:
-      axes.plot(
-        *reached[0],
-        marker='o',
-        markersize=8,
-        color=colour,
-        markeredgecolor=THEMES[theme].ink,
-        zorder=5,
-      )
+  for colour in _colours(runs, reference, theme).values():
+    if colour in means:
+      _mark_target(axes, means[colour], target, THEMES[theme].ink)
   return figure
 
 
+def _with_factor(lines: Sequence[Mapping], metric: str, factor: float) -> list[dict]:
+  """The lines that have the metric, with it multiplied."""
+  return [
+    {**line, metric: factor * line[metric]}
+    for line in lines
+    if _number(line.get(metric))
+  ]
+
+
+def _mark_target(axes, line, target: float, edge: str) -> None:
+  """A dot where a line first reaches the target, from below or from above."""
+  steps, values = line.get_data()
+  # A line that starts below the target is of a metric that should rise.
+  rising = len(values) > 1 and values[0] <= target
+  for step, value in zip(steps, values, strict=True):
+    if value >= target if rising else value <= target:
+      axes.plot(
+        step,
+        value,
+        marker='o',
+        markersize=8,
+        color=line.get_color(),
+        markeredgecolor=edge,
+        zorder=5,
+      )
+      return
+
+
 def as_svg(figure) -> str:
-  """The figure as an SVG element, the same text for the same figure, without a
-  reference to anything outside.
+  """The figure as an SVG element.
+
+  The same figure is the same text. The text refers to nothing outside.
   """
   import matplotlib
 
-  with (
-    io.StringIO() as text,
-    matplotlib.rc_context({'svg.hashsalt': 'tl_jax', 'svg.fonttype': 'path'}),
-  ):
-    figure.savefig(
-      text,
-      format='svg',
-      metadata={'Date': None, 'Creator': None, 'Format': None, 'Type': None},
-    )
+  # The date of drawing and the name of the program would make each text another.
+  metadata = {'Date': None, 'Creator': None, 'Format': None, 'Type': None}
+  with io.StringIO() as text, matplotlib.rc_context(SVG):
+    figure.savefig(text, format='svg', metadata=metadata)
     svg = text.getvalue()
+  # The XML declaration that stands before belongs in a file, not in a page.
   return svg[svg.index('<svg') :]
 
 
@@ -355,11 +407,14 @@ def as_png(figure, path, *, background: str = 'white', dpi: int = 150) -> None:
 
 
 def _axes(title: str, xlabel: str, ylabel: str):
+  """A figure with a title and one pair of axes: (figure, axes)."""
+  # Not by pyplot, which would keep every figure of the process alive.
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(7.6, 3.9), layout='constrained')
   figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
   axes = figure.subplots()
+  # Not `capitalize`, which would make small letters of all others.
   axes.set_title(title[:1].upper() + title[1:])
   axes.set_xlabel(xlabel)
   axes.set_ylabel(ylabel)
@@ -367,21 +422,16 @@ def _axes(title: str, xlabel: str, ylabel: str):
 
 
 def _colours(names, reference, theme: str) -> dict:
-  """A colour for every name: grey for the reference, the series in order for the
-  others.
-  """
-  others = [name for name in names if name != reference]
+  """name -> colour: grey for the reference, the series in order for all others."""
   series = THEMES[theme].series
-  return {
-    **{name: series[rank % len(series)] for rank, name in enumerate(others)},
-    reference: THEMES[theme].grey,
-  }
+  others = [name for name in names if name != reference]
+  colours = dict(zip(others, itertools.cycle(series), strict=False))
+  colours[reference] = THEMES[theme].grey
+  return colours
 
 
 def _label_axis(axes, labels) -> None:
-  """A logarithmic axis with a tick at the numbers of labels that were measured, and
-  nowhere else.
-  """
+  """A logarithmic axis with ticks only at numbers of labels that were measured."""
   labels = sorted(labels)
   axes.set_xscale('log')
   # Neighbours closer than a twelfth of the axis would write over each other.
@@ -394,69 +444,27 @@ def _label_axis(axes, labels) -> None:
   axes.minorticks_off()
 
 
-def _name_lines(axes, ends, theme: Theme) -> None:
-  """Names the lines at their right ends, pushed apart where they would touch."""
-  if not ends:
-    axes.text(
-      0.5,
-      0.5,
-      'nothing was logged',
-      transform=axes.transAxes,
-      ha='center',
-      color=theme.quiet,
-    )
-    return
-  low, high = axes.get_ylim()
-  gap, right = 0.062 * (high - low), max(end[0] for end in ends)
-  ordered = sorted(ends, key=lambda end: end[1])
-  heights = [end[1] for end in ordered]
-  # Pool neighbours that are too close and spread each pool evenly about its mean
-  # height.
-  pools = []
-  for height in heights:
-    pools.append([height, 1])
-    while (
-      len(pools) > 1
-      and pools[-1][0] - pools[-2][0] < gap * (pools[-1][1] + pools[-2][1]) / 2
-    ):
-      (upper, several), (lower, few) = pools.pop(), pools.pop()
-      pools.append([(upper * several + lower * few) / (several + few), several + few])
-  places = [
-    centre + gap * (rank - (size - 1) / 2)
-    for centre, size in pools
-    for rank in range(size)
-  ]
-  for (_, _, name, colour), height in zip(ordered, places, strict=True):
-    axes.annotate(
-      name,
-      (right, height),
-      xytext=(10, 0),
-      textcoords='offset points',
-      va='center',
-      color=colour,
-      fontweight='bold',
-      annotation_clip=False,
-    )
-  axes.set_ylim(min(low, places[0] - gap / 2), max(high, places[-1] + gap / 2))
-  axes.set_xlim(right=right)
-
-
 def _number(value) -> bool:
+  """Can it be drawn? A diverged run logs infinite losses."""
   return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _series(lines, metric: str) -> dict[float, float]:
+def _series(lines: Sequence[Mapping], metric: str) -> dict[float, float]:
   """step -> value of the lines that have both, in rising order of steps."""
-  found = {
-    line['step']: line[metric]
-    for line in lines
-    if _number(line.get('step')) and _number(line.get(metric))
-  }
+  found = {}
+  for line in lines:
+    step, value = line.get('step'), line.get(metric)
+    # A step that was logged twice, before and after a restart, has its last value.
+    if _number(step) and _number(value):
+      found[step] = value
   return dict(sorted(found.items()))
 
 
-def _thinned(points: list, most: int = 200) -> tuple[list, list]:
-  """At most about `most` of the points, evenly chosen, the last one always among them."""
+def _thinned(points: list[tuple], most: int = 200) -> tuple[list, list]:
+  """(steps, values) of about `most` points at most, evenly chosen.
+
+  The last point is always among them: it is what the curve came to.
+  """
   stride = max(1, math.ceil(len(points) / most))
   chosen = points[:-1:stride] + points[-1:]
   return [x for x, _ in chosen], [y for _, y in chosen]

@@ -1,21 +1,26 @@
 """Makes a table: finds out which runs are missing, has them made row by row, judges the
 claims, writes the files.
 
->>> import pathlib, tempfile
+>>> import tempfile
 >>> from tl_jax.report.table import Table, Scale
 >>> def execute(members):
 ...   for config, directory in members:
 ...     directory.mkdir(parents=True)
-...     _ = (directory / 'result.json').write_text('{"metrics": {"accuracy": %s}}' % config['seed'])
->>> run = lambda row, column, seed, scale: {'seed': seed}
->>> table = Table('Title', 'Source', ('a',), ('b',), (0, 1), run, 'accuracy')
+...     result = {'metrics': {'accuracy': config['seed']}}
+...     _ = (directory / 'result.json').write_text(json.dumps(result))
+>>> def config_of(row, column, seed, scale):
+...   return {'seed': seed}
+>>> table = Table('Title', 'Source', ('a',), ('b',), (0, 1), config_of, 'accuracy')
 >>> with tempfile.TemporaryDirectory() as folder:
 ...   outcome = run_table(table, Scale(), folder, execute, lambda text: None)
-...   outcome.cells['a', 'b'].mean, sorted(path.name for path in pathlib.Path(folder).iterdir())
-(0.5, ['report.html', 'runs', 'table.json', 'table.md'])
+...   sorted(path.name for path in Path(folder).iterdir())
+['report.html', 'runs', 'table.json', 'table.md']
+>>> outcome.cells['a', 'b'].mean
+0.5
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -28,13 +33,18 @@ from tl_jax.config import digest, nearest, to_json
 from tl_jax.report.cells import Cells, Run, cells, is_number
 from tl_jax.report.table import Judgement, Scale, Table
 
-Execute = Callable[[list[tuple[Any, Path]]], None]
+# The config of a run and the directory that it belongs in.
+Member = tuple[Any, Path]
+Execute = Callable[[list[Member]], None]
+Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """A made table: its cells, judged claims and the runs behind them, those made first
-  (`before`) included by name.
+  """A made table.
+
+  runs: those of the table, row by row. before: name -> run, of those that were made
+  first. cells, judgements: what came out of the runs. seconds: how long this call took.
   """
 
   table: Table
@@ -49,7 +59,8 @@ class Outcome:
   @property
   def unfinished(self) -> list[Run]:
     """The runs without a result, each with its reason; those of `before` included."""
-    return [run for run in (*self.before.values(), *self.runs) if run.result is None]
+    runs = [*self.before.values(), *self.runs]
+    return [run for run in runs if run.result is None]
 
 
 def run_table(
@@ -57,54 +68,84 @@ def run_table(
   scale: str | Scale,
   workdir: str | Path,
   execute: Execute,
-  say: Callable[[str], None],
+  say: Say,
   *,
   retry: bool = False,
 ) -> Outcome:
   """Makes what is missing of the table at a scale, then `table.json`, `table.md` and
   `report.html` in the workdir.
 
-  execute(members): trains a list of (config, directory), all of one row or all of
-  `before`; it leaves a `result.json`, or a `failed.json` with a `reason`, in each
-  directory, and continues what a killed run left there. What it raises is passed on;
-  run again with the same workdir, the table resumes. say(text): told what happens. A
-  run whose directory has a readable `result.json` is not made again; the name of the
-  directory has the hash of the config, in which the workdir does not count. A result
-  that says how many examples it is of, but not which, is of an earlier version and made
-  again. A failed run is made again where its `failed.json` says `retry`, because its
-  cause may be gone, and others with `retry`. A run whose config cannot be made, or that
-  cannot be made from its config, is a hole with the reason.
-  ValueError: an unknown scale, a config that JSON cannot hold, no config that can be
-  made, two runs of a column that were judged on different examples.
+  A run is found again by its directory, whose name has the hash of its config. The
+  workdir does not count in the hash, so a table may be moved. A run with a readable
+  `result.json` is not made again, unless that is of an earlier version: it says how many
+  examples it is of, but not which. A failed run is made again where its `failed.json`
+  says `retry`, because its cause may be gone, and with `retry` in any case. A run whose
+  config cannot be made is a hole with the reason.
+
+  Args:
+    execute: trains a list of (config, directory), all of one row or all of `before`. It
+      leaves a `result.json`, or a `failed.json` with a `reason`, in each directory. It
+      continues what a killed run left there. What it raises is passed on; run again with
+      the same workdir, the table resumes.
+    say: is told what happens.
+  Raises ValueError for an unknown scale, for a config that JSON cannot hold, where no
+  config can be made, and for two runs of a column that were judged on different
+  examples.
   """
   started = time.monotonic()
-  workdir, scale = Path(workdir).resolve(), table.at(scale)
-  configs = dict(table.before(scale)) if table.before else {}
-  first = {
-    name: Run(name, 'before', 0, _directory(workdir, 'before', (name,), config))
-    for name, config in configs.items()
-  }
-  _make(
-    [(configs[name], run.directory) for name, run in first.items()],
-    'before',
-    execute,
-    say,
-    retry,
-  )
-  before = {name: _collected(run) for name, run in first.items()}
+  workdir = Path(workdir).resolve()
+  scale = table.at(scale)
+  before = _make_first(table, scale, workdir, execute, say, retry)
   runs = []
   for row, members in _members(table, scale, workdir, before).items():
-    _make(
-      [(config, run.directory) for config, run in members if not run.reason],
-      str(row),
-      execute,
-      say,
-      retry,
-    )
-    runs += [
-      run if run.reason else _collected(run, table.headline) for _, run in members
-    ]
+    runs += _make_row(table, row, members, execute, say, retry)
   require_same_examples(runs)
+  grouped = _grouped(table, scale, runs)
+  outcome = Outcome(
+    table=table,
+    scale=scale,
+    workdir=workdir,
+    runs=tuple(runs),
+    before=before,
+    cells=grouped,
+    judgements=tuple(claim.judge(grouped) for claim in table.claims),
+    seconds=time.monotonic() - started,
+  )
+  _write(outcome, say)
+  return outcome
+
+
+def _make_first(
+  table: Table, scale: Scale, workdir: Path, execute: Execute, say: Say, retry: bool
+) -> dict[str, Run]:
+  """name -> run, of those that the table's runs start from."""
+  configs = dict(table.before(scale)) if table.before else {}
+  runs, members = {}, []
+  for name, config in configs.items():
+    directory = _directory(workdir, 'before', (name,), config)
+    runs[name] = Run(name, 'before', 0, directory)
+    members.append((config, directory))
+  _make(members, 'before', execute, say, retry)
+  return {name: _collected(run) for name, run in runs.items()}
+
+
+def _make_row(
+  table: Table,
+  row: Hashable,
+  members: list[tuple[Any, Run]],
+  execute: Execute,
+  say: Say,
+  retry: bool,
+) -> list[Run]:
+  """The runs of a row, made where they were not."""
+  # What has a reason already cannot be made.
+  possible = [(config, run.directory) for config, run in members if not run.reason]
+  _make(possible, str(row), execute, say, retry)
+  return [run if run.reason else _collected(run, table.headline) for _, run in members]
+
+
+def _grouped(table: Table, scale: Scale, runs: list[Run]) -> Cells:
+  """The runs as cells, which know the names of the whole table."""
   grouped = cells(
     runs,
     table.headline,
@@ -113,44 +154,27 @@ def run_table(
     factor=table.factor,
     higher_is_better=table.higher_is_better,
   )
-  grouped = dataclasses.replace(grouped, all_rows=table.rows, all_columns=table.columns)
-  judgements = tuple(claim.judge(grouped) for claim in table.claims)
-  outcome = Outcome(
-    table,
-    scale,
-    workdir,
-    tuple(runs),
-    before,
-    grouped,
-    judgements,
-    time.monotonic() - started,
-  )
-  _write(outcome, say)
-  return outcome
+  return dataclasses.replace(grouped, all_rows=table.rows, all_columns=table.columns)
 
 
 def _members(
   table: Table, scale: Scale, workdir: Path, before: Mapping[str, Run]
-) -> dict:
-  """row -> the (config, run) of its columns and seeds; a run that cannot be has a
-  reason and perhaps no config.
+) -> dict[Hashable, list[tuple[Any, Run]]]:
+  """row -> the (config, run) of its columns and seeds.
 
-  Where that is so for every run of the table, the ValueError of the first one is
-  raised.
+  A run that cannot be has a reason, and perhaps no config. Where no run of the table can
+  be, the ValueError of the first one is raised.
   """
   found, errors = {}, []
   for row in scale.rows:
     found[row] = []
-    for column in scale.columns:
-      for seed in scale.seeds:
-        try:
-          config = _config(table, scale, row, column, seed, before)
-        except ValueError as error:
-          errors.append(error)
-          directory = _directory(workdir, 'runs', (row, column, seed), {})
-          run = Run(row, column, seed, directory, reason=' '.join(str(error).split()))
-          found[row].append((None, run))
-          continue
+    for column, seed in itertools.product(scale.columns, scale.seeds):
+      try:
+        config = _config(table, scale, row, column, seed, before)
+      except ValueError as error:
+        errors.append(error)
+        found[row].append((None, _impossible(workdir, row, column, seed, error)))
+      else:
         found[row].append(_member(workdir, row, column, seed, config, before))
   if len(errors) == sum(map(len, found.values())):
     raise errors[0]
@@ -163,50 +187,63 @@ def _config(table: Table, scale: Scale, row, column, seed, before: Mapping[str, 
   return table.run(row, column, seed, scale, **paths)
 
 
+def _impossible(workdir: Path, row, column, seed, error: ValueError) -> Run:
+  """A run that has no config, with the error in one line as its reason."""
+  directory = _directory(workdir, 'runs', (row, column, seed), {})
+  return Run(row, column, seed, directory, reason=' '.join(str(error).split()))
+
+
 def _member(
   workdir: Path, row, column, seed, config, before: Mapping[str, Run]
 ) -> tuple[Any, Run]:
-  """The config and the run of one row, column and seed; with a reason already where
-  what it starts from is missing.
+  """The config and the run of one row, column and seed.
+
+  The run has a reason already where what it starts from is missing.
   """
   directory = _directory(workdir, 'runs', (row, column, seed), config)
-  text, reason = _text(config), ''
+  text = _text(config)
+  reason = ''
   for name, run in before.items():
-    if run.result is None and json.dumps(str(run.directory))[1:-1] in text:
+    # A config tells what it starts from by naming the directory somewhere.
+    if run.result is None and _in_json(run.directory) in text:
       reason = f'{name}, from which it starts: {run.reason}'
   return config, Run(row, column, seed, directory, reason=reason)
 
 
 def _text(config, workdir: Path | None = None) -> str:
-  """The config as canonical JSON, with the workdir as a dot, so that a moved workdir
-  keeps its runs.
+  """The config as canonical JSON.
+
+  A workdir that is given becomes a dot in it, so that a moved workdir keeps its runs.
   """
   text = json.dumps(to_json(config), sort_keys=True)
-  return text if workdir is None else text.replace(json.dumps(str(workdir))[1:-1], '.')
+  return text if workdir is None else text.replace(_in_json(workdir), '.')
+
+
+def _in_json(path: Path) -> str:
+  """A path as it stands inside a string of JSON, where some characters are escaped."""
+  return json.dumps(str(path))[1:-1]
 
 
 def _directory(workdir: Path, folder: str, names: tuple, config) -> Path:
-  """The directory of a run: its names, reduced to safe characters, and the hash of its
-  config.
-  """
-  safe = '-'.join(
+  """The directory of a run: its names for people, and the hash of its config."""
+  # Names come from a table's author and must not lead out of the workdir.
+  safe = [
     re.sub(r'[^A-Za-z0-9_.+=]+', '_', str(name)).strip('.')[:40] or '_'
     for name in names
-  )
-  return workdir / folder / f'{safe}-{digest({"config": _text(config, workdir)})[:8]}'
+  ]
+  mark = digest({'config': _text(config, workdir)})[:8]
+  return workdir / folder / f'{"-".join(safe)}-{mark}'
 
 
 def _make(
-  members: list[tuple[Any, Path]], what: str, execute: Execute, say, retry: bool
+  members: list[Member], what: str, execute: Execute, say: Say, retry: bool
 ) -> None:
   """Has the unfinished members made, all in one call."""
   missing, failed = [], 0
   for config, directory in members:
-    result = read_json(directory / 'result.json')
-    if result is not None and not _is_outdated(result):
+    if _is_finished(directory):
       continue
-    failure = read_json(directory / 'failed.json')
-    if failure is not None and not (retry or failure.get('retry')):
+    if _stays_failed(directory, retry):
       failed += 1
       continue
     # What is left of a half-written file must not look like an answer to whoever goes
@@ -221,39 +258,52 @@ def _make(
     )
   if members:
     done = len(members) - len(missing) - failed
-    say(
-      f'{what}: {done} of {len(members)} runs are there'
-      + (f', {len(missing)} to make' if missing else '')
-    )
+    to_make = f', {len(missing)} to make' if missing else ''
+    say(f'{what}: {done} of {len(members)} runs are there{to_make}')
   if missing:
     execute(missing)
+
+
+def _is_finished(directory: Path) -> bool:
+  """Is there a result that can be used?
+
+  A result of an earlier version cannot: it did not say on which examples a run was
+  judged, only on how many.
+  """
+  result = read_json(directory / 'result.json')
+  if result is None:
+    return False
+  return 'examples' in result or 'n' not in result
+
+
+def _stays_failed(directory: Path, retry: bool) -> bool:
+  """Did the run fail before, and is it not to be made again?"""
+  failure = read_json(directory / 'failed.json')
+  return failure is not None and not (retry or failure.get('retry'))
 
 
 def _collected(run: Run, headline: str | None = None) -> Run:
   """The run with its result, or with the reason why there is none that can be used."""
   result = read_json(run.directory / 'result.json')
   if result is None:
-    failure = read_json(run.directory / 'failed.json')
-    if failure is None:
-      return dataclasses.replace(run, reason='ended without a result')
-    return dataclasses.replace(
-      run, reason=str(failure.get('reason') or 'failed without a reason')
-    )
+    return dataclasses.replace(run, reason=_failure(run.directory))
+  # Runs that are made first have no headline.
   if headline is not None:
-    metrics = result.get('metrics') if isinstance(result.get('metrics'), dict) else {}
+    metrics = result.get('metrics')
+    metrics = metrics if isinstance(metrics, dict) else {}
     if not is_number(metrics.get(headline)):
       known = nearest(headline, metrics)
-      return dataclasses.replace(
-        run, reason=f'its result has no metric {headline!r}; nearest: {known}'
-      )
+      reason = f'its result has no metric {headline!r}; nearest: {known}'
+      return dataclasses.replace(run, reason=reason)
   return dataclasses.replace(run, result=result, reason='')
 
 
-def _is_outdated(result: Mapping) -> bool:
-  """Is it a result of an earlier version, which did not say on which examples a run was
-  judged?
-  """
-  return 'n' in result and 'examples' not in result
+def _failure(directory: Path) -> str:
+  """Why a run has no result."""
+  failure = read_json(directory / 'failed.json')
+  if failure is None:
+    return 'ended without a result'
+  return str(failure.get('reason') or 'failed without a reason')
 
 
 def require_same_examples(runs: Iterable[Run]) -> None:
@@ -268,11 +318,13 @@ def require_same_examples(runs: Iterable[Run]) -> None:
     if run.result is None:
       continue
     other = first.setdefault(run.column, run)
-    ours, theirs = (_examples(one.result) for one in (run, other))
+    ours = _examples(run.result)
+    theirs = _examples(other.result)
     if ours != theirs:
       raise ValueError(
-        f'the runs of the column {run.column!r} are judged on different examples: {other.directory} on '
-        f'{_words(theirs)}, {run.directory} on {_words(ours)}; a comparison needs the same ones'
+        f'the runs of the column {run.column!r} are judged on different examples: '
+        f'{other.directory} on {_words(theirs)}, {run.directory} on {_words(ours)}; '
+        'a comparison needs the same ones'
       )
 
 
@@ -281,45 +333,50 @@ def _examples(result: Mapping) -> tuple:
 
 
 def _words(examples: tuple) -> str:
-  count, digest = examples
-  if count is None and digest is None:
+  """The number and the digest of some examples, in words."""
+  count, mark = examples
+  if count is None and mark is None:
     return 'examples it does not tell'
-  return f'{count} with the digest {digest}'
+  return f'{count} with the digest {mark}'
 
 
 def read_json(path: Path) -> dict | None:
-  """The dict in a JSON file; None where there is none, or it is half written, or holds
-  NaN or infinity.
+  """The dict in a JSON file.
+
+  None where there is no file, or it is half written, or holds NaN or infinity.
   """
-
-  def refuse(constant):
-    raise ValueError(constant)
-
   try:
-    value = json.loads(path.read_text('utf-8'), parse_constant=refuse)
+    value = json.loads(path.read_text('utf-8'), parse_constant=_refuse)
   except (FileNotFoundError, NotADirectoryError, ValueError):
     return None
   return value if isinstance(value, dict) else None
 
 
-def _write(outcome: Outcome, say) -> None:
+def _refuse(constant: str):
+  """Python's JSON knows NaN and Infinity; the JSON of others does not."""
+  raise ValueError(constant)
+
+
+def _write(outcome: Outcome, say: Say) -> None:
+  """Writes the three files and says what the table came out as."""
+  # Only here, so that whoever just reads the table of an experiment loads no page.
   from tl_jax.report.entries import as_json
   from tl_jax.report.findings import find
   from tl_jax.report.html import page
   from tl_jax.report.text import markdown, plain
 
   findings = find(outcome)
+  entries = as_json(outcome, findings)
+  text = json.dumps(entries, indent=1, allow_nan=False, ensure_ascii=False)
   files = {
-    'table.json': json.dumps(
-      as_json(outcome, findings), indent=1, allow_nan=False, ensure_ascii=False
-    )
-    + '\n',
+    'table.json': text + '\n',
     'table.md': markdown(outcome, findings),
     'report.html': page(outcome, findings),
   }
-  for name, text in files.items():
+  for name, content in files.items():
+    # Whoever reads meanwhile sees the old file or the new one, never a part.
     part = outcome.workdir / f'.{name}.part'
-    part.write_text(text, 'utf-8')
+    part.write_text(content, 'utf-8')
     os.replace(part, outcome.workdir / name)
   say(plain(outcome, findings))
   say(f'report: {outcome.workdir / "report.html"}')

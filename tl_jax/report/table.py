@@ -1,16 +1,23 @@
 """A table as data: which runs it needs, what it claims, and at which scales it can be
 made.
 
->>> table = Table('Two methods', 'nowhere', rows=('lora', 'full'), columns=('imdb',), seeds=(0, 1),
-...               run=lambda row, column, seed, scale: {'method': row, 'seed': seed}, headline='accuracy',
-...               scales={'smoke': Scale(seeds=(0,), settings={'steps': 10})})
+>>> table = Table(
+...   title='Two methods',
+...   source='nowhere',
+...   rows=('lora', 'full'),
+...   columns=('imdb',),
+...   seeds=(0, 1),
+...   run=lambda row, column, seed, scale: {'method': row, 'seed': seed},
+...   headline='accuracy',
+...   scales={'smoke': Scale(seeds=(0,), settings={'steps': 10})},
+... )
 >>> table.at('smoke').seeds, table.at('smoke').settings['steps']
 ((0,), 10)
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 from tl_jax.config import nearest
@@ -20,11 +27,12 @@ from tl_jax.report.cells import AbsentCell, Cells
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-  """How large a table is made: subsets of rows, columns and seeds (None: all of the
-  table's), and free settings.
+  """How large a table is made.
 
-  `name` is filled in from the table's `scales`. Seeds may be others than the table's
-  own; rows and columns may not.
+  rows, columns: some of the table's; None for all.
+  seeds: None for those of the table; they may be others.
+  settings: what the table's `run` and `before` read.
+  name: filled in from the table's `scales`.
   """
 
   rows: tuple | None = None
@@ -36,8 +44,11 @@ class Scale:
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-  """A claim against the measured cells: `verdict` is held, missed or undecided,
-  `reason` says why where undecided.
+  """What became of a claim on the measured cells.
+
+  verdict: 'held', 'missed' or 'undecided'. interval: the measured value. bound: what was
+  claimed of it, in words. reason: why the claim is undecided, or missed by one end of
+  the interval only.
   """
 
   text: str
@@ -49,14 +60,16 @@ class Judgement:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-  """A sentence, the value it is about, and exactly one bound: `at_least`, `above`,
-  `at_most` or `below`.
+  """A sentence, the value it is about, and exactly one bound.
 
-  value(cells) gives an Interval (such as `cells['lora', 'imdb'] - cells['full',
-  'imdb']`), a number, or a LabelsSaved, whose multiplier counts. With an interval the
-  claim is held when all of it satisfies the bound, else missed; it is undecided only
-  where there was nothing to judge. Without ends: a number, or equal values of two or
-  more seeds, are compared as they are; a single seed or no value at all is undecided.
+  The bound is `at_least`, `above`, `at_most` or `below`. value(cells) gives an Interval,
+  such as `cells['lora', 'imdb'] - cells['full', 'imdb']`; or a number; or a LabelsSaved,
+  whose multiplier counts.
+
+  A claim about an interval is held when all of it satisfies the bound, else missed. A
+  number is compared as it is. So is the mean of an Interval without ends where two or
+  more seeds had equal values. With a single seed, or no value at all, there is nothing
+  to judge: the claim is undecided.
   """
 
   text: str
@@ -74,7 +87,7 @@ class Claim:
       )
 
   def judge(self, cells: Cells) -> Judgement:
-    """The verdict; a row or column that is left out at this scale makes it undecided."""
+    """The verdict; undecided where a row or column is left out at this scale."""
     ((name, bound),) = self._bounds().items()
     words = f'{name.replace("_", " ")} {bound:g}'
     try:
@@ -82,26 +95,33 @@ class Claim:
     except AbsentCell as absent:
       return Judgement(self.text, 'undecided', Interval(None), words, str(absent))
     found = getattr(found, 'multiplier', found)
-    if not isinstance(found, Interval):
-      verdict = 'held' if self._holds(name, bound, float(found)) else 'missed'
-      return Judgement(self.text, verdict, Interval(float(found)), words)
+    if isinstance(found, Interval):
+      verdict, reason = self._verdict(found)
+      return Judgement(self.text, verdict, found, words, reason)
+    value = float(found)
+    verdict = 'held' if self._holds(value) else 'missed'
+    return Judgement(self.text, verdict, Interval(value), words)
+
+  def _verdict(self, found: Interval) -> tuple[str, str]:
+    """(verdict, reason) of a claim about an interval."""
     if found.mean is None:
-      return Judgement(self.text, 'undecided', found, words, 'no value was measured')
+      return 'undecided', 'no value was measured'
+    if found.low is None and found.n < 2:
+      return 'undecided', 'a single seed has no interval'
     if found.low is None:
-      if found.n < 2:
-        return Judgement(
-          self.text, 'undecided', found, words, 'a single seed has no interval'
-        )
-      ends = [found.mean]
-    else:
-      ends = [found.low, found.high]
-    held = [self._holds(name, bound, end) for end in ends]
-    reason = (
-      'the interval lies on both sides of the bound' if len(set(held)) == 2 else ''
-    )
-    return Judgement(self.text, 'held' if all(held) else 'missed', found, words, reason)
+      # Equal values have no interval; they still say where they lie.
+      verdict = 'held' if self._holds(found.mean) else 'missed'
+      return verdict, ''
+    # A bound has no hole, so where both ends hold, all between them holds.
+    held = [self._holds(found.low), self._holds(found.high)]
+    if all(held):
+      return 'held', ''
+    if any(held):
+      return 'missed', 'the interval lies on both sides of the bound'
+    return 'missed', ''
 
   def _bounds(self) -> dict[str, float]:
+    """The bounds that are given, by name."""
     bounds = {
       'at_least': self.at_least,
       'above': self.above,
@@ -110,33 +130,38 @@ class Claim:
     }
     return {name: bound for name, bound in bounds.items() if bound is not None}
 
-  @staticmethod
-  def _holds(name: str, bound: float, value: float) -> bool:
-    return {
-      'at_least': value >= bound,
-      'above': value > bound,
-      'at_most': value <= bound,
-      'below': value < bound,
-    }[name]
+  def _holds(self, value: float) -> bool:
+    """Does a value satisfy the bound?"""
+    if self.at_least is not None:
+      return value >= self.at_least
+    if self.above is not None:
+      return value > self.above
+    if self.at_most is not None:
+      return value <= self.at_most
+    return value < self.below
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
   """A paper's table, or one of our own.
 
-  rows, columns: names, or numbers of labels; seeds: the runs of every cell.
-  run(row, column, seed, scale, **paths) -> ConfigDict: the config of one run; paths has
-  the directory of every run that `before` names. before(scale) -> dict of such runs'
-  configs, made first (a pre-training run).
-  execute(members): makes the runs of a row from (config, directory) each, where they
-  are no runs to train.
-  headline: a name in the results' metrics, shown times `factor` with `unit` and
-  `digits` decimals.
-  extra: further numbers of the results whose means are shown. published: (row, column)
-  -> Published, in the unit shown.
-  claims: judged on the cells. scales: name -> Scale. reference: the row that stands for
-  no transfer; where the columns are numbers of labels, gains and labels saved are
-  reported against it.
+  title, source: what it is called and which paper it is after.
+  rows, columns: names, or numbers of labels.
+  seeds: those of the runs of every cell.
+  run: run(row, column, seed, scale, **paths) gives the config of one run. `paths` has
+    the directory of every run that `before` names.
+  headline: a name in the results' metrics.
+  extra: further numbers of the results, whose means are shown.
+  published: (row, column) -> Published, in the unit shown.
+  claims: what is judged on the cells.
+  scales: name -> Scale.
+  before: before(scale) gives name -> config of runs that are made first, such as a
+    pre-training run.
+  execute: execute(members) makes the runs of a row from pairs (config, directory),
+    where they are no runs to train.
+  reference: the row that stands for no transfer. Where the columns are numbers of
+    labels, gains and labels saved are reported against it.
+  factor, unit, digits: the headline is shown times `factor`, with so many decimals.
   """
 
   title: str
@@ -159,53 +184,64 @@ class Table:
   digits: int = 3
 
   def __post_init__(self):
-    for name in ('rows', 'columns', 'seeds', 'extra', 'claims'):
-      object.__setattr__(self, name, tuple(getattr(self, name)))
-      values = getattr(self, name)
-      if name != 'claims' and len(set(values)) != len(values):
-        raise ValueError(f'table {self.title!r}: {name} has a name twice: {values}')
+    self._hold_tuples()
     if not (self.rows and self.columns and self.seeds):
       raise ValueError(
-        f'table {self.title!r}: rows, columns and seeds must each have at least one member'
+        f'{self._name}: rows, columns and seeds must each have at least one member'
       )
     if not (math.isfinite(self.factor) and self.factor > 0):
-      raise ValueError(
-        f'table {self.title!r}: factor must be above 0, not {self.factor}'
-      )
+      raise ValueError(f'{self._name}: factor must be above 0, not {self.factor}')
     if self.reference is not None:
-      _require(self.reference, self.rows, f'table {self.title!r}: reference')
-    for scale_name, scale in self.scales.items():
-      for name in ('rows', 'columns'):
-        for value in getattr(scale, name) or ():
-          _require(
-            value,
-            getattr(self, name),
-            f'table {self.title!r}: scales[{scale_name!r}].{name}',
-          )
+      _require(self.reference, self.rows, f'{self._name}: reference')
+    for name, scale in self.scales.items():
+      where = f'{self._name}: scales[{name!r}]'
+      _require_all(scale.rows, self.rows, f'{where}.rows')
+      _require_all(scale.columns, self.columns, f'{where}.columns')
+
+  @property
+  def _name(self) -> str:
+    return f'table {self.title!r}'
+
+  def _hold_tuples(self) -> None:
+    """Turns what was given as a list or a range into tuples, each with distinct members."""
+    for name in ('rows', 'columns', 'seeds', 'extra', 'claims'):
+      values = tuple(getattr(self, name))
+      # A frozen dataclass allows no plain assignment, even while it is made.
+      object.__setattr__(self, name, values)
+      # Two claims may be equal, and a claim need not be hashable.
+      if name != 'claims' and len(set(values)) != len(values):
+        raise ValueError(f'{self._name}: {name} has a name twice: {values}')
 
   def at(self, scale: 'str | Scale') -> Scale:
-    """The scale with its rows, columns and seeds filled in; ValueError with the nearest
-    name for an unknown one.
+    """The scale with its rows, columns and seeds filled in.
+
+    Raises ValueError for an unknown name, with the nearest one.
     """
     if not isinstance(scale, Scale):
-      _require(scale, self.scales, f'table {self.title!r}: scale')
+      _require(scale, self.scales, f'{self._name}: scale')
       scale = dataclasses.replace(self.scales[scale], name=scale)
-    chosen = {}
-    for name in ('rows', 'columns', 'seeds'):
-      values = getattr(scale, name)
-      chosen[name] = tuple(getattr(self, name) if values is None else values)
-      if not chosen[name] or len(set(chosen[name])) != len(chosen[name]):
-        raise ValueError(
-          f'table {self.title!r}: scale {scale.name!r} has no {name}, or one of them twice'
-        )
+    rows = self._chosen(scale, 'rows')
+    columns = self._chosen(scale, 'columns')
+    seeds = self._chosen(scale, 'seeds')
+    _require_all(rows, self.rows, f'{self._name}: rows')
+    _require_all(columns, self.columns, f'{self._name}: columns')
     # The table's order, whatever the order in the scale.
-    for name in ('rows', 'columns'):
-      chosen[name] = tuple(
-        value for value in getattr(self, name) if value in chosen[name]
+    return dataclasses.replace(
+      scale,
+      rows=tuple(row for row in self.rows if row in rows),
+      columns=tuple(column for column in self.columns if column in columns),
+      seeds=seeds,
+    )
+
+  def _chosen(self, scale: Scale, name: str) -> tuple:
+    """The scale's rows, columns or seeds, or else the table's."""
+    values = getattr(scale, name)
+    chosen = tuple(getattr(self, name) if values is None else values)
+    if not chosen or len(set(chosen)) != len(chosen):
+      raise ValueError(
+        f'{self._name}: scale {scale.name!r} has no {name}, or one of them twice'
       )
-      for value in getattr(scale, name) or ():
-        _require(value, getattr(self, name), f'table {self.title!r}: {name}')
-    return dataclasses.replace(scale, **chosen)
+    return chosen
 
 
 def _require(name, known, what: str) -> None:
@@ -213,3 +249,8 @@ def _require(name, known, what: str) -> None:
     raise ValueError(
       f'{what} {name!r} is unknown; nearest: {nearest(str(name), map(str, known))}'
     )
+
+
+def _require_all(names: Iterable | None, known, what: str) -> None:
+  for name in names or ():
+    _require(name, known, what)
