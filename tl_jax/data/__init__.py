@@ -12,6 +12,7 @@ tokenizers only where they are used.
 import importlib
 
 MODULES = (
+  'backends',
   'builders',
   'files',
   'packing',
@@ -22,6 +23,7 @@ MODULES = (
   'tables',
   'tokenizers',
   'tokens',
+  'vocabularies',
 )
 NAMES = {
   'load': 'sources',

@@ -9,7 +9,6 @@
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -17,9 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tl_jax.data import backends, store, vocabularies
+
 SENTINELS = 32
-# characters a WordPiece vocabulary keeps, the most frequent first; others are unknown
-ALPHABET = 1000
 # What a role is called in the vocabularies that are around, nearest habit first.
 ROLES = {
   'pad': ('[PAD]', '<pad>', '<|pad|>', '<|endoftext|>', '</s>'),
@@ -37,9 +36,8 @@ ROLES = {
   ),
   'eos': ('</s>', '<eos>', '<|end_of_text|>', '<|im_end|>', '<|endoftext|>', '[SEP]'),
 }
-WORDPIECE = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
-BYTE_PAIRS = ('<pad>', '<unk>', '<s>', '</s>', '<mask>')
-# how pieces spell a leading space, newline, tab, return
+# How pieces spell a leading space, newline, tab, return: byte-level models by letters
+# that stand for these bytes, SentencePiece by its own mark.
 _SPACES = ('Ġ', 'Ċ', 'ĉ', 'č', '▁')
 
 
@@ -94,82 +92,42 @@ class Tokenizer:
   @functools.cached_property
   def continues(self) -> np.ndarray:
     """bool (vocabulary,): does the piece go on with the word before it?"""
-    if json.loads(self.backend.to_str())['model'].get('type') == 'WordPiece':
-      found = np.array([piece.startswith('##') for piece in self.pieces], bool)
+    model = json.loads(self.backend.to_str())['model']
+    if model.get('type') == 'WordPiece':
+      marks = [piece.startswith('##') for piece in self.pieces]
     else:
-      found = np.array(
-        [bool(piece) and not piece.startswith(_SPACES) for piece in self.pieces], bool
-      )
+      # An id without a piece continues nothing.
+      marks = [bool(piece) and not piece.startswith(_SPACES) for piece in self.pieces]
+    found = np.array(marks, bool)
     found[list(self.special_ids)] = False
     return found
 
   @functools.cached_property
   def pair(self) -> tuple[tuple[int | str, int], ...]:
-    """The frame of two texts, in order: (an id, or 'A' and 'B' where the texts stand;
-    its type).
+    """The frame of two texts as pairs (slot, type) in order.
+
+    A slot is an id, or 'A' and 'B' where the texts stand.
     """
-    ends = [(i, 0) for i in self.prefix], [(i, 0) for i in self.suffix]
-    return _frame(self.backend, 2) or (
-      *ends[0],
-      ('A', 0),
-      *ends[1],
-      ('B', 1),
-      *((i, 1) for i, _ in ends[1]),
+    found = backends.frame(self.backend, 2)
+    if found:
+      return found
+    # What most encoders do: the suffix once more after the second text.
+    before = [(i, 0) for i in self.prefix]
+    between = [(i, 0) for i in self.suffix]
+    after = [(i, 1) for i in self.suffix]
+    return (*before, ('A', 0), *between, ('B', 1), *after)
+
+  @functools.cached_property
+  def _plain_backend(self):
+    """The backend that reads special pieces in texts as text."""
+    return backends.without_special(
+      self.backend, self.pieces, self.special_ids, self.unk
     )
 
   @functools.cached_property
-  def _reader(self):
-    """The backend that reads texts: one that finds no special pieces in them.
-
-    A unigram model has them among its pieces, and would; so it knows them there by
-    names that no text has.
-    """
-    hidden = set(self.special_ids) - {self.unk}
-    spelled = self.backend.encode_batch(
-      [self.pieces[i] for i in hidden], add_special_tokens=False
-    )
-    if not any(hidden.intersection(encoding.ids) for encoding in spelled):
-      return self.backend
-    state = json.loads(self.backend.to_str())
-    model = state['model']
-    # there the unknown piece is known by its number
-    if isinstance(model['vocab'], list) and self.unk is not None:
-      hidden.add(self.unk)
-    names = {self.pieces[i]: f'\U0010ffff{i}\U0010fffe' for i in hidden}
-    rename = lambda piece: names.get(piece, piece)
-    if isinstance(model['vocab'], list):
-      model['vocab'] = [(rename(piece), score) for piece, score in model['vocab']]
-    else:
-      model['vocab'] = {rename(piece): i for piece, i in model['vocab'].items()}
-      if 'merges' in model:
-        model['merges'] = [
-          pair
-          for pair in model['merges']
-          if names.keys().isdisjoint((*pair, ''.join(pair)))
-        ]
-    for token in state['added_tokens']:
-      token['content'] = rename(token['content'])
-    state['post_processor'] = None
-    reader = type(self.backend).from_str(json.dumps(state))
-    reader.encode_special_tokens = True
-    return reader
-
-  @functools.cached_property
-  def _parser(self):
+  def _parsing_backend(self):
     """The backend that finds special pieces in texts."""
-    import tokenizers
-
-    parser = type(self.backend).from_str(self.backend.to_str())
-    known = parser.get_added_tokens_decoder()
-    parser.add_special_tokens(
-      [
-        tokenizers.AddedToken(self.pieces[i], special=True, normalized=False)
-        for i in self.special_ids
-        if i not in known
-      ]
-    )
-    parser.encode_special_tokens = False
-    return parser
+    return backends.with_special(self.backend, self.pieces, self.special_ids)
 
   def encode(
     self,
@@ -198,18 +156,17 @@ class Tokenizer:
   ) -> list[list[int]]:
     """The ids of many texts; a lone surrogate is read as a question mark."""
     parsed = self.parse_special if parse_special is None else parse_special
-    backend = self._parser if parsed else self._reader
-    texts = [plain(text) for text in texts]
-    found = [
-      encoding.ids for encoding in backend.encode_batch(texts, add_special_tokens=False)
-    ]
-    prefix, suffix = (list(self.prefix), list(self.suffix)) if special else ([], [])
-    room = None if max_length is None else max_length - len(prefix) - len(suffix)
-    if room is not None and room < 0:
-      raise ValueError(
-        f'max_length: {max_length} leaves no room for {len(prefix) + len(suffix)} special tokens'
-      )
-    return [prefix + ids[:room] + suffix for ids in found]
+    backend = self._parsing_backend if parsed else self._plain_backend
+    encodings = backend.encode_batch(
+      [plain(text) for text in texts], add_special_tokens=False
+    )
+    prefix = list(self.prefix) if special else []
+    suffix = list(self.suffix) if special else []
+    room = None
+    if max_length is not None:
+      framed = len(prefix) + len(suffix)
+      room = _room(max_length, framed)
+    return [prefix + encoding.ids[:room] + suffix for encoding in encodings]
 
   def encode_pair(
     self,
@@ -219,45 +176,47 @@ class Tokenizer:
     *,
     parse_special: bool | None = None,
   ) -> tuple[list[int], list[int]]:
-    """(ids, types) of two texts as its frame puts them, as [CLS] first [SEP] second
-    [SEP]; the longer text is cut.
+    """(ids, types) of two texts in their frame, as [CLS] first [SEP] second [SEP].
+
+    Beyond `max_length` tokens the longer text is cut from its end.
     """
     a, b = self.encode_batch(
       [first, second], special=False, parse_special=parse_special
     )
-    fixed = len(self.pair) - 2
-    while max_length is not None and len(a) + len(b) + fixed > max_length:
-      if not a and not b:
-        raise ValueError(
-          f'max_length: {max_length} leaves no room for {fixed} special tokens'
-        )
-      (a if len(a) >= len(b) else b).pop()
-    parts = [({'A': a, 'B': b}.get(slot, [slot]), kind) for slot, kind in self.pair]
-    return [i for ids, _ in parts for i in ids], [
-      kind for ids, kind in parts for _ in ids
-    ]
+    if max_length is not None:
+      room = _room(max_length, len(self.pair) - 2)
+      # Token by token, so that two texts that are both too long end equally long.
+      while len(a) + len(b) > room:
+        longer = a if len(a) >= len(b) else b
+        longer.pop()
+    texts = {'A': a, 'B': b}
+    ids, types = [], []
+    for slot, kind in self.pair:
+      piece = texts.get(slot, [slot])
+      ids += piece
+      types += [kind] * len(piece)
+    return ids, types
 
   def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
-    """The text of ids; special pieces are left out unless asked for.
+    """The text of ids. Special pieces are left out unless `special`.
 
-    With `parse_special` only those are that begin, end or fill: the others are part of
-    the texts then, such as the sentinels that a T5 answers with.
+    With `parse_special` only the pieces that begin, end or fill are left out. The others
+    are part of the texts then, such as the sentinels that a T5 answers with.
     """
-    ids = [int(i) for i in ids]
-    hidden = self.special_ids
+    hidden = set(self.special_ids)
     if self.parse_special:
-      hidden = (self.pad, self.bos, self.eos, *self.prefix, *self.suffix)
-    hidden = frozenset() if special else frozenset(hidden)
-    return self.backend.decode(
-      [i for i in ids if i not in hidden], skip_special_tokens=False
-    )
+      hidden = {self.pad, self.bos, self.eos, *self.prefix, *self.suffix}
+    ids = [int(i) for i in ids]
+    if not special:
+      ids = [i for i in ids if i not in hidden]
+    # The library's own skipping goes by its registered pieces, which are not all.
+    return self.backend.decode(ids, skip_special_tokens=False)
 
   def save(self, path) -> pathlib.Path:
-    """Writes `tokenizer.json` (into `path` if that does not end in .json) under a
-    temporary name, then renames it.
-    """
-    from tl_jax.data import store
+    """Writes `tokenizer.json` under a temporary name, then renames it.
 
+    A `path` that does not end in .json is the folder to write it into.
+    """
     path = _file(path)
     store.write_atomically(path, (self.backend.to_str(pretty=True) + '\n').encode())
     return path
@@ -275,9 +234,19 @@ def plain(text: str) -> str:
   return text if text.isascii() else text.encode('utf-8', 'replace').decode('utf-8')
 
 
+def _room(max_length: int, framed: int) -> int:
+  """Tokens left for the texts. Raises ValueError where the frame alone is too long."""
+  if max_length < framed:
+    raise ValueError(
+      f'max_length: {max_length} leaves no room for {framed} special tokens'
+    )
+  return max_length - framed
+
+
 def load(path) -> Tokenizer:
-  """The tokenizer of a `tokenizer.json`, ours or any other; ValueError that names the
-  file if it is none.
+  """The tokenizer of a `tokenizer.json`, ours or any other.
+
+  Raises ValueError that names the file if it is missing or no tokenizer.
   """
   import tokenizers
 
@@ -286,47 +255,41 @@ def load(path) -> Tokenizer:
     raise ValueError(f'{path}: no such tokenizer')
   try:
     backend = tokenizers.Tokenizer.from_str(path.read_text(encoding='utf-8-sig'))
-  except Exception as error:  # noqa: BLE001 - the library raises bare Exception for every damaged file
-    raise ValueError(
-      f'{path}: not a tokenizer: {" ".join(str(error).split())[:200]}'
-    ) from error
+  # The library raises bare Exception for every damaged file.
+  except Exception as error:  # noqa: BLE001
+    reason = ' '.join(str(error).split())[:200]
+    raise ValueError(f'{path}: not a tokenizer: {reason}') from error
   return wrap(backend)
 
 
 def _file(path) -> pathlib.Path:
+  """The file itself for a path that ends in .json, else `tokenizer.json` below it."""
   path = pathlib.Path(path)
   return path if path.suffix == '.json' else path / 'tokenizer.json'
 
 
 def wrap(backend, roles: dict[str, int | None] | None = None, **fields) -> Tokenizer:
-  """A Tokenizer around one of the `tokenizers` library; padding and truncation that it
-  carries are switched off.
+  """A Tokenizer around one of the `tokenizers` library.
 
-  roles: ids known better than by the names of pieces; fields: `padding_side`,
-  `chat_template`, `settings`.
+  Padding and truncation that the backend carries are switched off. `roles` gives ids
+  that are known better than by the names of pieces. `fields` are `padding_side`,
+  `chat_template` and `settings`.
   """
   backend.no_padding()
   backend.no_truncation()
   backend.encode_special_tokens = True
   vocabulary = backend.get_vocab(with_added_tokens=True)
-  ids = {
-    role: next((vocabulary[piece] for piece in pieces if piece in vocabulary), None)
-    for role, pieces in ROLES.items()
-  } | (roles or {})
-  sentinels = []
-  while f'<extra_id_{len(sentinels)}>' in vocabulary:
-    sentinels.append(vocabulary[f'<extra_id_{len(sentinels)}>'])
-  added = {
-    i for i, token in backend.get_added_tokens_decoder().items() if token.special
-  }
-  known = {
-    ids[role]
-    for role in ('pad', 'cls', 'sep', 'mask', 'bos', 'eos', 'unk')
-    if ids[role] is not None
-  }
-  prefix, suffix = _template(backend)
+  ids = _ids_of_roles(vocabulary) | (roles or {})
+  sentinels = _sentinels(vocabulary)
+  registered = backend.get_added_tokens_decoder().items()
+  special_ids = {i for i, token in registered if token.special}
+  # What a folder's configuration calls special need not be registered in its backend.
+  special_ids.update(ids[role] for role in ROLES if ids[role] is not None)
+  special_ids.update(sentinels)
+  prefix, suffix = backends.affixes(backend)
   pad = ids.pop('pad')
-  pad = next((i for i in (pad, ids['eos']) if i is not None), 0)
+  if pad is None:
+    pad = 0 if ids['eos'] is None else ids['eos']
   return Tokenizer(
     backend=backend,
     digest=hashlib.sha256(backend.to_str().encode()).hexdigest(),
@@ -335,41 +298,27 @@ def wrap(backend, roles: dict[str, int | None] | None = None, **fields) -> Token
     sentinels=tuple(sentinels),
     prefix=prefix,
     suffix=suffix,
-    special_ids=tuple(sorted(added | known | set(sentinels))),
+    special_ids=tuple(sorted(special_ids)),
     **ids,
     **fields,
   )
 
 
-def _template(backend) -> tuple[tuple[int, ...], tuple[int, ...]]:
-  """The ids that the backend puts before and after one text."""
-  slots = [slot for slot, _ in _frame(backend, 1)]
-  if 'A' not in slots:
-    return (), ()
-  return tuple(slots[: slots.index('A')]), tuple(slots[slots.index('A') + 1 :])
+def _ids_of_roles(vocabulary: dict[str, int]) -> dict[str, int | None]:
+  """The id of the first usual piece of each role that the vocabulary has, or None."""
+  found = {}
+  for role, pieces in ROLES.items():
+    there = [vocabulary[piece] for piece in pieces if piece in vocabulary]
+    found[role] = there[0] if there else None
+  return found
 
 
-def _frame(backend, texts: int) -> tuple[tuple[int | str, int], ...]:
-  """What the backend puts around one or two texts: (id, or 'A' and 'B' where the texts
-  stand; type); () if unknown.
-  """
-  samples = ['a', *itertools.islice(backend.get_vocab(with_added_tokens=False), 1000)]
-  sample = next(
-    (text for text in samples if backend.encode(text, add_special_tokens=False).ids),
-    None,
-  )
-  if sample is None:
-    return ()
-  whole = backend.encode(*[sample] * texts)
-  slots = [
-    (i if text is None else 'AB'[text], kind)
-    for i, text, kind in zip(whole.ids, whole.sequence_ids, whole.type_ids, strict=True)
-  ]
-  return tuple(
-    slot
-    for before, slot in zip([None, *slots], slots, strict=False)
-    if isinstance(slot[0], int) or slot != before
-  )
+def _sentinels(vocabulary: dict[str, int]) -> list[int]:
+  """The ids of <extra_id_0>, <extra_id_1>, ... as far as the numbers go without a gap."""
+  found = []
+  while f'<extra_id_{len(found)}>' in vocabulary:
+    found.append(vocabulary[f'<extra_id_{len(found)}>'])
+  return found
 
 
 def train(
@@ -394,132 +343,16 @@ def train(
   if not any(text.strip() for text in texts):
     raise ValueError('tokenizer: no text to train on')
   extra = [f'<extra_id_{i}>' for i in range(sentinels)]
-  build = _train_wordpiece if kind == 'wordpiece' else _train_byte_pairs
-  backend, vocabulary = build(texts, size, extra, lowercase, least)
-  # A vocabulary beyond its special pieces must hold something to spell words with.
+  if kind == 'wordpiece':
+    backend, vocabulary = vocabularies.train_wordpiece(
+      texts, size, extra, lowercase=lowercase, least=least
+    )
+  else:
+    backend, vocabulary = vocabularies.train_byte_pairs(texts, size, extra, least=least)
+  # The trainers keep the alphabet and the special pieces even beyond `size`.
   if len(vocabulary) > size:
     raise ValueError(
-      f'tokenizer: size {size} is too small; the alphabet and the special pieces need {len(vocabulary)}'
+      f'tokenizer: size {size} is too small; the alphabet and the special pieces need '
+      f'{len(vocabulary)}'
     )
   return wrap(backend)
-
-
-def _finish(model, specials, normalizer, pre_tokenizer, decoder, template):
-  """A backend with this model; the special pieces are registered as such, so that other
-  readers know them.
-  """
-  import tokenizers
-
-  backend = tokenizers.Tokenizer(model)
-  if normalizer is not None:
-    backend.normalizer = normalizer
-  backend.pre_tokenizer, backend.decoder = pre_tokenizer, decoder
-  backend.add_special_tokens(
-    [tokenizers.AddedToken(piece, special=True, normalized=False) for piece in specials]
-  )
-  backend.post_processor = tokenizers.processors.TemplateProcessing(
-    single=template[0],
-    pair=template[1],
-    special_tokens=[
-      (piece, backend.token_to_id(piece)) for piece in specials if piece in template[0]
-    ],
-  )
-  return backend
-
-
-def _train_wordpiece(texts, size, extra, lowercase, least):
-  """The library numbers `##` characters in the order of a randomly seeded hash map, and
-  breaks ties by number.
-
-  So we number them first, sorted, as if they were special pieces; all that follows is
-  then determined.
-  """
-  from tokenizers import Tokenizer as Backend
-  from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
-
-  normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-  specials = [*WORDPIECE, *extra]
-  # Half of a small vocabulary must remain for pieces that are longer than a character.
-  room = min(ALPHABET, (size - len(specials)) // 3)
-  if room < 8:
-    raise ValueError(
-      f'tokenizer: size {size} is too small; {len(specials)} special pieces and an alphabet are needed'
-    )
-  alphabet = _alphabet(texts, normalizer, room)
-  trainer = trainers.WordPieceTrainer(
-    vocab_size=size,
-    min_frequency=least,
-    show_progress=False,
-    initial_alphabet=alphabet,
-    limit_alphabet=len(alphabet),
-    special_tokens=[*specials, *(f'##{character}' for character in alphabet)],
-  )
-  scratch = Backend(models.WordPiece(unk_token='[UNK]'))
-  scratch.normalizer, scratch.pre_tokenizer = (
-    normalizer,
-    pre_tokenizers.BertPreTokenizer(),
-  )
-  scratch.train_from_iterator(texts, trainer)
-  vocabulary = scratch.get_vocab(with_added_tokens=True)
-  model = models.WordPiece(
-    vocab=vocabulary, unk_token='[UNK]', max_input_chars_per_word=200
-  )
-  return _finish(
-    model,
-    specials,
-    normalizer,
-    pre_tokenizers.BertPreTokenizer(),
-    decoders.WordPiece(cleanup=False),
-    ('[CLS] $A [SEP]', '[CLS] $A [SEP] $B:1 [SEP]:1'),
-  ), vocabulary
-
-
-def _alphabet(texts, normalizer, most: int) -> list[str]:
-  """The most frequent characters of the normalised texts, in code order; ties go to the
-  lower code.
-  """
-  counts = np.zeros(0x110000, np.int64)
-  for start in range(0, len(texts), 1000):
-    text = normalizer.normalize_str('\n'.join(texts[start : start + 1000]))
-    codes = np.frombuffer(text.encode('utf-32-le', 'replace'), np.uint32)
-    values, found = np.unique(codes, return_counts=True)
-    counts[values] += found
-  if most >= 128:
-    counts[33:127] += 1  # printable ASCII is always worth a place, if there is room
-  codes = np.flatnonzero(counts)
-  codes = [
-    int(code)
-    for code in codes[np.lexsort((codes, -counts[codes]))]
-    if not chr(code).isspace() and normalizer.normalize_str(chr(code)) == chr(code)
-  ]
-  return [chr(code) for code in sorted(codes[:most])]
-
-
-def _train_byte_pairs(texts, size, extra, lowercase, least):
-  from tokenizers import Tokenizer as Backend
-  from tokenizers import decoders, models, pre_tokenizers, trainers
-
-  specials = [*BYTE_PAIRS, *extra]
-  split = pre_tokenizers.ByteLevel(add_prefix_space=False)
-  trainer = trainers.BpeTrainer(
-    vocab_size=size,
-    min_frequency=least,
-    show_progress=False,
-    special_tokens=specials,
-    initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-  )
-  scratch = Backend(models.BPE())
-  scratch.pre_tokenizer = split
-  scratch.train_from_iterator(texts, trainer)
-  state = json.loads(scratch.to_str())['model']
-  model = models.BPE(
-    vocab=state['vocab'], merges=[tuple(merge) for merge in state['merges']]
-  )
-  return _finish(
-    model,
-    specials,
-    None,
-    split,
-    decoders.ByteLevel(),
-    ('$A </s>', '$A </s> $B:1 </s>:1'),
-  ), state['vocab']
