@@ -1,5 +1,6 @@
-"""Named random streams: every draw is a function of (seed, name, step) and of nothing
-else.
+"""Named random streams.
+
+Every draw is a function of (seed, name, step) and of nothing else.
 
 >>> import jax
 >>> a, b = stream(0, 'dropout', 3), stream(jax.random.key(0), 'dropout', 3)
@@ -14,18 +15,26 @@ import jax
 
 
 def stream(seed, name: str, step=None):
-  """The key of the stream `name` at `step`; `seed` is an integer or a jax key, `step`
-  may be traced.
+  """The key of the stream `name` at `step`.
+
+  `seed` is an integer or a jax key; `step` may be traced.
   """
   key = _root(int(seed)) if isinstance(seed, numbers.Integral) else seed
+  # Not `hash`, which differs from one process to the next.
   key = jax.random.fold_in(key, zlib.crc32(name.encode()))
-  return key if step is None else jax.random.fold_in(key, step)
+  if step is None:
+    return key
+  return jax.random.fold_in(key, step)
 
 
 def _root(seed: int):
-  """`jax.random.key(seed)`, without its silent loss of all but the low 32 bits of a
-  larger or negative seed.
+  """`jax.random.key(seed)` of an integer of any size.
+
+  jax itself takes 32 bits of a larger or negative seed and silently drops the rest.
   """
   key = jax.random.key(seed & 0xFFFFFFFF)
   high = seed >> 32
-  return jax.random.fold_in(key, high & 0xFFFFFFFF) if high else key
+  # A seed of 32 bits has the key that jax gives it.
+  if not high:
+    return key
+  return jax.random.fold_in(key, high & 0xFFFFFFFF)

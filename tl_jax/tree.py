@@ -30,8 +30,9 @@ def name_of(path) -> str:
 
 
 def flatten(tree: Tree) -> dict[str, Any]:
-  """Every leaf by its name, in tree order; None is a hole and has no name. ValueError
-  where two leaves share a name.
+  """Every leaf by its name, in tree order.
+
+  None is a hole and has no name. Errors: ValueError where two leaves share a name.
   """
   leaves = {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -43,10 +44,10 @@ def flatten(tree: Tree) -> dict[str, Any]:
 
 
 def unflatten(leaves: dict[str, Any]) -> dict:
-  """The nested dict whose leaves have these names: the inverse of `flatten` for nested
-  dicts.
+  """The nested dict whose leaves have these names.
 
-  ValueError where one name is also the beginning of another, as `a` and `a/b`.
+  It is the inverse of `flatten` for nested dicts. Errors: ValueError where one name is
+  also the beginning of another, as `a` and `a/b`.
   """
   tree = {}
   for name, leaf in leaves.items():
@@ -65,9 +66,11 @@ def map_named(
   function: Callable[..., Any], tree: Tree, *rest: Tree, is_leaf=None
 ) -> Tree:
   """`jax.tree.map` whose function is given the name of the leaf first."""
-  return jax.tree_util.tree_map_with_path(
-    lambda path, *leaves: function(name_of(path), *leaves), tree, *rest, is_leaf=is_leaf
-  )
+
+  def with_name(path, *leaves):
+    return function(name_of(path), *leaves)
+
+  return jax.tree_util.tree_map_with_path(with_name, tree, *rest, is_leaf=is_leaf)
 
 
 def matcher(*patterns: str) -> Callable[[str], bool]:
@@ -77,27 +80,33 @@ def matcher(*patterns: str) -> Callable[[str], bool]:
 
 
 def require_match(patterns: Iterable[str], names: Iterable[str], what: str) -> None:
-  """Raises ValueError for the first pattern that matches no name, with the nearest
-  names.
-  """
+  """Raises ValueError, with the nearest names, for a pattern that matches no name."""
   names = list(names)
   for pattern in patterns:
     expression = _compile(pattern)
     if not any(expression.fullmatch(name) for name in names):
-      plain = [
-        part
-        for part in re.sub(r'\\.|[\^$.|?*+()\[\]{}]+', '/', pattern).split('/')
-        if part
-      ]
-      # Names are compared by as many last parts as the pattern spells out: one
-      # 'query/kernel' stands for every layer's.
-      tails = dict.fromkeys('/'.join(name.split('/')[-len(plain) :]) for name in names)
+      close = _nearest_to_pattern(pattern, names)
       raise ValueError(
-        f'{what}: the pattern {pattern!r} matches no parameter; nearest: {nearest("/".join(plain), tails)}'
+        f'{what}: the pattern {pattern!r} matches no parameter; nearest: {close}'
       )
 
 
+def _nearest_to_pattern(pattern: str, names: list[str]) -> str:
+  """The ends of names that look most like what a pattern spells out."""
+  # Whatever is special in a regular expression separates the plain parts.
+  separated = re.sub(r'\\.|[\^$.|?*+()\[\]{}]+', '/', pattern)
+  plain = [part for part in separated.split('/') if part]
+  # Names are compared by as many last parts as the pattern spells out: one
+  # 'query/kernel' stands for every layer's.
+  tails = {}
+  for name in names:
+    tail = name.split('/')[-len(plain) :]
+    tails['/'.join(tail)] = None
+  return nearest('/'.join(plain), tails)
+
+
 def _compile(pattern: str) -> re.Pattern:
+  """The compiled pattern; ValueError that names one that is no regular expression."""
   try:
     return re.compile(pattern)
   except (re.error, TypeError) as error:
@@ -107,16 +116,16 @@ def _compile(pattern: str) -> re.Pattern:
 def nearest(name: str, candidates: Iterable[str], most: int = 3) -> str:
   """The candidates that look most like `name`, for error messages."""
   candidates = [str(candidate) for candidate in candidates]
-  found = (
-    difflib.get_close_matches(str(name), candidates, n=most, cutoff=0.4)
-    or candidates[:most]
-  )
+  close = difflib.get_close_matches(str(name), candidates, n=most, cutoff=0.4)
+  # Where nothing is close, any names at all still say what kind of name is wanted.
+  found = close or candidates[:most]
   return ', '.join(map(repr, found)) if found else 'none'
 
 
 def partition(tree: Tree, predicate: Callable[[str], bool]) -> tuple[Tree, Tree]:
-  """(leaves whose name satisfies the predicate, the others); each keeps the structure,
-  with None in the holes.
+  """The leaves whose name satisfies the predicate, and the others.
+
+  Both trees keep the structure, with None in the holes.
   """
   chosen = map_named(lambda name, leaf: leaf if predicate(name) else None, tree)
   others = map_named(lambda name, leaf: None if predicate(name) else leaf, tree)
@@ -134,20 +143,23 @@ def require_arrays(tree: Tree, what: str) -> None:
 
 
 def combine(first: Tree, second: Tree) -> Tree:
-  """Fills the holes of one tree with the leaves of the other: the inverse of
-  `partition`.
+  """Fills the holes of one tree with the leaves of the other.
 
-  A hole may stand for a whole subtree, so a tree with structured leaves combines with
-  one without. Raises ValueError where both trees have a leaf, or nodes of different
-  kinds.
+  It is the inverse of `partition`. A hole may stand for a whole subtree, so that a tree
+  with structured leaves combines with one without. Errors: ValueError where both trees
+  have a leaf, or nodes of different kinds.
   """
   return _combine(first, second, ())
 
 
 def _combine(first, second, path):
-  if first is None or second is None:
-    return second if first is None else first
+  """`combine` of the subtrees at a jax key path."""
+  if first is None:
+    return second
+  if second is None:
+    return first
   if _is_leaf(first) or _is_leaf(second):
+    # A subtree beside a leaf must be all holes, as of a structured leaf.
     if jax.tree.leaves(first) and jax.tree.leaves(second):
       raise ValueError(f'both trees have a leaf at {name_of(path)!r}')
     return first if jax.tree.leaves(first) else second
@@ -157,12 +169,10 @@ def _combine(first, second, path):
     raise ValueError(
       f'the trees differ at {name_of(path)!r}: {structure} and {other_structure}'
     )
-  return structure.unflatten(
-    [
-      _combine(child, other, path + step)
-      for (step, child), (_, other) in zip(children, others, strict=True)
-    ]
-  )
+  combined = []
+  for (step, child), (_, other) in zip(children, others, strict=True):
+    combined.append(_combine(child, other, path + step))
+  return structure.unflatten(combined)
 
 
 def _is_leaf(node) -> bool:
@@ -170,12 +180,13 @@ def _is_leaf(node) -> bool:
 
 
 def _open(node):
-  """The children of a node, each with the step that leads to it, and the structure that
-  holds them.
+  """The children of a node and the structure that holds them.
+
+  Each child comes with the step of the key path that leads to it.
   """
-  return jax.tree_util.tree_flatten_with_path(
-    node, is_leaf=lambda child: child is not node
-  )
+  # jax opens nodes down to the leaves; here every child counts as a leaf.
+  is_child = lambda child: child is not node
+  return jax.tree_util.tree_flatten_with_path(node, is_leaf=is_child)
 
 
 def count(tree: Tree) -> int:

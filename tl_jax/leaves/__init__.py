@@ -1,5 +1,6 @@
-"""Leaves with structure: they stand where an array stood, or beside arrays, and one
-product knows them.
+"""Leaves with structure, which stand where an array stood, or beside arrays.
+
+`matmul` and its kin take them as they take arrays.
 
 >>> import jax.numpy as jnp
 >>> w = LowRank(jnp.eye(4), jnp.ones((4, 1)), jnp.zeros((1, 4)), scale=2.0)

@@ -23,12 +23,12 @@ from tl_jax.leaves.structure import (
 
 @matrix
 class LowRank:
-  """base + scale * a @ b (LoRA, Hu et al. 2021, eq. 3), never formed inside a model of
-  ours.
+  """base + scale * a @ b (LoRA, Hu et al. 2021, eq. 3).
 
   base (..., in, out); a (..., in, rank); b (..., rank, out). Leading axes, if any, are
-  stacked layers. `rate` is the dropout of what goes into a, while a key is there. As an
-  embedding, base is a table (rows, width), and so is the sum.
+  stacked layers. The sum is never formed inside a model of ours. `rate` is the dropout
+  of what goes into a, while a key is there. As an embedding, base is a table (rows,
+  width), and so is the sum.
   """
 
   base: Array
@@ -39,26 +39,27 @@ class LowRank:
   key: Array = None
 
   def dense(self) -> Array:
-    """The plain array (..., in, out), in the dtype of the base, that this leaf stands
-    for.
-    """
+    """The plain array (..., in, out) that this leaf stands for, in the base's dtype."""
     require_whole(self, 'base', 'a', 'b')
     return changed(self.base, self.scale * low_rank(self.a, self.b))
 
   def product(self, x: Array) -> Array:
     """x (..., in) times this leaf, (..., out) in the dtype of x, by way of the rank."""
     require_whole(self, 'base', 'a', 'b')
-    return matmul(x, self.base) + self.scale * matmul(
-      matmul(drop(x, self.rate, self.key), self.a), self.b
-    )
+    # The held product sees no dropout.
+    small = matmul(drop(x, self.rate, self.key), self.a)
+    return matmul(x, self.base) + self.scale * matmul(small, self.b)
 
   def product_transposed(self, x: Array) -> Array:
+    """x (..., width) times the transpose of this table, (..., rows)."""
     require_whole(self, 'base', 'a', 'b')
+    small = matmul_transposed(x, self.b)
     return matmul_transposed(x, self.base) + self.scale * matmul_transposed(
-      matmul_transposed(x, self.b), self.a
+      small, self.a
     )
 
   def take(self, index: Array) -> Array:
+    """The rows `index` (...) of this table, (..., width)."""
     require_whole(self, 'base', 'a', 'b')
     return take(self.base, index) + self.scale * matmul(self.a[index], self.b)
 
@@ -68,22 +69,20 @@ class LowRank:
     return self.scale * low_rank(left, right)
 
   def squared_change_since(self, start) -> Array:
-    """The squared norm of the change from products no larger than (in, rank): |u v|^2 =
-    sum(u^T u * v v^T).
+    """The squared norm of the change, from products no larger than (in, rank).
+
+    It is |u v|^2 = sum(u^T u * v v^T).
     """
     left, right = self._factors_since(start)
-    grams = (
-      low_rank(jnp.swapaxes(left, -1, -2), left),
-      low_rank(right, jnp.swapaxes(right, -1, -2)),
-    )
-    return self.scale**2 * (grams[0] * grams[1]).sum()
+    left_gram = low_rank(jnp.swapaxes(left, -1, -2), left)
+    right_gram = low_rank(right, jnp.swapaxes(right, -1, -2))
+    return self.scale**2 * (left_gram * right_gram).sum()
 
   def _factors_since(self, start) -> tuple[Array, Array]:
-    """Two factors (..., in, 2 rank) and (..., 2 rank, out) whose product is a @ b - a0
-    @ b0.
+    """Two factors whose product is a @ b - a0 @ b0.
 
-    They are (a - a0) @ b + a0 @ (b - b0). Both terms are small near the start, so
-    nothing large cancels.
+    They are (..., in, 2 rank) and (..., 2 rank, out), and stand for (a - a0) @ b + a0 @
+    (b - b0). Both terms are small near the start, so nothing large cancels.
     """
     require_whole(self, 'a', 'b')
     left = jnp.concatenate([self.a - start.a, start.a], -1)
@@ -96,11 +95,10 @@ class LowRank:
 
   @property
   def shape(self) -> tuple[int, ...]:
-    return (
-      (*self.a.shape[:-1], self.b.shape[-1])
-      if self.base is None
-      else tuple(self.base.shape)
-    )
+    # In the trained part of a tree the base is a hole.
+    if self.base is None:
+      return (*self.a.shape[:-1], self.b.shape[-1])
+    return tuple(self.base.shape)
 
   @property
   def dtype(self):
@@ -109,12 +107,11 @@ class LowRank:
 
 @matrix
 class Directed:
-  """magnitude * v / |v| by columns, with v = base + scale * a @ b (DoRA, Liu et al.
-  2024, eq. 5).
+  """magnitude * v / |v| by columns, with v = base + scale * a @ b.
 
-  base (..., in, out); a (..., in, rank); b (..., rank, out); magnitude (..., out). The
-  norm |v| counts as a constant in the gradient (section 4.3), and v is not formed for
-  it.
+  This is DoRA (Liu et al. 2024, eq. 5). base (..., in, out); a (..., in, rank); b (...,
+  rank, out); magnitude (..., out). The norm |v| counts as a constant in the gradient
+  (section 4.3), and v is not formed for it.
   """
 
   base: Array
@@ -128,20 +125,20 @@ class Directed:
   def dense(self) -> Array:
     require_whole(self, 'base', 'a', 'b', 'magnitude')
     base = dense(self.base)
+    # In the width of the trained factors, beside which their small change is not lost.
     direction = base.astype(self.a.dtype) + self.scale * low_rank(self.a, self.b)
     return (direction * self._gain()[..., None, :]).astype(base.dtype)
 
   def product(self, x: Array) -> Array:
     require_whole(self, 'base', 'a', 'b', 'magnitude')
-    plain = matmul(x, self.base) + self.scale * matmul(
-      matmul(drop(x, self.rate, self.key), self.a), self.b
-    )
+    small = matmul(drop(x, self.rate, self.key), self.a)
+    plain = matmul(x, self.base) + self.scale * matmul(small, self.b)
     return plain * self._gain().astype(plain.dtype)
 
   def _gain(self) -> Array:
-    return self.magnitude / jax.lax.stop_gradient(
-      column_norms(self.base, self.a, self.b, self.scale)
-    )
+    """What the columns of v are multiplied with: (..., out)."""
+    norms = column_norms(self.base, self.a, self.b, self.scale)
+    return self.magnitude / jax.lax.stop_gradient(norms)
 
   @property
   def draws(self) -> bool:
@@ -150,11 +147,10 @@ class Directed:
 
 @matrix
 class Scaled:
-  """base with every output, or every input, multiplied by a number ((IA)^3, Liu et al.
-  2022, section 3.3).
+  """base with every output, or every input, multiplied by a number.
 
-  base (..., in, out) or a bias (..., out); scale (..., out), or (..., in) for side
-  'in'.
+  This is (IA)^3 (Liu et al. 2022, section 3.3). base (..., in, out) or a bias (...,
+  out); scale (..., out), or (..., in) for side 'in'.
   """
 
   base: Array
@@ -165,24 +161,27 @@ class Scaled:
     require_whole(self, 'base', 'scale')
     base = dense(self.base)
     scale = self.scale.astype(base.dtype)
+    # A bias has one number for each of its entries.
     if base.ndim == scale.ndim:
       return base * scale
-    return base * (scale[..., None, :] if self.side == 'out' else scale[..., None])
+    if self.side == 'out':
+      return base * scale[..., None, :]
+    return base * scale[..., None]
 
   def product(self, x: Array) -> Array:
     require_whole(self, 'base', 'scale')
+    # Scaling what goes in or comes out leaves the base as it is, of whatever kind.
     scale = self.scale.astype(x.dtype)
-    return (
-      matmul(x * scale, self.base)
-      if self.side == 'in'
-      else matmul(x, self.base) * scale
-    )
+    if self.side == 'in':
+      return matmul(x * scale, self.base)
+    return matmul(x, self.base) * scale
 
 
 @matrix
 class Subset:
-  """base with `change` (k,) added to the k entries at `index` (k,) of the flattened
-  array; the others are held.
+  """base with `change` (k,) added to k of its entries.
+
+  The entries are those at `index` (k,) of the flattened array. The others are held.
   """
 
   base: Array
@@ -205,24 +204,24 @@ class Subset:
 
   def _scattered(self, values: Array) -> Array:
     """An array of the shape of the base with these values at the chosen entries."""
-    return (
-      jnp.zeros(self.size, values.dtype).at[self.index].add(values).reshape(self.shape)
-    )
+    zeros = jnp.zeros(self.size, values.dtype)
+    return zeros.at[self.index].add(values).reshape(self.shape)
 
 
-# The stretch of the hard concrete distribution and its temperature (Louizos et al.
-# 2018, section 4).
-LOW, HIGH, TEMPERATURE = -0.1, 1.1, 2 / 3
+# The hard concrete distribution (Louizos et al. 2018, section 4): the interval that the
+# gates are stretched to, and the temperature.
+LOW = -0.1
+HIGH = 1.1
+TEMPERATURE = 2 / 3
 
 
 @matrix
 class Gated:
-  """base + z * change with gates z in [0, 1] (diff pruning, Guo et al. 2021; gates of
-  Louizos et al. 2018).
+  """base + z * change with gates z in [0, 1] (diff pruning, Guo et al. 2021).
 
-  base, change, gate: one shape; `gate` is the log of alpha. With a key z is drawn from
-  the hard concrete distribution, without one it is its deterministic form (Louizos et
-  al. 2018, eq. 13).
+  base, change, gate: one shape; `gate` is the log of alpha of the gates' distribution,
+  the hard concrete one (Louizos et al. 2018). With a key z is drawn from it. Without a
+  key z is its deterministic form (their eq. 13).
   """
 
   base: Array
@@ -243,24 +242,28 @@ class Gated:
     if self.key is None:
       soft = jax.nn.sigmoid(self.gate)
     else:
+      # Away from 0 and 1, whose logarithms are infinite.
       noise = jax.random.uniform(
         self.key, self.gate.shape, self.gate.dtype, 1e-6, 1 - 1e-6
       )
-      soft = jax.nn.sigmoid(
-        (jnp.log(noise) - jnp.log1p(-noise) + self.gate) / TEMPERATURE
-      )
-    return jnp.clip(soft * (HIGH - LOW) + LOW, 0.0, 1.0) * self.change
+      logistic = jnp.log(noise) - jnp.log1p(-noise)
+      soft = jax.nn.sigmoid((logistic + self.gate) / TEMPERATURE)
+    stretched = soft * (HIGH - LOW) + LOW
+    return jnp.clip(stretched, 0.0, 1.0) * self.change
 
   def expected(self) -> Array:
     """How many gates are not zero in expectation (Louizos et al. 2018, eq. 12): scalar."""
-    return jax.nn.sigmoid(self.gate - TEMPERATURE * jnp.log(-LOW / HIGH)).sum()
+    open_chance = jax.nn.sigmoid(self.gate - TEMPERATURE * jnp.log(-LOW / HIGH))
+    return open_chance.sum()
 
+  # Gates are drawn in every step, with or without dropout.
   draws = True
 
 
 def low_rank(a: Array, b: Array) -> Array:
-  """a @ b, in full precision where `@` has less (TPU): what is fused must agree with
-  what was trained.
+  """a @ b, in full precision where `@` has less, as on TPUs.
+
+  What is fused must agree with what was trained.
   """
   return jnp.matmul(a, b, precision='highest')
 
@@ -271,22 +274,26 @@ def changed(base: Array, change: Array) -> Array:
   wide = jnp.promote_types(base.dtype, change.dtype)
   # Not `base + change`: a change of +0.0 would turn a -0.0 of the base into +0.0, and
   # nothing trained is no change.
-  return (base.astype(wide) - (0 - change)).astype(base.dtype)
+  total = base.astype(wide) - (0 - change)
+  return total.astype(base.dtype)
 
 
 def column_norms(
   base: Array, a: Array | None = None, b: Array | None = None, scale: float = 1.0
 ) -> Array:
-  """The norms (..., out) of the columns of base + scale * a @ b, float32, from products
-  no larger than (in, rank).
+  """The norms (..., out) of the columns of base + scale * a @ b, float32.
+
+  The sum is not formed: |w + s a b|^2 = |w|^2 + 2 s (a^T w) b + s^2 (a^T a b) b, by
+  columns. No product is larger than (in, rank).
   """
   base = dense(base)
   base = base.astype(jnp.promote_types(base.dtype, jnp.float32))
   square = jnp.square(base).sum(-2)
   if a is not None:
     transposed = jnp.swapaxes(a, -1, -2)
-    mixed = jnp.matmul(transposed, base, precision='highest')  # (..., rank, out)
-    gram = jnp.matmul(transposed, a, precision='highest')  # (..., rank, rank)
+    mixed = low_rank(transposed, base)  # (..., rank, out)
+    gram = low_rank(transposed, a)  # (..., rank, rank)
     square = square + 2 * scale * (mixed * b).sum(-2)
-    square = square + scale**2 * (jnp.matmul(gram, b, precision='highest') * b).sum(-2)
+    square = square + scale**2 * (low_rank(gram, b) * b).sum(-2)
+  # Above 0: rounding might leave less, and the norm is divided by.
   return jnp.sqrt(jnp.maximum(square, jnp.finfo(square.dtype).tiny))

@@ -1,5 +1,6 @@
-"""Parts that a layer uses if they stand among its parameters: bottleneck adapters and
-prefixes of keys and values.
+"""Parts that a layer uses if they stand among its parameters.
+
+They are bottleneck adapters and prefixes of keys and values.
 
 >>> part = Bottleneck(jnp.ones((4, 2)), jnp.zeros(2), jnp.zeros((2, 4)), jnp.zeros(4))
 >>> part(jnp.ones((1, 4))).tolist()
@@ -20,6 +21,7 @@ from tl_jax.leaves.structure import (
   structured,
 )
 
+# As in transformers `gelu` is the exact one; the default of jax is the approximation.
 ACTIVATIONS = {
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
   'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
@@ -32,14 +34,16 @@ ACTIVATIONS = {
 
 @structured
 class Bottleneck:
-  """scale * (act(x down + down_bias) up + up_bias), (..., width) of (..., width): a
-  bottleneck adapter.
+  """A bottleneck adapter: scale * (act(x down + down_bias) up + up_bias).
 
-  down (width, size), down_bias (size,), up (size, width), up_bias (width,). `place`
-  says what a sublayer y = f(x) with the residual stream h gives it and where the result
-  goes: 'output', y + adapter(y) (Houlsby et al. 2019, section 2.1); 'sum', y +
-  adapter(norm(h + y)) (Pfeiffer et al. 2021; without a norm behind the sublayer, of the
-  sum itself); 'parallel', y + adapter(x) (He et al. 2022).
+  It takes x (..., width) and returns (..., width). down (width, size), down_bias
+  (size,), up (size, width), up_bias (width,). `place` says what a sublayer y = f(x)
+  with the residual stream h gives it, and where the result goes:
+
+  'output': y + adapter(y) (Houlsby et al. 2019, section 2.1).
+  'sum': y + adapter(norm(h + y)) (Pfeiffer et al. 2021). Without a norm behind the
+    sublayer it is the adapter of the sum itself.
+  'parallel': y + adapter(x) (He et al. 2022).
   """
 
   down: Array
@@ -53,15 +57,16 @@ class Bottleneck:
   def __call__(self, x: Array) -> Array:
     require_whole(self, 'down', 'down_bias', 'up', 'up_bias')
     small = add_bias(matmul(x, self.down), self.down_bias)
-    return self.scale * add_bias(
-      matmul(ACTIVATIONS[self.activation](small), self.up), self.up_bias
-    )
+    active = ACTIVATIONS[self.activation](small)
+    return self.scale * add_bias(matmul(active, self.up), self.up_bias)
 
 
 @structured
 class Prefix:
-  """Keys and values (n, key heads * head) that every query sees beside those of the
-  tokens (Li and Liang 2021, 4.2).
+  """Keys and values that every query sees beside those of the tokens (prefix tuning,
+  Li and Liang 2021, section 4.2).
+
+  Both are (n, key heads * head).
   """
 
   keys: Array
@@ -70,22 +75,21 @@ class Prefix:
   def put_before(
     self, keys: Array, values: Array, mask: Array
   ) -> tuple[Array, Array, Array]:
-    """keys, values (batch, heads, m, head) and mask (batch, queries, m) with n more in
-    front, visible to all.
+    """The keys, values and mask of attention with this prefix in front, seen by all.
+
+    keys, values: (batch, heads, m, head), of which the results have n + m in place of m.
+    mask: boolean (batch, queries, m), likewise.
     """
     require_whole(self, 'keys', 'values')
     rows, heads, _, head = keys.shape
     count = self.keys.shape[0]
 
     def extend(own, given):
-      own = own.astype(given.dtype).reshape(count, heads, head).swapaxes(0, 1)
-      return jnp.concatenate(
-        [jnp.broadcast_to(own, (rows, heads, count, head)), given], 2
-      )
+      own = own.astype(given.dtype).reshape(count, heads, head)
+      own = own.swapaxes(0, 1)
+      own = jnp.broadcast_to(own, (rows, heads, count, head))
+      return jnp.concatenate([own, given], 2)
 
     seen = jnp.ones((*mask.shape[:2], count), bool)
-    return (
-      extend(self.keys, keys),
-      extend(self.values, values),
-      jnp.concatenate([seen, mask], -1),
-    )
+    mask = jnp.concatenate([seen, mask], -1)
+    return extend(self.keys, keys), extend(self.values, values), mask

@@ -1,12 +1,15 @@
 """Products in the forms that are fast where they run.
 
-Those in bfloat16 accumulate in float32 and round once; on CPU the gradient of a float32
-weight is not rounded at all. There, XLA has bfloat16 kernels for products with a
-float32 result whose left operand is not transposed, and computes every other form in
-float32 at half the speed: so a left operand that must be transposed is turned by hand.
-In float32 that makes whole steps faster, though no product alone. Elsewhere the natural
-forms stand. A gradient that nobody asks for is not computed, and what only it would
-need is not kept.
+A product in bfloat16 accumulates in float32 and rounds once. On CPU the gradient of a
+float32 weight is not rounded at all.
+
+XLA on CPU has bfloat16 kernels for products with a float32 result whose left operand is
+not transposed. It computes every other form in float32, at half the speed. So a left
+operand that must be transposed is turned by hand. In float32 turning makes whole steps
+faster, though no product alone. Elsewhere the natural forms stand.
+
+A gradient that nobody asks for is not computed, and what only it would need is not
+kept.
 
 >>> x, w = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4))
 >>> multiply(x, w).dtype.name, jax.grad(lambda w: multiply(x, w).astype(jnp.float32).sum())(w).dtype.name
@@ -20,21 +23,21 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 NARROW = jnp.bfloat16
-# the results of products with weights, for a checkpoint policy that keeps them
+# The name of the results of products with weights, for a checkpoint policy that keeps
+# them.
 PRODUCT = 'product'
-# rows and columns that are copied together; 8 and 16 were faster than 32 and more
+# Rows and columns that are copied together: 8 and 16 were faster than 32 and more.
 TILE = 16
-# rows that had better be packed than a table of many; with 64 and more it is as well to
-# pack the table
+# So many rows had better be packed than a table of many; with 64 and more it is as well
+# to pack the table.
 FEW = 32
 
 
 def _multiply(x, y, transposed: bool = False, dtype=NARROW):
-  """x (..., k) times y (k, m), or y (m, k) transposed: (..., m) in `dtype`, computed in
-  bfloat16.
+  """x (..., k) times y (k, m): (..., m) in `dtype`, computed in bfloat16.
 
-  Leading axes of y (..., k, m) are those of x (..., n, k). A gradient has the dtype of
-  its operand.
+  With `transposed` y is (m, k). Leading axes of y (..., k, m) are those of x (..., n,
+  k). A gradient has the dtype of its operand.
   """
   made = _contract(x, y, transposed)
   if dtype == made.dtype:
@@ -46,19 +49,22 @@ multiply = jax.custom_vjp(_multiply, nondiff_argnums=(2, 3))
 
 
 def _finished(made):
-  """The result of a product on CPU, where a transpose behind it must not become part of
-  it: XLA then has no kernel.
+  """The result of a product on CPU, kept apart from what follows.
+
+  If a transpose behind it became part of the product, XLA would have no kernel for it.
   """
   return jax.lax.optimization_barrier(made)
 
 
 def _contract(x, y, transposed: bool):
   """The last axis of x against the first matrix axis of y, or its last one; float32."""
-  shared = tuple(range(y.ndim - 2))
+  stacked = tuple(range(y.ndim - 2))
+  x_axis = x.ndim - 1
+  y_axis = y.ndim - 1 if transposed else y.ndim - 2
   return jax.lax.dot_general(
     x.astype(NARROW),
     y.astype(NARROW),
-    (((x.ndim - 1,), (y.ndim - 2 + transposed,)), (shared, shared)),
+    (((x_axis,), (y_axis,)), (stacked, stacked)),
     preferred_element_type=jnp.float32,
   )
 
@@ -75,21 +81,22 @@ def multiply_wide(x, w):
 
 
 def multiply_table(x, table):
-  """x (..., width) times the transpose of a table (n, width) in the same dtype: (...,
-  n).
+  """x (..., width) times the transpose of a table (n, width): (..., n).
 
-  XLA on CPU packs what is on the right anew for every product: with a few rows of x, as
-  in decoding, the table is on the left and the result is turned.
+  Both have the same dtype. XLA on CPU packs what is on the right anew for every
+  product. With a few rows of x, as in decoding, the table is therefore on the left, and
+  the result is turned.
   """
-  width, rows = x.shape[-1], x.size // x.shape[-1]
-  contract = lambda x, y: jax.lax.dot_general(
-    x, y, (((x.ndim - 1,), (y.ndim - 1,)), ((), ()))
-  )
+  width = x.shape[-1]
+  rows = x.size // width
+
+  def contract(x, y):
+    last_axes = ((x.ndim - 1,), (y.ndim - 1,))
+    return jax.lax.dot_general(x, y, (last_axes, ((), ())))
 
   def on_cpu(x, table):
-    return _finished(contract(table, x.reshape(rows, width))).T.reshape(
-      *x.shape[:-1], table.shape[0]
-    )
+    turned = _finished(contract(table, x.reshape(rows, width)))
+    return turned.T.reshape(*x.shape[:-1], table.shape[0])
 
   if 1 < rows <= min(FEW, table.shape[0]):
     return jax.lax.platform_dependent(x, table, cpu=on_cpu, default=contract)
@@ -97,102 +104,119 @@ def multiply_table(x, table):
 
 
 def _outer(x, y, shared: int, dtype):
-  """The sum over all but the first `shared` axes and the last of x (..., k) times y
-  (..., m): (..., k, m).
+  """The product (..., k, m) of x (..., k) and y (..., m), summed over most axes.
 
-  Everywhere but on CPU it is rounded before it is widened, as XLA would: less to send
-  between devices.
+  The sum is over all axes but the first `shared` ones and the last. Everywhere but on
+  CPU it is rounded before it is widened, as XLA would: less to send between devices.
   """
 
   def on_cpu(x, y):
-    x, y = (z.reshape(*z.shape[:shared], -1, z.shape[-1]) for z in (x, y))
-    if 8 * y.shape[-1] < x.shape[-1]:  # as of a factor of LoRA: it is less to turn
-      return jnp.swapaxes(
-        _finished(_contract(copy_transposed(y), x, False)), -1, -2
-      ).astype(dtype)
-    return _finished(_contract(copy_transposed(x), y, False)).astype(dtype)
+    x = x.reshape(*x.shape[:shared], -1, x.shape[-1])
+    y = y.reshape(*y.shape[:shared], -1, y.shape[-1])
+    # A narrow y, as of a factor of LoRA, is less to turn than x.
+    if 8 * y.shape[-1] < x.shape[-1]:
+      made = _finished(_contract(copy_transposed(y), x, False))
+      made = jnp.swapaxes(made, -1, -2)
+    else:
+      made = _finished(_contract(copy_transposed(x), y, False))
+    return made.astype(dtype)
 
   def natural(x, y):
-    kept, summed = tuple(range(shared)), tuple(range(shared, x.ndim - 1))
+    kept = tuple(range(shared))
+    summed = tuple(range(shared, x.ndim - 1))
     made = jax.lax.dot_general(
       x, y, ((summed, summed), (kept, kept)), preferred_element_type=jnp.float32
     )
     return made.astype(NARROW).astype(dtype)
 
-  return jax.lax.platform_dependent(
-    x.astype(NARROW), y.astype(NARROW), cpu=on_cpu, default=natural
-  )
+  x = x.astype(NARROW)
+  y = y.astype(NARROW)
+  return jax.lax.platform_dependent(x, y, cpu=on_cpu, default=natural)
 
 
 def copy_swapped(x):
-  """x (a, b, c, ...) as (a, c, b, ...): on CPU a copy that XLA does not fold into the
-  product behind it.
+  """x (a, b, c, ...) as (a, c, b, ...).
+
+  On CPU it is a copy that XLA does not fold into the product behind it.
   """
 
   def on_cpu(x):
     first, second, third, *rest = x.shape
     tile = _tile(second)
-    x = x.reshape(first, second // tile, tile, third, *rest)
-    return x.transpose(0, 3, 1, 2, *range(4, x.ndim)).reshape(
-      first, third, second, *rest
-    )
+    tiles = x.reshape(first, second // tile, tile, third, *rest)
+    swapped = tiles.transpose(0, 3, 1, 2, *range(4, tiles.ndim))
+    return swapped.reshape(first, third, second, *rest)
 
-  return jax.lax.platform_dependent(
-    x, cpu=on_cpu, default=lambda x: jnp.swapaxes(x, 1, 2)
-  )
+  def natural(x):
+    return jnp.swapaxes(x, 1, 2)
+
+  return jax.lax.platform_dependent(x, cpu=on_cpu, default=natural)
 
 
 def column_sums(x):
-  """The sums (n,) in float32 over all axes of bfloat16 x (..., n) but the last, as a
-  product with ones.
+  """The sums (n,) in float32 over all axes of bfloat16 x (..., n) but the last.
+
+  They are a product with ones, which has a fast kernel.
   """
   x = x.reshape(-1, x.shape[-1])
-  return _contract(jnp.ones((1, x.shape[0]), NARROW), x, False)[0]
+  ones = jnp.ones((1, x.shape[0]), NARROW)
+  return _contract(ones, x, False)[0]
 
 
 def _tile(whole: int) -> int:
-  return next(size for size in range(min(TILE, whole), 0, -1) if whole % size == 0)
+  """The largest size up to `TILE` that divides an axis."""
+  sizes = range(min(TILE, whole), 0, -1)
+  return next(size for size in sizes if whole % size == 0)
 
 
 def copy_transposed(x):
-  """The transpose (..., k, n) of x (..., n, k) as a copy in tiles, which XLA does not
-  fold into what uses it.
+  """The transpose (..., k, n) of x (..., n, k), as a copy in tiles.
+
+  XLA does not fold such a copy into what uses it.
   """
   *batch, n, k = x.shape
-  tall, wide = _tile(n), _tile(k)
-  x = x.reshape(*batch, n // tall, tall, k // wide, wide)
-  *before, a, b, c, d = range(x.ndim)
-  return x.transpose(*before, c, d, a, b).reshape(*batch, k, n)
+  tall = _tile(n)
+  wide = _tile(k)
+  tiles = x.reshape(*batch, n // tall, tall, k // wide, wide)
+  *stacked, row_tile, row, column_tile, column = range(tiles.ndim)
+  turned = tiles.transpose(*stacked, column_tile, column, row_tile, row)
+  return turned.reshape(*batch, k, n)
 
 
 def _forward(x, y, transposed, dtype):
   # Not `multiply`: a checkpoint policy does not see the names inside of a rule of ours.
+  made = _multiply(x.value, y.value, transposed, dtype)
+  if y.value.ndim == 2:
+    made = checkpoint_name(made, PRODUCT)
   # Always as many arrays: jax remembers the structure of what is kept for all uses of a
   # jitted function at once.
-  likes = [jnp.zeros(0, operand.value.dtype) for operand in (x, y)]
-  made = _multiply(x.value, y.value, transposed, dtype)
-  made = checkpoint_name(made, PRODUCT) if y.value.ndim == 2 else made
-  return made, (_kept(x, y.perturbed), _kept(y, x.perturbed), *likes)
+  like_x = jnp.zeros(0, x.value.dtype)
+  like_y = jnp.zeros(0, y.value.dtype)
+  # The gradient of x is a product with y, and the other way round.
+  return made, (_kept(x, y.perturbed), _kept(y, x.perturbed), like_x, like_y)
 
 
 def _kept(operand, needed: bool):
-  """The operand as the products take it, or what has its number of axes and no element."""
-  return (
-    operand.value.astype(NARROW)
-    if needed
-    else jnp.zeros((0,) * operand.value.ndim, NARROW)
-  )
+  """The operand as the products take it; where it is not needed, an array of as many
+  axes without an element.
+  """
+  if needed:
+    return operand.value.astype(NARROW)
+  return jnp.zeros((0,) * operand.value.ndim, NARROW)
 
 
 def _backward(transposed, dtype, kept, gradient):
   x, y, like_x, like_y = kept
   gradient = _solid(gradient)
-  dx = _contract(gradient, y, not transposed).astype(like_x.dtype) if y.size else None
-  if not x.size:
-    return dx, None
-  return dx, _outer(
-    *((gradient, x) if transposed else (x, gradient)), y.ndim - 2, like_y.dtype
-  )
+  dx = None
+  dy = None
+  if y.size:
+    dx = _contract(gradient, y, not transposed).astype(like_x.dtype)
+  if x.size:
+    shared = y.ndim - 2
+    left, right = (gradient, x) if transposed else (x, gradient)
+    dy = _outer(left, right, shared, like_y.dtype)
+  return dx, dy
 
 
 multiply.defvjp(_forward, _backward, symbolic_zeros=True)
@@ -200,25 +224,32 @@ multiply.defvjp(_forward, _backward, symbolic_zeros=True)
 
 @functools.partial(multiply_wide.defjvp, symbolic_zeros=True)
 def _multiply_wide_jvp(primals, tangents):
-  (x, w), (dx, dw) = primals, tangents
-  still = [type(tangent) is jax.custom_derivatives.SymbolicZero for tangent in tangents]
+  x, w = primals
+  dx, dw = tangents
+  x_is_constant = type(dx) is jax.custom_derivatives.SymbolicZero
+  w_is_constant = type(dw) is jax.custom_derivatives.SymbolicZero
   # Not `multiply_wide`, for a checkpoint policy as above.
   made = checkpoint_name(x @ w, PRODUCT)
-  change = jnp.zeros_like(made) if still[0] else dx @ w
-  return made, change if still[1] else change + _turned(x, dw)
+  change = jnp.zeros_like(made) if x_is_constant else dx @ w
+  if not w_is_constant:
+    change = change + _turned(x, dw)
+  return made, change
 
 
 def _turned(x, w):
-  """x (..., in) times w (in, out), in a form whose transpose, the gradient of w, is a
-  plain product on CPU.
+  """x (..., in) times w (in, out).
+
+  Its form is one whose transpose, the gradient of w, is a plain product on CPU.
   """
 
   def on_cpu(x, w):
     rows = x.reshape(-1, x.shape[-1])
+    # The narrower of the operand and the result is turned.
     if w.shape[0] <= w.shape[1]:
       made = jax.lax.dot_general(copy_transposed(rows), w, (((0,), (0,)), ((), ())))
     else:
-      made = copy_transposed(jax.lax.dot_general(w, rows, (((0,), (1,)), ((), ()))))
+      made = jax.lax.dot_general(w, rows, (((0,), (1,)), ((), ())))
+      made = copy_transposed(made)
     return made.reshape(*x.shape[:-1], w.shape[1])
 
   return jax.lax.platform_dependent(x, w, cpu=on_cpu, default=jnp.matmul)
@@ -231,12 +262,16 @@ def add_bias(y, bias):
 
 
 def _add_bias_forward(y, bias):
-  return add_bias(y.value, bias.value), jnp.zeros(int(bias.perturbed), bias.value.dtype)
+  # An array of one element, or none: is the gradient of the bias asked for?
+  like = jnp.zeros(int(bias.perturbed), bias.value.dtype)
+  return add_bias(y.value, bias.value), like
 
 
 def _add_bias_backward(like, gradient):
   gradient = _solid(gradient)
-  return gradient, column_sums(gradient).astype(like.dtype) if like.size else None
+  if not like.size:
+    return gradient, None
+  return gradient, column_sums(gradient).astype(like.dtype)
 
 
 add_bias.defvjp(_add_bias_forward, _add_bias_backward, symbolic_zeros=True)

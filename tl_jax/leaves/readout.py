@@ -1,5 +1,6 @@
-"""The last product of a language model, before it is computed: a loss need not have all
-of its logits at once.
+"""The last product of a language model, before it is computed.
+
+A loss takes it part by part, so that it need not have all logits at once.
 
 >>> readout = Readout(jnp.ones((1, 2, 3)), jnp.ones((5, 3)))
 >>> readout.logits().shape
@@ -20,11 +21,13 @@ from tl_jax.leaves.structure import (
 
 @structured
 class Readout:
-  """States and what makes logits over a vocabulary of them.
+  """States, and the output layer that makes logits over a vocabulary of them.
 
-  hidden (..., width); weight: a table (vocabulary, width) where `tied`, else a kernel
-  (width, vocabulary), of any kind of leaf; bias (vocabulary,) or None; cap: cap *
-  tanh(logit / cap) as in Gemma 2, 0 for none.
+  hidden: (..., width).
+  weight: a table (vocabulary, width) where `tied`, else a kernel (width, vocabulary).
+    It may be any kind of leaf.
+  bias: (vocabulary,) or None.
+  cap: the logits become cap * tanh(logit / cap), as in Gemma 2; 0 for none.
   """
 
   hidden: Array
@@ -39,8 +42,14 @@ class Readout:
 
   def logits(self) -> Array:
     """The logits (..., vocabulary) of all the states, in float32."""
-    logits = (matmul_transposed if self.tied else matmul)(self.hidden, self.weight)
+    if self.tied:
+      logits = matmul_transposed(self.hidden, self.weight)
+    else:
+      logits = matmul(self.hidden, self.weight)
     if self.bias is not None:
       logits = add_bias(logits, self.bias)
+    # Before the cap and any softmax, which bfloat16 would round too much.
     logits = logits.astype(jnp.float32)
-    return self.cap * jnp.tanh(logits / self.cap) if self.cap else logits
+    if self.cap:
+      logits = self.cap * jnp.tanh(logits / self.cap)
+    return logits

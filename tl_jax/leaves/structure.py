@@ -1,11 +1,11 @@
-"""What every structured leaf is, and the products of a model that do not ask which kind
-of leaf they have.
+"""What every structured leaf is, and the products that take any kind of leaf.
 
 >>> matmul(jnp.ones((2, 3)), jnp.ones((3, 4))).shape
 (2, 4)
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -18,20 +18,20 @@ Array = Any
 
 
 def structured(cls):
-  """Makes a frozen dataclass a pytree node and a leaf of ours; fields with metadata
-  `static` belong to the structure.
+  """Makes a frozen dataclass a pytree node and a structured leaf.
 
-  Any field may be a hole (None) in a partial tree. A field `key` is None but while a
-  step draws something.
+  Fields with metadata `static` belong to the structure. Any other field may be a hole
+  (None) in a partial tree. A field `key` is None except while a step draws something.
   """
   cls = dataclasses.dataclass(frozen=True)(cls)
-  fields = dataclasses.fields(cls)
-  static = [field.name for field in fields if field.metadata.get('static')]
+  arrays = []
+  static_fields = []
+  for field in dataclasses.fields(cls):
+    of_kind = static_fields if field.metadata.get('static') else arrays
+    of_kind.append(field.name)
   cls.structured_leaf = True
   return jax.tree_util.register_dataclass(
-    cls,
-    data_fields=[field.name for field in fields if field.name not in static],
-    meta_fields=static,
+    cls, data_fields=arrays, meta_fields=static_fields
   )
 
 
@@ -41,39 +41,76 @@ def static(default):
 
 
 def matrix(cls):
-  """A structured leaf that stands for an array: it has `dense()`, and gets what arrays
-  have and, where it has no cheaper one of its own, the `product(x)` with what it stands
-  for.
+  """Makes a structured leaf that stands for an array.
+
+  The class has `dense()`. It gets what arrays have from `_ArrayProtocol`, and the
+  `product(x)` with what it stands for where it has no cheaper one of its own.
 
   Its first field, `base`, is what stood there before: flax compares the shape of the
-  first array of a leaf with the shape it wants. A foreign module that multiplies by it
-  gets the dense array through `__jax_array__` (jax calls that before `__rmatmul__`):
-  right, but at the price of the dense product; `matmul` is the cheap way.
+  first array of a leaf with the shape it wants.
   """
   cls = structured(cls)
-  for name, function in ARRAY_PROTOCOL.items():
-    if name not in cls.__dict__:
-      setattr(cls, name, function)
-  # numpy leaves `x @ leaf` to `__rmatmul__` for the priority.
-  cls.__array_priority__ = 100
+  # Copied rather than inherited: what the class itself has goes before.
+  for name, member in vars(_ArrayProtocol).items():
+    if name not in vars(cls):
+      setattr(cls, name, member)
   return cls
 
 
-ARRAY_PROTOCOL = {
-  'product': lambda leaf, x: matmul(x, leaf.dense()),
-  '__jax_array__': lambda leaf: leaf.dense(),
-  '__array__': lambda leaf, dtype=None, copy=None: np.asarray(leaf.dense(), dtype),
-  '__matmul__': lambda leaf, other: leaf.dense() @ other,
-  '__rmatmul__': lambda leaf, other: matmul(other, leaf),
-  '__getitem__': lambda leaf, index: leaf.dense()[index],
-  'reshape': lambda leaf, *shape: leaf.dense().reshape(*shape),
-  'astype': lambda leaf, dtype: cast(leaf, dtype),
-  'T': property(lambda leaf: leaf.dense().T),
-  'shape': property(lambda leaf: tuple(leaf.base.shape)),
-  'ndim': property(lambda leaf: len(leaf.shape)),
-  'size': property(lambda leaf: int(np.prod(leaf.shape))),
-  'dtype': property(lambda leaf: leaf.base.dtype),
-}
+class _ArrayProtocol:
+  """What a matrix has because it stands for an array.
+
+  A foreign module that multiplies by it gets the dense array through `__jax_array__`
+  (jax calls that before `__rmatmul__`): right, but at the price of the dense product.
+  `matmul` is the cheap way.
+  """
+
+  # numpy leaves `x @ leaf` to `__rmatmul__` for the priority.
+  __array_priority__ = 100
+
+  def product(self, x):
+    return matmul(x, self.dense())
+
+  def __jax_array__(self):
+    return self.dense()
+
+  def __array__(self, dtype=None, copy=None):
+    return np.asarray(self.dense(), dtype)
+
+  def __matmul__(self, other):
+    return self.dense() @ other
+
+  def __rmatmul__(self, other):
+    return matmul(other, self)
+
+  def __getitem__(self, index):
+    return self.dense()[index]
+
+  def reshape(self, *shape):
+    return self.dense().reshape(*shape)
+
+  def astype(self, dtype):
+    return cast(self, dtype)
+
+  @property
+  def T(self):
+    return self.dense().T
+
+  @property
+  def shape(self):
+    return tuple(self.base.shape)
+
+  @property
+  def ndim(self):
+    return len(self.shape)
+
+  @property
+  def size(self):
+    return int(np.prod(self.shape))
+
+  @property
+  def dtype(self):
+    return self.base.dtype
 
 
 def require_whole(leaf, *fields: str) -> None:
@@ -92,41 +129,50 @@ def is_structured(leaf) -> bool:
 
 
 def matmul(x: Array, w: Array) -> Array:
-  """x (..., in) times w (in, out), whatever kind of leaf w is: the only product with a
-  weight in `models/`.
+  """x (..., in) times w (in, out), whatever kind of leaf w is.
 
-  The result has the dtype of x, or of w where x is not floating.
+  It is the only product with a weight in `models/`. The result has the dtype of x, or
+  of w where x is not floating.
   """
   x = jnp.asarray(x)
   if is_structured(w):
     return w.product(x)
   w = jnp.asarray(w)
   x = _floating(x, w)
-  if w.ndim == 2 and x.dtype == jnp.bfloat16:
+  # The forms of `products` are for matrices; layers that are stacked take the plain one.
+  if w.ndim != 2:
+    return x @ w.astype(x.dtype)
+  if x.dtype == jnp.bfloat16:
+    # Not cast here: so the gradient of a float32 weight is not rounded.
     return products.multiply(x, w)
   w = w.astype(x.dtype)
-  return (
-    products.multiply_wide(x, w) if w.ndim == 2 and x.dtype == jnp.float32 else x @ w
-  )
+  if x.dtype == jnp.float32:
+    return products.multiply_wide(x, w)
+  return x @ w
 
 
 def _floating(x: Array, w: Array) -> Array:
   """x, in the dtype of the weight where its own is not floating."""
-  return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(w.dtype)
+  if jnp.issubdtype(x.dtype, jnp.inexact):
+    return x
+  return x.astype(w.dtype)
 
 
 def add_bias(y: Array, bias: Array) -> Array:
   """y (..., out) plus a bias (out,), whatever kind of leaf it is, in the dtype of y."""
-  y, bias = jnp.asarray(y), dense(bias)
-  return (
-    products.add_bias(y, bias) if y.dtype == jnp.bfloat16 else y + bias.astype(y.dtype)
-  )
+  y = jnp.asarray(y)
+  bias = dense(bias)
+  if y.dtype == jnp.bfloat16:
+    return products.add_bias(y, bias)
+  return y + bias.astype(y.dtype)
 
 
 def matmul_transposed(x: Array, table: Array) -> Array:
-  """x (..., width) times the transpose of a table (rows, width): the output layer that
-  is tied to an embedding.
+  """x (..., width) times the transpose of a table (rows, width): (..., rows).
+
+  This is the output layer that is tied to an embedding.
   """
+  # Of leaves without such a product, the dense table is formed.
   if hasattr(table, 'product_transposed'):
     return table.product_transposed(x)
   table = jnp.asarray(dense(table))
@@ -137,24 +183,28 @@ def matmul_transposed(x: Array, table: Array) -> Array:
 
 
 def take(table: Array, index: Array) -> Array:
-  """The rows `index` (...) of a table (rows, width), (..., width), whatever kind of
-  leaf it is.
+  """The rows `index` (...) of a table (rows, width), whatever kind of leaf it is.
+
+  The result is (..., width).
   """
-  return (
-    table.take(index)
-    if is_structured(table) and hasattr(table, 'take')
-    else dense(table)[index]
-  )
+  # Arrays have a method `take`, too, which means something else.
+  if is_structured(table) and hasattr(table, 'take'):
+    return table.take(index)
+  return dense(table)[index]
 
 
 def dense(leaf: Array) -> Array:
   """The plain array that a leaf stands for; the leaf itself where it stands for none."""
-  return leaf.dense() if hasattr(leaf, 'dense') and is_structured(leaf) else leaf
+  if is_structured(leaf) and hasattr(leaf, 'dense'):
+    return leaf.dense()
+  return leaf
 
 
 def wide(leaf: Array) -> Array:
-  """The plain array that a leaf stands for, in float32 or wider however narrow its base
-  is.
+  """The plain array that a leaf stands for, in float32 or wider.
+
+  The base is widened before anything is added: a small change would be lost in the
+  narrow sum.
   """
   if is_structured(leaf) and getattr(leaf, 'base', None) is not None:
     leaf = dataclasses.replace(leaf, base=wide(leaf.base))
@@ -163,10 +213,10 @@ def wide(leaf: Array) -> Array:
 
 
 def change(leaf: Array, start: Array) -> Array:
-  """The array that `leaf` stands for less the one that `start` stands for, in float32
-  or wider.
+  """The array that `leaf` stands for less the one that `start` stands for.
 
-  `start` is the same leaf at an earlier time: of the same kind, over the same base.
+  It is float32 or wider. `start` is the same leaf at an earlier time: of the same kind,
+  over the same base.
   """
   if type(leaf) is type(start) and hasattr(leaf, 'change_since'):
     return leaf.change_since(start)
@@ -174,8 +224,9 @@ def change(leaf: Array, start: Array) -> Array:
 
 
 def squared_change(leaf: Array, start: Array) -> Array:
-  """The sum of the squares of `change(leaf, start)`: a scalar, by the cheapest way that
-  the kind of leaf has.
+  """The sum of the squares of `change(leaf, start)`, a scalar.
+
+  It is computed in the cheapest way that the kind of leaf has.
   """
   if type(leaf) is type(start) and hasattr(leaf, 'squared_change_since'):
     return leaf.squared_change_since(start)
@@ -184,38 +235,45 @@ def squared_change(leaf: Array, start: Array) -> Array:
 
 def is_edited(leaf) -> bool:
   """Is this leaf a matrix that is changed by what is trained beside its base?"""
+  # A quantized matrix has no base: it is only held.
   return is_structured(leaf) and hasattr(leaf, 'base')
 
 
 def fuse(params):
-  """The tree with every structured leaf replaced by the plain array that it stands for,
-  if it stands for one.
-  """
+  """The tree with a plain array for every structured leaf that stands for one."""
   return jax.tree.map(dense, params, is_leaf=is_structured)
 
 
 def cast(leaf, dtype):
-  """The leaf (or tree) with its floating-point arrays in another dtype, integer arrays
-  untouched.
-  """
-  return jax.tree.map(
-    lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, leaf
-  )
+  """The leaf (or tree) with its floating-point arrays in another dtype."""
+
+  def cast_array(array):
+    # Integers are indices or codes, which another dtype would not hold.
+    if jnp.issubdtype(array.dtype, jnp.floating):
+      return array.astype(dtype)
+    return array
+
+  return jax.tree.map(cast_array, leaf)
 
 
 def drop(x: Array, rate: float, key) -> Array:
   """Inverted dropout with the rate to the nearest 2^-16; no key, no dropout."""
   if key is None or rate == 0.0:
     return x
+  # Of 2^16 numbers, this many keep an entry; at least one, or the scale would be 1 / 0.
   keep = max(1, round((1.0 - rate) * 2**16))
-  return jnp.where(
-    short_integers(key, x.shape) < keep, x * (2**16 / keep), jnp.zeros_like(x)
-  )
+  kept = short_integers(key, x.shape) < keep
+  scaled = x * (2**16 / keep)
+  return jnp.where(kept, scaled, jnp.zeros_like(x))
 
 
 def short_integers(key, shape) -> Array:
   """Uniform integers below 2^16 (uint32) of this shape, two from each draw of 32 bits."""
+  # A dropout needs no more than 16 bits, and drawing is what it costs.
   *before, last = shape or (1,)
-  drawn = jax.random.bits(key, (*before, -(-last // 2)), jnp.uint32)
-  both = jnp.concatenate([drawn & 0xFFFF, drawn >> 16], -1)
+  half = math.ceil(last / 2)
+  drawn = jax.random.bits(key, (*before, half), jnp.uint32)
+  low_bits = drawn & 0xFFFF
+  high_bits = drawn >> 16
+  both = jnp.concatenate([low_bits, high_bits], -1)
   return both[..., :last].reshape(shape)
