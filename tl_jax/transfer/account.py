@@ -14,8 +14,10 @@ OUTCOMES = ('copied', 'renamed', 'resized', 'fresh', 'dropped')
 
 
 class Entry(NamedTuple):
-  """One leaf: the target's name is None for a dropped one, the source's for a fresh
-  one.
+  """What happened to one leaf.
+
+  target: its name there, None for a leaf that was dropped. source: its name there, None
+  for a leaf that stays fresh. Shapes and dtypes are None with the name.
   """
 
   outcome: str
@@ -34,76 +36,73 @@ class Entry(NamedTuple):
   @property
   def note(self) -> str:
     """What is not the same on both sides."""
+    if self.source is None or self.target is None:
+      return ''
     notes = []
-    if None not in (self.source, self.target):
-      if self.source != self.target:
-        notes.append(f'from {self.source}')
-      if self.source_shape != self.target_shape:
-        notes.append(f'{self.source_shape} to {self.target_shape}')
-      if self.source_dtype != self.target_dtype:
-        notes.append(f'{self.source_dtype} to {self.target_dtype}')
+    if self.source != self.target:
+      notes.append(f'from {self.source}')
+    if self.source_shape != self.target_shape:
+      notes.append(f'{self.source_shape} to {self.target_shape}')
+    if self.source_dtype != self.target_dtype:
+      notes.append(f'{self.source_dtype} to {self.target_dtype}')
     return ', '.join(notes)
 
 
 class Account(NamedTuple):
-  """Every leaf of the target, and every leaf of the source that was dropped, with its
-  outcome.
-  """
+  """Every leaf of the target, and every leaf of the source that was dropped."""
 
   entries: tuple[Entry, ...]
 
   @property
   def counts(self) -> dict[str, int]:
-    """How many leaves had each outcome, none left out."""
-    return {
-      outcome: sum(entry.outcome == outcome for entry in self.entries)
-      for outcome in OUTCOMES
-    }
+    """How many leaves had each outcome, 0 for none."""
+    counts = dict.fromkeys(OUTCOMES, 0)
+    for entry in self.entries:
+      counts[entry.outcome] += 1
+    return counts
 
   @property
   def parameters(self) -> dict[str, int]:
-    """How many parameters had each outcome."""
-    return {
-      outcome: sum(entry.size for entry in self.entries if entry.outcome == outcome)
-      for outcome in OUTCOMES
-    }
+    """How many parameters had each outcome, 0 for none."""
+    parameters = dict.fromkeys(OUTCOMES, 0)
+    for entry in self.entries:
+      parameters[entry.outcome] += entry.size
+    return parameters
 
   def to_json(self) -> dict:
     """A dict for `json.dump`: `counts` and `parameters` by outcome, and `leaves`, one
     object each.
     """
-    return {
-      'counts': self.counts,
-      'parameters': self.parameters,
-      'leaves': [
-        {
-          field: list(value) if isinstance(value, tuple) else value
-          for field, value in entry._asdict().items()
-        }
-        for entry in self.entries
-      ],
-    }
+    leaves = [entry._asdict() for entry in self.entries]
+    for leaf in leaves:
+      for field in ('source_shape', 'target_shape'):
+        if leaf[field] is not None:
+          leaf[field] = list(leaf[field])
+    return {'counts': self.counts, 'parameters': self.parameters, 'leaves': leaves}
 
   def __str__(self) -> str:
     """An aligned table; layers that fared alike are one row, with * for their number."""
     groups = {}
     for entry in self.entries:
-      row = entry.outcome, _starred(entry.target or entry.source), _starred(entry.note)
-      groups.setdefault(row, []).append(entry.size)
-    header = ('outcome', 'leaf', 'leaves', 'parameters', 'note')
-    rows = [
-      header,
-      *(
-        (outcome, leaf, str(len(sizes)), f'{sum(sizes):,}', note)
-        for (outcome, leaf, note), sizes in groups.items()
-      ),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    return '\n'.join(
-      f'{outcome:{widths[0]}}  {leaf:{widths[1]}}  {leaves:>{widths[2]}}  {parameters:>{widths[3]}}  {note}'.rstrip()
-      for outcome, leaf, leaves, parameters, note in rows
-    )
+      leaf = _starred(entry.target or entry.source)
+      group = (entry.outcome, leaf, _starred(entry.note))
+      groups.setdefault(group, []).append(entry.size)
+    rows = [('outcome', 'leaf', 'leaves', 'parameters', 'note')]
+    for (outcome, leaf, note), sizes in groups.items():
+      rows.append((outcome, leaf, str(len(sizes)), f'{sum(sizes):,}', note))
+
+    # Words to the left, numbers to the right.
+    align = (str.ljust, str.ljust, str.rjust, str.rjust, str.ljust)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+      cells = [
+        pad(cell, width) for pad, cell, width in zip(align, row, widths, strict=True)
+      ]
+      lines.append('  '.join(cells).rstrip())
+    return '\n'.join(lines)
 
 
 def _starred(text: str) -> str:
+  """The text with * for every number that is a part of a name."""
   return re.sub(r'(?<=/)\d+(?=/)', '*', text)

@@ -8,7 +8,7 @@
 """
 
 import re
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +23,27 @@ from tl_jax.transfer.partitions import NORMS
 
 KERNELS = r'(?P<part>(.*/)?layers/\d+/({}))/out/kernel'
 INSERTED = r'(.*/)?layers/\d+/(attention|mlp)_adapter(/.*)?'
-# For each kind: where its result goes, which sublayers have one, its activation, its
-# scale, are norms trained too.
+
+
+class Shape(NamedTuple):
+  """What tells one kind of adapter from another.
+
+  place: where the result goes, as `leaves.Bottleneck` reads it. sublayers: which of a
+  layer's sublayers have one, as a pattern. scale: what the result is multiplied by.
+  norms: are the norms of the model trained too?
+  """
+
+  place: str
+  sublayers: str
+  activation: str
+  scale: float = 1.0
+  norms: bool = False
+
+
 KINDS = {
-  'houlsby': ('output', 'attention|mlp', 'gelu', 1.0, True),
-  'pfeiffer': ('sum', 'mlp', 'relu', 1.0, False),
-  'parallel': ('parallel', 'mlp', 'relu', 4.0, False),
+  'houlsby': Shape('output', 'attention|mlp', 'gelu', norms=True),
+  'pfeiffer': Shape('sum', 'mlp', 'relu'),
+  'parallel': Shape('parallel', 'mlp', 'relu', scale=4.0),
 }
 
 
@@ -40,41 +55,47 @@ def adapter(
   std: Positive = 1e-2,
   head: str | None = HEAD,
 ) -> TransferMethod:
-  """Trains a bottleneck of `size` in every layer; 2 size width + size + width
-  parameters each.
+  """Trains a bottleneck of `size` in every layer.
 
-  houlsby: behind attention and MLP of every layer, before the residual sum; the norms
-  are trained too (Houlsby et al.
-  2019, section 2.1). pfeiffer: behind the MLP alone (Pfeiffer et al. 2021). parallel:
-  beside the MLP, with a scale of 4 (He et al. 2022). The way down is drawn from a
-  normal of deviation `std`, truncated at two deviations; the way up is zero, so that
-  the function does not change at first (Houlsby draws it from the same normal). Only
-  models that look for adapters have them: ours. ValueError for params without layers of
-  ours.
+  Each has 2 size width + size + width parameters.
+
+  kind: `houlsby` stands behind the attention and the MLP of every layer, before the
+  residual sum, and the norms are trained too (Houlsby et al. 2019, section 2.1).
+  `pfeiffer` stands behind the MLP alone (Pfeiffer et al. 2021). `parallel` stands beside
+  the MLP, with a scale of 4 (He et al. 2022).
+  scale: replaces that of the kind.
+  std: the way down is drawn from a normal of this deviation, truncated at two deviations.
+  The way up is zero, so that the function does not change at first (Houlsby draws it
+  from the same normal).
+  Errors: ValueError for params without layers of ours, because only our models look for
+  adapters.
   """
   if kind not in KINDS:
     raise ValueError(
       f'adapter: kind is {kind!r}, but must be one of {", ".join(KINDS)}'
     )
-  place, sublayers, activation, usual, norms = KINDS[kind]
-  pattern = KERNELS.format(sublayers)
-  facts = (usual if scale is None else scale, activation, place)
+  shape = KINDS[kind]
+  pattern = KERNELS.format(shape.sublayers)
+  facts = (shape.scale if scale is None else scale, shape.activation, shape.place)
 
   def places(named):
+    # The kernel at the end of a sublayer says how wide the stream is.
     found = {}
     for name in named:
       match = re.fullmatch(pattern, name)
       if match:
-        found[f'{match["part"]}_adapter'] = require_kernel(named, name, 'adapter')
+        kernel = require_kernel(named, name, 'adapter')
+        found[f'{match["part"]}_adapter'] = kernel
     if not found:
       tree.require_match([pattern], named, 'adapter')
     return found
 
   def make(key, kernel):
-    width, dtype = kernel.shape[-1], jnp.promote_types(kernel.dtype, jnp.float32)
-    down = std * jax.random.truncated_normal(key, -2.0, 2.0, (width, size), dtype)
+    width = kernel.shape[-1]
+    dtype = jnp.promote_types(kernel.dtype, jnp.float32)
+    draws = jax.random.truncated_normal(key, -2.0, 2.0, (width, size), dtype)
     return Bottleneck(
-      down,
+      std * draws,
       jnp.zeros(size, dtype),
       jnp.zeros((size, width), dtype),
       jnp.zeros(width, dtype),
@@ -82,6 +103,7 @@ def adapter(
     )
 
   def make_axes(spec):
+    # The bottleneck is small; only the width is sharded, as the stream is.
     width = last_axis(spec)
     return Bottleneck(
       PartitionSpec(width, None),
@@ -98,5 +120,5 @@ def adapter(
     head=head,
     what='adapter',
     inserts=INSERTED,
-    also=tree.matcher(NORMS) if norms else lambda name: False,
+    also=tree.matcher(NORMS) if shape.norms else lambda name: False,
   )

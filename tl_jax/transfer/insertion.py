@@ -7,14 +7,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
 from tl_jax import leaves, rng, tree
 from tl_jax.transfer.method import (
   TransferMethod,
   filling_method,
-  is_whole,
   leaf_names,
+  named_leaves,
   select_names_of_head,
   split_leaves,
 )
@@ -23,8 +21,9 @@ Tree = Any
 
 
 def insert(params: Tree, new: dict[str, Any]) -> Tree:
-  """A nested dict with further leaves, by name. ValueError where there is one already,
-  or no dict to put it in.
+  """A nested dict with further leaves, by name.
+
+  Errors: ValueError where there is a leaf already, or no dict to put it in.
   """
   for name, leaf in new.items():
     params = _insert(params, name.split('/'), leaf, name)
@@ -32,17 +31,18 @@ def insert(params: Tree, new: dict[str, Any]) -> Tree:
 
 
 def _insert(params, path: list[str], leaf, name: str):
+  """The dict with a leaf at a path; name: the whole name, for errors."""
   if not isinstance(params, dict):
     raise ValueError(
-      f'{name!r} cannot be put in: {type(params).__name__} on its way, where a dict must be'
+      f'{name!r} cannot be put in: {type(params).__name__} on its way, where a dict '
+      'must be'
     )
   first, *rest = path
-  if not rest and params.get(first) is not None:
+  if rest:
+    leaf = _insert(params.get(first, {}), rest, leaf, name)
+  elif params.get(first) is not None:
     raise ValueError(f'{name!r} is there already: two methods put it in')
-  return {
-    **params,
-    first: _insert(params.get(first, {}), rest, leaf, name) if rest else leaf,
-  }
+  return {**params, first: leaf}
 
 
 def inserting_method(
@@ -55,60 +55,59 @@ def inserting_method(
   inserts: str,
   also: Callable[[str], bool] = lambda name: False,
 ) -> TransferMethod:
-  """Trains new leaves, whose names and those of their arrays `inserts` matches, the
-  head, and what `also` accepts.
+  """Trains new leaves, the head, and what `also` accepts.
 
-  places(leaves by name) -> {name of a new leaf: what `make` must know of its place},
-  for arrays or PartitionSpecs;
-  make(key, place) -> the leaf; make_axes(place) -> its PartitionSpecs. The key is a
-  stream of the new leaf's name.
+  places(leaves by name) -> {name of a new leaf: what `make` must know of its place}. The
+    leaves are arrays or PartitionSpecs.
+  make(key, place) -> the new leaf. The key is a stream of its name.
+  make_axes(place) -> the PartitionSpecs of the new leaf.
+  what: the method, for errors.
+  inserts: a pattern that matches the names of the new leaves and of their arrays.
   """
   select_head = select_names_of_head(head, what)
 
   def split(params, new):
+    """The two trees, of arrays or of axes, with the new leaves in the trainable one."""
     names = leaf_names(params)
     chosen = {*select_head(names), *filter(also, names)}
-    trainable, frozen = split_leaves(
-      lambda name, leaf: (leaf, None) if name in chosen else (None, leaf), params
-    )
+
+    def split_leaf(name, leaf):
+      return (leaf, None) if name in chosen else (None, leaf)
+
+    trainable, frozen = split_leaves(split_leaf, params)
+    # Each tree has a hole where the other has a leaf, so that both can be combined.
     return insert(trainable, new), insert(frozen, dict.fromkeys(new))
 
-  def by_name(params):
-    return {
-      tree.name_of(path): leaf
-      for path, leaf in jax.tree_util.tree_leaves_with_path(params, is_leaf=is_whole)
-    }
-
   def init(key, params, axes=None):
-    found = places(by_name(params))
-    return split(
-      params,
-      {name: make(rng.stream(key, name), place) for name, place in found.items()},
-    )
+    new = {}
+    for name, place in places(named_leaves(params)).items():
+      new[name] = make(rng.stream(key, name), place)
+    return split(params, new)
 
   def split_axes(axes):
-    return split(
-      axes, {name: make_axes(place) for name, place in places(by_name(axes)).items()}
-    )
+    new = {}
+    for name, place in places(named_leaves(axes)).items():
+      new[name] = make_axes(place)
+    return split(axes, new)
 
   return filling_method(init, split_axes)._replace(inserts=tree.matcher(inserts))
 
 
 def require_kernel(named: dict, name: str, what: str):
-  """The kernel of this name, or of the leaf that edits it. ValueError where there is
-  none to take the size from.
+  """The kernel of this name, or the leaf that edits it, from which a size is taken.
+
+  Errors: ValueError where there is none.
   """
-  if named.get(name) is None:
-    taken = name in named
+  kernel = named.get(name)
+  if kernel is not None:
+    return kernel
+  if name in named:
     raise ValueError(
-      f'{what}: {name!r} '
-      + (
-        'was taken by a method before: compose this one first'
-        if taken
-        else f'does not exist; nearest: {tree.nearest(name, named)}'
-      )
+      f'{what}: {name!r} was taken by a method before: compose this one first'
     )
-  return named[name]
+  raise ValueError(
+    f'{what}: {name!r} does not exist; nearest: {tree.nearest(name, named)}'
+  )
 
 
 def last_axis(spec):
@@ -117,4 +116,6 @@ def last_axis(spec):
   """
   while leaves.is_structured(spec):
     spec = spec.codes if isinstance(spec, leaves.Quantized) else spec.base
-  return (*spec, None, None)[1]
+  # A spec may be shorter than the array: the axes that it leaves out are not sharded.
+  _, axis_out, *_ = (*spec, None, None)
+  return axis_out

@@ -21,7 +21,9 @@ from tl_jax.config import Count, Fraction, Positive, lookup
 from tl_jax.leaves import Directed, LowRank
 from tl_jax.leaves.matrices import column_norms
 from tl_jax.leaves.quantized import Kind
+from tl_jax.transfer.composition import compose
 from tl_jax.transfer.method import HEAD, TransferMethod, leaf_edit
+from tl_jax.transfer.quantized import quantized
 
 ATTENTION = r'.*/(query|value)/kernel'
 TABLES = r'(.*/)?embedding/[^/]+'
@@ -45,46 +47,52 @@ def lora(
 
   Works on any pytree of arrays: w is (in, out), or (..., in, out) with the leading axes
   a stack of layers, each with its own a (..., in, rank) and b (..., rank, out), in
-  float32 or wider. `alpha` is `rank` by default, a scale of one. a is drawn as in the
-  authors' loralib, `kaiming`: uniform with bound 1 / sqrt(in); or `gaussian`, as in the
-  paper, whose deviation, 1 / rank, is PEFT's. b is zero, so the start is the
-  pre-trained model to the bit; in an embedding, whose names `tables` matches, a is zero
-  and b is drawn from N(0, 1), which is PEFT's. `pissa` splits w into its principal
-  `rank` singular directions, which are trained, and the rest, which is held (PiSSA,
-  Meng et al. 2024). `stabilized` scales by alpha / sqrt(rank) (rsLoRA, Kalajdzievski
-  2023, theorem 3.2). `dropout` applies to what goes into a. ranks, alphas: ((pattern of
-  whole names, number), ...), the first that matches replaces `rank`, `alpha`. Leaves
-  that `head` matches are trained in full even where the pattern matches them too. Its
-  default is the `head` of our models and may match nothing, so foreign params need not
-  have a head; one that is given must match.
+  float32 or wider.
+
+  alpha: by default `rank`, a scale of one.
+  init: how a is drawn. `kaiming` is that of the authors' loralib: uniform with bound 1 /
+  sqrt(in). `gaussian` is normal, as in the paper, with PEFT's deviation, 1 / rank. b is
+  zero in both, so the start is the pre-trained model to the bit. `pissa` splits w into
+  its `rank` principal singular directions, which are trained, and the rest, which is held
+  (PiSSA, Meng et al. 2024).
+  tables: the names of embeddings. Of a matched one a is zero and b is drawn from N(0, 1),
+  as in PEFT.
+  stabilized: the scale is alpha / sqrt(rank) (rsLoRA, Kalajdzievski 2023, theorem 3.2).
+  dropout: applies to what goes into a.
+  ranks, alphas: ((pattern of whole names, number), ...); the first that matches replaces
+  `rank` or `alpha`.
+  head: the leaves that it matches are trained in full, even where the pattern matches
+  them too. The default is the head of our models and may match nothing, because foreign
+  params need not have a head; one that is given must match.
   Errors: ValueError for a pattern that matches nothing, and for a matched leaf that is
   not a floating-point matrix.
   """
   lookup(INITS, init, 'lora: init')
   plan = Plan(
     'lora',
-    rank,
-    alpha,
-    stabilized,
-    pairs(ranks, 'ranks'),
-    pairs(alphas, 'alphas'),
-    tables,
-    init,
+    rank=rank,
+    alpha=alpha,
+    stabilized=stabilized,
+    ranks=pairs(ranks, 'ranks'),
+    alphas=pairs(alphas, 'alphas'),
+    tables=tables,
+    init=init,
   )
-  plan.scale('')
+  plan.require_numbers()
 
   def edit(key, name, w):
-    size, scale = plan.size(name), plan.scale(name)
-    base, a, b = plan.start(key, name, w, size, scale)
-    return LowRank(None, a, b, scale, dropout), LowRank(
-      base, None, None, scale, dropout
-    )
+    scale = plan.scale(name)
+    base, a, b = plan.start(key, name, w)
+    trained = LowRank(None, a, b, scale, dropout)
+    held = LowRank(base, None, None, scale, dropout)
+    return trained, held
 
   def edit_axes(name, spec):
-    scale, (a, b) = plan.scale(name), low_rank_axes(spec)
-    return LowRank(None, a, b, scale, dropout), LowRank(
-      spec, None, None, scale, dropout
-    )
+    scale = plan.scale(name)
+    a, b = low_rank_axes(spec)
+    trained = LowRank(None, a, b, scale, dropout)
+    held = LowRank(spec, None, None, scale, dropout)
+    return trained, held
 
   return leaf_edit(edit, edit_axes, *as_patterns(pattern), head=head, what='lora')
 
@@ -104,37 +112,38 @@ def dora(
   """Trains m * (w + alpha / rank * a @ b) / norm in the place of every matrix w (DoRA,
   Liu et al. 2024, eq. 5).
 
-  norm and the trained magnitude m (out,) are by output column; m starts as the norms of
-  w. All else is as in `lora`.
+  norm (out,) is that of every output column of w + alpha / rank * a @ b. The magnitude m
+  (out,) is trained and starts as the norms of w. All else is as in `lora`.
   """
   lookup(INITS, init, 'dora: init')
   plan = Plan(
     'dora',
-    rank,
-    alpha,
-    stabilized,
-    pairs(ranks, 'ranks'),
-    pairs(alphas, 'alphas'),
-    '',
-    init,
+    rank=rank,
+    alpha=alpha,
+    stabilized=stabilized,
+    ranks=pairs(ranks, 'ranks'),
+    alphas=pairs(alphas, 'alphas'),
+    # Here an embedding starts as every other matrix does.
+    tables='',
+    init=init,
   )
-  plan.scale('')
+  plan.require_numbers()
 
   def edit(key, name, w):
-    size, scale = plan.size(name), plan.scale(name)
-    base, a, b = plan.start(key, name, w, size, scale)
-    norms = column_norms(w)
-    return (
-      Directed(None, a, b, norms, scale, dropout),
-      Directed(base, None, None, None, scale, dropout),
-    )
+    scale = plan.scale(name)
+    base, a, b = plan.start(key, name, w)
+    trained = Directed(None, a, b, column_norms(w), scale, dropout)
+    held = Directed(base, None, None, None, scale, dropout)
+    return trained, held
 
   def edit_axes(name, spec):
-    scale, (a, b) = plan.scale(name), low_rank_axes(spec)
-    return (
-      Directed(None, a, b, PartitionSpec(*a[:-2], b[-1]), scale, dropout),
-      Directed(spec, None, None, None, scale, dropout),
-    )
+    scale = plan.scale(name)
+    a, b = low_rank_axes(spec)
+    # Norms are by output, in every layer of a stack.
+    magnitude = PartitionSpec(*a[:-2], b[-1])
+    trained = Directed(None, a, b, magnitude, scale, dropout)
+    held = Directed(spec, None, None, None, scale, dropout)
+    return trained, held
 
   return leaf_edit(edit, edit_axes, *as_patterns(pattern), head=head, what='dora')
 
@@ -149,20 +158,17 @@ def qlora(
   head: str | None = HEAD,
   dropout: Fraction = 0.0,
 ) -> TransferMethod:
-  """LoRA over a base in 16, 8 or 4 bits (QLoRA, Dettmers et al. 2023, eq. 5): `held`
-  says which matrices are.
-  """
-  from tl_jax.transfer.composition import compose
-  from tl_jax.transfer.quantized import quantized
+  """LoRA over a base in 16, 8 or 4 bits (QLoRA, Dettmers et al. 2023, eq. 5).
 
-  return compose(
-    quantized(held, kind=kind),
-    lora(pattern, rank=rank, alpha=alpha, head=head, dropout=dropout),
-  )
+  held: the matrices whose base is held so, of the kind `kind`. All else is as in `lora`.
+  """
+  base = quantized(held, kind=kind)
+  change = lora(pattern, rank=rank, alpha=alpha, head=head, dropout=dropout)
+  return compose(base, change)
 
 
 def draw_kaiming(key, shape, dtype):
-  """U(-1/sqrt(in), 1/sqrt(in)): kaiming_uniform with a = sqrt(5), what torch gives a
+  """U(-1 / sqrt(in), 1 / sqrt(in)): kaiming_uniform with a = sqrt(5), as torch draws a
   linear layer.
   """
   bound = 1 / math.sqrt(shape[-2])
@@ -174,11 +180,15 @@ def draw_gaussian(key, shape, dtype):
   return jax.random.normal(key, shape, dtype) / shape[-1]
 
 
+# `pissa` draws nothing: it takes both factors from the matrix.
 INITS = {'kaiming': draw_kaiming, 'gaussian': draw_gaussian, 'pissa': None}
 
 
 class Plan(NamedTuple):
-  """The rank, the scale and the start of every edited leaf."""
+  """The rank, the scale and the start of every edited leaf.
+
+  what: the method, for errors. The other fields are the arguments of `lora`.
+  """
 
   what: str
   rank: int
@@ -188,6 +198,10 @@ class Plan(NamedTuple):
   alphas: tuple
   tables: str
   init: str
+
+  def require_numbers(self) -> None:
+    """Raises ValueError for a rank or an alpha that is none, before params are there."""
+    self.scale('')
 
   def size(self, name: str) -> int:
     """The rank of a leaf."""
@@ -202,92 +216,99 @@ class Plan(NamedTuple):
     """What a leaf's a @ b is multiplied by."""
     rank = self.size(name)
     alpha = first_match(self.alphas, name, self.alpha)
-    scale = (
-      1.0
-      if alpha is None and not self.stabilized
-      else (rank if alpha is None else alpha)
-      / (math.sqrt(rank) if self.stabilized else rank)
-    )
+    divisor = math.sqrt(rank) if self.stabilized else rank
+    scale = (rank if alpha is None else alpha) / divisor
     if not 0 < scale < math.inf:
       raise ValueError(f'{self.what}: alpha is {alpha}, but must be a positive number')
     return scale
 
-  def start(self, key, name: str, w, rank: int, scale: float):
-    """(what is held, a, b) of a matrix."""
-    shape, dtype = (
-      np.shape(w),
-      w.dtype if leaves.is_structured(w) else jnp.result_type(w),
-    )
+  def start(self, key, name: str, w):
+    """(what is held, a, b) of a matrix w: what is held and scale * a @ b sum to w."""
+    shape = np.shape(w)
+    dtype = w.dtype if leaves.is_structured(w) else jnp.result_type(w)
     if len(shape) < 2 or not jnp.issubdtype(dtype, jnp.floating):
       raise ValueError(
-        f'{self.what}: {name!r} is not a floating-point matrix: shape {shape}, dtype {dtype}'
+        f'{self.what}: {name!r} is not a floating-point matrix: shape {shape}, dtype '
+        f'{dtype}'
       )
-    *stack, size_in, size_out = shape
+    rank = self.size(name)
     wide = jnp.promote_types(dtype, jnp.float32)
     if self.init == 'pissa':
-      return principal(w, rank, scale, wide, f'{self.what}: {name!r}')
+      return principal(w, rank, self.scale(name), wide, f'{self.what}: {name!r}')
+    *stack, size_in, size_out = shape
+    shape_a = (*stack, size_in, rank)
+    shape_b = (*stack, rank, size_out)
     if self.tables and re.fullmatch(self.tables, name):
-      return (
-        w,
-        jnp.zeros((*stack, size_in, rank), wide),
-        jax.random.normal(key, (*stack, rank, size_out), wide),
-      )
-    return (
-      w,
-      INITS[self.init](key, (*stack, size_in, rank), wide),
-      jnp.zeros((*stack, rank, size_out), wide),
-    )
+      return w, jnp.zeros(shape_a, wide), jax.random.normal(key, shape_b, wide)
+    draw = INITS[self.init]
+    return w, draw(key, shape_a, wide), jnp.zeros(shape_b, wide)
 
 
 def principal(w, rank: int, scale: float, wide, what: str):
-  """(w - scale * a @ b, a, b) with scale * a @ b the best approximation of w of this
+  """(w - scale * a @ b, a, b), where scale * a @ b is the best approximation of w of this
   rank.
+
+  what: the method and the leaf, for errors. Errors: ValueError for a rank above the
+  matrix's.
   """
-  if rank > min(w.shape[-2:]):
+  most = min(w.shape[-2:])
+  if rank > most:
     raise ValueError(
-      f'{what} has shape {w.shape}: pissa takes a rank of at most {min(w.shape[-2:])}, got {rank}'
+      f'{what} has shape {w.shape}: pissa takes a rank of at most {most}, got {rank}'
     )
   plain = leaves.dense(w).astype(wide)
   left, values, right = jnp.linalg.svd(plain, full_matrices=False)
+  # Each factor gets the root of a singular value, and of the scale that multiplies both.
   root = jnp.sqrt(values[..., :rank] / scale)
-  a, b = (
-    left[..., :rank] * root[..., None, :],
-    root[..., :, None] * right[..., :rank, :],
-  )
-  rest = (plain - scale * jnp.matmul(a, b, precision='highest')).astype(w.dtype)
-  return (
-    leaves.quantize(rest, w.kind) if isinstance(w, leaves.Quantized) else rest,
-    a,
-    b,
-  )
+  a = left[..., :rank] * root[..., None, :]
+  b = root[..., :, None] * right[..., :rank, :]
+  # The default precision of a TPU would leave the error of bfloat16 in the base.
+  product = jnp.matmul(a, b, precision='highest')
+  rest = (plain - scale * product).astype(w.dtype)
+  if isinstance(w, leaves.Quantized):
+    rest = leaves.quantize(rest, w.kind)
+  return rest, a, b
 
 
 def low_rank_axes(spec) -> tuple[PartitionSpec, PartitionSpec]:
-  """The axes of a and b from those of the matrix."""
-  spec = spec.codes if isinstance(spec, leaves.Quantized) else spec
-  *stack, axis_in, axis_out = (*spec, *(None,) * (2 - len(spec)))
+  """The axes of a (..., in, rank) and b (..., rank, out) from those of the matrix."""
+  if isinstance(spec, leaves.Quantized):
+    spec = spec.codes
+  # A spec may be shorter than the array: the axes that it leaves out are not sharded.
+  missing = (None,) * (2 - len(spec))
+  *stack, axis_in, axis_out = (*spec, *missing)
   return PartitionSpec(*stack, axis_in, None), PartitionSpec(*stack, None, axis_out)
 
 
 def first_match(numbers: tuple, name: str, default):
-  return next(
-    (number for pattern, number in numbers if re.fullmatch(pattern, name)), default
-  )
+  """The number of the first pair (pattern, number) whose pattern matches the name."""
+  for pattern, number in numbers:
+    if re.fullmatch(pattern, name):
+      return number
+  return default
 
 
 def pairs(given, field: str) -> tuple:
-  """((pattern, number), ...), checked."""
+  """((pattern, number), ...) as given. Raises ValueError for what is no such pair."""
+  checked = []
   for pair in given:
-    if (
-      not isinstance(pair, (tuple, list))
-      or len(pair) != 2
-      or not isinstance(pair[0], str)
-      or not isinstance(pair[1], (int, float))
-    ):
+    if not _is_pair(pair):
       raise ValueError(f'{field}: must be pairs (pattern, number), got {pair!r}')
-    tree.matcher(pair[0])
-  return tuple((pattern, number) for pattern, number in given)
+    pattern, number = pair
+    # It raises ValueError for a pattern that is no regular expression.
+    tree.matcher(pattern)
+    checked.append((pattern, number))
+  return tuple(checked)
+
+
+def _is_pair(value) -> bool:
+  """Is it a pattern and a number?"""
+  if not isinstance(value, (tuple, list)) or len(value) != 2:
+    return False
+  pattern, number = value
+  return isinstance(pattern, str) and isinstance(number, (int, float))
 
 
 def as_patterns(pattern) -> tuple[str, ...]:
+  """One pattern or several, as several."""
   return (pattern,) if isinstance(pattern, str) else tuple(pattern)

@@ -59,57 +59,72 @@ def last(k: Count, *, head: str | None = HEAD, layers: str = LAYERS) -> Transfer
   """Trains the last k layers, what stands behind them, and the head.
 
   Behind the layers stand the final norm and a pooler that the body keeps. Of an
-  encoder-decoder these are the last k of either stack. `layers` matches the leaves of
-  layers, with the layer's number as its group `index`; what stands before the number
-  says which stack the layer is in. Errors: ValueError for a k that is not from 1 to the
-  number of layers, and where `layers` matches none.
+  encoder-decoder these are the last k of either stack.
+  layers: matches the leaves of layers, with the layer's number as its group `index`. What
+  stands before the number says which stack the layer is in.
+  Errors: ValueError for a k that is not from 1 to the number of layers, and where
+  `layers` matches none.
   """
   top = top_layers(k, layers, 'last')
+  is_behind = tree.matcher(BEHIND)
 
   def select(names):
-    return [*top(names), *filter(tree.matcher(BEHIND), names)]
+    return [*top(names), *filter(is_behind, names)]
 
   return selecting_method(select, head=head, what='last')
 
 
 def top_layers(k: int, layers: str, what: str) -> Select:
-  """From all names, those of the last k layers of every stack."""
+  """A function from all names to those of the last k layers of every stack.
+
+  Errors: ValueError for a pattern without a group `index`, and, by the function, for a k
+  that is not from 1 to the number of layers of the shallower stack.
+  """
+  require_index(layers, what)
+  select_layers = select_names(layers, what=what)
 
   def select(names):
-    depths = depth_from_top(select_names(layers, what=what)(names), layers)
-    deepest = {}
+    depths = depth_from_top(select_layers(names), layers)
+    number_of = {}
     for name, depth in depths.items():
-      stack = re.fullmatch(layers, name)
-      stack = name[: stack.start('index')]
-      deepest[stack] = max(deepest.get(stack, 0), depth + 1)
-    if not 1 <= k <= min(deepest.values()):
+      stack, _ = _stack_and_index(name, layers)
+      number_of[stack] = max(number_of.get(stack, 0), depth + 1)
+    fewest = min(number_of.values())
+    if not 1 <= k <= fewest:
       raise ValueError(
-        f'{what}: k is {k}, but must be from 1 to the number of layers, {min(deepest.values())}'
+        f'{what}: k is {k}, but must be from 1 to the number of layers, {fewest}'
       )
     return [name for name, depth in depths.items() if depth < k]
 
-  require_index(layers, what)
   return select
 
 
 def require_index(layers: str, what: str) -> None:
-  """ValueError for a pattern of layers that does not say where the number of the layer
-  stands.
-  """
+  """Raises ValueError for a pattern that does not say where a layer's number stands."""
   if 'index' not in re.compile(layers).groupindex:
     raise ValueError(
-      f'{what}: the pattern {layers!r} of layers has no group (?P<index>...) for the number of the '
-      'layer'
+      f'{what}: the pattern {layers!r} of layers has no group (?P<index>...) for the '
+      'number of the layer'
     )
 
 
 def depth_from_top(names: Collection[str], layers: str = LAYERS) -> dict[str, int]:
   """For every name in a layer, how many layers of its stack are above it."""
-  hits = {name: hit for name in names if (hit := re.fullmatch(layers, name))}
-  places = {
-    name: (name[: hit.start('index')], int(hit['index'])) for name, hit in hits.items()
-  }
-  heights = {}
+  places = {}
+  for name in names:
+    place = _stack_and_index(name, layers)
+    if place is not None:
+      places[name] = place
+  # Some methods see only a part of the layers, whose highest number is then the top.
+  tops = {}
   for stack, index in places.values():
-    heights[stack] = max(heights.get(stack, 0), index)
-  return {name: heights[stack] - index for name, (stack, index) in places.items()}
+    tops[stack] = max(tops.get(stack, 0), index)
+  return {name: tops[stack] - index for name, (stack, index) in places.items()}
+
+
+def _stack_and_index(name: str, layers: str) -> tuple[str, int] | None:
+  """(what stands before the layer's number, the number), None for a name in no layer."""
+  match = re.fullmatch(layers, name)
+  if match is None:
+    return None
+  return name[: match.start('index')], int(match['index'])

@@ -24,7 +24,7 @@ from tl_jax.transfer.insertion import (
   last_axis,
   require_kernel,
 )
-from tl_jax.transfer.method import HEAD, TransferMethod
+from tl_jax.transfer.method import HEAD, TransferMethod, named_leaves
 
 ATTENTION = r'(.*/)?layers/\d+/(attention|cross)'
 NETWORK = 'prefix_network'
@@ -41,10 +41,12 @@ def prefix(
   """Trains `length` keys and values for every attention that the pattern matches (Li
   and Liang 2021, section 4.2).
 
-  The default is all of them: of an encoder-decoder the encoder's, the decoder's own and
-  that to the encoder. `network`: they are what a two-layer network of that hidden size
-  makes of a trained (length, network) table (section 4.3), tanh between; the network is
-  left behind by `fuse`. Otherwise drawn from a normal of deviation `std`.
+  pattern: by default all of them: of an encoder-decoder the encoder's, the decoder's own
+  and that to the encoder.
+  network: the hidden size of a two-layer network that makes the keys and values of a
+  trained table (length, network), with tanh between (section 4.3). `fuse` leaves the
+  network behind. None trains the keys and values themselves.
+  std: the deviation of the normal from which whatever is trained is drawn.
   """
 
   def places(named):
@@ -53,19 +55,20 @@ def prefix(
       match = re.fullmatch(rf'(?P<part>{pattern})/key/kernel', name)
       if match:
         part = match['part']
-        found[f'{part}/prefix'] = tuple(
-          require_kernel(named, f'{part}/{kind}/kernel', 'prefix')
-          for kind in ('key', 'value')
-        )
+        key = require_kernel(named, f'{part}/key/kernel', 'prefix')
+        value = require_kernel(named, f'{part}/value/kernel', 'prefix')
+        found[f'{part}/prefix'] = key, value
     if not found:
       tree.require_match([f'{pattern}/key/kernel'], named, 'prefix')
     return found
 
   def make(key, kernels):
     dtype = jnp.promote_types(kernels[0].dtype, jnp.float32)
-    draw = lambda name, kernel: (
-      std * jax.random.normal(rng.stream(key, name), (length, kernel.shape[-1]), dtype)
-    )
+
+    def draw(name, kernel):
+      shape = (length, kernel.shape[-1])
+      return std * jax.random.normal(rng.stream(key, name), shape, dtype)
+
     return Prefix(draw('key', kernels[0]), draw('value', kernels[1]))
 
   def make_axes(specs):
@@ -78,76 +81,59 @@ def prefix(
     head=head,
     what='prefix',
     inserts=rf'{pattern}/prefix(/.*)?',
-  )._replace(reserve=length)
-  return method if network is None else through_network(method, length, network, std)
+  )
+  method = method._replace(reserve=length)
+  if network is None:
+    return method
+  return through_network(method, length, network, std)
 
 
 def through_network(
   method: TransferMethod, length: int, hidden: int, std: float
 ) -> TransferMethod:
-  """Prefixes that a network makes: the table and the network are trained in their
-  place.
+  """Prefixes that a network makes: its table and weights are trained in their place.
+
+  method: trains the prefixes themselves. hidden: the size of the network's hidden layer.
+  The network stands beside the model, under the name `NETWORK`: a table (length, hidden),
+  a kernel (hidden, hidden) and a bias (hidden,) that all prefixes share, and for every
+  prefix a kernel and a bias that make its keys, and such a pair for its values.
   """
-
-  def prefixes(params):
-    flat = jax.tree_util.tree_leaves_with_path(params, is_leaf=leaves.is_structured)
-    return {tree.name_of(path): leaf for path, leaf in flat if isinstance(leaf, Prefix)}
-
-  def without(params):
-    return jax.tree.map(
-      lambda leaf: None if isinstance(leaf, Prefix) else leaf,
-      params,
-      is_leaf=leaves.is_structured,
-    )
 
   def init(key, params, axes=None):
     trainable, frozen = method.init(key, params, axes)
-    found = prefixes(trainable)
-    draw = lambda name, *shape: (
-      std * jax.random.normal(rng.stream(key, f'{NETWORK}/{name}'), shape)
-    )
-    made = dict(
-      table=draw('table', length, hidden),
-      kernel=draw('kernel', hidden, hidden),
-      bias=jnp.zeros(hidden),
-    )
-    for name, leaf in found.items():
-      slot = name.replace('/', '.')
-      for kind in ('keys', 'values'):
-        width = getattr(leaf, kind).shape[-1]
-        made[f'{slot}.{kind}'] = dict(
-          kernel=draw(f'{slot}.{kind}', hidden, width), bias=jnp.zeros(width)
-        )
-    return {**without(trainable), NETWORK: made}, {**frozen, NETWORK: None}
+
+    def draw(name, *shape):
+      return std * jax.random.normal(rng.stream(key, f'{NETWORK}/{name}'), shape)
+
+    def linear(name, width):
+      return {'kernel': draw(name, hidden, width), 'bias': jnp.zeros(width)}
+
+    made = {
+      'table': draw('table', length, hidden),
+      'kernel': draw('kernel', hidden, hidden),
+      'bias': jnp.zeros(hidden),
+    }
+    for name, leaf in _prefixes(trainable).items():
+      slot = _slot(name)
+      made[f'{slot}.keys'] = linear(f'{slot}.keys', leaf.keys.shape[-1])
+      made[f'{slot}.values'] = linear(f'{slot}.values', leaf.values.shape[-1])
+    return _with_network(trainable, made), {**frozen, NETWORK: None}
 
   def axes(given):
     trainable, frozen = method.axes(given)
-    made = dict(table=PartitionSpec(), kernel=PartitionSpec(), bias=PartitionSpec())
-    for name in prefixes(trainable):
-      for kind in ('keys', 'values'):
-        made[f'{name.replace("/", ".")}.{kind}'] = dict(
-          kernel=PartitionSpec(), bias=PartitionSpec()
-        )
-    return {**without(trainable), NETWORK: made}, {**frozen, NETWORK: None}
+    # It is small, so every device holds all of it.
+    linear = {'kernel': PartitionSpec(), 'bias': PartitionSpec()}
+    made = {'table': PartitionSpec(), **linear}
+    for name in _prefixes(trainable):
+      slot = _slot(name)
+      made[f'{slot}.keys'] = dict(linear)
+      made[f'{slot}.values'] = dict(linear)
+    return _with_network(trainable, made), {**frozen, NETWORK: None}
 
   def merge(trainable, frozen, *, key=None, step=None):
     params = method.merge(trainable, frozen, key=key, step=step)
     made = params.get(NETWORK) if isinstance(params, dict) else None
-    if made is None:
-      return params
-    state = jnp.tanh(made['table'] @ made['kernel'] + made['bias'])
-    slots = {name.rsplit('.', 1)[0] for name in made if '.' in name}
-    make = lambda slot, kind: (
-      state @ made[f'{slot}.{kind}']['kernel'] + made[f'{slot}.{kind}']['bias']
-    )
-    params = set_holes(
-      params,
-      {
-        slot.replace('.', '/'): Prefix(make(slot, 'keys'), make(slot, 'values'))
-        for slot in sorted(slots)
-      },
-    )
-    return params
+    return params if made is None else set_holes(params, _made_prefixes(made))
 
   def fuse(trainable, frozen):
     params = dict(merge(trainable, frozen))
@@ -160,11 +146,47 @@ def through_network(
   return method._replace(init=init, axes=axes, merge=merge, fuse=fuse, inserts=inserts)
 
 
+def _slot(name: str) -> str:
+  """The network's own name for a prefix, without slashes, which would make a tree."""
+  return name.replace('/', '.')
+
+
+def _prefixes(params) -> dict[str, Prefix]:
+  """Every prefix by its name."""
+  named = named_leaves(params)
+  return {name: leaf for name, leaf in named.items() if isinstance(leaf, Prefix)}
+
+
+def _with_network(trainable, made: dict) -> dict:
+  """The tree with the network in the place of the prefixes, which become holes."""
+
+  def without(leaf):
+    return None if isinstance(leaf, Prefix) else leaf
+
+  holed = jax.tree.map(without, trainable, is_leaf=leaves.is_structured)
+  return {**holed, NETWORK: made}
+
+
+def _made_prefixes(made: dict) -> dict[str, Prefix]:
+  """What the network makes, by the names of the prefixes."""
+  state = jnp.tanh(made['table'] @ made['kernel'] + made['bias'])
+
+  def linear(name):
+    return state @ made[name]['kernel'] + made[name]['bias']
+
+  slots = {name.rsplit('.', 1)[0] for name in made if '.' in name}
+  prefixes = {}
+  for slot in sorted(slots):
+    name = slot.replace('.', '/')
+    prefixes[name] = Prefix(linear(f'{slot}.keys'), linear(f'{slot}.values'))
+  return prefixes
+
+
 def set_holes(params, new: dict):
   """The tree with leaves at these names, whatever stood there."""
-  cleared = tree.map_named(
-    lambda name, leaf: None if name in new else leaf,
-    params,
-    is_leaf=leaves.is_structured,
-  )
-  return insert(cleared, new)
+
+  def cleared(name, leaf):
+    return None if name in new else leaf
+
+  holed = tree.map_named(cleared, params, is_leaf=leaves.is_structured)
+  return insert(holed, new)

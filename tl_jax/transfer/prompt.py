@@ -29,13 +29,13 @@ def prompt(
   head: str | None = HEAD,
 ) -> TransferMethod:
   """Trains `length` vectors that stand before the tokens of each example (Lester et al.
-  2021, section 2).
+  2021, section 2). Every example of a packed row has them before it.
 
-  vocabulary: each starts as the vector of one of the first `common` tokens, drawn
-  without repetition (section 3.2: the 5,000 most common). text: as the vectors of the
-  token ids `tokens`, from the front and again if they do not suffice, as PEFT has it.
-  random: uniform in [-0.5, 0.5]. Every example of a packed row has the vectors before
-  it. ValueError for `text` without tokens, and for a token that the table does not
+  init: `vocabulary` starts each as the vector of one of the first `common` tokens, drawn
+  without repetition (section 3.2: the 5,000 most common). `text` starts them as the
+  vectors of the token ids `tokens`, from the front and again if they do not suffice, as
+  in PEFT. `random` is uniform in [-0.5, 0.5].
+  Errors: ValueError for `text` without tokens, and for a token that the table does not
   have.
   """
   if (init == 'text') != bool(tokens):
@@ -59,13 +59,15 @@ def prompt(
     else:
       pool = min(common, rows)
       chosen = jax.random.choice(key, pool, (length,), replace=length > pool)
-    return jnp.asarray(table)[chosen].astype(
-      jnp.promote_types(table.dtype, jnp.float32)
-    )
+    # Trained in at least float32, where small steps are not lost.
+    wide = jnp.promote_types(table.dtype, jnp.float32)
+    return jnp.asarray(table)[chosen].astype(wide)
 
   def make_axes(spec):
     return PartitionSpec(None, last_axis(spec))
 
-  return inserting_method(
+  method = inserting_method(
     places, make, make_axes, head=head, what='prompt', inserts=PROMPT
-  )._replace(reserve=length, columns=length)
+  )
+  # Unlike those of a prefix, its positions are columns of the row.
+  return method._replace(reserve=length, columns=length)

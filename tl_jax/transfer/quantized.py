@@ -16,12 +16,13 @@ from tl_jax.transfer.method import TransferMethod, leaf_edit
 def quantized(
   pattern: str = r'.*layers/.*/kernel', *, kind: Kind = 'int8'
 ) -> TransferMethod:
-  """Trains nothing; holds the matrices that the pattern matches in 16, 8 or 4 bits.
-  Compose it before `lora` or `dora`.
+  """Trains nothing, and holds the matrices that the pattern matches in 16, 8 or 4 bits.
 
-  What `fuse` gives is the matrix that the codes stand for, not the one that they were
-  made of. Under `lora`, a step that computes in bfloat16 is the same to the last bit
-  with matrices held in it, at half their memory, and casts none.
+  Compose it before `lora` or `dora`. What `fuse` gives is the matrix that the codes stand
+  for, not the one that they were made of. Under `lora`, a step that computes in bfloat16
+  gives the same bits with matrices that are held in bfloat16, at half their memory and
+  without casts.
+  Errors: ValueError for a matched leaf that is no matrix.
   """
 
   def edit(key, name, w):
@@ -30,11 +31,15 @@ def quantized(
     return None, leaves.quantize(w, kind)
 
   def edit_axes(name, spec):
-    spec = PartitionSpec(*spec, *(None,) * (2 - len(spec)))
-    scale = None if kind == 'bfloat16' else PartitionSpec(*spec[:-2], None, spec[-1])
+    # A spec may be shorter than the array: the axes that it leaves out are not sharded.
+    missing = (None,) * (2 - len(spec))
+    spec = PartitionSpec(*spec, *missing)
+    scale = None
+    if kind != 'bfloat16':
+      # The blocks of the scales lie along the inputs, and may be fewer than devices.
+      scale = PartitionSpec(*spec[:-2], None, spec[-1])
     return None, leaves.Quantized(spec, scale, kind)
 
+  method = leaf_edit(edit, edit_axes, pattern, head=None, what='quantized')
   # It trains none of what it edits, so there is nothing that another method could drop.
-  return leaf_edit(edit, edit_axes, pattern, head=None, what='quantized')._replace(
-    edits=''
-  )
+  return method._replace(edits='')

@@ -14,25 +14,26 @@ from tl_jax.transfer.regularizing import Regularizer, regularizer
 
 
 def rdrop(strength: NonNegative = 1.0) -> TransferMethod:
-  """Two passes with different dropout, and `strength` times how far apart their
-  predictions are (Liang et al. 2021).
+  """Adds `strength` times how far apart the predictions of two passes with different
+  dropout are (Liang et al. 2021).
 
-  The objective says how its outputs are read: as probabilities, whose symmetric
-  Kullback-Leibler divergence it is, in nats, or as real values, whose squared
-  difference it is.
+  The objective says how its outputs are read. As probabilities, their distance is the
+  symmetric Kullback-Leibler divergence in nats; as real values, the squared difference.
   Errors: ValueError for an objective that does not predict anything of an example.
   """
-  return regularizer(
-    Regularizer('rdrop', objective=lambda objective: twice(objective, strength))
-  )
+
+  def objective(value):
+    return twice(value, strength)
+
+  return regularizer(Regularizer('rdrop', objective=objective))
 
 
 def twice(objective, strength: float):
   """The objective of two passes with keys of their own (Liang et al. 2021, section 2),
   for labelled examples.
 
-  The losses of both passes are added up (the authors' code takes their mean), the term
-  `agreement` is the mean over the examples of how far both predictions are apart.
+  The losses of both passes are added up (the authors' code takes their mean). The term
+  `agreement` is the mean over the examples of the distance of the two predictions.
   Without a key, in evaluation, it is the objective itself.
   """
   prediction = objective.prediction
@@ -48,6 +49,7 @@ def twice(objective, strength: float):
   def loss(forward, batch, key):
     if key is None:
       return objective.loss(forward, batch, None)
+    # The loss does not return its outputs, so the forward function keeps them.
     logits = []
 
     def watched(*args, **keywords):
@@ -57,13 +59,14 @@ def twice(objective, strength: float):
 
     first, metrics = objective.loss(watched, batch, rng.stream(key, 'first-pass'))
     second, _ = objective.loss(watched, batch, rng.stream(key, 'second-pass'))
-    terms = {
-      name: term._replace(sum=term.sum + second[name].sum)
-      for name, term in first.items()
-    }
+    terms = {}
+    for name, term in first.items():
+      terms[name] = term._replace(sum=term.sum + second[name].sum)
     apart = prediction.divergence(*logits, batch['labels'])
     total = (apart * prediction.weights(batch)).sum()
-    agreement = next(iter(terms.values()))._replace(sum=total, coefficient=strength)
+    # A term of the same type, whatever its number.
+    form = next(iter(terms.values()))
+    agreement = form._replace(sum=total, coefficient=strength)
     return terms | {'agreement': agreement}, metrics
 
   return objective._replace(weights=weights, loss=loss)

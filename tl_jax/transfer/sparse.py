@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from tl_jax import leaves, tree
+from tl_jax import tree
 from tl_jax.config import Count, NonNegative
 from tl_jax.leaves import Gated, Subset
 from tl_jax.transfer.method import (
   HEAD,
   TransferMethod,
-  is_whole,
   leaf_edit,
+  named_leaves,
   select_names,
   select_names_of_head,
 )
@@ -37,77 +37,82 @@ def subset(
   """Trains a random subset of the entries of some leaves: BitFit's control (Ben Zaken
   et al. 2021).
 
-  `count` entries, by default as many as the leaves that `equal` matches have, spread
-  over the leaves that the pattern matches in proportion to their size, at least one in
-  each.
+  pattern: the leaves. The entries are spread over them in proportion to their size, at
+  least one in each.
+  count: how many entries; by default as many as the leaves that `equal` matches have.
   """
-  select, select_head = (
-    select_names(pattern, what='subset'),
-    select_names_of_head(head, 'subset'),
-  )
+  select = select_names(pattern, what='subset')
+  select_equal = select_names(equal, what='subset')
+  select_head = select_names_of_head(head, 'subset')
 
-  def shares(params) -> dict[str, int]:
-    flat = {
-      tree.name_of(path): leaf
-      for path, leaf in jax.tree_util.tree_leaves_with_path(params, is_leaf=is_whole)
-    }
-    heads, there = (
-      set(select_head(flat)),
-      lambda name: flat[name] is not None and name not in heads,
-    )
-    size = lambda name: int(np.prod(flat[name].shape))
-    sizes = {name: size(name) for name in filter(there, select(flat))}
+  def numbers_of(params) -> dict[str, int]:
+    """How many entries of each leaf are trained."""
+    named = named_leaves(params)
+    heads = set(select_head(named))
+
+    def sizes_of(names):
+      # A hole is another method's.
+      found = {}
+      for name in names:
+        if named[name] is not None and name not in heads:
+          found[name] = int(np.prod(named[name].shape))
+      return found
+
+    sizes = sizes_of(select(named))
     if not sizes:
-      return {}  # all of them are another method's
+      return {}
     total = count
     if total is None:
-      total = sum(map(size, filter(there, select_names(equal, what='subset')(flat))))
+      total = sum(sizes_of(select_equal(named)).values())
     return apportion(sizes, total)
 
   def init(key, params, axes=None):
-    numbers = shares(params)
+    # The numbers depend on all leaves, so the edit is made when they are known.
+    numbers = numbers_of(params)
 
     def edit(key, name, w):
-      index = jax.random.choice(key, w.size, (numbers[name],), replace=False).astype(
-        jnp.int32
-      )
+      number = numbers[name]
+      index = jax.random.choice(key, w.size, (number,), replace=False)
+      index = index.astype(jnp.int32)
       wide = jnp.promote_types(w.dtype, jnp.float32)
-      return Subset(None, jnp.zeros(numbers[name], wide), None), Subset(w, None, index)
+      trained = Subset(None, jnp.zeros(number, wide), None)
+      return trained, Subset(w, None, index)
 
     return leaf_edit(edit, None, pattern, head=head, what='subset').init(key, params)
 
   def edit_axes(name, spec):
     return Subset(None, PartitionSpec(), None), Subset(spec, None, PartitionSpec())
 
-  return leaf_edit(None, edit_axes, pattern, head=head, what='subset')._replace(
-    init=init
-  )
+  method = leaf_edit(None, edit_axes, pattern, head=head, what='subset')
+  return method._replace(init=init)
 
 
 def apportion(sizes: dict[str, int], total: int) -> dict[str, int]:
-  """How many of `total` fall to each, in proportion to its size (largest remainders
-  first), at least one to each.
+  """How many of `total` entries fall to each leaf, in proportion to its size.
 
-  ValueError where there are fewer than one for each, or more than there are entries.
+  Largest remainders come first, and each leaf has at least one. Errors: ValueError where
+  there are fewer than one for each, or more than there are entries.
   """
-  if not len(sizes) <= total <= sum(sizes.values()):
+  available = sum(sizes.values())
+  if not len(sizes) <= total <= available:
     raise ValueError(
-      f'subset: {total} entries of {len(sizes)} leaves with {sum(sizes.values())} entries: must be '
-      'from one for each leaf to all'
+      f'subset: {total} entries of {len(sizes)} leaves with {available} entries: must '
+      'be from one for each leaf to all'
     )
-  exact = {name: total * size / sum(sizes.values()) for name, size in sizes.items()}
-  shares = {name: min(sizes[name], max(1, int(share))) for name, share in exact.items()}
-  # What the rounding left over, or took too much.
+  exact = {name: total * size / available for name, size in sizes.items()}
+  shares = {}
+  for name, share in exact.items():
+    shares[name] = min(sizes[name], max(1, int(share)))
+  # What the rounding left over is given to the leaves that are furthest below their exact
+  # share; what it took too much is taken from those that are furthest above.
   while (rest := total - sum(shares.values())) != 0:
     sign = 1 if rest > 0 else -1
-    free = [
-      name
+    excess = {
+      name: sign * (shares[name] - exact[name])
       for name in shares
-      if (shares[name] < sizes[name] if sign > 0 else shares[name] > 1)
-    ]
-    for name in sorted(free, key=lambda name: sign * (shares[name] - exact[name]))[
-      : abs(rest)
-    ]:
+      if 1 <= shares[name] + sign <= sizes[name]
+    }
+    for name in sorted(excess, key=excess.get)[: abs(rest)]:
       shares[name] += sign
   return shares
 
@@ -122,32 +127,28 @@ def diff(
   """Trains a change of every matched leaf and the gates that let it through (diff
   pruning, Guo et al. 2021).
 
-  `penalty` times the expected number of open gates is added to the loss; `start` is the
-  first log alpha of all gates, the change starts at zero, so the start is the
+  penalty: times the expected number of open gates, it is added to the loss.
+  start: the first log alpha of all gates. The change starts at zero, so the start is the
   pre-trained model to the bit.
   """
+  wanted = tree.matcher(pattern)
 
   def edit(key, name, w):
     wide = jnp.promote_types(w.dtype, jnp.float32)
-    return Gated(None, jnp.zeros(w.shape, wide), jnp.full(w.shape, start, wide)), Gated(
-      w, None, None
-    )
+    change = jnp.zeros(w.shape, wide)
+    gates = jnp.full(w.shape, start, wide)
+    return Gated(None, change, gates), Gated(w, None, None)
 
   def edit_axes(name, spec):
     return Gated(None, spec, spec), Gated(spec, None, None)
 
-  wanted = tree.matcher(pattern)
-
   def expected(trainable, frozen):
     # By name, because another `diff` beside this one counts its own gates.
-    flat = jax.tree_util.tree_leaves_with_path(trainable, is_leaf=leaves.is_structured)
-    gates = [
-      leaf.expected()
-      for path, leaf in flat
-      if isinstance(leaf, Gated) and wanted(tree.name_of(path))
-    ]
-    return penalty * sum(gates, jnp.zeros(()))
+    total = jnp.zeros(())
+    for name, leaf in named_leaves(trainable).items():
+      if isinstance(leaf, Gated) and wanted(name):
+        total = total + leaf.expected()
+    return penalty * total
 
-  return leaf_edit(edit, edit_axes, pattern, head=head, what='diff')._replace(
-    penalty=expected
-  )
+  method = leaf_edit(edit, edit_axes, pattern, head=head, what='diff')
+  return method._replace(penalty=expected)
