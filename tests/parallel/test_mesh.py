@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from tl_jax.parallel import AXES, MeshShape, make_mesh, resolve, sharing
+from tl_jax.parallel import AXES, MeshShape, activation_shards, make_mesh, resolve
 
 
 def test_minus_one_takes_what_is_left():
@@ -44,7 +44,7 @@ def test_the_mesh_has_all_axes_over_all_devices():
 
 
 def test_an_activation_is_shared_by_all_devices_of_the_mesh_in_force():
-  assert sharing() == 1
+  assert activation_shards() == 1
   mesh = make_mesh(MeshShape())
   with jax.set_mesh(mesh):
-    assert sharing() == mesh.size
+    assert activation_shards() == mesh.size

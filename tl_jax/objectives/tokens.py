@@ -79,7 +79,7 @@ def score(
   A device has about `MOST` logits at a time.
   """
   rows, n = readout.hidden.shape[:2]
-  at_a_time = MOST * parallel.sharing()
+  at_a_time = MOST * parallel.activation_shards()
   parts = min(n, round(rows * n * readout.vocabulary / at_a_time))
   if parts <= 1:
     return score_logits(readout.logits(), targets, weights, smoothing)

@@ -11,6 +11,7 @@ from tl_jax.parallel.memory import keep_freed_memory
 from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve
 from tl_jax.parallel.placement import (
   RULES,
+  activation_shards,
   batch_sharding,
   constrain,
   host_rows,
@@ -18,7 +19,6 @@ from tl_jax.parallel.placement import (
   place_batch,
   replicated,
   shardings,
-  sharing,
   to_host,
 )
 from tl_jax.parallel.starting import start
@@ -27,6 +27,7 @@ __all__ = [
   'AXES',
   'RULES',
   'MeshShape',
+  'activation_shards',
   'batch_sharding',
   'constrain',
   'host_rows',
@@ -38,7 +39,6 @@ __all__ = [
   'replicated',
   'resolve',
   'shardings',
-  'sharing',
   'start',
   'telling_failures',
   'to_host',

@@ -41,7 +41,7 @@ class MeshShape:
     sizes = [getattr(self, axis) for axis in AXES]
     return None if -1 in sizes else math.prod(sizes)
 
-  def ways(self, axis: str) -> int:
+  def axis_size(self, axis: str) -> int:
     """The size of an axis as far as it is known without a device: 1 for an axis of -1."""
     return max(1, getattr(self, axis))
 

@@ -161,7 +161,7 @@ def constrain(x, *logical: str | None, rules: str = 'fsdp'):
   )
 
 
-def sharing() -> int:
+def activation_shards() -> int:
   """Over how many devices of the mesh in force an activation of one model is spread, at
   best; 1 without a mesh.
   """

@@ -77,7 +77,7 @@ def check_fit(settings: Settings, arch: models.Arch) -> None:
       f'config.data.length: rows of {settings.data.length} tokens, but the model has '
       f'{arch.room} positions (config.model.max_positions){kept}'
     )
-  tensor = settings.mesh.ways('tensor')
+  tensor = settings.mesh.axis_size('tensor')
   if arch.key_heads % tensor:
     raise ConfigError(
       f'config.mesh.tensor: {arch.key_heads} heads are not divisible by {tensor}'
@@ -148,11 +148,14 @@ def _check_files(settings: Settings) -> None:
 
 def _check_rows(settings: Settings) -> None:
   group, mesh = settings.data, settings.mesh
-  ways = mesh.ways('data') * mesh.ways('fsdp') * group.accumulate
-  if group.batch % ways:
+  data, fsdp = mesh.axis_size('data'), mesh.axis_size('fsdp')
+  # Every device has as many rows in every part of a step.
+  parts = data * fsdp * group.accumulate
+  if group.batch % parts:
+    fitting = max(1, round(group.batch / parts)) * parts
     raise ConfigError(
-      f'config.data.batch: {group.batch} rows are not divisible by data {mesh.ways("data")} x fsdp '
-      f'{mesh.ways("fsdp")} x accumulate {group.accumulate}; nearest: {max(1, round(group.batch / ways)) * ways}'
+      f'config.data.batch: {group.batch} rows are not divisible by data {data} x fsdp '
+      f'{fsdp} x accumulate {group.accumulate}; nearest: {fitting}'
     )
 
 
