@@ -516,7 +516,7 @@ def test_a_run_is_exported_as_an_adapter_and_imported_as_its_model(
 
 
 def test_even_decoders_of_t5_share_prefixes_in_peft():
-  from tl_jax.interop.peft_parts import decoder_rows
+  from tl_jax.interop.peft_prompts import decoder_rows
 
   assert all(
     sorted(decoder_rows(layers)) == list(range(layers)) for layers in (1, 3, 5, 7)

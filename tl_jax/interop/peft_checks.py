@@ -20,24 +20,24 @@ HEADS_OF_ALL = ('classifier', 'score')
 def require_complete(
   adapter: Adapter, where: dict, new: dict, full: set, output: str
 ) -> None:
-  """Raises ValueError where config and file of an adapter are not about the same
-  modules.
+  """Raises ValueError where config and file of an adapter are not about the same modules.
 
-  where: name of ours -> Place. new: the structured leaves that the file made. full:
-  the names of the leaves that the file has whole. output: their module of the output
-  layer, which a tied model has not as one of its own.
+  where: the place of every parameter, by our name. new: the structured leaves that the
+  file made, by name. full: the names of the leaves that the file has whole. output:
+  their module of the output layer; a tied model has none of its own in `where`.
   """
   require_saved(adapter, where, full, output)
+  # A prompt and a prefix are not of any module.
   if adapter.kind in PROMPTED:
     return
-  matrices = {
-    module: group
-    for module, group in groups_of(where).items()
-    if group[0].endswith('kernel') or re.fullmatch(EMBEDDING, group[0])
-  }
-  edited = {
-    module for module, group in matrices.items() if any(name in new for name in group)
-  }
+  matrices = {}
+  for module, group in groups_of(where).items():
+    if group[0].endswith('kernel') or re.fullmatch(EMBEDDING, group[0]):
+      matrices[module] = group
+  edited = set()
+  for module, group in matrices.items():
+    if any(name in new for name in group):
+      edited.add(module)
   require_edited(adapter, matrices, edited)
   if adapter.kind == 'IA3':
     require_sides(adapter, matrices, new)
@@ -47,6 +47,7 @@ def require_complete(
 def require_edited(adapter: Adapter, matrices, edited: set) -> None:
   """Raises ValueError for a target without tensors, and for tensors of no target."""
   targets = adapter.said.get('target_modules')
+  # Without targets, peft takes those of its own list for the family.
   if not targets or targets == 'all-linear':
     return
   for module in matrices:
@@ -64,12 +65,17 @@ def require_edited(adapter: Adapter, matrices, edited: set) -> None:
 def require_sides(adapter: Adapter, matrices: dict, new: dict) -> None:
   """Raises ValueError where the config and the file scale other sides of a matrix."""
   for module, group in matrices.items():
-    leaf = next((new[name] for name in group if name in new), None)
-    if leaf is not None and adapter.scales_inputs(module) != (leaf.side == 'in'):
-      said = 'names' if adapter.scales_inputs(module) else 'does not name'
+    scaled = [new[name] for name in group if name in new]
+    if not scaled:
+      continue
+    # All parts of a module come from one tensor, so that they have one side.
+    side = scaled[0].side
+    said_inputs = adapter.scales_inputs(module)
+    if said_inputs != (side == 'in'):
+      said = 'names' if said_inputs else 'does not name'
       raise ValueError(
         f'feedforward_modules {said} {module}, but its tensor ia3_l scales what goes '
-        f'{leaf.side}'
+        f'{side}'
       )
 
 
@@ -86,12 +92,13 @@ def require_saved(adapter: Adapter, where: dict, full: set, output: str) -> None
           f'modules_to_save names {entry!r}, but the file holds no tensor '
           f'{where[name].name!r}'
         )
-    if not wanted and entry not in HEADS_OF_ALL and not is_part(output, entry):
-      ends = {module.rpartition('.')[2] for module in modules.values()}
-      raise ValueError(
-        f'modules_to_save: {entry!r} is no module of the base; nearest: '
-        f'{tree.nearest(entry, ends)}'
-      )
+    if wanted or entry in HEADS_OF_ALL or is_part(output, entry):
+      continue
+    ends = {module.rpartition('.')[2] for module in modules.values()}
+    raise ValueError(
+      f'modules_to_save: {entry!r} is no module of the base; nearest: '
+      f'{tree.nearest(entry, ends)}'
+    )
 
 
 def say_lost_biases(adapter: Adapter, where: dict, edited: set, full: set) -> None:
@@ -119,17 +126,17 @@ def trained_biases(
 ) -> tuple[str, set[str]]:
   """(`bias` of peft's config, the names of the biases that it covers).
 
-  modules: name of ours -> module of theirs. whole: the names of plain leaves that were
-  trained. edited: the modules whose matrices are edited. Raises ValueError for biases
-  that peft has no word for.
+  modules: the module of theirs that each parameter belongs to, by our name. whole: the
+  names of plain leaves that were trained. edited: the modules whose matrices are
+  edited. Raises ValueError for biases that peft has no word for.
   """
   biases = {name for name in modules if name.endswith('bias')}
   of_edited = {name for name in biases if modules[name] in edited}
   if not of_edited & whole:
     return 'none', set()
   if biases <= whole:
-    held = {name for name in modules if name not in whole}
-    partly = {modules[name] for name in held}
+    # The bias of a module that is trained in full is saved with that module.
+    partly = {module for name, module in modules.items() if name not in whole}
     return 'all', {name for name in biases if modules[name] in partly}
   if of_edited <= whole:
     return 'lora_only', of_edited

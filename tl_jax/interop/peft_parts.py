@@ -1,7 +1,10 @@
 """The tensors of each method of peft, and the structured leaves that they are here.
 
->>> decoder_rows(3), decoder_rows(4)
-([0, 2, 1], [0, 2, 0, 2])
+>>> spans([2, 3])
+[slice(0, 2, None), slice(2, 5, None)]
+
+LoRA, DoRA and (IA)^3 edit matrices and are written here; prefixes and prompts stand
+beside the matrices and have a file of their own.
 """
 
 import collections
@@ -10,14 +13,16 @@ import re
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax import leaves, tree
-from tl_jax.interop import names, peft_config
+from tl_jax import leaves
+from tl_jax.interop import names, peft_config, peft_prompts
 from tl_jax.leaves.matrices import column_norms
 
 PROMPTED = ('PREFIX_TUNING', 'PROMPT_TUNING')
-PROMPT_TENSOR = 'prompt_embeddings'
 EMBEDDING = r'(.*/)?embedding/(tokens|positions|types)'
-LORA_PART = r'(?P<module>.+)\.(?P<part>lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector)(\.weight)?'
+LORA_PART = (
+  r'(?P<module>.+)\.'
+  r'(?P<part>lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector)(\.weight)?'
+)
 MODEL = 'base_model.model.'
 
 
@@ -33,55 +38,56 @@ def groups_of(where: dict) -> dict[str, list[str]]:
   }
 
 
+def modules_of(where: dict) -> set[str]:
+  """Every module of theirs that holds a parameter of ours."""
+  return {place.name.rpartition('.')[0] for place in where.values()}
+
+
+def is_low_rank(leaf) -> bool:
+  """Is this a leaf of LoRA or of DoRA?"""
+  return isinstance(leaf, (leaves.LowRank, leaves.Directed))
+
+
 def write_lora(
   arch, family: str, flat: dict, where: dict, stabilized: bool
 ) -> tuple[dict, dict]:
-  """(config, tensors) of LowRank or Directed leaves."""
-  edited = {
-    name: leaf
-    for name, leaf in flat.items()
-    if isinstance(leaf, (leaves.LowRank, leaves.Directed))
-  }
-  if len({type(leaf) for leaf in edited.values()}) > 1:
+  """(config, tensors) of LowRank or Directed leaves.
+
+  Raises ValueError for a model that holds both, and for a token table that is the
+  output layer too.
+  """
+  edited = {name: leaf for name, leaf in flat.items() if is_low_rank(leaf)}
+  kinds = {type(leaf) for leaf in edited.values()}
+  if len(kinds) > 1:
     raise ValueError(
       'an adapter of peft is all LoRA or all DoRA, these parameters hold both'
     )
-  dora = isinstance(next(iter(edited.values())), leaves.Directed)
-  groups, found, ranks, scales = groups_of(where), {}, {}, {}
-  for module, group in groups.items():
+  dora = kinds == {leaves.Directed}
+  found, ranks, scales = {}, {}, {}
+  for module, group in groups_of(where).items():
     if not edited.keys() & set(group):
       continue
-    table = re.fullmatch(EMBEDDING, group[0])
     require_untied(arch, group[0])
-    a, b, scales[module] = join([flat[name] for name in group])
+    parts = [flat[name] for name in group]
+    a, b, scale = join(parts)
     ranks[module] = a.shape[1]
-    kinds = (
-      ('lora_embedding_A', 'lora_embedding_B')
-      if table
-      else ('lora_A.weight', 'lora_B.weight')
-    )
-    found |= {f'{MODEL}{module}.{kinds[0]}': a.T, f'{MODEL}{module}.{kinds[1]}': b.T}
+    scales[module] = scale
+    # Of a table, peft holds the pair as parameters; of a matrix, as two linear layers.
+    first, second = 'lora_A.weight', 'lora_B.weight'
+    if re.fullmatch(EMBEDDING, group[0]):
+      first, second = 'lora_embedding_A', 'lora_embedding_B'
+    found[f'{MODEL}{module}.{first}'] = a.T
+    found[f'{MODEL}{module}.{second}'] = b.T
     if dora:
-      found[f'{MODEL}{module}.lora_magnitude_vector'] = np.concatenate(
-        [
-          np.asarray(
-            flat[name].magnitude if name in edited else column_norms(flat[name]),
-            a.dtype,
-          )
-          for name in group
-        ]
-      )
-  rates = {leaf.rate for leaf in edited.values()}
+      found[f'{MODEL}{module}.lora_magnitude_vector'] = magnitudes(parts, a.dtype)
   said = peft_config.lora_numbers(ranks, scales, stabilized) | dict(
-    lora_dropout=max(rates),
+    lora_dropout=max(leaf.rate for leaf in edited.values()),
     use_rslora=stabilized,
     use_dora=dora,
     bias='none',
     init_lora_weights=True,
     fan_in_fan_out=not names.NAMES[family].turned,
-    target_modules=peft_config.short_names(
-      ranks, {place.name.rpartition('.')[0] for place in where.values()}
-    ),
+    target_modules=peft_config.short_names(ranks, modules_of(where)),
   )
   return said, {name: np.ascontiguousarray(array) for name, array in found.items()}
 
@@ -90,301 +96,238 @@ def require_untied(arch, name: str) -> None:
   """Raises ValueError for an edited table that is the output layer too."""
   if name == 'embedding/tokens' and arch.tied and arch.head in ('masked', 'causal'):
     raise ValueError(
-      f'{name}: peft edits the embedding but not the output that is tied to it, ours edits both'
+      f'{name}: peft edits the embedding but not the output that is tied to it, ours '
+      'edits both'
     )
 
 
 def join(parts: list) -> tuple[np.ndarray, np.ndarray, float]:
-  """(a, b, scale) of one matrix from the leaves of its equal parts, of which some may
-  be edited.
+  """(a, b, scale) of one matrix, from the leaves of its parts.
 
-  a side by side and b by blocks: the rank is the sum of those of the parts, unless all
-  have the same a.
+  parts: the leaves in their order, each of an equal share of the outputs; some may be
+  plain. Of a (in, r) the parts stand side by side, of b (r, out) they are blocks on the
+  diagonal: the rank r is the sum of those of the parts. Where all have the same a, it
+  is written once, and r is that of each.
   """
-  edited = [
-    leaf for leaf in parts if isinstance(leaf, (leaves.LowRank, leaves.Directed))
-  ]
+  edited = [leaf for leaf in parts if is_low_rank(leaf)]
+  lefts = [np.asarray(leaf.a) for leaf in edited]
   scale = edited[0].scale
-  arrays = {id(leaf): (np.asarray(leaf.a), np.asarray(leaf.b)) for leaf in edited}
-  first = arrays[id(edited[0])][0]
-  shared = all(np.array_equal(arrays[id(leaf)][0], first) for leaf in edited)
-  rows = (
-    first.shape[1] if shared else sum(arrays[id(leaf)][0].shape[1] for leaf in edited)
-  )
-  blocks, at = [], 0
+  shared = all(np.array_equal(left, lefts[0]) for left in lefts)
+  a = lefts[0] if shared else np.concatenate(lefts, 1)
+  blocks = []
+  at = 0
   for leaf in parts:
-    block = np.zeros((rows, leaf.shape[-1]), first.dtype)
-    if id(leaf) in arrays:
-      b = arrays[id(leaf)][1]
-      block[at : at + len(b)] = b if leaf.scale == scale else b * (leaf.scale / scale)
-      at += 0 if shared else len(b)
+    # Zeros for a part that is plain: it stays as it is.
+    block = np.zeros((a.shape[1], leaf.shape[-1]), lefts[0].dtype)
+    if is_low_rank(leaf):
+      b = np.asarray(leaf.b)
+      # A module has one scale in the config; what differs from it goes into b.
+      if leaf.scale != scale:
+        b = b * (leaf.scale / scale)
+      block[at : at + len(b)] = b
+      if not shared:
+        at += len(b)
     blocks.append(block)
-  a = first if shared else np.concatenate([arrays[id(leaf)][0] for leaf in edited], 1)
   return a, np.concatenate(blocks, 1), scale
 
 
-def read_lora(adapter, arch, params: dict, where: dict, found: dict) -> dict:
-  """The leaves of the tensors `found`, which lose them. Raises ValueError for another
-  rank than the config says.
+def magnitudes(parts: list, dtype) -> np.ndarray:
+  """The lengths (out,) of the columns of a matrix under DoRA, from its parts.
+
+  A part that is plain keeps the lengths that it has.
   """
-  groups, parts, new = groups_of(where), collections.defaultdict(dict), {}
+  found = []
+  for leaf in parts:
+    vector = leaf.magnitude if is_low_rank(leaf) else column_norms(leaf)
+    found.append(np.asarray(vector, dtype))
+  return np.concatenate(found)
+
+
+def read_lora(adapter, arch, params: dict, where: dict, found: dict) -> dict:
+  """The LowRank or Directed leaves, by name, of the tensors `found`, which lose them.
+
+  Raises ValueError for half a pair, for another rank than the config says, for a matrix
+  of another size than the base has, and where DoRA is said and not there.
+  """
+  groups = groups_of(where)
+  parts = take_parts(groups, found)
+  if not parts and not found:
+    raise ValueError('holds no tensor lora_A of any module')
+  new = {}
+  for module, held in parts.items():
+    group = groups[module]
+    a, b = pair_of(module, held)
+    sizes = [params[name].shape[-1] for name in group]
+    matrix = (params[group[0]].shape[0], sum(sizes))
+    require_fitting(module, a, b, adapter.rank(module), matrix)
+    require_untied(arch, group[0])
+    magnitude = magnitude_of(module, held, adapter)
+    scale = adapter.scale(module)
+    rate = float(adapter.said.get('lora_dropout') or 0.0)
+    for name, columns in zip(group, spans(sizes), strict=True):
+      pair = (params[name], jnp.array(a), jnp.array(b[:, columns]))
+      if magnitude is None:
+        new[name] = leaves.LowRank(*pair, scale, rate)
+      else:
+        lengths = jnp.array(magnitude.reshape(-1)[columns])
+        new[name] = leaves.Directed(*pair, lengths, scale, rate)
+  return new
+
+
+def take_parts(groups: dict, found: dict) -> dict[str, dict[str, np.ndarray]]:
+  """The tensors of LoRA by module, then by what they are; `found` loses them."""
+  parts = collections.defaultdict(dict)
   for name in list(found):
     match = re.fullmatch(LORA_PART, name)
     if match and match['module'] in groups:
       parts[match['module']][match['part']] = found.pop(name)()
-  if not parts and not found:
-    raise ValueError('holds no tensor lora_A of any module')
-  for module, held in parts.items():
-    kinds = (
-      ('lora_embedding_A', 'lora_embedding_B')
-      if 'lora_embedding_A' in held
-      else ('lora_A', 'lora_B')
+  return parts
+
+
+def pair_of(module: str, held: dict) -> tuple[np.ndarray, np.ndarray]:
+  """a (in, r) and b (r, out) of a module. ValueError where one of them is missing."""
+  kinds = ('lora_A', 'lora_B')
+  if 'lora_embedding_A' in held:
+    kinds = ('lora_embedding_A', 'lora_embedding_B')
+  missing = set(kinds) - set(held)
+  if missing:
+    raise ValueError(
+      f'tensor {module}.{min(missing)} is missing, the other half is there'
     )
-    if missing := set(kinds) - set(held):
-      raise ValueError(
-        f'tensor {module}.{min(missing)} is missing, the other half is there'
-      )
-    a, b = (held[kind].T for kind in kinds)
-    rank, group = adapter.rank(module), groups[module]
-    size_in, sizes = (
-      params[group[0]].shape[0],
-      [params[name].shape[-1] for name in group],
+  first, second = kinds
+  return held[first].T, held[second].T
+
+
+def require_fitting(module: str, a, b, rank: int, matrix: tuple[int, int]) -> None:
+  """Raises ValueError unless a and b are of this rank and make this matrix (in, out)."""
+  if (a.shape[-1], b.shape[0]) != (rank, rank):
+    raise ValueError(
+      f'{module}: lora_A and lora_B are of rank {a.shape[-1]} and {b.shape[0]}, '
+      f'{peft_config.CONFIG} says {rank}'
     )
-    if (a.shape[-1], b.shape[0]) != (rank, rank):
-      raise ValueError(
-        f'{module}: lora_A and lora_B are of rank {a.shape[-1]} and {b.shape[0]}, '
-        f'{peft_config.CONFIG} says {rank}'
-      )
-    if (a.shape[0], b.shape[-1]) != (size_in, sum(sizes)):
-      raise ValueError(
-        f'{module}: made for a matrix of {a.shape[0], b.shape[-1]}, the base has {size_in, sum(sizes)}'
-      )
-    require_untied(arch, group[0])
-    scale, rate = adapter.scale(module), float(adapter.said.get('lora_dropout') or 0.0)
-    magnitude = held.get('lora_magnitude_vector')
-    if (magnitude is None) == bool(adapter.said.get('use_dora')):
-      raise ValueError(
-        f'{module}: use_dora is {adapter.said.get("use_dora")}, but lora_magnitude_vector is '
-        f'{"missing" if magnitude is None else "there"}'
-      )
-    for name, columns in zip(group, spans(sizes), strict=True):
-      pair = (params[name], jnp.array(a), jnp.array(b[:, columns]))
-      new[name] = (
-        leaves.LowRank(*pair, scale, rate)
-        if magnitude is None
-        else leaves.Directed(
-          *pair, jnp.array(magnitude.reshape(-1)[columns]), scale, rate
-        )
-      )
-  return new
+  made = (a.shape[0], b.shape[-1])
+  if made != matrix:
+    raise ValueError(f'{module}: made for a matrix of {made}, the base has {matrix}')
+
+
+def magnitude_of(module: str, held: dict, adapter) -> np.ndarray | None:
+  """The vector of DoRA; None for LoRA. ValueError where config and file disagree."""
+  magnitude = held.get('lora_magnitude_vector')
+  said = adapter.said.get('use_dora')
+  if (magnitude is None) == bool(said):
+    state = 'missing' if magnitude is None else 'there'
+    raise ValueError(
+      f'{module}: use_dora is {said}, but lora_magnitude_vector is {state}'
+    )
+  return magnitude
 
 
 def spans(sizes: list[int]) -> list[slice]:
   """Where parts of these sizes lie side by side."""
-  ends = np.cumsum(sizes)
-  return [
-    slice(int(end - size), int(end)) for end, size in zip(ends, sizes, strict=True)
-  ]
+  found = []
+  start = 0
+  for size in sizes:
+    found.append(slice(start, start + size))
+    start += size
+  return found
 
 
 def write_ia3(
   arch, family: str, flat: dict, where: dict, stabilized: bool
 ) -> tuple[dict, dict]:
-  """(config, tensors) of Scaled leaves."""
+  """(config, tensors) of Scaled leaves.
+
+  Raises ValueError for scaled inputs of one of several matrices that peft has as one.
+  """
   found, sides = {}, {}
   for module, group in groups_of(where).items():
-    scaled = [flat[name] for name in group if isinstance(flat[name], leaves.Scaled)]
+    parts = [flat[name] for name in group]
+    scaled = [leaf for leaf in parts if isinstance(leaf, leaves.Scaled)]
     if not scaled:
       continue
-    side = sides[module] = scaled[0].side
+    side = scaled[0].side
     if side == 'in' and len(group) > 1:
       raise ValueError(
-        f'{group[0]}: peft scales the inputs of {module} whole, and it is {len(group)} matrices here'
+        f'{group[0]}: peft scales the inputs of {module} whole, and it is '
+        f'{len(group)} matrices here'
       )
-    vectors = [
-      np.asarray(flat[name].scale)
-      if isinstance(flat[name], leaves.Scaled)
-      else np.ones(flat[name].shape[-1], np.float32)
-      for name in group
-    ]
-    vector = np.concatenate(vectors)
+    vector = np.concatenate([scales_of(leaf) for leaf in parts])
+    # The shape tells the side: peft has (1, in) for inputs and (out, 1) for outputs.
     found[f'{MODEL}{module}.ia3_l'] = vector[None] if side == 'in' else vector[:, None]
-  modules = {place.name.rpartition('.')[0] for place in where.values()}
-  inner = peft_config.short_names(
-    {module for module, side in sides.items() if side == 'in'}, modules
-  )
-  outer = peft_config.short_names(
-    {module for module, side in sides.items() if side == 'out'}, modules
-  )
-  return dict(
+    sides[module] = side
+  modules = modules_of(where)
+  inputs = {module for module, side in sides.items() if side == 'in'}
+  inner = peft_config.short_names(inputs, modules)
+  outer = peft_config.short_names(sides.keys() - inputs, modules)
+  said = dict(
     target_modules=sorted(inner + outer),
     feedforward_modules=inner,
     init_ia3_weights=True,
     fan_in_fan_out=not names.NAMES[family].turned,
-  ), found
+  )
+  return said, found
+
+
+def scales_of(leaf) -> np.ndarray:
+  """What (IA)^3 multiplies a matrix by: ones for one that is plain."""
+  if isinstance(leaf, leaves.Scaled):
+    return np.asarray(leaf.scale)
+  return np.ones(leaf.shape[-1], np.float32)
 
 
 def read_ia3(adapter, arch, params: dict, where: dict, found: dict) -> dict:
-  """The Scaled leaves of the tensors `found`, which lose them; a scaled output takes
-  the bias beside it along.
+  """The Scaled leaves, by name, of the tensors `found`, which lose them.
+
+  Raises ValueError for a vector of another length than the base's matrix has.
   """
-  groups, new = groups_of(where), {}
+  groups = groups_of(where)
+  new = {}
   for tensor in list(found):
     module, _, part = tensor.rpartition('.')
     if part != 'ia3_l' or module not in groups:
       continue
-    vector, group = found.pop(tensor)(), groups[module]
+    vector = found.pop(tensor)()
+    group = groups[module]
     sizes = [params[name].shape[-1] for name in group]
+    matrix = (params[group[0]].shape[0], sum(sizes))
     side = 'in' if vector.shape[0] == 1 else 'out'
-    if vector.size != (params[group[0]].shape[0] if side == 'in' else sum(sizes)):
+    if vector.size != (matrix[0] if side == 'in' else matrix[1]):
       raise ValueError(
-        f'{tensor}: has shape {vector.shape}, the base a matrix of '
-        f'{params[group[0]].shape[0], sum(sizes)}'
+        f'{tensor}: has shape {vector.shape}, the base a matrix of {matrix}'
       )
+    flat = vector.reshape(-1)
     for name, columns in zip(group, spans(sizes), strict=True):
-      scale = jnp.array(
-        vector.reshape(-1) if side == 'in' else vector.reshape(-1)[columns]
-      )
-      new[name] = leaves.Scaled(params[name], scale, side)
-      bias = f'{name.removesuffix("kernel")}bias'
-      if side == 'out' and bias in params:
-        new[bias] = leaves.Scaled(params[bias], scale)
+      if side == 'in':
+        new[name] = leaves.Scaled(params[name], jnp.array(flat), side)
+      else:
+        new |= scaled_output(name, params, jnp.array(flat[columns]))
   if not new and not found:
     raise ValueError('holds no tensor ia3_l of any module')
   return new
 
 
-def stack_of(arch) -> tuple[str, int]:
-  """The stack whose layers peft gives a prefix, and their number."""
-  if arch.layer_groups:
-    raise ValueError(
-      'layer_groups: layers share their parameters, and peft gives each a prefix of its own'
-    )
-  return (
-    ('decoder/', arch.decoder_layers or arch.layers)
-    if arch.kind == 'encoder-decoder'
-    else ('', arch.layers)
-  )
+def scaled_output(name: str, params: dict, scale) -> dict[str, leaves.Scaled]:
+  """The leaves of a matrix whose outputs are scaled, with the bias that is added.
 
-
-def decoder_rows(layers: int) -> list[int]:
-  """Which of peft's rows each decoder layer reads: it doubles the list and deals it out
-  by two to a layer.
+  peft scales what comes out of a module, after its bias, so that the bias is scaled as
+  well.
   """
-  return [2 * layer % layers for layer in range(layers)]
-
-
-def write_prefix(
-  arch, family: str, flat: dict, where: dict, stabilized: bool
-) -> tuple[dict, dict]:
-  """(config, tensors) of Prefix leaves: (n, layers * 2 * width), the keys and the
-  values of each layer in turn.
-  """
-  found = {name: leaf for name, leaf in flat.items() if isinstance(leaf, leaves.Prefix)}
-  stack, layers = stack_of(arch)
-  wanted = [f'{stack}layers/{layer}/attention/prefix' for layer in range(layers)]
-  for name in sorted(found.keys() ^ set(wanted)):
-    raise ValueError(
-      f'{name}: peft gives prefixes to {"the decoder" if stack else "every layer"} only, and to all '
-      f'layers of it; {"this is another" if name in found else "this one has none"}'
-    )
-  whole = [
-    np.concatenate([np.asarray(leaf.keys), np.asarray(leaf.values)], -1)
-    for leaf in map(found.get, wanted)
-  ]
-  rows = decoder_rows(layers) if stack else list(range(layers))
-  table = [np.zeros_like(whole[0])] * layers
-  for layer, row in enumerate(rows):
-    if row in rows[:layer] and not np.array_equal(table[row], whole[layer]):
-      raise ValueError(
-        f'{wanted[layer]}: peft gives it the prefix of layer {rows.index(row)}, as it does in decoders '
-        f'with an even number of layers; it differs'
-      )
-    table[row] = whole[layer]
-  width, length = arch.decoder.key_heads * arch.decoder.head_width, len(whole[0])
-  said = dict(
-    num_virtual_tokens=length,
-    token_dim=width,
-    num_attention_heads=arch.decoder.key_heads,
-    num_layers=layers,
-    num_transformer_submodules=2 if stack else 1,
-    encoder_hidden_size=width,
-    prefix_projection=False,
-  )
-  return said, {PROMPT_TENSOR: np.concatenate(table, -1)}
-
-
-def read_prefix(adapter, arch, params: dict, where: dict, found: dict) -> dict:
-  """The Prefix leaves of `prompt_embeddings`."""
-  stack, layers = stack_of(arch)
-  width = arch.decoder.key_heads * arch.decoder.head_width
-  table = take_table(adapter, found, 2 * layers * width, 1)
-  rows = decoder_rows(layers) if stack else range(layers)
-  parts = table.reshape(len(table), layers, 2, width)
-  return {
-    f'{stack}layers/{layer}/attention/prefix': leaves.Prefix(
-      jnp.array(parts[:, row, 0]), jnp.array(parts[:, row, 1])
-    )
-    for layer, row in enumerate(rows)
-  }
-
-
-def take_table(adapter, found: dict, width: int, submodules: int) -> np.ndarray:
-  """`prompt_embeddings` (n, width); for an encoder-decoder, peft may hold a second n
-  rows that nothing reads.
-  """
-  if PROMPT_TENSOR not in found:
-    raise ValueError(
-      f'tensor {PROMPT_TENSOR!r} is missing; nearest: {tree.nearest(PROMPT_TENSOR, found)}'
-    )
-  table, length = found.pop(PROMPT_TENSOR)(), adapter.said.get('num_virtual_tokens')
-  if (
-    table.ndim != 2
-    or table.shape[1] != width
-    or table.shape[0] not in {length, length and length * submodules}
-  ):
-    raise ValueError(
-      f'tensor {PROMPT_TENSOR!r} has shape {table.shape}, for this base and num_virtual_tokens = '
-      f'{length} it must be {length, width}'
-    )
-  return table[:length]
-
-
-def write_prompt(
-  arch, family: str, flat: dict, where: dict, stabilized: bool
-) -> tuple[dict, dict]:
-  """(config, tensors) of a prompt (n, width)."""
-  prompt = np.asarray(flat['embedding/prompt'])
-  width = prompt.shape[1]
-  return dict(
-    num_virtual_tokens=len(prompt),
-    token_dim=width,
-    num_attention_heads=arch.heads,
-    num_layers=arch.layers,
-    num_transformer_submodules=1,
-    prompt_tuning_init='RANDOM',
-  ), {PROMPT_TENSOR: prompt}
-
-
-def read_prompt(adapter, arch, params: dict, where: dict, found: dict) -> dict:
-  """The prompt of `prompt_embeddings`."""
-  width = params['embedding/tokens'].shape[1]
-  return {
-    'embedding/prompt': jnp.array(
-      take_table(adapter, found, width, 2 if arch.kind != 'decoder' else 1)
-    )
-  }
+  new = {name: leaves.Scaled(params[name], scale, 'out')}
+  bias = f'{name.removesuffix("kernel")}bias'
+  if bias in params:
+    new[bias] = leaves.Scaled(params[bias], scale)
+  return new
 
 
 WRITE = {
   'LORA': write_lora,
   'IA3': write_ia3,
-  'PREFIX_TUNING': write_prefix,
-  'PROMPT_TUNING': write_prompt,
+  'PREFIX_TUNING': peft_prompts.write_prefix,
+  'PROMPT_TUNING': peft_prompts.write_prompt,
 }
 READ = {
   'LORA': read_lora,
   'IA3': read_ia3,
-  'PREFIX_TUNING': read_prefix,
-  'PROMPT_TUNING': read_prompt,
+  'PREFIX_TUNING': peft_prompts.read_prefix,
+  'PROMPT_TUNING': peft_prompts.read_prompt,
 }
