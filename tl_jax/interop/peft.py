@@ -35,7 +35,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -57,7 +57,6 @@ from tl_jax.interop.peft_base import (
   STEM,
   base_hash,
   base_of,
-  kind_of,
   module_of,
   named_leaves,
   places_of,
@@ -66,27 +65,10 @@ from tl_jax.interop.peft_base import (
   twins,
 )
 from tl_jax.interop.peft_config import Adapter
+from tl_jax.interop.peft_trained import LABELLED, Trained, method_of, trained_of
 from tl_jax.interop.tokenizers import READERS, load_tokenizer, require_rows
 from tl_jax.models.heads import outputs
 from tl_jax.transfer.prefix import NETWORK
-
-LABELLED = ('classifier', 'token', 'span')
-
-
-class Trained(NamedTuple):
-  """What was trained of a model, by the modules of transformers.
-
-  modules: the module of every parameter, by our name of the parameter. edited: the
-  modules whose matrices the method edits. saved: the modules that the adapter holds in
-  full. whole: the names of the plain parameters that the adapter holds, which are those
-  of `saved` and single biases. bias: the key `bias` of a config of LoRA.
-  """
-
-  modules: dict[str, str]
-  edited: set[str]
-  saved: set[str]
-  whole: set[str]
-  bias: str
 
 
 def save_adapter(
@@ -145,19 +127,6 @@ def save_adapter(
   return path
 
 
-def method_of(flat: dict[str, Any]) -> str:
-  """peft's name of the one method that these leaves hold. ValueError for none or two."""
-  kinds = {kind_of(leaf) for leaf in flat.values()} - {''}
-  if PROMPT in flat:
-    kinds.add('PROMPT_TUNING')
-  if len(kinds) != 1:
-    raise ValueError(
-      'an adapter of peft is of one method, these parameters hold '
-      f'{", ".join(sorted(kinds)) or "none"}'
-    )
-  return kinds.pop()
-
-
 def require_expressible(flat: dict, where: dict, family: str) -> None:
   """Raises ValueError for a leaf that has no place in a checkpoint and none in peft."""
   for name in sorted(flat.keys() - where.keys()):
@@ -170,31 +139,6 @@ def require_expressible(flat: dict, where: dict, family: str) -> None:
       f'{name}: {type(flat[name]).__name__} is nothing that peft has in a {family}; '
       'LoRA, DoRA, (IA)^3, prefixes and prompts are'
     )
-
-
-def trained_of(kind: str, arch, flat: dict, trainable, where: dict) -> Trained:
-  """What was trained, by module. ValueError for a module both edited and trained."""
-  own = {name for name in flat if name == PROMPT or kind_of(flat[name])}
-  plain = {
-    name for name in tree.flatten(trainable) if name in where and name not in own
-  }
-  # peft saves the head of these tasks with every adapter, trained or not.
-  if arch.head in LABELLED:
-    plain |= {name for name in flat if name.startswith('head/')}
-  modules = {name: module_of(place) for name, place in where.items()}
-  edited = {modules[name] for name in own if name in where}
-
-  # Other methods than LoRA have no key for biases alone: theirs save whole modules.
-  bias, biases = 'none', set()
-  if kind == 'LORA':
-    bias, biases = peft_checks.trained_biases(modules, plain, edited)
-  saved = {modules[name] for name in plain - biases}
-  for module in sorted(saved & edited):
-    raise ValueError(
-      f'{module}: peft trains a module in full or edits it, here both are asked for'
-    )
-  whole = {name for name in where if modules[name] in saved} | biases
-  return Trained(modules, edited, saved, whole, bias)
 
 
 def open_base(base: str) -> Loaded | None:

@@ -1,5 +1,6 @@
-"""What an adapter's config says against what its file holds, both ways, and which
-biases an adapter trains.
+"""What an adapter's config says is compared with what its file holds, both ways.
+
+The biases that an adapter trains are found here, too, because both ways need them.
 
 >>> trained_biases({'a/kernel': 'm', 'a/bias': 'm', 'b/bias': 'n'}, {'a/bias'}, {'m'})
 ('lora_only', {'a/bias'})
@@ -7,6 +8,7 @@ biases an adapter trains.
 
 import logging
 import re
+from collections.abc import Iterable
 
 from tl_jax import tree
 from tl_jax.interop.peft_config import Adapter, is_part
@@ -80,9 +82,7 @@ def require_sides(adapter: Adapter, matrices: dict, new: dict) -> None:
 
 
 def require_saved(adapter: Adapter, where: dict, full: set, output: str) -> None:
-  """Raises ValueError for an entry of `modules_to_save` that the file does not hold
-  whole.
-  """
+  """Raises ValueError for an entry of `modules_to_save` that the file does not hold."""
   modules = {name: place.name.rpartition('.')[0] for name, place in where.items()}
   for entry in adapter.said.get('modules_to_save') or ():
     wanted = [name for name, module in modules.items() if is_part(module, entry)]
@@ -92,13 +92,22 @@ def require_saved(adapter: Adapter, where: dict, full: set, output: str) -> None
           f'modules_to_save names {entry!r}, but the file holds no tensor '
           f'{where[name].name!r}'
         )
-    if wanted or entry in HEADS_OF_ALL or is_part(output, entry):
-      continue
-    ends = {module.rpartition('.')[2] for module in modules.values()}
-    raise ValueError(
-      f'modules_to_save: {entry!r} is no module of the base; nearest: '
-      f'{tree.nearest(entry, ends)}'
-    )
+    if not wanted:
+      require_head(entry, output, modules.values())
+
+
+def require_head(entry: str, output: str, modules: Iterable[str]) -> None:
+  """Raises ValueError for an entry that names neither a head nor the output layer.
+
+  Such an entry is right where the model has no parameter of it: peft lists all heads,
+  and the output layer of a tied model is its token table.
+  """
+  if entry in HEADS_OF_ALL or is_part(output, entry):
+    return
+  near = tree.nearest(entry, {module.rpartition('.')[2] for module in modules})
+  raise ValueError(
+    f'modules_to_save: {entry!r} is no module of the base; nearest: {near}'
+  )
 
 
 def say_lost_biases(adapter: Adapter, where: dict, edited: set, full: set) -> None:
@@ -107,18 +116,18 @@ def say_lost_biases(adapter: Adapter, where: dict, edited: set, full: set) -> No
   peft up to 0.19 loses them when it saves with bias='lora_only'.
   """
   bias = adapter.said.get('bias', 'none')
-  of_edited = {
-    name
-    for name, place in where.items()
-    if name.endswith('bias') and place.name.rpartition('.')[0] in edited
-  }
-  if bias != 'none' and of_edited and not of_edited & full:
-    _LOG.warning(
-      '%s: bias = %r, but the file holds no bias of what it edits: they were lost '
-      'when it was saved, and the biases of the base are used',
-      adapter.file,
-      bias,
-    )
+  of_edited = set()
+  for name, place in where.items():
+    if name.endswith('bias') and place.name.rpartition('.')[0] in edited:
+      of_edited.add(name)
+  if bias == 'none' or not of_edited or of_edited & full:
+    return
+  _LOG.warning(
+    '%s: bias = %r, but the file holds no bias of what it edits: they were lost '
+    'when it was saved, and the biases of the base are used',
+    adapter.file,
+    bias,
+  )
 
 
 def trained_biases(
@@ -135,9 +144,7 @@ def trained_biases(
   if not of_edited & whole:
     return 'none', set()
   if biases <= whole:
-    # The bias of a module that is trained in full is saved with that module.
-    partly = {module for name, module in modules.items() if name not in whole}
-    return 'all', {name for name in biases if modules[name] in partly}
+    return 'all', biases_alone(biases, modules, whole)
   if of_edited <= whole:
     return 'lora_only', of_edited
   name = min(of_edited - whole)
@@ -145,3 +152,12 @@ def trained_biases(
     f'{name}: is held, while biases of other edited modules are trained; peft trains '
     'those of all the modules that it edits, or all there are'
   )
+
+
+def biases_alone(biases: set[str], modules: dict[str, str], whole: set) -> set[str]:
+  """The trained biases of modules of which something else is held.
+
+  The bias of a module that is trained in full is saved with that module.
+  """
+  partly = {modules[name] for name in modules.keys() - whole}
+  return {name for name in biases if modules[name] in partly}

@@ -1,7 +1,7 @@
-"""`adapter_config.json` of peft: what its keys mean for us, and how it says which
-modules it edits.
+"""`adapter_config.json` of peft: what its keys mean here, and how it names modules.
 
->>> short_names({'layer.0.query', 'layer.1.query'}, {'layer.0.query', 'layer.1.query', 'layer.0.key'})
+>>> every = {'layer.0.query', 'layer.1.query', 'layer.0.key'}
+>>> short_names({'layer.0.query', 'layer.1.query'}, every)
 ['query']
 """
 
@@ -21,6 +21,7 @@ CONFIG = 'adapter_config.json'
 # Names of the labels. peft warns of keys that it does not know, and takes a folder with
 # a config.json for a whole model, so they have a file of their own.
 LABELS = 'labels.json'
+# peft has no task type for a masked head: it opens such a model by its base alone.
 TASKS = {
   'classifier': 'SEQ_CLS',
   'token': 'TOKEN_CLS',
@@ -29,8 +30,13 @@ TASKS = {
   'masked': None,
   'causal': 'CAUSAL_LM',
 }
-HEADS = {task: head for head, task in TASKS.items() if task} | {
-  'SEQ_2_SEQ_LM': 'causal'
+HEADS = {
+  'SEQ_CLS': 'classifier',
+  'TOKEN_CLS': 'token',
+  'QUESTION_ANS': 'span',
+  'FEATURE_EXTRACTION': 'none',
+  'CAUSAL_LM': 'causal',
+  'SEQ_2_SEQ_LM': 'causal',
 }
 KINDS = ('LORA', 'IA3', 'PREFIX_TUNING', 'PROMPT_TUNING')
 # Keys that make another function of the same tensors, with the values under which they
@@ -50,8 +56,10 @@ CHANGED_BASES = ('pissa', 'olora', 'corda', 'loftq', 'lora_ga')
 
 
 class Adapter(NamedTuple):
-  """An `adapter_config.json`, checked: `said` is the whole file, head ours or None
-  where the file names no task.
+  """An `adapter_config.json` that was checked.
+
+  kind: one of KINDS. head: the head of ours; None where the file names no task. said:
+  the whole file.
   """
 
   file: pathlib.Path
@@ -64,15 +72,15 @@ class Adapter(NamedTuple):
     return by_pattern(self.said.get('rank_pattern'), module, self.said.get('r', 8))
 
   def scale(self, module: str) -> float:
-    """What the low-rank product of a module is multiplied by: alpha / rank, or alpha /
-    sqrt(rank) with `use_rslora`.
+    """What the low-rank product of a module is multiplied by.
+
+    It is alpha / rank (Hu et al. 2021), or alpha / sqrt(rank) with `use_rslora`
+    (Kalajdzievski 2023).
     """
-    alpha = by_pattern(
-      self.said.get('alpha_pattern'), module, self.said.get('lora_alpha', 8)
-    )
-    return alpha / (
-      math.sqrt(self.rank(module)) if self.said.get('use_rslora') else self.rank(module)
-    )
+    common = self.said.get('lora_alpha', 8)
+    alpha = by_pattern(self.said.get('alpha_pattern'), module, common)
+    rank = self.rank(module)
+    return alpha / (math.sqrt(rank) if self.said.get('use_rslora') else rank)
 
   def saves(self, module: str) -> bool:
     """Does the file say that a module, or one that it is part of, is saved whole?"""
@@ -86,10 +94,12 @@ class Adapter(NamedTuple):
     if not _listed(targets, module):
       return False
     layers = self.said.get('layers_to_transform')
+    # Beside a pattern, peft ignores the numbers of layers.
     if isinstance(targets, str) or layers in (None, []):
       return True
-    number = layer_of(module, self.said.get('layers_pattern'))
-    return number in ([layers] if isinstance(layers, int) else layers)
+    if isinstance(layers, int):
+      layers = [layers]
+    return layer_of(module, self.said.get('layers_pattern')) in layers
 
   def scales_inputs(self, module: str) -> bool:
     """Does the file say that (IA)^3 scales what goes into a module, not what comes out?"""
@@ -111,10 +121,13 @@ def _listed(targets, module: str) -> bool:
 
 
 def layer_of(module: str, patterns) -> int | None:
-  """The number of the layer that a module is in; `patterns` names what holds the
-  layers.
+  """The number of the layer that a module is in; None for a module of no layer.
+
+  patterns: the name, or names, of what holds the layers; anything may, where it is
+  empty.
   """
-  patterns = [patterns] if isinstance(patterns, str) else patterns
+  if isinstance(patterns, str):
+    patterns = [patterns]
   for pattern in patterns or [r'[^.]*']:
     found = re.match(rf'(?:^|.*?\.){pattern}\.(\d+)\.', module)
     if found:
@@ -123,22 +136,30 @@ def layer_of(module: str, patterns) -> int | None:
 
 
 def read_adapter(folder: pathlib.Path) -> Adapter:
-  """The config of an adapter's folder. Raises ValueError that names the file and the
-  key.
+  """The config of an adapter's folder.
+
+  Raises ValueError that names the file and the key.
   """
   file = folder / CONFIG
   if not file.is_file():
     raise ValueError(f'{folder}: no {CONFIG}, so not the folder of an adapter')
   said = read_json(file)
-  kind, task = said.get('peft_type'), said.get('task_type')
+  kind = said.get('peft_type')
   if kind not in KINDS:
-    raise ValueError(
-      f'{file}: peft_type {kind!r} is not supported; nearest: {tree.nearest(str(kind), KINDS)}'
-    )
+    near = tree.nearest(str(kind), KINDS)
+    raise ValueError(f'{file}: peft_type {kind!r} is not supported; nearest: {near}')
+  task = said.get('task_type')
   if task is not None and task not in HEADS:
-    raise ValueError(
-      f'{file}: task_type {task!r} is not supported; nearest: {tree.nearest(str(task), HEADS)}'
-    )
+    near = tree.nearest(str(task), HEADS)
+    raise ValueError(f'{file}: task_type {task!r} is not supported; nearest: {near}')
+  require_plain(file, said)
+  require_numbers(file, said)
+  require_patterns(file, said)
+  return Adapter(file, kind, HEADS.get(task), said)
+
+
+def require_plain(file: pathlib.Path, said: dict) -> None:
+  """Raises ValueError for a key by which the same tensors make another function."""
   for key, values in PLAIN.items():
     if said.get(key, values[0]) not in values:
       raise ValueError(
@@ -147,49 +168,65 @@ def read_adapter(folder: pathlib.Path) -> Adapter:
   start = said.get('init_lora_weights')
   if isinstance(start, str) and start.startswith(CHANGED_BASES):
     raise ValueError(
-      f'{file}: init_lora_weights = {start!r} changes the base too, which the tensors do not say; '
-      'convert it to a plain LoRA first (peft: path_initial_model_for_weight_conversion)'
+      f'{file}: init_lora_weights = {start!r} changes the base too, which the tensors '
+      'do not say; convert it to a plain LoRA first '
+      '(peft: path_initial_model_for_weight_conversion)'
     )
-  require_numbers(file, said)
-  return Adapter(file, kind, HEADS.get(task), said)
+
+
+def is_count(value) -> bool:
+  """Is this a whole number of at least 1? `True` is none, though Python counts it so."""
+  return type(value) is int and value >= 1
+
+
+def is_positive(value) -> bool:
+  """Is this a finite number above 0?"""
+  return type(value) in (int, float) and 0 < value < math.inf
 
 
 def require_numbers(file: pathlib.Path, said: dict) -> None:
-  """Raises ValueError for a size, a scale or a pattern that is none."""
-  whole = lambda value: type(value) is int and value >= 1
-  positive = lambda value: type(value) in (int, float) and 0 < value < math.inf
+  """Raises ValueError for a size or a scale that is none."""
   for key in ('r', 'num_virtual_tokens'):
-    if key in said and not whole(said[key]):
+    if key in said and not is_count(said[key]):
       raise ValueError(
         f'{file}: {key} = {said[key]!r} is not a whole number of at least 1'
       )
-  if not positive(said.get('lora_alpha', 8)):
-    raise ValueError(
-      f'{file}: lora_alpha = {said["lora_alpha"]!r} is not a positive number'
-    )
-  if not (said.get('lora_dropout') or 0) < 1:
-    raise ValueError(
-      f'{file}: lora_dropout = {said["lora_dropout"]!r} is not a number from 0 to 1'
-    )
-  for key, fits in (('rank_pattern', whole), ('alpha_pattern', positive)):
+  alpha = said.get('lora_alpha', 8)
+  if not is_positive(alpha):
+    raise ValueError(f'{file}: lora_alpha = {alpha!r} is not a positive number')
+  rate = said.get('lora_dropout') or 0
+  if type(rate) not in (int, float) or not 0 <= rate < 1:
+    raise ValueError(f'{file}: lora_dropout = {rate!r} is not a number from 0 to 1')
+
+
+def is_pattern_or_names(value) -> bool:
+  """Is this one text, or a list of texts?"""
+  if isinstance(value, list):
+    return all(isinstance(name, str) for name in value)
+  return isinstance(value, str)
+
+
+def require_patterns(file: pathlib.Path, said: dict) -> None:
+  """Raises ValueError for a pattern of modules, or what it stands for, that is none."""
+  for key, fits in (('rank_pattern', is_count), ('alpha_pattern', is_positive)):
     patterns = said.get(key) or {}
     if not isinstance(patterns, dict) or not all(map(fits, patterns.values())):
       raise ValueError(
-        f'{file}: {key} = {patterns!r} is not an object from patterns to positive numbers'
+        f'{file}: {key} = {patterns!r} is not an object from patterns to positive '
+        'numbers'
       )
   targets = said.get('target_modules') or []
-  if not isinstance(targets, (str, list)) or not all(
-    isinstance(target, str) for target in targets
-  ):
+  if not is_pattern_or_names(targets):
     raise ValueError(
       f'{file}: target_modules = {targets!r} is neither a pattern nor a list of names'
     )
+  expressions = list(said.get('rank_pattern') or ())
+  expressions += said.get('alpha_pattern') or ()
+  # The entries of a list are the ends of names, no expressions.
+  if isinstance(targets, str):
+    expressions.append(targets)
   try:
-    tree.matcher(
-      *said.get('rank_pattern') or (),
-      *said.get('alpha_pattern') or (),
-      *[targets] if isinstance(targets, str) else (),
-    )
+    tree.matcher(*expressions)
   except ValueError as error:
     raise ValueError(f'{file}: {error}') from error
 
@@ -201,46 +238,49 @@ def write(folder: pathlib.Path, said: dict, name: str = CONFIG) -> None:
 
 
 def read_labels(folder: pathlib.Path) -> dict:
-  """What `labels.json` of an adapter's folder says, as `config.json` would; {} without
-  the file.
+  """What `labels.json` of an adapter's folder says, as `config.json` would.
+
+  It is {} where the folder has no such file.
   """
-  return read_json(folder / LABELS) if (folder / LABELS).is_file() else {}
+  file = folder / LABELS
+  return read_json(file) if file.is_file() else {}
 
 
 def by_pattern(patterns: dict | None, module: str, default):
-  """The number of the first pattern that a module's name ends with, as peft reads its
-  `*_pattern` keys.
+  """The number that peft finds for a module under one of its `*_pattern` keys.
+
+  The first pattern counts that the module's name ends with. Without one it is the
+  default.
   """
-  return next(
-    (
-      number
-      for pattern, number in (patterns or {}).items()
-      if re.fullmatch(rf'(.*\.)?({pattern})', module)
-    ),
-    default,
-  )
+  for pattern, number in (patterns or {}).items():
+    if re.fullmatch(rf'(.*\.)?({pattern})', module):
+      return number
+  return default
 
 
 def require_targets(adapter: Adapter, modules: Collection[str]) -> None:
-  """Raises ValueError for an entry of `target_modules` that no module of the base
-  answers to.
-  """
+  """Raises ValueError for an entry of `target_modules` that hits no module of the base."""
   targets = adapter.said.get('target_modules') or []
   if targets == 'all-linear':
     return
-  single = isinstance(targets, str)
-  for target in [targets] if single else targets:
-    if not any(
-      re.fullmatch(target, module) if single else ends(module, target)
-      for module in modules
-    ):
-      tails = dict.fromkeys(
-        '.'.join(module.split('.')[-1 - target.count('.') :]) for module in modules
-      )
-      raise ValueError(
-        f'{adapter.file}: target_modules: {target!r} hits no module of the base; nearest: '
-        f'{tree.nearest(target, tails)}'
-      )
+  if isinstance(targets, str):
+    if not any(re.fullmatch(targets, module) for module in modules):
+      raise ValueError(no_module(adapter, targets, modules))
+    return
+  for target in targets:
+    if not any(ends(module, target) for module in modules):
+      raise ValueError(no_module(adapter, target, modules))
+
+
+def no_module(adapter: Adapter, target: str, modules: Collection[str]) -> str:
+  """What to say of a target that hits nothing, with the nearest ends of real names."""
+  parts = 1 + target.count('.')
+  tails = dict.fromkeys('.'.join(module.split('.')[-parts:]) for module in modules)
+  near = tree.nearest(target, tails)
+  return (
+    f'{adapter.file}: target_modules: {target!r} hits no module of the base; nearest: '
+    f'{near}'
+  )
 
 
 def ends(module: str, target: str) -> bool:
@@ -249,51 +289,67 @@ def ends(module: str, target: str) -> bool:
 
 
 def short_names(chosen: Collection[str], modules: Collection[str]) -> list[str]:
-  """The chosen modules as peft's lists say them: the ends of their names where these
-  stand for no other module.
+  """The chosen modules as peft's lists name them, by the ends of their names.
+
+  modules: all that the model has. An end is used only where it stands for no other
+  module; where every end does, the modules are named in full.
   """
   groups = collections.defaultdict(set)
   for module in chosen:
     groups[module.rpartition('.')[2]].add(module)
   found = []
   for group in groups.values():
-    parts = next(iter(sorted(group))).split('.')
-    tails = ['.'.join(parts[-count:]) for count in range(1, len(parts))]
-    found += next(
-      (
-        [tail]
-        for tail in tails
-        if {module for module in modules if ends(module, tail)} == group
-      ),
-      sorted(group),
-    )
+    tail = common_tail(group, modules)
+    found += sorted(group) if tail is None else [tail]
   return sorted(found)
+
+
+def common_tail(group: set[str], modules: Collection[str]) -> str | None:
+  """The shortest end of a name that stands for just this group of modules, or None."""
+  parts = min(group).split('.')
+  for count in range(1, len(parts)):
+    tail = '.'.join(parts[-count:])
+    hit = {module for module in modules if ends(module, tail)}
+    if hit == group:
+      return tail
+  return None
 
 
 def lora_numbers(
   ranks: dict[str, int], scales: dict[str, float], stabilized: bool
 ) -> dict:
-  """r and lora_alpha of most modules, and the patterns for the others."""
-  alphas = {
-    module: scales[module] * (math.sqrt(rank) if stabilized else rank)
-    for module, rank in ranks.items()
-  }
-  rank = collections.Counter(ranks.values()).most_common(1)[0][0]
-  alpha = collections.Counter(alphas.values()).most_common(1)[0][0]
+  """r and lora_alpha of most modules, and the patterns for the others.
+
+  ranks, scales: by module. stabilized: is a scale alpha / sqrt(rank)?
+  """
+  alphas = {}
+  for module, rank in ranks.items():
+    alphas[module] = scales[module] * (math.sqrt(rank) if stabilized else rank)
+  rank = most_common(ranks)
+  alpha = most_common(alphas)
+  # A name is a pattern to peft: its dots must be no wildcards.
+  rank_pattern, alpha_pattern = {}, {}
+  for module in ranks:
+    if ranks[module] != rank:
+      rank_pattern[re.escape(module)] = ranks[module]
+    if alphas[module] != alpha:
+      alpha_pattern[re.escape(module)] = _whole(alphas[module])
   return dict(
     r=rank,
     lora_alpha=_whole(alpha),
-    rank_pattern={
-      re.escape(module): other for module, other in ranks.items() if other != rank
-    },
-    alpha_pattern={
-      re.escape(module): _whole(other)
-      for module, other in alphas.items()
-      if other != alpha
-    },
+    rank_pattern=rank_pattern,
+    alpha_pattern=alpha_pattern,
   )
+
+
+def most_common(numbers: dict[str, float]) -> float:
+  """The number that most of the modules have."""
+  ((number, _),) = collections.Counter(numbers.values()).most_common(1)
+  return number
 
 
 def _whole(number: float):
   """A number as the integer that it is but for rounding."""
-  return round(number) if math.isclose(number, round(number), rel_tol=1e-12) else number
+  if math.isclose(number, round(number), rel_tol=1e-12):
+    return round(number)
+  return number

@@ -9,6 +9,7 @@ beside the matrices and have a file of their own.
 
 import collections
 import re
+from collections.abc import Collection
 
 import jax.numpy as jnp
 import numpy as np
@@ -57,29 +58,19 @@ def write_lora(
   output layer too.
   """
   edited = {name: leaf for name, leaf in flat.items() if is_low_rank(leaf)}
-  kinds = {type(leaf) for leaf in edited.values()}
-  if len(kinds) > 1:
-    raise ValueError(
-      'an adapter of peft is all LoRA or all DoRA, these parameters hold both'
-    )
-  dora = kinds == {leaves.Directed}
+  dora = is_dora(edited.values())
   found, ranks, scales = {}, {}, {}
   for module, group in groups_of(where).items():
-    if not edited.keys() & set(group):
-      continue
-    require_untied(arch, group[0])
-    parts = [flat[name] for name in group]
-    a, b, scale = join(parts)
-    ranks[module] = a.shape[1]
-    scales[module] = scale
-    # Of a table, peft holds the pair as parameters; of a matrix, as two linear layers.
-    first, second = 'lora_A.weight', 'lora_B.weight'
-    if re.fullmatch(EMBEDDING, group[0]):
-      first, second = 'lora_embedding_A', 'lora_embedding_B'
-    found[f'{MODEL}{module}.{first}'] = a.T
-    found[f'{MODEL}{module}.{second}'] = b.T
-    if dora:
-      found[f'{MODEL}{module}.lora_magnitude_vector'] = magnitudes(parts, a.dtype)
+    if edited.keys() & set(group):
+      require_untied(arch, group[0])
+      parts = [flat[name] for name in group]
+      a, b, scales[module] = join(parts)
+      ranks[module] = a.shape[1]
+      written = lora_tensors(group[0], a, b)
+      if dora:
+        written['lora_magnitude_vector'] = magnitudes(parts, a.dtype)
+      for part, array in written.items():
+        found[f'{MODEL}{module}.{part}'] = np.ascontiguousarray(array)
   said = peft_config.lora_numbers(ranks, scales, stabilized) | dict(
     lora_dropout=max(leaf.rate for leaf in edited.values()),
     use_rslora=stabilized,
@@ -89,7 +80,27 @@ def write_lora(
     fan_in_fan_out=not names.NAMES[family].turned,
     target_modules=peft_config.short_names(ranks, modules_of(where)),
   )
-  return said, {name: np.ascontiguousarray(array) for name, array in found.items()}
+  return said, found
+
+
+def is_dora(edited: Collection) -> bool:
+  """Are these leaves of DoRA, not of LoRA? ValueError where there are both."""
+  kinds = {type(leaf) for leaf in edited}
+  if len(kinds) > 1:
+    raise ValueError(
+      'an adapter of peft is all LoRA or all DoRA, these parameters hold both'
+    )
+  return kinds == {leaves.Directed}
+
+
+def lora_tensors(name: str, a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
+  """a (in, r) and b (r, out) of our matrix `name` as peft calls and turns them.
+
+  Of a table, peft holds the pair as parameters; of a matrix, as two linear layers.
+  """
+  if re.fullmatch(EMBEDDING, name):
+    return {'lora_embedding_A': a.T, 'lora_embedding_B': b.T}
+  return {'lora_A.weight': a.T, 'lora_B.weight': b.T}
 
 
 def require_untied(arch, name: str) -> None:
@@ -239,26 +250,25 @@ def write_ia3(
 
   Raises ValueError for scaled inputs of one of several matrices that peft has as one.
   """
-  found, sides = {}, {}
+  found, inputs, outputs = {}, set(), set()
   for module, group in groups_of(where).items():
     parts = [flat[name] for name in group]
-    scaled = [leaf for leaf in parts if isinstance(leaf, leaves.Scaled)]
-    if not scaled:
-      continue
-    side = scaled[0].side
+    side = side_of(parts)
     if side == 'in' and len(group) > 1:
       raise ValueError(
         f'{group[0]}: peft scales the inputs of {module} whole, and it is '
         f'{len(group)} matrices here'
       )
-    vector = np.concatenate([scales_of(leaf) for leaf in parts])
     # The shape tells the side: peft has (1, in) for inputs and (out, 1) for outputs.
-    found[f'{MODEL}{module}.ia3_l'] = vector[None] if side == 'in' else vector[:, None]
-    sides[module] = side
+    if side == 'in':
+      found[f'{MODEL}{module}.ia3_l'] = scales_of(parts)[None]
+      inputs.add(module)
+    elif side == 'out':
+      found[f'{MODEL}{module}.ia3_l'] = scales_of(parts)[:, None]
+      outputs.add(module)
   modules = modules_of(where)
-  inputs = {module for module, side in sides.items() if side == 'in'}
   inner = peft_config.short_names(inputs, modules)
-  outer = peft_config.short_names(sides.keys() - inputs, modules)
+  outer = peft_config.short_names(outputs, modules)
   said = dict(
     target_modules=sorted(inner + outer),
     feedforward_modules=inner,
@@ -268,11 +278,23 @@ def write_ia3(
   return said, found
 
 
-def scales_of(leaf) -> np.ndarray:
-  """What (IA)^3 multiplies a matrix by: ones for one that is plain."""
-  if isinstance(leaf, leaves.Scaled):
-    return np.asarray(leaf.scale)
-  return np.ones(leaf.shape[-1], np.float32)
+def side_of(parts: list) -> str:
+  """'in' or 'out', by what the first scaled leaf of a matrix scales; '' without one."""
+  for leaf in parts:
+    if isinstance(leaf, leaves.Scaled):
+      return leaf.side
+  return ''
+
+
+def scales_of(parts: list) -> np.ndarray:
+  """What (IA)^3 multiplies a matrix by, from its parts; ones for a part that is plain."""
+  found = []
+  for leaf in parts:
+    if isinstance(leaf, leaves.Scaled):
+      found.append(np.asarray(leaf.scale))
+    else:
+      found.append(np.ones(leaf.shape[-1], np.float32))
+  return np.concatenate(found)
 
 
 def read_ia3(adapter, arch, params: dict, where: dict, found: dict) -> dict:
@@ -284,25 +306,32 @@ def read_ia3(adapter, arch, params: dict, where: dict, found: dict) -> dict:
   new = {}
   for tensor in list(found):
     module, _, part = tensor.rpartition('.')
-    if part != 'ia3_l' or module not in groups:
-      continue
-    vector = found.pop(tensor)()
-    group = groups[module]
-    sizes = [params[name].shape[-1] for name in group]
-    matrix = (params[group[0]].shape[0], sum(sizes))
-    side = 'in' if vector.shape[0] == 1 else 'out'
-    if vector.size != (matrix[0] if side == 'in' else matrix[1]):
-      raise ValueError(
-        f'{tensor}: has shape {vector.shape}, the base a matrix of {matrix}'
-      )
-    flat = vector.reshape(-1)
-    for name, columns in zip(group, spans(sizes), strict=True):
-      if side == 'in':
-        new[name] = leaves.Scaled(params[name], jnp.array(flat), side)
-      else:
-        new |= scaled_output(name, params, jnp.array(flat[columns]))
+    if part == 'ia3_l' and module in groups:
+      vector = found.pop(tensor)()
+      new |= scaled_leaves(tensor, vector, groups[module], params)
   if not new and not found:
     raise ValueError('holds no tensor ia3_l of any module')
+  return new
+
+
+def scaled_leaves(
+  tensor: str, vector: np.ndarray, group: list[str], params: dict
+) -> dict[str, leaves.Scaled]:
+  """The leaves, by name, of the parts of a matrix that a vector of (IA)^3 scales."""
+  sizes = [params[name].shape[-1] for name in group]
+  matrix = (params[group[0]].shape[0], sum(sizes))
+  side = 'in' if vector.shape[0] == 1 else 'out'
+  if vector.size != (matrix[0] if side == 'in' else matrix[1]):
+    raise ValueError(
+      f'{tensor}: has shape {vector.shape}, the base a matrix of {matrix}'
+    )
+  flat = vector.reshape(-1)
+  new = {}
+  for name, columns in zip(group, spans(sizes), strict=True):
+    if side == 'in':
+      new[name] = leaves.Scaled(params[name], jnp.array(flat), side)
+    else:
+      new |= scaled_output(name, params, jnp.array(flat[columns]))
   return new
 
 

@@ -1,5 +1,6 @@
-"""The token table and the output layer that an adapter brings: tied or not, and of how
-many rows.
+"""The token table and the output layer that an adapter brings.
+
+They may be tied or not, and have more rows than those of the base.
 
 >>> rows_of({'embed_tokens.weight': (32, 16)}, 'embed_tokens.weight', 'lm_head.weight')
 32
@@ -29,38 +30,67 @@ def settle(
   apart. The vocabulary becomes that of the adapter's tables. Raises ValueError that
   names the tensor, where its rows fit neither the other table nor the base.
   """
-  table = names.place(family, arch.head, 'embedding/tokens').name
-  output = None
-  if arch.head in OVER_WORDS:
-    output = names.place(family, arch.head, 'head/kernel').name
+  table, output = tables_of(family, arch)
   if output in found and arch.tied:
-    held = np.asarray(base.params['embedding']['tokens'])
-    if np.array_equal(found[output](), held):
-      # A head that is saved whole holds the table a second time. Where that is the
-      # table of the base, nothing is untied.
-      found.pop(output)
+    drop_table_of_base(base, found, output)
   present = [name for name in (table, output) if name in found]
   if not present:
     return base, arch
+
+  # How many rows, before a second name of the table is taken out.
   shapes = {name: found[name]().shape for name in present}
   rows = rows_of(shapes, table, output)
+
+  # Tied or not.
   if output is not None and arch.tied:
     if is_untied(adapter, found, table, output):
       base = untie(base)
       arch = dataclasses.replace(arch, tied=False)
     else:
       # One table, which the file holds under one of its names or under both.
-      found[table] = [found.pop(name) for name in present][0]
+      tied = [found.pop(name) for name in present]
+      found[table] = tied[0]
       present = [table]
+
   if rows == arch.vocabulary:
     return base, arch
-  needed = {table} if output is None or arch.tied else {table, output}
+  require_all_tables(present, rows, arch, table, output)
+  return base, dataclasses.replace(arch, vocabulary=rows)
+
+
+def tables_of(family: str, arch: models.Arch) -> tuple[str, str | None]:
+  """(the tensor of the token table, that of the output layer over the vocabulary).
+
+  The second is None for a head that does not name tokens.
+  """
+  table = names.place(family, arch.head, 'embedding/tokens').name
+  if arch.head not in OVER_WORDS:
+    return table, None
+  return table, names.place(family, arch.head, 'head/kernel').name
+
+
+def drop_table_of_base(base: Loaded, found: dict, output: str) -> None:
+  """Takes the output layer out of `found` where it is the token table of the base.
+
+  A head that is saved whole holds that table a second time, and nothing is untied.
+  """
+  held = np.asarray(base.params['embedding']['tokens'])
+  if np.array_equal(found[output](), held):
+    found.pop(output)
+
+
+def require_all_tables(
+  present: list[str], rows: int, arch: models.Arch, table: str, output: str | None
+) -> None:
+  """Raises ValueError where the adapter resizes one of two tables of the model."""
+  needed = {table}
+  if output is not None and not arch.tied:
+    needed.add(output)
   if not needed <= set(present):
     raise ValueError(
       f'tensor {present[0]!r} has {rows} rows, the base has {arch.vocabulary}: '
       'resize the vocabulary of the base first'
     )
-  return base, dataclasses.replace(arch, vocabulary=rows)
 
 
 def rows_of(shapes: dict, table: str, output: str | None) -> int:
