@@ -22,14 +22,18 @@ METHODS = {
   'slerp': dict(t=0.5),
   'fisher': dict(examples=64),
 }
-# what adds to a base; one source is enough for these
+# These add changes to a base, so one source is enough for them.
 ON_BASE = ('task', 'ties', 'dare')
+# Columns of the printed table: words are flush left, figures flush right.
+WORDS = ('workdir', 'task', 'metric')
+FIGURES = ('own', 'merged', 'difference')
 REPORT = 'merge.json'
 
 
 class Source(NamedTuple):
-  """A transfer to merge: `body` is what is merged, `own` its head and pooler, both by
-  the names of the leaves.
+  """A transfer to merge, with its leaves in two dicts by name.
+
+  `body` is what is merged. `own` is what stays with the task: its head and pooler.
   """
 
   name: str
@@ -109,105 +113,130 @@ def number(text: str) -> float:
 
 def scales(text: str) -> tuple[float, ...]:
   """Numbers with commas between them."""
-  return tuple(map(number, text.split(',')))
+  return tuple(number(part) for part in text.split(','))
 
 
 def run_merge(flags, _) -> int:
-  """Merges, scores every source as it was and as it is merged, prints the table and
-  writes the folders.
-  """
-  how = _settings(flags)
+  """Merges, scores every source alone and merged, writes the folders, prints a table."""
+  settings = _settings(flags)
   models._require_new(flags.output)
-  from tl_jax import interop, tree
-
+  # Everything that can be refused is refused before the first score is computed.
   sources = _open(flags.workdirs)
   base = _base_of(sources, flags.base)
   start = _base_body(base) if flags.method in ON_BASE else None
   sources = _with_poolers_of_their_own(sources, start)
-  body = _merged(flags.method, how, start, sources)
-  rows = []
-  for source in sources:
-    judge = _judge(source)
-    own, merged = judge({**source.body, **source.own}), judge({**body, **source.own})
-    metric = source.task.headline
-    rows.append(
-      dict(
-        name=source.name,
-        workdir=str(source.path),
-        step=source.opened.step,
-        task=source.task.name,
-        metric=metric,
-        own=own,
-        merged=merged,
-        difference=merged[metric] - own[metric],
-      )
-    )
-  from tl_jax.checkpoint import files
-
+  body = _merged(flags.method, settings, start, sources)
+  rows = [_scored(source, body) for source in sources]
   output = pathlib.Path(flags.output)
   for source in sources:
-    opened = source.opened
-    interop.save(
-      output / source.name,
-      interop.Loaded(
-        _model(source),
-        tree.unflatten({**body, **source.own}),
-        opened.tokenizer,
-        opened.arch,
-        **opened.named,
-      ),
-    )
-  report = dict(method=flags.method, settings=how, base=base, sources=rows)
-  files.write_atomically(
-    output / REPORT, (files.encode(report, indent=2) + '\n').encode()
-  )
+    _save(source, body, output / source.name)
+  report = dict(method=flags.method, settings=settings, base=base, sources=rows)
+  _write_report(output / REPORT, report)
   for line in _table(rows):
     say(line)
   return 0
 
 
+def _scored(source: Source, body: dict) -> dict[str, Any]:
+  """One row of the report: the metrics of a source as it was and as it is merged."""
+  evaluate = _evaluator(source)
+  own = evaluate({**source.body, **source.own})
+  merged = evaluate({**body, **source.own})
+  metric = source.task.headline
+  return dict(
+    name=source.name,
+    workdir=str(source.path),
+    step=source.opened.step,
+    task=source.task.name,
+    metric=metric,
+    own=own,
+    merged=merged,
+    difference=merged[metric] - own[metric],
+  )
+
+
+def _save(source: Source, body: dict, folder: pathlib.Path) -> None:
+  """Writes the merged body under the head of one source as a folder of its own."""
+  from tl_jax import interop, tree
+
+  opened = source.opened
+  params = tree.unflatten({**body, **source.own})
+  loaded = interop.Loaded(
+    _model(source), params, opened.tokenizer, opened.arch, **opened.named
+  )
+  interop.save(folder, loaded)
+
+
+def _write_report(path: pathlib.Path, report: dict[str, Any]) -> None:
+  from tl_jax.checkpoint import files
+
+  text = files.encode(report, indent=2) + '\n'
+  files.write_atomically(path, text.encode())
+
+
 def _settings(flags) -> dict:
-  """The method's own settings. Raises ConfigError for a flag that it does not have, and
-  another number of workdirs.
+  """The method's settings: its defaults, under the flags that were given.
+
+  Raises ConfigError for a flag that the method does not have, for a value that it cannot
+  take, and for a wrong number of workdirs.
   """
-  how = dict(config.lookup(METHODS, flags.method, 'METHOD'))
-  for name in dict.fromkeys(name for defaults in METHODS.values() for name in defaults):
+  settings = dict(config.lookup(METHODS, flags.method, 'METHOD'))
+  every_name = dict.fromkeys(name for defaults in METHODS.values() for name in defaults)
+  for name in every_name:
+    # None is a flag that was not given: 0 and 0.0 are values.
     given = getattr(flags, name)
-    if given is not None and name not in how:
+    if given is None:
+      continue
+    if name not in settings:
+      owners = [method for method, defaults in METHODS.items() if name in defaults]
       raise config.ConfigError(
-        f'--{name}: is not of {flags.method}, but of '
-        + ', '.join(method for method, defaults in METHODS.items() if name in defaults)
+        f'--{name}: is not of {flags.method}, but of {", ".join(owners)}'
       )
-    if given is not None:
-      how[name] = given
-  count, least = len(flags.workdirs), 1 if flags.method in ON_BASE else 2
-  if count < least or (flags.method == 'slerp' and count > 2):
+    settings[name] = given
+  count = len(flags.workdirs)
+  _require_count(flags.method, count)
+  _require_scales(flags.method, settings.get('scale', ()), count)
+  examples = settings.get('examples', 1)
+  if examples < 1:
+    raise config.ConfigError(f'--examples: must be at least 1, got {examples}')
+  return settings
+
+
+def _require_count(method: str, count: int) -> None:
+  """Raises ConfigError for a number of workdirs that the method cannot merge."""
+  least = 1 if method in ON_BASE else 2
+  # Spherical interpolation is a path between two points.
+  exactly = method == 'slerp'
+  if count < least or (exactly and count > least):
+    how_many = 'exactly' if exactly else 'at least'
     raise config.ConfigError(
-      f'{flags.method}: needs {"exactly" if flags.method == "slerp" else "at least"} {least} '
-      f'workdirs, got {count}'
+      f'{method}: needs {how_many} {least} workdirs, got {count}'
     )
-  if len(how.get('scale', ())) > 1 and (
-    flags.method != 'task' or len(how['scale']) != count
-  ):
-    raise config.ConfigError(
-      f'--scale: {len(how["scale"])} numbers; {flags.method} with {count} workdirs takes one'
-      + f', or {count}' * (flags.method == 'task' and count > 1)
-    )
-  if how.get('examples', 1) < 1:
-    raise config.ConfigError(f'--examples: must be at least 1, got {how["examples"]}')
-  return how
+
+
+def _require_scales(method: str, given: tuple[float, ...], count: int) -> None:
+  """Raises ConfigError for several scales, unless `task` has one for each workdir."""
+  if len(given) <= 1 or (method == 'task' and len(given) == count):
+    return
+  takes = f'{method} with {count} workdirs takes one'
+  if method == 'task' and count > 1:
+    takes += f', or {count}'
+  raise config.ConfigError(f'--scale: {len(given)} numbers; {takes}')
 
 
 def _open(workdirs) -> list[Source]:
-  """The sources. Raises ConfigError for a workdir without a task, given twice, or of
-  another tokenizer.
+  """The sources.
+
+  Raises ConfigError for a workdir without a task, for one that is given twice, for one
+  with another tokenizer, and for a model that no folder can hold.
   """
   from tl_jax import train, tree
   from tl_jax.interop import configs
-  from tl_jax.train.texts import TOKENIZER, task_of
+  from tl_jax.train.texts import task_of
   from tl_jax.train.transferring import NEW
 
-  is_new, sources = tree.matcher(NEW), []
+  is_new = tree.matcher(NEW)
+  sources: list[Source] = []
   for path in map(pathlib.Path, workdirs):
     opened = train.open_workdir(path)
     settings = opened.settings
@@ -215,53 +244,70 @@ def _open(workdirs) -> list[Source]:
       raise config.ConfigError(
         f'{path}: a workdir of pre-training; merge needs transfers to a task'
       )
-    if path.resolve() in (source.path.resolve() for source in sources):
-      raise config.ConfigError(f'{path}: given twice')
-    if (
-      sources
-      and (path / TOKENIZER).read_bytes() != (sources[0].path / TOKENIZER).read_bytes()
-    ):
-      raise config.ConfigError(
-        f'{path}: its tokenizer is not that of {sources[0].path}'
-      )
+    _require_fellow(path, sources)
     # Said now, not after all scores: a model that cannot be written.
     configs.fitting(opened.arch)
-    stem = path.resolve().name
-    taken, name = [source.name for source in sources], stem
-    while name in taken:
-      name = f'{stem}-{1 + int(name[len(stem) + 1 :] or 1)}'
-    leaves = tree.flatten(opened.params)
-    sources.append(
-      Source(
-        name,
-        path,
-        opened,
-        task_of(settings, opened.known),
-        {name: leaf for name, leaf in leaves.items() if not is_new(name)},
-        {name: leaf for name, leaf in leaves.items() if is_new(name)},
-      )
-    )
+    name = _free_name(path, [source.name for source in sources])
+    task = task_of(settings, opened.known)
+    body, own = _parted(tree.flatten(opened.params), is_new)
+    sources.append(Source(name, path, opened, task, body, own))
   return sources
+
+
+def _require_fellow(path: pathlib.Path, sources: list[Source]) -> None:
+  """Raises ConfigError for a workdir that is there already or has another tokenizer."""
+  from tl_jax.train.texts import TOKENIZER
+
+  if path.resolve() in [source.path.resolve() for source in sources]:
+    raise config.ConfigError(f'{path}: given twice')
+  if not sources:
+    return
+  # The rows of the embeddings are added up: they must stand for the same pieces.
+  first = sources[0].path
+  if (path / TOKENIZER).read_bytes() != (first / TOKENIZER).read_bytes():
+    raise config.ConfigError(f'{path}: its tokenizer is not that of {first}')
+
+
+def _free_name(path: pathlib.Path, taken: list[str]) -> str:
+  """The name of a workdir's folder, with -2, -3, ... where it is taken."""
+  stem = path.resolve().name
+  name = stem
+  counter = 1
+  while name in taken:
+    counter += 1
+    name = f'{stem}-{counter}'
+  return name
+
+
+def _parted(leaves: dict, taken) -> tuple[dict, dict]:
+  """(the leaves whose names `taken` does not match, those whose names it does)."""
+  left = {name: leaf for name, leaf in leaves.items() if not taken(name)}
+  right = {name: leaf for name, leaf in leaves.items() if taken(name)}
+  return left, right
 
 
 def _with_poolers_of_their_own(
   sources: list[Source], start: dict | None
 ) -> list[Source]:
-  """The sources, whose poolers stay with their tasks where some body, or the base, has
-  none.
+  """The sources, with a pooler moved to what is their own where some body has none.
 
-  So it is with a pooler that the task brought: no other model has it.
+  `start` is the body of the base, or None. A pooler that a task brought is in no other
+  model, so there is nothing to merge it with.
   """
   from tl_jax import transfer, tree
 
-  bodies = [source.body for source in sources] + ([] if start is None else [start])
-  poolers = set(filter(tree.matcher(transfer.POOLER), set().union(*bodies)))
-  alone = {name for name in poolers if not all(name in body for body in bodies)}
+  is_pooler = tree.matcher(transfer.POOLER)
+  bodies = [source.body for source in sources]
+  if start is not None:
+    bodies.append(start)
+  alone = set()
+  for name in set().union(*bodies):
+    if is_pooler(name) and not all(name in body for body in bodies):
+      alone.add(name)
   split = []
   for source in sources:
-    kept = {name: leaf for name, leaf in source.body.items() if name not in alone}
-    taken = {name: leaf for name, leaf in source.body.items() if name in alone}
-    split.append(source._replace(body=kept, own=source.own | taken))
+    kept, moved = _parted(source.body, alone.__contains__)
+    split.append(source._replace(body=kept, own=source.own | moved))
   return split
 
 
@@ -289,39 +335,66 @@ def _base_of(sources: list[Source], base: str | None) -> str:
   return first
 
 
-def _merged(method: str, how: dict, start: dict | None, sources: list[Source]) -> dict:
-  """The merged body, by the names of its leaves."""
-  from tl_jax import transfer, tree
+def _merged(
+  method: str, settings: dict, start: dict | None, sources: list[Source]
+) -> dict:
+  """The merged body, by the names of its leaves; `start` is the body of the base."""
   from tl_jax.transfer import merging
 
   bodies = [source.body for source in sources]
-  if method not in ON_BASE:
-    if method == 'fisher':
-      from tl_jax.train.information import information
+  if method == 'soup':
+    return merging.soup(bodies)
+  if method == 'slerp':
+    return merging.slerp(*bodies, settings['t'])
+  if method == 'fisher':
+    weights = [_fisher_weights(source, settings['examples']) for source in sources]
+    return merging.fisher(bodies, weights)
+  return _merged_on_base(method, settings, start, bodies)
 
-      weights = []
-      for source in sources:
-        found = information(source.opened, source.path, how['examples'])
-        weights.append({name: found[name] for name in source.body})
-      return merging.fisher(bodies, weights)
-    return (
-      merging.soup(bodies) if method == 'soup' else merging.slerp(*bodies, how['t'])
-    )
-  start = {
-    name: leaf.astype(bodies[0][name].dtype) if name in bodies[0] else leaf
-    for name, leaf in start.items()
-    if name in bodies[0] or not tree.matcher(transfer.POOLER)(name)
-  }
+
+def _fisher_weights(source: Source, examples: int) -> dict:
+  """The diagonal Fisher information of each leaf of a body, on the source's own task."""
+  from tl_jax.train.information import information
+
+  found = information(source.opened, source.path, examples)
+  return {name: found[name] for name in source.body}
+
+
+def _merged_on_base(
+  method: str, settings: dict, start: dict, bodies: list[dict]
+) -> dict:
+  """The base's body with the changes of all bodies added to it."""
+  from tl_jax.transfer import merging
+
+  start = _as_bodies(start, bodies[0])
+  scales = settings['scale']
   if method == 'task':
-    scale = how['scale'] if len(how['scale']) > 1 else how['scale'][0]
-    return merging.apply_task_vectors(
-      start, [merging.task_vector(body, start) for body in bodies], scale
-    )
+    vectors = [merging.task_vector(body, start) for body in bodies]
+    scale = scales if len(scales) > 1 else scales[0]
+    return merging.apply_task_vectors(start, vectors, scale)
   if method == 'ties':
-    return merging.ties(start, bodies, density=how['density'], scale=how['scale'][0])
+    return merging.ties(start, bodies, density=settings['density'], scale=scales[0])
   return merging.dare(
-    how['seed'], start, bodies, drop=how['drop'], scale=how['scale'][0]
+    settings['seed'], start, bodies, drop=settings['drop'], scale=scales[0]
   )
+
+
+def _as_bodies(start: dict, body: dict) -> dict:
+  """The base's leaves in the dtypes of a body, without a pooler that the body lacks.
+
+  The base may be stored in another dtype than the transfers. Any other leaf that the
+  body lacks stays, so that the merge refuses it by name.
+  """
+  from tl_jax import transfer, tree
+
+  is_pooler = tree.matcher(transfer.POOLER)
+  found = {}
+  for name, leaf in start.items():
+    if name in body:
+      found[name] = leaf.astype(body[name].dtype)
+    elif not is_pooler(name):
+      found[name] = leaf
+  return found
 
 
 def _base_body(base: str) -> dict:
@@ -329,9 +402,9 @@ def _base_body(base: str) -> dict:
   from tl_jax import train, tree
   from tl_jax.train.transferring import NEW
 
-  is_new = tree.matcher(NEW)
   leaves = tree.flatten(train.load(base).params)
-  return {name: leaf for name, leaf in leaves.items() if not is_new(name)}
+  body, _ = _parted(leaves, tree.matcher(NEW))
+  return body
 
 
 def _model(source: Source):
@@ -340,47 +413,42 @@ def _model(source: Source):
   return rooms.build(source.opened.arch, source.opened.settings.compute)
 
 
-def _judge(source: Source):
-  """leaves by name -> the metrics on the test split of the source's task."""
+def _evaluator(source: Source):
+  """A function from leaves by name to the metrics on the source's test split."""
   import jax
 
   from tl_jax import evals, tasks, tree
   from tl_jax.train import texts
 
-  settings, tokenizer, model = (
-    source.opened.settings,
-    source.opened.tokenizer,
-    _model(source),
-  )
+  settings = source.opened.settings
+  tokenizer = source.opened.tokenizer
+  model = _model(source)
   test = texts.labelled(settings, source.task, tokenizer, 'test', source.path)
   batches = texts.labelled_pass(settings, test, tokenizer, settings.data.batch)
+  # Compiled once for both sets of leaves: the parameters are an argument.
   apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
-  return lambda leaves: tasks.score(
-    source.task,
-    evals.outputs(apply, tree.unflatten(leaves), batches, len(test.texts)),
-    test.targets,
-  )
+
+  def evaluate(leaves: dict) -> dict[str, float]:
+    outputs = evals.outputs(apply, tree.unflatten(leaves), batches, len(test.texts))
+    return tasks.score(source.task, outputs, test.targets)
+
+  return evaluate
 
 
 def _table(rows: list[dict]) -> list[str]:
   """An aligned table: what every source scored, alone and merged."""
-  lines = [('workdir', 'task', 'metric', 'own', 'merged', 'difference')]
-  lines += [
-    (
-      row['name'],
-      row['task'],
-      row['metric'],
-      f'{row["own"][row["metric"]]:.4f}',
-      f'{row["merged"][row["metric"]]:.4f}',
-      f'{row["difference"]:+.4f}',
-    )
-    for row in rows
-  ]
+  lines = [WORDS + FIGURES]
+  for row in rows:
+    metric = row['metric']
+    own = f'{row["own"][metric]:.4f}'
+    merged = f'{row["merged"][metric]:.4f}'
+    difference = f'{row["difference"]:+.4f}'
+    lines.append((row['name'], row['task'], metric, own, merged, difference))
   widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  return [
-    '  '.join(
-      cell.ljust(width) if place < 3 else cell.rjust(width)
-      for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-    )
-    for line in lines
-  ]
+  table = []
+  for line in lines:
+    cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+    for place in range(len(WORDS), len(line)):
+      cells[place] = line[place].rjust(widths[place])
+    table.append('  '.join(cells))
+  return table

@@ -14,9 +14,10 @@ from tl_jax import config
 from tl_jax.checkpoint import files
 from tl_jax.cli.console import complain, say
 
+# A folder with this file is an adapter of peft, not a model.
 ADAPTER = 'adapter_config.json'
 HEADS = ('none', 'masked', 'causal', 'classifier', 'token', 'span', 'replaced')
-# Said by the model's folder, not by the user.
+# Fields of `Decoding` that the model's folder says, not the user.
 KNOWN = ('eos', 'pad', 'start', 'bad_words')
 
 
@@ -43,9 +44,8 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def run_import(flags, _) -> int:
-  """Checks a checkpoint of others to the last tensor, and writes it as a folder that
-  every verb opens.
-  """
+  """Checks a checkpoint to the last tensor and writes a folder that every verb opens."""
+  # What the command line alone can get wrong comes before the imports, which are slow.
   _require_new(flags.target)
   dtype = _dtype(flags.dtype)
   from tl_jax import interop
@@ -79,29 +79,37 @@ def how_opened(flags) -> dict:
 
 
 def _fused(source: str, base: str | None, dtype):
-  """The model of an adapter's folder over its base, as plain arrays."""
+  """The model of an adapter's folder over its base, as plain arrays.
+
+  Raises ConfigError where the base is no folder, or the adapter has parts before the
+  text.
+  """
   from tl_jax import interop, leaves, train, tree
 
-  said = interop.huggingface.read_json(pathlib.Path(source) / ADAPTER)
-  base = base or said.get('base_model_name_or_path') or ''
+  declared = interop.huggingface.read_json(pathlib.Path(source) / ADAPTER)
+  # peft writes what its user loaded, which often is the name of a model on a hub.
+  base = base or declared.get('base_model_name_or_path') or ''
   if not os.path.isdir(base):
     raise config.ConfigError(
       f'{source}: its base {base!r} is no folder here; name one with --base'
     )
-  held = train.load(base)
-  loaded = interop.load_adapter(source, held)
-  for name, leaf in interop.peft.named_leaves(loaded.params).items():
+  loaded = interop.load_adapter(source, train.load(base))
+  _require_none_before_text(loaded.params, source, 'open it with interop.load_adapter')
+  params = leaves.fuse(loaded.params)
+  if dtype is not None:
+    params = tree.map_named(lambda _, leaf: leaf.astype(dtype), params)
+  return loaded._replace(params=params)
+
+
+def _require_none_before_text(params, source: str, advice: str) -> None:
+  """Raises ConfigError for a soft prompt or a prefix, which no plain model has."""
+  from tl_jax import interop, leaves
+
+  for name, leaf in interop.peft.named_leaves(params).items():
     if name == interop.peft.PROMPT or isinstance(leaf, leaves.Prefix):
       raise config.ConfigError(
-        f'{source}: {name} stands before the text, which no plain model has; '
-        'open it with interop.load_adapter'
+        f'{source}: {name} stands before the text, which no plain model has; {advice}'
       )
-  params = leaves.fuse(loaded.params)
-  return loaded._replace(
-    params=params
-    if dtype is None
-    else tree.map_named(lambda _, leaf: leaf.astype(dtype), params)
-  )
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -138,8 +146,9 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export(flags, _) -> int:
-  """Writes the model of a workdir as a Hugging Face folder, or what it trained as an
-  adapter of peft.
+  """Writes the model of a workdir as a Hugging Face folder, or as an adapter of peft.
+
+  An adapter holds only what the workdir trained.
   """
   _require_new(flags.target)
   from tl_jax import train
@@ -157,73 +166,79 @@ def _require_plain(params, source: str) -> None:
   """ConfigError for a model with parts that no folder of its family has a place for."""
   from tl_jax import interop, leaves
 
+  _require_none_before_text(params, source, 'add --format=peft')
   for name, leaf in interop.peft.named_leaves(params).items():
-    if name == interop.peft.PROMPT or isinstance(leaf, leaves.Prefix):
-      raise config.ConfigError(
-        f'{source}: {name} stands before the text, which no plain model has; add --format=peft'
-      )
     if isinstance(leaf, leaves.Bottleneck):
       raise config.ConfigError(
-        f'{source}: {name} is a bottleneck adapter, which neither a plain model nor peft has; '
-        'the workdir itself is what tl_jax.load opens'
+        f'{source}: {name} is a bottleneck adapter, which neither a plain model nor '
+        'peft has; the workdir itself is what tl_jax.load opens'
       )
 
 
 def _write(loaded, target: str, family: str | None = None) -> int:
+  """Writes a model as a folder and says what it is."""
   from tl_jax import interop, tree
 
   interop.save(target, loaded, family=family)
+  kind = loaded.arch.kind
+  head = loaded.arch.head
+  parameters = tree.count(loaded.params)
+  # Tensors of the source that the model has no place for: not an error, never silent.
   unused = f'; left out: {", ".join(loaded.unused)}' if loaded.unused else ''
-  say(
-    f'{target}: {loaded.arch.kind} with {tree.count(loaded.params):,} parameters, head {loaded.arch.head}{unused}'
-  )
+  say(f'{target}: {kind} with {parameters:,} parameters, head {head}{unused}')
   return 0
 
 
 def _write_adapter(flags) -> int:
-  """Writes what a workdir trained beside its base: the edited and inserted leaves and
-  the head.
+  """Writes what a workdir trained beside its base, as an adapter of peft.
+
+  That is the edited and inserted leaves and the head. Raises ConfigError for a source
+  that is no workdir.
   """
   from tl_jax import interop, train, tree
 
   if not os.path.isdir(os.path.join(flags.source, 'checkpoints')):
     raise config.ConfigError(
-      f'{flags.source}: not a workdir, so it does not say what it trained; peft needs one'
+      f'{flags.source}: not a workdir, so it does not say what it trained; '
+      'peft needs one'
     )
   opened = train.open_workdir(flags.source, flags.step)
-  params, trainable = (
-    opened.method.merge(opened.trainable, opened.frozen),
-    opened.trainable,
-  )
+  trainable = opened.trainable
+  params = opened.method.merge(trainable, opened.frozen)
   init = opened.settings.init
+  base = flags.base or init
+  # The base need not be on this machine: then the family is found from the model alone.
   over = train.load(init) if os.path.isdir(init) else None
-  said = dict(model_type=flags.family) if flags.family else over and over.config
+  declared = None
+  if flags.family:
+    declared = dict(model_type=flags.family)
+  elif over:
+    declared = over.config
   adapted = interop.Loaded(
-    None, params, opened.tokenizer, opened.arch, said, **opened.named
+    None, params, opened.tokenizer, opened.arch, declared, **opened.named
   )
+  stabilized = bool(opened.settings.method.get('stabilized'))
   interop.save_adapter(
-    flags.target,
-    adapted,
-    trainable,
-    base=flags.base or init,
-    over=over,
-    stabilized=bool(opened.settings.method.get('stabilized')),
+    flags.target, adapted, trainable, base=base, over=over, stabilized=stabilized
   )
-  say(
-    f'{flags.target}: an adapter of {tree.count(trainable):,} trained parameters over {flags.base or init}'
-  )
+  count = tree.count(trainable)
+  say(f'{flags.target}: an adapter of {count:,} trained parameters over {base}')
   return 0
 
 
 def _require_new(target: str) -> None:
+  """Raises ConfigError for a target that holds something already."""
   files.require_local(target, 'folder')
-  if os.path.exists(target) and (not os.path.isdir(target) or os.listdir(target)):
+  if not os.path.exists(target):
+    return
+  if not os.path.isdir(target) or os.listdir(target):
     raise config.ConfigError(
       f'{target}: exists and is not an empty folder; name a new one'
     )
 
 
-def _dtype(name: str | None):
+def _dtype(name: str | None) -> str | None:
+  """The flag --dtype, checked. Raises ConfigError for another dtype."""
   if name is not None and name not in ('float32', 'bfloat16', 'float16'):
     raise config.ConfigError(
       f'--dtype: {name!r} is not one of float32, bfloat16, float16'
@@ -269,32 +284,38 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     metavar='T',
     help='of the computation: float32 or bfloat16',
   )
-  from tl_jax.decode.settings import IDS, Decoding
+  from tl_jax.decode.settings import Decoding
 
   for field in dataclasses.fields(Decoding):
-    if field.name == 'stop':
-      parser.add_argument(
-        '--stop',
-        action='append',
-        metavar='TEXT',
-        help='ends a text; may be given several times',
-      )
-    elif field.name in IDS and field.name not in KNOWN:
-      parser.add_argument(
-        f'--{field.name.replace("_", "-")}',
-        type=ids,
-        metavar='ID,...',
-        dest=field.name,
-        help="numbers of pieces, '' for none (default: as the model's folder says)",
-      )
-    elif field.name not in KNOWN:
-      parser.add_argument(
-        f'--{field.name.replace("_", "-")}',
-        type=value,
-        metavar='V',
-        dest=field.name,
-        help=f'default: {field.default}',
-      )
+    if field.name not in KNOWN:
+      _add_decoding(parser, field)
+
+
+def _add_decoding(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
+  """The flag of one field of `Decoding`.
+
+  No flag has a default here: one that is not given is None, and the model's folder or
+  `Decoding` itself decides.
+  """
+  from tl_jax.decode.settings import IDS
+
+  flag = f'--{field.name.replace("_", "-")}'
+  if field.name == 'stop':
+    parser.add_argument(
+      flag,
+      action='append',
+      metavar='TEXT',
+      help='ends a text; may be given several times',
+    )
+  elif field.name in IDS:
+    parser.add_argument(
+      flag,
+      type=ids,
+      metavar='ID,...',
+      help="numbers of pieces, '' for none (default: as the model's folder says)",
+    )
+  else:
+    parser.add_argument(flag, type=value, metavar='V', help=f'default: {field.default}')
 
 
 def ids(text: str) -> tuple[int, ...]:
@@ -308,6 +329,7 @@ def ids(text: str) -> tuple[int, ...]:
 
 def value(text: str):
   """A flag's number, boolean or word."""
+  # int first: 3 is a count, and a count that is a float is refused.
   for read in (int, float):
     try:
       return read(text)
@@ -319,14 +341,7 @@ def value(text: str):
 def run_generate(flags, _) -> int:
   """Decodes a prompt, or a file of them, and prints or writes the texts as they come."""
   prompts = _prompts(flags)
-  from tl_jax.decode.settings import Decoding
-
-  chosen = {
-    field.name: getattr(flags, field.name)
-    for field in dataclasses.fields(Decoding)
-    if getattr(flags, field.name, None) is not None
-  }
-  chosen |= dict(stop=tuple(chosen['stop'])) if 'stop' in chosen else {}
+  chosen = _chosen(flags)
   _check_chosen(chosen)
   if flags.batch < 1:
     raise config.ConfigError(f'--batch: must be at least 1, got {flags.batch}')
@@ -339,11 +354,10 @@ def run_generate(flags, _) -> int:
   if flags.parse_special:
     tokenizer = dataclasses.replace(tokenizer, parse_special=True)
   settings = _settings(flags.model, loaded, chosen)
-  reader = models.decoder(
-    loaded.arch, config.struct(models.Compute, dict(dtype=flags.dtype), '--dtype')
-  )
+  compute = config.struct(models.Compute, dict(dtype=flags.dtype), '--dtype')
+  # A generator: every batch of texts is written before the next one is decoded.
   texts = decode.continue_texts(
-    reader,
+    models.decoder(loaded.arch, compute),
     loaded.params,
     tokenizer,
     prompts,
@@ -352,11 +366,38 @@ def run_generate(flags, _) -> int:
     positions=loaded.arch.room,
   )
   if flags.output is None:
-    for prompt, found in zip(prompts, texts, strict=True):
-      for continuation in found:
-        say((prompt if loaded.arch.kind == 'decoder' else '') + continuation.text)
-    return 0
-  with open(flags.output, 'w', encoding='utf-8') as file:
+    _print_texts(prompts, texts, goes_on=loaded.arch.kind == 'decoder')
+  else:
+    _write_texts(flags.output, prompts, texts)
+  return 0
+
+
+def _chosen(flags) -> dict:
+  """The fields of `Decoding` that flags were given for."""
+  from tl_jax.decode.settings import Decoding
+
+  chosen = {}
+  for field in dataclasses.fields(Decoding):
+    given = getattr(flags, field.name, None)
+    if given is not None:
+      chosen[field.name] = given
+  # argparse collects a repeated flag in a list; settings are hashed.
+  if 'stop' in chosen:
+    chosen['stop'] = tuple(chosen['stop'])
+  return chosen
+
+
+def _print_texts(prompts: list[str], texts, goes_on: bool) -> None:
+  """Prints the continuations of each prompt; `goes_on` puts the prompt before them."""
+  for prompt, found in zip(prompts, texts, strict=True):
+    before = prompt if goes_on else ''
+    for continuation in found:
+      say(before + continuation.text)
+
+
+def _write_texts(path: str, prompts: list[str], texts) -> None:
+  """Writes a JSON object per continuation, with its prompt, score and end."""
+  with open(path, 'w', encoding='utf-8') as file:
     for prompt, found in zip(prompts, texts, strict=True):
       for continuation in found:
         line = dict(
@@ -365,14 +406,16 @@ def run_generate(flags, _) -> int:
           score=round(continuation.score, 6),
           end=continuation.end,
         )
+        # No NaN: it is not JSON, and a score that is none should be seen here.
         file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + '\n')
+      # A run that is cut off leaves every prompt that it finished.
       file.flush()
-  return 0
 
 
 def _check_chosen(chosen: dict) -> None:
-  """ConfigError for flags that no method can have; the model's folder may choose the
-  method.
+  """Raises ConfigError for flags that no method can have.
+
+  Where no method is among the flags, the model's folder may choose any.
   """
   from tl_jax.decode.settings import Decoding
 
@@ -387,8 +430,9 @@ def _check_chosen(chosen: dict) -> None:
 
 
 def _settings(model: str, loaded, chosen: dict):
-  """What the model's folder says of decoding, under the flags; says what it says in
-  vain.
+  """The settings of decoding: what the model's folder says, under the flags.
+
+  Prints a warning for each thing that the folder says and no setting can follow.
   """
   from tl_jax import interop
   from tl_jax.decode.settings import Decoding
@@ -410,20 +454,31 @@ def _prompts(flags) -> list[str]:
 
   if flags.prompt is not None:
     return [plain(flags.prompt)]
-  path, prompts = pathlib.Path(flags.input), []
+  path = pathlib.Path(flags.input)
   if not path.is_file():
     raise config.ConfigError(f'--input: {path}: no such file')
+  prompts = []
+  # A byte-order mark is dropped. Bytes that are no UTF-8 are replaced, not refused.
   with open(path, encoding='utf-8-sig', errors='replace') as file:
     for number, line in enumerate(file, start=1):
-      try:
-        found = json.loads(line) if line.strip() else None
-      except ValueError as error:
-        raise config.ConfigError(f'{path}:{number}: not JSON: {error}') from error
-      if found is not None and not (
-        isinstance(found, dict) and isinstance(found.get('prompt'), str)
-      ):
-        raise config.ConfigError(
-          f'{path}:{number}: needs an object with a text `prompt`'
-        )
-      prompts += [] if found is None else [plain(found['prompt'])]
+      prompt = _prompt_of(line, f'{path}:{number}')
+      if prompt is not None:
+        prompts.append(plain(prompt))
   return prompts
+
+
+def _prompt_of(line: str, place: str) -> str | None:
+  """The prompt of one line of JSON; None for an empty line and for `null`.
+
+  Raises ConfigError that names the place for any other line.
+  """
+  try:
+    found = json.loads(line) if line.strip() else None
+  except ValueError as error:
+    raise config.ConfigError(f'{place}: not JSON: {error}') from error
+  if found is None:
+    return None
+  prompt = found.get('prompt') if isinstance(found, dict) else None
+  if not isinstance(prompt, str):
+    raise config.ConfigError(f'{place}: needs an object with a text `prompt`')
+  return prompt

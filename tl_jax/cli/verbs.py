@@ -22,8 +22,11 @@ from tl_jax.cli.console import Screen, complain, say
 
 
 class Verb(NamedTuple):
-  """What a verb does in one line, an example, its flags, its action, and whether it
-  takes `--config.a.b=value`.
+  """A verb of the command line.
+
+  `purpose` says in a line what it does, `example` is a command. `flags` adds its flags to
+  a parser. `action(flags, overrides)` does the work and returns the exit code.
+  `overrides`: does it take `--config.a.b=value`?
   """
 
   purpose: str
@@ -34,12 +37,14 @@ class Verb(NamedTuple):
 
 
 def _workdir(text: str) -> str:
+  """The type of a flag that names a workdir, which need not exist yet."""
   try:
     files.require_local(text, 'workdir')
   except ValueError as error:
     raise argparse.ArgumentTypeError(str(error)) from error
   if not text.strip() or '\0' in text:
     raise argparse.ArgumentTypeError('needs a folder')
+  # lexists: a dangling link is there and is no folder.
   if os.path.lexists(text) and not os.path.isdir(text):
     raise argparse.ArgumentTypeError(f'{text!r} is not a folder')
   return text
@@ -53,7 +58,13 @@ def _add_workdir(
   )
 
 
+def _add_overrides(parser, what: str):
+  # For the help alone: overrides are taken out of the command before it is parsed.
+  parser.add_argument('--config.KEY', dest='_', metavar='VALUE', help=what)
+
+
 def _existing(workdir: str) -> str:
+  """The workdir. Raises ConfigError where a mistyped one would be made anew."""
   if not os.path.isdir(workdir):
     raise config.ConfigError(f'{workdir}: there is no such workdir')
   return workdir
@@ -67,12 +78,7 @@ def _add_training(parser):
     help='FILE.py, FILE.py:argument, FILE.json or FILE.toml; a .py file is executed',
   )
   _add_workdir(parser)
-  parser.add_argument(
-    '--config.KEY',
-    dest='_',
-    metavar='VALUE',
-    help='overrides one value, as in --config.optim.lr=1e-4',
-  )
+  _add_overrides(parser, 'overrides one value, as in --config.optim.lr=1e-4')
 
 
 @contextlib.contextmanager
@@ -109,15 +115,11 @@ def _add_evaluate(parser):
   parser.add_argument(
     '--step', type=_step, metavar='N', help='a committed step; the latest one if absent'
   )
-  parser.add_argument(
-    '--config.KEY',
-    dest='_',
-    metavar='VALUE',
-    help='overrides one value of the saved config',
-  )
+  _add_overrides(parser, 'overrides one value of the saved config')
 
 
 def _step(text: str) -> int:
+  """The type of a flag that names a committed step."""
   if not text.isdecimal():
     raise argparse.ArgumentTypeError(f'needs the number of a step, got {text!r}')
   return int(text)
@@ -133,11 +135,9 @@ def _evaluate(flags, overrides) -> int:
 
 
 def _add_scale(parser, default):
+  what = 'smoke, demo, mini or paper, as the experiment defines them'
   parser.add_argument(
-    '--scale',
-    default=default,
-    metavar='S',
-    help=f'smoke, demo, mini or paper, as the experiment defines them (default: {default})',
+    '--scale', default=default, metavar='S', help=f'{what} (default: {default})'
   )
 
 
@@ -198,81 +198,103 @@ def _steps(flags, _) -> int:
   if not verdicts:
     say(f'{flags.workdir}: no committed step')
   for verdict in verdicts:
-    when = (
-      time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(verdict.time))
-      if verdict.time
-      else '-'
-    )
-    judged = (
-      'damaged: ' + '; '.join(map(str, verdict.problems)) if verdict.problems else 'ok'
-    )
-    say(f'{verdict.step:>10}  {verdict.size:>14,} bytes  {when:<19}  {judged}')
+    say(_line_of(verdict))
   return 1 if any(verdict.problems for verdict in verdicts) else 0
 
 
+def _line_of(verdict) -> str:
+  """A committed step in a line: number, bytes, local time, and what is damaged."""
+  # A step whose record is damaged does not say when it was written.
+  when = '-'
+  if verdict.time:
+    when = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(verdict.time))
+  judged = 'ok'
+  if verdict.problems:
+    judged = 'damaged: ' + '; '.join(map(str, verdict.problems))
+  return f'{verdict.step:>10}  {verdict.size:>14,} bytes  {when:<19}  {judged}'
+
+
+DEMO = Verb(
+  purpose='the main job on embedded data: pre-train, transfer, a table and a report, '
+  'with no network',
+  example='tl-jax demo --workdir=/tmp/demo',
+  flags=_add_demo,
+  action=_demo,
+)
+PRETRAIN = Verb(
+  purpose='pre-trains a model; run again with the same workdir, it resumes',
+  example='tl-jax pretrain --config=configs/pretrain.py:tiny --workdir=/tmp/base '
+  '--config.optim.lr=1e-3',
+  flags=_add_training,
+  action=_pretrain,
+  overrides=True,
+)
+TRANSFER = Verb(
+  purpose='takes a checkpoint to a task under a method',
+  example='tl-jax transfer '
+  '--config=configs/transfer.py:task=sentiment,method=lora,init=/tmp/base '
+  '--workdir=/tmp/lora',
+  flags=_add_training,
+  action=_transfer,
+  overrides=True,
+)
+EVALUATE = Verb(
+  purpose='metrics of a committed step; writes predictions.jsonl',
+  example='tl-jax evaluate --workdir=/tmp/lora --step=200',
+  flags=_add_evaluate,
+  action=_evaluate,
+  overrides=True,
+)
+GENERATE = Verb(
+  purpose='text from a decoder or encoder-decoder',
+  example='tl-jax generate --model=/tmp/gpt --prompt=Once --method=sample --top-p=0.9',
+  flags=models.add_generate,
+  action=models.run_generate,
+)
+IMPORT = Verb(
+  purpose='a Hugging Face folder or GGUF file, checked and written as a folder that '
+  'every verb opens',
+  example='tl-jax import model.gguf /tmp/model --dtype=bfloat16',
+  flags=models.add_import,
+  action=models.run_import,
+)
+EXPORT = Verb(
+  purpose='the model of a workdir as a folder that from_pretrained of transformers '
+  'opens',
+  example='tl-jax export /tmp/base /tmp/exported',
+  flags=models.add_export,
+  action=models.run_export,
+)
+MERGE = Verb(
+  purpose='transfers of one model made one and scored on the task of each: soup, task '
+  'vectors, TIES, ...',
+  example='tl-jax merge ties /tmp/sentiment /tmp/register --output=/tmp/merged '
+  '--density=0.3',
+  flags=merge.add_merge,
+  action=merge.run_merge,
+)
+TABLE = Verb(
+  purpose='a table of runs: published and measured side by side, claims held or missed',
+  example='tl-jax table experiments/low_shot.py --scale=smoke --workdir=/tmp/table',
+  flags=_add_table,
+  action=_table,
+)
+STEPS = Verb(
+  purpose='committed steps with their checksum verdict',
+  example='tl-jax steps /tmp/base',
+  flags=_add_steps,
+  action=_steps,
+)
+# In the order in which a person meets them: `tl-jax --help` lists them so.
 VERBS = {
-  'demo': Verb(
-    'the main job on embedded data: pre-train, transfer, a table and a report, with no network',
-    'tl-jax demo --workdir=/tmp/demo',
-    _add_demo,
-    _demo,
-  ),
-  'pretrain': Verb(
-    'pre-trains a model; run again with the same workdir, it resumes',
-    'tl-jax pretrain --config=configs/pretrain.py:tiny --workdir=/tmp/base --config.optim.lr=1e-3',
-    _add_training,
-    _pretrain,
-    True,
-  ),
-  'transfer': Verb(
-    'takes a checkpoint to a task under a method',
-    'tl-jax transfer --config=configs/transfer.py:task=sentiment,method=lora,init=/tmp/base '
-    '--workdir=/tmp/lora',
-    _add_training,
-    _transfer,
-    True,
-  ),
-  'evaluate': Verb(
-    'metrics of a committed step; writes predictions.jsonl',
-    'tl-jax evaluate --workdir=/tmp/lora --step=200',
-    _add_evaluate,
-    _evaluate,
-    True,
-  ),
-  'generate': Verb(
-    'text from a decoder or encoder-decoder',
-    'tl-jax generate --model=/tmp/gpt --prompt=Once --method=sample --top-p=0.9',
-    models.add_generate,
-    models.run_generate,
-  ),
-  'import': Verb(
-    'a Hugging Face folder or GGUF file, checked and written as a folder that every verb opens',
-    'tl-jax import model.gguf /tmp/model --dtype=bfloat16',
-    models.add_import,
-    models.run_import,
-  ),
-  'export': Verb(
-    'the model of a workdir as a folder that from_pretrained of transformers opens',
-    'tl-jax export /tmp/base /tmp/exported',
-    models.add_export,
-    models.run_export,
-  ),
-  'merge': Verb(
-    'transfers of one model made one and scored on the task of each: soup, task vectors, TIES, ...',
-    'tl-jax merge ties /tmp/sentiment /tmp/register --output=/tmp/merged --density=0.3',
-    merge.add_merge,
-    merge.run_merge,
-  ),
-  'table': Verb(
-    'a table of runs: published and measured side by side, claims held or missed',
-    'tl-jax table experiments/low_shot.py --scale=smoke --workdir=/tmp/table',
-    _add_table,
-    _table,
-  ),
-  'steps': Verb(
-    'committed steps with their checksum verdict',
-    'tl-jax steps /tmp/base',
-    _add_steps,
-    _steps,
-  ),
+  'demo': DEMO,
+  'pretrain': PRETRAIN,
+  'transfer': TRANSFER,
+  'evaluate': EVALUATE,
+  'generate': GENERATE,
+  'import': IMPORT,
+  'export': EXPORT,
+  'merge': MERGE,
+  'table': TABLE,
+  'steps': STEPS,
 }
