@@ -36,7 +36,8 @@ def quantized(
     spec = PartitionSpec(*spec, *missing)
     scale = None
     if kind != 'bfloat16':
-      # The blocks of the scales lie along the inputs, and may be fewer than devices.
+      # Inputs share their scales: all of them in int8, 64 of them in nf4. Those are too
+      # few to be divided among devices.
       scale = PartitionSpec(*spec[:-2], None, spec[-1])
     return None, leaves.Quantized(spec, scale, kind)
 
