@@ -1,7 +1,8 @@
 """What transfer must be compared with: classic text classification without any
 pre-training.
 
->>> found = tf_idf(['good film', 'fine film', 'bad film', 'poor film'], [1, 1, 0, 0], ['a good film', 'a bad film'])
+>>> texts = ['good film', 'fine film', 'bad film', 'poor film']
+>>> found = tf_idf(texts, [1, 1, 0, 0], test=['a good film', 'a bad film'])
 >>> found.argmax(1).tolist()
 [1, 0]
 """
@@ -21,14 +22,17 @@ def tf_idf(
   test: Sequence[str],
   classes: int | None = None,
 ) -> np.ndarray:
-  """Log-probabilities of logistic regression on TF-IDF of words and word pairs.
+  """Log-probabilities by logistic regression on TF-IDF of words and word pairs.
 
-  The result is float64 (tests, classes), where column k belongs to class k. `classes`
-  is how many there are; by default the largest of `labels` is the last one. A class
-  that `labels` does not contain gets NEVER. Where `labels` contains a single class,
-  there is nothing to fit and the model always answers with it.
+  The settings are scikit-learn's defaults except sublinear counts: nothing is tuned. A
+  class that `labels` does not contain gets NEVER. Where `labels` contains a single
+  class, there is nothing to fit, and the answer is always that class.
 
-  The settings are scikit-learn's defaults except sublinear counts: nothing is tuned.
+  Args:
+    texts, labels: the examples to learn from; labels count from 0.
+    test: the texts to classify.
+    classes: how many classes there are; by default the largest of `labels` is the last.
+  Returns float64 (tests, classes), where column k belongs to class k.
   Raises ValueError where a label is outside of the classes or there is no label at all.
   """
   labels = np.asarray(labels)
@@ -41,6 +45,7 @@ def tf_idf(
     )
   found = np.full((len(test), count), NEVER)
   present = np.unique(labels)
+  # Logistic regression refuses to learn from a single class.
   if len(present) == 1:
     found[:, present[0]] = 0.0
     return found
@@ -52,6 +57,8 @@ def tf_idf(
 
 
 def _model():
+  """The model, not fitted yet."""
+  # Inside, because scikit-learn is slow to import and few runs compare with it.
   from sklearn.feature_extraction.text import TfidfVectorizer
   from sklearn.linear_model import LogisticRegression
   from sklearn.pipeline import make_pipeline

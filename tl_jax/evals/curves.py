@@ -1,9 +1,11 @@
 """Label-efficiency curves, transfer gain and labels saved, from the rows of finished
 runs.
 
->>> rows = [{'method': 'scratch', 'labels': n, 'seed': 0, 'value': v} for n, v in ((10, 0.5), (100, 0.7), (1000, 0.9))]
->>> pretrained = label_curve([{'method': 'lora', 'labels': 10, 'seed': 0, 'value': 0.7}], 'lora')
->>> labels_saved(pretrained, label_curve(rows, 'scratch'), at=10).needed
+>>> rows = [{'method': 'lora', 'labels': 10, 'seed': 0, 'value': 0.7}]
+>>> for labels, value in ((10, 0.5), (100, 0.7), (1000, 0.9)):
+...   rows.append({'method': 'scratch', 'labels': labels, 'seed': 0, 'value': value})
+>>> lora, scratch = label_curve(rows, 'lora'), label_curve(rows, 'scratch')
+>>> labels_saved(lora, scratch, at=10).needed
 100.0
 
 A row is a dict with `method`, `labels`, `seed` and `value`, or a `result.json`, whose
@@ -22,8 +24,9 @@ from tl_jax.evals.statistics import Interval, paired_difference, t_interval
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-  """All runs of one method with one number of labels: the mean with its interval, and
-  the value of every seed.
+  """All runs of one method with one number of labels.
+
+  interval: their mean with its t interval. values: seed -> value.
   """
 
   labels: float
@@ -53,7 +56,8 @@ class LabelCurve:
       if point.labels == labels:
         return point
     raise ValueError(
-      f'the curve of {self.method!r} has no point at {labels} labels, only at {self.labels}'
+      f'the curve of {self.method!r} has no point at {labels} labels, '
+      f'only at {self.labels}'
     )
 
 
@@ -62,13 +66,17 @@ class LabelsSaved:
   """How many labels the reference needs for the value that another curve has at `at`
   labels.
 
-  needed: labels of the reference; None where its curve does not cross that value.
-  censored: 'above' when the reference never reaches the value (it needs more than
-  `limit`), 'below' when it is there with its fewest labels already (it needs `limit` or
-  fewer), '' otherwise. multiplier: needed / at with a bootstrap interval over the seeds
-  that all points share; where censored its mean is infinite (above) or the upper bound
-  `limit / at` (below), and an end of the interval is infinite (above) or as wide as can
-  be, from 0 to `limit / at` (below).
+  target: that value.
+  needed: labels of the reference; None where its curve does not cross the target.
+  censored: 'above' where the reference never reaches the target: it needs more than
+    `limit` labels. 'below' where it is there with its fewest labels already: it needs
+    `limit` or fewer. Else ''.
+  limit: the most labels of the reference, or its fewest; `needed` where not censored.
+  multiplier: needed / at, with a bootstrap interval over the seeds that all points
+    share. Where censored above, its mean is infinite; where censored below, its mean is
+    the upper bound `limit / at`. An end of the interval is infinite where enough draws
+    never reach the target. It is 0 or `limit / at`, whichever makes the interval wider,
+    where enough draws are there from the start.
   """
 
   at: float
@@ -80,7 +88,8 @@ class LabelsSaved:
 
   def __str__(self) -> str:
     sign = {'above': '> ', 'below': '≤ ', '': ''}[self.censored]
-    return f'{sign}{self.limit if self.needed is None else self.needed:.0f}'
+    labels = self.limit if self.needed is None else self.needed
+    return f'{sign}{labels:.0f}'
 
 
 def label_curve(
@@ -94,52 +103,77 @@ def label_curve(
   """The curve of one method: mean and t interval over the seeds at every number of
   labels.
 
-  The order of the rows does not matter. ValueError: no row of this method, a row
-  without a number of labels above 0, or two rows of one seed (an average would count it
-  twice).
+  The order of the rows does not matter.
+
+  metric: the name of the value in a row's `metrics`; None where the row has a `value`.
+  Raises ValueError where no row is of this method, where one has no number of labels
+  above 0, and for two rows of one seed, which an average would count twice.
   """
+  values = _values_by_labels(rows, method, metric)
+  points = []
+  for labels, seeds in sorted(values.items()):
+    interval = t_interval(list(seeds.values()), level)
+    # Sorted, so that two curves are equal in whatever order their rows came.
+    points.append(Point(labels, interval, dict(sorted(seeds.items()))))
+  return LabelCurve(method, tuple(points), higher_is_better)
+
+
+def _values_by_labels(
+  rows: Iterable[Mapping], method: str, metric: str | None
+) -> dict[float, dict]:
+  """labels -> seed -> value of one method."""
   values: dict[float, dict] = {}
   for row in rows:
     if row['method'] != method:
       continue
-    labels = row['labels']
+    labels, seed = row['labels'], row['seed']
+    # The axis of a curve is logarithmic.
     if not isinstance(labels, (int, float)) or not 0 < labels < math.inf:
       raise ValueError(
         f'label_curve: a row of {method!r} has {labels!r} labels, not a number above 0'
       )
     seeds = values.setdefault(labels, {})
-    if row['seed'] in seeds:
+    if seed in seeds:
       raise ValueError(
-        f'label_curve: two rows of {method!r} with {labels} labels and seed {row["seed"]}'
+        f'label_curve: two rows of {method!r} with {labels} labels and seed {seed}'
       )
-    seeds[row['seed']] = _value(row, metric)
+    seeds[seed] = _value(row, metric)
   if not values:
     raise ValueError(f'label_curve: no row of the method {method!r}')
-  points = tuple(
-    Point(labels, t_interval(list(seeds.values()), level), dict(sorted(seeds.items())))
-    for labels, seeds in sorted(values.items())
-  )
-  return LabelCurve(method, points, higher_is_better)
+  return values
+
+
+def _value(row: Mapping, metric: str | None) -> float:
+  """The value of a row, by name where it has several."""
+  if metric is None:
+    return float(row['value'])
+  metrics = row['metrics']
+  if metric not in metrics:
+    raise ValueError(
+      f'label_curve: no metric {metric!r} in a row; nearest: {nearest(metric, metrics)}'
+    )
+  return float(metrics[metric])
 
 
 def transfer_gain(
   pretrained: LabelCurve, scratch: LabelCurve, level: float = 0.95
 ) -> dict[float, Interval]:
-  """Pre-trained minus scratch at every number of labels that both have: paired t
-  intervals over the shared seeds.
+  """Pre-trained minus scratch at every number of labels that both have.
 
-  A gain is positive where pre-training helps, so for a metric whose lower values are
-  better it is scratch minus pre-trained. A number of labels without a shared seed has n
-  = 0 and no mean.
+  Each is a paired t interval over the shared seeds. A gain is positive where
+  pre-training helps; so for a metric whose lower values are better, it is scratch minus
+  pre-trained. A number of labels without a shared seed has n = 0 and no mean.
   """
-  better, worse = (
-    (pretrained, scratch) if pretrained.higher_is_better else (scratch, pretrained)
-  )
-  return {
-    labels: paired_difference(better.at(labels).values, worse.at(labels).values, level)
-    for labels in pretrained.labels
-    if labels in scratch.labels
-  }
+  gains = {}
+  for labels in pretrained.labels:
+    if labels not in scratch.labels:
+      continue
+    ours, theirs = pretrained.at(labels).values, scratch.at(labels).values
+    if pretrained.higher_is_better:
+      gains[labels] = paired_difference(ours, theirs, level)
+    else:
+      gains[labels] = paired_difference(theirs, ours, level)
+  return gains
 
 
 def labels_saved(
@@ -153,33 +187,104 @@ def labels_saved(
 ) -> LabelsSaved:
   """How many labels the reference needs to match the value of `curve` at `at` labels.
 
-  Both curves are made monotone by their best value so far, and the reference is
-  interpolated linearly in the logarithm of the labels; the first crossing counts, which
-  favours the reference. The interval comes from drawing seeds with replacement, the
-  same seeds for both curves where they share them. ValueError where `curve` has no
-  point at `at`.
+  Both curves are made monotone by their best value so far. The reference is interpolated
+  linearly in the logarithm of the labels; its first crossing counts, which favours it.
+  The interval comes from drawing seeds with replacement, the same seeds for both curves
+  where they share them. Raises ValueError where `curve` has no point at `at`.
+
+  draws, seed: of the bootstrap.
   """
+  # From here on, higher is better.
   sign = 1.0 if curve.higher_is_better else -1.0
   target = curve.at(at).interval.mean
-  needed = _first_crossing(
-    reference.labels, [sign * value for value in reference.means], sign * target
-  )
-  low_end, high_end = reference.labels[0], reference.labels[-1]
-  censored = 'above' if needed == math.inf else 'below' if needed == -math.inf else ''
-  limit = (
-    high_end if censored == 'above' else low_end if censored == 'below' else needed
-  )
-  number = math.inf if censored == 'above' else limit / at
-  interval = _multiplier(curve, reference, at, number, sign, draws, seed, level)
+  values = [sign * value for value in reference.means]
+  needed = _first_crossing(reference.labels, values, sign * target)
+  if needed == math.inf:
+    censored, limit, number = 'above', reference.labels[-1], math.inf
+  elif needed == -math.inf:
+    censored, limit = 'below', reference.labels[0]
+    number = limit / at
+  else:
+    censored, limit, number = '', needed, needed / at
+  # Without draws, the number stands alone.
+  crossings, shared = _drawn_crossings(curve, reference, at, sign, draws, seed)
+  multiplier = Interval(number, n=shared, level=level)
+  if len(crossings):
+    low, high = _quantiles(crossings, level, reference.labels[0])
+    multiplier = Interval(number, low / at, high / at, shared, level=level)
   return LabelsSaved(
-    at, target, None if censored else needed, censored, limit, interval
+    at, target, None if censored else needed, censored, limit, multiplier
   )
+
+
+def _first_crossing(labels: list[float], values: list[float], target: float) -> float:
+  """Labels at which the running best first equals the target.
+
+  Infinity where it never does; minus infinity where it is above at the first point.
+  """
+  best = np.maximum.accumulate(values)
+  if best[0] >= target:
+    return labels[0] if best[0] == target else -math.inf
+  above = np.flatnonzero(best >= target)
+  if not len(above):
+    return math.inf
+  right = int(above[0])
+  # The logarithm and back would give a point that was measured with an error.
+  if best[right] == target:
+    return float(labels[right])
+  share = (target - best[right - 1]) / (best[right] - best[right - 1])
+  low, high = math.log(labels[right - 1]), math.log(labels[right])
+  return math.exp(low + share * (high - low))
+
+
+def _drawn_crossings(
+  curve: LabelCurve,
+  reference: LabelCurve,
+  at: float,
+  sign: float,
+  draws: int,
+  seed: int,
+) -> tuple[list[float], int]:
+  """(labels at the first crossing in each draw of seeds, how many seeds are shared).
+
+  Fewer than two shared seeds leave nothing to draw from: there are no crossings.
+  """
+  points = (curve.at(at), *reference.points)
+  shared = sorted(set.intersection(*(set(point.values) for point in points)))
+  if len(shared) < 2:
+    return [], len(shared)
+  # (points, seeds); the first row is the value that the reference has to match.
+  table = np.array([[point.values[name] for name in shared] for point in points])
+  # One choice of seeds for all points, so that what a seed does to both curves cancels.
+  chosen = np.random.default_rng(seed).integers(0, len(shared), (draws, len(shared)))
+  means = (sign * table)[:, chosen].mean(axis=2)
+  crossings = []
+  for target, *values in means.T:
+    crossings.append(_first_crossing(reference.labels, values, target))
+  return crossings, len(shared)
+
+
+def _quantiles(
+  crossings: list[float], level: float, fewest: float
+) -> tuple[float, float]:
+  """The ends of the percentile interval, in labels.
+
+  fewest: the smallest number of labels of the reference.
+  """
+  # No interpolation between quantiles: it would be NaN between infinite crossings.
+  low, high = (
+    float(np.quantile(crossings, share, method='inverted_cdf'))
+    for share in ((1 - level) / 2, (1 + level) / 2)
+  )
+  # Minus infinity stands for anything from no label to the fewest of the reference.
+  return max(low, 0.0), fewest if high == -math.inf else high
 
 
 @dataclasses.dataclass(frozen=True)
 class Reached:
-  """Where a training curve first reaches a target: `at` steps (or seconds), or None
-  when it ends at `limit` before.
+  """Where a training curve first reaches a target.
+
+  at: in steps or seconds; None where the curve ends before. limit: where the curve ends.
   """
 
   target: float
@@ -198,83 +303,28 @@ def reach(
   by: str = 'step',
   higher_is_better: bool = True,
 ) -> Reached:
-  """The first logged point whose `metric` is at least as good as the target, in units
-  of `by` (step or seconds).
+  """The first logged point whose `metric` is at least as good as the target.
 
-  rows: the lines of a `metrics.jsonl`, in any order; lines without the metric are
-  passed over. Nothing is interpolated. ValueError where no line has both.
+  Nothing is interpolated.
+
+  rows: the lines of a `metrics.jsonl`, in any order. Lines without the metric are passed
+  over.
+  by: the name of what is counted, `step` or `seconds`.
+  Raises ValueError where no line has both.
   """
-  points = sorted(
-    (row[by], row[metric])
-    for row in rows
-    if row.get(by) is not None and row.get(metric) is not None
-  )
+  points = []
+  for row in rows:
+    where, value = row.get(by), row.get(metric)
+    if where is not None and value is not None:
+      points.append((where, value))
   if not points:
     raise ValueError(
       f'reach: no line of the training curve has both {by!r} and {metric!r}'
     )
+  points.sort()
+  limit = points[-1][0]
   for where, value in points:
-    if (value >= target) if higher_is_better else (value <= target):
-      return Reached(target, where, points[-1][0])
-  return Reached(target, None, points[-1][0])
-
-
-def _value(row: Mapping, metric: str | None) -> float:
-  if metric is None:
-    return float(row['value'])
-  if metric not in row['metrics']:
-    raise ValueError(
-      f'label_curve: no metric {metric!r} in a row; nearest: {nearest(metric, row["metrics"])}'
-    )
-  return float(row['metrics'][metric])
-
-
-def _first_crossing(labels: list[float], values: list[float], target: float) -> float:
-  """Labels at which the running best first equals the target; inf: never, -inf: it is
-  above at the first point.
-  """
-  best = np.maximum.accumulate(values)
-  if best[0] >= target:
-    return labels[0] if best[0] == target else -math.inf
-  above = np.flatnonzero(best >= target)
-  if not len(above):
-    return math.inf
-  right = int(above[0])
-  if best[right] == target:
-    return float(labels[right])
-  share = (target - best[right - 1]) / (best[right] - best[right - 1])
-  low, high = math.log(labels[right - 1]), math.log(labels[right])
-  return math.exp(low + share * (high - low))
-
-
-def _multiplier(
-  curve: LabelCurve,
-  reference: LabelCurve,
-  at: float,
-  number: float,
-  sign: float,
-  draws: int,
-  seed: int,
-  level: float,
-) -> Interval:
-  """needed / at with its percentile bootstrap over the shared seeds; no ends for fewer
-  than two of these.
-  """
-  points = (curve.at(at), *reference.points)
-  shared = sorted(set.intersection(*(set(point.values) for point in points)))
-  if len(shared) < 2:
-    return Interval(number, n=len(shared), level=level)
-  table = sign * np.array([[point.values[name] for name in shared] for point in points])
-  chosen = np.random.default_rng(seed).integers(0, len(shared), (draws, len(shared)))
-  means = table[:, chosen].mean(axis=2)
-  crossings = [
-    _first_crossing(reference.labels, list(column[1:]), column[0]) for column in means.T
-  ]
-  low, high = (
-    float(np.quantile(crossings, share, method='inverted_cdf'))
-    for share in ((1 - level) / 2, (1 + level) / 2)
-  )
-  # Minus infinity stands for anything from no label to the smallest count of the
-  # reference.
-  low, high = max(low, 0.0), reference.labels[0] if high == -math.inf else high
-  return Interval(number, low / at, high / at, len(shared), level=level)
+    is_there = value >= target if higher_is_better else value <= target
+    if is_there:
+      return Reached(target, where, limit)
+  return Reached(target, None, limit)

@@ -20,9 +20,11 @@ import numpy as np
 class Interval:
   """A mean with its confidence interval.
 
-  mean: None for no values. low, high: None where they are not defined; an end may be
-  infinite where the quantity is censored. n: values (or pairs) used. df: degrees of
-  freedom of a t interval, else None.
+  mean: None where there are no values.
+  low, high: the ends; None where they are not defined. An end is infinite where the
+  quantity is censored.
+  n: how many values or pairs were used.
+  df: degrees of freedom of a t interval; None for intervals of another kind.
   """
 
   mean: float | None
@@ -34,60 +36,69 @@ class Interval:
 
   @property
   def half(self) -> float | None:
-    """Half the width, for mean ± half; None where there is no interval or an end is
-    infinite.
+    """Half the width, for mean ± half.
+
+    None where there is no interval or an end is infinite.
     """
-    if self.low is None or self.high is None or math.isinf(self.high - self.low):
+    if self.low is None or self.high is None:
       return None
-    return (self.high - self.low) / 2
+    width = self.high - self.low
+    return None if math.isinf(width) else width / 2
 
   def as_dict(self) -> dict:
-    """The fields for JSON: an infinite number is None, and `censored` says on which
-    side.
+    """The fields for JSON, which has no infinity.
+
+    An infinite number is None, and `censored` names the fields where that is so.
     """
     fields = dataclasses.asdict(self)
-    censored = [
-      name
-      for name in ('mean', 'low', 'high')
-      if fields[name] is not None and math.isinf(fields[name])
-    ]
-    return {
-      **fields,
-      **dict.fromkeys(censored),
-      **({'censored': censored} if censored else {}),
-    }
+    censored = []
+    for name in ('mean', 'low', 'high'):
+      if fields[name] is not None and math.isinf(fields[name]):
+        censored.append(name)
+        fields[name] = None
+    if censored:
+      fields['censored'] = censored
+    return fields
 
 
 def mean(values: Sequence[float]) -> float | None:
-  """The arithmetic mean; None for no values; ValueError for values that are not finite."""
+  """The arithmetic mean; None where there are no values.
+
+  Raises ValueError for values that are not finite.
+  """
   values = _checked(values)
+  # `fsum` rounds once, so the order of the seeds does not show in the last digit.
   return math.fsum(values) / len(values) if values else None
 
 
 def deviation(values: Sequence[float]) -> float | None:
-  """The sample standard deviation, n - 1 in the denominator; None for fewer than two
-  values.
+  """The sample standard deviation, with n - 1 in the denominator.
+
+  None for fewer than two values.
   """
   values = _checked(values)
   if len(values) < 2:
     return None
   centre = mean(values)
-  return math.sqrt(
-    math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1)
-  )
+  squares = [(value - centre) ** 2 for value in values]
+  return math.sqrt(math.fsum(squares) / (len(values) - 1))
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-  """Student's t interval of the mean: mean ± t(n - 1) s / sqrt(n); no ends for n < 2 or
-  equal values.
+  """Student's t interval of the mean: mean ± t(n - 1) s / sqrt(n).
+
+  It has no ends for fewer than two values or for equal ones.
   """
-  values, centre, spread = _checked(values), mean(values), deviation(values)
+  values = _checked(values)
   _check_level(level)
+  centre = mean(values)
+  spread = deviation(values)
   count = len(values)
   df = float(count - 1) if count > 1 else None
   # Values that differ only by rounding have no spread either.
   if not spread or spread <= 1e-14 * max(map(abs, values)):
     return Interval(centre, None, None, count, df, level)
+  # Inside, as scipy is slow to import.
   from scipy.special import stdtrit
 
   half = float(stdtrit(df, (1 + level) / 2)) * spread / math.sqrt(count)
@@ -97,25 +108,27 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 def paired_t_interval(
   first: Sequence[float], second: Sequence[float], level: float = 0.95
 ) -> Interval:
-  """The t interval of the mean of first - second, pair by pair; ValueError for
-  different lengths.
+  """The t interval of the mean of first - second, pair by pair.
+
+  Raises ValueError for sequences of different lengths.
   """
   if len(first) != len(second):
     raise ValueError(
       f'paired_t_interval: {len(first)} values cannot be paired with {len(second)}'
     )
-  pairs = zip(_checked(first), _checked(second), strict=True)
-  return t_interval(_cleaned([(a - b, max(abs(a), abs(b))) for a, b in pairs]), level)
+  pairs = list(zip(_checked(first), _checked(second), strict=True))
+  return t_interval(_differences(pairs), level)
 
 
 def paired_difference(first: Mapping, second: Mapping, level: float = 0.95) -> Interval:
-  """The paired t interval of first - second over the seeds that both have; `n` says how
-  many these are.
+  """The paired t interval of first - second over the seeds that both have.
+
+  first, second: seed -> value. The interval's `n` says how many seeds these are.
   """
   seeds = [seed for seed in first if seed in second]
-  return paired_t_interval(
-    [first[seed] for seed in seeds], [second[seed] for seed in seeds], level
-  )
+  ours = [first[seed] for seed in seeds]
+  theirs = [second[seed] for seed in seeds]
+  return paired_t_interval(ours, theirs, level)
 
 
 def bootstrap_interval(
@@ -126,12 +139,15 @@ def bootstrap_interval(
   seed: int = 0,
   level: float = 0.95,
 ) -> Interval:
-  """The percentile bootstrap interval of a statistic, by default the mean (Efron 1979);
-  a function of the seed.
+  """The percentile bootstrap interval of a statistic (Efron 1979).
 
-  statistic: array (n,) -> number. The order of the values does not matter. No ends for
-  n < 2 or equal values.
+  The order of the values does not matter. The draws are a function of the seed. There
+  are no ends for fewer than two values or for equal ones.
+
+  statistic: a function of an array (n,) that gives a number; by default the mean.
+  Raises ValueError for less than one draw.
   """
+  # Sorted, so that the same draws choose the same values in whatever order these come.
   values = np.sort(np.asarray(_checked(values)))
   _check_level(level)
   if draws < 1:
@@ -139,73 +155,86 @@ def bootstrap_interval(
   if not len(values):
     return Interval(None, n=0, level=level)
   centre = float(values.mean() if statistic is None else statistic(values))
+  # Every draw would be the same, which is no certainty.
   if len(values) < 2 or values[0] == values[-1]:
     return Interval(centre, n=len(values), level=level)
-  chosen = values[
-    np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
-  ]
-  drawn = (
-    chosen.mean(axis=1)
-    if statistic is None
-    else np.array([float(statistic(row)) for row in chosen])
-  )
+  generator = np.random.default_rng(seed)
+  samples = values[generator.integers(0, len(values), (draws, len(values)))]
+  if statistic is None:
+    drawn = samples.mean(axis=1)
+  else:
+    drawn = np.array([float(statistic(sample)) for sample in samples])
   low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
   return Interval(centre, float(low), float(high), len(values), level=level)
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
-  """The interval of a proportion (Wilson 1927); inside 0..1 always, no ends for n = 0.
+  """The interval of a proportion (Wilson 1927).
 
-  ValueError: successes outside 0..n.
+  It always lies inside 0..1, and has no ends for n = 0. Raises ValueError for successes
+  outside 0..n.
   """
   _check_level(level)
   if not 0 <= successes <= n:
     raise ValueError(f'wilson_interval: {successes} successes of {n}')
   if not n:
     return Interval(None, n=0, level=level)
+  # Inside, as scipy is slow to import.
   from scipy.special import ndtri
 
-  z, share = float(ndtri((1 + level) / 2)), successes / n
-  centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-  half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+  z = float(ndtri((1 + level) / 2))
+  share = successes / n
+  scale = 1 + z * z / n
+  centre = (share + z * z / (2 * n)) / scale
+  half = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+  # Rounding must not leave a little beyond the ends that are exact.
   low = 0.0 if successes == 0 else max(0.0, centre - half)
   high = 1.0 if successes == n else min(1.0, centre + half)
   return Interval(share, low, high, n, level=level)
 
 
 def expected_best(values: Sequence[float], budget: int) -> float:
-  """The expected best of `budget` trials drawn with replacement from these results
-  (Dodge et al. 2019, eq. 1).
+  """The expected best of `budget` trials (Dodge et al. 2019, eq. 1).
 
-  ValueError: no values, or a budget below 1.
+  The trials are drawn with replacement from these results; higher is better. Raises
+  ValueError where there are no values or the budget is below 1.
   """
   values = sorted(_checked(values))
   if not values or budget < 1:
     raise ValueError(
-      f'expected_best: {len(values)} values and a budget of {budget}; both must be at least 1'
+      f'expected_best: {len(values)} values and a budget of {budget}; '
+      'both must be at least 1'
     )
   count = len(values)
-  return math.fsum(
-    value * (((rank + 1) / count) ** budget - (rank / count) ** budget)
-    for rank, value in enumerate(values)
-  )
+  terms = []
+  for rank, value in enumerate(values):
+    # The best is this value where all trials are at most it, and not all are below.
+    at_most = ((rank + 1) / count) ** budget
+    below = (rank / count) ** budget
+    terms.append(value * (at_most - below))
+  return math.fsum(terms)
 
 
 def _checked(values) -> list[float]:
+  """The values as floats. Raises ValueError where one is not finite."""
   values = [float(value) for value in values]
   if not all(map(math.isfinite, values)):
     raise ValueError('statistics of a value that is not finite')
   return values
 
 
-def _cleaned(pairs: list[tuple[float, float]]) -> list[float]:
-  """Differences, all replaced by their mean where they vary only by the rounding of the
-  numbers they came from.
+def _differences(pairs: list[tuple[float, float]]) -> list[float]:
+  """The differences of pairs.
+
+  Where they vary only by the rounding of the numbers that they come from, their mean
+  stands for all of them. An interval of that rounding would look like certainty.
   """
-  differences = [difference for difference, _ in pairs]
-  if pairs and max(differences) - min(differences) <= 4e-16 * max(
-    size for _, size in pairs
-  ):
+  differences = [first - second for first, second in pairs]
+  if not pairs:
+    return differences
+  size = max(max(abs(first), abs(second)) for first, second in pairs)
+  # About twice the spacing of float64 near the largest of the numbers.
+  if max(differences) - min(differences) <= 4e-16 * size:
     return [mean(differences)] * len(differences)
   return differences
 
