@@ -23,48 +23,48 @@ def accuracy(predictions, references) -> dict[str, float]:
   if not len(expected):
     return {'accuracy': 0.0}
   equal = predicted == expected
-  return {'accuracy': float((equal.all(axis=1) if equal.ndim == 2 else equal).mean())}
+  if equal.ndim == 2:
+    equal = equal.all(axis=1)
+  return {'accuracy': float(equal.mean())}
 
 
 def f1(predictions, references, *, positive=None) -> dict[str, float]:
-  """F1 = 2 TP / (2 TP + FP + FN): `f1` of one class against the rest, `f1_macro`,
-  `f1_micro`.
+  """F1 = 2 TP / (2 TP + FP + FN) of one class, `f1`, and of all: `f1_macro`, `f1_micro`.
 
-  Labels (n,), or indicators (n, labels) of several labels per example. `f1` is that of
-  the class `positive`, by default 1; labels that are text have no default, and
-  indicators no positive class, so `f1` is then left out. `f1_macro` is the plain mean
-  over the classes that occur in either list (over all columns of indicators);
-  `f1_micro` pools the counts, so for labels (n,) it is the accuracy. A class that is
-  neither predicted nor present has an F1 of 0.0.
+  Labels are (n,), or indicators (n, labels) of several labels per example.
+
+  f1: that of the class `positive` against the rest, by default of the class 1. Labels
+    that are text have no default, and indicators no positive class, so that `f1` is
+    then left out.
+  f1_macro: the plain mean over the classes that occur in either list, or over all
+    columns of indicators.
+  f1_micro: pools the counts. For labels (n,) it is the accuracy.
+
+  A class that is neither predicted nor present has an F1 of 0.0.
   """
   predicted, expected = _pair(predictions, references, 'f1')
   if expected.ndim == 2:
-    hits = _counts(predicted == 1, expected == 1)
-    return {
-      'f1_macro': _macro(hits),
-      'f1_micro': _ratio(*(sum(column) for column in zip(*hits, strict=True))),
-    }
+    counts = _counts(predicted == 1, expected == 1)
+    pooled = [sum(column) for column in zip(*counts, strict=True)]
+    return {'f1_macro': _macro(counts), 'f1_micro': _ratio(*pooled)}
   classes = np.union1d(predicted, expected)
-  hits = _counts(predicted[:, None] == classes, expected[:, None] == classes)
-  scores = {
-    'f1_macro': _macro(hits),
-    'f1_micro': accuracy(predicted, expected)['accuracy'],
-  }
-  if positive is None:
-    positive = 1 if expected.dtype.kind not in 'US' or not len(expected) else None
+  counts = _counts(predicted[:, None] == classes, expected[:, None] == classes)
+  # Of one label per example, every false positive of a class is missed by another.
+  micro = accuracy(predicted, expected)['accuracy']
+  scores = {'f1_macro': _macro(counts), 'f1_micro': micro}
+  is_text = expected.dtype.kind in 'US' and len(expected) > 0
+  if positive is None and not is_text:
+    positive = 1
   if positive is None:
     return scores
-  return {
-    'f1': _ratio(
-      *_counts(predicted[:, None] == positive, expected[:, None] == positive)[0]
-    ),
-    **scores,
-  }
+  [of_positive] = _counts(predicted[:, None] == positive, expected[:, None] == positive)
+  return {'f1': _ratio(*of_positive), **scores}
 
 
 def matthews(predictions, references) -> dict[str, float]:
-  """The Matthews correlation of two or more classes (Gorodkin 2004, eq. 8); a constant
-  side gives 0.0.
+  """The Matthews correlation of two or more classes (Gorodkin 2004, eq. 8).
+
+  Where one side is constant it is 0.0.
   """
   predicted, expected = _pair(predictions, references, 'matthews')
   if expected.ndim == 2:
@@ -74,30 +74,37 @@ def matthews(predictions, references) -> dict[str, float]:
   classes = np.union1d(predicted, expected)
   # Python integers: products of counts overflow 64 bits at a few billion examples, and
   # stay exact here.
-  in_predicted = [int(n) for n in (predicted[:, None] == classes).sum(0)]
-  in_expected = [int(n) for n in (expected[:, None] == classes).sum(0)]
-  total, right = len(expected), int((predicted == expected).sum())
-  covariance = right * total - sum(
-    a * b for a, b in zip(in_predicted, in_expected, strict=True)
-  )
-  spread = (total**2 - sum(a * a for a in in_predicted)) * (
-    total**2 - sum(b * b for b in in_expected)
-  )
+  in_predicted = _occurrences(predicted, classes)
+  in_expected = _occurrences(expected, classes)
+  total = len(expected)
+  right = int((predicted == expected).sum())
+  pairs = zip(in_predicted, in_expected, strict=True)
+  by_chance = sum(a * b for a, b in pairs)
+  covariance = right * total - by_chance
+  variance_predicted = total**2 - sum(a * a for a in in_predicted)
+  variance_expected = total**2 - sum(b * b for b in in_expected)
+  spread = variance_predicted * variance_expected
   return {'matthews': covariance / math.sqrt(spread) if spread else 0.0}
 
 
+def _occurrences(values: np.ndarray, classes: np.ndarray) -> list[int]:
+  """How often each of the classes occurs."""
+  return [int(n) for n in (values[:, None] == classes).sum(0)]
+
+
 def _pair(predictions, references, what: str) -> tuple[np.ndarray, np.ndarray]:
-  """Both sides as arrays of one shape and kind."""
+  """Both sides, checked, as arrays of one shape and kind."""
   if not same_length(predictions, references, what):
+    # An empty list has no kind of its own.
     return np.zeros(0, np.int64), np.zeros(0, np.int64)
-  predicted, expected = (
-    labels(predictions, what, 'predictions'),
-    labels(references, what, 'references'),
-  )
+  predicted = labels(predictions, what, 'predictions')
+  expected = labels(references, what, 'references')
   if predicted.shape != expected.shape or expected.ndim not in (1, 2):
     raise ValueError(
-      f'{what}: predictions of shape {predicted.shape} for references of shape {expected.shape}'
+      f'{what}: predictions of shape {predicted.shape} for references of shape '
+      f'{expected.shape}'
     )
+  # numpy finds no text equal to a number: every answer would count as wrong.
   if (predicted.dtype.kind in 'US') != (expected.dtype.kind in 'US'):
     raise ValueError(
       f'{what}: one of predictions and references is text, the other numbers'
@@ -106,20 +113,30 @@ def _pair(predictions, references, what: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _counts(predicted: np.ndarray, expected: np.ndarray) -> list[tuple[int, int, int]]:
-  """(true positives, false positives, false negatives) of every column of two boolean
-  arrays (n, classes).
+  """The true positives, false positives and false negatives of every class.
+
+  Both arrays are boolean (n, classes).
   """
+  true_positives = (predicted & expected).sum(0)
+  false_positives = (predicted & ~expected).sum(0)
+  false_negatives = (~predicted & expected).sum(0)
   columns = (
-    (predicted & expected).sum(0),
-    (predicted & ~expected).sum(0),
-    (~predicted & expected).sum(0),
+    true_positives.tolist(),
+    false_positives.tolist(),
+    false_negatives.tolist(),
   )
-  return [tuple(int(n) for n in column) for column in zip(*columns, strict=True)]
+  return list(zip(*columns, strict=True))
 
 
 def _ratio(hits: int, false: int, missed: int) -> float:
-  return 2 * hits / (2 * hits + false + missed) if hits else 0.0
+  """The F1 of these counts."""
+  if not hits:
+    return 0.0
+  return 2 * hits / (2 * hits + false + missed)
 
 
-def _macro(hits: list[tuple[int, int, int]]) -> float:
-  return math.fsum(_ratio(*row) for row in hits) / len(hits) if hits else 0.0
+def _macro(counts: list[tuple[int, int, int]]) -> float:
+  """The mean F1 of the classes."""
+  if not counts:
+    return 0.0
+  return math.fsum(_ratio(*row) for row in counts) / len(counts)

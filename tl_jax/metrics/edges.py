@@ -13,13 +13,16 @@ import numpy as np
 
 
 def same_length(predictions, references, what: str) -> int:
-  """The number of examples; ValueError when the two differ in length or either has none
-  by being a scalar or text.
+  """The number of examples.
+
+  Errors: ValueError where the two differ in length, or either is a scalar or text.
   """
   for name, values in (('predictions', predictions), ('references', references)):
+    # A text has a length, but its characters are no examples.
     if isinstance(values, str) or not hasattr(values, '__len__'):
+      kind = type(values).__name__
       raise ValueError(
-        f'{what}: {name} must be a list or an array of examples, not {type(values).__name__}'
+        f'{what}: {name} must be a list or an array of examples, not {kind}'
       )
   if len(predictions) != len(references):
     raise ValueError(
@@ -29,8 +32,9 @@ def same_length(predictions, references, what: str) -> int:
 
 
 def finite(value) -> float:
-  """The value as a float that JSON can hold: overflow becomes the largest float; NaN is
-  a ValueError.
+  """The value as a float that JSON can hold.
+
+  Overflow becomes the largest float. Errors: ValueError for NaN.
   """
   value = float(value)
   if math.isnan(value):
@@ -39,10 +43,12 @@ def finite(value) -> float:
 
 
 def labels(values, what: str, name: str) -> np.ndarray:
-  """Class labels (n,) or indicators (n, labels) as an array; ValueError for real
-  numbers, missing values or NaN.
+  """Class labels (n,) or indicators (n, labels) as an array.
+
+  Errors: ValueError for real numbers, missing values or NaN.
   """
   array = np.asarray(values)
+  # Whole numbers as floats are labels: so they come out of many a table.
   if array.dtype.kind == 'f':
     if not np.isfinite(array).all() or (array != np.round(array)).any():
       raise ValueError(f'{what}: {name} must be class labels, not real numbers or NaN')
@@ -51,18 +57,22 @@ def labels(values, what: str, name: str) -> np.ndarray:
     raise ValueError(
       f'{what}: {name} must be integers, booleans or text, all of one kind'
     )
-  return array.astype(np.int64) if array.dtype.kind == 'b' else array
+  if array.dtype.kind == 'b':
+    return array.astype(np.int64)
+  return array
 
 
 def reals(values, what: str, name: str) -> np.ndarray:
-  """Real values as a flat float64 array; (n, 1) is read as (n,); ValueError for
-  anything not finite.
+  """Real values (n,) or (n, 1) as a float64 array (n,).
+
+  Errors: ValueError for values that are not finite, and for another shape.
   """
   try:
     array = np.asarray(values, np.float64)
   except (TypeError, ValueError) as error:
     raise ValueError(f'{what}: {name} must be real numbers') from error
-  if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1 and array.size):
+  several_columns = array.ndim == 2 and array.shape[1] != 1 and array.size
+  if array.ndim > 2 or several_columns:
     raise ValueError(
       f'{what}: {name} must be one real number per example, not the shape {array.shape}'
     )

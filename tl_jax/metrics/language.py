@@ -13,58 +13,76 @@ from tl_jax.metrics.edges import finite
 
 
 def perplexity(predictions, references) -> dict[str, float]:
-  """exp of the mean negative log-likelihood per token: `perplexity`, `loss` (nats per
-  token) and `tokens`.
+  """The exponential of the mean negative log-likelihood per token.
+
+  Gives `perplexity`, `loss` (nats per token) and `tokens`.
 
   references: token ids of any shape, negative where there is no token to predict.
   predictions: natural log-probabilities of those tokens, of the same shape; or logits
-  with one more axis, the vocabulary, which are normalised here. No tokens at all give
-  0.0, a value that no text can have (the least is 1.0); a likelihood of zero gives the
-  largest float. ValueError: other shapes, NaN, a log-probability above 0, an id outside
+    with one more axis, the vocabulary, which are normalised here.
+
+  No tokens at all give 0.0, a value that no text can have (the least is 1.0). A
+  likelihood of zero gives the largest float.
+  Errors: ValueError for other shapes, NaN, a log-probability above 0, and an id outside
   the vocabulary.
   """
-  scores, tokens = np.asarray(predictions, np.float64), np.asarray(references)
-  if scores.shape[: tokens.ndim] != tokens.shape or scores.ndim - tokens.ndim not in (
-    0,
-    1,
-  ):
+  scores = np.asarray(predictions, np.float64)
+  tokens = np.asarray(references)
+  fits = scores.shape[: tokens.ndim] == tokens.shape
+  if not fits or scores.ndim - tokens.ndim not in (0, 1):
     raise ValueError(
-      f'perplexity: predictions of shape {scores.shape} for references of shape {tokens.shape}'
+      f'perplexity: predictions of shape {scores.shape} for references of shape '
+      f'{tokens.shape}'
     )
   if tokens.size and tokens.dtype.kind not in 'iu':
     raise ValueError('perplexity: references must be integer token ids')
   real = tokens >= 0
-  count = int(real.sum())
-  if not count:
+  if not real.any():
     return {'perplexity': 0.0, 'loss': 0.0, 'tokens': 0.0}
-  scores = scores[real]
-  if np.isnan(scores).any():
-    raise ValueError('perplexity: predictions have a value that is NaN')
-  if scores.ndim == 2:
-    scores = _log_likelihood(scores, tokens[real])
-  elif (scores > 1e-6).any():
-    raise ValueError(
-      'perplexity: a log-probability is above 0; logits need a last axis of vocabulary size'
-    )
-  loss = finite(-scores.mean())
+  return _perplexity(_of_tokens(scores[real], tokens[real]))
+
+
+def _perplexity(log_likelihoods: np.ndarray) -> dict[str, float]:
+  """The perplexity of one or more tokens (n,)."""
+  loss = finite(-log_likelihoods.mean())
+  # Beyond it, exp warns of its overflow.
   limit = np.log(sys.float_info.max)
   return {
     'perplexity': finite(np.exp(min(loss, limit))),
     'loss': loss,
-    'tokens': float(count),
+    'tokens': float(len(log_likelihoods)),
   }
+
+
+def _of_tokens(scores: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+  """The log-likelihoods (n,) of tokens, from themselves or logits (n, vocabulary)."""
+  if np.isnan(scores).any():
+    raise ValueError('perplexity: predictions have a value that is NaN')
+  if scores.ndim == 2:
+    return _log_likelihood(scores, tokens)
+  # A little above 0 is the rounding of a probability of 1.
+  if (scores > 1e-6).any():
+    raise ValueError(
+      'perplexity: a log-probability is above 0; logits need a last axis of vocabulary '
+      'size'
+    )
+  return scores
 
 
 def _log_likelihood(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
   """log softmax of the logits (n, vocabulary) at the tokens (n,)."""
   if tokens.max() >= logits.shape[1]:
     raise ValueError(
-      f'perplexity: the token {tokens.max()} is outside the vocabulary of {logits.shape[1]} logits'
+      f'perplexity: the token {tokens.max()} is outside the vocabulary of '
+      f'{logits.shape[1]} logits'
     )
   top = logits.max(axis=1)
   if not np.isfinite(top).all():
     raise ValueError(
-      'perplexity: the logits of a token hold infinity, or nothing else than minus infinity'
+      'perplexity: the logits of a token hold infinity, or nothing else than minus '
+      'infinity'
     )
+  # Less the highest logit, so that no exponential overflows.
   total = np.log(np.exp(logits - top[:, None]).sum(axis=1))
-  return logits[np.arange(len(tokens)), tokens] - top - total
+  chosen = logits[np.arange(len(tokens)), tokens]
+  return chosen - top - total

@@ -12,55 +12,67 @@ from tl_jax.metrics.edges import finite, reals, same_length
 
 
 def pearson(predictions, references) -> dict[str, float]:
-  """The linear correlation of two lists of real numbers (n,); 0.0 when either is
-  constant or n < 2.
+  """The linear correlation of two lists of real numbers (n,).
+
+  It is 0.0 where either is constant or n < 2.
   """
-  return {'pearson': _correlation(*_pair(predictions, references, 'pearson'))}
+  predicted, expected = _pair(predictions, references, 'pearson')
+  return {'pearson': _correlation(predicted, expected)}
 
 
 def spearman(predictions, references) -> dict[str, float]:
-  """The correlation of the ranks, ties sharing their mean rank; 0.0 when either side is
-  constant or n < 2.
+  """The correlation of the ranks; values that are equal share their mean rank.
+
+  It is 0.0 where either side is constant or n < 2.
   """
-  return {
-    'spearman': _correlation(
-      *(_ranks(side) for side in _pair(predictions, references, 'spearman'))
-    )
-  }
+  predicted, expected = _pair(predictions, references, 'spearman')
+  return {'spearman': _correlation(_ranks(predicted), _ranks(expected))}
 
 
 def mean_squared_error(predictions, references) -> dict[str, float]:
-  """The mean of the squared differences, in the squared unit of the references; 0.0 for
-  no examples.
+  """The mean of the squared differences, in the squared unit of the references.
+
+  It is 0.0 for no examples.
   """
   predicted, expected = _pair(predictions, references, 'mean_squared_error')
   if not len(expected):
     return {'mean_squared_error': 0.0}
+  # `finite` takes care of an overflow.
   with np.errstate(over='ignore'):
-    return {'mean_squared_error': finite(np.square(predicted - expected).mean())}
+    error = np.square(predicted - expected).mean()
+  return {'mean_squared_error': finite(error)}
 
 
 def _pair(predictions, references, what: str) -> tuple[np.ndarray, np.ndarray]:
+  """Both sides, checked, as float64 arrays (n,)."""
   same_length(predictions, references, what)
-  return reals(predictions, what, 'predictions'), reals(references, what, 'references')
+  predicted = reals(predictions, what, 'predictions')
+  expected = reals(references, what, 'references')
+  return predicted, expected
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
   """Ranks from 0, equal values sharing the mean of their ranks."""
   _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-  return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
+  # The last rank of each value, from 1, less half of the others that share it.
+  mean_ranks = np.cumsum(counts) - (counts + 1) / 2
+  return mean_ranks[inverse]
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-  first, second = _standard(first), _standard(second)
+  """The linear correlation, 0.0 where a side is constant."""
+  first = _standard(first)
+  second = _standard(second)
   if first is None or second is None:
     return 0.0
+  # Rounding can leave a little more than 1.
   return float(np.clip(first @ second, -1.0, 1.0))
 
 
 def _standard(values: np.ndarray) -> np.ndarray | None:
-  """The values centred and of length one; None when they are constant, as far as
-  float64 can tell.
+  """The values centred and scaled to length one.
+
+  None where they are constant, as far as float64 can tell.
   """
   if len(values) < 2 or values.min() == values.max():
     return None
@@ -69,4 +81,7 @@ def _standard(values: np.ndarray) -> np.ndarray | None:
   values = values / np.abs(values).max()
   centred = values - values.mean()
   length = np.linalg.norm(centred)
-  return centred / length if length > 1e-13 * np.sqrt(len(values)) else None
+  # Less is the rounding of the mean.
+  if length <= 1e-13 * np.sqrt(len(values)):
+    return None
+  return centred / length

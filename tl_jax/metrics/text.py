@@ -7,6 +7,7 @@
 """
 
 import importlib
+import itertools
 import re
 import string
 import unicodedata
@@ -37,79 +38,74 @@ def exact_match(
   reference only.
   """
   count = same_length(predictions, references, 'exact_match')
-  change = _plain if normalize else lambda value: value
-  hits = sum(
-    any(change(prediction) == change(reference) for reference in accepted)
-    for prediction, accepted in zip(
-      predictions, map(_accepted, references), strict=True
-    )
-  )
+  compared = _plain if normalize else lambda value: value
+  hits = 0
+  for prediction, reference in zip(predictions, references, strict=True):
+    accepted = [compared(text) for text in _accepted(reference)]
+    # `==` rather than `in`, which would take an array or NaN for itself.
+    hits += any(compared(prediction) == text for text in accepted)
   return {'exact_match': hits / count if count else 0.0}
 
 
 def rouge(predictions, references, *, stem: bool = False) -> dict[str, float]:
-  """ROUGE-1, -2, -L and -Lsum (Lin 2004): F-measures in 0..1, the mean over examples,
-  the best of several references.
+  """ROUGE-1, -2, -L and -Lsum (Lin 2004).
 
-  Text in Latin letters is tokenised as the rouge-score package does (a-z and 0-9),
-  which drops every other script; as soon as one letter of the set is not Latin, the
-  whole set goes through `tokenize`, which agrees with it on ASCII. `rouge_unicode` is
-  1.0 then, else 0.0. Empty texts score 0.0. `stem`: Porter, ASCII words only.
+  They are F-measures in 0..1, the mean over examples; of several references the best
+  one counts. Text in Latin letters is tokenised as the rouge-score package does (a-z
+  and 0-9), which drops every other script. As soon as one letter of the set is not
+  Latin, the whole set goes through `tokenize`, which agrees with it on ASCII;
+  `rouge_unicode` is 1.0 then, else 0.0. Empty texts score 0.0. `stem` is Porter's, for
+  ASCII words only.
   """
   count, accepted = _texts(predictions, references, 'rouge')
   names = ('rouge1', 'rouge2', 'rougeL', 'rougeLsum')
   if not count:
     return dict.fromkeys((*names, 'rouge_unicode'), 0.0)
   rouge_scorer = _library('rouge_score.rouge_scorer', 'rouge')
-  other = not all(
-    _is_latin(text) for texts in ([*predictions], *accepted) for text in texts
-  )
-  tokenizer = _UnicodeTokenizer(stem) if other else None
+  # One tokenizer for the whole set: scores of two would not add up to one mean.
+  texts_of_all = [*predictions, *itertools.chain.from_iterable(accepted)]
+  is_unicode = not all(map(_is_latin, texts_of_all))
+  tokenizer = _UnicodeTokenizer(stem) if is_unicode else None
   scorer = rouge_scorer.RougeScorer(list(names), use_stemmer=stem, tokenizer=tokenizer)
   totals = dict.fromkeys(names, 0.0)
   for prediction, texts in zip(predictions, accepted, strict=True):
     for name, score in scorer.score_multi(texts, prediction).items():
       totals[name] += score.fmeasure
-  return {
-    **{name: total / count for name, total in totals.items()},
-    'rouge_unicode': float(other),
-  }
+  means = {name: total / count for name, total in totals.items()}
+  return {**means, 'rouge_unicode': float(is_unicode)}
 
 
 def bleu(predictions, references, *, tokenizer: str = '13a') -> dict[str, float]:
-  """Corpus BLEU in 0..100 with one or several references (Papineni et al. 2002), as
-  sacrebleu computes it.
+  """Corpus BLEU in 0..100 (Papineni et al. 2002), as sacrebleu computes it.
 
-  `tokenizer` is sacrebleu's: '13a' (the default of WMT), 'intl', 'zh', 'char', 'none'.
-  Chinese needs 'zh' and other scripts without spaces 'char', or a sentence counts as
-  one word. Empty predictions score 0.0.
+  An example has one or several references. `tokenizer` is sacrebleu's: '13a' (the
+  default of WMT), 'intl', 'zh', 'char', 'none'. Chinese needs 'zh' and other scripts
+  without spaces 'char', or a sentence counts as one word. Empty predictions score 0.0.
   """
   count, accepted = _texts(predictions, references, 'bleu')
   if not count or not any(text.strip() for text in predictions):
     return {'bleu': 0.0}
   BLEU = _library('sacrebleu.metrics', 'bleu').BLEU
   if tokenizer not in BLEU.TOKENIZERS:
-    raise ValueError(
-      f'bleu: no tokenizer {tokenizer!r}; nearest: {nearest(tokenizer, BLEU.TOKENIZERS)}'
-    )
+    close = nearest(tokenizer, BLEU.TOKENIZERS)
+    raise ValueError(f'bleu: no tokenizer {tokenizer!r}; nearest: {close}')
   # The force flag silences advice about text that looks tokenised; it changes no score.
-  score = BLEU(tokenize=tokenizer, force=True).corpus_score(
-    list(predictions), _streams(accepted)
-  )
+  scorer = BLEU(tokenize=tokenizer, force=True)
+  score = scorer.corpus_score(list(predictions), _streams(accepted))
   return {'bleu': finite(score.score)}
 
 
 def chrf(predictions, references) -> dict[str, float]:
-  """Corpus chrF2 in 0..100: character n-grams up to 6, beta 2 (Popović 2015), as
-  sacrebleu computes it.
+  """Corpus chrF2 in 0..100 (Popović 2015), as sacrebleu computes it.
+
+  It counts character n-grams up to 6, with a beta of 2.
   """
   count, accepted = _texts(predictions, references, 'chrf')
   if not count or not any(text.strip() for text in predictions):
     return {'chrf': 0.0}
-  chrf_of = _library('sacrebleu.metrics', 'chrf').CHRF()
-  return {
-    'chrf': finite(chrf_of.corpus_score(list(predictions), _streams(accepted)).score)
-  }
+  scorer = _library('sacrebleu.metrics', 'chrf').CHRF()
+  score = scorer.corpus_score(list(predictions), _streams(accepted))
+  return {'chrf': finite(score.score)}
 
 
 def _library(module: str, what: str):
@@ -117,38 +113,40 @@ def _library(module: str, what: str):
   try:
     return importlib.import_module(module)
   except ImportError as error:
+    package = module.partition('.')[0]
     raise ImportError(
-      f"metrics.{what} needs {module.partition('.')[0]}: pip install 'tl-jax[text]'"
+      f"metrics.{what} needs {package}: pip install 'tl-jax[text]'"
     ) from error
 
 
 def tokenize(text: str) -> list[str]:
-  """Lower-case words of any script: runs of letters, digits and marks; single
-  characters where no spaces are used.
+  """Lower-case words of any script.
 
-  On ASCII text the result is that of the rouge-score package.
+  A word is a run of letters, digits and marks. In scripts that put no space between
+  words, it is a single character. On ASCII text the result is that of the rouge-score
+  package.
   """
-  tokens, word = [], ''
+  tokens = []
+  # Is the last token a word that the next character may go on with?
+  is_open = False
   for character in unicodedata.normalize('NFKC', text).lower():
-    mark = unicodedata.category(character)[0] == 'M'
-    if _is_unspaced(character) and (mark or character.isalnum()):
-      tokens += [word] if word else []
-      word = ''
-      # A vowel sign of such a script belongs to the character before it.
-      if mark and tokens:
-        tokens[-1] += character
-      else:
-        tokens.append(character)
-    elif mark or character.isalnum():
-      word += character
+    is_mark = unicodedata.category(character)[0] == 'M'
+    if not is_mark and not character.isalnum():
+      is_open = False
+      continue
+    unspaced = _is_unspaced(character)
+    # A vowel sign of an unspaced script belongs to the character before it.
+    continues = bool(tokens) and is_mark if unspaced else is_open
+    if continues:
+      tokens[-1] += character
     else:
-      tokens += [word] if word else []
-      word = ''
-  return tokens + ([word] if word else [])
+      tokens.append(character)
+    is_open = not unspaced
+  return tokens
 
 
 class _UnicodeTokenizer:
-  """The shape of tokenizer that rouge-score asks for."""
+  """`tokenize` as the object that rouge-score asks for."""
 
   def __init__(self, stem: bool):
     self.stem = stem
@@ -160,9 +158,12 @@ class _UnicodeTokenizer:
     from nltk.stem import porter
 
     stemmer = porter.PorterStemmer()
-    return [
-      stemmer.stem(word) if len(word) > 3 and word.isascii() else word for word in words
-    ]
+    stemmed = []
+    for word in words:
+      # Shorter words stay as they are, as in rouge-score.
+      has_stem = len(word) > 3 and word.isascii()
+      stemmed.append(stemmer.stem(word) if has_stem else word)
+    return stemmed
 
 
 def _is_unspaced(character: str) -> bool:
@@ -171,25 +172,32 @@ def _is_unspaced(character: str) -> bool:
 
 def _is_latin(text: str) -> bool:
   """Is every letter of the text a Latin one?"""
-  return text.isascii() or all(
-    'LATIN' in unicodedata.name(letter, '') for letter in text if letter.isalpha()
-  )
+  if text.isascii():
+    return True
+  letters = filter(str.isalpha, text)
+  return all('LATIN' in unicodedata.name(letter, '') for letter in letters)
 
 
 def _plain(text) -> str:
-  text = ''.join(
-    character for character in str(text).lower() if character not in string.punctuation
+  """The text as SQuAD compares it: words in lower case, without articles."""
+  lower = str(text).lower()
+  # Punctuation is taken out, not replaced: "don't" is one word.
+  words = ''.join(
+    character for character in lower if character not in string.punctuation
   )
-  return ' '.join(re.sub(r'\b(a|an|the)\b', ' ', text).split())
+  without_articles = re.sub(r'\b(a|an|the)\b', ' ', words)
+  return ' '.join(without_articles.split())
 
 
 def _accepted(reference) -> list:
+  """The references of an example, of which it may have one or several."""
   return list(reference) if isinstance(reference, (list, tuple)) else [reference]
 
 
 def _texts(predictions, references, what: str) -> tuple[int, list[list[str]]]:
-  """The number of examples and the accepted texts of each; ValueError for anything that
-  is not text.
+  """The number of examples, and the accepted texts of each.
+
+  Errors: ValueError for anything that is not text.
   """
   count = same_length(predictions, references, what)
   accepted = [_accepted(reference) for reference in references]
@@ -202,11 +210,10 @@ def _texts(predictions, references, what: str) -> tuple[int, list[list[str]]]:
 
 
 def _streams(accepted: list[list[str]]) -> list[list[str | None]]:
-  """References by their rank instead of by example, as sacrebleu wants them; None where
-  an example has fewer.
+  """References by their rank instead of by example, as sacrebleu wants them.
+
+  A stream has None for an example that has fewer.
   """
-  most = max(map(len, accepted))
-  return [
-    [texts[rank] if rank < len(texts) else None for texts in accepted]
-    for rank in range(most)
-  ]
+  # By default the shorter ones are filled with None.
+  streams = itertools.zip_longest(*accepted)
+  return [list(stream) for stream in streams]

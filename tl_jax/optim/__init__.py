@@ -1,5 +1,6 @@
-"""Optimizers: optax transformations whose peak rate and decay are data, over trees with
-holes and structured leaves.
+"""Optimizers: optax transformations whose peak rate and decay are data.
+
+They take trees with holes and structured leaves.
 
 >>> import jax.numpy as jnp
 >>> tx = make_optimizer(OptimConfig(name='adamw', lr=1e-3), ScheduleConfig(name='constant', steps=10))

@@ -17,8 +17,10 @@ from tl_jax import tree
 
 
 class AverageState(NamedTuple):
-  """Updates made (scalar int32), and the average in float32, shaped like the
-  parameters.
+  """How far an average is.
+
+  count: updates made, scalar int32.
+  average: the average in float32 or wider, shaped like the parameters.
   """
 
   count: Any
@@ -26,21 +28,19 @@ class AverageState(NamedTuple):
 
 
 def average(decay: float) -> optax.GradientTransformation:
-  """Averages the weights after each update; the last link of a chain, it passes the
-  updates on.
+  """Averages the weights after each update, and passes the updates on.
 
-  After t updates the average of the weights p_1 .. p_t is sum_i decay^(t - i) p_i /
-  sum_i decay^(t - i): debiased as in Adam (Kingma and Ba 2014, section 3), so the
-  initial weights p_0 have no part in it; before the first it is p_0.
+  It must be the last link of a chain. After t updates the average of the weights p_1 ..
+  p_t is sum_i decay^(t - i) p_i / sum_i decay^(t - i). It is debiased as in Adam
+  (Kingma and Ba 2014, section 3), so that the initial weights p_0 have no part in it.
+  Before the first update it is p_0.
   """
 
   def init(params):
     # A copy, because a state that holds the parameters' own buffers cannot be donated
     # with them.
-    return AverageState(
-      jnp.zeros((), jnp.int32),
-      jax.tree.map(lambda p: jnp.array(_wide(p), copy=True), params),
-    )
+    copied = jax.tree.map(lambda p: jnp.array(_wide(p), copy=True), params)
+    return AverageState(jnp.zeros((), jnp.int32), copied)
 
   def update(updates, state, params=None):
     if params is None:
@@ -49,15 +49,16 @@ def average(decay: float) -> optax.GradientTransformation:
       )
     count = state.count + 1
     # The share of the newest weights: (1 - decay) / (1 - decay^count), which is 1 in
-    # the first update.
+    # the first update. There it is said, because rounding might make it another number.
     share = (1 - decay) / (1 - jnp.float32(decay) ** count)
-    new = optax.apply_updates(params, updates)
-    mix = jax.tree.map(
-      lambda a, p: a + jnp.where(count == 1, 1.0, share) * (_wide(p) - a),
-      state.average,
-      new,
-    )
-    return updates, AverageState(count, mix)
+    share = jnp.where(count == 1, 1.0, share)
+    newest = optax.apply_updates(params, updates)
+
+    def mix(held, parameter):
+      return held + share * (_wide(parameter) - held)
+
+    mixed = jax.tree.map(mix, state.average, newest)
+    return updates, AverageState(count, mixed)
 
   return optax.GradientTransformation(init, update)
 
@@ -65,21 +66,24 @@ def average(decay: float) -> optax.GradientTransformation:
 def ema_params(opt_state, trainable=None):
   """The averaged weights in an optimizer state, or None if it keeps none.
 
-  Leaves of frozen groups are holes, filled from `trainable` if given; with it, leaves
-  also get its dtypes.
+  Leaves of frozen groups are holes. With `trainable` these are filled from it, and all
+  leaves get its dtypes.
   """
-  nodes = jax.tree.leaves(
-    opt_state, is_leaf=lambda node: isinstance(node, AverageState)
-  )
-  found = [node.average for node in nodes if isinstance(node, AverageState)]
-  if not found or trainable is None:
-    return found[0] if found else None
-  held = tree.flatten(found[0])
-  return tree.map_named(
-    lambda name, leaf: held[name].astype(leaf.dtype) if name in held else leaf,
-    trainable,
-  )
+  is_average = lambda node: isinstance(node, AverageState)
+  nodes = jax.tree.leaves(opt_state, is_leaf=is_average)
+  averages = [node.average for node in nodes if is_average(node)]
+  if not averages:
+    return None
+  if trainable is None:
+    return averages[0]
+  averaged = tree.flatten(averages[0])
+
+  def fill(name, leaf):
+    return averaged[name].astype(leaf.dtype) if name in averaged else leaf
+
+  return tree.map_named(fill, trainable)
 
 
 def _wide(leaf):
+  """The leaf in float32 or wider: a narrow average would lose its small steps."""
   return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))

@@ -1,4 +1,6 @@
-"""One optimizer from a config: clip, direction, decay and rate, average; over what is
+"""One optimizer from a config.
+
+It clips, chooses a direction, applies decay and rate, and averages, over what is
 trained only.
 
 >>> import jax.numpy as jnp
@@ -27,15 +29,18 @@ from tl_jax.optim.schedules import ScheduleConfig, chosen_by, make_schedule
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-  """Which optimizer, its peak rate and decay. None means the optimizer's own default,
-  or off (clip, ema).
+  """Which optimizer, its peak rate and decay.
 
-  groups: ((regex of a whole name, {scale, decay} or None), ...): the first match wins;
-  `scale` multiplies the rate, `decay` replaces the decay, None freezes. `decay` is
-  decoupled: it is multiplied by the scheduled rate. `clip` is the global norm above
-  which gradients are scaled down, over trained leaves. `ema` is the decay of the
-  averaged weights. ValueError for an unknown name, a malformed group, and a value that
-  the chosen optimizer does not read.
+  None means the optimizer's own default, or off (clip, ema).
+
+  decay: decoupled, which means that it is multiplied by the scheduled rate.
+  clip: the global norm above which gradients are scaled down, over trained leaves.
+  groups: ((regex of a whole name, {scale, decay} or None), ...). The first match wins.
+    `scale` multiplies the rate, `decay` replaces the decay, None freezes.
+  ema: the decay of the averaged weights.
+
+  Errors: ValueError for an unknown name, a malformed group, and a value that the chosen
+  optimizer does not read.
   """
 
   name: str = 'adamw'
@@ -49,6 +54,7 @@ class OptimConfig:
   ema: Fraction | None = None
 
   def __post_init__(self):
+    # Both are made to be refused here rather than when the optimizer is built.
     parse_groups(self.groups)
     direction(self)
 
@@ -56,23 +62,22 @@ class OptimConfig:
 def direction(config: OptimConfig) -> optax.GradientTransformation:
   """The named optimizer with what the config sets of b1, b2 and eps."""
   optimizer = lookup(OPTIMIZERS, config.name, 'optim.name')
-  given = {
-    name: getattr(config, name)
-    for name in ('b1', 'b2', 'eps')
-    if getattr(config, name) is not None
-  }
-  return optimizer(
-    **chosen_by(optimizer, given, f'optim.name={config.name!r}', 'optim')
-  )
+  given = {}
+  for name in ('b1', 'b2', 'eps'):
+    value = getattr(config, name)
+    if value is not None:
+      given[name] = value
+  chooser = f'optim.name={config.name!r}'
+  return optimizer(**chosen_by(optimizer, given, chooser, 'optim'))
 
 
 class Optimizer(optax.GradientTransformation):
   """An optax transformation that can be changed inside its average and frozen groups.
 
-  within(wrap) -> the Optimizer whose updates are made by `wrap(tx, group_of)`, where
-  `tx` has made them until now and `group_of(name)` says which Group a leaf is in. The
-  average stays outside, so it is of the weights as they are trained. So do the frozen
-  groups, so that nothing which `wrap` adds moves them.
+  within(wrap) -> the Optimizer whose updates are made by `wrap(tx, group_of)`. Its `tx`
+  has made them until now, and `group_of(name)` says which Group a leaf is in. The
+  average stays outside, so that it is of the weights as they are trained. The frozen
+  groups stay outside, too, so that nothing which `wrap` adds moves them.
   """
 
   within: Callable[[Callable], 'Optimizer']
@@ -81,28 +86,36 @@ class Optimizer(optax.GradientTransformation):
 def make_optimizer(
   config: OptimConfig, schedule: ScheduleConfig, names: Iterable[str] | None = None
 ) -> Optimizer:
-  """An optax transformation over a trainable tree that may have None holes and
-  structured leaves.
+  """An optax transformation over a trainable tree.
 
-  `update` needs the parameters. A gradient that is no number is not hidden: with `clip`
-  the whole update is NaN. `init` raises ValueError for a group that matches no
-  parameter, among `names` if given (a run gives the names of all parameters, so that a
-  group about frozen ones is no error), else among the tree's own.
+  The tree may have None holes and structured leaves. `update` needs the parameters. A
+  gradient that is no number is not hidden: with `clip` the whole update is NaN.
+
+  `names` are the names of all parameters of a run, where the tree is a part of them: a
+  group about frozen ones is then no error.
+  Errors: `init` raises ValueError for a group that matches no parameter among `names`
+  or, without them, among the tree's own.
   """
   groups = parse_groups(config.groups)
-  names = None if names is None else tuple(names)
-  links = [] if config.clip is None else [clip_by_global_norm(config.clip)]
-  links += [
-    leaf_by_leaf(direction(config)),
-    scale_by_rate(config.lr, config.decay, make_schedule(schedule), groups),
-  ]
+  if names is not None:
+    names = tuple(names)
+  links = []
+  if config.clip is not None:
+    links.append(clip_by_global_norm(config.clip))
+  links.append(leaf_by_leaf(direction(config)))
+  schedule_factor = make_schedule(schedule)
+  links.append(scale_by_rate(config.lr, config.decay, schedule_factor, groups))
   averages = [] if config.ema is None else [average(config.ema)]
 
   def build(links):
     chain = [*links, *averages]
-    inner = freeze(optax.chain(*chain) if len(chain) > 1 else chain[0], groups)
+    # optax.chain would put a single link's state into a tuple.
+    tx = optax.chain(*chain) if len(chain) > 1 else chain[0]
+    # Outermost, so that frozen leaves count in no norm and get no state.
+    inner = freeze(tx, groups)
 
     def init(params):
+      # Only now are the names of the parameters known.
       check_groups(groups, tree.flatten(params) if names is None else names)
       return inner.init(params)
 
@@ -110,7 +123,9 @@ def make_optimizer(
       return inner.update(updates, state, params)
 
     def within(wrap):
-      return build([wrap(optax.chain(*links), lambda name: group_of(name, groups))])
+      # One link from now on: it has the others inside.
+      wrapped = wrap(optax.chain(*links), lambda name: group_of(name, groups))
+      return build([wrapped])
 
     optimizer = Optimizer(init, update)
     optimizer.within = within

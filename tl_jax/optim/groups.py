@@ -22,8 +22,9 @@ Groups = tuple[tuple[str, 'Group | None'], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-  """What is different for the parameters of a group: a multiplier of the rate, and a
-  decay of their own.
+  """What is different for the parameters of a group.
+
+  scale: a multiplier of the rate. decay: their own; None for that of all parameters.
   """
 
   scale: NonNegative = 1.0
@@ -31,34 +32,37 @@ class Group:
 
 
 def parse_groups(groups: Sequence[Any], path: str = 'optim.groups') -> Groups:
-  """((regex, Group or None), ...) from ((regex, {scale, decay} or None), ...);
-  ConfigError names a wrong one.
+  """The checked groups ((regex, Group or None), ...).
+
+  A config writes them as ((regex, {scale, decay} or None), ...). Errors: ConfigError
+  that names a wrong one.
   """
-  parsed = []
-  for index, group in enumerate(groups):
-    where = f'{path}[{index}]'
-    if (
-      not isinstance(group, (tuple, list))
-      or len(group) != 2
-      or not isinstance(group[0], str)
-    ):
-      raise ConfigError(f'{where}: must be (regex, overrides), got {group!r}')
-    pattern, overrides = group
-    try:
-      re.compile(pattern)
-    except re.error as error:
-      raise ConfigError(
-        f'{where}: {pattern!r} is not a regular expression: {error}'
-      ) from error
-    parsed.append(
-      (pattern, None if overrides is None else struct(Group, overrides, where))
-    )
-  return tuple(parsed)
+  return tuple(
+    _parse_group(group, f'{path}[{index}]') for index, group in enumerate(groups)
+  )
+
+
+def _parse_group(group, path: str) -> tuple[str, Group | None]:
+  """One pair of regex and Group; ConfigError that begins with `path`."""
+  is_pair = isinstance(group, (tuple, list)) and len(group) == 2
+  if not is_pair or not isinstance(group[0], str):
+    raise ConfigError(f'{path}: must be (regex, overrides), got {group!r}')
+  pattern, overrides = group
+  try:
+    re.compile(pattern)
+  except re.error as error:
+    raise ConfigError(
+      f'{path}: {pattern!r} is not a regular expression: {error}'
+    ) from error
+  if overrides is None:
+    return pattern, None
+  return pattern, struct(Group, overrides, path)
 
 
 def group_of(name: str, groups: Groups) -> Group | None:
-  """The group of the first regex that matches the whole name; None is frozen; Group()
-  where none matches.
+  """The group of the first regex that matches the whole name.
+
+  None means frozen. Where no regex matches it is Group(), which changes nothing.
   """
   for pattern, group in groups:
     if re.fullmatch(pattern, name):
@@ -69,17 +73,16 @@ def group_of(name: str, groups: Groups) -> Group | None:
 def check_groups(
   groups: Sequence[Any], names: Iterable[str], path: str = 'optim.groups'
 ) -> None:
-  """ValueError for a group whose regex matches none of the names, with the nearest
-  ones.
-  """
+  """Refuses a group whose regex matches no name: ValueError with the nearest ones."""
   tree.require_match([pattern for pattern, _ in groups], names, path)
 
 
 def freeze(
   inner: optax.GradientTransformation, groups: Groups
 ) -> optax.GradientTransformation:
-  """`inner` over the leaves of groups other than None; the others get no state and
-  updates of zero.
+  """`inner` over the leaves that are not frozen.
+
+  Frozen leaves get no state and updates of zero.
   """
   if all(group is not None for _, group in groups):
     return inner
@@ -87,13 +90,16 @@ def freeze(
   def split(params):
     return tree.partition(params, lambda name: group_of(name, groups) is not None)
 
+  def init(params):
+    moved, _ = split(params)
+    return inner.init(moved)
+
   def update(updates, state, params=None):
     moved, held = split(updates)
-    moved, state = inner.update(
-      moved, state, None if params is None else split(params)[0]
-    )
+    if params is not None:
+      params, _ = split(params)
+    moved, state = inner.update(moved, state, params)
+    # Zeros rather than holes: optax adds updates to all parameters.
     return tree.combine(moved, jax.tree.map(jnp.zeros_like, held)), state
 
-  return optax.GradientTransformation(
-    lambda params: inner.init(split(params)[0]), update
-  )
+  return optax.GradientTransformation(init, update)

@@ -1,5 +1,6 @@
-"""The rate and the decay as leaves of the optimizer state, so that runs that differ in
-them share one compiled step.
+"""The rate and the decay as leaves of the optimizer state.
+
+Runs that differ in them share one compiled step.
 
 >>> tx = scale_by_rate(0.1, 0.0, lambda step: jnp.float32(1.0), ())
 >>> state = set_rate((tx.init({}), 'anything around it'), 0.3, decay=0.01)
@@ -18,10 +19,13 @@ from tl_jax.optim.groups import Groups, group_of
 
 
 class RateState(NamedTuple):
-  """Scalars: updates made (int32), peak rate, decay, and the schedule's factor in the
-  latest update (float32).
+  """Scalars, all but the count float32.
 
-  Before the first update `factor` is that of the first update.
+  count: updates made, int32.
+  rate: the peak rate.
+  decay: the decay of parameters whose group has none of its own.
+  factor: the schedule's factor in the latest update; before the first, that of the
+    first.
   """
 
   count: Any
@@ -33,15 +37,21 @@ class RateState(NamedTuple):
 def scale_by_rate(
   rate: float, decay: float, schedule, groups: Groups
 ) -> optax.GradientTransformation:
-  """Update = -rate * factor(count) * scale * (direction + decay * parameter), with
+  """Makes updates of directions, by the rate and the decay.
+
+  The update is -rate * factor(count) * scale * (direction + decay * parameter), with
   scale and decay by group.
   """
 
   def init(params):
     del params
+    # Arrays rather than Python numbers, which would be constants of the compiled step.
     number = lambda value: jnp.asarray(value, jnp.float32)
     return RateState(
-      jnp.zeros((), jnp.int32), number(rate), number(decay), number(schedule(0))
+      count=jnp.zeros((), jnp.int32),
+      rate=number(rate),
+      decay=number(decay),
+      factor=number(schedule(0)),
     )
 
   def update(updates, state, params=None):
@@ -52,10 +62,11 @@ def scale_by_rate(
     factor = jnp.asarray(schedule(state.count), jnp.float32)
     step = state.rate * factor
 
+    # Groups are constants of the program, the rate and the decay are not.
     def scaled(name, direction, parameter):
       group = group_of(name, groups)
-      decayed = state.decay if group.decay is None else group.decay
-      return _scaled(step, group.scale, direction, decayed, parameter)
+      decay = state.decay if group.decay is None else group.decay
+      return _scaled(step, group.scale, direction, decay, parameter)
 
     updates = tree.map_named(scaled, updates, params)
     return updates, RateState(state.count + 1, state.rate, state.decay, factor)
@@ -65,41 +76,39 @@ def scale_by_rate(
 
 @jax.jit
 def _scaled(step, scale, direction, decay, parameter):
-  """The update of a leaf; those that are alike are traced once."""
+  """The update of a leaf, compiled: leaves that are alike are traced once."""
   return -(step * scale) * (direction + decay * parameter)
 
 
 def set_rate(opt_state, rate, decay=None):
-  """The optimizer state, however nested, with another peak rate and (unless None)
-  decay; both may be traced.
+  """The optimizer state with another peak rate and (unless None) another decay.
 
-  Shapes: scalars, or (members,) for the stacked states of several runs; a scalar then
-  holds for all of them.
-
-  ValueError for a state that has no RateState.
+  The state may be nested in any way, and both numbers may be traced. They are scalars,
+  or (members,) for the stacked states of several runs; a scalar then holds for all of
+  them. Errors: ValueError for a state that has no RateState.
   """
   rates(opt_state)
 
   def like(value, old):
+    # The shape of the old one stays, so that the compiled step does.
     value = jnp.asarray(value, jnp.float32)
     return jnp.broadcast_to(value, jnp.broadcast_shapes(value.shape, jnp.shape(old)))
 
   def replace(node):
-    if not isinstance(node, RateState):
+    if not _is_rate(node):
       return node
-    return node._replace(
-      rate=like(rate, node.rate),
-      decay=node.decay if decay is None else like(decay, node.decay),
-    )
+    node = node._replace(rate=like(rate, node.rate))
+    if decay is None:
+      return node
+    return node._replace(decay=like(decay, node.decay))
 
-  return jax.tree.map(
-    replace, opt_state, is_leaf=lambda node: isinstance(node, RateState)
-  )
+  return jax.tree.map(replace, opt_state, is_leaf=_is_rate)
 
 
 def learning_rate(opt_state):
-  """The scheduled rate of the latest update, before the multipliers of groups: scalar
-  float32.
+  """The scheduled rate of the latest update, scalar float32.
+
+  The multipliers of groups are not in it.
   """
   state = rates(opt_state)[0]
   return state.rate * state.factor
@@ -107,10 +116,14 @@ def learning_rate(opt_state):
 
 def rates(opt_state) -> list[RateState]:
   """Every RateState in an optimizer state; ValueError if there is none."""
-  nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, RateState))
-  found = [node for node in nodes if isinstance(node, RateState)]
+  nodes = jax.tree.leaves(opt_state, is_leaf=_is_rate)
+  found = [node for node in nodes if _is_rate(node)]
   if not found:
     raise ValueError(
       'opt_state: has no RateState; the optimizer was not made by make_optimizer'
     )
   return found
+
+
+def _is_rate(node) -> bool:
+  return isinstance(node, RateState)

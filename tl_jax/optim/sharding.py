@@ -17,19 +17,22 @@ from tl_jax import tree
 def state_axes(tx: optax.GradientTransformation, trainable, axes):
   """The tree of `tx.init(trainable)` with a PartitionSpec of logical axes at each leaf.
 
-  `trainable` may be abstract; `axes` has its structure with PartitionSpec leaves. A
-  leaf of the state whose name ends with a parameter's name and that has its shape
-  (moments, averages) gets that parameter's axes; all others (counts, rates, Adafactor's
-  rows and columns) are replicated: PartitionSpec().
+  `trainable` may be abstract. `axes` has its structure with PartitionSpec leaves. A
+  leaf of the state gets a parameter's axes where its name ends with the parameter's
+  name and its shape is the same, as of moments and averages. All others (counts, rates,
+  Adafactor's rows and columns) are replicated: PartitionSpec().
   """
+  # Shapes alone: nothing is put on a device before its place is known.
   state = jax.eval_shape(tx.init, trainable)
   shapes = {name: leaf.shape for name, leaf in tree.flatten(trainable).items()}
   axes = tree.flatten(axes)
 
   def place(name, leaf):
     owner = _owner(name, shapes)
-    fits = owner is not None and shapes[owner] == leaf.shape
-    return axes.get(owner, PartitionSpec()) if fits else PartitionSpec()
+    # Adafactor's factors have the name of a parameter, but not its shape.
+    if owner is None or shapes[owner] != leaf.shape:
+      return PartitionSpec()
+    return axes.get(owner, PartitionSpec())
 
   return tree.map_named(place, state)
 
@@ -37,5 +40,8 @@ def state_axes(tx: optax.GradientTransformation, trainable, axes):
 def _owner(name: str, names) -> str | None:
   """The longest of the names that ends `name` at a slash."""
   parts = name.split('/')
-  tails = ('/'.join(parts[start:]) for start in range(len(parts)))
-  return next((tail for tail in tails if tail in names), None)
+  for start in range(len(parts)):
+    tail = '/'.join(parts[start:])
+    if tail in names:
+      return tail
+  return None
