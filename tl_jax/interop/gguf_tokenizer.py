@@ -107,7 +107,7 @@ def _types(said) -> tuple[int, ...]:
   return tuple(map(int, types))
 
 
-def _said(said, *, bos: bool) -> tokenizer_settings.Said:
+def _said(said, *, bos: bool) -> tokenizer_settings.DeclaredSettings:
   """Roles, what is put around a text, and chat templates.
 
   bos: is a text begun, where the file does not say?
@@ -131,7 +131,9 @@ def _said(said, *, bos: bool) -> tokenizer_settings.Said:
         f'tokenizer.ggml.add_{role}_token: true, but there is no tokenizer.ggml.{role}_token_id'
       )
     settings[f'add_{role}_token'] = added
-  return tokenizer_settings.Said(None, None, settings, roles, [], None, _template(said))
+  return tokenizer_settings.DeclaredSettings(
+    None, None, settings, roles, [], None, _template(said)
+  )
 
 
 def _template(said) -> str | dict[str, str] | None:

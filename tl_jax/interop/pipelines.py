@@ -10,134 +10,14 @@ import json
 from typing import Any
 
 from tl_jax.interop import sentencepiece, translators
+from tl_jax.interop.tokenizer_families import CLASSES, FIXED_MODELS, GENERIC
 
-GENERIC = 'PreTrainedTokenizerFast'  # the class that takes a tokenizer.json as it is
 SPACE = '▁'
-# The family of a tokenizer by its class (without `Fast`), and by the model's type where
-# no class is named.
-CLASSES = {
-  **dict.fromkeys(
-    ('BertTokenizer', 'DistilBertTokenizer', 'ElectraTokenizer', 'MobileBertTokenizer'),
-    'bert',
-  ),
-  **dict.fromkeys(
-    ('RobertaTokenizer', 'BartTokenizer', 'LongformerTokenizer', 'LEDTokenizer'),
-    'roberta',
-  ),
-  **dict.fromkeys(('T5Tokenizer', 'MT5Tokenizer'), 't5'),
-  'GPT2Tokenizer': 'gpt2',
-  'AlbertTokenizer': 'albert',
-  'XLMRobertaTokenizer': 'xlm-roberta',
-  'CamembertTokenizer': 'camembert',
-  'MPNetTokenizer': 'mpnet',
-  'MBartTokenizer': 'mbart',
-  'MBart50Tokenizer': 'mbart50',
-  'PegasusTokenizer': 'pegasus',
-  'MarianTokenizer': 'marian',
-  'DebertaV2Tokenizer': 'deberta-v2',
-  'LlamaTokenizer': 'llama',
-  'GemmaTokenizer': 'gemma',
-}
-MODELS = {
-  **dict.fromkeys(('bert', 'distilbert', 'electra', 'mobilebert'), 'bert'),
-  'albert': 'albert',
-  'gpt2': 'gpt2',
-  **dict.fromkeys(('gpt_neo', 'gptj', 'opt'), 'gpt2'),
-  **dict.fromkeys(('roberta', 'bart', 'longformer'), 'roberta'),
-  **dict.fromkeys(('t5', 'mt5', 'umt5', 'switch_transformers'), 't5'),
-  **{
-    name: name
-    for name in (
-      'xlm-roberta',
-      'camembert',
-      'mpnet',
-      'deberta-v2',
-      'mbart',
-      'pegasus',
-      'marian',
-    )
-  },
-  **dict.fromkeys(('llama', 'mistral', 'mixtral'), 'llama'),
-  **dict.fromkeys(('gemma', 'gemma2', 'gemma3', 'gemma3_text'), 'gemma'),
-}
-LEFT = (
-  'LlamaTokenizer',
-  'GemmaTokenizer',
-  'CodeLlamaTokenizer',
-  'CohereTokenizer',
-  'XLNetTokenizer',
-)
-# The pieces of the roles where a folder does not say.
-ROLES = {
-  'bert': dict(unk='[UNK]', sep='[SEP]', pad='[PAD]', cls='[CLS]', mask='[MASK]'),
-  'gpt2': dict(bos='<|endoftext|>', eos='<|endoftext|>', unk='<|endoftext|>'),
-  'roberta': dict(
-    bos='<s>',
-    eos='</s>',
-    unk='<unk>',
-    sep='</s>',
-    pad='<pad>',
-    cls='<s>',
-    mask='<mask>',
-  ),
-  't5': dict(eos='</s>', unk='<unk>', pad='<pad>'),
-  'albert': dict(
-    bos='[CLS]',
-    eos='[SEP]',
-    unk='<unk>',
-    sep='[SEP]',
-    pad='<pad>',
-    cls='[CLS]',
-    mask='[MASK]',
-  ),
-  'llama': dict(bos='<s>', eos='</s>', unk='<unk>'),
-  'gemma': dict(bos='<bos>', eos='<eos>', unk='<unk>', pad='<pad>', mask='<mask>'),
-}
-ROLES |= {
-  'xlm-roberta': ROLES['roberta'],
-  'camembert': ROLES['roberta'],
-  'mpnet': ROLES['roberta'] | dict(unk='[UNK]'),
-  'mbart': ROLES['roberta'],
-  'pegasus': ROLES['t5'] | dict(mask='<mask_2>'),
-  'marian': ROLES['t5'],
-  'deberta-v2': ROLES['bert'] | dict(bos='[CLS]', eos='[SEP]'),
-}
-ROLES['mbart50'] = {
-  role: piece for role, piece in ROLES['roberta'].items() if role != 'bos'
-}
-_BYTES = {
-  'type': 'ByteLevel',
-  'add_prefix_space': True,
-  'trim_offsets': True,
-  'use_regex': True,
-}
-# What transformers 5 puts into the model whatever tokenizer.json says.
-_MODELS = {
-  'bert': dict(
-    type='WordPiece', continuing_subword_prefix='##', max_input_chars_per_word=100
-  ),
-  'gpt2': dict(
-    type='BPE',
-    byte_fallback=False,
-    ignore_merges=False,
-    continuing_subword_prefix='',
-    fuse_unk=False,
-  ),
-  't5': dict(type='Unigram', unk_id=2, byte_fallback=False),
-  'albert': dict(type='Unigram', unk_id=1, byte_fallback=False),
-  'xlm-roberta': dict(type='Unigram', unk_id=3, byte_fallback=False),
-  'llama': dict(type='BPE', byte_fallback=True, ignore_merges=False, fuse_unk=True),
-}
-_MODELS |= {
-  'roberta': _MODELS['gpt2'],
-  'gemma': _MODELS['llama'],
-  'mpnet': _MODELS['bert'],
-  'camembert': _MODELS['xlm-roberta'],
-  'deberta-v2': dict(type='Unigram', byte_fallback=False),
-}
-
-# A text is cut at its spaces before the unigram model sees it.
-_WORDS_APART = (
+# Families whose frame is one text after the other, then the end, then perhaps a
+# language.
+_TRANSLATING = ('marian', 'pegasus', *translators.CODES)
+# Families that cut a text at its spaces before the unigram model sees it.
+_SPLIT_AT_SPACES = (
   't5',
   'albert',
   'xlm-roberta',
@@ -145,325 +25,415 @@ _WORDS_APART = (
   'pegasus',
   *translators.CODES,
 )
+_BYTE_LEVEL = {
+  'type': 'ByteLevel',
+  'add_prefix_space': True,
+  'trim_offsets': True,
+  'use_regex': True,
+}
+
+# A frame: what stands around a text or two, as (a piece, or 'A' and 'B' where the texts
+# stand; the token type).
+Frame = list[tuple[str, int]]
 
 
-def frames(family: str, roles: dict, settings: dict) -> tuple[list, list]:
-  """What a family puts around one text and around two: (a piece, or 'A' and 'B' where
-  the texts stand; its type).
+def frames(family: str, roles: dict, settings: dict) -> tuple[Frame, Frame]:
+  """What a family puts around one text and around two.
 
-  BERT: [CLS] A [SEP] B [SEP]; RoBERTa (and BART, MPNet): <s> A </s> </s> B </s>; T5: A
-  </s> B </s>; Marian and Pegasus: A B </s>, mBART with the source's language behind it,
-  mBART-50 with that in front; the others the beginning before and the end after each
-  text, if the settings `add_bos_token` and `add_eos_token` say so (Llama and Gemma: the
-  beginning if they do not speak of it). Raises ValueError if a piece that it needs has
-  no role.
+  A frame lists (piece, token type); 'A' and 'B' are the places of the texts.
+
+  - BERT, ALBERT, DeBERTa: [CLS] A [SEP] B [SEP].
+  - RoBERTa, BART, MPNet and others: <s> A </s> </s> B </s>.
+  - T5: A </s> B </s>.
+  - Marian and Pegasus: A B </s>. mBART adds the source's language behind it, mBART-50
+    adds it in front.
+  - All others: the settings `add_bos_token` and `add_eos_token` say whether the
+    beginning stands before each text and the end after it. Llama and Gemma have the
+    beginning unless the settings say otherwise.
+
+  Raises ValueError if a piece that the family needs has no role.
   """
-
-  def need(role):
-    if not isinstance(roles.get(role), str):
-      raise ValueError(f'{role}_token: none, and {family} needs one')
-    return roles[role]
-
   if family in ('bert', 'albert', 'deberta-v2'):
-    cls, sep = need('cls'), need('sep')
+    cls = _needed(roles, 'cls', family)
+    sep = _needed(roles, 'sep', family)
     single = [(cls, 0), ('A', 0), (sep, 0)]
     return single, [*single, ('B', 1), (sep, 1)]
   if family in ('roberta', 'xlm-roberta', 'camembert', 'mpnet'):
-    cls, sep = need('cls'), need('sep')
+    cls = _needed(roles, 'cls', family)
+    sep = _needed(roles, 'sep', family)
     single = [(cls, 0), ('A', 0), (sep, 0)]
     return single, [*single, (sep, 0), ('B', 0), (sep, 0)]
   if family == 't5':
-    return [('A', 0), (need('eos'), 0)], [
-      ('A', 0),
-      (need('eos'), 0),
-      ('B', 0),
-      (need('eos'), 0),
-    ]
-  if family in ('marian', 'pegasus', *translators.CODES):
-    code = (
-      [(translators.language(family, settings), 0)]
-      if family in translators.CODES
-      else []
-    )
-    before, after = (code, []) if family == 'mbart50' else ([], code)
-    around_both = lambda *texts: [
-      *before,
-      *((text, 0) for text in texts),
-      (need('eos'), 0),
-      *after,
-    ]
-    return around_both('A'), around_both('A', 'B')
-  usual = family in ('llama', 'gemma') and isinstance(roles.get('bos'), str)
-  before = [need('bos')] if _flag(settings, 'add_bos_token', usual) else []
-  after = [need('eos')] if _flag(settings, 'add_eos_token', False) else []
-  framed = lambda text, kind: [(piece, kind) for piece in (*before, text, *after)]
-  return framed('A', 0), framed('A', 0) + framed('B', 1)
+    end = (_needed(roles, 'eos', family), 0)
+    return [('A', 0), end], [('A', 0), end, ('B', 0), end]
+  if family in _TRANSLATING:
+    return _translating_frames(family, roles, settings)
+  return _begun_and_ended_frames(family, roles, settings)
 
 
-def _flag(settings, name, otherwise) -> bool:
+def _needed(roles: dict, role: str, family: str) -> str:
+  """The piece of a role. Raises ValueError if there is none."""
+  if not isinstance(roles.get(role), str):
+    raise ValueError(f'{role}_token: none, and {family} needs one')
+  return roles[role]
+
+
+def _translating_frames(
+  family: str, roles: dict, settings: dict
+) -> tuple[Frame, Frame]:
+  """The frames of models that translate or summarise."""
+  code = []
+  if family in translators.CODES:
+    code = [(translators.language(family, settings), 0)]
+  end = (_needed(roles, 'eos', family), 0)
+  if family == 'mbart50':
+    return [*code, ('A', 0), end], [*code, ('A', 0), ('B', 0), end]
+  return [('A', 0), end, *code], [('A', 0), ('B', 0), end, *code]
+
+
+def _begun_and_ended_frames(
+  family: str, roles: dict, settings: dict
+) -> tuple[Frame, Frame]:
+  """The frames of decoders: each text is begun and ended as the settings say."""
+  usually_begun = family in ('llama', 'gemma') and isinstance(roles.get('bos'), str)
+  before, after = [], []
+  if _flag(settings, 'add_bos_token', usually_begun):
+    before = [_needed(roles, 'bos', family)]
+  if _flag(settings, 'add_eos_token', False):
+    after = [_needed(roles, 'eos', family)]
+  first = [(piece, 0) for piece in (*before, 'A', *after)]
+  second = [(piece, 1) for piece in (*before, 'B', *after)]
+  return first, first + second
+
+
+def _flag(settings: dict, name: str, otherwise: bool) -> bool:
+  """A setting that is on or off; one that is missing or null is `otherwise`."""
   value = settings.get(name)
   return otherwise if value is None else bool(value)
 
 
-def post_processor(single: list, pair: list, ids: dict[str, int]) -> dict:
-  """The TemplateProcessing of two frames. Raises ValueError if a piece of theirs is
-  none of the vocabulary.
+def post_processor(single: Frame, pair: Frame, ids: dict[str, int]) -> dict:
+  """The TemplateProcessing of two frames.
+
+  Raises ValueError if a piece of theirs is none of the vocabulary.
   """
-
-  def spell(frame):
-    kinds = ['Sequence' if slot in ('A', 'B') else 'SpecialToken' for slot, _ in frame]
-    return [
-      {kind: {'id': slot, 'type_id': number}}
-      for kind, (slot, number) in zip(kinds, frame, strict=True)
-    ]
-
   special = sorted({slot for slot, _ in pair} - {'A', 'B'})
+  numbered = {}
   for piece in special:
     if piece not in ids:
       raise ValueError(
         f'{piece!r} is put around a text, and is no piece of the vocabulary'
       )
+    numbered[piece] = {'id': piece, 'ids': [ids[piece]], 'tokens': [piece]}
   return {
     'type': 'TemplateProcessing',
-    'single': spell(single),
-    'pair': spell(pair),
-    'special_tokens': {
-      piece: {'id': piece, 'ids': [ids[piece]], 'tokens': [piece]} for piece in special
-    },
+    'single': _template(single),
+    'pair': _template(pair),
+    'special_tokens': numbered,
   }
 
 
+def _template(frame: Frame) -> list[dict]:
+  """A frame as TemplateProcessing spells it."""
+  found = []
+  for slot, token_type in frame:
+    kind = 'Sequence' if slot in ('A', 'B') else 'SpecialToken'
+    found.append({kind: {'id': slot, 'type_id': token_type}})
+  return found
+
+
 def around(family: str, settings: dict, charsmap: str | None = None) -> dict[str, Any]:
-  """{normalizer, pre_tokenizer, decoder} of a family as transformers 5 makes them;
-  charsmap in base 64.
+  """{normalizer, pre_tokenizer, decoder} of a family as transformers 5 makes them.
+
+  charsmap: the compiled normaliser of a sentencepiece model in base 64, or None.
   """
-  mapped = (
-    [{'type': 'Precompiled', 'precompiled_charsmap': charsmap}] if charsmap else []
-  )
   if family in ('bert', 'mpnet'):
-    return dict(
-      normalizer={
-        'type': 'BertNormalizer',
-        'clean_text': True,
-        'strip_accents': settings.get('strip_accents'),
-        'handle_chinese_chars': _flag(settings, 'tokenize_chinese_chars', True),
-        'lowercase': _flag(settings, 'do_lower_case', True),
-      },
-      pre_tokenizer={'type': 'BertPreTokenizer'},
-      decoder={'type': 'WordPiece', 'prefix': '##', 'cleanup': True},
-    )
+    return _around_bert(settings)
   if family in ('gpt2', 'roberta'):
     prefix = _flag(settings, 'add_prefix_space', False)
     return dict(
       normalizer=None,
-      pre_tokenizer=_BYTES | {'add_prefix_space': prefix},
-      decoder=_BYTES,
+      pre_tokenizer=_BYTE_LEVEL | {'add_prefix_space': prefix},
+      decoder=_BYTE_LEVEL,
     )
   if family == 'deberta-v2':
     return _around_deberta(settings)
-  if family in _WORDS_APART:
-    scheme = (
-      'always'
-      if family == 't5' or _flag(settings, 'add_prefix_space', True)
-      else 'never'
-    )
-    spaces = {
-      'type': 'Metaspace',
-      'replacement': SPACE,
-      'prepend_scheme': scheme,
-      'split': True,
-    }
-    normalizer = mapped[0] if mapped else None
-    if family == 'albert':
-      normalizer = {
-        'type': 'Sequence',
-        'normalizers': [
-          _replace('``', '"'),
-          _replace("''", '"'),
-          *(
-            []
-            if _flag(settings, 'keep_accents', False)
-            else [{'type': 'NFKD'}, {'type': 'StripAccents'}]
-          ),
-          *([{'type': 'Lowercase'}] if _flag(settings, 'do_lower_case', True) else []),
-          *mapped,
-        ],
-      }
-    return dict(
-      normalizer=normalizer,
-      decoder=spaces,
-      pre_tokenizer={
-        'type': 'Sequence',
-        'pretokenizers': [{'type': 'WhitespaceSplit'}, spaces],
-      },
-    )
+  if family in _SPLIT_AT_SPACES:
+    return _around_words(family, settings, charsmap)
   if family == 'gemma':
-    return dict(
-      normalizer=_replace(' ', SPACE),
-      decoder=_decoder(True, False),
-      pre_tokenizer={
-        'type': 'Split',
-        'pattern': {'String': ' '},
-        'behavior': 'MergedWithPrevious',
-        'invert': False,
-      },
-    )
-  first = _flag(settings, 'add_prefix_space', True)
-  scheme = ('always' if settings.get('legacy') else 'first') if first else 'never'
+    return _around_gemma()
+  return _around_llama(settings)
+
+
+def _around_bert(settings: dict) -> dict[str, Any]:
+  """The parts of BERT: cleaned words, cut at spaces and punctuation."""
+  normalizer = {
+    'type': 'BertNormalizer',
+    'clean_text': True,
+    # None has a meaning of its own: accents go where letters are lowered.
+    'strip_accents': settings.get('strip_accents'),
+    'handle_chinese_chars': _flag(settings, 'tokenize_chinese_chars', True),
+    'lowercase': _flag(settings, 'do_lower_case', True),
+  }
+  return dict(
+    normalizer=normalizer,
+    pre_tokenizer={'type': 'BertPreTokenizer'},
+    decoder={'type': 'WordPiece', 'prefix': '##', 'cleanup': True},
+  )
+
+
+def _around_words(family: str, settings: dict, charsmap: str | None) -> dict[str, Any]:
+  """The parts of a unigram model whose texts are cut at spaces first."""
+  # T5 begins every word with a space whatever its settings say.
+  prefix = family == 't5' or _flag(settings, 'add_prefix_space', True)
+  spaces = _metaspace('always' if prefix else 'never', split=True)
+  normalizer = _precompiled(charsmap) if charsmap else None
+  if family == 'albert':
+    normalizer = _normalizer_of_albert(settings, charsmap)
+  words = [{'type': 'WhitespaceSplit'}, spaces]
+  return dict(
+    normalizer=normalizer,
+    decoder=spaces,
+    pre_tokenizer={'type': 'Sequence', 'pretokenizers': words},
+  )
+
+
+def _normalizer_of_albert(settings: dict, charsmap: str | None) -> dict:
+  """ALBERT's own quotes, accents and case before the charsmap of its model."""
+  steps = [_replace('``', '"'), _replace("''", '"')]
+  if not _flag(settings, 'keep_accents', False):
+    # Accents can be stripped only where a letter is taken apart from them.
+    steps += [{'type': 'NFKD'}, {'type': 'StripAccents'}]
+  if _flag(settings, 'do_lower_case', True):
+    steps.append({'type': 'Lowercase'})
+  if charsmap:
+    steps.append(_precompiled(charsmap))
+  return {'type': 'Sequence', 'normalizers': steps}
+
+
+def _around_gemma() -> dict[str, Any]:
+  """The parts of Gemma, which puts no space before a text."""
+  at_spaces = {
+    'type': 'Split',
+    'pattern': {'String': ' '},
+    'behavior': 'MergedWithPrevious',
+    'invert': False,
+  }
+  return dict(
+    normalizer=_replace(' ', SPACE),
+    decoder=_decoder(byte_fallback=True, prefix=False),
+    pre_tokenizer=at_spaces,
+  )
+
+
+def _around_llama(settings: dict) -> dict[str, Any]:
+  """The parts of Llama, and of whoever has none of their own."""
+  prefix = _flag(settings, 'add_prefix_space', True)
+  scheme = 'never'
+  if prefix:
+    # A legacy tokenizer puts a space behind each special token, too.
+    scheme = 'always' if settings.get('legacy') else 'first'
   return dict(
     normalizer=None,
-    decoder=_decoder(True, first),
-    pre_tokenizer={
-      'type': 'Metaspace',
-      'replacement': SPACE,
-      'prepend_scheme': scheme,
-      'split': False,
-    },
+    decoder=_decoder(byte_fallback=True, prefix=prefix),
+    pre_tokenizer=_metaspace(scheme, split=False),
   )
 
 
 def _around_deberta(settings: dict) -> dict[str, Any]:
-  """That of DeBERTa-v2, which has no use for the charsmap of its model file."""
-  scheme = 'always' if _flag(settings, 'add_prefix_space', True) else 'first'
-  spaces = {
-    'type': 'Metaspace',
-    'replacement': SPACE,
-    'prepend_scheme': scheme,
-    'split': True,
-  }
-  steps = [
-    *([{'type': 'Lowercase'}] if _flag(settings, 'do_lower_case', False) else []),
+  """The parts of DeBERTa-v2, which has no use for the charsmap of its model file."""
+  prefix = _flag(settings, 'add_prefix_space', True)
+  spaces = _metaspace('always' if prefix else 'first', split=True)
+  steps = []
+  if _flag(settings, 'do_lower_case', False):
+    steps.append({'type': 'Lowercase'})
+  steps += [
     _replace(r'\s{2,}|[\n\r\t]', ' ', 'Regex'),
     {'type': 'NFC'},
     {'type': 'Strip', 'strip_left': False, 'strip_right': True},
   ]
-  words = (
-    [{'type': 'Punctuation', 'behavior': 'Isolated'}]
-    if _flag(settings, 'split_by_punct', False)
-    else []
-  )
+  words = [spaces]
+  if _flag(settings, 'split_by_punct', False):
+    words = [{'type': 'Punctuation', 'behavior': 'Isolated'}, spaces]
   return dict(
     normalizer={'type': 'Sequence', 'normalizers': steps},
     decoder=spaces,
-    pre_tokenizer={'type': 'Sequence', 'pretokenizers': [*words, spaces]},
+    pre_tokenizer={'type': 'Sequence', 'pretokenizers': words},
   )
 
 
 def around_pieces(
   family: str | None, pieces: sentencepiece.Pieces, settings: dict
 ) -> dict[str, Any]:
-  """The same for a sentencepiece model: the family's where it does what the model says,
-  else what the model says.
+  """{normalizer, pre_tokenizer, decoder} for a sentencepiece model.
+
+  They are the family's where the model asks for what the family does; else they are
+  made from what the model says.
   """
   charsmap = base64.b64encode(pieces.charsmap).decode() or None
-  if family in _WORDS_APART and pieces.dummy_prefix and pieces.squeeze:
+  # The families' own parts are what transformers makes, so they go first.
+  if _asks_for_family(family, pieces):
     return around(family, settings, charsmap)
-  if family == 'gemma' and not (pieces.dummy_prefix or pieces.squeeze or charsmap):
-    return around(family, settings)
   prefix = pieces.dummy_prefix and _flag(settings, 'add_prefix_space', True)
-  own = sentencepiece.OWN in pieces.types
   # A text is cut at the user's own symbols before it is normalised: then only the
   # pre-tokenizer knows where it begins.
-  steps = [
-    *([{'type': 'Precompiled', 'precompiled_charsmap': charsmap}] if charsmap else []),
-    *([_replace(r'\A +| +\z', '', 'Regex')] if pieces.squeeze and not own else []),
-    *([_replace(' {2,}', ' ', 'Regex')] if pieces.squeeze else []),
-    *([{'type': 'Prepend', 'prepend': SPACE}] if prefix and not own else []),
-    _replace(' ', SPACE),
-  ]
-  spaces = {
-    'type': 'Metaspace',
-    'replacement': SPACE,
-    'prepend_scheme': 'first',
-    'split': False,
-  }
+  cut_before = sentencepiece.OWN in pieces.types
+  steps = _normalizers_of_model(pieces, charsmap, prefix=prefix and not cut_before)
+  splitter = None
+  if prefix and cut_before:
+    splitter = _metaspace('first', split=False)
   return dict(
     normalizer={'type': 'Sequence', 'normalizers': steps},
-    pre_tokenizer=spaces if prefix and own else None,
+    pre_tokenizer=splitter,
     decoder=_decoder(pieces.byte_fallback, prefix),
   )
+
+
+def _asks_for_family(family: str | None, pieces: sentencepiece.Pieces) -> bool:
+  """Does a sentencepiece model treat spaces as its family's own parts do?"""
+  if family in _SPLIT_AT_SPACES:
+    return pieces.dummy_prefix and pieces.squeeze
+  if family == 'gemma':
+    return not (pieces.dummy_prefix or pieces.squeeze or pieces.charsmap)
+  return False
+
+
+def _normalizers_of_model(
+  pieces: sentencepiece.Pieces, charsmap: str | None, *, prefix: bool
+) -> list[dict]:
+  """The steps by which a sentencepiece model normalises a text, in its order.
+
+  prefix: does the normaliser put the space before the text?
+  """
+  steps = []
+  if charsmap is not None:
+    steps.append(_precompiled(charsmap))
+  if pieces.squeeze and sentencepiece.OWN not in pieces.types:
+    steps.append(_replace(r'\A +| +\z', '', 'Regex'))
+  if pieces.squeeze:
+    steps.append(_replace(' {2,}', ' ', 'Regex'))
+  if prefix:
+    steps.append({'type': 'Prepend', 'prepend': SPACE})
+  # The last one: the steps above look for plain spaces.
+  steps.append(_replace(' ', SPACE))
+  return steps
+
+
+def _precompiled(charsmap: str) -> dict:
+  return {'type': 'Precompiled', 'precompiled_charsmap': charsmap}
 
 
 def _replace(pattern: str, content: str, kind: str = 'String') -> dict:
   return {'type': 'Replace', 'pattern': {kind: pattern}, 'content': content}
 
 
-def _decoder(byte_fallback: bool, prefix: bool) -> dict:
-  steps = [
-    _replace(SPACE, ' '),
-    *([{'type': 'ByteFallback'}] if byte_fallback else []),
-    {'type': 'Fuse'},
-  ]
+def _metaspace(scheme: str, *, split: bool) -> dict:
+  """Spaces that become a sign of their own.
+
+  scheme: before which part of a text a space is put: 'always', 'first' or 'never'.
+  split: is the text cut before each sign?
+  """
   return {
-    'type': 'Sequence',
-    'decoders': [
-      *steps,
-      *([{'type': 'Strip', 'content': ' ', 'start': 1, 'stop': 0}] if prefix else []),
-    ],
+    'type': 'Metaspace',
+    'replacement': SPACE,
+    'prepend_scheme': scheme,
+    'split': split,
   }
+
+
+def _decoder(byte_fallback: bool, prefix: bool) -> dict:
+  """The way back from pieces: signs to spaces, bytes to letters, no space in front."""
+  steps = [_replace(SPACE, ' ')]
+  if byte_fallback:
+    steps.append({'type': 'ByteFallback'})
+  steps.append({'type': 'Fuse'})
+  if prefix:
+    # Behind Fuse there is one text; before it, each piece would lose its space.
+    steps.append({'type': 'Strip', 'content': ' ', 'start': 1, 'stop': 0})
+  return {'type': 'Sequence', 'decoders': steps}
 
 
 def charsmaps(state: dict) -> list[str]:
   """The compiled normalisers (base 64) in a `tokenizer.json`."""
-  waiting, found = [state.get('normalizer')], []
+  waiting = [state.get('normalizer')]
+  found = []
   while waiting:
     step = waiting.pop()
-    if isinstance(step, dict):
-      found += (
-        [step['precompiled_charsmap']]
-        if isinstance(step.get('precompiled_charsmap'), str)
-        else []
-      )
-      waiting += (
-        step['normalizers'] if isinstance(step.get('normalizers'), list) else []
-      )
+    # A damaged file may have anything here.
+    if not isinstance(step, dict):
+      continue
+    charsmap = step.get('precompiled_charsmap')
+    if isinstance(charsmap, str):
+      found.append(charsmap)
+    below = step.get('normalizers')
+    if isinstance(below, list):
+      waiting += below
   return found
 
 
-def class_of(state: dict, pair: list, settings: dict, roles: dict) -> str:
-  """The `tokenizer_class` under which transformers 5 makes the same of a
-  `tokenizer.json` (its state and pair frame).
+def class_of(state: dict, pair: Frame, settings: dict, roles: dict) -> str:
+  """The `tokenizer_class` under which transformers 5 makes the same tokenizer.
+
+  state: the content of its `tokenizer.json`; pair: the frame of two texts.
 
   transformers 5 rebuilds the tokenizers of the families it knows from their vocabulary
   and settings alone. So the class that the settings name is kept if that gives the
   same, or if we do not know it; else it is the generic one.
   """
   name = settings.get('tokenizer_class')
-  if not isinstance(name, str) or name.removesuffix('Fast') not in CLASSES:
-    return name if isinstance(name, str) and name else GENERIC
-  family = CLASSES[name.removesuffix('Fast')]
-  # of these it takes the vocabulary alone
-  if family in ('marian', 'pegasus', *translators.CODES):
+  if not isinstance(name, str) or not name:
     return GENERIC
-  maps = charsmaps(state)
-  parts = ('normalizer', 'pre_tokenizer')
-  same = _plain(around(family, settings, maps[0] if maps else None), parts) == _plain(
-    state, parts
+  family = CLASSES.get(name.removesuffix('Fast'))
+  if family is None:
+    return name
+  # Of these, transformers takes the vocabulary alone.
+  if family in _TRANSLATING:
+    return GENERIC
+  same = (
+    _has_parts(state, family, settings)
+    and _has_fixed_model(state, family)
+    and _has_frame(pair, family, roles, settings)
   )
-  same &= all(
-    (state['model'].get(key) or '') == (value or '')
-    for key, value in _MODELS[family].items()
-  )
-  # of these three it takes the frame as it is
-  if family not in ('gpt2', 'llama', 'gemma'):
-    try:
-      same &= frames(family, roles, settings)[1] == pair
-    except ValueError:
-      return GENERIC
   return name if same else GENERIC
 
 
-def _plain(state: dict, parts) -> list:
+def _has_parts(state: dict, family: str, settings: dict) -> bool:
+  """Are the normaliser and the splitter those that the family would have?"""
+  found = charsmaps(state)
+  usual = around(family, settings, found[0] if found else None)
+  parts = ('normalizer', 'pre_tokenizer')
+  return _plain(usual, parts) == _plain(state, parts)
+
+
+def _has_fixed_model(state: dict, family: str) -> bool:
+  """Is the model what transformers would make of its vocabulary?"""
+  model = state['model']
+  fixed = FIXED_MODELS[family]
+  # None, False and '' all say that something is not there.
+  return all((model.get(key) or '') == (value or '') for key, value in fixed.items())
+
+
+def _has_frame(pair: Frame, family: str, roles: dict, settings: dict) -> bool:
+  """Are two texts framed as the family would frame them?"""
+  # Of these three, transformers takes the frame as it is.
+  if family in ('gpt2', 'llama', 'gemma'):
+    return True
+  try:
+    return frames(family, roles, settings)[1] == pair
+  except ValueError:
+    return False
+
+
+def _plain(state: dict, parts: tuple[str, ...]) -> list:
   """Parts of a tokenizer.json in the one spelling of this library, without what
   concerns offsets only.
   """
   import tokenizers
 
+  chosen = {part: state.get(part) for part in parts}
+  # The library opens whole tokenizers alone, so the parts get the smallest model.
   model = {'type': 'WordLevel', 'vocab': {'a': 0}, 'unk_token': 'a'}
-  text = tokenizers.Tokenizer.from_str(
-    json.dumps(
-      {'version': '1.0', 'model': model, **{part: state.get(part) for part in parts}}
-    )
-  ).to_str()
+  spelled = json.dumps({'version': '1.0', 'model': model, **chosen})
+  text = tokenizers.Tokenizer.from_str(spelled).to_str()
   plain = json.loads(text.replace('"trim_offsets":true', '"trim_offsets":false'))
   return [plain[part] for part in parts]

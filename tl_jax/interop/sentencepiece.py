@@ -12,8 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-# the types of a piece; OWN: symbols of the user
-NORMAL, UNKNOWN, CONTROL, OWN, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+# The types of a piece; OWN: symbols of the user.
+NORMAL = 1
+UNKNOWN = 2
+CONTROL = 3
+OWN = 4
+UNUSED = 5
+BYTE = 6
+# The types that are looked for in a text before it is cut.
+APART = (UNKNOWN, CONTROL, OWN)
 KINDS = {1: 'unigram', 2: 'bpe', 3: 'word', 4: 'char'}
 MOST_PIECES = 1 << 21
 # the sum of the pieces' squared lengths; 256,000 ordinary pieces make 15 million

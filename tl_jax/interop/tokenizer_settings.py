@@ -1,6 +1,6 @@
-"""What a Hugging Face folder says about its tokenizer besides the vocabulary.
+"""What a Hugging Face folder declares about its tokenizer besides the vocabulary.
 
->>> read_said(pathlib.Path('/no/such/folder')).roles
+>>> read_declared(pathlib.Path('/no/such/folder')).roles
 {}
 """
 
@@ -8,15 +8,15 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-from tl_jax.interop import pipelines
+from tl_jax.interop import tokenizer_families as families
 
-CONFIG, MAP, ADDED = (
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-)
-TEMPLATE, TEMPLATES = 'chat_template.jinja', 'additional_chat_templates'
-MOST_BYTES = 100_000_000  # of a vocabulary; of what is said about it, a tenth
+CONFIG = 'tokenizer_config.json'
+MAP = 'special_tokens_map.json'
+ADDED = 'added_tokens.json'
+TEMPLATE = 'chat_template.jinja'
+TEMPLATES = 'additional_chat_templates'
+MOST_BYTES = 100_000_000  # of a vocabulary
+_MOST_BYTES_BESIDES = MOST_BYTES // 10  # of a file that speaks about it
 # In the order in which AutoTokenizer numbers those that the vocabulary does not have.
 ROLES = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
 # Settings that name code or files, or that we say in another place.
@@ -46,13 +46,16 @@ SEVERAL = ('additional_special_tokens', 'extra_special_tokens')
 FLAGS = ('single_word', 'lstrip', 'rstrip', 'normalized', 'special')
 
 
-class Said(NamedTuple):
-  """What a folder says about its tokenizer.
+class DeclaredSettings(NamedTuple):
+  """What a folder declares about its tokenizer.
 
-  name: of its class; family: by that or by the model; settings: its
-  tokenizer_config.json without what we drop;
-  roles: a piece, or None, for each role that is spoken of; added: (id or None, token)
-  of pieces beyond the vocabulary.
+  name: the name of its class, or None.
+  family: the tokenizer family of that class or, without one, of the model.
+  settings: its tokenizer_config.json without the keys of `DROPPED`.
+  roles: a piece, or None, for each role that is spoken of.
+  added: (id or None, token) of pieces beyond the vocabulary.
+  side: its padding side, or None.
+  template: its chat template, or several by their names, or None.
   """
 
   name: str | None
@@ -83,12 +86,13 @@ def read_text(path: pathlib.Path, most: int = MOST_BYTES) -> str:
     raise ValueError(f'{path}: not UTF-8: {error}') from error
 
 
-def read_json(path: pathlib.Path, most: int = MOST_BYTES // 10) -> dict:
+def read_json(path: pathlib.Path, most: int = _MOST_BYTES_BESIDES) -> dict:
   """A JSON object; {} where there is no such file."""
   if not path.is_file():
     return {}
   try:
     found = json.loads(read_text(path, most))
+  # A file of nothing but brackets is nested too deep for the parser.
   except (json.JSONDecodeError, RecursionError) as error:
     raise ValueError(f'{path}: not JSON: {error}') from error
   if not isinstance(found, dict):
@@ -96,74 +100,104 @@ def read_json(path: pathlib.Path, most: int = MOST_BYTES // 10) -> dict:
   return found
 
 
-def read_said(folder: pathlib.Path) -> Said:
+def read_declared(folder: pathlib.Path) -> DeclaredSettings:
   """What tokenizer_config.json, special_tokens_map.json, added_tokens.json and
   config.json say.
 
   Raises ValueError that names the file and the key.
   """
-  config, special, model = (
-    read_json(folder / CONFIG),
-    read_json(folder / MAP),
-    read_json(folder / 'config.json'),
-  )
-  decoder = config.get('added_tokens_decoder')
-  path = folder / CONFIG
+  config = read_json(folder / CONFIG)
+  special = read_json(folder / MAP)
+  model = read_json(folder / 'config.json')
   # As in transformers, a config that lists its added tokens is the newer of the two.
-  spoken = special | config if decoder is not None else config | special
-  roles, flags = {}, {}
-  for role in ROLES:
-    if f'{role}_token' in spoken:
-      token = _token(spoken[f'{role}_token'], path, f'{role}_token')
-      roles[role] = token and token['content']
-      flags |= {token['content']: token} if token else {}
-  extra = []
-  for key in SEVERAL:
-    several = spoken.get(key) or []
-    if not isinstance(several, list | dict):
-      raise ValueError(f'{path}: {key}: neither a list nor names')
-    extra += [
-      _token(one, path, key)
-      for one in (several.values() if isinstance(several, dict) else several)
-    ]
-  wanted = {
-    token['content']: token for token in (*flags.values(), *filter(None, extra))
-  }
-  if decoder is None:
-    path = folder / ADDED
-    decoder = {
-      i: wanted.get(piece) or plain_token(piece) for piece, i in read_json(path).items()
-    }
-  added = _numbered(decoder, path)
-  names = {token['content'] for _, token in added}
-  added += [(None, token) for piece, token in wanted.items() if piece not in names]
-  name = next(
-    (
-      found
-      for found in (config.get('tokenizer_class'), model.get('tokenizer_class'))
-      if found
-    ),
-    None,
-  )
-  kind = model.get('model_type')
-  name, kind = (found if isinstance(found, str) else None for found in (name, kind))
-  family = (
-    pipelines.CLASSES.get(name.removesuffix('Fast'))
-    if name
-    else pipelines.MODELS.get(kind)
-  )
+  if config.get('added_tokens_decoder') is not None:
+    named = special | config
+  else:
+    named = config | special
+  roles, tokens = _read_roles(named, folder / CONFIG)
+  tokens |= _read_lists(named, folder / CONFIG)
+  added = _read_added(folder, config, tokens)
+  name, family = _read_class(config, model)
   settings = {key: value for key, value in config.items() if key not in DROPPED}
-  if 'auto_map' in config:  # its class is code of the folder
+  if 'auto_map' in config:
+    # Its class is code of the folder, which is neither run nor kept.
     settings.pop('tokenizer_class', None)
-  return Said(
+  return DeclaredSettings(
     name,
     family,
     settings,
     roles,
     added,
     config.get('padding_side'),
-    _templates(folder, config),
+    _read_templates(folder, config),
   )
+
+
+def _read_roles(
+  named: dict, path: pathlib.Path
+) -> tuple[dict[str, str | None], dict[str, dict]]:
+  """(the piece of each role that is spoken of, its token by its content)."""
+  roles, tokens = {}, {}
+  for role in ROLES:
+    key = f'{role}_token'
+    if key not in named:
+      continue
+    token = _token(named[key], path, key)
+    if token is None:
+      roles[role] = None
+      continue
+    roles[role] = token['content']
+    tokens[token['content']] = token
+  return roles, tokens
+
+
+def _read_lists(named: dict, path: pathlib.Path) -> dict[str, dict]:
+  """The special tokens without a role, by their content."""
+  tokens = {}
+  for key in SEVERAL:
+    several = named.get(key) or []
+    if not isinstance(several, list | dict):
+      raise ValueError(f'{path}: {key}: neither a list nor names')
+    # transformers makes attributes of the names; only the tokens count here.
+    if isinstance(several, dict):
+      several = several.values()
+    for one in several:
+      token = _token(one, path, key)
+      if token is not None:
+        tokens[token['content']] = token
+  return tokens
+
+
+def _read_added(
+  folder: pathlib.Path, config: dict, special: dict[str, dict]
+) -> list[tuple[int | None, dict]]:
+  """(id, token) of the added tokens, then (None, token) of special ones without an id.
+
+  special: the tokens that are spoken of as special, by their content.
+  """
+  decoder = config.get('added_tokens_decoder')
+  path = folder / CONFIG
+  if decoder is None:
+    # An older folder: a file of ids without flags.
+    path = folder / ADDED
+    decoder = {}
+    for piece, i in read_json(path).items():
+      decoder[i] = special.get(piece) or plain_token(piece)
+  added = _numbered(decoder, path)
+  numbered = {token['content'] for _, token in added}
+  for piece, token in special.items():
+    if piece not in numbered:
+      added.append((None, token))
+  return added
+
+
+def _read_class(config: dict, model: dict) -> tuple[str | None, str | None]:
+  """(the name of the tokenizer's class, the family of that or of the model)."""
+  name = config.get('tokenizer_class') or model.get('tokenizer_class')
+  if isinstance(name, str) and name:
+    return name, families.CLASSES.get(name.removesuffix('Fast'))
+  kind = model.get('model_type')
+  return None, families.MODELS.get(kind) if isinstance(kind, str) else None
 
 
 def is_text(value) -> bool:
@@ -171,19 +205,16 @@ def is_text(value) -> bool:
   return isinstance(value, str) and value == value.encode(errors='ignore').decode()
 
 
-def _token(value, path, key) -> dict | None:
+def _token(value, path: pathlib.Path, key: str) -> dict | None:
   """A special token that is said as text, or as a dict with `content`; None for none."""
   if value is None or value == '':
     return None
   content = value.get('content') if isinstance(value, dict) else value
   if not content or not is_text(content):
     raise ValueError(f'{path}: {key}: neither a text nor a dict with `content`')
-  flags = (
-    {flag: bool(value[flag]) for flag in FLAGS if flag in value}
-    if isinstance(value, dict)
-    else {}
-  )
-  return plain_token(content) | {'normalized': False} | flags | {'special': True}
+  token = plain_token(content) | {'normalized': False} | _flags(value)
+  # Whoever has a role is special, whatever its flags say.
+  return token | {'special': True}
 
 
 def plain_token(content: str, *, special: bool = False) -> dict:
@@ -198,62 +229,67 @@ def plain_token(content: str, *, special: bool = False) -> dict:
   }
 
 
-def _numbered(decoder, path) -> list[tuple[int, dict]]:
+def _flags(token) -> dict[str, bool]:
+  """The flags that a token's dict has; {} for a token that is only a text."""
+  if not isinstance(token, dict):
+    return {}
+  return {flag: bool(token[flag]) for flag in FLAGS if flag in token}
+
+
+def _numbered(decoder, path: pathlib.Path) -> list[tuple[int, dict]]:
   """(id, token) of an `added_tokens_decoder`, in the order of the ids."""
   if not isinstance(decoder, dict):
     raise ValueError(f'{path}: added_tokens_decoder: not ids with tokens')
   found = []
   for i, token in decoder.items():
     content = token.get('content') if isinstance(token, dict) else token
-    if (
-      not str(i).isdecimal()
-      or isinstance(i, bool)
-      or not content
-      or not is_text(content)
-    ):
+    is_id = str(i).isdecimal() and not isinstance(i, bool)
+    if not is_id or not content or not is_text(content):
       raise ValueError(
         f'{path}: added_tokens_decoder: {str(i)[:20]!r} is not an id with a token'
       )
-    flags = (
-      {flag: bool(token[flag]) for flag in FLAGS if flag in token}
-      if isinstance(token, dict)
-      else {}
-    )
-    found.append((int(i), plain_token(content) | flags))
+    found.append((int(i), plain_token(content) | _flags(token)))
   return sorted(found, key=lambda pair: pair[0])
 
 
-def _templates(folder: pathlib.Path, config: dict) -> str | dict[str, str] | None:
-  """The chat template as text, or several by name; files go before
-  tokenizer_config.json. Nothing is rendered.
+def _read_templates(folder: pathlib.Path, config: dict) -> str | dict[str, str] | None:
+  """The chat template as text, or several by name; nothing is rendered.
+
+  Files go before tokenizer_config.json, as in transformers.
   """
-  files = (
-    {path.stem: path for path in sorted((folder / TEMPLATES).glob('*.jinja'))}
-    if (folder / TEMPLATES).is_dir()
-    else {}
-  )
+  found = _template_files(folder)
+  if set(found) == {'default'}:
+    return found['default']
+  if found:
+    return found
+  return _declared_templates(config.get('chat_template'), folder / CONFIG)
+
+
+def _declared_templates(found, path: pathlib.Path) -> str | dict[str, str] | None:
+  """The `chat_template` of a tokenizer_config.json: a text, or several with names."""
+  if found is None:
+    return None
+  if isinstance(found, list):
+    entries = [entry for entry in found if isinstance(entry, dict)]
+    found = {entry.get('name'): entry.get('template') for entry in entries}
+  texts = [*found.keys(), *found.values()] if isinstance(found, dict) else [found]
+  if not all(isinstance(text, str) for text in texts):
+    raise ValueError(f'{path}: chat_template: neither a text nor templates with names')
+  # An empty list of templates says nothing; an empty text is a template.
+  return None if found == {} else found
+
+
+def _template_files(folder: pathlib.Path) -> dict[str, str]:
+  """The texts of the template files by their names; the single one is 'default'."""
+  files = {}
+  if (folder / TEMPLATES).is_dir():
+    files = {path.stem: path for path in sorted((folder / TEMPLATES).glob('*.jinja'))}
   if (folder / TEMPLATE).is_file():
     files['default'] = folder / TEMPLATE
-  found = {name: _lines(path) for name, path in files.items()} or config.get(
-    'chat_template'
-  )
-  if isinstance(found, list):
-    found = {
-      one.get('name'): one.get('template') for one in found if isinstance(one, dict)
-    }
-  if isinstance(found, dict):
-    if not all(isinstance(text, str) for pair in found.items() for text in pair):
-      raise ValueError(
-        f'{folder / CONFIG}: chat_template: neither a text nor templates with names'
-      )
-    return found['default'] if set(found) == {'default'} and files else found or None
-  if not isinstance(found, str | None):
-    raise ValueError(
-      f'{folder / CONFIG}: chat_template: neither a text nor templates with names'
-    )
-  return found
+  return {name: _with_own_line_ends(path) for name, path in files.items()}
 
 
-def _lines(path: pathlib.Path) -> str:
+def _with_own_line_ends(path: pathlib.Path) -> str:
   """A text with the line ends of this machine, as transformers reads it."""
-  return read_text(path, MOST_BYTES // 10).replace('\r\n', '\n').replace('\r', '\n')
+  text = read_text(path, _MOST_BYTES_BESIDES)
+  return text.replace('\r\n', '\n').replace('\r', '\n')
