@@ -132,7 +132,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
   c.sharding = 'fsdp'
   c.checkpoint = dict(every=100, keep=1)
-  c.eval = dict(every=0, batches=0)
+  c.eval = dict(every=0)
   c.log = dict(every=10, tensorboard=True)
   return c
 

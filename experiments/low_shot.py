@@ -101,7 +101,7 @@ def run(row: str, column: int, seed: int, scale: Scale, pretrained: str) -> Conf
   c.mesh = dict(data=1, fsdp=1, tensor=1, sequence=1, cohort=-1)
   c.sharding = 'fsdp'
   c.checkpoint = dict(every=s['transfer'], keep=1)
-  c.eval = dict(every=s['evaluate'], batches=0)
+  c.eval = dict(every=s['evaluate'])
   c.log = dict(every=max(1, s['transfer'] // 10), tensorboard=False)
   return c
 

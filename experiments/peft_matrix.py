@@ -99,7 +99,7 @@ def run(row: str, column: str, seed: int, scale: Scale) -> ConfigDict:
   c.mesh = dict(data=1, fsdp=1, tensor=1, sequence=1, cohort=-1)
   c.sharding = 'fsdp'
   c.checkpoint = dict(every=s['steps'], keep=1)
-  c.eval = dict(every=0, batches=0)
+  c.eval = dict(every=0)
   c.log = dict(every=max(1, s['steps'] // 10), tensorboard=False)
   return c
 

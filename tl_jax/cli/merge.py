@@ -232,6 +232,7 @@ def _open(workdirs) -> list[Source]:
   """
   from tl_jax import train, tree
   from tl_jax.interop import configs
+  from tl_jax.train.settings import Transfer
   from tl_jax.train.texts import task_of
   from tl_jax.train.transferring import NEW
 
@@ -240,7 +241,7 @@ def _open(workdirs) -> list[Source]:
   for path in map(pathlib.Path, workdirs):
     opened = train.open_workdir(path)
     settings = opened.settings
-    if settings.task is None:
+    if not isinstance(settings, Transfer):
       raise config.ConfigError(
         f'{path}: a workdir of pre-training; merge needs transfers to a task'
       )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from tl_jax.train import pretraining, transferring
 from tl_jax.train.checks import read
 from tl_jax.train.pieces import Pieces
-from tl_jax.train.settings import Settings
+from tl_jax.train.settings import Pretrain, Settings
 from tl_jax.train.watch import SILENT, Watch
 
 
@@ -49,7 +49,7 @@ def build(config, folder=None) -> Built:
     tempfile.mkdtemp(prefix='tl_jax_') if folder is None else folder
   )
   folder.mkdir(parents=True, exist_ok=True)
-  if settings.task is None:
+  if isinstance(settings, Pretrain):
     ready = pretraining.prepare(settings, folder)
     stream = ready.stream
   else:

@@ -1,11 +1,16 @@
 """A config read into settings: everything that can be refused is refused here, before
 any device is touched.
 
->>> read({'model': {'family': 'tiny'}, 'optim': {}, 'schedule': {'steps': 1}, 'data': {'lenght': 8}})
+>>> from tl_jax.config import load
+>>> config = load('configs/pretrain.py:tiny').to_dict()
+>>> config['data']['lenght'] = 8
+>>> read(config)
 Traceback (most recent call last):
 tl_jax.config.checks.ConfigError: config.data.lenght: unknown key; nearest: 'length'
 """
 
+import copy
+import dataclasses
 import pathlib
 from typing import NamedTuple
 
@@ -14,20 +19,12 @@ from tl_jax import data, evals, models
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.train import pieces, texts
-from tl_jax.train.settings import SCRATCH, Settings
+from tl_jax.train.settings import SCRATCH, Pretrain, Settings, Transfer
 
-# What one kind of run never reads, and why. A value that asks for nothing may stand.
-UNREAD_BY_TRANSFER = {
-  'objective': 'the task says what is learned',
-  'unigram_bias': 'only a masked head has such a bias',
-  'data.mixture': 'the texts are those of config.task',
-  'data.column': 'config.task.text names the column of a file',
-  'eval.batches': 'config.task.test says how many test examples count',
-}
-UNREAD_BY_PRETRAINING = {'data.slots': 'a row holds as many texts as fit'}
-UNREAD_BY_ANY = {
-  'model.head': 'the task or the objective chooses it',
-  'model.labels': 'the task has them',
+# Of config.model, what no config chooses, and why.
+CHOSEN_BY_THE_RUN = {
+  'head': 'the task or the objective chooses it',
+  'labels': 'the task has them',
 }
 
 
@@ -43,27 +40,82 @@ class Nominal(NamedTuple):
 
 
 def read(config, where_made: bool = True) -> Settings:
-  """The settings of a config. Raises ConfigError naming the key and the nearest right
-  thing.
+  """The settings of a config: of a transfer where it has a `task`, else of pre-training.
 
-  `where_made` False leaves out the files that the run was made from: a finished run
-  needs them no more.
+  Raises ConfigError naming the key and the nearest right thing. `where_made` False
+  leaves out the files that the run was made from: a finished run needs them no more.
   """
-  settings = configs.struct(Settings, config, 'config')
-  _check_method(settings)
-  if settings.task is None:
-    _check_pretraining(settings)
-  elif where_made:
-    texts.task_of(settings)
+  mode, other = modes_of(config)
+  foreign = keys_of_other(mode, other, config)
+  if foreign:
+    raise _foreign_key(foreign[0], mode, other)
+  settings = configs.struct(mode, config, 'config')
+  if mode is Transfer:
+    _check_transfer(settings, where_made)
+  else:
+    _check_pretraining(settings, where_made)
   if where_made:
-    for name, weight in settings.data.mixture.items():
-      if weight:
-        data.sources.require(name, settings.data.directory or None)
-    _check_unread(settings, config)
+    _check_unread(settings)
     _check_files(settings)
   _check_rows(settings)
   _check_model(settings)
   return settings
+
+
+def modes_of(config) -> tuple[type, type]:
+  """The dataclass of a config's mode, and that of the other one."""
+  if config.get('task') is None:
+    return Pretrain, Transfer
+  return Transfer, Pretrain
+
+
+def keys_of_other(mode: type, other: type, group, path: str = '') -> list[str]:
+  """The dotted keys of a config that only the `other` of two dataclasses has.
+
+  A group that both have is looked into.
+  """
+  own_fields = {field.name: field for field in dataclasses.fields(mode)}
+  found = []
+  for field in dataclasses.fields(other):
+    if field.name not in group:
+      continue
+    key = path + field.name
+    if field.name not in own_fields:
+      found.append(key)
+      continue
+    own = own_fields[field.name].type
+    is_group = dataclasses.is_dataclass(own) and hasattr(group[field.name], 'items')
+    if is_group and own != field.type:
+      found += keys_of_other(own, field.type, group[field.name], f'{key}.')
+  return found
+
+
+def without_foreign_keys(config) -> dict:
+  """The config of an old workdir as plain values, without keys of the other mode.
+
+  Configs could have them as long as nobody read them.
+  """
+  kept = copy.deepcopy(configs.plain(config))
+  for key in keys_of_other(*modes_of(config), config):
+    *groups, name = key.split('.')
+    group = kept
+    for part in groups:
+      group = group[part]
+    del group[name]
+  return kept
+
+
+def _foreign_key(key: str, mode: type, other: type) -> ConfigError:
+  """The error for a key that only the other mode reads."""
+  *groups, name = key.split('.')
+  place = mode
+  for part in groups:
+    place = next(f.type for f in dataclasses.fields(place) if f.name == part)
+  near = configs.nearest(name, [field.name for field in dataclasses.fields(place)])
+  return ConfigError(
+    f'config.{key}: unknown key of {mode.words}, only {other.words} has it; '
+    f'nearest: {near}'
+  )
 
 
 def check_fit(settings: Settings, arch: models.Arch) -> None:
@@ -93,38 +145,38 @@ def _reserve(settings: Settings) -> int:
   )
 
 
-def _check_method(settings: Settings) -> None:
-  if settings.method.get('name') in evals.BASELINES and settings.task is not None:
-    return
+def _check_transfer(settings: Transfer, where_made: bool) -> None:
+  if settings.method.get('name') not in evals.BASELINES:
+    pieces.make_method(settings)
+  if where_made:
+    texts.task_of(settings)
+
+
+def _check_pretraining(settings: Pretrain, where_made: bool) -> None:
   pieces.make_method(settings)
-
-
-def _check_pretraining(settings: Settings) -> None:
   pieces.make_objective(settings, 100, Nominal())
-  if not settings.data.mixture or not sum(settings.data.mixture.values()):
+  mixture = settings.data.mixture
+  if not sum(mixture.values()):
     raise ConfigError(
       'config.data.mixture: names no text; give {source: weight} with a weight above 0'
     )
-  if settings.unigram_bias and settings.objective['name'] != 'masked':
+  objective = settings.objective['name']
+  if settings.unigram_bias and objective != 'masked':
     raise ConfigError(
-      f'config.unigram_bias: only the head of objective masked has a bias, not that of '
-      f'{settings.objective["name"]!r}'
+      'config.unigram_bias: only the head of objective masked has a bias, not that of '
+      f'{objective!r}'
     )
+  if where_made:
+    for name, weight in mixture.items():
+      if weight:
+        data.sources.require(name, settings.data.directory or None)
 
 
-def _check_unread(settings: Settings, config) -> None:
+def _check_unread(settings: Settings) -> None:
   """Refuses a key that would change nothing: whoever wrote it means something else."""
-  transfer = settings.task is not None
-  unread = UNREAD_BY_TRANSFER if transfer else UNREAD_BY_PRETRAINING
-  for key, reason in (unread | UNREAD_BY_ANY).items():
-    value = configs.plain(config)
-    for part in key.split('.'):
-      value = value.get(part) if isinstance(value, dict) else None
-    if value:
-      kind = 'a transfer' if transfer else 'pre-training'
-      raise ConfigError(
-        f'config.{key}: {kind} does not read it: {reason}; leave it out'
-      )
+  for key, reason in CHOSEN_BY_THE_RUN.items():
+    if settings.model.get(key):
+      raise ConfigError(f'config.model.{key}: no run reads it: {reason}; leave it out')
 
 
 def _check_files(settings: Settings) -> None:
@@ -162,7 +214,7 @@ def _check_rows(settings: Settings) -> None:
 def _check_model(settings: Settings) -> None:
   if settings.init == SCRATCH:
     arch = pieces.base_arch(settings)
-    if settings.task is None:
+    if isinstance(settings, Pretrain):
       pieces.require_kind(settings, arch)
     check_fit(settings, arch)
     return

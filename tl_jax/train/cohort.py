@@ -25,7 +25,7 @@ from tl_jax import config as configs
 from tl_jax.train.checks import read
 from tl_jax.train.pretraining import pretrain
 from tl_jax.train.results import survived
-from tl_jax.train.settings import Settings
+from tl_jax.train.settings import Pretrain, Settings
 from tl_jax.train.stack import train_together
 from tl_jax.train.transferring import make_trainer, transfer
 from tl_jax.train.watch import SILENT, Watch
@@ -79,7 +79,7 @@ def execute(
       groups.setdefault(signature(config), []).append(member)
   for members in groups.values():
     settings = members[0].settings
-    if settings.task is None:
+    if isinstance(settings, Pretrain):
       run_each(pretrain, members, watch, watch)
     elif settings.method['name'] in evals.BASELINES:
       run_each(transfer, members, watch, SILENT)

@@ -20,6 +20,7 @@ from tl_jax.train.restoring import (
   read_settings,
 )
 from tl_jax.train.results import write_predictions
+from tl_jax.train.settings import Transfer
 from tl_jax.train.watch import SILENT, Watch
 from tl_jax.train.workdir import require_same_command
 
@@ -40,7 +41,7 @@ def evaluate(
   settings = read_settings(path, overrides)
   step = choose_step(path, step)
   task = None
-  if settings.task is not None:
+  if isinstance(settings, Transfer):
     task = texts.task_of(settings, known_of(path, step))
   parallel.start()
   parallel.keep_freed_memory()

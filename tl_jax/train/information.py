@@ -16,6 +16,7 @@ from tl_jax.config import ConfigError
 from tl_jax.train import texts
 from tl_jax.train.pieces import NEW
 from tl_jax.train.restoring import Opened, open_workdir
+from tl_jax.train.settings import Pretrain
 
 EXAMPLES = 64
 
@@ -40,7 +41,7 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
   no task, and for a regression, whose outputs do not say how sure they are.
   """
   settings = opened.settings
-  if settings.task is None:
+  if isinstance(settings, Pretrain):
     raise ConfigError(
       f'{path}: a workdir of pre-training; Fisher information is taken on the task of '
       'a transfer'

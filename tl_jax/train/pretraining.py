@@ -1,7 +1,9 @@
 """Pre-training: from a mixture of texts to committed checkpoints that transfer starts
 from.
 
->>> pretrain({'model': {}, 'optim': {}, 'schedule': {'steps': 0}, 'data': {}}, '/tmp/never')
+>>> from tl_jax import config
+>>> tiny = config.load('configs/pretrain.py:tiny', [('schedule.steps', '0')])
+>>> pretrain(tiny, '/tmp/never')
 Traceback (most recent call last):
 tl_jax.config.checks.ConfigError: config.schedule.steps: must be an integer >= 1, got 0 (int)
 """
@@ -23,7 +25,7 @@ from tl_jax.train.compilation import together
 from tl_jax.train.pieces import NEW
 from tl_jax.train.restoring import keep_tokenizer, load, meta
 from tl_jax.train.results import Result
-from tl_jax.train.settings import SCRATCH, Settings
+from tl_jax.train.settings import SCRATCH, Settings, Transfer
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
 
@@ -124,7 +126,7 @@ def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
   Diverged.
   """
   settings = read(config)
-  if settings.task is not None:
+  if isinstance(settings, Transfer):
     raise ConfigError(
       'config.task: this is the config of a transfer, not of pre-training'
     )

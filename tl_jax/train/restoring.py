@@ -31,7 +31,7 @@ from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.interop.huggingface import GENERATION
 from tl_jax.train import pieces, texts
-from tl_jax.train.checks import read
+from tl_jax.train.checks import read, without_foreign_keys
 from tl_jax.train.settings import Settings
 
 
@@ -180,7 +180,7 @@ def read_settings(path: pathlib.Path, overrides=()) -> Settings:
   if not (path / 'config.json').is_file():
     raise ConfigError(f'{path}: not a workdir (no config.json in it)')
   stored = checkpoint.Workdir(path, write=False).read_json('config.json')
-  config = ConfigDict(stored['config'])
+  config = ConfigDict(without_foreign_keys(stored['config']))
   for key, text in overrides:
     configs.override(config, key, text)
   return read(config, where_made=False)

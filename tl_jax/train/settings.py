@@ -5,7 +5,7 @@
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from tl_jax import models, optim
 from tl_jax.config import Count, Natural, NonNegative, Positive
@@ -28,20 +28,30 @@ class Tokenizing:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  """What is read and how it is laid into rows. `batch` counts rows of the whole run's
-  step, over all devices.
-  """
+  """How texts are laid into rows, whatever they are read from."""
 
-  mixture: dict[str, NonNegative] = dataclasses.field(default_factory=dict)
   length: Count = 128  # tokens in a row
-  batch: Count = 32  # rows in a step
+  batch: Count = 32  # rows in a step of the whole run, over all devices
   accumulate: Count = 1  # micro-batches in a step
   pack: bool = True  # several examples per row
-  # most examples in a row of a labelled task; 0: one per 8 tokens, or what packs best
-  slots: Natural = 0
+  directory: str = ''  # where prepared datasets are; empty: the user's cache
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureData(Data):
+  """The texts of pre-training: sources with their weights."""
+
+  mixture: dict[str, NonNegative] = dataclasses.field(default_factory=dict)
   # of files in the mixture: that of the texts, several with +; empty: text
   column: str = ''
-  directory: str = ''  # where prepared datasets are; empty: the user's cache
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskData(Data):
+  """The rows of a labelled task; what is read is the task's."""
+
+  # most examples in a row; 0: one per 8 tokens, or what packs best
+  slots: Natural = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +63,10 @@ class Checkpoint:
 @dataclasses.dataclass(frozen=True)
 class Eval:
   every: Natural = 0  # steps; 0: only at the end
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureEval(Eval):
   batches: Natural = 0  # of the test split; 0: all
 
 
@@ -91,9 +105,9 @@ class TaskChoice:
   files: SplitFiles = dataclasses.field(default_factory=SplitFiles)
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """One run. With a `task` it is a transfer, otherwise it is pre-training."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Common:
+  """What every run may say, of either mode."""
 
   model: dict[str, Any]
   optim: optim.OptimConfig
@@ -101,13 +115,7 @@ class Settings:
   data: Data
   seed: Natural = 0
   compute: models.Compute = dataclasses.field(default_factory=models.Compute)
-  objective: dict[str, Any] = dataclasses.field(
-    default_factory=lambda: {'name': 'classify'}
-  )
-  # the masked head starts at the tokens' log frequencies: a tenth of a small run saved
-  unigram_bias: bool = False
   tokenizer: Tokenizing = dataclasses.field(default_factory=Tokenizing)
-  task: TaskChoice | None = None
   method: dict[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'full'})
   init: str = SCRATCH
   mesh: MeshShape = dataclasses.field(default_factory=MeshShape)
@@ -117,13 +125,47 @@ class Settings:
   log: Log = dataclasses.field(default_factory=Log)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretrain(Common):
+  """A run of pre-training: an objective on a mixture of texts."""
+
+  words: ClassVar[str] = 'pre-training'
+
+  objective: dict[str, Any]
+  data: MixtureData
+  eval: MixtureEval = dataclasses.field(default_factory=MixtureEval)
+  # the masked head starts at the tokens' log frequencies: a tenth of a small run saved
+  unigram_bias: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transfer(Common):
+  """A run of transfer: a method on a labelled task."""
+
+  words: ClassVar[str] = 'a transfer'
+
+  task: TaskChoice
+  data: TaskData
+
+
+Settings = Pretrain | Transfer
+
+
 def usual() -> dict:
-  """What every key means in a config that does not have it, by groups.
+  """What every key of either mode means in a config that does not have it, by groups.
 
   A workdir that was made before there was a key goes on under a config that has it with
   this value.
   """
-  least = Settings(
-    {}, optim.OptimConfig(), optim.ScheduleConfig(steps=1), Data(), task=TaskChoice('')
+  least = dict(
+    model={}, optim=optim.OptimConfig(), schedule=optim.ScheduleConfig(steps=1)
   )
-  return dataclasses.asdict(least)
+  pretrain = Pretrain(**least, objective={}, data=MixtureData())
+  transfer = Transfer(**least, task=TaskChoice(''), data=TaskData())
+  of_pretrain = dataclasses.asdict(pretrain)
+  of_transfer = dataclasses.asdict(transfer)
+  both = of_pretrain | of_transfer
+  # A group that both modes have may have keys of one mode alone.
+  for group in ('data', 'eval'):
+    both[group] = of_pretrain[group] | of_transfer[group]
+  return both

@@ -28,7 +28,7 @@ from tl_jax.train.pieces import NEW
 from tl_jax.train.pretraining import average, placed_batches
 from tl_jax.train.restoring import keep_tokenizer, load, meta
 from tl_jax.train.results import Result, digest_examples, write_predictions
-from tl_jax.train.settings import SCRATCH, Settings
+from tl_jax.train.settings import SCRATCH, Pretrain, Settings
 from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
 
@@ -234,7 +234,7 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
   Diverged.
   """
   settings = read(config)
-  if settings.task is None:
+  if isinstance(settings, Pretrain):
     raise ConfigError(
       'config.task: missing; this is the config of pre-training, not of a transfer'
     )

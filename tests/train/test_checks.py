@@ -1,0 +1,64 @@
+"""Settings of the two modes: what is unknown to one of them, and old configs."""
+
+import json
+
+import pytest
+
+from tl_jax import config
+from tl_jax.config import ConfigError
+from tl_jax.train.checks import read
+from tl_jax.train.restoring import read_settings
+from tl_jax.train.settings import Pretrain, Transfer
+
+TRANSFER = 'configs/transfer.py:task=sentiment'
+PRETRAIN = 'configs/pretrain.py:tiny'
+
+
+def test_the_task_chooses_the_mode():
+  assert type(read(config.load(TRANSFER))) is Transfer
+  assert type(read(config.load(PRETRAIN))) is Pretrain
+
+
+@pytest.mark.parametrize(
+  'file, key, value, nearest',
+  [
+    (TRANSFER, 'objective', dict(name='masked'), "'optim'"),
+    (TRANSFER, 'unigram_bias', False, ''),
+    (TRANSFER, 'data.mixture', {'austen': 1.0}, ''),
+    (TRANSFER, 'data.column', '', ''),
+    (TRANSFER, 'eval.batches', 0, "'every'"),
+    (PRETRAIN, 'data.slots', 0, ''),
+  ],
+)
+def test_a_key_of_the_other_mode_is_unknown_whatever_its_value(
+  file, key, value, nearest
+):
+  changed = config.load(file)
+  *groups, name = key.split('.')
+  group = changed
+  for part in groups:
+    group = group[part]
+  with group.unlocked():
+    group[name] = value
+  with pytest.raises(
+    ConfigError, match=f'^config.{key}: unknown key of .*; nearest: .*{nearest}'
+  ):
+    read(changed)
+
+
+def test_a_mistyped_key_is_unknown_to_its_mode_alone():
+  with pytest.raises(ConfigError, match="config.data.lenght: .*nearest: 'length'"):
+    read(config.load(TRANSFER).to_dict() | dict(data=dict(lenght=8)))
+
+
+def test_a_workdir_from_before_the_modes_opens_and_takes_no_foreign_override(tmp_path):
+  old = config.load(TRANSFER).to_dict()
+  old['objective'] = dict(name='classify')
+  old['unigram_bias'] = False
+  old['data'] |= dict(mixture={}, column='')
+  old['eval']['batches'] = 0
+  (tmp_path / 'config.json').write_text(json.dumps(dict(config=old)))
+  settings = read_settings(tmp_path, [('data.batch', '8')])
+  assert type(settings) is Transfer and settings.data.batch == 8
+  with pytest.raises(ConfigError, match='config.eval.batches'):
+    read_settings(tmp_path, [('eval.batches', '2')])
