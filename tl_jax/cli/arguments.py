@@ -12,17 +12,16 @@ from tl_jax.config import ConfigError, nearest
 
 
 class Parser(argparse.ArgumentParser):
-  """An argument parser whose complaints are ConfigErrors of one line, with the nearest
-  flag.
-  """
+  """An argument parser whose complaints are ConfigErrors of one line."""
 
   def error(self, message: str):
     raise ConfigError(f'{self.prog}: {message}')
 
   def parse(self, argv: Iterable[str]) -> argparse.Namespace:
-    """The flags; ConfigError for what is unknown, missing or superfluous."""
+    """The flags. Raises ConfigError for what is unknown, missing or superfluous."""
     words = list(argv)
     known = [option for action in self._actions for option in action.option_strings]
+    # argparse names no alternatives, so unknown flags are found before it looks.
     for word in words:
       name = word.split('=', 1)[0]
       if name.startswith('--') and name not in known:
@@ -33,18 +32,24 @@ class Parser(argparse.ArgumentParser):
 
 
 def split_overrides(argv: Iterable[str]) -> tuple[list[str], list[tuple[str, str]]]:
-  """(the other words, the overrides) of a command line; ConfigError for an override
-  without a value.
+  """(the other words, the overrides) of a command line.
+
+  An override is a pair (key, text of the value). Raises ConfigError for one without a
+  value.
   """
-  words, rest, overrides = list(argv), [], []
+  words = list(argv)
+  rest = []
+  overrides = []
   while words:
     word = words.pop(0)
+    # DOTALL: a value may have several lines.
     found = re.fullmatch(r'--config\.([^=]*)(?:=(.*))?', word, re.DOTALL)
     if not found:
       rest.append(word)
       continue
     key, text = found.groups()
     if text is None:
+      # `--config.a.b VALUE`, as every other flag may be written.
       if not words or words[0].startswith('--'):
         raise ConfigError(f'{word}: needs a value, as in {word}=VALUE')
       text = words.pop(0)

@@ -10,24 +10,26 @@ import pathlib
 import platform
 from collections.abc import Mapping
 
-MOST_BYTES = 2**31  # the least recently used go first
+# Size of the cache in bytes; jax deletes the least recently used programs first.
+MOST_BYTES = 2**31
 
 
 def keep_compiled() -> None:
   """Tells jax, before it is imported, where to keep what it compiles.
+
   JAX_ENABLE_COMPILATION_CACHE=0 turns it off.
   """
   os.environ.update(with_folder(os.environ))
 
 
 def with_folder(environment: Mapping[str, str]) -> dict[str, str]:
-  """The variables to set: none where the user has a folder of their own or wants none,
-  or none can be written.
+  """The variables of jax to set, by name.
+
+  None where the user wants no cache or has a folder for it, or where the folder cannot
+  be written.
   """
-  wanted = environment.get('JAX_ENABLE_COMPILATION_CACHE', '1').lower() not in (
-    '0',
-    'false',
-  )
+  enabled = environment.get('JAX_ENABLE_COMPILATION_CACHE', '1')
+  wanted = enabled.lower() not in ('0', 'false')
   if not wanted or 'JAX_COMPILATION_CACHE_DIR' in environment:
     return {}
   home = environment.get('XDG_CACHE_HOME') or os.path.join(
@@ -38,6 +40,7 @@ def with_folder(environment: Mapping[str, str]) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError:
     return {}
+  # jax warns at every program that it cannot keep.
   if not os.access(folder, os.W_OK):
     return {}
   return {
@@ -47,12 +50,16 @@ def with_folder(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _machine() -> str:
-  """A name for the instructions of this processor: a home may be shared by machines
-  that differ.
+  """A name for the instructions of this processor.
+
+  A home may be shared by machines that differ, and a program compiled for one may be
+  illegal on another.
   """
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-    known = next((line for line in lines if line.startswith(('flags', 'Features'))), '')
+    # `flags` on x86, `Features` on ARM; equal for all cores.
+    features = [line for line in lines if line.startswith(('flags', 'Features'))]
+    known = features[0] if features else ''
   except OSError:
     known = platform.processor()
   return hashlib.sha256(f'{platform.machine()} {known}'.encode()).hexdigest()[:12]

@@ -14,16 +14,18 @@ import threading
 import time
 from collections.abc import Iterator
 
+# Seconds that a stalled pipe may hold up a write.
 PATIENCE = 10.0
+# Seconds between two lines of progress where there is no terminal.
 PAUSE = 2.0
-# So long is work silent that cannot say how far it has come, where nothing moves on the
-# screen.
+# Seconds between two lines about work that cannot say how far it has come.
 SILENCE = 30.0
 
 
 class Outlet(io.RawIOBase):
-  """Writes to a file descriptor; what cannot be written, or not within `PATIENCE`
-  seconds, is dropped.
+  """Writes to a file descriptor, and drops what cannot be written in `PATIENCE` seconds.
+
+  So a reader that is gone or asleep costs a run some lines of output, never the run.
   """
 
   def __init__(self, descriptor: int):
@@ -45,6 +47,7 @@ class Outlet(io.RawIOBase):
       for start in range(0, len(data), select.PIPE_BUF):
         # A pipe that select calls writable takes PIPE_BUF bytes without blocking.
         if not select.select([], [self.descriptor], [], self.patience)[1]:
+          # Wait once for a reader, not for every line that follows.
           self.patience = 0.0
           break
         self.patience = PATIENCE
@@ -56,22 +59,27 @@ class Outlet(io.RawIOBase):
 
 
 def open_outlets() -> None:
-  """Makes sys.stdout and sys.stderr best effort, and keeps descriptors 0 to 2 from
-  being taken by other files.
+  """Makes sys.stdout and sys.stderr best effort.
+
+  Descriptors 0 to 2 that are closed are opened on /dev/null, so that no file of the run
+  gets one of these numbers and then the output of a library.
   """
   descriptor = os.open(os.devnull, os.O_RDWR)
   while descriptor <= 2:
     descriptor = os.open(os.devnull, os.O_RDWR)
+  # The last one is above 2: it was only the proof that these are taken.
   os.close(descriptor)
-  for number, name in ((1, 'stdout'), (2, 'stderr')):
-    writer = io.BufferedWriter(Outlet(number))
-    setattr(
-      sys,
-      name,
-      io.TextIOWrapper(
-        writer, encoding='utf-8', errors='backslashreplace', line_buffering=True
-      ),
-    )
+  sys.stdout = _open_text(1)
+  sys.stderr = _open_text(2)
+
+
+def _open_text(descriptor: int) -> io.TextIOWrapper:
+  writer = io.BufferedWriter(Outlet(descriptor))
+  # UTF-8 whatever the locale says: a progress bar is no ASCII. A lone surrogate, as in
+  # the name of a file, is spelled out instead of ending the run.
+  return io.TextIOWrapper(
+    writer, encoding='utf-8', errors='backslashreplace', line_buffering=True
+  )
 
 
 def say(*words) -> None:
@@ -81,6 +89,7 @@ def say(*words) -> None:
 
 def complain(message: str) -> None:
   """Prints one line to standard error."""
+  # One line also for an error of a library that writes many.
   print(' '.join(str(message).split()), file=sys.stderr, flush=True)
 
 
@@ -100,8 +109,14 @@ class Screen:
   """
 
   def __init__(self):
-    self._title, self._then, self._began, self._first = '', 0.0, 0.0, 0
-    self._bar, self._task = None, None
+    self._title = ''
+    # When a line was last printed and when the work began, by the monotonic clock.
+    self._then = 0.0
+    self._began = 0.0
+    # Where the work began: a resumed run does not begin at 0.
+    self._first = 0
+    self._bar = None
+    self._task = None
 
   def __enter__(self) -> 'Screen':
     return self
@@ -135,12 +150,14 @@ class Screen:
   def _remind(self, text: str) -> Iterator[None]:
     """A line at once, and another after every `SILENCE` seconds."""
     say(f'{text} ...')
-    began, done = time.monotonic(), threading.Event()
+    began = time.monotonic()
+    done = threading.Event()
 
     def remind():
       while not done.wait(SILENCE):
         say(f'{text}: {_duration(time.monotonic() - began)} so far')
 
+    # A daemon, so that it does not keep a process alive that is ending by an error.
     reminder = threading.Thread(target=remind, daemon=True)
     reminder.start()
     try:
@@ -154,18 +171,18 @@ class Screen:
     if self._bar is None:
       say(text)
     else:
+      # No markup: brackets in a text are brackets.
       self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
   def progress(self, title: str, done: int, total: int, **figures) -> None:
     """How far the work `title` has come, with the newest figures."""
+    # Steps that go back are the next run of a table, under the same title.
     if title != self._title or done < self._first:
       self._close()
-      self._title, self._then, self._began, self._first = (
-        title,
-        0.0,
-        time.monotonic(),
-        done,
-      )
+      self._title = title
+      self._then = 0.0
+      self._began = time.monotonic()
+      self._first = done
     if sys.stdout.isatty():
       self._draw(title, done, total, figures)
     else:
@@ -174,22 +191,27 @@ class Screen:
       self._close()
 
   def _print(self, title, done, total, figures) -> None:
+    """One line of progress, unless the last one was printed just now."""
     now = time.monotonic()
     if done != total and now - self._then < PAUSE:
       return
-    self._then, passed = now, done - self._first
-    left = (
-      f'  {_duration((now - self._began) * (total - done) / passed)} left'
-      if passed > 0 and done < total
-      else ''
-    )
-    say(
-      f'{title} {done}/{total} ',
-      ' '.join(f'{name} {_figure(value)}' for name, value in figures.items()) + left,
-    )
+    self._then = now
+    shown = [f'{name} {_figure(value)}' for name, value in figures.items()]
+    text = ' '.join(shown) + self._left(now, done, total)
+    say(f'{title} {done}/{total} ', text)
+
+  def _left(self, now: float, done: int, total: int) -> str:
+    """The time left at the pace so far; '' at the beginning and at the end."""
+    passed = done - self._first
+    if passed <= 0 or done >= total:
+      return ''
+    seconds = (now - self._began) * (total - done) / passed
+    return f'  {_duration(seconds)} left'
 
   def _draw(self, title, done, total, figures) -> None:
+    """The live bar, opened at the first call."""
     if self._bar is None:
+      # Slow to import, and not needed where there is no terminal.
       from rich import progress
 
       self._bar = progress.Progress(
@@ -204,25 +226,31 @@ class Screen:
       )
       self._task = self._bar.add_task(title, total=total, figures='', completed=done)
       self._bar.start()
-    text = '  '.join(
-      f'{name.replace("_", " ")} {_figure(value)}' for name, value in figures.items()
-    )
-    self._bar.update(self._task, completed=done, **({'figures': text} if text else {}))
+    shown = []
+    for name, value in figures.items():
+      shown.append(f'{name.replace("_", " ")} {_figure(value)}')
+    # A step without figures leaves those of the step before it on the screen.
+    fields = {'figures': '  '.join(shown)} if shown else {}
+    self._bar.update(self._task, completed=done, **fields)
 
   def _close(self) -> None:
     if self._bar is not None:
       self._bar.stop()
-    self._bar, self._title = None, ''
+    self._bar = None
+    self._title = ''
 
 
 def _duration(seconds: float) -> str:
   """A time a person reads: 45 s, 3 min, 2.5 h."""
   if seconds < 90:
     return f'{seconds:.0f} s'
-  return f'{seconds / 60:.0f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'
+  if seconds < 5400:
+    return f'{seconds / 60:.0f} min'
+  return f'{seconds / 3600:.1f} h'
 
 
 def _figure(value) -> str:
+  """A number with four digits; anything else, such as a word, as it is."""
   try:
     return f'{float(value):.4g}'
   except (TypeError, ValueError):

@@ -24,7 +24,13 @@ from tl_jax.cli.compiled import keep_compiled
 from tl_jax.cli.verbs import VERBS
 from tl_jax.config import ConfigError, nearest
 
-DONE, FAILED, WRONG, LATER, INTERRUPTED = 0, 1, 2, 75, 130
+DONE = 0
+FAILED = 1
+WRONG = 2
+# EX_TEMPFAIL of sysexits.h: a scheduler may start the same command again.
+LATER = 75
+# As a shell says it: 128 and the number of the signal.
+INTERRUPTED = 130
 # Raised by `checkpoint` and `train`, which are too slow to import only to name a class.
 TEMPORARY = ('WorkdirBusy', 'Stopped')
 
@@ -32,23 +38,17 @@ TEMPORARY = ('WorkdirBusy', 'Stopped')
 def overview() -> str:
   """The help of the command itself: every verb in a line."""
   lines = [f'  {name:<10}{verb.purpose}' for name, verb in VERBS.items()]
-  return '\n'.join(
-    [
-      'usage: tl-jax VERB ...',
-      '',
-      *lines,
-      '',
-      '`tl-jax VERB --help` says more, with an example.',
-    ]
-  )
+  before = ['usage: tl-jax VERB ...', '']
+  after = ['', '`tl-jax VERB --help` says more, with an example.']
+  return '\n'.join([*before, *lines, *after])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one command and returns its exit code; without `argv`, the process's own, with
-  best-effort output.
+  """Runs one command and returns its exit code.
 
-  An unexpected exception passes through; in a process of its own it is printed as one
-  line (as a traceback where TL_JAX_TRACEBACK=1) and the exit code is 1.
+  Without `argv` it is the command of this process, whose output then is best effort. An
+  unexpected exception passes through. In a process of its own it is printed as one line
+  (and as a traceback where TL_JAX_TRACEBACK=1), and the exit code is 1.
   """
   if argv is None:
     console.open_outlets()
@@ -69,8 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(argv: list[str]) -> int:
-  """Runs one command; raises what the verb raises, and ConfigError where there is no
-  such verb or flag.
+  """Runs one command and returns its exit code.
+
+  Raises what the verb raises, and ConfigError where there is no such verb or flag.
   """
   if not argv or argv[0] in ('--help', '-h', 'help'):
     if not argv:
@@ -83,12 +84,14 @@ def run(argv: list[str]) -> int:
   name, *words = argv
   if name not in VERBS:
     raise ConfigError(f'unknown verb {name!r}; nearest: {nearest(name, VERBS)}')
-  verb, overrides = VERBS[name], []
+  verb = VERBS[name]
+  overrides = []
   if verb.overrides:
     words, overrides = split_overrides(words)
   try:
     flags = make_parser(name).parse(words)
   except SystemExit as finished:
+    # argparse ends the process after --help; whoever calls `main` wants a number.
     return int(finished.code or 0)
   keep_compiled()
   return verb.action(flags, overrides)
@@ -101,6 +104,7 @@ def make_parser(name: str) -> Parser:
     prog=f'tl-jax {name}',
     description=verb.purpose,
     epilog=f'example:\n  {verb.example}',
+    # `--work` for --workdir would change its meaning with the next flag.
     allow_abbrev=False,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
@@ -113,30 +117,38 @@ def exit_code(error: BaseException) -> int | None:
   names = {cls.__name__ for cls in type(error).__mro__}
   if names & set(TEMPORARY):
     return LATER
-  return WRONG if isinstance(error, ValueError) and not _is_of_library(error) else None
+  # The house raises ValueError for what its user can mend.
+  if isinstance(error, ValueError) and not _is_of_library(error):
+    return WRONG
+  return None
 
 
 def _is_of_library(error) -> bool:
-  """Was a ValueError raised inside one of the libraries that compute, so that it is no
-  verdict on the input?
+  """Was a ValueError raised inside a library that computes?
+
+  Then it is a fault of the program, not a verdict on the input.
   """
   frames = traceback.extract_tb(error.__traceback__)
   parts = pathlib.PurePath(frames[-1].filename).parts if frames else ()
+  # jax notes it on the error that a name which it has removed raises.
   removed = any('JAX has removed' in note for note in getattr(error, '__notes__', ()))
   return removed or bool(set(parts) & {'jax', 'jaxlib', 'flax', 'optax', 'orbax'})
 
 
 def _trace(error):
+  """Prints the traceback for whoever looks for the fault."""
   if os.environ.get('TL_JAX_TRACEBACK') == '1':
     traceback.print_exception(error)
 
 
 def _report(kind, error, trace):
+  """The hook of sys.excepthook: an error that nobody expected, in one line."""
   _trace(error)
-  code = exit_code(error)
-  console.complain(
-    f'error: {kind.__name__}: {error}' if code is None else f'error: {error}'
-  )
+  if exit_code(error) is None:
+    # Such a message often makes no sense without its kind: KeyError: 'w'.
+    console.complain(f'error: {kind.__name__}: {error}')
+  else:
+    console.complain(f'error: {error}')
 
 
 if __name__ == '__main__':
