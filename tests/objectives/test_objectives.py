@@ -12,6 +12,7 @@ import pytest
 from tl_jax.objectives import (
   OBJECTIVES,
   Mean,
+  Nominal,
   Term,
   causal,
   classify,
@@ -215,9 +216,22 @@ def test_jit_and_vmap_draw_and_sum_the_same(case):
 
 
 def test_every_objective_is_in_the_table_under_its_own_name():
-  assert {name: function.__name__ for name, function in OBJECTIVES.items()} == {
-    name: name for name in OBJECTIVES
-  }
+  for name, entry in OBJECTIVES.items():
+    assert entry.make.__name__ == name
+
+
+@pytest.mark.parametrize('name', [name for name in OBJECTIVES if name != 'classify'])
+def test_an_objective_is_made_of_its_facts_alone(name):
+  entry = OBJECTIVES[name]
+  tokenizer = Nominal(pad=9)
+  made = entry.make(**entry.facts(tokenizer, 16))
+  prepared = made.prepare(
+    jax.random.key(0), pair_batch() if entry.reads == 'pairs' else text_batch()
+  )
+  assert entry.kinds and entry.head in ('masked', 'causal')
+  if name == 'seq2seq':
+    # The decoder starts where the tokenizer pads, not where the default says.
+    assert (np.asarray(prepared['decoder_tokens'])[:, 0] == 9).all()
 
 
 def test_causal_never_asks_for_a_token_of_another_segment():

@@ -62,3 +62,14 @@ def test_a_workdir_from_before_the_modes_opens_and_takes_no_foreign_override(tmp
   assert type(settings) is Transfer and settings.data.batch == 8
   with pytest.raises(ConfigError, match='config.eval.batches'):
     read_settings(tmp_path, [('eval.batches', '2')])
+
+
+@pytest.mark.parametrize(
+  'name, needed', [('seq2seq', 'a target text'), ('classify', 'the labels of a task')]
+)
+def test_an_objective_that_texts_do_not_train_says_what_it_needs(name, needed):
+  changed = config.load(PRETRAIN, [('objective', str(dict(name=name)))])
+  with pytest.raises(
+    ConfigError, match=f"config.objective.name: '{name}' needs {needed}.*nearest: '"
+  ):
+    read(changed)

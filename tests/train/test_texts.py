@@ -5,14 +5,12 @@ import numpy as np
 import pytest
 
 from tl_jax import config, train
+from tl_jax.objectives import Nominal
 from tl_jax.train import texts
-from tl_jax.train.checks import Nominal, read
+from tl_jax.train.checks import read
 
-
-class Pieces(Nominal):
-  """A tokenizer with as many sentinels as T5's."""
-
-  vocabulary_size = 200
+# A tokenizer with as many sentinels as T5's.
+TOKENIZER = Nominal(vocabulary_size=200, sentinels=tuple(range(100, 200)))
 
 
 def settings_of(*more):
@@ -20,11 +18,10 @@ def settings_of(*more):
 
 
 def test_rows_of_t5_are_those_of_its_authors():
-  tokenizer = Pieces(sentinels=tuple(range(100, 200)))
-  rows = texts.text_rows(settings_of(), tokenizer)
+  rows = texts.text_rows(settings_of(), TOKENIZER)
   assert (rows.longest, rows.length, rows.room.size) == (568, 568, 512)
   masked = read(config.load('configs/pretrain.py:bert-base'))
-  assert texts.text_rows(masked, tokenizer) == texts.Rows(512, 512)
+  assert texts.text_rows(masked, TOKENIZER) == texts.Rows(512, 512)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +29,7 @@ def test_rows_of_t5_are_those_of_its_authors():
 )
 def test_whatever_a_row_has_room_for_is_not_longer_than_it(rate, mean):
   more = (('objective.rate', rate), ('objective.mean', mean), ('data.length', '64'))
-  rows = texts.text_rows(settings_of(*more), Pieces(sentinels=tuple(range(100, 200))))
+  rows = texts.text_rows(settings_of(*more), TOKENIZER)
   assert (
     rows.room.taken([rows.longest])[0] <= 64 < rows.room.taken([rows.longest + 1])[0]
   )

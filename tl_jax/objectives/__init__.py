@@ -13,19 +13,13 @@ from tl_jax.objectives.distillation import Teacher, distill, projecting
 from tl_jax.objectives.masked import masked
 from tl_jax.objectives.seq2seq import seq2seq
 from tl_jax.objectives.span import span
+from tl_jax.objectives.table import OBJECTIVES, Nominal
 from tl_jax.objectives.types import Mean, Objective, Prediction, Term
-
-OBJECTIVES = {
-  'masked': masked,
-  'causal': causal,
-  'span': span,
-  'classify': classify,
-  'seq2seq': seq2seq,
-}
 
 __all__ = [
   'OBJECTIVES',
   'Mean',
+  'Nominal',
   'Objective',
   'Prediction',
   'Teacher',

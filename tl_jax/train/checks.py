@@ -12,10 +12,9 @@ tl_jax.config.checks.ConfigError: config.data.lenght: unknown key; nearest: 'len
 import copy
 import dataclasses
 import pathlib
-from typing import NamedTuple
 
 from tl_jax import config as configs
-from tl_jax import data, evals, models
+from tl_jax import data, evals, models, objectives
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.train import pieces, texts
@@ -26,17 +25,6 @@ CHOSEN_BY_THE_RUN = {
   'head': 'the task or the objective chooses it',
   'labels': 'the task has them',
 }
-
-
-class Nominal(NamedTuple):
-  """What an objective asks of a tokenizer, before there is one."""
-
-  mask: int = 4
-  pad: int = 0
-  eos: int = 3
-  special_ids: tuple = (0, 1, 2, 3, 4)
-  sentinels: tuple = (5, 6, 7)
-  continues: None = None
 
 
 def read(config, where_made: bool = True) -> Settings:
@@ -154,7 +142,7 @@ def _check_transfer(settings: Transfer, where_made: bool) -> None:
 
 def _check_pretraining(settings: Pretrain, where_made: bool) -> None:
   pieces.make_method(settings)
-  pieces.make_objective(settings, 100, Nominal())
+  pieces.make_objective(settings, objectives.Nominal())
   mixture = settings.data.mixture
   if not sum(mixture.values()):
     raise ConfigError(

@@ -1,8 +1,8 @@
 """The parts of a run from its settings: model, objective, method, optimizer, step, and
 where the state lives.
 
->>> HEADS['masked'], HEADS['classify']
-('masked', 'classifier')
+>>> kinds_of(['layers/0/mlp/in/kernel', 'layers/1/mlp/in/kernel'])
+['layers/*/mlp/in/kernel']
 """
 
 import dataclasses
@@ -16,19 +16,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tl_jax import config as configs
 from tl_jax import models, objectives, optim, parallel, rng, transfer, tree
-from tl_jax.train.settings import Settings
+from tl_jax.train.settings import Pretrain, Settings
 from tl_jax.train.step import TrainState, init_state, make_step
 
 # What a new task starts afresh.
 NEW = transfer.HEAD
 SAID = 8  # kinds of leaves that a line on training names
-# The head that each objective reads.
-HEADS = {
-  'masked': 'masked',
-  'causal': 'causal',
-  'span': 'causal',
-  'seq2seq': 'causal',
-  'classify': 'classifier',
+# What an objective reads that no text has.
+MISSING_IN_A_MIXTURE = {
+  'pairs': 'a target text for every text',
+  'labels': 'the labels of a task, so a config of a transfer with config.task',
 }
 
 
@@ -169,30 +166,24 @@ class Composed:
         raise ValueError(f'methods: must be pairs (name, options), got {pair!r}')
 
 
-def make_objective(
-  settings: Settings, vocabulary: int, tokenizer
-) -> objectives.Objective:
-  """The pre-training objective, told what it must know of the tokenizer."""
-  facts = {
-    'masked': lambda: dict(
-      vocabulary=vocabulary,
-      mask_id=tokenizer.mask,
-      special_ids=tokenizer.special_ids,
-      continues=tokenizer.continues,
-    ),
-    'causal': dict,
-    'span': lambda: dict(
-      sentinels=tokenizer.sentinels,
-      pad_id=tokenizer.pad,
-      eos_id=tokenizer.eos,
-      length=settings.data.length,
-    ),
-  }
-  name = settings.objective['name']
-  given = configs.lookup(facts, name, 'config.objective.name')()
-  return configs.call(
-    objectives.OBJECTIVES[name], settings.objective, 'config.objective', **given
-  )
+def make_objective(settings: Pretrain, tokenizer) -> objectives.Objective:
+  """The pre-training objective, told what it must know of the tokenizer.
+
+  Raises ConfigError for one that text alone does not train.
+  """
+  name = settings.objective.get('name')
+  entry = configs.lookup(objectives.OBJECTIVES, name, 'config.objective.name')
+  if entry.reads != 'text':
+    able = [
+      name for name, entry in objectives.OBJECTIVES.items() if entry.reads == 'text'
+    ]
+    needed = MISSING_IN_A_MIXTURE[entry.reads]
+    raise configs.ConfigError(
+      f'config.objective.name: {name!r} needs {needed}, but config.data.mixture has '
+      f'texts alone; nearest: {configs.nearest(name, able)}'
+    )
+  facts = entry.facts(tokenizer, settings.data.length)
+  return configs.call(entry.make, settings.objective, 'config.objective', **facts)
 
 
 def base_arch(settings: Settings, **fields) -> models.Arch:
@@ -223,22 +214,18 @@ def base_arch(settings: Settings, **fields) -> models.Arch:
   return arch
 
 
-def require_kind(settings: Settings, arch: models.Arch) -> None:
+def require_kind(settings: Pretrain, arch: models.Arch) -> None:
   """Raises ConfigError for an objective that this kind of model cannot have."""
-  name, needed = (
-    settings.objective['name'],
-    {'masked': 'encoder', 'causal': 'decoder', 'span': 'encoder-decoder'},
+  name = settings.objective['name']
+  needed = objectives.OBJECTIVES[name].kinds
+  if arch.kind in needed:
+    return
+  family = settings.model.get('family')
+  where = f'config.model.family {family!r}' if family else settings.init
+  raise configs.ConfigError(
+    f'config.objective.name: {name!r} needs a model of kind '
+    f'{" or ".join(map(repr, needed))}; {where} is of kind {arch.kind!r}'
   )
-  if name in needed and arch.kind != needed[name]:
-    where = (
-      f'config.model.family {settings.model["family"]!r}'
-      if settings.model.get('family')
-      else settings.init
-    )
-    raise configs.ConfigError(
-      f'config.objective.name: {name!r} needs a model of kind {needed[name]!r}; '
-      f'{where} is of kind {arch.kind!r}'
-    )
 
 
 def make_params(model: models.Model, seed):

@@ -17,7 +17,17 @@ from typing import Any, NamedTuple
 import jax
 
 from tl_jax import config as configs
-from tl_jax import data, interop, models, optim, parallel, rng, transfer, tree
+from tl_jax import (
+  data,
+  interop,
+  models,
+  objectives,
+  optim,
+  parallel,
+  rng,
+  transfer,
+  tree,
+)
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, notes, pieces, texts
 from tl_jax.train.checks import check_fit, read
@@ -187,7 +197,7 @@ def arch_of(
   """The architecture of a pre-training run: its source's, or the config's with the
   tokenizer's vocabulary.
   """
-  head = pieces.HEADS[settings.objective['name']]
+  head = objectives.OBJECTIVES[settings.objective['name']].head
   if source is None:
     return pieces.base_arch(settings, vocabulary=tokenizer.vocabulary_size, head=head)
   arch = interop.with_head(source, head)
@@ -198,9 +208,9 @@ def arch_of(
 
 def build_pieces(settings: Settings, tokenizer, arch: models.Arch) -> pieces.Pieces:
   """Model, objective, method and optimizer of a pre-training run."""
-  # Of the pieces, not of the rows: a table may be longer than what is ever drawn from
-  # it.
-  objective = pieces.make_objective(settings, tokenizer.vocabulary_size, tokenizer)
+  # Told of the tokenizer's pieces, not of the model's rows: its table may be longer
+  # than what is ever drawn from it.
+  objective = pieces.make_objective(settings, tokenizer)
   return pieces.assemble(settings, arch, objective)
 
 

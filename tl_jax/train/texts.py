@@ -102,8 +102,7 @@ def text_rows(settings: Settings, tokenizer) -> Rows:
   Span corruption leaves fewer tokens than it is given: T5 fills 512 with 568.
   """
   size = settings.data.length
-  vocabulary = tokenizer.vocabulary_size
-  inputs = pieces.make_objective(settings, vocabulary, tokenizer).inputs
+  inputs = pieces.make_objective(settings, tokenizer).inputs
   if inputs is None:
     return Rows(size, size)
   enough = size

@@ -171,7 +171,8 @@ def prepare(
   `folder`), where other runs find them. Raises ConfigError where things do not fit.
   """
   task = texts.task_of(settings)
-  head = dict(head='classifier', labels=task.outputs)
+  entry = objectives.OBJECTIVES['classify']
+  head = dict(head=entry.head, labels=task.outputs)
   source = None if settings.init == SCRATCH else load(settings.init)
   if source is None:
     tokenizer = texts.make_tokenizer(
@@ -187,11 +188,9 @@ def prepare(
       raise ConfigError(f'config.init: {settings.init} has no tokenizer')
     if first:
       keep_tokenizer(folder, source)
-    arch = dataclasses.replace(interop.with_head(source, 'classifier'), **head)
+    arch = dataclasses.replace(interop.with_head(source, entry.head), **head)
     check_fit(settings, arch)
-  objective = objectives.classify(
-    labels=task.outputs, kind=task.kind, groups=task.groups
-  )
+  objective = entry.make(labels=task.outputs, kind=task.kind, groups=task.groups)
   parts = pieces.assemble(settings, arch, objective)
   require_dropout(settings, parts.method)
   tokenizer = texts.parsing(settings, tokenizer, settings.init)
