@@ -16,11 +16,16 @@ import jax
 
 # A program may take one process long to compile that another finds in its cache.
 WAIT_SECONDS = 3600
+# After so long, the log says for whom this process waits.
 NOTICE_SECONDS = 60
+# How often a waiting process looks whether another has failed.
 LOOK_SECONDS = 2
-HOSTS, FAILURES = 'tl_jax/hosts', 'tl_jax/failures'
+# Where in the store of the coordinator the processes leave word.
+HOSTS = 'tl_jax/hosts'
+FAILURES = 'tl_jax/failures'
 _LOG = logging.getLogger(__name__)
-_counts = collections.Counter()  # of meetings by name, and of runs
+# Of meetings by name, and of runs: each has a place of its own in the store.
+_counts = collections.Counter()
 
 
 def meet(name: str, word: str = '', seconds: float = WAIT_SECONDS) -> dict[int, str]:
@@ -42,6 +47,8 @@ def meet(name: str, word: str = '', seconds: float = WAIT_SECONDS) -> dict[int, 
   client.key_value_set(f'{place}/{jax.process_index()}', word)
   failures = []
 
+  # In a thread, because nothing interrupts the barrier: neither a signal nor the news
+  # that another process has failed.
   def wait():
     try:
       client.wait_at_barrier(place, int(1000 * seconds))
@@ -50,7 +57,8 @@ def meet(name: str, word: str = '', seconds: float = WAIT_SECONDS) -> dict[int, 
 
   thread = threading.Thread(target=wait, name='meeting', daemon=True)
   thread.start()
-  noticed, began = False, time.monotonic()
+  noticed = False
+  began = time.monotonic()
   thread.join(LOOK_SECONDS)
   while thread.is_alive():
     _require_no_failure(client)
@@ -81,6 +89,7 @@ def telling_failures() -> Iterator[None]:
     client = _client()
     if client is not None:
       reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+      # The error itself matters more than that it could not be told.
       with contextlib.suppress(jax.errors.JaxRuntimeError):
         client.key_value_set(f'{_failures()}/{jax.process_index()}', reason)
     raise
@@ -92,6 +101,7 @@ def _failures() -> str:
 
 
 def _require_no_failure(client) -> None:
+  """Raises RuntimeError that names a process which has failed."""
   for rank, reason in sorted(_by_rank(client, _failures()).items()):
     host = _by_rank(client, HOSTS).get(rank, 'on an unknown machine')
     raise RuntimeError(f'process {rank} ({host}) has failed: {reason}')
@@ -121,5 +131,6 @@ def _absent(client, place: str) -> str:
 
 def _by_rank(client, place: str) -> dict[int, str]:
   """What the processes have left in a place."""
+  # The key of each ends in the rank of who left it.
   found = client.key_value_dir_get(f'{place}/')
   return {int(key.rpartition('/')[2]): value for key, value in found}

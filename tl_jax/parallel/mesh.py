@@ -15,7 +15,14 @@ AXES = ('cohort', 'data', 'fsdp', 'tensor', 'sequence')
 
 @dataclasses.dataclass(frozen=True)
 class MeshShape:
-  """How many devices each axis of the mesh takes; -1, at most once, takes what is left."""
+  """How many devices each axis of the mesh takes.
+
+  At most one axis may be -1, which takes what is left.
+
+  data: copies of the model, each with rows of its own. fsdp: the same, with the weights
+  cut between them. tensor: heads and hidden units of a layer. sequence: positions.
+  cohort: models that are trained side by side.
+  """
 
   data: int = -1
   fsdp: int = 1
@@ -35,45 +42,49 @@ class MeshShape:
 
   @property
   def fixed(self) -> int | None:
-    """The number of devices that the shape asks for; None where an axis is -1 and
-    depends on the machine.
+    """The number of devices that the shape asks for.
+
+    None where an axis is -1, so that it depends on the machine.
     """
     sizes = [getattr(self, axis) for axis in AXES]
     return None if -1 in sizes else math.prod(sizes)
 
   def axis_size(self, axis: str) -> int:
-    """The size of an axis as far as it is known without a device: 1 for an axis of -1."""
+    """The size of an axis; 1 for an axis of -1, whose size no device has told yet."""
     return max(1, getattr(self, axis))
 
 
 def resolve(shape: MeshShape, devices: int) -> dict[str, int]:
-  """The size of every axis on this many devices. Raises ValueError where the numbers do
-  not fit.
+  """axis -> size on this many devices.
+
+  Raises ValueError where the numbers do not fit.
   """
   sizes = {axis: getattr(shape, axis) for axis in AXES}
   known = math.prod(size for size in sizes.values() if size != -1)
   for axis, size in sizes.items():
     if size == -1:
       sizes[axis] = devices // known
+  # Every device must have a place: sizes that fill only some of them do not fit either.
   if math.prod(sizes.values()) != devices:
-    asked = ' x '.join(
-      f'{axis} {getattr(shape, axis)}' for axis in AXES if getattr(shape, axis) != 1
-    )
-    raise ValueError(
-      f'config.mesh: {asked or "one device"} does not fit {devices} devices'
-    )
+    asked = _words(shape) or 'one device'
+    raise ValueError(f'config.mesh: {asked} does not fit {devices} devices')
   return sizes
 
 
+def _words(shape: MeshShape) -> str:
+  """The axes that the shape sets, in words: `data 2 x fsdp 4`."""
+  parts = []
+  for axis in AXES:
+    size = getattr(shape, axis)
+    if size != 1:
+      parts.append(f'{axis} {size}')
+  return ' x '.join(parts)
+
+
 def make_mesh(shape: MeshShape, devices=None) -> Mesh:
-  """The mesh over all devices. Axes are Auto: the explicit axes that jax.make_mesh
-  defaults to refuse linen.
-  """
+  """The mesh over these devices, by default over all. Raises ValueError as `resolve`."""
   devices = jax.devices() if devices is None else devices
   sizes = resolve(shape, len(devices))
-  return jax.make_mesh(
-    tuple(sizes.values()),
-    AXES,
-    axis_types=(AxisType.Auto,) * len(AXES),
-    devices=devices,
-  )
+  # jax.make_mesh would make explicit axes, which linen refuses.
+  types = (AxisType.Auto,) * len(AXES)
+  return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=devices)

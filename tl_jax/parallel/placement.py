@@ -1,9 +1,9 @@
 """Arrays onto the mesh: logical axis names become mesh axes by one table of rules.
 
->>> from jax.sharding import PartitionSpec
 >>> from tl_jax.parallel.mesh import MeshShape, make_mesh
->>> where = shardings(make_mesh(MeshShape()), PartitionSpec('embed', 'mlp'), jax.ShapeDtypeStruct((4, 8), 'float32'))
->>> tuple(where.spec)
+>>> kernel = jax.ShapeDtypeStruct((4, 8), 'float32')
+>>> found = shardings(make_mesh(MeshShape()), PartitionSpec('embed', 'mlp'), kernel)
+>>> tuple(found.spec)
 ('fsdp', 'tensor')
 """
 
@@ -11,60 +11,72 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-# A table row holds a whole token, so a lookup moves no part of the width between
-# devices.
+# Batches and activations are cut in the same way whatever the parameters are.
+_ACTIVATIONS = {
+  'batch': ('data', 'fsdp'),
+  'length': 'sequence',
+  'cohort': 'cohort',
+}
+# logical axis -> mesh axis or axes, by the name of config.sharding
 RULES = {
   'fsdp': {
-    'batch': ('data', 'fsdp'),
-    'length': 'sequence',
-    'cohort': 'cohort',
+    **_ACTIVATIONS,
+    # A table row holds a whole token, so a lookup moves no part of the width between
+    # devices.
     'vocabulary': ('tensor', 'fsdp'),
     'embed': 'fsdp',
     'heads': 'tensor',
     'mlp': 'tensor',
   },
   'tensor': {
-    'batch': ('data', 'fsdp'),
-    'length': 'sequence',
-    'cohort': 'cohort',
+    **_ACTIVATIONS,
     'vocabulary': 'tensor',
     'heads': 'tensor',
     'mlp': 'tensor',
   },
-  'replicated': {'batch': ('data', 'fsdp'), 'length': 'sequence', 'cohort': 'cohort'},
+  'replicated': _ACTIVATIONS,
 }
 
 
 def _physical(
   logical: PartitionSpec, shape: tuple[int, ...], mesh: Mesh, rules: dict
 ) -> PartitionSpec:
-  """The mesh axes of one array; an axis that does not divide its dimension leaves it
-  whole.
+  """The mesh axes of one array, from the logical names of its dimensions.
+
+  A mesh axis that does not divide its dimension is left out, so that the dimension stays
+  whole on it.
   """
   axes = []
-  for size, name in zip(shape, tuple(logical) + (None,) * len(shape), strict=False):
+  # A logical spec may name the first dimensions only.
+  names = tuple(logical) + (None,) * len(shape)
+  for size, name in zip(shape, names, strict=False):
     wanted = rules.get(name) or ()
-    wanted = (wanted,) if isinstance(wanted, str) else wanted
-    kept = ()
+    if isinstance(wanted, str):
+      wanted = (wanted,)
+    kept, parts = (), 1
     for axis in wanted:
-      if size % int(np.prod([mesh.shape[other] for other in (*kept, axis)])) == 0:
+      if size % (parts * mesh.shape[axis]) == 0:
         kept += (axis,)
+        parts *= mesh.shape[axis]
+    # A single axis stands bare in a spec, and no axis is None.
     axes.append(kept[0] if len(kept) == 1 else kept or None)
   return PartitionSpec(*axes)
 
 
 def shardings(mesh: Mesh, axes, abstract, rules: str = 'fsdp'):
-  """The NamedSharding of every leaf: `axes` mirrors `abstract` with a PartitionSpec of
-  logical names per leaf.
+  """The NamedSharding of every leaf.
+
+  axes: a tree like `abstract`, with a PartitionSpec of logical names for each leaf.
+  abstract: a tree of arrays or of their shapes. rules: a name of `RULES`.
   """
-  return jax.tree.map(
-    lambda logical, leaf: NamedSharding(
-      mesh, _physical(logical, leaf.shape, mesh, RULES[rules])
-    ),
-    axes,
-    abstract,
-    is_leaf=lambda node: isinstance(node, PartitionSpec),
-  )
+
+  def sharding(logical, leaf):
+    spec = _physical(logical, leaf.shape, mesh, RULES[rules])
+    return NamedSharding(mesh, spec)
+
+  # A spec is one leaf, although it has parts.
+  is_spec = lambda node: isinstance(node, PartitionSpec)
+  return jax.tree.map(sharding, axes, abstract, is_leaf=is_spec)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -72,18 +84,24 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Rows over data and fsdp; XLA spreads positions over the sequence axis from the
-  constraint inside the model.
+  """The rows of a batch over data and fsdp.
+
+  XLA spreads the positions over the sequence axis, from the constraint inside the model.
   """
   return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
 
 
 def place(tree, sharding):
-  """Puts every leaf (held in full by every process) where its sharding says."""
+  """Puts every leaf where its sharding says.
+
+  tree: arrays that every process holds in full. sharding: one for all leaves, or a tree
+  with one for each.
+  """
 
   def put(leaf, where):
     if where.is_fully_addressable:
       return jax.device_put(leaf, where)
+    # device_put would compare the leaf between all processes first.
     return jax.make_array_from_callback(
       np.shape(leaf), where, lambda index: np.asarray(leaf)[index]
     )
@@ -146,41 +164,50 @@ def part_of(array: np.ndarray, held: np.ndarray, rows: int, index) -> np.ndarray
       f'process {jax.process_index()}, which has not read it'
     )
   places = np.searchsorted(held, wanted)
+  # The rows are cut already; the other axes are cut as `index` says.
   return array[places][(slice(None), *index[1:])]
 
 
 def constrain(x, *logical: str | None, rules: str = 'fsdp'):
-  """Names the logical axes of an activation; without a mesh in force (`jax.set_mesh`)
-  it changes nothing.
+  """Names the logical axes of an activation, which XLA then cuts by the rules.
+
+  Without a mesh in force (`jax.set_mesh`) it changes nothing.
   """
   mesh = jax.sharding.get_abstract_mesh()
+  # On one device there is nothing to cut.
   if mesh.empty or mesh.size == 1:
     return x
-  return jax.lax.with_sharding_constraint(
-    x, _physical(PartitionSpec(*logical), x.shape, mesh, RULES[rules])
-  )
+  spec = _physical(PartitionSpec(*logical), x.shape, mesh, RULES[rules])
+  return jax.lax.with_sharding_constraint(x, spec)
 
 
 def activation_shards() -> int:
-  """Over how many devices of the mesh in force an activation of one model is spread, at
-  best; 1 without a mesh.
+  """Over how many devices of the mesh in force an activation of one model is spread.
+
+  At best: an axis that does not divide it leaves it whole. 1 without a mesh.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  return 1 if mesh.empty else mesh.size // mesh.shape.get('cohort', 1)
+  if mesh.empty:
+    return 1
+  # The members of a cohort are models of their own.
+  return mesh.size // mesh.shape.get('cohort', 1)
 
 
 def to_host(tree):
   """Every leaf as a numpy array, on every process."""
+  return jax.tree.map(_fetch, tree)
 
-  def fetch(leaf):
-    if getattr(leaf, 'is_fully_addressable', True) or leaf.is_fully_replicated:
-      return np.asarray(
-        leaf.addressable_data(0)
-        if hasattr(leaf, 'addressable_data') and leaf.is_fully_replicated
-        else leaf
-      )
-    from jax.experimental import multihost_utils
 
-    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+def _fetch(leaf) -> np.ndarray:
+  """One leaf in full."""
+  if not isinstance(leaf, jax.Array):
+    return np.asarray(leaf)
+  # Any device has all of it.
+  if leaf.is_fully_replicated:
+    return np.asarray(leaf.addressable_data(0))
+  if leaf.is_fully_addressable:
+    return np.asarray(leaf)
+  from jax.experimental import multihost_utils
 
-  return jax.tree.map(fetch, tree)
+  # Each process has a part only, so they all exchange theirs.
+  return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))

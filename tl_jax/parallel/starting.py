@@ -15,18 +15,18 @@ import jax
 
 from tl_jax.parallel.meeting import introduce
 
-ADDRESS, PROCESSES, PROCESS = (
-  'JAX_COORDINATOR_ADDRESS',
-  'JAX_NUM_PROCESSES',
-  'JAX_PROCESS_ID',
-)
+ADDRESS = 'JAX_COORDINATOR_ADDRESS'
+PROCESSES = 'JAX_NUM_PROCESSES'
+PROCESS = 'JAX_PROCESS_ID'
 REMEDY = (
   f'Set {ADDRESS} (host:port of process 0), {PROCESSES} and {PROCESS} (from 0) '
   f'in every process, or nothing but {PROCESSES}=1 for a run alone'
 )
 # Who gives an address has started the others. The machines of a cluster start by
 # themselves, some minutes after each other.
-GIVEN_SECONDS, FOUND_SECONDS = 60, 300
+GIVEN_SECONDS = 60
+FOUND_SECONDS = 300
+# What jax is told to wait: so long that it never gives up before we do.
 _LONGER = 3600
 _LOG = logging.getLogger(__name__)
 
@@ -34,9 +34,12 @@ _LOG = logging.getLogger(__name__)
 class Cluster(NamedTuple):
   """Processes that run together, as one of them sees it.
 
-  name: what told of them. address: host:port of process 0. processes: how many.
-  process: the number of this one. devices: the numbers of the local accelerators that
-  are its own; None for all that it sees.
+  name: what told of them; ADDRESS where the variables did.
+  address: host:port of process 0.
+  processes: how many they are.
+  process: the number of this one.
+  devices: the numbers of the local accelerators that are its own; None for all that it
+    sees.
   """
 
   name: str
@@ -70,7 +73,8 @@ def start() -> None:
     return
   if cluster.process == 0:
     _require_free_port(cluster)
-  _join(cluster, GIVEN_SECONDS if cluster.name == ADDRESS else FOUND_SECONDS)
+  seconds = GIVEN_SECONDS if cluster.name == ADDRESS else FOUND_SECONDS
+  _join(cluster, seconds)
   introduce(cluster.process)
 
 
@@ -116,10 +120,12 @@ def _line(error: BaseException) -> str:
 
 def _require_free_port(cluster: Cluster) -> None:
   """Raises RuntimeError where process 0 cannot listen: jax ends without a word."""
+  # Then process 0 listens at another address than the one that the others call.
   if 'JAX_COORDINATOR_BIND_ADDRESS' in os.environ:
     return
   port = cluster.address.rpartition(':')[2]
   with socket.socket() as probe:
+    # Otherwise the port of a run that has just ended would count as taken.
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
       probe.bind(('', int(port)))
@@ -135,40 +141,56 @@ def find_cluster() -> Cluster | None:
 
   Raises ValueError and RuntimeError as `start`.
   """
-  names = (ADDRESS, PROCESSES, PROCESS)
-  given = {name: os.environ[name] for name in names if os.environ.get(name)}
-  numbers = {name: _number(name, given[name]) for name in given if name != ADDRESS}
+  given, numbers = _given()
   if ADDRESS not in given and numbers.get(PROCESSES) == 1:
     return None
-  if len(given) == len(names):
+  missing = [name for name in (ADDRESS, PROCESSES, PROCESS) if name not in given]
+  if not missing:
     return _sound(
       Cluster(ADDRESS, given[ADDRESS], numbers[PROCESSES], numbers[PROCESS])
     )
   found = _detect()
-  if found is None and given:
-    missing = [name for name in names if name not in given]
+  if found is not None:
+    # What is given counts before what the cluster says.
+    return _sound(
+      found._replace(
+        address=given.get(ADDRESS, found.address),
+        processes=numbers.get(PROCESSES, found.processes),
+        process=numbers.get(PROCESS, found.process),
+      )
+    )
+  if given:
     raise ValueError(
       f'{" and ".join(given)} set without {" and ".join(missing)}, and no cluster is '
       f'found that would tell. {REMEDY}'
     )
-  if found is None:
-    return None
-  return _sound(
-    found._replace(
-      address=given.get(ADDRESS, found.address),
-      processes=numbers.get(PROCESSES, found.processes),
-      process=numbers.get(PROCESS, found.process),
-    )
-  )
+  return None
+
+
+def _given() -> tuple[dict[str, str], dict[str, int]]:
+  """The variables that are set, as text, and those of them that are numbers.
+
+  An empty variable counts as none: scripts set such ones.
+  """
+  given, numbers = {}, {}
+  for name in (ADDRESS, PROCESSES, PROCESS):
+    text = os.environ.get(name)
+    if text:
+      given[name] = text
+      if name != ADDRESS:
+        numbers[name] = _number(name, text)
+  return given, numbers
 
 
 def _number(name: str, text: str) -> int:
+  """A variable as a number. Raises ValueError that names it."""
   if not text.strip().isdecimal():
     raise ValueError(f'{name}: must be a whole number >= 0, got {text!r}')
   return int(text)
 
 
 def _sound(cluster: Cluster) -> Cluster:
+  """The cluster. Raises ValueError where it cannot be one."""
   host, _, port = cluster.address.rpartition(':')
   if not host or not port.isdecimal():
     raise ValueError(f'{ADDRESS}: must be host:port, got {cluster.address!r}')
@@ -222,8 +244,10 @@ def _has_others_of_tpu() -> bool:
   platforms = jax.config.jax_platforms
   if platforms and 'tpu' not in platforms.split(','):
     return False
+  # A slice of one host is not alone where there are several slices.
   if os.environ.get('MEGASCALE_NUM_SLICES', '1') not in ('', '1'):
     return True
+  # Bounds of 1,1,1 and a single address or host say that this process is alone.
   bounds = [os.environ.get(name) for name in ('TPU_PROCESS_BOUNDS', 'TPU_HOST_BOUNDS')]
   hosts = os.environ.get(
     'TPU_PROCESS_ADDRESSES', os.environ.get('TPU_WORKER_HOSTNAMES')
@@ -245,6 +269,7 @@ def _is_present(name: str, kind) -> bool:
     )
   try:
     return kind.is_env_present()
+  # A machine that cannot be asked, as without a network, must still train.
   except Exception as error:  # noqa: BLE001 - of requests or kubernetes, if anything
     _LOG.warning(
       'this process runs alone: whether it belongs to %s could not be found out (%s)',
@@ -283,6 +308,7 @@ def _own_devices(kind) -> list[int] | None:
   if os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE') == '1':
     return None
   visible = os.environ.get('CUDA_VISIBLE_DEVICES', '')
+  # By JAX_LOCAL_DEVICE_IDS the user has said it already.
   if 'JAX_LOCAL_DEVICE_IDS' in os.environ or (visible and ',' not in visible):
     return None
   number = kind.get_local_process_id()
