@@ -89,6 +89,8 @@ setup(
       'ruff>=0.9',
       'equinox>=0.13',
       'gguf>=0.17',
+      # What our files of tensors are compared with, byte by byte.
+      'safetensors>=0.6',
     ],
   },
   classifiers=[

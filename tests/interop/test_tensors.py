@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from tensor_files import ONE, SHARDS, measured, on_linux, refused, same, write  # noqa: E402
 
-from tl_jax.interop import tensors  # noqa: E402
+from tl_jax.interop import tensor_writing, tensors  # noqa: E402
 from tl_jax.interop.tensors import Lazy, open_tensors, save_tensors  # noqa: E402
 
 NAMES = st.text(st.characters(exclude_categories=['Cs']), max_size=12).filter(
@@ -91,7 +91,7 @@ def test_what_is_saved_is_read(tmp_path_factory, arrays, shard_bytes, metadata):
 
 
 def test_order_in_memory_does_not_matter(tmp_path, monkeypatch):
-  monkeypatch.setattr(tensors, '_BLOCK', 64)
+  monkeypatch.setattr(tensor_writing, '_BLOCK', 64)
   base = np.arange(120, dtype=np.float32).reshape(4, 5, 6)
   arrays = {
     't': base.T,
