@@ -14,6 +14,7 @@ averaging keeps at least half of the gain.
 """
 
 import argparse
+import collections
 import json
 import pathlib
 import sys
@@ -30,23 +31,28 @@ from tl_jax.transfer import merging
 SEEDS = (1, 2, 3)
 
 
-def methods(seed: int):
-  """name -> (base, tuned bodies) -> the merged body."""
-  arithmetic = lambda scale: (
-    lambda base, bodies: merging.apply_task_vectors(
-      base, [merging.task_vector(body, base) for body in bodies], scale
-    )
-  )
+def methods(seed: int) -> dict:
+  """name -> merge(base, tuned bodies), which gives the merged body."""
+
+  def arithmetic(scale):
+    def merge(base, bodies):
+      vectors = [merging.task_vector(body, base) for body in bodies]
+      return merging.apply_task_vectors(base, vectors, scale)
+
+    return merge
+
+  def ties(base, bodies):
+    return merging.ties(base, bodies, density=0.2, scale=1.0)
+
+  def dare(base, bodies):
+    return merging.dare(seed, base, bodies, drop=0.9, scale=0.5)
+
   return {
     'soup': lambda base, bodies: merging.soup(bodies),
     'task arithmetic, scale 0.4': arithmetic(0.4),
     'task arithmetic, scale 1': arithmetic(1.0),
-    'ties, density 0.2': lambda base, bodies: merging.ties(
-      base, bodies, density=0.2, scale=1.0
-    ),
-    'dare, drop 0.9': lambda base, bodies: merging.dare(
-      seed, base, bodies, drop=0.9, scale=0.5
-    ),
+    'ties, density 0.2': ties,
+    'dare, drop 0.9': dare,
     'slerp, t 0.5': lambda base, bodies: merging.slerp(*bodies, 0.5),
   }
 
@@ -58,17 +64,20 @@ class Tuned:
 
   def __init__(self, matrix, task: str, seed: int, folder: pathlib.Path):
     scale = matrix.TABLE.at('mini')
-    configs = {name: matrix.run(name, task, seed, scale) for name in ('probe', 'full')}
-    self.probe, self.full = (
-      train.run(configs[name], folder / f'{task}-{name}-{seed}')['metrics']['accuracy']
-      for name in ('probe', 'full')
-    )
-    opened = train.open_workdir(folder / f'{task}-full-{seed}')
-    self.ready = transferring.prepare(
-      opened.settings, folder / f'{task}-full-{seed}', first=False
-    )
+    accuracies = {}
+    for name in ('probe', 'full'):
+      tuning = matrix.run(name, task, seed, scale)
+      result = train.run(tuning, folder / f'{task}-{name}-{seed}')
+      accuracies[name] = result['metrics']['accuracy']
+    self.probe, self.full = accuracies['probe'], accuracies['full']
+    # The tuned weights and what evaluates them, from the folder of the full run.
+    workdir = folder / f'{task}-full-{seed}'
+    opened = train.open_workdir(workdir)
+    self.ready = transferring.prepare(opened.settings, workdir, first=False)
     self.judge = transferring.Judge(features.Reader(self.ready))
-    is_new, leaves = tree.matcher(NEW), tree.flatten(opened.params)
+    # Only bodies can be merged: the heads answer different questions.
+    is_new = tree.matcher(NEW)
+    leaves = tree.flatten(opened.params)
     self.body = {name: leaf for name, leaf in leaves.items() if not is_new(name)}
     self.head = {name: leaf for name, leaf in leaves.items() if is_new(name)}
 
@@ -85,30 +94,24 @@ class Tuned:
 
 def measure(matrix, folder: pathlib.Path) -> dict[str, list[dict]]:
   """method -> one row per task and seed."""
-  source, found = tree.flatten(train.load(matrix.encoder()).params), {}
+  source = tree.flatten(train.load(matrix.encoder()).params)
+  found = collections.defaultdict(list)
   for seed in SEEDS:
     tuned = {task: Tuned(matrix, task, seed, folder) for task in matrix.TASKS}
     bodies = [one.body for one in tuned.values()]
+    # What the encoder has beside that body is not merged.
     base = {name: source[name] for name in bodies[0]}
     for name, merge in methods(seed).items():
       body = jax.jit(merge)(base, bodies)
       for task, one in tuned.items():
         accuracy, kept = one.kept(body)
-        found.setdefault(name, []).append(
-          dict(
-            task=task,
-            seed=seed,
-            probe=one.probe,
-            full=one.full,
-            merged=accuracy,
-            kept=kept,
-          )
-        )
+        scores = dict(probe=one.probe, full=one.full, merged=accuracy, kept=kept)
+        found[name].append(dict(task=task, seed=seed, **scores))
         sys.stderr.write(
           f'seed {seed}, {task}, {name}: probe {one.probe:.3f} full {one.full:.3f} '
           f'merged {accuracy:.3f}\n'
         )
-  return found
+  return dict(found)
 
 
 def main() -> None:
@@ -117,19 +120,19 @@ def main() -> None:
   )
   parser.add_argument('--workdir', required=True, type=pathlib.Path)
   options = parser.parse_args()
-  found = measure(
-    config.execute(pathlib.Path(__file__).with_name('peft_matrix.py')), options.workdir
-  )
+  matrix = config.execute(pathlib.Path(__file__).with_name('peft_matrix.py'))
+  found = measure(matrix, options.workdir)
   sys.stdout.write(
     f'{"method":30}{"merged %":>12}{"gain kept %":>14}{"95 % interval":>22}\n'
   )
   intervals = {}
   for name, rows in found.items():
-    intervals[name] = interval = t_interval([row['kept'] for row in rows])
+    interval = t_interval([row['kept'] for row in rows])
+    intervals[name] = interval
     merged = sum(row['merged'] for row in rows) / len(rows)
+    ends = f'{100 * interval.low:.1f} to {100 * interval.high:.1f}'
     sys.stdout.write(
-      f'{name:30}{100 * merged:>12.1f}{100 * interval.mean:>14.1f}'
-      f'{f"{100 * interval.low:.1f} to {100 * interval.high:.1f}":>22}\n'
+      f'{name:30}{100 * merged:>12.1f}{100 * interval.mean:>14.1f}{ends:>22}\n'
     )
   claim = Claim(
     'uniform averaging keeps at least half of the gain',
