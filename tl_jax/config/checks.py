@@ -22,7 +22,7 @@ from typing import Annotated, Any, NamedTuple
 
 
 class ConfigError(ValueError):
-  """A config, argument or input cannot be right. The message is one line that names it."""
+  """A config, argument or input cannot be right; the message, one line, names it."""
 
 
 @dataclasses.dataclass(frozen=True)

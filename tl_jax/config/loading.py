@@ -135,7 +135,7 @@ def _guard(path, action):
 
 
 def _line_of(error: BaseException, filename: str) -> int:
-  """The line of the file where the error comes from: the innermost one of its frames."""
+  """The line of the file that the error comes from: that of the innermost frame."""
   if isinstance(error, SyntaxError) and error.lineno:
     return error.lineno
   for frame in reversed(traceback.extract_tb(error.__traceback__)):

@@ -3,9 +3,11 @@ cache.
 
 >>> import collections, jax, jax.numpy as jnp
 >>> Decoder = collections.namedtuple('Decoder', 'prefill step kind')
->>> count = lambda last: 9.0 * jax.nn.one_hot(last + 1, 9)        # a model that counts; it needs no cache
->>> decoder = Decoder(lambda params, batch, capacity: (count(batch['tokens'][:, -1]), {}),
-...                   lambda params, cache, tokens: (count(tokens), cache), 'decoder')
+>>> # A model that counts; it needs no cache.
+>>> count = lambda last: 9.0 * jax.nn.one_hot(last + 1, 9)
+>>> read = lambda params, batch, capacity: (count(batch['tokens'][:, -1]), {})
+>>> step = lambda params, cache, token: (count(token), cache)
+>>> decoder = Decoder(read, step, 'decoder')
 >>> batch = {'tokens': jnp.array([[3]]), 'segments': jnp.array([[1]])}
 >>> generate(decoder, None, batch, Decoding(max_new_tokens=4)).tokens.tolist()
 [[[4, 5, 6, 7]]]

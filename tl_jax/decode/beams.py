@@ -2,13 +2,17 @@
 shapes.
 
 >>> from types import SimpleNamespace
->>> chain = jnp.log(jnp.array([[.1, .5, .4], [.4, .3, .3], [.9, .05, .05]]))       # the next token, by the last
+>>> # The chances of the next token, by the last.
+>>> chain = jnp.log(jnp.array([[.1, .5, .4], [.4, .3, .3], [.9, .05, .05]]))
 >>> decoder = SimpleNamespace(
-...     kind='decoder', prefill=lambda params, batch, capacity: (chain[batch['tokens'][:, -1]], {}),
+...     kind='decoder',
+...     prefill=lambda params, batch, capacity: (chain[batch['tokens'][:, -1]], {}),
 ...     step=lambda params, cache, tokens: (chain[tokens], cache))
 >>> batch = {'tokens': jnp.array([[0]]), 'segments': jnp.array([[1]])}
->>> found = search(decoder, None, batch, Decoding('beam', max_new_tokens=2, beams=2), jnp.array([True]))
->>> found.tokens[0, 0].tolist(), round(float(jnp.exp(2 * found.scores[0, 0])), 3)       # greedy: [1, 0], 0.2
+>>> settings = Decoding('beam', max_new_tokens=2, beams=2)
+>>> found = search(decoder, None, batch, settings, jnp.array([True]))
+>>> # Greedy decoding finds [1, 0], with a chance of 0.2.
+>>> found.tokens[0, 0].tolist(), round(float(jnp.exp(2 * found.scores[0, 0])), 3)
 ([2, 0], 0.36)
 """
 
@@ -223,9 +227,10 @@ def _can_improve(state: State, settings: Decoding):
   """bool (rows,): could a sequence that goes on still get a place among the ended ones?
 
   The best sequence that goes on is compared with the worst that has ended; a free place
-  has score -inf. Its final score is a guess: that its sum stays as it is, at its present
-  length. With early_stopping 'never' and a penalty that favours length, the guess is
-  the greatest length. With early_stopping True, full places are enough to stop.
+  has score -inf. Its final score is a guess: that its sum stays as it is, at its
+  present length. With early_stopping 'never' and a penalty that favours length, the
+  guess is the greatest length. With early_stopping True, full places are enough to
+  stop.
   """
   by_length = jnp.asarray(penalties(settings))
   if settings.early_stopping == 'never' and settings.length_penalty > 0:

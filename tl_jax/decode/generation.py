@@ -2,9 +2,11 @@
 
 >>> import collections
 >>> Decoder = collections.namedtuple('Decoder', 'prefill step kind')
->>> count = lambda last: 9.0 * jax.nn.one_hot(last + 1, 9)        # a model that counts; it needs no cache
->>> decoder = Decoder(lambda params, batch, capacity: (count(batch['tokens'][:, -1]), {}),
-...                   lambda params, cache, tokens: (count(tokens), cache), 'decoder')
+>>> # A model that counts; it needs no cache.
+>>> count = lambda last: 9.0 * jax.nn.one_hot(last + 1, 9)
+>>> read = lambda params, batch, capacity: (count(batch['tokens'][:, -1]), {})
+>>> step = lambda params, cache, token: (count(token), cache)
+>>> decoder = Decoder(read, step, 'decoder')
 >>> batch = {'tokens': jnp.array([[3], [4]]), 'segments': jnp.ones((2, 1), 'int32')}
 >>> generate(decoder, None, batch, Decoding(max_new_tokens=4, eos=7)).tokens.tolist()
 [[[4, 5, 6, 7]], [[5, 6, 7, 0]]]

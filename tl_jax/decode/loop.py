@@ -3,13 +3,16 @@ has.
 
 >>> from tl_jax.decode.settings import Decoding
 >>> from types import SimpleNamespace
->>> count = lambda last: 9.0 * jax.nn.one_hot(last + 1, 9)        # a model that counts; it needs no cache
+>>> # A model that counts; it needs no cache.
+>>> count = lambda last: 9.0 * jax.nn.one_hot(last + 1, 9)
 >>> decoder = SimpleNamespace(
-...     kind='decoder', prefill=lambda params, batch, capacity: (count(batch['tokens'][:, -1]), {}),
+...     kind='decoder',
+...     prefill=lambda params, batch, capacity: (count(batch['tokens'][:, -1]), {}),
 ...     step=lambda params, cache, tokens: (count(tokens), cache))
 >>> settings = Decoding(max_new_tokens=4, eos=7)
 >>> batch = {'tokens': jnp.array([[3], [4]]), 'segments': jnp.ones((2, 1), 'int32')}
->>> state = begin(decoder, None, batch, settings, jax.random.key(0), jnp.arange(2), jnp.ones(2, bool))
+>>> numbers, live = jnp.arange(2), jnp.ones(2, bool)
+>>> state = begin(decoder, None, batch, settings, jax.random.key(0), numbers, live)
 >>> advance(decoder, None, state, settings, 4).tokens.tolist()
 [[4, 5, 6, 7], [5, 6, 7, 0]]
 """

@@ -129,7 +129,8 @@ def keep_top_p(logits, p: float):
 def keep_min_p(logits, p: float):
   """Keeps the tokens that are probable enough beside the most probable one.
 
-  A token is kept where it is at least `p` times as probable (Nguyen et al. 2024, eq. 2).
+  A token is kept where it is at least `p` times as probable (Nguyen et al. 2024, eq.
+  2).
   """
   probabilities = jax.nn.softmax(logits, axis=-1)
   least = p * probabilities.max(-1, keepdims=True)
@@ -158,7 +159,7 @@ def process(logits, seen, step, settings: Decoding, history=None):
 
 
 def _at_positions(logits, step, settings: Decoding):
-  """The part of `process` that depends on the position only, not on what came before."""
+  """The part of `process` that depends on the position, not on what came before."""
   if settings.min_new_tokens and settings.eos:
     too_early = step < settings.min_new_tokens
     logits = jnp.where(too_early, forbid(logits, settings.eos), logits)

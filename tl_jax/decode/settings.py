@@ -2,7 +2,8 @@
 
 >>> Decoding(method='sample', temperature=0.7, top_p=0.9, eos=2).eos
 (2,)
->>> penalties(Decoding(method='beam', beams=2, length_penalty=2.0, max_new_tokens=3)).tolist()
+>>> beam = Decoding(method='beam', beams=2, length_penalty=2.0, max_new_tokens=3)
+>>> penalties(beam).tolist()
 [1.0, 1.0, 4.0, 9.0]
 """
 

@@ -4,12 +4,16 @@ Texts are encoded, batched by length, decoded, cut at stop strings and given in 
 
 >>> import collections, types, jax.numpy as jnp
 >>> Decoder = collections.namedtuple('Decoder', 'prefill step kind')
->>> after = lambda last: 9.0 * jax.nn.one_hot((last + 1) % 128, 128)             # a model that knows the alphabet
->>> decoder = Decoder(lambda params, batch, capacity: (after(batch['tokens'][:, -1]), {}),
-...                   lambda params, cache, tokens: (after(tokens), cache), 'decoder')
->>> letters = types.SimpleNamespace(encode_batch=lambda texts, special: [list(map(ord, text)) for text in texts],
-...                                 decode=lambda ids: ''.join(map(chr, ids)))
->>> for found in continue_texts(decoder, None, letters, ['abc', 'xy'], Decoding(max_new_tokens=5, stop='h')):
+>>> # A model that knows the alphabet.
+>>> after = lambda last: 9.0 * jax.nn.one_hot((last + 1) % 128, 128)
+>>> read = lambda params, batch, capacity: (after(batch['tokens'][:, -1]), {})
+>>> step = lambda params, cache, token: (after(token), cache)
+>>> decoder = Decoder(read, step, 'decoder')
+>>> letters = types.SimpleNamespace(
+...     encode_batch=lambda texts, special: [list(map(ord, text)) for text in texts],
+...     decode=lambda ids: ''.join(map(chr, ids)))
+>>> settings = Decoding(max_new_tokens=5, stop='h')
+>>> for found in continue_texts(decoder, None, letters, ['abc', 'xy'], settings):
 ...   found[0].text, found[0].end
 ('defg', 'stop')
 ('z{|}~', 'length')
@@ -308,7 +312,7 @@ def _decode(
 
 
 def _watch(work: _Work, contexts, arguments) -> _Sequences:
-  """Decodes in pieces of `chunk` steps; a text that holds a stop string goes no further.
+  """Decodes in pieces of `chunk` steps; a text with a stop string goes no further.
 
   contexts: the ids before each sequence, without those of rows that fill the batch.
   """

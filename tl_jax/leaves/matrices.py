@@ -252,7 +252,7 @@ class Gated:
     return jnp.clip(stretched, 0.0, 1.0) * self.change
 
   def expected(self) -> Array:
-    """How many gates are not zero in expectation (Louizos et al. 2018, eq. 12): scalar."""
+    """The expected number of gates that are not zero (Louizos et al. 2018, eq. 12)."""
     open_chance = jax.nn.sigmoid(self.gate - TEMPERATURE * jnp.log(-LOW / HIGH))
     return open_chance.sum()
 

@@ -77,7 +77,7 @@ class Prefix:
   ) -> tuple[Array, Array, Array]:
     """The keys, values and mask of attention with this prefix in front, seen by all.
 
-    keys, values: (batch, heads, m, head), of which the results have n + m in place of m.
+    keys, values: (batch, heads, m, head). The results have n + m in place of m.
     mask: boolean (batch, queries, m), likewise.
     """
     require_whole(self, 'keys', 'values')

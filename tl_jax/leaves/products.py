@@ -12,7 +12,8 @@ A gradient that nobody asks for is not computed, and what only it would need is 
 kept.
 
 >>> x, w = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4))
->>> multiply(x, w).dtype.name, jax.grad(lambda w: multiply(x, w).astype(jnp.float32).sum())(w).dtype.name
+>>> total = lambda w: multiply(x, w).astype(jnp.float32).sum()
+>>> multiply(x, w).dtype.name, jax.grad(total)(w).dtype.name
 ('bfloat16', 'float32')
 """
 

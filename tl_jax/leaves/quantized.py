@@ -2,8 +2,9 @@
 
 It is in bfloat16, in int8 by column, or in the four-bit normal floats of QLoRA.
 
->>> w = quantize(jnp.linspace(-1.0, 1.0, 128).reshape(64, 2), 'int8')
->>> w.codes.dtype.name, w.shape, bool(jnp.abs(w.dense() - jnp.linspace(-1.0, 1.0, 128).reshape(64, 2)).max() < 0.005)
+>>> full = jnp.linspace(-1.0, 1.0, 128).reshape(64, 2)
+>>> w = quantize(full, 'int8')
+>>> w.codes.dtype.name, w.shape, bool(jnp.abs(w.dense() - full).max() < 0.005)
 ('int8', (64, 2), True)
 """
 

@@ -139,7 +139,7 @@ def matmul(x: Array, w: Array) -> Array:
     return w.product(x)
   w = jnp.asarray(w)
   x = _floating(x, w)
-  # The forms of `products` are for matrices; layers that are stacked take the plain one.
+  # The forms of `products` are for matrices; stacked layers take the plain one.
   if w.ndim != 2:
     return x @ w.astype(x.dtype)
   if x.dtype == jnp.bfloat16:
@@ -194,7 +194,7 @@ def take(table: Array, index: Array) -> Array:
 
 
 def dense(leaf: Array) -> Array:
-  """The plain array that a leaf stands for; the leaf itself where it stands for none."""
+  """The plain array that a leaf stands for; the leaf itself if it stands for none."""
   if is_structured(leaf) and hasattr(leaf, 'dense'):
     return leaf.dense()
   return leaf
@@ -268,7 +268,7 @@ def drop(x: Array, rate: float, key) -> Array:
 
 
 def short_integers(key, shape) -> Array:
-  """Uniform integers below 2^16 (uint32) of this shape, two from each draw of 32 bits."""
+  """Uniform integers below 2^16, uint32, two from each draw of 32 bits."""
   # A dropout needs no more than 16 bits, and drawing is what it costs.
   *before, last = shape or (1,)
   half = math.ceil(last / 2)

@@ -29,7 +29,7 @@ def accuracy(predictions, references) -> dict[str, float]:
 
 
 def f1(predictions, references, *, positive=None) -> dict[str, float]:
-  """F1 = 2 TP / (2 TP + FP + FN) of one class, `f1`, and of all: `f1_macro`, `f1_micro`.
+  """F1 = 2 TP / (2 TP + FP + FN), of one class and of all.
 
   Labels are (n,), or indicators (n, labels) of several labels per example.
 

@@ -1,6 +1,7 @@
 """Left-to-right language modelling: each token from those before it in its segment.
 
->>> batch = causal().prepare(None, {'tokens': jnp.array([[5, 6, 7, 0]]), 'segments': jnp.array([[1, 1, 2, 0]])})
+>>> tokens, segments = jnp.array([[5, 6, 7, 0]]), jnp.array([[1, 1, 2, 0]])
+>>> batch = causal().prepare(None, {'tokens': tokens, 'segments': segments})
 >>> batch['targets'].tolist(), batch['target_weights'].tolist()
 ([[6, 7, 0, 0]], [[1.0, 0.0, 0.0, 0.0]])
 """

@@ -145,7 +145,8 @@ def own_group(logits, chosen, groups):
   if len(groups) < 2:
     return logits
   # Finite, because the difference of two infinite logits is not a number.
-  return jnp.where(same_group(chosen, logits.shape[-1], groups), logits, -1e9)
+  competes = same_group(chosen, logits.shape[-1], groups)
+  return jnp.where(competes, logits, -1e9)
 
 
 def same_group(chosen, labels: int, groups):
@@ -186,7 +187,8 @@ def _single_label(logits, labels, weight, smoothing):
 
 def _multi_label(logits, labels, weight, smoothing):
   del smoothing
-  labels = jnp.where(weight[..., None] > 0, labels.astype(jnp.float32), 0.0)
+  real = weight[..., None] > 0
+  labels = jnp.where(real, labels.astype(jnp.float32), 0.0)
   # -log sigmoid(x) is softplus(x) - x, and -log(1 - sigmoid(x)) is softplus(x).
   nll = jax.nn.softplus(logits) - labels * logits
   right = (logits > 0) == (labels > 0.5)
@@ -195,8 +197,9 @@ def _multi_label(logits, labels, weight, smoothing):
 
 def _regression(logits, labels, weight, smoothing):
   del smoothing
+  real = weight[..., None] > 0
   values = labels.astype(jnp.float32).reshape(logits.shape)
-  error = logits - jnp.where(weight[..., None] > 0, values, 0.0)
+  error = logits - jnp.where(real, values, 0.0)
   squared = jnp.square(error).mean(-1)
   absolute = jnp.abs(error).mean(-1)
   return squared, {'squared_error': squared, 'absolute_error': absolute}

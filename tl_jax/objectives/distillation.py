@@ -1,10 +1,24 @@
 """Distillation: a student learns from a teacher, beside or instead of the labels.
 
-It follows the teacher's logits, hidden states and attention weights.
-
 >>> bits = jnp.log(jnp.array([[0.5, 0.5], [0.25, 0.75]]))
->>> [round(float(value), 4) for value in soft_divergence(bits, bits[:1], temperature=1.0)]
+>>> found = soft_divergence(bits, bits[:1], temperature=1.0)
+>>> [round(float(value), 4) for value in found]
 [0.0, 0.1438]
+
+It follows the teacher in up to three things, each a term of the loss:
+
+- `distill_logits`: temperature ** 2 * KL(teacher, student) of the softmax of logits /
+  temperature, a mean over what the objective scores (Hinton et al. 2015, eq. 1 and
+  section 2.1). It is for logits of classes, not of real values.
+- `distill_hidden`: a mean over tokens that are no padding. Of states (rows, length,
+  width) it is the mean over width of squared differences (TinyBERT, Jiao et al. 2020,
+  eq. 8), or 1 - cosine (DistilBERT, Sanh et al. 2019, section 3). These are the states
+  of the last layer. With `layers` it is a mean over its pairs (student's layer,
+  teacher's layer), where 0 is the embedding. A student of another width learns a map to
+  the teacher's: `projecting`.
+- `distill_attention`: KL(teacher, student) of the attention weights of the pairs in
+  `layers`, a mean over heads, pairs and queries (MiniLM, Wang et al. 2020, section
+  3.1). Both must have as many heads.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,22 +66,11 @@ def distill(
 ) -> Objective:
   """The objective, and a term for everything in which a teacher is followed.
 
-  The objective's own terms have the coefficient `task`; each new term has the one of
-  its name. The teacher sees the batch that the objective gives the student, without
-  dropout, and gets no gradient.
-
-  - `distill_logits`: temperature ** 2 * KL(teacher, student) of the softmax of logits /
-    temperature, a mean over what the objective scores (Hinton et al. 2015, eq. 1 and
-    section 2.1). It is for logits of classes, not of real values.
-  - `distill_hidden`: a mean over tokens that are no padding. Of states (rows, length,
-    width) it is the mean over width of squared differences (TinyBERT, Jiao et al. 2020,
-    eq. 8), or 1 - cosine (DistilBERT, Sanh et al. 2019, section 3). These are the
-    states of the last layer. With `layers` it is a mean over its pairs (student's
-    layer, teacher's layer), where 0 is the embedding. A student of another width learns
-    a map to the teacher's: `projecting`.
-  - `distill_attention`: KL(teacher, student) of the attention weights of the pairs in
-    `layers`, a mean over heads, pairs and queries (MiniLM, Wang et al. 2020, section
-    3.1). Both must have as many heads.
+  `logits`, `hidden` and `attention` are the coefficients of the new terms, which the
+  head of this module defines; 0 leaves a term out. The coefficients of the objective's
+  own terms are multiplied by `task`. `measure` is of the hidden states. The teacher
+  sees the batch that the objective gives the student, without dropout, and gets no
+  gradient.
 
   With `layers` both models are asked for `keep`: apply(..., keep=('states',
   'attentions')) -> Outputs with `states`, one (rows, length, width) for the embedding
@@ -118,8 +121,11 @@ def distill(
     scaled = {}
     for name, term in terms.items():
       scaled[name] = term._replace(coefficient=task * term.coefficient)
-    followed = {name: Term(value, wanted[name]) for name, value in sums.items()}
-    means = {name: Mean(value, totals[name]) for name, value in sums.items()}
+    followed = {}
+    means = {}
+    for name, value in sums.items():
+      followed[name] = Term(value, wanted[name])
+      means[name] = Mean(value, totals[name])
     return scaled | followed, metrics | means
 
   return objective._replace(weights=weights, loss=loss)
@@ -136,7 +142,8 @@ def _check_request(wanted: dict, measure: str, layers) -> None:
       f"distill: measure is {measure!r}, but must be 'squared' or 'cosine'"
     )
   # The embedding, layer 0, has no attention.
-  if ATTENTION in wanted and not any(min(pair) > 0 for pair in layers):
+  has_attention = any(min(pair) > 0 for pair in layers)
+  if ATTENTION in wanted and not has_attention:
     raise ValueError(
       "distill: attention needs layers, pairs of (student's layer, teacher's layer) "
       'from 1'
@@ -159,10 +166,12 @@ def _sums(
     sums[LOGITS] = _sum('logits', values, _scored(batch))
   if HIDDEN in wanted:
     values = _state_distances(student, teacher, measure, layers)
-    sums[HIDDEN] = _sum('hidden', sum(values) / len(values), _tokens(batch))
+    mean = sum(values) / len(values)
+    sums[HIDDEN] = _sum('hidden', mean, _tokens(batch))
   if ATTENTION in wanted:
     values = _attention_divergences(student, teacher, layers)
-    sums[ATTENTION] = _sum('attentions', sum(values) / len(values), _tokens(batch))
+    mean = sum(values) / len(values)
+    sums[ATTENTION] = _sum('attentions', mean, _tokens(batch))
   return sums
 
 
@@ -210,7 +219,8 @@ def state_distance(student: Array, teacher: Array, measure: str) -> Array:
   teacher = teacher.astype(jnp.float32)
   if measure == 'squared':
     return jnp.square(student - teacher).mean(-1)
-  return 1 - (_unit(student) * _unit(teacher)).sum(-1)
+  cosine = (_unit(student) * _unit(teacher)).sum(-1)
+  return 1 - cosine
 
 
 def _unit(states: Array) -> Array:
@@ -293,8 +303,8 @@ def _sum(what: str, values: Array, weights: Array) -> Array:
   """The weighted sum; ValueError where values and weights are not of the same items."""
   if values.shape != weights.shape:
     raise ValueError(
-      f'distill: the {what} are for items of shape {values.shape}, but the batch weighs '
-      f'{weights.shape}'
+      f'distill: the {what} are for items of shape {values.shape}, but the batch '
+      f'weighs {weights.shape}'
     )
   return weighted_sum(values, weights)
 

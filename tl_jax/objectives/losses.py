@@ -20,9 +20,11 @@ def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> Arra
   """
   logits = logits.astype(jnp.float32)
   total = jax.nn.logsumexp(logits, axis=-1)
-  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)
+  chosen = chosen[..., 0]
   if smoothing:
-    chosen = (1 - smoothing) * chosen + smoothing * logits.mean(-1)
+    uniform = logits.mean(-1)
+    chosen = (1 - smoothing) * chosen + smoothing * uniform
   return total - chosen
 
 
@@ -40,7 +42,9 @@ def segments_of(
   batch: Batch, tokens: str = 'tokens', segments: str = 'segments'
 ) -> Array:
   """The segments (rows, length) of a batch; all ones where it has none."""
-  return batch[segments] if segments in batch else jnp.ones_like(batch[tokens])
+  if segments in batch:
+    return batch[segments]
+  return jnp.ones_like(batch[tokens])
 
 
 def shift_right(tokens: Array, segments: Array, start: int) -> Array:
@@ -49,21 +53,25 @@ def shift_right(tokens: Array, segments: Array, start: int) -> Array:
   That is `start` at the head of each segment, then each token one place later. Padding
   becomes `start`, too.
   """
-  before = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))
-  shifted = jnp.where(starts_of(segments), start, before)
+  shifted = jnp.where(starts_of(segments), start, _one_right(tokens))
   return jnp.where(segments > 0, shifted, start)
 
 
 def starts_of(segments: Array) -> Array:
   """Boolean (rows, length): the first position of each run of one segment number."""
   # -1 is the number of no segment, so that every row begins with a start.
-  before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-  return segments != before
+  return segments != _one_right(segments, first=-1)
+
+
+def _one_right(array: Array, first: int = 0) -> Array:
+  """The array (rows, length) one place to the right, `first` in the first column."""
+  return jnp.pad(array[:, :-1], ((0, 0), (1, 0)), constant_values=first)
 
 
 def positions_of(segments: Array) -> Array:
   """Positions (rows, length) int32 that restart in each segment."""
   index = jnp.arange(segments.shape[1], dtype=jnp.int32)[None]
   # Of each position, the latest start that is not after it.
-  start = jax.lax.cummax(jnp.where(starts_of(segments), index, 0), axis=1)
+  start_or_zero = jnp.where(starts_of(segments), index, 0)
+  start = jax.lax.cummax(start_or_zero, axis=1)
   return jnp.where(segments > 0, index - start, 0)

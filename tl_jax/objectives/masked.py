@@ -2,7 +2,8 @@
 were.
 
 >>> objective = masked(vocabulary=100, mask_id=4, special_ids=(0, 1, 2, 3, 4))
->>> batch = objective.prepare(jax.random.key(0), {'tokens': jnp.arange(10, 30).reshape(1, 20)})
+>>> tokens = jnp.arange(10, 30).reshape(1, 20)
+>>> batch = objective.prepare(jax.random.key(0), {'tokens': tokens})
 >>> batch['score'].shape, float(objective.weights(batch)['masked'])
 ((1, 3), 3.0)
 """
@@ -115,7 +116,8 @@ def budget_table(rate: float, length: int) -> np.ndarray:
 def choose_tokens(candidate, noise, budget):
   """Boolean (rows, length): the `budget` (rows,) candidates with the smallest noise."""
   # Noise is below 1, so that everything else comes after the candidates.
-  order = jnp.argsort(jnp.where(candidate, noise, 2.0), axis=-1)
+  noise = jnp.where(candidate, noise, 2.0)
+  order = jnp.argsort(noise, axis=-1)
   rank = jnp.argsort(order, axis=-1)
   return candidate & (rank < budget[:, None])
 
@@ -132,7 +134,8 @@ def choose_words(candidate, begins, noise, budget):
   begins = candidate & (begins | ~follows)
   # Words are numbered along the row; what is in no word has the number `length`.
   word = jnp.where(candidate, jnp.cumsum(begins) - 1, length)
-  sizes = jnp.zeros(length + 1, jnp.int32).at[word].add(1)
+  sizes = jnp.zeros(length + 1, jnp.int32)
+  sizes = sizes.at[word].add(1)
   sizes = sizes.at[length].set(0)[:length]
   order = jnp.argsort(jnp.where(sizes > 0, noise, 2.0))
 
@@ -152,7 +155,8 @@ def slots(chosen, most: int):
   are left. The weights, float32 (rows, most), are 1 for the chosen and 0 for the rest.
   """
   # A stable sort, not top_k, which gathers the whole batch where its rows are sharded.
-  places = jnp.argsort(~chosen, axis=1, stable=True)[:, :most].astype(jnp.int32)
+  chosen_first = jnp.argsort(~chosen, axis=1, stable=True)
+  places = chosen_first[:, :most].astype(jnp.int32)
   is_chosen = jnp.take_along_axis(chosen, places, axis=1)
   return places, is_chosen.astype(jnp.float32)
 

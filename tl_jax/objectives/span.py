@@ -1,11 +1,24 @@
 """Span corruption (T5): a decoder writes the spans that were cut out of a text.
 
-In the text that the encoder reads, a sentinel stands for each span.
-
 >>> objective = span(sentinels=range(99, 89, -1), pad_id=0, eos_id=1)
->>> batch = objective.prepare(jax.random.key(0), {'tokens': jnp.arange(10, 30).reshape(1, 20)})
+>>> tokens = jnp.arange(10, 30).reshape(1, 20)
+>>> batch = objective.prepare(jax.random.key(0), {'tokens': tokens})
 >>> int((batch['segments'] > 0).sum()), float(objective.weights(batch)['span'])
 (19, 5.0)
+
+In the encoder's text the k-th span of a segment is replaced by the k-th sentinel. The
+target is that sentinel and the lost tokens, then the next, and `eos_id` at the end; of
+a segment that loses nothing it is `eos_id` alone. Each encoder text ends with `eos_id`,
+too. It is the one at the end of the segment where there is one, which is never cut,
+else a new one.
+
+Shapes are static. By default the encoder has as many places as the row. These always
+suffice where segments end with `eos_id`, and else for segments of 10 tokens or more at
+the default rate. By default the targets have the places of a row with a single segment,
+plus one for each 16 tokens, for the rounding and the `eos_id` of more segments. What is
+over is dropped from the end of the row. Corruption shortens a text, so that longer rows
+of text fill the places: `inputs` of the objective says how many a text takes (512 for
+one of 568 tokens at T5's rate and mean), and rows packed by it lose nothing.
 """
 
 from collections.abc import Sequence
@@ -40,21 +53,11 @@ def span(
   do so. The parts alternate, kept first. A segment of fewer than two tokens loses
   nothing.
 
-  In the encoder's text the k-th span of a segment is replaced by sentinels[k] (T5:
-  descending from the end of the vocabulary). The target is that sentinel and the lost
-  tokens, then the next, and `eos_id` at the end; of a segment that loses nothing it is
-  `eos_id` alone. Each encoder text ends with `eos_id`, too. It is the one at the end of
-  the segment where there is one, which is never cut and does not count in n, else a new
-  one.
-
-  Shapes are static. The encoder has `length` places, by default those of the row. These
-  always suffice where segments end with `eos_id`, and else for segments of 10 tokens or
-  more at the default rate. Targets have `targets` places, by default those of a row
-  with a single segment plus one for each 16 tokens, for the rounding and the `eos_id`
-  of more segments. What is over is dropped from the end of the row. Corruption shortens
-  a text, so that longer rows of text fill the places: `inputs` says how many a text
-  takes (512 for one of 568 tokens at T5's rate and mean), and rows packed by it lose
-  nothing.
+  sentinels: ids in the order of the spans (T5: descending from the end of the
+    vocabulary).
+  eos_id: ends each text. At the end of a segment it does not count in n.
+  length, targets: places of the encoder's text and of the targets; the head of this
+    module says the defaults.
 
   `prepare` replaces tokens, segments and positions (rows, length). It adds
   decoder_tokens (after `pad_id`, T5's start), decoder_segments, decoder_positions,
@@ -87,18 +90,20 @@ def span(
 
     encoder, decoder = jax.vmap(corrupt_row)(tokens, segments, noise)
     # The types of the original positions fit neither text.
-    rest = {name: value for name, value in batch.items() if name != 'types'}
-    return {
-      **rest,
+    prepared = {name: value for name, value in batch.items() if name != 'types'}
+    prepared |= {
       'tokens': encoder.tokens,
       'segments': encoder.segments,
       'positions': positions_of(encoder.segments),
-      'decoder_tokens': shift_right(decoder.tokens, decoder.segments, pad_id),
+    }
+    shifted = shift_right(decoder.tokens, decoder.segments, pad_id)
+    prepared |= {
+      'decoder_tokens': shifted,
       'decoder_segments': decoder.segments,
       'decoder_positions': positions_of(decoder.segments),
-      'targets': decoder.tokens,
-      'target_weights': (decoder.segments > 0).astype(jnp.float32),
     }
+    weights = (decoder.segments > 0).astype(jnp.float32)
+    return prepared | {'targets': decoder.tokens, 'target_weights': weights}
 
   def loss(forward, batch, key):
     return token_loss('span', forward, batch, key)
@@ -142,7 +147,8 @@ def input_lengths(lengths, rate: float, mean: float, most: int) -> np.ndarray:
   Segments that end with `eos_id` take at most as many.
   """
   lengths = np.asarray(lengths, np.int64)
-  lost, spans = count_tables(rate, mean, int(lengths.max(initial=0)), most)
+  longest = int(lengths.max(initial=0))
+  lost, spans = count_tables(rate, mean, longest, most)
   # What is kept, a sentinel for each span, and `eos_id`.
   return lengths - lost[lengths] + spans[lengths] + 1
 
@@ -186,16 +192,19 @@ class _Pieces(NamedTuple):
 def _pieces(tokens, segments, content, hidden, is_last, names, eos_id) -> _Pieces:
   """The pieces of one row whose `hidden` tokens are lost."""
   length = tokens.shape[0]
-  first = hidden & ~jnp.pad(hidden[:-1], (1, 0))
+  follows_hidden = jnp.pad(hidden[:-1], (1, 0))
+  first = hidden & ~follows_hidden
   # Spans are numbered over the row; a segment's number starts again.
   number = jnp.cumsum(first) - 1
-  before = jax.ops.segment_min(jnp.where(first, number, length), segments, length + 1)
+  before = _least(number, first, segments, length + 1)
   in_segment = number - before[segments]
   # Clipped for positions without a span, whose sentinel is not written.
-  sentinel = jnp.asarray(names)[jnp.clip(in_segment, 0, len(names) - 1)]
+  known = jnp.clip(in_segment, 0, len(names) - 1)
+  sentinel = jnp.asarray(names)[known]
+  end = jnp.full_like(tokens, eos_id)
   kept = content & ~hidden
   return _Pieces(
-    values=(sentinel, tokens, jnp.full_like(tokens, eos_id)),
+    values=(sentinel, tokens, end),
     encoder=(first, kept, is_last),
     decoder=(first, hidden, is_last),
   )
@@ -213,12 +222,11 @@ def write(emits, values, segments, places: int, pad_id: int) -> Text:
   index = jnp.where(emitted, jnp.cumsum(emitted) - 1, places)
   tokens = jnp.stack(values, axis=-1).reshape(-1)
   owners = jnp.repeat(segments, len(emits))
-  padding = jnp.full(places, pad_id, tokens.dtype)
-  nothing = jnp.zeros(places, owners.dtype)
-  return Text(
-    tokens=padding.at[index].set(tokens, mode='drop'),
-    segments=nothing.at[index].set(owners, mode='drop'),
-  )
+  written = jnp.full(places, pad_id, tokens.dtype)
+  written = written.at[index].set(tokens, mode='drop')
+  written_segments = jnp.zeros(places, owners.dtype)
+  written_segments = written_segments.at[index].set(owners, mode='drop')
+  return Text(written, written_segments)
 
 
 def cut(content, segments, noise, lost_table, span_table):
@@ -237,14 +245,16 @@ def cut(content, segments, noise, lost_table, span_table):
   # Stand for the kept items of a segment by its first places, for the lost ones by
   # those after, and cut each group.
   place = jnp.cumsum(content) - 1
-  begin = jax.ops.segment_min(jnp.where(content, place, length), segments, length + 1)
+  begin = _least(place, content, segments, length + 1)
   item = place - begin[segments]
   kept = (count - lost)[segments]
   is_lost = item >= kept
   item = jnp.where(is_lost, item - kept, item)
+  # Two groups for each segment, and one, the last, for what is no content.
   group = jnp.where(content, 2 * segments + is_lost, 2 * length + 2)
   # A group begins with a part; the other parts begin at items drawn from the rest.
-  drawn = draw(content & (item > 0), group, noise, spans[segments] - 1)
+  is_rest = content & (item > 0)
+  drawn = draw(is_rest, group, noise, spans[segments] - 1)
   starts = content & ((item == 0) | drawn)
 
   # The k-th part of a group is the k-th span of its segment; a segment without spans
@@ -252,21 +262,35 @@ def cut(content, segments, noise, lost_table, span_table):
   parts = jnp.where(count > 0, jnp.maximum(spans, 1), 0)
   ahead = jnp.cumsum(parts) - parts
   part = jnp.cumsum(starts)
-  part_before = jax.ops.segment_min(
-    jnp.where(content, part, 2 * length), group, 2 * length + 3
-  )
+  part_before = _least(part, content, group, 2 * length + 3)
   in_group = part - part_before[group]
   index = jnp.where(content, ahead[segments] + in_group, length)
 
   # The lengths of the parts, then where the lost ones begin and end among the content.
-  none = jnp.zeros(length, jnp.int32)
-  kept_lengths = none.at[jnp.where(is_lost, length, index)].add(1, mode='drop')
-  lost_lengths = none.at[jnp.where(is_lost, index, length)].add(1, mode='drop')
+  kept_lengths = _occurrences(jnp.where(is_lost, length, index), length)
+  lost_lengths = _occurrences(jnp.where(is_lost, index, length), length)
   ends = jnp.cumsum(kept_lengths + lost_lengths)
   begins = ends - lost_lengths
-  change = jnp.zeros(length + 1, jnp.int32).at[begins].add(1).at[ends].add(-1)
+  change = jnp.zeros(length + 1, jnp.int32)
+  change = change.at[begins].add(1)
+  change = change.at[ends].add(-1)
   in_span = jnp.cumsum(change) > 0
   return content & in_span[jnp.clip(place, 0, length)]
+
+
+def _least(values, counts, group, groups: int):
+  """The least value of each group, (groups,), among those that count.
+
+  values, counts (boolean) and group are (length,). Of a group in which none counts it
+  is a number that means nothing.
+  """
+  beyond = 2 * values.shape[0]
+  return jax.ops.segment_min(jnp.where(counts, values, beyond), group, groups)
+
+
+def _occurrences(index, most: int):
+  """How often each number below `most` occurs: int32 (most,)."""
+  return jnp.zeros(most, jnp.int32).at[index].add(1, mode='drop')
 
 
 def draw(eligible, group, noise, most):
@@ -279,7 +303,9 @@ def draw(eligible, group, noise, most):
   group = jnp.where(eligible, group, 2 * length + 2)
   index = jnp.arange(length)
   ordered, _, places = jax.lax.sort((group, noise, index), num_keys=2)
-  is_first = ordered != jnp.pad(ordered[:-1], (1, 0), constant_values=-1)
-  rank = index - jax.lax.cummax(jnp.where(is_first, index, 0))
-  rank_of_place = jnp.zeros(length, jnp.int32).at[places].set(rank)
+  before = jnp.pad(ordered[:-1], (1, 0), constant_values=-1)
+  is_first = ordered != before
+  first = jax.lax.cummax(jnp.where(is_first, index, 0))
+  rank_of_place = jnp.zeros(length, jnp.int32)
+  rank_of_place = rank_of_place.at[places].set(index - first)
   return eligible & (rank_of_place < most)

@@ -24,7 +24,7 @@ MOST = 2**27
 
 
 def token_weights(name: str):
-  """The `weights` function of an objective with one term over batch['target_weights']."""
+  """The `weights` function of an objective with one term over the target weights."""
 
   def weights(batch):
     return {name: batch['target_weights'].astype(jnp.float32).sum()}
@@ -48,7 +48,8 @@ def token_loss(name: str, forward, batch: Batch, key, smoothing: float = 0.0, **
     loss, right = score_logits(outputs.logits, targets, weights, smoothing)
   else:
     loss, right = score(readout, targets, weights, smoothing)
-  return {name: Term(loss)}, {'accuracy': Mean(right, weights.sum())}
+  accuracy = Mean(right, weights.sum())
+  return {name: Term(loss)}, {'accuracy': accuracy}
 
 
 def score_logits(
@@ -65,7 +66,9 @@ def score_logits(
   # CPUs do many at a time.
   comes_first = token < targets[..., None]
   beats = (logits > chosen) | (logits == chosen) & comes_first
-  is_wrong = beats.any(-1) | jnp.isnan(chosen[..., 0])
+  # A logit that is no number is beaten by none, but no answer either.
+  is_nan = jnp.isnan(chosen[..., 0])
+  is_wrong = beats.any(-1) | is_nan
   right = jnp.where(is_wrong, 0.0, 1.0)
   loss = weighted_sum(cross_entropy(logits, targets, smoothing), weights)
   return loss, weighted_sum(right, weights)
@@ -80,7 +83,8 @@ def score(
   """
   rows, n = readout.hidden.shape[:2]
   at_a_time = MOST * parallel.activation_shards()
-  parts = min(n, round(rows * n * readout.vocabulary / at_a_time))
+  logits = rows * n * readout.vocabulary
+  parts = min(n, round(logits / at_a_time))
   if parts <= 1:
     return score_logits(readout.logits(), targets, weights, smoothing)
   return _by_parts(readout, targets, weights, smoothing, parts)
@@ -137,7 +141,8 @@ def _by_parts_jvp(smoothing, parts, primals, tangents):
     pairs.append((by_hidden, readout_tangent.hidden))
   moved = jnp.zeros(())
   for derivative, move in pairs:
-    moved += (derivative.astype(jnp.float32) * move.astype(jnp.float32)).sum()
+    product = derivative.astype(jnp.float32) * move.astype(jnp.float32)
+    moved += product.sum()
   # The count of right answers is a step function.
   return (loss, right), (moved, jnp.zeros(()))
 
@@ -154,14 +159,15 @@ def _add_up(function, parts: int, *arrays: Array):
 
   def split(x):
     missing = -n % parts
-    padding = [(0, 0), (0, missing), *[(0, 0)] * (x.ndim - 2)]
-    x = jnp.pad(x, padding)
+    others = [(0, 0)] * (x.ndim - 2)
+    x = jnp.pad(x, [(0, 0), (0, missing), *others])
     x = x.reshape(rows, -1, parts, *x.shape[2:])
     return jnp.moveaxis(x, 2, 0)
 
   def join(x):
     x = jnp.moveaxis(x, 0, 2)
-    return x.reshape(rows, -1, *x.shape[3:])[:, :n]
+    x = x.reshape(rows, -1, *x.shape[3:])
+    return x[:, :n]
 
   def add(total, part):
     sums, kept = function(*part)

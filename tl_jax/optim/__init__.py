@@ -3,7 +3,8 @@
 They take trees with holes and structured leaves.
 
 >>> import jax.numpy as jnp
->>> tx = make_optimizer(OptimConfig(name='adamw', lr=1e-3), ScheduleConfig(name='constant', steps=10))
+>>> schedule = ScheduleConfig(name='constant', steps=10)
+>>> tx = make_optimizer(OptimConfig(name='adamw', lr=1e-3), schedule)
 >>> state = set_rate(tx.init({'kernel': jnp.ones((2, 2)), 'held': None}), 0.5)
 >>> float(learning_rate(state))
 0.5

@@ -45,7 +45,8 @@ def average(decay: float) -> optax.GradientTransformation:
   def update(updates, state, params=None):
     if params is None:
       raise ValueError(
-        'params: the average needs the parameters; call update(gradients, state, params)'
+        'params: the average needs the parameters; call update(gradients, state, '
+        'params)'
       )
     count = state.count + 1
     # The share of the newest weights: (1 - decay) / (1 - decay^count), which is 1 in

@@ -4,7 +4,8 @@ It clips, chooses a direction, applies decay and rate, and averages, over what i
 trained only.
 
 >>> import jax.numpy as jnp
->>> config = OptimConfig(name='sgd', lr=0.1, b1=0.0, clip=None, groups=((r'held', None),))
+>>> held = ((r'held', None),)
+>>> config = OptimConfig(name='sgd', lr=0.1, b1=0.0, clip=None, groups=held)
 >>> tx = make_optimizer(config, ScheduleConfig(name='constant', steps=10))
 >>> params = {'held': jnp.ones(1), 'kernel': jnp.ones(1)}
 >>> updates, _ = tx.update(params, tx.init(params), params)

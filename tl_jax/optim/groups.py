@@ -1,8 +1,10 @@
 """Groups of parameters by name: some learn slower, some do not decay, some are frozen.
 
 >>> groups = parse_groups(((r'.*bias', {'decay': 0.0}), (r'embedding/.*', None)))
->>> group_of('head/bias', groups), group_of('embedding/tokens', groups), group_of('head/kernel', groups)
-(Group(scale=1.0, decay=0.0), None, Group(scale=1.0, decay=None))
+>>> group_of('head/bias', groups), group_of('head/kernel', groups)
+(Group(scale=1.0, decay=0.0), Group(scale=1.0, decay=None))
+>>> group_of('embedding/tokens', groups) is None
+True
 """
 
 import dataclasses

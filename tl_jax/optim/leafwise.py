@@ -1,6 +1,7 @@
 """Transformations of a tree of gradients that are cheap to compile and to run.
 
->>> clipped, _ = clip_by_global_norm(1.0).update({'bias': jnp.array([3.0, 4.0])}, optax.EmptyState())
+>>> gradients = {'bias': jnp.array([3.0, 4.0])}
+>>> clipped, _ = clip_by_global_norm(1.0).update(gradients, optax.EmptyState())
 >>> [round(float(value), 3) for value in clipped['bias']]
 [0.6, 0.8]
 """
@@ -37,9 +38,10 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
   """Scales gradients to a global norm of at most `limit` (Pascanu et al. 2013,
   algorithm 1).
 
-  All are NaN where one is. The factor is one number, and multiplying by it becomes part of whatever reads the
-  gradient. optax divides every element, which XLA does not repeat for each of its
-  readers: on CPU it is a pass over all gradients, and a kernel more for every leaf.
+  All are NaN where one is. The factor is one number, and multiplying by it becomes part
+  of whatever reads the gradient. optax divides every element, which XLA does not repeat
+  for each of its readers: on CPU it is a pass over all gradients, and a kernel more for
+  every leaf.
   """
 
   def update(updates, state, params=None):

@@ -1,7 +1,8 @@
 """Directions: what an optimizer makes of a gradient before the rate and the decay.
 
 >>> params = {'bias': jnp.zeros(2)}
->>> direction, _ = lion().update({'bias': jnp.array([3.0, -2.0])}, lion().init(params), params)
+>>> gradients = {'bias': jnp.array([3.0, -2.0])}
+>>> direction, _ = lion().update(gradients, lion().init(params), params)
 >>> direction['bias'].tolist()
 [1.0, -1.0]
 """

@@ -43,8 +43,8 @@ def linear(*, steps: Count, warmup: Natural = 0, final: Probability = 0.0) -> Sc
 def bert(*, steps: Count, warmup: Natural = 0) -> Schedule:
   """BERT's own: a line to 0 at `steps` that starts at step 0.
 
-  The warm-up overrides it. The factor therefore jumps from almost 1 to 1 - warmup / steps when the warm-up ends
-  (their optimization.py).
+  The warm-up overrides it. The factor therefore jumps from almost 1 to 1 - warmup /
+  steps when the warm-up ends (their optimization.py).
   """
 
   def factor(step):
@@ -69,9 +69,9 @@ def cosine(*, steps: Count, warmup: Natural = 0, final: Probability = 0.0) -> Sc
 def inverse_sqrt(*, steps: Count, warmup: Natural = 0, hold: Natural = 0) -> Schedule:
   """Rises over `warmup` updates, then falls as 1 / sqrt(step).
 
-  It stays at the peak until step `hold`. `warmup` alone is Vaswani et al. 2017, eq. 3; `hold=10_000` alone is T5's 1 /
-  sqrt(max(step, 10^4)) with a peak rate of 0.01. `steps` ends the run, it does not
-  shape the curve.
+  It stays at the peak until step `hold`. `warmup` alone is Vaswani et al. 2017, eq. 3.
+  `hold=10_000` alone is T5's 1 / sqrt(max(step, 10^4)) with a peak rate of 0.01.
+  `steps` ends the run and does not shape the curve.
   """
   del steps
   # At least 1, so that step 0 does not divide by zero.

@@ -2,7 +2,8 @@
 
 >>> from jax.sharding import PartitionSpec as P
 >>> tx = optax.adam(1e-3)
->>> axes = state_axes(tx, {'kernel': jax.ShapeDtypeStruct((4, 2), 'float32')}, {'kernel': P('embed', 'mlp')})
+>>> params = {'kernel': jax.ShapeDtypeStruct((4, 2), 'float32')}
+>>> axes = state_axes(tx, params, {'kernel': P('embed', 'mlp')})
 >>> axes[0].mu['kernel'], axes[0].count
 (P('embed', 'mlp'), P())
 """
