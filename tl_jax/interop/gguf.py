@@ -51,11 +51,22 @@ _WHOLE = {
 }
 
 
+# What reading a damaged file raises: its numbers are sizes and places of other ones.
+_DAMAGED = (
+  ValueError,
+  KeyError,
+  IndexError,
+  TypeError,
+  OverflowError,
+  ZeroDivisionError,
+)
+
+
 class Gguf(NamedTuple):
   """A file as `load` wants it.
 
-  config and generation: as config.json and generation_config.json say it, or None.
-  tensors: by their Hugging Face names. tokenizer: or None.
+  config: as config.json has it. tensors: by their Hugging Face names.
+  tokenizer: the file's, or None. generation: as generation_config.json has it, or None.
   """
 
   config: dict
@@ -75,36 +86,26 @@ def open_gguf(path) -> Gguf:
   path = pathlib.Path(path)
   reader = _reader(path)
   try:
-    said = {name: field.contents() for name, field in reader.fields.items()}
+    metadata = {name: field.contents() for name, field in reader.fields.items()}
     held = {tensor.name: tensor for tensor in reader.tensors}
+    # No tensor of the model: it says how the frequencies of positions are scaled.
     factors = held.pop(FACTORS, None)
+    if factors is not None:
+      factors = _values(factors)
     shapes = {name: _shape(tensor) for name, tensor in held.items()}
-    config = gguf_config.read(
-      said, shapes, None if factors is None else _values(factors)
-    )
-    modules = _MODULES_OF.get(said['general.architecture'], _MODULES)
+    config = gguf_config.read(metadata, shapes, factors)
+    name = metadata['general.architecture']
+    modules = _MODULES_OF.get(name, _MODULES)
     found = {_their_name(name, modules): tensor for name, tensor in held.items()}
-    tokenizer = gguf_tokenizer.read(path, said)
-  except (
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    OverflowError,
-    ZeroDivisionError,
-  ) as error:
+    tokenizer = gguf_tokenizer.read(path, metadata)
+  except _DAMAGED as error:
     raise ValueError(_named(path, error)) from error
-  architecture = gguf_config.ARCHITECTURES[said['general.architecture']]
-  return Gguf(
-    config,
-    _tensors(path, config, found, architecture),
-    tokenizer,
-    gguf_config.generation(said),
-  )
+  tensors = _tensors(path, config, found, gguf_config.ARCHITECTURES[name])
+  return Gguf(config, tensors, tokenizer, gguf_config.generation(metadata))
 
 
 def _reader(path: pathlib.Path):
-  """The library's reader of a file."""
+  """The library's reader of a file. Raises ValueError if the file is no GGUF file."""
   if not path.is_file():
     raise ValueError(f'{path}: no such file')
   try:
@@ -113,6 +114,7 @@ def _reader(path: pathlib.Path):
     raise ValueError(
       f"{path}: GGUF files need the library gguf: pip install 'tl-jax[gguf]'"
     ) from error
+  # Else the library's message would be about a magic number.
   with open(path, 'rb') as file:
     if file.read(4) != b'GGUF':
       raise ValueError(f'{path}: not a GGUF file')
@@ -129,6 +131,7 @@ def _named(path: pathlib.Path, error: Exception) -> str:
 
 
 def _their_name(name: str, modules: dict[str, str]) -> str:
+  """The Hugging Face name of a tensor. Raises ValueError for one that is not known."""
   found = re.fullmatch(r'blk\.(\d+)\.([a-z_]+)\.(weight|bias)', name)
   if name in _WHOLE:
     return _WHOLE[name]
@@ -152,6 +155,7 @@ def _values(tensor) -> np.ndarray:
   try:
     found = dequantize(tensor.data, tensor.tensor_type)
     return found.reshape(_shape(tensor)).astype(np.float32, copy=False)
+  # Types that the library can name, but not read, are not implemented there.
   except (NotImplementedError, ValueError) as error:
     raise ValueError(
       f'tensor {tensor.name!r} of type {tensor.tensor_type.name}: {error}'
@@ -166,7 +170,8 @@ def _tensors(
 ) -> Tensors:
   """Tensors that dequantise to float32 when they are read, as Hugging Face has them.
 
-  A rotated map of a Llama is put back into halves, and a norm of a Gemma loses its one.
+  The query and key maps of a rotated architecture are put back into halves. A norm that
+  is stored plus one loses its one.
   """
 
   def read(name: str) -> np.ndarray:
@@ -176,16 +181,10 @@ def _tensors(
       raise ValueError(f'{path}: {error}') from error
     if architecture.added_one and name.endswith('norm.weight'):
       return array - 1
-    if architecture.rotated and re.search(r'\.(q|k)_proj\.', name):
-      # The format keeps pairs (2i, 2i + 1) side by side; halves are (i, i + half).
-      heads = config[
-        'num_attention_heads' if '.q_proj.' in name else 'num_key_value_heads'
-      ]
-      array = (
-        array.reshape(heads, -1, 2, *array.shape[1:])
-        .swapaxes(1, 2)
-        .reshape(array.shape)
-      )
+    if architecture.rotated and '.q_proj.' in name:
+      return _into_halves(array, config['num_attention_heads'])
+    if architecture.rotated and '.k_proj.' in name:
+      return _into_halves(array, config['num_key_value_heads'])
     return array
 
   return Tensors(
@@ -195,3 +194,13 @@ def _tensors(
     read,
     {},
   )
+
+
+def _into_halves(array: np.ndarray, heads: int) -> np.ndarray:
+  """A map (heads * width, ...) with the rows of each head in the order of Hugging Face.
+
+  The format keeps the two rows that are rotated together side by side, at 2i and
+  2i + 1; Hugging Face has them half a head apart.
+  """
+  pairs = array.reshape(heads, -1, 2, *array.shape[1:])
+  return pairs.swapaxes(1, 2).reshape(array.shape)

@@ -1,7 +1,7 @@
 """What the metadata of a GGUF file says of its model, as config.json says it.
 
->>> said = {'general.architecture': 'bert'}
->>> read(said, {}, None)  # doctest: +ELLIPSIS
+>>> metadata = {'general.architecture': 'bert'}
+>>> read(metadata, {}, None)  # doctest: +ELLIPSIS
 Traceback (most recent call last):
 ValueError: general.architecture 'bert' is not supported; 'llama', 'qwen2', 'qwen3', ...
 """
@@ -16,10 +16,13 @@ from tl_jax.interop.sentencepiece import CONTROL
 
 
 class Architecture(NamedTuple):
-  """A `general.architecture`: our `model_type` for it, its class, and what is its own.
+  """What a `general.architecture` is in the words of Hugging Face.
 
-  keys: more metadata of it that is followed. added_one: are norms stored plus one?
-  rotated: do the maps of queries and keys have the two halves of a head in turn?
+  model_type and cls: of its config.json.
+  keys: metadata that is followed besides `FOLLOWED`.
+  added_one: does the file store the scales of norms plus one?
+  rotated: do the rows of the query and key maps alternate between the two halves of a
+  head, as llama.cpp rotates neighbours?
   """
 
   model_type: str
@@ -29,6 +32,8 @@ class Architecture(NamedTuple):
   rotated: bool = False
 
 
+_WINDOW_KEYS = ('attention.sliding_window',)
+_GRANITE_KEYS = ('attention.scale', 'embedding_scale', 'residual_scale', 'logit_scale')
 _GEMMA_KEYS = (
   'attention.sliding_window',
   'attention.sliding_window_pattern',
@@ -36,28 +41,19 @@ _GEMMA_KEYS = (
   'attn_logit_softcapping',
   'final_logit_softcapping',
 )
+_GEMMA3_KEYS = (*_GEMMA_KEYS, 'rope.freq_base_swa')
 ARCHITECTURES = {
-  'llama': Architecture(
-    'llama', 'LlamaForCausalLM', ('attention.sliding_window',), rotated=True
-  ),
+  'llama': Architecture('llama', 'LlamaForCausalLM', _WINDOW_KEYS, rotated=True),
   'qwen2': Architecture('qwen2', 'Qwen2ForCausalLM'),
   'qwen3': Architecture('qwen3', 'Qwen3ForCausalLM'),
-  'granite': Architecture(
-    'granite',
-    'GraniteForCausalLM',
-    ('attention.scale', 'embedding_scale', 'residual_scale', 'logit_scale'),
-    rotated=True,
-  ),
+  'granite': Architecture('granite', 'GraniteForCausalLM', _GRANITE_KEYS, rotated=True),
   'olmo2': Architecture('olmo2', 'Olmo2ForCausalLM'),
   'smollm3': Architecture('smollm3', 'SmolLM3ForCausalLM', rotated=True),
-  'phi3': Architecture('phi3', 'Phi3ForCausalLM', ('attention.sliding_window',)),
+  'phi3': Architecture('phi3', 'Phi3ForCausalLM', _WINDOW_KEYS),
   'gemma': Architecture('gemma', 'GemmaForCausalLM', added_one=True),
   'gemma2': Architecture('gemma2', 'Gemma2ForCausalLM', _GEMMA_KEYS, added_one=True),
   'gemma3': Architecture(
-    'gemma3_text',
-    'Gemma3ForCausalLM',
-    (*_GEMMA_KEYS, 'rope.freq_base_swa'),
-    added_one=True,
+    'gemma3_text', 'Gemma3ForCausalLM', _GEMMA3_KEYS, added_one=True
   ),
 }
 # Metadata that every architecture here has and that is followed.
@@ -103,12 +99,13 @@ NEUTRAL = {
   'rope.scaling.yarn_log_multiplier': (0,),
   'rope.scaling.alpha': (0,),
 }
-# Control tokens that end a text or a turn, whether or not the file numbers them.
+# Control tokens that end a text or a turn, whether or not the file numbers them. They
+# are those that llama.cpp knows by name.
 ENDS = (
   *('<|eot_id|>', '<|eom_id|>', '<|im_end|>', '<|end|>', '<|return|>', '<|call|>'),
   *('<end_of_turn>', '<|endoftext|>', '<|end_of_text|>', '<end_of_utterance>', '<EOT>'),
 )
-# What is recommended for sampling, and what generation_config.json calls it.
+# The keys of what is recommended for sampling, by the names of generation_config.json.
 SAMPLING = 'general.sampling.'
 SAMPLERS = dict(
   temp='temperature',
@@ -119,50 +116,24 @@ SAMPLERS = dict(
 )
 
 
-def read(said: dict[str, Any], shapes: dict[str, tuple], factors) -> dict:
+def read(metadata: dict[str, Any], shapes: dict[str, tuple], factors) -> dict:
   """The config.json of a file's metadata.
 
-  said: its keys with their values. shapes: of its tensors, by their names in the file.
-  factors: what its `rope_freqs.weight` divides the frequencies by, or None.
+  metadata: the values of the file by their keys. shapes: of its tensors, by their names
+  in the file. factors: what its `rope_freqs.weight` divides the frequencies by, or None.
   Raises ValueError that names a key or tensor which would change the numbers and which
   is not followed.
   """
-  name = said.get('general.architecture')
+  name = metadata.get('general.architecture')
   if name not in ARCHITECTURES:
     raise ValueError(
       f'general.architecture {name!r} is not supported; '
       f'{", ".join(map(repr, ARCHITECTURES))} are'
     )
-  architecture = ARCHITECTURES[name]
-  _check_whole(said)
-  own = {
-    key.removeprefix(f'{name}.'): value
-    for key, value in said.items()
-    if key.startswith(f'{name}.')
-  }
-  own = {key: _single(f'{name}.{key}', value) for key, value in own.items()}
-  heads = _need(own, name, 'attention.head_count')
-  width = _need(own, name, 'embedding_length')
-  head_dim = own.get('attention.key_length') or width // heads
-  _check_keys(name, architecture, own, head_dim)
-  config = dict(
-    model_type=architecture.model_type,
-    architectures=[architecture.cls],
-    vocab_size=own.get('vocab_size') or shapes.get('token_embd.weight', (0,))[0],
-    hidden_size=width,
-    num_hidden_layers=_need(own, name, 'block_count'),
-    num_attention_heads=heads,
-    num_key_value_heads=own.get('attention.head_count_kv', heads),
-    intermediate_size=_need(own, name, 'feed_forward_length'),
-    head_dim=head_dim,
-    rms_norm_eps=_need(own, name, 'attention.layer_norm_rms_epsilon'),
-    max_position_embeddings=_need(own, name, 'context_length'),
-    attention_bias='blk.0.attn_output.bias' in shapes,
-    **{
-      f'{role}_token_id': said.get(f'tokenizer.ggml.{key}_token_id')
-      for role, key in (('bos', 'bos'), ('eos', 'eos'), ('pad', 'padding'))
-    },
-  )
+  _check_whole(metadata)
+  own = _own_metadata(metadata, name)
+  config = _common(name, own, metadata, shapes)
+  head_dim = config['head_dim']
   positions = _positions(name, own, factors, head_dim)
   if name in ('gemma2', 'gemma3'):
     return config | _gemma(name, own, config, positions)
@@ -181,53 +152,112 @@ def read(said: dict[str, Any], shapes: dict[str, tuple], factors) -> dict:
   return config
 
 
-def generation(said: dict[str, Any]) -> dict | None:
-  """What a file says of decoding, as generation_config.json says it.
+def _own_metadata(metadata, name: str) -> dict[str, Any]:
+  """The metadata of the architecture `name`, by keys without its prefix."""
+  own = {}
+  for key, value in metadata.items():
+    if key.startswith(f'{name}.'):
+      own[key.removeprefix(f'{name}.')] = _single(key, value)
+  return own
 
-  All that ends a text does: what the file numbers, and control tokens that llama.cpp
-  knows by their names. What is recommended for sampling is followed; the rest of it
-  keeps its key, so that it is named where it is not followed.
+
+def _common(name: str, own, metadata, shapes: dict[str, tuple]) -> dict:
+  """The part of config.json that every architecture here has.
+
+  Raises ValueError for a key that is missing, and for one that is not followed.
   """
-  numbered = (f'tokenizer.ggml.{end}_token_id' for end in ('eos', 'eot', 'eom'))
-  ends = [said[key] for key in numbered if said.get(key) is not None]
+  heads = _need(own, name, 'attention.head_count')
+  width = _need(own, name, 'embedding_length')
+  head_dim = own.get('attention.key_length') or width // heads
+  # Before the rest, so that what is not supported is named first.
+  _check_keys(name, own, head_dim)
+  architecture = ARCHITECTURES[name]
+  rows = shapes.get('token_embd.weight', (0,))[0]
+  config = dict(
+    model_type=architecture.model_type,
+    architectures=[architecture.cls],
+    vocab_size=own.get('vocab_size') or rows,
+    hidden_size=width,
+    num_hidden_layers=_need(own, name, 'block_count'),
+    num_attention_heads=heads,
+    num_key_value_heads=own.get('attention.head_count_kv', heads),
+    intermediate_size=_need(own, name, 'feed_forward_length'),
+    head_dim=head_dim,
+    rms_norm_eps=_need(own, name, 'attention.layer_norm_rms_epsilon'),
+    max_position_embeddings=_need(own, name, 'context_length'),
+    # No metadata speaks of biases; they are there or not.
+    attention_bias='blk.0.attn_output.bias' in shapes,
+  )
+  for role, key in (('bos', 'bos'), ('eos', 'eos'), ('pad', 'padding')):
+    config[f'{role}_token_id'] = metadata.get(f'tokenizer.ggml.{key}_token_id')
+  return config
+
+
+def generation(metadata: dict[str, Any]) -> dict | None:
+  """What a file says of decoding, as generation_config.json says it; None for nothing.
+
+  A text ends at the tokens that the file numbers as ends, and at the control tokens
+  that llama.cpp knows by their names. What is recommended for sampling is followed. A
+  recommendation that has no name there keeps its key, so that a warning can name it.
+  """
+  found = {}
+  ends = _ends(metadata)
   if ends:
-    ends += _named_ends(said)
-  found = dict(eos_token_id=list(dict.fromkeys(ends))) if ends else {}
-  if said.get('tokenizer.ggml.suppress_tokens'):
-    found['suppress_tokens'] = list(said['tokenizer.ggml.suppress_tokens'])
+    found['eos_token_id'] = ends
+  if metadata.get('tokenizer.ggml.suppress_tokens'):
+    found['suppress_tokens'] = list(metadata['tokenizer.ggml.suppress_tokens'])
   for role, key in (('bos', 'bos'), ('pad', 'padding')):
-    number = said.get(f'tokenizer.ggml.{key}_token_id')
-    found |= {} if number is None else {f'{role}_token_id': number}
-  recommended = {key: value for key, value in said.items() if key.startswith(SAMPLING)}
-  for key, value in recommended.items():
-    found[SAMPLERS.get(key.removeprefix(SAMPLING), key)] = value
+    number = metadata.get(f'tokenizer.ggml.{key}_token_id')
+    if number is not None:
+      found[f'{role}_token_id'] = number
+  recommended = [key for key in metadata if key.startswith(SAMPLING)]
+  for key in recommended:
+    theirs = SAMPLERS.get(key.removeprefix(SAMPLING), key)
+    found[theirs] = metadata[key]
   if recommended:
     found['do_sample'] = True
   return found or None
 
 
-def _named_ends(said) -> list[int]:
-  """The control tokens whose names end a text or a turn."""
-  names = said.get('tokenizer.ggml.tokens', ())
-  types = said.get('tokenizer.ggml.token_type', ())
-  pairs = enumerate(zip(names, types, strict=False))
-  return [i for i, (name, kind) in pairs if name in ENDS and kind == CONTROL]
+def _ends(metadata) -> list[int]:
+  """The ids that end a text or a turn, each once; none if the file numbers none."""
+  ends = []
+  for role in ('eos', 'eot', 'eom'):
+    number = metadata.get(f'tokenizer.ggml.{role}_token_id')
+    if number is not None:
+      ends.append(number)
+  if ends:
+    ends += _named_ends(metadata)
+  # Not a set: the order stays, what is numbered first.
+  return list(dict.fromkeys(ends))
 
 
-def _check_whole(said) -> None:
-  """ValueError for a file that is no whole model."""
-  if said.get('general.type', 'model') != 'model':
+def _named_ends(metadata) -> list[int]:
+  """The ids of the control tokens whose names end a text or a turn."""
+  names = metadata.get('tokenizer.ggml.tokens', ())
+  types = metadata.get('tokenizer.ggml.token_type', ())
+  ends = []
+  for i, (name, kind) in enumerate(zip(names, types, strict=False)):
+    if name in ENDS and kind == CONTROL:
+      ends.append(i)
+  return ends
+
+
+def _check_whole(metadata) -> None:
+  """Raises ValueError for a file that is no whole model."""
+  kind = metadata.get('general.type', 'model')
+  if kind != 'model':
+    raise ValueError(f'general.type {kind!r} is not supported, only a model')
+  count = metadata.get('split.count', 1)
+  if count > 1:
     raise ValueError(
-      f'general.type {said["general.type"]!r} is not supported, only a model'
-    )
-  if said.get('split.count', 1) > 1:
-    raise ValueError(
-      f'split.count {said["split.count"]}: one of several files; merge them with '
+      f'split.count {count}: one of several files; merge them with '
       'llama-gguf-split --merge'
     )
 
 
 def _need(own, name: str, key: str):
+  """The value of a key of the architecture `name`. Raises ValueError without it."""
   if own.get(key) is None:
     raise ValueError(f'{name}.{key} is missing')
   return own[key]
@@ -235,6 +265,7 @@ def _need(own, name: str, key: str):
 
 def _single(key: str, value):
   """The one value of metadata that may be given for every layer."""
+  # The pattern is about layers that differ; `_gemma_layers` reads it.
   if not isinstance(value, list) or key.endswith('sliding_window_pattern'):
     return value
   if len(set(value)) != 1:
@@ -242,17 +273,19 @@ def _single(key: str, value):
   return value[0]
 
 
-def _check_keys(name: str, architecture: Architecture, own, head_dim: int) -> None:
-  """ValueError that names metadata of the model which we do not follow."""
-  followed = {*FOLLOWED, *HARMLESS, *architecture.keys}
+def _check_keys(name: str, own, head_dim: int) -> None:
+  """Raises ValueError that names metadata of the model which we do not follow."""
+  followed = {*FOLLOWED, *HARMLESS, *ARCHITECTURES[name].keys}
+  # Metadata that changes nothing where it says what is computed anyway.
   allowed = NEUTRAL | {
     'attention.value_length': (head_dim,),
     'rope.dimension_count': (head_dim,),
     'attention.scale': (head_dim**-0.5,),
   }
   for key, value in own.items():
-    idle = any(np.isclose(value, one) for one in allowed.get(key, ()))
-    if key in followed or idle:
+    # Close, not equal: the file holds float32.
+    changes_nothing = any(np.isclose(value, one) for one in allowed.get(key, ()))
+    if key in followed or changes_nothing:
       continue
     if key in allowed:
       raise ValueError(
@@ -275,19 +308,28 @@ def _positions(name: str, own, factors, head_dim: int) -> dict:
       f'{name}.rope.scaling.type {kind!r} is not supported; none and linear are'
     )
   scaled = kind == 'linear' and factor != 1.0
-  if factors is None and scaled:
-    return dict(rope_theta=base, rope_type='linear', factor=float(factor))
-  if factors is None:
-    return dict(rope_theta=base, rope_type='default')
+  if factors is not None:
+    if scaled:
+      raise ValueError(
+        f"tensor 'rope_freqs.weight': {name}.rope.scaling.factor {factor} besides it "
+        'is not supported'
+      )
+    return _positions_of_factors(factors, base, head_dim)
   if scaled:
-    raise ValueError(
-      f"tensor 'rope_freqs.weight': {name}.rope.scaling.factor {factor} besides it is "
-      'not supported'
-    )
-  if np.shape(factors) != (head_dim // 2,):
+    return dict(rope_theta=base, rope_type='linear', factor=float(factor))
+  return dict(rope_theta=base, rope_type='default')
+
+
+def _positions_of_factors(factors, base: float, head_dim: int) -> dict:
+  """`rope_parameters` of a `rope_freqs.weight`, which has a factor for each frequency.
+
+  Raises ValueError for factors of another number, or that follow no rule we know.
+  """
+  half = (head_dim // 2,)
+  if np.shape(factors) != half:
     raise ValueError(
       f"tensor 'rope_freqs.weight' has shape {np.shape(factors)}; a head of {head_dim} "
-      f'needs {(head_dim // 2,)}'
+      f'needs {half}'
     )
   try:
     return rotary.from_factors(factors, base)
@@ -296,7 +338,7 @@ def _positions(name: str, own, factors, head_dim: int) -> dict:
 
 
 def _llama(own, shapes) -> dict:
-  """A Llama, or the Mistral that a window makes of it."""
+  """The part of a Llama, or of the Mistral that a window makes of it."""
   window = own.get('attention.sliding_window')
   found = dict(mlp_bias='blk.0.ffn_up.bias' in shapes)
   if not window:
@@ -318,31 +360,46 @@ def _granite(own, shapes, head_dim: int) -> dict:
 
 
 def _gemma(name: str, own, config: dict, positions: dict) -> dict:
-  """What a Gemma has of its own."""
+  """The part of config.json that only a Gemma 2 or 3 has."""
   scale = own.get('attention.scale') or _gemma_scale(name, config)
-  caps = {'gemma2': (50.0, 30.0), 'gemma3': (None, None)}[name]
-  if name == 'gemma3':
-    local_base = float(own.get('rope.freq_base_swa', 10000.0))
-    near = dict(rope_theta=local_base, rope_type='default')
-    wide = positions if 'rope.freq_base' in own else positions | dict(rope_theta=1e6)
-    positions = {rotary.GLOBAL: wide, rotary.LOCAL: near}
-  window = {'gemma2': 4096, 'gemma3': 1024}[name]
+  # Where a file does not say, what the published models have.
+  if name == 'gemma2':
+    window, score_cap, logit_cap = 4096, 50.0, 30.0
+  else:
+    window, score_cap, logit_cap = 1024, None, None
+    positions = _gemma3_positions(own, positions)
   return dict(
     hidden_activation='gelu_pytorch_tanh',
     query_pre_attn_scalar=rotary.whole(scale**-2),
     sliding_window=own.get('attention.sliding_window') or window,
     layer_types=_gemma_layers(name, own, config['num_hidden_layers']),
-    attn_logit_softcapping=own.get('attn_logit_softcapping', caps[0]) or None,
-    final_logit_softcapping=own.get('final_logit_softcapping', caps[1]) or None,
+    # A cap of zero is no cap.
+    attn_logit_softcapping=own.get('attn_logit_softcapping', score_cap) or None,
+    final_logit_softcapping=own.get('final_logit_softcapping', logit_cap) or None,
     rope_parameters=positions,
   )
 
 
-def _gemma_scale(name: str, config: dict) -> float:
-  """What a Gemma multiplies its scores by.
+def _gemma3_positions(own, positions: dict) -> dict:
+  """`rope_parameters` of a Gemma 3: one entry for each kind of layer.
 
-  The largest ones take the width per head for it, and no metadata says so: llama.cpp
-  knows them by their number of layers, and so do we.
+  positions: as for layers without a window; their base is a million if it is not said.
+  """
+  local_base = float(own.get('rope.freq_base_swa', 10000.0))
+  if 'rope.freq_base' not in own:
+    positions = positions | dict(rope_theta=1e6)
+  return {
+    rotary.GLOBAL: positions,
+    rotary.LOCAL: dict(rope_theta=local_base, rope_type='default'),
+  }
+
+
+def _gemma_scale(name: str, config: dict) -> float:
+  """The factor of a Gemma's attention scores where the file does not say it.
+
+  It is the inverse root of the head's width. The largest Gemma of each generation takes
+  hidden size / heads for that width, and no metadata says so: llama.cpp knows it by its
+  number of layers, and so do we.
   """
   largest = {'gemma2': 46, 'gemma3': 62}[name]
   if config['num_hidden_layers'] == largest:
@@ -351,13 +408,17 @@ def _gemma_scale(name: str, config: dict) -> float:
 
 
 def _gemma_layers(name: str, own, layers: int) -> list[str]:
-  """The kind of every layer: the last of so many is without a window, or as listed."""
-  usual = {'gemma2': 2, 'gemma3': 6}[name]
-  pattern = own.get('attention.sliding_window_pattern', usual)
+  """The kind of every layer, with a window or without.
+
+  The file lists the kinds, or gives a period whose last layer is without a window.
+  Raises ValueError for a list of another length.
+  """
+  usual_period = {'gemma2': 2, 'gemma3': 6}[name]
+  pattern = own.get('attention.sliding_window_pattern', usual_period)
   if not isinstance(pattern, list):
     pattern = [(i + 1) % pattern != 0 for i in range(layers)]
   if len(pattern) != layers:
     raise ValueError(
       f'{name}.attention.sliding_window_pattern: {len(pattern)} layers, not {layers}'
     )
-  return [rotary.LOCAL if each else rotary.GLOBAL for each in pattern]
+  return [rotary.LOCAL if windowed else rotary.GLOBAL for windowed in pattern]
