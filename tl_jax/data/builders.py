@@ -1,5 +1,6 @@
-"""The embedded sets as tensorflow-datasets builders (array_record files, no
-TensorFlow).
+"""The embedded sets as tensorflow-datasets builders.
+
+They write array_record files, so that TensorFlow is not needed.
 
 >>> VaderMovie.name, [config.name for config in VaderMovie.BUILDER_CONFIGS]
 ('vader_movie', ['polarity', 'rating'])
@@ -20,7 +21,8 @@ import tensorflow_datasets as tfds
 from tl_jax.data import store, subsets
 
 FOLDER = pathlib.Path(__file__).parent / 'embedded'
-REVISION = 3  # of the code below: a change in what it yields makes new cache folders
+# Of the code below: a change in what it yields makes new cache folders.
+REVISION = 3
 NOVELS = {
   'emma': 'Emma',
   'mansfieldpark': 'Mansfield Park',
@@ -45,72 +47,88 @@ SECTIONS = (
 )
 GENRES = ('comedy', 'history', 'tragedy', 'poetry')
 TEST_PERCENT = 20
-STRONG = 0.5  # mean ratings closer to zero than this have no polarity
-WORDS = (60, 150)  # the length of a passage
+# Mean ratings closer to zero than this have no polarity.
+STRONG = 0.5
+# The length of a passage: the fewest and the most words.
+WORDS = (60, 150)
 
 
 def in_test(key: str) -> bool:
-  """Does this text, or this group of texts, belong to the test split? A function of the
-  key alone, 20 % do.
+  """Does this text, or this group of texts, belong to the test split?
+
+  Some 20 % do. It is a function of the key alone, so equal texts are never in both.
   """
   return subsets.fingerprint(key) % 100 < TEST_PERCENT
 
 
 def passages(text: str, shortest: int = WORDS[0], longest: int = WORDS[1]) -> list[str]:
-  """Cuts one scene or chapter into passages of about `shortest` to `longest` words, at
-  line ends and sentence ends.
+  """Cuts one scene or chapter into passages of `shortest` to `longest` words, or so.
 
-  A passage never crosses the text it is given; a text shorter than `shortest` words is
+  A passage ends where a line or a sentence ends. A text shorter than `shortest` words is
   one passage.
   """
-  # A piece after the first of its line follows a space, the others a line end.
-  pieces = [
-    ('\n' if first else ' ') + piece
-    for line in text.split('\n')
-    if line.strip()
-    for first, piece in zip(
-      [True, *[False] * len(line)], _clauses(line.strip(), longest), strict=False
-    )
-  ]
+  pieces = _pieces(text, longest)
   sizes = [len(piece.split()) for piece in pieces]
   total = sum(sizes)
   count = max(1, round(total / ((shortest + longest) / 2)))
-  found, current, passed = [], [], 0
+  found = []
+  current = []
+  passed = 0
   for piece, size in zip(pieces, sizes, strict=True):
-    # The k-th passage ends where the running total passes k equal shares, so that none
-    # is left over short.
-    if (
-      current
-      and passed + size / 2 > total * (len(found) + 1) / count
-      and len(found) + 1 < count
-    ):
+    # The k-th passage ends where the running total passes k equal shares, so that no
+    # short rest is left over. Half of a piece decides where it belongs.
+    share = total * (len(found) + 1) / count
+    full = passed + size / 2 > share
+    last = len(found) + 1 == count
+    if current and full and not last:
       found.append(''.join(current).strip())
       current = []
     current.append(piece)
     passed += size
-  return found + ([''.join(current).strip()] if current else [])
+  if current:
+    found.append(''.join(current).strip())
+  return found
+
+
+def _pieces(text: str, longest: int) -> list[str]:
+  """What a passage is made of, each with the space or line end before it."""
+  pieces = []
+  for line in text.split('\n'):
+    if not line.strip():
+      continue
+    before = '\n'
+    for clause in _clauses(line.strip(), longest):
+      pieces.append(before + clause)
+      before = ' '
+  return pieces
 
 
 def _clauses(line: str, longest: int) -> list[str]:
-  """A long prose line cut after sentence ends, into runs of at most about a third of
-  the longest passage.
+  """A long line of prose, cut after sentence ends into runs of words.
+
+  A run has at most a third of the longest passage, so that passages can be balanced.
   """
-  if len(line.split()) <= longest // 3:
+  words = line.split()
+  if len(words) <= longest // 3:
     return [line]
-  runs, current = [], []
-  for word in line.split():
+  runs = []
+  current = []
+  for word in words:
     current.append(word)
-    ended = (
-      word.rstrip('"\')').endswith(('.', '!', '?', ';'))
-      and len(current) >= longest // 8
-    )
-    if ended or len(current) >= longest // 3:
+    # A quotation mark or bracket may follow the full stop.
+    sentence_ends = word.rstrip('"\')').endswith(('.', '!', '?', ';'))
+    long_enough = len(current) >= longest // 8
+    if (sentence_ends and long_enough) or len(current) >= longest // 3:
       runs.append(' '.join(current))
       current = []
-  return runs + ([' '.join(current)] if current else [])
+  if current:
+    runs.append(' '.join(current))
+  return runs
 
 
 def _lines(name: str):
+  """The lines of a packed file of this package, without their ends."""
+  # newline: a carriage return within a text is a character of it.
   with gzip.open(FOLDER / name, 'rt', encoding='utf-8', newline='\n') as file:
     for line in file:
       yield line.rstrip('\n')
@@ -120,25 +138,32 @@ def _rated(name: str, config: str, test: bool):
   """(key, example) of one VADER set, for one split and one of the two configs."""
   for line in _lines(f'{name}.tsv.gz'):
     identifier, rating, text = line.split('\t')
-    text, rating = html.unescape(text), float(rating)
-    if in_test(text) != test or (config == 'polarity' and abs(rating) < STRONG):
+    # The files have the texts as they were published, with &amp; and the like.
+    text = html.unescape(text)
+    rating = float(rating)
+    if in_test(text) != test:
       continue
     example = {'id': identifier, 'text': text, 'rating': rating}
-    yield (
-      identifier,
-      {**example, 'label': int(rating > 0)} if config == 'polarity' else example,
-    )
+    if config == 'polarity':
+      if abs(rating) < STRONG:
+        continue
+      example['label'] = int(rating > 0)
+    yield identifier, example
 
 
 def _blocks(name: str, test: bool):
-  """(key, record, passage, position) of one literary set; `group` decides the split of
-  a whole block.
+  """(key, record, passage, position) of every passage of one literary set.
+
+  The record's `group`, a scene or chapter, decides the split of the whole block: passages
+  of one scene have characters and words in common.
   """
   for line in _lines(f'{name}.jsonl.gz'):
     record = json.loads(line)
-    if in_test(f'{name}/{record["group"]}') == test:
-      for position, text in enumerate(passages(record['text'])):
-        yield f'{record["work"]}/{record["block"]}/{position}', record, text, position
+    if in_test(f'{name}/{record["group"]}') != test:
+      continue
+    block = f'{record["work"]}/{record["block"]}'
+    for position, text in enumerate(passages(record['text'])):
+      yield f'{block}/{position}', record, text, position
 
 
 def _rated_info(builder, description: str):
@@ -160,17 +185,37 @@ def _rated_info(builder, description: str):
 
 def _two(name: str):
   """The two configs of a rated set."""
-  strong = f'{name}: texts whose mean rating is at least {STRONG} away from zero, labelled negative or positive'
+  strong = (
+    f'{name}: texts whose mean rating is at least {STRONG} away from zero, labelled '
+    'negative or positive'
+  )
+  rated = f'{name}: every text, with its mean rating from -4 to 4'
   return [
     tfds.core.BuilderConfig(name='polarity', description=strong),
-    tfds.core.BuilderConfig(
-      name='rating',
-      description=f'{name}: every text, with its mean rating from -4 to 4',
-    ),
+    tfds.core.BuilderConfig(name='rating', description=rated),
   ]
 
 
-class VaderMovie(tfds.core.GeneratorBasedBuilder):
+# tfds registers every class that it could build. The two bases lack `_info`, so that it
+# leaves them out.
+class _Embedded(tfds.core.GeneratorBasedBuilder):
+  """A set of this package: nothing to download, and two splits by a hash."""
+
+  def _split_generators(self, dl_manager):
+    return {
+      'train': self._generate_examples(test=False),
+      'test': self._generate_examples(test=True),
+    }
+
+
+class _Rated(_Embedded):
+  """A set with mean ratings, in the two configs `polarity` and `rating`."""
+
+  def _generate_examples(self, test):
+    yield from _rated(self.name, self.builder_config.name, test)
+
+
+class VaderMovie(_Rated):
   """Movie-review snippets with mean sentiment ratings (Hutto and Gilbert 2014)."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -179,17 +224,8 @@ class VaderMovie(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     return _rated_info(self, self.__doc__)
 
-  def _split_generators(self, dl_manager):
-    return {
-      'train': self._generate_examples(False),
-      'test': self._generate_examples(True),
-    }
 
-  def _generate_examples(self, test):
-    yield from _rated(self.name, self.builder_config.name, test)
-
-
-class VaderAmazon(tfds.core.GeneratorBasedBuilder):
+class VaderAmazon(_Rated):
   """Product-review snippets with mean sentiment ratings (Hutto and Gilbert 2014)."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -198,17 +234,8 @@ class VaderAmazon(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     return _rated_info(self, self.__doc__)
 
-  def _split_generators(self, dl_manager):
-    return {
-      'train': self._generate_examples(False),
-      'test': self._generate_examples(True),
-    }
 
-  def _generate_examples(self, test):
-    yield from _rated(self.name, self.builder_config.name, test)
-
-
-class VaderTweets(tfds.core.GeneratorBasedBuilder):
+class VaderTweets(_Rated):
   """Tweet-like texts with mean sentiment ratings (Hutto and Gilbert 2014)."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -217,17 +244,8 @@ class VaderTweets(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     return _rated_info(self, self.__doc__)
 
-  def _split_generators(self, dl_manager):
-    return {
-      'train': self._generate_examples(False),
-      'test': self._generate_examples(True),
-    }
 
-  def _generate_examples(self, test):
-    yield from _rated(self.name, self.builder_config.name, test)
-
-
-class VaderNyt(tfds.core.GeneratorBasedBuilder):
+class VaderNyt(_Rated):
   """Newspaper opinion snippets with mean sentiment ratings (Hutto and Gilbert 2014)."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -236,149 +254,116 @@ class VaderNyt(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     return _rated_info(self, self.__doc__)
 
-  def _split_generators(self, dl_manager):
-    return {
-      'train': self._generate_examples(False),
-      'test': self._generate_examples(True),
-    }
 
-  def _generate_examples(self, test):
-    yield from _rated(self.name, self.builder_config.name, test)
+def _info_of(builder, features: dict):
+  """The description of a set with these features, under its own docstring."""
+  return tfds.core.DatasetInfo(
+    builder=builder,
+    description=builder.__doc__,
+    features=tfds.features.FeaturesDict(features),
+  )
 
 
-class Shakespeare(tfds.core.GeneratorBasedBuilder):
-  """Passages of 42 works of Shakespeare, with work and genre (`label`); whole scenes
-  and sonnets stay in one split.
+class Shakespeare(_Embedded):
+  """Passages of 42 works of Shakespeare, with work and genre.
+
+  The `label` is the genre. Whole scenes and sonnets stay in one split.
   """
 
   VERSION = tfds.core.Version('1.0.0')
 
   def _info(self):
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description=self.__doc__,
-      features=tfds.features.FeaturesDict(
-        {
-          'id': tfds.features.Text(),
-          'text': tfds.features.Text(),
-          'work': tfds.features.Text(),
-          'title': tfds.features.Text(),
-          'genre': tfds.features.Text(),
-          'label': tfds.features.ClassLabel(names=list(GENRES)),
-          'position': tfds.features.Scalar(np.int32),
-        }
-      ),
-    )
-
-  def _split_generators(self, dl_manager):
-    return {
-      'train': self._generate_examples(False),
-      'test': self._generate_examples(True),
+    features = {
+      'id': tfds.features.Text(),
+      'text': tfds.features.Text(),
+      'work': tfds.features.Text(),
+      'title': tfds.features.Text(),
+      'genre': tfds.features.Text(),
+      'label': tfds.features.ClassLabel(names=list(GENRES)),
+      'position': tfds.features.Scalar(np.int32),
     }
+    return _info_of(self, features)
 
   def _generate_examples(self, test):
     for key, record, text, position in _blocks('shakespeare', test):
-      yield (
-        key,
-        {
-          'id': key,
-          'text': text,
-          'work': record['work'],
-          'title': record['title'],
-          'genre': record['genre'],
-          'label': record['genre'],
-          'position': position,
-        },
-      )
+      example = {
+        'id': key,
+        'text': text,
+        'work': record['work'],
+        'title': record['title'],
+        'genre': record['genre'],
+        'label': record['genre'],
+        'position': position,
+      }
+      yield key, example
 
 
-class Austen(tfds.core.GeneratorBasedBuilder):
-  """Passages of the six novels of Jane Austen, `label` the novel; whole chapters stay
-  in one split.
+class Austen(_Embedded):
+  """Passages of the six novels of Jane Austen.
+
+  The `label` is the novel. Whole chapters stay in one split.
   """
 
   VERSION = tfds.core.Version('1.0.0')
 
   def _info(self):
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description=self.__doc__,
-      features=tfds.features.FeaturesDict(
-        {
-          'id': tfds.features.Text(),
-          'text': tfds.features.Text(),
-          'work': tfds.features.Text(),
-          'title': tfds.features.Text(),
-          'label': tfds.features.ClassLabel(names=list(NOVELS.values())),
-          'position': tfds.features.Scalar(np.int32),
-        }
-      ),
-    )
-
-  def _split_generators(self, dl_manager):
-    return {
-      'train': self._generate_examples(False),
-      'test': self._generate_examples(True),
+    features = {
+      'id': tfds.features.Text(),
+      'text': tfds.features.Text(),
+      'work': tfds.features.Text(),
+      'title': tfds.features.Text(),
+      'label': tfds.features.ClassLabel(names=list(NOVELS.values())),
+      'position': tfds.features.Scalar(np.int32),
     }
+    return _info_of(self, features)
 
   def _generate_examples(self, test):
     for key, record, text, position in _blocks('austen', test):
       work = NOVELS[record['work']]
-      yield (
-        key,
-        {
-          'id': key,
-          'text': text,
-          'work': work,
-          'title': record['title'],
-          'label': work,
-          'position': position,
-        },
-      )
+      example = {
+        'id': key,
+        'text': text,
+        'work': work,
+        'title': record['title'],
+        'label': work,
+        'position': position,
+      }
+      yield key, example
 
 
-class Debian(tfds.core.GeneratorBasedBuilder):
-  """First paragraphs of descriptions of Debian packages, `label` the section of the
-  archive; one per source package.
+class Debian(_Embedded):
+  """First paragraphs of descriptions of Debian packages, one per source package.
+
+  The `label` is the section of the archive.
   """
 
   VERSION = tfds.core.Version('1.0.0')
 
   def _info(self):
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description=self.__doc__,
-      features=tfds.features.FeaturesDict(
-        {
-          'id': tfds.features.Text(),
-          'text': tfds.features.Text(),
-          'source': tfds.features.Text(),
-          'label': tfds.features.ClassLabel(names=list(SECTIONS)),
-        }
-      ),
-    )
-
-  def _split_generators(self, dl_manager):
-    return {
-      'train': self._generate_examples(False),
-      'test': self._generate_examples(True),
+    features = {
+      'id': tfds.features.Text(),
+      'text': tfds.features.Text(),
+      'source': tfds.features.Text(),
+      'label': tfds.features.ClassLabel(names=list(SECTIONS)),
     }
+    return _info_of(self, features)
 
   def _generate_examples(self, test):
-    with gzip.open(FOLDER / 'debian.jsonl.gz', 'rt', encoding='utf-8') as file:
-      for record in map(json.loads, file):
-        if in_test(record['source']) == test:
-          yield (
-            record['package'],
-            {
-              'id': record['package'],
-              'text': record['text'],
-              'source': record['source'],
-              'label': record['section'],
-            },
-          )
+    for line in _lines('debian.jsonl.gz'):
+      record = json.loads(line)
+      # By the source package: its binary packages describe themselves in like words.
+      if in_test(record['source']) != test:
+        continue
+      example = {
+        'id': record['package'],
+        'text': record['text'],
+        'source': record['source'],
+        'label': record['section'],
+      }
+      yield record['package'], example
 
 
+# Each set with its builder and the packed file of this package that it reads.
 EMBEDDED = {
   'debian': (Debian, 'debian.jsonl.gz'),
   'vader_movie': (VaderMovie, 'vader_movie.tsv.gz'),
@@ -391,23 +376,25 @@ EMBEDDED = {
 
 
 def prepare(name: str, config: str | None, root: pathlib.Path):
-  """The tfds builder of an embedded set, prepared once below `root`; a damaged or
-  half-made folder is made again.
+  """(tfds builder, key of its content) of an embedded set, prepared once below `root`.
+
+  A damaged or half-made folder is made again.
   """
   builder_class, file = EMBEDDED[name]
   key = store.digest(REVISION, store.file_digest(FOLDER / file), config)[:12]
 
-  def write(folder):
-    builder = builder_class(
+  def open_builder(folder: pathlib.Path):
+    return builder_class(
       data_dir=str(folder), config=config, file_format='array_record'
     )
+
+  def write(folder: pathlib.Path):
+    builder = open_builder(folder)
     tfds.disable_progress_bar()
-    # tfds announces itself on stdout, which belongs to the caller
+    # tfds announces itself on stdout, which belongs to the caller.
     with contextlib.redirect_stdout(io.StringIO()):
       builder.download_and_prepare()
 
   label = name if config is None else f'{name}-{config}'
   folder = store.commit(pathlib.Path(root) / f'{label}-{key}', write)
-  return builder_class(
-    data_dir=str(folder), config=config, file_format='array_record'
-  ), key
+  return open_builder(folder), key

@@ -10,14 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-# examples that are sorted by length together; the shuffled order rules beyond it
+# Examples that are sorted by length together; beyond it the shuffled order rules.
 WINDOW = 2048
+# Rows that are looked at for an example with two lengths; older ones stay as they are.
+OPEN_ROWS = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """Which examples share a row: row r holds `members[starts[r]:starts[r + 1]]`, in the
-  order of their segments.
+  """Which examples share a row.
+
+  Row r holds the examples `members[starts[r]:starts[r + 1]]`, in the order of their
+  segments.
   """
 
   members: np.ndarray
@@ -47,15 +51,15 @@ def plan(
   second=None,
   second_length: int | None = None,
 ) -> Plan:
-  """Packs examples into rows of `row_length` tokens, at most `slots` of them in a row,
-  best fit in decreasing length.
+  """Packs examples into rows of `row_length` tokens, at most `slots` of them in a row.
 
-  lengths (n,) of all examples; order: the indices to pack, in shuffled order (all by
-  default). Within each window of the order, an example goes to the fullest row it fits
-  (best fit decreasing, Johnson 1973: at most 11/9 of the optimum), and the rows keep
-  the order of their first example. `pack=False` gives every example its own row.
-  `second` (n,) are lengths on a second side, a decoder's, that must fit `second_length`
-  in the same row. Raises ValueError for an example that fits no row.
+  `lengths` (n,) are those of all examples. `order` has the indices to pack, in shuffled
+  order; all by default. Within each `window` of the order, an example goes to the fullest
+  row that it fits, longest first (best fit decreasing, Johnson 1973: at most 11/9 of the
+  optimum). The rows then keep the order of their first example. `pack=False` gives every
+  example a row of its own. `second` (n,) are lengths on a second side, a decoder's, which
+  must fit `second_length` in the same row. Raises ValueError for an example that fits no
+  row.
   """
   lengths = np.asarray(lengths, np.int64)
   order = np.arange(len(lengths)) if order is None else np.asarray(order, np.int64)
@@ -65,36 +69,44 @@ def plan(
     _require_fit(second, order, second_length, 'target tokens')
   if not pack or slots == 1:
     return Plan(order.copy(), np.arange(len(order) + 1))
-  rows: list[list[int]] = []
+  members: list[int] = []
+  sizes: list[int] = []
   for start in range(0, len(order), window):
     chunk = order[start : start + window]
+    most = slots or len(chunk)
     if second is None:
-      packed = _best_fit(lengths[chunk], row_length, slots or len(chunk))
+      packed = _best_fit(lengths[chunk], row_length, most)
     else:
       packed = _best_fit_pairs(
-        lengths[chunk], second[chunk], row_length, second_length, slots or len(chunk)
+        lengths[chunk], second[chunk], row_length, second_length, most
       )
+    # Back to the shuffled order: long examples must not come first in every window.
     packed.sort(key=min)
-    rows += [[chunk[i] for i in sorted(row)] for row in packed]
-  starts = np.concatenate(
-    [[0], np.cumsum([len(row) for row in rows], dtype=np.int64)]
-  ).astype(np.int64)
-  return Plan(np.array([i for row in rows for i in row], np.int64), starts)
+    for row in packed:
+      members += chunk[sorted(row)].tolist()
+      sizes.append(len(row))
+  starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+  return Plan(np.array(members, np.int64), starts)
 
 
 def _require_fit(lengths, order, row_length, what: str) -> None:
+  """Raises ValueError for a row without room and for the first example too long."""
   if row_length is None or row_length < 1:
     raise ValueError(f'packing: a row of {row_length} {what}')
   long = order[lengths[order] > row_length] if len(order) else order
   if len(long):
+    first = long[0]
     raise ValueError(
-      f'packing: example {long[0]} has {lengths[long[0]]} {what}, a row holds {row_length}'
+      f'packing: example {first} has {lengths[first]} {what}, a row holds {row_length}'
     )
 
 
 def _best_fit(lengths: np.ndarray, row_length: int, slots: int) -> list[list[int]]:
-  """Rows of positions in `lengths`; the open rows are stacks by free space, and a bit
-  mask finds the fullest fit.
+  """Rows of positions in `lengths` (n,).
+
+  The open rows are kept in a stack for each number of free tokens. Bit f of `mask` says
+  whether the stack of f free tokens has a row, so that the fullest row which fits is
+  found in a few operations, not in one per open row.
   """
   rows: list[list[int]] = []
   stacks: list[list[int]] = [[] for _ in range(row_length + 1)]
@@ -104,6 +116,7 @@ def _best_fit(lengths: np.ndarray, row_length: int, slots: int) -> list[list[int
     size = sizes[i]
     fits = mask >> size
     if fits:
+      # The lowest bit that is set: the row with the least room that suffices.
       free = size + (fits & -fits).bit_length() - 1
       stack = stacks[free]
       row = stack.pop()
@@ -112,7 +125,8 @@ def _best_fit(lengths: np.ndarray, row_length: int, slots: int) -> list[list[int
       rows[row].append(i)
       free -= size
     else:
-      row, free = len(rows), row_length - size
+      row = len(rows)
+      free = row_length - size
       rows.append([i])
     if free and len(rows[row]) < slots:
       stacks[free].append(row)
@@ -123,14 +137,15 @@ def _best_fit(lengths: np.ndarray, row_length: int, slots: int) -> list[list[int
 def _best_fit_pairs(
   first, second, first_length: int, second_length: int, slots: int
 ) -> list[list[int]]:
-  """Best fit with two lengths per example; only the last 64 open rows are looked at."""
+  """Best fit with two lengths per example, among the last `OPEN_ROWS` open rows."""
   rows: list[list[int]] = []
   # [row, free on the first side, free on the second side]
   open_rows: list[list[int]] = []
-  for i in np.argsort(
-    -np.maximum(first / first_length, second / second_length), kind='stable'
-  ).tolist():
-    a, b = int(first[i]), int(second[i])
+  # The part of a row that an example takes on its larger side, largest first.
+  part = np.maximum(first / first_length, second / second_length)
+  for i in np.argsort(-part, kind='stable').tolist():
+    a = int(first[i])
+    b = int(second[i])
     fitting = [each for each in open_rows if each[1] >= a and each[2] >= b]
     if fitting:
       best = min(
@@ -146,18 +161,18 @@ def _best_fit_pairs(
       rows.append([i])
       if slots > 1:
         open_rows.append([len(rows) - 1, first_length - a, second_length - b])
-        del open_rows[:-64]
+        del open_rows[:-OPEN_ROWS]
   return rows
 
 
 def fill(
   members: Sequence[int], tokens, row_length: int, *, pad: int = 0, prefix: str = ''
 ) -> dict[str, np.ndarray]:
-  """One row: tokens, segments (1.. by example, 0 padding) and positions (restart in
-  each segment), int32 (length,).
+  """One row as three arrays, int32 (row_length,): tokens, segments and positions.
 
-  `tokens[i]` is the token array of example i; `prefix='decoder_'` names the arrays of
-  the decoder's side.
+  Segments count the examples from 1 and are 0 on padding. Positions begin anew in each
+  segment. `tokens[i]` is the token array of example i. `prefix='decoder_'` names the
+  arrays of the decoder's side. Raises ValueError where the members are too long.
   """
   row = {
     f'{prefix}tokens': np.full(row_length, pad, np.int32),
@@ -173,11 +188,9 @@ def fill(
       raise ValueError(
         f'packing: example {int(member)} does not fit a row of {row_length} tokens'
       )
-    ids[start:stop], segments[start:stop], positions[start:stop] = (
-      piece,
-      segment,
-      np.arange(len(piece)),
-    )
+    ids[start:stop] = piece
+    segments[start:stop] = segment
+    positions[start:stop] = np.arange(len(piece))
     start = stop
   return row
 
@@ -185,24 +198,25 @@ def fill(
 def fill_labels(
   members: Sequence[int], labels: np.ndarray, identifiers: np.ndarray, slots: int
 ) -> dict[str, np.ndarray]:
-  """The classification side of a row: `examples` (slots,) segment number or 0,
-  `labels`, `identifiers` (-1 if empty).
+  """The classification side of a row, with a place for each of `slots` examples.
 
-  labels (n,) gives int32 (slots,); labels (n, k) gives float32 (slots, k).
+  `examples` int32 (slots,) has the segment of each, or 0. `identifiers` int32 (slots,)
+  are -1 where empty. `labels` are int32 (slots,) for labels (n,), and float32 (slots, k)
+  for labels (n, k).
   """
   members = np.asarray(members, np.int64)
   if len(members) > slots:
     raise ValueError(f'packing: {len(members)} examples in a row of {slots} slots')
+  filled = len(members)
+  dtype = np.int32 if labels.ndim == 1 else np.float32
   row = {
     'examples': np.zeros(slots, np.int32),
     'identifiers': np.full(slots, -1, np.int32),
-    'labels': np.zeros(
-      (slots, *labels.shape[1:]), np.int32 if labels.ndim == 1 else np.float32
-    ),
+    'labels': np.zeros((slots, *labels.shape[1:]), dtype),
   }
-  row['examples'][: len(members)] = np.arange(1, len(members) + 1)
-  row['identifiers'][: len(members)] = identifiers[members]
-  row['labels'][: len(members)] = labels[members]
+  row['examples'][:filled] = np.arange(1, filled + 1)
+  row['identifiers'][:filled] = identifiers[members]
+  row['labels'][:filled] = labels[members]
   return row
 
 
@@ -211,6 +225,6 @@ def stack(
   count: int,
   empty: Callable[[], Mapping[str, np.ndarray]],
 ):
-  """A batch of exactly `count` rows, padded with empty ones."""
+  """A batch of exactly `count` rows: those given, then empty ones that `empty` makes."""
   rows = [*rows, *(empty() for _ in range(count - len(rows)))]
   return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -1,5 +1,4 @@
-"""From tokens to batches: the batch of step t is a function of (seed, t), whoever asks
-and however often.
+"""From tokens to batches: the batch of step t is a function of (seed, t).
 
 >>> from tl_jax.data import tokens
 >>> data = Examples(tokens.TokenList([np.arange(1, n) for n in (4, 6, 3, 5)]))
@@ -21,7 +20,9 @@ import numpy as np
 from tl_jax.config import Count
 from tl_jax.data import packing, subsets
 
-BLOCK = 1024  # rows in which a mixture takes exactly its shares
+# Rows in which a mixture takes exactly its shares.
+BLOCK = 1024
+# Steps of a stream that nobody ends; grain wants a number.
 ENDLESS = 2**40
 
 
@@ -29,9 +30,10 @@ ENDLESS = 2**40
 class Examples:
   """Encoded examples with what belongs to each of them, side by side.
 
-  tokens, targets: `Tokens` or `TokenList` (targets for encoder-decoders); labels (n,)
-  int, or (n, k) for several labels, or real values (n,) or (n, 1); identifiers (n,)
-  int32, by default the number of the example in its source.
+  `tokens` and `targets` are `Tokens` or a `TokenList`; encoder-decoders need targets.
+  `labels` are (n,) int, (n, k) for several labels per example, or real values (n,) or
+  (n, 1). `identifiers` int32 (n,) are by default the numbers of the examples in their
+  source. Raises ValueError where the lengths differ.
   """
 
   tokens: Any
@@ -46,23 +48,29 @@ class Examples:
       value = getattr(self, name)
       if value is not None and len(value) != len(self.tokens):
         raise ValueError(f'data: {len(value)} {name} for {len(self.tokens)} examples')
+    # The class is frozen, so normal forms are set past its own guard.
     if self.identifiers is None:
       object.__setattr__(self, 'identifiers', np.asarray(self.tokens.index, np.int32))
     if self.labels is not None:
-      labels = np.asarray(self.labels)
-      if labels.ndim == 1 and labels.dtype.kind == 'f':
-        labels = labels[:, None]
-      object.__setattr__(
-        self, 'labels', labels.astype(np.int32 if labels.ndim == 1 else np.float32)
-      )
+      object.__setattr__(self, 'labels', _as_labels(self.labels))
 
   def __len__(self) -> int:
     return len(self.tokens)
 
 
+def _as_labels(labels) -> np.ndarray:
+  """Class numbers as int32 (n,); indicators and real values as float32 (n, k)."""
+  labels = np.asarray(labels)
+  if labels.ndim == 1 and labels.dtype.kind == 'f':
+    labels = labels[:, None]
+  return labels.astype(np.int32 if labels.ndim == 1 else np.float32)
+
+
 def labelled(encoded, labels) -> Examples:
-  """Examples of a token cache with the labels of its source: documents that the cache
-  skipped lose theirs too.
+  """Examples of a token cache with the labels of its source.
+
+  `labels` has one for every example of the source. Those of documents that the cache
+  skipped are dropped.
   """
   return Examples(encoded, np.asarray(labels)[np.asarray(encoded.index)])
 
@@ -70,8 +78,8 @@ def labelled(encoded, labels) -> Examples:
 class Room(NamedTuple):
   """What a row has room for, where that is not its tokens.
 
-  taken(lengths) says how much of `size` examples of so many tokens take, int (n,). Rows
-  must be long enough for all examples that `size` has room for.
+  `taken(lengths)` gives the part of `size` that examples of these lengths take, int
+  (n,). Rows must be long enough for all examples that `size` has room for.
   """
 
   size: int
@@ -80,8 +88,11 @@ class Room(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """The static shape of rows: tokens, slots for labelled examples, target tokens, and
-  the padding id; and what rows have room for, if not for as many tokens.
+  """The static shape of rows, and how examples are put into them.
+
+  A row has `length` tokens, `slots` labelled examples at most, and `target_length` target
+  tokens. `pad` is the id that fills it up. `pack` puts several examples into a row.
+  `room` is what a row has room for, if not for `length` tokens.
   """
 
   length: int
@@ -93,7 +104,7 @@ class Layout:
 
   def plan(self, examples: Examples, order) -> packing.Plan:
     """Packs these examples, in this order, into rows of this shape."""
-    second = None if examples.targets is None else examples.targets.lengths
+    target_lengths = None if examples.targets is None else examples.targets.lengths
     if examples.targets is not None and self.target_length is None:
       raise ValueError('data: target_length is needed for examples with targets')
     room = self.room or Room(self.length, lambda lengths: lengths)
@@ -103,19 +114,20 @@ class Layout:
       order,
       self.slots,
       pack=self.pack,
-      second=second,
+      second=target_lengths,
       second_length=self.target_length,
     )
 
   def fill(self, examples: Examples, members) -> dict[str, np.ndarray]:
-    """One row as int32 arrays; labels too when the examples have them."""
+    """The row of these members: int32 arrays, labels too if the examples have them."""
     row = packing.fill(members, examples.tokens, self.length, pad=self.pad)
     if examples.targets is not None:
       row |= packing.fill(
         members, examples.targets, self.target_length, pad=self.pad, prefix='decoder_'
       )
     if examples.labels is not None:
-      slots = self.slots or (1 if not self.pack else self.length)
+      # A row cannot hold more examples than tokens.
+      slots = self.slots or (self.length if self.pack else 1)
       row |= packing.fill_labels(members, examples.labels, examples.identifiers, slots)
     return row
 
@@ -126,8 +138,9 @@ class Layout:
 
 
 class Epochs:
-  """The endless row sequence of one source: every epoch a new order and a new packing
-  plan, each computed once.
+  """The endless sequence of rows of one source.
+
+  Every epoch has an order of its own, and a packing plan that is computed once.
   """
 
   def __init__(
@@ -138,17 +151,15 @@ class Epochs:
     subset=None,
     shuffle: bool = True,
   ):
-    self.examples, self.layout, self.seed, self.shuffle = (
-      examples,
-      layout,
-      seed,
-      shuffle,
-    )
-    self.indices = (
-      np.arange(len(examples)) if subset is None else np.asarray(subset, np.int64)
-    )
-    self._starts = [0]  # the first row of each epoch so far
+    self.examples = examples
+    self.layout = layout
+    self.seed = seed
+    self.shuffle = shuffle
+    self.indices = _indices(examples, subset)
+    # The first row of each epoch so far.
+    self._starts = [0]
     self._plans: dict[int, packing.Plan] = {}
+    # Threads that read ahead ask for rows of the same epoch at once.
     self._lock = threading.Lock()
 
   def plan(self, epoch: int) -> packing.Plan:
@@ -161,7 +172,7 @@ class Epochs:
   def locate(self, row: int) -> tuple[int, np.ndarray]:
     """(epoch, members) of a row of the endless sequence."""
     with self._lock:
-      # every epoch has as many rows as examples: no need to visit them all
+      # Every epoch has as many rows as examples: no need to visit them all.
       if not self.layout.pack:
         epoch, inside = divmod(row, len(self.indices))
         return epoch, self._cached(epoch)[inside]
@@ -172,8 +183,9 @@ class Epochs:
       return epoch, self._cached(epoch)[row - self._starts[epoch]]
 
   def _cached(self, epoch: int) -> packing.Plan:
-    """The plan of an epoch; the last few are kept, for the threads that are still
-    reading them.
+    """The plan of an epoch.
+
+    The last three are kept: some threads are still in the epoch before.
     """
     if epoch not in self._plans:
       self._plans[epoch] = self.plan(epoch)
@@ -185,8 +197,11 @@ class Epochs:
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-  """An endless sequence of batches; `batch_at(step)` is a pure function, so a step
-  number is the whole state.
+  """An endless sequence of batches.
+
+  `batch_at(step)` is a pure function, so that the number of a step is the whole state.
+  `parts` are the sources of a mixture by `names`; of every `BLOCK` rows a source gives as
+  many as its number in `shares`. `size` is the number of rows of a batch.
   """
 
   parts: tuple[Epochs, ...]
@@ -210,7 +225,8 @@ class Stream:
   def tokens_at(self, step: int) -> int:
     """How many tokens the whole batch of a step holds, padding not counted.
 
-    The lengths of the examples say it. So a host that reads some of the rows knows it.
+    The lengths of the examples say it, so a host that reads only some of the rows knows
+    the number too.
     """
     total = 0
     for row in range(step * self.size, (step + 1) * self.size):
@@ -220,22 +236,27 @@ class Stream:
 
   def locate(self, row: int) -> tuple[int, int, np.ndarray]:
     """(number of the source, its epoch, members) of a global row."""
-    part, inside = 0, row
+    part = 0
+    inside = row
     if len(self.parts) > 1:
       block, offset = divmod(row, BLOCK)
       turns = _turns(self.seed, self.shares, block)
       part = int(turns[offset])
-      inside = block * self.shares[part] + int(np.count_nonzero(turns[:offset] == part))
+      # Rows of the source in whole blocks before this one, then in this block.
+      earlier = np.count_nonzero(turns[:offset] == part)
+      inside = block * self.shares[part] + int(earlier)
     epoch, members = self.parts[part].locate(inside)
     return part, epoch, members
 
   def members(self, start: int, stop: int) -> np.ndarray:
-    """The examples, in order of their numbers, that steps start, ..., stop - 1 of a
-    single source hold.
+    """The numbers of the examples in steps start, ..., stop - 1, int64, ascending.
+
+    Only for a stream of a single source.
     """
     found = set()
     for row in range(start * self.size, stop * self.size):
       found.update(self.locate(row)[2].tolist())
+      # All are there: the epochs that follow hold no others.
       if len(found) == len(self.parts[0].indices):
         break
     return np.array(sorted(found), np.int64)
@@ -243,6 +264,7 @@ class Stream:
   def epoch_of(self, step: int) -> dict[str, int]:
     """The epoch that each source is in when step `step` begins."""
     found = {}
+    # A block has a row of every source.
     for row in range(step * self.size, step * self.size + BLOCK):
       part, epoch, _ = self.locate(row)
       found.setdefault(self.names[part], epoch)
@@ -251,11 +273,20 @@ class Stream:
     return found
 
 
+def _indices(examples: Examples, subset) -> np.ndarray:
+  """The numbers of the examples to use, int64: all of them where `subset` is None."""
+  if subset is None:
+    return np.arange(len(examples))
+  return np.asarray(subset, np.int64)
+
+
+# A few blocks are being read at any time, by several threads.
 @functools.lru_cache(maxsize=16)
 def _turns(seed: int, shares: tuple[int, ...], block: int) -> np.ndarray:
   """Which source each row of a block comes from: exact shares in a shuffled order."""
   turns = np.repeat(np.arange(len(shares)), shares)
-  return turns[subsets.permutation(BLOCK, subsets.seed_of(seed, 'mixture'), block)]
+  order = subsets.permutation(BLOCK, subsets.seed_of(seed, 'mixture'), block)
+  return turns[order]
 
 
 def rows_of(size: int, rows=None) -> list[int]:
@@ -287,70 +318,87 @@ def stream(
   shuffle: bool = True,
   room: Room | None = None,
 ) -> Stream:
-  """The endless stream of one set of examples, or of a mixture {name: Examples} with
-  `weights` {name: weight}.
+  """The endless stream of one set of examples, or of a mixture {name: Examples}.
 
-  length: tokens of a row; room: what rows have room for, by default so many tokens;
-  batch: rows of a global batch; slots: labelled examples a row may hold (1 with
-  `pack=False`); weights count rows and are kept to 1/1024; a short source begins its
-  next epoch when it ends. `subset`: the indices to use, for a single source. Raises
-  ValueError naming a weight or a source that cannot be.
+  `length` is the number of tokens of a row. `room` is what rows have room for, by
+  default `length` tokens. `batch` is the number of rows of a global batch. `slots` is the
+  number of labelled examples that a row may hold (1 with `pack=False`). `weights` {name:
+  weight} count the rows of a mixture and are kept to 1/1024. A short source begins its
+  next epoch when it ends. `subset` has the indices to use, for a single source. Raises
+  ValueError that names a weight or a source that cannot be.
   """
   mixture = dict(examples) if isinstance(examples, Mapping) else {'': examples}
   if subset is not None and len(mixture) > 1:
     raise ValueError(
       'data: a subset of a mixture is not defined; give it for a single source'
     )
+  _require_rows(mixture.values(), batch, slots, pack)
+  shares = _shares(mixture, weights)
+  layout = Layout(length, slots, target_length, pad, pack, room)
+  names = [name for name in mixture if shares[name]]
+  parts = []
+  for name in names:
+    # By name: a source has the same order in every mixture.
+    own_seed = subsets.seed_of(seed, f'source/{name}')
+    parts.append(Epochs(mixture[name], layout, own_seed, subset, shuffle))
+  used = tuple(shares[name] for name in names)
+  return Stream(tuple(parts), tuple(names), used, layout, batch, seed)
+
+
+def _require_rows(parts, batch: int, slots: int | None, pack: bool) -> None:
+  """Raises ValueError for an empty batch, and for packed labels without slots."""
   if batch < 1:
     raise ValueError(f'data.batch: {batch} rows')
-  if (
-    any(part.labels is not None for part in mixture.values()) and pack and slots is None
-  ):
+  labelled_parts = any(part.labels is not None for part in parts)
+  # The shape of the labels of a batch must not depend on what is in it.
+  if labelled_parts and pack and slots is None:
     raise ValueError(
       'data.slots: packed labelled examples need a fixed number of slots per row'
     )
-  shares = _shares(mixture, weights)
-  names = tuple(name for name in mixture if shares[name])
-  layout = Layout(length, slots, target_length, pad, pack, room)
-  parts = tuple(
-    Epochs(
-      mixture[name], layout, subsets.seed_of(seed, f'source/{name}'), subset, shuffle
-    )
-    for name in names
-  )
-  return Stream(
-    parts, names, tuple(shares[name] for name in names), layout, batch, seed
-  )
 
 
 def _shares(
   mixture: Mapping[str, Examples], weights: Mapping[str, float] | None
 ) -> dict[str, int]:
-  """Rows of each source in a block, by largest remainders; every positive weight gets
-  at least one.
+  """Rows of each source in a block of `BLOCK` rows, by largest remainders.
+
+  Every positive weight gets at least one row. Raises ValueError for weights that are not
+  those of the sources.
   """
   weights = dict.fromkeys(mixture, 1.0) if weights is None else dict(weights)
-  if set(weights) != set(mixture):
-    odd = sorted(set(weights) ^ set(mixture))[0]
-    raise ValueError(f'data.mixture: {odd!r} has a weight or a source but not both')
-  for name, weight in weights.items():
-    if not (math.isfinite(weight) and weight >= 0):
-      raise ValueError(f'data.mixture.{name}: the weight {weight} is not a number >= 0')
+  _require_weights(mixture, weights)
   total = math.fsum(weights.values())
-  if not total > 0:
-    raise ValueError('data.mixture: the weights sum to 0')
   exact = {name: BLOCK * weight / total for name, weight in weights.items()}
-  shares = {
-    name: max(int(value), 1 if value > 0 else 0) for name, value in exact.items()
-  }
+  shares = {}
+  for name, value in exact.items():
+    fewest = 1 if value > 0 else 0
+    shares[name] = max(int(value), fewest)
+  # Rows that rounding down left over go to the sources that lost most by it.
   by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
-  for name in itertools.cycle(name for name in by_remainder if exact[name] > 0):
+  positive = [name for name in by_remainder if exact[name] > 0]
+  for name in itertools.cycle(positive):
     if sum(shares.values()) >= BLOCK:
       break
     shares[name] += 1
+  # Sources that were lifted to one row take it from the largest.
   while sum(shares.values()) > BLOCK:
-    shares[max(shares, key=lambda name: (shares[name], name))] -= 1
+    largest = max(shares, key=lambda name: (shares[name], name))
+    shares[largest] -= 1
   return shares
+
+
+def _require_weights(
+  mixture: Mapping[str, Examples], weights: Mapping[str, float]
+) -> None:
+  """Raises ValueError unless every source has a weight >= 0 and some are above 0."""
+  odd = sorted(set(weights) ^ set(mixture))
+  if odd:
+    raise ValueError(f'data.mixture: {odd[0]!r} has a weight or a source but not both')
+  for name, weight in weights.items():
+    if not (math.isfinite(weight) and weight >= 0):
+      raise ValueError(f'data.mixture.{name}: the weight {weight} is not a number >= 0')
+  if not math.fsum(weights.values()) > 0:
+    raise ValueError('data.mixture: the weights sum to 0')
 
 
 def batches(
@@ -362,11 +410,11 @@ def batches(
   threads: int = 2,
   prefetch: int = 8,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """The batches of steps start_step, start_step + 1, ..., read ahead by `threads`
-  threads (0: none, no grain).
+  """The batches of steps start_step, start_step + 1, ..., stop_step - 1.
 
-  Of each batch the rows with the numbers `rows`; without, all of them.
-  Threads and read-ahead change when a batch is made, never what is in it.
+  `threads` threads read `prefetch` batches ahead; with 0 there are none, and no grain.
+  They change when a batch is made, never what is in it. Of each batch the rows with the
+  numbers `rows` are given; without them, all rows.
   """
   stop = ENDLESS if stop_step is None else stop_step
   if not threads:
@@ -376,19 +424,16 @@ def batches(
   steps = grain.MapDataset.range(start_step, stop).map(
     lambda step: source.batch_at(int(step), rows)
   )
-  return iter(
-    steps.to_iter_dataset(
-      grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    )
-  )
+  options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+  return iter(steps.to_iter_dataset(options))
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """A finite pass: every example in exactly one row of exactly one batch, the last
-  batch padded with empty rows.
+  """A finite pass: every example is in exactly one row of exactly one batch.
 
-  Of each batch of `size` rows it gives those with the numbers `rows`, which ascend.
+  The last batch is padded with empty rows. Of each batch of `size` rows those with the
+  numbers `rows`, which ascend, are given.
   """
 
   examples: Examples
@@ -424,21 +469,13 @@ def evaluation(
   rows=None,
   room: Room | None = None,
 ) -> Evaluation:
-  """One pass over the examples (or over `subset` of them) in batches of `batch` rows,
-  all of one shape.
+  """One pass over the examples (or over `subset` of them) in batches of `batch` rows.
 
-  Of each batch the rows with the numbers `rows`; without, all of them. Empty rows and
-  slots have `segments` and `examples` 0 and `identifiers` -1, so that nothing is
-  counted twice.
+  All batches have one shape. Of each the rows with the numbers `rows` are given; without
+  them, all rows. Empty rows and slots have `segments` and `examples` 0 and `identifiers`
+  -1, so that nothing is counted twice. Raises ValueError as `stream` does.
   """
-  if batch < 1:
-    raise ValueError(f'data.batch: {batch} rows')
-  if examples.labels is not None and pack and slots is None:
-    raise ValueError(
-      'data.slots: packed labelled examples need a fixed number of slots per row'
-    )
+  _require_rows([examples], batch, slots, pack)
   layout = Layout(length, slots, target_length, pad, pack, room)
-  order = np.arange(len(examples)) if subset is None else np.asarray(subset, np.int64)
-  return Evaluation(
-    examples, layout, layout.plan(examples, order), batch, sorted(rows_of(batch, rows))
-  )
+  plan = layout.plan(examples, _indices(examples, subset))
+  return Evaluation(examples, layout, plan, batch, sorted(rows_of(batch, rows)))

@@ -1,5 +1,6 @@
-"""Text by name: embedded sets, public tensorflow-datasets, and CSV or JSON-lines files,
-one random-access form.
+"""Text by name: embedded sets, public tensorflow-datasets, and files of the user.
+
+All come in one random-access form.
 
 >>> from tl_jax.data import sources
 >>> import tempfile
@@ -28,7 +29,8 @@ EMBEDDED = (
   'vader_nyt',
   'vader_tweets',
 )
-# Where the stock builders that are not registered by `import tensorflow_datasets` live.
+# The sets of tensorflow-datasets that are known here. Builders that its import does not
+# register stand with the module that has them.
 PUBLIC = {
   'ag_news_subset': '',
   'aeslc': '',
@@ -56,22 +58,24 @@ PUBLIC = {
   'math_dataset': 'text',
   'tiny_shakespeare': 'text',
 }
+# Examples that are read together where all are wanted.
 _BATCH = 1024
+# A split with a range, as train[:10%].
+_SPLIT = re.compile(r'\s*([\w.-]+)\s*(\[[^\]]*\])?\s*')
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """A split of a set as a random-access sequence of plain dicts (str, int, float, bool,
-  arrays, lists).
+  """A split of a set as a random-access sequence of plain dicts.
 
-  `manifest` names the content: equal manifests mean equal examples in equal order.
-  `skipped` counts what was left out when the set was read, by reason. `classes` gives
-  the names of the classes of each labelled field.
+  Their values are str, int, float, bool, arrays and lists. `manifest` names the content:
+  equal manifests mean equal examples in equal order. `skipped` counts what was left out
+  when the set was read, by reason. `classes` gives the names of the classes of each
+  labelled field.
 
-  A source of the user's own files says more: `files` has the sha256 of each by its
-  path, `places` the (file, line) of every example, `divided` is true where train and
-  test were told apart by the hash of the texts, and `others` are the other splits of
-  the file.
+  A source of the user's own files says more. `files` has the sha256 of each by its path.
+  `places` has the (file, line) of every example. `divided` is true where train and test
+  were told apart by the hash of the texts. `others` are the other splits of the file.
   """
 
   name: str
@@ -89,9 +93,7 @@ class Source:
     return len(self.records)
 
   def __getitem__(self, index):
-    """One example for an integer; a list of examples for a slice or an array of
-    integers.
-    """
+    """One example for an integer; a list of them for a slice or several integers."""
     if isinstance(index, slice):
       return self.gather(range(*index.indices(len(self))))
     if isinstance(index, (list, tuple, range, np.ndarray)):
@@ -109,13 +111,15 @@ class Source:
     indices = [int(index) for index in indices]
     if not indices:
       return []
+    # Sources of tfds read several records at once, in parallel.
     read = getattr(self.records, '__getitems__', None)
     found = read(indices) if read else [self.records[index] for index in indices]
     return [_plain(example) for example in found]
 
   def column(self, field: str) -> list:
-    """One field of every example; ValueError with the nearest names if there is no such
-    field.
+    """One field of every example.
+
+    Raises ValueError with the nearest names if there is no such field.
     """
     if len(self) and field not in self[0]:
       raise ValueError(
@@ -125,13 +129,13 @@ class Source:
 
 
 def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source:
-  """The examples of a split, `train`, `test`, `train[:10%]`, `train[100:200]`, of a set
-  or of a file.
+  """The examples of a split of a set or of a file.
 
   `name` is an embedded set (`vader_movie`: labelled texts; `vader_movie/rating`: all
   texts with ratings), a public tensorflow-datasets name (`glue/sst2`) prepared below
   `data_dir`, or a file or a folder as `files.load` reads them, with its `columns`.
-  Raises ValueError of one line for a set, a split or a line that cannot be read.
+  `split` is `train`, `test`, or a part such as `train[:10%]` or `train[100:200]`. Raises
+  ValueError of one line for a set, a split or a line that cannot be read.
   """
   name = str(name)
   require(name, data_dir)
@@ -146,8 +150,9 @@ def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source
 
 
 def require(name: str, data_dir=None) -> None:
-  """Raises ValueError of one line where no set and no file is of this name; nothing is
-  opened.
+  """Raises ValueError of one line where no set and no file is of this name.
+
+  Nothing is opened.
   """
   name = str(name)
   if _is_file(name):
@@ -155,12 +160,10 @@ def require(name: str, data_dir=None) -> None:
 
     files.require(name)
     return
-  base = name.partition('/')[0]
-  if (
-    base not in EMBEDDED
-    and base not in PUBLIC
-    and not (_root(data_dir) / name).is_dir()
-  ):
+  if _is_known(name):
+    return
+  # Or a set that the user prepared with tensorflow-datasets.
+  if not (_root(data_dir) / name).is_dir():
     raise ValueError(
       f'data: no set, no file and no folder of .txt files is named {name!r}; '
       f'nearest: {_nearest(name, [*EMBEDDED, *PUBLIC])}'
@@ -171,75 +174,83 @@ def _is_file(name: str) -> bool:
   """Does a name mean a file or folder of the user, rather than a set?"""
   from tl_jax.data import files
 
+  # A folder `glue` beside the user must not hide the set of that name; a file may.
+  return os.path.isfile(name) or (not _is_known(name) and files.is_file(name))
+
+
+def _is_known(name: str) -> bool:
+  """Is this a set of this package or of the list of public ones, in any config?"""
   base = name.partition('/')[0]
-  known = base in EMBEDDED or base in PUBLIC
-  return os.path.isfile(name) or (not known and files.is_file(name))
+  return base in EMBEDDED or base in PUBLIC
 
 
 def _root(data_dir) -> pathlib.Path:
+  """The folder below which sets are prepared."""
   from tl_jax.data import store
 
   return pathlib.Path(data_dir) if data_dir else store.cache_root()
 
 
 def _embedded(name: str, base: str, config: str | None, split: str, data_dir) -> Source:
+  """The source of a set of this package, of its first config where none is named."""
   from tl_jax.data import builders, store
 
-  configs = [each.name for each in builders.EMBEDDED[base][0].BUILDER_CONFIGS]
-  if config not in (configs or [None]):
-    if config is not None:
-      known = [f'{base}/{each}' for each in configs] or [base]
-      raise ValueError(f'data: no set {name!r}; nearest: {_nearest(name, known)}')
+  builder_class, _ = builders.EMBEDDED[base]
+  configs = [each.name for each in builder_class.BUILDER_CONFIGS]
+  if config is None and configs:
     config = configs[0]
-  builder, key = builders.prepare(
-    base, config, pathlib.Path(data_dir) if data_dir else store.cache_root()
-  )
+  if config is not None and config not in configs:
+    known = [f'{base}/{each}' for each in configs] or [base]
+    raise ValueError(f'data: no set {name!r}; nearest: {_nearest(name, known)}')
+  builder, key = builders.prepare(base, config, _root(data_dir))
   return _from_builder(name, builder, split, store.digest(key, split))
 
 
 def _public(name: str, base: str, split: str, data_dir) -> Source:
+  """The source of a set of tensorflow-datasets that was prepared before."""
   from tl_jax.data import store
 
-  root = str(_root(data_dir))
-  import tensorflow_datasets as tfds
-
   try:
-    if base not in PUBLIC:  # a set that the user prepared there
-      builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
-    else:
-      if PUBLIC[base]:
-        importlib.import_module(f'tensorflow_datasets.{PUBLIC[base]}')
-      builder = tfds.builder(name, data_dir=root, file_format='array_record')
+    builder = _public_builder(name, base, str(_root(data_dir)))
   except (ImportError, ValueError, RuntimeError, OSError) as error:
     raise ValueError(f'data: {name!r} cannot be opened: {_one_line(error)}') from error
+  # Never prepared here: that would download, or start Apache Beam.
   if not builder.info.splits:
     raise ValueError(
       f'data: {name!r} is not prepared; it would be read from {builder.data_path}'
     )
-  manifest = store.digest(
-    builder.info.full_name,
-    split,
-    {
-      key: [value.num_examples, list(value.shard_lengths or ())]
-      for key, value in builder.info.splits.items()
-    },
-  )
+  # The name has the version. Hashing gigabytes for the content would take minutes.
+  sizes = {}
+  for key, value in builder.info.splits.items():
+    sizes[key] = [value.num_examples, list(value.shard_lengths or ())]
+  manifest = store.digest(builder.info.full_name, split, sizes)
   return _from_builder(name, builder, split, manifest)
 
 
+def _public_builder(name: str, base: str, root: str):
+  """The tfds builder of a public set, or of one that the user prepared below `root`."""
+  import tensorflow_datasets as tfds
+
+  if base not in PUBLIC:
+    return tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
+  # Importing the module registers its builders.
+  if PUBLIC[base]:
+    importlib.import_module(f'tensorflow_datasets.{PUBLIC[base]}')
+  return tfds.builder(name, data_dir=root, file_format='array_record')
+
+
 def _from_builder(name: str, builder, split: str, manifest: str) -> Source:
-  """The Source of a prepared tfds builder; ValueError that names the splits if there is
-  no such split.
+  """The Source of a prepared tfds builder.
+
+  Raises ValueError that names the splits if there is no such split.
   """
-  parts = [
-    re.fullmatch(r'\s*([\w.-]+)\s*(\[[^\]]*\])?\s*', part) for part in split.split('+')
-  ]
-  for part in parts:
-    if not part or part.group(1) not in builder.info.splits:
-      wanted = part.group(1) if part else split
-      raise ValueError(
-        f'data: {name!r} has no split {wanted!r}; it has {", ".join(sorted(builder.info.splits))}'
-      )
+  # tfds takes the same grammar, but says what is wrong in many lines.
+  for part in split.split('+'):
+    match = _SPLIT.fullmatch(part)
+    if not match or match.group(1) not in builder.info.splits:
+      wanted = match.group(1) if match else split
+      there = ', '.join(sorted(builder.info.splits))
+      raise ValueError(f'data: {name!r} has no split {wanted!r}; it has {there}')
   try:
     records = builder.as_data_source(split=split)
   except (ValueError, AssertionError, NotImplementedError, OSError) as error:
@@ -251,16 +262,17 @@ def _from_builder(name: str, builder, split: str, manifest: str) -> Source:
 
 def _classes(features) -> dict[str, tuple[str, ...]]:
   """The class names of every labelled field of a tfds feature dict."""
-  return {
-    name: tuple(feature.names)
-    for name, feature in features.items()
-    if getattr(feature, 'names', None)
-  }
+  found = {}
+  for name, feature in features.items():
+    if getattr(feature, 'names', None):
+      found[name] = tuple(feature.names)
+  return found
 
 
 def map_examples(source: Source, function: Callable[[dict], dict], key: str) -> Source:
-  """The source with `function` applied to every example when it is read; `key` names
-  the function in the manifest.
+  """The source with `function` applied to every example when it is read.
+
+  `key` names the function in the manifest: another function needs another key.
   """
   from tl_jax.data import store
 
@@ -273,6 +285,8 @@ def map_examples(source: Source, function: Callable[[dict], dict], key: str) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _Mapped:
+  """The records of a mapped source; nothing is computed before it is asked for."""
+
   source: Source
   function: Callable[[dict], dict]
 
@@ -284,29 +298,32 @@ class _Mapped:
 
 
 def _plain(value):
-  """The value with text as str and numbers as Python numbers, inside dicts and lists
-  too.
-  """
+  """The value with text as str and numbers as Python numbers, inside dicts and lists."""
   if isinstance(value, bytes):
     return value.decode('utf-8', 'replace')
   if isinstance(value, dict):
     return {name: _plain(inner) for name, inner in value.items()}
   if isinstance(value, (list, tuple)):
     return [_plain(inner) for inner in value]
-  if isinstance(value, np.ndarray) and value.dtype == object:
-    return (
-      [_plain(inner) for inner in value.tolist()]
-      if value.ndim
-      else _plain(value.item())
-    )
-  if isinstance(value, np.generic) or (
-    isinstance(value, np.ndarray) and value.ndim == 0
-  ):
+  if isinstance(value, np.generic):
     return _plain(value.item())
+  if isinstance(value, np.ndarray):
+    return _plain_array(value)
   return value
 
 
+def _plain_array(array: np.ndarray):
+  """A scalar for an array without axes, a list for one of objects, else the array."""
+  if array.ndim == 0:
+    return _plain(array.item())
+  # tfds gives several texts as an array of bytes objects.
+  if array.dtype == object:
+    return [_plain(inner) for inner in array.tolist()]
+  return array
+
+
 def _one_line(error: BaseException) -> str:
+  """The message of a library's error in at most 200 characters of one line."""
   text = ' '.join(str(error).split())
   return text if len(text) <= 200 else text[:197] + '...'
 

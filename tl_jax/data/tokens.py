@@ -13,23 +13,28 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from tl_jax.data import store
 
-SHARD = 2**26  # tokens in one file
-BATCH = 1000  # documents encoded together
+# Tokens in one file: some 100 to 250 MB.
+SHARD = 2**26
+# Documents encoded together, by the threads of the backend.
+BATCH = 1000
+# Of the files: another number makes every cache anew.
 FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-  """Encoded documents: `[i]` ids, `lengths` int32 (n,), `index` int32 (n,) the example
-  of the source each came from.
+  """Encoded documents, mapped from the files of a cache: `tokens[i]` are the ids of i.
 
-  `counts` says what happened: documents, empty, truncated, split, pieces, tokens.
+  `lengths` int32 (n,) has the number of tokens of each. `index` int32 (n,) says which
+  example of the source each came from. `shard` and `start`, both (n,), say in which of
+  `files` it lies and where. `counts` has how many documents were read, empty, truncated
+  and split, and how many pieces and tokens there are.
   """
 
   folder: pathlib.Path
@@ -53,7 +58,7 @@ class Tokens:
 
 @dataclasses.dataclass(frozen=True)
 class TokenList:
-  """The same interface for token arrays that are in memory."""
+  """What `Tokens` is, for token arrays that are in memory."""
 
   arrays: Sequence[np.ndarray]
 
@@ -83,15 +88,15 @@ def tokenize(
   special: bool = True,
   keep_empty: bool = False,
 ) -> Tokens:
-  """The tokens of `field` of every example, from the cache below `directory` if they
-  are there.
+  """The tokens of `field` of every example, from the cache below `directory`.
 
-  max_length: tokens per piece, special ones included; a longer document is cut and
-  counted, or, with `split`, becomes several pieces. Documents without a token are
-  skipped and counted (`keep_empty` keeps them, so that rows of two fields stay side by
-  side). The cache is keyed by the content of source and tokenizer and by the options; a
-  folder whose checksums are wrong is made again. Raises ValueError when nothing is
-  left.
+  What is not there yet is encoded and kept. `max_length` counts the tokens of a piece,
+  special ones included. A longer document is cut and counted; with `split` it becomes
+  several pieces. Documents without a token are skipped and counted; `keep_empty` keeps
+  them, so that the rows of two fields stay side by side.
+
+  The cache is keyed by the content of source and tokenizer and by the options. A folder
+  whose checksums are wrong is made again. Raises ValueError when nothing is left.
   """
   manifest = getattr(source, 'manifest', None) or _content(source, field)
   options = {
@@ -102,6 +107,7 @@ def tokenize(
     'keep_empty': keep_empty,
     'format': FORMAT,
   }
+  # Only where it holds: the keys of all other caches stay what they were before it.
   if getattr(tokenizer, 'parse_special', False):
     options['parse_special'] = True
   key = store.digest(manifest, tokenizer.digest, options)
@@ -114,21 +120,21 @@ def tokenize(
   found = _read(folder)
   if not len(found):
     name = getattr(source, 'name', 'the source')
-    raise ValueError(
-      f'{name}: no text is left of {found.counts["documents"]} ({found.counts["empty"]} empty)'
-    )
+    documents = found.counts['documents']
+    empty = found.counts['empty']
+    raise ValueError(f'{name}: no text is left of {documents} ({empty} empty)')
   return found
 
 
 def open_tokens(folder) -> Tokens:
-  """The cache in a folder, with every checksum verified; ValueError names the damaged
-  file.
+  """The cache in a folder, with every checksum verified.
+
+  Raises ValueError that names the damaged file.
   """
   broken = store.damage(folder)
   if broken:
-    raise ValueError(
-      f'{pathlib.Path(folder) / broken}: damaged or missing; delete the folder to make it again'
-    )
+    path = pathlib.Path(folder) / broken
+    raise ValueError(f'{path}: damaged or missing; delete the folder to make it again')
   return _read(pathlib.Path(folder))
 
 
@@ -141,79 +147,119 @@ def _pieces(ids: list[int], tokenizer, options) -> list[list[int]]:
   """A document as one or more pieces of at most `max_length` tokens, special ones
   included.
   """
-  prefix, suffix = (
-    (list(tokenizer.prefix), list(tokenizer.suffix)) if options['special'] else ([], [])
-  )
+  prefix = list(tokenizer.prefix) if options['special'] else []
+  suffix = list(tokenizer.suffix) if options['special'] else []
+  whole = prefix + ids + suffix
   length = options['max_length']
-  if length is None or len(prefix) + len(ids) + len(suffix) <= length:
-    return [prefix + ids + suffix]
+  if length is None or len(whole) <= length:
+    return [whole]
+  room = length - len(prefix) - len(suffix)
   if not options['split']:
-    return [prefix + ids[: length - len(prefix) - len(suffix)] + suffix]
-  # an encoder sees its frame around every piece
+    return [prefix + ids[:room] + suffix]
+  # An encoder sees its frame around every piece.
   if tokenizer.cls is not None and options['special']:
-    room = length - len(prefix) - len(suffix)
     return [prefix + ids[i : i + room] + suffix for i in range(0, len(ids), room)]
-  whole = prefix + ids + suffix  # a decoder reads on: the end is marked once
+  # A decoder reads on from piece to piece, so the end is marked once.
   return [whole[i : i + length] for i in range(0, len(whole), length)]
+
+
+class _Shards:
+  """Writes pieces one after the other into files of at most `SHARD` tokens.
+
+  `lengths` and `shards` have a number for every piece: its tokens, and its file. `sizes`
+  has the tokens of every file.
+  """
+
+  def __init__(self, folder: pathlib.Path, dtype):
+    self.folder = folder
+    self.dtype = dtype
+    self.lengths: list[int] = []
+    self.shards: list[int] = []
+    self.sizes: list[int] = []
+    self._file = None
+
+  def __enter__(self) -> '_Shards':
+    return self
+
+  def __exit__(self, *_) -> None:
+    if self._file is not None:
+      self._file.close()
+
+  def append(self, piece: list[int]) -> None:
+    """Adds a piece; a new file begins where it would make the last one too large."""
+    if self._file is None or self.sizes[-1] + len(piece) > SHARD:
+      self._begin_file()
+    self._file.write(np.asarray(piece, self.dtype).tobytes())
+    self.lengths.append(len(piece))
+    self.shards.append(len(self.sizes) - 1)
+    self.sizes[-1] += len(piece)
+
+  def _begin_file(self) -> None:
+    if self._file is not None:
+      self._file.close()
+    path = self.folder / f'tokens-{len(self.sizes):05d}.bin'
+    self._file = open(path, 'wb')  # noqa: SIM115 - closed by the next one, or at exit
+    self.sizes.append(0)
 
 
 def _write(
   folder: pathlib.Path, texts: Iterable[str], tokenizer, options, key: str
 ) -> None:
-  """Encodes all texts into shards, lengths and a description."""
+  """Encodes all texts into files of tokens, three arrays and a description.
+
+  Raises ValueError where `max_length` has room for nothing but special tokens.
+  """
+  # Half the size on the disk where all ids fit 16 bits.
   dtype = np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.int32
-  framed = (len(tokenizer.prefix) + len(tokenizer.suffix)) if options['special'] else 0
-  if options['max_length'] is not None and options['max_length'] <= framed:
+  framed = 0
+  if options['special']:
+    framed = len(tokenizer.prefix) + len(tokenizer.suffix)
+  length = options['max_length']
+  if length is not None and length <= framed:
     raise ValueError(
-      f'max_length: {options["max_length"]} leaves no room beside {framed} special tokens'
+      f'max_length: {length} leaves no room beside {framed} special tokens'
     )
-  counts = dict.fromkeys(
-    ('documents', 'empty', 'truncated', 'split', 'pieces', 'tokens'), 0
-  )
-  lengths, index, shards, sizes = [], [], [], []
-  file = None
-  try:
-    for first, batch in _batches(texts):
-      for number, ids in enumerate(tokenizer.encode_batch(batch, special=False), first):
-        counts['documents'] += 1
-        if not ids and not options['keep_empty']:
-          counts['empty'] += 1
-          continue
-        pieces = _pieces(ids, tokenizer, options)
-        counts['split'] += len(pieces) > 1
-        counts['truncated'] += sum(map(len, pieces)) < len(ids) + framed
-        for piece in pieces:
-          if file is None or sizes[-1] + len(piece) > SHARD:
-            if file is not None:
-              file.close()
-            file = open(folder / f'tokens-{len(sizes):05d}.bin', 'wb')  # noqa: SIM115 - closed below
-            sizes.append(0)
-          file.write(np.asarray(piece, dtype).tobytes())
-          lengths.append(len(piece))
-          index.append(number)
-          shards.append(len(sizes) - 1)
-          sizes[-1] += len(piece)
-  finally:
-    if file is not None:
-      file.close()
-  counts['pieces'], counts['tokens'] = len(lengths), int(sum(sizes))
-  for name, values in (('lengths', lengths), ('index', index), ('shards', shards)):
+  counts = dict.fromkeys(('documents', 'empty', 'truncated', 'split'), 0)
+  index = []
+  with _Shards(folder, dtype) as written:
+    for number, ids in _encoded(texts, tokenizer):
+      counts['documents'] += 1
+      if not ids and not options['keep_empty']:
+        counts['empty'] += 1
+        continue
+      pieces = _pieces(ids, tokenizer, options)
+      kept = sum(map(len, pieces))
+      counts['split'] += len(pieces) > 1
+      counts['truncated'] += kept < len(ids) + framed
+      for piece in pieces:
+        written.append(piece)
+        index.append(number)
+  counts['pieces'] = len(index)
+  counts['tokens'] = sum(written.sizes)
+  arrays = {'lengths': written.lengths, 'index': index, 'shards': written.shards}
+  for name, values in arrays.items():
     np.save(folder / f'{name}.npy', np.array(values, np.int32), allow_pickle=False)
   description = {
     'key': key,
     'dtype': np.dtype(dtype).name,
-    'sizes': sizes,
+    'sizes': written.sizes,
     'counts': counts,
     'options': options,
   }
-  (folder / 'description.json').write_text(
-    json.dumps(description, indent=1, sort_keys=True) + '\n'
-  )
+  text = json.dumps(description, indent=1, sort_keys=True) + '\n'
+  (folder / 'description.json').write_text(text)
 
 
-def _batches(texts: Iterable[str]):
+def _encoded(texts: Iterable[str], tokenizer) -> Iterator[tuple[int, list[int]]]:
+  """(number of the text, its ids without special tokens), encoded in batches."""
+  for first, batch in _batches(texts):
+    yield from enumerate(tokenizer.encode_batch(batch, special=False), first)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
   """(number of the first text, texts) in batches."""
-  batch, first = [], 0
+  batch: list[str] = []
+  first = 0
   for text in texts:
     batch.append(text)
     if len(batch) == BATCH:
@@ -227,25 +273,29 @@ def _batches(texts: Iterable[str]):
 def _read(folder: pathlib.Path) -> Tokens:
   """Maps the files of a folder that is known to be whole."""
   description = json.loads((folder / 'description.json').read_text())
-  lengths, index, shards = (
-    np.load(folder / f'{name}.npy', allow_pickle=False)
-    for name in ('lengths', 'index', 'shards')
-  )
+  lengths = np.load(folder / 'lengths.npy', allow_pickle=False)
+  index = np.load(folder / 'index.npy', allow_pickle=False)
+  shards = np.load(folder / 'shards.npy', allow_pickle=False)
+  files = []
+  for number, size in enumerate(description['sizes']):
+    path = folder / f'tokens-{number:05d}.bin'
+    # An empty file cannot be mapped; one that holds empty documents alone is empty.
+    mapped = (
+      np.memmap(path, description['dtype'], 'r') if size else np.zeros(0, np.int32)
+    )
+    files.append(mapped)
+  # Where each piece begins: counted over all files, then within its own.
   starts = np.cumsum(lengths, dtype=np.int64) - lengths
   before = np.concatenate([[0], np.cumsum(description['sizes'])]).astype(np.int64)
-  files = tuple(
-    np.memmap(folder / f'tokens-{i:05d}.bin', description['dtype'], 'r')
-    if size
-    else np.zeros(0, np.int32)
-    for i, size in enumerate(description['sizes'])
-  )
+  if len(shards):
+    starts = starts - before[shards]
   return Tokens(
     folder,
     lengths,
     index,
     shards,
-    starts - before[shards] if len(shards) else starts,
-    files,
+    starts,
+    tuple(files),
     description['counts'],
     description['key'],
   )
