@@ -46,20 +46,19 @@ class Cell:
   """The runs of one row and column.
 
   `first - second` is the paired t interval over the seeds that both cells have.
-
-  values: seed -> headline value, for the seeds that finished.
-  interval: the mean of the values with its t interval over the seeds.
-  holes: seed -> reason, for the seeds that did not finish.
-  extra: name -> mean over the finished seeds; None where one of them lacks the number.
-  runs: seed -> Run.
   """
 
   row: Hashable
   column: Hashable
+  # seed -> headline value, for the seeds that finished
   values: Mapping[int, float]
+  # the mean of the values with its t interval over the seeds
   interval: Interval
+  # seed -> reason, for the seeds that did not finish
   holes: Mapping[int, str]
+  # name -> mean over the finished seeds; None where one of them lacks the number
   extra: Mapping[str, float | None]
+  # seed -> run, finished or not
   runs: Mapping[int, Run]
 
   @property
@@ -188,6 +187,7 @@ def cells(
 
 def _by_cell(runs: list[Run], rows: tuple, columns: tuple) -> dict:
   """(row, column) -> seed -> Run. A cell that has no run has an empty dict."""
+  # Every pair has a group, so that a cell without any run has holes and is not missing.
   groups: dict[tuple, dict[int, Run]] = {
     (row, column): {} for row in rows for column in columns
   }

@@ -26,6 +26,7 @@ from tl_jax.evals.statistics import Interval
 from tl_jax.report.cells import Cell, Cells, is_number
 from tl_jax.report.table import Table
 
+# Those that decide how fast a run is and how it rounds.
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'scipy')
 
 
@@ -108,6 +109,7 @@ def logged_metric(outcome) -> str | None:
 
   Such a name is `test/accuracy`. None where no run logged any.
   """
+  # All runs log under the same name, so the first that logged any settles it.
   headline = outcome.table.headline
   for cell in outcome.cells:
     for seed in cell.values:
@@ -298,6 +300,7 @@ def _finished(outcome, findings: Findings) -> str:
 def _best_row(outcome) -> Iterator[str]:
   """Which row has the best mean over all columns, where there is one to compare with."""
   table, cells = outcome.table, outcome.cells
+  # Of each row, only seeds that have all columns: rows are compared on equal terms.
   ranked = [cells[row] for row in cells.rows if cells[row].mean is not None]
   if len(ranked) < 2:
     return
@@ -324,6 +327,7 @@ def _gain_sentences(outcome, findings: Findings, row, gains) -> Iterator[str]:
   """
   table, cells = outcome.table, outcome.cells
   measured = [labels for labels, gain in gains.items() if gain.n]
+  # No seed may be shared at all, as where a row has failed.
   if not measured:
     return
   few = min(measured)

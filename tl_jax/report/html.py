@@ -27,6 +27,7 @@ from tl_jax.report.text import (
 
 # Colours of both themes, narrow screens, print.
 STYLE = importlib.resources.files('tl_jax.report').joinpath('page.css')
+# Nothing in it has an address: the page asks nothing of the network.
 HEAD = """\
 <!doctype html>
 <html lang="en">

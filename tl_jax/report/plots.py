@@ -21,6 +21,7 @@ from typing import NamedTuple
 from tl_jax.report.line_names import name_lines
 
 LABELS = 'labelled examples (logarithmic)'
+# Rows differ by shape as well as by colour, for print in grey.
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', 'h')
 # Letters as outlines need no font where they are shown. A salt that stays the same makes
 # the names inside the file the same each time.
@@ -33,18 +34,20 @@ THIN = 0.8
 class Theme:
   """The colours of a page.
 
-  ink: text. quiet: axes. faint: grid lines. grey: the reference. series: all other rows,
-  in order.
-
   The series are the hues of Okabe and Ito (2008), which people with colour-blindness
   tell apart. They are darkened or lightened until they can be read as text on the
   background.
   """
 
+  # text
   ink: str
+  # axes
   quiet: str
+  # grid lines
   faint: str
+  # the reference
   grey: str
+  # all other rows, in order
   series: tuple[str, ...]
 
 
@@ -294,6 +297,7 @@ def loss_plot(
   for name, seeds in runs.items():
     curves = [_series(lines, metric) for lines in seeds]
     curves = [curve for curve in curves if curve]
+    # A row that logged nothing has no line, but its colour stays its own.
     if not curves:
       continue
     # A single seed is its own mean.
@@ -313,6 +317,7 @@ def _mean_curve(curves: list[dict[float, float]]) -> list[tuple[float, float]]:
 
   The first curve where there is no such step.
   """
+  # A mean over other seeds at every step would jump where one of them ends.
   shared = set.intersection(*map(set, curves))
   if not shared:
     return list(curves[0].items())
@@ -434,7 +439,8 @@ def _label_axis(axes, labels) -> None:
   """A logarithmic axis with ticks only at numbers of labels that were measured."""
   labels = sorted(labels)
   axes.set_xscale('log')
-  # Neighbours closer than a twelfth of the axis would write over each other.
+  # Neighbours closer than a twelfth of the axis would write over each other. A single
+  # number of labels has no span, and any will do.
   span = math.log(labels[-1] / labels[0]) or 1.0
   ticks = []
   for label in labels:

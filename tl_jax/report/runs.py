@@ -41,19 +41,20 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """A made table.
-
-  runs: those of the table, row by row. before: name -> run, of those that were made
-  first. cells, judgements: what came out of the runs. seconds: how long this call took.
-  """
+  """A made table: what was made, where, and what came out."""
 
   table: Table
+  # with its rows, columns and seeds filled in
   scale: Scale
   workdir: Path
+  # row by row
   runs: tuple[Run, ...]
+  # name -> run, of those that were made first
   before: Mapping[str, Run]
   cells: Cells
+  # of the table's claims, in their order
   judgements: tuple[Judgement, ...]
+  # how long this call took, the making of missing runs included
   seconds: float
 
   @property
@@ -93,10 +94,12 @@ def run_table(
   examples.
   """
   started = time.monotonic()
+  # Absolute, because a config names what it starts from by its directory.
   workdir = Path(workdir).resolve()
   scale = table.at(scale)
   before = _make_first(table, scale, workdir, execute, say, retry)
   runs = []
+  # Row by row: the runs of a row differ little and can be trained together.
   for row, members in _members(table, scale, workdir, before).items():
     runs += _make_row(table, row, members, execute, say, retry)
   require_same_examples(runs)
@@ -170,12 +173,14 @@ def _members(
     found[row] = []
     for column, seed in itertools.product(scale.columns, scale.seeds):
       try:
+        # A method that a model cannot have must not cost the rest of the table.
         config = _config(table, scale, row, column, seed, before)
       except ValueError as error:
         errors.append(error)
         found[row].append((None, _impossible(workdir, row, column, seed, error)))
       else:
         found[row].append(_member(workdir, row, column, seed, config, before))
+  # Without a single run this is no table with holes, but a mistake in it.
   if len(errors) == sum(map(len, found.values())):
     raise errors[0]
   return found
@@ -189,6 +194,7 @@ def _config(table: Table, scale: Scale, row, column, seed, before: Mapping[str, 
 
 def _impossible(workdir: Path, row, column, seed, error: ValueError) -> Run:
   """A run that has no config, with the error in one line as its reason."""
+  # Nothing is ever written there; a run has a directory in `table.json` all the same.
   directory = _directory(workdir, 'runs', (row, column, seed), {})
   return Run(row, column, seed, directory, reason=' '.join(str(error).split()))
 
@@ -226,7 +232,8 @@ def _in_json(path: Path) -> str:
 
 def _directory(workdir: Path, folder: str, names: tuple, config) -> Path:
   """The directory of a run: its names for people, and the hash of its config."""
-  # Names come from a table's author and must not lead out of the workdir.
+  # Names come from a table's author and must not lead out of the workdir. They are cut,
+  # because file systems have a limit for the length of a name.
   safe = [
     re.sub(r'[^A-Za-z0-9_.+=]+', '_', str(name)).strip('.')[:40] or '_'
     for name in names
@@ -292,6 +299,7 @@ def _collected(run: Run, headline: str | None = None) -> Run:
     metrics = result.get('metrics')
     metrics = metrics if isinstance(metrics, dict) else {}
     if not is_number(metrics.get(headline)):
+      # Most likely the table has a typing error, so the nearest name helps.
       known = nearest(headline, metrics)
       reason = f'its result has no metric {headline!r}; nearest: {known}'
       return dataclasses.replace(run, reason=reason)

@@ -74,6 +74,7 @@ class Claim:
 
   text: str
   value: Callable[[Cells], Any]
+  # By name only, or a number would not tell which bound it is.
   _: dataclasses.KW_ONLY
   at_least: float | None = None
   above: float | None = None
@@ -94,6 +95,7 @@ class Claim:
       found = self.value(cells)
     except AbsentCell as absent:
       return Judgement(self.text, 'undecided', Interval(None), words, str(absent))
+    # Labels saved are judged by how many times as many they are.
     found = getattr(found, 'multiplier', found)
     if isinstance(found, Interval):
       verdict, reason = self._verdict(found)
@@ -189,6 +191,7 @@ class Table:
       raise ValueError(
         f'{self._name}: rows, columns and seeds must each have at least one member'
       )
+    # A factor below 0 would make lower values better.
     if not (math.isfinite(self.factor) and self.factor > 0):
       raise ValueError(f'{self._name}: factor must be above 0, not {self.factor}')
     if self.reference is not None:

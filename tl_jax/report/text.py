@@ -22,6 +22,7 @@ from tl_jax.report.findings import (
 )
 from tl_jax.report.table import Judgement, Table
 
+# Beside the words, so that a missed claim is found at a glance.
 MARKS = {'held': '✓', 'missed': '✗', 'undecided': '?'}
 
 
@@ -102,6 +103,7 @@ def tasks(outcome) -> str:
   Empty where there are several tasks.
   """
   results = [run.result for run in outcome.runs if run.result is not None]
+  # A measurement of speed is of no task.
   names = {result.get('task') for result in results} - {None}
   if len(names) != 1:
     return ''
@@ -242,6 +244,7 @@ def _saved(found: LabelsSaved | None) -> str:
 def to_target(outcome, findings: Findings, reached: Mapping) -> list[list[str]]:
   """The median number of steps or seconds to the reference's final value, by column."""
   table, cells = outcome.table, outcome.cells
+  # Of the other columns no run logged a curve.
   columns = [column for column in cells.columns if column in findings.targets]
   targets = [amount(findings.targets[column], table) for column in columns]
   lines = [_head(columns), ['value', *targets]]
