@@ -66,100 +66,48 @@ def ask_transformers(toy, prompts, settings, starts=None):
   """
   if not settings.no_repeat_ngram:
     return _ask(toy, prompts, settings, starts)
-  several = [
-    _ask(toy, [prompt], settings, starts and [starts[i]])
-    for i, prompt in enumerate(prompts)
-  ]
-  return [row for rows, _ in several for row in rows], [
-    row for _, rows in several for row in rows
-  ]
+  sequences = []
+  scores = []
+  for i, prompt in enumerate(prompts):
+    found, its_scores = _ask(toy, [prompt], settings, starts and [starts[i]])
+    sequences += found
+    scores += its_scores
+  return sequences, scores
 
 
 def _ask(toy, prompts, settings, starts=None):
-  """(sequences of new tokens, scores), rows x samples, from a model there whose logits
-  are those of `toy`.
+  """(sequences of new tokens, scores), rows x samples, from a model of transformers
+  whose logits are those of `toy`.
   """
   import torch
-  import transformers
-  from transformers.modeling_outputs import (
-    BaseModelOutput,
-    CausalLMOutput,
-    Seq2SeqLMOutput,
-  )
 
-  class Encoder(torch.nn.Module):
-    main_input_name = 'input_ids'
-
-    def forward(self, input_ids, attention_mask=None, **_):
-      real = torch.tensor(True) if attention_mask is None else attention_mask > 0
-      return BaseModelOutput(
-        last_hidden_state=torch.where(real, input_ids, -1)[..., None].float()
-      )
-
-  class Table(transformers.PreTrainedModel, transformers.GenerationMixin):
-    config_class = transformers.PretrainedConfig
-    main_input_name = 'input_ids'
-
-    def __init__(self, config):
-      super().__init__(config)
-      self.nothing = torch.nn.Parameter(torch.zeros(1))
-      self.encoder = Encoder()
-
-    def get_encoder(self, *_, **__):
-      return self.encoder
-
-    def prepare_inputs_for_generation(
-      self, input_ids, attention_mask=None, encoder_outputs=None, **_
-    ):
-      return dict(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        encoder_outputs=encoder_outputs,
-      )
-
-    def forward(self, input_ids=None, attention_mask=None, encoder_outputs=None, **_):
-      logits = []
-      # A mask of ones is left out there.
-      attention_mask = (
-        torch.ones_like(input_ids) if attention_mask is None else attention_mask
-      )
-      for row, ids in enumerate(input_ids.tolist()):
-        if encoder_outputs is None:
-          logits.append(
-            toy.logits(
-              [i for i, real in zip(ids, attention_mask[row], strict=True) if real]
-            )
-          )
-        else:
-          source = encoder_outputs.last_hidden_state[row, :, 0].int().tolist()
-          logits.append(toy.logits(ids, [i for i in source if i >= 0]))
-      logits = torch.tensor(np.array(logits))[:, None]
-      return (CausalLMOutput if encoder_outputs is None else Seq2SeqLMOutput)(
-        logits=logits
-      )
-
-  config = transformers.PretrainedConfig(
-    is_encoder_decoder=starts is not None, vocab_size=toy.vocabulary
-  )
-  model = Table(config)
-  prompt = lambda ids, width: torch.tensor(
-    [[0] * (width - len(row)) + row for row in ids]
-  )
-  real = lambda ids, width: torch.tensor(
-    [[0] * (width - len(row)) + [1] * len(row) for row in ids]
-  )
   width = max(map(len, prompts))
-  more = (
-    {}
-    if starts is None
-    else dict(
-      decoder_input_ids=torch.tensor(starts), decoder_start_token_id=starts[0][0]
-    )
-  )
+  padding = [[0] * (width - len(row)) for row in prompts]
+  tokens = [left + row for left, row in zip(padding, prompts, strict=True)]
+  real = [left + [1] * len(row) for left, row in zip(padding, prompts, strict=True)]
+  keywords = options_of(settings)
+  begin = width
+  if starts is not None:
+    begin = len(starts[0])
+    keywords['decoder_input_ids'] = torch.tensor(starts)
+    keywords['decoder_start_token_id'] = starts[0][0]
+  model = model_of(toy, is_encoder_decoder=starts is not None)
   found = model.generate(
-    prompt(prompts, width),
-    attention_mask=real(prompts, width),
-    **more,
+    torch.tensor(tokens), attention_mask=torch.tensor(real), **keywords
+  )
+  ended = []
+  for row in found.sequences[:, begin:].tolist():
+    ends = [i for i, token in enumerate(row) if token in settings.eos]
+    ended.append(row[: ends[0] + 1] if ends else row)
+  samples = settings.samples
+  sequences = [ended[i : i + samples] for i in range(0, len(ended), samples)]
+  scores = found.sequences_scores.numpy().reshape(len(prompts), samples)
+  return sequences, scores.tolist()
+
+
+def options_of(settings):
+  """The settings as keyword arguments of `generate` there; None is an option not set."""
+  return dict(
     use_cache=False,
     do_sample=False,
     num_beams=settings.beams,
@@ -180,14 +128,71 @@ def _ask(toy, prompts, settings, starts=None):
     output_scores=True,
     return_dict_in_generate=True,
   )
-  new = found.sequences[:, width if starts is None else len(starts[0]) :].tolist()
-  shape = len(prompts), settings.samples
-  ended = [
-    next((row[: i + 1] for i, token in enumerate(row) if token in settings.eos), row)
-    for row in new
-  ]
-  ended = [ended[i : i + shape[1]] for i in range(0, len(ended), shape[1])]
-  return ended, found.sequences_scores.numpy().reshape(shape).tolist()
+
+
+def model_of(toy, is_encoder_decoder):
+  """A model of transformers whose logits are those of `toy`."""
+  import torch
+  import transformers
+  from transformers.modeling_outputs import (
+    BaseModelOutput,
+    CausalLMOutput,
+    Seq2SeqLMOutput,
+  )
+
+  class Encoder(torch.nn.Module):
+    """Hands the source on in its states, padding as -1."""
+
+    main_input_name = 'input_ids'
+
+    def forward(self, input_ids, attention_mask=None, **_):
+      real = torch.tensor(True) if attention_mask is None else attention_mask > 0
+      states = torch.where(real, input_ids, -1)[..., None].float()
+      return BaseModelOutput(last_hidden_state=states)
+
+  class Table(transformers.PreTrainedModel, transformers.GenerationMixin):
+    config_class = transformers.PretrainedConfig
+    main_input_name = 'input_ids'
+
+    def __init__(self, config):
+      super().__init__(config)
+      # Without a parameter a model there has neither a device nor a dtype.
+      self.nothing = torch.nn.Parameter(torch.zeros(1))
+      self.encoder = Encoder()
+
+    def get_encoder(self, *_, **__):
+      return self.encoder
+
+    def prepare_inputs_for_generation(
+      self, input_ids, attention_mask=None, encoder_outputs=None, **_
+    ):
+      return dict(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        encoder_outputs=encoder_outputs,
+      )
+
+    def forward(self, input_ids=None, attention_mask=None, encoder_outputs=None, **_):
+      # A mask of ones is left out there.
+      if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
+      rows = []
+      for row, ids in enumerate(input_ids.tolist()):
+        if encoder_outputs is None:
+          pairs = zip(ids, attention_mask[row], strict=True)
+          rows.append(toy.logits([i for i, real in pairs if real]))
+        else:
+          source = encoder_outputs.last_hidden_state[row, :, 0].int().tolist()
+          rows.append(toy.logits(ids, [i for i in source if i >= 0]))
+      logits = torch.tensor(np.array(rows))[:, None]
+      if encoder_outputs is None:
+        return CausalLMOutput(logits=logits)
+      return Seq2SeqLMOutput(logits=logits)
+
+  config = transformers.PretrainedConfig(
+    is_encoder_decoder=is_encoder_decoder, vocab_size=toy.vocabulary
+  )
+  return Table(config)
 
 
 def same(found, sequences, scores):
