@@ -204,6 +204,13 @@ def test_what_peft_cannot_say_is_refused_before_anything_is_written(tmp_path):
     transfer.prompt(3),
     loaded=bringing_a_pooler(interop.load(base)),
   )
+  base, _ = folders(tmp_path / 'gpt2', 'gpt2-classifier-lora')
+  # Its head has no bias, which alone would name the module.
+  refused(
+    'score: peft trains a module in full or edits it, here both are asked for',
+    transfer.lora('head/kernel', head=None),
+    loaded=interop.load(base),
+  )
   assert not (tmp_path / 'no').exists()
 
 

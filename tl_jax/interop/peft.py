@@ -144,6 +144,7 @@ def require_expressible(flat: dict, where: dict, family: str) -> None:
 def open_base(base: str) -> Loaded | None:
   """The model of a folder; None for a name of the hub, and for a run's own workdir."""
   folder = pathlib.Path(base)
+  # A workdir holds a config.json as well, which is not that of a model.
   if not (folder / 'config.json').is_file() or (folder / 'checkpoints').is_dir():
     return None
   return load(folder)
@@ -188,6 +189,7 @@ def plain_tensors(
   arch: models.Arch, family: str, kind: str, flat: dict, where: dict, trained: Trained
 ) -> dict[str, Any]:
   """The tensors of the parameters that an adapter holds whole, by their names in peft."""
+  # An edited model lies inside two wrappers of peft, one with a prompt inside one.
   prefix = 'base_model.' if kind in peft_parts.PROMPTED else 'base_model.model.'
   places = {name: where[name] for name in trained.whole}
   plain = {name: flat[name] for name in trained.whole}
@@ -252,10 +254,12 @@ def load_adapter(path, base, *, dtype=None) -> Loaded:
     base, arch = peft_tables.settle(adapter, base, arch, family, found)
     params = adapted_params(adapter, base, arch, found, file.metadata.get(HASH))
   except ValueError as error:
+    # Errors of reading a file name it already.
     if str(error).startswith(str(path)):
       raise
     raise ValueError(f'{path}: {error}') from error
   labels, kind = configs.read_labels(peft_config.read_labels(path), arch)
+  # Under another head, the names of the base's labels are those of other outputs.
   if not labels and arch == base.arch:
     labels, kind = base.labels, base.kind
   return base._replace(
@@ -279,6 +283,7 @@ def adapted_params(
   """
   family, where = places_of(base, arch)
   peft_config.require_targets(adapter, {module_of(place) for place in where.values()})
+  # The plain tensors come first, because the structured leaves are made over them.
   params, full = whole_leaves(base, arch, where, found)
   if arch.head == 'masked':
     drop_twins(twins(arch, family), params, found)
@@ -288,6 +293,7 @@ def adapted_params(
   if arch.head != 'none':
     output = module_of(names.place(family, arch.head, 'head/kernel'))
   peft_checks.require_complete(adapter, where, new, full, output)
+  # Each step took out what it used.
   for name in found:
     near = tree.nearest(name, [place.name for place in where.values()])
     raise ValueError(f'tensor {name!r} has no place in this {family}; nearest: {near}')
@@ -317,6 +323,7 @@ def readers(file, dtype) -> dict[str, Callable[[], np.ndarray]]:
   found = {}
   for name in file.names:
     plain = strip(name)
+    # The module as it was before training, which the base has.
     if '.original_module.' in plain:
       continue
     plain = plain.replace('.base_layer.', '.').replace('.modules_to_save.', '.')

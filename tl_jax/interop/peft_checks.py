@@ -57,6 +57,7 @@ def require_edited(adapter: Adapter, matrices, edited: set) -> None:
       raise ValueError(
         f'target_modules names {module}, but the file holds no tensor of it'
       )
+  # peft would open these tensors and leave them out of the model.
   for module in sorted(edited):
     if not adapter.edits(module):
       raise ValueError(
@@ -143,6 +144,7 @@ def trained_biases(
   of_edited = {name for name in biases if modules[name] in edited}
   if not of_edited & whole:
     return 'none', set()
+  # 'all' is tried first: it also covers biases beside no edited matrix.
   if biases <= whole:
     return 'all', biases_alone(biases, modules, whole)
   if of_edited <= whole:

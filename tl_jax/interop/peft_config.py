@@ -69,6 +69,7 @@ class Adapter(NamedTuple):
 
   def rank(self, module: str) -> int:
     """The rank that the file gives a module."""
+    # Without a key, peft takes 8, for alpha as well.
     return by_pattern(self.said.get('rank_pattern'), module, self.said.get('r', 8))
 
   def scale(self, module: str) -> float:
@@ -88,6 +89,7 @@ class Adapter(NamedTuple):
 
   def edits(self, module: str) -> bool:
     """Does the file say that the matrix of a module is edited, as peft reads its keys?"""
+    # What is saved in full is not edited, whatever the targets say.
     if self.saves(module) or _listed(self.said.get('exclude_modules'), module):
       return False
     targets = self.said.get('target_modules')
@@ -108,6 +110,7 @@ class Adapter(NamedTuple):
 
 def is_part(module: str, name: str) -> bool:
   """Is this the module of a name as peft's lists say it, or a part of that module?"""
+  # With dots around both, so that `layer.1` is no part of `layer.11`.
   return f'.{name}.' in f'.{module}.'
 
 
@@ -194,6 +197,7 @@ def require_numbers(file: pathlib.Path, said: dict) -> None:
   alpha = said.get('lora_alpha', 8)
   if not is_positive(alpha):
     raise ValueError(f'{file}: lora_alpha = {alpha!r} is not a positive number')
+  # null is no dropout.
   rate = said.get('lora_dropout') or 0
   if type(rate) not in (int, float) or not 0 <= rate < 1:
     raise ValueError(f'{file}: lora_dropout = {rate!r} is not a number from 0 to 1')
@@ -220,8 +224,14 @@ def require_patterns(file: pathlib.Path, said: dict) -> None:
     raise ValueError(
       f'{file}: target_modules = {targets!r} is neither a pattern nor a list of names'
     )
+  require_expressions(file, said)
+
+
+def require_expressions(file: pathlib.Path, said: dict) -> None:
+  """Raises ValueError for a pattern that is no regular expression."""
   expressions = list(said.get('rank_pattern') or ())
   expressions += said.get('alpha_pattern') or ()
+  targets = said.get('target_modules')
   # The entries of a list are the ends of names, no expressions.
   if isinstance(targets, str):
     expressions.append(targets)
@@ -261,6 +271,7 @@ def by_pattern(patterns: dict | None, module: str, default):
 def require_targets(adapter: Adapter, modules: Collection[str]) -> None:
   """Raises ValueError for an entry of `target_modules` that hits no module of the base."""
   targets = adapter.said.get('target_modules') or []
+  # peft fills this word in from the model, so that it always hits.
   if targets == 'all-linear':
     return
   if isinstance(targets, str):
@@ -307,6 +318,7 @@ def short_names(chosen: Collection[str], modules: Collection[str]) -> list[str]:
 def common_tail(group: set[str], modules: Collection[str]) -> str | None:
   """The shortest end of a name that stands for just this group of modules, or None."""
   parts = min(group).split('.')
+  # The whole name is left out: it is no end that a group could share.
   for count in range(1, len(parts)):
     tail = '.'.join(parts[-count:])
     hit = {module for module in modules if ends(module, tail)}

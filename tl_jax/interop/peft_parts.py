@@ -20,6 +20,8 @@ from tl_jax.leaves.matrices import column_norms
 
 PROMPTED = ('PREFIX_TUNING', 'PROMPT_TUNING')
 EMBEDDING = r'(.*/)?embedding/(tokens|positions|types)'
+# peft saves the pair of a table and the vector of DoRA as parameters, whose names do not
+# all end in `.weight`.
 LORA_PART = (
   r'(?P<module>.+)\.'
   r'(?P<part>lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector)(\.weight)?'
@@ -29,6 +31,7 @@ MODEL = 'base_model.model.'
 
 def groups_of(where: dict) -> dict[str, list[str]]:
   """Our matrices by the module of theirs that holds them, in the order of its parts."""
+  # GPT-2, for one, holds query, key and value as one matrix.
   found = collections.defaultdict(list)
   for name, place in where.items():
     if place.name.endswith('.weight'):
@@ -72,11 +75,14 @@ def write_lora(
       for part, array in written.items():
         found[f'{MODEL}{module}.{part}'] = np.ascontiguousarray(array)
   said = peft_config.lora_numbers(ranks, scales, stabilized) | dict(
+    # peft has one rate for all modules: of several, the strongest.
     lora_dropout=max(leaf.rate for leaf in edited.values()),
     use_rslora=stabilized,
     use_dora=dora,
     bias='none',
+    # The file holds the numbers, so that any start will do that leaves the base alone.
     init_lora_weights=True,
+    # Does the base store its matrices (in, out), as GPT-2 does?
     fan_in_fan_out=not names.NAMES[family].turned,
     target_modules=peft_config.short_names(ranks, modules_of(where)),
   )
@@ -120,6 +126,7 @@ def join(parts: list) -> tuple[np.ndarray, np.ndarray, float]:
   diagonal: the rank r is the sum of those of the parts. Where all have the same a, it
   is written once, and r is that of each.
   """
+  # Converted once: each a is compared, then copied.
   edited = [leaf for leaf in parts if is_low_rank(leaf)]
   lefts = [np.asarray(leaf.a) for leaf in edited]
   scale = edited[0].scale
@@ -162,6 +169,7 @@ def read_lora(adapter, arch, params: dict, where: dict, found: dict) -> dict:
   """
   groups = groups_of(where)
   parts = take_parts(groups, found)
+  # Tensors that are left have names of their own to be said by the caller.
   if not parts and not found:
     raise ValueError('holds no tensor lora_A of any module')
   new = {}
@@ -175,6 +183,7 @@ def read_lora(adapter, arch, params: dict, where: dict, found: dict) -> dict:
     magnitude = magnitude_of(module, held, adapter)
     scale = adapter.scale(module)
     rate = float(adapter.said.get('lora_dropout') or 0.0)
+    # Each part of the matrix has all of a and its own columns of b.
     for name, columns in zip(group, spans(sizes), strict=True):
       pair = (params[name], jnp.array(a), jnp.array(b[:, columns]))
       if magnitude is None:
@@ -205,6 +214,7 @@ def pair_of(module: str, held: dict) -> tuple[np.ndarray, np.ndarray]:
     raise ValueError(
       f'tensor {module}.{min(missing)} is missing, the other half is there'
     )
+  # peft holds a as (r, in) and b as (out, r).
   first, second = kinds
   return held[first].T, held[second].T
 
@@ -320,6 +330,7 @@ def scaled_leaves(
   """The leaves, by name, of the parts of a matrix that a vector of (IA)^3 scales."""
   sizes = [params[name].shape[-1] for name in group]
   matrix = (params[group[0]].shape[0], sum(sizes))
+  # peft has (1, in) for inputs and (out, 1) for outputs.
   side = 'in' if vector.shape[0] == 1 else 'out'
   if vector.size != (matrix[0] if side == 'in' else matrix[1]):
     raise ValueError(

@@ -77,11 +77,14 @@ def write_prefix(
   width = arch.decoder.key_heads * arch.decoder.head_width
   said = dict(
     num_virtual_tokens=len(whole[0]),
+    # Where d_kv * heads is not d_model, peft finds wrong sizes unless it is told.
     token_dim=width,
     num_attention_heads=arch.decoder.key_heads,
     num_layers=layers,
+    # Of an encoder-decoder peft counts both stacks, though one of them has prefixes.
     num_transformer_submodules=2 if stack else 1,
     encoder_hidden_size=width,
+    # The file holds the prefix itself, not the network that made it in training.
     prefix_projection=False,
   )
   return said, {TENSOR: np.concatenate(table, -1)}
@@ -151,7 +154,9 @@ def write_prompt(
     token_dim=width,
     num_attention_heads=arch.heads,
     num_layers=arch.layers,
+    # A prompt stands before one text, that of the encoder where there are two.
     num_transformer_submodules=1,
+    # The file holds the numbers; this start needs no tokenizer.
     prompt_tuning_init='RANDOM',
   )
   return said, {TENSOR: prompt}

@@ -31,7 +31,7 @@ def settle(
   names the tensor, where its rows fit neither the other table nor the base.
   """
   table, output = tables_of(family, arch)
-  if output in found and arch.tied:
+  if arch.tied:
     drop_table_of_base(base, found, output)
   present = [name for name in (table, output) if name in found]
   if not present:
@@ -42,7 +42,7 @@ def settle(
   rows = rows_of(shapes, table, output)
 
   # Tied or not.
-  if output is not None and arch.tied:
+  if arch.tied:
     if is_untied(adapter, found, table, output):
       base = untie(base)
       arch = dataclasses.replace(arch, tied=False)
@@ -69,11 +69,13 @@ def tables_of(family: str, arch: models.Arch) -> tuple[str, str | None]:
   return table, names.place(family, arch.head, 'head/kernel').name
 
 
-def drop_table_of_base(base: Loaded, found: dict, output: str) -> None:
+def drop_table_of_base(base: Loaded, found: dict, output: str | None) -> None:
   """Takes the output layer out of `found` where it is the token table of the base.
 
   A head that is saved whole holds that table a second time, and nothing is untied.
   """
+  if output not in found:
+    return
   held = np.asarray(base.params['embedding']['tokens'])
   if np.array_equal(found[output](), held):
     found.pop(output)
@@ -103,24 +105,28 @@ def rows_of(shapes: dict, table: str, output: str | None) -> int:
   return next(iter(rows.values()))
 
 
-def is_untied(adapter: Adapter, found: dict, table: str, output: str) -> bool:
+def is_untied(adapter: Adapter, found: dict, table: str, output: str | None) -> bool:
   """Does the adapter have an output layer apart from its token table, over a tied base?
 
   peft copies a module that it saves, which unties it, unless told otherwise. A table
   that it saves without being asked, as after a resize, stays the tied one.
   """
+  # A head that names no tokens has nothing to be tied.
+  if output is None:
+    return False
   if table in found and output in found:
     return not np.array_equal(found[table](), found[output]())
-  (name,) = [name for name in (table, output) if name in found]
   if adapter.said.get('ensure_weight_tying'):
     return False
-  return adapter.saves(name.rpartition('.')[0])
+  only = table if table in found else output
+  return adapter.saves(only.rpartition('.')[0])
 
 
 def untie(base: Loaded) -> Loaded:
   """The same function with an output layer of its own, which starts as the table."""
   arch = dataclasses.replace(base.arch, tied=False)
   head = dict(base.params.get('head', {}))
+  # The table is (vocabulary, width), a kernel (width, vocabulary).
   head['kernel'] = base.params['embedding']['tokens'].T
   params = dict(base.params) | dict(head=head)
   return base._replace(model=models.build(arch), params=params, arch=arch)

@@ -47,7 +47,7 @@ def trained_of(kind: str, arch, flat: dict, trainable, where: dict) -> Trained:
   modules = {name: module_of(place) for name, place in where.items()}
   own = structured_leaves(flat)
   edited = {modules[name] for name in own & where.keys()}
-  plain = plain_leaves(arch, flat, trainable) & where.keys() - own
+  plain = plain_leaves(arch, flat, trainable, where.keys() - own)
 
   # Other methods than LoRA have no key for biases alone: theirs save whole modules.
   bias, biases = 'none', set()
@@ -67,9 +67,14 @@ def structured_leaves(flat: dict) -> set[str]:
   return {name for name, leaf in flat.items() if name == PROMPT or kind_of(leaf)}
 
 
-def plain_leaves(arch: models.Arch, flat: dict, trainable) -> set[str]:
-  """The names of what was trained in full, with the head that peft always saves."""
-  found = set(tree.flatten(trainable))
+def plain_leaves(arch: models.Arch, flat: dict, trainable, places) -> set[str]:
+  """The names of what was trained in full, with the head that peft always saves.
+
+  places: the names of the leaves that are in a checkpoint and not the method's own.
+  """
+  found = {name for name in tree.flatten(trainable) if name in places}
+  # peft puts the head of these tasks among what it saves, trained or not. One that the
+  # method edits is among them as well, and is refused.
   if arch.head in LABELLED:
     found |= {name for name in flat if name.startswith('head/')}
   return found

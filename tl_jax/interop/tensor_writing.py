@@ -94,7 +94,7 @@ def _require_options(stem: str, shard_bytes: int, metadata) -> None:
   texts = []
   for pair in (metadata or {}).items():
     texts += pair
-  # Half of what is read, because JSON may escape more in the header than here.
+  # Half of what can be read again: the header has more around the texts than a list.
   small = all(isinstance(text, str) for text in texts)
   if not small or len(json.dumps(texts)) > METADATA_BYTES // 2:
     raise ValueError(
@@ -122,6 +122,7 @@ def _planned(tensors) -> dict[str, Lazy]:
         f'tensor {shown(name)}: safetensors holds no {dtype}, only '
         f'{", ".join(map(str, CODES))}'
       )
+    # Bound by a default, because `value` is another one in the next round.
     read = value.read if isinstance(value, Lazy) else lambda value=value: value
     planned[name] = Lazy(tuple(map(int, value.shape)), dtype, read)
   return planned
@@ -235,11 +236,13 @@ def _write(
   ranks = {dtype: rank for rank, dtype in enumerate(CODES)}
   order = sorted(shard, key=lambda name: (-ranks[shard[name].dtype], name))
   head = _header({name: shard[name] for name in order}, metadata)
+  # Never over a file, or through a link, that is there.
   with open(path, 'xb') as file:
     file.write(len(head).to_bytes(8, 'little'))
     file.write(head)
     for name in order:
       _write_array(file, name, shard[name])
+    # A rename may outlive a crash that takes what was not on the disk yet.
     file.flush()
     os.fsync(file.fileno())
 
@@ -286,4 +289,5 @@ def _write_array(file: BinaryIO, name: str, tensor: Lazy) -> None:
   step = max(1, step)
   for row in range(0, len(rows), step):
     block = np.ascontiguousarray(rows[row : row + step], tensor.dtype)
+    # As bytes, because the types of ml_dtypes have no buffer that a file takes.
     file.write(block.reshape(-1).view(np.uint8))
