@@ -1,7 +1,7 @@
 """What a folder says of decoding, as the fields of `decode.Decoding`.
 
->>> said = {'num_beams': 4, 'early_stopping': True, 'top_h': 0.4}
->>> found, ignored = follow(said, 'decoder', {'beams': 2})
+>>> declared = {'num_beams': 4, 'early_stopping': True, 'top_h': 0.4}
+>>> found, ignored = follow(declared, 'decoder', {'beams': 2})
 >>> found
 {'method': 'beam', 'beams': 2, 'early_stopping': True}
 >>> ignored
@@ -26,7 +26,7 @@ ALWAYS = dict(
   forced_eos_token_id='forced_eos',
   stop_strings='stop',
 )
-# Those that one method reads; to another they say nothing, here as there.
+# Those that one method reads; to another they say nothing, as in transformers.
 BY_METHOD = {
   'greedy': {},
   'sample': dict(
@@ -45,21 +45,57 @@ BY_METHOD = {
 }
 # Those that we follow in other ways.
 ELSEWHERE = (
-  *('do_sample', 'eos_token_id', 'pad_token_id', 'decoder_start_token_id'),
-  *('forced_bos_token_id', 'max_length', 'min_length'),
+  'do_sample',
+  'eos_token_id',
+  'pad_token_id',
+  'decoder_start_token_id',
+  'forced_bos_token_id',
+  'max_length',
+  'min_length',
+)
+# What says where the settings come from, not what to do.
+_ORIGIN = (
+  'bos_token_id',
+  'transformers_version',
+  '_from_model_config',
+  '_commit_hash',
+  'trust_remote_code',
+  'auto_map',
+)
+# What transformers keeps, returns or compiles.
+_MACHINERY = (
+  'use_cache',
+  'cache_implementation',
+  'cache_config',
+  'max_cache_len',
+  'output_attentions',
+  'output_hidden_states',
+  'output_scores',
+  'output_logits',
+  'return_dict_in_generate',
+  'remove_invalid_values',
+  'compile_config',
+  'disable_compile',
+  'low_memory',
+  'prefill_chunk_size',
+)
+# What guesses tokens ahead to be faster, without changing the outcome.
+_GUESSING = (
+  'is_assistant',
+  'use_mtp',
+  'num_assistant_tokens',
+  'num_assistant_tokens_schedule',
+  'speculation_type',
+  'assistant_confidence_threshold',
+  'assistant_early_exit',
+  'assistant_lookbehind',
+  'assistant_ensemble_weight',
+  'target_lookbehind',
+  'prompt_lookup_num_tokens',
+  'max_matching_ngram_size',
 )
 # What changes no token.
-HARMLESS = (
-  *('bos_token_id', 'transformers_version', '_from_model_config', '_commit_hash'),
-  *('use_cache', 'cache_implementation', 'cache_config', 'max_cache_len'),
-  *('output_attentions', 'output_hidden_states', 'output_scores', 'output_logits'),
-  *('return_dict_in_generate', 'remove_invalid_values', 'compile_config'),
-  *('disable_compile', 'low_memory', 'prefill_chunk_size', 'is_assistant', 'use_mtp'),
-  *('num_assistant_tokens', 'num_assistant_tokens_schedule', 'speculation_type'),
-  *('assistant_confidence_threshold', 'assistant_early_exit', 'assistant_lookbehind'),
-  *('assistant_ensemble_weight', 'target_lookbehind', 'prompt_lookup_num_tokens'),
-  *('max_matching_ngram_size', 'trust_remote_code', 'auto_map'),
-)
+HARMLESS = (*_ORIGIN, *_MACHINERY, *_GUESSING)
 # What we do not follow, with the value that asks for nothing.
 NOT_FOLLOWED = dict(
   typical_p=1.0,
@@ -83,30 +119,37 @@ NOT_FOLLOWED = dict(
   max_time=None,
 )
 # What the families have in transformers where a folder does not say.
-UNSAID = dict(
-  bart=dict(decoder_start_token_id=2, forced_eos_token_id=2),
-  mbart=dict(decoder_start_token_id=0, forced_eos_token_id=2),
-  marian=dict(forced_eos_token_id=0),
-  pegasus=dict(decoder_start_token_id=0, forced_eos_token_id=1),
-)
+UNSAID = {
+  'bart': dict(decoder_start_token_id=2, forced_eos_token_id=2),
+  'mbart': dict(decoder_start_token_id=0, forced_eos_token_id=2),
+  'marian': dict(forced_eos_token_id=0),
+  'pegasus': dict(decoder_start_token_id=0, forced_eos_token_id=1),
+}
 IDS = ('eos_token_id', 'pad_token_id', 'decoder_start_token_id')
-_LOG = logging.getLogger(__name__)
 TOP_K = 50  # of transformers, where a folder says do_sample and no top_k
+# The lengths that count the prompt, as (their key, our field, their default).
+_LENGTHS = (
+  ('max_length', 'max_new_tokens', 20),
+  ('min_length', 'min_new_tokens', 0),
+)
+_LOG = logging.getLogger(__name__)
 
 
 def text_ids(loaded: Loaded) -> dict:
   """What the folder says of decoding: ids that end, fill and begin, and all else.
 
   `Decoding(**text_ids(loaded), max_new_tokens=...)` follows it; a warning is logged for
-  each thing that is not followed. How many tokens are new is left to the caller; where
-  more is, `generation_settings` takes what was chosen.
+  each thing that is not followed. How many tokens are new is left to the caller. A
+  caller that has settings of its own hands them to `generation_settings` instead.
   """
   found, ignored = generation_settings(loaded, {})
   for line in ignored:
     _LOG.warning(line)
+  # Greedy is the default of `Decoding`.
   if found['method'] == 'greedy':
     del found['method']
-  return {name: value for name, value in found.items() if name != 'max_new_tokens'}
+  found.pop('max_new_tokens', None)
+  return found
 
 
 def generation_settings(
@@ -119,11 +162,11 @@ def generation_settings(
   folders of old do. chosen: fields of `Decoding` that hold against the folder.
   Raises ValueError that names the file for a value of a wrong kind.
   """
-  said = spoken(loaded)
+  declared = spoken(loaded)
   file = 'config.json' if loaded.generation is None else GENERATION
-  ids = _ids(loaded, said)
+  settled = _ids(loaded, declared) | dict(chosen)
   try:
-    return follow(said, loaded.arch.kind, {**ids, **chosen}, file)
+    return follow(declared, loaded.arch.kind, settled, file)
   except (TypeError, AttributeError, IndexError) as error:
     raise ValueError(f'{file}: an unusable value: {error}') from error
 
@@ -131,34 +174,43 @@ def generation_settings(
 def spoken(loaded: Loaded) -> dict[str, Any]:
   """What a folder says of decoding, in the words of generation_config.json.
 
-  Where it has no such file, what its config.json says; of ids, what either says.
+  Where it has no such file, it is what its config.json says. Of the ids in `IDS`, what
+  config.json says counts as well, where generation_config.json is silent.
   """
   config = loaded.config or {}
   unsaid = UNSAID.get(config.get('model_type'), {})
-  if loaded.generation is not None:
-    ids = {key: config[key] for key in IDS if config.get(key) is not None}
-    starts = {key: value for key, value in unsaid.items() if key in IDS}
-    return starts | ids | loaded.generation
-  known = {*ALWAYS, *ELSEWHERE, *NOT_FOLLOWED}.union(*BY_METHOD.values())
-  return unsaid | {key: value for key, value in config.items() if key in known}
+  if loaded.generation is None:
+    # A config.json is about the model: only the keys of decoding are taken from it.
+    known = {*ELSEWHERE, *NOT_FOLLOWED} | _followed_keys()
+    return unsaid | {key: value for key, value in config.items() if key in known}
+  ids = {key: config[key] for key in IDS if config.get(key) is not None}
+  starts = {key: value for key, value in unsaid.items() if key in IDS}
+  return starts | ids | loaded.generation
 
 
-def _ids(loaded: Loaded, said: Mapping[str, Any]) -> dict[str, Any]:
+def _followed_keys() -> set[str]:
+  """The keys that are followed as fields of `Decoding`, whatever the method."""
+  return set(ALWAYS).union(*BY_METHOD.values())
+
+
+def _ids(loaded: Loaded, declared: Mapping[str, Any]) -> dict[str, Any]:
   """`eos`, `pad` and `start`, as the folder says, else as the tokenizer does.
 
   start: what the decoder of an encoder-decoder begins with, the pad if nothing is said
   (T5); nothing for a decoder.
   """
   tokenizer = loaded.tokenizer
-  eos, pad = said.get('eos_token_id'), said.get('pad_token_id')
+  eos = declared.get('eos_token_id')
+  pad = declared.get('pad_token_id')
   if eos is None and tokenizer is not None:
     eos = tokenizer.eos
   if pad is None:
     pad = 0 if tokenizer is None else tokenizer.pad
-  start = said.get('decoder_start_token_id')
-  start = _several(pad if start is None else start)
-  begins = loaded.arch.kind == 'encoder-decoder'
-  return dict(eos=_several(eos), pad=pad, start=start if begins else ())
+  start = ()
+  if loaded.arch.kind == 'encoder-decoder':
+    first = declared.get('decoder_start_token_id')
+    start = _several(pad if first is None else first)
+  return dict(eos=_several(eos), pad=pad, start=start)
 
 
 def _several(ids) -> tuple[int, ...]:
@@ -169,7 +221,7 @@ def _several(ids) -> tuple[int, ...]:
 
 
 def follow(
-  said: Mapping[str, Any],
+  declared: Mapping[str, Any],
   kind: str,
   chosen: Mapping[str, Any],
   file: str = GENERATION,
@@ -177,50 +229,57 @@ def follow(
   """(fields of `Decoding`, lines that name what is not followed) of generation
   settings.
 
-  said: as generation_config.json has them; kind: of the model; chosen: fields of
-  `Decoding` that hold against what is said; file: what the lines begin with.
+  declared: as generation_config.json has them. kind: of the model. chosen: fields of
+  `Decoding` that hold against what is declared. file: what the lines begin with.
   """
-  method = chosen.get('method') or _method(said)
-  found = dict(method=method)
-  for theirs, ours in (ALWAYS | BY_METHOD[method]).items():
-    if said.get(theirs) is not None:
-      found[ours] = said[theirs]
-  if method == 'sample' and said.get('do_sample'):
-    found.setdefault('top_k', TOP_K)
-  ignored = [
-    *_lengths(said, found, kind, chosen),
-    *_spoken_in_vain(said, method, chosen),
-  ]
-  _settle_ids(said, found, chosen)
-  if said.get('forced_bos_token_id') is not None:
+  method = chosen.get('method') or _method(declared)
+  found = _fields(declared, method)
+  ignored = _follow_lengths(declared, found, kind, chosen)
+  ignored += _not_followed(declared, method, chosen)
+  _settle_ids(declared, found, chosen)
+  forced = declared.get('forced_bos_token_id')
+  if forced is not None:
+    # It is the token behind the start, so there must be one start and no prompt.
     if kind == 'encoder-decoder' and len(chosen.get('start', (0,))) == 1:
-      found['forced_bos'] = _several(said['forced_bos_token_id'])
+      found['forced_bos'] = _several(forced)
     else:
       ignored.append('forced_bos_token_id')
   found |= chosen
   _settle_limits(found, chosen)
-  lines = (f'{file}: {key} = {str(said[key])[:60]} is not followed' for key in ignored)
+  lines = []
+  for key in ignored:
+    lines.append(f'{file}: {key} = {str(declared[key])[:60]} is not followed')
   return found, tuple(lines)
 
 
-def _method(said: Mapping[str, Any]) -> str:
-  if (said.get('num_beams') or 1) > 1:
+def _method(declared: Mapping[str, Any]) -> str:
+  """The method of decoding that is asked for; beams go before sampling."""
+  if (declared.get('num_beams') or 1) > 1:
     return 'beam'
-  return 'sample' if said.get('do_sample') else 'greedy'
+  return 'sample' if declared.get('do_sample') else 'greedy'
 
 
-def _lengths(said, found: dict, kind: str, chosen) -> list[str]:
+def _fields(declared: Mapping[str, Any], method: str) -> dict[str, Any]:
+  """The fields of `Decoding` that a method reads, as they are declared."""
+  found = dict(method=method)
+  for theirs, ours in (ALWAYS | BY_METHOD[method]).items():
+    if declared.get(theirs) is not None:
+      found[ours] = declared[theirs]
+  if method == 'sample' and declared.get('do_sample'):
+    found.setdefault('top_k', TOP_K)
+  return found
+
+
+def _follow_lengths(declared, found: dict, kind: str, chosen) -> list[str]:
   """Follows lengths that count the prompt, where it is the decoder's own beginning.
 
   The prompt of a decoder differs from text to text; then a length says nothing that
   all could follow, and its key is returned.
   """
   ignored = []
-  for key, ours, usual in (
-    ('max_length', 'max_new_tokens', 20),
-    ('min_length', 'min_new_tokens', 0),
-  ):
-    length = said.get(key)
+  for key, ours, usual in _LENGTHS:
+    length = declared.get(key)
+    # A default asks for nothing.
     if length is None or length == usual or ours in found or ours in chosen:
       continue
     if kind == 'encoder-decoder':
@@ -230,19 +289,27 @@ def _lengths(said, found: dict, kind: str, chosen) -> list[str]:
   return ignored
 
 
-def _settle_ids(said, found: dict, chosen) -> None:
-  """Lists become tuples; what stands for nothing goes, as there."""
+def _settle_ids(declared, found: dict, chosen) -> None:
+  """Makes tuples of lists, and drops ids that stand for nothing, as transformers does."""
   for name in ('suppress', 'begin_suppress', 'forced_eos'):
     if name in found:
+      # A negative id stands for no token.
       found[name] = tuple(token for token in _several(found[name]) if token >= 0)
-  ends = chosen.get('eos', _several(said.get('eos_token_id')))
   if 'bad_words' in found:
-    words = (tuple(word) for word in found['bad_words'])
-    found['bad_words'] = tuple(
-      word for word in words if len(word) > 1 or word[0] not in ends
-    )
+    ends = chosen.get('eos', _several(declared.get('eos_token_id')))
+    found['bad_words'] = _without_ends(found['bad_words'], ends)
   if isinstance(found.get('stop'), list):
     found['stop'] = tuple(found['stop'])
+
+
+def _without_ends(words: list[list[int]], ends) -> tuple[tuple[int, ...], ...]:
+  """Bad words but for those that are one end: a text could not end without it."""
+  kept = []
+  for word in words:
+    tokens = tuple(word)
+    if len(tokens) > 1 or tokens[0] not in ends:
+      kept.append(tokens)
+  return tuple(kept)
 
 
 def _settle_limits(found: dict, chosen) -> None:
@@ -252,15 +319,16 @@ def _settle_limits(found: dict, chosen) -> None:
       found[least] = min(found[least], chosen[most])
 
 
-def _spoken_in_vain(said, method: str, chosen) -> list[str]:
+def _not_followed(declared, method: str, chosen) -> list[str]:
   """The keys that ask for something which is not done."""
-  every = {*ALWAYS, *ELSEWHERE, *HARMLESS}.union(*BY_METHOD.values())
+  every = {*ELSEWHERE, *HARMLESS} | _followed_keys()
   ignored = []
-  for key, value in said.items():
+  for key, value in declared.items():
     if key in every or value in (None, False, [], {}):
       continue
     if key not in NOT_FOLLOWED or value != NOT_FOLLOWED[key]:
       ignored.append(key)
-  if said.get('do_sample') and method == 'beam' and 'method' not in chosen:
+  # transformers would sample within the beams; whoever chose a method knows better.
+  if declared.get('do_sample') and method == 'beam' and 'method' not in chosen:
     ignored.append('do_sample')
   return sorted(ignored)

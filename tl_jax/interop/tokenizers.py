@@ -403,16 +403,15 @@ def _roles(tokenizer: tokenizers.Tokenizer) -> dict[str, str | None]:
       said[role] = tokenizer.settings[key] and pieces[role]
   if said:
     return said
-  own = {}
-  for role, piece in pieces.items():
-    # Whatever fills rows is not yet a piece for padding.
-    fills_only = role == 'pad' and piece not in tokenizers.ROLES['pad']
-    if piece is not None and not fills_only and not _is_borrowed(role, ids):
-      own[role] = piece
-  return own
+  return {role: piece for role, piece in pieces.items() if _is_own(role, ids, piece)}
 
 
-def _is_borrowed(role: str, ids: dict[str, int | None]) -> bool:
-  """Is the piece of a role only that of another role, as a tokenizer fills it in?"""
+def _is_own(role: str, ids: dict[str, int | None], piece: str | None) -> bool:
+  """Is there a piece of a role that is not only filled in for it?"""
+  if piece is None:
+    return False
+  # Whatever fills rows is not yet a piece for padding.
+  if role == 'pad' and piece not in tokenizers.ROLES['pad']:
+    return False
   lenders = {'bos': 'cls', 'eos': 'sep', 'pad': 'eos'}
-  return role in lenders and ids[role] == ids[lenders[role]]
+  return role not in lenders or ids[role] != ids[lenders[role]]
