@@ -53,9 +53,8 @@ def rows_per_step(lengths) -> int:
   """How many packed rows hold `EXAMPLES` examples on average."""
   from tl_jax.data import packing
 
-  return round(
-    EXAMPLES * packing.plan(lengths, LENGTH, slots=LENGTH // 8).rows / len(lengths)
-  )
+  packed = packing.plan(lengths, LENGTH, slots=LENGTH // 8)
+  return round(EXAMPLES * packed.rows / len(lengths))
 
 
 def ours(work: dict) -> dict:
@@ -108,14 +107,16 @@ def theirs(work: dict) -> dict:
 
   def read(texts, labels):
     rows = tokenizer(list(texts), truncation=True, max_length=LENGTH)
+    parts = zip(rows['input_ids'], rows['attention_mask'], labels, strict=True)
     return [
       dict(input_ids=ids, attention_mask=mask, labels=int(label))
-      for ids, mask, label in zip(
-        rows['input_ids'], rows['attention_mask'], labels, strict=True
-      )
+      for ids, mask, label in parts
     ]
 
-  train, test = read(*examples(task, work)), read(*tasks.labelled(task, 'test', None))
+  train = read(*examples(task, work))
+  test = read(*tasks.labelled(task, 'test', None))
+  steps = -(-len(train) // EXAMPLES)
+  sampling = 'group_by_length' if work['side'] == 'grouped' else 'random'
   transformers.set_seed(work['seed'])
   model = transformers.AutoModelForSequenceClassification.from_pretrained(
     folder, num_labels=2
@@ -127,7 +128,7 @@ def theirs(work: dict) -> dict:
       per_device_train_batch_size=EXAMPLES,
       learning_rate=RATE,
       weight_decay=DECAY,
-      warmup_steps=int(WARMUP * -(-len(train) // EXAMPLES)),
+      warmup_steps=int(WARMUP * steps),
       lr_scheduler_type='linear',
       bf16=work['dtype'] == 'bfloat16',
       use_cpu=True,
@@ -137,9 +138,7 @@ def theirs(work: dict) -> dict:
       report_to=[],
       disable_tqdm=True,
       per_device_eval_batch_size=64,
-      train_sampling_strategy='group_by_length'
-      if work['side'] == 'grouped'
-      else 'random',
+      train_sampling_strategy=sampling,
     )
     trainer = transformers.Trainer(
       model,

@@ -13,11 +13,13 @@ compute the same is tested elsewhere. Under `lora` the base is held in float32, 
 `qlora` its layers' matrices are held in bfloat16, on both sides.
 """
 
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tl_jax.evals.statistics import Interval
@@ -65,12 +67,8 @@ class Timed:
   """One library at one work, in a process that waits to be asked."""
 
   def __init__(self, library: str, work: str, **variables: str):
-    command = [
-      sys.executable,
-      str(Path(__file__).with_name('timed_steps.py')),
-      library,
-      work,
-    ]
+    script = str(Path(__file__).with_name('timed_steps.py'))
+    command = [sys.executable, script, library, work]
     environment = os.environ | dict(JAX_PLATFORMS='cpu', HF_HUB_OFFLINE='1') | variables
     self.process = subprocess.Popen(
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -78,6 +76,7 @@ class Timed:
     self.first = self.answer()
 
   def answer(self) -> dict:
+    """The next line that the process writes. ChildProcessError where it has ended."""
     line = self.process.stdout.readline()
     if not line:
       raise ChildProcessError(f'timing ended with status {self.process.wait()}')
@@ -85,6 +84,7 @@ class Timed:
 
   def again(self, repeats: int) -> dict:
     """The fastest of some calls."""
+    # The fastest, because whatever disturbs a call only makes it slower.
     found = []
     for _ in range(repeats):
       self.process.stdin.write('again\n')
@@ -98,44 +98,48 @@ class Timed:
 
 
 def execute(members: list) -> None:
-  """Times the runs of a row: the libraries in turn, round by round; a result per peer
-  and round.
+  """Times the runs of a row and writes a result for each peer and round.
+
+  The libraries take turns, round by round, so that what slows the machine down slows
+  both sides.
   """
   configs = [config for config, _ in members]
   work, repeats = configs[0]['work'], configs[0]['repeats']
   peak = Timed('tl_jax', f'peak {work.split()[1]}')
   sides = {}
   try:
-    for library in ('tl_jax', *dict.fromkeys(config['peer'] for config in configs)):
-      try:
-        sides[library] = Timed(library, work)
-      except ChildProcessError as error:
-        for config, directory in members:
-          if library in ('tl_jax', config['peer']):
-            write(directory, 'failed.json', dict(reason=f'{library}: {error}'))
-    for number in (
-      sorted({config['round'] for config in configs}) if 'tl_jax' in sides else ()
-    ):
+    open_sides(members, work, sides)
+    # Without ours there is nothing to compare.
+    if 'tl_jax' not in sides:
+      return
+    for number in sorted({config['round'] for config in configs}):
       best = peak.again(5)['seconds']
+      flops = peak.first['flops'] / best
       times = {library: side.again(repeats) for library, side in sides.items()}
       for config, directory in members:
-        if config['round'] == number and config['peer'] in sides:
-          write(
-            directory,
-            'result.json',
-            dict(
-              metrics=compared(
-                times['tl_jax'],
-                times[config['peer']],
-                sides['tl_jax'].first,
-                sides[config['peer']].first,
-                peak.first['flops'] / best,
-              )
-            ),
-          )
+        peer = config['peer']
+        if config['round'] == number and peer in sides:
+          first, their_first = sides['tl_jax'].first, sides[peer].first
+          metrics = compared(times['tl_jax'], times[peer], first, their_first, flops)
+          write(directory, 'result.json', dict(metrics=metrics))
   finally:
     for side in (peak, *sides.values()):
       side.close()
+
+
+def open_sides(members: list, work: str, sides: dict[str, Timed]) -> None:
+  """Fills `sides`: library -> its process, ours and those of all peers.
+
+  The runs of a library that fails, and all runs where ours fails, get a `failed.json`.
+  """
+  peers = dict.fromkeys(config['peer'] for config, _ in members)
+  for library in ('tl_jax', *peers):
+    try:
+      sides[library] = Timed(library, work)
+    except ChildProcessError as error:
+      for config, directory in members:
+        if library in ('tl_jax', config['peer']):
+          write(directory, 'failed.json', dict(reason=f'{library}: {error}'))
 
 
 def compared(
@@ -158,6 +162,7 @@ def compared(
 
 
 def write(directory: Path, name: str, content: dict) -> None:
+  """Writes a JSON file at once, so that a killed table leaves no half of one."""
   directory.mkdir(parents=True, exist_ok=True)
   part = directory / f'.{name}.part'
   part.write_text(json.dumps(content, indent=1) + '\n')
@@ -174,6 +179,7 @@ def median(row: str, *peers: str):
 
   def value(cells):
     by_peer = [cells[row, peer].values for peer in peers]
+    # Only rounds in which all of them were timed.
     rounds = set.intersection(*map(set, by_peer))
     worst = [min(values[number] for values in by_peer) for number in rounds]
     return statistics.median(worst) if worst else Interval(None)
@@ -181,7 +187,8 @@ def median(row: str, *peers: str):
   return value
 
 
-def claims():
+def claims() -> Iterator[Claim]:
+  """The bounds of `BOUNDS`, and that dropout costs us no more than it costs the peer."""
   for row, (eager, best) in BOUNDS.items():
     yield Claim(
       f'{row}: at least {eager} times the speed of eager',
@@ -194,7 +201,8 @@ def claims():
         median(row, *PEERS),
         at_least=best,
       )
-  for work in (f'{name} {dtype}' for dtype in DTYPES for name in STEPS):
+  for dtype, name in itertools.product(DTYPES, STEPS):
+    work = f'{name} {dtype}'
     yield Claim(
       f'{work}: dropout lowers the ratio by at most 0.03', lowered(work), at_most=0.03
     )
@@ -204,14 +212,12 @@ def lowered(work: str):
   """By how much dropout lowers the median ratio to eager."""
 
   def value(cells):
-    plain, dropped = (
-      median(f'{work}{more}', 'eager')(cells) for more in ('', ' dropout')
-    )
-    return (
-      Interval(None)
-      if isinstance(plain, Interval) or isinstance(dropped, Interval)
-      else plain - dropped
-    )
+    plain = median(work, 'eager')(cells)
+    dropped = median(f'{work} dropout', 'eager')(cells)
+    # A median of nothing is an Interval without a value.
+    if isinstance(plain, Interval) or isinstance(dropped, Interval):
+      return Interval(None)
+    return plain - dropped
 
   return value
 

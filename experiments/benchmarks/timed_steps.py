@@ -44,32 +44,36 @@ def tokens_of(shape, seed=0):
 
 def flops_of(work: str) -> float:
   """Of one training step, by the shapes alone."""
-  rows, length, target = SHAPES[work]
   if work == 't5':
-    block, encoded, decoded = 4 * 512**2, rows * length, rows * target
-    linear = (
-      6
-      * (
-        (block + 2 * 512 * 2048) * encoded
-        + (block + 2 * 512 * 2048 + block // 2) * decoded
-        + block // 2 * encoded
-      )
-      + 512 * 32128 * decoded
-    )
-    attention = 6 * 512 * (encoded * length + decoded * (length + target))
-    return 3 * (2 * linear + 4 * attention)
+    return t5_flops()
+  rows, length, _ = SHAPES[work]
   layers, width = (6, 384) if work == 'minilm' else (12, 768)
   if work == 'gpt2':
     linear = layers * 12 * width**2 + width * 50257
   else:
+    # The last layer only makes keys and values.
     layers -= 1
     linear = layers * 12 * width**2 + 2 * width**2
-  return (
-    (2 if work in ADAPTED else 3)
-    * rows
-    * length
-    * (2 * linear + 4 * layers * width * length)
-  )
+  attention = layers * width * length
+  # Frozen weights need no gradient of their own.
+  passes = 2 if work in ADAPTED else 3
+  return passes * rows * length * (2 * linear + 4 * attention)
+
+
+def t5_flops() -> float:
+  """Of one training step of t5-small, whose decoder reads the encoder as well."""
+  rows, length, target = SHAPES['t5']
+  encoded, decoded = rows * length, rows * target
+  # Query, key, value and output of a layer's attention, then its MLP.
+  block = 4 * 512**2
+  mlp = 2 * 512 * 2048
+  encoder = (block + mlp) * encoded
+  # The decoder's second attention has queries and outputs of its own tokens, keys and
+  # values of the encoder's.
+  decoder = (block + mlp + block // 2) * decoded + block // 2 * encoded
+  linear = 6 * (encoder + decoder) + 512 * 32128 * decoded
+  attention = 6 * 512 * (encoded * length + decoded * (length + target))
+  return 3 * (2 * linear + 4 * attention)
 
 
 class Ours:
@@ -89,12 +93,10 @@ class Ours:
 
     rows, length, target = SHAPES[work]
     head = 'causal' if work in ('gpt2', 't5') else 'classifier'
-    arch = models.arch(
-      FAMILIES[work],
-      head=head,
-      **(dict(labels=2) if head == 'classifier' else {}),
-      **(MINILM if work == 'minilm' else {}),
-    )
+    shape = dict(MINILM) if work == 'minilm' else {}
+    if head == 'classifier':
+      shape['labels'] = 2
+    arch = models.arch(FAMILIES[work], head=head, **shape)
     objective = {'gpt2': objectives.causal, 't5': objectives.seq2seq}.get(
       work, lambda: objectives.classify(labels=2)
     )()
@@ -136,10 +138,8 @@ class Ours:
       lambda key: jax.tree.map(lambda leaf: leaf.astype(dtype), model.init(key))
     )(jax.random.key(0))
     read = lambda out: out.hidden if out.logits is None else out.logits
-    apply, batch = (
-      jax.jit(lambda *args: read(model.apply(*args))),
-      dict(tokens=tokens_of(SHAPES[work][:2])),
-    )
+    apply = jax.jit(lambda *args: read(model.apply(*args)))
+    batch = dict(tokens=tokens_of(SHAPES[work][:2]))
     return lambda: jax.block_until_ready(apply(params, batch)).size
 
   def greedy(self, rows: int, dtype: str):
@@ -153,15 +153,14 @@ class Ours:
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     reader = models.decoder(arch, models.Compute(dtype=dtype))
     prompt = jnp.asarray(tokens_of((rows, PROMPT)))
-    batch, settings = (
-      dict(tokens=prompt, segments=jnp.ones_like(prompt)),
-      decode.Decoding(max_new_tokens=NEW),
-    )
-    return lambda: (
-      jax.block_until_ready(
-        decode.generate(reader, params, batch, settings).tokens
-      ).size
-    )
+    batch = dict(tokens=prompt, segments=jnp.ones_like(prompt))
+    settings = decode.Decoding(max_new_tokens=NEW)
+
+    def call():
+      tokens = decode.generate(reader, params, batch, settings).tokens
+      return jax.block_until_ready(tokens).size
+
+    return call
 
   def peak(self, dtype: str):
     """Twenty products of 1024 x 768 with 768 x 3072: what this machine can do at all."""
@@ -197,11 +196,9 @@ class Theirs:
       return library.T5ForConditionalGeneration(
         library.T5Config(dropout_rate=rate, decoder_start_token_id=0)
       )
-    small = (
-      dict(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
-      if work == 'minilm'
-      else {}
-    )
+    small = {}
+    if work == 'minilm':
+      small = dict(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
     model = library.BertForSequenceClassification(
       library.BertConfig(
         num_labels=2,
@@ -316,6 +313,7 @@ def prepare(library: str, work: str):
 
 
 def serve(library: str, work: str) -> None:
+  """Answers every line of stdin with one more call."""
   # Whatever a library prints goes to stderr; stdout has the answers alone.
   answers = os.fdopen(os.dup(1), 'w')
   os.dup2(2, 1)
