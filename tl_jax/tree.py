@@ -191,4 +191,6 @@ def _open(node):
 
 def count(tree: Tree) -> int:
   """The number of scalars in all leaves."""
-  return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(tree))
+  # A leaf may be a Python number, which has no shape of its own.
+  shapes = [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
+  return sum(map(math.prod, shapes))

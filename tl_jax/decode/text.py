@@ -336,7 +336,7 @@ def _watch(work: _Work, contexts, arguments) -> _Sequences:
         stopped[i] = _stop_in(text, work.settings) is not None
     if (done | stopped).all() or step >= settings.max_new_tokens:
       return sequences
-    # An array, not a Python int, which would be compiled into the program.
+    # Of one type in all calls: for a Python int the program would be compiled again.
     until = np.int32(min(step + work.chunk, settings.max_new_tokens))
     state = generation.advance(
       work.decoder, work.params, state, settings, until, stopped

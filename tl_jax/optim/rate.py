@@ -45,7 +45,7 @@ def scale_by_rate(
 
   def init(params):
     del params
-    # Arrays rather than Python numbers, which would be constants of the compiled step.
+    # Of one dtype from the start, or the second step would be compiled anew.
     number = lambda value: jnp.asarray(value, jnp.float32)
     return RateState(
       count=jnp.zeros((), jnp.int32),
