@@ -1,4 +1,4 @@
-"""An adapter that does not fit its base, or that peft cannot say, is refused by name."""
+"""An adapter that does not fit its base, or peft's words, is refused by name."""
 
 import json
 import pathlib

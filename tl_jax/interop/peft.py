@@ -1,5 +1,6 @@
-"""Adapters of peft in and out, without torch: what was trained of a model, with its head,
-and a hash that ties it to its base.
+"""Adapters of peft in and out, without torch.
+
+An adapter is what was trained of a model, with its head. A hash ties it to its base.
 
 >>> load_adapter('/no/such/folder', None)
 Traceback (most recent call last):
@@ -9,10 +10,10 @@ Both ways, heads included, logits equal to 1e-4 (measured: 3e-5) with peft 0.21 
 transformers 5:
 
   family  LoRA rsLoRA DoRA (IA)^3  prefix                        prompt
-  BERT    yes                      yes, masked head: peft cannot yes, masked head: peft cannot
+  BERT    yes                      yes, (4)                      yes, (4)
   GPT-2   yes, (1)                 yes                           yes, (2)
   Llama   yes                      yes                           yes, (2)
-  T5      yes                      decoder's own attention, (3)  yes, before the encoder's text
+  T5      yes                      decoder's own attention, (3)  yes, before the encoder
 
 (1) GPT-2 holds query, key and value as one matrix. Ours are written as blocks of the
 summed rank, theirs are read as three leaves.
@@ -21,14 +22,15 @@ where it is padding. Ours read the last token.
 (3) Li and Liang give a prefix to all three attentions. In a decoder with an even number
 n of layers, peft gives layers i and i + n / 2 one prefix. Where d_kv * heads is not
 d_model, peft finds no sizes by itself, so our files tell them.
+(4) peft runs neither under a masked head.
 
 Biases that were trained beside LoRA go out as bias='lora_only' or 'all'. A token table
 or an output layer that an adapter brings may untie a tied base and grow its vocabulary.
 
 These are refused, because a folder of peft cannot say them: two methods at once,
-adapters of other kinds, edited tied embeddings, and a quantised or changed base (PiSSA).
-Beside a prefix or a prompt, so is a trained module other than the head, such as a
-pooler that BERT's task brought.
+adapters of other kinds, edited tied embeddings, a quantised base, and one that the
+method changed (PiSSA). Beside a prefix or a prompt, so is a trained module other than
+the head, such as a pooler that BERT's task brought.
 """
 
 import dataclasses
@@ -188,7 +190,7 @@ def require_runnable(
 def plain_tensors(
   arch: models.Arch, family: str, kind: str, flat: dict, where: dict, trained: Trained
 ) -> dict[str, Any]:
-  """The tensors of the parameters that an adapter holds whole, by their names in peft."""
+  """The tensors of the parameters that an adapter holds whole, by peft's names."""
   # An edited model lies inside two wrappers of peft, one with a prompt inside one.
   prefix = 'base_model.' if kind in peft_parts.PROMPTED else 'base_model.model.'
   places = {name: where[name] for name in trained.whole}

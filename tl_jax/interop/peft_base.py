@@ -1,4 +1,4 @@
-"""What an adapter stands on: the leaves of a model, their places in a checkpoint, the hash.
+"""What an adapter stands on: a model's leaves, their places in a checkpoint, the hash.
 
 >>> import numpy as np
 >>> sorted(named_leaves({'head': {'kernel': np.zeros(2), 'bias': np.zeros(2)}}))

@@ -22,7 +22,7 @@ HEADS_OF_ALL = ('classifier', 'score')
 def require_complete(
   adapter: Adapter, where: dict, new: dict, full: set, output: str
 ) -> None:
-  """Raises ValueError where config and file of an adapter are not about the same modules.
+  """Raises ValueError where config and file are not about the same modules.
 
   where: the place of every parameter, by our name. new: the structured leaves that the
   file made, by name. full: the names of the leaves that the file has whole. output:

@@ -88,7 +88,7 @@ class Adapter(NamedTuple):
     return any(is_part(module, name) for name in self.said.get('modules_to_save') or ())
 
   def edits(self, module: str) -> bool:
-    """Does the file say that the matrix of a module is edited, as peft reads its keys?"""
+    """Does the file say, as peft reads it, that the matrix of a module is edited?"""
     # What is saved in full is not edited, whatever the targets say.
     if self.saves(module) or _listed(self.said.get('exclude_modules'), module):
       return False
@@ -104,7 +104,7 @@ class Adapter(NamedTuple):
     return layer_of(module, self.said.get('layers_pattern')) in layers
 
   def scales_inputs(self, module: str) -> bool:
-    """Does the file say that (IA)^3 scales what goes into a module, not what comes out?"""
+    """Does the file say that (IA)^3 scales the inputs of a module, not the outputs?"""
     return _listed(self.said.get('feedforward_modules'), module)
 
 
@@ -178,7 +178,7 @@ def require_plain(file: pathlib.Path, said: dict) -> None:
 
 
 def is_count(value) -> bool:
-  """Is this a whole number of at least 1? `True` is none, though Python counts it so."""
+  """Is this a whole number of at least 1? `True` is none, though Python says so."""
   return type(value) is int and value >= 1
 
 
@@ -269,7 +269,7 @@ def by_pattern(patterns: dict | None, module: str, default):
 
 
 def require_targets(adapter: Adapter, modules: Collection[str]) -> None:
-  """Raises ValueError for an entry of `target_modules` that hits no module of the base."""
+  """Raises ValueError for an entry of `target_modules` that hits no module."""
   targets = adapter.said.get('target_modules') or []
   # peft fills this word in from the model, so that it always hits.
   if targets == 'all-linear':

@@ -20,8 +20,8 @@ from tl_jax.leaves.matrices import column_norms
 
 PROMPTED = ('PREFIX_TUNING', 'PROMPT_TUNING')
 EMBEDDING = r'(.*/)?embedding/(tokens|positions|types)'
-# peft saves the pair of a table and the vector of DoRA as parameters, whose names do not
-# all end in `.weight`.
+# peft saves the pair of a table and the vector of DoRA as parameters, whose names do
+# not all end in `.weight`.
 LORA_PART = (
   r'(?P<module>.+)\.'
   r'(?P<part>lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector)(\.weight)?'
@@ -220,7 +220,7 @@ def pair_of(module: str, held: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def require_fitting(module: str, a, b, rank: int, matrix: tuple[int, int]) -> None:
-  """Raises ValueError unless a and b are of this rank and make this matrix (in, out)."""
+  """Raises ValueError unless a and b have this rank and make this matrix (in, out)."""
   if (a.shape[-1], b.shape[0]) != (rank, rank):
     raise ValueError(
       f'{module}: lora_A and lora_B are of rank {a.shape[-1]} and {b.shape[0]}, '
@@ -297,7 +297,7 @@ def side_of(parts: list) -> str:
 
 
 def scales_of(parts: list) -> np.ndarray:
-  """What (IA)^3 multiplies a matrix by, from its parts; ones for a part that is plain."""
+  """What (IA)^3 multiplies a matrix by, from its parts; ones for a plain part."""
   found = []
   for leaf in parts:
     if isinstance(leaf, leaves.Scaled):

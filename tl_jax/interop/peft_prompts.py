@@ -1,4 +1,4 @@
-"""Prefixes and prompts in the tensors of peft: one table of numbers for the whole model.
+"""Prefixes and prompts in the tensors of peft: one table for the whole model.
 
 >>> decoder_rows(3), decoder_rows(4)
 ([0, 2, 1], [0, 2, 0, 2])

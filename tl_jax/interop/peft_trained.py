@@ -30,7 +30,7 @@ class Trained(NamedTuple):
 
 
 def method_of(flat: dict[str, Any]) -> str:
-  """peft's name of the one method that these leaves hold. ValueError for none or two."""
+  """peft's name of the method that these leaves hold. ValueError for none or two."""
   kinds = {kind_of(leaf) for leaf in flat.values()} - {''}
   if PROMPT in flat:
     kinds.add('PROMPT_TUNING')

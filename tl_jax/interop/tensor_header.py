@@ -1,14 +1,15 @@
 """The header of a file of safetensors: what it says of each tensor, and whether it can.
 
 >>> head = b'{"bias":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}'
->>> described, metadata = read_header(memoryview(bytes([len(head), *bytes(7)]) + head + b'abc'))
+>>> content = len(head).to_bytes(8, 'little') + head + b'abc'
+>>> described, metadata = read_header(memoryview(content))
 >>> described['bias'].shape, described['bias'].end - described['bias'].start
 ((3,), 3)
 
 A header is scanned where it lies, a name at a time, so that a hostile one costs no more
-than the tensors that it may have: of 94 MB, 0.4 s and 14 MB of memory, where the library
-`safetensors` 0.8 takes 2.2 s and 1,178 MB. The library also accepts a name twice, and
-names the tensor at fault only where its offsets are.
+than the tensors that it may have: of 94 MB, 0.4 s and 14 MB of memory, where the
+library `safetensors` 0.8 takes 2.2 s and 1,178 MB. The library also accepts a name
+twice, and names the tensor at fault only where its offsets are.
 """
 
 import collections

@@ -5,9 +5,9 @@
 >>> file.name
 'model.safetensors'
 
-The library `safetensors` 0.8 needs all tensors in memory at once: 201 MB for 200 of 1 MB
-that are made one by one, where this takes 2 MB and half the time (0.2 s). It also writes
-an array that is not contiguous as other numbers, without a word.
+The library `safetensors` 0.8 needs all tensors in memory at once: 201 MB for 200 of
+1 MB that are made one by one, where this takes 2 MB and half the time (0.2 s). It also
+writes an array that is not contiguous as other numbers, without a word.
 """
 
 import json

@@ -1,13 +1,14 @@
 """Folders of safetensors: read as views of a memory map, and never trusted.
 
 >>> import tempfile
->>> _ = save_tensors(folder := tempfile.mkdtemp(), {'bias': np.arange(3, dtype='float32')})
+>>> folder = tempfile.mkdtemp()
+>>> _ = save_tensors(folder, {'bias': np.arange(3, dtype='float32')})
 >>> open_tensors(folder).read('bias').tolist()
 [0.0, 1.0, 2.0]
 
-The library `safetensors` 0.8 copies each array, 191 MB of memory for one of 200 MB where
-a view takes none, and its numpy has none of the five types of float8. To read 200 MB in
-200 tensors, it takes 0.06 s and this 0.07 s.
+The library `safetensors` 0.8 copies each array, 191 MB of memory for one of 200 MB
+where a view takes none, and its numpy has none of the five types of float8. To read
+200 MB in 200 tensors, it takes 0.06 s and this 0.07 s.
 """
 
 import codecs
@@ -212,8 +213,8 @@ def _tensors(
     # As a boolean, another byte would be true, and unequal to `True`.
     if tensor.dtype.kind == 'b' and flat.size and flat.max() > 1:
       raise ValueError(
-        f'{_named(path)}: tensor {shown(name)} is BOOL and holds bytes that are neither '
-        '0 nor 1'
+        f'{_named(path)}: tensor {shown(name)} is BOOL and holds bytes that are '
+        'neither 0 nor 1'
       )
     return flat.view(tensor.dtype).reshape(tensor.shape)
 
@@ -221,7 +222,7 @@ def _tensors(
 
 
 def _nearest(name: str, names: tuple[str, ...]) -> str:
-  """The names that a wrong one may have been meant for, those of the same leaf first."""
+  """The names that a wrong one may have stood for, those of the same leaf first."""
   leaf = name.rpartition('.')[2]
   near = [other for other in names if other.endswith(leaf)]
   # To compare two long lists of texts takes minutes.
