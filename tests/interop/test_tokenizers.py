@@ -1,9 +1,6 @@
-"""Tokenizers of Hugging Face folders: every kind of file, every way to say a role,
-there and back; damaged files.
-"""
+"""Tokenizers of Hugging Face folders, read: every kind of file, every way to say a role."""
 
 import json
-import os
 import pathlib
 import sys
 import time
@@ -19,7 +16,6 @@ from tl_jax.data import tokenizers  # noqa: E402
 from tl_jax.interop.tokenizers import load_tokenizer, save_tokenizer  # noqa: E402
 
 TOKEN = {'single_word': False, 'lstrip': False, 'rstrip': False, 'normalized': False}
-CONFIG = 'tokenizer_config.json'
 
 
 @pytest.fixture(params=list(folders.FOLDERS))
@@ -29,10 +25,6 @@ def folder(request, tmp_path):
 
 def named(tokenizer, ids):
   return [tokenizer.pieces[i] for i in ids]
-
-
-def said(folder):
-  return json.loads((folder / CONFIG).read_text(encoding='utf-8'))
 
 
 @pytest.mark.parametrize(
@@ -118,23 +110,6 @@ def test_every_family_frames_its_texts(name, single, pair, types, tmp_path):
   ]
 
 
-def test_what_is_saved_is_opened_the_same(folder, tmp_path):
-  tokenizer = load_tokenizer(folder)
-  save_tokenizer(tmp_path / 'saved', tokenizer)
-  again = load_tokenizer(tmp_path / 'saved')
-  assert again == tokenizer and again.encode_batch(
-    folders.TEXTS
-  ) == tokenizer.encode_batch(folders.TEXTS)
-  assert [again.encode_pair(text, 'a') for text in folders.TEXTS] == [
-    tokenizer.encode_pair(text, 'a') for text in folders.TEXTS
-  ]
-  save_tokenizer(tmp_path / 'twice', again)
-  for file in ('tokenizer.json', CONFIG, 'special_tokens_map.json'):
-    assert (tmp_path / 'twice' / file).read_bytes() == (
-      tmp_path / 'saved' / file
-    ).read_bytes()
-
-
 def test_special_pieces_in_a_text_are_text(folder):
   tokenizer = load_tokenizer(folder)
   hidden = set(tokenizer.special_ids) - {tokenizer.unk}
@@ -195,32 +170,6 @@ def test_bert_is_told_about_case_accents_and_chinese(tmp_path):
     == 'café 中文'
   )
   assert decode(bert('e', do_lower_case=False, strip_accents=True), 'CAFÉ') == 'CAFE'
-
-
-def test_settings_hold_against_a_tokenizer_json(tmp_path):
-  save_tokenizer(
-    tmp_path / 'bert', load_tokenizer(folders.FOLDERS['bert'](tmp_path / 'words'))
-  )
-  folders.write(
-    tmp_path / 'bert',
-    tokenizer_config__json={**said(tmp_path / 'bert'), 'do_lower_case': False},
-  )
-  assert (
-    load_tokenizer(tmp_path / 'bert').backend.normalizer.normalize_str('Ab') == 'Ab'
-  )
-  save_tokenizer(
-    tmp_path / 'gpt2', load_tokenizer(folders.FOLDERS['gpt2'](tmp_path / 'pairs'))
-  )
-  plain = load_tokenizer(tmp_path / 'gpt2')
-  folders.write(
-    tmp_path / 'gpt2',
-    tokenizer_config__json={**said(tmp_path / 'gpt2'), 'add_prefix_space': True},
-  )
-  assert (
-    load_tokenizer(tmp_path / 'gpt2').encode('the')
-    == plain.encode(' the')
-    != plain.encode('the')
-  )
 
 
 def test_padding_and_truncation_of_a_file_are_off(tmp_path):
@@ -367,258 +316,8 @@ def test_deberta_has_its_mask_behind_the_pieces(tmp_path):
     load_tokenizer(tmp_path)
 
 
-def test_chat_templates_are_kept_and_never_run(tmp_path):
-  template = '{{ ().__class__.__base__.__subclasses__() }}{% include "/etc/passwd" %}\n'
-  folder = folders.bert(tmp_path / 'a', chat_template=template)
-  assert load_tokenizer(folder).chat_template == template
-  several = [
-    {'name': 'default', 'template': 'x'},
-    {'name': 'tool_use', 'template': template},
-  ]
-  assert load_tokenizer(
-    folders.bert(tmp_path / 'b', chat_template=several)
-  ).chat_template == {'default': 'x', 'tool_use': template}
-  folders.write(folder, chat_template__jinja='from a file')
-  assert load_tokenizer(folder).chat_template == 'from a file'
-  folders.write(folder / 'additional_chat_templates', rag__jinja='rag')
-  tokenizer = load_tokenizer(folder)
-  assert tokenizer.chat_template == {'default': 'from a file', 'rag': 'rag'}
-  # Files of another template would go before the one that is written.
-  plain = load_tokenizer(folders.bert(tmp_path / 'c'))
-  save_tokenizer(folder, plain)
-  assert load_tokenizer(folder).chat_template is None and plain.chat_template is None
-  for kept in ('one\n', 'line\r\nends', 'half \ud800', {'default': 'x', 'y': 'z'}):
-    save_tokenizer(folder, tokenizers.wrap(plain.backend, chat_template=kept))
-    assert load_tokenizer(folder).chat_template == kept
-
-
-def test_settings_are_kept_and_code_is_dropped(tmp_path):
-  folder = folders.bert(
-    tmp_path / 'a',
-    model_max_length=77,
-    clean_up_tokenization_spaces=True,
-    never_split=None,
-    auto_map={'AutoTokenizer': ['evil.Evil', None]},
-    custom_pipelines={'x': {'impl': 'evil.X'}},
-    tokenizer_file='/etc/passwd',
-  )
-  (folder / 'evil.py').write_text('raise SystemExit("run")')
-  save_tokenizer(tmp_path / 'b', load_tokenizer(folder))
-  kept = said(tmp_path / 'b')
-  assert kept['model_max_length'] == 77 and kept['clean_up_tokenization_spaces'] is True
-  assert not {'auto_map', 'custom_pipelines', 'tokenizer_file'} & kept.keys()
-  assert kept['tokenizer_class'] == 'PreTrainedTokenizerFast'  # its class was that code
-  assert sorted(os.listdir(tmp_path / 'b')) == [
-    'special_tokens_map.json',
-    'tokenizer.json',
-    CONFIG,
-  ]
-
-
-@pytest.mark.parametrize(
-  ('name', 'expected'),
-  [
-    ('bert-cased', 'BertTokenizer'),
-    ('gpt2-prefix', 'GPT2TokenizerFast'),
-    ('bart', 'BartTokenizer'),
-    ('t5', 'T5Tokenizer'),
-    ('albert', 'AlbertTokenizer'),
-    ('xlm-roberta', 'XLMRobertaTokenizer'),
-    ('camembert', 'CamembertTokenizer'),
-    ('mpnet', 'MPNetTokenizer'),
-    ('gemma', 'GemmaTokenizer'),
-    ('llama', 'PreTrainedTokenizerFast'),
-  ],
-)
-def test_a_class_is_kept_where_it_means_the_same(name, expected, tmp_path):
-  tokenizer = load_tokenizer(folders.FOLDERS[name](tmp_path / 'a'))
-  save_tokenizer(tmp_path / 'b', tokenizer)
-  assert said(tmp_path / 'b')['tokenizer_class'] == expected
-  # A word longer than its class would take, say, is another tokenizer.
-  state = json.loads(tokenizer.backend.to_str())
-  state['normalizer'] = {'type': 'Lowercase'}
-  folders.write(
-    tmp_path / 'c', tokenizer__json=state, tokenizer_config__json=said(tmp_path / 'b')
-  )
-  save_tokenizer(tmp_path / 'd', load_tokenizer(tmp_path / 'c'))
-  assert said(tmp_path / 'd')['tokenizer_class'] == 'PreTrainedTokenizerFast'
-
-
-def test_a_class_that_is_not_known_is_kept(tmp_path):
-  state = tokenizers.train(folders.CORPUS, 'bpe', 420).backend.to_str()
-  folders.write(
-    tmp_path / 'a',
-    tokenizer__json=state,
-    tokenizer_config__json={'tokenizer_class': 'Qwen2Tokenizer'},
-  )
-  save_tokenizer(tmp_path / 'b', load_tokenizer(tmp_path / 'a'))
-  assert said(tmp_path / 'b')['tokenizer_class'] == 'Qwen2Tokenizer'
-
-
 def test_a_folder_without_a_tokenizer_has_none(tmp_path):
   assert load_tokenizer(tmp_path) is None and load_tokenizer(tmp_path / 'none') is None
   assert (
     load_tokenizer(folders.write(tmp_path, config__json={'model_type': 'bert'})) is None
   )
-
-
-VOCABULARY = {'a': 0, 'b': 1, 'ab': 2}
-MODEL = {'version': '1.0', 'model': {'type': 'BPE', 'vocab': VOCABULARY, 'merges': []}}
-
-
-@pytest.mark.parametrize(
-  ('files', 'message'),
-  [
-    (
-      {'tokenizer__json': '{"version": "1.0", "model"'},
-      r'tokenizer\.json: not a tokenizer',
-    ),
-    ({'tokenizer__json': b'\xff\xfe'}, r'tokenizer\.json: not UTF-8'),
-    ({'tokenizer__json': ''}, r'tokenizer\.json: not a tokenizer'),
-    (
-      {
-        'tokenizer__json': {
-          'model': {'type': 'BPE', 'vocab': {'a': 4_000_000_000}, 'merges': []}
-        }
-      },
-      'an id of 4',
-    ),
-    (
-      {
-        'tokenizer__json': {
-          **MODEL,
-          'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': 'AAAA'},
-        }
-      },
-      'charsmap',
-    ),
-    (
-      {'tokenizer__json': MODEL, 'tokenizer_config__json': '{"a": '},
-      r'tokenizer_config\.json: not JSON',
-    ),
-    (
-      {'tokenizer__json': MODEL, 'tokenizer_config__json': '[' * 100_000},
-      r'tokenizer_config\.json: not JSON',
-    ),
-    (
-      {'tokenizer__json': MODEL, 'tokenizer_config__json': []},
-      r'tokenizer_config\.json: not a JSON object',
-    ),
-    (
-      {'tokenizer__json': MODEL, 'tokenizer_config__json': {'pad_token': 7}},
-      'pad_token: neither a text',
-    ),
-    (
-      {'tokenizer__json': MODEL, 'tokenizer_config__json': '{"pad_token": "\\ud800"}'},
-      'pad_token: neither a text',
-    ),
-    (
-      {'tokenizer__json': MODEL, 'added_tokens__json': '{"\\ud800": 3}'},
-      'added_tokens_decoder',
-    ),
-    (
-      {'vocab__json': '{"\\ud800": 0}', 'merges__txt': ''},
-      r'vocab\.json: not a tokenizer',
-    ),
-    (
-      {'tokenizer__json': MODEL, 'tokenizer_config__json': {'padding_side': 'up'}},
-      "padding_side: 'up'",
-    ),
-    (
-      {'tokenizer__json': MODEL, 'tokenizer_config__json': {'chat_template': 7}},
-      'chat_template: neither',
-    ),
-    (
-      {
-        'tokenizer__json': MODEL,
-        'tokenizer_config__json': {'added_tokens_decoder': {'x': {}}},
-      },
-      'added_tokens_decoder',
-    ),
-    (
-      {'tokenizer__json': MODEL, 'added_tokens__json': {'new': 9}},
-      "'new' has id 9, but the next free one is 3",
-    ),
-    (
-      {'tokenizer__json': MODEL, 'added_tokens__json': {'ab': 1}},
-      "'ab' has id 1, but the vocabulary says 2",
-    ),
-    ({'vocab__txt': 'a\nb\n'}, r"vocab\.txt: no '\[UNK\]' among 2 pieces"),
-    ({'vocab__txt': ''}, r'vocab\.txt: no'),
-    (
-      {'vocab__txt': '[UNK]\na\n'},
-      r"vocab\.txt: 'cls_token|cls_token: none, and bert needs one",
-    ),
-    ({'vocab__json': VOCABULARY}, r'merges\.txt: missing'),
-    ({'merges__txt': 'a b'}, r'vocab\.json: missing'),
-    (
-      {'vocab__json': {'a': 0, 'b': 0}, 'merges__txt': ''},
-      r"vocab\.json: 'a' and 'b' both have id 0",
-    ),
-    (
-      {'vocab__json': {'a': 0, 'b': 2}, 'merges__txt': ''},
-      r"vocab\.json: 'b' has id 2, but 2 pieces have 0 to 1",
-    ),
-    (
-      {'vocab__json': {'a': 0, 'b': True}, 'merges__txt': ''},
-      r"vocab\.json: 'b' has id True",
-    ),
-    (
-      {'vocab__json': '{"a": 0, "b": 1, "a": 2}', 'merges__txt': ''},
-      r"vocab\.json: 'a' has id 2",
-    ),
-    (
-      {'vocab__json': VOCABULARY, 'merges__txt': '#version: 0.2\na c\n'},
-      r"merges\.txt: line 2: 'c' is not in vocab",
-    ),
-    (
-      {'vocab__json': VOCABULARY, 'merges__txt': 'a b a\n'},
-      r'merges\.txt: line 1: 3 parts',
-    ),
-    (
-      {'vocab__json': VOCABULARY, 'merges__txt': 'b a\n'},
-      r"merges\.txt: line 1: 'ba' is not in vocab",
-    ),
-    (
-      {
-        'vocab__json': VOCABULARY,
-        'merges__txt': '',
-        'tokenizer_config__json': {'tokenizer_class': 'CLIPTokenizer'},
-      },
-      'a CLIPTokenizer is read from tokenizer.json only',
-    ),
-    ({'spiece__model': b'not a model'}, r'spiece\.model: not a sentencepiece model'),
-    (
-      {'tokenizer__model': 'IQ== 0\nIg== 1\n'},
-      r'tokenizer\.model: not a sentencepiece model',
-    ),
-    (
-      {'spiece__model': folders.model(folders.unigram(*folders.ALBERT))[:-40]},
-      r'spiece\.model: not a sentencepiece',
-    ),
-    (
-      {
-        'sentencepiece__bpe__model': folders.model(folders.unigram(*folders.ALBERT)),
-        'config__json': {'model_type': 'xlm-roberta'},
-      },
-      'not as a model of XLM-RoBERTa',
-    ),
-  ],
-)
-def test_what_is_wrong_with_a_folder_is_said_in_a_line(files, message, tmp_path):
-  folders.write(tmp_path, **files)
-  start = time.perf_counter()
-  with pytest.raises(ValueError, match=message) as caught:
-    load_tokenizer(tmp_path)
-  assert (
-    '\n' not in str(caught.value)
-    and str(tmp_path) in str(caught.value)
-    and time.perf_counter() - start < 10
-  )
-
-
-def test_a_huge_file_is_not_read(tmp_path):
-  with open(tmp_path / 'vocab.txt', 'wb') as file:
-    file.truncate(10**12)  # takes no place on the disk
-  with pytest.raises(ValueError, match=r'vocab\.txt: more than 100000000 bytes'):
-    load_tokenizer(tmp_path)
