@@ -178,6 +178,7 @@ def spoken(loaded: Loaded) -> dict[str, Any]:
   config.json says counts as well, where generation_config.json is silent.
   """
   config = loaded.config or {}
+  # transformers has these in the classes of its configs, so folders leave them out.
   unsaid = UNSAID.get(config.get('model_type'), {})
   if loaded.generation is None:
     # A config.json is about the model: only the keys of decoding are taken from it.

@@ -18,6 +18,7 @@ from tl_jax.interop import gguf_config
 from tl_jax.interop.tensors import Tensors
 
 FACTORS = 'rope_freqs.weight'
+# The modules of a layer, `blk.0.attn_q` and so on, by their Hugging Face names.
 _MODULES = {
   'attn_q': 'self_attn.q_proj',
   'attn_k': 'self_attn.k_proj',
@@ -31,6 +32,7 @@ _MODULES = {
   'ffn_down': 'mlp.down_proj',
   'ffn_norm': 'post_attention_layernorm',
 }
+# Norms behind attention and behind the feed-forward map.
 _OUTPUT_NORMS = {
   'post_attention_norm': 'post_attention_layernorm',
   'post_ffw_norm': 'post_feedforward_layernorm',
@@ -44,6 +46,7 @@ _MODULES_OF = {
   'olmo2': _MODULES | _OUTPUT_NORMS,
   'phi3': _MODULES | {'attn_qkv': 'self_attn.qkv_proj', 'ffn_up': 'mlp.gate_up_proj'},
 }
+# Tensors that are of no layer, by their whole names.
 _WHOLE = {
   'token_embd.weight': 'model.embed_tokens.weight',
   'output_norm.weight': 'model.norm.weight',
@@ -179,6 +182,7 @@ def _tensors(
       array = _values(found[name])
     except ValueError as error:
       raise ValueError(f'{path}: {error}') from error
+    # Our norms of a Gemma add the one themselves, as those of Hugging Face do.
     if architecture.added_one and name.endswith('norm.weight'):
       return array - 1
     if architecture.rotated and '.q_proj.' in name:

@@ -79,26 +79,31 @@ HARMLESS = (
   'rope.scaling.finetuned',
   'rope.scaling.original_context_length',
 )
+# Numbers of something that a model does not have where they are zero.
+_ABSENT_AT_ZERO = (
+  'expert_count',
+  'expert_used_count',
+  'expert_shared_count',
+  'attention.clamp_kqv',
+  'attention.max_alibi_bias',
+  'attention.sliding_window',
+  'attn_logit_softcapping',
+  'final_logit_softcapping',
+  'rope.scaling.yarn_ext_factor',
+  'rope.scaling.yarn_log_multiplier',
+  'rope.scaling.alpha',
+)
+# Multipliers: llama.cpp does not apply one that is zero.
+_MULTIPLIERS = (
+  'logit_scale',
+  'residual_scale',
+  'embedding_scale',
+  'rope.scaling.attn_factor',
+)
 # Metadata that changes nothing with one of these values; another value is refused.
-NEUTRAL = {
-  'expert_count': (0,),
-  'expert_used_count': (0,),
-  'expert_shared_count': (0,),
-  'use_parallel_residual': (False,),
-  'attention.causal': (True,),
-  'attention.clamp_kqv': (0,),
-  'attention.max_alibi_bias': (0,),
-  'attention.sliding_window': (0,),
-  'attn_logit_softcapping': (0,),
-  'final_logit_softcapping': (0,),
-  'logit_scale': (0, 1),
-  'residual_scale': (0, 1),
-  'embedding_scale': (0, 1),
-  'rope.scaling.attn_factor': (0, 1),
-  'rope.scaling.yarn_ext_factor': (0,),
-  'rope.scaling.yarn_log_multiplier': (0,),
-  'rope.scaling.alpha': (0,),
-}
+NEUTRAL = {'use_parallel_residual': (False,), 'attention.causal': (True,)}
+NEUTRAL |= dict.fromkeys(_ABSENT_AT_ZERO, (0,))
+NEUTRAL |= dict.fromkeys(_MULTIPLIERS, (0, 1))
 # Control tokens that end a text or a turn, whether or not the file numbers them. They
 # are those that llama.cpp knows by name.
 ENDS = (
@@ -135,6 +140,7 @@ def read(metadata: dict[str, Any], shapes: dict[str, tuple], factors) -> dict:
   config = _common(name, own, metadata, shapes)
   head_dim = config['head_dim']
   positions = _positions(name, own, factors, head_dim)
+  # Apart from the others: Gemma 2 and 3 call the activation by another key.
   if name in ('gemma2', 'gemma3'):
     return config | _gemma(name, own, config, positions)
   config |= dict(hidden_act='silu', rope_parameters=positions)
@@ -172,6 +178,7 @@ def _common(name: str, own, metadata, shapes: dict[str, tuple]) -> dict:
   # Before the rest, so that what is not supported is named first.
   _check_keys(name, own, head_dim)
   architecture = ARCHITECTURES[name]
+  # Not every file says how many tokens there are; the table has a row for each.
   rows = shapes.get('token_embd.weight', (0,))[0]
   config = dict(
     model_type=architecture.model_type,
@@ -343,6 +350,7 @@ def _llama(own, shapes) -> dict:
   found = dict(mlp_bias='blk.0.ffn_up.bias' in shapes)
   if not window:
     return found
+  # The format has no Mistral: only the window tells that it is one.
   return found | dict(
     model_type='mistral', architectures=['MistralForCausalLM'], sliding_window=window
   )
@@ -350,12 +358,17 @@ def _llama(own, shapes) -> dict:
 
 def _granite(own, shapes, head_dim: int) -> dict:
   """The multipliers of a Granite; one that is missing or zero is not applied."""
+  attention = own.get('attention.scale') or head_dim**-0.5
+  embedding = own.get('embedding_scale') or 1.0
+  residual = own.get('residual_scale') or 1.0
+  # The logits are divided by it, in spite of the name.
+  logits = own.get('logit_scale') or 1.0
   return dict(
     mlp_bias='blk.0.ffn_up.bias' in shapes,
-    attention_multiplier=own.get('attention.scale') or head_dim**-0.5,
-    embedding_multiplier=own.get('embedding_scale') or 1.0,
-    residual_multiplier=own.get('residual_scale') or 1.0,
-    logits_scaling=own.get('logit_scale') or 1.0,
+    attention_multiplier=attention,
+    embedding_multiplier=embedding,
+    residual_multiplier=residual,
+    logits_scaling=logits,
   )
 
 
@@ -368,14 +381,17 @@ def _gemma(name: str, own, config: dict, positions: dict) -> dict:
   else:
     window, score_cap, logit_cap = 1024, None, None
     positions = _gemma3_positions(own, positions)
+  # A cap of zero is no cap.
+  score_cap = own.get('attn_logit_softcapping', score_cap) or None
+  logit_cap = own.get('final_logit_softcapping', logit_cap) or None
   return dict(
     hidden_activation='gelu_pytorch_tanh',
+    # Hugging Face has the number under the root, and it is whole there.
     query_pre_attn_scalar=rotary.whole(scale**-2),
     sliding_window=own.get('attention.sliding_window') or window,
     layer_types=_gemma_layers(name, own, config['num_hidden_layers']),
-    # A cap of zero is no cap.
-    attn_logit_softcapping=own.get('attn_logit_softcapping', score_cap) or None,
-    final_logit_softcapping=own.get('final_logit_softcapping', logit_cap) or None,
+    attn_logit_softcapping=score_cap,
+    final_logit_softcapping=logit_cap,
     rope_parameters=positions,
   )
 

@@ -234,6 +234,7 @@ def _split(path: pathlib.Path, metadata) -> Split:
       f'tokenizer.ggml.pre {name!r} is not known, so nobody can say how it cuts a '
       f'text; nearest: {tree.nearest(str(name), SPLITS)}'
     )
+  # Byte-level pieces begin words with their own sign of a space.
   if metadata.get('tokenizer.ggml.add_space_prefix'):
     raise ValueError(
       f'tokenizer.ggml.add_space_prefix = True is not supported with {name!r}; False is'
@@ -266,6 +267,7 @@ def _parts(split: Split) -> dict[str, Any]:
   splitter = byte_level
   if len(steps) > 1:
     splitter = {'type': 'Sequence', 'pretokenizers': steps}
+  # A decoder splits nothing; this is the library's own default.
   decoder = byte_level | {'use_regex': True}
   return dict(normalizer=None, decoder=decoder, pre_tokenizer=splitter)
 

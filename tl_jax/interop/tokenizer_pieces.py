@@ -55,6 +55,7 @@ def from_pieces(
     merges = sentencepiece.merges(pieces) if pieces.kind == 'bpe' else []
   except ValueError as error:
     raise ValueError(f'{path}: not a sentencepiece model: {error}') from error
+  # The family says which numbers the pieces have, so it comes first.
   guess = guess_family(path.name, pieces.names, pieces.kind)
   declared = tokenizer_files.family_of(path, declared, _FAMILIES, guess)
   numbered = _numbered(path, pieces, declared)
@@ -88,6 +89,7 @@ def _byte_pair_model(
     'unk_token': pieces.names[pieces.unknown],
     'continuing_subword_prefix': None,
     'end_of_word_suffix': None,
+    # Without a piece for them, several letters in a row become one unknown piece.
     'fuse_unk': True,
     'byte_fallback': pieces.byte_fallback,
     'ignore_merges': False,
@@ -123,6 +125,7 @@ def _sentinels(
   path: pathlib.Path, declared: DeclaredSettings, ids: dict[str, int]
 ) -> list[tuple[int, dict]]:
   """(id, token) of T5's sentinels behind the pieces; the first sentinel is the last."""
+  # A model file may have the sentinels among its own pieces.
   usual = 0 if '<extra_id_0>' in ids else SENTINELS
   count = declared.settings.get('extra_ids', usual)
   if type(count) is not int or not 0 <= count <= MOST_SENTINELS:
@@ -150,6 +153,7 @@ def _deberta_mask(
         f'{path.with_name(tokenizer_settings.CONFIG)}: {key}: true is read from '
         'tokenizer.json only'
       )
+  # A role that is declared as null has no mask, so the usual one does not come in.
   mask = declared.roles.get('mask', families.ROLES['deberta-v2']['mask'])
   if not mask or mask in ids:
     return []
@@ -218,6 +222,7 @@ def guess_family(file: str, names: tuple[str, ...], kind: str) -> str | None:
   file: its name; names: of its pieces; kind: 'unigram' or 'bpe'.
   """
   if kind == 'bpe':
+    # Before Llama, since a Gemma can have '<s>' among its tags of HTML.
     if '<bos>' in names:
       return 'gemma'
     return 'llama' if '<s>' in names else None

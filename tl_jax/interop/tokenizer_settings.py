@@ -42,7 +42,9 @@ DROPPED = (
   'files_loaded',
   'padding_side',
 )
+# Keys of special tokens without a role; transformers 5 has the second.
 SEVERAL = ('additional_special_tokens', 'extra_special_tokens')
+# What an added token says of how it is found in a text.
 FLAGS = ('single_word', 'lstrip', 'rstrip', 'normalized', 'special')
 
 
@@ -70,6 +72,7 @@ class DeclaredSettings(NamedTuple):
 def read_bytes(path: pathlib.Path, most: int = MOST_BYTES) -> bytes:
   """The bytes of a file. Raises ValueError that names it if there are more than `most`."""
   with open(path, 'rb') as file:
+    # One byte more tells a file that is too large without reading all of it.
     data = file.read(most + 1)
   if len(data) > most:
     raise ValueError(f'{path}: more than {most} bytes')
@@ -81,6 +84,7 @@ def read_text(path: pathlib.Path, most: int = MOST_BYTES) -> str:
   it is not UTF-8.
   """
   try:
+    # Editors of Windows put a byte-order mark in front.
     return read_bytes(path, most).decode('utf-8-sig')
   except UnicodeDecodeError as error:
     raise ValueError(f'{path}: not UTF-8: {error}') from error
@@ -243,6 +247,7 @@ def _numbered(decoder, path: pathlib.Path) -> list[tuple[int, dict]]:
   found = []
   for i, token in decoder.items():
     content = token.get('content') if isinstance(token, dict) else token
+    # JSON has texts for keys; added_tokens.json, turned around, has numbers.
     is_id = str(i).isdecimal() and not isinstance(i, bool)
     if not is_id or not content or not is_text(content):
       raise ValueError(
