@@ -24,8 +24,12 @@ TEST_PERCENT = 20
 KEPT_BYTES = 2**26
 # The split that is the whole file, in its order.
 ALL = 'all'
+# How files write 1 and 0 in a column that says whether an example has a label.
 YES = (1, '1', 'true', 'True', 'TRUE')
 NO = (0, '0', 'false', 'False', 'FALSE')
+
+# A split with a range, as train[:10%] or train[100:200].
+_SPLIT = re.compile(r'\s*([\w.-]+)\s*(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +38,11 @@ class Columns:
 
   Several columns of `text` make one text, `name: value` each, as T5 writes the parts of
   an example (Raffel et al. 2020, appendix D). Several columns of `label` hold 0 or 1
-  each; an example's label is then the list of the columns with a 1. `labelled`: every
-  example needs a label; otherwise one that is there is checked. `blank`: an empty label
-  is allowed, and says that an example has none of several. No `label`: none is looked
-  at.
+  each, and an example's label is the list of the columns with a 1. Without a `label` no
+  column is looked at.
+
+  With `labelled` every example needs a label; without it, one that is there is checked.
+  With `blank` a label may be empty, which says that an example has none of several.
   """
 
   text: tuple[str, ...] = ('text',)
@@ -49,8 +54,8 @@ class Columns:
 class Table(NamedTuple):
   """A parsed file: examples, the split of each, and the (file, line) of each.
 
-  `divided`: the split is that of the texts' hashes, for the file has no column `split`.
-  `files`: the sha256 of every file that was read, by path.
+  `divided` is true where the splits come from the hashes of the texts, since the file
+  has no column `split`. `files` has the sha256 of every file that was read, by path.
   """
 
   path: pathlib.Path
@@ -67,7 +72,8 @@ class Table(NamedTuple):
     """The examples of a split as a source."""
     chosen = _select(self, split)
     options = [list(self.columns.text), list(self.columns.label)]
-    # What is read from the columns of the default names is what always was.
+    # The default columns are not part of the key: caches from before there was a choice
+    # stay valid.
     own = () if self.columns == Columns() else (options,)
     manifest = store.digest('file', list(self.files.values()), split, *own)
     return Source(
@@ -110,11 +116,12 @@ def load(path, split: str = 'train', columns: Columns | None = None) -> Source:
   """The examples of a split of a file or of a folder of .txt files.
 
   An example is a dict of text, label and whatever else is there. Files end with .csv,
-  .tsv, .jsonl, .json, .parquet or .txt, in any case, and may be gzipped (.gz). The
-  column `split` says where an example belongs. Without it a text goes to `test` by its
-  hash, 20 % of them, so equal texts stay together whatever the order of the file. The
-  split `all` is the whole file. Empty texts are skipped and counted. Raises ValueError
-  `file:line: field` for the first line that cannot be read.
+  .tsv, .jsonl, .json, .parquet or .txt, in any case, and may be gzipped (.gz).
+
+  The column `split` says where an example belongs. Without it 20 % of the texts go to
+  `test` by their hash, so that equal texts stay together whatever the order of the file.
+  The split `all` is the whole file. Empty texts are skipped and counted. Raises
+  ValueError `file:line: field` for the first line that cannot be read.
   """
   return read(path, columns or Columns()).source(split)
 
@@ -135,8 +142,11 @@ def read(path, columns: Columns) -> Table:
 
 def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
   """The table of a file; `digests` tell a changed file from one that was parsed."""
-  examples, splits, places = [], [], []
+  examples: list[dict] = []
+  splits: list[str] = []
+  places: list[tuple[pathlib.Path, int]] = []
   skipped = {'empty text': 0}
+  # Does the file have splits of its own? The first row decides.
   own = None
   check = functools.partial(_check_header, columns=columns)
   for file, line, row in tables.rows(path, check):
@@ -180,9 +190,10 @@ def _classes(path: pathlib.Path, columns: Columns) -> dict[str, tuple[str, ...]]
 
 
 def _by_hash(texts: list[str]) -> list[str]:
-  """`train` or `test` for every text; of two texts or more, both have one."""
+  """`train` or `test` for every text; of two different texts or more, both have one."""
   keys = [subsets.fingerprint(text) for text in texts]
   in_test = {key: key % 100 < TEST_PERCENT for key in keys}
+  # A few texts may all fall on one side: then the one with the least hash moves.
   if len(in_test) > 1 and len(set(in_test.values())) == 1:
     least = min(in_test)
     in_test[least] = not in_test[least]
@@ -191,30 +202,37 @@ def _by_hash(texts: list[str]) -> list[str]:
 
 def _select(table: Table, expression: str) -> list[int]:
   """The numbers of the examples that an expression like `train[:10%]+test` names."""
-  path, found = table.path, []
+  found = []
   for part in expression.split('+'):
-    match = re.fullmatch(r'\s*([\w.-]+)\s*(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*', part)
+    match = _SPLIT.fullmatch(part)
     name = match.group(1) if match else part
     own = [place for place, split in enumerate(table.splits) if name in (split, ALL)]
     if not own:
-      why = (
-        ', where all texts are equal'
-        if table.divided and name in ('train', 'test')
-        else ''
-      )
-      there = ', '.join(sorted(set(table.splits)))
-      raise ValueError(f'{path}: no split {name!r}{why}; it has {there}')
-    start, stop = (_bound(match.group(i), len(own)) for i in (2, 3))
+      raise _no_split(table, name)
+    start = _bound(match.group(2), len(own))
+    stop = _bound(match.group(3), len(own))
     found += own[start:stop]
   if not found:
-    raise ValueError(f'{path}: split {expression!r} has no examples')
+    raise ValueError(f'{table.path}: split {expression!r} has no examples')
   return found
 
 
+def _no_split(table: Table, name: str) -> ValueError:
+  # Both splits by hash are there unless there is only one text to divide.
+  why = ''
+  if table.divided and name in ('train', 'test'):
+    why = ', where all texts are equal'
+  there = ', '.join(sorted(set(table.splits)))
+  return ValueError(f'{table.path}: no split {name!r}{why}; it has {there}')
+
+
 def _bound(text: str | None, count: int) -> int | None:
+  """A bound of a range, as a number of examples: `10%`, `100` or nothing."""
   if text is None:
     return None
-  return round(count * int(text[:-1]) / 100) if text.endswith('%') else int(text)
+  if text.endswith('%'):
+    return round(count * int(text[:-1]) / 100)
+  return int(text)
 
 
 def _check_header(file, line: int, header: list[str], columns: Columns) -> None:
@@ -223,6 +241,7 @@ def _check_header(file, line: int, header: list[str], columns: Columns) -> None:
   for name in wanted:
     if name not in header:
       hint = ''
+      # The commonest cause: the file has another delimiter than its ending says.
       if len(header) == 1 and re.search('[;\t|]', header[0]):
         hint = '; cells are parted by tabs in a .tsv, by commas in a .csv'
       raise ValueError(
@@ -231,11 +250,12 @@ def _check_header(file, line: int, header: list[str], columns: Columns) -> None:
 
 
 def _checked(file, line: int, row: dict, columns: Columns):
-  """(example, split or None) of one row; ValueError that names file, line and field."""
+  """(example, split or None) of one row.
+
+  Raises ValueError that names file, line and field.
+  """
   split = row.get('split')
-  if 'split' in row and (
-    not isinstance(split, str) or not re.fullmatch(r'[\w.-]+', split.strip())
-  ):
+  if 'split' in row and not _is_split(split):
     raise ValueError(f'{file}:{line}: split: {_what(row, "split")}')
   example = {name: value for name, value in row.items() if name != 'split'}
   example['text'] = _text(file, line, row, columns)
@@ -243,16 +263,22 @@ def _checked(file, line: int, row: dict, columns: Columns):
   return example, split.strip() if split else None
 
 
+def _is_split(value) -> bool:
+  """Is this a name that an expression such as `train[:10%]+test` can hold?"""
+  return isinstance(value, str) and bool(re.fullmatch(r'[\w.-]+', value.strip()))
+
+
 def _text(file, line: int, row: dict, columns: Columns) -> str:
+  """The text of a row, of several columns if so told. Raises ValueError for no text."""
   for name in columns.text:
     if not isinstance(row.get(name), str):
       raise ValueError(f'{file}:{line}: {name}: {_what(row, name)}')
   parts = [row[name] for name in columns.text]
   text = parts[0]
+  # Names alone are no text: a row whose columns are all empty counts as empty.
   if len(parts) > 1 and any(part.strip() for part in parts):
-    text = '\n'.join(
-      f'{name}: {part}' for name, part in zip(columns.text, parts, strict=True)
-    )
+    named = zip(columns.text, parts, strict=True)
+    text = '\n'.join(f'{name}: {part}' for name, part in named)
   return tokenizers.plain(text)
 
 
@@ -260,16 +286,19 @@ def _label(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
   """{'label': value} of a row; {} where it has none and needs none."""
   if len(columns.label) > 1:
     return {'label': _indicated(file, line, row, columns.label)}
-  for name in columns.label:
-    if name not in row and not columns.labelled:
-      continue
-    label = row.get(name)
-    values = label if isinstance(label, list) else [label]
-    blank = columns.blank and isinstance(label, str) and not label.strip()
-    if not blank and not all(map(_is_label, values)):
-      raise ValueError(f'{file}:{line}: {name}: {_what(row, name)}')
-    return {'label': label.strip() if isinstance(label, str) else label}
-  return {}
+  if not columns.label:
+    return {}
+  (name,) = columns.label
+  if name not in row and not columns.labelled:
+    return {}
+  label = row.get(name)
+  if isinstance(label, str):
+    label = label.strip()
+  values = label if isinstance(label, list) else [label]
+  blank = columns.blank and label == ''
+  if not blank and not all(map(_is_label, values)):
+    raise ValueError(f'{file}:{line}: {name}: {_what(row, name)}')
+  return {'label': label}
 
 
 def _is_label(value) -> bool:
@@ -287,7 +316,8 @@ def _indicated(file, line: int, row: dict, names: tuple[str, ...]) -> list[str]:
   found = []
   for name in names:
     value = row.get(name)
-    value = value.strip() if isinstance(value, str) else value
+    if isinstance(value, str):
+      value = value.strip()
     if value not in YES + NO:
       raise ValueError(
         f'{file}:{line}: {name}: {_what(row, name)}; of several label columns each '
@@ -299,8 +329,10 @@ def _indicated(file, line: int, row: dict, names: tuple[str, ...]) -> list[str]:
 
 
 def _what(row: dict, field: str) -> str:
+  """What is wrong with a field of a row, for the end of a message."""
   if field not in row:
-    return f'missing; the line has {", ".join(map(str, list(row)[:8])) or "nothing"}'
+    there = ', '.join(map(str, list(row)[:8]))
+    return f'missing; the line has {there or "nothing"}'
   value = row[field]
   if value is None or value == '':
     return 'empty'

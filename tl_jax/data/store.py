@@ -1,5 +1,4 @@
-"""Folders that are written once: cache roots, locks that die with their owner, and
-commits by rename.
+"""Folders that are written once: cache roots, locks, and commits by rename.
 
 >>> import tempfile
 >>> root = pathlib.Path(tempfile.mkdtemp())
@@ -24,16 +23,16 @@ MANIFEST = 'manifest.json'
 
 
 def cache_root() -> pathlib.Path:
-  """The folder of prepared sets: $TL_JAX_DATA, $XDG_CACHE_HOME/tl_jax/datasets or
-  ~/.cache/tl_jax/datasets.
+  """The folder of prepared sets.
 
-  Where that cannot be written, a folder of this user below the temporary directory.
+  It is $TL_JAX_DATA, or $XDG_CACHE_HOME/tl_jax/datasets, or ~/.cache/tl_jax/datasets.
+  Where that cannot be written it is a folder of this user below the temporary directory.
   """
   given = os.environ.get('TL_JAX_DATA')
-  home = os.environ.get('XDG_CACHE_HOME') or os.path.join(
-    os.path.expanduser('~'), '.cache'
-  )
+  home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
   root = pathlib.Path(given) if given else pathlib.Path(home) / 'tl_jax' / 'datasets'
+  # Only writing proves that a folder can be written: permissions do not tell of a disk
+  # that is mounted for reading only.
   try:
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=root):
@@ -43,26 +42,28 @@ def cache_root() -> pathlib.Path:
 
 
 def _private_folder() -> pathlib.Path:
-  """A folder below the temporary directory that belongs to this user alone, the same
-  one every time if possible.
+  """A folder below the temporary directory that belongs to this user alone.
+
+  It is the same one every time if possible.
   """
   folder = pathlib.Path(tempfile.gettempdir()) / f'tl_jax_datasets_{os.getuid()}'
   with contextlib.suppress(FileExistsError):
     folder.mkdir(mode=0o700)
+  # Everyone may write to the temporary directory, so anyone may have made this folder,
+  # and put files there that we would trust.
   status = folder.lstat()
-  ours = (
-    not folder.is_symlink()
-    and folder.is_dir()
-    and status.st_uid == os.getuid()
-    and not status.st_mode & 0o022
-  )
-  return folder if ours else pathlib.Path(tempfile.mkdtemp(prefix='tl_jax_datasets_'))
+  real = folder.is_dir() and not folder.is_symlink()
+  writable_by_others = status.st_mode & 0o022
+  if real and status.st_uid == os.getuid() and not writable_by_others:
+    return folder
+  return pathlib.Path(tempfile.mkdtemp(prefix='tl_jax_datasets_'))
 
 
 @contextlib.contextmanager
 def locked(path):
-  """Holds the file `path` exclusively; the kernel gives it up when the owner dies,
-  however it dies.
+  """Holds the file `path` exclusively.
+
+  The kernel gives it up when the owner dies, however it dies.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,9 +73,7 @@ def locked(path):
 
 
 def digest(*parts) -> str:
-  """Hexadecimal sha256 of a JSON value per part: the key of whatever was made from
-  them.
-  """
+  """Hexadecimal sha256 of JSON values: the key of whatever was made from them."""
   text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
   return hashlib.sha256(text.encode()).hexdigest()
 
@@ -89,6 +88,7 @@ def write_atomically(path, data: bytes) -> None:
   """Writes a file under a temporary name, flushes it to the disk and renames it."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
+  # In the same folder: a rename to another file system would be a copy.
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.{secrets.token_hex(4)}')
   try:
     with open(temporary, 'wb') as file:
@@ -111,7 +111,8 @@ def sync_folder(path) -> None:
 
 
 def damage(folder) -> str | None:
-  """The first file of a committed folder that is missing or differs from its manifest;
+  """The first file of a committed folder that is missing or not what was committed.
+
   None when all are whole.
   """
   folder = pathlib.Path(folder)
@@ -130,23 +131,26 @@ def damage(folder) -> str | None:
 def commit(
   folder, write: Callable[[pathlib.Path], None], check: bool = True
 ) -> pathlib.Path:
-  """The folder that `write` fills, made once; safe with several processes and with a
-  kill at any time.
+  """The folder that `write` fills, made once.
 
-  `write` fills a temporary folder; a manifest with the checksum of every file is added
-  last, and the folder is renamed. A folder whose files differ from their manifest
-  (`check`) is set aside and made again, with a warning in the log that names the file.
+  It is safe with several processes, and with a kill at any time. `write` fills a
+  temporary folder, a manifest with the checksum of every file is added last, and the
+  folder is renamed. With `check`, a folder whose files differ from their manifest is set
+  aside and made again, with a warning in the log that names the file.
   """
   folder = pathlib.Path(folder)
+  # Without the lock: a committed folder never changes.
   if folder.is_dir() and not (check and damage(folder)):
     return folder
   with locked(folder.with_name(f'.{folder.name}.lock')):
+    # Another process may have made or mended it while this one waited.
     if folder.is_dir():
       broken = damage(folder)
       if not broken:
         return folder
       _warn('%s: the file %s is damaged; the folder is made again', folder, broken)
       _set_aside(folder)
+    # Whoever left these is dead: its lock is ours now.
     for left in folder.parent.glob(f'.{folder.name}.partial.*'):
       shutil.rmtree(left, ignore_errors=True)
     temporary = folder.with_name(
@@ -172,10 +176,8 @@ def _seal(folder: pathlib.Path) -> None:
     with open(folder / name, 'rb') as file:
       os.fsync(file.fileno())
   files = {name: file_digest(folder / name) for name in names}
-  write_atomically(
-    folder / MANIFEST,
-    (json.dumps({'files': files}, indent=1, sort_keys=True) + '\n').encode(),
-  )
+  text = json.dumps({'files': files}, indent=1, sort_keys=True) + '\n'
+  write_atomically(folder / MANIFEST, text.encode())
 
 
 def _set_aside(folder: pathlib.Path) -> None:
@@ -186,6 +188,7 @@ def _set_aside(folder: pathlib.Path) -> None:
 
 
 def _warn(message: str, *values) -> None:
+  # The log that tfds and orbax write to as well.
   from absl import logging
 
   logging.warning(message, *values)

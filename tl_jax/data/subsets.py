@@ -1,5 +1,4 @@
-"""Which examples: orders and subsets that depend on seeds and texts, never on the order
-of a file.
+"""Which examples, in which order: functions of seeds and texts, never of a file's order.
 
 >>> labels = [0, 1] * 8
 >>> keys = fingerprints([f'text {i}' for i in range(16)])
@@ -13,17 +12,18 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-_GOLDEN, _FIRST, _SECOND = (
-  np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-)
+# The constants of splitmix64: the golden ratio, and two factors that mix bits well.
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
 
 
 def fingerprint(text: str) -> int:
   """A 64-bit number of a text, equal for texts that differ in case and spacing only."""
   normal = ' '.join(text.casefold().split())
-  return int.from_bytes(
-    hashlib.sha256(normal.encode('utf-8', 'surrogatepass')).digest()[:8], 'little'
-  )
+  # A lone surrogate is no reason to fail: any text has a fingerprint.
+  digest = hashlib.sha256(normal.encode('utf-8', 'surrogatepass')).digest()
+  return int.from_bytes(digest[:8], 'little')
 
 
 def fingerprints(texts: Iterable[str]) -> np.ndarray:
@@ -32,29 +32,30 @@ def fingerprints(texts: Iterable[str]) -> np.ndarray:
 
 
 def scramble(keys, seed: int) -> np.ndarray:
-  """64-bit keys mixed with a seed (splitmix64, Steele et al. 2014): the same on every
-  machine and numpy version.
+  """64-bit keys mixed with a seed by splitmix64 (Steele et al. 2014), uint64.
+
+  They are the same on every machine and with every version of numpy, which its own
+  generators do not promise.
   """
+  # Overflow is what mixes: all of this is arithmetic modulo 2^64.
   with np.errstate(over='ignore'):
-    mixed = (
-      np.asarray(keys).astype(np.uint64) + np.uint64(seed % 2**64) * _FIRST + _GOLDEN
-    )
+    shift_by_seed = np.uint64(seed % 2**64) * _FIRST
+    mixed = np.asarray(keys).astype(np.uint64) + shift_by_seed + _GOLDEN
     for shift, factor in ((30, _FIRST), (27, _SECOND)):
       mixed = (mixed ^ (mixed >> np.uint64(shift))) * factor
   return mixed ^ (mixed >> np.uint64(31))
 
 
 def seed_of(seed: int, name: str, step: int = 0) -> int:
-  """A 63-bit number from (seed, name, step): the host-side counterpart of a named
-  stream.
-  """
+  """A 63-bit number from (seed, name, step): a named random stream on the host."""
   digest = hashlib.sha256(f'{seed}/{name}/{step}'.encode()).digest()
   return int.from_bytes(digest[:8], 'little') >> 1
 
 
 def permutation(count: int, seed: int, epoch: int = 0) -> np.ndarray:
-  """The order of `count` examples in one epoch, int64 (count,): a function of (count,
-  seed, epoch).
+  """The order of `count` examples in one epoch, int64 (count,).
+
+  It is a function of (count, seed, epoch).
   """
   keys = scramble(np.arange(count, dtype=np.uint64), seed_of(seed, 'order', epoch))
   return np.argsort(keys, kind='stable')
@@ -63,13 +64,14 @@ def permutation(count: int, seed: int, epoch: int = 0) -> np.ndarray:
 def subset(
   labels: Sequence | None, count: int, seed: int, keys, *, by: str = 'balanced'
 ) -> np.ndarray:
-  """Indices of `count` examples, int64 (count,), nested in `count`: a smaller subset is
-  the beginning of a larger.
+  """Indices of `count` examples, int64 (count,).
 
-  `keys` (n,) are the fingerprints of the texts, so the same texts are chosen whatever
-  the order of the file. `by='balanced'` takes classes in turn; `'stratified'` keeps
-  their proportions; `'uniform'` ignores labels (for real values and for several labels
-  per example). Raises ValueError that names the class with too few examples.
+  A smaller subset is the beginning of a larger one. `keys` (n,) are the fingerprints of
+  the texts, so that the same texts are chosen whatever the order of the file.
+
+  `by='balanced'` takes classes in turn. `'stratified'` keeps their proportions.
+  `'uniform'` ignores labels: for real values and for several labels per example. Raises
+  ValueError that names the class with too few examples.
   """
   keys = np.asarray(keys, np.uint64)
   if not 0 < count <= len(keys):
@@ -80,19 +82,20 @@ def subset(
   if by not in ('balanced', 'stratified'):
     raise ValueError(f"by: {by!r} is not one of 'balanced', 'stratified', 'uniform'")
   names = np.array([str(label) for label in labels])
+  # When each example has its turn. Examples with the same turn, one of each class, go in
+  # an order of the classes that the seed draws.
   turn = np.empty(len(keys))
   tie = np.empty(len(keys), np.uint64)
   for name in np.unique(names):
     members = np.flatnonzero(names == name)
     members = members[np.lexsort((keys[members], draws[members]))]
-    turn[members] = (
-      np.arange(len(members))
-      if by == 'balanced'
-      else (np.arange(len(members)) + 0.5) / len(members)
-    )
-    tie[members] = scramble(
-      np.array([fingerprint(name)], np.uint64), seed_of(seed, 'classes')
-    )[0]
+    places = np.arange(len(members))
+    if by == 'stratified':
+      # Evenly over (0, 1): a class with twice as many has its turns twice as often.
+      places = (places + 0.5) / len(members)
+    turn[members] = places
+    key = np.array([fingerprint(name)], np.uint64)
+    tie[members] = scramble(key, seed_of(seed, 'classes'))[0]
   chosen = np.lexsort((tie, turn))[:count]
   if by == 'balanced':
     _require_balance(names, names[chosen], count)

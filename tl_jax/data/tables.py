@@ -23,6 +23,9 @@ ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt')
 LONGEST = 2**28
 # Rows of a Parquet file that are decoded together.
 BATCH = 1024
+BYTE_ORDER_MARK = b'\xef\xbb\xbf'
+# Bytes that tell an array of objects from objects on lines of their own.
+_START = 64
 
 
 def ending(name) -> str:
@@ -31,7 +34,10 @@ def ending(name) -> str:
   Case does not matter, and a last `.gz` is left out.
   """
   plain = str(name).lower().removesuffix('.gz')
-  return next((known for known in ENDINGS if plain.endswith(known)), '')
+  for known in ENDINGS:
+    if plain.endswith(known):
+      return known
+  return ''
 
 
 def texts_in(folder) -> list[pathlib.Path]:
@@ -45,10 +51,10 @@ def rows(
 ) -> Iterator[tuple[pathlib.Path, int, dict]]:
   """(file, line, row) for every row of a file, or of every .txt file below a folder.
 
-  The line is that on which the row begins, from 1; of a Parquet file it is the number
-  of the row. `check(file, line, columns)` is called once for a format that names its
-  columns before the first row. Raises ValueError `file:line: reason` for the first row
-  that cannot be read.
+  The line is that on which the row begins, counted from 1; of a Parquet file it is the
+  number of the row. Some formats name their columns before the first row: for these
+  `check(file, line, columns)` is called once. Raises ValueError `file:line: reason` for
+  the first row that cannot be read.
   """
   if path.is_dir():
     for file in texts_in(path):
@@ -62,6 +68,7 @@ def rows(
     '.json': _json_rows,
     '.txt': _text_rows,
   }
+  # A gzip file may turn out to be cut off only after many rows.
   try:
     for line, row in readers[ending(path)](path):
       yield path, line, row
@@ -72,28 +79,30 @@ def rows(
 
 
 def classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
-  """The class names of the columns whose numbers stand for classes, as a file says.
+  """The class names of each column whose numbers stand for classes, as a file says.
 
-  Parquet files of `datasets` carry them in the metadata of their schema; others say
+  Parquet files of `datasets` carry them in the metadata of their schema. Others say
   nothing.
   """
   if path.is_dir() or ending(path) != '.parquet':
     return {}
   with _parquet(path) as file:
     metadata = file.schema_arrow.metadata or {}
+  # Metadata that others wrote under this key is no reason to refuse the file.
   try:
     features = json.loads(metadata.get(b'huggingface', b'{}'))['info']['features']
   except (ValueError, KeyError, TypeError):
     return {}
-  named = {
-    name: said.get('names') for name, said in features.items() if isinstance(said, dict)
-  }
-  return {
-    name: tuple(names) for name, names in named.items() if isinstance(names, list)
-  }
+  found = {}
+  for name, feature in features.items():
+    names = feature.get('names') if isinstance(feature, dict) else None
+    if isinstance(names, list):
+      found[name] = tuple(names)
+  return found
 
 
 def _open(path: pathlib.Path):
+  """The bytes of a file, unpacked."""
   if path.name.lower().endswith('.gz'):
     return gzip.open(path, 'rb')
   return open(path, 'rb')
@@ -103,16 +112,18 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
   """(line number, line) of a UTF-8 file; a byte-order mark is dropped."""
   with _open(path) as file:
     number = 0
+    # Bounded: a small gzip file may hold one line of many gigabytes.
     while line := file.readline(LONGEST):
       number += 1
       if len(line) == LONGEST:
         raise ValueError(f'{path}:{number}: a line of {LONGEST} bytes or more')
       if number == 1:
-        line = line.removeprefix(b'\xef\xbb\xbf')
+        line = line.removeprefix(BYTE_ORDER_MARK)
       yield number, _decoded(path, number, line)
 
 
 def _decoded(path, number: int, line: bytes) -> str:
+  """The text of a line. Raises ValueError that names the first wrong byte."""
   try:
     return line.decode('utf-8')
   except UnicodeDecodeError as error:
@@ -129,29 +140,44 @@ def _text_rows(path):
   if len(inner) == len(filled):
     for number, line in inner:
       yield number, {'text': line}
-    return
-  block = []
-  for number, line in [*inner, (0, '')]:
+  else:
+    yield from _blocks(inner)
+
+
+def _blocks(lines: list[tuple[int, str]]) -> Iterator[tuple[int, dict]]:
+  """(line of the beginning, row) of every run of lines that are not empty."""
+  start = 0
+  block: list[str] = []
+  # One more empty line ends the last block.
+  for number, line in [*lines, (0, '')]:
     if line.strip():
-      block.append((number, line))
+      if not block:
+        start = number
+      block.append(line)
     elif block:
-      yield block[0][0], {'text': '\n'.join(line for _, line in block)}
+      yield start, {'text': '\n'.join(block)}
       block = []
 
 
 def _json_lines(path):
+  """An object per line; empty lines are left out."""
   for number, line in _lines(path):
     if line.strip():
       yield number, _object(path, number, line)
 
 
 def _object(path, number: int, line: str) -> dict:
+  """The object that a line holds. Raises ValueError for anything else."""
   try:
     row = json.loads(line, object_pairs_hook=_unique)
   except (ValueError, RecursionError) as error:
-    reason = ' '.join(str(error).split())[:120]
-    raise ValueError(f'{path}:{number}: not JSON: {reason}') from error
+    raise _not_json(path, number, error) from error
   return _require_object(path, number, row)
+
+
+def _not_json(path, number: int, error: Exception) -> ValueError:
+  reason = ' '.join(str(error).split())[:120]
+  return ValueError(f'{path}:{number}: not JSON: {reason}')
 
 
 def _require_object(path, number: int, row) -> dict:
@@ -164,33 +190,41 @@ def _require_object(path, number: int, row) -> dict:
 def _json_rows(path):
   """The objects of one array, or, where a file begins otherwise, an object per line."""
   with _open(path) as file:
-    start = file.read(64).removeprefix(b'\xef\xbb\xbf').lstrip()
-  if not start.startswith(b'['):
+    start = file.read(_START).removeprefix(BYTE_ORDER_MARK).lstrip()
+  if start.startswith(b'['):
+    text = ''.join(line for _, line in _lines(path))
+    yield from _array_rows(path, text)
+  else:
     yield from _json_lines(path)
-    return
-  text = ''.join(line for _, line in _lines(path))
+
+
+def _array_rows(path, text: str) -> Iterator[tuple[int, dict]]:
+  """(line, object) of every object of a JSON array.
+
+  The array is read object by object rather than at once, so that each has its line.
+  """
   decoder = json.JSONDecoder(object_pairs_hook=_unique)
   position = _skip(text, text.index('[') + 1)
-  number, counted = 1, 0
+  number = 1
+  # Up to here line ends are counted.
+  counted = 0
   while text[position : position + 1] not in (']', ''):
-    number, counted = number + text.count('\n', counted, position), position
+    number += text.count('\n', counted, position)
+    counted = position
     try:
       row, position = decoder.raw_decode(text, position)
     except (ValueError, RecursionError) as error:
-      reason = ' '.join(str(error).split())[:120]
-      raise ValueError(f'{path}:{number}: not JSON: {reason}') from error
+      raise _not_json(path, number, error) from error
     yield number, _require_object(path, number, row)
     position = _skip(text, position)
     if text[position : position + 1] == ',':
       position = _skip(text, position + 1)
     elif text[position : position + 1] != ']':
       raise ValueError(f'{path}:{number}: not JSON: no , or ] after an object')
-  rest = text[position + 1 :].strip()
-  if position >= len(text) or rest:
-    raise ValueError(
-      f'{path}: not JSON: '
-      + ('more after the array' if rest else 'the array has no end')
-    )
+  if text[position + 1 :].strip():
+    raise ValueError(f'{path}: not JSON: more after the array')
+  if position >= len(text):
+    raise ValueError(f'{path}: not JSON: the array has no end')
 
 
 def _skip(text: str, position: int) -> int:
@@ -201,6 +235,10 @@ def _skip(text: str, position: int) -> int:
 
 
 def _unique(pairs):
+  """A dict of the pairs. Raises ValueError for a field that is given twice.
+
+  The decoder would take the last one and say nothing.
+  """
   row = dict(pairs)
   if len(row) != len(pairs):
     names = [name for name, _ in pairs]
@@ -210,23 +248,23 @@ def _unique(pairs):
 
 
 def _csv_rows(path, check):
+  """(line, row) for every record after the header of a CSV or TSV file."""
   delimiter = '\t' if ending(path) == '.tsv' else ','
+  # The library's own limit is 128 kB, shorter than many a document.
   csv.field_size_limit(LONGEST)
   lines = (line for _, line in _lines(path))
   reader = csv.reader(lines, delimiter=delimiter, strict=True)
   header = None
+  # A quoted field may span lines: a record begins on the line after the one before it.
   start = 1
   try:
     for cells in reader:
-      line, start = start, reader.line_num + 1
+      line = start
+      start = reader.line_num + 1
       if not cells:
         continue
       if header is None:
-        header = [cell.strip() for cell in cells]
-        if len(set(header)) != len(header):
-          raise ValueError(
-            f'{path}:{line}: a column is named twice: {", ".join(header)}'
-          )
+        header = _header(path, line, cells)
         check(path, line, header)
         continue
       if len(cells) != len(header):
@@ -238,6 +276,14 @@ def _csv_rows(path, check):
     raise ValueError(f'{path}:{start}: {error}') from error
 
 
+def _header(path, line: int, cells: list[str]) -> list[str]:
+  """The names of the columns. Raises ValueError where two are equal."""
+  header = [cell.strip() for cell in cells]
+  if len(set(header)) != len(header):
+    raise ValueError(f'{path}:{line}: a column is named twice: {", ".join(header)}')
+  return header
+
+
 @contextlib.contextmanager
 def _parquet(path):
   """An open Parquet file. Raises ValueError that names the path."""
@@ -245,6 +291,7 @@ def _parquet(path):
   from pyarrow import parquet
 
   try:
+    # Parquet is read from its end, so what is packed goes into memory first.
     if path.name.lower().endswith('.gz'):
       with _open(path) as file:
         yield parquet.ParquetFile(io.BytesIO(file.read()))
@@ -252,12 +299,12 @@ def _parquet(path):
       with parquet.ParquetFile(os.fspath(path)) as file:
         yield file
   except pyarrow.ArrowException as error:
-    raise ValueError(
-      f'{path}: not Parquet: {" ".join(str(error).split())[:120]}'
-    ) from error
+    reason = ' '.join(str(error).split())[:120]
+    raise ValueError(f'{path}: not Parquet: {reason}') from error
 
 
 def _parquet_rows(path, check):
+  """(number, row) for every row of a Parquet file."""
   number = 0
   with _parquet(path) as file:
     check(path, 1, file.schema_arrow.names)

@@ -9,15 +9,18 @@
 import ast
 import decimal
 import functools
+import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from tl_jax.config import ConfigError
 
-SINGLE, MULTI, REGRESSION = 'single_label', 'multi_label', 'regression'
+SINGLE = 'single_label'
+MULTI = 'multi_label'
+REGRESSION = 'regression'
 KINDS = (SINGLE, MULTI, REGRESSION)
 # A number as JSON and CSV files write it. 007 is a code, not a number.
 NUMBER = re.compile(r'[+-]?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?')
@@ -39,6 +42,7 @@ def spelled(value: Any) -> str:
   White space around a text and repeated within it does not count, nor how an accent is
   encoded.
   """
+  # Python writes True, JSON true: with the cache typed, 1 and True stay apart as well.
   text = str(value).lower() if isinstance(value, bool) else str(value)
   text = unicodedata.normalize('NFC', ' '.join(text.split()))
   if text.lower() in BOOLEANS:
@@ -63,24 +67,24 @@ def is_number(name: str) -> bool:
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-  """Labels in their order: numbers by their size, then texts."""
+  """Labels in their order: numbers by their size, then texts by their characters."""
+  return tuple(sorted(names, key=_rank))
 
-  def rank(name):
-    if is_number(name):
-      return 0, decimal.Decimal(name), name
-    return 1, decimal.Decimal(0), name
 
-  return tuple(sorted(names, key=rank))
+def _rank(name: str) -> tuple[int, decimal.Decimal, str]:
+  if is_number(name):
+    return 0, decimal.Decimal(name), name
+  return 1, decimal.Decimal(0), name
 
 
 def kind_of(values: Sequence[Any], places: Sequence[str], column: str) -> str:
   """The kind of a column of labels, found out from its values.
 
   Lists are sets of classes. Numbers with fractions are values to predict: a class for
-  each would be as many classes as values. places: where each value stands, as
-  `file:line`. Raises ConfigError naming the first line that does not go with the
-  others, and where as good as every example has another label, so that none can be
-  learned.
+  each would be as many classes as values. `places` says where each value stands, as
+  `file:line`. Raises ConfigError that names the first line which does not go with the
+  others. Raises it also where nearly every example has a label of its own, so that none
+  can be learned.
   """
   lists = [is_list(value) for value in values]
   if any(lists):
@@ -88,15 +92,16 @@ def kind_of(values: Sequence[Any], places: Sequence[str], column: str) -> str:
     return MULTI
   names = [spelled(value) for value in values]
   numbers = [is_number(name) for name in names]
-  if any('.' in name for name, number in zip(names, numbers, strict=True) if number):
-    _require_all(
-      numbers,
-      values,
-      places,
-      column,
+  # The spelling of a whole number has no point, not even that of 1.0.
+  fractions = [
+    number and '.' in name for name, number in zip(names, numbers, strict=True)
+  ]
+  if any(fractions):
+    complaint = (
       f'is not a number; others are, with fractions. Say kind={SINGLE} if every number '
-      'is a class',
+      'is a class'
     )
+    _require_all(numbers, values, places, column, complaint)
     return REGRESSION
   _require_classes(names, all(numbers), places[0], column)
   return SINGLE
@@ -119,6 +124,7 @@ def _require_classes(names: list[str], numbers: bool, place: str, column: str) -
 
 
 def _require_all(good: list[bool], values, places, column: str, complaint: str) -> None:
+  """Raises ConfigError for the first value that is not good."""
   for fine, value, place in zip(good, values, places, strict=True):
     if not fine:
       raise ConfigError(f'{place}: {column}: {str(value)[:40]!r} {complaint}')
@@ -150,17 +156,21 @@ def require_one_spelling(
   among numbers is refused too: it is a label that is missing.
   """
   names = list(names)
+  numbers = any(map(is_number, names))
+  # The first spelling of each label, by its folded form.
   seen: dict[str, str] = {}
   known = set()
   for name, place in zip(names, places, strict=True):
+    # A label that was looked at is fine wherever it stands again.
     if name in known:
       continue
     known.add(name)
-    if name.lower() == MISSING and any(map(is_number, names)):
+    if numbers and name.lower() == MISSING:
       raise ConfigError(
         f'{place}: {column}: {name!r} among numbers is no label but a missing one; '
         'leave the line out'
       )
+    # NFKC folds forms that look alike, such as full-width letters.
     key = unicodedata.normalize('NFKC', name).casefold()
     other = seen.setdefault(key, name)
     if other != name:
@@ -168,13 +178,20 @@ def require_one_spelling(
         f'{place}: {column}: {name!r} differs from {other!r}, which stands before it, '
         'in case or form alone; spell a class in one way'
       )
-    booleans, digits = seen.keys() & set(BOOLEANS), seen.keys() & {'0', '1'}
-    if booleans and digits:
-      others = sorted(booleans if name in digits else digits)
-      raise ConfigError(
-        f'{place}: {column}: {name!r} beside {", ".join(map(repr, others))}, which '
-        'stands before it; spell a class in one way'
-      )
+    _require_no_mix(seen, name, f'{place}: {column}')
+
+
+def _require_no_mix(seen: Container[str], name: str, where: str) -> None:
+  """Raises ConfigError for 0 or 1 beside true or false, with `name` the newer label."""
+  booleans = {each for each in BOOLEANS if each in seen}
+  digits = {each for each in ('0', '1') if each in seen}
+  if not (booleans and digits):
+    return
+  others = sorted(booleans if name in digits else digits)
+  raise ConfigError(
+    f'{where}: {name!r} beside {", ".join(map(repr, others))}, which stands before it; '
+    'spell a class in one way'
+  )
 
 
 def sets_of(
@@ -183,15 +200,13 @@ def sets_of(
   """The classes of every example of a `multi_label` column, spelled.
 
   A value is a list of classes, the text of such a list, or a text with | or ; or ,
-  between the classes. Where all values are lists of zeros and ones of one length, above
-  1, they are indicators: an example has the classes, named by their place from 0, that
-  hold a 1.
+  between the classes. Where all values are lists of zeros and ones of one length above 1,
+  they are indicators: an example has the classes whose place holds a 1, and a class is
+  named by its place from 0. Raises ConfigError for an empty label.
   """
   lists = [listed(value) for value in values]
   if _are_indicators(lists):
-    return [
-      tuple(str(place) for place, on in enumerate(row) if float(on)) for row in lists
-    ]
+    return [_switched_on(row) for row in lists]
   found = []
   for row, place in zip(lists, places, strict=True):
     names = tuple(dict.fromkeys(spelled(item) for item in row))
@@ -201,10 +216,17 @@ def sets_of(
   return found
 
 
+def _switched_on(row: list) -> tuple[str, ...]:
+  """The places that hold a 1, as names."""
+  return tuple(str(place) for place, on in enumerate(row) if float(on))
+
+
 def indicator_names(values: Sequence[Any]) -> tuple[str, ...]:
   """The names of all classes of indicators, with or without examples; () for lists."""
   lists = [listed(value) for value in values]
-  return tuple(map(str, range(len(lists[0])))) if _are_indicators(lists) else ()
+  if not _are_indicators(lists):
+    return ()
+  return tuple(str(place) for place in range(len(lists[0])))
 
 
 def listed(value: Any) -> list:
@@ -212,18 +234,19 @@ def listed(value: Any) -> list:
   if isinstance(value, str):
     if not value.strip():
       return []
+    # ['a', 'b'] is how pandas writes a list into a CSV file.
     literal = _literal(value)
     value = re.split('[|;,]', value) if literal is None else list(literal)
   return value if isinstance(value, list) else [value]
 
 
 def _are_indicators(lists: list[list]) -> bool:
+  """Do all rows have one length above 1, and nothing but the numbers 0 and 1?"""
   lengths = {len(row) for row in lists}
   if len(lengths) != 1 or lengths.pop() < 2:
     return False
-  return all(
-    isinstance(item, (int, float)) and item in (0, 1) for row in lists for item in row
-  )
+  items = itertools.chain.from_iterable(lists)
+  return all(isinstance(item, (int, float)) and item in (0, 1) for item in items)
 
 
 def number_of(value: Any, place: str, column: str) -> float:

@@ -19,6 +19,7 @@ from tl_jax.data.sources import Source
 from tl_jax.tasks import labels
 from tl_jax.tasks.task import REGRESSION_METRICS, Task
 
+# What files call the split that is looked at while a model is trained.
 VALIDATION = ('validation', 'valid', 'dev', 'val')
 METRICS = {
   labels.SINGLE: ('accuracy', 'f1'),
@@ -36,9 +37,10 @@ HEADLINES = {
 class Reading:
   """How the files of a task are read; what is empty is found out.
 
-  text: the column of the texts, several with + between; 'text' where empty. label: the
-  column of the labels, or several that hold 0 or 1 each; 'label' where empty. kind: one
-  of `labels.KINDS`. train, validation, test: files of one split each.
+  `text` is the column of the texts, or several with + between them; 'text' where empty.
+  `label` is the column of the labels, or several that hold 0 or 1 each; 'label' where
+  empty. `kind` is one of `labels.KINDS`. `train`, `validation` and `test` are files of
+  one split each.
   """
 
   text: str = ''
@@ -70,6 +72,7 @@ class Reading:
   def columns(self) -> files.Columns:
     """The columns to read."""
     label = config.names(self.label) or ('label',)
+    # Several columns of zeros and ones say which labels an example has.
     if len(label) > 1 and self.kind not in ('', labels.MULTI):
       raise ConfigError(
         f'config.task.kind: {self.kind!r} has one column of labels, not {len(label)}; '
@@ -85,7 +88,12 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-  """A task's files, read: the source of each split, every label and its place."""
+  """A task's files, read.
+
+  `sources` has the source of each split. `values` and `places` have the label of every
+  example of all splits and where it stands, as `file:line`. `classes` are names that the
+  file itself gives to its classes. `several` is true for several columns of labels.
+  """
 
   column: str
   sources: Mapping[str, Source]
@@ -98,10 +106,10 @@ class Opened:
 def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   """The task that a file is, or that several are, one for each split.
 
-  known: (kind, labels) of the model that is tried on the task, which then is of that
-  kind and has those labels. Raises ConfigError or ValueError `file:line: column` for
-  what cannot be read, for labels that do not go together, and for labels that `known`
-  has not.
+  `known` has the kind and labels of the model that is tried on the task; the task then is
+  of that kind and has those labels. Raises ConfigError or ValueError `file:line: column`
+  for what cannot be read, for labels that do not go together, and for labels that `known`
+  does not have.
   """
   how = how or Reading()
   opened = _open(name, how)
@@ -134,9 +142,11 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
 
 
 def _open(name: str, how: Reading) -> Opened:
+  """Reads the files of all splits."""
   columns = how.columns
   sources = _load_splits(name, how, columns)
-  found, classes = [], ()
+  found = []
+  classes = ()
   for source in sources.values():
     found += zip(source.places, source.column('label'), strict=True)
     classes = classes or source.classes.get('label', ())
@@ -149,12 +159,14 @@ def _open(name: str, how: Reading) -> Opened:
 
 
 def _load_splits(name: str, how: Reading, columns: files.Columns) -> dict[str, Source]:
-  """The source of each split; of a file without a column `split`, all if it has one.
+  """The source of each split, from one file or from one file each.
 
-  The examples for validation are the test where there are no others.
+  A file for one split gives all its examples, unless it has a column `split`. The
+  examples for validation are the test where there are no others.
   """
   train = files.read(how.file('train') or name, columns)
   path = how.file('test') or how.file('validation') or name
+  # By their real paths: one file under two names is not two splits.
   if os.path.realpath(path) == os.path.realpath(train.path):
     return dict(train=train.source('train'), test=train.source(_test_split(train)))
   test = files.read(path, columns)
@@ -190,6 +202,7 @@ def _told_of_splits(
 
 
 def _kind(opened: Opened) -> str:
+  """The kind of a task whose kind nobody said."""
   if opened.several:
     return labels.MULTI
   if opened.classes:
@@ -198,7 +211,7 @@ def _kind(opened: Opened) -> str:
 
 
 def _reader(opened: Opened, kind: str, known):
-  """(the task's `text`, its labels)."""
+  """(function from an example to (text, target), labels) for a task of this kind."""
   if kind == labels.REGRESSION:
     return _number_reader(opened)
   if kind == labels.MULTI:
@@ -208,6 +221,7 @@ def _reader(opened: Opened, kind: str, known):
 
 def _number_reader(opened: Opened):
   column = opened.column
+  # All labels are looked at before a run begins, so that none fails in its middle.
   for value, place in zip(opened.values, opened.places, strict=True):
     labels.number_of(value, place, column)
 
@@ -223,6 +237,8 @@ def _class_reader(opened: Opened, known):
       raise ConfigError(
         f'{place}: {opened.column}: a list of labels; say kind={labels.MULTI}'
       )
+  # The names in the order of the lines: the first that does not go with those before it
+  # is the one that is complained of.
   names = [_class_name(value, opened.classes) for value in opened.values]
   labels.require_one_spelling(names, opened.places, opened.column)
   table = known.labels if known else opened.classes or labels.in_order(set(names))
@@ -249,9 +265,14 @@ def _class_name(value: Any, classes: tuple[str, ...]) -> str:
 
 def _set_reader(opened: Opened, known):
   found = labels.sets_of(opened.values, opened.places, opened.column)
-  names = [name for row in found for name in row]
-  places = [place for row, place in zip(found, opened.places, strict=True) for _ in row]
+  # Flat lists: every class of every example, and where it stands.
+  names: list[str] = []
+  places: list[str] = []
+  for row, place in zip(found, opened.places, strict=True):
+    names += row
+    places += [place] * len(row)
   labels.require_one_spelling(names, places, opened.column)
+  # A class that no example has is still an output: the indicators have a place for it.
   indicators = labels.indicator_names(opened.values)
   own = opened.classes or indicators or labels.in_order(set(names))
   table = known.labels if known else own
@@ -262,13 +283,12 @@ def _set_reader(opened: Opened, known):
     )
 
   def read(example):
-    value = example['label']
+    items = labels.listed(example['label'])
     if indicators:
-      chosen = {
-        name for name, on in zip(indicators, labels.listed(value), strict=True) if on
-      }
+      pairs = zip(indicators, items, strict=True)
+      chosen = {name for name, on in pairs if on}
     else:
-      chosen = {labels.spelled(item) for item in labels.listed(value)}
+      chosen = {labels.spelled(item) for item in items}
     return example['text'], tuple(int(name in chosen) for name in table)
 
   return read, table
@@ -279,9 +299,8 @@ def _require_known(names, opened: Opened, table: tuple[str, ...], known) -> None
   strange = labels.in_order(set(names) - set(table))
   if not strange:
     return
-  place = next(
-    place for name, place in zip(names, opened.places, strict=True) if name in strange
-  )
+  first = [name in strange for name in names].index(True)
+  place = opened.places[first]
   whose = 'the model was trained on' if known else 'the file itself names'
   raise ConfigError(
     f'{place}: {opened.column}: {listed(strange)} not among the labels that {whose}: '

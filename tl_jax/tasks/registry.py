@@ -19,16 +19,21 @@ from tl_jax.tasks.task import REGRESSION_METRICS, Task
 
 
 def _by_index(example, text: str = 'text', label: str = 'label') -> tuple[str, int]:
+  """(text, label) of a set that numbers its classes in the order of the task."""
   return example[text], int(example[label])
 
 
 def _by_name(example, label: str, labels: tuple[str, ...]) -> tuple[str, int]:
-  """The label by its name; a set that numbers its classes has them in this order."""
+  """(text, label), the label by its name among `labels`."""
   value = example[label]
-  return example['text'], labels.index(value) if isinstance(value, str) else int(value)
+  # tfds turns the names of a ClassLabel into numbers, in the same order.
+  if isinstance(value, str):
+    return example['text'], labels.index(value)
+  return example['text'], int(value)
 
 
 def _rated(example) -> tuple[str, float]:
+  """(text, mean rating)."""
   return example['text'], float(example['rating'])
 
 
@@ -58,13 +63,15 @@ SECTIONS = (
 GENRES = ('comedy', 'history', 'tragedy', 'poetry')
 
 
+# Each source with the name of its register.
 REGISTERS = {
   'vader_movie/rating': 'film review',
   'vader_amazon/rating': 'product review',
   'vader_tweets/rating': 'tweet',
   'vader_nyt/rating': 'editorial',
 }
-FEWEST_WORDS = 6  # a shorter sentence belongs anywhere
+# A shorter sentence belongs anywhere.
+FEWEST_WORDS = 6
 
 
 def _register() -> Task:
@@ -72,37 +79,22 @@ def _register() -> Task:
   names = list(REGISTERS)
 
   def read(example):
-    long_enough = len(example['text'].split()) >= FEWEST_WORDS
-    return (example['text'], names.index(example['source'])) if long_enough else None
+    text = example['text']
+    if len(text.split()) < FEWEST_WORDS:
+      return None
+    return text, names.index(example['source'])
 
   return Task('register', tuple(names), read, tuple(REGISTERS.values()))
 
 
-def _novel() -> Task:
-  return Task(
-    'novel', 'austen', functools.partial(_by_name, label='work', labels=NOVELS), NOVELS
-  )
-
-
-def _genre() -> Task:
-  return Task(
-    'genre',
-    'shakespeare',
-    functools.partial(_by_name, label='genre', labels=GENRES),
-    GENRES,
-  )
-
-
-def _topic() -> Task:
-  return Task(
-    'topic',
-    'debian',
-    functools.partial(_by_name, label='label', labels=SECTIONS),
-    SECTIONS,
-  )
+def _named(name: str, source: str, label: str, labels: tuple[str, ...]) -> Task:
+  """A task whose source has the names of the labels in the field `label`."""
+  read = functools.partial(_by_name, label=label, labels=labels)
+  return Task(name, source, read, labels)
 
 
 def _intensity() -> Task:
+  """The mean rating of a text, from -4 to 4."""
   return Task(
     'intensity',
     'vader_movie/rating',
@@ -117,12 +109,20 @@ def _intensity() -> Task:
 def _polarity(
   name: str, source: str, *, text: str = 'text', test: str = 'test', labels=POLARITY
 ) -> Task:
-  return Task(
-    name,
-    source,
-    functools.partial(_by_index, text=text),
-    labels,
-    splits=dict(train='train', test=test),
+  """A task whose source numbers its labels. `test` is the split to test on."""
+  read = functools.partial(_by_index, text=text)
+  return Task(name, source, read, labels, splits=dict(train='train', test=test))
+
+
+def _cola() -> Task:
+  """Acceptable sentences, scored by Matthews' correlation (Warstadt et al. 2019)."""
+  # The test splits of GLUE have no labels.
+  labels = ('unacceptable', 'acceptable')
+  task = _polarity(
+    'cola', 'glue/cola', text='sentence', test='validation', labels=labels
+  )
+  return dataclasses.replace(
+    task, metrics=('matthews', 'accuracy'), headline='matthews'
   )
 
 
@@ -132,24 +132,14 @@ TASKS = {
   'products': _polarity('products', 'vader_amazon'),
   'tweets': _polarity('tweets', 'vader_tweets'),
   'editorials': _polarity('editorials', 'vader_nyt'),
-  'topic': _topic(),
+  'topic': _named('topic', 'debian', 'label', SECTIONS),
   'intensity': _intensity(),
   'register': _register(),
-  'novel': _novel(),
-  'genre': _genre(),
+  'novel': _named('novel', 'austen', 'work', NOVELS),
+  'genre': _named('genre', 'shakespeare', 'genre', GENRES),
   'imdb': _polarity('imdb', 'imdb_reviews'),
   'sst2': _polarity('sst2', 'glue/sst2', text='sentence', test='validation'),
-  'cola': dataclasses.replace(
-    _polarity(
-      'cola',
-      'glue/cola',
-      text='sentence',
-      test='validation',
-      labels=('unacceptable', 'acceptable'),
-    ),
-    metrics=('matthews', 'accuracy'),
-    headline='matthews',
-  ),
+  'cola': _cola(),
   'news': _polarity('news', 'ag_news_subset', text='description', labels=NEWS),
 }
 
@@ -158,18 +148,23 @@ def together(parts: tuple[Task, ...]) -> Task:
   """Several tasks with one body and a head for each (Caruana 1997).
 
   Raises ConfigError unless each has one label per example."""
+  sources: list[str] = []
+  labels: list[str] = []
   for part in parts:
     if part.kind != 'single_label' or part.parts:
       raise ConfigError(
         f'config.task.name: {part.name} is of kind {part.kind!r}; tasks that share '
         'a model have one label per example'
       )
-  flat = lambda source: (source,) if isinstance(source, str) else source
+    sources += [part.source] if isinstance(part.source, str) else part.source
+    # Two parts may have a label of one name, which are two outputs.
+    labels += [f'{part.name}: {label}' for label in part.labels]
   return Task(
     '+'.join(part.name for part in parts),
-    tuple(name for part in parts for name in flat(part.source)),
+    tuple(sources),
+    # Examples are read part by part, never by the whole.
     lambda example: None,
-    tuple(f'{part.name}: {label}' for part in parts for label in part.labels),
+    tuple(labels),
     parts=tuple(parts),
   )
 
@@ -189,22 +184,15 @@ def find(
 ) -> Task:
   """The task of a name, or of a file; several tasks with + between are one with parts.
 
-  how: how the columns of a file are read, only for files. known: what the model answers
-  that is tried on the task; labels are matched by their names. Raises ConfigError with
-  the nearest names, or with what is wrong with a file, and for labels that are not
-  known.
+  `how` says how the columns of a file are read, and is only for files. `known` is what
+  the model answers that is tried on the task; labels are matched by their names. Raises
+  ConfigError with the nearest names, or with what is wrong with a file, and for labels
+  that are not known.
   """
   how = own.Reading() if how is None else how
   names = config.names(name)
-  if how != own.Reading() and not any(map(files.is_file, names)):
-    said = next(key for key, value in dataclasses.asdict(how).items() if value)
-    raise ConfigError(f'config.task: {said}= is of files; {name} is none')
-  missing = [each for each in names if each not in TASKS and not os.path.exists(each)]
-  if len(names) > 1 and missing and files.is_file(name):
-    raise ConfigError(
-      f'config.task.name: {missing[0]!r} of {name}: no such task or file; a + in the '
-      'name of a file is written \\+'
-    )
+  _require_file_for_columns(name, names, how)
+  _require_escaped_plus(name, names)
   if len(names) == 1:
     task = _find(names[0], how, known)
   else:
@@ -212,11 +200,32 @@ def find(
   return task if known is None else as_known(task, known)
 
 
+def _require_file_for_columns(
+  name: str, names: tuple[str, ...], how: own.Reading
+) -> None:
+  """Raises ConfigError where it is said how a file is read and no name is a file."""
+  if how != own.Reading() and not any(map(files.is_file, names)):
+    given = [key for key, value in dataclasses.asdict(how).items() if value]
+    raise ConfigError(f'config.task: {given[0]}= is of files; {name} is none')
+
+
+def _require_escaped_plus(name: str, names: tuple[str, ...]) -> None:
+  """Raises ConfigError where the + between names was meant as part of a file's name."""
+  missing = [each for each in names if each not in TASKS and not os.path.exists(each)]
+  if len(names) > 1 and missing and files.is_file(name):
+    raise ConfigError(
+      f'config.task.name: {missing[0]!r} of {name}: no such task or file; a + in the '
+      'name of a file is written \\+'
+    )
+
+
 def _find(name: str, how: own.Reading, known: Known | None) -> Task:
+  """The task of a single name."""
   if name in TASKS:
     return TASKS[name]
   if files.is_file(name):
     return own.read_task(name, how, known)
+  # Whoever names a file of another kind must not be told the nearest tasks.
   if os.path.isfile(name):
     ending = pathlib.Path(name).suffix or name
     raise ConfigError(
@@ -231,10 +240,10 @@ def part_of(known: Known | None, name: str) -> Known | None:
   if known is None:
     return None
   prefix = f'{name}: '
-  own = tuple(
+  labels = [
     label.removeprefix(prefix) for label in known.labels if label.startswith(prefix)
-  )
-  return Known(known.kind, own) if own else None
+  ]
+  return Known(known.kind, tuple(labels)) if labels else None
 
 
 def as_known(task: Task, known: Known) -> Task:
@@ -249,6 +258,7 @@ def as_known(task: Task, known: Known) -> Task:
       f'config.task.name: {task.name} is of kind {task.kind!r}, the model was '
       f'trained on {known.kind!r}'
     )
+  # One output, whatever its name: columns of numbers differ in their names.
   if known.kind == 'regression':
     return task
   strange = [label for label in task.labels if label not in known.labels]
@@ -269,4 +279,5 @@ def as_known(task: Task, known: Known) -> Task:
     chosen = {place for place, on in zip(places, target, strict=True) if on}
     return text, tuple(int(place in chosen) for place in range(len(known.labels)))
 
+  # Parts go: their labels would no longer lie one part after the other.
   return dataclasses.replace(task, text=read, labels=known.labels, parts=())

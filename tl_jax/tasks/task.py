@@ -25,16 +25,17 @@ REGRESSION_METRICS = ('pearson', 'spearman', 'mean_squared_error')
 class Task:
   """A labelled task.
 
-  text(example) gives (input, target), or None to leave the example out. The input is a
+  `text(example)` gives (input, target), or None to leave the example out. The input is a
   string. The target is a label index (kind `single_label`), a tuple of zeros and ones
-  (`multi_label`) or a number (`regression`). Every example carries, as `source`, the
-  name of the source it is from: a task may have several. `splits` maps train and test
-  to the source's own splits. `headline` is the metric that a table shows, as the first
-  of `metrics`' results is named. `parts` are the tasks that share a model in this one;
-  the labels are theirs, one part's after the other's, each part choosing among its own.
+  (`multi_label`) or a number (`regression`). Every example has the name of its source in
+  the field `source`, since a task may have several. `splits` maps train and test to the
+  source's own splits. `headline` is the metric that a table shows.
+
+  `parts` are the tasks that share a model in this one. The labels are theirs, those of
+  one part after those of another, and each part chooses among its own.
 
   A task of the user's own files has them `opened`: the source of each split. `told` are
-  the lines that a run says of it at its start: what nobody asked for and it decided.
+  lines that a run prints at its start: decisions that nobody asked for.
   """
 
   name: str
@@ -56,9 +57,10 @@ class Task:
   def sources(self, split: str, data_dir: str | None = None) -> tuple[Source, ...]:
     """The sources of one split, `train` or `test`, those of all parts."""
     if self.parts:
-      return tuple(
-        source for part in self.parts for source in part.sources(split, data_dir)
-      )
+      found = []
+      for part in self.parts:
+        found += part.sources(split, data_dir)
+      return tuple(found)
     if self.opened:
       return (self.opened[split],)
     names = (self.source,) if isinstance(self.source, str) else self.source
@@ -67,9 +69,10 @@ class Task:
   @property
   def own_sources(self) -> tuple[Source, ...]:
     """The sources that are files of the user, of every split and part."""
-    return tuple(
-      source for part in self.parts or (self,) for source in part.opened.values()
-    )
+    found = []
+    for part in self.parts or (self,):
+      found += part.opened.values()
+    return tuple(found)
 
   @property
   def outputs(self) -> int:
@@ -79,8 +82,8 @@ class Task:
   def named(self, answer):
     """A target or an answer as a person reads it.
 
-    The name of a label (from its index), the names of all labels of an example (from
-    their indicators, or outputs above 0), or a number.
+    An index becomes the name of its label. Indicators, or outputs of which those above 0
+    count, become the names of all labels of the example. A real value becomes a number.
     """
     if self.kind == 'single_label':
       return self.labels[int(answer)]
@@ -93,9 +96,8 @@ class Task:
   @property
   def groups(self) -> tuple[tuple[int, int], ...]:
     """The labels (first, end) of every part; of a task without parts, all labels."""
-    ends = np.cumsum(
-      [0, *(len(part.labels) for part in self.parts or (self,))]
-    ).tolist()
+    sizes = [len(part.labels) for part in self.parts or (self,)]
+    ends = np.cumsum([0, *sizes]).tolist()
     return tuple(itertools.pairwise(ends))
 
 
@@ -105,21 +107,14 @@ def labelled(
 ) -> tuple[list[str], np.ndarray]:
   """(texts, targets) of one split, `train` or `test`.
 
-  targets: (n,) int32, or (n, labels) or (n, 1) float32. What was read is kept, for
-  sweeps ask for the same split again and again: treat it as read-only.
+  Targets are int32 (n,) for one label per example, float32 (n, labels) for several, and
+  float32 (n, 1) for real values. What was read is kept, since sweeps ask for the same
+  split again and again: treat it as read-only.
   """
   if task.parts:
-    found = [labelled(part, split, data_dir) for part in task.parts]
-    return (
-      [text for texts, _ in found for text in texts],
-      np.concatenate(
-        [
-          targets + first
-          for (_, targets), (first, _) in zip(found, task.groups, strict=True)
-        ]
-      ),
-    )
-  texts, targets = [], []
+    return _labelled_parts(task, split, data_dir)
+  texts = []
+  targets = []
   for source in task.sources(split, data_dir):
     for example in source:
       found = task.text({**example, 'source': source.name})
@@ -131,6 +126,22 @@ def labelled(
   return texts, np.asarray(targets, np.float32).reshape(len(texts), -1)
 
 
+def _labelled_parts(
+  task: Task, split: str, data_dir: str | None
+) -> tuple[list[str], np.ndarray]:
+  """(texts, targets) of all parts, one part after the other, int32 (n,).
+
+  A target counts from the first label of its part among the labels of the task.
+  """
+  texts = []
+  targets = []
+  for part, (first, _) in zip(task.parts, task.groups, strict=True):
+    own_texts, own_targets = labelled(part, split, data_dir)
+    texts += own_texts
+    targets.append(own_targets + first)
+  return texts, np.concatenate(targets)
+
+
 def group_of(task: Task, targets: np.ndarray) -> np.ndarray:
   """Which part every target (n,) belongs to, int (n,)."""
   return np.searchsorted([end for _, end in task.groups], targets, side='right')
@@ -140,29 +151,34 @@ def choose(task: Task, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
   """The label with the largest output (n,), among those of the target's own part."""
   first, end = np.asarray(task.groups)[group_of(task, targets)].T
   places = np.arange(outputs.shape[-1])
-  return np.where(
-    (places >= first[:, None]) & (places < end[:, None]), outputs, -np.inf
-  ).argmax(-1)
+  own = (places >= first[:, None]) & (places < end[:, None])
+  return np.where(own, outputs, -np.inf).argmax(-1)
 
 
 def score(task: Task, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
   """The metrics of outputs (n, labels) against targets; of parts also `part/metric`."""
-  if task.kind == 'regression':
-    predictions, references = outputs[:, 0].tolist(), targets[:, 0].tolist()
-  elif task.kind == 'multi_label':
-    predictions, references = (
-      (outputs > 0).astype(int).tolist(),
-      targets.astype(int).tolist(),
-    )
-  else:
-    predictions, references = choose(task, outputs, targets).tolist(), targets.tolist()
+  predictions, references = _answers(task, outputs, targets)
   values = {}
   for name in task.metrics:
     values |= metrics.METRICS[name](predictions, references)
   for place, part in enumerate(task.parts):
-    own, (first, end) = group_of(task, targets) == place, task.groups[place]
+    own = group_of(task, targets) == place
+    # No example, no score: a 0 would be one.
     if not own.any():
-      continue  # no example, no score; a 0 would be one
+      continue
+    first, end = task.groups[place]
     found = score(part, outputs[own][:, first:end], targets[own] - first)
-    values |= {f'{part.name}/{name}': value for name, value in found.items()}
+    for name, value in found.items():
+      values[f'{part.name}/{name}'] = value
   return values
+
+
+def _answers(task: Task, outputs: np.ndarray, targets: np.ndarray) -> tuple[list, list]:
+  """(predictions, references) as the metrics take them."""
+  if task.kind == 'regression':
+    return outputs[:, 0].tolist(), targets[:, 0].tolist()
+  if task.kind == 'multi_label':
+    # Above 0 the sigmoid is above one half.
+    chosen = (outputs > 0).astype(int)
+    return chosen.tolist(), targets.astype(int).tolist()
+  return choose(task, outputs, targets).tolist(), targets.tolist()
