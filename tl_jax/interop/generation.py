@@ -249,7 +249,8 @@ def follow(
   _settle_limits(found, chosen)
   lines = []
   for key in ignored:
-    lines.append(f'{file}: {key} = {str(declared[key])[:60]} is not followed')
+    value = str(declared[key])[:60]
+    lines.append(f'{file}: {key} = {value} is not followed')
   return found, tuple(lines)
 
 

@@ -86,9 +86,11 @@ def _translating_frames(
   if family in translators.CODES:
     code = [(translators.language(family, settings), 0)]
   end = (_needed(roles, 'eos', family), 0)
+  single = [('A', 0), end]
+  pair = [('A', 0), ('B', 0), end]
   if family == 'mbart50':
-    return [*code, ('A', 0), end], [*code, ('A', 0), ('B', 0), end]
-  return [('A', 0), end, *code], [('A', 0), ('B', 0), end, *code]
+    return code + single, code + pair
+  return single + code, pair + code
 
 
 def _begun_and_ended_frames(
@@ -408,9 +410,10 @@ def _has_parts(state: dict, family: str, settings: dict) -> bool:
 def _has_fixed_model(state: dict, family: str) -> bool:
   """Is the model what transformers would make of its vocabulary?"""
   model = state['model']
-  fixed = FIXED_MODELS[family]
   # None, False and '' all say that something is not there.
-  return all((model.get(key) or '') == (value or '') for key, value in fixed.items())
+  fixed = {key: value or '' for key, value in FIXED_MODELS[family].items()}
+  held = {key: model.get(key) or '' for key in fixed}
+  return held == fixed
 
 
 def _has_frame(pair: Frame, family: str, roles: dict, settings: dict) -> bool:

@@ -177,6 +177,28 @@ def _check_pieces(names: list[str], scores: list[float], types: list) -> None:
     raise ValueError(f'{types.count(UNKNOWN)} unknown pieces, not one')
 
 
+def surrounded(
+  pieces: Pieces, front: list[str], dropped: int, behind: list[str], unknown: int
+) -> Pieces:
+  """The pieces between others that a model has besides those of its model file.
+
+  front: names that take the place of the first `dropped` pieces. behind: names after
+  the last piece. unknown: the id of the unknown piece among them all.
+  """
+  names = pieces.names[dropped:]
+  scores = pieces.scores[dropped:]
+  types = pieces.types[dropped:]
+  # The others are never met in a text, so their scores say nothing.
+  before = len(front)
+  after = len(behind)
+  return pieces._replace(
+    names=(*front, *names, *behind),
+    scores=(*[0.0] * before, *scores, *[0.0] * after),
+    types=(*[CONTROL] * before, *types, *[CONTROL] * after),
+    unknown=unknown,
+  )
+
+
 def merges(pieces: Pieces) -> list[tuple[str, str]]:
   """The merges of a BPE model, first ones first.
 
@@ -196,7 +218,8 @@ def merges(pieces: Pieces) -> list[tuple[str, str]]:
       if name[:cut] in ids and name[cut:] in ids:
         # Sorted by score; of equal ones, by the id, then by the place of the cut.
         found.append((-pieces.scores[i], i, cut, name))
-  return [(name[:cut], name[cut:]) for _, _, cut, name in sorted(found)]
+  found.sort()
+  return [(name[:cut], name[cut:]) for _, _, cut, name in found]
 
 
 def check_charsmap(charsmap: bytes) -> None:

@@ -89,15 +89,17 @@ def read_vocabulary(path: pathlib.Path) -> dict[str, int]:
   """
   ids = tokenizer_settings.read_json(path, tokenizer_settings.MOST_BYTES)
   seen = {}
+  count = len(ids)
   for piece, i in ids.items():
+    shown = f'{piece[:40]!r}'
     # Not isinstance: JSON's true would pass for 1.
-    if type(i) is not int or not 0 <= i < len(ids):
+    if type(i) is not int or not 0 <= i < count:
       raise ValueError(
-        f'{path}: {piece[:40]!r} has id {i!r:.20}, but {len(ids)} pieces have 0 to '
-        f'{len(ids) - 1}'
+        f'{path}: {shown} has id {i!r:.20}, but {count} pieces have 0 to {count - 1}'
       )
-    if seen.setdefault(i, piece) != piece:
-      raise ValueError(f'{path}: {seen[i][:40]!r} and {piece[:40]!r} both have id {i}')
+    if i in seen:
+      raise ValueError(f'{path}: {seen[i]} and {shown} both have id {i}')
+    seen[i] = shown
   return ids
 
 
@@ -189,6 +191,7 @@ def whole_state(
     post_processor = pipelines.post_processor(single, pair, ids)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
+  numbered = [{'id': i, **token} for i, token in sorted(tokens.items())]
   return {
     'version': '1.0',
     'truncation': None,
@@ -196,5 +199,5 @@ def whole_state(
     **parts,
     'post_processor': post_processor,
     'model': model,
-    'added_tokens': [{'id': i, **token} for i, token in sorted(tokens.items())],
+    'added_tokens': numbered,
   }

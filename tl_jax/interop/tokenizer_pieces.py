@@ -170,20 +170,17 @@ def _numbered(
   if family not in ('pegasus', *translators.CODES):
     return pieces
   try:
-    names, scores, types, unknown = translators.numbered(
-      pieces, family, _usual_and_said(declared), declared.settings
+    return translators.numbered(
+      pieces, family, _pieces_of_roles(declared), declared.settings
     )
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
-  return pieces._replace(
-    names=tuple(names), scores=tuple(scores), types=tuple(types), unknown=unknown
-  )
 
 
-def _usual_and_said(declared: DeclaredSettings) -> dict[str, str]:
+def _pieces_of_roles(declared: DeclaredSettings) -> dict[str, str]:
   """The piece of each role of the family: the declared one, else the usual one."""
-  said = {role: piece for role, piece in declared.roles.items() if piece}
-  return families.ROLES[declared.family] | said
+  own = {role: piece for role, piece in declared.roles.items() if piece}
+  return families.ROLES[declared.family] | own
 
 
 def _numbered_as_fairseq(
@@ -195,7 +192,7 @@ def _numbered_as_fairseq(
   keeps the model's, but for the unknown piece, behind five of which only two are ever
   used. Raises ValueError for a model that begins otherwise.
   """
-  roles = _usual_and_said(declared)
+  roles = _pieces_of_roles(declared)
   if declared.family == 'camembert':
     title = 'CamemBERT'
     front = ['<s>NOTUSED', roles['pad'], '</s>NOTUSED', roles['unk'], '<unk>NOTUSED']
@@ -208,12 +205,7 @@ def _numbered_as_fairseq(
   if pieces.names[:kept] != replaced:
     begins = list(pieces.names[:3])
     raise ValueError(f'{path}: begins with {begins}, not as a model of {title} does')
-  names = (*front, *pieces.names[kept:], roles['mask'])
-  # The pieces of fairseq are never met in a text, so their scores say nothing.
-  scores = (*[0.0] * len(front), *pieces.scores[kept:], 0.0)
-  control = sentencepiece.CONTROL
-  types = (*[control] * len(front), *pieces.types[kept:], control)
-  return pieces._replace(names=names, scores=scores, types=types, unknown=3)
+  return sentencepiece.surrounded(pieces, front, kept, [roles['mask']], unknown=3)
 
 
 def guess_family(file: str, names: tuple[str, ...], kind: str) -> str | None:

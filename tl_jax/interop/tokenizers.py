@@ -102,7 +102,8 @@ def require_rows(tokenizer: tokenizers.Tokenizer, rows: int) -> None:
   if tokenizer.vocabulary_size <= rows:
     return
   ids = tokenizer.backend.get_vocab(with_added_tokens=True)
-  last, piece = max((i, piece) for piece, i in ids.items() if piece not in PLACEHOLDERS)
+  needed = [(i, piece) for piece, i in ids.items() if piece not in PLACEHOLDERS]
+  last, piece = max(needed)
   if last >= rows:
     raise ValueError(
       f'the tokenizer has ids up to {last} ({piece!r}), but vocab_size is '
@@ -394,15 +395,18 @@ def _roles(tokenizer: tokenizers.Tokenizer) -> dict[str, str | None]:
   are those that the tokenizer does not merely borrow from others.
   """
   ids = {role: getattr(tokenizer, role) for role in ROLES}
-  pieces = {role: None if i is None else tokenizer.pieces[i] for role, i in ids.items()}
-  said = {}
+  pieces = dict.fromkeys(ROLES)
+  for role, i in ids.items():
+    if i is not None:
+      pieces[role] = tokenizer.pieces[i]
+  declared = {}
   for role in ROLES:
     key = f'{role}_token'
     if key in tokenizer.settings:
       # A role that was declared to have no piece has none, whoever lends it one.
-      said[role] = tokenizer.settings[key] and pieces[role]
-  if said:
-    return said
+      declared[role] = tokenizer.settings[key] and pieces[role]
+  if declared:
+    return declared
   return {role: piece for role, piece in pieces.items() if _is_own(role, ids, piece)}
 
 

@@ -38,8 +38,8 @@ def language(family: str, settings: dict) -> str:
 
 def numbered(
   pieces: sentencepiece.Pieces, family: str, roles: dict, settings: dict
-) -> tuple[list[str], list[float], list[int], int]:
-  """(names, scores, types, the number of the unknown piece) as the models have them.
+) -> sentencepiece.Pieces:
+  """The pieces in the order of the ids that the models have.
 
   mBART has fairseq's four pieces in front and its languages and the mask behind.
   Pegasus has those of its pre-training in front. Raises ValueError for a sentencepiece
@@ -58,12 +58,7 @@ def numbered(
   kept = len(replaced)
   if pieces.names[:kept] != replaced:
     raise ValueError(f'begins with {pieces.names[:3]}, not as one of {family} does')
-  names = [*front, *pieces.names[kept:], *behind]
-  # Pieces that are never met in a text: their scores say nothing.
-  scores = [0.0] * len(front) + list(pieces.scores[kept:]) + [0.0] * len(behind)
-  control = sentencepiece.CONTROL
-  types = [control] * len(front) + list(pieces.types[kept:]) + [control] * len(behind)
-  return names, scores, types, unknown
+  return sentencepiece.surrounded(pieces, front, kept, behind, unknown)
 
 
 def _pegasus_front(roles: dict, settings: dict) -> list[str]:
