@@ -42,20 +42,24 @@ from tl_jax.transfer.warmstart import encoder_decoder, shared, unshared, warm_ar
 
 # The methods that a config may name.
 METHODS = {
+  # Some leaves as they are.
   'full': full,
   'probe': probe,
   'bitfit': bitfit,
   'norms': norms,
   'last': last,
+  # Some leaves in an edited form.
   'subset': subset,
   'lora': lora,
   'dora': dora,
   'qlora': qlora,
   'ia3': ia3,
   'diff': diff,
+  # New leaves beside those of the model.
   'adapter': adapter,
   'prompt': prompt,
   'prefix': prefix,
+  # Regularizers, which train nothing of their own: they are composed with the others.
   'l2sp': l2sp,
   'prior_decay': prior_decay,
   'mixout': mixout,

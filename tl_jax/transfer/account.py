@@ -10,6 +10,7 @@ import math
 import re
 from typing import NamedTuple
 
+# In the order in which tables and JSON list them.
 OUTCOMES = ('copied', 'renamed', 'resized', 'fresh', 'dropped')
 
 
@@ -75,6 +76,7 @@ class Account(NamedTuple):
     """
     leaves = [entry._asdict() for entry in self.entries]
     for leaf in leaves:
+      # JSON has no tuples, and what is read back should be equal.
       for field in ('source_shape', 'target_shape'):
         if leaf[field] is not None:
           leaf[field] = list(leaf[field])
@@ -84,6 +86,7 @@ class Account(NamedTuple):
     """An aligned table; layers that fared alike are one row, with * for their number."""
     groups = {}
     for entry in self.entries:
+      # Layers differ in the numbers of their names and notes alone.
       leaf = _starred(entry.target or entry.source)
       group = (entry.outcome, leaf, _starred(entry.note))
       groups.setdefault(group, []).append(entry.size)
@@ -105,4 +108,5 @@ class Account(NamedTuple):
 
 def _starred(text: str) -> str:
   """The text with * for every number that is a part of a name."""
+  # A name that ends in a number is a leaf of its own, not one of many layers.
   return re.sub(r'(?<=/)\d+(?=/)', '*', text)

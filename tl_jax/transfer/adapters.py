@@ -21,7 +21,9 @@ from tl_jax.transfer.insertion import inserting_method, last_axis, require_kerne
 from tl_jax.transfer.method import HEAD, TransferMethod
 from tl_jax.transfer.partitions import NORMS
 
+# The last kernel of a sublayer; {} is the pattern of the sublayers.
 KERNELS = r'(?P<part>(.*/)?layers/\d+/({}))/out/kernel'
+# The names of all adapters and of their arrays.
 INSERTED = r'(.*/)?layers/\d+/(attention|mlp)_adapter(/.*)?'
 
 
@@ -76,6 +78,7 @@ def adapter(
     )
   shape = KINDS[kind]
   pattern = KERNELS.format(shape.sublayers)
+  # What a bottleneck says of itself beside its arrays.
   facts = (shape.scale if scale is None else scale, shape.activation, shape.place)
 
   def places(named):
@@ -86,6 +89,7 @@ def adapter(
       if match:
         kernel = require_kernel(named, name, 'adapter')
         found[f'{match["part"]}_adapter'] = kernel
+    # It raises, with the nearest names.
     if not found:
       tree.require_match([pattern], named, 'adapter')
     return found

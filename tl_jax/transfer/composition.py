@@ -35,6 +35,7 @@ def compose(*methods: TransferMethod) -> TransferMethod:
   if not methods:
     raise ValueError('compose: needs at least one method')
   regularizers = tuple(how for method in methods for how in method.regularizers)
+  # Regularizers are taken out and put around all the others, whatever their order.
   if regularizers:
     require_different(regularizers)
     plain = without_regularizers(methods)
@@ -45,12 +46,15 @@ def compose(*methods: TransferMethod) -> TransferMethod:
     frozen = params
     edited = []
     for method in methods:
+      # What one method trains is a hole to the next.
       added, frozen = method.init(key, frozen, axes)
+      # The axes that the next method sees must mirror what is left.
       if axes is not None:
         _, axes = method.axes(axes)
       edited.append(edited_names(added))
       trainable = tree.combine(widened(trainable, added), added)
     trainable = drop_needless_edits(trainable, leaves.dense)
+    # Only now is it known what later methods train in full.
     require_effect(methods, edited, edited_names(trainable))
     return trainable, frozen
 
@@ -158,6 +162,7 @@ def widened(trainable: Tree, other: Tree) -> Tree:
 
   A later method may have put in leaves that the earlier ones know nothing of.
   """
+  # New leaves stand in dicts alone, see `insert`.
   if not isinstance(other, dict) or not isinstance(trainable, dict):
     return trainable
   return {name: widened(trainable.get(name), child) for name, child in other.items()}

@@ -69,7 +69,9 @@ def fisher_diagonal(
       return jnp.asarray(labels)[index][None], jnp.ones(1)
     found = predict(floating, example)
     if not samples:
+      # Every label, by its probability: the expectation itself.
       return jnp.arange(found.shape[0]), jnp.exp(found)
+    # A stream of the example, so that the draws do not depend on the batch.
     own_key = rng.stream(key, 'fisher', index)
     drawn = jax.random.categorical(own_key, found, shape=(samples,))
     return drawn, jnp.full(samples, 1 / samples)
@@ -93,6 +95,7 @@ def _require_fit(count: int, key, samples: int, labels, batch: int) -> None:
       f'fisher_diagonal: samples {samples} must be at least 0 and batch {batch} at '
       'least 1'
     )
+  # Drawn and given labels are two kinds of Fisher information.
   if samples and (key is None or labels is not None):
     raise ValueError(
       'fisher_diagonal: samples: drawing labels needs a key, and no labels'
@@ -127,6 +130,7 @@ def _sum_over(count: int, batch: int, floating, function):
   `batch` of them are computed at a time, so that never all are in memory.
   """
   most = min(batch, count)
+  # All chunks have one size, so that one program serves them.
   steps = -(-count // most)
   indices = jnp.arange(steps * most).reshape(steps, most)
 

@@ -103,6 +103,7 @@ def _depth(arch, stack: Stack | None) -> int:
     raise ValueError(
       f'stack: {stack!r} of a model of kind {arch.kind!r}; must be {allowed}'
     )
+  # One set of parameters is read at several depths (ALBERT): there is none to copy.
   if arch.layer_groups:
     raise ValueError(
       'layer_groups: layers that share parameters are as many as the architecture '
@@ -286,12 +287,14 @@ def _require_wider(arch, sizes: Sizes) -> None:
       f'width: {sizes.width} is no multiple of {arch.width}; norms keep their values '
       'under equal copies only'
     )
+  # Query heads that share a key head stay together, so heads grow by whole groups.
   group = _query_group(arch)
   if sizes.heads < arch.heads or sizes.heads % group:
     raise ValueError(
       f'heads: {sizes.heads}, but must be at least {arch.heads} and a multiple of '
       f'{group}'
     )
+  # A norm over all heads is like one of the stream: every head needs as many copies.
   if arch.query_norm == 'width' and sizes.heads % arch.heads:
     raise ValueError(
       f'heads: {sizes.heads} is no multiple of {arch.heads}; the norm over all heads '
@@ -301,6 +304,7 @@ def _require_wider(arch, sizes: Sizes) -> None:
     raise ValueError(
       'decoder_heads, decoder_mlp: a decoder with sizes of its own cannot be widened'
     )
+  # No norm stands over the hidden units, so any larger number will do.
   if sizes.mlp < arch.mlp:
     raise ValueError(f'mlp: {sizes.mlp}, but must be at least {arch.mlp}')
 
@@ -374,6 +378,7 @@ def _wider_arch(arch, sizes: Sizes):
     width=sizes.width,
     heads=sizes.heads,
     mlp=sizes.mlp,
+    # 0 says that there are as many key heads as query heads.
     kv_heads=arch.kv_heads and sizes.heads // _query_group(arch),
     head_dim=0 if is_divided else head,
     output_scale=output_scale,
@@ -391,10 +396,12 @@ def _widened(name: str, leaf, origins: dict[str, np.ndarray], key):
   for axis, role in enumerate(roles):
     # Without its last sign, the role is the name of the unit.
     origin = origins.get(role[:-1])
+    # A size that stays changes nothing.
     if origin is None or len(origin) == leaf.shape[axis]:
       continue
     leaf = jnp.take(leaf, origin, axis)
     if role.endswith('/'):
+      # A stream of the leaf and the axis: no draw depends on another leaf.
       own_key = None if key is None else rng.stream(key, f'{name}/{axis}')
       shares = _shares(origin, own_key)
       others = [other for other in range(leaf.ndim) if other != axis]

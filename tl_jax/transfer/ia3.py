@@ -93,6 +93,7 @@ def scale_biases(params):
     if not isinstance(leaf, Scaled) or not name.endswith('bias'):
       return leaf
     kernel = kernels.get(kernel_beside(name))
+    # Another method trains the kernel in full, without a vector.
     if not isinstance(kernel, Scaled):
       return leaf
     return Scaled(leaf.base, kernel.scale)

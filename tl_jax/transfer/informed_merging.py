@@ -48,12 +48,14 @@ def fisher(
     len(fishers),
   )
   require(floor > 0, 'fisher: floor: must be above 0', floor)
+  # Information has the names and shapes of what it weighs.
   labels = ('trees[0]', *numbered('fishers', len(fishers)))
   require_same('fisher', [trees[0], *fishers], labels)
   weights = shares('fisher', weights, len(trees))
   information = [tree.flatten(each) for each in fishers]
 
   def mean(name, *values):
+    # The floor is above 0, so what nobody has information of counts too.
     counts = []
     for weight, by_name in zip(weights, information, strict=True):
       counts.append(weight * jnp.maximum(wide(by_name[name]), floor))
@@ -93,10 +95,11 @@ def regmean(
     if name not in chosen:
       return mean
     eye = jnp.eye(mean.shape[-2], dtype=mean.dtype)
+    # The diagonal stays, and all else is multiplied by `shrink`.
     shrunk = [wide(gram[name]) * (shrink + (1 - shrink) * eye) for gram in grams]
     total = sum(shrunk)
     # Solved for the distance from the mean: the same where the sum can be inverted, and
-    # the mean where an input is 0.
+    # the mean where an input is 0. A TPU would multiply in bfloat16 by default.
     pull = sum(
       jnp.matmul(gram, kernel - mean, precision='highest')
       for gram, kernel in zip(shrunk, kernels, strict=True)
@@ -138,6 +141,7 @@ def _require_gram(name: str, held: dict, gram: Mapping[str, Any], index: int) ->
   shape = np.shape(held[name])
   found = np.shape(gram[name])
   is_matrix = len(shape) > 1
+  # Leading axes are a stack of layers, each with inner products of its own.
   wanted = (*shape[:-1], shape[-2]) if is_matrix else None
   if found != wanted:
     needed = wanted if is_matrix else 'two axes to be merged by inner products'

@@ -69,6 +69,7 @@ def inserting_method(
   def split(params, new):
     """The two trees, of arrays or of axes, with the new leaves in the trainable one."""
     names = leaf_names(params)
+    # Houlsby adapters train the norms of the model too.
     chosen = {*select_head(names), *filter(also, names)}
 
     def split_leaf(name, leaf):
@@ -114,6 +115,7 @@ def last_axis(spec):
   """The axis of a matrix's outputs, from its PartitionSpec or that of the leaf that
   edits it.
   """
+  # The base of an edit may be quantised.
   while leaves.is_structured(spec):
     spec = spec.codes if isinstance(spec, leaves.Quantized) else spec.base
   # A spec may be shorter than the array: the axes that it leaves out are not sharded.

@@ -216,6 +216,7 @@ class Plan(NamedTuple):
     """What a leaf's a @ b is multiplied by."""
     rank = self.size(name)
     alpha = first_match(self.alphas, name, self.alpha)
+    # Without an alpha the scale is one, or sqrt(rank) where it is stabilized.
     divisor = math.sqrt(rank) if self.stabilized else rank
     scale = (rank if alpha is None else alpha) / divisor
     if not 0 < scale < math.inf:
@@ -225,6 +226,7 @@ class Plan(NamedTuple):
   def start(self, key, name: str, w):
     """(what is held, a, b) of a matrix w: what is held and scale * a @ b sum to w."""
     shape = np.shape(w)
+    # A quantised matrix is no array, but says which array it stands for.
     dtype = w.dtype if leaves.is_structured(w) else jnp.result_type(w)
     if len(shape) < 2 or not jnp.issubdtype(dtype, jnp.floating):
       raise ValueError(
@@ -238,6 +240,7 @@ class Plan(NamedTuple):
     *stack, size_in, size_out = shape
     shape_a = (*stack, size_in, rank)
     shape_b = (*stack, rank, size_out)
+    # A lookup takes rows of a, whose zeros make the change zero, as in PEFT.
     if self.tables and re.fullmatch(self.tables, name):
       return w, jnp.zeros(shape_a, wide), jax.random.normal(key, shape_b, wide)
     draw = INITS[self.init]
@@ -265,6 +268,7 @@ def principal(w, rank: int, scale: float, wide, what: str):
   # The default precision of a TPU would leave the error of bfloat16 in the base.
   product = jnp.matmul(a, b, precision='highest')
   rest = (plain - scale * product).astype(w.dtype)
+  # The rest is held in as few bits as the matrix was.
   if isinstance(w, leaves.Quantized):
     rest = leaves.quantize(rest, w.kind)
   return rest, a, b

@@ -49,7 +49,8 @@ __all__ = [
 
 Tree = Any
 
-COLINEAR = 0.9995  # a cosine beyond which an arc is a line to float32, as in mergekit
+# A cosine beyond which an arc is a line to float32, as in mergekit.
+COLINEAR = 0.9995
 
 
 def soup(trees: Sequence[Tree], weights: Sequence[float] | None = None) -> Tree:
@@ -80,8 +81,10 @@ def greedy_soup(
   trees = require_same('greedy_soup', trees)
   alone = [float(score(each)) for each in trees]
   for index, value in enumerate(alone):
+    # Every comparison with it is false: the tree would be left out without a word.
     if math.isnan(value):
       raise ValueError(f'greedy_soup: the score of trees[{index}] is not a number')
+  # The sort is stable, which keeps equal scores in the order given.
   order = sorted(range(len(trees)), key=lambda index: -alone[index])
 
   chosen = order[:1]
@@ -90,6 +93,7 @@ def greedy_soup(
   for index in order[1:]:
     candidate = soup([trees[place] for place in (*chosen, index)])
     value = float(score(candidate))
+    # An equal score takes the tree in, as in the recipe.
     if value >= best:
       chosen = [*chosen, index]
       best = value

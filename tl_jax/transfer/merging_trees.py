@@ -35,6 +35,7 @@ def merge_leaves(
   others = [tree.flatten(each) for each in trees[1:]]
 
   def merged(name, leaf):
+    # An index or a mask has no mean.
     if not is_floating(leaf):
       return jnp.asarray(leaf)
     values = [wide(other[name]) for other in others]
@@ -59,6 +60,7 @@ def require_same(
     labels = numbered('trees', len(trees))
   elif labels[0] == 'base' and len(trees) < 2:
     raise ValueError(f'{what}: needs at least one tree beside the base')
+  # What is no array has no shape to compare, so it is named first.
   for each in trees:
     tree.require_arrays(each, what)
   _require_plain(what, trees[0])
@@ -72,6 +74,7 @@ def require_same(
 
 def _require_plain(what: str, params: Tree) -> None:
   """Raises ValueError for a structured leaf: the factors of a product do not merge."""
+  # To jax a structured leaf is a tree of its arrays, which would be merged one by one.
   flat = jax.tree_util.tree_leaves_with_path(params, is_leaf=leaves.is_structured)
   for path, leaf in flat:
     if leaves.is_structured(leaf):
@@ -154,6 +157,7 @@ def scales(what: str, scale, count: int) -> list:
 
   Errors: ValueError for another count, and for a number that is not finite.
   """
+  # np.ndim also knows a traced number, which has no length.
   values = list(scale) if np.ndim(scale) else [scale] * count
   require(
     len(values) == count, f'{what}: needs {count} numbers, one per tree', len(values)
@@ -189,6 +193,7 @@ def is_floating(leaf) -> bool:
 
 def _bits(leaf):
   """The leaf as an array that numpy compares: a random key as its integers."""
+  # numpy cannot read a random key.
   is_key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
   return jax.random.key_data(leaf) if is_key else leaf
 

@@ -125,6 +125,7 @@ def can_train(leaf) -> bool:
   """
   if hasattr(leaf, 'dtype'):
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
+  # A float of Python has no dtype, but a gradient.
   return not callable(leaf)
 
 
@@ -154,8 +155,10 @@ def leaf_edit(
 
   def split(params, edit_leaf):
     names = leaf_names(params)
+    # A new head has nothing pre-trained that an edit could keep.
     heads = set(select_head(names))
     chosen = set(select(names)) - heads
+    # An edit of nothing would look like a method and train the head alone.
     if not chosen:
       raise ValueError(
         f'{what}: every leaf that the pattern matches belongs to the head {head!r}, '
@@ -165,6 +168,7 @@ def leaf_edit(
     def split_leaf(name, leaf):
       if name in heads:
         return leaf, None
+      # A hole is in the hands of another method.
       if name not in chosen or leaf is None:
         return None, leaf
       if leaves.is_structured(leaf) and not isinstance(leaf, leaves.Quantized):
@@ -198,6 +202,7 @@ def filling_method(
   """
 
   def merge(trainable, frozen, *, key=None, step=None):
+    # Settled when whole, because a leaf may need another that the other tree holds.
     return with_keys(settle(tree.combine(trainable, frozen)), key)
 
   def fuse(trainable, frozen):
@@ -232,6 +237,8 @@ def select_names(*choices: Choice, what: str) -> Select:
   choices: patterns of whole names, and predicates. The function raises ValueError for a
   pattern that matches no name and where nothing is chosen.
   """
+  # A pattern must match something, because a misspelled one would train nothing. A
+  # predicate may accept nothing.
   patterns = [choice for choice in choices if isinstance(choice, str)]
   predicates = [choice for choice in choices if not isinstance(choice, str)]
   accepts = [tree.matcher(*patterns), *predicates]

@@ -21,7 +21,9 @@ from tl_jax.transfer.method import (
 )
 
 BIASES = r'(.*/)?bias'
+# `mlp_norm` and `final_norm` of our models, `LayerNorm` of others.
 NORMS = r'(.*/)?[^/]*[nN]orm[^/]*/[^/]+'
+# What stands before the number names the stack.
 LAYERS = r'(.*/)?layers/(?P<index>\d+)/.*'
 # What stands behind the last layer and before the head: the final norm, and a pooler
 # that the body keeps.

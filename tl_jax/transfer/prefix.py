@@ -27,6 +27,7 @@ from tl_jax.transfer.insertion import (
 from tl_jax.transfer.method import HEAD, TransferMethod, named_leaves
 
 ATTENTION = r'(.*/)?layers/\d+/(attention|cross)'
+# The name under which the network stands beside the model.
 NETWORK = 'prefix_network'
 
 
@@ -55,6 +56,7 @@ def prefix(
       match = re.fullmatch(rf'(?P<part>{pattern})/key/kernel', name)
       if match:
         part = match['part']
+        # Grouped key heads are narrower than the stream, so widths are those of the kernels.
         key = require_kernel(named, f'{part}/key/kernel', 'prefix')
         value = require_kernel(named, f'{part}/value/kernel', 'prefix')
         found[f'{part}/prefix'] = key, value
@@ -117,6 +119,7 @@ def through_network(
       slot = _slot(name)
       made[f'{slot}.keys'] = linear(f'{slot}.keys', leaf.keys.shape[-1])
       made[f'{slot}.values'] = linear(f'{slot}.values', leaf.values.shape[-1])
+    # A hole in the other tree, so that both have the same names.
     return _with_network(trainable, made), {**frozen, NETWORK: None}
 
   def axes(given):
@@ -137,6 +140,7 @@ def through_network(
 
   def fuse(trainable, frozen):
     params = dict(merge(trainable, frozen))
+    # What it makes is in the params now.
     params.pop(NETWORK, None)
     return leaves.fuse(params)
 
@@ -176,6 +180,7 @@ def _made_prefixes(made: dict) -> dict[str, Prefix]:
 
   slots = {name.rsplit('.', 1)[0] for name in made if '.' in name}
   prefixes = {}
+  # Sorted, because the order of a set would make another program in every process.
   for slot in sorted(slots):
     name = slot.replace('.', '/')
     prefixes[name] = Prefix(linear(f'{slot}.keys'), linear(f'{slot}.values'))

@@ -58,6 +58,7 @@ def prompt(
       chosen = jnp.resize(jnp.asarray(tokens), (length,))
     else:
       pool = min(common, rows)
+      # A small vocabulary has fewer tokens than a long prompt needs.
       chosen = jax.random.choice(key, pool, (length,), replace=length > pool)
     # Trained in at least float32, where small steps are not lost.
     wide = jnp.promote_types(table.dtype, jnp.float32)

@@ -66,6 +66,7 @@ def l2sp(
         total += pull_to_zero(leaf)
       else:
         total += strength / 2 * leaves.squared_change(leaf, start)
+    # The arrays of a new part, such as an adapter, are what is trained.
     for leaf in jax.tree.leaves(scope.new):
       total += pull_to_zero(leaf)
     return total
@@ -161,6 +162,7 @@ def mixout(
         'as full, last or lora'
       )
     for name, leaf in mixed.items():
+      # An array in the place of a product cannot drop what goes into its factor.
       if getattr(leaf, 'rate', 0):
         raise ValueError(
           f'mixout: {name!r} has dropout {leaf.rate} of its own inputs; give one of '
@@ -229,12 +231,14 @@ def prior_decay(
   linear = (leaves.Scaled, leaves.Subset)
 
   def check(scope: Scope):
+    # Only a head is trained, which is pulled to zero.
     if not any(not belongs(name) for name in scope.changed):
       raise ValueError(
         'prior_decay: nothing that is trained has a pre-trained '
         f'value{_such_as(scope)}; the decay towards zero is optim.decay'
       )
     for name, (leaf, _) in scope.changed.items():
+      # The optimizer sees the array that is trained, not the weight that it makes.
       if leaves.is_edited(leaf) and not isinstance(leaf, linear):
         raise ValueError(
           f'prior_decay: {name!r} is a {type(leaf).__name__}: the optimizer moves its '
@@ -263,6 +267,7 @@ def decay_to_start(tx, decay: float, group_of, is_new):
     return getattr(group_of(name), 'decay', None) != 0
 
   def init(params):
+    # Groups are known to the optimizer alone, so this is checked as late as here.
     names = list(tree.flatten(params))
     new = is_new(names)
     pretrained = [name for name in names if name not in new]
@@ -327,6 +332,7 @@ def reinitialize(
     return tree.map_named(begun, params)
 
   def check(scope: Scope):
+    # Its random values would be held for the whole run.
     held = fresh(scope.names) & scope.held
     if held:
       raise ValueError(
@@ -345,6 +351,7 @@ def start_afresh(key, name: str, leaf, std: float):
   """
   if not can_train(leaf):
     return leaf
+  # Two axes or more are those of a kernel, or of the kernels of a stack of layers.
   if leaf.ndim >= 2:
     own_key = rng.stream(key, f'reinitialize/{name}')
     drawn = std * jax.random.normal(own_key, leaf.shape)
@@ -386,6 +393,7 @@ def unfreeze(
   require_index(pattern, 'unfreeze')
 
   def check(scope: Scope):
+    # New parts of a layer wait for it as its own leaves do.
     trained = [*scope.changed, *scope.new]
     if not depth_from_top(trained, pattern):
       raise ValueError(

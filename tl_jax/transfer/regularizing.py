@@ -140,12 +140,14 @@ def regularize(
   mixing = [how for how in regularizers if how.mix]
 
   def init(key, params, axes=None):
+    # Before the method, which edits and anchors what it is given.
     for how in regularizers:
       if how.begin is not None:
         params = how.begin(key, params)
     trainable, frozen = method.init(key, params, axes)
     _require_declared(method, trainable, params)
     scope = scope_of(trainable, Anchored(frozen, trainable))
+    # A regularizer without effect is refused before any step.
     for how in regularizers:
       if how.check is not None:
         how.check(scope)
@@ -159,6 +161,7 @@ def regularize(
     if not anchors:
       return trainable, frozen
     specs = _changed_specs(given, trainable, frozen, is_new)
+    # Information is sharded as the leaf that it weighs.
     weights = tuple(_information_specs(how, specs) for how in weighing)
     return trainable, Anchored(frozen, _holed(trainable, is_new), weights)
 
@@ -177,10 +180,12 @@ def regularize(
     return tree.map_named(replace, params, is_leaf=is_whole)
 
   def penalty(trainable, frozen):
+    # The method may have a penalty of its own (`diff`).
     total = method.penalty(trainable, _held(frozen))
     if not isinstance(frozen, Anchored):
       return total
     scope = scope_of(trainable, frozen)
+    # One for each regularizer that weighs, in their order.
     weights = iter(frozen.weights)
     for how in regularizers:
       information = next(weights) if how.weighs else None

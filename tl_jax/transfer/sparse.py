@@ -48,6 +48,7 @@ def subset(
   def numbers_of(params) -> dict[str, int]:
     """How many entries of each leaf are trained."""
     named = named_leaves(params)
+    # The head is trained in full anyway.
     heads = set(select_head(named))
 
     def sizes_of(names):
@@ -73,6 +74,7 @@ def subset(
     def edit(key, name, w):
       number = numbers[name]
       index = jax.random.choice(key, w.size, (number,), replace=False)
+      # Of one type, whether or not jax has 64-bit integers on.
       index = index.astype(jnp.int32)
       wide = jnp.promote_types(w.dtype, jnp.float32)
       trained = Subset(None, jnp.zeros(number, wide), None)
@@ -100,6 +102,7 @@ def apportion(sizes: dict[str, int], total: int) -> dict[str, int]:
       'be from one for each leaf to all'
     )
   exact = {name: total * size / available for name, size in sizes.items()}
+  # Rounded down, but for the smallest leaves, which get their one entry.
   shares = {}
   for name, share in exact.items():
     shares[name] = min(sizes[name], max(1, int(share)))

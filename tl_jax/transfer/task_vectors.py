@@ -39,6 +39,7 @@ def task_vector(tuned: Tree, base: Tree) -> Tree:
   others = tree.flatten(tuned)
 
   def change(name, leaf):
+    # Zero and not left out: a vector has the structure of the base.
     if not is_floating(leaf):
       return jnp.zeros_like(leaf)
     return wide(others[name]) - wide(leaf)
@@ -108,6 +109,8 @@ def ties(
   require_same('ties', [base, *tuned], labels)
   require(0 < density <= 1, 'ties: density: must be above 0 and at most 1', density)
   weights = scales('ties: weights', 1.0 if weights is None else weights, len(tuned))
+  # Trimmed before they are weighed: which values of a tree are largest does not depend
+  # on its weight.
   changes = [tree.flatten(task_vector(each, base)) for each in tuned]
   if trim == 'leaf':
     kept = [_trimmed_leaves(change, density) for change in changes]
@@ -146,6 +149,7 @@ def dare(
   divisor = 1 - drop if rescale else 1
   kept = []
   for index, each in enumerate(tuned):
+    # Of the shapes of the base alone, so that anyone can draw the same masks again.
     masks = tree.flatten(dare_mask(key, base, drop, index))
     change = tree.flatten(task_vector(each, base))
     dropped = {}
@@ -178,6 +182,7 @@ def _trimmed_leaves(change: dict, density: float) -> dict:
 
 def _trimmed_together(change: dict, density: float) -> dict:
   """All floating leaves trimmed as one vector."""
+  # The other leaves have a change of 0.
   names = [name for name, leaf in change.items() if is_floating(leaf)]
   if not names:
     return change
@@ -196,6 +201,7 @@ def _trimmed_together(change: dict, density: float) -> dict:
 
 def _trimmed(leaf, density: float):
   """The leaf with all but its largest values 0; of equal ones the first stay."""
+  # At least one, or a short bias would never change.
   most = max(1, int(density * leaf.size))
   if most >= leaf.size:
     return leaf
@@ -250,7 +256,9 @@ def _agreement(values: Sequence[jax.Array], elect: str | None) -> list:
     return [True] * len(values)
   signs = [jnp.sign(value) for value in values]
   if elect == 'mass':
+    # Where the sum is 0, so is its sign, and only values of 0 agree with it.
     elected = jnp.sign(sum(values))
   else:
+    # Values of 0 have no vote.
     elected = jnp.where(sum(signs) >= 0, 1, -1)
   return [sign == elected for sign in signs]

@@ -78,6 +78,7 @@ def transplant(
       continue
     giver = givers.get(entry.source)
     taker = takers[entry.target]
+    # A source that goes to several places must be copied for all but the first.
     values[entry.target] = _value(entry, giver, taker, entry.source in used)
     used.add(entry.source)
   filled = tree.map_named(lambda name, leaf: values[name], target)
@@ -94,6 +95,7 @@ def _plan(givers: dict, takers: dict, rename, matches) -> list[Entry]:
 
   Errors: ValueError unless every leaf of both trees is explained.
   """
+  # Faults are collected, so that one call names all that is unexplained.
   origin, dropped, faults = _origins(givers, takers, rename, matches)
   entries = []
   for name, leaf in takers.items():
@@ -142,6 +144,7 @@ def _origins(
 
 def _places(name: str, rename) -> list[str]:
   """Where a leaf of the source goes: the places of the first rename that matches it."""
+  # Only the first that matches counts, so that special cases can stand before a rule.
   for pattern, replacements in rename:
     match = re.fullmatch(pattern, name)
     if match:
@@ -224,6 +227,7 @@ def _surplus(name: str, place: str, givers: dict, takers: dict) -> str:
 def _missing(name: str, givers: dict, takers: dict) -> str:
   """What is wrong with a leaf of the target that nothing fills."""
   shape, _ = _facts(takers[name])
+  # A name that both trees have has its own place already.
   free = {other for other in givers if other not in takers} or givers
   nearest = _nearest(name, free, givers)
   return (

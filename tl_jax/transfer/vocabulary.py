@@ -23,7 +23,9 @@ How = Literal['mean', 'covariance', 'neighbours']
 # The leaves of our models that have a vocabulary axis, and which axis it is. A head of
 # labels has the same names, but another length.
 VOCABULARY = (('embedding/tokens', 0), ('head/kernel', -1), ('head/bias', 0))
-CHUNK = 512  # new tokens compared with the shared ones at once
+# How many new tokens are compared with the shared ones at once: the cosines to all shared
+# tokens would not fit in memory for all.
+CHUNK = 512
 
 
 class Report(NamedTuple):
@@ -93,6 +95,7 @@ def transfer_vocabulary(
   and was not given.
   """
   origin = match_tokens(old_tokens, new_tokens, how, vectors=vectors, pieces=pieces)
+  # A key that was not asked for changes nothing.
   if how != 'covariance':
     key = None
   elif key is None:
@@ -141,8 +144,10 @@ def transfer_vocabularies(
   changed = {}
   for name, leaf in leaves.items():
     axis = _vocabulary_axis(name, places)
+    # A head of labels has the name of a head over the vocabulary, but other rows.
     if axis is None or leaf.shape[axis] != rows:
       continue
+    # The table and an untied head get draws of their own.
     own_key = rng.stream(key, name) if how == 'covariance' else None
     changed[name] = _filled(name, leaf, axis, count, origin, own_key, spread)
   moved = tree.map_named(lambda name, leaf: changed.get(name, leaf), params)
@@ -214,6 +219,7 @@ def _nearest_mixtures(rows: np.ndarray, vectors: np.ndarray) -> dict:
       'one a new token'
     )
   lengths = np.linalg.norm(vectors, axis=1)
+  # A vector of zero stays zero instead of becoming nan.
   units = vectors / np.maximum(lengths, 1e-12)[:, None]
   has_direction = lengths > 0
   shared = np.flatnonzero((rows >= 0) & has_direction)
@@ -279,6 +285,7 @@ def _filled(
   if len(old) < count:
     raise ValueError(f'{name}: {len(old)} rows on axis {axis} for {count} old tokens')
   old = old[:count]
+  # Sums over a whole vocabulary need more than the digits of float32.
   wide = old.astype(np.float64).reshape(count, -1)
   mean = wide.mean(0)
 

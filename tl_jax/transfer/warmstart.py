@@ -43,6 +43,7 @@ OWN = (
   'init',
   'init_std',
 )
+# Attention over the encoder, which no model of one stack has.
 CROSS = r'decoder/layers/\d+/cross(_norm|_out_norm)?/.*'
 
 
@@ -129,6 +130,7 @@ def encoder_decoder(
   `tokens` of a random side, and for `preserve` with `share`.
   """
   given = _sources(encoder, decoder, share, preserve)
+  # The encoder comes first; None where both sides are random.
   tokens = tokens or next(iter(given), None)
   if given and tokens not in given:
     raise ValueError(f'encoder_decoder: tokens is {tokens!r}, but that side is random')
@@ -188,6 +190,7 @@ def _sources(
       'encoder_decoder: preserve moves a norm of the decoder, which with share is the '
       "encoder's too"
     )
+  # One set of weights serves both stacks; here the decoder is all there is.
   if share and encoder is None:
     sides['encoder'] = decoder
   given = {side: params for side, params in sides.items() if params is not None}
@@ -260,6 +263,7 @@ def _may_be_fresh(name: str, given: dict, preserve: bool) -> bool:
   # `preserve` has moved the norm that would have filled this one.
   if preserve and re.fullmatch(r'decoder/layers/\d+/attention_norm/.*', name):
     return True
+  # Both sides share the table, so either of them fills it.
   if name == 'embedding/tokens':
     return not given
   side = name.split('/')[0]
@@ -287,6 +291,8 @@ def shared(model):
     return _without_twins(params)
 
   def apply(params, *args, **keywords):
+    # Unshared inside the function that is differentiated, so that gradients of both uses
+    # of a weight add up.
     return model.apply(unshared(params), *args, **keywords)
 
   return model._replace(init=init, apply=apply, axes=_without_twins(model.axes))
