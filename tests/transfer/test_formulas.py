@@ -1,4 +1,4 @@
-"""What single methods promise: the formulas and the parameter counts of their papers."""
+"""What single methods promise: the formulas and parameter counts of their papers."""
 
 import math
 import pathlib

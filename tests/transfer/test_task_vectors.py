@@ -1,4 +1,4 @@
-"""Task vectors, TIES and DARE: small cases by hand, and the published formulas in numpy."""
+"""Task vectors, TIES and DARE: by hand, and the published formulas in numpy."""
 
 import pathlib
 import sys

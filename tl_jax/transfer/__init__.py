@@ -3,7 +3,9 @@ trained and what is held.
 
 >>> import jax, jax.numpy as jnp
 >>> params = {'dense': {'kernel': jnp.ones((8, 6)), 'bias': jnp.zeros(6)}}
->>> loss_fn = lambda params: jnp.sum(jnp.ones((2, 8)) @ params['dense']['kernel'] + params['dense']['bias'])
+>>> def loss_fn(params):
+...   dense = params['dense']
+...   return jnp.sum(jnp.ones((2, 8)) @ dense['kernel'] + dense['bias'])
 >>> method = lora(r'.*/kernel', rank=4)
 >>> trainable, frozen = method.init(jax.random.key(1), params)
 >>> grads = jax.grad(lambda t: loss_fn(method.merge(t, frozen)))(trainable)

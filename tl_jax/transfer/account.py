@@ -83,7 +83,7 @@ class Account(NamedTuple):
     return {'counts': self.counts, 'parameters': self.parameters, 'leaves': leaves}
 
   def __str__(self) -> str:
-    """An aligned table; layers that fared alike are one row, with * for their number."""
+    """An aligned table. Layers that fared alike are one row, with * for a number."""
     groups = {}
     for entry in self.entries:
       # Layers differ in the numbers of their names and notes alone.

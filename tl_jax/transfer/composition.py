@@ -22,15 +22,16 @@ Tree = Any
 def compose(*methods: TransferMethod) -> TransferMethod:
   """Trains what any of the methods trains.
 
-  Each method sees what those before it left frozen, and the union is one tree. Where one
-  method edits a leaf (`lora`) and another trains it in full (`last`), full training
+  Each method sees what those before it left frozen, and the union is one tree. Where
+  one method edits a leaf (`lora`) and another trains it in full (`last`), full training
   wins, in either order. Penalties and reserved positions add up. Regularizers (`l2sp`,
   `mixout`, ...) train nothing of their own: they act on what all the other methods
-  train, wherever they stand in the composition, and on every leaf if there are no others.
+  train, wherever they stand in the composition, and on every leaf if there are no
+  others.
   Errors: ValueError without a method, and for a regularizer that is given twice (but
-  `ewc`, which may stand for several earlier tasks). At `init`: where two methods edit one
-  leaf, where other methods train in full all that one edits, and where a regularizer
-  finds nothing to act on.
+  `ewc`, which may stand for several earlier tasks). At `init`: where two methods edit
+  one leaf, where other methods train in full all that one edits, and where a
+  regularizer finds nothing to act on.
   """
   if not methods:
     raise ValueError('compose: needs at least one method')
@@ -40,6 +41,11 @@ def compose(*methods: TransferMethod) -> TransferMethod:
     require_different(regularizers)
     plain = without_regularizers(methods)
     return regularize(plain or full(), regularizers, plain)
+  return union(methods)
+
+
+def union(methods) -> TransferMethod:
+  """The composition of methods none of which regularizes."""
 
   def init(key, params, axes=None):
     trainable = None
@@ -146,14 +152,14 @@ def edited_names(trainable: Tree) -> set[str]:
 def require_effect(methods, edited: list[set[str]], left: set[str]) -> None:
   """Raises ValueError for a method all of whose edits were dropped.
 
-  edited: for each method, the names of the leaves that it edits; left: the names of those
-  that are still edited when other methods have taken theirs in full.
+  edited: for each method, the names of the leaves that it edits; left: the names of
+  those that are still edited when other methods have taken theirs in full.
   """
   for method, names in zip(methods, edited, strict=True):
     if method.edits and not names & left:
       raise ValueError(
-        f'{method.edits}: other methods train in full all that it edits, so it would do '
-        'nothing; leave it out, or let it edit other leaves'
+        f'{method.edits}: other methods train in full all that it edits, so it would '
+        'do nothing; leave it out, or let it edit other leaves'
       )
 
 

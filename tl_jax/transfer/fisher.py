@@ -1,7 +1,8 @@
 """How much each parameter matters to what a model predicts: its Fisher information.
 
 >>> import jax, jax.numpy as jnp
->>> model = lambda params, x: jax.nn.log_sigmoid(jnp.array([-1.0, 1.0]) * params['w'] * x)
+>>> def model(params, x):
+...   return jax.nn.log_sigmoid(jnp.array([-1.0, 1.0]) * params['w'] * x)
 >>> float(fisher_diagonal(model, {'w': jnp.zeros(())}, jnp.array([1.0, 3.0]))['w'])
 1.25
 """
@@ -28,8 +29,8 @@ def fisher_diagonal(
   labels=None,
   batch: int = 8,
 ) -> Tree:
-  """The diagonal of the Fisher information: the mean over examples of the expected square
-  of the gradient of a label's log-probability.
+  """The diagonal of the Fisher information: the mean over examples of the expected
+  square of the gradient of a label's log-probability.
 
   Kirkpatrick et al. 2017, section 2; Matena & Raffel 2022, eq. 2. The result has the
   names and shapes of `params`, in at least float32, and is 0 where a leaf is not
@@ -42,8 +43,8 @@ def fisher_diagonal(
   class.
   labels: integers (n,). The result is then the empirical Fisher information of these
   labels instead.
-  batch: how many examples are computed at once. A gradient for each label of each of them
-  is held in memory.
+  batch: how many examples are computed at once. A gradient for each label of each of
+  them is held in memory.
   Errors: ValueError without examples, and for arguments that do not fit each other.
   """
   count = _count(examples)
@@ -154,7 +155,7 @@ def _wide(leaf):
 
 
 def _count(examples: Tree) -> int:
-  """The length of the leading axis. Raises ValueError where there is none, or several."""
+  """The length of the leading axis. Raises ValueError unless there is just one."""
   counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(examples)}
   if len(counts) != 1 or counts & {(), (0,)}:
     found = ', '.join(map(str, sorted(counts))) or 'no array'

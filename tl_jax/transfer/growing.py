@@ -49,9 +49,9 @@ def shrink_depth(
   params: {'layers': {'0': ...}} and the rest. keep: indices of layers; by default every
   second one (`every_second`). stack: which of an encoder-decoder's stacks to shrink;
   None for a model of one stack. Every layer keeps the attention window that it had.
-  Errors: ValueError where `keep` is empty, repeats an index or has one that is no layer;
-  for a `stack` that is missing or that the model does not have; and for layers that
-  share parameters (ALBERT).
+  Errors: ValueError where `keep` is empty, repeats an index or has one that is no
+  layer; for a `stack` that is missing or that the model does not have; and for layers
+  that share parameters (ALBERT).
   """
   depth = _depth(arch, stack)
   keep = every_second(depth) if keep is None else tuple(keep)
@@ -116,7 +116,7 @@ def _depth(arch, stack: Stack | None) -> int:
 
 
 def _with_layers(params: Tree, arch, order: tuple[int, ...], stack: Stack | None):
-  """(params, arch) of the model whose layer i is the old layer order[i] of the stack."""
+  """(params, arch) of the model whose layer i of the stack is the old one order[i]."""
   # ModernBERT leaves out the first norm because the embedding is normed already.
   if arch.skip_first_norm and (order[0] != 0 or 0 in order[1:]):
     raise ValueError(
@@ -148,7 +148,7 @@ def _arranged(layers: dict, order: tuple[int, ...]) -> dict:
 
 
 def _depths(arch, depth: int, stack: Stack | None) -> dict[str, int]:
-  """The fields of the architecture that say how deep it is, with the stack's changed."""
+  """What the architecture says of its depths when the stack has another one."""
   if stack is None:
     return {'layers': depth}
   if stack == 'encoder':
@@ -180,8 +180,8 @@ def _reordered(
 
 
 # For every leaf, the kind of unit that each of its axes counts, or '' for an axis that
-# stays. `+` copies the entries of a unit that is written. `/` also divides them among the
-# copies of a unit that is read, so that the sum over all copies is the old one.
+# stays. `+` copies the entries of a unit that is written. `/` also divides them among
+# the copies of a unit that is read, so that the sum over all copies is the old one.
 EMBEDDING_ROLES = (
   (r'(.*/)?embedding/tokens', ('', 'inner+')),
   (r'(.*/)?embedding/(positions|types)', ('', 'place+')),
@@ -245,12 +245,12 @@ def grow_width(
   """(params, arch) of a wider model that computes the same function, up to rounding
   (Net2WiderNet, Chen et al. 2016).
 
-  Unit i of the wider model is a copy of unit i modulo the old number. Whatever reads the
-  copies divides the old weight among them (for Transformers, bert2BERT's
+  Unit i of the wider model is a copy of unit i modulo the old number. Whatever reads
+  the copies divides the old weight among them (for Transformers, bert2BERT's
   function-preserving initialisation, Chen et al. 2022).
 
-  width: of the residual stream, a multiple of the old one, because a norm keeps its mean
-  and variance only where every unit has equally many copies.
+  width: of the residual stream, a multiple of the old one, because a norm keeps its
+  mean and variance only where every unit has equally many copies.
   heads: query heads of the old head width, a multiple of the query heads that share one
   key head.
   mlp: hidden units, any number that is not below the old one.
@@ -259,8 +259,8 @@ def grow_width(
   breaks the symmetry and keeps the function too.
   A head over the tied table reads every unit of the wider table, so `output_scale`
   becomes smaller by the same factor.
-  Errors: ValueError for a number that is smaller than it was or that does not divide, and
-  for a leaf that no model of ours has.
+  Errors: ValueError for a number that is smaller than it was or that does not divide,
+  and for a leaf that no model of ours has.
   """
   sizes = Sizes(width or arch.width, heads or arch.heads, mlp or arch.mlp)
   _require_wider(arch, sizes)

@@ -1,7 +1,8 @@
 """(IA)^3: what a layer computes, multiplied by trained vectors.
 
 >>> import jax, jax.numpy as jnp
->>> params = {'key': {'kernel': jnp.ones((4, 2)), 'bias': jnp.ones(2)}, 'out': {'kernel': jnp.ones((2, 4))}}
+>>> key = {'kernel': jnp.ones((4, 2)), 'bias': jnp.ones(2)}
+>>> params = {'key': key, 'out': {'kernel': jnp.ones((2, 4))}}
 >>> trainable, _ = ia3(outputs=r'key/kernel', inputs=r'out/kernel').init(None, params)
 >>> {name: leaf.shape for name, leaf in tree.flatten(trainable).items()}
 {'key/kernel/scale': (2,), 'out/kernel/scale': (2,)}
@@ -86,7 +87,7 @@ def kernel_beside(name: str) -> str:
 
 
 def scale_biases(params):
-  """The params in which a bias beside a kernel with scaled outputs has its vector too."""
+  """The params with the vector of a kernel's outputs in the bias beside it too."""
   kernels = named_leaves(params)
 
   def share(name, leaf):

@@ -77,8 +77,8 @@ def regmean(
   products X^T X (..., in, in) of its inputs X (rows, in).
   pattern: which of the named matrices are merged by (sum G_i)^-1 sum G_i W_i. All other
   leaves are averaged.
-  shrink: the paper's alpha, by which what is off the diagonal is multiplied. Below 1 the
-  sum can be inverted.
+  shrink: the paper's alpha, by which what is off the diagonal is multiplied. Below 1
+  the sum can be inverted.
   An input that is 0 for all sources says nothing about its row, which is averaged.
   """
   trees = require_same('regmean', trees)
@@ -116,8 +116,8 @@ def _gram_names(
 ) -> set[str]:
   """The names of the leaves that have inner products and match the pattern.
 
-  held: the leaves of the trees, by name. Errors: ValueError where sources have the inner
-  products of different leaves, or their shapes do not fit.
+  held: the leaves of the trees, by name. Errors: ValueError where sources have the
+  inner products of different leaves, or their shapes do not fit.
   """
   tree.require_match([pattern], grams[0], 'regmean: pattern')
   chosen = set(filter(tree.matcher(pattern), grams[0]))
@@ -128,7 +128,7 @@ def _gram_names(
 
 
 def _require_gram(name: str, held: dict, gram: Mapping[str, Any], index: int) -> None:
-  """Raises ValueError unless the source `index` has inner products that fit the leaf."""
+  """Raises ValueError unless the inner products of a source fit the leaf."""
   if name not in held:
     raise ValueError(
       f'regmean: grams: no leaf {name!r} in the trees; nearest: '

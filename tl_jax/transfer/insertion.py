@@ -57,8 +57,8 @@ def inserting_method(
 ) -> TransferMethod:
   """Trains new leaves, the head, and what `also` accepts.
 
-  places(leaves by name) -> {name of a new leaf: what `make` must know of its place}. The
-    leaves are arrays or PartitionSpecs.
+  places(leaves by name) -> {name of a new leaf: what `make` must know of its place}.
+    The leaves are arrays or PartitionSpecs.
   make(key, place) -> the new leaf. The key is a stream of its name.
   make_axes(place) -> the PartitionSpecs of the new leaf.
   what: the method, for errors.

@@ -2,7 +2,8 @@
 
 >>> import jax, jax.numpy as jnp
 >>> method = lora(r'.*/kernel', rank=4)
->>> trainable, frozen = method.init(jax.random.key(1), {'dense': {'kernel': jnp.ones((8, 6)), 'bias': jnp.ones(6)}})
+>>> params = {'dense': {'kernel': jnp.ones((8, 6)), 'bias': jnp.ones(6)}}
+>>> trainable, frozen = method.init(jax.random.key(1), params)
 >>> {name: leaf.shape for name, leaf in tree.flatten(trainable).items()}
 {'dense/kernel/a': (8, 4), 'dense/kernel/b': (4, 6)}
 """
@@ -50,17 +51,17 @@ def lora(
   float32 or wider.
 
   alpha: by default `rank`, a scale of one.
-  init: how a is drawn. `kaiming` is that of the authors' loralib: uniform with bound 1 /
-  sqrt(in). `gaussian` is normal, as in the paper, with PEFT's deviation, 1 / rank. b is
-  zero in both, so the start is the pre-trained model to the bit. `pissa` splits w into
-  its `rank` principal singular directions, which are trained, and the rest, which is held
-  (PiSSA, Meng et al. 2024).
-  tables: the names of embeddings. Of a matched one a is zero and b is drawn from N(0, 1),
-  as in PEFT.
+  init: how a is drawn. `kaiming` is that of the authors' loralib: uniform with bound 1
+  / sqrt(in). `gaussian` is normal, as in the paper, with PEFT's deviation, 1 / rank. b
+  is zero in both, so the start is the pre-trained model to the bit. `pissa` splits w
+  into its `rank` principal singular directions, which are trained, and the rest, which
+  is held (PiSSA, Meng et al. 2024).
+  tables: the names of embeddings. Of a matched one a is zero and b is drawn from N(0,
+  1), as in PEFT.
   stabilized: the scale is alpha / sqrt(rank) (rsLoRA, Kalajdzievski 2023, theorem 3.2).
   dropout: applies to what goes into a.
-  ranks, alphas: ((pattern of whole names, number), ...); the first that matches replaces
-  `rank` or `alpha`.
+  ranks, alphas: ((pattern of whole names, number), ...); the first that matches
+  replaces `rank` or `alpha`.
   head: the leaves that it matches are trained in full, even where the pattern matches
   them too. The default is the head of our models and may match nothing, because foreign
   params need not have a head; one that is given must match.
@@ -112,8 +113,8 @@ def dora(
   """Trains m * (w + alpha / rank * a @ b) / norm in the place of every matrix w (DoRA,
   Liu et al. 2024, eq. 5).
 
-  norm (out,) is that of every output column of w + alpha / rank * a @ b. The magnitude m
-  (out,) is trained and starts as the norms of w. All else is as in `lora`.
+  norm (out,) is that of every output column of w + alpha / rank * a @ b. The magnitude
+  m (out,) is trained and starts as the norms of w. All else is as in `lora`.
   """
   lookup(INITS, init, 'dora: init')
   plan = Plan(
@@ -160,7 +161,8 @@ def qlora(
 ) -> TransferMethod:
   """LoRA over a base in 16, 8 or 4 bits (QLoRA, Dettmers et al. 2023, eq. 5).
 
-  held: the matrices whose base is held so, of the kind `kind`. All else is as in `lora`.
+  held: the matrices whose base is held so, of the kind `kind`. All else is as in
+  `lora`.
   """
   base = quantized(held, kind=kind)
   change = lora(pattern, rank=rank, alpha=alpha, head=head, dropout=dropout)
@@ -200,7 +202,7 @@ class Plan(NamedTuple):
   init: str
 
   def require_numbers(self) -> None:
-    """Raises ValueError for a rank or an alpha that is none, before params are there."""
+    """Raises ValueError for a rank or an alpha that is none, without any params."""
     self.scale('')
 
   def size(self, name: str) -> int:
@@ -248,8 +250,8 @@ class Plan(NamedTuple):
 
 
 def principal(w, rank: int, scale: float, wide, what: str):
-  """(w - scale * a @ b, a, b), where scale * a @ b is the best approximation of w of this
-  rank.
+  """(w - scale * a @ b, a, b), where scale * a @ b is the best approximation of w of
+  this rank.
 
   what: the method and the leaf, for errors. Errors: ValueError for a rank above the
   matrix's.
@@ -261,7 +263,7 @@ def principal(w, rank: int, scale: float, wide, what: str):
     )
   plain = leaves.dense(w).astype(wide)
   left, values, right = jnp.linalg.svd(plain, full_matrices=False)
-  # Each factor gets the root of a singular value, and of the scale that multiplies both.
+  # Each factor gets the root of a singular value, and of the scale of their product.
   root = jnp.sqrt(values[..., :rank] / scale)
   a = left[..., :rank] * root[..., None, :]
   b = root[..., :, None] * right[..., :rank, :]

@@ -2,8 +2,10 @@
 
 >>> import jax.numpy as jnp
 >>> base, first, second = ({'w': jnp.array([0.0, value])} for value in (1.0, 3.0, 5.0))
->>> soup([first, second])['w'].tolist(), ties(base, [first, second], density=0.5)['w'].tolist()
-([0.0, 4.0], [0.0, 4.0])
+>>> soup([first, second])['w'].tolist()
+[0.0, 4.0]
+>>> ties(base, [first, second], density=0.5)['w'].tolist()
+[0.0, 4.0]
 
 Every function takes and gives parameter trees and can be jitted. All trees of a call
 have the same names and shapes: ValueError names the leaf that differs. Floating leaves
@@ -74,8 +76,8 @@ def greedy_soup(
   2022, Recipe 1.
 
   score(tree) -> float, higher is better, on examples that are not the test's. The trees
-  are tried from the best score of their own to the worst, equal ones in the order given.
-  One is taken in where the mean with it scores no less than the mean without it.
+  are tried from the best score of their own to the worst, equal ones in the order
+  given. One is taken in where the mean with it scores no less than the mean without it.
   Errors: ValueError for a score that is not a number.
   """
   trees = require_same('greedy_soup', trees)

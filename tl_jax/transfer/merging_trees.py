@@ -1,11 +1,14 @@
-"""What all ways of merging share: the checks of their arguments and the walk over leaves.
+"""What all ways of merging share: checks of the arguments, and the walk over leaves.
 
 >>> import jax.numpy as jnp
 >>> first, second = {'w': jnp.zeros(2), 'step': 3}, {'w': jnp.ones(2), 'step': 3}
->>> merge_leaves('sum', lambda name, one, other: one + other, [first, second])['w'].tolist()
+>>> def add(name, one, other):
+...   return one + other
+>>> merge_leaves('add', add, [first, second])['w'].tolist()
 [1.0, 1.0]
 
-`what`, here and below, is the function that a person called; every error starts with it.
+`what`, here and below, is the function that a person called; every error starts with
+it.
 """
 
 import math
@@ -26,8 +29,8 @@ def merge_leaves(
 ) -> Tree:
   """The first tree with every floating leaf made of the leaves of all trees.
 
-  function(name, leaf of each tree in at least float32) -> the leaf, which is cast to the
-  dtype of the first tree's. Leaves that are not floating are the first tree's.
+  function(name, leaf of each tree in at least float32) -> the leaf, which is cast to
+  the dtype of the first tree's. Leaves that are not floating are the first tree's.
   Errors: ValueError, unless `equal` is False, where such leaves differ between trees.
   """
   if equal:
@@ -49,9 +52,10 @@ def require_same(
 ) -> list[Tree]:
   """The trees as a list, after a check that they have the same leaves.
 
-  labels: what errors call each tree; where the first is 'base', another tree must follow.
-  Errors: ValueError for the first leaf that is not there in all trees, differs in shape,
-  or is structured, and without enough trees.
+  labels: what errors call each tree; where the first is 'base', another tree must
+  follow.
+  Errors: ValueError for the first leaf that is not there in all trees, differs in
+  shape, or is structured, and without enough trees.
   """
   trees = list(trees)
   if not trees:

@@ -140,15 +140,15 @@ def leaf_edit(
   """Puts a structured leaf in the place of every chosen leaf, and trains the head in
   full.
 
-  edit(key, name, array) -> (the trained part, the held part) of the structured leaf: the
-  same leaf twice, each time with holes for the other part. edit_axes(name, spec) is the
-  same for PartitionSpecs.
+  edit(key, name, array) -> (the trained part, the held part) of the structured leaf:
+  the same leaf twice, each time with holes for the other part. edit_axes(name, spec) is
+  the same for PartitionSpecs.
   The key is a stream of the leaf's own name, so that no leaf's draw depends on another
   leaf. A leaf that the head matches is trained in full and not edited. A hole stays a
   hole, because another method has taken it. A quantised leaf is a base like an array.
   settle(params) completes the whole tree where leaves depend on each other.
-  Errors: ValueError, at `init`, for a pattern that matches no leaf, a choice with nothing
-  to edit, and a leaf that is edited twice.
+  Errors: ValueError, at `init`, for a pattern that matches no leaf, a choice with
+  nothing to edit, and a leaf that is edited twice.
   """
   select = select_names(*choices, what=what)
   select_head = select_names_of_head(head, what)
@@ -277,8 +277,8 @@ def head_matcher(head: str | None) -> Callable[[str], bool]:
 def is_whole(leaf) -> bool:
   """Is this a leaf to a method: an array, a hole, or a structured leaf?
 
-  To jax a hole is no leaf, and a structured leaf is a tree of several arrays. To a method
-  each has one name.
+  To jax a hole is no leaf, and a structured leaf is a tree of several arrays. To a
+  method each has one name.
   """
   return leaf is None or leaves.is_structured(leaf)
 

@@ -62,8 +62,8 @@ def last(k: Count, *, head: str | None = HEAD, layers: str = LAYERS) -> Transfer
 
   Behind the layers stand the final norm and a pooler that the body keeps. Of an
   encoder-decoder these are the last k of either stack.
-  layers: matches the leaves of layers, with the layer's number as its group `index`. What
-  stands before the number says which stack the layer is in.
+  layers: matches the leaves of layers, with the layer's number as its group `index`.
+  What stands before the number says which stack the layer is in.
   Errors: ValueError for a k that is not from 1 to the number of layers, and where
   `layers` matches none.
   """
@@ -79,8 +79,8 @@ def last(k: Count, *, head: str | None = HEAD, layers: str = LAYERS) -> Transfer
 def top_layers(k: int, layers: str, what: str) -> Select:
   """A function from all names to those of the last k layers of every stack.
 
-  Errors: ValueError for a pattern without a group `index`, and, by the function, for a k
-  that is not from 1 to the number of layers of the shallower stack.
+  Errors: ValueError for a pattern without a group `index`, and, by the function, for a
+  k that is not from 1 to the number of layers of the shallower stack.
   """
   require_index(layers, what)
   select_layers = select_names(layers, what=what)
@@ -125,7 +125,7 @@ def depth_from_top(names: Collection[str], layers: str = LAYERS) -> dict[str, in
 
 
 def _stack_and_index(name: str, layers: str) -> tuple[str, int] | None:
-  """(what stands before the layer's number, the number), None for a name in no layer."""
+  """(what stands before the number of the layer, the number), None without a layer."""
   match = re.fullmatch(layers, name)
   if match is None:
     return None

@@ -42,8 +42,8 @@ def prefix(
   """Trains `length` keys and values for every attention that the pattern matches (Li
   and Liang 2021, section 4.2).
 
-  pattern: by default all of them: of an encoder-decoder the encoder's, the decoder's own
-  and that to the encoder.
+  pattern: by default all of them: of an encoder-decoder the encoder's, the decoder's
+  own and that to the encoder.
   network: the hidden size of a two-layer network that makes the keys and values of a
   trained table (length, network), with tanh between (section 4.3). `fuse` leaves the
   network behind. None trains the keys and values themselves.
@@ -56,7 +56,7 @@ def prefix(
       match = re.fullmatch(rf'(?P<part>{pattern})/key/kernel', name)
       if match:
         part = match['part']
-        # Grouped key heads are narrower than the stream, so widths are those of the kernels.
+        # The widths are those of the kernels: grouped key heads are narrow.
         key = require_kernel(named, f'{part}/key/kernel', 'prefix')
         value = require_kernel(named, f'{part}/value/kernel', 'prefix')
         found[f'{part}/prefix'] = key, value
@@ -95,10 +95,11 @@ def through_network(
 ) -> TransferMethod:
   """Prefixes that a network makes: its table and weights are trained in their place.
 
-  method: trains the prefixes themselves. hidden: the size of the network's hidden layer.
-  The network stands beside the model, under the name `NETWORK`: a table (length, hidden),
-  a kernel (hidden, hidden) and a bias (hidden,) that all prefixes share, and for every
-  prefix a kernel and a bias that make its keys, and such a pair for its values.
+  method: trains the prefixes themselves. hidden: the size of the network's hidden
+  layer. The network stands beside the model, under the name `NETWORK`: a table (length,
+  hidden), a kernel (hidden, hidden) and a bias (hidden,) that all prefixes share, and
+  for every prefix a kernel and a bias that make its keys, and such a pair for its
+  values.
   """
 
   def init(key, params, axes=None):

@@ -1,7 +1,8 @@
 """Prompt tuning: trained vectors in front of every example.
 
 >>> import jax, jax.numpy as jnp
->>> trainable, _ = prompt(length=3).init(jax.random.key(0), {'embedding': {'tokens': jnp.ones((9, 4))}})
+>>> params = {'embedding': {'tokens': jnp.ones((9, 4))}}
+>>> trainable, _ = prompt(length=3).init(jax.random.key(0), params)
 >>> trainable['embedding']['prompt'].shape
 (3, 4)
 """
@@ -31,10 +32,10 @@ def prompt(
   """Trains `length` vectors that stand before the tokens of each example (Lester et al.
   2021, section 2). Every example of a packed row has them before it.
 
-  init: `vocabulary` starts each as the vector of one of the first `common` tokens, drawn
-  without repetition (section 3.2: the 5,000 most common). `text` starts them as the
-  vectors of the token ids `tokens`, from the front and again if they do not suffice, as
-  in PEFT. `random` is uniform in [-0.5, 0.5].
+  init: `vocabulary` starts each as the vector of one of the first `common` tokens,
+  drawn without repetition (section 3.2: the 5,000 most common). `text` starts them as
+  the vectors of the token ids `tokens`, from the front and again if they do not
+  suffice, as in PEFT. `random` is uniform in [-0.5, 0.5].
   Errors: ValueError for `text` without tokens, and for a token that the table does not
   have.
   """

@@ -1,7 +1,8 @@
 """A held base in few bits, under methods that edit it.
 
 >>> import jax.numpy as jnp
->>> _, frozen = quantized(r'kernel', kind='int8').init(None, {'kernel': jnp.ones((4, 2)), 'bias': jnp.ones(2)})
+>>> params = {'kernel': jnp.ones((4, 2)), 'bias': jnp.ones(2)}
+>>> _, frozen = quantized(r'kernel', kind='int8').init(None, params)
 >>> frozen['kernel'].codes.dtype.name, frozen['bias'].dtype.name
 ('int8', 'float32')
 """
@@ -18,10 +19,10 @@ def quantized(
 ) -> TransferMethod:
   """Trains nothing, and holds the matrices that the pattern matches in 16, 8 or 4 bits.
 
-  Compose it before `lora` or `dora`. What `fuse` gives is the matrix that the codes stand
-  for, not the one that they were made of. Under `lora`, a step that computes in bfloat16
-  gives the same bits with matrices that are held in bfloat16, at half their memory and
-  without casts.
+  Compose it before `lora` or `dora`. What `fuse` gives is the matrix that the codes
+  stand for, not the one that they were made of. Under `lora`, a step that computes in
+  bfloat16 gives the same bits with matrices that are held in bfloat16, at half their
+  memory and without casts.
   Errors: ValueError for a matched leaf that is no matrix.
   """
 

@@ -8,8 +8,9 @@ trains them.
 2.0
 
 Each acts on the effective weights, or raises ValueError at `init` where what is trained
-gives it nothing to act on. The head, the parts that a method puts in and the layers that
-start afresh have no pre-trained value, so nothing pulls them to their random start.
+gives it nothing to act on. The head, the parts that a method puts in and the layers
+that start afresh have no pre-trained value, so nothing pulls them to their random
+start.
 `head=None` says that the head is pre-trained like the rest.
 """
 
@@ -44,8 +45,8 @@ def l2sp(
   ones (L2-SP, Li et al. 2018).
 
   w is the effective weight: under `lora`, |w - w0| is the norm of the low-rank change.
-  New weights are the head, what a method puts in (the parameters of an adapter, a prompt
-  or a prefix), and layers that start afresh. `new` is `strength` by default.
+  New weights are the head, what a method puts in (the parameters of an adapter, a
+  prompt or a prefix), and layers that start afresh. `new` is `strength` by default.
   Errors: ValueError at `init` where nothing is trained.
   """
   belongs = head_matcher(head)
@@ -79,11 +80,11 @@ def ewc(
 ) -> TransferMethod:
   """Adds strength / 2 sum F (w - w0)^2 (Kirkpatrick et al. 2017, eq. 3).
 
-  fisher: F, a tree like the params, as `tl_jax.transfer.fisher_diagonal` estimates it. w
-  is the effective weight, so F has the shape of the weight under `lora` too. Leaves that
-  it does not have are free. Without a `fisher` every entry counts 1, except those of the
-  head, until `with_fisher` says more: a run takes the information of the model that it
-  starts from.
+  fisher: F, a tree like the params, as `tl_jax.transfer.fisher_diagonal` estimates it.
+  w is the effective weight, so F has the shape of the weight under `lora` too. Leaves
+  that it does not have are free. Without a `fisher` every entry counts 1, except those
+  of the head, until `with_fisher` says more: a run takes the information of the model
+  that it starts from.
   Errors: ValueError at `init` where nothing that is trained has a pre-trained value, or
   `fisher` has none of it.
   """
@@ -135,11 +136,11 @@ def mixout(
   w -> (mask w0 + (1 - mask) w - rate w0) / (1 - rate) (Lee et al. 2020). This is w0 +
   dropout(w - w0), so its mean is w. w is the effective weight: under `lora`, entries of
   base + a @ b go back to the base, and the matrix is formed for the step.
-  mask: `element` draws every entry, as the paper says. `column` is what the authors' code
-  does: one draw for all outputs of an input, so that whole rows of an (in, out) kernel go
-  back together.
-  The head, new parts and leaves that the pattern does not match are not mixed. Without a
-  key, in evaluation, nothing is.
+  mask: `element` draws every entry, as the paper says. `column` is what the authors'
+  code does: one draw for all outputs of an input, so that whole rows of an (in, out)
+  kernel go back together.
+  The head, new parts and leaves that the pattern does not match are not mixed. Without
+  a key, in evaluation, nothing is.
   Errors: ValueError at `init` where no pre-trained matrix that the pattern matches is
   trained, and for a matrix with dropout of its inputs (`lora(dropout=...)`), which an
   array in its place could not apply.
@@ -195,8 +196,8 @@ class DecayState(NamedTuple):
 def learning_rate(opt_state):
   """The learning rate of this step, from the state of an optimizer of ours.
 
-  Such a state keeps the peak `rate` and the `factor` of the schedule. Errors: ValueError
-  for another optimizer.
+  Such a state keeps the peak `rate` and the `factor` of the schedule. Errors:
+  ValueError for another optimizer.
   """
 
   def keeps_rate(node):
@@ -217,15 +218,15 @@ def prior_decay(
 ) -> TransferMethod:
   """Decoupled decay towards the pre-trained weights: w - rate decay (w - w0).
 
-  Wiese et al. 2017, called decay(w_pre) in Lee et al. 2020. A head, new parts and layers
-  that start afresh still decay towards zero. It is added to the optimizer's own decay, so
-  set `optim.decay` to 0 beside it. It follows the groups of the optimizer: their `scale`
-  multiplies it, and neither a leaf of a group with a `decay` of 0 nor a frozen one is
-  pulled. It needs weights that are linear in the one array that is trained: those that
-  are trained in full, and those of `subset` and `ia3`.
+  Wiese et al. 2017, called decay(w_pre) in Lee et al. 2020. A head, new parts and
+  layers that start afresh still decay towards zero. It is added to the optimizer's own
+  decay, so set `optim.decay` to 0 beside it. It follows the groups of the optimizer:
+  their `scale` multiplies it, and neither a leaf of a group with a `decay` of 0 nor a
+  frozen one is pulled. It needs weights that are linear in the one array that is
+  trained: those that are trained in full, and those of `subset` and `ia3`.
   Errors: ValueError at `init` under `lora`, `dora` and `diff`, where the decay of a
-  product is no decay of its factors, and where nothing that is trained has a pre-trained
-  value; at the optimizer's `init` where no group lets it pull.
+  product is no decay of its factors, and where nothing that is trained has a
+  pre-trained value; at the optimizer's `init` where no group lets it pull.
   """
   belongs = head_matcher(head)
   linear = (leaves.Scaled, leaves.Subset)
@@ -258,8 +259,8 @@ def prior_decay(
 def decay_to_start(tx, decay: float, group_of, is_new):
   """`tx` with a decay to where the parameters are at `init`.
 
-  group_of(name) -> the group of the optimizer that a leaf is in, or None. is_new(names) ->
-  those of the names that decay to zero instead.
+  group_of(name) -> the group of the optimizer that a leaf is in, or None. is_new(names)
+  -> those of the names that decay to zero instead.
   """
   import optax  # the room loads jax alone
 
@@ -309,13 +310,13 @@ def reinitialize(
 ) -> TransferMethod:
   """The top layers and the pooler start afresh (Zhang et al. 2021).
 
-  Kernels are drawn from N(0, std^2), biases are 0, and norms have the scale 1. The pooler
-  is the one that the body keeps; one of the head is new anyway.
+  Kernels are drawn from N(0, std^2), biases are 0, and norms have the scale 1. The
+  pooler is the one that the body keeps; one of the head is new anyway.
   pattern: matches the leaves of layers, with the layer's number as its group `index`.
   Other regularizers treat what starts afresh as they treat a new head.
   Errors: ValueError at `init` for a leaf that starts afresh but is not trained in full,
-  which would stay random, and for a vector whose name does not say whether it is a scale
-  or a bias.
+  which would stay random, and for a vector whose name does not say whether it is a
+  scale or a bias.
   """
   select = top_layers(layers, pattern, 'reinitialize')
   is_pooler = tree.matcher(POOLER)
@@ -376,11 +377,11 @@ def unfreeze(
 ) -> TransferMethod:
   """Gradual unfreezing from the top (Howard and Ruder 2018, section 3.3).
 
-  The head learns from the first step, and `groups` more layers from the top every `every`
-  steps. What stands behind the layers (a final norm, a pooler that the body keeps) comes
-  with the top ones, and what is below the layers comes last. `every` is in steps: take
-  those of an epoch for the paper's schedule. Without a head, the top layers learn from
-  the first step.
+  The head learns from the first step, and `groups` more layers from the top every
+  `every` steps. What stands behind the layers (a final norm, a pooler that the body
+  keeps) comes with the top ones, and what is below the layers comes last. `every` is in
+  steps: take those of an epoch for the paper's schedule. Without a head, the top layers
+  learn from the first step.
 
   A leaf belongs to a layer by its name: what `lora` trains in a layer, or an adapter of
   it, waits for that layer. A leaf that is not yet free gets no update and no decay, and

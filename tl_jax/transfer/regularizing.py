@@ -71,8 +71,8 @@ class Regularizer(NamedTuple):
     None unless there is `weighs`.
   weighs(name) -> does the penalty need the information of this leaf?
   fisher: that information by name, where it is known from the start.
-  mix(key, scope) -> {name of a leaf of the model: the plain array in its place}, for one
-    training step.
+  mix(key, scope) -> {name of a leaf of the model: the plain array in its place}, for
+    one training step.
   objective(objective) -> what is minimized in its place.
   decay(tx, group_of, is_new) -> tx with a decay as a part of its update.
     `is_new(names)` chooses those of the trained leaves that have no pre-trained value.
@@ -141,16 +141,12 @@ def regularize(
 
   def init(key, params, axes=None):
     # Before the method, which edits and anchors what it is given.
-    for how in regularizers:
-      if how.begin is not None:
-        params = how.begin(key, params)
+    params = _begun(regularizers, key, params)
     trainable, frozen = method.init(key, params, axes)
     _require_declared(method, trainable, params)
     scope = scope_of(trainable, Anchored(frozen, trainable))
     # A regularizer without effect is refused before any step.
-    for how in regularizers:
-      if how.check is not None:
-        how.check(scope)
+    _require_effects(regularizers, scope)
     if not anchors:
       return trainable, frozen
     weights = tuple(_information(how, scope) for how in weighing)
@@ -172,12 +168,7 @@ def regularize(
     if key is None or not mixing or not isinstance(frozen, Anchored):
       return params
     scope = scope_of(trainable, frozen, key=key, step=step)
-    mixed = _mixed(mixing, key, scope)
-
-    def replace(name, leaf):
-      return mixed.get(name, leaf)
-
-    return tree.map_named(replace, params, is_leaf=is_whole)
+    return _replaced(params, _mixed(mixing, key, scope))
 
   def penalty(trainable, frozen):
     # The method may have a penalty of its own (`diff`).
@@ -207,6 +198,21 @@ def regularize(
     regularizers=regularizers,
     plain=plain,
   )
+
+
+def _begun(regularizers, key, params: Tree) -> Tree:
+  """The params to start from."""
+  for how in regularizers:
+    if how.begin is not None:
+      params = how.begin(key, params)
+  return params
+
+
+def _require_effects(regularizers, scope: Scope) -> None:
+  """Raises ValueError for a regularizer that could not act on what is trained."""
+  for how in regularizers:
+    if how.check is not None:
+      how.check(scope)
 
 
 def _changed_specs(given: Tree, trainable: Tree, frozen: Tree, is_new) -> dict:
@@ -239,6 +245,15 @@ def _mixed(mixing: list[Regularizer], key, scope: Scope) -> dict[str, jax.Array]
       changed[name] = mixed.get(name, leaf), start
     scope = scope._replace(changed=changed)
   return mixed
+
+
+def _replaced(params: Tree, new: dict[str, jax.Array]) -> Tree:
+  """The params with other leaves at some names, each in the place of a whole leaf."""
+
+  def replace(name, leaf):
+    return new.get(name, leaf)
+
+  return tree.map_named(replace, params, is_leaf=is_whole)
 
 
 def _objective(method: TransferMethod, regularizers):
@@ -281,7 +296,7 @@ def _optimizer(method: TransferMethod, regularizers, is_new):
 
 
 def with_fisher(frozen: Tree, fisher: dict) -> Tree:
-  """What a method holds, with the information `fisher` in every `ewc` that has none yet.
+  """What a method holds, with the information `fisher` in every `ewc` without any.
 
   fisher: by name, in the shapes of the leaves. A leaf that it does not have becomes
   free. Nothing changes where no `ewc` waits for it.
@@ -413,7 +428,7 @@ def _holed(trainable: Tree, is_new) -> Tree:
 
 
 def _information(how: Regularizer, scope: Scope) -> Information:
-  """What a penalty weighs by before it is told more: the given information, else ones."""
+  """What a penalty weighs by at first: the given information, else ones."""
   values = {}
   for name, (leaf, _) in scope.changed.items():
     if not how.weighs(name):

@@ -1,7 +1,8 @@
 """Sparse changes: a random subset of the entries, and a change whose gates are learned.
 
 >>> import jax, jax.numpy as jnp
->>> trainable, frozen = subset(r'kernel', count=5).init(jax.random.key(0), {'kernel': jnp.ones((4, 3))})
+>>> params = {'kernel': jnp.ones((4, 3))}
+>>> trainable, frozen = subset(r'kernel', count=5).init(jax.random.key(0), params)
 >>> tree.flatten(trainable)['kernel/change'].shape
 (5,)
 """
@@ -92,8 +93,8 @@ def subset(
 def apportion(sizes: dict[str, int], total: int) -> dict[str, int]:
   """How many of `total` entries fall to each leaf, in proportion to its size.
 
-  Largest remainders come first, and each leaf has at least one. Errors: ValueError where
-  there are fewer than one for each, or more than there are entries.
+  Largest remainders come first, and each leaf has at least one. Errors: ValueError
+  where there are fewer than one for each, or more than there are entries.
   """
   available = sum(sizes.values())
   if not len(sizes) <= total <= available:
@@ -106,8 +107,8 @@ def apportion(sizes: dict[str, int], total: int) -> dict[str, int]:
   shares = {}
   for name, share in exact.items():
     shares[name] = min(sizes[name], max(1, int(share)))
-  # What the rounding left over is given to the leaves that are furthest below their exact
-  # share; what it took too much is taken from those that are furthest above.
+  # What the rounding left over is given to the leaves that are furthest below their
+  # exact share; what it took too much is taken from those that are furthest above.
   while (rest := total - sum(shares.values())) != 0:
     sign = 1 if rest > 0 else -1
     excess = {
@@ -131,8 +132,8 @@ def diff(
   pruning, Guo et al. 2021).
 
   penalty: times the expected number of open gates, it is added to the loss.
-  start: the first log alpha of all gates. The change starts at zero, so the start is the
-  pre-trained model to the bit.
+  start: the first log alpha of all gates. The change starts at zero, so the start is
+  the pre-trained model to the bit.
   """
   wanted = tree.matcher(pattern)
 

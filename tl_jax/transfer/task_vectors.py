@@ -3,8 +3,10 @@
 >>> import jax.numpy as jnp
 >>> base, first, second = ({'w': jnp.array([0.0, value])} for value in (1.0, 3.0, 5.0))
 >>> vectors = [task_vector(tuned, base) for tuned in (first, second)]
->>> apply_task_vectors(base, vectors)['w'].tolist(), ties(base, [first, second])['w'].tolist()
-([0.0, 7.0], [0.0, 4.0])
+>>> apply_task_vectors(base, vectors)['w'].tolist()
+[0.0, 7.0]
+>>> ties(base, [first, second])['w'].tolist()
+[0.0, 4.0]
 """
 
 from collections.abc import Sequence
@@ -52,8 +54,8 @@ def apply_task_vectors(
 ) -> Tree:
   """base + the sum of scale * vector (Ilharco et al. 2023, section 2).
 
-  scale: one number for all vectors, or one per vector. A positive one learns the task, a
-  negative one forgets it.
+  scale: one number for all vectors, or one per vector. A positive one learns the task,
+  a negative one forgets it.
   """
   labels = ('base', *numbered('vectors', len(vectors)))
   require_same('apply_task_vectors', [base, *vectors], labels)

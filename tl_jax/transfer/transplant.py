@@ -3,7 +3,8 @@
 >>> import numpy as np
 >>> source = {'body': np.ones(2, np.float32), 'old_head': np.ones(3, np.float32)}
 >>> target = {'encoder': np.zeros(2, np.float32), 'head': np.zeros(4, np.float32)}
->>> params, account = transplant(source, target, rename=[('body', 'encoder')], fresh=['head'], drop=['old_head'])
+>>> rules = dict(rename=[('body', 'encoder')], fresh=['head'], drop=['old_head'])
+>>> params, account = transplant(source, target, **rules)
 >>> params['encoder'].tolist(), account.counts['renamed'], account.counts['fresh']
 ([1.0, 1.0], 1, 1)
 """

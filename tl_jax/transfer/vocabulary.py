@@ -3,7 +3,8 @@
 Tokens spelled alike keep their vectors, and the others get vectors made of old ones.
 
 >>> import numpy as np
->>> table, report = transfer_vocabulary(np.array([[1.0, 0.0], [3.0, 2.0]]), ['a', 'b'], ['b', 'c'])
+>>> old = np.array([[1.0, 0.0], [3.0, 2.0]])
+>>> table, report = transfer_vocabulary(old, ['a', 'b'], ['b', 'c'])
 >>> table.tolist(), report.copied, report.made
 ([[3.0, 2.0], [2.0, 1.0]], 1, 1)
 """
@@ -23,15 +24,16 @@ How = Literal['mean', 'covariance', 'neighbours']
 # The leaves of our models that have a vocabulary axis, and which axis it is. A head of
 # labels has the same names, but another length.
 VOCABULARY = (('embedding/tokens', 0), ('head/kernel', -1), ('head/bias', 0))
-# How many new tokens are compared with the shared ones at once: the cosines to all shared
-# tokens would not fit in memory for all.
+# How many new tokens are compared with the shared ones at once: the cosines to all
+# shared tokens would not fit in memory for all.
 CHUNK = 512
 
 
 class Report(NamedTuple):
   """What became of the new tokens, as counts.
 
-  copied: those with the vector of an old token. made: those with a vector made as asked.
+  copied: those with the vector of an old token. made: those with a vector made as
+  asked.
   mean: those with the plain mean, for want of anything better.
   dropped: old tokens that the new vocabulary lacks.
   leaves: the names of the parameters that changed.
@@ -84,12 +86,13 @@ def transfer_vocabulary(
     Pretrained Language Models").
   - `covariance`: a draw from N(mean, spread * covariance) of the old rows (the same),
     which needs `key`.
-  - `neighbours` with `vectors` (new vocabulary, any width), which place all new tokens in
-    one space: the mean of the old rows of the shared tokens, weighted by sparsemax of
-    their cosines to the new one (FOCUS, Dobler and de Melo 2023). A token whose vector is
-    zero gets the mean.
-  - `neighbours` without `vectors`: the mean of the old rows `pieces(token)`, the ids into
-    which the old tokenizer cuts the new token. Where there are none, the mean of all.
+  - `neighbours` with `vectors` (new vocabulary, any width), which place all new tokens
+    in one space: the mean of the old rows of the shared tokens, weighted by sparsemax
+    of their cosines to the new one (FOCUS, Dobler and de Melo 2023). A token whose
+    vector is zero gets the mean.
+  - `neighbours` without `vectors`: the mean of the old rows `pieces(token)`, the ids
+    into which the old tokenizer cuts the new token. Where there are none, the mean of
+    all.
 
   Errors: ValueError for a table with fewer rows than tokens, and for what `how` needs
   and was not given.
@@ -176,8 +179,8 @@ def match_tokens(
 ) -> Origin:
   """Which old rows each new row is made of.
 
-  Errors: ValueError for an unknown `how`, for what it needs and was not given, and for an
-  empty vocabulary.
+  Errors: ValueError for an unknown `how`, for what it needs and was not given, and for
+  an empty vocabulary.
   """
   if how not in ('mean', 'covariance', 'neighbours'):
     nearest = tree.nearest(how, ('mean', 'covariance', 'neighbours'), most=1)
@@ -200,8 +203,8 @@ def match_tokens(
     return Origin(rows, _nearest_mixtures(rows, np.asarray(vectors, np.float32)))
   if pieces is None:
     raise ValueError(
-      "how='neighbours' needs vectors of the new tokens, or pieces, which cuts one into "
-      'old ids'
+      "how='neighbours' needs vectors of the new tokens, or pieces, which cuts one "
+      'into old ids'
     )
   return Origin(rows, _piece_mixtures(rows, new_tokens, pieces, len(old_tokens)))
 
@@ -210,8 +213,8 @@ def _nearest_mixtures(rows: np.ndarray, vectors: np.ndarray) -> dict:
   """For every token without an old row, a mixture of the shared tokens by sparsemax of
   their cosines to it.
 
-  vectors: float32 (new tokens, any width). Tokens whose vector is zero have no direction:
-  they get no mixture and are in none.
+  vectors: float32 (new tokens, any width). Tokens whose vector is zero have no
+  direction: they get no mixture and are in none.
   """
   if vectors.ndim != 2 or len(vectors) != len(rows):
     raise ValueError(

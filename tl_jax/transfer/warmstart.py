@@ -2,9 +2,11 @@
 BERT2RND, BERTSHARE, RND2GPT.
 
 >>> bert = {'embedding': {'tokens': 1.0}, 'layers': {'0': {'attention': 2.0}}}
->>> target = {'embedding': {'tokens': 0.0}, 'encoder': {'layers': {'0': {'attention': 0.0}}}}
->>> {outcome: count for outcome, count in encoder_decoder(bert, None, target)[1].counts.items() if count}
-{'copied': 1, 'renamed': 1}
+>>> encoder = {'layers': {'0': {'attention': 0.0}}}
+>>> target = {'embedding': {'tokens': 0.0}, 'encoder': encoder}
+>>> params, account = encoder_decoder(bert, None, target)
+>>> account.counts['copied'], account.counts['renamed']
+(1, 1)
 """
 
 import dataclasses
@@ -21,8 +23,8 @@ Tree = Any
 Side = Literal['encoder', 'decoder']
 
 # The fields in which the two architectures may differ: depths and positions are settled
-# in `warm_arch`, the head and the start of training are the decoder's. Both stacks of an
-# encoder-decoder have all other fields in common.
+# in `warm_arch`, the head and the start of training are the decoder's. Both stacks of
+# an encoder-decoder have all other fields in common.
 OWN = (
   'kind',
   'layers',
@@ -52,10 +54,10 @@ def warm_arch(encoder, decoder):
 
   encoder, decoder: the architectures, or None for a side whose stack starts at random,
   which then takes its shape from the other one. The stacks keep their depths. The table
-  of positions is as long as the longer one. The head is causal over the token table that
-  both stacks share, with the decoder's bias, cap and scale. One architecture describes
-  both stacks, so whatever else a block is made of must agree. (BERT and GPT do not
-  agree, because their norms stand in different places.)
+  of positions is as long as the longer one. The head is causal over the token table
+  that both stacks share, with the decoder's bias, cap and scale. One architecture
+  describes both stacks, so whatever else a block is made of must agree. (BERT and GPT
+  do not agree, because their norms stand in different places.)
   Errors: ValueError for the first field that differs, where both are None, and for a
   stack that no encoder-decoder has: one whose tokens have a width of their own
   (ELECTRA-small) or whose layers share parameters (ALBERT).
@@ -111,8 +113,8 @@ def encoder_decoder(
   """The tree `target` with its stacks from one-stack models, and the account of every
   leaf (Rothe et al. 2020).
 
-  encoder, decoder: the parameters of an encoder (BERT) or a decoder (GPT), or None for a
-  side that stays random. RND2BERT is (None, bert), BERT2RND (bert, None), BERT2BERT
+  encoder, decoder: the parameters of an encoder (BERT) or a decoder (GPT), or None for
+  a side that stays random. RND2BERT is (None, bert), BERT2RND (bert, None), BERT2BERT
   (bert, bert), RND2GPT (None, gpt).
   target: a fresh initialisation of the model that `warm_arch` describes. Attention over
   the encoder has no source and stays fresh. So do poolers and heads, except the kernel
@@ -124,8 +126,8 @@ def encoder_decoder(
   from the encoder, or from the decoder where the encoder is None.
   preserve: a decoder of post-norm layers keeps its function while the output of the new
   attention is zero. The norm behind its self-attention moves behind the new attention,
-  whose input gets a fresh norm (the same up to layer norm's epsilon). Without it the new
-  norm stands behind the old one, as published.
+  whose input gets a fresh norm (the same up to layer norm's epsilon). Without it the
+  new norm stands behind the old one, as published.
   Errors: ValueError as of `transplant`, for a source that is no single stack, for
   `tokens` of a random side, and for `preserve` with `share`.
   """
@@ -250,7 +252,7 @@ def _is_left_behind(
   if name.startswith('pooler/'):
     return True
   if name.startswith('head/'):
-    # Of the heads only one over the vocabulary fits: a label's rows are of another task.
+    # Only a head over the vocabulary fits: labels are those of another task.
     reads_vocabulary = name in ('head/kernel', 'head/bias')
     return side != 'decoder' or not reads_vocabulary or name not in takers
   return share and side == 'decoder'
@@ -291,8 +293,8 @@ def shared(model):
     return _without_twins(params)
 
   def apply(params, *args, **keywords):
-    # Unshared inside the function that is differentiated, so that gradients of both uses
-    # of a weight add up.
+    # Unshared inside the function that is differentiated, so that gradients of both
+    # uses of a weight add up.
     return model.apply(unshared(params), *args, **keywords)
 
   return model._replace(init=init, apply=apply, axes=_without_twins(model.axes))
