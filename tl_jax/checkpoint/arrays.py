@@ -1,5 +1,6 @@
-"""Trees taken to the host and back: a flat dict of arrays in one orbax folder, whatever
-classes the tree has.
+"""Trees taken to the host and back, as a flat dict of arrays in one orbax folder.
+
+What is on the disk does not depend on the classes of the tree.
 
 >>> leaves, arrays = take({'dense': {'kernel': np.ones((2, 3)), 'bias': np.zeros(3)}, 'hole': None})
 >>> list(leaves), leaves['dense/bias']['shape'], list(arrays)
@@ -20,43 +21,40 @@ import numpy as np
 from tl_jax import tree
 from tl_jax.checkpoint.record import SMALL, CheckpointError
 
+# Leaves that an error names before it counts the rest.
 _MOST_LISTED = 4
+# A file per bias would cost more than the bias. Leaves up to this size lie one after the
+# other in one array of bytes.
 _SMALL_BYTES = 1 << 16
 
 
 def take(state: Any) -> tuple[dict[str, dict], dict[str, Any]]:
-  """(what each leaf is, arrays by folder name), copied: the caller may donate or
-  overwrite the state afterwards.
+  """(what each leaf is, arrays by folder name) of a state, copied to the host.
 
-  An array that spans processes stays a jax.Array, for orbax to copy; see `write`.
-  Raises ValueError that names a leaf which is no array, or two leaves of one name.
+  The caller may donate or overwrite the state afterwards. An array that spans processes
+  stays a jax.Array, for orbax to copy; see `write`. Raises ValueError that names a leaf
+  which is no array, or two leaves of one name.
   """
   named = tree.flatten(state)
   raw = {name: _raw(name, leaf) for name, leaf in named.items()}
+  # All copies are under way before the first one is waited for.
   for leaf in raw.values():
     if isinstance(leaf, jax.Array) and _fits_here(leaf):
       leaf.copy_to_host_async()
-  leaves, arrays, used, small, end = {}, {}, {SMALL}, [], 0
+  leaves: dict[str, dict] = {}
+  arrays: dict[str, Any] = {}
+  used = {SMALL}
+  small: list[np.ndarray] = []
+  end = 0
   for name, leaf in raw.items():
-    array = _copy(name, leaf)
-    key = (
-      {'impl': str(jax.random.key_impl(named[name]))} if _is_key(named[name]) else {}
-    )
-    shape, dtype = (
-      (named[name].shape, named[name].dtype) if key else (array.shape, array.dtype)
-    )
-    leaves[name] = entry = {
-      'shape': [int(size) for size in shape],
-      'dtype': str(dtype),
-      'folder': None,
-      **key,
-    }
+    array = _copy(leaf)
+    entry = _entry(named[name], array)
+    leaves[name] = entry
+    # An array that spans processes has parts elsewhere: orbax writes it, however small.
     if array.nbytes > _SMALL_BYTES or not isinstance(array, np.ndarray):
       entry['folder'] = _folder(name, used)
       arrays[entry['folder']] = array
     elif array.size:
-      # A file per bias would cost more than the bias: small leaves lie one after the
-      # other in one array of bytes.
       entry |= {'folder': SMALL, 'start': end, 'bytes': array.nbytes}
       small.append(array.reshape(-1).view(np.uint8))
       end += array.nbytes
@@ -65,9 +63,31 @@ def take(state: Any) -> tuple[dict[str, dict], dict[str, Any]]:
   return leaves, arrays
 
 
+def _entry(leaf, array) -> dict:
+  """What the record says of a leaf: shape, dtype, and the kind of a random key.
+
+  `array` is the leaf's content. Of a random key that is the key data, while shape and
+  dtype are those of the key itself.
+  """
+  key = {}
+  shape = array.shape
+  dtype = array.dtype
+  if _is_key(leaf):
+    key = {'impl': str(jax.random.key_impl(leaf))}
+    shape = leaf.shape
+    dtype = leaf.dtype
+  return {
+    'shape': [int(size) for size in shape],
+    'dtype': str(dtype),
+    'folder': None,
+    **key,
+  }
+
+
 def seal(leaves: dict[str, dict], arrays: dict[str, Any]) -> dict[str, dict]:
-  """The leaves with a checksum for each of the small ones, so that damage among them
-  has a name.
+  """The leaves with a checksum for each of the small ones.
+
+  They share a file, whose checksum does not say which of them is damaged.
   """
   sealed = {}
   for name, leaf in leaves.items():
@@ -79,12 +99,17 @@ def seal(leaves: dict[str, dict], arrays: dict[str, Any]) -> dict[str, dict]:
 
 
 def _is_key(leaf) -> bool:
+  """Is this an array of random keys?"""
   return hasattr(leaf, 'dtype') and jax.dtypes.issubdtype(
     leaf.dtype, jax.dtypes.prng_key
   )
 
 
 def _raw(name: str, leaf):
+  """The array of a leaf; of random keys their data. Raises ValueError for anything else.
+
+  `name` is the leaf's, for the error.
+  """
   if isinstance(leaf, jax.Array) and leaf.is_deleted():
     raise ValueError(f'the state cannot be saved: leaf {name!r} was donated or deleted')
   if _is_key(leaf):
@@ -92,6 +117,7 @@ def _raw(name: str, leaf):
   if isinstance(leaf, jax.Array):
     return leaf
   array = np.asarray(leaf)
+  # numpy makes an array of any object; these kinds are objects, texts and times.
   if array.dtype.kind in 'OUSMm':
     raise ValueError(
       f'the state cannot be saved: leaf {name!r} is no array but {type(leaf).__name__}; '
@@ -101,18 +127,21 @@ def _raw(name: str, leaf):
 
 
 def _fits_here(array: jax.Array) -> bool:
+  """Does this process have all of the array?"""
   return array.is_fully_addressable or array.is_fully_replicated
 
 
-def _copy(name: str, leaf):
+def _copy(leaf):
+  """A copy that nothing else writes to, on the host where this process has all of it."""
   if isinstance(leaf, np.ndarray):
     return np.array(leaf, order='C')
   if _fits_here(leaf):
     host = np.asarray(leaf)
     # On the CPU backend this is a view of the buffer that the next step may be given.
-    return (
-      np.ascontiguousarray(host) if host.flags.owndata else np.array(host, order='C')
-    )
+    if not host.flags.owndata:
+      return np.array(host, order='C')
+    return np.ascontiguousarray(host)
+  # orbax copies shards of other devices itself, but takes a view of those on a CPU.
   if all(shard.device.platform == 'cpu' for shard in leaf.addressable_shards):
     shards = [
       jax.device_put(np.array(shard.data), shard.device)
@@ -123,20 +152,24 @@ def _copy(name: str, leaf):
 
 
 def _folder(name: str, used: set[str]) -> str:
-  """A folder name that resembles the leaf's name; the record holds the real one, so no
-  name becomes a path.
+  """A folder name that resembles the leaf's name, not among `used`, which it joins.
+
+  The record holds the real name, so that no name of a leaf becomes a path.
   """
-  folder = (
-    re.sub(r'[^A-Za-z0-9_.-]', '_', name.replace('/', '.'))[:150].lstrip('.') or 'leaf'
-  )
-  if folder.lower() in used or folder != name.replace('/', '.'):
-    folder = f'{folder}-{hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]}'
+  dotted = name.replace('/', '.')
+  folder = re.sub(r'[^A-Za-z0-9_.-]', '_', dotted)[:150].lstrip('.') or 'leaf'
+  # Some file systems do not tell upper case from lower.
+  if folder.lower() in used or folder != dotted:
+    checksum = hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()
+    folder = f'{folder}-{checksum[:12]}'
   used.add(folder.lower())
   return folder
 
 
+# Made once, and only where something is read or written: orbax is slow to import.
 @functools.cache
 def _handler():
+  """orbax's handler of trees, one folder per array."""
   import orbax.checkpoint as ocp
 
   handlers = ocp.type_handlers
@@ -153,8 +186,9 @@ def _handler():
 def write(
   folder: str | os.PathLike, arrays: dict[str, Any], copied: Callable[[], None]
 ) -> None:
-  """Writes the arrays of this process into a folder that exists; calls `copied` once no
-  device buffer is needed.
+  """Writes the arrays of this process into a folder that exists.
+
+  Calls `copied` once no device buffer is needed any more.
   """
   if not arrays:
     copied()
@@ -176,70 +210,70 @@ def match(
   cast: bool = False,
   whole: bool = False,
 ) -> list[str]:
-  """The names of the leaves of `like`, all of which `saved` has with the same shape and
-  dtype.
+  """The names of the leaves of `like`, which `saved` has with the same shape and dtype.
 
-  `whole`: `saved` has no others.
-
-  Raises CheckpointError of one line: the first leaves that differ, with both shapes or
-  dtypes, or the nearest names.
+  With `cast` floating-point leaves may differ in their dtype. With `whole` there may be
+  no others in `saved`. Raises CheckpointError of one line: the first leaves that differ,
+  with both shapes or dtypes, or the nearest names.
   """
   wanted = tree.flatten(like)
   problems = []
   for name, leaf in wanted.items():
     if name not in saved:
       problems.append(f'it has no leaf {name!r}; nearest: {tree.nearest(name, saved)}')
-      continue
-    entry = saved[name]
-    shape = tuple(np.shape(leaf))
-    if tuple(entry['shape']) != shape:
-      problems.append(
-        f'leaf {name!r} has the shape {tuple(entry["shape"])}, asked for {shape}'
-      )
-    elif not _same_dtype(entry['dtype'], leaf, cast):
-      asked = str(leaf.dtype) if hasattr(leaf, 'dtype') else type(leaf).__name__
-      problems.append(
-        f'leaf {name!r} has the dtype {entry["dtype"]}, asked for {asked}'
-      )
+    else:
+      problems += _differences(name, saved[name], leaf, cast)
   if whole:
     surplus = [name for name in saved if name not in wanted]
     problems += [f'leaf {name!r} is not asked for' for name in surplus]
   if problems:
-    more = (
-      f'; and {len(problems) - _MOST_LISTED} more leaves'
-      if len(problems) > _MOST_LISTED
-      else ''
-    )
-    raise CheckpointError(f'{where}: {"; ".join(problems[:_MOST_LISTED])}{more}')
+    listed = '; '.join(problems[:_MOST_LISTED])
+    if len(problems) > _MOST_LISTED:
+      listed += f'; and {len(problems) - _MOST_LISTED} more leaves'
+    raise CheckpointError(f'{where}: {listed}')
   return list(wanted)
 
 
+def _differences(name: str, entry: dict, leaf, cast: bool) -> list[str]:
+  """The first thing in which a saved leaf differs from the one asked for; [] for none."""
+  saved_shape = tuple(entry['shape'])
+  shape = tuple(np.shape(leaf))
+  if saved_shape != shape:
+    return [f'leaf {name!r} has the shape {saved_shape}, asked for {shape}']
+  if not _same_dtype(entry['dtype'], leaf, cast):
+    asked = str(leaf.dtype) if hasattr(leaf, 'dtype') else type(leaf).__name__
+    return [f'leaf {name!r} has the dtype {entry["dtype"]}, asked for {asked}']
+  return []
+
+
 def _same_dtype(saved: str, leaf, cast: bool) -> bool:
+  """May a leaf that was saved with this dtype be restored as `leaf`?"""
+  kept = _dtype(saved)
+  # A Python number has no dtype: any that keeps its kind will do.
   if not hasattr(leaf, 'dtype'):
-    return _dtype(saved) is not None and np.can_cast(
-      _dtype(saved), np.asarray(leaf).dtype, 'same_kind'
-    )
+    return kept is not None and np.can_cast(kept, np.asarray(leaf).dtype, 'same_kind')
   if str(leaf.dtype) == saved:
     return True
-  floating = [
-    dtype is not None and jax.dtypes.issubdtype(dtype, np.floating)
-    for dtype in (_dtype(saved), leaf.dtype)
-  ]
-  return cast and all(floating)
+  if not cast or kept is None:
+    return False
+  # jax's own test: to numpy bfloat16 is no floating-point type.
+  floating = jax.dtypes.issubdtype
+  return floating(kept, np.floating) and floating(leaf.dtype, np.floating)
 
 
 def _dtype(name: str):
+  """The dtype of this name; None for the dtype of a random key."""
   return None if name.startswith('key<') else jax.numpy.dtype(name)
 
 
 def read(folder: str | os.PathLike, saved: dict[str, dict], like: Any) -> Any:
-  """The tree `like` with the saved values: each leaf where the sharding of its
-  counterpart puts it.
+  """The tree `like` with the saved values, each where the sharding of its leaf puts it.
 
-  A numpy array or Python number gives one of its kind; an abstract leaf without
-  sharding gives a jax.Array on the default device. Call `match` first.
+  A numpy array or Python number gives one of its kind. An abstract leaf without sharding
+  gives a jax.Array on the default device. Call `match` first.
   """
   wanted = tree.flatten(like)
+  # A leaf without elements has no folder, and nothing to read.
   plain = {name: leaf for name, leaf in wanted.items() if saved[name]['folder']}
   values = _read_orbax(folder, {name: saved[name] for name in plain}, plain)
   return tree.map_named(
@@ -250,6 +284,7 @@ def read(folder: str | os.PathLike, saved: dict[str, dict], like: Any) -> Any:
 def _read_orbax(
   folder, saved: dict[str, dict], wanted: dict[str, Any]
 ) -> dict[str, Any]:
+  """The values of the leaves by name, read together."""
   if not wanted:
     return {}
   import orbax.checkpoint as ocp
@@ -259,31 +294,35 @@ def _read_orbax(
   for name, leaf in wanted.items():
     place = saved[name]['folder']
     sharding = getattr(leaf, 'sharding', None)
+    # Read to the host: small leaves are cut out of their bundle, and the data of keys has
+    # another shape than the keys.
     if place == SMALL or sharding is None or _is_key(leaf):
       arguments[place] = ocp.RestoreArgs(restore_type=np.ndarray)
     else:
       arguments[place] = ocp.ArrayRestoreArgs(
         sharding=sharding, global_shape=tuple(leaf.shape), dtype=leaf.dtype
       )
-  restored = _handler().restore(
-    epath.Path(folder),
-    args=ocp.args.PyTreeRestore(
-      item=dict.fromkeys(arguments, 0), restore_args=arguments, partial_restore=True
-    ),
+  # Partial: the folder may hold leaves that nobody asks for.
+  request = ocp.args.PyTreeRestore(
+    item=dict.fromkeys(arguments, 0), restore_args=arguments, partial_restore=True
   )
+  restored = _handler().restore(epath.Path(folder), args=request)
   return {name: _part(restored, saved[name]) for name in wanted}
 
 
 def _part(restored: dict[str, Any], entry: dict):
+  """The value of one leaf among the arrays of the folder."""
   if entry['folder'] != SMALL:
     return restored[entry['folder']]
   content = restored[SMALL][entry['start'] : entry['start'] + entry['bytes']]
   dtype = _dtype(entry['dtype']) or np.dtype(np.uint32)
+  # Key data has one more axis than the keys.
   shape = (*entry['shape'], -1) if 'impl' in entry else entry['shape']
   return np.frombuffer(content.tobytes(), dtype).reshape(shape).copy()
 
 
 def _place(value, entry: dict, leaf):
+  """A saved value as what `leaf` is; `value` is None for a leaf without elements."""
   if value is None:
     value = np.zeros(entry['shape'], _dtype(entry['dtype']) or np.uint32)
   if 'impl' in entry:
@@ -298,25 +337,20 @@ def _place(value, entry: dict, leaf):
     return value
   value = np.asarray(value, leaf.dtype)
   sharding = getattr(leaf, 'sharding', None)
-  return (
-    jax.numpy.asarray(value)
-    if sharding is None
-    else jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
-  )
+  if sharding is None:
+    return jax.numpy.asarray(value)
+  # Every process has the whole value, and places the shards of its own devices.
+  return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
 
 def _place_key(data, entry: dict, sharding):
-  wrap = functools.partial(jax.random.wrap_key_data, impl=entry['impl'])
+  """Random keys of their data."""
+  impl = entry['impl']
+  wrap = functools.partial(jax.random.wrap_key_data, impl=impl)
   if not entry['folder']:
-    data = np.zeros(
-      (
-        *entry['shape'],
-        jax.random.key_data(jax.random.key(0, impl=entry['impl'])).size,
-      ),
-      np.uint32,
-    )
-  return (
-    wrap(jax.numpy.asarray(data))
-    if sharding is None
-    else jax.jit(wrap, out_shardings=sharding)(data)
-  )
+    # Without a key there is no data: its last axis is as long as that of any key.
+    size = jax.random.key_data(jax.random.key(0, impl=impl)).size
+    data = np.zeros((*entry['shape'], size), np.uint32)
+  if sharding is None:
+    return wrap(jax.numpy.asarray(data))
+  return jax.jit(wrap, out_shardings=sharding)(data)

@@ -1,5 +1,6 @@
 """The commit record of a step, `commit.json`: which leaves, which files, which bytes.
-It decides what a step is.
+
+A folder with a record is a step, and a folder without one is none.
 
 >>> import tempfile
 >>> load_record(Path(tempfile.mkdtemp())) is None
@@ -15,13 +16,17 @@ from tl_jax.checkpoint import files
 
 FORMAT = 1
 NAME = 'commit.json'
-ARRAYS, SMALL = 'arrays', 'small'
+# Folders within a step: of all arrays, and of the bundle of small ones below it.
+ARRAYS = 'arrays'
+SMALL = 'small'
+# What is larger is no record: a damaged disk must not fill the memory.
 _MOST_BYTES = 64 << 20
 
 
 class CheckpointError(ValueError):
-  """What was asked of the checkpoints cannot be done; the message names the step, file
-  or leaf.
+  """What was asked of the checkpoints cannot be done.
+
+  The message names the step, file or leaf.
   """
 
 
@@ -37,36 +42,36 @@ def make_record(
   time: float,
   versions: dict,
 ) -> dict:
-  """The record of the files below `folder`, which are hashed and flushed to the disk on
-  the way.
+  """The record of the files below `folder`, which it hashes and flushes to the disk.
 
   Args:
-    leaves: name -> {shape, dtype, folder or None; impl for a random key; start, bytes,
-    sha256 in the folder `small`}.
+    leaves: by name, what `arrays.take` and `arrays.seal` say of each: shape, dtype, and
+      folder or None; `impl` of a random key; start, bytes and sha256 in the bundle.
     meta: anything strict JSON can hold.
   """
   found, folders = files.walk(folder)
   sums = files.in_parallel(lambda path: files.digest(path, durable=True), found)
+  # The names of files are on the disk only once their folders are.
   files.in_parallel(files.flush, folders)
-  sums = {
-    path.relative_to(folder).as_posix(): list(entry)
-    for path, entry in zip(found, sums, strict=True)
-  }
-  owner = {
-    f'{ARRAYS}/{leaf["folder"]}': name
-    for name, leaf in leaves.items()
-    if leaf['folder'] not in (None, SMALL)
-  }
+  owner = {}
+  for name, leaf in leaves.items():
+    if leaf['folder'] not in (None, SMALL):
+      owner[f'{ARRAYS}/{leaf["folder"]}'] = name
   entries = {name: {**leaf, 'files': {}} for name, leaf in leaves.items()}
-  shared = {}
-  for path, entry in sums.items():
-    name = owner.get('/'.join(path.split('/')[:2]))
-    (shared if name is None else entries[name]['files'])[path] = entry
+  # Files that belong to no single leaf: those of orbax itself, and the bundle.
+  shared: dict[str, list] = {}
+  total = 0
+  for path, (size, checksum) in zip(found, sums, strict=True):
+    relative = path.relative_to(folder).as_posix()
+    name = owner.get('/'.join(relative.split('/')[:2]))
+    holder = shared if name is None else entries[name]['files']
+    holder[relative] = [size, checksum]
+    total += size
   record = {
     'format': FORMAT,
     'step': step,
     'time': round(time, 3),
-    'bytes': sum(size for size, _ in sums.values()),
+    'bytes': total,
     'versions': versions,
     'leaves': entries,
     'files': shared,
@@ -76,21 +81,24 @@ def make_record(
 
 
 def _digest(record: dict) -> str:
-  return hashlib.sha256(
-    files.encode({key: record[key] for key in record if key != 'digest'}).encode()
-  ).hexdigest()
+  """The checksum of a record, of everything in it but this checksum itself."""
+  content = {key: value for key, value in record.items() if key != 'digest'}
+  return hashlib.sha256(files.encode(content).encode()).hexdigest()
 
 
 def write_record(folder: Path, record: dict) -> None:
-  """Writes the record into the folder of its step: the last file, on the disk before
-  this returns.
+  """Writes the record into the folder of its step.
+
+  It is the last file of the step, and on the disk before this returns.
   """
   files.write_atomically(folder / NAME, files.encode(record).encode())
 
 
 def load_record(folder: Path) -> dict | None:
-  """The record of a step folder, or None where there is none; DamagedStep if it is not
-  what was written.
+  """The record of a step folder, or None where there is none.
+
+  Raises DamagedStep if it is not what was written, and CheckpointError for a format of
+  another version.
   """
   path = folder / NAME
   try:
@@ -105,58 +113,68 @@ def load_record(folder: Path) -> dict | None:
   except ValueError as error:
     raise DamagedStep(f'{path}: {_one_line(error)}') from error
   # One canonical text per record, so that no bit of the file is beyond the checksum.
-  if files.encode(record).encode() != content or record.get('digest') != _digest(
-    record
-  ):
+  canonical = files.encode(record).encode()
+  if canonical != content or record.get('digest') != _digest(record):
     raise DamagedStep(f'{path}: its checksum does not match')
   if record['format'] != FORMAT:
     raise CheckpointError(
-      f'{path}: format {record["format"]}; this tl_jax reads format {FORMAT}: use the tl_jax that wrote it'
+      f'{path}: format {record["format"]}; this tl_jax reads format {FORMAT}: use the '
+      'tl_jax that wrote it'
     )
+  # A folder that was renamed or copied by hand. Of `7-ab12` in quarantine the step is 7.
   if str(record['step']) != folder.name.split('-')[0]:
     raise DamagedStep(f'{path}: it is the record of step {record["step"]}')
   return record
 
 
 def find_problems(folder: Path, record: dict, names=None) -> list[str]:
-  """One line per file that is not what was committed, naming leaf and file; empty means
-  good.
+  """One line per file that is not what was committed; empty means good.
 
-  `names` limits the check to the files that these leaves need.
+  A line names leaf and file. `names` limits the check to the files that these leaves
+  need.
   """
   names = record['leaves'] if names is None else names
-  expected = {
-    path: (f'leaf {name!r}', entry)
-    for name in names
-    for path, entry in record['leaves'][name]['files'].items()
-  }
   small = {
     name: leaf for name, leaf in record['leaves'].items() if leaf['folder'] == SMALL
   }
-  bundle = f'{ARRAYS}/{SMALL}/'
-  for path, entry in record['files'].items():
-    if not path.startswith(bundle):
-      expected[path] = 'every leaf', entry
-    elif any(name in small for name in names):
-      expected[path] = _list_leaves(list(small)), entry
+  expected = _expected_files(record, names, small)
   results = files.in_parallel(
     lambda item: _check_file(folder / item[0], *item[1]), expected.items()
   )
   problems = dict(zip(expected, results, strict=True))
-  chunk = f'{bundle}0'
+  # Of a damaged bundle it is said which leaves are damaged, if they can be told.
+  chunk = f'{ARRAYS}/{SMALL}/0'
   if problems.get(chunk):
-    problems[chunk] = (
-      _name_small(folder / chunk, small, record['files'][chunk][0]) or problems[chunk]
-    )
-  return [problem for problem in problems.values() if problem] + _find_strangers(
-    folder, record
-  )
+    size, _ = record['files'][chunk]
+    problems[chunk] = _name_small(folder / chunk, small, size) or problems[chunk]
+  found = [problem for problem in problems.values() if problem]
+  return found + _find_strangers(folder, record)
+
+
+def _expected_files(record: dict, names, small: dict[str, dict]) -> dict[str, tuple]:
+  """The files that these leaves need: by path (who needs it, [bytes, SHA-256]).
+
+  `small` has the leaves of the bundle.
+  """
+  expected = {}
+  for name in names:
+    for path, entry in record['leaves'][name]['files'].items():
+      expected[path] = f'leaf {name!r}', entry
+  bundle_needed = any(name in small for name in names)
+  for path, entry in record['files'].items():
+    if not path.startswith(f'{ARRAYS}/{SMALL}/'):
+      expected[path] = 'every leaf', entry
+    elif bundle_needed:
+      expected[path] = _list_leaves(list(small)), entry
+  return expected
 
 
 def _list_leaves(names: list[str]) -> str:
-  return f'leaf {names[0]!r}' + (
-    f' and {len(names) - 1} more leaves' if len(names) > 1 else ''
-  )
+  """The first of several leaves, and how many there are besides."""
+  listed = f'leaf {names[0]!r}'
+  if len(names) > 1:
+    listed += f' and {len(names) - 1} more leaves'
+  return listed
 
 
 def _name_small(path: Path, small: dict[str, dict], size: int) -> str | None:
@@ -165,23 +183,22 @@ def _name_small(path: Path, small: dict[str, dict], size: int) -> str | None:
     content = path.read_bytes()
   except OSError:
     return None
-  damaged = [
-    name
-    for name, leaf in small.items()
-    if leaf['sha256']
-    != hashlib.sha256(
-      content[leaf['start'] : leaf['start'] + leaf['bytes']]
-    ).hexdigest()
-  ]
-  return (
-    f'{_list_leaves(damaged)}: {path} does not match its checksum'
-    if damaged and len(content) == size
-    else None
-  )
+  if len(content) != size:
+    return None
+  damaged = []
+  for name, leaf in small.items():
+    part = content[leaf['start'] : leaf['start'] + leaf['bytes']]
+    if hashlib.sha256(part).hexdigest() != leaf['sha256']:
+      damaged.append(name)
+  if not damaged:
+    return None
+  return f'{_list_leaves(damaged)}: {path} does not match its checksum'
 
 
 def _check_file(path: Path, owner: str, entry) -> str | None:
+  """What is wrong with a file; None for one that is what was committed."""
   size, checksum = entry
+  # Cheap tests first: hashing reads the whole file.
   try:
     if path.is_symlink() or not path.is_file():
       return f'{owner}: {path} is missing'
@@ -195,18 +212,26 @@ def _check_file(path: Path, owner: str, entry) -> str | None:
 
 
 def _find_strangers(folder: Path, record: dict) -> list[str]:
-  """Files among the chunks of a leaf that were not committed: a reader might take them
-  for data.
+  """Files among the chunks of a leaf that were not committed.
+
+  A reader might take them for data.
   """
   problems = []
   for name, leaf in record['leaves'].items():
-    place = folder / ARRAYS / leaf['folder'] if leaf['files'] else None
+    if not leaf['files']:
+      continue
+    place = folder / ARRAYS / leaf['folder']
+    if not place.is_dir():
+      continue
     known = {path.rsplit('/', 1)[1] for path in leaf['files']}
-    for entry in os.listdir(place) if place and place.is_dir() else ():
-      if entry not in known and (entry == '.zarray' or not entry.startswith('.')):
+    for entry in os.listdir(place):
+      # Hidden files are of file browsers and network file systems; zarr reads but one.
+      hidden = entry.startswith('.') and entry != '.zarray'
+      if entry not in known and not hidden:
         problems.append(f'leaf {name!r}: {place / entry} was not committed')
   return sorted(problems)
 
 
 def _one_line(error: Exception) -> str:
+  """The message of an error in at most 300 characters of one line."""
   return ' '.join(str(error).split())[:300]
