@@ -16,7 +16,8 @@ TEXTS = EXPECTED['texts']
 WORDS = re.findall(
   r'\S+',
   """the of and to in a is that it was for on are as with his they at be this from have or by
-  one had not but what all were when we there can an your which their said if do will each about how up out café naïve
+  one had not but what all were when we there can an your which their said if do will each
+  about how up out café naïve
   Straße привет мир 中文 字 don't 3.14""",
 )
 CORPUS = [

@@ -55,7 +55,6 @@ ELSEWHERE = (
 )
 # What says where the settings come from, not what to do.
 _ORIGIN = (
-  'bos_token_id',
   'transformers_version',
   '_from_model_config',
   '_commit_hash',
@@ -94,8 +93,8 @@ _GUESSING = (
   'prompt_lookup_num_tokens',
   'max_matching_ngram_size',
 )
-# What changes no token.
-HARMLESS = (*_ORIGIN, *_MACHINERY, *_GUESSING)
+# What changes no token; a text's beginning is put there by the tokenizer.
+HARMLESS = ('bos_token_id', *_ORIGIN, *_MACHINERY, *_GUESSING)
 # What we do not follow, with the value that asks for nothing.
 NOT_FOLLOWED = dict(
   typical_p=1.0,

@@ -122,11 +122,11 @@ def _build(
   side = _padding_side(path.parent, backend, declared)
   _add(backend, declared, path.parent)
   usual = families.ROLES.get(declared.family, {})
-  pieces = {
-    role: piece
-    for role, piece in usual.items()
-    if backend.token_to_id(piece) is not None
-  }
+  pieces = {}
+  for role, piece in usual.items():
+    # A usual piece that the vocabulary does not have would be a new one.
+    if backend.token_to_id(piece) is not None:
+      pieces[role] = piece
   pieces |= declared.roles
   ids = {}
   settings = dict(declared.settings)
@@ -277,9 +277,11 @@ def save_tokenizer(folder, tokenizer: tokenizers.Tokenizer) -> None:
   folder = pathlib.Path(folder)
   roles = _roles(tokenizer)
   config = _config(tokenizer, roles)
-  special = {
-    f'{role}_token': piece for role, piece in roles.items() if piece is not None
-  }
+  # A null is said in the config alone: the map lists what there is.
+  special = {}
+  for role, piece in roles.items():
+    if piece is not None:
+      special[f'{role}_token'] = piece
   for key in tokenizer_settings.SEVERAL:
     if config.get(key):
       special[key] = config[key]
@@ -411,7 +413,7 @@ def _roles(tokenizer: tokenizers.Tokenizer) -> dict[str, str | None]:
 
 
 def _is_own(role: str, ids: dict[str, int | None], piece: str | None) -> bool:
-  """Is there a piece of a role that is not only filled in for it?"""
+  """Does a role have a piece that it does not merely borrow from another role?"""
   if piece is None:
     return False
   # Whatever fills rows is not yet a piece for padding.
