@@ -24,7 +24,7 @@ import jax
 from tl_jax import config, tasks, train, tree
 from tl_jax.evals.statistics import t_interval
 from tl_jax.report import Claim
-from tl_jax.train import features, transferring
+from tl_jax.train import evaluators, features, transferring
 from tl_jax.train.pieces import NEW
 from tl_jax.transfer import merging
 
@@ -74,7 +74,7 @@ class Tuned:
     workdir = folder / f'{task}-full-{seed}'
     opened = train.open_workdir(workdir)
     self.ready = transferring.prepare(opened.settings, workdir, first=False)
-    self.judge = transferring.Judge(features.Reader(self.ready))
+    self.judge = evaluators.TaskEvaluator(features.Reader(self.ready))
     # Only bodies can be merged: the heads answer different questions.
     is_new = tree.matcher(NEW)
     leaves = tree.flatten(opened.params)

@@ -16,7 +16,7 @@ import pytest
 import tl_jax
 from tl_jax import config, train, tree
 from tl_jax.checkpoint import Store
-from tl_jax.train import pieces, transferring
+from tl_jax.train import pieces, prepared, running, transferring
 from tl_jax.train import stack as stacking
 from tl_jax.train.checks import read
 from tl_jax.train.cohort import execute
@@ -148,7 +148,7 @@ def test_a_cohort_called_again_makes_what_is_missing_alone(
   before = {name: (cohort / name / 'result.json').read_bytes() for name in GOOD}
   made = []
   monkeypatch.setattr(
-    transferring.Trainer,
+    running.Trainer,
     'run',
     lambda self, settings, run, watch=None: made.append(run),
   )
@@ -239,11 +239,11 @@ def test_a_config_that_cannot_be_is_a_member_that_cannot_be(pretrained, tmp_path
 
 def stack_of(pretrained, folder, count, method='lora'):
   settings = read(make_config(pretrained, [], method=method))
-  trainer = transferring.Trainer(
+  trainer = running.Trainer(
     transferring.prepare(settings, folder), pieces.make_mesh(settings)
   )
   owns = [
-    transferring.Own(np.uint32(seed), np.float32(1e-3), np.float32(0))
+    prepared.Own(np.uint32(seed), np.float32(1e-3), np.float32(0))
     for seed in range(count)
   ]
   return trainer, stacking.Stack(trainer, owns)
@@ -256,7 +256,7 @@ def test_the_frozen_base_is_there_once_whatever_the_members(pretrained, tmp_path
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
   alone = jax.eval_shape(
-    trainer.ready.first_state, trainer.given, transferring.Own(0, 1e-3, 0.0)
+    trainer.ready.first_state, trainer.given, prepared.Own(0, 1e-3, 0.0)
   )
   program = stack.first_states.lower(trainer.given, stack._own).compile()
   state = program(trainer.given, stack._own)
@@ -276,7 +276,7 @@ def test_what_a_seed_draws_each_member_has_for_itself(pretrained, tmp_path):
   """A pull starts from the head that was drawn, which no member trains."""
   trainer, stack = stack_of(pretrained, tmp_path, 3, method='l2sp')
   held = jax.eval_shape(
-    trainer.ready.first_state, trainer.given, transferring.Own(0, 1e-3, 0.0)
+    trainer.ready.first_state, trainer.given, prepared.Own(0, 1e-3, 0.0)
   ).frozen
   drawn = tree.matcher(f'.*{NEW}')
   assert (

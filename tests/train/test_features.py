@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tl_jax import config, parallel, train
-from tl_jax.train import pretraining, texts, transferring
+from tl_jax.train import evaluators, running, texts, transferring
 from tl_jax.train.checks import read
-from tl_jax.train.features import Featured, Reader, fingerprint
+from tl_jax.train.features import Featured, Reader
+from tl_jax.train.programs import fingerprint
 
 TINY = [
   ('model', "{'family': 'tiny', 'layers': 1}"),
@@ -68,10 +69,10 @@ def test_a_step_on_features_is_the_step_on_tokens(ready):
 
 def test_the_judge_says_of_features_what_it_says_of_texts(ready):
   state, reader = state_of(ready), Reader(ready)
-  found = transferring.Judge(reader).outputs(state)
+  found = evaluators.TaskEvaluator(reader).outputs(state)
   reader.held = False
   np.testing.assert_allclose(
-    found, transferring.Judge(reader).outputs(state), atol=1e-6
+    found, evaluators.TaskEvaluator(reader).outputs(state), atol=1e-6
   )
 
 
@@ -170,7 +171,7 @@ def test_ids_without_a_row_are_refused_before_a_device_sees_them(ready):
   with pytest.raises(
     ValueError, match=r'tokens: an id of \d+, but the table has 9 rows'
   ):
-    next(pretraining.placed_batches(stream, 0, settings, sharding, arch))
+    next(running.placed_batches(stream, 0, settings, sharding, arch))
   small = ready.parts._replace(model=ready.parts.model._replace(arch=arch))
   with pytest.raises(ValueError, match='9 rows'):
     Reader(ready._replace(parts=small))

@@ -10,7 +10,7 @@ import pytest
 
 from tl_jax import config, interop, models, train, tree
 from tl_jax.checkpoint import Store
-from tl_jax.train import Watch, pieces, pretraining, transferring
+from tl_jax.train import Watch, evaluators, pieces, running, transferring
 from tl_jax.train.checks import read
 from tl_jax.train.features import Reader
 
@@ -130,10 +130,10 @@ def test_features_of_a_held_pooler_give_what_texts_give(bert, tmp_path):
   ready = transferring.prepare(read(chosen), tmp_path)
   state, reader = ready.parts.init(ready.params(0), 0), Reader(ready)
   assert reader.held
-  found = transferring.Judge(reader).outputs(state)
+  found = evaluators.TaskEvaluator(reader).outputs(state)
   reader.held = False
   np.testing.assert_allclose(
-    found, transferring.Judge(reader).outputs(state), atol=1e-6
+    found, evaluators.TaskEvaluator(reader).outputs(state), atol=1e-6
   )
 
 
@@ -184,7 +184,7 @@ def test_pre_training_that_goes_on_leaves_what_it_does_not_read_as_it_was(
     ('optim.ema', average),
     ('eval.batches', '1'),
   )
-  result = pretraining.pretrain(chosen, tmp_path / 'on')
+  result = running.pretrain(chosen, tmp_path / 'on')
   assert (
     not {*POOLER, *PAIR} & set(result['trained']) and 'head/bias' in result['trained']
   )

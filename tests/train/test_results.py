@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tl_jax import config, train
-from tl_jax.train import transferring
+from tl_jax.train import evaluators, running, transferring
 from tl_jax.train.clock import Clock
 from tl_jax.train.cohort import execute
 from tl_jax.train.results import Result, digest_examples
@@ -112,8 +112,8 @@ def test_a_second_call_of_a_finished_run_changes_nothing(
   ]
   execute(runs)
   before = [(folder / 'result.json').read_bytes() for _, folder in runs]
-  for name in ('prepare', 'write_predictions'):
-    monkeypatch.setattr(transferring, name, fail)
+  monkeypatch.setattr(running, 'prepare', fail)
+  monkeypatch.setattr(transferring, 'write_predictions', fail)
   again = train.transfer(*runs[0])
   execute(runs)
   assert [(folder / 'result.json').read_bytes() for _, folder in runs] == before
@@ -139,7 +139,7 @@ def test_a_run_that_stops_halfway_has_kept_its_seconds(
   def judge(self, state):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(transferring.Judge, 'outputs', judge)
+  monkeypatch.setattr(evaluators.TaskEvaluator, 'outputs', judge)
   with pytest.raises(KeyboardInterrupt):
     train.transfer(transfer_config(pretrained), tmp_path)
   kept = json.loads((tmp_path / 'seconds.json').read_text())

@@ -1,4 +1,4 @@
-"""A run from a config, to its end or taken apart.
+"""A run from a config, taken apart.
 
 >>> from tl_jax import config
 >>> build(config.load('configs/pretrain.py:tiny', [('optim.lr', '-1')]))
@@ -11,11 +11,10 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tl_jax.train import pretraining, transferring
+from tl_jax.train import running
 from tl_jax.train.checks import read
 from tl_jax.train.pieces import Pieces
-from tl_jax.train.settings import Pretrain, Settings
-from tl_jax.train.watch import SILENT, Watch
+from tl_jax.train.settings import Settings
 
 
 class Built(NamedTuple):
@@ -49,19 +48,6 @@ def build(config, folder=None) -> Built:
     tempfile.mkdtemp(prefix='tl_jax_') if folder is None else folder
   )
   folder.mkdir(parents=True, exist_ok=True)
-  if isinstance(settings, Pretrain):
-    ready = pretraining.prepare(settings, folder)
-    stream = ready.stream
-  else:
-    ready = transferring.prepare(settings, folder)
-    stream = ready.stream(settings)[0]
+  ready = running.prepare(settings, folder)
+  stream, _ = ready.stream(settings)
   return Built(settings, ready.tokenizer, ready.parts, ready.params, stream.batch_at)
-
-
-def run(config, workdir, watch: Watch = SILENT) -> dict:
-  """Runs a config, pre-training or transfer, to its end; returns what result.json
-  holds.
-  """
-  return (transferring.transfer if 'task' in config else pretraining.pretrain)(
-    config, workdir, watch
-  )

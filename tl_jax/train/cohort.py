@@ -23,11 +23,10 @@ import jax
 from tl_jax import checkpoint, evals, parallel
 from tl_jax import config as configs
 from tl_jax.train.checks import read
-from tl_jax.train.pretraining import pretrain
 from tl_jax.train.results import survived
+from tl_jax.train.running import make_trainer, run
 from tl_jax.train.settings import Pretrain, Settings
 from tl_jax.train.stack import train_together
-from tl_jax.train.transferring import make_trainer, transfer
 from tl_jax.train.watch import SILENT, Watch
 from tl_jax.train.workdir import open_run
 
@@ -80,14 +79,14 @@ def execute(
   for members in groups.values():
     settings = members[0].settings
     if isinstance(settings, Pretrain):
-      run_each(pretrain, members, watch, watch)
+      run_each(members, watch, watch)
     elif settings.method['name'] in evals.BASELINES:
-      run_each(transfer, members, watch, SILENT)
+      run_each(members, watch, SILENT)
     else:
       train_cohort(members, watch, together)
 
 
-def run_each(run, members: list[Member], watch: Watch, inner: Watch) -> None:
+def run_each(members: list[Member], watch: Watch, inner: Watch) -> None:
   """Calls run(config, folder, inner) for every member; `watch` hears of those that
   cannot be.
   """
@@ -147,11 +146,14 @@ def train_in_turn(members: list[Member], watch: Watch) -> None:
   # Of a member nobody wants to read more than that the step is being compiled.
   quiet = SILENT._replace(busy=watch.busy)
   for number, member in enumerate(members, 1):
-    with survived(member.folder, watch), open_run(member.config, member.folder) as run:
-      if run.result(member.settings.schedule.steps) is None:
+    with (
+      survived(member.folder, watch),
+      open_run(member.config, member.folder) as opened,
+    ):
+      if opened.result(member.settings.schedule.steps) is None:
         if trainer is None:
           # In the time of the member that needs it first.
-          trainer = make_trainer(member.settings, run, cache=run.path.parent)
-        trainer.run(member.settings, run, quiet)
+          trainer = make_trainer(member.settings, opened, cache=opened.path.parent)
+        trainer.run(member.settings, opened, quiet)
     if trainer is not None:
-      watch.progress(trainer.title, number, len(members))
+      watch.progress(trainer.ready.title, number, len(members))

@@ -10,8 +10,9 @@ import pathlib
 import jax
 
 from tl_jax import evals, models, parallel, tasks
-from tl_jax.train import pieces, texts
-from tl_jax.train.pretraining import build_pieces, judge_mixture
+from tl_jax.train import pieces, programs, texts
+from tl_jax.train.evaluators import MixtureEvaluator
+from tl_jax.train.pretraining import build_pieces
 from tl_jax.train.restoring import (
   Opened,
   choose_step,
@@ -49,9 +50,9 @@ def evaluate(
     require_same_command(path, dict(step=step, overrides=list(map(list, overrides))))
     opened = open_step(path, settings, step)
     if task is None:
-      name, metrics, count = _judge_mixture(opened, path)
+      name, metrics, count = _evaluate_mixture(opened, path)
     else:
-      name, metrics, count = _judge_task(opened, task, path, watch)
+      name, metrics, count = _evaluate_task(opened, task, path, watch)
   watch.say(
     f'{name} at step {opened.step}: '
     + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
@@ -59,11 +60,11 @@ def evaluate(
   return dict(task=name, step=opened.step, metrics=metrics, n=count)
 
 
-def _judge_task(opened: Opened, task: tasks.Task, path: pathlib.Path, watch: Watch):
+def _evaluate_task(opened: Opened, task: tasks.Task, path: pathlib.Path, watch: Watch):
   settings = opened.settings
   test = texts.labelled(settings, task, opened.tokenizer, 'test', path)
   model = models.build(opened.arch, settings.compute)
-  apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
+  apply = programs.outputs_of_params(model)
   batches = texts.labelled_pass(settings, test, opened.tokenizer, settings.data.batch)
   found = evals.outputs(apply, opened.params, batches, len(test.texts))
   try:
@@ -76,14 +77,14 @@ def _judge_task(opened: Opened, task: tasks.Task, path: pathlib.Path, watch: Wat
   return task.name, tasks.score(task, found, test.targets), len(test.texts)
 
 
-def _judge_mixture(opened: Opened, path: pathlib.Path):
+def _evaluate_mixture(opened: Opened, path: pathlib.Path):
   settings = opened.settings
   # The architecture is that of the checkpoint, which may have come from another model.
   parts = build_pieces(settings, opened.tokenizer, opened.arch)
   mesh = pieces.make_mesh(settings)
   with jax.set_mesh(mesh):
-    judge = judge_mixture(
-      settings, parts, opened.tokenizer, path, parallel.batch_sharding(mesh)
-    )
-    metrics = judge(parallel.place(opened.params, parallel.replicated(mesh)))
+    sharding = parallel.batch_sharding(mesh)
+    evaluator = MixtureEvaluator(settings, parts, opened.tokenizer, path, sharding)
+    params = parallel.place(opened.params, parallel.replicated(mesh))
+    metrics = evaluator.measure(params)
   return 'pretrain', metrics, int(metrics.pop('examples'))

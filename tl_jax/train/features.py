@@ -9,12 +9,10 @@ body once for each of them.
 
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tl_jax import models, parallel, tree
-from tl_jax.train import pieces, texts
+from tl_jax.train import pieces, programs, texts
 from tl_jax.train.compilation import together
 
 # of a pass over examples, about: small training batches would leave a device idle
@@ -68,8 +66,8 @@ class Reader:
   def __init__(self, ready, sharding=None):
     self.ready, self._sharding = ready, sharding
     self.held = holds_body(ready.parts)
-    self._read = together(jax.jit(self._features))
-    self._mark = together(jax.jit(fingerprint))
+    self._read = together(programs.features(ready.parts))
+    self._mark = together(programs.marks())
     # Kept, because a cohort goes through them hundreds of times; with features, those
     # of the body seen last.
     self._test = list(self._pass(ready.test))
@@ -118,10 +116,6 @@ class Reader:
       models.require_rows(arch, batch)
       yield batch
 
-  def _features(self, state, batch):
-    params = self.ready.parts.method.merge(state.trainable, state.frozen)
-    return self.ready.parts.model.apply(params, batch, keep=('features',)).features
-
   def _run(self, state, split: texts.Labelled, needed: np.ndarray) -> Features:
     """The features of the examples of a split with these numbers."""
     place, vectors = np.full(len(split.examples), -1), None
@@ -142,17 +136,3 @@ def holds_body(parts: pieces.Pieces) -> bool:
   """
   trained, _ = parts.method.axes(parts.model.axes)
   return all(map(tree.matcher(pieces.NEW), tree.flatten(trained)))
-
-
-def fingerprint(held) -> jax.Array:
-  """Two sums (2,) uint32 over the bits of all leaves, which differ where two bodies do."""
-  total = jnp.zeros(2, jnp.uint32)
-  for number, leaf in enumerate(jax.tree.leaves(held), 1):
-    bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32).reshape(
-      -1
-    )
-    weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
-    total = 31 * total + jnp.uint32(number) * jnp.stack(
-      [(bits * weights).sum(), ((bits ^ bits >> 13) * weights).sum()]
-    )
-  return total

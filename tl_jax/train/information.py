@@ -11,9 +11,9 @@ import pathlib
 import jax
 import numpy as np
 
-from tl_jax import data, models, objectives, tasks, transfer, tree
+from tl_jax import data, models, objectives, tasks, tree
 from tl_jax.config import ConfigError
-from tl_jax.train import texts
+from tl_jax.train import programs, texts
 from tl_jax.train.pieces import NEW
 from tl_jax.train.restoring import Opened, open_workdir
 from tl_jax.train.settings import Pretrain
@@ -69,9 +69,7 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
     )
 
   body = {name: leaf for name, leaf in leaves.items() if not is_new(name)}
-  return jax.jit(
-    lambda body: transfer.fisher_diagonal(log_probabilities, body, examples, batch=1)
-  )(body)
+  return programs.fisher_diagonal(log_probabilities, examples)(body)
 
 
 def training_examples(

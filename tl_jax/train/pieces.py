@@ -1,5 +1,4 @@
-"""The parts of a run from its settings: model, objective, method, optimizer, step, and
-where the state lives.
+"""The parts of a run from its settings: model, objective, method, optimizer and step.
 
 >>> kinds_of(['layers/0/mlp/in/kernel', 'layers/1/mlp/in/kernel'])
 ['layers/*/mlp/in/kernel']
@@ -12,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
 
 from tl_jax import config as configs
 from tl_jax import models, objectives, optim, parallel, rng, transfer, tree
@@ -231,44 +229,3 @@ def require_kind(settings: Pretrain, arch: models.Arch) -> None:
 def make_params(model: models.Model, seed):
   """Fresh parameters of a run's seed, which may be traced."""
   return model.init(rng.stream(jax.random.key(seed), 'init'))
-
-
-def state_shardings(pieces: Pieces, mesh, rules: str) -> TrainState:
-  """A NamedSharding for every leaf of the state: optimizer state lives with its
-  parameter.
-  """
-  abstract = jax.eval_shape(lambda: pieces.init(make_params(pieces.model, 0), 0))
-  trained_axes, frozen_axes = pieces.method.axes(pieces.model.axes)
-  axes = TrainState(
-    PartitionSpec(),
-    trained_axes,
-    frozen_axes,
-    optim.state_axes(
-      pieces.method.optimizer(pieces.tx), abstract.trainable, trained_axes
-    ),
-    PartitionSpec(),
-  )
-  return parallel.shardings(mesh, axes, abstract, rules)
-
-
-def compile_step(
-  pieces: Pieces, shardings: TrainState, batch_sharding: NamedSharding
-) -> Callable:
-  """The step jitted for its mesh: state donated, metrics on every device."""
-  mesh = batch_sharding.mesh
-  return jax.jit(
-    pieces.step,
-    in_shardings=(shardings, batch_sharding),
-    out_shardings=(shardings, parallel.replicated(mesh)),
-    donate_argnums=0,
-  )
-
-
-def abstract_state(pieces: Pieces, shardings: TrainState) -> Any:
-  """The state as shapes with shardings: what a checkpoint is restored into."""
-  abstract = jax.eval_shape(lambda: pieces.init(make_params(pieces.model, 0), 0))
-  return jax.tree.map(
-    lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-    abstract,
-    shardings,
-  )

@@ -18,18 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tl_jax import models, optim, parallel
-from tl_jax.train import loop
+from tl_jax import models, parallel
+from tl_jax.train import loop, programs
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import compile_ahead, together
+from tl_jax.train.prepared import Own
+from tl_jax.train.programs import MEMBERS
 from tl_jax.train.results import survived, write_failure
+from tl_jax.train.running import Trainer, make_trainer
 from tl_jax.train.step import TrainState
 from tl_jax.train.stopping import Stopped, Stopping
-from tl_jax.train.transferring import Own, Trainer, make_trainer
 from tl_jax.train.watch import Meter, Watch
 from tl_jax.train.workdir import Run, open_run
-
-AXIS = 'cohort'
 
 
 def depends(function, fixed, own) -> Any:
@@ -59,37 +59,24 @@ class Stack:
   def __init__(self, trainer: Trainer, owns: list[Own]):
     ready, mesh = trainer.ready, trainer.mesh
     self.trainer, self.count = trainer, len(owns)
-    ways = mesh.shape[AXIS]
+    ways = mesh.shape[MEMBERS]
     self.size = -(-self.count // ways) * ways
     owns = [*owns, *[owns[-1]] * (self.size - self.count)]
     self._own = Own(*(np.stack(values) for values in zip(*owns, strict=True)))
     self.axes = self._find_axes(owns[0])
     self.shardings = jax.tree.map(self._stacked_sharding, trainer.shardings, self.axes)
     self.batch_sharding = NamedSharding(
-      mesh, PartitionSpec(AXIS, *trainer.sharding.spec)
+      mesh, PartitionSpec(MEMBERS, *trainer.sharding.spec)
     )
-    first_states = jax.vmap(ready.first_state, in_axes=(None, 0), out_axes=self.axes)
-    self.first_states = jax.jit(first_states, out_shardings=self.shardings)
+    self.first_states = programs.cohort_first_states(
+      ready.first_state, self.axes, self.shardings
+    )
+    self.step = programs.cohort_step(
+      ready.parts, self.axes, self.shardings, self.batch_sharding
+    )
     self._start = together(self.first_states)
-    # The constraints inside the model are those of one member; vmap adds the axis of
-    # members.
-    everywhere = parallel.replicated(mesh)
-    step = jax.vmap(
-      ready.parts.step,
-      in_axes=(self.axes, 0),
-      out_axes=(self.axes, 0),
-      spmd_axis_name=AXIS,
-    )
-    self.step = jax.jit(
-      step,
-      in_shardings=(self.shardings, self.batch_sharding),
-      out_shardings=(self.shardings, everywhere),
-      donate_argnums=0,
-    )
-    self._pick = together(jax.jit(self._pick_one, out_shardings=trainer.shardings))
-    self.rates = together(
-      jax.jit(jax.vmap(optim.learning_rate), out_shardings=everywhere)
-    )
+    self._pick = together(programs.cohort_member(self.axes, trainer.shardings))
+    self.rates = together(programs.cohort_rates(mesh))
 
   def _find_axes(self, own: Own) -> TrainState:
     """0 for a leaf of the state that every member has its own of, None for one that all
@@ -107,7 +94,7 @@ class Stack:
   ) -> NamedSharding:
     if axis is None:
       return sharding
-    return NamedSharding(sharding.mesh, PartitionSpec(AXIS, *sharding.spec))
+    return NamedSharding(sharding.mesh, PartitionSpec(MEMBERS, *sharding.spec))
 
   def start(self) -> TrainState:
     """The stacked state at step 0; the base that members share is never there once per
@@ -122,12 +109,6 @@ class Stack:
       name: np.stack([batch[name] for batch in batches]) for name in batches[0]
     }
     return parallel.place(stacked, self.batch_sharding)
-
-  def _pick_one(self, state: TrainState, index) -> TrainState:
-    def take(leaf, axis):
-      return leaf if axis is None else leaf[index]
-
-    return jax.tree.map(take, state, self.axes)
 
   def pick(self, state: TrainState, index: int) -> TrainState:
     """The state of one member, as a run of its own has it."""
@@ -222,7 +203,7 @@ def _fit(
   with common.phase('start'):
     state = stack.start()
     streams = [
-      trainer.reader.stream(member.stream, stack.pick(state, index))
+      trainer.evaluator.training_rows(member.stream, stack.pick(state, index))
       for index, member in left.items()
     ]
   program = None
@@ -232,7 +213,7 @@ def _fit(
       break
     batch = stack.place(batches)
     if program is None:
-      title = f'{trainer.title}: compiling the step of {len(streams)} members'
+      title = f'{trainer.ready.title}: compiling the step of {len(streams)} members'
       with watch.busy(title), common.phase('compile'):
         program = compile_ahead(stack.step, state, batch)
     state, metrics = program.call(state, batch)
@@ -281,7 +262,7 @@ def _tell(
       for index, member in left.items():
         _settle(member, common.totals(), stack.count)
         member.recorder.evaluate(number, stack.pick(state, index))
-  watch.progress(stack.trainer.title, number, total)
+  watch.progress(stack.trainer.ready.title, number, total)
 
 
 def _save(stack: Stack, left: dict[int, Open], number: int, state: TrainState) -> None:

@@ -37,6 +37,12 @@ def init_state(params, method, tx, seed, axes=None) -> TrainState:
   return TrainState(jnp.zeros((), jnp.int32), trainable, frozen, opt_state, key)
 
 
+def averaged(state: TrainState):
+  """The averaged weights where the optimizer keeps them, else the trained ones."""
+  found = optim.ema_params(state.opt_state, state.trainable)
+  return state.trainable if found is None else found
+
+
 def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
   """(state, batch) -> (state, metrics), pure and jit-ready; metrics are scalars.
 

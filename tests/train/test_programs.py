@@ -1,0 +1,50 @@
+"""The list of what a run compiles: nothing is compiled beside it, states are donated."""
+
+import ast
+import pathlib
+
+import jax
+import numpy as np
+
+from tl_jax import config, parallel
+from tl_jax import train as room
+from tl_jax.train import pieces, programs, running
+from tl_jax.train.checks import read
+from tl_jax.train.prepared import Own
+
+SMALL = [
+  ('model', "{'family': 'tiny', 'layers': 1}"),
+  ('tokenizer.size', '300'),
+  ('data.mixture', "{'vader_movie': 1.0}"),
+  ('data.batch', '4'),
+  ('unigram_bias', 'true'),
+]
+
+
+def test_nothing_in_the_room_is_jitted_beside_the_list():
+  folder = pathlib.Path(room.__file__).parent
+  found = set()
+  for path in folder.glob('*.py'):
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Attribute) and node.attr in ('jit', 'pjit'):
+        found.add(path.name)
+  assert found == {'programs.py'}
+
+
+def test_pre_training_starts_by_the_same_program_as_a_transfer(tmp_path):
+  settings = read(config.load('configs/pretrain.py:tiny', SMALL))
+  ready = running.prepare(settings, tmp_path)
+  mesh = pieces.make_mesh(settings)
+  with jax.set_mesh(mesh):
+    shardings = programs.state_shardings(ready.parts, mesh, settings.sharding)
+    first = programs.first_state(ready.first_state, shardings)
+    state = first(ready.given(), Own.of(settings))
+    # Where the texts' frequencies start the bias, a frequent token has a larger one.
+    bias = np.asarray(state.trainable['head']['bias'])
+    assert bias.std() > 0
+    step = programs.step(ready.parts, shardings, parallel.batch_sharding(mesh))
+    batch = ready.stream(settings)[0].batch_at(0)
+    placed = parallel.place(batch, parallel.batch_sharding(mesh))
+    # Whatever the step can write in place, it is given for that.
+    donated = jax.tree.leaves(step.lower(state, placed).args_info[0][0])
+  assert all(leaf.donated for leaf in donated)

@@ -1,0 +1,141 @@
+"""What evaluates the states of a run: an objective on texts, or a task on its test split.
+
+>>> sum_up({'loss/masked': (6.0, 3.0), 'accuracy': (1.0, 2.0)})
+{'loss': 2.0, 'perplexity': 7.38905609893065, 'accuracy': 0.5}
+"""
+
+import itertools
+import math
+import pathlib
+
+import jax
+import numpy as np
+
+from tl_jax import config as configs
+from tl_jax import data, evals, parallel, rng, tasks
+from tl_jax.train import programs, texts
+from tl_jax.train.compilation import together
+from tl_jax.train.features import Reader
+from tl_jax.train.pieces import Pieces
+from tl_jax.train.prepared import Evaluation
+from tl_jax.train.results import digest_examples
+from tl_jax.train.settings import Pretrain
+from tl_jax.train.step import averaged
+
+
+class MixtureEvaluator:
+  """The objective on the mixture's test texts, with the same draws every time."""
+
+  def __init__(
+    self, settings: Pretrain, parts: Pieces, tokenizer, folder: pathlib.Path, sharding
+  ):
+    self._settings, self._parts, self._sharding = settings, parts, sharding
+    sources = texts.mixture_texts(settings, 'test')
+    self._examples = texts.mixture_examples(settings, tokenizer, folder, sources)
+    self._rows = texts.text_rows(settings, tokenizer)
+    self._pad = tokenizer.pad
+    self._held = parallel.host_rows(sharding, settings.data.batch)
+    key = rng.stream(settings.seed, 'evaluation')
+    self._sums = together(programs.loss_sums(parts, key))
+
+  def training_rows(self, stream, state, first: int = 0):
+    """The stream itself."""
+    del state, first
+    return stream
+
+  def metrics(self, state) -> dict[str, float]:
+    """Loss, perplexity and the objective's metrics, and how many `examples` were seen."""
+    return self.measure(self._parts.method.merge(averaged(state), state.frozen))
+
+  def evaluate(self, state) -> Evaluation:
+    metrics = self.metrics(state)
+    return Evaluation(metrics, int(metrics.pop('examples')), self._digest())
+
+  def measure(self, params) -> dict[str, float]:
+    """The metrics of merged parameters."""
+    totals: dict[str, tuple[float, float]] = {}
+    seen = 0
+    for index, batch in enumerate(self._batches()):
+      placed = parallel.place_batch(
+        batch, self._sharding, self._settings.data.batch, self._held
+      )
+      found, count = jax.device_get(self._sums(params, placed, index))
+      for name, (total, weight) in found.items():
+        before, weight_before = totals.get(name, (0.0, 0.0))
+        totals[name] = (before + float(total), weight_before + float(weight))
+      seen += int(count)
+    return dict(**sum_up(totals), examples=seen)
+
+  def _batches(self):
+    """The batches of every source: of each as many, so that none is left out."""
+    settings = self._settings
+    most = -(-settings.eval.batches // len(self._examples)) or None
+    for part in self._examples.values():
+      batches = data.evaluation(
+        part,
+        length=self._rows.length,
+        room=self._rows.room,
+        batch=settings.data.batch,
+        pack=settings.data.pack,
+        pad=self._pad,
+        rows=self._held,
+      )
+      yield from itertools.islice(batches, most)
+
+  def _digest(self) -> str:
+    """A digest of the tokens that are seen: texts and tokenizer, and the rows where
+    only some are.
+    """
+    settings = self._settings
+    seen = {name: part.tokens.key for name, part in self._examples.items()}
+    if settings.eval.batches:
+      group = settings.data
+      seen['rows'] = [settings.eval.batches, group.batch, group.length, group.pack]
+    return configs.digest(seen)[:16]
+
+
+def sum_up(totals: dict[str, tuple[float, float]]) -> dict[str, float]:
+  """The means of name -> (sum, weight), with those of loss/TERM added up to the loss."""
+  loss, others = 0, {}
+  for name, (total, weight) in totals.items():
+    value = total / max(weight, 1e-9)
+    if name.startswith('loss/'):
+      loss += value
+    else:
+      others[name] = value
+  # exp(700) is nearly the largest float.
+  return dict(loss=loss, perplexity=math.exp(min(loss, 700.0)), **others)
+
+
+class TaskEvaluator:
+  """The task's metrics on its test split, by one compiled forward pass."""
+
+  def __init__(self, reader: Reader):
+    self._reader = reader
+    self._task, self._test = reader.ready.task, reader.ready.test
+    self._forward = together(programs.outputs(reader.ready.parts))
+
+  def training_rows(self, stream, state, first: int = 0):
+    """The rows of the stream, with features in the place of tokens where the body is
+    held.
+    """
+    return self._reader.stream(stream, state, first)
+
+  def outputs(self, state) -> np.ndarray:
+    """What the model says of every test example, float32 (n, labels)."""
+    batches = self._reader.evaluation(state)
+    return evals.outputs(self._apply, state, batches, len(self._test.texts))
+
+  def metrics(self, state) -> dict[str, float]:
+    return self._score(self.outputs(state))
+
+  def evaluate(self, state) -> Evaluation:
+    found = self.outputs(state)
+    digest = digest_examples(self._test.texts, self._test.targets)
+    return Evaluation(self._score(found), len(self._test.texts), digest, found)
+
+  def _apply(self, state, batch) -> np.ndarray:
+    return parallel.to_host(self._forward(state, self._reader.place(batch)))
+
+  def _score(self, found: np.ndarray) -> dict[str, float]:
+    return tasks.score(self._task, found, self._test.targets)

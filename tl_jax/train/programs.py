@@ -1,0 +1,193 @@
+"""Every function that a run compiles, by name, with its shardings and what it donates.
+
+Each maker returns a jitted function, which nothing has compiled yet. Several processes
+call it through `compilation.together`.
+
+>>> import jax.numpy as jnp
+>>> int(marks().lower({'kernel': jnp.ones(3)}).out_info.shape[0])
+2
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from tl_jax import models, optim, parallel, transfer
+from tl_jax.train.pieces import Pieces, make_params
+from tl_jax.train.step import TrainState, averaged
+
+# The axis of the mesh over which the members of a cohort are spread.
+MEMBERS = 'cohort'
+
+
+def abstract_first_state(pieces: Pieces) -> TrainState:
+  """The state at step 0 as shapes and dtypes; nothing is computed."""
+  return jax.eval_shape(lambda: pieces.init(make_params(pieces.model, 0), 0))
+
+
+def state_shardings(pieces: Pieces, mesh, rules: str) -> TrainState:
+  """A NamedSharding for every leaf of the state.
+
+  The optimizer's moments of a parameter lie where the parameter lies.
+  """
+  abstract = abstract_first_state(pieces)
+  trained_axes, frozen_axes = pieces.method.axes(pieces.model.axes)
+  optimizer = pieces.method.optimizer(pieces.tx)
+  axes = TrainState(
+    step=PartitionSpec(),
+    trainable=trained_axes,
+    frozen=frozen_axes,
+    opt_state=optim.state_axes(optimizer, abstract.trainable, trained_axes),
+    key=PartitionSpec(),
+  )
+  return parallel.shardings(mesh, axes, abstract, rules)
+
+
+def abstract_state(pieces: Pieces, shardings: TrainState) -> Any:
+  """The state as shapes with shardings: what a checkpoint is restored into."""
+
+  def placed(leaf, sharding):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+  return jax.tree.map(placed, abstract_first_state(pieces), shardings)
+
+
+def first_state(make: Callable, shardings: TrainState):
+  """make(given, own) -> the state at step 0, which shares no buffer with `given`."""
+  return jax.jit(make, out_shardings=shardings)
+
+
+def step(pieces: Pieces, shardings: TrainState, batch_sharding: NamedSharding):
+  """(state, batch) -> (state, metrics): the state is donated, metrics are everywhere."""
+  everywhere = parallel.replicated(batch_sharding.mesh)
+  return jax.jit(
+    pieces.step,
+    in_shardings=(shardings, batch_sharding),
+    out_shardings=(shardings, everywhere),
+    donate_argnums=0,
+  )
+
+
+def outputs(pieces: Pieces):
+  """(state, batch) -> what the averaged weights of a state say of labelled rows."""
+
+  def forward(state, batch):
+    params = pieces.method.merge(averaged(state), state.frozen)
+    return pieces.model.apply(params, batch).logits
+
+  return jax.jit(forward)
+
+
+def outputs_of_params(model: models.Model):
+  """(params, batch) -> what a model says of labelled rows."""
+  return jax.jit(lambda params, batch: model.apply(params, batch).logits)
+
+
+def loss_sums(pieces: Pieces, key):
+  """(params, batch, index) -> ({name: (sum, weight)}, examples in the batch).
+
+  The objective draws for the batch with this index what `key` gives it, and sums its
+  terms, as loss/NAME, and its metrics.
+  """
+
+  def sums(params, batch, index):
+    batch = pieces.objective.prepare(jax.random.fold_in(key, index), batch)
+
+    def forward(*args, **keywords):
+      return pieces.model.apply(params, *args, **keywords)
+
+    terms, means = pieces.objective.loss(forward, batch, None)
+    weights = pieces.objective.weights(batch)
+    found = {name: tuple(mean) for name, mean in means.items()}
+    for name, term in terms.items():
+      found[f'loss/{name}'] = (term.coefficient * term.sum, weights[name])
+    # The segments of a row count its examples from 1.
+    return found, batch['segments'].max(-1).sum()
+
+  return jax.jit(sums)
+
+
+def features(pieces: Pieces):
+  """(state, batch) -> the features of labelled rows, from which a head reads."""
+
+  def read(state, batch):
+    params = pieces.method.merge(state.trainable, state.frozen)
+    return pieces.model.apply(params, batch, keep=('features',)).features
+
+  return jax.jit(read)
+
+
+def marks():
+  """(leaves) -> two sums (2,) uint32 over all bits, which differ where leaves do."""
+  return jax.jit(fingerprint)
+
+
+def fingerprint(held) -> jax.Array:
+  """Two sums (2,) uint32 over the bits of all leaves, which differ where two bodies
+  do.
+  """
+  total = jnp.zeros(2, jnp.uint32)
+  for number, leaf in enumerate(jax.tree.leaves(held), 1):
+    numbers = leaf.astype(jnp.float32)
+    bits = jax.lax.bitcast_convert_type(numbers, jnp.uint32).reshape(-1)
+    weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
+    plain = (bits * weights).sum()
+    # A second sum over shifted bits: two bodies that agree in both are the same.
+    shifted = ((bits ^ bits >> 13) * weights).sum()
+    sums = jnp.stack([plain, shifted])
+    total = 31 * total + jnp.uint32(number) * sums
+  return total
+
+
+def fisher_diagonal(log_probabilities: Callable, examples: dict):
+  """(body) -> the diagonal Fisher information on these examples, one at a time."""
+
+  def information(body):
+    return transfer.fisher_diagonal(log_probabilities, body, examples, batch=1)
+
+  return jax.jit(information)
+
+
+def cohort_first_states(make: Callable, axes: TrainState, shardings: TrainState):
+  """make(given, own) for the stacked `own` of all members; what all share is made once."""
+  stacked = jax.vmap(make, in_axes=(None, 0), out_axes=axes)
+  return jax.jit(stacked, out_shardings=shardings)
+
+
+def cohort_step(
+  pieces: Pieces, axes: TrainState, shardings: TrainState, batch_sharding
+):
+  """The step of all members at once: the stacked state is donated."""
+  # The constraints inside the model are those of one member; vmap adds the axis of
+  # members.
+  stacked = jax.vmap(
+    pieces.step, in_axes=(axes, 0), out_axes=(axes, 0), spmd_axis_name=MEMBERS
+  )
+  everywhere = parallel.replicated(batch_sharding.mesh)
+  return jax.jit(
+    stacked,
+    in_shardings=(shardings, batch_sharding),
+    out_shardings=(shardings, everywhere),
+    donate_argnums=0,
+  )
+
+
+def cohort_member(axes: TrainState, shardings: TrainState):
+  """(stacked state, index) -> the state of one member, as a run of its own has it."""
+
+  def pick(state, index):
+    def take(leaf, axis):
+      return leaf if axis is None else leaf[index]
+
+    return jax.tree.map(take, state, axes)
+
+  return jax.jit(pick, out_shardings=shardings)
+
+
+def cohort_rates(mesh):
+  """(stacked optimizer states) -> the learning rate of every member, (members,)."""
+  rates = jax.vmap(optim.learning_rate)
+  return jax.jit(rates, out_shardings=parallel.replicated(mesh))

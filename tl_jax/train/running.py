@@ -1,0 +1,246 @@
+"""Runs of either mode, as one story: open, prepare, start, fit, evaluate, result.
+
+>>> from tl_jax import config
+>>> tiny = config.load('configs/pretrain.py:tiny', [('schedule.steps', '0')])
+>>> pretrain(tiny, '/tmp/never')
+Traceback (most recent call last):
+tl_jax.config.checks.ConfigError: config.schedule.steps: must be an integer >= 1, got 0 (int)
+"""
+
+import pathlib
+
+import jax
+import numpy as np
+
+from tl_jax import checkpoint, data, evals, models, parallel, tree
+from tl_jax.config import ConfigError
+from tl_jax.train import loop, pieces, pretraining, programs, texts, transferring
+from tl_jax.train.baselines import run_baseline
+from tl_jax.train.checks import read
+from tl_jax.train.clock import Clock
+from tl_jax.train.compilation import together
+from tl_jax.train.prepared import Evaluation, Own, Prepared
+from tl_jax.train.restoring import keep_tokenizer, meta
+from tl_jax.train.results import Result
+from tl_jax.train.settings import Pretrain, Settings, Transfer
+from tl_jax.train.watch import SILENT, Watch, peak_bytes
+from tl_jax.train.workdir import Run, open_run
+
+
+def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
+  """Pre-trains, as `run` does. Raises ConfigError for the config of a transfer."""
+  if config.get('task') is not None:
+    raise ConfigError(
+      'config.task: this is the config of a transfer, not of pre-training'
+    )
+  return run(config, workdir, watch)
+
+
+def transfer(config, workdir, watch: Watch = SILENT) -> dict:
+  """Trains one method on one task, as `run` does. Raises ConfigError for the config of
+  pre-training.
+  """
+  if config.get('task') is None:
+    raise ConfigError(
+      'config.task: missing; this is the config of pre-training, not of a transfer'
+    )
+  return run(config, workdir, watch)
+
+
+def run(config, workdir, watch: Watch = SILENT) -> dict:
+  """Runs a config to its end, or goes on where its workdir is; returns what result.json
+  holds.
+
+  Raises ConfigError before a device is touched, WorkdirBusy, Stopped after a signal,
+  Diverged.
+  """
+  settings = read(config)
+  with open_run(config, workdir) as opened:
+    finished = opened.result(settings.schedule.steps)
+    if finished is not None:
+      return finished
+    if settings.method['name'] in evals.BASELINES:
+      return run_baseline(settings, opened, watch)
+    return make_trainer(settings, opened).run(settings, opened, watch)
+
+
+def prepare(
+  settings: Settings,
+  folder: pathlib.Path,
+  first: bool = True,
+  cache: pathlib.Path | None = None,
+) -> Prepared:
+  """Prepares a run of either mode. Raises ConfigError where things do not fit."""
+  if isinstance(settings, Pretrain):
+    return pretraining.prepare(settings, folder, first, cache)
+  return transferring.prepare(settings, folder, first, cache)
+
+
+def make_trainer(
+  settings: Settings, run: Run, cache: pathlib.Path | None = None
+) -> 'Trainer':
+  """The trainer of a run; `cache` is where encoded texts are kept. Raises ConfigError
+  where things do not fit.
+  """
+  mesh = pieces.make_mesh(settings)  # first, because to prepare may take minutes
+  return Trainer(prepare(settings, run.path, run.first, cache), mesh)
+
+
+def placed_batches(
+  stream: data.pipeline.Stream,
+  start: int,
+  settings: Settings,
+  sharding,
+  arch: models.Arch,
+):
+  """(global batch on the mesh, tokens in it) from a step on, read ahead by threads.
+
+  Raises ValueError for ids that the model has no row for, before they reach a device.
+  """
+  size = settings.data.batch
+  held = parallel.host_rows(sharding, size)
+  batches = data.batches(stream, start, settings.schedule.steps, rows=held)
+  for step, batch in enumerate(batches, start):
+    models.require_rows(arch, batch)
+    yield parallel.place_batch(batch, sharding, size, held), stream.tokens_at(step)
+
+
+class Trainer:
+  """A prepared run on a mesh, for any number of runs that differ in nothing but `Own`
+  and their labels.
+
+  The step and the forward pass of the evaluation are compiled once, the test split is
+  laid into rows once.
+  """
+
+  def __init__(self, ready: Prepared, mesh):
+    self.mesh = mesh
+    self.given = ready.given()
+    if ready.source is not None:
+      # The memory of the devices is for the states of the runs.
+      ready = ready._replace(source=ready.source._replace(params=self.given['params']))
+    self.ready = ready
+    self.sharding = parallel.batch_sharding(self.mesh)
+    self.account = ready.account()
+    self._files: dict = {}  # of the checkpoints so far, by size and checksum
+    with jax.set_mesh(self.mesh):
+      self.shardings = programs.state_shardings(
+        ready.parts, self.mesh, ready.settings.sharding
+      )
+      self.evaluator = ready.evaluator(self.sharding)
+    self._first_state = together(
+      programs.first_state(ready.first_state, self.shardings)
+    )
+    self._step = programs.step(ready.parts, self.shardings, self.sharding)
+
+  def run(self, settings: Settings, run: Run, watch: Watch = SILENT) -> dict:
+    """Trains one run, or goes on where its workdir is; returns what result.json holds."""
+    run.require_files(self.ready.files())
+    stream, chosen = self.ready.stream(settings)
+    for line in [*self.ready.notes(settings, chosen), *self.ready.lines]:
+      watch.say(line)
+    with jax.set_mesh(self.mesh):
+      state = self.start(settings, run, watch)
+      watch.say(pieces.said_of_training(self.ready.parts, settings, state))
+      step = int(state.step)
+      rows = self.evaluator.training_rows(stream, state, step)
+      batches = placed_batches(
+        rows, step, settings, self.sharding, self.ready.parts.model.arch
+      )
+      fitted = loop.fit(
+        settings,
+        self._step,
+        state,
+        batches,
+        self.recorder(settings, run),
+        watch,
+        'transfer' if isinstance(settings, Transfer) else 'pretrain',
+      )
+      self._step = fitted.program or self._step
+      return self.finish(settings, run, fitted.state, chosen, watch)
+
+  def start(self, settings: Settings, run: Run, watch: Watch = SILENT):
+    """The state of the newest good checkpoint, or a fresh one with its account in
+    account.json.
+    """
+    abstract = programs.abstract_state(self.ready.parts, self.shardings)
+    restored = run.restore_latest(abstract, self.ready.parts.model.arch)
+    if restored is not None:
+      watch.say(f'resumed at step {restored.step} of {settings.schedule.steps}')
+      return restored.state
+    self.describe(settings, run)
+    return self._first_state(self.given, Own.of(settings))
+
+  def describe(self, settings: Settings, run: Run) -> None:
+    """Leaves in a workdir what a run starts from: the account of every leaf, and the
+    tokenizer.
+    """
+    if self.account is not None:
+      run.write_account(self.account, self.ready.source, settings.init)
+    if run.first:
+      self._keep_tokenizer(run.path)
+
+  def _keep_tokenizer(self, folder: pathlib.Path) -> None:
+    """Writes the tokenizer into the folder of a run, unless it is there."""
+    if (folder / texts.TOKENIZER).is_file():
+      return
+    if self.ready.source is None:
+      self.ready.tokenizer.save(folder / texts.TOKENIZER)
+    else:
+      keep_tokenizer(folder, self.ready.source)
+
+  def recorder(self, settings: Settings, run: Run) -> loop.Recorder:
+    said = meta(self.ready.parts.model.arch, self.ready.files(), self.ready.task)
+    return run.recorder(settings, self.evaluator.metrics, said)
+
+  def finish(
+    self, settings: Settings, run: Run, state, chosen: np.ndarray, watch: Watch = SILENT
+  ) -> dict:
+    """Evaluates the last state of a run that was trained on the examples `chosen`, and
+    writes what it says.
+    """
+    run.store.wait()
+    found = self.evaluator.evaluate(state)
+    if run.first:
+      # Members hold the same base: on the disk it is there once.
+      for step in run.store.steps():
+        checkpoint.share_files(run.store.directory / str(step), self._files)
+      self.ready.write_predictions(run.path, found)
+    result = run.finish(
+      make_result(self.ready, settings, chosen, found, state, run.clock)
+    )
+    values = [f'{name} {value:.4f}' for name, value in result['metrics'].items()]
+    watch.say(f'{self.ready.title}: {", ".join(values)}')
+    return result
+
+
+def make_result(
+  ready: Prepared,
+  settings: Settings,
+  chosen: np.ndarray,
+  found: Evaluation,
+  state,
+  clock: Clock,
+) -> Result:
+  """The result of a run that was trained on the examples `chosen`, from the evaluation
+  of its last state.
+  """
+  trained = pieces.trained_leaves(ready.parts, state.trainable)
+  fused = jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen)
+  return Result(
+    task=ready.name,
+    method=pieces.method_name(settings),
+    init=settings.init,
+    seed=settings.seed,
+    labels=len(set(chosen.tolist())),
+    metrics=found.metrics,
+    n=found.count,
+    examples=found.examples,
+    trained=pieces.kinds_of(trained),
+    trained_parameters=tree.count(trained),
+    total_parameters=tree.count(fused),
+    steps=settings.schedule.steps,
+    peak_bytes=peak_bytes(),
+    notes=ready.notes(settings, chosen),
+    **clock.totals(),
+  )
