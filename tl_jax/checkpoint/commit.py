@@ -1,5 +1,4 @@
-"""What happens to a step in the background: written, agreed on, hashed, flushed,
-committed, the oldest deleted.
+"""What happens to a step in the background, from its arrays to its commit.
 
 >>> str(explain(OSError(28, 'No space left on device'), 7, Path('/'), 10)).split(';')[0]
 'step 7 was not saved in /: No space left on device'
@@ -20,8 +19,12 @@ from typing import Any
 
 from tl_jax.checkpoint import arrays, files, processes, record
 
-PARTIAL, TRASH, QUARANTINE = '.partial', 'trash', 'quarantine'
+# The ending of a step that is being written, and the folders beside the steps.
+PARTIAL = '.partial'
+TRASH = 'trash'
+QUARANTINE = 'quarantine'
 _LOG = logging.getLogger(__name__)
+# No space, no quota left, or a file larger than the system allows.
 _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -35,8 +38,10 @@ class SaveFailed(RuntimeError):
 
 @dataclasses.dataclass
 class Save:
-  """One step on its way to the disk; `after` runs in the first process once it is
-  committed, before any is told.
+  """One step on its way to the disk.
+
+  `after` runs in the first process once the step is committed, before any is told. `copied`
+  is set once no device buffer is needed. `error` and `seconds` are there at the end.
   """
 
   directory: Path
@@ -60,35 +65,40 @@ class Save:
 
 
 def run(save: Save) -> None:
-  """Writes and commits; whatever goes wrong ends up in `save.error`, with the partial
-  step removed.
+  """Writes and commits a step.
+
+  Whatever goes wrong ends up in `save.error`, with the partial step removed.
   """
   started = time.perf_counter()
   try:
     _together(save, 'begin', _begin)
     _together(save, 'written', _write)
     _together(save, 'committed', _commit)
-  except Exception as error:  # noqa: BLE001 - it is raised in the caller's thread, by `Store.wait`
-    save.error = (
-      error
-      if isinstance(error, SaveFailed)
-      else explain(error, save.step, save.directory, save.bytes)
-    )
+  # `Store.wait` raises it in the caller's thread.
+  except Exception as error:  # noqa: BLE001
+    if not isinstance(error, SaveFailed):
+      error = explain(error, save.step, save.directory, save.bytes)
+    save.error = error
     _discard(save)
   finally:
+    # Also after an error, or the caller would wait for ever.
     save.copied.set()
+    # The copies are as large as the state.
     save.arrays = {}
     save.seconds = time.perf_counter() - started
 
 
 def _together(save: Save, stage: str, action) -> None:
-  """Does the action in every process; if it failed in one, all of them raise, with the
-  rank named.
+  """Does the action in every process.
+
+  If it failed in one, all of them raise, with the rank named.
   """
-  failure, word = None, ''
+  failure = None
+  word = ''
   try:
     action(save)
-  except Exception as error:  # noqa: BLE001 - the others must hear of it before it is raised
+  # The others must hear of it before it is raised.
+  except Exception as error:  # noqa: BLE001
     failure = explain(error, save.step, save.directory, save.bytes)
     word = str(failure)
   words = processes.gather(f'{save.tag}/{stage}', word)
@@ -100,6 +110,7 @@ def _together(save: Save, stage: str, action) -> None:
 
 
 def _begin(save: Save) -> None:
+  """Makes an empty folder for the step."""
   if processes.is_first():
     if os.path.lexists(save.partial):
       files.purge(save.partial)
@@ -108,11 +119,13 @@ def _begin(save: Save) -> None:
 
 
 def _write(save: Save) -> None:
+  """Writes the arrays of this process."""
   save.leaves = arrays.seal(save.leaves, save.arrays)
   arrays.write(save.partial / record.ARRAYS, save.arrays, save.copied.set)
 
 
 def _commit(save: Save) -> None:
+  """Adds the record and gives the step its name; then deletes what is too old."""
   if not processes.is_first():
     return
   commit = record.make_record(
@@ -127,6 +140,7 @@ def _commit(save: Save) -> None:
     files.move_aside(final, save.directory / (TRASH if committed else QUARANTINE))
   os.rename(save.partial, final)
   files.flush(save.directory)
+  # The step is committed: a disk that does not delete is no reason to fail it.
   try:
     save.after()
   except OSError as error:
@@ -140,6 +154,7 @@ def _versions() -> dict[str, str]:
 
 
 def _discard(save: Save) -> None:
+  """Removes a step that failed; if that fails too, the error gets a note."""
   if not processes.is_first():
     return
   try:
@@ -152,8 +167,9 @@ def _discard(save: Save) -> None:
 def explain(
   error: BaseException, step: int, directory: Path, needed: int
 ) -> SaveFailed:
-  """The error of a save in one line that names step and folder; where space ran out,
-  bytes needed and free.
+  """The error of a save in one line that names step and folder.
+
+  Where space ran out it says how many bytes are needed and how many are free.
   """
   number, reason = _cause(error)
   message = f'step {step} was not saved in {directory}: {reason}'
@@ -165,26 +181,36 @@ def explain(
 
 
 def _cause(error: BaseException) -> tuple[int | None, str]:
+  """(number of the system's error or None, reason) of an error or what caused it."""
   seen = error
   while seen is not None:
-    found = re.search(r'(?:OS error |os_error_code=\W*)(\d+)', str(seen))
-    number = (
-      seen.errno if isinstance(seen, OSError) else int(found[1]) if found else None
-    )
+    number = _number_of(seen)
     if number:
-      place = (
-        f': {seen.filename}' if isinstance(seen, OSError) and seen.filename else ''
-      )
+      place = ''
+      if isinstance(seen, OSError) and seen.filename:
+        place = f': {seen.filename}'
       return number, os.strerror(number) + place
     seen = seen.__cause__ or seen.__context__
-  return None, f'{type(error).__name__}: {" ".join(str(error).split())[:400]}'
+  reason = ' '.join(str(error).split())[:400]
+  return None, f'{type(error).__name__}: {reason}'
+
+
+def _number_of(error: BaseException) -> int | None:
+  """The errno of an error, also where it is only written in its message."""
+  if isinstance(error, OSError):
+    return error.errno
+  # tensorstore, which writes for orbax, raises ValueErrors with the number in the text.
+  found = re.search(r'(?:OS error |os_error_code=\W*)(\d+)', str(error))
+  return int(found[1]) if found else None
 
 
 def _free(directory: Path) -> str:
+  """How much space is left, for a message."""
   try:
-    space, nodes = shutil.disk_usage(directory).free, os.statvfs(directory)
+    space = shutil.disk_usage(directory).free
+    nodes = os.statvfs(directory)
   except OSError:
     return 'free space unknown'
-  return f'{space} are free' + (
-    ', but no inode is' if nodes.f_files and not nodes.f_favail else ''
-  )
+  # A disk of many small files may be full with bytes to spare; some count no inodes.
+  no_inode = nodes.f_files and not nodes.f_favail
+  return f'{space} are free' + (', but no inode is' if no_inode else '')

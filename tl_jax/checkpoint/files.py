@@ -1,5 +1,4 @@
-"""Files that survive a crash: strict JSON, atomic replacement, flushing, hashing, and
-deletion by renaming first.
+"""Files that survive a crash: strict JSON, atomic replacement, flushing and hashing.
 
 >>> decode(encode({'loss': float('nan'), 'step': 3}))
 {'loss': None, 'step': 3}
@@ -17,45 +16,64 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+# Bytes that are hashed at a time.
 _BLOCK = 1 << 20
+# They wait for the disk more than they compute.
 _THREADS = 8
 
 
 def clean(value: Any, path: str = '') -> Any:
-  """The value as strict JSON holds it: arrays and tuples become lists, non-finite
-  numbers None.
+  """The value as strict JSON holds it.
 
-  Raises ValueError that names the path of a value JSON cannot hold.
+  Arrays and tuples become lists, and numbers that are not finite become None. `path` says
+  where the value stands. Raises ValueError that names the path of a value JSON cannot
+  hold.
   """
+  # bool before int: in Python True is an int, and would become 1.
   if value is None or isinstance(value, bool | str):
     return value
-  if isinstance(value, float):
-    return float(value) if math.isfinite(value) else None
-  if isinstance(value, int):
-    return int(value)
+  if isinstance(value, int | float):
+    return _clean_number(value)
   if isinstance(value, dict):
-    return {
-      _key(key, path): clean(child, f'{path}.{key}') for key, child in value.items()
-    }
+    return _clean_dict(value, path)
   if isinstance(value, list | tuple):
     return [clean(child, f'{path}[{index}]') for index, child in enumerate(value)]
   if isinstance(value, os.PathLike):
     return os.fspath(value)
-  if hasattr(value, 'tolist') and getattr(value, 'dtype', None) is not None:
+  # Arrays of numpy, jax and torch; their content is looked at as any other.
+  if getattr(value, 'dtype', None) is not None and hasattr(value, 'tolist'):
     return clean(value.tolist(), path)
-  raise ValueError(
-    f'JSON cannot hold {path.lstrip(".") or "the value"!r} of type {type(value).__name__}'
-  )
+  kind = type(value).__name__
+  raise ValueError(f'JSON cannot hold {_where(path)!r} of type {kind}')
+
+
+def _where(path: str) -> str:
+  """A path for a message."""
+  return path.lstrip('.') or 'the value'
+
+
+def _clean_number(value: float) -> float | None:
+  """A plain number of a number, or of a subclass; None where it is not finite."""
+  if isinstance(value, int):
+    return int(value)
+  return float(value) if math.isfinite(value) else None
+
+
+def _clean_dict(value: dict, path: str) -> dict[str, Any]:
+  found = {}
+  for key, child in value.items():
+    found[_key(key, path)] = clean(child, f'{path}.{key}')
+  return found
 
 
 def _key(key, path: str) -> str:
+  """A key as a string. Raises ValueError for anything but texts and whole numbers."""
   if isinstance(key, str):
     return key
   if isinstance(key, int) and not isinstance(key, bool):
     return str(key)
-  raise ValueError(
-    f'JSON cannot hold the key {key!r} of {path.lstrip(".") or "the value"!r}: keys are strings'
-  )
+  where = _where(path)
+  raise ValueError(f'JSON cannot hold the key {key!r} of {where!r}: keys are strings')
 
 
 def encode(value: Any, indent: int | None = None) -> str:
@@ -67,8 +85,9 @@ def encode(value: Any, indent: int | None = None) -> str:
 
 
 def decode(text: str | bytes) -> Any:
-  """The value of strict JSON; NaN, Infinity, doubled keys and endless nesting raise
-  ValueError.
+  """The value of strict JSON.
+
+  Raises ValueError for NaN, Infinity, doubled keys and endless nesting.
   """
   try:
     return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
@@ -77,12 +96,12 @@ def decode(text: str | bytes) -> Any:
 
 
 def _unique(pairs):
+  """A dict of the pairs. Raises ValueError for a key that stands twice."""
   value = dict(pairs)
   if len(value) != len(pairs):
     keys = [key for key, _ in pairs]
-    raise ValueError(
-      f'the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice'
-    )
+    twice = [key for key in keys if keys.count(key) > 1]
+    raise ValueError(f'the key {twice[0]!r} stands twice')
   return value
 
 
@@ -103,9 +122,11 @@ def require_local(path: str | os.PathLike, what: str) -> str:
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-  """The bytes of a regular file of at most `most` bytes; ValueError otherwise,
-  FileNotFoundError if there is none.
+  """The bytes of a regular file of at most `most` bytes.
+
+  Raises ValueError for any other file, and FileNotFoundError if there is none.
   """
+  # Asked of the open file, which cannot be exchanged between the question and the read.
   with open(path, 'rb') as file:
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or status.st_size > most:
@@ -114,14 +135,16 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-  """Replaces the file at once: a reader, or a crash, sees the old content or the new
-  one, never a part.
+  """Replaces the file at once.
+
+  A reader, or a crash, sees the old content or the new one, never a part.
   """
   temporary = path.with_name(f'.{path.name[:80]}.{uuid.uuid4().hex[:12]}.tmp')
   try:
     with open(temporary, 'xb') as file:
       file.write(content)
       file.flush()
+      # Before the rename: else a power cut could leave the new name on an empty file.
       os.fsync(file.fileno())
     os.replace(temporary, path)
   except BaseException:
@@ -152,23 +175,23 @@ def digest(path: Path, durable: bool = False) -> tuple[int, str]:
 
 
 def walk(folder: Path) -> tuple[list[Path], list[Path]]:
-  """(files, folders with the root last) below a folder; symbolic links count as files
-  and are not followed.
+  """(files, folders with the root last) below a folder.
+
+  Symbolic links count as files and are not followed.
   """
-  names, folders = [], []
+  names = []
+  folders = []
   for root, below, here in os.walk(folder, topdown=False, followlinks=False):
     names += [Path(root, name) for name in here]
-    names += [
-      Path(root, name) for name in below if os.path.islink(os.path.join(root, name))
-    ]
+    # os.walk lists links to folders among the folders.
+    inner = [Path(root, name) for name in below]
+    names += [path for path in inner if path.is_symlink()]
     folders.append(Path(root))
   return sorted(names), folders
 
 
 def in_parallel(function, items) -> list:
-  """`[function(item) for item in items]` in a few threads: files wait for the disk
-  together.
-  """
+  """`[function(item) for item in items]`, in a few threads that wait for the disk."""
   items = list(items)
   if len(items) < 2:
     return [function(item) for item in items]
@@ -177,9 +200,8 @@ def in_parallel(function, items) -> list:
 
 
 def move_aside(path: Path, folder: Path) -> Path:
-  """Renames `path` into `folder` under a name of its own, in one step; returns the new
-  path.
-  """
+  """Renames `path` into `folder`, under a name that is free, and returns the new path."""
+  # Through a link the step would leave this file system, or come to lie anywhere.
   if folder.is_symlink():
     folder.unlink()
   folder.mkdir(exist_ok=True)
@@ -190,9 +212,7 @@ def move_aside(path: Path, folder: Path) -> Path:
 
 
 def purge(folder: Path) -> None:
-  """Deletes a folder and all in it; a symbolic link is removed itself, never what it
-  points to.
-  """
+  """Deletes a folder and all in it; of a symbolic link only the link itself."""
   if folder.is_symlink() or folder.is_file():
     folder.unlink()
   elif folder.exists():

@@ -27,6 +27,7 @@ except ImportError:
 
 NAME = 'lock'
 _BEAT_SECONDS = 20.0
+# Fifteen heartbeats: a file system may be slow, or show a file's time late.
 _DEAD_AFTER_SECONDS = 300.0
 _MOST_BYTES = 1 << 16
 
@@ -41,11 +42,11 @@ class WorkdirBusy(RuntimeError):
 
 
 class Lock:
-  """Holds `folder/lock` until `release`; raises WorkdirBusy if a live process holds it.
+  """Holds `folder/lock` until `release`.
 
-  A holder on this machine is dead when its pid, its start or the boot differs; one on
-  another machine when its heartbeat, the time of the file, is five minutes old by the
-  clock of the file system.
+  Raises WorkdirBusy if a live process holds it. A holder on this machine is dead when
+  its pid, its start or the boot differs. One on another machine is dead when its
+  heartbeat, the time of the file, is five minutes old by the clock of the file system.
   """
 
   def __init__(self, folder: Path):
@@ -58,6 +59,7 @@ class Lock:
       'nonce': uuid.uuid4().hex,
     }
     self._stop = threading.Event()
+    # Written in full before it gets its name: no other process may read half of it.
     temporary = folder / f'.lock.{self.owner["nonce"]}.tmp'
     try:
       temporary.write_text(files.encode(self.owner))
@@ -65,18 +67,23 @@ class Lock:
         self._take_over(temporary)
     finally:
       temporary.unlink(missing_ok=True)
+    # A daemon: it must not keep a process alive that forgot to release.
     self._pulse = threading.Thread(target=self._beat, name='workdir-lock', daemon=True)
     self._pulse.start()
 
   def _take_over(self, temporary: Path) -> None:
+    """Takes the lock of a dead holder. Raises WorkdirBusy if it is alive."""
     with _guard(self.path.parent):
       holder = _read(self.path)
-      if holder is not None and _is_alive(holder, self.path, temporary.stat().st_mtime):
+      # The time of a file that was just written is now, by the file system's clock.
+      now = temporary.stat().st_mtime
+      if holder is not None and _is_alive(holder, self.path, now):
+        pid = holder.get('pid')
+        host = holder.get('host')
         raise WorkdirBusy(
-          f'{self.path.parent} is in use by pid {holder.get("pid")} on {holder.get("host")}'
-          ' (its lock file says so)',
-          holder.get('pid'),
-          holder.get('host'),
+          f'{self.path.parent} is in use by pid {pid} on {host} (its lock file says so)',
+          pid,
+          host,
         )
       os.replace(temporary, self.path)
 
@@ -86,8 +93,9 @@ class Lock:
     return bool(holder) and holder.get('nonce') == self.owner['nonce']
 
   def require(self) -> None:
-    """Raises WorkdirBusy when another process has taken the lock from this one, OSError
-    when the file is gone.
+    """Raises WorkdirBusy when another process has taken the lock from this one.
+
+    Raises OSError when the file is gone.
     """
     holder = _read(self.path)
     if holder is None:
@@ -95,14 +103,14 @@ class Lock:
         errno.ENOENT, f'the lock of this run is gone: {self.path}'
       )
     if holder.get('nonce') != self.owner['nonce']:
+      pid = holder.get('pid')
+      host = holder.get('host')
       raise WorkdirBusy(
-        f'{self.path.parent}: this run lost its lock to pid {holder.get("pid")} on '
-        f'{holder.get("host")}',
-        holder.get('pid'),
-        holder.get('host'),
+        f'{self.path.parent}: this run lost its lock to pid {pid} on {host}', pid, host
       )
 
   def _beat(self) -> None:
+    """Renews the time of the lock file until it is released."""
     while not self._stop.wait(_BEAT_SECONDS):
       if self.is_held():
         with contextlib.suppress(OSError):
@@ -120,6 +128,7 @@ class Lock:
 
 def _link(temporary: Path, path: Path) -> bool:
   """Creates the lock file with its content in one step; False if there is one."""
+  # A hard link: creating a file and writing into it are two steps.
   try:
     os.link(temporary, path)
     return True
@@ -128,6 +137,8 @@ def _link(temporary: Path, path: Path) -> bool:
   except OSError as error:
     if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
       raise
+  # No hard links on this file system. A reader of the half file takes it for a dead lock,
+  # which is the best that there is.
   try:
     with open(path, 'xb') as file:
       file.write(temporary.read_bytes())
@@ -141,6 +152,7 @@ def _guard(folder: Path) -> Iterator[None]:
   """One process at a time decides about a dead lock, or two would each take it."""
   handle = os.open(folder, os.O_RDONLY)
   try:
+    # Where a file system has no locks, two processes may both take over: it is rare.
     if fcntl is not None:
       with contextlib.suppress(OSError):
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -150,6 +162,7 @@ def _guard(folder: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> dict | None:
+  """What a lock file says of its holder; None for none, and for one that is no lock."""
   try:
     holder = files.decode(files.read_bounded(path, _MOST_BYTES))
   except (OSError, ValueError):
@@ -158,6 +171,7 @@ def _read(path: Path) -> dict | None:
 
 
 def _is_alive(holder: dict, path: Path, now: float) -> bool:
+  """Does the holder of a lock still run? `now` is by the clock of the file system."""
   pid = holder.get('pid')
   if not isinstance(pid, int) or pid <= 0:
     return False
@@ -165,30 +179,37 @@ def _is_alive(holder: dict, path: Path, now: float) -> bool:
     return now - path.stat().st_mtime < _DEAD_AFTER_SECONDS
   if holder.get('boot') != _boot():
     return False
+  # Signal 0 is not sent: it only asks whether the process is there.
   try:
     os.kill(pid, 0)
   except ProcessLookupError:
     return False
   except PermissionError:
+    # It is there and belongs to another user.
     return True
   start = _start_of(pid)
   return start is None or holder.get('start') is None or start == holder['start']
 
 
 def _boot() -> str:
+  """Which boot of the machine this is: after another one all pids are new."""
   try:
     return Path('/proc/sys/kernel/random/boot_id').read_text().strip()
   except OSError:
+    # The time of the boot, to ten seconds, since the clock may be set.
     return str(round(time.time() - time.monotonic(), -1))
 
 
 def _start_of(pid: int) -> int | None:
-  """When a process started, in ticks since boot: a pid that was given out again has
-  another start.
+  """When a process started, in ticks since boot; None where it cannot be told.
+
+  A pid that was given out again has another start.
   """
   try:
     content = Path(f'/proc/{pid}/stat').read_text()
+    # The second field is the program's name in brackets, which may hold any character.
     state, *rest = content.rpartition(')')[2].split()
   except (OSError, ValueError):
     return None
+  # Zombies and dead processes run no more, whatever their pid says.
   return -1 if state in 'ZX' else int(rest[18])

@@ -1,5 +1,6 @@
-"""Words that the processes of one run pass to each other, safe in a background thread:
-no device takes part.
+"""Words that the processes of one run pass to each other.
+
+No device takes part, so that a background thread may use them during a step.
 
 >>> gather('written/1', 'good')
 ['good']
@@ -9,6 +10,7 @@ import json
 
 import jax
 
+# As long as another process may take to write its part of a large model.
 WAIT_SECONDS = 1200
 
 
@@ -18,10 +20,10 @@ def is_first() -> bool:
 
 
 def gather(tag: str, word: str, seconds: int = WAIT_SECONDS) -> list[str]:
-  """The words of all processes, by rank; returns once every process has called it with
-  this tag.
+  """The words of all processes, by rank.
 
-  Raises TimeoutError, naming the rank, when a process says nothing for that long.
+  It returns once every process has called it with this tag. Raises TimeoutError that
+  names the rank when a process says nothing for `seconds`.
   """
   if jax.process_count() == 1:
     return [word]
@@ -29,22 +31,24 @@ def gather(tag: str, word: str, seconds: int = WAIT_SECONDS) -> list[str]:
   client.key_value_set(f'{tag}/{jax.process_index()}', json.dumps(word))
   if jax.process_index() != 0:
     return json.loads(_read(client, f'{tag}/all', 'process 0', seconds))
-  ranks = range(jax.process_count())
-  words = [
-    json.loads(_read(client, f'{tag}/{rank}', f'process {rank}', seconds))
-    for rank in ranks
-  ]
+  # Process 0 collects, so that each of the others asks for one key and not for all.
+  words = []
+  for rank in range(jax.process_count()):
+    word = _read(client, f'{tag}/{rank}', f'process {rank}', seconds)
+    words.append(json.loads(word))
   client.key_value_set(f'{tag}/all', json.dumps(words))
   return words
 
 
 def _client():
+  """The client of jax's key-value store, which the coordinator of the run keeps."""
   from orbax.checkpoint import multihost
 
   return multihost.get_jax_distributed_client()
 
 
 def _read(client, key: str, who: str, seconds: int) -> str:
+  """Waits for a key that `who` sets. Raises TimeoutError that names it."""
   try:
     return client.blocking_key_value_get(key, seconds * 1000)
   except jax.errors.JaxRuntimeError as error:

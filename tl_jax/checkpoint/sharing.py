@@ -1,5 +1,4 @@
-"""Equal files of several runs on the disk once: the frozen base that the members of a
-cohort have in common.
+"""Equal files of several runs on the disk once, such as the frozen base of a cohort.
 
 >>> import tempfile
 >>> import numpy as np
@@ -21,17 +20,17 @@ from pathlib import Path
 
 from tl_jax.checkpoint import files, record
 
-SMALLEST = 1 << 16  # bytes; what is smaller is not worth a look
+# Bytes: what is smaller is not worth a look.
+SMALLEST = 1 << 16
 
 
 def share_files(step: Path, known: dict[tuple[int, str], Path]) -> int:
-  """Makes the large files of a committed step hard links to equal files; returns the
-  bytes that this saves.
+  """Makes the large files of a committed step hard links to equal files.
 
-  A file is equal to one of `known`, by size and SHA-256, which this call adds its own
-  files to. Committed files are never written again, and deleting a step deletes its own
-  names only, so that no run notices. Where the file system has no hard links, or the
-  other file is damaged or gone, a file stays what it is.
+  Returns the bytes that this saves. `known` has the files that are there already, by size
+  and SHA-256; this call adds its own. Committed files are never written again, and
+  deleting a step deletes its own names only, so that no run notices. Where the file
+  system has no hard links, or the other file is damaged or gone, a file stays what it is.
   """
   found = record.load_record(step)
   if found is None:
@@ -49,6 +48,7 @@ def share_files(step: Path, known: dict[tuple[int, str], Path]) -> int:
     if _link(other, step / name, checksum, step.parent):
       saved += size
     else:
+      # The other one is no good, so the next step is linked to this one.
       known[size, checksum] = step / name
   return saved
 
@@ -60,6 +60,7 @@ def _link(other: Path, path: Path, checksum: str, folder: Path) -> bool:
   try:
     if os.path.samefile(other, path):
       return True
+    # Damage of one run must not become damage of two.
     if files.digest(other)[1] != checksum:
       return False
     os.link(other, temporary)

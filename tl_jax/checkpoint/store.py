@@ -1,5 +1,4 @@
-"""The steps of a run: saved in the background, committed by a record, verified before
-they are restored.
+"""The steps of a run: saved in the background, verified before they are restored.
 
 >>> import tempfile
 >>> import numpy as np
@@ -23,12 +22,18 @@ from tl_jax.checkpoint import arrays, commit, files, processes, record
 from tl_jax.checkpoint.record import CheckpointError, DamagedStep
 
 _LOG = logging.getLogger(__name__)
+# Words between processes need tags that were never used. All processes save and restore
+# in the same order, so that they count alike.
 _COUNTER = itertools.count()
+# A step that its trainer deleted while it was read: no damage, so nothing is lost.
+_DELETED = 'deleted'
 
 
 class Verdict(NamedTuple):
-  """A step as `steps` lists it: `problems` is empty when every file is what was
-  committed; time in Unix seconds.
+  """A step, and whether its files are good.
+
+  `size` is in bytes, `time` in Unix seconds. `problems` is empty when every file is what
+  was committed.
   """
 
   step: int
@@ -43,9 +48,15 @@ class Restored(NamedTuple):
   meta: Any
 
 
+def _is_step(name: str) -> bool:
+  """Is this the name of a step's folder? `007` is none: it would be read as 7."""
+  return name.isascii() and name.isdecimal() and str(int(name)) == name
+
+
 class Store:
-  """Committed steps in a folder; `keep` is how many of the newest stay, None or <= 0
-  keeps all.
+  """Committed steps in a folder.
+
+  `keep` is how many of the newest stay; None or <= 0 keeps all.
 
   On disk: `<step>/commit.json` names every file of the step with its size and SHA-256,
   and `<step>/arrays/` is an orbax checkpoint (PyTree, zarr, one folder per leaf).
@@ -64,11 +75,10 @@ class Store:
     self._warned: set[str] = set()
 
   def prepare(self) -> None:
-    """Makes the folder ready for writing: proves it writable, deletes what a crash left
-    behind.
+    """Makes the folder ready for writing.
 
-    `save` does it once; call it before compiling. Raises ValueError of one line that
-    names the path.
+    Proves that it can be written and deletes what a crash left behind. `save` does it
+    once; call it before compiling. Raises ValueError of one line that names the path.
     """
     if self._prepared:
       return
@@ -90,8 +100,9 @@ class Store:
   def save(
     self, step: int, state: Any, meta: Any = None, *, replace: bool = False
   ) -> None:
-    """Copies the state to the host and commits it in the background; finishes the save
-    before it first.
+    """Copies the state to the host and commits it in the background.
+
+    A save that is still in flight is finished first.
 
     Args:
       step: at least 0. A committed step raises ValueError, unless `replace`.
@@ -123,6 +134,7 @@ class Store:
     thread = threading.Thread(target=commit.run, args=(save,), name=f'save-{step}')
     self._current = save, thread
     thread.start()
+    # An array that is still on devices: the caller may not donate it before it is copied.
     if any(not hasattr(array, 'flags') for array in copies.values()):
       save.copied.wait()
 
@@ -136,11 +148,10 @@ class Store:
     return True
 
   def wait(self) -> float:
-    """Waits for the save in flight and returns its seconds in the background; raises
-    SaveFailed if it failed.
+    """Waits for the save in flight and returns its seconds in the background.
 
-    Call it in `finally`: a process that ends without it may end well with its last step
-    lost.
+    Raises SaveFailed if it failed. Call it in `finally`: without it a process may end
+    with success while its last step is lost.
     """
     if self._current is None:
       return 0.0
@@ -152,9 +163,11 @@ class Store:
     return save.seconds
 
   def _delete_oldest(self) -> None:
+    """Deletes all but the newest `keep` steps."""
     if self.keep is None or self.keep <= 0:
       return
     trash = self.directory / commit.TRASH
+    # Renamed before it is deleted: half a step must not be taken for a damaged one.
     for step in self.steps()[: -self.keep]:
       files.move_aside(self.directory / str(step), trash)
     files.purge(trash)
@@ -165,22 +178,20 @@ class Store:
       names = os.listdir(self.directory)
     except (FileNotFoundError, NotADirectoryError):
       return
-    steps = sorted(
-      int(name)
-      for name in names
-      if name.isascii() and name.isdecimal() and str(int(name)) == name
-    )
-    for step in steps:
-      if (self.directory / str(step)).is_dir():
-        yield step, self.directory / str(step)
+    for step in sorted(int(name) for name in names if _is_step(name)):
+      folder = self.directory / str(step)
+      if folder.is_dir():
+        yield step, folder
 
   def _load(self, folder: Path) -> dict | None:
-    """The record of a step; None for a folder that never was one; DamagedStep for one
-    that was.
+    """The record of a step, or None for a folder that never was one.
+
+    Raises DamagedStep for a folder with arrays and no record.
     """
     found = record.load_record(folder)
     if found is None and (folder / record.ARRAYS).exists():
       raise DamagedStep(f'{folder / record.NAME}: it is missing')
+    # Said once: steps are listed again and again.
     if found is None and folder.exists() and str(folder) not in self._warned:
       self._warned.add(str(folder))
       _LOG.warning(
@@ -204,11 +215,12 @@ class Store:
     return steps[-1] if steps else None
 
   def _record(self, step: int) -> dict:
+    """The record of a step. Raises CheckpointError with the steps there are."""
     found = self._load(self.directory / str(int(step)))
     if found is None:
+      there = ', '.join(map(str, self.steps())) or 'none'
       raise CheckpointError(
-        f'{self.directory}: no step {step}; committed steps: '
-        f'{", ".join(map(str, self.steps())) or "none"}'
+        f'{self.directory}: no step {step}; committed steps: {there}'
       )
     return found
 
@@ -218,9 +230,9 @@ class Store:
 
   def leaves(self, step: int) -> dict[str, tuple[tuple[int, ...], str]]:
     """Name -> (shape, dtype) of everything saved in a step."""
+    leaves = self._record(step)['leaves']
     return {
-      name: (tuple(leaf['shape']), leaf['dtype'])
-      for name, leaf in self._record(step)['leaves'].items()
+      name: (tuple(leaf['shape']), leaf['dtype']) for name, leaf in leaves.items()
     }
 
   def verify(self, step: int) -> list[str]:
@@ -232,9 +244,7 @@ class Store:
     return record.find_problems(self.directory / str(step), found)
 
   def verdicts(self) -> list[Verdict]:
-    """Every step, ascending, with its size in bytes, time and problems; damaged ones
-    are listed too.
-    """
+    """Every step, ascending, damaged ones too."""
     verdicts = []
     for step, folder in self._folders():
       try:
@@ -243,11 +253,8 @@ class Store:
         verdicts.append(Verdict(step, 0, 0.0, [str(error)]))
         continue
       if found is not None:
-        verdicts.append(
-          Verdict(
-            step, found['bytes'], found['time'], record.find_problems(folder, found)
-          )
-        )
+        problems = record.find_problems(folder, found)
+        verdicts.append(Verdict(step, found['bytes'], found['time'], problems))
     return verdicts
 
   def newest_good(self) -> int:
@@ -261,7 +268,8 @@ class Store:
         found = self._load(folder)
         problems = [] if found is None else record.find_problems(folder, found)
       except DamagedStep as error:
-        found, problems = None, [str(error)]
+        found = None
+        problems = [str(error)]
       if found is not None and not problems:
         return step
       if problems:
@@ -269,8 +277,7 @@ class Store:
     raise CheckpointError(f'{self.directory}: no good committed step')
 
   def restore(self, step: int, like: Any, *, cast: bool = False) -> Any:
-    """The state of one step, in the structure and on the shardings of `like`; never
-    another step.
+    """The state of one step, in the structure and on the shardings of `like`.
 
     Args:
       like: a tree of arrays or jax.ShapeDtypeStruct, all of what was saved or a part;
@@ -286,6 +293,10 @@ class Store:
     return arrays.read(folder / record.ARRAYS, found['leaves'], like)
 
   def _require_good(self, folder: Path, found: dict, names) -> None:
+    """Raises DamagedStep unless the files that these leaves need are good.
+
+    Raises CheckpointError where the step is gone.
+    """
     problems = record.find_problems(folder, found, names)
     if problems and not folder.exists():
       raise CheckpointError(
@@ -300,16 +311,18 @@ class Store:
   ) -> Restored | None:
     """The newest good step, or None where nothing was ever saved.
 
-    `whole`: a saved leaf that `like` does not have is a CheckpointError, too: the
-    state of another optimizer may hold all that this one asks for, and more.
+    A damaged step is moved to `quarantine/`, if `quarantine` says so and the folder can
+    be written. A warning names its leaf and file, and the next older step is used.
 
-    A damaged step is moved to `quarantine/` (if told so and the folder can be written),
-    with a warning that names leaf and file, and the next older one is used. Raises
-    DamagedStep when steps were saved and none is good.
+    With `whole`, a saved leaf that `like` does not have is a CheckpointError: the state
+    of another optimizer may hold all that this one asks for, and more. Raises DamagedStep
+    when steps were saved and none is good.
     """
     check = functools.partial(arrays.match, like=like, cast=cast, whole=whole)
+    # One process chooses, or two could see different steps while one is being deleted.
     word = self._choose(check, quarantine) if processes.is_first() else ''
-    word = processes.gather(f'tl_jax/{self.directory}/choose/{next(_COUNTER)}', word)[0]
+    tag = f'tl_jax/{self.directory}/choose/{next(_COUNTER)}'
+    word = processes.gather(tag, word)[0]
     if not word.isdecimal():
       if word:
         raise DamagedStep(word)
@@ -318,48 +331,74 @@ class Store:
     found = self._record(step)
     folder = self.directory / word
     check(found['leaves'], where=str(folder))
-    return Restored(
-      step, arrays.read(folder / record.ARRAYS, found['leaves'], like), found['meta']
-    )
+    state = arrays.read(folder / record.ARRAYS, found['leaves'], like)
+    return Restored(step, state, found['meta'])
 
   def _choose(self, check, quarantine: bool) -> str:
-    """The newest good step as a word, '' when there never was one, or the error that
-    all processes raise.
+    """The newest good step as a word, '' when there never was one, or an error.
 
-    check(leaves, where=folder) gives the names of the leaves that are asked for.
+    The error is raised by all processes. `check(leaves, where=folder)` gives the names of
+    the leaves that are asked for.
     """
-    damaged = {}
+    # Why each step that was looked at is not used.
+    passed: dict[int, str] = {}
     while True:
       remaining = [
-        (step, folder) for step, folder in self._folders() if step not in damaged
+        (step, folder) for step, folder in self._folders() if step not in passed
       ]
-      for step, folder in reversed(remaining):
-        try:
-          found = self._load(folder)
-          if found is None:
-            continue
-          self._require_good(folder, found, check(found['leaves'], where=str(folder)))
-          return str(step)
-        except DamagedStep as error:
-          damaged[step] = str(error)
-          self._set_aside(step, folder, str(error), quarantine)
-        except CheckpointError:
-          # Deleted by its trainer while it was read: look again at what there is now.
-          if folder.exists():
-            raise
-          damaged[step] = 'deleted'
-          break
-      else:
+      step = self._newest_of(remaining, check, quarantine, passed)
+      if step is not None:
+        return str(step)
+      # Deleted while it was read: there may be newer ones now, so look again.
+      if _DELETED not in [passed.get(step) for step, _ in remaining]:
         break
+    return self._why_none(passed)
+
+  def _why_none(self, passed: dict[int, str]) -> str:
+    """The error where steps were saved and none is left; '' where none ever was."""
     kept = self.directory / commit.QUARANTINE
-    if any(reason != 'deleted' for reason in damaged.values()) or (
-      kept.is_dir() and any(kept.iterdir())
-    ):
-      reason = next(iter(damaged.values()), f'see {kept}')
-      return f'{self.directory}: no good step is left ({reason}); start afresh in an empty workdir, or repair one'
+    were_damaged = any(reason != _DELETED for reason in passed.values())
+    if were_damaged or (kept.is_dir() and any(kept.iterdir())):
+      reason = next(iter(passed.values()), f'see {kept}')
+      return (
+        f'{self.directory}: no good step is left ({reason}); start afresh in an empty '
+        'workdir, or repair one'
+      )
     return ''
 
+  def _newest_of(
+    self,
+    folders: list[tuple[int, Path]],
+    check,
+    quarantine: bool,
+    passed: dict[int, str],
+  ) -> int | None:
+    """The newest good one of these steps, or None.
+
+    Those that are damaged are set aside, and `passed` is told why. The search ends at a
+    step that was deleted meanwhile.
+    """
+    for step, folder in reversed(folders):
+      try:
+        found = self._load(folder)
+        if found is None:
+          continue
+        names = check(found['leaves'], where=str(folder))
+        self._require_good(folder, found, names)
+        return step
+      except DamagedStep as error:
+        passed[step] = str(error)
+        self._set_aside(step, folder, str(error), quarantine)
+      except CheckpointError:
+        # What is asked for does not fit a step that is there: the caller is wrong.
+        if folder.exists():
+          raise
+        passed[step] = _DELETED
+        return None
+    return None
+
   def _set_aside(self, step: int, folder: Path, reason: str, quarantine: bool) -> None:
+    """Moves a damaged step to quarantine, if so told, and warns."""
     if quarantine:
       try:
         folder = files.move_aside(folder, self.directory / commit.QUARANTINE)

@@ -1,5 +1,4 @@
-"""The files of a run: its lock, its config, its metrics, its results; a reader needs no
-lock and writes nothing.
+"""The files of a run: its lock, its config, its metrics and its results.
 
 >>> import tempfile
 >>> with Workdir(tempfile.mkdtemp()) as workdir:
@@ -19,26 +18,26 @@ from typing import Any
 from tl_jax.checkpoint import files
 from tl_jax.checkpoint.lock import Lock
 
-CONFIG, METRICS, EVALUATIONS, CHECKPOINTS = (
-  'config.json',
-  'metrics.jsonl',
-  'evaluations.jsonl',
-  'checkpoints',
-)
+CONFIG = 'config.json'
+METRICS = 'metrics.jsonl'
+EVALUATIONS = 'evaluations.jsonl'
+CHECKPOINTS = 'checkpoints'
 _LOG = logging.getLogger(__name__)
+# What is larger is no file of ours: it must not fill the memory.
 _MOST_BYTES = 64 << 20
+# Keys that an error names before it counts the rest.
 _MOST_LISTED = 6
 
 
 def config_hash(config: Any) -> str:
-  """16 hexadecimal digits that any change of the config changes; the order of keys is
-  no change.
-  """
+  """16 hexadecimal digits that change with the config, but not with the order of keys."""
   return hashlib.sha256(files.encode(config).encode()).hexdigest()[:16]
 
 
 class Workdir:
-  """A folder that one writer at a time owns; any number may read it.
+  """A folder that one writer at a time owns.
+
+  Any number may read it: a reader needs no lock and writes nothing.
 
   Args:
     path: a local folder, made if it is missing (only when writing).
@@ -59,8 +58,10 @@ class Workdir:
       raise ValueError(f'workdir {text!r}: {_reason(self.path, error)}') from error
 
   def _open(self, write: bool) -> None:
+    """Takes the lock and mends what a crash left; for reading only looks."""
     if not write:
       if not self.path.is_dir():
+        # Raises the OSError that says why it is none.
         os.listdir(self.path)
       return
     self.path.mkdir(parents=True, exist_ok=True)
@@ -88,12 +89,14 @@ class Workdir:
     return self.path / CHECKPOINTS
 
   def _owned(self, name: str) -> Path:
+    """The path of a file to write. Raises if the lock is not, or no longer, ours."""
     if self._lock is None:
       raise ValueError(f'{self.path / name}: this workdir is open for reading only')
     self._lock.require()
     return self._named(name)
 
   def _named(self, name: str) -> Path:
+    """The path of a file. Raises ValueError for a name that leads out of the folder."""
     if Path(name).name != name or name in ('', '.', '..') or '\0' in name:
       raise ValueError(f'{name!r} is not the name of a file in {self.path}')
     return self.path / name
@@ -108,8 +111,9 @@ class Workdir:
       raise OSError(error.errno, f'{path} was not written: {error.strerror}') from error
 
   def read_json(self, name: str) -> Any:
-    """The value of a JSON file; ValueError that names it if it is missing, too large or
-    not strict JSON.
+    """The value of a JSON file.
+
+    Raises ValueError that names the file if it is missing, too large or no strict JSON.
     """
     path = self._named(name)
     try:
@@ -117,13 +121,15 @@ class Workdir:
     except OSError as error:
       raise ValueError(f'{path}: {_reason(path, error)}') from error
     except ValueError as error:
-      raise ValueError(f'{path}: {" ".join(str(error).split())[:300]}') from error
+      reason = ' '.join(str(error).split())[:300]
+      raise ValueError(f'{path}: {reason}') from error
 
   def bind_config(
     self, config: Any, allowed: Iterable[str] = (), usual: Any = None
   ) -> str:
-    """Writes config.json with its hash, or checks that the run that is resumed had the
-    same config; returns the hash.
+    """Writes config.json with its hash, and returns the hash.
+
+    If there is one already, it must be the same config: its run is resumed.
 
     Args:
       config: nested dicts of what JSON can hold.
@@ -139,44 +145,35 @@ class Workdir:
         raise ValueError(f'{self.path / CONFIG}: it is not the config of a run')
       where = f'{self.path / CONFIG}: the run there has another config'
       require_same(before['config'], config, where, allowed, usual)
+      # Written with a key less, it means the same: the hash stays that of its first run.
       if not compare(before['config'], config, usual):
         return before.get('hash') or config_hash(config)
     self.write_json(CONFIG, {'config': config, 'hash': config_hash(config)})
     return config_hash(config)
 
   def append_metrics(self, row: dict[str, Any]) -> None:
-    """Appends one line to metrics.jsonl, as a whole or not at all; non-finite numbers
-    become null.
+    """Appends one line to metrics.jsonl, as a whole or not at all.
+
+    Numbers that are not finite become null.
     """
     self._append(METRICS, row)
 
   def append_evaluation(self, row: dict[str, Any]) -> None:
-    """Appends one line to evaluations.jsonl: what a held-out set said while the run was
-    training.
-    """
+    """Appends one line to evaluations.jsonl: metrics of held-out texts during training."""
     self._append(EVALUATIONS, row)
 
   def _append(self, name: str, row: dict[str, Any]) -> None:
     path = self._owned(name)
     line = (files.encode(row) + '\n').encode()
     try:
-      handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-      try:
-        size = os.fstat(handle).st_size
-        try:
-          while line:
-            line = line[os.write(handle, line) :]
-        except OSError:
-          os.ftruncate(handle, size)
-          raise
-      finally:
-        os.close(handle)
+      _append_line(path, line)
     except OSError as error:
       raise OSError(error.errno, f'{path} was not written: {error.strerror}') from error
 
   def metrics(self) -> list[dict]:
-    """The rows of metrics.jsonl; a half last line, that a crash left or a writer is at,
-    is not a row.
+    """The rows of metrics.jsonl.
+
+    A half last line, which a crash left or a writer is at, is not a row.
     """
     return [row for _, row in self._read_rows(METRICS)]
 
@@ -195,29 +192,29 @@ class Workdir:
         if not isinstance(row, dict):
           raise ValueError('not an object')
       except ValueError as error:
-        raise ValueError(
-          f'{path}, line {number}: {" ".join(str(error).split())[:200]}'
-        ) from error
+        reason = ' '.join(str(error).split())[:200]
+        raise ValueError(f'{path}, line {number}: {reason}') from error
       rows.append((line, row))
     return rows
 
   def truncate_metrics(self, step: int | None) -> None:
-    """Drops the rows after `step` (all of them for None), so that a resumed run neither
-    repeats nor skips one.
+    """Drops the rows after `step`, or all of them for None.
+
+    So a resumed run neither repeats nor skips a row.
     """
     for name in (METRICS, EVALUATIONS):
       path = self._owned(name)
       rows = self._read_rows(name)
-      kept = [
-        line for line, row in rows if step is not None and row.get('step', 0) <= step
-      ]
-      if rows and len(kept) < len(rows):
+      kept = []
+      if step is not None:
+        kept = [line for line, row in rows if row.get('step', 0) <= step]
+      dropped = len(rows) - len(kept)
+      if dropped:
         files.write_atomically(path, b''.join(kept))
-        _LOG.info(
-          '%s: dropped %d rows after step %s', path, len(rows) - len(kept), step
-        )
+        _LOG.info('%s: dropped %d rows after step %s', path, dropped, step)
 
   def _drop_half_lines(self) -> None:
+    """Cuts off half lines, to which the next row would be appended."""
     for path in (self.path / METRICS, self.path / EVALUATIONS):
       if not path.exists():
         continue
@@ -228,20 +225,36 @@ class Workdir:
           file.truncate(end)
 
 
+def _append_line(path: Path, line: bytes) -> None:
+  """Appends to a file; if the disk is full, the file is as it was before."""
+  handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+  try:
+    size = os.fstat(handle).st_size
+    try:
+      # The system may write a part only.
+      while line:
+        line = line[os.write(handle, line) :]
+    except OSError:
+      os.ftruncate(handle, size)
+      raise
+  finally:
+    os.close(handle)
+
+
 def require_same(
   before: Any, after: Any, where: str, allowed: Iterable[str] = (), usual: Any = None
 ) -> None:
-  """Raises ValueError, `where` with the keys in which two configs differ, old and new.
+  """Raises ValueError with the keys in which two configs differ, old and new.
 
-  allowed: regular expressions of dotted keys that may differ. usual: what a key means
-  where a config does not have it, as one that was written before there was such a key.
+  `where` begins the message. `allowed` has regular expressions of dotted keys that may
+  differ. `usual` says what a key means where a config does not have it, as one that was
+  written before there was such a key.
   """
   patterns = [re.compile(pattern) for pattern in allowed]
-  refused = [
-    line
-    for key, line in compare(before, after, usual).items()
-    if not any(pattern.fullmatch(key) for pattern in patterns)
-  ]
+  refused = []
+  for key, line in compare(before, after, usual).items():
+    if not any(pattern.fullmatch(key) for pattern in patterns):
+      refused.append(line)
   if not refused:
     return
   listed = '; '.join(refused[:_MOST_LISTED])
@@ -253,32 +266,39 @@ def require_same(
 def compare(before: Any, after: Any, usual: Any = None) -> dict[str, str]:
   """Dotted key -> `key: old -> new` for every leaf in which two configs differ.
 
-  usual: what a key means where a config does not have it.
+  `usual` says what a key means where a config does not have it.
   """
-  old, new = dict(_leaves(before)), dict(_leaves(after))
+  old = dict(_leaves(before))
+  new = dict(_leaves(after))
   meant = dict(_leaves(files.clean(usual or {})))
-  return {
-    key: f'{key}: {old.get(key, "absent")} -> {new.get(key, "absent")}'
-    for key in sorted(old.keys() | new.keys())
-    if old.get(key, meant.get(key)) != new.get(key, meant.get(key))
-  }
+  found = {}
+  for key in sorted(old.keys() | new.keys()):
+    default = meant.get(key)
+    if old.get(key, default) != new.get(key, default):
+      # What was written, not what it means: that is what the user looks for.
+      found[key] = f'{key}: {old.get(key, "absent")} -> {new.get(key, "absent")}'
+  return found
 
 
 def _leaves(value: Any, path: str = '') -> Iterator[tuple[str, str]]:
+  """(dotted key, JSON text) of every leaf of a config; an empty dict is a leaf."""
   if isinstance(value, dict) and (value or not path):
     for key, child in value.items():
       yield from _leaves(child, f'{path}.{key}' if path else key)
   else:
     # 1 and 1.0 are the same setting.
-    value = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(value, float) and value.is_integer():
+      value = int(value)
     yield path, files.encode(value)
 
 
 def _reason(path: Path, error: OSError) -> str:
+  """Why a path cannot be used, in words of the path rather than of the system."""
   for part in [*reversed(path.parents), path]:
     if os.path.islink(part) and not os.path.exists(part):
       return f'{part} is a dangling link'
-    if os.path.lexists(part) and not os.path.isdir(part) and part != path:
+  for part in reversed(path.parents):
+    if os.path.lexists(part) and not os.path.isdir(part):
       return f'{part} is not a folder'
   if os.path.isfile(path) and isinstance(error, FileExistsError | NotADirectoryError):
     return 'it is a file, not a folder'
