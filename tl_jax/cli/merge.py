@@ -105,6 +105,7 @@ def number(text: str) -> float:
   try:
     value = float(text)
   except ValueError:
+    # One message for what is no number, for nan and for inf.
     value = math.nan
   if not math.isfinite(value):
     raise argparse.ArgumentTypeError(f'needs a number, got {text!r}')
@@ -128,6 +129,7 @@ def run_merge(flags, _) -> int:
   body = _merged(flags.method, settings, start, sources)
   rows = [_scored(source, body) for source in sources]
   output = pathlib.Path(flags.output)
+  # Written only now: a merge that fails while it is scored leaves no folder behind.
   for source in sources:
     _save(source, body, output / source.name)
   report = dict(method=flags.method, settings=settings, base=base, sources=rows)
@@ -230,13 +232,12 @@ def _open(workdirs) -> list[Source]:
   Raises ConfigError for a workdir without a task, for one that is given twice, for one
   with another tokenizer, and for a model that no folder can hold.
   """
-  from tl_jax import train, tree
+  from tl_jax import train, transfer, tree
   from tl_jax.interop import configs
   from tl_jax.train.settings import Transfer
   from tl_jax.train.texts import task_of
-  from tl_jax.train.transferring import NEW
 
-  is_new = tree.matcher(NEW)
+  is_new = tree.matcher(transfer.HEAD)
   sources: list[Source] = []
   for path in map(pathlib.Path, workdirs):
     opened = train.open_workdir(path)
@@ -320,6 +321,7 @@ def _base_of(sources: list[Source], base: str | None) -> str:
     return base
   from tl_jax.train.settings import SCRATCH
 
+  # What is added to a base is the change since it: there must be one base.
   first = sources[0].opened.settings.init
   for source in sources:
     init = source.opened.settings.init
@@ -328,6 +330,7 @@ def _base_of(sources: list[Source], base: str | None) -> str:
         f'{source.path}: started from scratch, not from a model that others share; '
         'name a --base'
       )
+    # A folder under two names is one folder.
     if pathlib.Path(init).resolve() != pathlib.Path(first).resolve():
       raise config.ConfigError(
         f'{source.path}: started from {init}, but {sources[0].path} from {first}; '
@@ -400,11 +403,10 @@ def _as_bodies(start: dict, body: dict) -> dict:
 
 def _base_body(base: str) -> dict:
   """The base's leaves that are no head."""
-  from tl_jax import train, tree
-  from tl_jax.train.transferring import NEW
+  from tl_jax import train, transfer, tree
 
   leaves = tree.flatten(train.load(base).params)
-  body, _ = _parted(leaves, tree.matcher(NEW))
+  body, _ = _parted(leaves, tree.matcher(transfer.HEAD))
   return body
 
 
@@ -440,6 +442,7 @@ def _table(rows: list[dict]) -> list[str]:
   """An aligned table: what every source scored, alone and merged."""
   lines = [WORDS + FIGURES]
   for row in rows:
+    # The headline alone; merge.json has all metrics.
     metric = row['metric']
     own = f'{row["own"][metric]:.4f}'
     merged = f'{row["merged"][metric]:.4f}'

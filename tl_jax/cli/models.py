@@ -50,6 +50,7 @@ def run_import(flags, _) -> int:
   dtype = _dtype(flags.dtype)
   from tl_jax import interop
 
+  # Half of a model each: an adapter is fused with its base, a model stands alone.
   if (pathlib.Path(flags.source) / ADAPTER).is_file():
     if flags.head is not None:
       raise config.ConfigError('--head: an adapter says its own')
@@ -95,6 +96,7 @@ def _fused(source: str, base: str | None, dtype):
     )
   loaded = interop.load_adapter(source, train.load(base))
   _require_none_before_text(loaded.params, source, 'open it with interop.load_adapter')
+  # Low-rank factors and the like are added to the matrices they stand beside.
   params = leaves.fuse(loaded.params)
   if dtype is not None:
     params = tree.map_named(lambda _, leaf: leaf.astype(dtype), params)
@@ -203,6 +205,7 @@ def _write_adapter(flags) -> int:
       'peft needs one'
     )
   opened = train.open_workdir(flags.source, flags.step)
+  # peft wants the whole tree to find each leaf's place, and writes what was trained.
   trainable = opened.trainable
   params = opened.method.merge(trainable, opened.frozen)
   init = opened.settings.init
@@ -340,6 +343,7 @@ def value(text: str):
 
 def run_generate(flags, _) -> int:
   """Decodes a prompt, or a file of them, and prints or writes the texts as they come."""
+  # All that the command line alone can get wrong comes before the model is read.
   prompts = _prompts(flags)
   chosen = _chosen(flags)
   _check_chosen(chosen)
@@ -476,6 +480,7 @@ def _prompt_of(line: str, place: str) -> str | None:
     found = json.loads(line) if line.strip() else None
   except ValueError as error:
     raise config.ConfigError(f'{place}: not JSON: {error}') from error
+  # An object without a text, an array or a number is a mistake; nothing is guessed.
   if found is None:
     return None
   prompt = found.get('prompt') if isinstance(found, dict) else None

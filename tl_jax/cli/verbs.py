@@ -93,6 +93,7 @@ def _watching():
 
 
 def _pretrain(flags, overrides) -> int:
+  # The config is checked before the import of jax, which takes seconds.
   loaded = config.load(flags.config, overrides)
   from tl_jax import train
 
@@ -151,6 +152,7 @@ def _add_demo(parser):
 
 
 def _demo(flags, _) -> int:
+  # Said at once: whoever interrupts the demo wants to find what there is.
   workdir = flags.workdir or tempfile.mkdtemp(prefix='tl_jax_demo_')
   say(f'runs and report: {workdir}')
   return _run_table('experiments/low_shot.py', flags.scale, workdir)
@@ -175,12 +177,14 @@ def _run_table(path: str, scale: str, workdir: str) -> int:
   table = getattr(config.execute(path), 'TABLE', None)
   if table is None:
     raise config.ConfigError(f'{path}: defines no TABLE')
+  # Raises for a scale that the table does not have.
   table.at(scale)
   from tl_jax import report, train
 
   with _watching() as watch:
     execute = table.execute or functools.partial(train.execute, watch=watch)
     outcome = report.run_table(table, scale, workdir, execute, watch.say)
+  # The table is written with what there is; the runs that failed are named at its end.
   for run in outcome.unfinished:
     complain(f'{run.row} {run.column} seed {run.seed}: {run.reason}')
   return 1 if outcome.unfinished else 0
@@ -195,6 +199,7 @@ def _steps(flags, _) -> int:
   from tl_jax import checkpoint
 
   verdicts = checkpoint.Store(folder).verdicts() if folder.is_dir() else []
+  # A run that has not reached its first step is no error.
   if not verdicts:
     say(f'{flags.workdir}: no committed step')
   for verdict in verdicts:

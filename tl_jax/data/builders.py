@@ -172,6 +172,7 @@ def _rated_info(builder, description: str):
     'text': tfds.features.Text(),
     'rating': tfds.features.Scalar(np.float32),
   }
+  # A mean rating near zero is a class to nobody: only clear ones have a label.
   if builder.builder_config.name == 'polarity':
     features['label'] = tfds.features.ClassLabel(names=['negative', 'positive'])
   return tfds.core.DatasetInfo(

@@ -132,6 +132,7 @@ def read(path, columns: Columns) -> Table:
   require(path)
   files = tables.texts_in(path) if path.is_dir() else [path]
   try:
+    # The digests are the key of the parsed file: one that changed is parsed again.
     digests = {str(file): store.file_digest(file) for file in files}
     size = sum(file.stat().st_size for file in files)
   except OSError as error:
@@ -211,6 +212,7 @@ def _select(table: Table, expression: str) -> list[int]:
       raise _no_split(table, name)
     start = _bound(match.group(2), len(own))
     stop = _bound(match.group(3), len(own))
+    # As slices in Python: bounds beyond the end are the end.
     found += own[start:stop]
   if not found:
     raise ValueError(f'{table.path}: split {expression!r} has no examples')

@@ -176,6 +176,7 @@ class Epochs:
       if not self.layout.pack:
         epoch, inside = divmod(row, len(self.indices))
         return epoch, self._cached(epoch)[inside]
+      # Packed epochs differ in length, so all before this one must be planned.
       while self._starts[-1] <= row:
         epoch = len(self._starts) - 1
         self._starts.append(self._starts[-1] + self._cached(epoch).rows)
@@ -448,6 +449,7 @@ class Evaluation:
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
     if not 0 <= step < len(self):
       raise IndexError(f'batch {step} of {len(self)}')
+    # The numbers of the rows in the plan; beyond its end the batch is padding.
     wanted = [step * self.size + row for row in self.rows]
     filled = [self.plan[row] for row in wanted if row < self.plan.rows]
     return self.layout.batch(self.examples, filled, len(wanted))

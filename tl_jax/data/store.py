@@ -103,6 +103,7 @@ def write_atomically(path, data: bytes) -> None:
 
 def sync_folder(path) -> None:
   """Flushes the names in a folder to the disk."""
+  # A folder can be opened for reading only, and flushed all the same.
   descriptor = os.open(path, os.O_RDONLY)
   try:
     os.fsync(descriptor)
@@ -172,6 +173,7 @@ def _seal(folder: pathlib.Path) -> None:
   names = sorted(
     str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()
   )
+  # A manifest that is on the disk must not speak of files that are not.
   for name in names:
     with open(folder / name, 'rb') as file:
       os.fsync(file.fileno())

@@ -112,6 +112,7 @@ def tokenize(
     options['parse_special'] = True
   key = store.digest(manifest, tokenizer.digest, options)
 
+  # Called only where the folder is not there: then the texts are read.
   def write(folder):
     texts = (str(example[field]) for example in source)
     _write(folder, texts, tokenizer, options, key)

@@ -21,6 +21,7 @@ from tl_jax.tasks.task import REGRESSION_METRICS, Task
 
 # What files call the split that is looked at while a model is trained.
 VALIDATION = ('validation', 'valid', 'dev', 'val')
+# What a file is scored by; it does not say itself.
 METRICS = {
   labels.SINGLE: ('accuracy', 'f1'),
   labels.MULTI: ('f1', 'accuracy'),
@@ -127,6 +128,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
         f'kind={labels.SINGLE} makes a class of each'
       )
   read, names = _reader(opened, kind, known)
+  splits = {split: source.split for split, source in opened.sources.items()}
   return Task(
     name,
     name,
@@ -135,7 +137,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
     kind=kind,
     metrics=METRICS[kind],
     headline=HEADLINES[kind],
-    splits={split: source.split for split, source in opened.sources.items()},
+    splits=splits,
     opened=opened.sources,
     told=tuple(told),
   )
@@ -170,10 +172,10 @@ def _load_splits(name: str, how: Reading, columns: files.Columns) -> dict[str, S
   if os.path.realpath(path) == os.path.realpath(train.path):
     return dict(train=train.source('train'), test=train.source(_test_split(train)))
   test = files.read(path, columns)
-  return dict(
-    train=train.source(files.ALL if train.divided else 'train'),
-    test=test.source(files.ALL if test.divided else _test_split(test)),
-  )
+  # A file that is for one split is not divided by hash once more.
+  train_split = files.ALL if train.divided else 'train'
+  test_split = files.ALL if test.divided else _test_split(test)
+  return dict(train=train.source(train_split), test=test.source(test_split))
 
 
 def _test_split(table: files.Table) -> str:
@@ -248,6 +250,7 @@ def _class_reader(opened: Opened, known):
       f'{opened.sources["train"].name}: field {opened.column}: {len(table)} distinct '
       'labels; a task needs at least 2'
     )
+  # Spelled once more when an example is read, so that a lookup suffices.
   index = {name: place for place, name in enumerate(table)}
 
   def read(example):

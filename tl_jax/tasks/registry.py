@@ -126,7 +126,13 @@ def _cola() -> Task:
   )
 
 
-NEWS = ('World', 'Sports', 'Business', 'Sci/Tech')
+def _news() -> Task:
+  """The section of a news item (Zhang et al. 2015)."""
+  labels = ('World', 'Sports', 'Business', 'Sci/Tech')
+  return _polarity('news', 'ag_news_subset', text='description', labels=labels)
+
+
+# The embedded sets come first: they need no download.
 TASKS = {
   'sentiment': _polarity('sentiment', 'vader_movie'),
   'products': _polarity('products', 'vader_amazon'),
@@ -137,10 +143,11 @@ TASKS = {
   'register': _register(),
   'novel': _named('novel', 'austen', 'work', NOVELS),
   'genre': _named('genre', 'shakespeare', 'genre', GENRES),
+  # Public sets, which tensorflow-datasets prepares.
   'imdb': _polarity('imdb', 'imdb_reviews'),
   'sst2': _polarity('sst2', 'glue/sst2', text='sentence', test='validation'),
   'cola': _cola(),
-  'news': _polarity('news', 'ag_news_subset', text='description', labels=NEWS),
+  'news': _news(),
 }
 
 
@@ -191,6 +198,7 @@ def find(
   """
   how = own.Reading() if how is None else how
   names = config.names(name)
+  # Wrong words of the user come first; only then files are read.
   _require_file_for_columns(name, names, how)
   _require_escaped_plus(name, names)
   if len(names) == 1:
@@ -211,6 +219,7 @@ def _require_file_for_columns(
 
 def _require_escaped_plus(name: str, names: tuple[str, ...]) -> None:
   """Raises ConfigError where the + between names was meant as part of a file's name."""
+  # A file that exists under the whole name was meant as one.
   missing = [each for each in names if each not in TASKS and not os.path.exists(each)]
   if len(names) > 1 and missing and files.is_file(name):
     raise ConfigError(
@@ -267,6 +276,7 @@ def as_known(task: Task, known: Known) -> Task:
       f'config.task.name: {task.name}: {own.listed(strange)} not among the labels that '
       f'the model was trained on: {own.listed(known.labels)}'
     )
+  # Where the model has each label of the task; it may have more than these.
   places = [known.labels.index(label) for label in task.labels]
 
   def read(example):

@@ -18,6 +18,7 @@ import numpy as np
 from tl_jax import data, metrics
 from tl_jax.data.sources import Source
 
+# Correlations first: a table shows one of them.
 REGRESSION_METRICS = ('pearson', 'spearman', 'mean_squared_error')
 
 
@@ -101,6 +102,7 @@ class Task:
     return tuple(itertools.pairwise(ends))
 
 
+# Both splits of some tasks: a sweep goes through one task after the other.
 @functools.lru_cache(maxsize=16)
 def labelled(
   task: Task, split: str, data_dir: str | None = None
@@ -117,6 +119,7 @@ def labelled(
   targets = []
   for source in task.sources(split, data_dir):
     for example in source:
+      # A copy: the example may be a record that the source keeps.
       found = task.text({**example, 'source': source.name})
       if found is not None:
         texts.append(found[0])
@@ -151,6 +154,7 @@ def choose(task: Task, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
   """The label with the largest output (n,), among those of the target's own part."""
   first, end = np.asarray(task.groups)[group_of(task, targets)].T
   places = np.arange(outputs.shape[-1])
+  # (n, labels): is this label among those of the example's part?
   own = (places >= first[:, None]) & (places < end[:, None])
   return np.where(own, outputs, -np.inf).argmax(-1)
 
