@@ -8,14 +8,14 @@ import dataclasses
 
 from tl_jax import config as configs
 from tl_jax import tree
-from tl_jax.interop import kinds
+from tl_jax.interop import equivalence, kinds
 from tl_jax.interop.families import FAMILIES
-from tl_jax.interop.family import ACTIVATIONS, THEIRS
+from tl_jax.interop.family import ACTIVATIONS, THEIRS, Family
 from tl_jax.models import Arch
 
-# Classes that hold the head of another and something besides, which is left out.
-# Masked, and a head for pairs of texts.
+# Classes that hold the masked head and one for pairs of texts.
 PAIRED = {'bert': 'BertForPreTraining', 'albert': 'AlbertForPreTraining'}
+# Further classes, with the head of ours that they hold.
 ALIASES = dict.fromkeys(PAIRED.values(), 'masked') | {
   'T5EncoderModel': 'none',
   'MT5EncoderModel': 'none',
@@ -38,16 +38,18 @@ def family_of(config: dict) -> str:
   kind of model.
   """
   family = config.get('model_type')
-  if family not in FAMILIES:
-    hint = (
-      '; only its text part, gemma3_text, is supported' if family == 'gemma3' else ''
-    )
-    kind = kinds.kind_of_config(config)
-    raise ValueError(
-      f'config.json: model_type {family!r} is not supported{hint}; '
-      f'{"nearest" if kind else "supported"}: {kinds.nearest(str(family), kind, FAMILIES)}'
-    )
-  return family
+  if family in FAMILIES:
+    return family
+  hint = ''
+  if family == 'gemma3':
+    hint = '; only its text part, gemma3_text, is supported'
+  # Where nothing tells the kind, the hint lists all families.
+  kind = kinds.kind_of_config(config)
+  lists = 'nearest' if kind else 'supported'
+  raise ValueError(
+    f'config.json: model_type {family!r} is not supported{hint}; '
+    f'{lists}: {kinds.nearest(str(family), kind, FAMILIES)}'
+  )
 
 
 def head_of(config: dict) -> tuple[str, str]:
@@ -56,9 +58,12 @@ def head_of(config: dict) -> tuple[str, str]:
   """
   heads = FAMILIES[family_of(config)].heads
   names = config.get('architectures') or [heads['none']]
-  own = heads['none'].removesuffix('Model').removesuffix('Text')
   known = {name: head for head, name in heads.items()}
-  known |= {name: head for name, head in ALIASES.items() if name.startswith(own)}
+  # Of the aliases only those of the family: their names begin as its own do.
+  own = heads['none'].removesuffix('Model').removesuffix('Text')
+  for name, head in ALIASES.items():
+    if name.startswith(own):
+      known[name] = head
   if not isinstance(names, list) or names[0] not in known:
     raise ValueError(
       f'config.json: architectures {names!r} is not supported; nearest: '
@@ -108,28 +113,13 @@ def read(config: dict, head: str | None = None) -> Arch:
   name = family_of(config)
   family = FAMILIES[name]
   own, cls = head_of(config)
-  head = own if head is None else head
-  for key, values in family.only.items():
-    if config.get(key, values[0]) not in values:
-      raise ValueError(
-        f'config.json: {key} = {config[key]!r} is not supported; {values[0]!r} is'
-      )
-  if config.get('quantization_config'):
-    raise ValueError(
-      'config.json: quantization_config: quantised weights are not supported'
-    )
-  fields = {}
-  for field, (key, default) in family.keys.items():
-    value = config.get(key)
-    fields[field] = default if value is None else value
-  if 'activation' in fields:
-    fields['activation'] = _activation(
-      family.keys['activation'][0], fields['activation']
-    )
-  labels = config.get('num_labels') or len(config.get('id2label') or {}) or 2
-  fields |= family.fixed | dict(
+  if head is None:
+    head = own
+  _require_computed(config, family)
+  fields = _table_fields(config, family) | family.fixed
+  fields |= dict(
     head=head,
-    labels=labels,
+    labels=config.get('num_labels') or len(config.get('id2label') or {}) or 2,
     pair_head=head == 'masked' and cls in PAIRED.values(),
     tied=config.get('tie_word_embeddings') is not False,
     head_bias=head_bias(name, head),
@@ -141,6 +131,32 @@ def read(config: dict, head: str | None = None) -> Arch:
     raise ValueError(
       f'config.json: a {name} with an unusable value: {error!r}'
     ) from error
+
+
+def _require_computed(config: dict, family: Family) -> None:
+  """Raises ValueError for a key whose value asks for what we do not compute."""
+  for key, values in family.only.items():
+    if config.get(key, values[0]) not in values:
+      raise ValueError(
+        f'config.json: {key} = {config[key]!r} is not supported; {values[0]!r} is'
+      )
+  if config.get('quantization_config'):
+    raise ValueError(
+      'config.json: quantization_config: quantised weights are not supported'
+    )
+
+
+def _table_fields(config: dict, family: Family) -> dict:
+  """The fields that the family's table of keys explains."""
+  fields = {}
+  for field, (key, default) in family.keys.items():
+    value = config.get(key)
+    # Some writers put null for what they do not set.
+    fields[field] = default if value is None else value
+  if 'activation' in fields:
+    key = family.keys['activation'][0]
+    fields['activation'] = _activation(key, fields['activation'])
+  return fields
 
 
 def _activation(key: str, value) -> str:
@@ -163,18 +179,21 @@ def read_labels(config: dict, arch: Arch) -> tuple[tuple[str, ...], str]:
   """(names of the labels, kind of the task) that a `config.json` gives a head of
   labels.
 
-  No names where it has none but transformers' own `LABEL_0`; '' where it says no kind.
+  There are no names where it has none but `LABEL_0`, `LABEL_1`, which transformers
+  makes up. The kind is '' where it says none.
   """
   said = config.get('id2label')
-  kinds = {theirs: ours for ours, theirs in PROBLEMS.items()}
-  kind = kinds.get(config.get('problem_type'), '')
+  task_kinds = {theirs: ours for ours, theirs in PROBLEMS.items()}
+  kind = task_kinds.get(config.get('problem_type'), '')
   if arch.head not in LABELLED or not isinstance(said, dict):
     return (), kind
-  names = tuple(
-    str(said.get(str(place), said.get(place))) for place in range(arch.labels)
-  )
+  names = []
+  for place in range(arch.labels):
+    # JSON has the numbers as strings, a config in memory has them as they are.
+    name = str(said.get(str(place), said.get(place)))
+    names.append(name)
   nameless = all(name in (f'LABEL_{place}', 'None') for place, name in enumerate(names))
-  return (() if nameless else names), kind
+  return (() if nameless else tuple(names)), kind
 
 
 def write_labels(labels: tuple[str, ...], kind: str = '') -> dict:
@@ -183,7 +202,9 @@ def write_labels(labels: tuple[str, ...], kind: str = '') -> dict:
     id2label={str(place): name for place, name in enumerate(labels)},
     label2id={name: place for place, name in enumerate(labels)},
   )
-  return found | (dict(problem_type=PROBLEMS[kind]) if kind else {})
+  if kind:
+    found['problem_type'] = PROBLEMS[kind]
+  return found
 
 
 def write(
@@ -193,13 +214,11 @@ def write(
   labels: tuple[str, ...] = (),
   kind: str = '',
 ) -> dict:
-  """The `config.json` of an architecture in a family, on top of what `config` said
-  besides.
+  """The `config.json` of an architecture in a family, over what `config` holds besides.
 
-  labels, kind: the names of the labels, in the order of the outputs, and the kind of
-  task; without them those that `config` said, or names that say nothing.
-
-  Raises ValueError that names a field which the family cannot express.
+  labels: the names of the labels, in the order of the outputs. kind: of the task.
+  Without them stay those of `config`, or names that say nothing. Raises ValueError that
+  names a field which the family cannot express.
   """
   spec = configs.lookup(FAMILIES, family, 'family')
   if arch.head not in spec.heads:
@@ -209,49 +228,77 @@ def write(
   found = dict(config or {})
   for field, (key, _) in spec.keys.items():
     value = getattr(arch, field)
-    found[key] = (
-      _their_activation(found.get(key), value) if field == 'activation' else value
-    )
-  cls = PAIRED[family] if arch.pair_head and family in PAIRED else spec.heads[arch.head]
-  if (
-    arch.head == 'none'
-    and arch.kind == 'encoder'
-    and cls.removesuffix('Model') + 'EncoderModel' in ALIASES
-  ):
-    cls = cls.removesuffix('Model') + 'EncoderModel'
+    if field == 'activation':
+      value = _their_activation(found.get(key), value)
+    found[key] = value
   found |= _named(found, arch, labels, kind)
-  made = spec.write(arch)
-  # Ids of special pieces are written where nothing is said of them.
-  made = {
-    key: value
-    for key, value in made.items()
-    if not key.endswith('_token_id') or found.get(key) is None
-  }
-  found |= dict(model_type=family, tie_word_embeddings=arch.tied) | made
+  found |= dict(model_type=family, tie_word_embeddings=arch.tied)
+  found |= _family_keys(spec, arch, found)
   if config is not None and arch.head not in ('masked', 'causal'):
-    # What this head does not read stays as it was said, for whoever opens the folder
-    # with another.
-    for key in ('tie_word_embeddings', 'scale_decoder_outputs'):
-      found.pop(key, None)
-      found |= {key: config[key]} if key in config else {}
-  own, said = head_of(found | dict(architectures=(config or {}).get('architectures')))
-  if own != arch.head or not config or (said in PAIRED.values() and not arch.pair_head):
-    found['architectures'] = [cls]
-  again = read(found, arch.head)
-  if arch.pooler_place == 'new' and again.pooler_place == 'body':
-    # The tensors say whether there is a pooler, and a task's own is written where a
-    # pre-trained one lies.
-    again = dataclasses.replace(again, pooler_place='new')
-  for field in dataclasses.fields(Arch):
-    ours, theirs = getattr(arch, field.name), getattr(again, field.name)
-    if field.name not in FREE and _meaning(arch, field.name, ours) != _meaning(
-      again, field.name, theirs
-    ):
-      raise ValueError(
-        f'{field.name}: a {family} cannot have {ours!r}, only {theirs!r}; nearest families: '
-        f'{kinds.nearest(family, arch.kind, FAMILIES)}'
-      )
+    _restore_unread(found, config)
+  if not _names_the_head(found, arch, config):
+    found['architectures'] = [_class_of(arch, family)]
+  _require_same(arch, family, found)
   return found
+
+
+def _family_keys(spec: Family, arch: Arch, said: dict) -> dict:
+  """What the family writes beyond its table, but no id of a special token that is
+  `said` already: those of the folder's tokenizer count.
+  """
+  found = {}
+  for key, value in spec.write(arch).items():
+    if key.endswith('_token_id') and said.get(key) is not None:
+      continue
+    found[key] = value
+  return found
+
+
+def _restore_unread(found: dict, config: dict) -> None:
+  """Puts back what only a head over the vocabulary reads, as `config` had it, for
+  whoever opens the folder with such a head.
+  """
+  for key in ('tie_word_embeddings', 'scale_decoder_outputs'):
+    found.pop(key, None)
+    if key in config:
+      found[key] = config[key]
+
+
+def _class_of(arch: Arch, family: str) -> str:
+  """Their class for the head and kind of an architecture."""
+  if arch.pair_head and family in PAIRED:
+    return PAIRED[family]
+  cls = FAMILIES[family].heads[arch.head]
+  # The encoder of an encoder-decoder that stands alone has a class of its own.
+  alone = cls.removesuffix('Model') + 'EncoderModel'
+  if arch.head == 'none' and arch.kind == 'encoder' and alone in ALIASES:
+    return alone
+  return cls
+
+
+def _names_the_head(found: dict, arch: Arch, config: dict | None) -> bool:
+  """Does the `architectures` of `config` name the head of an architecture already?"""
+  said = (config or {}).get('architectures')
+  head, cls = head_of(found | dict(architectures=said))
+  if not config or head != arch.head:
+    return False
+  return arch.pair_head or cls not in PAIRED.values()
+
+
+def _require_same(arch: Arch, family: str, written: dict) -> None:
+  """Raises ValueError where `written` reads as another function than the architecture."""
+  again = read(written, arch.head)
+  if arch.pooler_place == 'new' and again.pooler_place == 'body':
+    # The tensors tell whether there is a pooler. One that a task brought is written
+    # where a pre-trained one lies.
+    again = dataclasses.replace(again, pooler_place='new')
+  field = equivalence.difference(arch, again)
+  if field is not None:
+    raise ValueError(
+      f'{field}: a {family} cannot have {getattr(arch, field)!r}, only '
+      f'{getattr(again, field)!r}; nearest families: '
+      f'{kinds.nearest(family, arch.kind, FAMILIES)}'
+    )
 
 
 def _named(said: dict, arch: Arch, labels: tuple[str, ...], kind: str) -> dict:
@@ -281,49 +328,6 @@ def fitting(arch: Arch) -> str:
   raise ValueError(
     f'no family of transformers has this architecture: {"; ".join(reasons)}'
   )
-
-
-# What does not change the function of a given head.
-FREE = ('init', 'init_std', 'labels', 'tied', 'pair_head')
-
-
-def _meaning(arch: Arch, field: str, value):
-  """A value as it works: what is inherited spelled out, what cannot matter left out."""
-  if field in ('kv_heads', 'head_dim'):
-    return arch.key_heads if field == 'kv_heads' else arch.head_width
-  if field == 'decoder_layers':
-    return (value or arch.layers) if arch.kind == 'encoder-decoder' else 0
-  if field in ('decoder_heads', 'decoder_mlp'):
-    return value or getattr(arch, field.removeprefix('decoder_'))
-  if field == 'layer_groups':
-    return value or arch.layers
-  if field == 'attention_scale':
-    return round(value or arch.head_width**-0.5, 9)
-  if field in ('windows', 'rotary_layers'):
-    every = tuple(value[i % len(value)] for i in range(arch.layers))
-    return every if field == 'windows' or arch.positions == 'rotary' else None
-  if field == 'pooler_place':
-    return value == 'head' if arch.pools or arch.keeps_pooler else None
-  if field == 'head_activation':
-    return (value or arch.activation) if arch.head in ('masked', 'replaced') else None
-  unused = dict(
-    pool=arch.head != 'classifier' and not arch.pools,
-    pooler=not arch.pools,
-    pooler_norm=arch.head in ('none', 'causal'),
-    max_positions=arch.room is None,
-    relative_buckets=not arch.relative,
-    position_offset=arch.room is None,
-    relative_distance=not arch.relative,
-    rotary_base=arch.positions != 'rotary',
-    local_rotary_base=not any(arch.windows) or arch.positions != 'rotary',
-    rotary_scaling=arch.positions != 'rotary',
-    head_bias=arch.head == 'none',
-    output_scale=arch.head not in ('masked', 'causal'),
-    logit_cap=arch.head not in ('masked', 'causal'),
-  )
-  if unused.get(field):
-    return None
-  return value
 
 
 def _their_activation(said, value: str) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tl_jax.interop import names
+from tl_jax.interop.name_map import LAYER, Names
 from tl_jax.interop.tensors import Tensors
 
 _OLD = {'gamma': 'weight', 'beta': 'bias'}
@@ -88,12 +89,10 @@ def _without_wrapper(found: Iterable[str], family: str, head: str):
   return spelled, bool(base) and not prefix
 
 
-def _body_prefix(found: Iterable[str], spec: names.Names) -> str:
+def _body_prefix(found: Iterable[str], spec: Names) -> str:
   """What stands before most tensors of the first layer; where there is none, `base`."""
   roots = {
-    theirs.partition(names.LAYER)[0]
-    for theirs in spec.body.values()
-    if names.LAYER in theirs
+    theirs.partition(LAYER)[0] for theirs in spec.body.values() if LAYER in theirs
   }
   either = '|'.join(map(re.escape, sorted(roots)))
   first = re.compile(rf'((?:.*\.)?)(?:{either})0\..+')

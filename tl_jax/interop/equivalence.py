@@ -1,0 +1,102 @@
+"""Do two architectures compute the same, though they say it with other fields?
+
+>>> bert = Arch()
+>>> difference(bert, dataclasses.replace(bert, kv_heads=bert.heads)) is None
+True
+>>> difference(bert, dataclasses.replace(bert, norm='rms'))
+'norm'
+"""
+
+import dataclasses
+
+from tl_jax.models import Arch
+
+# Fields that do not change what a given head computes.
+FREE = ('init', 'init_std', 'labels', 'tied', 'pair_head')
+
+
+def difference(first: Arch, second: Arch) -> str | None:
+  """The first field in which two architectures with one head compute something else."""
+  ours = _as_it_works(first)
+  theirs = _as_it_works(second)
+  for field in ours:
+    if field not in FREE and ours[field] != theirs[field]:
+      return field
+  return None
+
+
+def _as_it_works(arch: Arch) -> dict:
+  """The fields as they work: what is inherited is spelled out, and a field that nothing
+  reads is None.
+  """
+  fields = {field.name: getattr(arch, field.name) for field in dataclasses.fields(arch)}
+  fields |= _sizes(arch)
+  fields |= _by_layer(arch)
+  fields |= _head_fields(arch)
+  for field in _unread(arch):
+    fields[field] = None
+  return fields
+
+
+def _sizes(arch: Arch) -> dict:
+  """The sizes and scales whose 0 stands for the value of another field."""
+  has_decoder = arch.kind == 'encoder-decoder'
+  scale = arch.attention_scale or arch.head_width**-0.5
+  return dict(
+    kv_heads=arch.key_heads,
+    head_dim=arch.head_width,
+    decoder_layers=(arch.decoder_layers or arch.layers) if has_decoder else 0,
+    decoder_heads=arch.decoder_heads or arch.heads,
+    decoder_mlp=arch.decoder_mlp or arch.mlp,
+    layer_groups=arch.layer_groups or arch.layers,
+    # Gemma's config.json holds scale ** -2, so that what is read again is rounded.
+    attention_scale=round(scale, 9),
+  )
+
+
+def _by_layer(arch: Arch) -> dict:
+  """The patterns that repeat over the layers, a value for every layer."""
+
+  def repeat(pattern):
+    return tuple(pattern[layer % len(pattern)] for layer in range(arch.layers))
+
+  is_rotary = arch.positions == 'rotary'
+  return dict(
+    windows=repeat(arch.windows),
+    rotary_layers=repeat(arch.rotary_layers) if is_rotary else None,
+  )
+
+
+def _head_fields(arch: Arch) -> dict:
+  """The pooler's place and the activation, where the head has a use for them."""
+  found = dict(pooler_place=None, head_activation=None)
+  if arch.pools or arch.keeps_pooler:
+    # Whether pre-training or a task made the body's pooler changes nothing in it.
+    found['pooler_place'] = arch.pooler_place == 'head'
+  if arch.head in ('masked', 'replaced'):
+    found['head_activation'] = arch.head_activation or arch.activation
+  return found
+
+
+def _unread(arch: Arch) -> set[str]:
+  """The fields that nothing reads in this architecture, whatever they say."""
+  found = set()
+  if arch.room is None:
+    found |= {'max_positions', 'position_offset'}
+  if not arch.relative:
+    found |= {'relative_buckets', 'relative_distance'}
+  if arch.positions != 'rotary':
+    found |= {'rotary_base', 'local_rotary_base', 'rotary_scaling'}
+  if not any(arch.windows):
+    found |= {'local_rotary_base'}
+  if not arch.pools:
+    found |= {'pooler'}
+    if arch.head != 'classifier':
+      found |= {'pool'}
+  if arch.head in ('none', 'causal'):
+    found |= {'pooler_norm'}
+  if arch.head == 'none':
+    found |= {'head_bias'}
+  if arch.head not in ('masked', 'causal'):
+    found |= {'output_scale', 'logit_cap'}
+  return found
