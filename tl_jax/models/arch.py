@@ -15,8 +15,8 @@ Activation = Literal['gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'silu', 'tanh']
 
 @dataclasses.dataclass(frozen=True)
 class Arch:
-  """Only facts that change the function computed; how it is computed is `Compute`, how
-  it is trained is elsewhere.
+  """What function a model computes. How it is computed is `Compute`; how it is trained
+  is elsewhere.
   """
 
   kind: Literal['encoder', 'decoder', 'encoder-decoder'] = 'encoder'
@@ -50,6 +50,9 @@ class Arch:
   query_norm: Literal[False, True, 'width'] = False
   # of the linear maps; qkv: Qwen 2.5
   bias: Literal['all', 'none', 'qkv', 'attention', 'mlp'] = 'all'
+  # sinusoidal: Marian, Pegasus; relative: a bias by the distance, one for all layers
+  # (T5); relative_by_layer: each layer its own (UMT5); learned_relative: a bias and a
+  # table (MPNet); disentangled: scores of contents against positions (DeBERTa)
   positions: Literal[
     'learned',
     'sinusoidal',
@@ -57,10 +60,6 @@ class Arch:
     'relative',
     'relative_by_layer',
     'learned_relative',
-    # sinusoidal: Marian, Pegasus; relative: a bias by the distance
-    # (T5), of every layer its own (UMT5); learned_relative: that and a
-    # table (MPNet); disentangled: scores of contents against positions
-    # (DeBERTa)
     'disentangled',
     'none',
   ] = 'learned'
@@ -121,11 +120,23 @@ class Arch:
   def __post_init__(self):
     if self.positions == 'disentangled':
       self._require_disentangled()
+    self._require_heads()
+    self._require_patterns()
+    self._require_rotary_scaling()
+    self._require_layer_groups()
+    if self.pair_head and self.head != 'masked':
+      raise ValueError(
+        f'pair_head: stands beside a masked head, not beside {self.head!r}'
+      )
+
+  def _require_heads(self):
+    """Raises ValueError where the heads of a stack do not share out its width."""
     if not self.head_dim and self.width % self.heads:
       raise ValueError(
         f'heads: width {self.width} is not divisible by {self.heads} heads; give head_dim'
       )
-    if (self.decoder_heads or self.decoder_mlp) and self.kind != 'encoder-decoder':
+    of_decoder = self.decoder_heads or self.decoder_mlp
+    if of_decoder and self.kind != 'encoder-decoder':
       raise ValueError(
         f'decoder_heads, decoder_mlp: a model of kind {self.kind!r} has one stack; use heads and mlp'
       )
@@ -134,31 +145,38 @@ class Arch:
         f'decoder_heads: width {self.width} is not divisible by {self.decoder_heads} heads; '
         'give head_dim'
       )
-    if self.heads % (self.kv_heads or self.heads):
+    if self.heads % self.key_heads:
       raise ValueError(
         f'kv_heads: {self.heads} heads are not divisible by {self.kv_heads}'
       )
+
+  def _require_patterns(self):
+    """Raises ValueError for a pattern over the layers that says nothing of any."""
     for field in ('windows', 'rotary_layers'):
       if not getattr(self, field):
         raise ValueError(f'{field}: needs a value for one layer at least')
-    if self.long_rotary and (self.local_rotary_base or not all(self.rotary_layers)):
+
+  def _require_rotary_scaling(self):
+    """Raises ValueError for numbers that make none of the three scalings."""
+    differ = self.local_rotary_base or not all(self.rotary_layers)
+    if self.long_rotary and differ:
       raise ValueError(
         'rotary_scaling: divisors by the length of the text are for models whose layers all turn alike'
       )
-    if len(self.rotary_scaling) not in (0, 1, 4, 2 + self.head_width // 2 * 2):
+    # LongRoPE has two numbers and two divisors for every frequency.
+    frequencies = self.head_width // 2
+    if len(self.rotary_scaling) not in (0, 1, 4, 2 + 2 * frequencies):
       raise ValueError(
         'rotary_scaling: needs (), (factor,), (factor, low, high, length) or (factor, length, and '
-        f'twice {self.head_width // 2} divisors), not {self.rotary_scaling}'
+        f'twice {frequencies} divisors), not {self.rotary_scaling}'
       )
-    if self.layer_groups and (
-      self.layer_groups > self.layers or self.kind == 'encoder-decoder'
-    ):
+
+  def _require_layer_groups(self):
+    """Raises ValueError for more groups than layers, or groups over two stacks."""
+    too_many = self.layer_groups > self.layers
+    if self.layer_groups and (too_many or self.kind == 'encoder-decoder'):
       raise ValueError(
         f'layer_groups: {self.layer_groups} for {self.layers} layers of one stack'
-      )
-    if self.pair_head and self.head != 'masked':
-      raise ValueError(
-        f'pair_head: stands beside a masked head, not beside {self.head!r}'
       )
 
   def _require_disentangled(self):
@@ -174,9 +192,7 @@ class Arch:
 
   @property
   def decoder(self) -> 'Arch':
-    """What the decoder's layers of an encoder-decoder are: the same with their own
-    sizes.
-    """
+    """The architecture of an encoder-decoder's decoder, which may have sizes of its own."""
     return dataclasses.replace(
       self,
       heads=self.decoder_heads or self.heads,
@@ -196,7 +212,9 @@ class Arch:
   @property
   def room(self) -> int | None:
     """How many positions the text may have; None where no table limits them."""
-    return self.max_positions - self.position_offset if self.position_table else None
+    if not self.position_table:
+      return None
+    return self.max_positions - self.position_offset
 
   @property
   def long_rotary(self) -> bool:
@@ -215,9 +233,7 @@ class Arch:
 
   @property
   def relative(self) -> bool:
-    """Have scores a part by the distance, in buckets: of the stack, of each layer, or
-    of what stands there?
-    """
+    """Do scores depend on the distance of query and key, in buckets?"""
     return self.position_bias or self.positions in ('relative_by_layer', 'disentangled')
 
   @property
@@ -225,9 +241,8 @@ class Arch:
     """Is there a pooler between the hidden states and what the model answers?"""
     if self.head == 'none':
       return self.keeps_pooler
-    return bool(self.pooler) and self.head in (
-      ('classifier', 'token', 'span') if self.pooler_norm else ('classifier',)
-    )
+    pooled = ('classifier', 'token', 'span') if self.pooler_norm else ('classifier',)
+    return bool(self.pooler) and self.head in pooled
 
   @property
   def keeps_pooler(self) -> bool:
@@ -240,23 +255,21 @@ class Arch:
 
   def has_bias(self, part: Literal['qkv', 'out', 'mlp']) -> bool:
     """Do the linear maps of this part have a bias?"""
-    return (
-      self.bias
-      in {
-        'qkv': ('all', 'attention', 'qkv'),
-        'out': ('all', 'attention'),
-        'mlp': ('all', 'mlp'),
-      }[part]
-    )
+    said = {
+      'qkv': ('all', 'attention', 'qkv'),
+      'out': ('all', 'attention'),
+      'mlp': ('all', 'mlp'),
+    }
+    return self.bias in said[part]
 
 
 def complete(said: dict) -> dict:
-  """The fields of an architecture that an earlier version saved, with those that it has
-  got since then.
-
-  Before `pooler_place` every pooler was of its task.
+  """The fields of an architecture that an earlier version saved, and those that were
+  added since then.
   """
-  fields = {field.name: field.default for field in dataclasses.fields(Arch)} | said
+  fields = {field.name: field.default for field in dataclasses.fields(Arch)}
+  fields |= said
+  # Before there was `pooler_place`, every pooler came with its task.
   if 'pooler_place' not in said:
     is_encoder = fields['kind'] == 'encoder'
     is_bert = fields['pooler'] == 'tanh' and not fields['position_offset']

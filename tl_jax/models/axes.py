@@ -11,24 +11,35 @@ from jax.sharding import PartitionSpec
 
 from tl_jax import tree
 
-# The first row that matches counts; a parameter that none matches is an error, so that
-# nothing is placed by accident.
-AXES = (
+# Rows are sharded by the vocabulary, so that a large table lies on all devices.
+_TABLES = (
   (r'.*embedding/(tokens|types|positions)', ('vocabulary', None)),
+  (r'.*relative/table', ('vocabulary', None)),
+)
+# Kernels are (in, out). Into a sublayer `embed` comes first, out of it last, so that the
+# product between the two needs no exchange.
+_ATTENTION = (
   (r'.*/(query|key|value)/kernel', ('embed', 'heads')),
   (r'.*/(query|key|value)/bias', ('heads',)),
   (r'.*/(attention|cross)/out/kernel', ('heads', 'embed')),
+  (r'.*/(query|key)_norm/(scale|bias)', (None,)),
+  (r'.*relative/kernel', (None, 'heads')),
+)
+_MLP = (
   (r'.*/mlp/(in|gate)/kernel', ('embed', 'mlp')),
   (r'.*/mlp/(in|gate)/bias', ('mlp',)),
   (r'.*/mlp/out/kernel', ('mlp', 'embed')),
-  (r'.*/(query|key)_norm/(scale|bias)', (None,)),
+)
+_OUTSIDE_LAYERS = (
   (r'.*embedding/project/kernel', (None, 'embed')),
   (r'final_project/kernel', ('embed', None)),
-  (r'.*relative/kernel', (None, 'heads')),
-  (r'.*relative/table', ('vocabulary', None)),
   (r'(head|pooler)/.*kernel', ('embed', None)),
-  (r'.*(bias|scale)', (None,)),
 )
+# Last, for it matches vectors that rows above name more closely.
+_VECTORS = ((r'.*(bias|scale)', (None,)),)
+# The first row that matches counts. A parameter that none matches is an error, so that
+# nothing is placed by accident.
+AXES = _TABLES + _ATTENTION + _MLP + _OUTSIDE_LAYERS + _VECTORS
 
 
 def logical_axes(name: str) -> PartitionSpec:

@@ -13,7 +13,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,38 +27,52 @@ from tl_jax.models.columns import Placed, key_columns, place, prefix_length, tak
 from tl_jax.models.disentangled import RelativeTable, table_rows
 from tl_jax.models.heads import (
   Embedding,
-  LabelHead,
   Pooler,
   VocabularyHead,
   label,
   pool,
   slot_columns,
 )
-from tl_jax.models.layers import Linear, Norm, initializer
 from tl_jax.models.limits import require_rows
-from tl_jax.models.rotary import EVERYWHERE, last_positions
+from tl_jax.models.parameters import init_params
+from tl_jax.models.rotary import last_positions
+from tl_jax.models.stacks import (
+  STACKS,
+  Stack,
+  embedding_params,
+  finish_stack,
+  stack_arch,
+  stack_layers,
+  stack_params,
+)
 from tl_jax.parallel import constrain
 
 KEPT = ('states', 'attentions', 'readout', 'features')
 
 
 class Outputs(NamedTuple):
-  """hidden (batch, length, width); logits as the head gives them, or None; examples
-  (batch, slots) when packed.
+  """What a model makes of a batch. Every field but `hidden` may be None.
 
-  pooled (batch, width), or (batch, slots, width) when packed: of a model that has a
-  pooler and no head. What `keep` asks for, of the stack that hidden comes from, else
-  None: states[0] is the embedding and states[i] what layer i makes of it, before the
-  final norm, all (batch, length, width); attentions[i - 1] are layer i's softmax
-  weights (batch, heads, length, keys) in float32, without dropout; the keys of a prefix
-  and of prompts come first.
+  hidden (batch, length, width): the final states. None where the batch has features.
+  logits: as the head gives them.
+  examples (batch, slots): of a packed batch, the numbers of the examples.
+  pooled (batch, width), or (batch, slots, width) of a packed batch: of a model that has
+  a pooler and no head.
+
+  The rest is there where `keep` asks for it, of the stack that `hidden` comes from:
+  states: states[0] is the embedding and states[i] what layer i makes of it, before the
+  final norm, all (batch, length, width).
+  attentions: attentions[i - 1] are layer i's softmax weights (batch, heads, length,
+  keys) in float32, without dropout. The keys of a prefix and of prompts come first.
   readout: what the logits over a vocabulary are made of, for a loss that does not want
-  them all at once. A head that reads some columns (a classifier's first token, the
-  positions to score) gets them from a last layer that runs for these alone. Under jit,
-  hidden costs the rest of that layer where it is used and nothing where it is not; in
-  training both have dropout of their own there.
+  them all at once.
   features (batch, slots, width): what a classifier's pooler and head read of the
   example in each slot.
+
+  A head that reads some columns (a classifier's first token, the positions to score)
+  gets them from a last layer that runs for these alone. Under jit, hidden costs the
+  rest of that layer where it is used and nothing where it is not. In training the two
+  runs of the layer draw dropout of their own.
   """
 
   hidden: Any
@@ -75,11 +88,12 @@ class Outputs(NamedTuple):
 class Model(NamedTuple):
   """A model as three pure functions and its description.
 
-  init(key) -> params; apply(params, batch, *, key=None, train=False, score=None,
-  keep=()) -> Outputs;
-  keep: of 'states', 'attentions', 'readout' and 'features' those that Outputs shall
-  hold; a batch for a classifier may have such `features` in the place of tokens, and
-  then nothing before the pooler and the head is computed;
+  init(key) -> params.
+  apply(params, batch, *, key=None, train=False, score=None, keep=()) -> Outputs.
+  score (batch, n): the positions whose logits are wanted. keep: which of 'states',
+  'attentions', 'readout' and 'features' Outputs shall hold. A batch for a classifier
+  may have such `features` instead of tokens; then nothing before the pooler and the
+  head is computed.
   axes: the logical axis names of every parameter, a PartitionSpec each.
   """
 
@@ -89,167 +103,55 @@ class Model(NamedTuple):
   arch: Arch
 
 
-class Stack(NamedTuple):
-  """A stack of layers under its name in the parameters ('' for the only one)."""
-
-  prefix: str
-  causal: bool
-  cross: bool
-
-
-STACKS = {
-  'encoder': (Stack('', causal=False, cross=False),),
-  'decoder': (Stack('', causal=True, cross=False),),
-  'encoder-decoder': (
-    Stack('encoder', causal=False, cross=False),
-    Stack('decoder', causal=True, cross=True),
-  ),
-}
-
-
-def stack_arch(arch: Arch, stack: Stack) -> Arch:
-  """What the layers of a stack are: a decoder behind an encoder may have sizes of its
-  own.
-  """
-  return arch.decoder if stack.cross else arch
-
-
-def stack_layers(arch: Arch, stack: Stack) -> int:
-  """The number of layers of a stack."""
-  return arch.decoder_layers or arch.layers if stack.cross else arch.layers
-
-
-def embedding_params(params: dict, stack: Stack) -> dict:
-  """The parameters of a stack's embedding: two stacks share the tokens and have the
-  rest of their own.
-  """
-  return params['embedding'] | params.get(stack.prefix, {}).get('embedding', {})
-
-
-def _init(arch: Arch, key) -> dict:
-  """Every parameter from the stream of its module's name, so that no module's draw
-  depends on another's.
-  """
-  width, tokens = jnp.zeros((1, 2, arch.width)), jnp.zeros((1, 2), jnp.int32)
-  draw = lambda module, name, *inputs: _traced_init(
-    module, rng.stream(key, name), *inputs
-  )
-  params = {}
-  for stack in STACKS[arch.kind]:
-    part = params.setdefault(stack.prefix, {}) if stack.prefix else params
-    path = f'{stack.prefix}/embedding' if stack.prefix else 'embedding'
-    embedding = draw(Embedding(arch, 0.0, jnp.float32), path, tokens, tokens)
-    if stack.prefix:
-      table = embedding.pop('tokens')
-      params.setdefault('embedding', dict(tokens=table))
-    if embedding:
-      part['embedding'] = embedding
-    context = dict(segments=tokens + 1, positions=tokens, bias=None, last=tokens)
-    if stack.cross:
-      context |= dict(memory=width, memory_segments=tokens + 1)
-    layers = arch.layer_groups or stack_layers(arch, stack)
-    own = stack_arch(arch, stack)
-    blocks = [
-      Block(own, 0.0, stack.causal, first=i == 0 and arch.skip_first_norm)
-      for i in range(layers)
-    ]
-    part['layers'] = {
-      str(i): draw(block, f'{stack.prefix}/layers/{i}', width, context, EVERYWHERE)
-      for i, block in enumerate(blocks)
-    }
-    if arch.position_bias:
-      part['relative'] = draw(
-        RelativeBias(own, not stack.causal), f'{stack.prefix}/relative', tokens, tokens
-      )
-    if arch.positions == 'disentangled':
-      part['relative'] = draw(RelativeTable(arch), f'{stack.prefix}/relative')
-    if arch.norm_place != 'after':
-      part['final_norm'] = draw(Norm(arch), 'final_norm', width)
-  if _projects_back(arch):
-    back = Linear(arch.embedding_width, False, initializer(arch))
-    params['final_project'] = draw(back, 'final_project', width)
-    width = width[..., :1].repeat(arch.embedding_width, -1)
-  head = {}
-  if arch.head in ('masked', 'causal'):
-    head |= draw(VocabularyHead(arch), 'head', width, params['embedding']['tokens'])
-  elif arch.head != 'none':
-    head |= draw(LabelHead(arch), 'head', width)
-  if arch.pair_head:
-    head['pair'] = draw(Linear(2, True, initializer(arch)), 'head/pair', width)
-  if arch.keeps_pooler or arch.pools:
-    holder = params if arch.keeps_pooler else head
-    holder['pooler'] = draw(Pooler(arch), 'pooler', width)
-  return params | (dict(head=head) if head else {})
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _traced_init(module: nn.Module, key, *inputs) -> dict:
-  """The parameters of a module. As with layers that are applied: those that are alike
-  are traced once.
-  """
-  return module.init(key, *inputs).get('params', {})
-
-
-def finish_stack(arch: Arch, part: dict, x):
-  """The final norm of a stack and the projection to the width of the tokens, where the
-  family has them.
-  """
-  if arch.norm_place != 'after':
-    x = Norm(arch).apply({'params': part['final_norm']}, x)
-  return (
-    leaves.matmul(x, part['final_project']['kernel']) if _projects_back(arch) else x
-  )
-
-
-def _projects_back(arch: Arch) -> bool:
-  return bool(arch.embedding_width) and arch.kind == 'decoder'
-
-
-def _run_stack(
-  arch,
-  compute,
-  stack: Stack,
-  params,
-  x,
-  segments,
-  positions,
-  key,
-  keep=(),
-  columns=None,
-  memory=None,
-  memory_segments=None,
-) -> Layered:
-  part = params[stack.prefix] if stack.prefix else params
-  own = stack_arch(arch, stack)
+def _stack_context(arch: Arch, stack: Stack, part: dict, placed: Placed) -> dict:
+  """What all layers of a stack see beside the hidden states; a memory is added later."""
+  segments, positions = placed.segments, placed.positions
   context = dict(segments=segments, positions=positions, bias=None)
   if arch.long_rotary:
     context['last'] = last_positions(segments, positions)
   key_positions = key_columns(positions, prefix_length(part))
   if arch.position_bias:
-    bias = RelativeBias(own, not stack.causal)
+    bias = RelativeBias(stack_arch(arch, stack), not stack.causal)
     context['bias'] = bias.apply({'params': part['relative']}, positions, key_positions)
   if arch.positions == 'disentangled':
     table = RelativeTable(arch).apply({'params': part['relative']})
     context['relative'] = table, table_rows(arch, positions, key_positions)
+  return context
+
+
+def _run_stack(
+  arch: Arch,
+  compute: Compute,
+  stack: Stack,
+  part: dict,
+  x,
+  placed: Placed,
+  key,
+  *,
+  keep=(),
+  columns=None,
+  memory: 'Encoded | None' = None,
+) -> Layered:
+  """x (batch, length, width) through the layers and the final norm of a stack.
+
+  part: the parameters of the stack. placed: where the columns of x stand. memory: what
+  a decoder attends to.
+  """
+  context = _stack_context(arch, stack, part, placed)
   if stack.cross:
-    context |= dict(memory=memory, memory_segments=memory_segments)
-  block = Block(own, compute.dropout, stack.causal)
-  key = None if key is None else rng.stream(key, stack.prefix)
+    seen = (None, None) if memory is None else (memory.hidden, memory.segments)
+    context |= dict(zip(('memory', 'memory_segments'), seen, strict=True))
+  block = Block(stack_arch(arch, stack), compute.dropout, stack.causal)
+  layers = stack_layers(arch, stack)
+  if key is not None:
+    key = rng.stream(key, stack.prefix)
   made = run_layers(
-    block,
-    part['layers'],
-    x,
-    context,
-    stack_layers(arch, stack),
-    compute,
-    key,
-    keep,
-    columns,
+    block, part['layers'], x, context, layers, compute, key, keep, columns
   )
-  finish = functools.partial(finish_stack, arch, part)
-  return made._replace(
-    x=finish(made.x), read=None if columns is None else finish(made.read)
-  )
+  finished = made._replace(x=finish_stack(arch, part, made.x))
+  if columns is not None:
+    finished = finished._replace(read=finish_stack(arch, part, made.read))
+  return finished
 
 
 def _slots(batch: dict, segments):
@@ -260,22 +162,25 @@ def _slots(batch: dict, segments):
   """
   if 'examples' in batch:
     return batch['examples'], True
+  # A traced value cannot say how many slots there are.
   known = 'segments' in batch and not isinstance(segments, jax.core.Tracer)
   most = int(np.asarray(segments).max()) if known else 1
   if most <= 1:
     return jnp.ones(segments.shape[:1] + (1,), jnp.int32), False
   slots = jnp.arange(1, most + 1)[None]
-  return jnp.where((segments[:, None, :] == slots[:, :, None]).any(-1), slots, 0), True
+  present = (segments[:, None, :] == slots[:, :, None]).any(-1)
+  return jnp.where(present, slots, 0), True
 
 
 class Encoded(NamedTuple):
   """What a stack made of its tokens: hidden (batch, length, width), and their segments
-  and positions.
+  and positions (batch, length).
 
-  The first `prompt` columns are a prompt's, once for every example that may be in a
-  row; `kept` has none for them.
-  read (batch, n, width): the states of the columns that a head reads, where those are
-  some of them and no mean.
+  prompt: how many of the first columns are a prompt's. It stands there once for every
+  example that may be in a row.
+  kept: states and attentions as in `Outputs`, without the columns of the prompt.
+  read (batch, n, width): the states of the columns that a head reads. None where it
+  reads all of them, or their mean.
   """
 
   hidden: Any
@@ -284,6 +189,16 @@ class Encoded(NamedTuple):
   prompt: int = 0
   kept: Any = None
   read: Any = None
+
+
+def read_tokens(batch: dict, stack: Stack):
+  """The tokens and segments (batch, length) that a stack reads. Without segments every
+  row is one text without padding.
+  """
+  prefix = 'decoder_' if stack.cross else ''
+  tokens = batch[f'{prefix}tokens']
+  segments = batch.get(f'{prefix}segments')
+  return tokens, jnp.ones_like(tokens) if segments is None else segments
 
 
 def encode(
@@ -298,63 +213,63 @@ def encode(
   memory: Encoded | None = None,
   columns: Callable = lambda placed: None,
 ) -> Encoded:
-  """The tokens of a batch through the embedding and the layers of one stack; `columns`
-  says which are read.
+  """The tokens of a batch through the embedding and the layers of one stack.
+
+  columns(placed) -> (batch, n): the columns that the head reads; None: all of them.
   """
+  # What the stack reads.
   prefix = 'decoder_' if stack.cross else ''
-  tokens, segments = batch[prefix + 'tokens'], batch.get(prefix + 'segments')
-  segments = jnp.ones_like(tokens) if segments is None else segments
-  positions = batch.get(prefix + 'positions')
-  positions = restart_positions(segments) if positions is None else positions
-  key = None if key is None else rng.stream(key, 'second' if stack.cross else 'first')
-  embed, weights = (
-    Embedding(arch, compute.dropout, jnp.dtype(compute.dtype)),
-    embedding_params(params, stack),
-  )
-  prompt = None if memory is not None else weights.get('prompt')
-  part = params[stack.prefix] if stack.prefix else params
+  tokens, segments = read_tokens(batch, stack)
+  positions = batch.get(f'{prefix}positions')
+  if positions is None:
+    positions = restart_positions(segments)
+  types = batch.get(f'{prefix}types')
+  if key is not None:
+    key = rng.stream(key, 'second' if stack.cross else 'first')
+
+  # Where it stands: a prompt and a prefix take positions before those of the text.
+  embed = Embedding(arch, compute.dropout, jnp.dtype(compute.dtype))
+  weights = embedding_params(params, stack)
+  part = stack_params(params, stack)
+  # A prompt stands in the first stack alone.
+  prompt = weights.get('prompt') if memory is None else None
   own = {
-    name: value
-    for name, value in batch.items()
-    if name.startswith('decoder_') == stack.cross
+    name: batch[name] for name in batch if name.startswith('decoder_') == stack.cross
   }
   require_rows(arch, own, taken(part, prompt))
-  placed = place(
-    part,
-    prompt,
-    segments,
-    positions,
-    batch.get(prefix + 'types'),
-    _slots(batch, segments)[0],
-  )
+  slots, _ = _slots(batch, segments)
+  placed = place(part, prompt, segments, positions, types, slots)
+
+  # What the layers make of it.
   x = embed.apply({'params': weights}, tokens, placed.positions, placed.types, key)
   x = constrain(x, 'batch', 'length', None)
-  seen = (
-    {}
-    if memory is None
-    else dict(memory=memory.hidden, memory_segments=memory.segments)
-  )
   made = _run_stack(
     arch,
     compute,
     stack,
-    params,
+    part,
     x,
-    placed.segments,
-    placed.positions,
+    placed,
     key,
-    keep,
-    columns(placed),
-    **seen,
+    keep=keep,
+    columns=columns(placed),
+    memory=memory,
   )
-  kept = dict(
-    states=made.states and [state[:, placed.prompt :] for state in made.states],
-    attentions=made.attentions
-    and [weights[:, :, placed.prompt :] for weights in made.attentions],
-  )
+  kept = _without_prompt(made, placed.prompt)
   return Encoded(
     made.x, placed.segments, placed.positions, placed.prompt, kept, made.read
   )
+
+
+def _without_prompt(made: Layered, prompt: int) -> dict:
+  """What was kept of each layer, for the columns of the text alone."""
+  states = made.states
+  if states:
+    states = [state[:, prompt:] for state in states]
+  attentions = made.attentions
+  if attentions:
+    attentions = [weights[:, :, prompt:] for weights in attentions]
+  return dict(states=states, attentions=attentions)
 
 
 def read_out(arch: Arch, params, hidden) -> leaves.Readout:
@@ -380,20 +295,17 @@ def _apply(
       raise ValueError(
         f'keep: {name!r} is nothing that can be kept; nearest: {nearest(str(name), KEPT)}'
       )
-  key = key if train else None
+  if not train:
+    key = None
   head_key = None if key is None else rng.stream(key, 'head')
   if 'features' in batch:
-    logits = label(
-      arch, params, batch['features'].astype(compute.dtype), compute.dropout, head_key
-    )
+    features = batch['features'].astype(compute.dtype)
+    logits = label(arch, params, features, compute.dropout, head_key)
     return Outputs(None, logits, batch.get('examples'))
-  *firsts, last = STACKS[arch.kind]
-  if arch.head == 'classifier' and arch.pool != 'last':
-    firsts, last = [], STACKS[arch.kind][0]
-  encoded = None
-  for stack in firsts:
-    encoded = encode(arch, compute, params, batch, stack, key=key)
-  columns = functools.partial(_read_columns, arch, batch, score)
+  *before, last = _stacks_read(arch)
+  memory = None
+  for stack in before:
+    memory = encode(arch, compute, params, batch, stack, key=key)
   encoded = encode(
     arch,
     compute,
@@ -402,13 +314,23 @@ def _apply(
     last,
     key=key,
     keep=keep,
-    memory=encoded,
-    columns=columns,
+    memory=memory,
+    columns=functools.partial(_read_columns, arch, batch, score),
   )
-  outputs = _answer(arch, compute, params, batch, encoded, head_key)._replace(
-    **encoded.kept
-  )
-  return outputs._replace(**{name: None for name in KEPT if name not in keep})
+  outputs = _answer(arch, compute, params, batch, encoded, head_key)
+  outputs = outputs._replace(**encoded.kept)
+  unwanted = {name: None for name in KEPT if name not in keep}
+  return outputs._replace(**unwanted)
+
+
+def _stacks_read(arch: Arch) -> tuple[Stack, ...]:
+  """The stacks that run, in their order. A classifier that does not read the last token
+  of the decoder reads the encoder alone.
+  """
+  stacks = STACKS[arch.kind]
+  if arch.head == 'classifier' and arch.pool != 'last':
+    return stacks[:1]
+  return stacks
 
 
 def _read_columns(arch: Arch, batch, score, placed: Placed):
@@ -426,36 +348,50 @@ def _answer(
   """What the head says of the hidden states."""
   hidden = encoded.hidden[:, encoded.prompt :]
   if arch.head in ('masked', 'causal'):
-    readout = read_out(arch, params, hidden if encoded.read is None else encoded.read)
+    read = hidden if encoded.read is None else encoded.read
+    readout = read_out(arch, params, read)
     return Outputs(hidden, readout.logits(), readout=readout)
   if arch.head in ('token', 'span', 'replaced'):
     logits = label(arch, params, hidden, compute.dropout, key)
-    return Outputs(hidden, logits[..., 0] if arch.head == 'replaced' else logits)
+    if arch.head == 'replaced':
+      # One output a token: was it replaced?
+      logits = logits[..., 0]
+    return Outputs(hidden, logits)
   if arch.head == 'none' and not arch.pools:
     return Outputs(hidden)
+  return _answer_examples(arch, compute, params, batch, encoded, key)
+
+
+def _answer_examples(
+  arch: Arch, compute: Compute, params, batch, encoded: Encoded, key
+) -> Outputs:
+  """What a pooler, or it and a classifier, say of each example in a row."""
+  hidden = encoded.hidden[:, encoded.prompt :]
   slots, packed = _slots(batch, encoded.segments)
-  pooled = (
-    pool(arch, encoded.hidden, encoded.segments, slots)
-    if encoded.read is None
-    else encoded.read
-  )
-  unpack = lambda x: x if packed else x[:, 0]
+  pooled = encoded.read
+  if pooled is None:
+    pooled = pool(arch, encoded.hidden, encoded.segments, slots)
+  # A caller who packed nothing sees no axis of slots.
+  examples = slots if packed else None
+  unpack = (lambda x: x) if packed else (lambda x: x[:, 0])
   if arch.head == 'none':
     pooled = Pooler(arch).apply({'params': params['pooler']}, pooled)
-    return Outputs(hidden, None, slots if packed else None, unpack(pooled))
+    return Outputs(hidden, None, examples, unpack(pooled))
   logits = label(arch, params, pooled, compute.dropout, key)
-  return Outputs(hidden, unpack(logits), slots if packed else None, features=pooled)
+  return Outputs(hidden, unpack(logits), examples, features=pooled)
 
 
 def build(arch: Arch, compute: Compute | None = None) -> Model:
   """The model of an architecture. Nothing is computed here; `init` and `apply` are pure
   and jit-ready.
   """
-  init = functools.partial(_init, arch)
+  init = functools.partial(init_params, arch)
   axes = axes_of(jax.eval_shape(init, jax.random.key(0)))
   return Model(init, functools.partial(_apply, arch, compute or Compute()), axes, arch)
 
 
 def count(arch: Arch) -> int:
   """The number of parameters, without making any."""
-  return tree.count(jax.eval_shape(functools.partial(_init, arch), jax.random.key(0)))
+  return tree.count(
+    jax.eval_shape(functools.partial(init_params, arch), jax.random.key(0))
+  )

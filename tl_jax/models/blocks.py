@@ -33,112 +33,228 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x, context, reach, key=None, cache=None):
-    """x (batch, length, width) and the layer's cache, or None, to the same; `context`
-    is what all layers see.
+    """(x, the layer's cache or None) after the layer, from x (batch, length, width).
 
-    With `columns` (batch, n) in the context only those are made, (batch, n, width);
-    they look at all.
+    context: what all layers of the stack see. With `columns` (batch, n) in it the
+    layer makes these alone, (batch, n, width); they attend to all.
     """
-    arch, caches = self.arch, {}
+    arch = self.arch
     columns = context.get('columns')
-    pick = lambda y: y if columns is None else take_columns(y, columns)
+    caches = {}
 
-    def sublayer(x, name, run, narrow=lambda y: y):
-      y = x
-      skipped = name == 'attention' and self.first and arch.skip_first_norm
-      if arch.norm_place in ('before', 'both') and not skipped:
-        y = Norm(arch, name=f'{name}_norm')(x)
-      x, given, y = narrow(x), narrow(y), run(y)
-      if arch.norm_place in ('both', 'output'):
-        y = Norm(arch, name=f'{name}_out_norm')(y)
-      y = dropout(y, self.rate, key, name)
-      if arch.residual_scale != 1.0:
-        y = y * arch.residual_scale
-      last = (
-        Norm(arch, name=f'{name}_norm') if arch.norm_place == 'after' else lambda x: x
-      )
-      if self.has_variable('params', f'{name}_adapter'):
-        adapter = self.get_variable('params', f'{name}_adapter')
-        y = y + adapter(
-          {'parallel': lambda: given, 'output': lambda: y, 'sum': lambda: last(x + y)}[
-            adapter.place
-          ]()
-        )
-      return last(x + y)
+    def pick(y):
+      return y if columns is None else take_columns(y, columns)
 
     def attend(y, name, memory, mask, key, **more):
       attention = Attention(arch, self.rate, name=name)
-      y, caches[name] = attention(
-        y, memory, mask, key=key, cache=None if cache is None else cache[name], **more
-      )
+      held = None if cache is None else cache[name]
+      y, caches[name] = attention(y, memory, mask, key=key, cache=held, **more)
       return y
 
-    key_segments, key_positions = context.get(
-      'keys', (context['segments'], context['positions'])
-    )
-    segments, positions = pick(context['segments']), pick(context['positions'])
-    if self.causal:
-      mask = visible(
-        segments, key_segments, positions, key_positions, window=reach.window
-      )
-    else:
-      mask = visible(segments, key_segments) & near(
-        positions, key_positions, reach.window
-      )
-    bias = (
-      None
-      if context['bias'] is None
-      else pick(context['bias'].swapaxes(1, 2)).swapaxes(1, 2)
-    )
-    if arch.positions == 'relative_by_layer':
-      prefix = self.get_variable('params', 'attention', {}).get('prefix')
-      columns_seen = key_columns(
-        key_positions, 0 if prefix is None else prefix.keys.shape[0]
-      )
-      bias = RelativeBias(arch, not self.causal, name='relative')(
-        positions, columns_seen
-      )
+    # Without a cache the keys are those of the columns themselves.
+    own = context['segments'], context['positions']
+    keys = context.get('keys', own)
+    queries = pick(context['segments']), pick(context['positions'])
+    segments, positions = queries
+    mask = _attention_mask(self.causal, reach, queries, keys)
+    bias = _position_bias(self, context, positions, keys[1], pick)
     places = dict(bias=bias, positions=(positions, context['positions']))
     if arch.positions == 'rotary':
-      ends = context.get('last')
-      places['frequencies'] = tuple(
-        rotary_frequencies(arch, reach, end)
-        for end in (None if ends is None else pick(ends), ends)
-      )
+      places['frequencies'] = _frequencies(arch, reach, context.get('last'), pick)
     if 'relative' in context:
       table, rows = context['relative']
       places['relative'] = table, pick(rows)
-    x = sublayer(
-      x,
-      'attention',
-      lambda y: attend(pick(y), 'attention', y, mask, key, **places),
-      narrow=pick,
-    )
+
+    def attend_to_text(y):
+      return attend(pick(y), 'attention', y, mask, key, **places)
+
+    x = _sublayer(self, x, 'attention', attend_to_text, key, narrow=pick)
     if 'memory_segments' in context:
       seen = visible(segments, context['memory_segments'])
       cross_key = None if key is None else rng.stream(key, 'cross')
-      x = sublayer(
-        x, 'cross', lambda y: attend(y, 'cross', context['memory'], seen, cross_key)
-      )
+
+      def attend_to_memory(y):
+        return attend(y, 'cross', context['memory'], seen, cross_key)
+
+      x = _sublayer(self, x, 'cross', attend_to_memory, key)
     mlp = Mlp(arch, self.rate, name='mlp')
-    x = sublayer(x, 'mlp', lambda y: mlp(y, key))
-    return constrain(
-      x, 'batch', 'length' if columns is None else None, None
-    ), None if cache is None else caches
+    x = _sublayer(self, x, 'mlp', lambda y: mlp(y, key), key)
+    # Some columns are no stretch of the text, so they are not sharded along it.
+    x = constrain(x, 'batch', 'length' if columns is None else None, None)
+    return x, None if cache is None else caches
+
+
+# The parts of a block are functions, not methods: flax writes the name of a method into
+# the compiled program.
+
+
+def _unchanged(x):
+  return x
+
+
+def _sublayer(block: Block, x, name: str, run, key, narrow=_unchanged):
+  """x and what `run` makes of it, added up, with the norms around it.
+
+  narrow: the columns of x that go on. `run` itself reads all of them.
+  """
+  arch = block.arch
+  read = x
+  skips_norm = name == 'attention' and block.first and arch.skip_first_norm
+  if arch.norm_place in ('before', 'both') and not skips_norm:
+    read = Norm(arch, name=f'{name}_norm')(x)
+  x = narrow(x)
+  given = narrow(read)
+  y = run(read)
+  if arch.norm_place in ('both', 'output'):
+    y = Norm(arch, name=f'{name}_out_norm')(y)
+  y = dropout(y, block.rate, key, name)
+  if arch.residual_scale != 1.0:
+    y = y * arch.residual_scale
+  finish = _unchanged
+  if arch.norm_place == 'after':
+    finish = Norm(arch, name=f'{name}_norm')
+  if block.has_variable('params', f'{name}_adapter'):
+    adapter = block.get_variable('params', f'{name}_adapter')
+    if adapter.place == 'parallel':
+      y = y + adapter(given)
+    elif adapter.place == 'output':
+      y = y + adapter(y)
+    else:
+      y = y + adapter(finish(x + y))
+  return finish(x + y)
+
+
+def _attention_mask(causal: bool, reach, queries, keys):
+  """Which keys each query attends to, of (segments, positions) of both."""
+  segments, positions = queries
+  key_segments, key_positions = keys
+  if causal:
+    return visible(
+      segments, key_segments, positions, key_positions, window=reach.window
+    )
+  return visible(segments, key_segments) & near(positions, key_positions, reach.window)
+
+
+def _position_bias(block: Block, context, positions, key_positions, pick):
+  """What is added to the scores (batch, heads, queries, keys) by position, or None.
+
+  It is the same for all layers of the stack, or each layer has a table of its own.
+  """
+  bias = context['bias']
+  if bias is not None:
+    # `pick` takes columns along axis 1, where a bias has its heads.
+    bias = pick(bias.swapaxes(1, 2)).swapaxes(1, 2)
+  if block.arch.positions != 'relative_by_layer':
+    return bias
+  # The keys of a prefix stand before those of the text.
+  prefix = block.get_variable('params', 'attention', {}).get('prefix')
+  count = 0 if prefix is None else prefix.keys.shape[0]
+  columns = key_columns(key_positions, count)
+  table = RelativeBias(block.arch, not block.causal, name='relative')
+  return table(positions, columns)
+
+
+def _frequencies(arch: Arch, reach, last, pick) -> tuple:
+  """The rotary frequencies (of the queries, of the keys).
+
+  last: the last position of each column's text, where the frequencies depend on it.
+  """
+  query_last = None if last is None else pick(last)
+  return (
+    rotary_frequencies(arch, reach, query_last),
+    rotary_frequencies(arch, reach, last),
+  )
 
 
 class Layered(NamedTuple):
-  """What a stack of layers made: x (batch, columns, width), and what was to be kept of
-  each layer, else None.
+  """What a stack of layers made: x (batch, length, width).
 
+  states, attentions: of each layer, where they were to be kept, else None.
   read (batch, n, width): the last layer's states of the columns that were asked for,
-  made without those of others.
+  else None.
   """
 
   x: Any
   states: Any = None
   attentions: Any = None
   read: Any = None
+
+
+class _Layers(NamedTuple):
+  """The layers of a stack, each with its parameters, key and reach.
+
+  block: as all layers are, but for a first one without a norm.
+  """
+
+  block: Block
+  remat: str
+  params: list
+  keys: list
+  reaches: list
+
+  def run(self, index: int, x, context: dict, kept: bool):
+    """(x, softmax weights if they are to be kept) of one layer."""
+    is_first = index == 0 and self.block.arch.skip_first_norm
+    return _traced_layer(
+      self.block.clone(first=is_first),
+      self.remat,
+      kept,
+      self.reaches[index],
+      x,
+      self.params[index],
+      self.keys[index],
+      context,
+    )
+
+  def scan(self, first: int, last: int, x, context: dict, keep):
+    """(x, states, softmax weights) of the layers from `first` until `last`, in one loop.
+
+    The states (layers, batch, length, width) and the weights are None where `keep` does
+    not ask for them.
+    """
+    stack = lambda *leaves: jnp.stack(leaves)
+    params = jax.tree.map(stack, *self.params[first:last])
+    keys = None
+    if self.keys[first] is not None:
+      keys = jnp.stack(self.keys[first:last])
+    reaches = zip(*self.reaches[first:last], strict=True)
+    reach = Reach(*(jnp.array(part) for part in reaches))
+    kept = 'attentions' in keep
+
+    def body(x, layer):
+      own_params, own_key, own_reach = layer
+      x, weights = _apply_layer(
+        self.block, self.remat, kept, own_reach, x, own_params, own_key, context
+      )
+      return x, (x if 'states' in keep else None, weights)
+
+    x, (states, weights) = jax.lax.scan(body, x, (params, keys, reach))
+    return x, states, weights
+
+
+def _layers(block: Block, params: dict, layers: int, compute: Compute, key) -> _Layers:
+  """The layers of a stack, by index. Those of a group have the parameters of the group."""
+  own_params, keys, reaches = [], [], []
+  for index in range(layers):
+    own_params.append(params[layer_name(block.arch, index, layers)])
+    keys.append(None if key is None else rng.stream(key, 'layer', index))
+    reaches.append(layer_reach(block.arch, index))
+  return _Layers(block, compute.remat, own_params, keys, reaches)
+
+
+def _scanned(stack: _Layers, compute: Compute, columns) -> tuple[int, int]:
+  """(first, last): the layers from `first` until `last` are scanned, those before
+  `first` unrolled. The layer `last`, where there is one, makes `columns`.
+
+  A first layer without a norm is not scanned, for its parameters have a structure of
+  their own. Nor are layers scanned whose parameters differ in structure or shape, as
+  where some have adapters, or each a rank of its own.
+  """
+  last = len(stack.params) - (columns is not None)
+  first = min(int(stack.block.arch.skip_first_norm), last)
+  if _scans(compute) and _alike(stack.params[first:last]):
+    return first, last
+  return last, last
 
 
 def run_layers(
@@ -152,75 +268,38 @@ def run_layers(
   keep=(),
   columns=None,
 ) -> Layered:
-  """x through all layers of a stack; params {'0': ..., '1': ...}, stacked on the fly
-  where the layers are scanned.
+  """x (batch, length, width) through all layers of a stack.
 
-  Layers whose parameters differ in structure or shape (adapters in some, ranks of their
-  own) are never scanned. With `columns` (batch, n) the last layer runs for those alone,
-  too: of the states of all columns its keys and values are needed and nothing more, and
-  where nobody uses `x`, nothing more is left of it in a compiled program.
+  params: {'0': ..., '1': ...}. Layers that are scanned have theirs stacked on the fly.
+  columns (batch, n): the last layer runs twice, for all columns and for these alone.
+  For these it computes keys and values of all columns, and everything else of these
+  alone. Where nobody uses `Layered.x`, the compiler drops the rest of the first run.
   """
-  arch = block.arch
-  names = [layer_name(arch, index, layers) for index in range(layers)]
-  keys = [
-    None if key is None else rng.stream(key, 'layer', index) for index in range(layers)
-  ]
-  reaches = [layer_reach(arch, index) for index in range(layers)]
   kept = 'attentions' in keep
-
-  def run_layer(index, x, context, kept=kept):
-    own = block.clone(first=index == 0 and arch.skip_first_norm)
-    return _traced_layer(
-      own,
-      compute.remat,
-      kept,
-      reaches[index],
-      x,
-      params[names[index]],
-      keys[index],
-      context,
-    )
-
-  # Scanned are the layers from `first` to `last`: not a first one without a norm, whose
-  # parameters have a shape of their own, and not the last one where some columns are
-  # read.
-  last = layers - (columns is not None)
-  first = min(int(arch.skip_first_norm), last)
-  if not (_scans(compute) and _alike([params[name] for name in names[first:last]])):
-    first = last
+  stack = _layers(block, params, layers, compute, key)
+  first, last = _scanned(stack, compute, columns)
   states, attentions = [x], []
   for index in range(first):
-    x, weights = run_layer(index, x, context)
+    x, weights = stack.run(index, x, context, kept)
     states.append(x)
     attentions.append(weights)
   if first < last:
-    stacked = jax.tree.map(
-      lambda *leaves: jnp.stack(leaves), *(params[name] for name in names[first:last])
-    )
-    own_keys = None if key is None else jnp.stack(keys[first:last])
-    own_reach = Reach(
-      *(jnp.array(part) for part in zip(*reaches[first:last], strict=True))
-    )
-    scanned = stacked, own_keys, own_reach
-
-    def body(x, layer):
-      layer_params, layer_key, reach = layer
-      x, weights = _apply_layer(
-        block, compute.remat, kept, reach, x, layer_params, layer_key, context
-      )
-      return x, (x if 'states' in keep else None, weights)
-
-    x, (each, weights) = jax.lax.scan(body, x, scanned)
-    states.extend([] if each is None else each)
-    attentions.extend([] if weights is None else weights)
+    x, scanned_states, scanned_weights = stack.scan(first, last, x, context, keep)
+    if scanned_states is not None:
+      states.extend(scanned_states)
+    if scanned_weights is not None:
+      attentions.extend(scanned_weights)
   read = None
   if columns is not None:
-    read, _ = run_layer(last, x, context | dict(columns=columns), kept=False)
-    x, weights = run_layer(last, x, context)
+    read, _ = stack.run(last, x, context | dict(columns=columns), kept=False)
+    x, weights = stack.run(last, x, context, kept)
     states.append(x)
     attentions.append(weights)
   return Layered(
-    x, states if 'states' in keep else None, attentions if kept else None, read
+    x,
+    states=states if 'states' in keep else None,
+    attentions=attentions if kept else None,
+    read=read,
   )
 
 
@@ -237,21 +316,21 @@ def _apply_layer(
   """(x, softmax weights if they are to be kept) of one layer."""
 
   def run(x, params, key, context):
+    variables = {'params': params}
     if not kept:
-      return block.apply({'params': params}, x, context, reach, key)[0], None
-    (x, _), seen = block.apply(
-      {'params': params}, x, context, reach, key, mutable=[SEEN]
-    )
+      x, _ = block.apply(variables, x, context, reach, key)
+      return x, None
+    (x, _), seen = block.apply(variables, x, context, reach, key, mutable=[SEEN])
+    # flax keeps a tuple of everything that was sown under a name.
     return x, seen[SEEN]['attention']['weights'][0]
 
-  if remat != 'none':
-    policy = (
-      jax.checkpoint_policies.save_only_these_names(PRODUCT)
-      if remat == 'dots'
-      else None
-    )
-    run = jax.checkpoint(run, policy=policy)
-  return run(x, params, key, context)
+  if remat == 'none':
+    return run(x, params, key, context)
+  # The policy None recomputes everything.
+  policy = None
+  if remat == 'dots':
+    policy = jax.checkpoint_policies.save_only_these_names(PRODUCT)
+  return jax.checkpoint(run, policy=policy)(x, params, key, context)
 
 
 # Layers that are alike are traced once; the compiler sees each of them in its place.
@@ -260,19 +339,22 @@ _traced_layer = jax.jit(_apply_layer, static_argnums=(0, 1, 2, 3))
 
 def _alike(layers: list) -> bool:
   """Can the parameters of these layers be stacked?"""
-  kind = lambda layer: (
-    jax.tree.structure(layer),
-    [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(layer)],
-  )
-  return all(kind(layer) == kind(layers[0]) for layer in layers[1:])
+
+  def form(layer):
+    leaves = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(layer)]
+    return jax.tree.structure(layer), leaves
+
+  return all(form(layer) == form(layers[0]) for layer in layers[1:])
 
 
 def layer_name(arch: Arch, index: int, layers: int) -> str:
   """Whose parameters layer `index` of a stack uses: its own, or its group's."""
-  return str(index * arch.layer_groups // layers if arch.layer_groups else index)
+  if arch.layer_groups:
+    index = index * arch.layer_groups // layers
+  return str(index)
 
 
 def _scans(compute: Compute) -> bool:
-  return compute.layers == 'scan' or (
-    compute.layers == 'auto' and jax.default_backend() != 'cpu'
-  )
+  if compute.layers == 'auto':
+    return jax.default_backend() != 'cpu'
+  return compute.layers == 'scan'

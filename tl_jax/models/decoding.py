@@ -20,31 +20,35 @@ import jax.numpy as jnp
 from tl_jax import leaves
 from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.attention import RelativeBias, heads_first, restart_positions
-from tl_jax.models.backbone import (
-  STACKS,
-  embedding_params,
-  encode,
-  finish_stack,
-  read_out,
-  stack_arch,
-  stack_layers,
-)
+from tl_jax.models.backbone import encode, read_out, read_tokens
 from tl_jax.models.blocks import Block, layer_name
-from tl_jax.models.columns import key_columns, place, prefix_length, taken
+from tl_jax.models.columns import Placed, key_columns, place, prefix_length, taken
 from tl_jax.models.heads import Embedding
 from tl_jax.models.rotary import layer_reach
+from tl_jax.models.stacks import (
+  STACKS,
+  Stack,
+  embedding_params,
+  finish_stack,
+  stack_arch,
+  stack_layers,
+  stack_params,
+)
 
 
 class Decoder(NamedTuple):
-  """prefill(params, batch, capacity) -> (logits, cache); step(params, cache, tokens
-  (rows,)) -> (logits, cache).
+  """A model that writes text token by token, as two pure functions.
 
-  batch: `tokens` and `segments` (rows, length), 1 where there is a token and 0 for
-  padding on either side; of an encoder-decoder those of the source, and
-  `decoder_tokens`, `decoder_segments` of what the decoder starts with.
-  capacity, static: prompt and new tokens together. logits (rows, vocabulary), float32,
-  after each row's last token. Every array of the cache has the rows first, scalars
-  aside; `memory` holds what does not change from step to step.
+  prefill(params, batch, capacity) -> (logits, cache).
+  step(params, cache, tokens (rows,)) -> (logits, cache).
+
+  batch: `tokens` and `segments` (rows, length). A segment is 1 where there is a token
+  and 0 for padding, which may be on either side. Of an encoder-decoder these are of the
+  source, and `decoder_tokens`, `decoder_segments` of what the decoder starts with.
+  capacity, static: prompt and new tokens together.
+  logits (rows, vocabulary), float32: after each row's last token.
+  cache: every array has the rows first, scalars aside. Its `memory` holds what does not
+  change from step to step.
   """
 
   prefill: Callable
@@ -68,29 +72,20 @@ def decoder(arch: Arch, compute: Compute | None = None) -> Decoder:
 # architecture has one pair of functions.
 @functools.lru_cache(maxsize=64)
 def _decoder(arch: Arch, compute: Compute) -> Decoder:
-  return Decoder(
-    functools.partial(_prefill, arch, compute),
-    functools.partial(_step, arch, compute),
-    arch.kind,
-  )
+  prefill = functools.partial(_prefill, arch, compute)
+  step = functools.partial(_step, arch, compute)
+  return Decoder(prefill, step, arch.kind)
 
 
 def _prefill(arch: Arch, compute: Compute, params, batch, capacity: int):
   stack = STACKS[arch.kind][-1]
-  prefix = 'decoder_' if stack.cross else ''
-  tokens, segments = batch[prefix + 'tokens'], batch.get(prefix + 'segments')
-  segments = jnp.ones_like(tokens) if segments is None else segments.astype(jnp.int32)
+  tokens, segments = read_tokens(batch, stack)
+  segments = segments.astype(jnp.int32)
   rows, length = tokens.shape
-  if capacity < length:
-    raise ValueError(f'capacity: {capacity} positions do not hold a prompt of {length}')
-  part = params[stack.prefix] if stack.prefix else params
+  part = stack_params(params, stack)
+  # The prompt of an encoder-decoder stands before the encoder.
   prompt = None if stack.cross else params['embedding'].get('prompt')
-  before = taken(part, prompt)
-  if arch.room is not None and before + capacity > arch.room:
-    raise ValueError(
-      f'capacity: a prompt of {length} columns and {capacity - length} new '
-      f'tokens are more than the {arch.room - before} positions of the model'
-    )
+  _require_capacity(arch, length, capacity, taken(part, prompt))
   placed = place(
     part,
     prompt,
@@ -99,28 +94,54 @@ def _prefill(arch: Arch, compute: Compute, params, batch, capacity: int):
     None,
     jnp.ones((rows, 1), jnp.int32),
   )
-  room, own = placed.prompt + capacity, stack_arch(arch, stack)
-  empty = jnp.zeros((rows, own.key_heads, room, own.head_width), compute.dtype)
-  layers = stack_layers(arch, stack)
-  cache = dict(
-    index=jnp.int32(0),
-    last=jnp.where(placed.segments > 0, placed.positions, -1).max(1),
-    segments=jnp.zeros((rows, room), jnp.int32),
-    positions=jnp.zeros((rows, room), jnp.int32),
-    layers={
-      str(i): dict(attention=dict(key=empty, value=empty)) for i in range(layers)
-    },
-  )
+  cache = _empty_cache(arch, compute, placed, capacity)
   if stack.cross:
     memory = encode(arch, compute, params, batch, STACKS[arch.kind][0])
-    cache['memory'] = dict(
-      segments=memory.segments, layers=_memory_keys(arch, params, memory.hidden, layers)
-    )
+    keys = _memory_keys(arch, params, memory.hidden)
+    cache['memory'] = dict(segments=memory.segments, layers=keys)
+  # Rows may be padded on either side, so each has its last token in a column of its own.
   final = placed.prompt + length - 1 - jnp.argmax(segments[:, ::-1] > 0, 1)
   last, cache = _forward(
     arch, compute, params, cache, tokens, placed.segments, placed.positions, final
   )
   return read_out(arch, params, last).logits(), cache
+
+
+def _require_capacity(arch: Arch, length: int, capacity: int, before: int) -> None:
+  """Raises ValueError for a capacity that holds less than the prompt, or more than the
+  model has positions; before: positions that a prefix and trained prompts take.
+  """
+  if capacity < length:
+    raise ValueError(f'capacity: {capacity} positions do not hold a prompt of {length}')
+  if arch.room is not None and before + capacity > arch.room:
+    raise ValueError(
+      f'capacity: a prompt of {length} columns and {capacity - length} new '
+      f'tokens are more than the {arch.room - before} positions of the model'
+    )
+
+
+def _empty_cache(arch: Arch, compute: Compute, placed: Placed, capacity: int) -> dict:
+  """A cache with room for `capacity` tokens behind the columns of a prompt.
+
+  index: the next column to write. last (rows,): the position of each row's last token.
+  segments, positions (rows, room): of the keys; segment 0 hides what is not written.
+  """
+  stack = STACKS[arch.kind][-1]
+  own = stack_arch(arch, stack)
+  rows = placed.segments.shape[0]
+  room = placed.prompt + capacity
+  empty = jnp.zeros((rows, own.key_heads, room, own.head_width), compute.dtype)
+  layers = {}
+  for i in range(stack_layers(arch, stack)):
+    layers[str(i)] = dict(attention=dict(key=empty, value=empty))
+  last = jnp.where(placed.segments > 0, placed.positions, -1).max(1)
+  return dict(
+    index=jnp.int32(0),
+    last=last,
+    segments=jnp.zeros((rows, room), jnp.int32),
+    positions=jnp.zeros((rows, room), jnp.int32),
+    layers=layers,
+  )
 
 
 def _step(arch: Arch, compute: Compute, params, cache, tokens):
@@ -137,79 +158,63 @@ def _step(arch: Arch, compute: Compute, params, cache, tokens):
   return read_out(arch, params, last).logits(), cache
 
 
-def _memory_keys(arch: Arch, params, memory, layers: int) -> dict:
+def _memory_keys(arch: Arch, params, memory) -> dict:
   """The keys and values (rows, key heads, length, head) of the encoder's states, layer
-  by layer, made once.
+  by layer: made once, for they do not change from step to step.
   """
-  part, own = params[STACKS[arch.kind][-1].prefix]['layers'], arch.decoder
+  stack = STACKS[arch.kind][-1]
+  own = stack_arch(arch, stack)
+  layers = stack_params(params, stack)['layers']
 
-  def project(layer, name):
-    weights = part[layer]['cross'][name]
+  def project(weights):
     y = leaves.matmul(memory, weights['kernel'])
-    y = y + leaves.dense(weights['bias']).astype(y.dtype) if 'bias' in weights else y
+    if 'bias' in weights:
+      y = y + leaves.dense(weights['bias']).astype(y.dtype)
     return heads_first(y.reshape(*y.shape[:2], own.key_heads, own.head_width))
 
-  return {
-    str(i): dict(key=project(str(i), 'key'), value=project(str(i), 'value'))
-    for i in range(layers)
-  }
+  found = {}
+  for i in range(stack_layers(arch, stack)):
+    cross = layers[str(i)]['cross']
+    found[str(i)] = dict(key=project(cross['key']), value=project(cross['value']))
+  return found
 
 
 def _forward(
   arch: Arch, compute: Compute, params, cache, tokens, segments, positions, final=None
 ):
-  """The state (rows, width) of one of the tokens (rows, new) that follow what the cache
-  holds, and the longer cache.
+  """(the state (rows, width) of one token of each row, the longer cache), from tokens
+  (rows, new) that follow what the cache holds.
 
-  It is that in column `final` (rows,), or of the only column.
+  final (rows,): the column of that token; None: of the only one.
   """
   stack = STACKS[arch.kind][-1]
-  part = params[stack.prefix] if stack.prefix else params
+  part = stack_params(params, stack)
   embed = Embedding(arch, 0.0, jnp.dtype(compute.dtype))
   x = embed.apply({'params': embedding_params(params, stack)}, tokens, positions)
   index = cache['index']
-  write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(
-    old, new.astype(old.dtype), index, 1
-  )
-  key_segments, key_positions = (
-    write(cache['segments'], segments),
-    write(cache['positions'], positions),
-  )
-  own, bias = stack_arch(arch, stack), None
-  if arch.position_bias:
-    bias = RelativeBias(own, both_ways=False).apply(
-      {'params': part['relative']},
-      positions,
-      key_columns(key_positions, prefix_length(part)),
-    )
-  context = dict(
-    segments=segments,
-    positions=positions,
-    bias=bias,
-    keys=(key_segments, key_positions),
-  )
-  if arch.long_rotary:
-    # Keys are turned once, so the room that there is, and not what is written yet, says
-    # how.
-    context['last'] = jnp.full_like(positions, key_segments.shape[1] - 1)
+
+  def write(old, new):
+    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), index, 1)
+
+  key_segments = write(cache['segments'], segments)
+  key_positions = write(cache['positions'], positions)
+  keys = key_segments, key_positions
+  context = _layer_context(arch, stack, part, segments, positions, keys)
   if stack.cross:
     context |= dict(memory=None, memory_segments=cache['memory']['segments'])
-  layers, written = stack_layers(arch, stack), {}
+  own = stack_arch(arch, stack)
+  layers = stack_layers(arch, stack)
+  written = {}
   for i in range(layers):
     block = Block(own, 0.0, causal=True, first=i == 0)
     held = dict(attention=cache['layers'][str(i)]['attention'] | dict(index=index))
     if stack.cross:
       held['cross'] = cache['memory']['layers'][str(i)]
     if i == layers - 1 and final is not None:
+      # Of a whole prompt the last layer makes the one state that is read.
       context |= dict(columns=final[:, None])
-    x, new = block.apply(
-      {'params': part['layers'][layer_name(arch, i, layers)]},
-      x,
-      context,
-      layer_reach(arch, i),
-      None,
-      held,
-    )
+    weights = {'params': part['layers'][layer_name(arch, i, layers)]}
+    x, new = block.apply(weights, x, context, layer_reach(arch, i), None, held)
     written[str(i)] = dict(attention=new['attention'])
   grown = dict(
     index=index + positions.shape[1],
@@ -218,3 +223,22 @@ def _forward(
     layers=written,
   )
   return finish_stack(arch, part, x)[:, 0], cache | grown
+
+
+def _layer_context(
+  arch: Arch, stack: Stack, part: dict, segments, positions, keys
+) -> dict:
+  """What all layers see: segments and positions (rows, new) of the new tokens, and of
+  all keys (rows, room) in the cache.
+  """
+  key_segments, key_positions = keys
+  context = dict(segments=segments, positions=positions, bias=None, keys=keys)
+  if arch.position_bias:
+    columns = key_columns(key_positions, prefix_length(part))
+    bias = RelativeBias(stack_arch(arch, stack), both_ways=False)
+    context['bias'] = bias.apply({'params': part['relative']}, positions, columns)
+  if arch.long_rotary:
+    # Keys are turned once, so the room that there is, and not what is written yet, says
+    # how.
+    context['last'] = jnp.full_like(positions, key_segments.shape[1] - 1)
+  return context
