@@ -15,7 +15,7 @@ from tl_jax.models.disentangled import position_scores
 from tl_jax.models.layers import Linear, Norm, dropout, initializer, residual_scale
 from tl_jax.models.rotary import rotate
 
-# where attention leaves its weights when an apply makes this collection mutable
+# Where attention leaves its weights when an apply makes this collection mutable.
 SEEN = 'intermediates'
 
 
@@ -35,9 +35,8 @@ def visible(
   A window w > 0 lets a query see itself and the w - 1 tokens before it; it may be
   traced.
   """
-  mask = (query_segments[:, :, None] == key_segments[:, None, :]) & (
-    key_segments[:, None, :] > 0
-  )
+  keys = key_segments[:, None, :]
+  mask = (query_segments[:, :, None] == keys) & (keys > 0)
   if query_positions is not None:
     distance = query_positions[:, :, None] - key_positions[:, None, :]
     mask &= (distance >= 0) & ((window == 0) | (distance < window))
@@ -64,11 +63,12 @@ def relative_bucket(distance, *, both_ways: bool, buckets: int, farthest: int):
   else:
     distance = jnp.maximum(-distance, 0)
   exact = buckets // 2
-  ratio = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact) / jnp.log(
-    farthest / exact
-  )
+  # At least 1: what the `where` below throws away is computed for near keys, too.
+  times = jnp.maximum(distance, 1).astype(jnp.float32) / exact
+  ratio = jnp.log(times) / jnp.log(farthest / exact)
   far = exact + (ratio * (buckets - exact)).astype(jnp.int32)
-  return offset + jnp.where(distance < exact, distance, jnp.minimum(far, buckets - 1))
+  far = jnp.minimum(far, buckets - 1)
+  return offset + jnp.where(distance < exact, distance, far)
 
 
 class RelativeBias(nn.Module):
@@ -82,11 +82,8 @@ class RelativeBias(nn.Module):
   @nn.compact
   def __call__(self, query_positions, key_positions):
     arch = self.arch
-    table = self.param(
-      'kernel',
-      initializer(arch, std=arch.width**-0.5),
-      (arch.relative_buckets, arch.heads),
-    )
+    draw = initializer(arch, std=arch.width**-0.5)
+    table = self.param('kernel', draw, (arch.relative_buckets, arch.heads))
     bucket = relative_bucket(
       key_positions[:, None, :] - query_positions[:, :, None],
       both_ways=self.both_ways,
@@ -117,60 +114,65 @@ class Attention(nn.Module):
     cache=None,
     relative=None,
   ):
-    """x (batch, queries, width) looks at memory (batch, keys, width) where mask (batch,
-    queries, keys) allows.
+    """(out (batch, queries, width), cache): x (batch, queries, width) attends to memory
+    (batch, keys, width) where mask (batch, queries, keys) allows.
 
-    positions: those of x and of memory, or None for attention to another stack;
-    frequencies: what turns them there, where positions are rotary. cache: {'key',
-    'value'} (batch, key heads, keys, head), in the order in which they are multiplied,
-    and, while it is being filled, the slot `index` where the keys of x go; `mask` then
-    speaks of its slots. A prefix among the parameters stands before all keys; `bias`
-    has columns for it. relative: of disentangled attention, the table (rows, width) of
-    relative positions and which of its rows (batch, queries, keys) lies between query
-    and key. Returns (out (batch, queries, width), cache).
+    bias (batch, heads, queries, keys): added to the scores. A prefix among the
+    parameters stands before all keys, and `bias` has columns for it.
+    positions: of x and of memory; None for attention to another stack.
+    frequencies: what turns x and memory, where positions are rotary.
+    cache: {'key', 'value'} (batch, key heads, keys, head), in the order in which they
+    are multiplied. While it is being filled it has an `index`, too: the first slot for
+    the keys of x. Then `mask` speaks of its slots.
+    relative: of disentangled attention, the table (rows, width) of relative positions,
+    and which of its rows (batch, queries, keys) lies between query and key.
     """
     arch = self.arch
-    to_query = self._projection(
-      'query', initializer(arch, std=(arch.width * arch.head_width) ** -0.5)
-    )
-    to_keys, to_values = self._projection('key'), self._projection('value')
+    # T5 has no scale in its scores, so its queries begin smaller.
+    query_std = (arch.width * arch.head_width) ** -0.5
+    to_query = self._projection('query', initializer(arch, std=query_std))
+    to_keys = self._projection('key')
+    to_values = self._projection('value')
     query = to_query(x)
-    turn = lambda x, side: (
-      x if frequencies is None else rotate(arch, x, positions[side], frequencies[side])
-    )
+
+    def turn(x, side):
+      if frequencies is None:
+        return x
+      return rotate(arch, x, positions[side], frequencies[side])
+
     if cache is None or 'index' in cache:
-      keys, values = to_keys(memory), to_values(memory)
-      keys, values = heads_first(turn(keys, 1)), heads_first(values)
+      keys = to_keys(memory)
+      values = to_values(memory)
+      keys = heads_first(turn(keys, 1))
+      values = heads_first(values)
       if cache is not None:
-        place = lambda old, new: jax.lax.dynamic_update_slice_in_dim(
-          old, new.astype(old.dtype), cache['index'], 2
-        )
-        keys, values = place(cache['key'], keys), place(cache['value'], values)
+        keys = _written(cache['key'], keys, cache['index'])
+        values = _written(cache['value'], values, cache['index'])
         cache = dict(key=keys, value=values)
     else:
-      keys, values = cache['key'], cache['value']
+      # The keys of a memory were made before the first step.
+      keys = cache['key']
+      values = cache['value']
     query = turn(query, 0)
     if self.has_variable('params', 'prefix'):
-      keys, values, mask = self.get_variable('params', 'prefix').put_before(
-        keys, values, mask
-      )
-    keys, values = keys.astype(query.dtype), values.astype(query.dtype)
+      prefix = self.get_variable('params', 'prefix')
+      keys, values, mask = prefix.put_before(keys, values, mask)
+    # A cache or a prefix may have another dtype than the queries.
+    keys = keys.astype(query.dtype)
+    values = values.astype(query.dtype)
     if relative is not None:
       table, rows = relative
-      table = dropout(table.astype(query.dtype), self.rate, key, 'attention-positions')[
-        None
-      ]
-      bias = self._scale * position_scores(
-        query, keys, to_query(table)[0], to_keys(table)[0], rows
-      )
+      table = table.astype(query.dtype)
+      table = dropout(table, self.rate, key, 'attention-positions')[None]
+      position_query = to_query(table)[0]
+      position_keys = to_keys(table)[0]
+      scores = position_scores(query, keys, position_query, position_keys, rows)
+      bias = self._scale * scores
     mixed = self._mix(query, keys, values, mask, bias, key)
-    out = Linear(
-      arch.width,
-      arch.has_bias('out'),
-      initializer(arch, residual_scale(arch), (arch.heads * arch.head_width) ** -0.5),
-      name='out',
-    )
-    return out(mixed.reshape(*x.shape[:2], arch.heads * arch.head_width)), cache
+    inner = arch.heads * arch.head_width
+    draw = initializer(arch, residual_scale(arch), inner**-0.5)
+    out = Linear(arch.width, arch.has_bias('out'), draw, name='out')
+    return out(mixed.reshape(*x.shape[:2], inner)), cache
 
   @property
   def _scale(self) -> float:
@@ -181,35 +183,32 @@ class Attention(nn.Module):
     normed where a family norms.
     """
     arch = self.arch
-    count = arch.heads if name == 'query' else arch.key_heads
-    linear = Linear(
-      count * arch.head_width,
-      arch.has_bias('qkv'),
-      draw or initializer(arch),
-      name=name,
-    )
-    norm = (
-      Norm(arch, name=f'{name}_norm')
-      if arch.query_norm and name != 'value'
-      else lambda y: y
-    )
+    heads = arch.heads if name == 'query' else arch.key_heads
+    if draw is None:
+      draw = initializer(arch)
+    linear = Linear(heads * arch.head_width, arch.has_bias('qkv'), draw, name=name)
+    norm = None
+    if arch.query_norm and name != 'value':
+      norm = Norm(arch, name=f'{name}_norm')
 
     def project(x):
-      cut = lambda y: y.reshape(*y.shape[:2], count, arch.head_width)
-      return (
-        cut(norm(linear(x))) if arch.query_norm == 'width' else norm(cut(linear(x)))
-      )
+      y = linear(x)
+      if arch.query_norm == 'width' and norm is not None:
+        y = norm(y)
+      y = y.reshape(*y.shape[:2], heads, arch.head_width)
+      if arch.query_norm != 'width' and norm is not None:
+        y = norm(y)
+      return y
 
     return project
 
   def _mix(self, query, keys, values, mask, bias, key):
     """What every query gathers of the values: (batch, queries, heads in groups, head)."""
     arch = self.arch
+    # So many query heads share a key head.
     groups = arch.heads // arch.key_heads
-    query = (
-      query.reshape(*query.shape[:2], arch.key_heads, groups, arch.head_width)
-      * self._scale
-    )
+    query = query.reshape(*query.shape[:2], arch.key_heads, groups, arch.head_width)
+    query = query * self._scale
     scores = attention_scores(query, keys)
     if arch.attention_cap:
       scores = arch.attention_cap * jnp.tanh(scores / arch.attention_cap)
@@ -219,16 +218,17 @@ class Attention(nn.Module):
     # zero.
     scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     if self.is_mutable_collection(SEEN):
-      weights = jax.nn.softmax(scores, -1)
-      self.sow(
-        SEEN,
-        'weights',
-        weights.reshape(weights.shape[0], arch.heads, *weights.shape[3:]),
-      )
-    weights = dropout(
-      softmax(scores, values.dtype), self.rate, key, 'attention-weights'
-    )
+      seen = jax.nn.softmax(scores, -1)
+      seen = seen.reshape(seen.shape[0], arch.heads, *seen.shape[3:])
+      self.sow(SEEN, 'weights', seen)
+    weights = softmax(scores, values.dtype)
+    weights = dropout(weights, self.rate, key, 'attention-weights')
     return weighted_values(weights, values)
+
+
+def _written(old, new, index):
+  """The cache `old` (batch, key heads, room, head) with `new` from slot `index` on."""
+  return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), index, 2)
 
 
 def heads_first(x):
@@ -242,10 +242,10 @@ def attention_scores(query, keys):
   """
   if query.dtype != jnp.bfloat16:
     return jnp.einsum('bqhgk,bhmk->bhgqm', query, keys).astype(jnp.float32)
+  # The queries of all heads that share a key head are the rows of one product.
   rows, queries, heads, groups, head = query.shape
-  query = (
-    copy_swapped(query).swapaxes(2, 3).reshape(rows, heads, groups * queries, head)
-  )
+  query = copy_swapped(query).swapaxes(2, 3)
+  query = query.reshape(rows, heads, groups * queries, head)
   scores = multiply(query, keys, True, jnp.float32)
   return scores.reshape(rows, heads, groups, queries, keys.shape[2])
 
@@ -257,19 +257,18 @@ def weighted_values(weights, values):
   if values.dtype != jnp.bfloat16:
     return jnp.einsum('bhgqm,bhmk->bqhgk', weights, values)
   rows, heads, groups, queries, count = weights.shape
-  mixed = multiply(weights.reshape(rows, heads, groups * queries, count), values)
-  return copy_swapped(mixed.reshape(rows, heads, groups, queries, -1).swapaxes(2, 3))
+  weights = weights.reshape(rows, heads, groups * queries, count)
+  mixed = multiply(weights, values).reshape(rows, heads, groups, queries, -1)
+  return copy_swapped(mixed.swapaxes(2, 3))
 
 
 def softmax(scores, dtype):
   """The softmax of float32 scores over the last axis in `dtype`; of bfloat16 nothing
   wider is kept for the gradient.
   """
-  return (
-    _softmax_narrow(scores)
-    if dtype == jnp.bfloat16
-    else jax.nn.softmax(scores, -1).astype(dtype)
-  )
+  if dtype == jnp.bfloat16:
+    return _softmax_narrow(scores)
+  return jax.nn.softmax(scores, -1).astype(dtype)
 
 
 @jax.custom_vjp
@@ -283,7 +282,8 @@ def _softmax_forward(scores):
 
 
 def _softmax_backward(weights, gradient):
-  weights, gradient = weights.astype(jnp.float32), gradient.astype(jnp.float32)
+  weights = weights.astype(jnp.float32)
+  gradient = gradient.astype(jnp.float32)
   scaled = weights * gradient
   return (scaled - weights * scaled.sum(-1, keepdims=True),)
 

@@ -26,19 +26,20 @@ def prefix_length(part: dict) -> int:
   """How many keys stand before the tokens in every layer of a stack with these
   parameters.
   """
-  return max(
-    (
-      layer['attention']['prefix'].keys.shape[0]
-      for layer in part['layers'].values()
-      if layer['attention'].get('prefix') is not None
-    ),
-    default=0,
-  )
+  longest = 0
+  for layer in part['layers'].values():
+    prefix = layer['attention'].get('prefix')
+    if prefix is not None:
+      longest = max(longest, prefix.keys.shape[0])
+  return longest
 
 
 def taken(part: dict, prompt) -> int:
   """How many positions of every text a prefix and a prompt (n, width), or None, take."""
-  return prefix_length(part) + (0 if prompt is None else prompt.shape[0])
+  count = prefix_length(part)
+  if prompt is not None:
+    count += prompt.shape[0]
+  return count
 
 
 def key_columns(positions, prefix: int):
@@ -47,9 +48,8 @@ def key_columns(positions, prefix: int):
   """
   if not prefix:
     return positions
-  front = jnp.broadcast_to(
-    jnp.arange(prefix, dtype=positions.dtype), (positions.shape[0], prefix)
-  )
+  front = jnp.arange(prefix, dtype=positions.dtype)
+  front = jnp.broadcast_to(front, (positions.shape[0], prefix))
   return jnp.concatenate([front, positions], 1)
 
 
@@ -63,19 +63,24 @@ def place(part: dict, prompt, segments, positions, types, slots) -> Placed:
   positions = positions + prefix_length(part)
   if prompt is None:
     return Placed(segments, positions, types, 0)
-  count, (rows, examples) = prompt.shape[0], slots.shape
-  before = lambda front, x: jnp.concatenate(
-    [jnp.broadcast_to(front, (rows, count * examples)).astype(x.dtype), x], 1
-  )
+  count = prompt.shape[0]
+  rows, examples = slots.shape
+  columns = count * examples
+
+  def before(front, x):
+    front = jnp.broadcast_to(front, (rows, columns)).astype(x.dtype)
+    return jnp.concatenate([front, x], 1)
+
+  # A copy of the prompt is of the segment of its example, so that no other sees it.
   front = jnp.tile(jnp.arange(count), examples)[None] + prefix_length(part)
-  return Placed(
-    before(jnp.repeat(slots, count, 1), segments),
-    before(front, positions + count),
-    None if types is None else before(jnp.zeros((1, 1), jnp.int32), types),
-    count * examples,
-  )
+  segments = before(jnp.repeat(slots, count, 1), segments)
+  positions = before(front, positions + count)
+  if types is not None:
+    types = before(jnp.zeros((1, 1), jnp.int32), types)
+  return Placed(segments, positions, types, columns)
 
 
 def take_columns(x, columns):
   """What x (batch, length, ...) has in columns (batch, n): (batch, n, ...)."""
-  return jnp.take_along_axis(x, columns.reshape(*columns.shape, *[1] * (x.ndim - 2)), 1)
+  further = [1] * (x.ndim - 2)
+  return jnp.take_along_axis(x, columns.reshape(*columns.shape, *further), 1)

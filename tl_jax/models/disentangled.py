@@ -23,9 +23,8 @@ class RelativeTable(nn.Module):
   @nn.compact
   def __call__(self):
     arch = self.arch
-    table = self.param(
-      'table', initializer(arch), (2 * arch.relative_buckets, arch.width)
-    )
+    shape = (2 * arch.relative_buckets, arch.width)
+    table = self.param('table', initializer(arch), shape)
     return Norm(arch, name='norm')(table)
 
 
@@ -39,9 +38,9 @@ def buckets_by_distance(buckets: int, farthest: int) -> np.ndarray:
   """
   exact = buckets // 2
   distance = np.arange(farthest + 1, dtype=np.float32)
-  ratio = np.log(np.maximum(distance, exact) / np.float32(exact)) / np.log(
-    np.float32((farthest - 1) / exact)
-  )
+  times = np.maximum(distance, exact) / np.float32(exact)
+  most = np.float32((farthest - 1) / exact)
+  ratio = np.log(times) / np.log(most)
   far = np.ceil(ratio * np.float32(exact - 1)) + exact
   return np.where(distance <= exact, distance, far).astype(np.int32)
 
@@ -51,13 +50,13 @@ def table_rows(arch: Arch, query_positions, key_positions):
   query.
   """
   distance = query_positions[:, :, None] - key_positions[:, None, :]
-  known = jnp.asarray(
-    buckets_by_distance(arch.relative_buckets, arch.relative_distance)
-  )
-  bucket = (
-    jnp.sign(distance) * known[jnp.minimum(jnp.abs(distance), arch.relative_distance)]
-  )
-  return jnp.clip(bucket + arch.relative_buckets, 0, 2 * arch.relative_buckets - 1)
+  buckets = arch.relative_buckets
+  farthest = arch.relative_distance
+  known = jnp.asarray(buckets_by_distance(buckets, farthest))
+  # Beyond the farthest distance all have one bucket.
+  bucket = jnp.sign(distance) * known[jnp.minimum(jnp.abs(distance), farthest)]
+  # The middle row is of the distance 0, as buckets have a sign.
+  return jnp.clip(bucket + buckets, 0, 2 * buckets - 1)
 
 
 def position_scores(query, keys, position_query, position_keys, rows):
@@ -72,7 +71,7 @@ def position_scores(query, keys, position_query, position_keys, rows):
   position_to_content = jnp.einsum('bhkd,phd->bhkp', keys, position_query)
   rows = rows[:, None]
   there = jnp.take_along_axis(content_to_position, rows, -1)
-  back = jnp.take_along_axis(position_to_content, rows.swapaxes(2, 3), -1).swapaxes(
-    2, 3
-  )
+  # Scores of keys against positions have keys first, so they are turned back.
+  back = jnp.take_along_axis(position_to_content, rows.swapaxes(2, 3), -1)
+  back = back.swapaxes(2, 3)
   return (there + back).astype(jnp.float32)

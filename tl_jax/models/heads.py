@@ -22,11 +22,11 @@ class Embedding(nn.Module):
   """Token, position and type vectors (batch, length, width).
 
   Where the tokens have a width of their own, an encoder projects the sum (ALBERT,
-  ELECTRA) and a decoder the tokens (OPT-350M, whose positions have the width of the
-  layers, and which projects back behind the last layer). `positions` may have more
-  columns than `tokens`: those in front are of a prompt (n, width) among the parameters,
-  as many times as they hold it; what is added to tokens is added to them (Lester et al.
-  2021, section 2).
+  ELECTRA). A decoder projects the tokens, as its positions have the width of the layers
+  (OPT-350M); it projects back behind the last layer.
+  `positions` may have more columns than `tokens`. Those in front are of a prompt (n,
+  width) among the parameters (Lester et al. 2021, section 2), once or more times. They
+  get positions, types and the norm as tokens do.
   """
 
   arch: Arch
@@ -38,13 +38,10 @@ class Embedding(nn.Module):
     arch = self.arch
     draw = initializer(arch, std=1.0)
     inner = arch.embedding_width or arch.width
-    project = Linear(
-      arch.width, arch.kind == 'encoder', initializer(arch), name='project'
-    )
-    x = (
-      leaves.take(self.param('tokens', draw, (arch.vocabulary, inner)), tokens)
-      * arch.embedding_scale
-    )
+    is_encoder = arch.kind == 'encoder'
+    project = Linear(arch.width, is_encoder, initializer(arch), name='project')
+    table = self.param('tokens', draw, (arch.vocabulary, inner))
+    x = leaves.take(table, tokens) * arch.embedding_scale
     columns = positions.shape[1] - tokens.shape[1]
     if columns:
       prompt = self.get_variable('params', 'prompt').astype(x.dtype)
@@ -53,21 +50,28 @@ class Embedding(nn.Module):
     if arch.embedding_width and arch.kind == 'decoder':
       x = project(x)
     if arch.position_table:
-      places = (
-        jnp.asarray(sinusoids(arch.max_positions, x.shape[-1]))
-        if arch.positions == 'sinusoidal'
-        else (self.param('positions', draw, (arch.max_positions, x.shape[-1])))
-      )
-      x = x + leaves.take(
-        places, jnp.minimum(positions + arch.position_offset, arch.max_positions - 1)
-      )
+      x = x + self._position_vectors(positions, x.shape[-1])
     if arch.types:
-      kinds = self.param('types', draw, (arch.types, x.shape[-1]))
-      x = x + leaves.take(kinds, jnp.zeros_like(positions) if types is None else types)
+      table = self.param('types', draw, (arch.types, x.shape[-1]))
+      x = x + leaves.take(table, jnp.zeros_like(positions) if types is None else types)
     if arch.embedding_norm:
       x = Norm(arch, name='norm')(x)
     x = dropout(x.astype(self.dtype), self.rate, key, 'embedding')
-    return project(x) if arch.embedding_width and arch.kind == 'encoder' else x
+    if arch.embedding_width and is_encoder:
+      x = project(x)
+    return x
+
+  def _position_vectors(self, positions, width: int):
+    """The vectors (batch, columns, width) of the positions, learned or sinusoidal."""
+    arch = self.arch
+    if arch.positions == 'sinusoidal':
+      table = jnp.asarray(sinusoids(arch.max_positions, width))
+    else:
+      draw = initializer(arch, std=1.0)
+      table = self.param('positions', draw, (arch.max_positions, width))
+    # Padding may count beyond the table. What it gets there is read by nobody.
+    rows = jnp.minimum(positions + arch.position_offset, arch.max_positions - 1)
+    return leaves.take(table, rows)
 
 
 @functools.lru_cache(maxsize=8)
@@ -96,22 +100,17 @@ class VocabularyHead(nn.Module):
     arch = self.arch
     inner = arch.embedding_width or arch.width
     if arch.head == 'masked':
-      hidden = Linear(inner, not arch.pooler_norm, initializer(arch), name='transform')(
-        hidden
-      )
-      hidden = Norm(arch, name='norm')(
-        activate(arch.head_activation or arch.activation, hidden)
-      )
-    weight = (
-      table
-      if arch.tied
-      else self.param('kernel', initializer(arch), (inner, arch.vocabulary))
-    )
-    bias = (
-      self.param('bias', nn.initializers.zeros, (arch.vocabulary,))
-      if arch.head_bias
-      else None
-    )
+      # ModernBERT, whose pooler has a norm, has no bias here either.
+      use_bias = not arch.pooler_norm
+      transform = Linear(inner, use_bias, initializer(arch), name='transform')
+      hidden = activate(arch.head_activation or arch.activation, transform(hidden))
+      hidden = Norm(arch, name='norm')(hidden)
+    weight = table
+    if not arch.tied:
+      weight = self.param('kernel', initializer(arch), (inner, arch.vocabulary))
+    bias = None
+    if arch.head_bias:
+      bias = self.param('bias', nn.initializers.zeros, (arch.vocabulary,))
     return leaves.Readout(
       hidden * arch.output_scale, weight, bias, arch.tied, arch.logit_cap
     )
@@ -127,13 +126,15 @@ class Pooler(nn.Module):
   @nn.compact
   def __call__(self, x):
     arch = self.arch
-    x = leaves.matmul(
-      x, self.param('kernel', initializer(arch), (arch.width, arch.width))
-    )
+    kernel = self.param('kernel', initializer(arch), (arch.width, arch.width))
+    x = leaves.matmul(x, kernel)
     if not arch.pooler_norm:
-      x = leaves.add_bias(x, self.param('bias', nn.initializers.zeros, (arch.width,)))
+      bias = self.param('bias', nn.initializers.zeros, (arch.width,))
+      x = leaves.add_bias(x, bias)
     x = activate(arch.pooler, x)
-    return Norm(arch, name='norm')(x) if arch.pooler_norm else x
+    if arch.pooler_norm:
+      x = Norm(arch, name='norm')(x)
+    return x
 
 
 class LabelHead(nn.Module):
@@ -152,9 +153,8 @@ class LabelHead(nn.Module):
     kernel = self.param('kernel', initializer(arch), (x.shape[-1], outputs(arch)))
     x = leaves.matmul(x, kernel)
     if arch.head_bias:
-      x = leaves.add_bias(
-        x, self.param('bias', nn.initializers.zeros, (outputs(arch),))
-      )
+      bias = self.param('bias', nn.initializers.zeros, (outputs(arch),))
+      x = leaves.add_bias(x, bias)
     return x.astype(jnp.float32)
 
 

@@ -23,14 +23,12 @@ def initializer(arch: Arch, scale: float = 1.0, std: float | None = None):
 
   def draw(key, shape, dtype=jnp.float32):
     if arch.init == 'truncated':
-      return (
-        scale
-        * arch.init_std
-        * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
-      )
+      values = jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+      return scale * arch.init_std * values
+    values = jax.random.normal(key, shape, dtype)
     if arch.init == 'normal':
-      return scale * arch.init_std * jax.random.normal(key, shape, dtype)
-    return scale * (std or shape[0] ** -0.5) * jax.random.normal(key, shape, dtype)
+      return scale * arch.init_std * values
+    return scale * (std or shape[0] ** -0.5) * values
 
   return draw
 
@@ -56,19 +54,19 @@ class Linear(nn.Module):
     kernel = self._weight('kernel', self.kernel_init, (x.shape[-1], self.features))
     y = leaves.matmul(x, kernel)
     if self.use_bias:
-      y = leaves.add_bias(
-        y, self._weight('bias', nn.initializers.zeros, (self.features,))
-      )
+      bias = self._weight('bias', nn.initializers.zeros, (self.features,))
+      y = leaves.add_bias(y, bias)
     return y
 
   def _weight(self, name: str, draw, shape):
-    """A parameter; flax compares the shape of a leaf's first array, which a quantised
-    leaf has packed.
-    """
-    given = (
-      self.get_variable('params', name) if self.has_variable('params', name) else None
-    )
-    return given if leaves.is_structured(given) else self.param(name, draw, shape)
+    """A parameter, which may be any structured leaf."""
+    if self.has_variable('params', name):
+      given = self.get_variable('params', name)
+      # `param` would compare the shape of the leaf's first array, which a quantised leaf
+      # has packed.
+      if leaves.is_structured(given):
+        return given
+    return self.param(name, draw, shape)
 
 
 class Norm(nn.Module):
@@ -80,21 +78,17 @@ class Norm(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    kind, width = self.arch.norm, x.shape[-1]
+    kind = self.arch.norm
+    shape = (x.shape[-1],)
+    zeros, ones = nn.initializers.zeros, nn.initializers.ones
+    # Gemma stores by how much the scale differs from 1.
     shifted = kind == 'rms_shifted'
-    scale = self.param(
-      'scale', nn.initializers.zeros if shifted else nn.initializers.ones, (width,)
-    )
-    bias = (
-      self.param('bias', nn.initializers.zeros, (width,)) if kind == 'layer' else None
-    )
-    return normalize(
-      x,
-      1.0 + scale if shifted else scale,
-      bias,
-      kind.startswith('layer'),
-      self.arch.norm_eps,
-    )
+    scale = self.param('scale', zeros if shifted else ones, shape)
+    bias = self.param('bias', zeros, shape) if kind == 'layer' else None
+    if shifted:
+      scale = 1.0 + scale
+    centred = kind.startswith('layer')
+    return normalize(x, scale, bias, centred, self.arch.norm_eps)
 
 
 def normalize(x, scale, bias, centred: bool, eps: float):
@@ -105,14 +99,14 @@ def normalize(x, scale, bias, centred: bool, eps: float):
   for it and sums over rows are products; in float32 it is left to jax, forward mode
   included.
   """
-  return (_normalize_narrow if x.dtype == jnp.bfloat16 else _normalize)(
-    x, scale, bias, centred, eps
-  )
+  if x.dtype == jnp.bfloat16:
+    return _normalize_narrow(x, scale, bias, centred, eps)
+  return _normalize(x, scale, bias, centred, eps)
 
 
 def _standard(x, centred: bool, eps: float):
-  """x in float32 without its mean if asked for and over its root mean square, and one
-  over the latter (..., 1).
+  """(y (..., width), inverse (..., 1)) in float32: x over its root mean square, and one
+  over the latter. Where asked for, x is centred first.
   """
   y = x.astype(jnp.float32)
   if centred:
@@ -141,12 +135,12 @@ def _normalize_backward(centred, eps, kept, gradient):
   dx = inner - y * (inner * y).mean(-1, keepdims=True)
   if centred:
     dx = dx - inner.mean(-1, keepdims=True)
+  dx = (inverse * dx).astype(x.dtype)
   dscale = column_sums((wide * y).astype(x.dtype)).astype(scale.dtype)
-  return (
-    (inverse * dx).astype(x.dtype),
-    dscale,
-    None if bias is None else column_sums(gradient).astype(bias.dtype),
-  )
+  dbias = None
+  if bias is not None:
+    dbias = column_sums(gradient).astype(bias.dtype)
+  return dx, dscale, dbias
 
 
 _normalize_narrow.defvjp(_normalize_forward, _normalize_backward)
@@ -170,23 +164,18 @@ class Mlp(nn.Module):
   def __call__(self, x, key=None):
     arch = self.arch
     linear = functools.partial(Linear, use_bias=arch.has_bias('mlp'))
-    y = linear(arch.mlp, kernel_init=initializer(arch), name='in')(x)
+    draw = initializer(arch)
+    y = linear(arch.mlp, kernel_init=draw, name='in')(x)
     if arch.gated:
-      y = (
-        activate(
-          arch.activation,
-          linear(arch.mlp, kernel_init=initializer(arch), name='gate')(x),
-        )
-        * y
-      )
+      gate = linear(arch.mlp, kernel_init=draw, name='gate')(x)
+      y = activate(arch.activation, gate) * y
     else:
       y = activate(arch.activation, y)
-    # T5 drops out inside the MLP too
+    # T5 and UMT5 drop units inside the MLP, too.
     if arch.positions in ('relative', 'relative_by_layer'):
       y = dropout(y, self.rate, key, 'mlp-inside')
-    return linear(
-      arch.width, kernel_init=initializer(arch, residual_scale(arch)), name='out'
-    )(y)
+    draw_out = initializer(arch, residual_scale(arch))
+    return linear(arch.width, kernel_init=draw_out, name='out')(y)
 
 
 def residual_scale(arch: Arch) -> float:

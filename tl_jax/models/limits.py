@@ -28,40 +28,51 @@ def require_rows(arch: Arch, batch: dict, reserved: int = 0) -> None:
 
 
 def _require_side(arch: Arch, batch: dict, prefix: str, reserved: int) -> None:
+  """The checks of one stack; prefix: of the keys of the batch that are its own."""
   segments = batch.get(prefix + 'segments')
+  whole = segments is None
   read = _seen(segments)
-  read = None if read is None else read > 0
+  if read is not None:
+    # Segment 0 is padding.
+    read = read > 0
   names = dict(tokens='vocabulary', types='types')
   for name, field in names.items():
+    found = _extremes(batch.get(prefix + name), read, whole)
     rows = getattr(arch, field)
-    found = _extremes(batch.get(prefix + name), read, segments is None)
-    if rows and found is not None and not 0 <= found[0] <= found[1] < rows:
-      wrong = found[0] if found[0] < 0 else found[1]
+    if found is None or not rows:
+      continue
+    least, most = found
+    if least < 0 or most >= rows:
+      wrong = least if least < 0 else most
       raise ValueError(
         f'{prefix}{name}: an id of {wrong}, but the table has {rows} rows ({field})'
       )
   if arch.room is not None:
-    _require_room(arch, batch, prefix, reserved, read, segments is None)
+    _require_room(arch, batch, prefix, reserved, read, whole)
 
 
 def _require_room(arch: Arch, batch: dict, prefix: str, reserved: int, read, whole):
-  """Positions that are given, else those that count from 0 in every segment."""
-  room = arch.room - reserved
+  """Checks positions that are given, else those that count from 0 in every segment.
+
+  read: which columns are no padding, or None where that is not to be seen. whole: are
+  there no segments, so that all columns are one text?
+  """
+  longest = None
   length = batch[prefix + 'tokens'].shape[-1]
   if prefix + 'positions' in batch:
     found = _extremes(batch[prefix + 'positions'], read, whole)
-    most = None if found is None else found[1] + 1
-    least = 0 if found is None else found[0]
-  elif length <= room:
-    return
-  else:
-    most, least = length if whole else _longest(batch[prefix + 'segments']), 0
-  if least < 0:
-    raise ValueError(f'{prefix}positions: one of {least} is before the first')
-  if most is not None and most > room:
+    if found is not None:
+      least, most = found
+      if least < 0:
+        raise ValueError(f'{prefix}positions: one of {least} is before the first')
+      longest = most + 1
+  elif length > arch.room - reserved:
+    # Rows longer than the table may still hold short texts, packed.
+    longest = length if whole else _longest(batch[prefix + 'segments'])
+  if longest is not None and longest > arch.room - reserved:
     kept = f', {reserved} of them taken by a prompt or prefix' if reserved else ''
     raise ValueError(
-      f'{prefix}positions: a text of {most} tokens, but the model has '
+      f'{prefix}positions: a text of {longest} tokens, but the model has '
       f'{arch.room} positions{kept}'
     )
 
@@ -81,7 +92,9 @@ def _extremes(array, read, whole: bool) -> tuple[int, int] | None:
   if array is None or not (whole or read is not None):
     return None
   kept = array if whole else np.broadcast_to(array, read.shape)[read]
-  return (int(kept.min()), int(kept.max())) if kept.size else None
+  if not kept.size:
+    return None
+  return int(kept.min()), int(kept.max())
 
 
 def _longest(segments) -> int | None:
@@ -93,5 +106,7 @@ def _longest(segments) -> int | None:
   index = np.broadcast_to(np.arange(width), segments.shape)
   begins = np.ones(segments.shape, bool)
   begins[..., 1:] = segments[..., 1:] != segments[..., :-1]
+  # The column in which the run of each column begins.
   start = np.maximum.accumulate(np.where(begins, index, 0), axis=-1)
-  return int(np.where(segments > 0, index - start + 1, 0).max(initial=0))
+  lengths = np.where(segments > 0, index - start + 1, 0)
+  return int(lengths.max(initial=0))

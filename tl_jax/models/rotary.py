@@ -13,11 +13,10 @@ from tl_jax.models.arch import Arch
 
 
 class Reach(NamedTuple):
-  """What a layer's attention has of its own besides parameters; both may be traced
-  where layers are scanned.
+  """What a layer's attention has of its own besides parameters.
 
-  window: its span, 0 for all; rotary: do rotary positions, where the family has them,
-  turn its queries and keys?
+  window: its span; 0 for all. rotary: do rotary positions, where the family has them,
+  turn its queries and keys? Both are traced where layers are scanned.
   """
 
   window: Any = 0
@@ -49,12 +48,12 @@ def rotary_frequencies(arch: Arch, reach: Reach, last=None):
   """Radians per position (head_dim / 2,) of a layer; zeros, which turn nothing, for one
   without rotary positions.
 
-  Global layers take `rotary_base` and `rotary_scaling`: linear interpolation (Chen et
-  al. 2023); Llama 3's, which divides the slow frequencies by the factor, keeps the fast
-  ones and blends between; or LongRoPE's (Ding et al. 2024), which has divisors for
-  texts up to the original length and others for longer ones. With those the result is
-  (batch, length, head_dim / 2) for texts that end at the positions `last` (batch,
-  length).
+  Layers without a window take `rotary_base` and `rotary_scaling`, which is one of
+  three. Linear interpolation divides all frequencies (Chen et al. 2023). Llama 3's
+  divides the slow frequencies, keeps the fast ones and blends between. LongRoPE's (Ding
+  et al. 2024) has divisors for texts up to the original length and others for longer
+  ones; then the result is (batch, length, head_dim / 2), for texts that end at the
+  positions `last` (batch, length).
   """
   exponent = -jnp.arange(0, arch.head_width, 2, dtype=jnp.float32) / arch.head_width
   plain = arch.rotary_base**exponent
@@ -88,10 +87,12 @@ def rotate(arch: Arch, x, positions, frequencies):
   LongRoPE multiplies what is turned by a factor, too.
   """
   factor = arch.rotary_scaling[0] if arch.long_rotary else 1.0
+  # In float32, as bfloat16 has no room for the angles of late positions.
   angle = positions[:, :, None] * frequencies
-  cos, sin = factor * jnp.cos(angle)[:, :, None], factor * jnp.sin(angle)[:, :, None]
+  cos = factor * jnp.cos(angle)[:, :, None]
+  sin = factor * jnp.sin(angle)[:, :, None]
   half = x.shape[-1] // 2
-  first, second = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
-  return jnp.concatenate(
-    [first * cos - second * sin, second * cos + first * sin], -1
-  ).astype(x.dtype)
+  first = x[..., :half].astype(jnp.float32)
+  second = x[..., half:].astype(jnp.float32)
+  turned = [first * cos - second * sin, second * cos + first * sin]
+  return jnp.concatenate(turned, -1).astype(x.dtype)
