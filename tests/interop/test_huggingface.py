@@ -5,10 +5,7 @@ and go back to the last bit.
 import dataclasses
 import functools
 import json
-import os
 import pathlib
-import re
-import subprocess
 import sys
 import tempfile
 
@@ -22,7 +19,7 @@ import cases  # noqa: E402
 
 import tl_jax  # noqa: E402
 from tl_jax import interop, models, parallel, tree  # noqa: E402
-from tl_jax.interop import FAMILIES, configs, kinds, names  # noqa: E402
+from tl_jax.interop import names  # noqa: E402
 from tl_jax.interop.tensors import open_tensors, save_tensors  # noqa: E402
 
 ALL = sorted(cases.CASES)
@@ -345,12 +342,6 @@ def test_what_a_head_does_not_read_is_kept_for_another(case, key, tmp_path):
   assert json.loads((tmp_path / 'config.json').read_text())[key] is False
 
 
-def test_the_first_folders_of_gemma_said_gelu_and_meant_its_approximation():
-  said = dict(model_type='gemma', architectures=['GemmaForCausalLM'])
-  assert configs.read(said | dict(hidden_act='gelu')).activation == 'gelu_tanh'
-  assert configs.read(said | dict(hidden_act='relu')).activation == 'relu'
-
-
 @pytest.mark.parametrize(
   ('case', 'cls'),
   [
@@ -409,71 +400,6 @@ def test_the_older_spelling_of_the_masked_head_of_deberta_opens(tmp_path):
   assert open_tensors(tmp_path / 'saved').names == tuple(sorted(found['shapes']))
 
 
-@pytest.mark.parametrize(
-  ('key', 'value'),
-  [
-    ('conv_kernel_size', 3),
-    ('embedding_size', 16),
-    ('share_att_key', False),
-    ('pos_att_type', 'c2p'),
-    ('position_buckets', -1),
-    ('norm_rel_ebd', 'none'),
-    ('position_biased_input', True),
-    ('pooler_hidden_size', 7),
-  ],
-)
-def test_variants_of_deberta_that_are_not_computed_are_named(key, value):
-  config = cases.fixture('deberta-v2-Model')['config']
-  with pytest.raises(ValueError, match=key):
-    configs.read(config | {key: value})
-
-
-def test_deberta_as_its_authors_wrote_it():
-  said = dict(
-    model_type='deberta-v2',
-    attention_probs_dropout_prob=0.1,
-    hidden_act='gelu',
-    hidden_dropout_prob=0.1,
-    hidden_size=768,
-    initializer_range=0.02,
-    intermediate_size=3072,
-    max_position_embeddings=512,
-    relative_attention=True,
-    position_buckets=256,
-    norm_rel_ebd='layer_norm',
-    share_att_key=True,
-    pos_att_type='p2c|c2p',
-    layer_norm_eps=1e-7,
-    max_relative_positions=-1,
-    position_biased_input=False,
-    num_attention_heads=12,
-    num_hidden_layers=12,
-    type_vocab_size=0,
-    vocab_size=128100,
-  )
-  found = configs.read(said, 'masked')
-  named = models.arch('deberta-v3-base', head='masked', pooler='')
-  assert dataclasses.replace(found, attention_scale=named.attention_scale) == named
-  assert found.attention_scale == pytest.approx(named.attention_scale)
-
-
-@pytest.mark.parametrize(
-  'said',
-  [
-    dict(rope_scaling=dict(type='longrope', short_factor=[1.0], long_factor=[2.0])),
-    dict(rope_parameters=dict(rope_type='longrope', rope_theta=1e4)),
-    dict(partial_rotary_factor=0.75),
-    dict(rope_scaling=dict(type='yarn', factor=2.0)),
-    dict(rope_parameters=dict(rope_type='default', partial_rotary_factor=0.5)),
-  ],
-)
-def test_rotary_positions_of_longer_models_are_refused_by_name(said):
-  with pytest.raises(
-    ValueError, match='rotary_scaling|short_factor|yarn|partial_rotary_factor'
-  ):
-    configs.read(dict(model_type='phi3', architectures=['Phi3ForCausalLM']) | said)
-
-
 def test_loading_onto_a_mesh_and_in_another_dtype():
   folder, loaded, batch, _ = opened('llama-ForCausalLM')
   mesh = parallel.make_mesh(parallel.MeshShape())
@@ -512,32 +438,6 @@ def test_half_precision_and_shards_are_kept(tmp_path):
   )
 
 
-KILLED = """
-import os, sys
-import numpy as np
-from tl_jax.interop.tensors import Lazy, save_tensors
-die = Lazy((2,), np.float32, lambda: os._exit(9))
-save_tensors(sys.argv[1], {'first': np.ones(2, np.float32), 'second': die}, shard_bytes=8)
-"""
-
-
-@pytest.mark.parametrize('shard_bytes', [8, 100])
-def test_the_next_save_removes_what_a_killed_one_left(tmp_path, shard_bytes):
-  (tmp_path / '.mine.tmp').touch()
-  root = str(pathlib.Path(__file__).resolve().parents[2])
-  done = subprocess.run(
-    [sys.executable, '-c', KILLED, tmp_path],
-    env={**os.environ, 'PYTHONPATH': root},
-    check=False,
-  )
-  assert done.returncode == 9 and len(list(tmp_path.glob('.model*'))) == 2
-  save_tensors(
-    tmp_path, {name: np.ones(2, np.float32) for name in 'abc'}, shard_bytes=shard_bytes
-  )
-  assert [path.name for path in tmp_path.glob('.*')] == ['.mine.tmp']
-  assert open_tensors(tmp_path).names == ('a', 'b', 'c')
-
-
 def test_the_format_of_a_folder_is_named_and_that_of_an_adapter_says_what_it_needs(
   tmp_path,
 ):
@@ -549,113 +449,6 @@ def test_the_format_of_a_folder_is_named_and_that_of_an_adapter_says_what_it_nee
   with pytest.raises(ValueError, match=r"format: 'hff'.*'hf'"):
     tl_jax.save(tmp_path / 'adapter', loaded, format='hff')
   assert not (tmp_path / 'adapter').exists()
-
-
-def changed(tmp_path, case='bert-ForMaskedLM', config=None, tensors=None):
-  """The folder of a case with a config or a set of tensors that was tampered with."""
-  found = cases.fixture(case)
-  shapes = dict(found['shapes'])
-  cases.materialise(
-    tmp_path, found['config'] | (config or {}), {**shapes, **(tensors or {})}
-  )
-  if tensors:
-    keep = {
-      name: shape for name, shape in {**shapes, **tensors}.items() if shape is not None
-    }
-    save_tensors(
-      tmp_path,
-      {name: cases.weights(name, tuple(shape)) for name, shape in keep.items()},
-    )
-  return tmp_path
-
-
-@pytest.mark.parametrize(
-  ('config', 'said'),
-  [
-    (dict(model_type='brt'), "'bert'"),
-    (dict(architectures=['BertForMultipleChoice']), 'BertForMultipleChoice'),
-    (dict(hidden_act='mish'), 'hidden_act'),
-    (dict(position_embedding_type='relative_key'), 'position_embedding_type'),
-    (dict(quantization_config=dict(bits=4)), 'quantization_config'),
-    (dict(hidden_size='wide'), 'width'),
-    (dict(num_attention_heads=0), 'heads'),
-    (dict(hidden_size=None, num_attention_heads=7), 'heads'),
-  ],
-)
-def test_a_config_that_cannot_be_computed_is_named(tmp_path, config, said):
-  with pytest.raises(ValueError, match=said) as error:
-    interop.load(changed(tmp_path, config=config))
-  assert '\n' not in str(error.value)
-
-
-@pytest.mark.parametrize(
-  ('config', 'kind'),
-  [
-    (dict(model_type='deberta', architectures=['DebertaForMaskedLM']), 'encoder'),
-    (dict(model_type='nomic_bert', architectures=['NomicBertModel']), 'encoder'),
-    (dict(model_type='longformer', type_vocab_size=1), 'encoder'),
-    (
-      dict(model_type='gpt_bigcode', architectures=['GPTBigCodeForCausalLM']),
-      'decoder',
-    ),
-    (dict(model_type='cohere', num_key_value_heads=8), 'decoder'),
-    (
-      dict(model_type='led', is_encoder_decoder=True, architectures=['LEDModel']),
-      'encoder-decoder',
-    ),
-    (
-      dict(model_type='longt5', architectures=['LongT5ForConditionalGeneration']),
-      'encoder-decoder',
-    ),
-  ],
-)
-def test_hints_name_models_of_the_same_kind(config, kind):
-  with pytest.raises(ValueError, match='nearest: ') as error:
-    configs.family_of(config)
-  named = re.findall("'([^']+)'", str(error.value).partition('nearest: ')[2])
-  assert named and {kinds.kind_of_family(FAMILIES[name]) for name in named} == {kind}
-
-
-def test_where_nothing_tells_the_kind_all_families_are_named():
-  with pytest.raises(
-    ValueError, match="model_type 'mystery' is not supported; supported: "
-  ) as error:
-    configs.family_of(dict(model_type='mystery'))
-  assert all(repr(name) in str(error.value) for name in FAMILIES)
-
-
-@pytest.mark.parametrize(
-  ('tensors', 'said'),
-  [
-    ({'cls.predictions.bias': (60,)}, 'cls.predictions.bias.*60'),
-    ({'bert.surplus.weight': (2, 2)}, 'bert.surplus.weight'),
-  ],
-)
-def test_wrong_and_surplus_tensors_are_named(tmp_path, tensors, said):
-  with pytest.raises(ValueError, match=said):
-    interop.load(changed(tmp_path, tensors=tensors))
-
-
-def test_a_missing_tensor_is_named(tmp_path):
-  found = cases.fixture('bert-ForMaskedLM')
-  shapes = {
-    name: shape
-    for name, shape in found['shapes'].items()
-    if name != 'cls.predictions.bias'
-  }
-  cases.materialise(tmp_path, found['config'], shapes)
-  with pytest.raises(ValueError, match=r"'cls.predictions.bias' is missing"):
-    interop.load(tmp_path)
-
-
-def test_code_named_in_a_config_is_not_imported(tmp_path, monkeypatch):
-  canary = tmp_path / 'canary_module.py'
-  canary.write_text('raise SystemExit("imported")')
-  monkeypatch.syspath_prepend(tmp_path)
-  code = dict(auto_map={'AutoModel': 'canary_module.Model'}, _target_='canary_module')
-  folder = changed(tmp_path / 'model', config=code)
-  assert interop.load(folder).arch.head == 'masked'
-  assert 'canary_module' not in sys.modules
 
 
 @pytest.mark.slow
@@ -685,18 +478,3 @@ def test_transformers_opens_what_is_saved(case, tmp_path):
   theirs = cls.from_pretrained(tmp_path / 'theirs').state_dict()
   for name, tensor in model.state_dict().items():
     assert tensor.equal(theirs[name]), name
-
-
-@pytest.mark.parametrize(
-  ('name', 'family'),
-  [
-    ('bart-base', 'bart'),
-    ('gpt2', 'gpt2'),
-    ('llama3.2-1b', 'llama'),
-    ('t5-small', 't5'),
-  ],
-)
-def test_a_family_is_found_for_an_architecture_that_came_from_none(name, family):
-  from tl_jax.interop import configs
-
-  assert configs.fitting(models.arch(name)) == family
