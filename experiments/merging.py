@@ -25,7 +25,7 @@ from tl_jax import config, tasks, train, tree
 from tl_jax.evals.statistics import t_interval
 from tl_jax.report import Claim
 from tl_jax.train import evaluators, features, transferring
-from tl_jax.train.pieces import NEW
+from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.transfer import merging
 
 SEEDS = (1, 2, 3)
@@ -76,7 +76,7 @@ class Tuned:
     self.ready = transferring.prepare(opened.settings, workdir, first=False)
     self.judge = evaluators.TaskEvaluator(features.Reader(self.ready))
     # Only bodies can be merged: the heads answer different questions.
-    is_new = tree.matcher(NEW)
+    is_new = tree.matcher(HEAD_PATTERNS)
     leaves = tree.flatten(opened.params)
     self.body = {name: leaf for name, leaf in leaves.items() if not is_new(name)}
     self.head = {name: leaf for name, leaf in leaves.items() if is_new(name)}

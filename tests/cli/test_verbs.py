@@ -60,10 +60,10 @@ def calls(monkeypatch):
   fake = types.ModuleType('tl_jax.train')
   for name in ('pretrain', 'transfer', 'evaluate'):
     setattr(fake, name, lambda *given, name=name: made.append((name, *given)))
-  fake.Watch = lambda say, progress, busy: types.SimpleNamespace(
-    say=say, progress=progress, busy=busy
+  fake.Reporter = lambda info, progress, busy: types.SimpleNamespace(
+    info=info, progress=progress, busy=busy
   )
-  fake.execute = lambda members, watch: made.append(('execute', members, watch))
+  fake.execute = lambda members, reporter: made.append(('execute', members, reporter))
   import tl_jax
 
   monkeypatch.setitem(sys.modules, 'tl_jax.train', fake)
@@ -82,13 +82,17 @@ def test_training_verbs_hand_on_the_config_with_its_overrides(calls, tmp_path):
       )
       == 0
     )
-    name, config, folder, watch = calls.pop()
+    name, config, folder, reporter = calls.pop()
     assert (name, folder, config.to_dict()) == (
       verb,
       str(workdir),
       {'name': 'b', 'optim': {'lr': 1.0}},
     )
-    assert callable(watch.say) and callable(watch.progress) and callable(watch.busy)
+    assert (
+      callable(reporter.info)
+      and callable(reporter.progress)
+      and callable(reporter.busy)
+    )
   assert not workdir.exists()
 
 

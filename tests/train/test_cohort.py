@@ -16,11 +16,11 @@ import pytest
 import tl_jax
 from tl_jax import config, train, tree
 from tl_jax.checkpoint import Store
-from tl_jax.train import pieces, prepared, running, transferring
+from tl_jax.train import assembly, prepared, running, transferring
 from tl_jax.train import stack as stacking
+from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.checks import read
 from tl_jax.train.cohort import execute
-from tl_jax.train.pieces import NEW
 
 QUICK = [
   ('schedule.steps', '4'),
@@ -150,10 +150,10 @@ def test_a_cohort_called_again_makes_what_is_missing_alone(
   monkeypatch.setattr(
     running.Trainer,
     'run',
-    lambda self, settings, run, watch=None: made.append(run),
+    lambda self, settings, run, reporter=None: made.append(run),
   )
   monkeypatch.setattr(
-    stacking, '_train', lambda trainer, members, common, watch: made.append(members)
+    stacking, '_train', lambda trainer, members, common, reporter: made.append(members)
   )
   run_all(pretrained, cohort, False, names=('few', 'many', 'too-many'))
   run_all(pretrained, cohort, True, names=('few', 'many', 'too-many'))
@@ -193,10 +193,10 @@ def test_members_that_are_stopped_together_go_on_by_themselves(
 ):
   read_batches = stacking._read
 
-  def read_and_ask(stack, streams, left, step, watch):
+  def read_and_ask(stack, streams, left, step, reporter):
     if step == 1:
       signal.raise_signal(signal.SIGTERM)
-    return read_batches(stack, streams, left, step, watch)
+    return read_batches(stack, streams, left, step, reporter)
 
   monkeypatch.setattr(stacking, '_read', read_and_ask)
   with pytest.raises(train.Stopped, match='step 2 of 4'):
@@ -240,7 +240,7 @@ def test_a_config_that_cannot_be_is_a_member_that_cannot_be(pretrained, tmp_path
 def stack_of(pretrained, folder, count, method='lora'):
   settings = read(make_config(pretrained, [], method=method))
   trainer = running.Trainer(
-    transferring.prepare(settings, folder), pieces.make_mesh(settings)
+    transferring.prepare(settings, folder), assembly.make_mesh(settings)
   )
   owns = [
     prepared.Own(np.uint32(seed), np.float32(1e-3), np.float32(0))
@@ -278,7 +278,7 @@ def test_what_a_seed_draws_each_member_has_for_itself(pretrained, tmp_path):
   held = jax.eval_shape(
     trainer.ready.first_state, trainer.given, prepared.Own(0, 1e-3, 0.0)
   ).frozen
-  drawn = tree.matcher(f'.*{NEW}')
+  drawn = tree.matcher(f'.*{HEAD_PATTERNS}')
   assert (
     set(tree.flatten(stack.axes.frozen))
     == {name for name in tree.flatten(held) if drawn(name)}

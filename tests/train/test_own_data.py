@@ -45,11 +45,11 @@ def transfer_config(path, more=()):
 
 
 class Said(list):
-  """A watch that keeps what it is told."""
+  """A reporter that keeps what it is told."""
 
   @property
-  def watch(self):
-    return train.Watch(self.append, lambda *given, **figures: None)
+  def reporter(self):
+    return train.Reporter(self.append, lambda *given, **figures: None)
 
 
 @pytest.fixture(scope='module')
@@ -159,7 +159,7 @@ def test_what_was_left_out_cut_or_is_missing_is_said(tmp_path):
   rows += [dict(text=rows[0]['text'], label='a', split='train')]
   said = Said()
   train.transfer(
-    transfer_config(write(tmp_path / 'a.jsonl', rows)), tmp_path / 'w', said.watch
+    transfer_config(write(tmp_path / 'a.jsonl', rows)), tmp_path / 'w', said.reporter
   )
   path = tmp_path / 'a.jsonl'
   assert f'{path}: 2 empty texts skipped, 1 train text cut to 16 tokens' in said
@@ -195,7 +195,7 @@ def test_numbers_and_sets_of_labels_are_learned_and_scored(
   ]
   said = Said()
   result = train.transfer(
-    transfer_config(write(tmp_path / 'a.jsonl', rows)), tmp_path / 'w', said.watch
+    transfer_config(write(tmp_path / 'a.jsonl', rows)), tmp_path / 'w', said.reporter
   )
   assert (
     metric in result['metrics']
@@ -377,7 +377,7 @@ def test_a_corpus_that_was_changed_is_not_gone_on_with(tmp_path):
     [*SMALL, ('checkpoint.every', '1'), ('checkpoint.keep', '2')],
   )
   said = Said()
-  train.pretrain(loaded, tmp_path / 'w', said.watch)
+  train.pretrain(loaded, tmp_path / 'w', said.reporter)
   assert f'{path}: 1 empty text skipped' in said
   # As if it had been stopped after step 1.
   for name in ('checkpoints/2', 'result.json'):

@@ -10,7 +10,7 @@ import pytest
 
 from tl_jax import config, interop, models, train, tree
 from tl_jax.checkpoint import Store
-from tl_jax.train import Watch, evaluators, pieces, running, transferring
+from tl_jax.train import Reporter, assembly, evaluators, running, transferring
 from tl_jax.train.checks import read
 from tl_jax.train.features import Reader
 
@@ -72,7 +72,7 @@ def test_a_probe_trains_the_head_alone_and_says_so(bert, tmp_path):
     f'transfer.py:task=sentiment,method=probe,init={bert},labels=8', *TASK
   )
   result = train.transfer(
-    chosen, tmp_path, Watch(said.append, lambda *_, **figures: None)
+    chosen, tmp_path, Reporter(said.append, lambda *_, **figures: None)
   )
   assert (
     result['trained'] == ['head/bias', 'head/kernel']
@@ -119,7 +119,7 @@ def test_a_pooler_that_a_task_brought_is_trained_by_it_and_kept_by_the_next(
   ready = transferring.prepare(read(second), tmp_path)
   params = ready.params(0)
   np.testing.assert_array_equal(params['pooler']['kernel'], kept)
-  trained = pieces.trained_leaves(ready.parts, ready.parts.init(params, 0).trainable)
+  trained = assembly.trained_leaves(ready.parts, ready.parts.init(params, 0).trainable)
   assert set(trained) == {'head/bias', 'head/kernel'}
 
 

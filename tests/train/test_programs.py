@@ -8,7 +8,7 @@ import numpy as np
 
 from tl_jax import config, parallel
 from tl_jax import train as room
-from tl_jax.train import pieces, programs, running
+from tl_jax.train import assembly, programs, running
 from tl_jax.train.checks import read
 from tl_jax.train.prepared import Own
 
@@ -34,7 +34,7 @@ def test_nothing_in_the_room_is_jitted_beside_the_list():
 def test_pre_training_starts_by_the_same_program_as_a_transfer(tmp_path):
   settings = read(config.load('configs/pretrain.py:tiny', SMALL))
   ready = running.prepare(settings, tmp_path)
-  mesh = pieces.make_mesh(settings)
+  mesh = assembly.make_mesh(settings)
   with jax.set_mesh(mesh):
     shardings = programs.state_shardings(ready.parts, mesh, settings.sharding)
     first = programs.first_state(ready.first_state, shardings)

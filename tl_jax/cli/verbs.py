@@ -82,14 +82,14 @@ def _add_training(parser):
 
 
 @contextlib.contextmanager
-def _watching():
+def _reporting():
   """What a run tells goes to the screen; afterwards, also after an error, no bar is
   left on it.
   """
   from tl_jax import train
 
   with Screen() as screen:
-    yield train.Watch(screen.say, screen.progress, screen.busy)
+    yield train.Reporter(screen.say, screen.progress, screen.busy)
 
 
 def _pretrain(flags, overrides) -> int:
@@ -97,8 +97,8 @@ def _pretrain(flags, overrides) -> int:
   loaded = config.load(flags.config, overrides)
   from tl_jax import train
 
-  with _watching() as watch:
-    train.pretrain(loaded, flags.workdir, watch)
+  with _reporting() as reporter:
+    train.pretrain(loaded, flags.workdir, reporter)
   return 0
 
 
@@ -106,8 +106,8 @@ def _transfer(flags, overrides) -> int:
   loaded = config.load(flags.config, overrides)
   from tl_jax import train
 
-  with _watching() as watch:
-    train.transfer(loaded, flags.workdir, watch)
+  with _reporting() as reporter:
+    train.transfer(loaded, flags.workdir, reporter)
   return 0
 
 
@@ -130,8 +130,8 @@ def _evaluate(flags, overrides) -> int:
   _existing(flags.workdir)
   from tl_jax import train
 
-  with _watching() as watch:
-    train.evaluate(flags.workdir, flags.step, overrides, watch)
+  with _reporting() as reporter:
+    train.evaluate(flags.workdir, flags.step, overrides, reporter)
   return 0
 
 
@@ -181,9 +181,9 @@ def _run_table(path: str, scale: str, workdir: str) -> int:
   table.at(scale)
   from tl_jax import report, train
 
-  with _watching() as watch:
-    execute = table.execute or functools.partial(train.execute, watch=watch)
-    outcome = report.run_table(table, scale, workdir, execute, watch.say)
+  with _reporting() as reporter:
+    execute = table.execute or functools.partial(train.execute, reporter=reporter)
+    outcome = report.run_table(table, scale, workdir, execute, reporter.info)
   # The table is written with what there is; the runs that failed are named at its end.
   for run in outcome.unfinished:
     complain(f'{run.row} {run.column} seed {run.seed}: {run.reason}')

@@ -8,22 +8,22 @@ from tl_jax.train.building import Built, build
 from tl_jax.train.checks import read
 from tl_jax.train.cohort import execute
 from tl_jax.train.evaluation import evaluate
+from tl_jax.train.reporter import NULL_REPORTER, Reporter
 from tl_jax.train.restoring import load, open_workdir, restore
 from tl_jax.train.results import Diverged
 from tl_jax.train.running import pretrain, run, transfer
 from tl_jax.train.settings import Settings
 from tl_jax.train.step import TrainState, init_state, make_step
 from tl_jax.train.stopping import Stopped
-from tl_jax.train.watch import SILENT, Watch
 
 __all__ = [
-  'SILENT',
+  'NULL_REPORTER',
   'Built',
   'Diverged',
   'Settings',
   'Stopped',
   'TrainState',
-  'Watch',
+  'Reporter',
   'build',
   'evaluate',
   'execute',

@@ -8,13 +8,15 @@ transfer, without a model.
 from tl_jax import evals, tasks
 from tl_jax.config import ConfigError
 from tl_jax.train import texts
+from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.results import Result, digest_examples, write_predictions
 from tl_jax.train.settings import Settings
-from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run
 
 
-def run_baseline(settings: Settings, run: Run, watch: Watch = SILENT) -> dict:
+def run_baseline(
+  settings: Settings, run: Run, reporter: Reporter = NULL_REPORTER
+) -> dict:
   """Fits a baseline and judges it as a transfer would be; returns what result.json
   holds.
 
@@ -38,7 +40,7 @@ def run_baseline(settings: Settings, run: Run, watch: Watch = SILENT) -> dict:
   if run.first:
     write_predictions(run.path / 'predictions.jsonl', task, test, found)
   metrics = tasks.score(task, found, test.targets)
-  watch.say(
+  reporter.info(
     f'{task.name}, {name}: '
     + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
   )

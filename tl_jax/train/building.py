@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tl_jax.train import running
+from tl_jax.train.assembly import Components
 from tl_jax.train.checks import read
-from tl_jax.train.pieces import Pieces
 from tl_jax.train.settings import Settings
 
 
@@ -28,7 +28,7 @@ class Built(NamedTuple):
 
   settings: Settings
   tokenizer: Any
-  parts: Pieces
+  parts: Components
   params: Callable
   batch_at: Callable
 

@@ -17,7 +17,7 @@ from tl_jax import config as configs
 from tl_jax import data, evals, models, objectives
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
-from tl_jax.train import pieces, texts
+from tl_jax.train import assembly, texts
 from tl_jax.train.settings import SCRATCH, Pretrain, Settings, Transfer
 
 # Of config.model, what no config chooses, and why.
@@ -129,20 +129,20 @@ def _reserve(settings: Settings) -> int:
   return (
     0
     if settings.method.get('name') in evals.BASELINES
-    else pieces.make_method(settings).reserve
+    else assembly.make_method(settings).reserve
   )
 
 
 def _check_transfer(settings: Transfer, where_made: bool) -> None:
   if settings.method.get('name') not in evals.BASELINES:
-    pieces.make_method(settings)
+    assembly.make_method(settings)
   if where_made:
     texts.task_of(settings)
 
 
 def _check_pretraining(settings: Pretrain, where_made: bool) -> None:
-  pieces.make_method(settings)
-  pieces.make_objective(settings, objectives.Nominal())
+  assembly.make_method(settings)
+  assembly.make_objective(settings, objectives.Nominal())
   mixture = settings.data.mixture
   if not sum(mixture.values()):
     raise ConfigError(
@@ -201,9 +201,9 @@ def _check_rows(settings: Settings) -> None:
 
 def _check_model(settings: Settings) -> None:
   if settings.init == SCRATCH:
-    arch = pieces.base_arch(settings)
+    arch = assembly.base_arch(settings)
     if isinstance(settings, Pretrain):
-      pieces.require_kind(settings, arch)
+      assembly.require_kind(settings, arch)
     check_fit(settings, arch)
     return
   for key, value in settings.model.items():

@@ -23,11 +23,11 @@ import jax
 from tl_jax import checkpoint, evals, parallel
 from tl_jax import config as configs
 from tl_jax.train.checks import read
+from tl_jax.train.reporter import NULL_REPORTER, Reporter
 from tl_jax.train.results import survived
 from tl_jax.train.running import make_trainer, run
 from tl_jax.train.settings import Pretrain, Settings
 from tl_jax.train.stack import train_together
-from tl_jax.train.watch import SILENT, Watch
 from tl_jax.train.workdir import open_run
 
 # What members of one cohort may differ in: all of it is data to the step.
@@ -55,7 +55,7 @@ def signature(config) -> str:
 
 def execute(
   runs: Iterable[tuple[Any, pathlib.Path]],
-  watch: Watch = SILENT,
+  reporter: Reporter = NULL_REPORTER,
   together: bool | None = None,
 ) -> None:
   """Runs every (config, folder), those of one signature as a cohort; each folder gets
@@ -73,31 +73,31 @@ def execute(
   groups: dict[str, list[Member]] = {}
   for config, folder in runs:
     folder = pathlib.Path(folder)
-    with survived(folder, watch):
+    with survived(folder, reporter):
       member = Member(config, read(config), folder)
       groups.setdefault(signature(config), []).append(member)
   for members in groups.values():
     settings = members[0].settings
     if isinstance(settings, Pretrain):
-      run_each(members, watch, watch)
+      run_each(members, reporter, reporter)
     elif settings.method['name'] in evals.BASELINES:
-      run_each(members, watch, SILENT)
+      run_each(members, reporter, NULL_REPORTER)
     else:
-      train_cohort(members, watch, together)
+      train_cohort(members, reporter, together)
 
 
-def run_each(members: list[Member], watch: Watch, inner: Watch) -> None:
-  """Calls run(config, folder, inner) for every member; `watch` hears of those that
+def run_each(members: list[Member], reporter: Reporter, inner: Reporter) -> None:
+  """Calls run(config, folder, inner) for every member; `reporter` hears of those that
   cannot be.
   """
   for member in members:
-    with survived(member.folder, watch):
+    with survived(member.folder, reporter):
       run(member.config, member.folder, inner)
 
 
 def run_cohort(
   group: list[tuple[Any, pathlib.Path]],
-  watch: Watch = SILENT,
+  reporter: Reporter = NULL_REPORTER,
   together: bool | None = False,
 ) -> None:
   """Trains the members of one signature, from (config, folder) each, and writes their
@@ -106,10 +106,12 @@ def run_cohort(
   members = [
     Member(config, read(config), pathlib.Path(folder)) for config, folder in group
   ]
-  train_cohort(members, watch, together)
+  train_cohort(members, reporter, together)
 
 
-def train_cohort(members: list[Member], watch: Watch, together: bool | None) -> None:
+def train_cohort(
+  members: list[Member], reporter: Reporter, together: bool | None
+) -> None:
   """Trains the members of one signature. One that a former start has left halfway goes
   on by itself.
   """
@@ -119,9 +121,9 @@ def train_cohort(members: list[Member], watch: Watch, together: bool | None) -> 
   if together:
     alone = [member for member in members if _has_steps(member)]
     fresh = [member for member in members if not _has_steps(member)]
-  train_in_turn(alone, watch)
+  train_in_turn(alone, reporter)
   if fresh:
-    train_together(fresh, watch)
+    train_together(fresh, reporter)
 
 
 def is_spread(settings: Settings) -> bool:
@@ -140,14 +142,14 @@ def _has_steps(member: Member) -> bool:
   return bool(checkpoint.Store(member.folder / 'checkpoints').steps())
 
 
-def train_in_turn(members: list[Member], watch: Watch) -> None:
+def train_in_turn(members: list[Member], reporter: Reporter) -> None:
   """Each member to its end before the next, all through one executable."""
   trainer = None
   # Of a member nobody wants to read more than that the step is being compiled.
-  quiet = SILENT._replace(busy=watch.busy)
+  quiet = NULL_REPORTER._replace(busy=reporter.busy)
   for number, member in enumerate(members, 1):
     with (
-      survived(member.folder, watch),
+      survived(member.folder, reporter),
       open_run(member.config, member.folder) as opened,
     ):
       if opened.result(member.settings.schedule.steps) is None:
@@ -156,4 +158,4 @@ def train_in_turn(members: list[Member], watch: Watch) -> None:
           trainer = make_trainer(member.settings, opened, cache=opened.path.parent)
         trainer.run(member.settings, opened, quiet)
     if trainer is not None:
-      watch.progress(trainer.ready.title, number, len(members))
+      reporter.progress(trainer.ready.title, number, len(members))

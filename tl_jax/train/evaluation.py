@@ -10,9 +10,10 @@ import pathlib
 import jax
 
 from tl_jax import evals, models, parallel, tasks
-from tl_jax.train import pieces, programs, texts
+from tl_jax.train import assembly, programs, texts
 from tl_jax.train.evaluators import MixtureEvaluator
-from tl_jax.train.pretraining import build_pieces
+from tl_jax.train.pretraining import build_components
+from tl_jax.train.reporter import NULL_REPORTER, Reporter
 from tl_jax.train.restoring import (
   Opened,
   choose_step,
@@ -22,12 +23,11 @@ from tl_jax.train.restoring import (
 )
 from tl_jax.train.results import write_predictions
 from tl_jax.train.settings import Transfer
-from tl_jax.train.watch import SILENT, Watch
 from tl_jax.train.workdir import require_same_command
 
 
 def evaluate(
-  workdir, step: int | None = None, overrides=(), watch: Watch = SILENT
+  workdir, step: int | None = None, overrides=(), reporter: Reporter = NULL_REPORTER
 ) -> dict:
   """Metrics of a committed step on the test split: of the task, or of the objective
   after pre-training.
@@ -52,15 +52,17 @@ def evaluate(
     if task is None:
       name, metrics, count = _evaluate_mixture(opened, path)
     else:
-      name, metrics, count = _evaluate_task(opened, task, path, watch)
-  watch.say(
+      name, metrics, count = _evaluate_task(opened, task, path, reporter)
+  reporter.info(
     f'{name} at step {opened.step}: '
     + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
   )
   return dict(task=name, step=opened.step, metrics=metrics, n=count)
 
 
-def _evaluate_task(opened: Opened, task: tasks.Task, path: pathlib.Path, watch: Watch):
+def _evaluate_task(
+  opened: Opened, task: tasks.Task, path: pathlib.Path, reporter: Reporter
+):
   settings = opened.settings
   test = texts.labelled(settings, task, opened.tokenizer, 'test', path)
   model = models.build(opened.arch, settings.compute)
@@ -73,15 +75,15 @@ def _evaluate_task(opened: Opened, task: tasks.Task, path: pathlib.Path, watch: 
   except OSError as error:
     # The metrics are what was asked for; a folder that is mounted to be read still has
     # them.
-    watch.say(f'predictions.jsonl is not written: {path}: {error.strerror}')
+    reporter.info(f'predictions.jsonl is not written: {path}: {error.strerror}')
   return task.name, tasks.score(task, found, test.targets), len(test.texts)
 
 
 def _evaluate_mixture(opened: Opened, path: pathlib.Path):
   settings = opened.settings
   # The architecture is that of the checkpoint, which may have come from another model.
-  parts = build_pieces(settings, opened.tokenizer, opened.arch)
-  mesh = pieces.make_mesh(settings)
+  parts = build_components(settings, opened.tokenizer, opened.arch)
+  mesh = assembly.make_mesh(settings)
   with jax.set_mesh(mesh):
     sharding = parallel.batch_sharding(mesh)
     evaluator = MixtureEvaluator(settings, parts, opened.tokenizer, path, sharding)

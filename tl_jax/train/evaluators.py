@@ -14,9 +14,9 @@ import numpy as np
 from tl_jax import config as configs
 from tl_jax import data, evals, parallel, rng, tasks
 from tl_jax.train import programs, texts
+from tl_jax.train.assembly import Components
 from tl_jax.train.compilation import together
 from tl_jax.train.features import Reader
-from tl_jax.train.pieces import Pieces
 from tl_jax.train.prepared import Evaluation
 from tl_jax.train.results import digest_examples
 from tl_jax.train.settings import Pretrain
@@ -27,7 +27,12 @@ class MixtureEvaluator:
   """The objective on the mixture's test texts, with the same draws every time."""
 
   def __init__(
-    self, settings: Pretrain, parts: Pieces, tokenizer, folder: pathlib.Path, sharding
+    self,
+    settings: Pretrain,
+    parts: Components,
+    tokenizer,
+    folder: pathlib.Path,
+    sharding,
   ):
     self._settings, self._parts, self._sharding = settings, parts, sharding
     sources = texts.mixture_texts(settings, 'test')

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tl_jax import models, parallel, tree
-from tl_jax.train import pieces, programs, texts
+from tl_jax.train import assembly, programs, texts
 from tl_jax.train.compilation import together
 
 # of a pass over examples, about: small training batches would leave a device idle
@@ -129,10 +129,10 @@ class Reader:
     return Features(place, vectors)
 
 
-def holds_body(parts: pieces.Pieces) -> bool:
+def holds_body(parts: assembly.Components) -> bool:
   """Is nothing trained but what a new task brings?
 
   That is a head, and a pooler where the body has none.
   """
   trained, _ = parts.method.axes(parts.model.axes)
-  return all(map(tree.matcher(pieces.NEW), tree.flatten(trained)))
+  return all(map(tree.matcher(assembly.HEAD_PATTERNS), tree.flatten(trained)))

@@ -14,7 +14,7 @@ import numpy as np
 from tl_jax import data, models, objectives, tasks, tree
 from tl_jax.config import ConfigError
 from tl_jax.train import programs, texts
-from tl_jax.train.pieces import NEW
+from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.restoring import Opened, open_workdir
 from tl_jax.train.settings import Pretrain
 
@@ -57,7 +57,7 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
     )
   model = models.build(opened.arch, settings.compute)
   examples = training_examples(opened, task, path, count)
-  is_new, leaves = tree.matcher(NEW), tree.flatten(opened.params)
+  is_new, leaves = tree.matcher(HEAD_PATTERNS), tree.flatten(opened.params)
   own = {name: leaf for name, leaf in leaves.items() if is_new(name)}
 
   def log_probabilities(body, example):

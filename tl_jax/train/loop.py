@@ -16,11 +16,11 @@ import numpy as np
 from tl_jax import optim
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import Program, compile_ahead
+from tl_jax.train.reporter import Meter, Reporter
 from tl_jax.train.results import Diverged
 from tl_jax.train.settings import Settings
 from tl_jax.train.step import TrainState
 from tl_jax.train.stopping import Stopped, Stopping
-from tl_jax.train.watch import Meter, Watch
 
 
 class Recorder(NamedTuple):
@@ -67,7 +67,7 @@ def fit(
   state: TrainState,
   batches: Iterable[tuple[dict, int]],
   recorder: Recorder,
-  watch: Watch,
+  reporter: Reporter,
   title: str,
 ) -> Fitted:
   """Runs from the state's step to the schedule's last, over `batches` of (global batch,
@@ -78,10 +78,10 @@ def fit(
   loss or gradient stops being finite, Stopped after a signal (saved before).
   """
   with recorder.clock.phase('training'):
-    return _fit(settings, step, state, batches, recorder, watch, title)
+    return _fit(settings, step, state, batches, recorder, reporter, title)
 
 
-def _fit(settings, step, state, batches, recorder, watch, title) -> Fitted:
+def _fit(settings, step, state, batches, recorder, reporter, title) -> Fitted:
   """`fit`, whose seconds are counted."""
   clock = recorder.clock
   total, start = settings.schedule.steps, int(state.step)
@@ -94,7 +94,7 @@ def _fit(settings, step, state, batches, recorder, watch, title) -> Fitted:
     ):
       if program is None:
         with (
-          watch.busy(f'{title}: compiling the step{_size(batch)}'),
+          reporter.busy(f'{title}: compiling the step{_size(batch)}'),
           clock.phase('compile'),
         ):
           program = compile_ahead(step, state, batch)
@@ -103,18 +103,18 @@ def _fit(settings, step, state, batches, recorder, watch, title) -> Fitted:
       if number == start + 1:
         jax.block_until_ready(metrics)
         meter = Meter()
-        watch.say(
+        reporter.info(
           f'{title}: {program}, first step after {time.monotonic() - began:.1f} s'
         )
       else:
         meter.add(tokens)
       if late is not None:
-        _report(*late, settings, recorder, watch, title, meter)
+        _report(*late, settings, recorder, reporter, title, meter)
       late = (number, metrics, rate)
       saves = number % settings.checkpoint.every == 0 or number == total
       stops = number % settings.log.every == 0 and stopping.agreed() or _alone(stopping)
       if saves or stops:
-        _report(*late, settings, recorder, watch, title, meter)
+        _report(*late, settings, recorder, reporter, title, meter)
         late = None
         recorder.save(number, state)
       if settings.eval.every and number % settings.eval.every == 0 and number < total:
@@ -127,7 +127,7 @@ def _fit(settings, step, state, batches, recorder, watch, title) -> Fitted:
           f'stopped at step {number} of {total}; the step is saved, run again to go on'
         )
   if late is not None:
-    _report(*late, settings, recorder, watch, title, meter)
+    _report(*late, settings, recorder, reporter, title, meter)
   return Fitted(jax.block_until_ready(state), program)
 
 
@@ -144,7 +144,7 @@ def _alone(stopping: Stopping) -> bool:
   return jax.process_count() == 1 and stopping.asked
 
 
-def _report(number, metrics, rate, settings, recorder, watch, title, meter) -> None:
+def _report(number, metrics, rate, settings, recorder, reporter, title, meter) -> None:
   """Checks, shows and, where it is due, records the figures of a step."""
   figures = {
     name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()
@@ -162,6 +162,8 @@ def _report(number, metrics, rate, settings, recorder, watch, title, meter) -> N
         tokens_per_second=round(speed, 1),
       )
     )
-    watch.progress(title, number, total, loss=figures['loss'], tokens_per_second=speed)
+    reporter.progress(
+      title, number, total, loss=figures['loss'], tokens_per_second=speed
+    )
   else:
-    watch.progress(title, number, total, loss=figures['loss'])
+    reporter.progress(title, number, total, loss=figures['loss'])

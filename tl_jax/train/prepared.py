@@ -13,7 +13,7 @@ import numpy as np
 from tl_jax import interop, models, optim, transfer
 from tl_jax.config import ConfigError
 from tl_jax.train import texts
-from tl_jax.train.pieces import Pieces, make_params
+from tl_jax.train.assembly import Components, make_params
 from tl_jax.train.restoring import keep_tokenizer
 from tl_jax.train.settings import Settings
 from tl_jax.train.step import TrainState
@@ -36,7 +36,7 @@ class Own(NamedTuple):
       np.float32(settings.optim.decay),
     )
 
-  def first_state(self, parts: Pieces, params) -> TrainState:
+  def first_state(self, parts: Components, params) -> TrainState:
     """The state at step 0 of these parameters."""
     state = parts.init(params, self.seed)
     opt_state = optim.set_rate(state.opt_state, self.rate, self.decay)
@@ -78,7 +78,7 @@ class Prepared(Protocol):
 
   settings: Settings
   tokenizer: Any
-  parts: Pieces
+  parts: Components
   source: interop.Loaded | None
   task: Any
 

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax import data, interop, models, objectives, parallel, transfer, tree
-from tl_jax.train import notes, pieces, texts
+from tl_jax.train import assembly, notes, texts
+from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.checks import check_fit
 from tl_jax.train.evaluators import MixtureEvaluator
-from tl_jax.train.pieces import NEW
 from tl_jax.train.prepared import Evaluation, Own, account_of, open_tokenizer
 from tl_jax.train.restoring import load
 from tl_jax.train.settings import SCRATCH, Pretrain
@@ -36,7 +36,7 @@ class PreparedPretraining(NamedTuple):
   tokenizer: Any
   examples: dict
   rows: data.pipeline.Stream
-  parts: pieces.Pieces
+  parts: assembly.Components
   folder: pathlib.Path
   read: dict[str, str]
   told: list[str]
@@ -69,7 +69,7 @@ class PreparedPretraining(NamedTuple):
     return own.first_state(self.parts, self._params(given, own.seed))
 
   def _params(self, given: dict, seed):
-    params = pieces.make_params(self.parts.model, seed)
+    params = assembly.make_params(self.parts.model, seed)
     if given['params'] is not None:
       params, _ = continued(given['params'], params)
     if given['bias'] is not None:
@@ -121,7 +121,7 @@ def prepare(
   )
   examples = texts.mixture_examples(settings, tokenizer, cache, mixture)
   stream = texts.pretraining_stream(settings, examples, tokenizer)
-  parts = build_pieces(settings, tokenizer, arch_of(settings, tokenizer, source))
+  parts = build_components(settings, tokenizer, arch_of(settings, tokenizer, source))
   return PreparedPretraining(
     settings,
     tokenizer,
@@ -153,7 +153,7 @@ def continued(source, target):
   A head that the source has not, or of another kind, starts afresh.
   """
   givers, takers = tree.flatten(source), tree.flatten(target)
-  is_new = tree.matcher(NEW, transfer.POOLER)
+  is_new = tree.matcher(HEAD_PATTERNS, transfer.POOLER)
 
   def fits(name):
     if name not in givers or name not in takers:
@@ -176,16 +176,18 @@ def arch_of(
   """
   head = objectives.OBJECTIVES[settings.objective['name']].head
   if source is None:
-    return pieces.base_arch(settings, vocabulary=tokenizer.vocabulary_size, head=head)
+    return assembly.base_arch(settings, vocabulary=tokenizer.vocabulary_size, head=head)
   arch = interop.with_head(source, head)
-  pieces.require_kind(settings, arch)
+  assembly.require_kind(settings, arch)
   check_fit(settings, arch)
   return arch
 
 
-def build_pieces(settings: Pretrain, tokenizer, arch: models.Arch) -> pieces.Pieces:
+def build_components(
+  settings: Pretrain, tokenizer, arch: models.Arch
+) -> assembly.Components:
   """Model, objective, method and optimizer of a pre-training run."""
   # Told of the tokenizer's pieces, not of the model's rows: its table may be longer
   # than what is ever drawn from it.
-  objective = pieces.make_objective(settings, tokenizer)
-  return pieces.assemble(settings, arch, objective)
+  objective = assembly.make_objective(settings, tokenizer)
+  return assembly.assemble(settings, arch, objective)

@@ -16,26 +16,26 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tl_jax import models, optim, parallel, transfer
-from tl_jax.train.pieces import Pieces, make_params
+from tl_jax.train.assembly import Components, make_params
 from tl_jax.train.step import TrainState, averaged
 
 # The axis of the mesh over which the members of a cohort are spread.
 MEMBERS = 'cohort'
 
 
-def abstract_first_state(pieces: Pieces) -> TrainState:
+def abstract_first_state(components: Components) -> TrainState:
   """The state at step 0 as shapes and dtypes; nothing is computed."""
-  return jax.eval_shape(lambda: pieces.init(make_params(pieces.model, 0), 0))
+  return jax.eval_shape(lambda: components.init(make_params(components.model, 0), 0))
 
 
-def state_shardings(pieces: Pieces, mesh, rules: str) -> TrainState:
+def state_shardings(components: Components, mesh, rules: str) -> TrainState:
   """A NamedSharding for every leaf of the state.
 
   The optimizer's moments of a parameter lie where the parameter lies.
   """
-  abstract = abstract_first_state(pieces)
-  trained_axes, frozen_axes = pieces.method.axes(pieces.model.axes)
-  optimizer = pieces.method.optimizer(pieces.tx)
+  abstract = abstract_first_state(components)
+  trained_axes, frozen_axes = components.method.axes(components.model.axes)
+  optimizer = components.method.optimizer(components.tx)
   axes = TrainState(
     step=PartitionSpec(),
     trainable=trained_axes,
@@ -46,13 +46,13 @@ def state_shardings(pieces: Pieces, mesh, rules: str) -> TrainState:
   return parallel.shardings(mesh, axes, abstract, rules)
 
 
-def abstract_state(pieces: Pieces, shardings: TrainState) -> Any:
+def abstract_state(components: Components, shardings: TrainState) -> Any:
   """The state as shapes with shardings: what a checkpoint is restored into."""
 
   def placed(leaf, sharding):
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-  return jax.tree.map(placed, abstract_first_state(pieces), shardings)
+  return jax.tree.map(placed, abstract_first_state(components), shardings)
 
 
 def first_state(make: Callable, shardings: TrainState):
@@ -60,23 +60,23 @@ def first_state(make: Callable, shardings: TrainState):
   return jax.jit(make, out_shardings=shardings)
 
 
-def step(pieces: Pieces, shardings: TrainState, batch_sharding: NamedSharding):
+def step(components: Components, shardings: TrainState, batch_sharding: NamedSharding):
   """(state, batch) -> (state, metrics): the state is donated, metrics are everywhere."""
   everywhere = parallel.replicated(batch_sharding.mesh)
   return jax.jit(
-    pieces.step,
+    components.step,
     in_shardings=(shardings, batch_sharding),
     out_shardings=(shardings, everywhere),
     donate_argnums=0,
   )
 
 
-def outputs(pieces: Pieces):
+def outputs(components: Components):
   """(state, batch) -> what the averaged weights of a state say of labelled rows."""
 
   def forward(state, batch):
-    params = pieces.method.merge(averaged(state), state.frozen)
-    return pieces.model.apply(params, batch).logits
+    params = components.method.merge(averaged(state), state.frozen)
+    return components.model.apply(params, batch).logits
 
   return jax.jit(forward)
 
@@ -86,7 +86,7 @@ def outputs_of_params(model: models.Model):
   return jax.jit(lambda params, batch: model.apply(params, batch).logits)
 
 
-def loss_sums(pieces: Pieces, key):
+def loss_sums(components: Components, key):
   """(params, batch, index) -> ({name: (sum, weight)}, examples in the batch).
 
   The objective draws for the batch with this index what `key` gives it, and sums its
@@ -94,13 +94,13 @@ def loss_sums(pieces: Pieces, key):
   """
 
   def sums(params, batch, index):
-    batch = pieces.objective.prepare(jax.random.fold_in(key, index), batch)
+    batch = components.objective.prepare(jax.random.fold_in(key, index), batch)
 
     def forward(*args, **keywords):
-      return pieces.model.apply(params, *args, **keywords)
+      return components.model.apply(params, *args, **keywords)
 
-    terms, means = pieces.objective.loss(forward, batch, None)
-    weights = pieces.objective.weights(batch)
+    terms, means = components.objective.loss(forward, batch, None)
+    weights = components.objective.weights(batch)
     found = {name: tuple(mean) for name, mean in means.items()}
     for name, term in terms.items():
       found[f'loss/{name}'] = (term.coefficient * term.sum, weights[name])
@@ -110,12 +110,12 @@ def loss_sums(pieces: Pieces, key):
   return jax.jit(sums)
 
 
-def features(pieces: Pieces):
+def features(components: Components):
   """(state, batch) -> the features of labelled rows, from which a head reads."""
 
   def read(state, batch):
-    params = pieces.method.merge(state.trainable, state.frozen)
-    return pieces.model.apply(params, batch, keep=('features',)).features
+    params = components.method.merge(state.trainable, state.frozen)
+    return components.model.apply(params, batch, keep=('features',)).features
 
   return jax.jit(read)
 
@@ -158,13 +158,13 @@ def cohort_first_states(make: Callable, axes: TrainState, shardings: TrainState)
 
 
 def cohort_step(
-  pieces: Pieces, axes: TrainState, shardings: TrainState, batch_sharding
+  components: Components, axes: TrainState, shardings: TrainState, batch_sharding
 ):
   """The step of all members at once: the stacked state is donated."""
   # The constraints inside the model are those of one member; vmap adds the axis of
   # members.
   stacked = jax.vmap(
-    pieces.step, in_axes=(axes, 0), out_axes=(axes, 0), spmd_axis_name=MEMBERS
+    components.step, in_axes=(axes, 0), out_axes=(axes, 0), spmd_axis_name=MEMBERS
   )
   everywhere = parallel.replicated(batch_sharding.mesh)
   return jax.jit(

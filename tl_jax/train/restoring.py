@@ -30,7 +30,7 @@ from tl_jax import config as configs
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.interop.huggingface import GENERATION
-from tl_jax.train import pieces, texts
+from tl_jax.train import assembly, texts
 from tl_jax.train.checks import read, without_foreign_keys
 from tl_jax.train.settings import Settings
 
@@ -105,8 +105,8 @@ def open_step(
   store = checkpoint.Store(path / 'checkpoints')
   step = choose_step(path, step)
   arch, stored = arch_of(store.meta(step), f'{path}: step {step}')
-  parts = pieces.assemble(settings, arch, idle_objective())
-  abstract = jax.eval_shape(lambda: parts.init(pieces.make_params(parts.model, 0), 0))
+  parts = assembly.assemble(settings, arch, idle_objective())
+  abstract = jax.eval_shape(lambda: parts.init(assembly.make_params(parts.model, 0), 0))
   like = dict(trainable=abstract.trainable, frozen=abstract.frozen)
   if settings.optim.ema is not None:
     like['opt_state'] = abstract.opt_state

@@ -17,8 +17,8 @@ import jax
 import numpy as np
 
 from tl_jax import checkpoint, tasks
+from tl_jax.train.reporter import Reporter
 from tl_jax.train.texts import Labelled
-from tl_jax.train.watch import Watch
 
 FILE = 'result.json'
 FAILED = 'failed.json'
@@ -73,7 +73,7 @@ class Result:
 
 
 @contextlib.contextmanager
-def survived(folder: pathlib.Path, watch: Watch, run=None) -> Iterator[None]:
+def survived(folder: pathlib.Path, reporter: Reporter, run=None) -> Iterator[None]:
   """Leaves failed.json with the reason where a run inside cannot be made, so that
   others go on.
 
@@ -87,11 +87,11 @@ def survived(folder: pathlib.Path, watch: Watch, run=None) -> Iterator[None]:
   try:
     yield
   except (ValueError, Diverged, jax.errors.JaxRuntimeError) as error:
-    write_failure(folder, error, watch, run)
+    write_failure(folder, error, reporter, run)
 
 
 def write_failure(
-  folder: pathlib.Path, error: Exception, watch: Watch, run=None
+  folder: pathlib.Path, error: Exception, reporter: Reporter, run=None
 ) -> None:
   """Writes failed.json, by the run of the folder if it is open, and says so."""
   reason = ' '.join(str(error).split())
@@ -101,7 +101,7 @@ def write_failure(
   elif jax.process_index() == 0:
     with checkpoint.Workdir(folder) as workdir:
       workdir.write_json(FAILED, failure)
-  watch.say(f'{folder}: failed: {reason}')
+  reporter.info(f'{folder}: failed: {reason}')
 
 
 def digest_examples(texts: Sequence[str], targets) -> str:

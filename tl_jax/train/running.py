@@ -14,29 +14,29 @@ import numpy as np
 
 from tl_jax import checkpoint, data, evals, models, parallel, tree
 from tl_jax.config import ConfigError
-from tl_jax.train import loop, pieces, pretraining, programs, texts, transferring
+from tl_jax.train import assembly, loop, pretraining, programs, texts, transferring
 from tl_jax.train.baselines import run_baseline
 from tl_jax.train.checks import read
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import together
 from tl_jax.train.prepared import Evaluation, Own, Prepared
+from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.restoring import keep_tokenizer, meta
 from tl_jax.train.results import Result
 from tl_jax.train.settings import Pretrain, Settings, Transfer
-from tl_jax.train.watch import SILENT, Watch, peak_bytes
 from tl_jax.train.workdir import Run, open_run
 
 
-def pretrain(config, workdir, watch: Watch = SILENT) -> dict:
+def pretrain(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
   """Pre-trains, as `run` does. Raises ConfigError for the config of a transfer."""
   if config.get('task') is not None:
     raise ConfigError(
       'config.task: this is the config of a transfer, not of pre-training'
     )
-  return run(config, workdir, watch)
+  return run(config, workdir, reporter)
 
 
-def transfer(config, workdir, watch: Watch = SILENT) -> dict:
+def transfer(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
   """Trains one method on one task, as `run` does. Raises ConfigError for the config of
   pre-training.
   """
@@ -44,10 +44,10 @@ def transfer(config, workdir, watch: Watch = SILENT) -> dict:
     raise ConfigError(
       'config.task: missing; this is the config of pre-training, not of a transfer'
     )
-  return run(config, workdir, watch)
+  return run(config, workdir, reporter)
 
 
-def run(config, workdir, watch: Watch = SILENT) -> dict:
+def run(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
   """Runs a config to its end, or goes on where its workdir is; returns what result.json
   holds.
 
@@ -60,8 +60,8 @@ def run(config, workdir, watch: Watch = SILENT) -> dict:
     if finished is not None:
       return finished
     if settings.method['name'] in evals.BASELINES:
-      return run_baseline(settings, opened, watch)
-    return make_trainer(settings, opened).run(settings, opened, watch)
+      return run_baseline(settings, opened, reporter)
+    return make_trainer(settings, opened).run(settings, opened, reporter)
 
 
 def prepare(
@@ -82,7 +82,7 @@ def make_trainer(
   """The trainer of a run; `cache` is where encoded texts are kept. Raises ConfigError
   where things do not fit.
   """
-  mesh = pieces.make_mesh(settings)  # first, because to prepare may take minutes
+  mesh = assembly.make_mesh(settings)  # first, because to prepare may take minutes
   return Trainer(prepare(settings, run.path, run.first, cache), mesh)
 
 
@@ -133,15 +133,17 @@ class Trainer:
     )
     self._step = programs.step(ready.parts, self.shardings, self.sharding)
 
-  def run(self, settings: Settings, run: Run, watch: Watch = SILENT) -> dict:
+  def run(
+    self, settings: Settings, run: Run, reporter: Reporter = NULL_REPORTER
+  ) -> dict:
     """Trains one run, or goes on where its workdir is; returns what result.json holds."""
     run.require_files(self.ready.files())
     stream, chosen = self.ready.stream(settings)
     for line in [*self.ready.notes(settings, chosen), *self.ready.lines]:
-      watch.say(line)
+      reporter.info(line)
     with jax.set_mesh(self.mesh):
-      state = self.start(settings, run, watch)
-      watch.say(pieces.said_of_training(self.ready.parts, settings, state))
+      state = self.start(settings, run, reporter)
+      reporter.info(assembly.said_of_training(self.ready.parts, settings, state))
       step = int(state.step)
       rows = self.evaluator.training_rows(stream, state, step)
       batches = placed_batches(
@@ -153,20 +155,20 @@ class Trainer:
         state,
         batches,
         self.recorder(settings, run),
-        watch,
+        reporter,
         'transfer' if isinstance(settings, Transfer) else 'pretrain',
       )
       self._step = fitted.program or self._step
-      return self.finish(settings, run, fitted.state, chosen, watch)
+      return self.finish(settings, run, fitted.state, chosen, reporter)
 
-  def start(self, settings: Settings, run: Run, watch: Watch = SILENT):
+  def start(self, settings: Settings, run: Run, reporter: Reporter = NULL_REPORTER):
     """The state of the newest good checkpoint, or a fresh one with its account in
     account.json.
     """
     abstract = programs.abstract_state(self.ready.parts, self.shardings)
     restored = run.restore_latest(abstract, self.ready.parts.model.arch)
     if restored is not None:
-      watch.say(f'resumed at step {restored.step} of {settings.schedule.steps}')
+      reporter.info(f'resumed at step {restored.step} of {settings.schedule.steps}')
       return restored.state
     self.describe(settings, run)
     return self._first_state(self.given, Own.of(settings))
@@ -194,7 +196,12 @@ class Trainer:
     return run.recorder(settings, self.evaluator.metrics, said)
 
   def finish(
-    self, settings: Settings, run: Run, state, chosen: np.ndarray, watch: Watch = SILENT
+    self,
+    settings: Settings,
+    run: Run,
+    state,
+    chosen: np.ndarray,
+    reporter: Reporter = NULL_REPORTER,
   ) -> dict:
     """Evaluates the last state of a run that was trained on the examples `chosen`, and
     writes what it says.
@@ -210,7 +217,7 @@ class Trainer:
       make_result(self.ready, settings, chosen, found, state, run.clock)
     )
     values = [f'{name} {value:.4f}' for name, value in result['metrics'].items()]
-    watch.say(f'{self.ready.title}: {", ".join(values)}')
+    reporter.info(f'{self.ready.title}: {", ".join(values)}')
     return result
 
 
@@ -225,18 +232,18 @@ def make_result(
   """The result of a run that was trained on the examples `chosen`, from the evaluation
   of its last state.
   """
-  trained = pieces.trained_leaves(ready.parts, state.trainable)
+  trained = assembly.trained_leaves(ready.parts, state.trainable)
   fused = jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen)
   return Result(
     task=ready.name,
-    method=pieces.method_name(settings),
+    method=assembly.method_name(settings),
     init=settings.init,
     seed=settings.seed,
     labels=len(set(chosen.tolist())),
     metrics=found.metrics,
     n=found.count,
     examples=found.examples,
-    trained=pieces.kinds_of(trained),
+    trained=assembly.kinds_of(trained),
     trained_parameters=tree.count(trained),
     total_parameters=tree.count(fused),
     steps=settings.schedule.steps,

@@ -24,11 +24,11 @@ from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import compile_ahead, together
 from tl_jax.train.prepared import Own
 from tl_jax.train.programs import MEMBERS
+from tl_jax.train.reporter import Meter, Reporter
 from tl_jax.train.results import survived, write_failure
 from tl_jax.train.running import Trainer, make_trainer
 from tl_jax.train.step import TrainState
 from tl_jax.train.stopping import Stopped, Stopping
-from tl_jax.train.watch import Meter, Watch
 from tl_jax.train.workdir import Run, open_run
 
 
@@ -129,7 +129,7 @@ class Open(NamedTuple):
   earlier: dict
 
 
-def train_together(members, watch: Watch) -> None:
+def train_together(members, reporter: Reporter) -> None:
   """Trains members of one signature, none of which has a step yet, all of them at once.
 
   A checkpoint is kept of the last step alone. Whoever cannot be a member, or diverges,
@@ -139,16 +139,16 @@ def train_together(members, watch: Watch) -> None:
   with contextlib.ExitStack() as stack:
     trainer, opened = None, []
     for member in members:
-      with survived(member.folder, watch):
+      with survived(member.folder, reporter):
         run = stack.enter_context(open_run(member.config, member.folder))
-        with survived(member.folder, watch, run):
+        with survived(member.folder, reporter, run):
           if run.result(member.settings.schedule.steps) is not None:
             continue
           if trainer is None:
             trainer = make_trainer(member.settings, run, cache=run.path.parent)
           opened.append(open_member(trainer, member.settings, run))
     if opened:
-      _train(trainer, opened, common, watch)
+      _train(trainer, opened, common, reporter)
 
 
 def open_member(trainer: Trainer, settings, run: Run) -> Open:
@@ -163,7 +163,9 @@ def open_member(trainer: Trainer, settings, run: Run) -> Open:
   )
 
 
-def _train(trainer: Trainer, members: list[Open], common: Clock, watch: Watch) -> None:
+def _train(
+  trainer: Trainer, members: list[Open], common: Clock, reporter: Reporter
+) -> None:
   """Trains and judges members that can be; `common` counts the time that they share."""
   # by their place in the stack; one that diverges leaves
   left = dict(enumerate(members))
@@ -171,10 +173,10 @@ def _train(trainer: Trainer, members: list[Open], common: Clock, watch: Watch) -
     with jax.set_mesh(trainer.mesh):
       stack = Stack(trainer, [Own.of(member.settings) for member in members])
       with Stopping() as stopping, common.phase('training'):
-        state = _fit(stack, left, common, watch, stopping)
+        state = _fit(stack, left, common, reporter, stopping)
       shared = common.totals()
       for index, member in left.items():
-        with survived(member.run.path, watch, member.run):
+        with survived(member.run.path, reporter, member.run):
           _settle(member, shared, len(members))
           one = stack.pick(state, index)
           member.recorder.save(member.settings.schedule.steps, one)
@@ -190,7 +192,7 @@ def _fit(
   stack: Stack,
   left: dict[int, Open],
   common: Clock,
-  watch: Watch,
+  reporter: Reporter,
   stopping: Stopping,
 ) -> TrainState:
   """The stacked state after the last step of the schedule.
@@ -208,18 +210,18 @@ def _fit(
     ]
   program = None
   for number in range(1, total + 1):
-    batches = _read(stack, streams, left, number - 1, watch)
+    batches = _read(stack, streams, left, number - 1, reporter)
     if not left:
       break
     batch = stack.place(batches)
     if program is None:
       title = f'{trainer.ready.title}: compiling the step of {len(streams)} members'
-      with watch.busy(title), common.phase('compile'):
+      with reporter.busy(title), common.phase('compile'):
         program = compile_ahead(stack.step, state, batch)
     state, metrics = program.call(state, batch)
     for index, member in left.items():
       member.meter.add(streams[index].tokens_at(number - 1))
-    _tell(stack, left, number, metrics, state, common, watch)
+    _tell(stack, left, number, metrics, state, common, reporter)
     if number < total and _stops(stopping, number, trainer.ready.settings.log.every):
       _save(stack, left, number, state)
       raise Stopped(
@@ -244,7 +246,7 @@ def _tell(
   metrics: dict,
   state: TrainState,
   common: Clock,
-  watch: Watch,
+  reporter: Reporter,
 ) -> None:
   """Logs and evaluates a step where that is due; the clocks of the members are set for
   it.
@@ -252,7 +254,7 @@ def _tell(
   settings = stack.trainer.ready.settings
   total = settings.schedule.steps
   if number % settings.log.every == 0 or number == total:
-    _record(stack, left, number, metrics, state, watch)
+    _record(stack, left, number, metrics, state, reporter)
     for member in left.values():
       _settle(member, common.totals(), stack.count)
       member.run.clock.keep(now=True)
@@ -262,7 +264,7 @@ def _tell(
       for index, member in left.items():
         _settle(member, common.totals(), stack.count)
         member.recorder.evaluate(number, stack.pick(state, index))
-  watch.progress(stack.trainer.ready.title, number, total)
+  reporter.progress(stack.trainer.ready.title, number, total)
 
 
 def _save(stack: Stack, left: dict[int, Open], number: int, state: TrainState) -> None:
@@ -274,14 +276,14 @@ def _save(stack: Stack, left: dict[int, Open], number: int, state: TrainState) -
 
 
 def _read(
-  stack: Stack, streams: list, left: dict[int, Open], step: int, watch: Watch
+  stack: Stack, streams: list, left: dict[int, Open], step: int, reporter: Reporter
 ) -> list[dict]:
   """The batch of every member at a step; one whose batch cannot be is failed, and
   leaves.
   """
   found = {}
   for index, member in list(left.items()):
-    with survived(member.run.path, watch, member.run):
+    with survived(member.run.path, reporter, member.run):
       batch = streams[index].batch_at(step)
       models.require_rows(stack.trainer.ready.parts.model.arch, batch)
       found[index] = batch
@@ -294,7 +296,7 @@ def _read(
 
 
 def _record(
-  stack: Stack, left: dict[int, Open], number: int, metrics, state, watch: Watch
+  stack: Stack, left: dict[int, Open], number: int, metrics, state, reporter: Reporter
 ) -> None:
   """Logs a step of every member; one whose figures are no numbers is failed, and
   leaves.
@@ -304,7 +306,7 @@ def _record(
     figures = {name: float(values[index]) for name, values in metrics.items()}
     if not loop.finite(figures):
       error = loop.diverged(number, figures, member.settings.data.batch)
-      write_failure(member.run.path, error, watch, member.run)
+      write_failure(member.run.path, error, reporter, member.run)
       del left[index]
       continue
     speed = round(member.meter.read(), 1)

@@ -15,7 +15,7 @@ from tl_jax import config as configs
 from tl_jax import data, tasks
 from tl_jax.config import ConfigError
 from tl_jax.data import packing, pipeline, subsets
-from tl_jax.train import pieces
+from tl_jax.train import assembly
 from tl_jax.train.settings import Settings
 
 TOKENIZER = 'tokenizer.json'
@@ -102,7 +102,7 @@ def text_rows(settings: Settings, tokenizer) -> Rows:
   Span corruption leaves fewer tokens than it is given: T5 fills 512 with 568.
   """
   size = settings.data.length
-  inputs = pieces.make_objective(settings, tokenizer).inputs
+  inputs = assembly.make_objective(settings, tokenizer).inputs
   if inputs is None:
     return Rows(size, size)
   enough = size
@@ -282,7 +282,7 @@ def slots_of(settings: Settings, split: Labelled) -> int:
   A method that stands before every example takes columns for each slot, filled or not:
   as many slots then as leave the fewest columns for all examples.
   """
-  group, columns = settings.data, pieces.make_method(settings).columns
+  group, columns = settings.data, assembly.make_method(settings).columns
   if not group.pack:
     return 1
   most = max(1, group.length // 8)

@@ -16,12 +16,12 @@ import numpy as np
 from tl_jax import interop, objectives, parallel, tasks, tree
 from tl_jax import transfer as methods
 from tl_jax.config import ConfigError
-from tl_jax.train import notes, pieces, texts
+from tl_jax.train import assembly, notes, texts
+from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.checks import check_fit
 from tl_jax.train.evaluators import TaskEvaluator
 from tl_jax.train.features import Reader
 from tl_jax.train.information import fisher_of
-from tl_jax.train.pieces import NEW
 from tl_jax.train.prepared import Evaluation, Own, account_of, open_tokenizer
 from tl_jax.train.restoring import load
 from tl_jax.train.results import write_predictions
@@ -39,7 +39,7 @@ class PreparedTransfer(NamedTuple):
   tokenizer: Any
   train: texts.Labelled
   test: texts.Labelled
-  parts: pieces.Pieces
+  parts: assembly.Components
   source: interop.Loaded | None
   fisher: dict | None = None
 
@@ -52,13 +52,13 @@ class PreparedTransfer(NamedTuple):
   @property
   def title(self) -> str:
     """Task and method, for whoever watches."""
-    return f'{self.name}, {pieces.method_name(self.settings)}'
+    return f'{self.name}, {assembly.method_name(self.settings)}'
 
   def params(self, seed):
     """The model's first parameters: the source's, and fresh ones for what is new;
     `seed` may be traced.
     """
-    fresh = pieces.make_params(self.parts.model, seed)
+    fresh = assembly.make_params(self.parts.model, seed)
     return fresh if self.source is None else transplanted(self.source.params, fresh)[0]
 
   def weighed(self, state, fisher=None):
@@ -81,7 +81,7 @@ class PreparedTransfer(NamedTuple):
     return parallel.to_host(dict(params=params, fisher=self.fisher))
 
   def first_state(self, given: dict, own: Own) -> TrainState:
-    params = pieces.make_params(self.parts.model, own.seed)
+    params = assembly.make_params(self.parts.model, own.seed)
     if given['params'] is not None:
       params, _ = transplanted(given['params'], params)
     return self.weighed(own.first_state(self.parts, params), given['fisher'])
@@ -117,7 +117,7 @@ def transplanted(source, target):
   The head is new, and with it a pooler that is none of the body.
   """
   given, taken = tree.flatten(source), tree.flatten(target)
-  is_new, is_pooler = tree.matcher(NEW), tree.matcher(methods.POOLER)
+  is_new, is_pooler = tree.matcher(HEAD_PATTERNS), tree.matcher(methods.POOLER)
   fresh = [re.escape(name) for name in taken if is_new(name)]
   left = [name for name in given if is_pooler(name) and name not in taken]
   drop = [re.escape(name) for name in [*filter(is_new, given), *left]]
@@ -145,12 +145,12 @@ def prepare(
 
   tokenizer = open_tokenizer(settings, source, training_texts, folder, first)
   if source is None:
-    arch = pieces.base_arch(settings, vocabulary=tokenizer.vocabulary_size, **head)
+    arch = assembly.base_arch(settings, vocabulary=tokenizer.vocabulary_size, **head)
   else:
     arch = dataclasses.replace(interop.with_head(source, entry.head), **head)
     check_fit(settings, arch)
   objective = entry.make(labels=task.outputs, kind=task.kind, groups=task.groups)
-  parts = pieces.assemble(settings, arch, objective)
+  parts = assembly.assemble(settings, arch, objective)
   require_dropout(settings, parts.method)
   cache = folder if cache is None else cache
   train, test = (
@@ -173,7 +173,7 @@ def require_dropout(settings: Transfer, method: methods.TransferMethod) -> None:
 
 def source_information(settings: Transfer) -> dict | None:
   """What EWC weighs by. ConfigError where the source was trained on no task."""
-  if 'ewc' not in pieces.method_name(settings).split('+'):
+  if 'ewc' not in assembly.method_name(settings).split('+'):
     return None
   if not (pathlib.Path(settings.init) / 'checkpoints').is_dir():
     raise ConfigError(

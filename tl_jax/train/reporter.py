@@ -1,9 +1,9 @@
 """What a run tells while it runs: lines of text and the progress of long work. The
 default tells nobody.
 
->>> SILENT.say('nothing is printed')
->>> SILENT.progress('pretrain', 3, 10, loss=2.5)
->>> with SILENT.busy('compiling'):
+>>> NULL_REPORTER.info('nothing is printed')
+>>> NULL_REPORTER.progress('pretrain', 3, 10, loss=2.5)
+>>> with NULL_REPORTER.busy('compiling'):
 ...   pass
 """
 
@@ -16,20 +16,20 @@ from typing import NamedTuple
 import jax
 
 
-class Watch(NamedTuple):
+class Reporter(NamedTuple):
   """Where news of a run goes.
 
-  say(text): a line worth reading.
+  info(text): a line worth reading.
   progress(title, done, total, **figures): how far countable work has come.
   busy(text): a context manager around work that cannot say how far it has come.
   """
 
-  say: Callable[[str], None]
+  info: Callable[[str], None]
   progress: Callable[..., None]
   busy: Callable[[str], contextlib.AbstractContextManager] = contextlib.nullcontext
 
 
-SILENT = Watch(lambda text: None, lambda title, done, total, **figures: None)
+NULL_REPORTER = Reporter(lambda text: None, lambda title, done, total, **figures: None)
 
 
 class Meter:

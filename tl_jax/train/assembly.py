@@ -18,7 +18,7 @@ from tl_jax.train.settings import Pretrain, Settings
 from tl_jax.train.step import TrainState, init_state, make_step
 
 # What a new task starts afresh.
-NEW = transfer.HEAD
+HEAD_PATTERNS = transfer.HEAD
 SAID = 8  # kinds of leaves that a line on training names
 # What an objective reads that no text has.
 MISSING_IN_A_MIXTURE = {
@@ -27,7 +27,7 @@ MISSING_IN_A_MIXTURE = {
 }
 
 
-class Pieces(NamedTuple):
+class Components(NamedTuple):
   """What a run is made of.
 
   `init(params, seed)` is its first state, `step(state, batch)` the next one. groups:
@@ -45,7 +45,7 @@ class Pieces(NamedTuple):
 
 def assemble(
   settings: Settings, arch: models.Arch, objective: objectives.Objective
-) -> Pieces:
+) -> Components:
   """Puts the parts together.
 
   Raises ConfigError for a method or optimizer group that fits no parameter, and for
@@ -68,10 +68,12 @@ def assemble(
     jax.eval_shape(lambda: init(model.init(jax.random.key(0)), 0))
   except ValueError as error:
     raise configs.ConfigError(f'config: {" ".join(str(error).split())}') from error
-  return Pieces(model, objective, method, tx, init, step, optim.parse_groups(groups))
+  return Components(
+    model, objective, method, tx, init, step, optim.parse_groups(groups)
+  )
 
 
-def trained_leaves(parts: Pieces, trainable) -> dict[str, Any]:
+def trained_leaves(parts: Components, trainable) -> dict[str, Any]:
   """The leaves that a run moves, by name.
 
   These are what its method trains without what its optimizer freezes.
@@ -88,7 +90,7 @@ def kinds_of(names) -> list[str]:
   return list(dict.fromkeys(re.sub(r'(?<=/)\d+(?=/)', '*', name) for name in names))
 
 
-def said_of_training(parts: Pieces, settings: Settings, state: TrainState) -> str:
+def said_of_training(parts: Components, settings: Settings, state: TrainState) -> str:
   """A line on what a run trains: how many parameters, and which."""
   trained = trained_leaves(parts, state.trainable)
   total = tree.count(jax.eval_shape(parts.method.fuse, state.trainable, state.frozen))
