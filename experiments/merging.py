@@ -73,7 +73,7 @@ class Tuned:
     # The tuned weights and what evaluates them, from the folder of the full run.
     workdir = folder / f'{task}-full-{seed}'
     opened = train.open_workdir(workdir)
-    self.ready = transferring.prepare(opened.settings, workdir, first=False)
+    self.ready = transferring.prepare(opened.settings, workdir, is_primary=False)
     self.judge = evaluators.TaskEvaluator(features.Reader(self.ready))
     # Only bodies can be merged: the heads answer different questions.
     is_new = tree.matcher(HEAD_PATTERNS)

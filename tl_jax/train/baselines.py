@@ -37,7 +37,7 @@ def run_baseline(
   seen = [train.texts[index] for index in chosen]
   with run.clock.phase('training'):
     found = evals.BASELINES[name](seen, train.targets[chosen], test.texts, task.outputs)
-  if run.first:
+  if run.is_primary:
     write_predictions(run.path / 'predictions.jsonl', task, test, found)
   metrics = tasks.score(task, found, test.targets)
   reporter.info(

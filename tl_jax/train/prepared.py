@@ -116,20 +116,20 @@ def open_tokenizer(
   source: interop.Loaded | None,
   training_texts,
   folder: pathlib.Path,
-  first: bool,
+  is_primary: bool,
 ):
-  """The tokenizer of a run, kept in its folder by the `first` process.
+  """The tokenizer of a run, kept in its folder by the primary process.
 
   It is the source's. Without a source it is the one that is kept, read or trained;
   training_texts() is called where texts are needed. ConfigError for a source without.
   """
   if source is None:
-    tokenizer = texts.make_tokenizer(settings, training_texts, folder, first)
+    tokenizer = texts.make_tokenizer(settings, training_texts, folder, is_primary)
   elif source.tokenizer is None:
     raise ConfigError(f'config.init: {settings.init} has no tokenizer')
   else:
     tokenizer = source.tokenizer
-    if first:
+    if is_primary:
       keep_tokenizer(folder, source)
   return texts.parsing(settings, tokenizer, settings.init)
 

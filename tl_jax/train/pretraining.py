@@ -105,7 +105,7 @@ class PreparedPretraining(NamedTuple):
 def prepare(
   settings: Pretrain,
   folder: pathlib.Path,
-  first: bool = True,
+  is_primary: bool = True,
   cache: pathlib.Path | None = None,
 ) -> PreparedPretraining:
   """Trains or reads the tokenizer, encodes the mixture and builds the model.
@@ -117,7 +117,7 @@ def prepare(
   mixture = texts.mixture_texts(settings)
   source = None if settings.init == SCRATCH else load(settings.init)
   tokenizer = open_tokenizer(
-    settings, source, lambda: some_texts(mixture), folder, first
+    settings, source, lambda: some_texts(mixture), folder, is_primary
   )
   examples = texts.mixture_examples(settings, tokenizer, cache, mixture)
   stream = texts.pretraining_stream(settings, examples, tokenizer)

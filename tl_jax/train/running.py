@@ -67,13 +67,13 @@ def run(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
 def prepare(
   settings: Settings,
   folder: pathlib.Path,
-  first: bool = True,
+  is_primary: bool = True,
   cache: pathlib.Path | None = None,
 ) -> Prepared:
   """Prepares a run of either mode. Raises ConfigError where things do not fit."""
   if isinstance(settings, Pretrain):
-    return pretraining.prepare(settings, folder, first, cache)
-  return transferring.prepare(settings, folder, first, cache)
+    return pretraining.prepare(settings, folder, is_primary, cache)
+  return transferring.prepare(settings, folder, is_primary, cache)
 
 
 def make_trainer(
@@ -83,7 +83,7 @@ def make_trainer(
   where things do not fit.
   """
   mesh = assembly.make_mesh(settings)  # first, because to prepare may take minutes
-  return Trainer(prepare(settings, run.path, run.first, cache), mesh)
+  return Trainer(prepare(settings, run.path, run.is_primary, cache), mesh)
 
 
 def placed_batches(
@@ -179,7 +179,7 @@ class Trainer:
     """
     if self.account is not None:
       run.write_account(self.account, self.ready.source, settings.init)
-    if run.first:
+    if run.is_primary:
       self._keep_tokenizer(run.path)
 
   def _keep_tokenizer(self, folder: pathlib.Path) -> None:
@@ -208,7 +208,7 @@ class Trainer:
     """
     run.store.wait()
     found = self.evaluator.evaluate(state)
-    if run.first:
+    if run.is_primary:
       # Members hold the same base: on the disk it is there once.
       for step in run.store.steps():
         checkpoint.share_files(run.store.directory / str(step), self._files)

@@ -156,7 +156,7 @@ def open_member(trainer: Trainer, settings, run: Run) -> Open:
   earlier = run.clock.totals()
   stream, chosen = trainer.ready.stream(settings)
   trainer.describe(settings, run)
-  if run.first:
+  if run.is_primary:
     run.workdir.truncate_metrics(None)
   return Open(
     settings, run, stream, chosen, trainer.recorder(settings, run), Meter(), earlier

@@ -22,11 +22,11 @@ TOKENIZER = 'tokenizer.json'
 CACHE = 'cache'
 
 
-def make_tokenizer(settings: Settings, texts, folder: pathlib.Path, first: bool):
+def make_tokenizer(settings: Settings, texts, folder: pathlib.Path, is_primary: bool):
   """The tokenizer of a run: the one kept in its workdir, else the one at
   config.tokenizer.path, else a trained one.
 
-  `texts` is called for the training texts only if they are needed. Only the `first`
+  `texts` is called for the training texts only if they are needed. Only the primary
   process writes.
   """
   kept = folder / TOKENIZER
@@ -39,7 +39,7 @@ def make_tokenizer(settings: Settings, texts, folder: pathlib.Path, first: bool)
     tokenizer = data.tokenizers.train(
       texts(), kind=choice.kind, size=choice.size, lowercase=choice.lowercase
     )
-  if first:
+  if is_primary:
     tokenizer.save(kept)
   return tokenizer
 

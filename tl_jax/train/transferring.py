@@ -127,7 +127,7 @@ def transplanted(source, target):
 def prepare(
   settings: Transfer,
   folder: pathlib.Path,
-  first: bool = True,
+  is_primary: bool = True,
   cache: pathlib.Path | None = None,
 ) -> PreparedTransfer:
   """Opens the source, the task and its texts, and builds the model.
@@ -143,7 +143,7 @@ def prepare(
   def training_texts():
     return tasks.labelled(task, 'train', settings.data.directory or None)[0]
 
-  tokenizer = open_tokenizer(settings, source, training_texts, folder, first)
+  tokenizer = open_tokenizer(settings, source, training_texts, folder, is_primary)
   if source is None:
     arch = assembly.base_arch(settings, vocabulary=tokenizer.vocabulary_size, **head)
   else:

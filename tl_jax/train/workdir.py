@@ -52,14 +52,14 @@ class Run(NamedTuple):
   """
 
   path: pathlib.Path
-  first: bool
+  is_primary: bool
   workdir: checkpoint.Workdir | None
   store: checkpoint.Store
   config: dict
   clock: Clock
 
   def write_json(self, name: str, value: Any) -> None:
-    if self.first:
+    if self.is_primary:
       self.workdir.write_json(name, value)
 
   def read_json(self, name: str) -> Any:
@@ -88,7 +88,7 @@ class Run(NamedTuple):
     value = result.to_json()
     self.write_json(results.FILE, value)
     self.clock.stop()
-    if self.first:
+    if self.is_primary:
       (self.path / results.FAILED).unlink(missing_ok=True)
     return value
 
@@ -116,7 +116,7 @@ class Run(NamedTuple):
       )
       own = files.clean(dataclasses.asdict(arch))
       checkpoint.require_same(files.clean(models.complete(saved)), own, where)
-    if self.first:
+    if self.is_primary:
       self.workdir.truncate_metrics(None if restored is None else restored.step)
     return restored
 
@@ -143,13 +143,13 @@ class Run(NamedTuple):
     checkpoints that carry `meta`.
     """
     board = None
-    if self.first and settings.log.tensorboard:
+    if self.is_primary and settings.log.tensorboard:
       import tensorboardX
 
       board = tensorboardX.SummaryWriter(str(self.path / 'tensorboard'))
 
     def record(row: dict) -> None:
-      if self.first:
+      if self.is_primary:
         self.workdir.append_metrics(row)
       if board is not None:
         for name, value in row.items():
@@ -164,7 +164,7 @@ class Run(NamedTuple):
     def evaluated(step: int, state) -> dict:
       trained = self.clock.totals()['training_seconds']
       values = evaluate(state)
-      if self.first:
+      if self.is_primary:
         named = {f'test/{name}': value for name, value in values.items()}
         self.workdir.append_evaluation(dict(step=step, seconds=trained, **named))
       if board is not None:
@@ -254,27 +254,27 @@ def require_same_command(path, what: Any) -> None:
 def _opened(config, path) -> Iterator[Run]:
   # What the workdir refuses is refused before a device is touched; alone, a process is
   # the first.
-  first = not jax.distributed.is_initialized() or jax.process_index() == 0
+  is_primary = not jax.distributed.is_initialized() or jax.process_index() == 0
   bound = configs.to_json(config)
   require_same_command(path, bound)
-  workdir = checkpoint.Workdir(path) if first else None
+  workdir = checkpoint.Workdir(path) if is_primary else None
   path = pathlib.Path(path)
   try:
     keep = configs.plain(config).get('checkpoint', {}).get('keep', 3)
     store = checkpoint.Store(path / 'checkpoints', keep=keep)
     # Before config.json is written: in a copy without one, the steps alone know.
     require_config_of_steps(store, bound)
-    if first:
+    if is_primary:
       forget_false_start(workdir.path, store)
       workdir.bind_config(bound, CHANGEABLE, usual())
     # The others read no tokenizer of a false start.
     parallel.meet('the workdir')
     parallel.keep_freed_memory()
     store.prepare()
-    write = functools.partial(workdir.write_json, SECONDS) if first else None
+    write = functools.partial(workdir.write_json, SECONDS) if is_primary else None
     clock = Clock(_read_json(path, SECONDS), write)
     try:
-      yield Run(path, first, workdir, store, bound, clock)
+      yield Run(path, is_primary, workdir, store, bound, clock)
     finally:
       clock.keep(now=True)
       store.wait()
