@@ -8,7 +8,7 @@ import numpy as np
 
 from tl_jax import config, parallel
 from tl_jax import train as room
-from tl_jax.train import assembly, programs, running
+from tl_jax.train import assembly, pretraining, programs, running
 from tl_jax.train.checks import read
 from tl_jax.train.prepared import Own
 
@@ -48,3 +48,16 @@ def test_pre_training_starts_by_the_same_program_as_a_transfer(tmp_path):
     # Whatever the step can write in place, it is given for that.
     donated = jax.tree.leaves(step.lower(state, placed).args_info[0][0])
   assert all(leaf.donated for leaf in donated)
+
+
+def test_a_run_that_goes_on_counts_no_frequencies(tmp_path, monkeypatch):
+  settings = read(config.load('configs/pretrain.py:tiny', SMALL))
+  ready = running.prepare(settings, tmp_path)
+  counted = []
+  monkeypatch.setattr(
+    pretraining.texts, 'log_frequencies', lambda *_: counted.append(1) or np.zeros(300)
+  )
+  trainer = running.Trainer(ready, assembly.make_mesh(settings))
+  # A resumed run takes its state from a checkpoint, whatever its texts are like.
+  assert not counted
+  assert trainer.given['bias'].shape == (300,) and counted

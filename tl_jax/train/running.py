@@ -7,6 +7,7 @@ Traceback (most recent call last):
 tl_jax.config.checks.ConfigError: config.schedule.steps: must be an integer >= 1, got 0 (int)
 """
 
+import functools
 import pathlib
 
 import jax
@@ -115,11 +116,11 @@ class Trainer:
 
   def __init__(self, ready: Prepared, mesh):
     self.mesh = mesh
-    self.given = ready.given()
+    self.ready = ready
     if ready.source is not None:
       # The memory of the devices is for the states of the runs.
-      ready = ready._replace(source=ready.source._replace(params=self.given['params']))
-    self.ready = ready
+      source = ready.source._replace(params=self.given['params'])
+      ready = self.ready = ready._replace(source=source)
     self.sharding = parallel.batch_sharding(self.mesh)
     self.account = ready.account()
     self._files: dict = {}  # of the checkpoints so far, by size and checksum
@@ -132,6 +133,11 @@ class Trainer:
       programs.first_state(ready.first_state, self.shardings)
     )
     self._step = programs.step(ready.parts, self.shardings, self.sharding)
+
+  @functools.cached_property
+  def given(self) -> dict:
+    """What first states are made from; a run that goes on may never ask for it."""
+    return self.ready.given()
 
   def run(
     self, settings: Settings, run: Run, reporter: Reporter = NULL_REPORTER
