@@ -247,6 +247,7 @@ class Store:
     """Every step, ascending, damaged ones too."""
     verdicts = []
     for step, folder in self._folders():
+      # A damaged record is a verdict here, not an error.
       try:
         found = self._load(folder)
       except DamagedStep as error:

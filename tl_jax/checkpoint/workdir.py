@@ -215,6 +215,7 @@ class Workdir:
 
   def _drop_half_lines(self) -> None:
     """Cuts off half lines, to which the next row would be appended."""
+    # They lack the line end that every whole line has.
     for path in (self.path / METRICS, self.path / EVALUATIONS):
       if not path.exists():
         continue

@@ -42,6 +42,7 @@ class Outlet(io.RawIOBase):
     return os.isatty(self.descriptor)
 
   def write(self, data) -> int:
+    # A copy: the buffer behind a memoryview is used again.
     data = bytes(data)
     try:
       for start in range(0, len(data), select.PIPE_BUF):
@@ -127,6 +128,7 @@ class Screen:
   @contextlib.contextmanager
   def busy(self, text: str) -> Iterator[None]:
     """Says what is being done and for how long, while it is done."""
+    # A bar and a spinner would draw over each other.
     self._close()
     showing = self._spin(text) if sys.stdout.isatty() else self._remind(text)
     with showing:

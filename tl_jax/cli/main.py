@@ -93,6 +93,7 @@ def run(argv: list[str]) -> int:
   except SystemExit as finished:
     # argparse ends the process after --help; whoever calls `main` wants a number.
     return int(finished.code or 0)
+  # After --help and wrong flags, which compile nothing.
   keep_compiled()
   return verb.action(flags, overrides)
 
@@ -128,6 +129,7 @@ def _is_of_library(error) -> bool:
 
   Then it is a fault of the program, not a verdict on the input.
   """
+  # The innermost frame is where it was raised.
   frames = traceback.extract_tb(error.__traceback__)
   parts = pathlib.PurePath(frames[-1].filename).parts if frames else ()
   # jax notes it on the error that a name which it has removed raises.

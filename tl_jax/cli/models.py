@@ -231,6 +231,7 @@ def _write_adapter(flags) -> int:
 
 def _require_new(target: str) -> None:
   """Raises ConfigError for a target that holds something already."""
+  # gs://bucket would become a folder of that name.
   files.require_local(target, 'folder')
   if not os.path.exists(target):
     return
@@ -424,6 +425,7 @@ def _check_chosen(chosen: dict) -> None:
   from tl_jax.decode.settings import Decoding
 
   methods = [chosen['method']] if 'method' in chosen else ['sample', 'beam', 'greedy']
+  # The error of the last one is shown: greedy has the fewest settings of its own.
   for method in methods:
     try:
       Decoding(**chosen | dict(method=method))

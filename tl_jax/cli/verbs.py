@@ -88,6 +88,7 @@ def _reporting():
   """
   from tl_jax import train
 
+  # The library prints nothing: it tells, and only the command line has a screen.
   with Screen() as screen:
     yield train.Reporter(screen.say, screen.progress, screen.busy)
 

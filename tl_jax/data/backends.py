@@ -45,6 +45,7 @@ def frame(backend, texts: int) -> tuple[tuple[int | str, int], ...]:
 def affixes(backend) -> tuple[tuple[int, ...], tuple[int, ...]]:
   """(prefix, suffix): the ids that the backend puts before and after one text."""
   slots = [slot for slot, _ in frame(backend, 1)]
+  # No sample text was found: then nothing is known to be around it.
   if 'A' not in slots:
     return (), ()
   place = slots.index('A')

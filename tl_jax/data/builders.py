@@ -70,6 +70,7 @@ def passages(text: str, shortest: int = WORDS[0], longest: int = WORDS[1]) -> li
   pieces = _pieces(text, longest)
   sizes = [len(piece.split()) for piece in pieces]
   total = sum(sizes)
+  # As many as there would be at the middle length.
   count = max(1, round(total / ((shortest + longest) / 2)))
   found = []
   current = []

@@ -67,6 +67,7 @@ def plan(
   if second is not None:
     second = np.asarray(second, np.int64)
     _require_fit(second, order, second_length, 'target tokens')
+  # A row for each: there is nothing to fit.
   if not pack or slots == 1:
     return Plan(order.copy(), np.arange(len(order) + 1))
   members: list[int] = []
@@ -204,6 +205,7 @@ def fill_labels(
   are -1 where empty. `labels` are int32 (slots,) for labels (n,), and float32 (slots, k)
   for labels (n, k).
   """
+  # An empty row has no members, and an empty list would be an array of floats.
   members = np.asarray(members, np.int64)
   if len(members) > slots:
     raise ValueError(f'packing: {len(members)} examples in a row of {slots} slots')

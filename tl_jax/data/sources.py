@@ -138,6 +138,7 @@ def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source
   ValueError of one line for a set, a split or a line that cannot be read.
   """
   name = str(name)
+  # An unknown name is refused before tensorflow-datasets is imported.
   require(name, data_dir)
   if _is_file(name):
     from tl_jax.data import files

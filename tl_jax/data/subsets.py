@@ -104,6 +104,7 @@ def subset(
 
 def _require_balance(names: np.ndarray, chosen: np.ndarray, count: int) -> None:
   """Raises ValueError if a class had fewer examples than its turn asked for."""
+  # Balanced means the same number of each, so the rest of a division is no one's due.
   classes, sizes = np.unique(names, return_counts=True)
   share = count // len(classes)
   for name, size in zip(classes, sizes, strict=True):

@@ -84,6 +84,7 @@ class Tokenizer:
   @functools.cached_property
   def pieces(self) -> list[str]:
     """The piece of every id."""
+    # Ids may have gaps: rows of an embedding that no piece uses.
     pieces = [''] * self.vocabulary_size
     for piece, i in self.backend.get_vocab(with_added_tokens=True).items():
       pieces[i] = piece
@@ -339,9 +340,11 @@ def train(
   """
   if kind not in ('wordpiece', 'bpe'):
     raise ValueError(f"kind: {kind!r} is not one of 'wordpiece', 'bpe'")
+  # A list: the texts are gone through more than once.
   texts = [plain(text) for text in texts]
   if not any(text.strip() for text in texts):
     raise ValueError('tokenizer: no text to train on')
+  # By the names that T5 has for them, so that others find them too.
   extra = [f'<extra_id_{i}>' for i in range(sentinels)]
   if kind == 'wordpiece':
     backend, vocabulary = vocabularies.train_wordpiece(

@@ -112,13 +112,15 @@ def _require_classes(names: list[str], numbers: bool, place: str, column: str) -
 
   More than half as many numbers as examples; of texts one for each example.
   """
+  count = len(names)
   different = len(set(names))
-  most = len(names) // 2 if numbers else len(names) - 1
+  most = count // 2 if numbers else count - 1
   if different <= max(FEW_CLASSES, most):
     return
+  # Each of the three ways out is the right one for some file.
   hint = f'kind={REGRESSION} to predict numbers, ' if numbers else ''
   raise ConfigError(
-    f'{place}: {column}: {different} different labels in {len(names)} examples; say '
+    f'{place}: {column}: {different} different labels in {count} examples; say '
     f'{hint}kind={SINGLE} if each is a class, or label=COLUMN if this is not the column'
   )
 

@@ -180,15 +180,19 @@ def _load_splits(name: str, how: Reading, columns: files.Columns) -> dict[str, S
 
 def _test_split(table: files.Table) -> str:
   """The split of a file to test on."""
-  names = (name for name in ('test', *VALIDATION) if name in table.splits)
-  return next(names, 'test')
+  for name in ('test', *VALIDATION):
+    if name in table.splits:
+      return name
+  # There is none: reading it says so, with the splits that there are.
+  return 'test'
 
 
 def _told_of_splits(
   name: str, how: Reading, sources: Mapping[str, Source]
 ) -> list[str]:
   """How a file was divided, where it does not say it, and what is not read."""
-  train, test = sources['train'], sources['test']
+  train = sources['train']
+  test = sources['test']
   told = []
   if train.divided and test.name == train.name:
     told.append(

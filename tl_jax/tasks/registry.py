@@ -154,7 +154,8 @@ TASKS = {
 def together(parts: tuple[Task, ...]) -> Task:
   """Several tasks with one body and a head for each (Caruana 1997).
 
-  Raises ConfigError unless each has one label per example."""
+  Raises ConfigError unless each has one label per example.
+  """
   sources: list[str] = []
   labels: list[str] = []
   for part in parts:
@@ -166,8 +167,9 @@ def together(parts: tuple[Task, ...]) -> Task:
     sources += [part.source] if isinstance(part.source, str) else part.source
     # Two parts may have a label of one name, which are two outputs.
     labels += [f'{part.name}: {label}' for label in part.labels]
+  name = '+'.join(part.name for part in parts)
   return Task(
-    '+'.join(part.name for part in parts),
+    name,
     tuple(sources),
     # Examples are read part by part, never by the whole.
     lambda example: None,

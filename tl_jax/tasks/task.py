@@ -121,9 +121,11 @@ def labelled(
     for example in source:
       # A copy: the example may be a record that the source keeps.
       found = task.text({**example, 'source': source.name})
-      if found is not None:
-        texts.append(found[0])
-        targets.append(found[1])
+      if found is None:
+        continue
+      text, target = found
+      texts.append(text)
+      targets.append(target)
   if task.kind == 'single_label':
     return texts, np.asarray(targets, np.int32)
   return texts, np.asarray(targets, np.float32).reshape(len(texts), -1)
@@ -152,6 +154,7 @@ def group_of(task: Task, targets: np.ndarray) -> np.ndarray:
 
 def choose(task: Task, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
   """The label with the largest output (n,), among those of the target's own part."""
+  # Part by part: another part's labels are answers to another question.
   first, end = np.asarray(task.groups)[group_of(task, targets)].T
   places = np.arange(outputs.shape[-1])
   # (n, labels): is this label among those of the example's part?
