@@ -23,8 +23,8 @@ from tl_jax.checkpoint.record import SMALL, CheckpointError
 
 # Leaves that an error names before it counts the rest.
 _MOST_LISTED = 4
-# A file per bias would cost more than the bias. Leaves up to this size lie one after the
-# other in one array of bytes.
+# A file per bias would cost more than the bias. Leaves up to this size lie one after
+# the other in one array of bytes.
 _SMALL_BYTES = 1 << 16
 
 
@@ -106,9 +106,9 @@ def _is_key(leaf) -> bool:
 
 
 def _raw(name: str, leaf):
-  """The array of a leaf; of random keys their data. Raises ValueError for anything else.
+  """The array of a leaf; of random keys their data.
 
-  `name` is the leaf's, for the error.
+  Raises ValueError that names the leaf for anything else.
   """
   if isinstance(leaf, jax.Array) and leaf.is_deleted():
     raise ValueError(f'the state cannot be saved: leaf {name!r} was donated or deleted')
@@ -132,7 +132,7 @@ def _fits_here(array: jax.Array) -> bool:
 
 
 def _copy(leaf):
-  """A copy that nothing else writes to, on the host where this process has all of it."""
+  """A copy that nothing else writes to, on the host if this process has all of it."""
   if isinstance(leaf, np.ndarray):
     return np.array(leaf, order='C')
   if _fits_here(leaf):
@@ -213,8 +213,8 @@ def match(
   """The names of the leaves of `like`, which `saved` has with the same shape and dtype.
 
   With `cast` floating-point leaves may differ in their dtype. With `whole` there may be
-  no others in `saved`. Raises CheckpointError of one line: the first leaves that differ,
-  with both shapes or dtypes, or the nearest names.
+  no others in `saved`. Raises CheckpointError of one line: the first leaves that
+  differ, with both shapes or dtypes, or the nearest names.
   """
   wanted = tree.flatten(like)
   problems = []
@@ -235,7 +235,7 @@ def match(
 
 
 def _differences(name: str, entry: dict, leaf, cast: bool) -> list[str]:
-  """The first thing in which a saved leaf differs from the one asked for; [] for none."""
+  """The first difference of a saved leaf from the one asked for; [] for none."""
   saved_shape = tuple(entry['shape'])
   shape = tuple(np.shape(leaf))
   if saved_shape != shape:
@@ -269,8 +269,8 @@ def _dtype(name: str):
 def read(folder: str | os.PathLike, saved: dict[str, dict], like: Any) -> Any:
   """The tree `like` with the saved values, each where the sharding of its leaf puts it.
 
-  A numpy array or Python number gives one of its kind. An abstract leaf without sharding
-  gives a jax.Array on the default device. Call `match` first.
+  A numpy array or Python number gives one of its kind. An abstract leaf without
+  sharding gives a jax.Array on the default device. Call `match` first.
   """
   wanted = tree.flatten(like)
   # A leaf without elements has no folder, and nothing to read.
@@ -294,8 +294,8 @@ def _read_orbax(
   for name, leaf in wanted.items():
     place = saved[name]['folder']
     sharding = getattr(leaf, 'sharding', None)
-    # Read to the host: small leaves are cut out of their bundle, and the data of keys has
-    # another shape than the keys.
+    # Read to the host: small leaves are cut out of their bundle, and the data of keys
+    # has another shape than the keys.
     if place == SMALL or sharding is None or _is_key(leaf):
       arguments[place] = ocp.RestoreArgs(restore_type=np.ndarray)
     else:

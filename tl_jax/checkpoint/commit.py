@@ -40,8 +40,9 @@ class SaveFailed(RuntimeError):
 class Save:
   """One step on its way to the disk.
 
-  `after` runs in the first process once the step is committed, before any is told. `copied`
-  is set once no device buffer is needed. `error` and `seconds` are there at the end.
+  `after` runs in the first process once the step is committed, before any is told.
+  `copied` is set once no device buffer is needed. `error` and `seconds` are there at
+  the end.
   """
 
   directory: Path

@@ -25,9 +25,9 @@ _THREADS = 8
 def clean(value: Any, path: str = '') -> Any:
   """The value as strict JSON holds it.
 
-  Arrays and tuples become lists, and numbers that are not finite become None. `path` says
-  where the value stands. Raises ValueError that names the path of a value JSON cannot
-  hold.
+  Arrays and tuples become lists, and numbers that are not finite become None. `path`
+  says where the value stands. Raises ValueError that names the path of a value JSON
+  cannot hold.
   """
   # bool before int: in Python True is an int, and would become 1.
   if value is None or isinstance(value, bool | str):
@@ -200,7 +200,7 @@ def in_parallel(function, items) -> list:
 
 
 def move_aside(path: Path, folder: Path) -> Path:
-  """Renames `path` into `folder`, under a name that is free, and returns the new path."""
+  """Renames `path` into `folder`, under a free name, and returns the new path."""
   # Through a link the step would leave this file system, or come to lie anywhere.
   if folder.is_symlink():
     folder.unlink()

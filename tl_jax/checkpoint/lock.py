@@ -137,8 +137,8 @@ def _link(temporary: Path, path: Path) -> bool:
   except OSError as error:
     if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
       raise
-  # No hard links on this file system. A reader of the half file takes it for a dead lock,
-  # which is the best that there is.
+  # No hard links on this file system. A reader of the half file takes it for a dead
+  # lock, which is the best that there is.
   try:
     with open(path, 'xb') as file:
       file.write(temporary.read_bytes())

@@ -121,7 +121,8 @@ def load_record(folder: Path) -> dict | None:
       f'{path}: format {record["format"]}; this tl_jax reads format {FORMAT}: use the '
       'tl_jax that wrote it'
     )
-  # A folder that was renamed or copied by hand. Of `7-ab12` in quarantine the step is 7.
+  # A folder that was renamed or copied by hand. Of `7-ab12` in quarantine the step is
+  # 7.
   if str(record['step']) != folder.name.split('-')[0]:
     raise DamagedStep(f'{path}: it is the record of step {record["step"]}')
   return record

@@ -27,10 +27,11 @@ SMALLEST = 1 << 16
 def share_files(step: Path, known: dict[tuple[int, str], Path]) -> int:
   """Makes the large files of a committed step hard links to equal files.
 
-  Returns the bytes that this saves. `known` has the files that are there already, by size
-  and SHA-256; this call adds its own. Committed files are never written again, and
+  Returns the bytes that this saves. `known` has the files that are there already, by
+  size and SHA-256; this call adds its own. Committed files are never written again, and
   deleting a step deletes its own names only, so that no run notices. Where the file
-  system has no hard links, or the other file is damaged or gone, a file stays what it is.
+  system has no hard links, or the other file is damaged or gone, a file stays what it
+  is.
   """
   found = record.load_record(step)
   if found is None:

@@ -32,8 +32,8 @@ _DELETED = 'deleted'
 class Verdict(NamedTuple):
   """A step, and whether its files are good.
 
-  `size` is in bytes, `time` in Unix seconds. `problems` is empty when every file is what
-  was committed.
+  `size` is in bytes, `time` in Unix seconds. `problems` is empty when every file is
+  what was committed.
   """
 
   step: int
@@ -134,7 +134,8 @@ class Store:
     thread = threading.Thread(target=commit.run, args=(save,), name=f'save-{step}')
     self._current = save, thread
     thread.start()
-    # An array that is still on devices: the caller may not donate it before it is copied.
+    # An array that is still on devices: the caller may not donate it before it is
+    # copied.
     if any(not hasattr(array, 'flags') for array in copies.values()):
       save.copied.wait()
 
@@ -173,7 +174,7 @@ class Store:
     files.purge(trash)
 
   def _folders(self) -> Iterator[tuple[int, Path]]:
-    """Folders whose name is a step number, ascending; what is in them is not looked at."""
+    """Folders named by a step, ascending; what is in them is not looked at."""
     try:
       names = os.listdir(self.directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -316,8 +317,8 @@ class Store:
     be written. A warning names its leaf and file, and the next older step is used.
 
     With `whole`, a saved leaf that `like` does not have is a CheckpointError: the state
-    of another optimizer may hold all that this one asks for, and more. Raises DamagedStep
-    when steps were saved and none is good.
+    of another optimizer may hold all that this one asks for, and more. Raises
+    DamagedStep when steps were saved and none is good.
     """
     check = functools.partial(arrays.match, like=like, cast=cast, whole=whole)
     # One process chooses, or two could see different steps while one is being deleted.
@@ -338,8 +339,8 @@ class Store:
   def _choose(self, check, quarantine: bool) -> str:
     """The newest good step as a word, '' when there never was one, or an error.
 
-    The error is raised by all processes. `check(leaves, where=folder)` gives the names of
-    the leaves that are asked for.
+    The error is raised by all processes. `check(leaves, where=folder)` gives the names
+    of the leaves that are asked for.
     """
     # Why each step that was looked at is not used.
     passed: dict[int, str] = {}

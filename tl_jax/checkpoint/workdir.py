@@ -30,7 +30,7 @@ _MOST_LISTED = 6
 
 
 def config_hash(config: Any) -> str:
-  """16 hexadecimal digits that change with the config, but not with the order of keys."""
+  """16 hexadecimal digits that change with the config, not with the order of keys."""
   return hashlib.sha256(files.encode(config).encode()).hexdigest()[:16]
 
 
@@ -145,7 +145,8 @@ class Workdir:
         raise ValueError(f'{self.path / CONFIG}: it is not the config of a run')
       where = f'{self.path / CONFIG}: the run there has another config'
       require_same(before['config'], config, where, allowed, usual)
-      # Written with a key less, it means the same: the hash stays that of its first run.
+      # Written with a key less, it means the same: the hash stays that of its first
+      # run.
       if not compare(before['config'], config, usual):
         return before.get('hash') or config_hash(config)
     self.write_json(CONFIG, {'config': config, 'hash': config_hash(config)})
@@ -159,7 +160,7 @@ class Workdir:
     self._append(METRICS, row)
 
   def append_evaluation(self, row: dict[str, Any]) -> None:
-    """Appends one line to evaluations.jsonl: metrics of held-out texts during training."""
+    """Appends one line to evaluations.jsonl: held-out metrics during training."""
     self._append(EVALUATIONS, row)
 
   def _append(self, name: str, row: dict[str, Any]) -> None:

@@ -23,7 +23,8 @@ SILENCE = 30.0
 
 
 class Outlet(io.RawIOBase):
-  """Writes to a file descriptor, and drops what cannot be written in `PATIENCE` seconds.
+  """Writes to a file descriptor, and drops what cannot be written in `PATIENCE`
+  seconds.
 
   So a reader that is gone or asleep costs a run some lines of output, never the run.
   """

@@ -57,7 +57,8 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
     '--output',
     required=True,
     metavar='DIR',
-    help=f'a new folder, for {REPORT} and one model per workdir: the merged body under its own head',
+    help=f'a new folder, for {REPORT} and one model per workdir: the merged body '
+    'under its own head',
   )
   parser.add_argument(
     '--base',
@@ -118,7 +119,7 @@ def scales(text: str) -> tuple[float, ...]:
 
 
 def run_merge(flags, _) -> int:
-  """Merges, scores every source alone and merged, writes the folders, prints a table."""
+  """Merges, scores every source alone and merged, writes folders, prints a table."""
   settings = _settings(flags)
   models._require_new(flags.output)
   # Everything that can be refused is refused before the first score is computed.
@@ -179,8 +180,8 @@ def _write_report(path: pathlib.Path, report: dict[str, Any]) -> None:
 def _settings(flags) -> dict:
   """The method's settings: its defaults, under the flags that were given.
 
-  Raises ConfigError for a flag that the method does not have, for a value that it cannot
-  take, and for a wrong number of workdirs.
+  Raises ConfigError for a flag that the method does not have, for a value that it
+  cannot take, and for a wrong number of workdirs.
   """
   settings = dict(config.lookup(METHODS, flags.method, 'METHOD'))
   every_name = dict.fromkeys(name for defaults in METHODS.values() for name in defaults)
@@ -357,7 +358,7 @@ def _merged(
 
 
 def _fisher_weights(source: Source, examples: int) -> dict:
-  """The diagonal Fisher information of each leaf of a body, on the source's own task."""
+  """The diagonal Fisher information of each leaf of a body, on its own task."""
   from tl_jax.train.information import information
 
   found = information(source.opened, source.path, examples)

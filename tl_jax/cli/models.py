@@ -44,7 +44,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def run_import(flags, _) -> int:
-  """Checks a checkpoint to the last tensor and writes a folder that every verb opens."""
+  """Checks a checkpoint to the last tensor; writes a folder that every verb opens."""
   # What the command line alone can get wrong comes before the imports, which are slow.
   _require_new(flags.target)
   dtype = _dtype(flags.dtype)
@@ -343,7 +343,7 @@ def value(text: str):
 
 
 def run_generate(flags, _) -> int:
-  """Decodes a prompt, or a file of them, and prints or writes the texts as they come."""
+  """Decodes one prompt or a file of them; prints or writes the texts as they come."""
   # All that the command line alone can get wrong comes before the model is read.
   prompts = _prompts(flags)
   chosen = _chosen(flags)

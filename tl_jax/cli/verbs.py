@@ -24,8 +24,8 @@ from tl_jax.cli.console import Screen, complain, say
 class Verb(NamedTuple):
   """A verb of the command line.
 
-  `purpose` says in a line what it does, `example` is a command. `flags` adds its flags to
-  a parser. `action(flags, overrides)` does the work and returns the exit code.
+  `purpose` says in a line what it does, `example` is a command. `flags` adds its flags
+  to a parser. `action(flags, overrides)` does the work and returns the exit code.
   `overrides`: does it take `--config.a.b=value`?
   """
 

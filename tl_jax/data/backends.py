@@ -1,4 +1,4 @@
-"""What a tokenizer of the `tokenizers` library does around texts and with special pieces.
+"""Backends: what puts a frame around texts, and what special pieces are in them.
 
 A backend here is an object `tokenizers.Tokenizer`, of whatever file or family.
 

@@ -64,8 +64,8 @@ def in_test(key: str) -> bool:
 def passages(text: str, shortest: int = WORDS[0], longest: int = WORDS[1]) -> list[str]:
   """Cuts one scene or chapter into passages of `shortest` to `longest` words, or so.
 
-  A passage ends where a line or a sentence ends. A text shorter than `shortest` words is
-  one passage.
+  A passage ends where a line or a sentence ends. A text shorter than `shortest` words
+  is one passage.
   """
   pieces = _pieces(text, longest)
   sizes = [len(piece.split()) for piece in pieces]
@@ -155,8 +155,8 @@ def _rated(name: str, config: str, test: bool):
 def _blocks(name: str, test: bool):
   """(key, record, passage, position) of every passage of one literary set.
 
-  The record's `group`, a scene or chapter, decides the split of the whole block: passages
-  of one scene have characters and words in common.
+  The record's `group`, a scene or chapter, decides the split of the whole block:
+  passages of one scene have characters and words in common.
   """
   for line in _lines(f'{name}.jsonl.gz'):
     record = json.loads(line)

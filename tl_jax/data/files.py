@@ -119,8 +119,8 @@ def load(path, split: str = 'train', columns: Columns | None = None) -> Source:
   .tsv, .jsonl, .json, .parquet or .txt, in any case, and may be gzipped (.gz).
 
   The column `split` says where an example belongs. Without it 20 % of the texts go to
-  `test` by their hash, so that equal texts stay together whatever the order of the file.
-  The split `all` is the whole file. Empty texts are skipped and counted. Raises
+  `test` by their hash, so that equal texts stay together whatever the order of the
+  file. The split `all` is the whole file. Empty texts are skipped and counted. Raises
   ValueError `file:line: field` for the first line that cannot be read.
   """
   return read(path, columns or Columns()).source(split)

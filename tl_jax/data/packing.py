@@ -54,12 +54,12 @@ def plan(
   """Packs examples into rows of `row_length` tokens, at most `slots` of them in a row.
 
   `lengths` (n,) are those of all examples. `order` has the indices to pack, in shuffled
-  order; all by default. Within each `window` of the order, an example goes to the fullest
-  row that it fits, longest first (best fit decreasing, Johnson 1973: at most 11/9 of the
-  optimum). The rows then keep the order of their first example. `pack=False` gives every
-  example a row of its own. `second` (n,) are lengths on a second side, a decoder's, which
-  must fit `second_length` in the same row. Raises ValueError for an example that fits no
-  row.
+  order; all by default. Within each `window` of the order, an example goes to the
+  fullest row that it fits, longest first (best fit decreasing, Johnson 1973: at most
+  11/9 of the optimum). The rows then keep the order of their first example.
+  `pack=False` gives every example a row of its own. `second` (n,) are lengths on a
+  second side, a decoder's, which must fit `second_length` in the same row. Raises
+  ValueError for an example that fits no row.
   """
   lengths = np.asarray(lengths, np.int64)
   order = np.arange(len(lengths)) if order is None else np.asarray(order, np.int64)
@@ -202,8 +202,8 @@ def fill_labels(
   """The classification side of a row, with a place for each of `slots` examples.
 
   `examples` int32 (slots,) has the segment of each, or 0. `identifiers` int32 (slots,)
-  are -1 where empty. `labels` are int32 (slots,) for labels (n,), and float32 (slots, k)
-  for labels (n, k).
+  are -1 where empty. `labels` are int32 (slots,) for labels (n,), and float32 (slots,
+  k) for labels (n, k).
   """
   # An empty row has no members, and an empty list would be an array of floats.
   members = np.asarray(members, np.int64)
@@ -227,6 +227,6 @@ def stack(
   count: int,
   empty: Callable[[], Mapping[str, np.ndarray]],
 ):
-  """A batch of exactly `count` rows: those given, then empty ones that `empty` makes."""
+  """A batch of exactly `count` rows: those given, then those that `empty` makes."""
   rows = [*rows, *(empty() for _ in range(count - len(rows)))]
   return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

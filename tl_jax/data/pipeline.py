@@ -90,9 +90,9 @@ class Room(NamedTuple):
 class Layout:
   """The static shape of rows, and how examples are put into them.
 
-  A row has `length` tokens, `slots` labelled examples at most, and `target_length` target
-  tokens. `pad` is the id that fills it up. `pack` puts several examples into a row.
-  `room` is what a row has room for, if not for `length` tokens.
+  A row has `length` tokens, `slots` labelled examples at most, and `target_length`
+  target tokens. `pad` is the id that fills it up. `pack` puts several examples into a
+  row. `room` is what a row has room for, if not for `length` tokens.
   """
 
   length: int
@@ -201,8 +201,8 @@ class Stream:
   """An endless sequence of batches.
 
   `batch_at(step)` is a pure function, so that the number of a step is the whole state.
-  `parts` are the sources of a mixture by `names`; of every `BLOCK` rows a source gives as
-  many as its number in `shares`. `size` is the number of rows of a batch.
+  `parts` are the sources of a mixture by `names`; of every `BLOCK` rows a source gives
+  as many as its number in `shares`. `size` is the number of rows of a batch.
   """
 
   parts: tuple[Epochs, ...]
@@ -322,11 +322,11 @@ def stream(
   """The endless stream of one set of examples, or of a mixture {name: Examples}.
 
   `length` is the number of tokens of a row. `room` is what rows have room for, by
-  default `length` tokens. `batch` is the number of rows of a global batch. `slots` is the
-  number of labelled examples that a row may hold (1 with `pack=False`). `weights` {name:
-  weight} count the rows of a mixture and are kept to 1/1024. A short source begins its
-  next epoch when it ends. `subset` has the indices to use, for a single source. Raises
-  ValueError that names a weight or a source that cannot be.
+  default `length` tokens. `batch` is the number of rows of a global batch. `slots` is
+  the number of labelled examples that a row may hold (1 with `pack=False`). `weights`
+  {name: weight} count the rows of a mixture and are kept to 1/1024. A short source
+  begins its next epoch when it ends. `subset` has the indices to use, for a single
+  source. Raises ValueError that names a weight or a source that cannot be.
   """
   mixture = dict(examples) if isinstance(examples, Mapping) else {'': examples}
   if subset is not None and len(mixture) > 1:
@@ -363,8 +363,8 @@ def _shares(
 ) -> dict[str, int]:
   """Rows of each source in a block of `BLOCK` rows, by largest remainders.
 
-  Every positive weight gets at least one row. Raises ValueError for weights that are not
-  those of the sources.
+  Every positive weight gets at least one row. Raises ValueError for weights that are
+  not those of the sources.
   """
   weights = dict.fromkeys(mixture, 1.0) if weights is None else dict(weights)
   _require_weights(mixture, weights)
@@ -473,9 +473,10 @@ def evaluation(
 ) -> Evaluation:
   """One pass over the examples (or over `subset` of them) in batches of `batch` rows.
 
-  All batches have one shape. Of each the rows with the numbers `rows` are given; without
-  them, all rows. Empty rows and slots have `segments` and `examples` 0 and `identifiers`
-  -1, so that nothing is counted twice. Raises ValueError as `stream` does.
+  All batches have one shape. Of each the rows with the numbers `rows` are given;
+  without them, all rows. Empty rows and slots have `segments` and `examples` 0 and
+  `identifiers` -1, so that nothing is counted twice. Raises ValueError as `stream`
+  does.
   """
   _require_rows([examples], batch, slots, pack)
   layout = Layout(length, slots, target_length, pad, pack, room)

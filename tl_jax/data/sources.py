@@ -68,14 +68,15 @@ _SPLIT = re.compile(r'\s*([\w.-]+)\s*(\[[^\]]*\])?\s*')
 class Source:
   """A split of a set as a random-access sequence of plain dicts.
 
-  Their values are str, int, float, bool, arrays and lists. `manifest` names the content:
-  equal manifests mean equal examples in equal order. `skipped` counts what was left out
-  when the set was read, by reason. `classes` gives the names of the classes of each
-  labelled field.
+  Their values are str, int, float, bool, arrays and lists. `manifest` names the
+  content: equal manifests mean equal examples in equal order. `skipped` counts what was
+  left out when the set was read, by reason. `classes` gives the names of the classes of
+  each labelled field.
 
-  A source of the user's own files says more. `files` has the sha256 of each by its path.
-  `places` has the (file, line) of every example. `divided` is true where train and test
-  were told apart by the hash of the texts. `others` are the other splits of the file.
+  A source of the user's own files says more. `files` has the sha256 of each by its
+  path. `places` has the (file, line) of every example. `divided` is true where train
+  and test were told apart by the hash of the texts. `others` are the other splits of
+  the file.
   """
 
   name: str
@@ -134,8 +135,8 @@ def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source
   `name` is an embedded set (`vader_movie`: labelled texts; `vader_movie/rating`: all
   texts with ratings), a public tensorflow-datasets name (`glue/sst2`) prepared below
   `data_dir`, or a file or a folder as `files.load` reads them, with its `columns`.
-  `split` is `train`, `test`, or a part such as `train[:10%]` or `train[100:200]`. Raises
-  ValueError of one line for a set, a split or a line that cannot be read.
+  `split` is `train`, `test`, or a part such as `train[:10%]` or `train[100:200]`.
+  Raises ValueError of one line for a set, a split or a line that cannot be read.
   """
   name = str(name)
   # An unknown name is refused before tensorflow-datasets is imported.
@@ -299,7 +300,7 @@ class _Mapped:
 
 
 def _plain(value):
-  """The value with text as str and numbers as Python numbers, inside dicts and lists."""
+  """The value with text as str and numbers as Python numbers, also inside of it."""
   if isinstance(value, bytes):
     return value.decode('utf-8', 'replace')
   if isinstance(value, dict):

@@ -26,7 +26,8 @@ def cache_root() -> pathlib.Path:
   """The folder of prepared sets.
 
   It is $TL_JAX_DATA, or $XDG_CACHE_HOME/tl_jax/datasets, or ~/.cache/tl_jax/datasets.
-  Where that cannot be written it is a folder of this user below the temporary directory.
+  Where that cannot be written it is a folder of this user below the temporary
+  directory.
   """
   given = os.environ.get('TL_JAX_DATA')
   home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
@@ -136,8 +137,8 @@ def commit(
 
   It is safe with several processes, and with a kill at any time. `write` fills a
   temporary folder, a manifest with the checksum of every file is added last, and the
-  folder is renamed. With `check`, a folder whose files differ from their manifest is set
-  aside and made again, with a warning in the log that names the file.
+  folder is renamed. With `check`, a folder whose files differ from their manifest is
+  set aside and made again, with a warning in the log that names the file.
   """
   folder = pathlib.Path(folder)
   # Without the lock: a committed folder never changes.

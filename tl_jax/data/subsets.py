@@ -1,4 +1,6 @@
-"""Which examples, in which order: functions of seeds and texts, never of a file's order.
+"""Which examples, in which order: functions of seeds and texts.
+
+The order of a file changes nothing.
 
 >>> labels = [0, 1] * 8
 >>> keys = fingerprints([f'text {i}' for i in range(16)])
@@ -82,8 +84,8 @@ def subset(
   if by not in ('balanced', 'stratified'):
     raise ValueError(f"by: {by!r} is not one of 'balanced', 'stratified', 'uniform'")
   names = np.array([str(label) for label in labels])
-  # When each example has its turn. Examples with the same turn, one of each class, go in
-  # an order of the classes that the seed draws.
+  # When each example has its turn. Examples with the same turn, one of each class, go
+  # in an order of the classes that the seed draws.
   turn = np.empty(len(keys))
   tie = np.empty(len(keys), np.uint64)
   for name in np.unique(names):
@@ -110,6 +112,7 @@ def _require_balance(names: np.ndarray, chosen: np.ndarray, count: int) -> None:
   for name, size in zip(classes, sizes, strict=True):
     if np.count_nonzero(chosen == name) < share:
       raise ValueError(
-        f'labels: {count} examples of {len(classes)} classes need {share} of class {str(name)!r}, '
-        f"which has {size}; by='stratified' keeps the proportions of the set"
+        f'labels: {count} examples of {len(classes)} classes need {share} of class '
+        f"{str(name)!r}, which has {size}; by='stratified' keeps the proportions of "
+        'the set'
       )

@@ -201,8 +201,8 @@ class Tokenizer:
   def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
     """The text of ids. Special pieces are left out unless `special`.
 
-    With `parse_special` only the pieces that begin, end or fill are left out. The others
-    are part of the texts then, such as the sentinels that a T5 answers with.
+    With `parse_special` only the pieces that begin, end or fill are left out. The
+    others are part of the texts then, such as the sentinels that a T5 answers with.
     """
     hidden = set(self.special_ids)
     if self.parse_special:
@@ -315,7 +315,7 @@ def _ids_of_roles(vocabulary: dict[str, int]) -> dict[str, int | None]:
 
 
 def _sentinels(vocabulary: dict[str, int]) -> list[int]:
-  """The ids of <extra_id_0>, <extra_id_1>, ... as far as the numbers go without a gap."""
+  """The ids of <extra_id_0>, <extra_id_1>, ... up to the first that is missing."""
   found = []
   while f'<extra_id_{len(found)}>' in vocabulary:
     found.append(vocabulary[f'<extra_id_{len(found)}>'])

@@ -167,8 +167,8 @@ def _pieces(ids: list[int], tokenizer, options) -> list[list[int]]:
 class _Shards:
   """Writes pieces one after the other into files of at most `SHARD` tokens.
 
-  `lengths` and `shards` have a number for every piece: its tokens, and its file. `sizes`
-  has the tokens of every file.
+  `lengths` and `shards` have a number for every piece: its tokens, and its file.
+  `sizes` has the tokens of every file.
   """
 
   def __init__(self, folder: pathlib.Path, dtype):

@@ -99,7 +99,9 @@ def train_wordpiece(
 def train_byte_pairs(
   texts: Sequence[str], size: int, extra: Sequence[str] = (), *, least: int = 2
 ):
-  """Trains byte-level byte pairs (Sennrich et al. 2016); returns (backend, {piece: id}).
+  """Trains byte-level byte pairs (Sennrich et al. 2016).
+
+  Returns (backend, {piece: id}).
 
   `extra` are special pieces beside <pad>, <unk>, <s>, </s> and <mask>. Pairs that occur
   less than `least` times are not merged.
@@ -136,7 +138,8 @@ def train_byte_pairs(
 def _finished(model, specials: Sequence[str], steps: Steps):
   """A backend with this model and these steps.
 
-  The special pieces are registered as such, so that other readers of the file know them.
+  The special pieces are registered as such, so that other readers of the file know
+  them.
   """
   import tokenizers
 

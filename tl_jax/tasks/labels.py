@@ -202,9 +202,9 @@ def sets_of(
   """The classes of every example of a `multi_label` column, spelled.
 
   A value is a list of classes, the text of such a list, or a text with | or ; or ,
-  between the classes. Where all values are lists of zeros and ones of one length above 1,
-  they are indicators: an example has the classes whose place holds a 1, and a class is
-  named by its place from 0. Raises ConfigError for an empty label.
+  between the classes. Where all values are lists of zeros and ones of one length above
+  1, they are indicators: an example has the classes whose place holds a 1, and a class
+  is named by its place from 0. Raises ConfigError for an empty label.
   """
   lists = [listed(value) for value in values]
   if _are_indicators(lists):

@@ -92,8 +92,8 @@ class Opened:
   """A task's files, read.
 
   `sources` has the source of each split. `values` and `places` have the label of every
-  example of all splits and where it stands, as `file:line`. `classes` are names that the
-  file itself gives to its classes. `several` is true for several columns of labels.
+  example of all splits and where it stands, as `file:line`. `classes` are names that
+  the file itself gives to its classes. `several` is true for several columns of labels.
   """
 
   column: str
@@ -107,10 +107,10 @@ class Opened:
 def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   """The task that a file is, or that several are, one for each split.
 
-  `known` has the kind and labels of the model that is tried on the task; the task then is
-  of that kind and has those labels. Raises ConfigError or ValueError `file:line: column`
-  for what cannot be read, for labels that do not go together, and for labels that `known`
-  does not have.
+  `known` has the kind and labels of the model that is tried on the task; the task then
+  is of that kind and has those labels. Raises ConfigError or ValueError `file:line:
+  column` for what cannot be read, for labels that do not go together, and for labels
+  that `known` does not have.
   """
   how = how or Reading()
   opened = _open(name, how)

@@ -26,11 +26,11 @@ REGRESSION_METRICS = ('pearson', 'spearman', 'mean_squared_error')
 class Task:
   """A labelled task.
 
-  `text(example)` gives (input, target), or None to leave the example out. The input is a
-  string. The target is a label index (kind `single_label`), a tuple of zeros and ones
-  (`multi_label`) or a number (`regression`). Every example has the name of its source in
-  the field `source`, since a task may have several. `splits` maps train and test to the
-  source's own splits. `headline` is the metric that a table shows.
+  `text(example)` gives (input, target), or None to leave the example out. The input is
+  a string. The target is a label index (kind `single_label`), a tuple of zeros and ones
+  (`multi_label`) or a number (`regression`). Every example has the name of its source
+  in the field `source`, since a task may have several. `splits` maps train and test to
+  the source's own splits. `headline` is the metric that a table shows.
 
   `parts` are the tasks that share a model in this one. The labels are theirs, those of
   one part after those of another, and each part chooses among its own.
@@ -83,8 +83,9 @@ class Task:
   def named(self, answer):
     """A target or an answer as a person reads it.
 
-    An index becomes the name of its label. Indicators, or outputs of which those above 0
-    count, become the names of all labels of the example. A real value becomes a number.
+    An index becomes the name of its label. Indicators, or outputs of which those above
+    0 count, become the names of all labels of the example. A real value becomes a
+    number.
     """
     if self.kind == 'single_label':
       return self.labels[int(answer)]
