@@ -125,22 +125,17 @@ _MISTRAL = Family(
 
 
 def _read_qwen(config, bias, **more):
-  layers, first = (
-    config.get('num_hidden_layers', 32),
-    config.get('max_window_layers', 28),
-  )
-  sliding = bool(config.get('use_sliding_window')) and bool(
-    config.get('sliding_window', 4096)
-  )
-  kinds = config.get('layer_types') or [
-    'sliding_attention' if sliding and i >= first else 'full_attention'
-    for i in range(layers)
-  ]
-  return (
-    _read_llama(dict(num_key_value_heads=32) | config)
-    | more
-    | dict(windows=rotary.windows(kinds, config.get('sliding_window') or 0), bias=bias)
-  )
+  kinds = config.get('layer_types')
+  if not kinds:
+    layers = config.get('num_hidden_layers', 32)
+    first = config.get('max_window_layers', 28)
+    # Both must say so: configs have a window that `use_sliding_window` turns off.
+    slides = config.get('use_sliding_window') and config.get('sliding_window', 4096)
+    last_kind = rotary.LOCAL if slides else rotary.GLOBAL
+    kinds = [last_kind if i >= first else rotary.GLOBAL for i in range(layers)]
+  windows = rotary.windows(kinds, config.get('sliding_window') or 0)
+  said = _read_llama(dict(num_key_value_heads=32) | config)
+  return said | more | dict(windows=windows, bias=bias)
 
 
 def _write_qwen(arch):
@@ -173,18 +168,18 @@ _QWEN3 = _QWEN2._replace(
 
 
 def _read_gemma(config, pattern, base, local, window):
-  layers = config.get('num_hidden_layers', 26)
-  every = (
-    config.get('sliding_window_pattern')
-    or config.get('_sliding_window_pattern')
-    or pattern
-  )
-  kinds = config.get('layer_types') or [
-    'sliding_attention' if (i + 1) % every else 'full_attention' for i in range(layers)
-  ]
-  base, local, scaling = rotary.read(
-    config, base, local and (config.get('rope_local_base_freq') or local)
-  )
+  """pattern: every so many layers one is global. base, local: of the rotary positions;
+  0 where local layers have no base of their own. window: of the local layers.
+  """
+  kinds = config.get('layer_types')
+  if not kinds:
+    layers = config.get('num_hidden_layers', 26)
+    every = config.get('sliding_window_pattern')
+    every = every or config.get('_sliding_window_pattern') or pattern
+    kinds = [rotary.LOCAL if (i + 1) % every else rotary.GLOBAL for i in range(layers)]
+  if local:
+    local = config.get('rope_local_base_freq') or local
+  base, local, scaling = rotary.read(config, base, local)
   width = config.get('hidden_size', 2304)
   return dict(
     kv_heads=config.get('num_key_value_heads', 4),
@@ -237,10 +232,10 @@ _GEMMA_FIXED = _LLAMA_FIXED | dict(norm='rms_shifted', norm_place='both')
 def _read_gemma1(config):
   said = _read_llama(dict(num_key_value_heads=16, head_dim=256) | config)
   said |= dict(embedding_scale=config.get('hidden_size', 3072) ** 0.5)
-  # The first folders said "gelu" and meant its approximation.
-  return said | (
-    dict(activation='gelu_tanh') if config.get('hidden_act') == 'gelu' else {}
-  )
+  if config.get('hidden_act') == 'gelu':
+    # The first folders said "gelu" and meant its approximation.
+    said['activation'] = 'gelu_tanh'
+  return said
 
 
 _GEMMA = Family(
@@ -325,15 +320,16 @@ _OLMO2 = Family(
 def _read_smollm3(config):
   layers = config.get('num_hidden_layers', 36)
   every = config.get('no_rope_layer_interval', 4)
-  rotary_layers = config.get('no_rope_layers') or [
-    (i + 1) % every != 0 for i in range(layers)
-  ]
-  rotary_layers = [bool(value) for value in rotary_layers[:layers]]
+  # Despite its name, the list has 1 for the layers that have rotary positions.
+  turned = config.get('no_rope_layers') or [(i + 1) % every for i in range(layers)]
+  rotary_layers = [bool(value) for value in turned[:layers]]
   window = config.get('sliding_window') or 0
-  slides = bool(config.get('use_sliding_window')) and window
-  kinds = config.get('layer_types') or [
-    rotary.GLOBAL if turned or not slides else rotary.LOCAL for turned in rotary_layers
-  ]
+  kinds = config.get('layer_types')
+  if not kinds:
+    # Where windows are used, the layers without rotary positions have them.
+    slides = bool(config.get('use_sliding_window')) and window
+    without = rotary.LOCAL if slides else rotary.GLOBAL
+    kinds = [rotary.GLOBAL if turned else without for turned in rotary_layers]
   base, _, scaling = rotary.read(config, 2000000.0)
   return _read_llama(dict(num_key_value_heads=4) | config) | dict(
     rotary_base=base,

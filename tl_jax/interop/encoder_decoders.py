@@ -8,25 +8,37 @@ from tl_jax.interop.family import ACTIVATIONS, Family, classes
 
 
 def _read_t5(config):
-  how = config.get('feed_forward_proj', 'relu').split('-')
-  width, layers = config.get('d_model', 512), config.get('num_layers', 6)
-  activation = 'gelu_new' if how == ['gated', 'gelu'] else how[-1]
   head = config['head']
-  encoder_only = head == 'token' or config['class'].endswith('EncoderModel')
-  decoder_layers = config.get('num_decoder_layers') or layers
-  scaled = config.get('scale_decoder_outputs', config.get('tie_word_embeddings', True))
-  return dict(
+  how = config.get('feed_forward_proj', 'relu').split('-')
+  # transformers reads "gated-gelu" as the approximation.
+  activation = 'gelu_new' if how == ['gated', 'gelu'] else how[-1]
+  said = dict(
     gated=how[0] == 'gated',
     activation=ACTIVATIONS[activation],
-    output_scale=width**-0.5 if scaled and head == 'causal' else 1.0,
-    kind='encoder' if encoder_only else 'encoder-decoder',
-    decoder_layers=0 if encoder_only or decoder_layers == layers else decoder_layers,
+    kind='encoder',
     # Whatever the config says, transformers ties them unless the file has two.
     tied=True,
     head_bias=head != 'causal',
-    pool='last' if head == 'classifier' else 'mean',
-    pooler='tanh' if head == 'classifier' else '',
+    pool='mean',
+    pooler='',
+    output_scale=1.0,
   )
+  if head == 'classifier':
+    said |= dict(pool='last', pooler='tanh')
+  # Before there was a key for the scale, a tied table was scaled.
+  scaled = config.get('scale_decoder_outputs', config.get('tie_word_embeddings', True))
+  if head == 'causal' and scaled:
+    said['output_scale'] = config.get('d_model', 512) ** -0.5
+  if head != 'token' and not config['class'].endswith('EncoderModel'):
+    said |= dict(kind='encoder-decoder') | _decoder_layers(config)
+  return said
+
+
+def _decoder_layers(config) -> dict:
+  """The layers of T5's decoder, where they are not as many as the encoder's."""
+  layers = config.get('num_layers', 6)
+  own = config.get('num_decoder_layers') or layers
+  return dict(decoder_layers=0 if own == layers else own)
 
 
 def _write_t5(arch):

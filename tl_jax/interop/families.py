@@ -74,25 +74,28 @@ _MPNET = Family(
 
 def _read_deberta(config):
   _require_deberta(config)
-  width, heads = config.get('hidden_size', 1536), config.get('num_attention_heads', 24)
-  head = config.get('attention_head_size') or width // heads
-  terms = _position_terms(config)
+  width = config.get('hidden_size', 1536)
+  heads = config.get('num_attention_heads', 24)
+  head_dim = config.get('attention_head_size') or 0
+  # A score is the sum of so many products, which its scale counts.
+  products = 1 + len(_position_terms(config))
   said = dict(
     positions='learned' if config.get('position_biased_input', True) else 'none',
-    attention_scale=(head * (1 + len(terms))) ** -0.5,
-    head_dim=config.get('attention_head_size') or 0,
-    pooler=ACTIVATIONS[config.get('pooler_hidden_act', 'gelu')]
-    if config['head'] == 'classifier'
-    else '',
+    attention_scale=((head_dim or width // heads) * products) ** -0.5,
+    head_dim=head_dim,
+    pooler='',
   )
+  if config['head'] == 'classifier':
+    said['pooler'] = ACTIVATIONS[config.get('pooler_hidden_act', 'gelu')]
   if config.get('relative_attention'):
     farthest = config.get('max_relative_positions', -1)
+    if farthest < 1:
+      # -1 stands for the length of the text.
+      farthest = config.get('max_position_embeddings', 512)
     said |= dict(
       positions='disentangled',
       relative_buckets=config['position_buckets'],
-      relative_distance=farthest
-      if farthest >= 1
-      else config.get('max_position_embeddings', 512),
+      relative_distance=farthest,
     )
   return said
 
@@ -190,11 +193,11 @@ _DISTILBERT = Family(
 
 def _read_electra(config):
   inner = config.get('embedding_size', 128)
-  activation = (
-    ACTIVATIONS[config.get('hidden_act', 'gelu')]
-    if config['head'] == 'replaced'
-    else 'gelu'
-  )
+  # The generator's head has gelu whatever the layers have; the discriminator's has
+  # theirs.
+  activation = 'gelu'
+  if config['head'] == 'replaced':
+    activation = ACTIVATIONS[config.get('hidden_act', 'gelu')]
   return dict(
     embedding_width=0 if inner == config.get('hidden_size', 256) else inner,
     head_activation=activation,
@@ -233,16 +236,16 @@ _ALBERT = Family(
 
 
 def _read_modernbert(config):
-  layers = config.get('num_hidden_layers', 22)
-  every = config.get('global_attn_every_n_layers', 3)
-  kinds = config.get('layer_types') or [
-    'sliding_attention' if i % every else 'full_attention' for i in range(layers)
-  ]
-  base, local, scaling = rotary.read(
-    config, 160000.0, config.get('local_rope_theta') or 10000.0, 'global_rope_theta'
-  )
+  kinds = config.get('layer_types')
+  if not kinds:
+    layers = config.get('num_hidden_layers', 22)
+    every = config.get('global_attn_every_n_layers', 3)
+    kinds = [rotary.LOCAL if i % every else rotary.GLOBAL for i in range(layers)]
+  local = config.get('local_rope_theta') or 10000.0
+  base, local, scaling = rotary.read(config, 160000.0, local, 'global_rope_theta')
   activation = ACTIVATIONS[config.get('classifier_activation', 'gelu')]
   return dict(
+    # A token sees half of the window on each side, so an odd one is one less.
     windows=rotary.windows(kinds, 2 * (config.get('local_attention', 128) // 2)),
     rotary_base=base,
     local_rotary_base=local,

@@ -18,35 +18,46 @@ GLOBAL, LOCAL = 'full_attention', 'sliding_attention'
 def read(
   config: dict, base: float, local: float = 0.0, key: str = 'rope_theta'
 ) -> tuple[float, float, tuple]:
-  """(base, base of local layers, scaling), with the defaults of the family. Raises
-  ValueError for a scaling unknown.
+  """(base, base of local layers, scaling) that a config says.
+
+  base, local: the defaults of the family. key: what the older form calls the base.
+  Raises ValueError for a scaling unknown.
   """
   base = float(config.get(key) or base)
+  local = float(local)
   found = config.get('rope_parameters')
-  for said in (config, found or {}, config.get('rope_scaling') or {}):
-    if said.get('partial_rotary_factor', 1.0) not in (1.0, None):
-      raise ValueError(
-        f'config.json: partial_rotary_factor = {said["partial_rotary_factor"]!r} is not supported; '
-        'whole heads are turned'
-      )
+  for said in (config, found, config.get('rope_scaling')):
+    _require_whole_heads(said or {})
   if found is None:
-    return base, float(local), _scaling(config.get('rope_scaling'), config)
-  if GLOBAL in found or LOCAL in found:
-    wide, near = found.get(GLOBAL) or {}, found.get(LOCAL) or {}
-    if _scaling(near, config):
-      raise ValueError(
-        f'config.json: rope_parameters.{LOCAL}: scaling of local layers is not supported'
-      )
-    return (
-      float(wide.get('rope_theta', base)),
-      float(near.get('rope_theta', local)),
-      _scaling(wide, config),
+    # The older form has no place for local layers.
+    return base, local, _scaling(config.get('rope_scaling'), config)
+  if GLOBAL not in found and LOCAL not in found:
+    return float(found.get('rope_theta', base)), local, _scaling(found, config)
+  # The newer form may say the two kinds of layers apart.
+  wide = found.get(GLOBAL) or {}
+  near = found.get(LOCAL) or {}
+  if _scaling(near, config):
+    raise ValueError(
+      f'config.json: rope_parameters.{LOCAL}: scaling of local layers is not supported'
     )
-  return float(found.get('rope_theta', base)), float(local), _scaling(found, config)
+  base = float(wide.get('rope_theta', base))
+  local = float(near.get('rope_theta', local))
+  return base, local, _scaling(wide, config)
+
+
+def _require_whole_heads(said: dict) -> None:
+  """Raises ValueError where only a part of each head is turned."""
+  if said.get('partial_rotary_factor', 1.0) not in (1.0, None):
+    raise ValueError(
+      f'config.json: partial_rotary_factor = {said["partial_rotary_factor"]!r} is not supported; '
+      'whole heads are turned'
+    )
 
 
 def _scaling(found: dict | None, config: dict) -> tuple[float, ...]:
+  """`Arch.rotary_scaling` from a config's `rope_scaling` or `rope_parameters`."""
   found = found or {}
+  # Older files call the key `type`.
   kind = found.get('rope_type', found.get('type', 'default'))
   if kind == 'default':
     return ()
@@ -56,9 +67,13 @@ def _scaling(found: dict | None, config: dict) -> tuple[float, ...]:
     length = found.get('original_max_position_embeddings') or config.get(
       'max_position_embeddings'
     )
-    return tuple(
-      float(found[name]) for name in ('factor', 'low_freq_factor', 'high_freq_factor')
-    ) + (float(length),)
+    numbers = (
+      found['factor'],
+      found['low_freq_factor'],
+      found['high_freq_factor'],
+      length,
+    )
+    return tuple(map(float, numbers))
   if kind in ('longrope', 'su'):
     return _long_scaling(found, config)
   raise ValueError(
@@ -185,12 +200,12 @@ def write(arch: Arch, nested: bool = False) -> dict:
       high_freq_factor=high,
       original_max_position_embeddings=int(length),
     )
-  near = dict(
-    rope_theta=arch.local_rotary_base or arch.rotary_base, rope_type='default'
-  )
-  return dict(rope_parameters={GLOBAL: wide, LOCAL: near} if nested else wide) | (
-    layer_types(arch) if nested else {}
-  )
+  if not nested:
+    return dict(rope_parameters=wide)
+  # Scaling is of global layers alone.
+  base = arch.local_rotary_base or arch.rotary_base
+  near = dict(rope_theta=base, rope_type='default')
+  return dict(rope_parameters={GLOBAL: wide, LOCAL: near}) | layer_types(arch)
 
 
 def windows(kinds: list[str], window: int) -> tuple[int, ...]:
@@ -207,11 +222,11 @@ def windows(kinds: list[str], window: int) -> tuple[int, ...]:
 
 def shortest(values: list) -> tuple:
   """The shortest pattern that, repeated, gives every layer its own value."""
-  period = next(
-    n
-    for n in range(1, len(values) + 1)
-    if all(value == values[i % n] for i, value in enumerate(values))
-  )
+
+  def repeats(period):
+    return all(value == values[i % period] for i, value in enumerate(values))
+
+  period = next(filter(repeats, range(1, len(values) + 1)))
   return tuple(values[:period])
 
 
@@ -221,12 +236,11 @@ def layer_types(arch: Arch) -> dict:
     raise ValueError(
       f'windows: {arch.windows} has two lengths, config.json has room for one'
     )
-  return dict(
-    layer_types=[
-      LOCAL if arch.windows[i % len(arch.windows)] else GLOBAL
-      for i in range(arch.layers)
-    ]
-  )
+  kinds = []
+  for layer in range(arch.layers):
+    window = arch.windows[layer % len(arch.windows)]
+    kinds.append(LOCAL if window else GLOBAL)
+  return dict(layer_types=kinds)
 
 
 def write_windows(arch: Arch) -> dict:
