@@ -115,13 +115,17 @@ def _sublayer(block: Block, x, name: str, run, key, narrow=_unchanged):
     finish = Norm(arch, name=f'{name}_norm')
   if block.has_variable('params', f'{name}_adapter'):
     adapter = block.get_variable('params', f'{name}_adapter')
-    if adapter.place == 'parallel':
-      y = y + adapter(given)
-    elif adapter.place == 'output':
-      y = y + adapter(y)
-    else:
-      y = y + adapter(finish(x + y))
+    y = y + _adapt(adapter, given, x, y, finish)
   return finish(x + y)
+
+
+def _adapt(adapter, given, x, y, finish):
+  """What an adapter makes of the sublayer's input, its output, or the finished sum."""
+  if adapter.place == 'parallel':
+    return adapter(given)
+  if adapter.place == 'output':
+    return adapter(y)
+  return adapter(finish(x + y))
 
 
 def _attention_mask(causal: bool, reach, queries, keys):

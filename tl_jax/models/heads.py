@@ -44,9 +44,7 @@ class Embedding(nn.Module):
     x = leaves.take(table, tokens) * arch.embedding_scale
     columns = positions.shape[1] - tokens.shape[1]
     if columns:
-      prompt = self.get_variable('params', 'prompt').astype(x.dtype)
-      prompt = jnp.tile(prompt, (columns // prompt.shape[0], 1))
-      x = jnp.concatenate([jnp.broadcast_to(prompt, (x.shape[0], *prompt.shape)), x], 1)
+      x = _behind(self.get_variable('params', 'prompt'), columns, x)
     if arch.embedding_width and arch.kind == 'decoder':
       x = project(x)
     if arch.position_table:
@@ -72,6 +70,14 @@ class Embedding(nn.Module):
     # Padding may count beyond the table. What it gets there is read by nobody.
     rows = jnp.minimum(positions + arch.position_offset, arch.max_positions - 1)
     return leaves.take(table, rows)
+
+
+def _behind(prompt, columns: int, x):
+  """x (batch, length, width) behind so many columns of copies of a prompt (n, width)."""
+  prompt = prompt.astype(x.dtype)
+  prompt = jnp.tile(prompt, (columns // prompt.shape[0], 1))
+  front = jnp.broadcast_to(prompt, (x.shape[0], *prompt.shape))
+  return jnp.concatenate([front, x], 1)
 
 
 @functools.lru_cache(maxsize=8)
