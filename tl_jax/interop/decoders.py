@@ -8,26 +8,28 @@ from tl_jax.interop import rotary
 from tl_jax.interop.family import Family, classes
 
 _DECODER = dict(kind='decoder', norm_place='before', pool='last', init='normal')
+_GPT2_KEYS = dict(
+  vocabulary=('vocab_size', 50257),
+  width=('n_embd', 768),
+  layers=('n_layer', 12),
+  heads=('n_head', 12),
+  activation=('activation_function', 'gelu_new'),
+  norm_eps=('layer_norm_epsilon', 1e-5),
+  max_positions=('n_positions', 1024),
+  init_std=('initializer_range', 0.02),
+)
+_GPT2_ONLY = dict(
+  scale_attn_weights=(True,),
+  scale_attn_by_inverse_layer_idx=(False,),
+  add_cross_attention=(False,),
+)
 _GPT2 = Family(
-  dict(
-    vocabulary=('vocab_size', 50257),
-    width=('n_embd', 768),
-    layers=('n_layer', 12),
-    heads=('n_head', 12),
-    activation=('activation_function', 'gelu_new'),
-    norm_eps=('layer_norm_epsilon', 1e-5),
-    max_positions=('n_positions', 1024),
-    init_std=('initializer_range', 0.02),
-  ),
+  _GPT2_KEYS,
   _DECODER,
   classes('GPT2', 'classifier', 'token', 'span', causal='GPT2LMHeadModel'),
   lambda config: dict(mlp=config.get('n_inner') or 4 * config.get('n_embd', 768)),
   lambda arch: dict(n_inner=arch.mlp),
-  dict(
-    scale_attn_weights=(True,),
-    scale_attn_by_inverse_layer_idx=(False,),
-    add_cross_attention=(False,),
-  ),
+  _GPT2_ONLY,
 )
 
 
@@ -43,16 +45,17 @@ def _read_opt(config):
   )
 
 
+_OPT_KEYS = dict(
+  vocabulary=('vocab_size', 50272),
+  width=('hidden_size', 768),
+  layers=('num_hidden_layers', 12),
+  heads=('num_attention_heads', 12),
+  mlp=('ffn_dim', 3072),
+  activation=('activation_function', 'relu'),
+  init_std=('init_std', 0.02),
+)
 _OPT = Family(
-  dict(
-    vocabulary=('vocab_size', 50272),
-    width=('hidden_size', 768),
-    layers=('num_hidden_layers', 12),
-    heads=('num_attention_heads', 12),
-    mlp=('ffn_dim', 3072),
-    activation=('activation_function', 'relu'),
-    init_std=('init_std', 0.02),
-  ),
+  _OPT_KEYS,
   _DECODER | dict(position_offset=2),
   classes('OPT', 'causal', 'classifier', 'span'),
   _read_opt,
@@ -109,11 +112,11 @@ _LLAMA_FIXED = _DECODER | dict(gated=True, norm='rms', positions='rotary')
 _LLAMA = Family(
   _LLAMA_KEYS, _LLAMA_FIXED, classes('Llama', *_LLAMA_HEADS), _read_llama, _write_llama
 )
+_MISTRAL_KEYS = _LLAMA_KEYS | dict(
+  mlp=('intermediate_size', 14336), max_positions=('max_position_embeddings', 131072)
+)
 _MISTRAL = Family(
-  _LLAMA_KEYS
-  | dict(
-    mlp=('intermediate_size', 14336), max_positions=('max_position_embeddings', 131072)
-  ),
+  _MISTRAL_KEYS,
   _LLAMA_FIXED,
   classes('Mistral', *_LLAMA_HEADS),
   lambda config: (
@@ -146,13 +149,13 @@ def _write_qwen(arch):
   )
 
 
+_QWEN2_KEYS = _LLAMA_KEYS | dict(
+  vocabulary=('vocab_size', 151936),
+  mlp=('intermediate_size', 22016),
+  max_positions=('max_position_embeddings', 32768),
+)
 _QWEN2 = Family(
-  _LLAMA_KEYS
-  | dict(
-    vocabulary=('vocab_size', 151936),
-    mlp=('intermediate_size', 22016),
-    max_positions=('max_position_embeddings', 32768),
-  ),
+  _QWEN2_KEYS,
   _LLAMA_FIXED,
   classes('Qwen2', *_LLAMA_HEADS),
   lambda config: _read_qwen(config, 'qkv'),
@@ -263,11 +266,11 @@ _GEMMA2 = Family(
   _write_gemma,
   dict(use_bidirectional_attention=(False, None)),
 )
+_GEMMA3_KEYS = _GEMMA_KEYS | dict(
+  vocabulary=('vocab_size', 262208), max_positions=('max_position_embeddings', 131072)
+)
 _GEMMA3 = Family(
-  _GEMMA_KEYS
-  | dict(
-    vocabulary=('vocab_size', 262208), max_positions=('max_position_embeddings', 131072)
-  ),
+  _GEMMA3_KEYS,
   _GEMMA_FIXED | dict(query_norm=True),
   {
     'none': 'Gemma3TextModel',
@@ -307,8 +310,11 @@ _GRANITE = Family(
   _LLAMA_KEYS, _LLAMA_FIXED, classes('Granite', 'causal'), _read_granite, _write_granite
 )
 
+_OLMO2_KEYS = _LLAMA_KEYS | dict(
+  vocabulary=('vocab_size', 50304), norm_eps=('rms_norm_eps', 1e-5)
+)
 _OLMO2 = Family(
-  _LLAMA_KEYS | dict(vocabulary=('vocab_size', 50304), norm_eps=('rms_norm_eps', 1e-5)),
+  _OLMO2_KEYS,
   _LLAMA_FIXED | dict(norm_place='output', query_norm='width'),
   classes('Olmo2', 'causal', 'classifier'),
   _read_llama,
@@ -345,15 +351,15 @@ def _write_smollm3(arch):
   return _write_qwen(arch) | dict(no_rope_layers=turned)
 
 
+_SMOLLM3_KEYS = _LLAMA_KEYS | dict(
+  vocabulary=('vocab_size', 128256),
+  width=('hidden_size', 2048),
+  layers=('num_hidden_layers', 36),
+  heads=('num_attention_heads', 16),
+  max_positions=('max_position_embeddings', 32768),
+)
 _SMOLLM3 = Family(
-  _LLAMA_KEYS
-  | dict(
-    vocabulary=('vocab_size', 128256),
-    width=('hidden_size', 2048),
-    layers=('num_hidden_layers', 36),
-    heads=('num_attention_heads', 16),
-    max_positions=('max_position_embeddings', 32768),
-  ),
+  _SMOLLM3_KEYS,
   _LLAMA_FIXED,
   classes('SmolLM3', *_LLAMA_HEADS),
   _read_smollm3,
@@ -376,15 +382,15 @@ def _write_phi3(arch):
   return said
 
 
+_PHI3_KEYS = _LLAMA_KEYS | dict(
+  vocabulary=('vocab_size', 32064),
+  width=('hidden_size', 3072),
+  mlp=('intermediate_size', 8192),
+  norm_eps=('rms_norm_eps', 1e-5),
+  max_positions=('max_position_embeddings', 4096),
+)
 _PHI3 = Family(
-  _LLAMA_KEYS
-  | dict(
-    vocabulary=('vocab_size', 32064),
-    width=('hidden_size', 3072),
-    mlp=('intermediate_size', 8192),
-    norm_eps=('rms_norm_eps', 1e-5),
-    max_positions=('max_position_embeddings', 4096),
-  ),
+  _PHI3_KEYS,
   _LLAMA_FIXED,
   classes('Phi3', 'causal', 'classifier', 'token'),
   _read_phi3,

@@ -56,26 +56,28 @@ def _write_t5(arch):
 
 
 _T5_HEADS = ('classifier', 'token', 'span')
+_T5_KEYS = dict(
+  vocabulary=('vocab_size', 32128),
+  width=('d_model', 512),
+  layers=('num_layers', 6),
+  heads=('num_heads', 8),
+  head_dim=('d_kv', 64),
+  mlp=('d_ff', 2048),
+  norm_eps=('layer_norm_epsilon', 1e-6),
+  relative_buckets=('relative_attention_num_buckets', 32),
+  relative_distance=('relative_attention_max_distance', 128),
+)
+_T5_FIXED = dict(
+  norm='rms',
+  norm_place='before',
+  bias='none',
+  positions='relative',
+  attention_scale=1.0,
+  init='fan_in',
+)
 _T5 = Family(
-  dict(
-    vocabulary=('vocab_size', 32128),
-    width=('d_model', 512),
-    layers=('num_layers', 6),
-    heads=('num_heads', 8),
-    head_dim=('d_kv', 64),
-    mlp=('d_ff', 2048),
-    norm_eps=('layer_norm_epsilon', 1e-6),
-    relative_buckets=('relative_attention_num_buckets', 32),
-    relative_distance=('relative_attention_max_distance', 128),
-  ),
-  dict(
-    norm='rms',
-    norm_place='before',
-    bias='none',
-    positions='relative',
-    attention_scale=1.0,
-    init='fan_in',
-  ),
+  _T5_KEYS,
+  _T5_FIXED,
   classes('T5', *_T5_HEADS, causal='T5ForConditionalGeneration'),
   _read_t5,
   _write_t5,
@@ -97,14 +99,14 @@ def _write_mt5(arch):
   return said
 
 
+_MT5_KEYS = _T5.keys | dict(
+  vocabulary=('vocab_size', 250112),
+  layers=('num_layers', 8),
+  heads=('num_heads', 6),
+  mlp=('d_ff', 1024),
+)
 _MT5 = Family(
-  _T5.keys
-  | dict(
-    vocabulary=('vocab_size', 250112),
-    layers=('num_layers', 8),
-    heads=('num_heads', 6),
-    mlp=('d_ff', 1024),
-  ),
+  _MT5_KEYS,
   _T5.fixed,
   classes('MT5', *_T5_HEADS, causal='MT5ForConditionalGeneration'),
   _read_mt5,

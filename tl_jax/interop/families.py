@@ -55,9 +55,11 @@ _XLM_ROBERTA = _ROBERTA._replace(
   keys=_BERT_KEYS, heads=classes('XLMRoberta', *_BERT_HEADS)
 )
 _CAMEMBERT = _XLM_ROBERTA._replace(heads=classes('Camembert', *_BERT_HEADS))
+_MPNET_KEYS = {
+  field: key for field, key in _BERT_KEYS.items() if field != 'types'
+} | dict(vocabulary=('vocab_size', 30527))
 _MPNET = Family(
-  {field: key for field, key in _BERT_KEYS.items() if field != 'types'}
-  | dict(vocabulary=('vocab_size', 30527)),
+  _MPNET_KEYS,
   dict(
     embedding_norm=True,
     positions='learned_relative',
@@ -158,33 +160,34 @@ def _write_deberta(arch):
   return said
 
 
+_DEBERTA_V2_KEYS = _BERT_KEYS | dict(
+  vocabulary=('vocab_size', 128100),
+  width=('hidden_size', 1536),
+  layers=('num_hidden_layers', 24),
+  heads=('num_attention_heads', 24),
+  mlp=('intermediate_size', 6144),
+  norm_eps=('layer_norm_eps', 1e-7),
+  types=('type_vocab_size', 0),
+)
 _DEBERTA_V2 = Family(
-  _BERT_KEYS
-  | dict(
-    vocabulary=('vocab_size', 128100),
-    width=('hidden_size', 1536),
-    layers=('num_hidden_layers', 24),
-    heads=('num_attention_heads', 24),
-    mlp=('intermediate_size', 6144),
-    norm_eps=('layer_norm_eps', 1e-7),
-    types=('type_vocab_size', 0),
-  ),
+  _DEBERTA_V2_KEYS,
   dict(embedding_norm=True),
   classes('DebertaV2', *_BERT_HEADS),
   _read_deberta,
   _write_deberta,
 )
+_DISTILBERT_KEYS = dict(
+  vocabulary=('vocab_size', 30522),
+  width=('dim', 768),
+  layers=('n_layers', 6),
+  heads=('n_heads', 12),
+  mlp=('hidden_dim', 3072),
+  activation=('activation', 'gelu'),
+  max_positions=('max_position_embeddings', 512),
+  init_std=('initializer_range', 0.02),
+)
 _DISTILBERT = Family(
-  dict(
-    vocabulary=('vocab_size', 30522),
-    width=('dim', 768),
-    layers=('n_layers', 6),
-    heads=('n_heads', 12),
-    mlp=('hidden_dim', 3072),
-    activation=('activation', 'gelu'),
-    max_positions=('max_position_embeddings', 512),
-    init_std=('initializer_range', 0.02),
-  ),
+  _DISTILBERT_KEYS,
   dict(embedding_norm=True),
   classes('DistilBert', *_BERT_HEADS),
   _pooler('relu', ('classifier',)),
@@ -205,30 +208,30 @@ def _read_electra(config):
   )
 
 
+_ELECTRA_KEYS = _BERT_KEYS | dict(
+  width=('hidden_size', 256),
+  heads=('num_attention_heads', 4),
+  mlp=('intermediate_size', 1024),
+)
 _ELECTRA = Family(
-  _BERT_KEYS
-  | dict(
-    width=('hidden_size', 256),
-    heads=('num_attention_heads', 4),
-    mlp=('intermediate_size', 1024),
-  ),
+  _ELECTRA_KEYS,
   dict(embedding_norm=True),
   classes('Electra', *_BERT_HEADS, replaced='ElectraForPreTraining'),
   _read_electra,
   lambda arch: dict(embedding_size=arch.embedding_width or arch.width),
   _BERT_ONLY,
 )
+_ALBERT_KEYS = _BERT_KEYS | dict(
+  vocabulary=('vocab_size', 30000),
+  width=('hidden_size', 4096),
+  heads=('num_attention_heads', 64),
+  mlp=('intermediate_size', 16384),
+  activation=('hidden_act', 'gelu_new'),
+  embedding_width=('embedding_size', 128),
+  layer_groups=('num_hidden_groups', 1),
+)
 _ALBERT = Family(
-  _BERT_KEYS
-  | dict(
-    vocabulary=('vocab_size', 30000),
-    width=('hidden_size', 4096),
-    heads=('num_attention_heads', 64),
-    mlp=('intermediate_size', 16384),
-    activation=('hidden_act', 'gelu_new'),
-    embedding_width=('embedding_size', 128),
-    layer_groups=('num_hidden_groups', 1),
-  ),
+  _ALBERT_KEYS,
   dict(embedding_norm=True) | _BODY_POOLER,
   classes('Albert', *_BERT_HEADS),
   only=_BERT_ONLY | dict(inner_group_num=(1,)),
@@ -256,28 +259,38 @@ def _read_modernbert(config):
   )
 
 
+_MODERNBERT_KEYS = dict(
+  vocabulary=('vocab_size', 50368),
+  width=('hidden_size', 768),
+  layers=('num_hidden_layers', 22),
+  heads=('num_attention_heads', 12),
+  mlp=('intermediate_size', 1152),
+  activation=('hidden_activation', 'gelu'),
+  norm_eps=('norm_eps', 1e-5),
+  max_positions=('max_position_embeddings', 8192),
+  init_std=('initializer_range', 0.02),
+)
+_MODERNBERT_FIXED = dict(
+  gated=True,
+  norm='layer_unbiased',
+  norm_place='before',
+  skip_first_norm=True,
+  bias='none',
+  positions='rotary',
+  embedding_norm=True,
+  pooler_norm=True,
+)
+_MODERNBERT_ONLY = dict(
+  norm_bias=(False,),
+  attention_bias=(False,),
+  mlp_bias=(False,),
+  classifier_bias=(False,),
+  decoder_bias=(True,),
+  classifier_pooling=('cls', 'mean'),
+)
 _MODERNBERT = Family(
-  dict(
-    vocabulary=('vocab_size', 50368),
-    width=('hidden_size', 768),
-    layers=('num_hidden_layers', 22),
-    heads=('num_attention_heads', 12),
-    mlp=('intermediate_size', 1152),
-    activation=('hidden_activation', 'gelu'),
-    norm_eps=('norm_eps', 1e-5),
-    max_positions=('max_position_embeddings', 8192),
-    init_std=('initializer_range', 0.02),
-  ),
-  dict(
-    gated=True,
-    norm='layer_unbiased',
-    norm_place='before',
-    skip_first_norm=True,
-    bias='none',
-    positions='rotary',
-    embedding_norm=True,
-    pooler_norm=True,
-  ),
+  _MODERNBERT_KEYS,
+  _MODERNBERT_FIXED,
   classes('ModernBert', *_BERT_HEADS),
   _read_modernbert,
   lambda arch: (
@@ -288,14 +301,7 @@ _MODERNBERT = Family(
       classifier_pooling={'first': 'cls', 'mean': 'mean'}.get(arch.pool, arch.pool),
     )
   ),
-  dict(
-    norm_bias=(False,),
-    attention_bias=(False,),
-    mlp_bias=(False,),
-    classifier_bias=(False,),
-    decoder_bias=(True,),
-    classifier_pooling=('cls', 'mean'),
-  ),
+  _MODERNBERT_ONLY,
 )
 
 
