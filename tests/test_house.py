@@ -134,11 +134,11 @@ def test_imports_point_one_way(path):
 @each(PYTHON)
 def test_size_and_words(path):
   text = path.read_text(encoding='utf-8')
-  assert text.count('\n') <= 800, f'{name(path)} has {text.count(chr(10))} lines'
+  assert text.count('\n') <= 500, f'{name(path)} has {text.count(chr(10))} lines'
   for node in ast.walk(parse(path)):
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
       lines = node.end_lineno - node.lineno + 1
-      assert lines <= 130, f'{name(path)}: {node.name} has {lines} lines'
+      assert lines <= 80, f'{name(path)}: {node.name} has {lines} lines'
     if isinstance(node, ast.FunctionDef | ast.ClassDef) and 'tests' not in path.parts:
       assert not re.search('Manager|Helper|Utils', node.name), (
         f'{name(path)}: {node.name}'
@@ -216,7 +216,7 @@ def test_tests_mirror_the_package():
 
 
 # What the code is today; a figure may only get better, until it is at its goal.
-RATCHET = dict(nodes=9.2, complex=7.0, comments=0.011, wide=2400)
+RATCHET = dict(nodes=7.75, complex=0.1, comments=0.054, wide=0)
 GOALS = dict(nodes=7.5, complex=1.0, comments=0.06, wide=0)
 
 

@@ -31,6 +31,27 @@ TEMPLATE = '{{ bos_token }}{% for message in messages %}{{ message.content }}<|e
 MARKS = ('<|begin_of_text|>', '<|end_of_text|>', '<|eot_id|>', '<think>')
 
 
+def shapes_of(vocabulary):
+  """The shape of every tensor of two layers, by its name."""
+  shapes = {'model.embed_tokens.weight': (vocabulary, 64), 'model.norm.weight': (64,)}
+  for layer in range(2):
+    parts = {
+      'self_attn.q_proj': (128, 64),
+      'self_attn.k_proj': (64, 64),
+      'self_attn.v_proj': (64, 64),
+      'self_attn.o_proj': (64, 128),
+      'mlp.gate_proj': (96, 64),
+      'mlp.up_proj': (96, 64),
+      'mlp.down_proj': (64, 96),
+      'input_layernorm': (64,),
+      'post_attention_layernorm': (64,),
+    }
+    shapes |= {
+      f'model.layers.{layer}.{name}.weight': shape for name, shape in parts.items()
+    }
+  return shapes
+
+
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
   """(folder, {type of the matrices: file}): the folder holds what the file of that type
@@ -56,22 +77,7 @@ def files(tmp_path_factory):
     bos_token_id=first,
     eos_token_id=first + 2,
   )
-  shapes = {'model.embed_tokens.weight': (len(names), 64), 'model.norm.weight': (64,)}
-  for layer in range(2):
-    parts = {
-      'self_attn.q_proj': (128, 64),
-      'self_attn.k_proj': (64, 64),
-      'self_attn.v_proj': (64, 64),
-      'self_attn.o_proj': (64, 128),
-      'mlp.gate_proj': (96, 64),
-      'mlp.up_proj': (96, 64),
-      'mlp.down_proj': (64, 96),
-      'input_layernorm': (64,),
-      'post_attention_layernorm': (64,),
-    }
-    shapes |= {
-      f'model.layers.{layer}.{name}.weight': shape for name, shape in parts.items()
-    }
+  shapes = shapes_of(len(names))
   found = {}
   for kind in (gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.Q8_0):
     folder = path / kind.name

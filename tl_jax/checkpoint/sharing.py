@@ -10,8 +10,10 @@
 ...   seconds = store.wait()
 ...   folders.append(store.directory / '1')
 ...   _ = share_files(folders[-1], known)
->>> [os.path.samefile(*(folder / f'arrays/{leaf}/0' for folder in folders)) for leaf in ('base', 'head')]
-[True, False]
+>>> def is_shared(leaf):
+...   return os.path.samefile(*(folder / f'arrays/{leaf}/0' for folder in folders))
+>>> is_shared('base'), is_shared('head')
+(True, False)
 """
 
 import os

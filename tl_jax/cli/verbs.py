@@ -1,8 +1,8 @@
 """The verbs: each adds its flags to a parser, and does its work by one call into the
 library.
 
->>> sorted(VERBS)
-['demo', 'evaluate', 'export', 'generate', 'import', 'merge', 'pretrain', 'steps', 'table', 'transfer']
+>>> ' '.join(sorted(VERBS))
+'demo evaluate export generate import merge pretrain steps table transfer'
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """`config.json` of Hugging Face to our `Arch` and back.
 
->>> read(dict(model_type='bert', architectures=['BertForMaskedLM'], hidden_size=128, num_attention_heads=2)).width
+>>> small = dict(hidden_size=128, num_attention_heads=2)
+>>> read(dict(model_type='bert', architectures=['BertForMaskedLM'], **small)).width
 128
 """
 
@@ -162,7 +163,8 @@ def _table_fields(config: dict, family: Family) -> dict:
 def _activation(key: str, value) -> str:
   if value not in ACTIVATIONS:
     raise ValueError(
-      f'config.json: {key} = {value!r} is not supported; nearest: {tree.nearest(value, ACTIVATIONS)}'
+      f'config.json: {key} = {value!r} is not supported; nearest: '
+      f'{tree.nearest(value, ACTIVATIONS)}'
     )
   return ACTIVATIONS[value]
 

@@ -161,7 +161,8 @@ def _require_sines(folder: tensors.Tensors, sines: dict[str, np.ndarray]) -> Non
       table, sines[name], atol=5e-3
     ):
       raise ValueError(
-        f'tensor {name!r} is no table of sinusoidal positions {sines[name].shape}, which are computed'
+        f'tensor {name!r} is no table of sinusoidal positions {sines[name].shape}, '
+        'which are computed'
       )
 
 
@@ -199,6 +200,7 @@ def _check(
   for name in surplus if own_head else ():
     if not names.is_spare(family, name, kind):
       raise ValueError(
-        f'tensor {name[:200]!r} has no place in this {family}; nearest: {tree.nearest(name, wanted)}'
+        f'tensor {name[:200]!r} has no place in this {family}; nearest: '
+        f'{tree.nearest(name, wanted)}'
       )
   return tuple(surplus)

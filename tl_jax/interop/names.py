@@ -1,8 +1,9 @@
 """Where every parameter lies in a Hugging Face checkpoint: the maps of the families,
 read in both directions.
 
->>> place('bert', 'masked', 'layers/3/attention/query/kernel')
-Place(name='bert.encoder.layer.3.attention.self.query.weight', transpose=True, part=0, columns=None, row=False)
+>>> found = place('bert', 'masked', 'layers/3/attention/query/kernel')
+>>> found.name, found.transpose
+('bert.encoder.layer.3.attention.self.query.weight', True)
 """
 
 import collections

@@ -103,8 +103,8 @@ def _long_scaling(found: dict, config: dict) -> tuple[float, ...]:
   short, long = found['short_factor'], found['long_factor']
   if len(short) < 2 or len(short) != len(long):
     raise ValueError(
-      f'config.json: short_factor has {len(short)} numbers, long_factor {len(long)}; each needs one '
-      'for every two units of a head'
+      f'config.json: short_factor has {len(short)} numbers, long_factor {len(long)}; '
+      'each needs one for every two units of a head'
     )
   return tuple(map(float, (factor, length, *short, *long)))
 

@@ -167,7 +167,8 @@ def _naming(path: pathlib.Path):
   """Makes whatever the library throws a ValueError of one line that names the file."""
   try:
     yield
-  except BaseException as error:  # noqa: BLE001 - the library raises bare Exception, and panics beyond it
+  # The library raises bare Exception, and panics beyond it.
+  except BaseException as error:  # noqa: BLE001
     if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError):
       raise
     line = ' '.join(str(error).split())[:200]

@@ -138,7 +138,8 @@ class Arch:
     of_decoder = self.decoder_heads or self.decoder_mlp
     if of_decoder and self.kind != 'encoder-decoder':
       raise ValueError(
-        f'decoder_heads, decoder_mlp: a model of kind {self.kind!r} has one stack; use heads and mlp'
+        f'decoder_heads, decoder_mlp: a model of kind {self.kind!r} has one stack; '
+        'use heads and mlp'
       )
     if self.decoder_heads and not self.head_dim and self.width % self.decoder_heads:
       raise ValueError(
@@ -161,7 +162,8 @@ class Arch:
     differ = self.local_rotary_base or not all(self.rotary_layers)
     if self.long_rotary and differ:
       raise ValueError(
-        'rotary_scaling: divisors by the length of the text are for models whose layers all turn alike'
+        'rotary_scaling: divisors by the length of the text are for models whose '
+        'layers all turn alike'
       )
     # LongRoPE has two numbers and two divisors for every frequency.
     frequencies = self.head_width // 2

@@ -111,8 +111,9 @@ def make_mesh(settings: Settings):
   ways = mesh.shape['data'] * mesh.shape['fsdp'] * settings.data.accumulate
   if settings.data.batch % ways:
     raise configs.ConfigError(
-      f'config.data.batch: {settings.data.batch} rows are not divisible by data {mesh.shape["data"]} x fsdp '
-      f'{mesh.shape["fsdp"]} x accumulate {settings.data.accumulate}'
+      f'config.data.batch: {settings.data.batch} rows are not divisible by data '
+      f'{mesh.shape["data"]} x fsdp {mesh.shape["fsdp"]} x accumulate '
+      f'{settings.data.accumulate}'
     )
   return mesh
 

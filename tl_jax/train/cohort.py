@@ -9,7 +9,8 @@ in turn through the same executable: measured there, vmap takes 1.3 times the CP
 and 2.6 times the wall time of turns (width 128, 8 rows of 64, 5 members).
 
 >>> from tl_jax import config
->>> one, other = (config.load('configs/transfer.py:task=sentiment', [('seed', seed)]) for seed in '12')
+>>> spec = 'configs/transfer.py:task=sentiment'
+>>> one, other = (config.load(spec, [('seed', seed)]) for seed in '12')
 >>> signature(one) == signature(other)
 True
 """

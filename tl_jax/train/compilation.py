@@ -29,7 +29,8 @@ class Program(NamedTuple):
   kept: bool
 
   def __str__(self) -> str:
-    return f'program {"kept from before, ready" if self.kept else "compiled"} in {self.seconds:.1f} s'
+    how = 'kept from before, ready' if self.kept else 'compiled'
+    return f'program {how} in {self.seconds:.1f} s'
 
 
 def compile_ahead(function, *arguments) -> Program:

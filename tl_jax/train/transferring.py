@@ -167,7 +167,8 @@ def require_dropout(settings: Transfer, method: methods.TransferMethod) -> None:
   names = [how.name for how in method.regularizers]
   if 'rdrop' in names and settings.compute.dropout == 0:
     raise ConfigError(
-      'config.compute.dropout: 0.0, but rdrop compares two passes that differ in their dropout alone'
+      'config.compute.dropout: 0.0, but rdrop compares two passes that differ in '
+      'their dropout alone'
     )
 
 
