@@ -170,3 +170,14 @@ def test_a_busy_workdir_says_try_again(run_cli, tmp_path):
   with Workdir(tmp_path):
     done = run_cli(*PRETRAIN, f'--workdir={tmp_path}')
   assert done.returncode == 75 and str(tmp_path) in done.stderr
+
+
+def test_an_adapter_whose_base_is_not_here_asks_for_one(run_without_device, tmp_path):
+  said = {'peft_type': 'LORA', 'base_model_name_or_path': 'someone/model'}
+  (tmp_path / 'adapter_config.json').write_text(json.dumps(said))
+  for words, base in (((), 'someone/model'), (('--base=no.gguf',), 'no.gguf')):
+    code, line = run_without_device(
+      'import', str(tmp_path), str(tmp_path / 'out'), *words
+    )
+    assert (code, line.count('\n')) == (2, 1), line
+    assert f'{base!r} is no folder and no .gguf file here' in line

@@ -90,9 +90,11 @@ def _fused(source: str, base: str | None, dtype):
   declared = interop.huggingface.read_json(pathlib.Path(source) / ADAPTER)
   # peft writes what its user loaded, which often is the name of a model on a hub.
   base = base or declared.get('base_model_name_or_path') or ''
-  if not os.path.isdir(base):
+  is_gguf = base.lower().endswith('.gguf') and os.path.isfile(base)
+  if not os.path.isdir(base) and not is_gguf:
     raise config.ConfigError(
-      f'{source}: its base {base!r} is no folder here; name one with --base'
+      f'{source}: its base {base!r} is no folder and no .gguf file here; name one '
+      'with --base'
     )
   loaded = interop.load_adapter(source, train.load(base))
   _require_none_before_text(loaded.params, source, 'open it with interop.load_adapter')

@@ -4,11 +4,13 @@
 True
 """
 
+import contextlib
 import importlib.util
 import logging
 import os
 import socket
 import threading
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -260,6 +262,16 @@ def _has_others_of_kubernetes() -> bool:
   return 'JOB_COMPLETION_INDEX' in os.environ
 
 
+@contextlib.contextmanager
+def _without_warnings_of_jax():
+  """Its detection calls what Python 3.13 deprecates. Where warnings are errors, a run
+  on a TPU would not find the others for that.
+  """
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore', DeprecationWarning)
+    yield
+
+
 def _is_present(name: str, kind) -> bool:
   """Does jax find this cluster? For a TPU it asks the machine's metadata server."""
   if name == 'MPI' and importlib.util.find_spec('mpi4py') is None:
@@ -268,7 +280,8 @@ def _is_present(name: str, kind) -> bool:
       f'other. {REMEDY}'
     )
   try:
-    return kind.is_env_present()
+    with _without_warnings_of_jax():
+      return kind.is_env_present()
   # A machine that cannot be asked, as without a network, must still train.
   except Exception as error:  # noqa: BLE001 - of requests or kubernetes, if anything
     _LOG.warning(
@@ -282,14 +295,16 @@ def _is_present(name: str, kind) -> bool:
 def _describe(name: str, kind) -> Cluster | None:
   """The cluster of one of jax's classes; None where this process is its only one."""
   try:
-    processes = kind.get_process_count()
-    if processes == 1:
-      return None
-    address = kind.get_coordinator_address(
-      timeout_secs=FOUND_SECONDS,
-      override_coordinator_port=os.environ.get('JAX_COORDINATOR_PORT'),
-    )
-    return Cluster(name, address, processes, kind.get_process_id(), _own_devices(kind))
+    with _without_warnings_of_jax():
+      processes = kind.get_process_count()
+      if processes == 1:
+        return None
+      address = kind.get_coordinator_address(
+        timeout_secs=FOUND_SECONDS,
+        override_coordinator_port=os.environ.get('JAX_COORDINATOR_PORT'),
+      )
+      number = kind.get_process_id()
+      return Cluster(name, address, processes, number, _own_devices(kind))
   except Exception as error:  # noqa: BLE001 - of requests or kubernetes, if anything
     raise RuntimeError(
       f'this process belongs to {name}, but who the others are could not be found '
