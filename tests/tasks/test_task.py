@@ -62,6 +62,23 @@ def test_a_right_answer_scores_one():
   )
 
 
+def test_f1_is_of_the_second_of_two_classes_and_of_more_their_mean():
+  two = tasks.find('sentiment')
+  # All are taken for the first class, which is right for one of four.
+  found = tasks.score(two, np.eye(2)[[0, 0, 0, 0]], np.array([0, 1, 1, 1]))
+  assert found['f1'] == 0.0 and found['f1_macro'] == pytest.approx(0.2)
+  many = tasks.find('topic')
+  answers = np.eye(12)
+  found = tasks.score(many, answers[[1, 1, 1, 1]], np.array([0, 1, 1, 1]))
+  # The test holds classes 0 and 1 alone, but of twelve none is the positive one.
+  assert 'f1' not in found
+  assert found['f1_macro'] == pytest.approx((0 + 6 / 7) / 2)
+  both = tasks.find('sentiment+topic')
+  found = tasks.score(both, np.eye(14)[[1, 2]], np.array([1, 2]))
+  assert 'f1' not in found and 'topic/f1' not in found
+  assert found['sentiment/f1'] == found['topic/f1_macro'] == 1.0
+
+
 def test_a_file_is_a_task(tmp_path):
   path = tmp_path / 'mails.csv'
   rows = [

@@ -33,9 +33,9 @@ def f1(predictions, references, *, positive=None) -> dict[str, float]:
 
   Labels are (n,), or indicators (n, labels) of several labels per example.
 
-  f1: that of the class `positive` against the rest, by default of the class 1. Labels
-    that are text have no default, and indicators no positive class, so that `f1` is
-    then left out.
+  f1: that of the class `positive` against the rest. By default it is that of the class 1
+    where all labels are 0 or 1. Of other labels, and of indicators, no class is the
+    positive one, so that `f1` is left out.
   f1_macro: the plain mean over the classes that occur in either list, or over all
     columns of indicators.
   f1_micro: pools the counts. For labels (n,) it is the accuracy.
@@ -52,8 +52,7 @@ def f1(predictions, references, *, positive=None) -> dict[str, float]:
   # Of one label per example, every false positive of a class is missed by another.
   micro = accuracy(predicted, expected)['accuracy']
   scores = {'f1_macro': _macro(counts), 'f1_micro': micro}
-  is_text = expected.dtype.kind in 'US' and len(expected) > 0
-  if positive is None and not is_text:
+  if positive is None and set(classes.tolist()) <= {0, 1}:
     positive = 1
   if positive is None:
     return scores
