@@ -24,7 +24,7 @@ import jax
 from tl_jax import config, tasks, train, tree
 from tl_jax.evals.statistics import t_interval
 from tl_jax.report import Claim
-from tl_jax.train import evaluators, features, transferring
+from tl_jax.train import evaluators, features, preparing
 from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.transfer import merging
 
@@ -73,7 +73,7 @@ class Tuned:
     # The tuned weights and what evaluates them, from the folder of the full run.
     workdir = folder / f'{task}-full-{seed}'
     opened = train.open_workdir(workdir)
-    self.ready = transferring.prepare(opened.settings, workdir, is_primary=False)
+    self.ready = preparing.prepare(opened.settings, workdir, is_primary=False)
     self.judge = evaluators.TaskEvaluator(features.Reader(self.ready))
     # Only bodies can be merged: the heads answer different questions.
     is_new = tree.matcher(HEAD_PATTERNS)

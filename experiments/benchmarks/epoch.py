@@ -42,7 +42,7 @@ def examples(task, work: dict) -> tuple[list[str], list]:
   for the seed.
   """
   from tl_jax import tasks
-  from tl_jax.train.texts import subset_of
+  from tl_jax.train.datasets import subset_of
 
   texts, targets = tasks.labelled(task, 'train', None)
   chosen = subset_of(task, texts, targets, work['labels'] or len(texts), work['seed'])

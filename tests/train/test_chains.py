@@ -13,11 +13,11 @@ from hypothesis import given, settings
 import tl_jax
 from tl_jax import config, models, tree
 from tl_jax.config import ConfigError
-from tl_jax.train import run, transferring
+from tl_jax.train import preparing, run
 from tl_jax.train.checks import read
+from tl_jax.train.datasets import task_of, tempered
 from tl_jax.train.information import fisher_of, information, spread, training_examples
 from tl_jax.train.restoring import open_workdir
-from tl_jax.train.texts import task_of, tempered
 
 SMALL = [
   ('data.length', '32'),
@@ -87,7 +87,7 @@ def test_ewc_weighs_by_the_task_before(pretrained, tmp_path):
     ('task.test', '12'),
   )
   file = f'configs/transfer.py:task=sentiment,method=ewc,init={first},labels=8'
-  ready = transferring.prepare(read(config.load(file, SMALL)), tmp_path / 'before')
+  ready = preparing.prepare(read(config.load(file, SMALL)), tmp_path / 'before')
   state = ready.weighed(ready.parts.init(ready.params(0), 0))
   held, fisher = state.frozen.weights[0].awaited, fisher_of(first)
   assert held.keys() == fisher.keys() and not any(

@@ -16,7 +16,7 @@ import pytest
 import tl_jax
 from tl_jax import config, train, tree
 from tl_jax.checkpoint import Store
-from tl_jax.train import assembly, prepared, running, transferring
+from tl_jax.train import assembly, prepared, preparing, running
 from tl_jax.train import stack as stacking
 from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.checks import read
@@ -240,7 +240,7 @@ def test_a_config_that_cannot_be_is_a_member_that_cannot_be(pretrained, tmp_path
 def stack_of(pretrained, folder, count, method='lora'):
   settings = read(make_config(pretrained, [], method=method))
   trainer = running.Trainer(
-    transferring.prepare(settings, folder), assembly.make_mesh(settings)
+    preparing.prepare(settings, folder), assembly.make_mesh(settings)
   )
   owns = [
     prepared.Own(np.uint32(seed), np.float32(1e-3), np.float32(0))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tl_jax import config, parallel, train
-from tl_jax.train import evaluators, running, texts, transferring
+from tl_jax.train import datasets, evaluators, preparing, running
 from tl_jax.train.checks import read
 from tl_jax.train.features import Featured, Reader
 from tl_jax.train.programs import fingerprint
@@ -37,9 +37,7 @@ def make_config(method, labels=24, more=()):
 
 @pytest.fixture(scope='module')
 def ready(tmp_path_factory):
-  return transferring.prepare(
-    read(make_config('probe')), tmp_path_factory.mktemp('probe')
-  )
+  return preparing.prepare(read(make_config('probe')), tmp_path_factory.mktemp('probe'))
 
 
 def state_of(ready, seed=1):
@@ -126,7 +124,7 @@ def test_a_mark_tells_bodies_apart():
   [('probe', True), ('probe+l2sp', True), ('bitfit', False), ('lora', False)],
 )
 def test_only_a_head_alone_reads_features(tmp_path, method, held):
-  made = transferring.prepare(read(make_config(method)), tmp_path)
+  made = preparing.prepare(read(make_config(method)), tmp_path)
   assert Reader(made).held is held
 
 
@@ -154,14 +152,14 @@ def test_a_probe_goes_on_from_a_checkpoint_to_the_same_end(tmp_path):
 
 
 def test_prompts_pack_as_many_examples_as_leaves_the_fewest_columns(tmp_path):
-  made = transferring.prepare(
+  made = preparing.prepare(
     read(make_config('prompt', more=[('method.length', '8')])), tmp_path
   )
-  slots = texts.slots_of(made.settings, made.train)
+  slots = datasets.slots_of(made.settings, made.train)
   assert 1 <= slots < 4
   assert made.stream(made.settings)[0].batch_at(0)['labels'].shape == (4, slots)
   plain = read(make_config('full'))
-  assert texts.slots_of(plain, made.train) == 4
+  assert datasets.slots_of(plain, made.train) == 4
 
 
 def test_ids_without_a_row_are_refused_before_a_device_sees_them(ready):

@@ -55,7 +55,9 @@ def test_a_run_that_goes_on_counts_no_frequencies(tmp_path, monkeypatch):
   ready = running.prepare(settings, tmp_path)
   counted = []
   monkeypatch.setattr(
-    pretraining.texts, 'log_frequencies', lambda *_: counted.append(1) or np.zeros(300)
+    pretraining.datasets,
+    'log_frequencies',
+    lambda *_: counted.append(1) or np.zeros(300),
   )
   trainer = running.Trainer(ready, assembly.make_mesh(settings))
   # A resumed run takes its state from a checkpoint, whatever its texts are like.

@@ -12,7 +12,7 @@ from tl_jax import config, train, tree
 from tl_jax.checkpoint import CheckpointError, Store
 from tl_jax.train.checks import read
 from tl_jax.train.cohort import run_cohort
-from tl_jax.train.transferring import prepare
+from tl_jax.train.preparing import prepare
 
 QUICK = [
   ('schedule.steps', '6'),

@@ -235,8 +235,8 @@ def _open(workdirs) -> list[Source]:
   """
   from tl_jax import train, transfer, tree
   from tl_jax.interop import configs
+  from tl_jax.train.datasets import task_of
   from tl_jax.train.settings import Transfer
-  from tl_jax.train.texts import task_of
 
   is_new = tree.matcher(transfer.HEAD)
   sources: list[Source] = []
@@ -259,7 +259,7 @@ def _open(workdirs) -> list[Source]:
 
 def _require_fellow(path: pathlib.Path, sources: list[Source]) -> None:
   """Raises ConfigError for a workdir that is there already or has another tokenizer."""
-  from tl_jax.train.texts import TOKENIZER
+  from tl_jax.train.datasets import TOKENIZER
 
   if path.resolve() in [source.path.resolve() for source in sources]:
     raise config.ConfigError(f'{path}: given twice')
@@ -422,13 +422,13 @@ def _evaluator(source: Source):
   import jax
 
   from tl_jax import evals, tasks, tree
-  from tl_jax.train import texts
+  from tl_jax.train import datasets
 
   settings = source.opened.settings
   tokenizer = source.opened.tokenizer
   model = _model(source)
-  test = texts.labelled(settings, source.task, tokenizer, 'test', source.path)
-  batches = texts.labelled_pass(settings, test, tokenizer, settings.data.batch)
+  test = datasets.labelled(settings, source.task, tokenizer, 'test', source.path)
+  batches = datasets.labelled_pass(settings, test, tokenizer, settings.data.batch)
   # Compiled once for both sets of leaves: the parameters are an argument.
   apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
 

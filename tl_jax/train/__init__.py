@@ -4,10 +4,10 @@
 'tl_jax.train.step'
 """
 
-from tl_jax.train.building import Built, build
 from tl_jax.train.checks import read
 from tl_jax.train.cohort import execute
 from tl_jax.train.evaluation import evaluate
+from tl_jax.train.notebook import Built, build
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
 from tl_jax.train.restoring import load, open_workdir, restore
 from tl_jax.train.results import Diverged

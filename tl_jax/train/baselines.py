@@ -7,7 +7,7 @@ transfer, without a model.
 
 from tl_jax import evals, tasks
 from tl_jax.config import ConfigError
-from tl_jax.train import texts
+from tl_jax.train import datasets
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.results import Result, digest_examples, write_predictions
 from tl_jax.train.settings import Settings
@@ -24,16 +24,16 @@ def run_baseline(
   are.
   """
   name = settings.method['name']
-  task = texts.task_of(settings)
+  task = datasets.task_of(settings)
   if task.kind != 'single_label':
     raise ConfigError(
       f'config.method.name: {name} needs a task with one label per example; '
       f'{task.name} is of kind {task.kind!r}'
     )
   train, test = (
-    texts.labelled_texts(settings, task, split) for split in ('train', 'test')
+    datasets.labelled_texts(settings, task, split) for split in ('train', 'test')
   )
-  chosen = texts.choose_labels(settings, task, train)
+  chosen = datasets.choose_labels(settings, task, train)
   seen = [train.texts[index] for index in chosen]
   with run.clock.phase('training'):
     found = evals.BASELINES[name](seen, train.targets[chosen], test.texts, task.outputs)

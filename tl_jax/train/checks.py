@@ -17,7 +17,7 @@ from tl_jax import config as configs
 from tl_jax import data, evals, models, objectives
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
-from tl_jax.train import assembly, texts
+from tl_jax.train import assembly, datasets
 from tl_jax.train.settings import SCRATCH, Pretrain, Settings, Transfer
 
 # Of config.model, what no config chooses, and why.
@@ -137,7 +137,7 @@ def _check_transfer(settings: Transfer, where_made: bool) -> None:
   if settings.method.get('name') not in evals.BASELINES:
     assembly.make_method(settings)
   if where_made:
-    texts.task_of(settings)
+    datasets.task_of(settings)
 
 
 def _check_pretraining(settings: Pretrain, where_made: bool) -> None:

@@ -10,7 +10,7 @@ import pathlib
 import jax
 
 from tl_jax import evals, models, parallel, tasks
-from tl_jax.train import assembly, programs, texts
+from tl_jax.train import assembly, datasets, programs
 from tl_jax.train.evaluators import MixtureEvaluator
 from tl_jax.train.pretraining import build_components
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
@@ -43,7 +43,7 @@ def evaluate(
   step = choose_step(path, step)
   task = None
   if isinstance(settings, Transfer):
-    task = texts.task_of(settings, known_of(path, step))
+    task = datasets.task_of(settings, known_of(path, step))
   parallel.start()
   parallel.keep_freed_memory()
   with parallel.telling_failures():
@@ -64,10 +64,12 @@ def _evaluate_task(
   opened: Opened, task: tasks.Task, path: pathlib.Path, reporter: Reporter
 ):
   settings = opened.settings
-  test = texts.labelled(settings, task, opened.tokenizer, 'test', path)
+  test = datasets.labelled(settings, task, opened.tokenizer, 'test', path)
   model = models.build(opened.arch, settings.compute)
   apply = programs.outputs_of_params(model)
-  batches = texts.labelled_pass(settings, test, opened.tokenizer, settings.data.batch)
+  batches = datasets.labelled_pass(
+    settings, test, opened.tokenizer, settings.data.batch
+  )
   found = evals.outputs(apply, opened.params, batches, len(test.texts))
   try:
     if jax.process_index() == 0:

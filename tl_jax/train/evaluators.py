@@ -13,7 +13,7 @@ import numpy as np
 
 from tl_jax import config as configs
 from tl_jax import data, evals, parallel, rng, tasks
-from tl_jax.train import programs, texts
+from tl_jax.train import datasets, programs
 from tl_jax.train.assembly import Components
 from tl_jax.train.compilation import together
 from tl_jax.train.features import Reader
@@ -35,9 +35,9 @@ class MixtureEvaluator:
     sharding,
   ):
     self._settings, self._parts, self._sharding = settings, parts, sharding
-    sources = texts.mixture_texts(settings, 'test')
-    self._examples = texts.mixture_examples(settings, tokenizer, folder, sources)
-    self._rows = texts.text_rows(settings, tokenizer)
+    sources = datasets.mixture_texts(settings, 'test')
+    self._examples = datasets.mixture_examples(settings, tokenizer, folder, sources)
+    self._rows = datasets.text_rows(settings, tokenizer)
     self._pad = tokenizer.pad
     self._held = parallel.host_rows(sharding, settings.data.batch)
     key = rng.stream(settings.seed, 'evaluation')

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tl_jax import models, parallel, tree
-from tl_jax.train import assembly, programs, texts
+from tl_jax.train import assembly, datasets, programs
 from tl_jax.train.compilation import together
 
 # of a pass over examples, about: small training batches would leave a device idle
@@ -107,16 +107,16 @@ class Reader:
     batch = self.ready.settings.data.batch
     return batch * max(1, ROWS // batch)
 
-  def _pass(self, split: texts.Labelled, subset=None):
+  def _pass(self, split: datasets.Labelled, subset=None):
     """Batches of a split. Raises ValueError for ids that the model has no row for."""
     arch = self.ready.parts.model.arch
-    for batch in texts.labelled_pass(
+    for batch in datasets.labelled_pass(
       self.ready.settings, split, self.ready.tokenizer, self._rows, subset
     ):
       models.require_rows(arch, batch)
       yield batch
 
-  def _run(self, state, split: texts.Labelled, needed: np.ndarray) -> Features:
+  def _run(self, state, split: datasets.Labelled, needed: np.ndarray) -> Features:
     """The features of the examples of a split with these numbers."""
     place, vectors = np.full(len(split.examples), -1), None
     place[needed] = np.arange(len(needed))

@@ -13,7 +13,7 @@ import numpy as np
 
 from tl_jax import data, models, objectives, tasks, tree
 from tl_jax.config import ConfigError
-from tl_jax.train import programs, texts
+from tl_jax.train import datasets, programs
 from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.restoring import Opened, open_workdir
 from tl_jax.train.settings import Pretrain
@@ -46,7 +46,7 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
       f'{path}: a workdir of pre-training; Fisher information is taken on the task of '
       'a transfer'
     )
-  task = texts.task_of(settings, opened.known)
+  task = datasets.task_of(settings, opened.known)
   prediction = objectives.classify(
     labels=task.outputs, kind=task.kind, groups=task.groups
   ).prediction
@@ -79,8 +79,8 @@ def training_examples(
   arrays (n, ...).
   """
   settings, pad = opened.settings, opened.tokenizer.pad
-  train = texts.labelled(settings, task, opened.tokenizer, 'train', path)
-  chosen = texts.choose_labels(settings, task, train)
+  train = datasets.labelled(settings, task, opened.tokenizer, 'train', path)
+  chosen = datasets.choose_labels(settings, task, train)
   part = (
     tasks.group_of(task, train.targets[chosen])
     if task.parts

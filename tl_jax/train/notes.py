@@ -12,8 +12,8 @@ from tl_jax import tasks
 from tl_jax.data import subsets
 from tl_jax.data.sources import Source
 from tl_jax.tasks.own import listed
+from tl_jax.train.datasets import Labelled
 from tl_jax.train.settings import Settings
-from tl_jax.train.texts import Labelled
 
 
 def of_task(

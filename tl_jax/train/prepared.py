@@ -12,7 +12,7 @@ import numpy as np
 
 from tl_jax import interop, models, optim, transfer
 from tl_jax.config import ConfigError
-from tl_jax.train import texts
+from tl_jax.train import datasets
 from tl_jax.train.assembly import Components, make_params
 from tl_jax.train.restoring import keep_tokenizer
 from tl_jax.train.settings import Settings
@@ -124,14 +124,14 @@ def open_tokenizer(
   training_texts() is called where texts are needed. ConfigError for a source without.
   """
   if source is None:
-    tokenizer = texts.make_tokenizer(settings, training_texts, folder, is_primary)
+    tokenizer = datasets.make_tokenizer(settings, training_texts, folder, is_primary)
   elif source.tokenizer is None:
     raise ConfigError(f'config.init: {settings.init} has no tokenizer')
   else:
     tokenizer = source.tokenizer
     if is_primary:
       keep_tokenizer(folder, source)
-  return texts.parsing(settings, tokenizer, settings.init)
+  return datasets.parsing(settings, tokenizer, settings.init)
 
 
 def account_of(model: models.Model, source, transplanted) -> transfer.Account:

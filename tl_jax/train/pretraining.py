@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax import data, interop, models, objectives, parallel, transfer, tree
-from tl_jax.train import assembly, notes, texts
+from tl_jax.train import assembly, datasets, notes
 from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.checks import check_fit
 from tl_jax.train.evaluators import MixtureEvaluator
@@ -62,7 +62,7 @@ class PreparedPretraining(NamedTuple):
     bias = None
     if self.settings.unigram_bias:
       vocabulary = self.parts.model.arch.vocabulary
-      bias = texts.log_frequencies(self.settings, self.examples, vocabulary)
+      bias = datasets.log_frequencies(self.settings, self.examples, vocabulary)
     return parallel.to_host(dict(params=params, bias=bias))
 
   def first_state(self, given: dict, own: Own) -> TrainState:
@@ -114,13 +114,13 @@ def prepare(
   `folder`).
   """
   cache = folder if cache is None else cache
-  mixture = texts.mixture_texts(settings)
+  mixture = datasets.mixture_texts(settings)
   source = None if settings.init == SCRATCH else load(settings.init)
   tokenizer = open_tokenizer(
     settings, source, lambda: some_texts(mixture), folder, is_primary
   )
-  examples = texts.mixture_examples(settings, tokenizer, cache, mixture)
-  stream = texts.pretraining_stream(settings, examples, tokenizer)
+  examples = datasets.mixture_examples(settings, tokenizer, cache, mixture)
+  stream = datasets.pretraining_stream(settings, examples, tokenizer)
   parts = build_components(settings, tokenizer, arch_of(settings, tokenizer, source))
   return PreparedPretraining(
     settings,

@@ -30,7 +30,7 @@ from tl_jax import config as configs
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.interop.huggingface import GENERATION
-from tl_jax.train import assembly, texts
+from tl_jax.train import assembly, datasets
 from tl_jax.train.checks import read, without_foreign_keys
 from tl_jax.train.settings import Settings
 
@@ -118,7 +118,7 @@ def open_step(
     averaged = optim.ema_params(state['opt_state'], state['trainable'])
   trainable = state['trainable'] if averaged is None else averaged
   params = parts.method.fuse(trainable, state['frozen'])
-  tokenizer = texts.parsing(settings, open_tokenizer(path))
+  tokenizer = datasets.parsing(settings, open_tokenizer(path))
   return Opened(
     settings,
     arch,
@@ -154,7 +154,7 @@ def open_tokenizer(path: pathlib.Path):
   return (
     load_tokenizer(path)
     if (path / CONFIG).is_file()
-    else data.tokenizers.load(path / texts.TOKENIZER)
+    else data.tokenizers.load(path / datasets.TOKENIZER)
   )
 
 
@@ -168,7 +168,7 @@ def keep_tokenizer(path: pathlib.Path, source: interop.Loaded) -> None:
   if source.config is not None or source.tokenizer.settings:
     save_tokenizer(path, source.tokenizer)
   else:
-    source.tokenizer.save(path / texts.TOKENIZER)
+    source.tokenizer.save(path / datasets.TOKENIZER)
   said = interop.generation.spoken(source)
   if said and source.arch.kind != 'encoder':
     text = json.dumps(said, indent=2, sort_keys=True) + '\n'

@@ -17,8 +17,8 @@ import jax
 import numpy as np
 
 from tl_jax import checkpoint, tasks
+from tl_jax.train.datasets import Labelled
 from tl_jax.train.reporter import Reporter
-from tl_jax.train.texts import Labelled
 
 FILE = 'result.json'
 FAILED = 'failed.json'

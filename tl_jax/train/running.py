@@ -15,7 +15,7 @@ import numpy as np
 
 from tl_jax import checkpoint, data, evals, models, parallel, tree
 from tl_jax.config import ConfigError
-from tl_jax.train import assembly, loop, pretraining, programs, texts, transferring
+from tl_jax.train import assembly, datasets, loop, preparing, pretraining, programs
 from tl_jax.train.baselines import run_baseline
 from tl_jax.train.checks import read
 from tl_jax.train.clock import Clock
@@ -74,7 +74,7 @@ def prepare(
   """Prepares a run of either mode. Raises ConfigError where things do not fit."""
   if isinstance(settings, Pretrain):
     return pretraining.prepare(settings, folder, is_primary, cache)
-  return transferring.prepare(settings, folder, is_primary, cache)
+  return preparing.prepare(settings, folder, is_primary, cache)
 
 
 def make_trainer(
@@ -190,10 +190,10 @@ class Trainer:
 
   def _keep_tokenizer(self, folder: pathlib.Path) -> None:
     """Writes the tokenizer into the folder of a run, unless it is there."""
-    if (folder / texts.TOKENIZER).is_file():
+    if (folder / datasets.TOKENIZER).is_file():
       return
     if self.ready.source is None:
-      self.ready.tokenizer.save(folder / texts.TOKENIZER)
+      self.ready.tokenizer.save(folder / datasets.TOKENIZER)
     else:
       keep_tokenizer(folder, self.ready.source)
 

@@ -6,7 +6,7 @@ import pytest
 
 from tl_jax import config, train
 from tl_jax.objectives import Nominal
-from tl_jax.train import texts
+from tl_jax.train import datasets
 from tl_jax.train.checks import read
 
 # A tokenizer with as many sentinels as T5's.
@@ -18,10 +18,10 @@ def settings_of(*more):
 
 
 def test_rows_of_t5_are_those_of_its_authors():
-  rows = texts.text_rows(settings_of(), TOKENIZER)
+  rows = datasets.text_rows(settings_of(), TOKENIZER)
   assert (rows.longest, rows.length, rows.room.size) == (568, 568, 512)
   masked = read(config.load('configs/pretrain.py:bert-base'))
-  assert texts.text_rows(masked, TOKENIZER) == texts.Rows(512, 512)
+  assert datasets.text_rows(masked, TOKENIZER) == datasets.Rows(512, 512)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_rows_of_t5_are_those_of_its_authors():
 )
 def test_whatever_a_row_has_room_for_is_not_longer_than_it(rate, mean):
   more = (('objective.rate', rate), ('objective.mean', mean), ('data.length', '64'))
-  rows = texts.text_rows(settings_of(*more), TOKENIZER)
+  rows = datasets.text_rows(settings_of(*more), TOKENIZER)
   assert (
     rows.room.taken([rows.longest])[0] <= 64 < rows.room.taken([rows.longest + 1])[0]
   )
@@ -46,7 +46,7 @@ def test_span_corruption_fills_the_rows_of_the_model(tmp_path):
     ('data.mixture', "{'austen': 1.0}"),
   ]
   built = train.build(config.load('configs/pretrain.py:tiny-t5', small), tmp_path)
-  rows = texts.text_rows(built.settings, built.tokenizer)
+  rows = datasets.text_rows(built.settings, built.tokenizer)
   prepare = jax.jit(built.parts.objective.prepare)
   for step in range(3):
     text = built.batch_at(step)

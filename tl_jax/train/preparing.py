@@ -16,7 +16,7 @@ import numpy as np
 from tl_jax import interop, objectives, parallel, tasks, tree
 from tl_jax import transfer as methods
 from tl_jax.config import ConfigError
-from tl_jax.train import assembly, notes, texts
+from tl_jax.train import assembly, datasets, notes
 from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.checks import check_fit
 from tl_jax.train.evaluators import TaskEvaluator
@@ -37,8 +37,8 @@ class PreparedTransfer(NamedTuple):
   settings: Transfer
   task: tasks.Task
   tokenizer: Any
-  train: texts.Labelled
-  test: texts.Labelled
+  train: datasets.Labelled
+  test: datasets.Labelled
   parts: assembly.Components
   source: interop.Loaded | None
   fisher: dict | None = None
@@ -100,8 +100,10 @@ class PreparedTransfer(NamedTuple):
     """The rows that a run of these settings sees, and the indices of the labelled
     examples they come from.
     """
-    chosen = texts.choose_labels(settings, self.task, self.train)
-    return texts.labelled_stream(settings, self.train, chosen, self.tokenizer), chosen
+    chosen = datasets.choose_labels(settings, self.task, self.train)
+    return datasets.labelled_stream(
+      settings, self.train, chosen, self.tokenizer
+    ), chosen
 
   def evaluator(self, sharding) -> TaskEvaluator:
     return TaskEvaluator(Reader(self, sharding))
@@ -135,7 +137,7 @@ def prepare(
   The tokenizer is kept in `folder`, the encoded texts below `cache` (by default in
   `folder`), where other runs find them. Raises ConfigError where things do not fit.
   """
-  task = texts.task_of(settings)
+  task = datasets.task_of(settings)
   entry = objectives.OBJECTIVES['classify']
   head = dict(head=entry.head, labels=task.outputs)
   source = None if settings.init == SCRATCH else load(settings.init)
@@ -154,7 +156,7 @@ def prepare(
   require_dropout(settings, parts.method)
   cache = folder if cache is None else cache
   train, test = (
-    texts.labelled(settings, task, tokenizer, split, cache)
+    datasets.labelled(settings, task, tokenizer, split, cache)
     for split in ('train', 'test')
   )
   return PreparedTransfer(
