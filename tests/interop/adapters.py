@@ -7,6 +7,7 @@ and peft).
 """
 
 import functools
+import inspect
 import json
 import pathlib
 import sys
@@ -14,6 +15,7 @@ import tempfile
 import zlib
 
 import numpy as np
+import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import cases  # noqa: E402
@@ -221,6 +223,35 @@ def logits_of_peft(
       .eval()(**torch_inputs(parts(pair)[0]))
       .logits.numpy()
     )
+
+
+def skip_unless_peft_runs(pair: str) -> None:
+  """Skips the test where the installed peft finds no way to give a prefix to a model
+  with labels.
+
+  peft asks by name whether the model, or its body, takes `past_key_values`, and
+  transformers 5.24 calls that argument `cache`. What a folder says changes neither.
+  """
+  base, method = parts(pair)
+  if method != 'prefix' or BASES[base][3] not in ('SEQ_CLS', 'TOKEN_CLS'):
+    return
+  import peft
+  import transformers
+
+  whole = getattr(transformers, BASES[base][0])
+  # AutoModel has the class of the body for the configuration of the whole.
+  body = transformers.AutoModel._model_mapping[whole.config_class]
+  taken = {name for cls in (whole, body) for name in arguments(cls)}
+  if 'past_key_values' not in taken:
+    pytest.skip(
+      f'peft {peft.__version__} gives a prefix as past_key_values, which '
+      f'{whole.__name__} of transformers {transformers.__version__} does not take'
+    )
+
+
+def arguments(cls) -> list[str]:
+  """The names of the arguments of a model's forward pass."""
+  return list(inspect.signature(cls.forward).parameters)
 
 
 def batches() -> list[dict]:

@@ -10,9 +10,9 @@ Both ways, heads included, logits equal to 1e-4 (measured: 3e-5) with peft 0.21 
 transformers 5:
 
   family  LoRA rsLoRA DoRA (IA)^3  prefix                        prompt
-  BERT    yes                      yes, (4)                      yes, (4)
-  GPT-2   yes, (1)                 yes                           yes, (2)
-  Llama   yes                      yes                           yes, (2)
+  BERT    yes                      yes, (4), (5)                 yes, (4)
+  GPT-2   yes, (1)                 yes, (5)                      yes, (2)
+  Llama   yes                      yes, (5)                      yes, (2)
   T5      yes                      decoder's own attention, (3)  yes, before the encoder
 
 (1) GPT-2 holds query, key and value as one matrix. Ours are written as blocks of the
@@ -23,6 +23,9 @@ where it is padding. Ours read the last token.
 n of layers, peft gives layers i and i + n / 2 one prefix. Where d_kv * heads is not
 d_model, peft finds no sizes by itself, so our files tell them.
 (4) peft runs neither under a masked head.
+(5) Beside a head of labels, peft 0.21 finds no way into the models of transformers
+5.24, which call the argument `cache` that peft knows as `past_key_values`. With an
+older transformers it runs the same folder.
 
 Biases that were trained beside LoRA go out as bias='lora_only' or 'all'. A token table
 or an output layer that an adapter brings may untie a tied base and grow its vocabulary.
