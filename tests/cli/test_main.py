@@ -2,6 +2,7 @@
 jax, output as best effort.
 """
 
+import logging
 import os
 import pathlib
 import subprocess
@@ -118,6 +119,20 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(tl_jax, monkeypatch, words, m
   assert code == 2 and out == ''
   assert message in err and err.startswith('error: ') and err.count('\n') == 1
   assert not (ROOT / 'w').exists()
+
+
+def test_what_the_library_warns_of_is_a_line_without_a_prefix(tl_jax, monkeypatch):
+  logger = logging.getLogger('tl_jax.interop.huggingface')
+
+  def action(flags, _):
+    logger.warning('%s: names no head', flags.workdir)
+    return 0
+
+  monkeypatch.setitem(VERBS, 'steps', VERBS['steps']._replace(action=action))
+  assert tl_jax('steps', 'w') == (0, '', 'w: names no head\n')
+  # Whoever uses the library afterwards has its log as it was.
+  assert logging.getLogger('tl_jax').propagate
+  assert not logging.getLogger('tl_jax').handlers
 
 
 class Stopped(Exception):

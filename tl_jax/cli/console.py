@@ -7,6 +7,7 @@ step 1 loss 2.0
 
 import contextlib
 import io
+import logging
 import os
 import select
 import sys
@@ -93,6 +94,32 @@ def complain(message: str) -> None:
   """Prints one line to standard error."""
   # One line also for an error of a library that writes many.
   print(' '.join(str(message).split()), file=sys.stderr, flush=True)
+
+
+class Notices(logging.Handler):
+  """Says what the library logs as a line of the command.
+
+  Whoever runs a verb did not ask which module warns, nor how grave it thinks that is.
+  """
+
+  def emit(self, record: logging.LogRecord) -> None:
+    complain(record.getMessage())
+
+
+@contextlib.contextmanager
+def notices() -> Iterator[None]:
+  """Lets the warnings of the library reach standard error as lines of the command."""
+  logger = logging.getLogger('tl_jax')
+  handler = Notices(logging.WARNING)
+  logger.addHandler(handler)
+  # Handlers above, such as the one that absl sets up, would say it once more.
+  before = logger.propagate
+  logger.propagate = False
+  try:
+    yield
+  finally:
+    logger.propagate = before
+    logger.removeHandler(handler)
 
 
 class Screen:

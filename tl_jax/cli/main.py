@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.excepthook = _report
     argv = sys.argv[1:]
   try:
-    return run(list(argv))
+    with console.notices():
+      return run(list(argv))
   except KeyboardInterrupt:
     console.complain('interrupted')
     return INTERRUPTED

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import secrets
@@ -20,6 +21,7 @@ import tempfile
 from collections.abc import Callable
 
 MANIFEST = 'manifest.json'
+_LOG = logging.getLogger(__name__)
 
 
 def cache_root() -> pathlib.Path:
@@ -150,7 +152,9 @@ def commit(
       broken = damage(folder)
       if not broken:
         return folder
-      _warn('%s: the file %s is damaged; the folder is made again', folder, broken)
+      _LOG.warning(
+        '%s: the file %s is damaged; the folder is made again', folder, broken
+      )
       _set_aside(folder)
     # Whoever left these is dead: its lock is ours now.
     for left in folder.parent.glob(f'.{folder.name}.partial.*'):
@@ -188,10 +192,3 @@ def _set_aside(folder: pathlib.Path) -> None:
   aside = folder.with_name(f'.{folder.name}.partial.damaged.{secrets.token_hex(4)}')
   os.replace(folder, aside)
   shutil.rmtree(aside, ignore_errors=True)
-
-
-def _warn(message: str, *values) -> None:
-  # The log that tfds and orbax write to as well.
-  from absl import logging
-
-  logging.warning(message, *values)
