@@ -115,7 +115,12 @@ def get_config(arg: str = '') -> ConfigDict:
     if name in ('prompt', 'prefix')
   )
   c.data = dict(
-    length=128 - kept, batch=16, accumulate=1, pack=True, slots=0, directory=''
+    length=128 - kept,
+    batch=16,
+    accumulate=1,
+    pack=True,
+    examples_per_row=0,
+    directory='',
   )
   names = a.method.split('+')
   # which decays in its place, towards where the weights started

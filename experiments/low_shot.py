@@ -86,7 +86,9 @@ def run(row: str, column: int, seed: int, scale: Scale, pretrained: str) -> Conf
   c.method = METHODS[row]
   # A row that starts from the pre-trained model has its tokenizer anyway.
   c.tokenizer = dict(path=f'{pretrained}/tokenizer.json' if from_scratch else '')
-  c.data = dict(length=64, batch=4, accumulate=1, pack=True, slots=8, directory='')
+  c.data = dict(
+    length=64, batch=4, accumulate=1, pack=True, examples_per_row=8, directory=''
+  )
   c.optim = dict(
     name='adamw',
     lr=RATES.get(row, 1e-3),

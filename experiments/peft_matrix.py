@@ -87,7 +87,12 @@ def run(row: str, column: str, seed: int, scale: Scale) -> ConfigDict:
   c.task = dict(name=column, labels=s['labels'], test=s['test'][column])
   c.method = METHODS[name]
   c.data = dict(
-    length=128, batch=s['batch'], accumulate=1, pack=True, slots=8, directory=''
+    length=128,
+    batch=s['batch'],
+    accumulate=1,
+    pack=True,
+    examples_per_row=8,
+    directory='',
   )
   c.optim = dict(
     name='adamw',

@@ -53,7 +53,7 @@ def rows_per_step(lengths) -> int:
   """How many packed rows hold `EXAMPLES` examples on average."""
   from tl_jax.data import packing
 
-  packed = packing.plan(lengths, LENGTH, slots=LENGTH // 8)
+  packed = packing.plan(lengths, LENGTH, examples_per_row=LENGTH // 8)
   return round(EXAMPLES * packed.rows / len(lengths))
 
 
@@ -76,7 +76,7 @@ def ours(work: dict) -> dict:
       task=dict(name='sentiment', labels=work['labels']),
       compute=dict(dtype=work['dtype'], dropout=0.1),
       method=dict(name='full'),
-      data=dict(length=LENGTH, batch=rows, pack=True, slots=LENGTH // 8),
+      data=dict(length=LENGTH, batch=rows, pack=True, examples_per_row=LENGTH // 8),
       optim=dict(name='adamw', lr=RATE, decay=DECAY, clip=1.0),
       schedule=dict(name='linear', warmup=int(WARMUP * steps), steps=steps),
       checkpoint=dict(every=steps, keep=1),

@@ -149,6 +149,17 @@ def test_another_config_is_refused_with_its_differences(tmp_path):
     assert opened.read_json('config.json')['config']['log'] == {'every': 20}
 
 
+def test_a_key_that_is_called_something_else_since_is_no_difference(tmp_path):
+  former = {'data': {'slots': 8}}
+  current = {'data': {'examples_per_row': 8}}
+  assert compare(former, current) == {}
+  other = {'data': {'examples_per_row': 4}}
+  assert list(compare(former, other)) == ['data.examples_per_row']
+  with Workdir(tmp_path) as workdir:
+    made = workdir.bind_config(former)
+    assert workdir.bind_config(current) == made
+
+
 def test_a_key_that_a_config_has_got_since_with_its_usual_value_is_no_difference(
   workdir,
 ):

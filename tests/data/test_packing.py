@@ -13,13 +13,15 @@ sets = st.lists(st.integers(0, 24), min_size=0, max_size=60)
 
 
 @given(sets, st.integers(24, 40), st.sampled_from([None, 1, 3]), st.integers(1, 20))
-def test_every_example_is_in_one_row_and_fits(lengths, row_length, slots, window):
+def test_every_example_is_in_one_row_and_fits(
+  lengths, row_length, examples_per_row, window
+):
   order = subsets.permutation(len(lengths), 5)
-  plan = packing.plan(lengths, row_length, order, slots, window=window)
+  plan = packing.plan(lengths, row_length, order, examples_per_row, window=window)
   rows = [plan[row] for row in range(plan.rows)]
   assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
   for row in rows:
-    assert 0 < len(row) <= (slots or len(lengths))
+    assert 0 < len(row) <= (examples_per_row or len(lengths))
     assert sum(lengths[i] for i in row) <= row_length
 
 
@@ -72,7 +74,7 @@ def test_a_longer_example_is_named():
     packing.plan([3], 8, second=[3], second_length=2)
 
 
-def test_labels_stand_in_their_slots():
+def test_labels_stand_where_their_examples_do():
   row = packing.fill_labels(
     [4, 2], np.arange(5, dtype=np.int32) * 10, np.arange(5, dtype=np.int32) + 100, 3
   )
@@ -83,5 +85,5 @@ def test_labels_stand_in_their_slots():
     [1], np.ones((5, 2), np.float32), np.arange(5, dtype=np.int32), 3
   )
   assert several['labels'].shape == (3, 2) and several['labels'].dtype == np.float32
-  with pytest.raises(ValueError, match='2 examples in a row of 1 slots'):
+  with pytest.raises(ValueError, match='2 examples in a row, which has at most 1'):
     packing.fill_labels([0, 1], np.zeros(2, np.int32), np.arange(2), 1)

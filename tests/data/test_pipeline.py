@@ -33,13 +33,13 @@ def members(batch):
 
 
 def shape(**more):
-  return {'seed': 3, 'length': 16, 'batch': 4, 'slots': 5, **more}
+  return {'seed': 3, 'length': 16, 'batch': 4, 'examples_per_row': 5, **more}
 
 
 def mixed(**more):
   parts = {'a': examples(20, 1, False), 'b': examples(7, 2, False, first=1000)}
   return pipeline.stream(
-    parts, **shape(slots=None, weights={'a': 0.75, 'b': 0.25}, **more)
+    parts, **shape(examples_per_row=None, weights={'a': 0.75, 'b': 0.25}, **more)
   )
 
 
@@ -189,7 +189,7 @@ def test_an_evaluation_counts_every_example_once(batch, hosts, pack):
       examples(),
       length=16,
       batch=batch,
-      slots=5,
+      examples_per_row=5,
       pack=pack,
       rows=range(host, batch, hosts),
     )
@@ -208,7 +208,7 @@ def test_what_cannot_be_read_is_refused():
   source = pipeline.stream(examples(), **shape())
   with pytest.raises(ValueError, match='row 4 of a batch of 4 rows'):
     source.batch_at(0, [3, 4])
-  with pytest.raises(ValueError, match='slots'):
+  with pytest.raises(ValueError, match='examples_per_row'):
     pipeline.stream(examples(), seed=0, length=16, batch=4)
   with pytest.raises(ValueError, match='3 labels for 2 examples'):
     pipeline.Examples(TokenList([np.ones(2), np.ones(2)]), [1, 2, 3])
@@ -233,7 +233,9 @@ def test_the_order_is_the_one_that_checkpoints_remember():
   """Pins the order, because a resumed run depends on it: change it only together with
   the checkpoint format.
   """
-  source = pipeline.stream(examples(8), **shape(batch=2, pack=False, slots=1))
+  source = pipeline.stream(
+    examples(8), **shape(batch=2, pack=False, examples_per_row=1)
+  )
   expected = np.arange(8)[subsets.permutation(8, subsets.seed_of(3, 'source/'), 0)]
   assert [
     i for step in range(4) for i in members(source.batch_at(step))

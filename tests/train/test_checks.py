@@ -27,7 +27,7 @@ def test_the_task_chooses_the_mode():
     (TRANSFER, 'data.mixture', {'austen': 1.0}, ''),
     (TRANSFER, 'data.column', '', ''),
     (TRANSFER, 'eval.batches', 0, "'every'"),
-    (PRETRAIN, 'data.slots', 0, ''),
+    (PRETRAIN, 'data.examples_per_row', 0, ''),
   ],
 )
 def test_a_key_of_the_other_mode_is_unknown_whatever_its_value(
@@ -62,6 +62,21 @@ def test_a_workdir_from_before_the_modes_opens_and_takes_no_foreign_override(tmp
   assert type(settings) is Transfer and settings.data.batch == 8
   with pytest.raises(ConfigError, match='config.eval.batches'):
     read_settings(tmp_path, [('eval.batches', '2')])
+
+
+def test_a_workdir_with_a_key_of_an_earlier_name_opens(tmp_path):
+  old = config.load(TRANSFER).to_dict()
+  del old['data']['examples_per_row']
+  old['data']['slots'] = 5
+  (tmp_path / 'config.json').write_text(json.dumps(dict(config=old)))
+  assert read_settings(tmp_path).data.examples_per_row == 5
+  # The command line and a config say what the key is called now.
+  with pytest.raises(
+    ConfigError, match="data.slots: .*nearest: 'data.examples_per_row"
+  ):
+    config.load(TRANSFER, [('data.slots', '5')])
+  with pytest.raises(ConfigError, match="data.slots: .*nearest: 'examples_per_row'"):
+    read(old)
 
 
 @pytest.mark.parametrize(

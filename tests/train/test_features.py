@@ -151,15 +151,15 @@ def test_a_probe_goes_on_from_a_checkpoint_to_the_same_end(tmp_path):
   )
 
 
-def test_prompts_pack_as_many_examples_as_leaves_the_fewest_columns(tmp_path):
+def test_prompts_pack_as_many_examples_as_makes_the_rows_shortest(tmp_path):
   made = preparing.prepare(
     read(make_config('prompt', more=[('method.length', '8')])), tmp_path
   )
-  slots = datasets.slots_of(made.settings, made.train)
-  assert 1 <= slots < 4
-  assert made.stream(made.settings)[0].batch_at(0)['labels'].shape == (4, slots)
+  found = datasets.examples_per_row_of(made.settings, made.train)
+  assert 1 <= found < 4
+  assert made.stream(made.settings)[0].batch_at(0)['labels'].shape == (4, found)
   plain = read(make_config('full'))
-  assert datasets.slots_of(plain, made.train) == 4
+  assert datasets.examples_per_row_of(plain, made.train) == 4
 
 
 def test_ids_without_a_row_are_refused_before_a_device_sees_them(ready):

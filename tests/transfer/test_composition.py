@@ -174,20 +174,20 @@ def test_penalties_and_positions_add_and_every_merge_is_called():
       tree.combine(trainable, frozen),
     ),
     penalty=lambda trainable, frozen: jnp.float32(tree.count(trainable)),
-    reserve=3,
+    reserved_positions=3,
   )
   double = bitfit()._replace(
     merge=lambda trainable, frozen, *, key=None, step=None: jax.tree.map(
       lambda leaf: 2 * leaf, tree.combine(trainable, frozen)
     ),
     penalty=lambda trainable, frozen: jnp.float32(0.5),
-    reserve=4,
+    reserved_positions=4,
   )
   params = toy_params()
   both = compose(shift, double)
   trainable, frozen = both.init(KEY, params)
   assert (
-    both.reserve == 7
+    both.reserved_positions == 7
     and float(both.penalty(trainable, frozen)) == tree.count(trainable) + 0.5
   )
   merged = both.merge(trainable, frozen, key=KEY, step=5)

@@ -139,7 +139,7 @@ def test_every_leaf_is_trained_or_held_and_none_is_both(method):
   assert len(jax.tree.leaves(trainable)) > 0
   assert_same(method.fuse(trainable, frozen), params)
   np.testing.assert_array_equal(method.penalty(trainable, frozen), 0.0)
-  assert method.reserve == 0
+  assert method.reserved_positions == 0
 
 
 @each_method

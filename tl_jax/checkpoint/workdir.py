@@ -17,6 +17,7 @@ from typing import Any
 
 from tl_jax.checkpoint import files
 from tl_jax.checkpoint.lock import Lock
+from tl_jax.config import with_new_names
 
 CONFIG = 'config.json'
 METRICS = 'metrics.jsonl'
@@ -268,9 +269,10 @@ def require_same(
 def compare(before: Any, after: Any, usual: Any = None) -> dict[str, str]:
   """Dotted key -> `key: old -> new` for every leaf in which two configs differ.
 
+  The keys of `before` may be those of an earlier version.
   `usual` says what a key means where a config does not have it.
   """
-  old = dict(_leaves(before))
+  old = dict(_leaves(with_new_names(before)))
   new = dict(_leaves(after))
   meant = dict(_leaves(files.clean(usual or {})))
   found = {}

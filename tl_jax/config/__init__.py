@@ -34,6 +34,7 @@ from tl_jax.config.overrides import (
   to_json,
   typed,
 )
+from tl_jax.config.renamed import with_new_names
 
 __all__ = [
   'ConfigError',
@@ -62,4 +63,5 @@ __all__ = [
   'struct',
   'to_json',
   'typed',
+  'with_new_names',
 ]

@@ -20,6 +20,8 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, NamedTuple
 
+from tl_jax.config.renamed import new_name
+
 
 class ConfigError(ValueError):
   """A config, argument or input cannot be right; the message, one line, names it."""
@@ -74,12 +76,16 @@ MAPPINGS = (dict, collections.abc.Mapping)
 def nearest(name: str, candidates: Iterable[str], most: int = 3) -> str:
   """The candidates that look most like `name`, as text for an error message.
 
-  A candidate counts by its whole name and by its last dotted part.
+  A candidate counts by its whole name and by its last dotted part. What a key of an
+  earlier version is called today comes first.
   """
   last = str(name).rpartition('.')[2]
+  meant = new_name(last)
 
   def likeness(candidate):
     candidate_last = candidate.rpartition('.')[2]
+    if candidate_last == meant:
+      return 1.0
     whole_ratio = difflib.SequenceMatcher(None, str(name), candidate).ratio()
     last_ratio = difflib.SequenceMatcher(None, last, candidate_last).ratio()
     # Of two candidates that fit as well, the one that fits as a whole comes first.

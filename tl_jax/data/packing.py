@@ -44,14 +44,14 @@ def plan(
   lengths,
   row_length: int,
   order=None,
-  slots: int | None = None,
+  examples_per_row: int | None = None,
   *,
   pack: bool = True,
   window: int = WINDOW,
   second=None,
   second_length: int | None = None,
 ) -> Plan:
-  """Packs examples into rows of `row_length` tokens, at most `slots` of them in a row.
+  """Packs examples into rows of `row_length` tokens, at most `examples_per_row` a row.
 
   `lengths` (n,) are those of all examples. `order` has the indices to pack, in shuffled
   order; all by default. Within each `window` of the order, an example goes to the
@@ -68,13 +68,13 @@ def plan(
     second = np.asarray(second, np.int64)
     _require_fit(second, order, second_length, 'target tokens')
   # A row for each: there is nothing to fit.
-  if not pack or slots == 1:
+  if not pack or examples_per_row == 1:
     return Plan(order.copy(), np.arange(len(order) + 1))
   members: list[int] = []
   sizes: list[int] = []
   for start in range(0, len(order), window):
     chunk = order[start : start + window]
-    most = slots or len(chunk)
+    most = examples_per_row or len(chunk)
     if second is None:
       packed = _best_fit(lengths[chunk], row_length, most)
     else:
@@ -102,7 +102,9 @@ def _require_fit(lengths, order, row_length, what: str) -> None:
     )
 
 
-def _best_fit(lengths: np.ndarray, row_length: int, slots: int) -> list[list[int]]:
+def _best_fit(
+  lengths: np.ndarray, row_length: int, examples_per_row: int
+) -> list[list[int]]:
   """Rows of positions in `lengths` (n,).
 
   The open rows are kept in a stack for each number of free tokens. Bit f of `mask` says
@@ -129,14 +131,14 @@ def _best_fit(lengths: np.ndarray, row_length: int, slots: int) -> list[list[int
       row = len(rows)
       free = row_length - size
       rows.append([i])
-    if free and len(rows[row]) < slots:
+    if free and len(rows[row]) < examples_per_row:
       stacks[free].append(row)
       mask |= 1 << free
   return rows
 
 
 def _best_fit_pairs(
-  first, second, first_length: int, second_length: int, slots: int
+  first, second, first_length: int, second_length: int, examples_per_row: int
 ) -> list[list[int]]:
   """Best fit with two lengths per example, among the last `OPEN_ROWS` open rows."""
   rows: list[list[int]] = []
@@ -156,11 +158,11 @@ def _best_fit_pairs(
       best[1] -= a
       best[2] -= b
       rows[best[0]].append(i)
-      if len(rows[best[0]]) >= slots:
+      if len(rows[best[0]]) >= examples_per_row:
         open_rows.remove(best)
     else:
       rows.append([i])
-      if slots > 1:
+      if examples_per_row > 1:
         open_rows.append([len(rows) - 1, first_length - a, second_length - b])
         del open_rows[:-OPEN_ROWS]
   return rows
@@ -197,24 +199,29 @@ def fill(
 
 
 def fill_labels(
-  members: Sequence[int], labels: np.ndarray, identifiers: np.ndarray, slots: int
+  members: Sequence[int],
+  labels: np.ndarray,
+  identifiers: np.ndarray,
+  examples_per_row: int,
 ) -> dict[str, np.ndarray]:
-  """The classification side of a row, with a place for each of `slots` examples.
+  """The classification side of a row that may have `examples_per_row` examples.
 
-  `examples` int32 (slots,) has the segment of each, or 0. `identifiers` int32 (slots,)
-  are -1 where empty. `labels` are int32 (slots,) for labels (n,), and float32 (slots,
-  k) for labels (n, k).
+  `examples` int32 (examples_per_row,) has the segment of each, 0 for none.
+  `identifiers` int32 of that shape are -1 for none. `labels` are int32 of that shape
+  for labels (n,), and float32 (examples_per_row, k) for labels (n, k).
   """
   # An empty row has no members, and an empty list would be an array of floats.
   members = np.asarray(members, np.int64)
-  if len(members) > slots:
-    raise ValueError(f'packing: {len(members)} examples in a row of {slots} slots')
+  if len(members) > examples_per_row:
+    raise ValueError(
+      f'packing: {len(members)} examples in a row, which has at most {examples_per_row}'
+    )
   filled = len(members)
   dtype = np.int32 if labels.ndim == 1 else np.float32
   row = {
-    'examples': np.zeros(slots, np.int32),
-    'identifiers': np.full(slots, -1, np.int32),
-    'labels': np.zeros((slots, *labels.shape[1:]), dtype),
+    'examples': np.zeros(examples_per_row, np.int32),
+    'identifiers': np.full(examples_per_row, -1, np.int32),
+    'labels': np.zeros((examples_per_row, *labels.shape[1:]), dtype),
   }
   row['examples'][:filled] = np.arange(1, filled + 1)
   row['identifiers'][:filled] = identifiers[members]

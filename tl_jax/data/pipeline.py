@@ -90,13 +90,14 @@ class Room(NamedTuple):
 class Layout:
   """The static shape of rows, and how examples are put into them.
 
-  A row has `length` tokens, `slots` labelled examples at most, and `target_length`
-  target tokens. `pad` is the id that fills it up. `pack` puts several examples into a
-  row. `room` is what a row has room for, if not for `length` tokens.
+  A row has `length` tokens, `target_length` target tokens and at most
+  `examples_per_row` labelled examples. `pad` is the id that fills it up. `pack` puts
+  several examples into a row. `room` is what a row has room for, if not for `length`
+  tokens.
   """
 
   length: int
-  slots: int | None = None
+  examples_per_row: int | None = None
   target_length: int | None = None
   pad: int = 0
   pack: bool = True
@@ -112,7 +113,7 @@ class Layout:
       room.taken(examples.tokens.lengths),
       room.size,
       order,
-      self.slots,
+      self.examples_per_row,
       pack=self.pack,
       second=target_lengths,
       second_length=self.target_length,
@@ -127,8 +128,10 @@ class Layout:
       )
     if examples.labels is not None:
       # A row cannot hold more examples than tokens.
-      slots = self.slots or (self.length if self.pack else 1)
-      row |= packing.fill_labels(members, examples.labels, examples.identifiers, slots)
+      examples_per_row = self.examples_per_row or (self.length if self.pack else 1)
+      row |= packing.fill_labels(
+        members, examples.labels, examples.identifiers, examples_per_row
+      )
     return row
 
   def batch(self, examples: Examples, rows, count: int) -> dict[str, np.ndarray]:
@@ -311,7 +314,7 @@ def stream(
   length: Count,
   batch: Count,
   pack: bool = True,
-  slots: Count | None = None,
+  examples_per_row: Count | None = None,
   target_length: Count | None = None,
   pad: int = 0,
   weights: Mapping[str, float] | None = None,
@@ -322,20 +325,20 @@ def stream(
   """The endless stream of one set of examples, or of a mixture {name: Examples}.
 
   `length` is the number of tokens of a row. `room` is what rows have room for, by
-  default `length` tokens. `batch` is the number of rows of a global batch. `slots` is
-  the number of labelled examples that a row may hold (1 with `pack=False`). `weights`
-  {name: weight} count the rows of a mixture and are kept to 1/1024. A short source
-  begins its next epoch when it ends. `subset` has the indices to use, for a single
-  source. Raises ValueError that names a weight or a source that cannot be.
+  default `length` tokens. `batch` is the number of rows of a global batch.
+  `examples_per_row` is how many labelled examples a row may hold (1 with `pack=False`).
+  `weights` {name: weight} count the rows of a mixture and are kept to 1/1024. A short
+  source begins its next epoch when it ends. `subset` has the indices to use, for a
+  single source. Raises ValueError that names a weight or a source that cannot be.
   """
   mixture = dict(examples) if isinstance(examples, Mapping) else {'': examples}
   if subset is not None and len(mixture) > 1:
     raise ValueError(
       'data: a subset of a mixture is not defined; give it for a single source'
     )
-  _require_rows(mixture.values(), batch, slots, pack)
+  _require_rows(mixture.values(), batch, examples_per_row, pack)
   shares = _shares(mixture, weights)
-  layout = Layout(length, slots, target_length, pad, pack, room)
+  layout = Layout(length, examples_per_row, target_length, pad, pack, room)
   names = [name for name in mixture if shares[name]]
   parts = []
   for name in names:
@@ -346,15 +349,15 @@ def stream(
   return Stream(tuple(parts), tuple(names), used, layout, batch, seed)
 
 
-def _require_rows(parts, batch: int, slots: int | None, pack: bool) -> None:
-  """Raises ValueError for an empty batch, and for packed labels without slots."""
+def _require_rows(parts, batch: int, examples_per_row: int | None, pack: bool) -> None:
+  """Raises ValueError for an empty batch, and for packed labels without a number."""
   if batch < 1:
     raise ValueError(f'data.batch: {batch} rows')
   labelled_parts = any(part.labels is not None for part in parts)
   # The shape of the labels of a batch must not depend on what is in it.
-  if labelled_parts and pack and slots is None:
+  if labelled_parts and pack and examples_per_row is None:
     raise ValueError(
-      'data.slots: packed labelled examples need a fixed number of slots per row'
+      'data.examples_per_row: packed rows of labelled examples need a fixed number'
     )
 
 
@@ -464,7 +467,7 @@ def evaluation(
   length: Count,
   batch: Count,
   pack: bool = True,
-  slots: Count | None = None,
+  examples_per_row: Count | None = None,
   target_length: Count | None = None,
   pad: int = 0,
   subset=None,
@@ -474,11 +477,11 @@ def evaluation(
   """One pass over the examples (or over `subset` of them) in batches of `batch` rows.
 
   All batches have one shape. Of each the rows with the numbers `rows` are given;
-  without them, all rows. Empty rows and slots have `segments` and `examples` 0 and
+  without them, all rows. Empty rows and places have `segments` and `examples` 0 and
   `identifiers` -1, so that nothing is counted twice. Raises ValueError as `stream`
   does.
   """
-  _require_rows([examples], batch, slots, pack)
-  layout = Layout(length, slots, target_length, pad, pack, room)
+  _require_rows([examples], batch, examples_per_row, pack)
+  layout = Layout(length, examples_per_row, target_length, pad, pack, room)
   plan = layout.plan(examples, _indices(examples, subset))
   return Evaluation(examples, layout, plan, batch, sorted(rows_of(batch, rows)))

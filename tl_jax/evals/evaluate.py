@@ -20,9 +20,9 @@ def outputs(apply: Callable, params, batches: Iterable[dict], count: int) -> np.
   it says.
 
   Args:
-    apply: apply(params, batch) gives logits (rows, slots, labels).
-    batches: dicts of arrays. `identifiers` (rows, slots) has the number of the example
-      in each slot, -1 for an empty one.
+    apply: apply(params, batch) gives logits (rows, examples, labels).
+    batches: dicts of arrays. `identifiers` (rows, examples) has the number of each
+      example, -1 in an empty place.
     count: how many examples there are.
   Raises ValueError with the number of examples that did not come exactly once.
   """

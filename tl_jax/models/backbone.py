@@ -29,9 +29,9 @@ from tl_jax.models.heads import (
   Embedding,
   Pooler,
   VocabularyHead,
+  example_columns,
   label,
   pool,
-  slot_columns,
 )
 from tl_jax.models.limits import require_rows
 from tl_jax.models.parameters import init_params
@@ -55,9 +55,9 @@ class Outputs(NamedTuple):
 
   hidden (batch, length, width): the final states. None where the batch has features.
   logits: as the head gives them.
-  examples (batch, slots): of a packed batch, the numbers of the examples.
-  pooled (batch, width), or (batch, slots, width) of a packed batch: of a model that has
-  a pooler and no head.
+  examples (batch, examples): of a packed batch, the numbers of the examples.
+  pooled (batch, width), or (batch, examples, width) of a packed batch: of a model that
+  has a pooler and no head.
 
   The rest is there where `keep` asks for it, of the stack that `hidden` comes from:
   states: states[0] is the embedding and states[i] what layer i makes of it, before the
@@ -66,8 +66,8 @@ class Outputs(NamedTuple):
   keys) in float32, without dropout. The keys of a prefix and of prompts come first.
   readout: what the logits over a vocabulary are made of, for a loss that does not want
   them all at once.
-  features (batch, slots, width): what a classifier's pooler and head read of the
-  example in each slot.
+  features (batch, examples, width): what a classifier's pooler and head read of each
+  example.
 
   A head that reads some columns (a classifier's first token, the positions to score)
   gets them from a last layer that runs for these alone. Under jit, hidden costs the
@@ -154,22 +154,22 @@ def _run_stack(
   return finished
 
 
-def _slots(batch: dict, segments):
-  """The examples to classify (batch, slots), and whether the caller packed them.
+def _examples(batch: dict, segments):
+  """The examples to classify (batch, examples), and whether the caller packed them.
 
-  Outside jit the number of slots is read off the segments; inside, a packed batch must
-  say it in `examples`.
+  Each is given by the number of its segment, 0 for none. Outside jit the segments say
+  how many there are; inside, a packed batch must say it in `examples`.
   """
   if 'examples' in batch:
     return batch['examples'], True
-  # A traced value cannot say how many slots there are.
+  # A traced value cannot say how many examples there are.
   known = 'segments' in batch and not isinstance(segments, jax.core.Tracer)
   most = int(np.asarray(segments).max()) if known else 1
   if most <= 1:
     return jnp.ones(segments.shape[:1] + (1,), jnp.int32), False
-  slots = jnp.arange(1, most + 1)[None]
-  present = (segments[:, None, :] == slots[:, :, None]).any(-1)
-  return jnp.where(present, slots, 0), True
+  examples = jnp.arange(1, most + 1)[None]
+  present = (segments[:, None, :] == examples[:, :, None]).any(-1)
+  return jnp.where(present, examples, 0), True
 
 
 class Encoded(NamedTuple):
@@ -237,8 +237,8 @@ def encode(
     name: batch[name] for name in batch if name.startswith('decoder_') == stack.cross
   }
   require_rows(arch, own, taken(part, prompt))
-  slots, _ = _slots(batch, segments)
-  placed = place(part, prompt, segments, positions, types, slots)
+  examples, _ = _examples(batch, segments)
+  placed = place(part, prompt, segments, positions, types, examples)
 
   # What the layers make of it.
   x = embed.apply({'params': weights}, tokens, placed.positions, placed.types, key)
@@ -338,7 +338,7 @@ def _read_columns(arch: Arch, batch, score, placed: Placed):
   if arch.head in ('masked', 'causal'):
     return None if score is None else placed.prompt + score
   if arch.head == 'classifier' and arch.pool != 'mean':
-    return slot_columns(arch, placed.segments, _slots(batch, placed.segments)[0])
+    return example_columns(arch, placed.segments, _examples(batch, placed.segments)[0])
   return None
 
 
@@ -367,18 +367,18 @@ def _answer_examples(
 ) -> Outputs:
   """What a pooler, or it and a classifier, say of each example in a row."""
   hidden = encoded.hidden[:, encoded.prompt :]
-  slots, packed = _slots(batch, encoded.segments)
+  examples, packed = _examples(batch, encoded.segments)
   pooled = encoded.read
   if pooled is None:
-    pooled = pool(arch, encoded.hidden, encoded.segments, slots)
-  # A caller who packed nothing sees no axis of slots.
-  examples = slots if packed else None
+    pooled = pool(arch, encoded.hidden, encoded.segments, examples)
+  # A caller who packed nothing sees no axis of examples.
+  told = examples if packed else None
   unpack = (lambda x: x) if packed else (lambda x: x[:, 0])
   if arch.head == 'none':
     pooled = Pooler(arch).apply({'params': params['pooler']}, pooled)
-    return Outputs(hidden, None, examples, unpack(pooled))
+    return Outputs(hidden, None, told, unpack(pooled))
   logits = label(arch, params, pooled, compute.dropout, key)
-  return Outputs(hidden, unpack(logits), examples, features=pooled)
+  return Outputs(hidden, unpack(logits), told, features=pooled)
 
 
 def build(arch: Arch, compute: Compute | None = None) -> Model:

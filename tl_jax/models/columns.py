@@ -53,8 +53,8 @@ def key_columns(positions, prefix: int):
   return jnp.concatenate([front, positions], 1)
 
 
-def place(part: dict, prompt, segments, positions, types, slots) -> Placed:
-  """The columns of a stack: a prompt (n, width) once before each example of `slots`
+def place(part: dict, prompt, segments, positions, types, examples) -> Placed:
+  """The columns of a stack: a prompt (n, width) once before each of `examples`
   (batch, examples), and the tokens.
 
   Tokens stand behind prompt and prefix. Where columns are in memory says nothing, so
@@ -64,16 +64,16 @@ def place(part: dict, prompt, segments, positions, types, slots) -> Placed:
   if prompt is None:
     return Placed(segments, positions, types, 0)
   count = prompt.shape[0]
-  rows, examples = slots.shape
-  columns = count * examples
+  rows, most = examples.shape
+  columns = count * most
 
   def before(front, x):
     front = jnp.broadcast_to(front, (rows, columns)).astype(x.dtype)
     return jnp.concatenate([front, x], 1)
 
   # A copy of the prompt is of the segment of its example, so that no other sees it.
-  front = jnp.tile(jnp.arange(count), examples)[None] + prefix_length(part)
-  segments = before(jnp.repeat(slots, count, 1), segments)
+  front = jnp.tile(jnp.arange(count), most)[None] + prefix_length(part)
+  segments = before(jnp.repeat(examples, count, 1), segments)
   positions = before(front, positions + count)
   if types is not None:
     types = before(jnp.zeros((1, 1), jnp.int32), types)

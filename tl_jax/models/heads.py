@@ -1,7 +1,8 @@
 """From text to vectors and from vectors to answers: embeddings, vocabulary logits,
 classification of packed examples.
 
->>> slot_mean(jnp.ones((1, 3, 2)), jnp.array([[1, 1, 2]]), jnp.array([[1, 2, 0]])).shape
+>>> segments, examples = jnp.array([[1, 1, 2]]), jnp.array([[1, 2, 0]])
+>>> example_mean(jnp.ones((1, 3, 2)), segments, examples).shape
 (1, 3, 2)
 """
 
@@ -42,9 +43,9 @@ class Embedding(nn.Module):
     project = Linear(arch.width, is_encoder, initializer(arch), name='project')
     table = self.param('tokens', draw, (arch.vocabulary, inner))
     x = leaves.take(table, tokens) * arch.embedding_scale
-    columns = positions.shape[1] - tokens.shape[1]
-    if columns:
-      x = _behind(self.get_variable('params', 'prompt'), columns, x)
+    in_front = positions.shape[1] - tokens.shape[1]
+    if in_front:
+      x = _behind(self.get_variable('params', 'prompt'), in_front, x)
     if arch.embedding_width and arch.kind == 'decoder':
       x = project(x)
     if arch.position_table:
@@ -72,10 +73,10 @@ class Embedding(nn.Module):
     return leaves.take(table, rows)
 
 
-def _behind(prompt, columns: int, x):
+def _behind(prompt, in_front: int, x):
   """x (batch, length, width) behind so many columns of copies of a prompt (n, width)."""
   prompt = prompt.astype(x.dtype)
-  prompt = jnp.tile(prompt, (columns // prompt.shape[0], 1))
+  prompt = jnp.tile(prompt, (in_front // prompt.shape[0], 1))
   front = jnp.broadcast_to(prompt, (x.shape[0], *prompt.shape))
   return jnp.concatenate([front, x], 1)
 
@@ -206,37 +207,34 @@ def adopt_pooler(arch: Arch, params: dict) -> tuple[Arch, dict]:
   return dataclasses.replace(arch, pooler_place='body'), params
 
 
-def slot_members(segments, slots):
-  """Boolean (batch, slots, length): which tokens belong to the example of each slot;
-  none to an empty slot (0).
+def example_members(segments, examples):
+  """Boolean (batch, examples, length): which tokens belong to each example.
+
+  examples (batch, examples): the numbers of their segments, 0 for none.
   """
-  return (segments[:, None, :] == slots[:, :, None]) & (slots[:, :, None] > 0)
+  return (segments[:, None, :] == examples[:, :, None]) & (examples[:, :, None] > 0)
 
 
-def slot_mean(hidden, segments, slots):
-  """The mean vector (batch, slots, width) of each slot's tokens; zeros for an empty
-  slot.
-  """
-  members = slot_members(segments, slots)
+def example_mean(hidden, segments, examples):
+  """The mean vector (batch, examples, width) of each example's tokens; zeros for none."""
+  members = example_members(segments, examples)
   # A product with zeros and ones: the tokens of other examples contribute exact zeros.
   total = jnp.einsum('bsl,bld->bsd', members.astype(hidden.dtype), hidden)
   return total / jnp.maximum(members.sum(-1), 1)[..., None].astype(hidden.dtype)
 
 
-def slot_columns(arch: Arch, segments, slots):
-  """The column (batch, slots) of the first or last token of each slot, as the family
-  reads it; any for an empty one.
+def example_columns(arch: Arch, segments, examples):
+  """The column (batch, examples) of the first or last token of each example, as the
+  family reads it; any for none.
   """
-  members = slot_members(segments, slots)
+  members = example_members(segments, examples)
   if arch.pool == 'last':
     return segments.shape[-1] - 1 - jnp.argmax(members[..., ::-1], -1)
   return jnp.argmax(members, -1)
 
 
-def pool(arch: Arch, hidden, segments, slots):
-  """One vector (batch, slots, width) for the example in each slot, as the family reads
-  it.
-  """
+def pool(arch: Arch, hidden, segments, examples):
+  """One vector (batch, examples, width) for each example, as the family reads it."""
   if arch.pool == 'mean':
-    return slot_mean(hidden, segments, slots)
-  return take_columns(hidden, slot_columns(arch, segments, slots))
+    return example_mean(hidden, segments, examples)
+  return take_columns(hidden, example_columns(arch, segments, examples))

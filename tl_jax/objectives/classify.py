@@ -29,13 +29,13 @@ def classify(
   squared error of numbers. `multi_label` and `regression` average it over the labels of
   an example.
 
-  A packed row has logits (rows, slots, labels) and batch['examples'] (rows, slots)
-  int32, which is 0 for an empty slot. Its batch['labels'] are (rows, slots) int32 for
-  `single_label`, (rows, slots, labels) float32 for the others. Without `examples` a row
-  is an example: logits (rows, labels), and labels (rows,) or (rows, labels).
-  `regression` with one label may leave the last axis out.
+  A packed row has logits (rows, examples, labels) and batch['examples'] (rows,
+  examples) int32, which is 0 for an empty place. Its batch['labels'] are (rows,
+  examples) int32 for `single_label`, (rows, examples, labels) float32 for the others.
+  Without `examples` a row is an example: logits (rows, labels), and labels (rows,) or
+  (rows, labels). `regression` with one label may leave the last axis out.
 
-  An example weighs 1. An empty slot, a row that is all padding, and a `single_label`
+  An example weighs 1. An empty place, a row that is all padding, and a `single_label`
   label below 0 (unknown) weigh 0.
 
   groups: ((first, end), ...) of tasks that share the head: a label competes with those
@@ -162,7 +162,7 @@ def same_group(chosen, labels: int, groups):
 
 
 def _weights(batch, kind):
-  """1.0 for each real example, 0.0 for the rest: (rows, slots) or (rows,)."""
+  """1.0 for each real example, 0.0 for the rest: (rows, examples) or (rows,)."""
   if 'examples' in batch:
     real = batch['examples'] > 0
   elif 'segments' in batch:

@@ -110,9 +110,9 @@ def check_fit(settings: Settings, arch: models.Arch) -> None:
   """Refuses rows longer than the model's positions, and heads that the tensor axis does
   not divide.
   """
-  reserve = _reserve(settings)
-  if arch.room is not None and settings.data.length > arch.room - reserve:
-    kept = f', {reserve} of them kept by config.method' if reserve else ''
+  reserved = _reserved_positions(settings)
+  if arch.room is not None and settings.data.length > arch.room - reserved:
+    kept = f', {reserved} of them kept by config.method' if reserved else ''
     raise ConfigError(
       f'config.data.length: rows of {settings.data.length} tokens, but the model has '
       f'{arch.room} positions (config.model.max_positions){kept}'
@@ -124,12 +124,12 @@ def check_fit(settings: Settings, arch: models.Arch) -> None:
     )
 
 
-def _reserve(settings: Settings) -> int:
+def _reserved_positions(settings: Settings) -> int:
   """How many positions of every example the method keeps for itself."""
   return (
     0
     if settings.method.get('name') in evals.BASELINES
-    else assembly.make_method(settings).reserve
+    else assembly.make_method(settings).reserved_positions
   )
 
 

@@ -276,26 +276,29 @@ def subset_of(task: tasks.Task, texts, targets, count: int, seed: int) -> np.nda
   )
 
 
-def slots_of(settings: Settings, split: Labelled) -> int:
+def examples_per_row_of(settings: Settings, split: Labelled) -> int:
   """The most examples in a row of a labelled task.
 
-  A method that stands before every example takes columns for each slot, filled or not:
-  as many slots then as leave the fewest columns for all examples.
+  A prompt takes its positions for as many examples as a row may have, whether they are
+  there or not. So under a prompt the number is the one with which all rows together
+  are shortest.
   """
-  group, columns = settings.data, assembly.make_method(settings).columns
+  group = settings.data
   if not group.pack:
     return 1
+  if group.examples_per_row:
+    return group.examples_per_row
   most = max(1, group.length // 8)
-  if group.slots or not columns:
-    return group.slots or most
+  prompt_positions = assembly.make_method(settings).prompt_positions
+  if not prompt_positions:
+    return most
   lengths = split.examples.tokens.lengths[: packing.WINDOW]
-  return min(
-    range(1, most + 1),
-    key=lambda slots: (
-      packing.plan(lengths, group.length, slots=slots).rows
-      * (group.length + slots * columns)
-    ),
-  )
+
+  def positions_of_all_rows(count: int) -> int:
+    rows = packing.plan(lengths, group.length, examples_per_row=count).rows
+    return rows * (group.length + count * prompt_positions)
+
+  return min(range(1, most + 1), key=positions_of_all_rows)
 
 
 def labelled_stream(
@@ -309,7 +312,7 @@ def labelled_stream(
     length=group.length,
     batch=group.batch,
     pack=group.pack,
-    slots=slots_of(settings, train),
+    examples_per_row=examples_per_row_of(settings, train),
     pad=tokenizer.pad,
     subset=chosen,
   )
@@ -327,7 +330,7 @@ def labelled_pass(
     length=group.length,
     batch=batch,
     pack=group.pack,
-    slots=slots_of(settings, split),
+    examples_per_row=examples_per_row_of(settings, split),
     pad=tokenizer.pad,
     subset=subset,
   )

@@ -28,8 +28,8 @@ class Features(NamedTuple):
   vectors: np.ndarray
 
   def put(self, batch: dict) -> dict:
-    """A batch of labelled rows with `features` (rows, slots, width) in the place of its
-    tokens.
+    """A batch of labelled rows with `features` (rows, examples, width) in the place of
+    its tokens.
     """
     identifiers = batch['identifiers']
     found = self.vectors[self.place[identifiers]]

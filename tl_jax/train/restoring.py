@@ -180,7 +180,8 @@ def read_settings(path: pathlib.Path, overrides=()) -> Settings:
   if not (path / 'config.json').is_file():
     raise ConfigError(f'{path}: not a workdir (no config.json in it)')
   stored = checkpoint.Workdir(path, write=False).read_json('config.json')
-  config = ConfigDict(without_foreign_keys(stored['config']))
+  written = configs.with_new_names(stored['config'])
+  config = ConfigDict(without_foreign_keys(written))
   for key, text in overrides:
     configs.override(config, key, text)
   return read(config, where_made=False)

@@ -51,7 +51,7 @@ class TaskData(Data):
   """The rows of a labelled task; what is read is the task's."""
 
   # most examples in a row; 0: one per 8 tokens, or what packs best
-  slots: Natural = 0
+  examples_per_row: Natural = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,8 +42,9 @@ class TransferMethod(NamedTuple):
   axes(axes) -> (axes of trainable, axes of frozen), from a tree of PartitionSpecs that
     mirrors the params.
   penalty(trainable, frozen) -> a scalar that is added to the loss, once per step.
-  reserve: how many positions the method needs per example.
-  columns: how many of those positions are columns of a row.
+  reserved_positions: how many positions the method needs for each example.
+  prompt_positions: how many of those make the row longer, as the vectors of a prompt
+    do. The keys of a prefix take positions, but no place in the row.
   objective(objective) -> what the step minimizes in its place.
   optimizer(tx) -> what the step updates by in its place.
   inserts(name) -> is this trained leaf one that the method puts in? Such a leaf has no
@@ -59,8 +60,8 @@ class TransferMethod(NamedTuple):
   fuse: Callable[[Tree, Tree], Tree]
   axes: Callable[[Tree], tuple[Tree, Tree]]
   penalty: Callable[[Tree, Tree], jax.Array]
-  reserve: int = 0
-  columns: int = 0
+  reserved_positions: int = 0
+  prompt_positions: int = 0
   objective: Callable = lambda objective: objective
   optimizer: Callable = lambda tx: tx
   inserts: Callable[[str], bool] = lambda name: False

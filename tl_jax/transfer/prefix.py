@@ -84,7 +84,7 @@ def prefix(
     what='prefix',
     inserts=rf'{pattern}/prefix(/.*)?',
   )
-  method = method._replace(reserve=length)
+  method = method._replace(reserved_positions=length)
   if network is None:
     return method
   return through_network(method, length, network, std)

@@ -71,5 +71,5 @@ def prompt(
   method = inserting_method(
     places, make, make_axes, head=head, what='prompt', inserts=PROMPT
   )
-  # Unlike those of a prefix, its positions are columns of the row.
-  return method._replace(reserve=length, columns=length)
+  # Unlike those of a prefix, its positions make the row longer.
+  return method._replace(reserved_positions=length, prompt_positions=length)

@@ -1,0 +1,27 @@
+"""What an earlier version wrote is read with the keys of today."""
+
+from tl_jax.config import nearest
+from tl_jax.config.renamed import RENAMED, new_name, with_new_names
+
+
+def test_only_the_key_of_its_own_group_is_renamed():
+  old = {
+    'slots': 1,
+    'data': {'slots': 2, 'inner': {'slots': 3}},
+    'method': {'slots': 4},
+  }
+  new = with_new_names(old)
+  assert new == old | {'data': {'examples_per_row': 2, 'inner': {'slots': 3}}}
+  assert with_new_names(new) == new
+
+
+def test_the_new_name_is_the_nearest():
+  assert new_name('data.slots') == new_name('slots') == 'examples_per_row'
+  assert new_name('steps') is None
+  near = nearest('slots', ['steps', 'length', 'examples_per_row'])
+  assert near.startswith("'examples_per_row'")
+
+
+def test_a_key_stays_in_its_group():
+  for former, current in RENAMED.items():
+    assert former.rpartition('.')[0] == current.rpartition('.')[0]
