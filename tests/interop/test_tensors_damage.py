@@ -211,8 +211,12 @@ def test_damaged_headers_are_refused(tmp_path, header, data, words):
     (b'PK\3\4' + bytes(99), ['pickle']),
     (
       b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n',
-      ['Git LFS'],
+      ['Git LFS', '`git lfs pull`'],
     ),
+    (b'<!DOCTYPE html>\n<html>404</html>', ['not safetensors, but an HTML page']),
+    (b'Entry not found', ["a text file that begins with 'Entry not found'"]),
+    (b'Not found', ['9 bytes', "begins with 'Not found'"]),
+    (b'GGUF' + bytes(99), ['not safetensors, but a GGUF file']),
   ],
   ids=str,
 )
@@ -328,7 +332,7 @@ def test_formats_that_can_run_code_are_never_opened(tmp_path, name):
   (folder / 'config.json').write_text('{}')
   for path in (folder, folder / name):
     advice = (
-      'header'
+      'not safetensors, but'
       if name.endswith('.safetensors')
       else 'convert it with save_pretrained(safe_serialization=True)'
     )

@@ -66,6 +66,49 @@ def test_wrong_and_surplus_tensors_are_named(tmp_path, tensors, said):
     interop.load(changed(tmp_path, tensors=tensors))
 
 
+# What a clone without Git LFS, and a server that asks for a login, leave.
+STAND_INS = {
+  'git lfs pull': 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n',
+  'an HTML page': '<!doctype html>\n<html><title>Sign in</title></html>\n',
+}
+
+
+@pytest.mark.parametrize('said', STAND_INS)
+@pytest.mark.parametrize(
+  'name',
+  [
+    'config.json',
+    'generation_config.json',
+    'model.safetensors',
+    'model.safetensors.index.json',
+    'pytorch_model.bin',
+    'tokenizer.json',
+    'tokenizer_config.json',
+    'vocab.txt',
+    'spiece.model',
+  ],
+)
+def test_what_stands_in_the_place_of_a_file_is_named(tmp_path, name, said):
+  folder = changed(tmp_path)
+  if name in ('model.safetensors.index.json', 'pytorch_model.bin'):
+    (folder / 'model.safetensors').unlink()
+  if name == 'tokenizer_config.json':
+    (folder / 'vocab.txt').write_text('[UNK]\n')
+  (folder / name).write_text(STAND_INS[said])
+  with pytest.raises(ValueError, match=f'{name}.*{said}') as error:
+    interop.load(folder)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('said', STAND_INS)
+def test_what_stands_in_the_place_of_a_gguf_file_is_named(tmp_path, said):
+  pytest.importorskip('gguf')
+  path = tmp_path / 'model.gguf'
+  path.write_text(STAND_INS[said])
+  with pytest.raises(ValueError, match=f'model.gguf: not a GGUF file, but .*{said}'):
+    interop.load(path)
+
+
 def test_a_missing_tensor_is_named(tmp_path):
   found = cases.fixture('bert-ForMaskedLM')
   shapes = {

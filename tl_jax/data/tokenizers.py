@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tl_jax.config.disguises import require_content
 from tl_jax.data import backends, store, vocabularies
 
 SENTINELS = 32
@@ -254,8 +255,10 @@ def load(path) -> Tokenizer:
   path = _file(path)
   if not path.is_file():
     raise ValueError(f'{path}: no such tokenizer')
+  content = path.read_bytes()
+  require_content(path, content)
   try:
-    backend = tokenizers.Tokenizer.from_str(path.read_text(encoding='utf-8-sig'))
+    backend = tokenizers.Tokenizer.from_str(content.decode('utf-8-sig'))
   # The library raises bare Exception for every damaged file.
   except Exception as error:  # noqa: BLE001
     reason = ' '.join(str(error).split())[:200]

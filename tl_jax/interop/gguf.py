@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tl_jax import tree
+from tl_jax.config.disguises import START_BYTES, looks_like
 from tl_jax.interop import gguf_config
 from tl_jax.interop.tensors import Tensors
 
@@ -119,8 +120,10 @@ def _reader(path: pathlib.Path):
     ) from error
   # Else the library's message would be about a magic number.
   with open(path, 'rb') as file:
-    if file.read(4) != b'GGUF':
-      raise ValueError(f'{path}: not a GGUF file')
+    start = file.read(START_BYTES)
+  if not start.startswith(b'GGUF'):
+    found = looks_like(start)
+    raise ValueError(f'{path}: not a GGUF file' + (f', but {found}' if found else ''))
   try:
     return GGUFReader(path)
   except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tl_jax import models, parallel, tree
 from tl_jax.checkpoint import files
+from tl_jax.config.disguises import not_json
 from tl_jax.interop import configs, fitting, names, tensors
 
 CONFIG_BYTES = 10_000_000
@@ -289,10 +290,11 @@ def read_json(file: pathlib.Path) -> dict:
   """
   if file.stat().st_size > CONFIG_BYTES:
     raise ValueError(f'{file}: larger than {CONFIG_BYTES} bytes')
+  content = file.read_bytes()
   try:
-    found = json.loads(file.read_text(encoding='utf-8-sig'))
+    found = json.loads(content.decode('utf-8-sig'))
   except (ValueError, RecursionError) as error:
-    raise ValueError(f'{file}: not JSON: {error}') from error
+    raise ValueError(f'{file}: {not_json(content, error)}') from error
   if not isinstance(found, dict):
     raise ValueError(f'{file}: not a JSON object')
   return found

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from tl_jax.config.disguises import START_BYTES, looks_like
+
 # What the reference library reads at most.
 HEADER_BYTES = 100_000_000
 METADATA_BYTES = 1_000_000
@@ -137,20 +139,13 @@ def _header_end(content: memoryview) -> int:
   size = len(content)
   if 2 <= length <= min(HEADER_BYTES, size - _START):
     return _START + length
+  found = looks_like(bytes(content[:START_BYTES]))
+  if found:
+    raise ValueError(f'not safetensors, but {found}')
   raise ValueError(
-    f'{_disguised(bytes(content[:64]))}a header of {length} bytes; at most '
-    f'{HEADER_BYTES} are read, and the file has {size}'
+    f'a header of {length} bytes; at most {HEADER_BYTES} are read, and the file has '
+    f'{size}'
   )
-
-
-def _disguised(start: bytes) -> str:
-  """What a file is by its first bytes, where it is one of two that people mistake."""
-  if b'git-lfs' in start:
-    return 'a Git LFS pointer, which `git lfs pull` replaces by the weights: '
-  # A pickle begins with its protocol; torch packs it in a zip file.
-  if start[0] == 0x80 or start[:4] == b'PK\3\4':
-    return 'a pickle, refused because opening it can run code: '
-  return ''
 
 
 def _members(content: memoryview, end: int) -> Iterator[tuple[str, bytes]]:

@@ -24,6 +24,7 @@ import numpy as np
 
 from tl_jax.checkpoint import files
 from tl_jax.config import nearest
+from tl_jax.config.disguises import START_BYTES, looks_like, stands_in
 from tl_jax.interop.tensor_header import (
   MOST_TENSORS,
   TYPES,
@@ -166,14 +167,12 @@ def _open(path: pathlib.Path, stem: str) -> tuple[dict[str, _Entry], dict[str, s
   # A pipe is no file: open() would wait for it.
   if index.is_file():
     return _open_index(index)
-  raise ValueError(f'{_named(path)}: {_nothing(sorted(os.listdir(path)), single.name)}')
+  raise ValueError(f'{_named(path)}: {_nothing(path, single.name)}')
 
 
-def _nothing(names: list[str], single: str) -> str:
-  """What to say of a folder without the wanted weights.
-
-  Only the names of its files are looked at.
-  """
+def _nothing(folder: pathlib.Path, single: str) -> str:
+  """What to say of a folder without the wanted weights, the file `single`."""
+  names = sorted(os.listdir(folder))
   looked = f'no {single} and no {single}.index.json'
   for name in names:
     if name.endswith(('.safetensors', '.safetensors.index.json')):
@@ -185,8 +184,20 @@ def _nothing(names: list[str], single: str) -> str:
     return f'no weights: {looked}'
   # What is called after the model is what was meant, before an optimizer's state.
   first = min(refused, key=lambda name: ('model' not in name, name))
-  kind = REFUSED[os.path.splitext(first)[1]]
-  return f'{looked}, only {shown(first)}: {kind} {_ADVICE}'
+  return f'{looked}, only {shown(first)}: {_refusal(folder / first)}'
+
+
+def _refusal(path: pathlib.Path) -> str:
+  """Why a file is not opened that by the end of its name can run code.
+
+  Its first bytes are looked at, which runs nothing: what is no such file is said too.
+  """
+  refusal = f'{REFUSED[path.suffix]} {_ADVICE}'
+  if not path.is_file():
+    return refusal
+  with open(path, 'rb') as file:
+    found = stands_in(file.read(START_BYTES))
+  return f'{found}; even then, {refusal}' if found else refusal
 
 
 def _tensors(
@@ -258,6 +269,9 @@ def _open_index(index: pathlib.Path) -> tuple[dict[str, _Entry], dict[str, str]]
 def _read_index(index: pathlib.Path) -> dict[str, set[str]]:
   """The names of the tensors of each shard, by the name of its file."""
   content = files.read_bounded(index, INDEX_BYTES)
+  found = stands_in(content)
+  if found:
+    raise ValueError(found)
   # Every JSON value but the first follows one of these bytes, so that they bound what
   # parsing costs before it is done.
   if sum(map(content.count, (b',', b'[', b'{'))) > MOST_LISTED + 1000:
@@ -292,13 +306,18 @@ def _open_file(path: pathlib.Path) -> tuple[dict[str, _Entry], dict[str, str]]:
 def _map(path: pathlib.Path) -> tuple[np.memmap, tuple]:
   """The bytes of a regular file, and what tells it from a file that takes its place."""
   if path.suffix in REFUSED:
-    raise ValueError(f'{REFUSED[path.suffix]} {_ADVICE}')
+    raise ValueError(_refusal(path))
   if path.suffix != '.safetensors' or '\0' in str(path):
     raise ValueError('neither a folder nor a .safetensors file')
   status = os.stat(path)
-  if not stat.S_ISREG(status.st_mode) or status.st_size < 10:
+  size = status.st_size
+  is_regular = stat.S_ISREG(status.st_mode)
+  if not is_regular or size < 10:
+    # A pipe is not read: it would wait for a writer.
+    found = looks_like(path.read_bytes()) if is_regular else ''
     raise ValueError(
-      f'not a regular file that could hold a header; it has {status.st_size} bytes'
+      f'not a regular file that could hold a header; it has {size} bytes'
+      + (f': {found}' if found else '')
     )
   identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
   return np.memmap(path, np.uint8, 'r'), identity

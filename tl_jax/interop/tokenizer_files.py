@@ -13,6 +13,7 @@ import base64
 import json
 import pathlib
 
+from tl_jax.config.disguises import not_json
 from tl_jax.interop import pipelines, sentencepiece, tokenizer_settings
 from tl_jax.interop import tokenizer_families as families
 from tl_jax.interop.tokenizer_settings import DeclaredSettings
@@ -22,8 +23,11 @@ Read = tuple[str | dict, DeclaredSettings]
 
 
 def read_tokenizer_json(path: pathlib.Path, declared: DeclaredSettings) -> Read:
-  """A tokenizer.json as it is, unless a normaliser in it is damaged."""
+  """A tokenizer.json as it is, unless it is none or a normaliser in it is damaged."""
   text = tokenizer_settings.read_text(path)
+  if not text.lstrip().startswith('{'):
+    reason = not_json(text.encode(), 'no object in it')
+    raise ValueError(f'{path}: not a tokenizer: {reason}')
   # The library does not survive a damaged charsmap: it ends the process.
   if '"Precompiled"' in text:
     try:

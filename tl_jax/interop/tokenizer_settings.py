@@ -8,6 +8,7 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
+from tl_jax.config.disguises import not_json, require_content
 from tl_jax.interop import tokenizer_families as families
 
 CONFIG = 'tokenizer_config.json'
@@ -70,12 +71,18 @@ class DeclaredSettings(NamedTuple):
 
 
 def read_bytes(path: pathlib.Path, most: int = MOST_BYTES) -> bytes:
-  """The bytes of a file. Raises ValueError that names it if there are more than `most`."""
+  """The bytes of a file.
+
+  Raises ValueError that names it if there are more than `most`, or if something else
+  stands in its place.
+  """
   with open(path, 'rb') as file:
     # One byte more tells a file that is too large without reading all of it.
     data = file.read(most + 1)
   if len(data) > most:
     raise ValueError(f'{path}: more than {most} bytes')
+  # A vocabulary of lines would be made of a Git LFS pointer without a word.
+  require_content(path, data)
   return data
 
 
@@ -95,10 +102,11 @@ def read_json(path: pathlib.Path, most: int = _MOST_BYTES_BESIDES) -> dict:
   if not path.is_file():
     return {}
   try:
-    found = json.loads(read_text(path, most))
+    text = read_text(path, most)
+    found = json.loads(text)
   # A file of nothing but brackets is nested too deep for the parser.
   except (json.JSONDecodeError, RecursionError) as error:
-    raise ValueError(f'{path}: not JSON: {error}') from error
+    raise ValueError(f'{path}: {not_json(text.encode(), error)}') from error
   if not isinstance(found, dict):
     raise ValueError(f'{path}: not a JSON object')
   return found
