@@ -29,9 +29,9 @@ METHODS = {
 CHOSEN = 'probe'  # the pre-trained method that the claims are about, fixed beforehand
 
 
-def before(scale: Scale) -> dict[str, ConfigDict]:
+def pretrain(_: int, scale: Scale) -> ConfigDict:
   """The pre-training run that all rows but scratch start from, and whose tokenizer all
-  rows use.
+  rows use. It is one run for all seeds.
   """
   s = scale.settings
   c = ConfigDict()
@@ -69,7 +69,7 @@ def before(scale: Scale) -> dict[str, ConfigDict]:
   c.checkpoint = dict(every=max(1, s['pretrain'] // 4), keep=1)
   c.eval = dict(every=0, batches=8)
   c.log = dict(every=max(1, s['pretrain'] // 50), tensorboard=True)
-  return {'pretrained': c}
+  return c
 
 
 def run(row: str, column: int, seed: int, scale: Scale, pretrained: str) -> ConfigDict:
@@ -80,7 +80,7 @@ def run(row: str, column: int, seed: int, scale: Scale, pretrained: str) -> Conf
   from_scratch = row in ('scratch', 'tf-idf')
   c.init = 'scratch' if from_scratch else pretrained
   # From scratch: the model that was pre-trained; else that of the checkpoint.
-  c.model = before(scale)['pretrained'].model if from_scratch else dict(family='')
+  c.model = pretrain(0, scale).model if from_scratch else dict(family='')
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.0)
   c.task = dict(name='register', labels=column, test=s['test'])
   c.method = METHODS[row]
@@ -203,7 +203,7 @@ TABLE = Table(
   columns=COUNTS,
   seeds=(11, 12, 13, 14, 15),
   run=run,
-  before=before,
+  before={'pretrained': pretrain},
   headline='accuracy',
   reference='scratch',
   factor=100,

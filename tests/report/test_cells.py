@@ -141,3 +141,16 @@ def test_only_whole_lines_are_read(tmp_path):
   table = cells([run], 'accuracy')
   assert table['a', 'b'].training(0) == [{'step': 1}]
   assert table['a', 'b'].training(9) == []
+
+
+def test_a_column_has_the_metric_that_the_headline_gives_it():
+  runs = [
+    Run('lora', column, seed, result={'metrics': {'accuracy': 0.8, 'f1': seed / 10}})
+    for column in 'ab'
+    for seed in range(3)
+  ]
+  table = cells(runs, {'a': 'accuracy', 'b': 'f1'}, factor=100)
+  assert table['lora', 'a'].values == {0: 80.0, 1: 80.0, 2: 80.0}
+  assert table['lora', 'b'].values == {0: 0.0, 1: 10.0, 2: 20.0}
+  # The mean over columns, seed by seed, as of GLUE.
+  assert table['lora'].values == {0: 40.0, 1: 45.0, 2: 50.0}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tl_jax.report import Scale, Table, run_table
+from tl_jax.report import Claim, Scale, Table, run_table
 from tl_jax.report.entries import as_json
 from tl_jax.report.findings import find, median_reached
 from tl_jax.report.text import plain
@@ -67,7 +67,7 @@ def test_steps_to_the_value_of_the_reference_are_paired_by_seed(tmp_path, log):
       log=log,
     )
   )
-  assert found.metric == 'test/accuracy'
+  assert found.logged == {16: 'test/accuracy', 64: 'test/accuracy'}
   assert found.targets[16] == pytest.approx(0.45)
   assert {seed: reached.at for seed, reached in found.steps['scratch', 16].items()} == {
     0: 4,
@@ -150,3 +150,75 @@ def test_text_and_json_show_means_costs_and_what_was_not_measured(tmp_path):
     'seconds': 2.5,
     'peak_bytes': None,
   }
+
+
+def glue(folder, headline):
+  """A made table whose runs log and end with an accuracy and a correlation."""
+
+  def execute(members):
+    for config, directory in members:
+      better = 0.1 * (config['row'] == 'lora') + config['seed'] / 100
+      final = {'accuracy': 0.5 + better, 'matthews': 0.2 + better}
+      directory.mkdir(parents=True)
+      lines = []
+      for step in range(1, 4):
+        logged = {f'test/{name}': value * step / 4 for name, value in final.items()}
+        lines.append(json.dumps({'step': step, **logged}) + '\n')
+      (directory / 'evaluations.jsonl').write_text(''.join(lines))
+      result = {'metrics': final, 'steps': 4}
+      (directory / 'result.json').write_text(json.dumps(result))
+
+  def difference(column):
+    return lambda cells: cells['lora', column] - cells['full', column]
+
+  table = Table(
+    'T',
+    'S',
+    ('full', 'lora'),
+    ('sst2', 'cola'),
+    (0, 1),
+    lambda row, column, seed, scale: {'row': row, 'column': column, 'seed': seed},
+    headline,
+    reference='full',
+    factor=100,
+    unit=' %',
+    digits=1,
+    claims=(
+      Claim('sst2', lambda cells: cells['full', 'sst2'].mean, at_least=50),
+      Claim('cola', lambda cells: cells['full', 'cola'].mean, at_least=50),
+      Claim('gain', difference('cola'), at_least=9.9),
+      Claim('mean', lambda cells: cells['lora'].mean, at_least=45.4),
+    ),
+  )
+  return run_table(table, Scale(), folder, execute, lambda text: None)
+
+
+def test_every_column_is_reported_and_judged_by_its_own_metric(tmp_path):
+  outcome = glue(tmp_path, {'sst2': 'accuracy', 'cola': 'matthews'})
+  found = find(outcome)
+  assert found.logged == {'sst2': 'test/accuracy', 'cola': 'test/matthews'}
+  assert found.targets == pytest.approx({'sst2': 50.5, 'cola': 20.5})
+  # Of a final 30, logged in quarters, the third is the first above the reference's 20.
+  assert {seed: at.at for seed, at in found.steps['lora', 'cola'].items()} == {
+    0: 3,
+    1: 3,
+  }
+  verdicts = [judgement.verdict for judgement in outcome.judgements]
+  assert verdicts == ['held', 'missed', 'held', 'held']
+  lines = plain(outcome, found).splitlines()
+  assert lines[1].startswith('Accuracy, matthews in % (higher is better)')
+  words = [line.split() for line in lines]
+  assert ['metric', 'accuracy', 'matthews'] in words
+  assert (tmp_path / 'table.md').read_text().count('| metric | accuracy | matthews |')
+  page = (tmp_path / 'report.html').read_text()
+  assert '<th scope="col">cola<small>matthews</small></th>' in page
+  entries = json.loads((tmp_path / 'table.json').read_text())
+  assert entries['headline'] == {'sst2': 'accuracy', 'cola': 'matthews'}
+
+
+def test_a_metric_that_all_columns_share_is_named_once(tmp_path):
+  outcome = glue(tmp_path, {'sst2': 'matthews', 'cola': 'matthews'})
+  text = plain(outcome, find(outcome))
+  assert text.count('Matthews in %') == 1
+  assert 'metric ' not in text
+  assert '<small>matthews</small>' not in (tmp_path / 'report.html').read_text()

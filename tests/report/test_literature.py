@@ -55,9 +55,41 @@ def test_one_printed_row_may_stand_beside_two_of_ours():
       "column 'IMDB' is unknown; nearest: 'IMDb'",
     ),
     ('ulmfit', dict(metric='scores'), "metric 'scores' is unknown; nearest: 'score'"),
+    (
+      'ulmfit',
+      dict(metric={'IMDb': 'scores'}),
+      "metric 'scores' is unknown; nearest: 'score'",
+    ),
+    (
+      'ulmfit',
+      dict(metric={'IMDB': 'score'}),
+      "metric of the column 'IMDB' is unknown; nearest: 'IMDb'",
+    ),
     ('ulmfit', dict(rows=['Full']), 'two numbers for'),
   ],
 )
 def test_an_unknown_or_ambiguous_name_is_an_error(name, arguments, words):
   with pytest.raises(ValueError, match=words):
     published(name, **arguments)
+
+
+def test_two_columns_may_stand_for_two_metrics_of_a_printed_task(monkeypatch):
+  line = dict(
+    paper='P', table='T', row='LoRA', task='MRPC', provenance='here', checked='yes'
+  )
+  lines = [
+    {**line, 'metric': 'accuracy', 'value': '90.2'},
+    {**line, 'metric': 'F1', 'value': '92.9'},
+    {**line, 'task': 'RTE', 'metric': 'accuracy', 'value': '86.6'},
+  ]
+  monkeypatch.setattr('tl_jax.report.literature._read', lambda name: lines)
+  found = published(
+    'lora',
+    columns={'MRPC accuracy': 'MRPC', 'MRPC F1': 'MRPC', 'RTE': 'RTE'},
+    metric={'MRPC accuracy': 'accuracy', 'MRPC F1': 'F1'},
+  )
+  assert {column: number.text for (_, column), number in found.items()} == {
+    'MRPC accuracy': '90.2',
+    'MRPC F1': '92.9',
+    'RTE': '86.6',
+  }

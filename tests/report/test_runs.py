@@ -24,6 +24,10 @@ def run(row, column, seed, scale, pretrained):
   return config if row == 'scratch' else {**config, 'init': pretrained}
 
 
+def pretrain(seed, scale):
+  return {'objective': 'masked', 'steps': scale.settings.get('steps', 1)}
+
+
 TABLE = Table(
   'Few labels',
   'A paper',
@@ -33,9 +37,7 @@ TABLE = Table(
   run,
   'accuracy',
   reference='scratch',
-  before=lambda scale: {
-    'pretrained': {'objective': 'masked', 'steps': scale.settings.get('steps', 1)}
-  },
+  before={'pretrained': pretrain},
   claims=(
     Claim('better', lambda cells: cells['lora', 16] - cells['scratch', 16], above=0.1),
     Claim('worse', lambda cells: cells['lora', 64] - cells['scratch', 64], below=0),

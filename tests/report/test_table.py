@@ -97,6 +97,13 @@ def test_a_claim_has_exactly_one_bound(bounds):
     (dict(rows=('a', 'a')), 'rows has a name twice'),
     (dict(seeds=(0, 0)), 'seeds has a name twice'),
     (dict(columns=()), 'at least one'),
+    (dict(headline={16: 'f1'}), 'headline has no metric for 64'),
+    (
+      dict(headline={16: 'f1', 65: 'f1'}),
+      "headline 65 is unknown; nearest: '16', '64'",
+    ),
+    (dict(before=lambda scale: {}), 'before must be a dict from names to functions'),
+    (dict(before={'seed': lambda seed, scale: {}}), "before has a step 'seed'"),
     (dict(reference='fll'), "reference 'fll' is unknown; nearest: 'full'"),
     (dict(factor=0), 'factor must be above 0'),
     (dict(factor=math.nan), 'factor must be above 0'),

@@ -31,7 +31,12 @@ class AbsentCell(LookupError):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One run of a table: its `result.json`, or None with the reason why there is none."""
+  """One run of a table: its `result.json`, or None with the reason why there is none.
+
+  Several columns may show numbers of the same run; then their directory is the same.
+  Of a step that is made before the table, `row` is the name and `seed` the first of the
+  seeds that share it.
+  """
 
   row: Hashable
   column: Hashable
@@ -150,7 +155,7 @@ class Cells:
 
 def cells(
   runs: Iterable[Run],
-  headline: str,
+  headline: str | Mapping[Hashable, str],
   *,
   extra: Sequence[str] = (),
   seeds: Iterable[int] | None = None,
@@ -161,7 +166,7 @@ def cells(
 
   Every seed that is not there is a hole with a reason, never left out in silence.
 
-  headline: a name in the results' `metrics`.
+  headline: a name in the results' `metrics`, for all columns or by column.
   extra: names in the results or in their metrics, whose means are wanted.
   seeds: those that every cell should have; by default all that occur anywhere.
   factor: multiplies the headline values, 100 for per cent.
@@ -177,12 +182,18 @@ def cells(
   columns = tuple(dict.fromkeys(run.column for run in runs))
   table = {}
   for (row, column), group in _by_cell(runs, rows, columns).items():
-    values, holes = _values_and_holes(group, seeds, headline, factor)
+    metric = metric_of(headline, column)
+    values, holes = _values_and_holes(group, seeds, metric, factor)
     finished = [group[seed] for seed in values]
     means = {name: _mean_of(name, finished) for name in extra}
     interval = t_interval(list(values.values()))
     table[row, column] = Cell(row, column, values, interval, holes, means, group)
   return Cells(rows, columns, table, higher_is_better, rows, columns)
+
+
+def metric_of(headline: str | Mapping[Hashable, str], column: Hashable) -> str:
+  """The metric of a column, where there is one headline for all or one by column."""
+  return headline if isinstance(headline, str) else headline[column]
 
 
 def _by_cell(runs: list[Run], rows: tuple, columns: tuple) -> dict:

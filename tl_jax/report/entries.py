@@ -28,7 +28,7 @@ def as_json(outcome, findings: Findings) -> dict:
   }
   # What its numbers are and where they stand.
   layout = {
-    'headline': table.headline,
+    'headline': _headline_entry(outcome),
     'factor': table.factor,
     'unit': table.unit,
     'reference': table.reference,
@@ -45,13 +45,22 @@ def as_json(outcome, findings: Findings) -> dict:
     'labels_saved': _saved_entries(findings),
   }
   # How it came about, what was made first included.
-  runs = [*outcome.before.values(), *outcome.runs]
+  runs = [*outcome.before, *outcome.runs]
   making = {
     'runs': [_run_entry(outcome.workdir, run) for run in runs],
     'environment': dict(findings.environment),
     'seconds': round(outcome.seconds, 3),
   }
   return {**made, **layout, **measured, **making}
+
+
+def _headline_entry(outcome) -> str | dict[str, str]:
+  """The metric of all columns, or of each where the table has them by column."""
+  table = outcome.table
+  if isinstance(table.headline, str):
+    return table.headline
+  # JSON has no keys but strings.
+  return {str(column): table.metric(column) for column in outcome.cells.columns}
 
 
 def _plain(value):

@@ -5,12 +5,12 @@
 """
 
 import base64
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from html import escape
 
 from tl_jax.report import plots
 from tl_jax.report.cells import Cells, is_number, read_lines
-from tl_jax.report.findings import Findings, amount, training
+from tl_jax.report.findings import Findings, amount, metric_words, training
 from tl_jax.report.table import Table
 from tl_jax.report.text import column_name
 
@@ -23,8 +23,8 @@ def figures(outcome, findings: Findings) -> list[str]:
   column = _shown_column(outcome.cells)
   lines = _training_lines(outcome, findings, column)
   found = [
-    _label_figure(outcome.table, findings),
-    _gain_figure(outcome.table, findings),
+    _label_figure(outcome, findings),
+    _gain_figure(outcome, findings),
     _target_figure(outcome.table, findings, column, lines),
     _first_loss_figure(outcome),
     _loss_figure(outcome.table, column, lines),
@@ -54,31 +54,34 @@ def _as_address(svg: str) -> str:
   return f'data:image/svg+xml;base64,{data}'
 
 
-def _headline(table: Table) -> str:
-  """The headline with its unit, as it stands at an axis."""
-  name = table.headline.replace('_', ' ')
+def _axis(table: Table, columns: Iterable[Hashable]) -> str:
+  """The metric of the columns with its unit, as it stands at an axis."""
+  name = metric_words(table, columns)
   unit = table.unit.strip()
   return f'{name} ({unit})' if unit else name
 
 
-def _label_figure(table: Table, findings: Findings) -> str:
+def _label_figure(outcome, findings: Findings) -> str:
   """Value against the number of labels."""
   if not findings.curves:
     return ''
+  table = outcome.table
+  ylabel = _axis(table, outcome.cells.columns)
 
   def draw(theme):
     plot = plots.label_plot(
-      findings.curves, reference=table.reference, ylabel=_headline(table), theme=theme
+      findings.curves, reference=table.reference, ylabel=ylabel, theme=theme
     )
     return plots.as_svg(plot)
 
   return figure('Mean over the seeds; the bars are 95 % t intervals.', draw)
 
 
-def _gain_figure(table: Table, findings: Findings) -> str:
+def _gain_figure(outcome, findings: Findings) -> str:
   """Gain over the reference against the number of labels."""
   if not findings.gains:
     return ''
+  table = outcome.table
 
   def draw(theme):
     plot = plots.gain_plot(
@@ -86,7 +89,7 @@ def _gain_figure(table: Table, findings: Findings) -> str:
       reference=table.reference,
       # The rows in the order of the first figure have the colours of the first figure.
       names=list(findings.curves),
-      ylabel=_headline(table),
+      ylabel=_axis(table, outcome.cells.columns),
       theme=theme,
     )
     return plots.as_svg(plot)
@@ -112,7 +115,8 @@ def _training_lines(outcome, findings: Findings, column: Hashable) -> dict:
   for row in cells.rows:
     cell = cells[row, column]
     lines[row] = [
-      training(cell, seed, findings.metric, table.headline) for seed in cell.values
+      training(cell, seed, findings.logged[column], table.metric(column))
+      for seed in cell.values
     ]
   return lines
 
@@ -120,7 +124,7 @@ def _training_lines(outcome, findings: Findings, column: Hashable) -> dict:
 def _target_figure(
   table: Table, findings: Findings, column: Hashable, lines: Mapping
 ) -> str:
-  """The headline against steps, beside the final value of the reference."""
+  """The column's metric against steps, beside the final value of the reference."""
   if column not in findings.targets or not any(map(any, lines.values())):
     return ''
   target = findings.targets[column]
@@ -128,12 +132,12 @@ def _target_figure(
   def draw(theme):
     plot = plots.target_plot(
       lines,
-      metric=findings.metric,
+      metric=findings.logged[column],
       target=target,
       target_name=f'final value of {table.reference}: {amount(target, table)}',
       factor=table.factor,
       reference=table.reference,
-      ylabel=_headline(table),
+      ylabel=_axis(table, [column]),
       theme=theme,
     )
     return plots.as_svg(plot)
@@ -148,9 +152,10 @@ def _target_figure(
 def _first_loss_figure(outcome) -> str:
   """The training loss of the runs that were made first."""
   lines = {}
-  for name, run in outcome.before.items():
-    if run.directory:
-      lines[name] = [read_lines(run.directory / 'metrics.jsonl')]
+  # A step has a run, or one for every seed that changes it.
+  for run in outcome.before:
+    logged = read_lines(run.directory / 'metrics.jsonl')
+    lines.setdefault(run.row, []).append(logged)
   if not _has_loss(lines):
     return ''
 

@@ -11,7 +11,7 @@ import math
 import os
 import platform
 import statistics
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 
 from tl_jax import __version__
 from tl_jax.evals.curves import (
@@ -23,7 +23,7 @@ from tl_jax.evals.curves import (
   transfer_gain,
 )
 from tl_jax.evals.statistics import Interval
-from tl_jax.report.cells import Cell, Cells, is_number
+from tl_jax.report.cells import Cell, Cells, Run, is_number
 from tl_jax.report.table import Table
 
 # Those that decide how fast a run is and how it rounds.
@@ -48,8 +48,9 @@ class Findings:
   seconds: Mapping[tuple, Mapping[int, Reached]]
   # column -> the mean of the reference's final values, in the unit of the table
   targets: Mapping[Hashable, float]
-  # under which name training logged the headline on held-out data
-  metric: str | None
+  # column -> under which name training logged its metric on held-out data; None where
+  # no run did
+  logged: Mapping[Hashable, str | None]
   sentences: tuple[str, ...]
   # name of a package or of a part of the machine -> version
   environment: Mapping[str, str]
@@ -59,16 +60,16 @@ def find(outcome) -> Findings:
   """Everything that follows from the cells of an outcome."""
   curves = _curves(outcome.cells)
   gains, saved = _against(outcome.table.reference, curves)
-  metric = logged_metric(outcome)
-  steps = _reached(outcome, metric, 'step')
+  logged = {column: logged_metric(outcome, column) for column in outcome.cells.columns}
+  steps = _reached(outcome, logged, 'step')
   findings = Findings(
     curves=curves,
     gains=gains,
     saved=saved,
     steps=steps,
-    seconds=_reached(outcome, metric, 'seconds'),
+    seconds=_reached(outcome, logged, 'seconds'),
     targets=_targets(outcome, steps),
-    metric=metric,
+    logged=logged,
     sentences=(),
     environment=_environment(),
   )
@@ -104,35 +105,35 @@ def _against(reference: Hashable, curves: Mapping[Hashable, LabelCurve]) -> tupl
   return gains, saved
 
 
-def logged_metric(outcome) -> str | None:
-  """The name under which training logged the headline metric of held-out data.
+def logged_metric(outcome, column: Hashable) -> str | None:
+  """The name under which training logged a column's metric of held-out data.
 
   Such a name is `test/accuracy`. None where no run logged any.
   """
   # All runs log under the same name, so the first that logged any settles it.
-  headline = outcome.table.headline
-  for cell in outcome.cells:
+  metric = outcome.table.metric(column)
+  for row in outcome.cells.rows:
+    cell = outcome.cells[row, column]
     for seed in cell.values:
       names = {name for line in cell.training(seed) for name in line}
-      found = [
-        name for name in names if name.endswith((f'/{headline}', f'_{headline}'))
-      ]
+      found = [name for name in names if name.endswith((f'/{metric}', f'_{metric}'))]
       if found:
         # The shortest is the plainest; the alphabet settles a tie, as a set has no order.
         return min(found, key=lambda name: (len(name), name))
   return None
 
 
-def training(cell: Cell, seed: int, metric: str | None, headline: str) -> list[dict]:
-  """The lines that a run logged, with its result as the last point of `metric`.
+def training(cell: Cell, seed: int, logged: str | None, metric: str) -> list[dict]:
+  """The lines that a run logged, with `metric` of its result as the last point.
 
+  logged: under which name the lines have that metric.
   Without that point where the result does not say its steps.
   """
   lines = cell.training(seed)
   result = cell.runs[seed].result
-  if metric is None or not lines or not is_number(result.get('steps')):
+  if logged is None or not lines or not is_number(result.get('steps')):
     return lines
-  last = {'step': result['steps'], metric: result['metrics'][headline]}
+  last = {'step': result['steps'], logged: result['metrics'][metric]}
   seconds = training_seconds(result)
   # What a run logs on its way is its time of training, too.
   if seconds is not None:
@@ -176,6 +177,17 @@ def plural(count: int, noun: str) -> str:
   return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
 
 
+def distinct(runs: Iterable[Run]) -> list[Run]:
+  """Every run once, also where several columns show numbers of it."""
+  return list({run.directory: run for run in runs}.values())
+
+
+def metric_words(table: Table, columns: Iterable[Hashable]) -> str:
+  """The metrics of the columns in words, each once."""
+  names = dict.fromkeys(table.metric(column) for column in columns)
+  return ', '.join(names).replace('_', ' ')
+
+
 def counted(cell: Cell) -> str:
   """n=3, or n=3 of 5 where seeds are missing."""
   if not cell.holes:
@@ -192,28 +204,30 @@ def difference(outcome, row, column) -> float | None:
   return measured - printed.value
 
 
-def _reached(outcome, metric: str | None, by: str) -> dict:
+def _reached(outcome, logged: Mapping[Hashable, str | None], by: str) -> dict:
   """(row, column) -> seed -> where the run reached its target, in units of `by`.
 
   Seed by seed: a run's target is the final value of the reference's run of the same
-  seed. Runs that did not log the headline are left out.
+  seed. Runs that did not log the column's metric are left out.
   """
   table, cells = outcome.table, outcome.cells
-  if metric is None or table.reference not in cells.rows:
+  if table.reference not in cells.rows:
     return {}
   reached = {}
   for row in cells.rows:
     for column in cells.columns:
+      if logged[column] is None:
+        continue
       cell = cells[row, column]
       reference = cells[table.reference, column]
-      found = _reached_by_seed(cell, reference, table, metric, by)
+      found = _reached_by_seed(cell, reference, table, logged[column], by)
       if found:
         reached[row, column] = found
   return reached
 
 
 def _reached_by_seed(
-  cell: Cell, reference: Cell, table: Table, metric: str, by: str
+  cell: Cell, reference: Cell, table: Table, logged: str, by: str
 ) -> dict[int, Reached]:
   """seed -> where the runs of one cell reached the value of the reference's run."""
   found = {}
@@ -222,14 +236,14 @@ def _reached_by_seed(
       continue
     lines = [
       line
-      for line in training(cell, seed, metric, table.headline)
-      if is_number(line.get(metric)) and is_number(line.get(by))
+      for line in training(cell, seed, logged, table.metric(cell.column))
+      if is_number(line.get(logged)) and is_number(line.get(by))
     ]
     if lines:
       # Runs log the value itself, not times the table's factor.
       target = _slackened(reference.values[seed] / table.factor, table.higher_is_better)
       found[seed] = reach(
-        lines, metric, target, by=by, higher_is_better=table.higher_is_better
+        lines, logged, target, by=by, higher_is_better=table.higher_is_better
       )
   return found
 
@@ -287,9 +301,10 @@ def _sentences(outcome, findings: Findings) -> Iterator[str]:
 
 def _finished(outcome, findings: Findings) -> str:
   """How many runs finished and how long all of them trained."""
-  done = [run for run in outcome.runs if run.result is not None]
-  before = [run for run in outcome.before.values() if run.result is not None]
-  text = f'{len(done)} of {plural(len(outcome.runs), "run")} finished.'
+  done = distinct(run for run in outcome.runs if run.result is not None)
+  before = [run for run in outcome.before if run.result is not None]
+  count = len(distinct(outcome.runs))
+  text = f'{len(done)} of {plural(count, "run")} finished.'
   # What was made first is no run of the table, but it took time, too.
   seconds = sum(training_seconds(run.result) or 0.0 for run in [*done, *before])
   if seconds:

@@ -8,16 +8,18 @@ It has no scripts, no files beside it, and asks nothing of the network.
 
 import importlib.resources
 import importlib.util
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from tl_jax.report.figures import figures
-from tl_jax.report.findings import Findings, counted, plural, spread
+from tl_jax.report.findings import Findings, counted, distinct, plural, spread
 from tl_jax.report.text import (
   MARKS,
   beside_published,
   column_name,
   costs,
+  differing_metrics,
   heading,
   hole_lines,
   measured,
@@ -114,7 +116,8 @@ def _results(outcome) -> str:
       notes += beside_published(outcome, row, column)
       values.append(_value(spread(cell.interval, outcome.table), ', '.join(notes)))
     rows.append(_row(str(row), values))
-  return _table('<table>', f'<th></th>{_head(columns)}', rows)
+  head = _head(columns, differing_metrics(outcome))
+  return _table('<table>', f'<th></th>{head}', rows)
 
 
 def _grid(lines: list[list[str]], kind: str = '') -> str:
@@ -134,8 +137,12 @@ def _table(opening: str, head: str, rows: list[str]) -> str:
   )
 
 
-def _head(names: list[str]) -> str:
-  return ''.join(f'<th scope="col">{escape(name)}</th>' for name in names)
+def _head(names: list[str], notes: Sequence[str] = ()) -> str:
+  """The names of the columns, each with its note, if any, in small print below it."""
+  heads = []
+  for name, note in itertools.zip_longest(names, notes, fillvalue=''):
+    heads.append(f'<th scope="col">{escape(name)}{_small(note)}</th>')
+  return ''.join(heads)
 
 
 def _row(name: str, values: list[str]) -> str:
@@ -150,8 +157,11 @@ def _stacked(text: str) -> str:
 
 def _value(text: str, note: str) -> str:
   """A cell of a table, with a note in small print below it where there is one."""
-  small = f'<small>{escape(note)}</small>' if note else ''
-  return f'<td>{escape(text)}{small}</td>'
+  return f'<td>{escape(text)}{_small(note)}</td>'
+
+
+def _small(note: str) -> str:
+  return f'<small>{escape(note)}</small>' if note else ''
 
 
 def _holes(outcome) -> str:
@@ -171,7 +181,7 @@ def _environment(outcome, findings: Findings) -> str:
   lines = [['', '']]
   for name, value in settings.items():
     lines.append([str(name), str(value)])
-  runs = plural(len(outcome.runs) + len(outcome.before), 'run')
+  runs = plural(len(distinct(outcome.runs)) + len(outcome.before), 'run')
   seeds = ', '.join(map(str, outcome.scale.seeds))
   return (
     f'<p class="note">{escape(runs)}, seeds {escape(seeds)}; '

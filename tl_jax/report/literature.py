@@ -10,7 +10,7 @@ import csv
 import dataclasses
 import importlib.resources
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 from tl_jax.config import nearest
 
@@ -38,13 +38,15 @@ def published(
   name: str,
   *,
   table: str | None = None,
-  metric: str | None = None,
+  metric: str | Mapping[Hashable, str] | None = None,
   rows: Mapping | Iterable | None = None,
   columns: Mapping | Iterable | None = None,
 ) -> dict[tuple, Published]:
   """(row, column) -> Published, from the packaged file `name`.csv.
 
-  table, metric: narrow the file down to one of each.
+  table: narrows the file down to one.
+  metric: narrows it down to one, or to one for each of our columns, as a dict. So two
+    columns of ours may stand for two metrics of a printed task.
   rows, columns: which of them are wanted, and under which names. A dict leads from a
   name of our own to the printed one; an iterable has printed names; None is all.
   Raises ValueError for an unknown name, with the nearest one, and for two numbers of one
@@ -54,16 +56,21 @@ def published(
   lines = _read(name)
   if table is not None:
     lines = _narrowed(lines, 'table', table, where)
-  if metric is not None:
+  if isinstance(metric, str):
     lines = _narrowed(lines, 'metric', metric, where)
   row_names = _names(rows, [line['row'] for line in lines], f'{where}: row')
   column_names = _names(columns, [line['task'] for line in lines], f'{where}: column')
+  metrics = metric if isinstance(metric, Mapping) else {}
+  _check_metrics(metrics, column_names, lines, where)
   found: dict[tuple, Published] = {}
   for line in lines:
     # A printed row may have several names of our own, each a cell; unwanted ones, none.
     own_rows = row_names.get(line['row'], ())
     own_columns = column_names.get(line['task'], ())
-    for key in itertools.product(own_rows, own_columns):
+    for row, column in itertools.product(own_rows, own_columns):
+      if metrics.get(column, line['metric']) != line['metric']:
+        continue
+      key = row, column
       if key in found:
         raise ValueError(
           f'{where}: two numbers for {key}; choose `table` and `metric`, such as '
@@ -121,6 +128,17 @@ def _names(chosen, known: list[str], what: str) -> dict[str, list]:
     _require(printed, known, what)
     names.setdefault(printed, []).append(own)
   return names
+
+
+def _check_metrics(
+  metrics: Mapping, column_names: Mapping[str, list], lines: list[dict], where: str
+) -> None:
+  """Raises ValueError for a column that is not ours and for a metric not printed."""
+  own_columns = list(itertools.chain.from_iterable(column_names.values()))
+  printed = [line['metric'] for line in lines]
+  for column, metric in metrics.items():
+    _require(column, own_columns, f'{where}: metric of the column')
+    _require(metric, printed, f'{where}: metric')
 
 
 def _number(text: str) -> float | None:

@@ -20,22 +20,21 @@ claims, writes the files.
 """
 
 import dataclasses
-import itertools
+import functools
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tl_jax.config import digest, nearest, to_json
+from tl_jax.config import nearest
 from tl_jax.report.cells import Cells, Run, cells, is_number
+from tl_jax.report.planning import Member, plan, why_it_cannot_start
 from tl_jax.report.table import Judgement, Scale, Table
 
-# The config of a run and the directory that it belongs in.
-Member = tuple[Any, Path]
-Execute = Callable[[list[Member]], None]
+# Makes runs, each given as its config and the directory that it belongs in.
+Execute = Callable[[list[tuple[Any, Path]]], None]
 Say = Callable[[str], None]
 
 
@@ -49,8 +48,8 @@ class Outcome:
   workdir: Path
   # row by row
   runs: tuple[Run, ...]
-  # name -> run, of those that were made first
-  before: Mapping[str, Run]
+  # those that were made first, step by step
+  before: tuple[Run, ...]
   cells: Cells
   # of the table's claims, in their order
   judgements: tuple[Judgement, ...]
@@ -60,7 +59,7 @@ class Outcome:
   @property
   def unfinished(self) -> list[Run]:
     """The runs without a result, each with its reason; those of `before` included."""
-    runs = [*self.before.values(), *self.runs]
+    runs = [*self.before, *self.runs]
     return [run for run in runs if run.result is None]
 
 
@@ -81,10 +80,11 @@ def run_table(
   `result.json` is not made again, unless that is of an earlier version: it says how many
   examples it is of, but not which. A failed run is made again where its `failed.json`
   says `retry`, because its cause may be gone, and with `retry` in any case. A run whose
-  config cannot be made is a hole with the reason.
+  config cannot be made is a hole with the reason, and so is one that starts from a step
+  without a result; all others are made.
 
   Args:
-    execute: trains a list of (config, directory), all of one row or all of `before`. It
+    execute: trains a list of (config, directory), all of one step or of one row. It
       leaves a `result.json`, or a `failed.json` with a `reason`, in each directory. It
       continues what a killed run left there. What it raises is passed on; run again with
       the same workdir, the table resumes.
@@ -97,11 +97,15 @@ def run_table(
   # Absolute, because a config names what it starts from by its directory.
   workdir = Path(workdir).resolve()
   scale = table.at(scale)
-  before = _make_first(table, scale, workdir, execute, say, retry)
-  runs = []
+  planned = plan(table, scale, workdir)
+  make = functools.partial(_make, execute=execute, say=say, retry=retry)
+  before, runs = [], []
+  for name, members in planned.steps.items():
+    before += _make_members(name, members, before, make)
   # Row by row: the runs of a row differ little and can be trained together.
-  for row, members in _members(table, scale, workdir, before).items():
-    runs += _make_row(table, row, members, execute, say, retry)
+  for row, members in planned.rows.items():
+    made = _make_members(str(row), members, before, make)
+    runs += [_with_headline(run, table.metric(run.column)) for run in made]
   require_same_examples(runs)
   grouped = _grouped(table, scale, runs)
   outcome = Outcome(
@@ -109,7 +113,7 @@ def run_table(
     scale=scale,
     workdir=workdir,
     runs=tuple(runs),
-    before=before,
+    before=tuple(before),
     cells=grouped,
     judgements=tuple(claim.judge(grouped) for claim in table.claims),
     seconds=time.monotonic() - started,
@@ -118,33 +122,25 @@ def run_table(
   return outcome
 
 
-def _make_first(
-  table: Table, scale: Scale, workdir: Path, execute: Execute, say: Say, retry: bool
-) -> dict[str, Run]:
-  """name -> run, of those that the table's runs start from."""
-  configs = dict(table.before(scale)) if table.before else {}
-  runs, members = {}, []
-  for name, config in configs.items():
-    directory = _directory(workdir, 'before', (name,), config)
-    runs[name] = Run(name, 'before', 0, directory)
-    members.append((config, directory))
-  _make(members, 'before', execute, say, retry)
-  return {name: _collected(run) for name, run in runs.items()}
-
-
-def _make_row(
-  table: Table,
-  row: Hashable,
-  members: list[tuple[Any, Run]],
-  execute: Execute,
-  say: Say,
-  retry: bool,
+def _make_members(
+  what: str,
+  members: list[Member],
+  before: Iterable[Run],
+  make: Callable[[list[tuple[Any, Path]], str], None],
 ) -> list[Run]:
-  """The runs of a row, made where they were not."""
-  # What has a reason already cannot be made.
-  possible = [(config, run.directory) for config, run in members if not run.reason]
-  _make(possible, str(row), execute, say, retry)
-  return [run if run.reason else _collected(run, table.headline) for _, run in members]
+  """The runs of the members: made by `make`, or with the reason why they cannot start.
+
+  before: the steps that were made so far.
+  """
+  runs, possible = [], {}
+  for member in members:
+    reason = member.run.reason or why_it_cannot_start(member.config, before)
+    runs.append(dataclasses.replace(member.run, reason=reason))
+    # Columns that show numbers of one run have one directory.
+    if not reason:
+      possible[member.run.directory] = member.config
+  make([(config, directory) for directory, config in possible.items()], what)
+  return [run if run.reason else _collected(run) for run in runs]
 
 
 def _grouped(table: Table, scale: Scale, runs: list[Run]) -> Cells:
@@ -160,90 +156,8 @@ def _grouped(table: Table, scale: Scale, runs: list[Run]) -> Cells:
   return dataclasses.replace(grouped, all_rows=table.rows, all_columns=table.columns)
 
 
-def _members(
-  table: Table, scale: Scale, workdir: Path, before: Mapping[str, Run]
-) -> dict[Hashable, list[tuple[Any, Run]]]:
-  """row -> the (config, run) of its columns and seeds.
-
-  A run that cannot be has a reason, and perhaps no config. Where no run of the table can
-  be, the ValueError of the first one is raised.
-  """
-  found, errors = {}, []
-  for row in scale.rows:
-    found[row] = []
-    for column, seed in itertools.product(scale.columns, scale.seeds):
-      try:
-        # A method that a model cannot have must not cost the rest of the table.
-        config = _config(table, scale, row, column, seed, before)
-      except ValueError as error:
-        errors.append(error)
-        found[row].append((None, _impossible(workdir, row, column, seed, error)))
-      else:
-        found[row].append(_member(workdir, row, column, seed, config, before))
-  # Without a single run this is no table with holes, but a mistake in it.
-  if len(errors) == sum(map(len, found.values())):
-    raise errors[0]
-  return found
-
-
-def _config(table: Table, scale: Scale, row, column, seed, before: Mapping[str, Run]):
-  """The config of one run. ValueError where the table has none."""
-  paths = {name: str(run.directory) for name, run in before.items()}
-  return table.run(row, column, seed, scale, **paths)
-
-
-def _impossible(workdir: Path, row, column, seed, error: ValueError) -> Run:
-  """A run that has no config, with the error in one line as its reason."""
-  # Nothing is ever written there; a run has a directory in `table.json` all the same.
-  directory = _directory(workdir, 'runs', (row, column, seed), {})
-  return Run(row, column, seed, directory, reason=' '.join(str(error).split()))
-
-
-def _member(
-  workdir: Path, row, column, seed, config, before: Mapping[str, Run]
-) -> tuple[Any, Run]:
-  """The config and the run of one row, column and seed.
-
-  The run has a reason already where what it starts from is missing.
-  """
-  directory = _directory(workdir, 'runs', (row, column, seed), config)
-  text = _text(config)
-  reason = ''
-  for name, run in before.items():
-    # A config tells what it starts from by naming the directory somewhere.
-    if run.result is None and _in_json(run.directory) in text:
-      reason = f'{name}, from which it starts: {run.reason}'
-  return config, Run(row, column, seed, directory, reason=reason)
-
-
-def _text(config, workdir: Path | None = None) -> str:
-  """The config as canonical JSON.
-
-  A workdir that is given becomes a dot in it, so that a moved workdir keeps its runs.
-  """
-  text = json.dumps(to_json(config), sort_keys=True)
-  return text if workdir is None else text.replace(_in_json(workdir), '.')
-
-
-def _in_json(path: Path) -> str:
-  """A path as it stands inside a string of JSON, where some characters are escaped."""
-  return json.dumps(str(path))[1:-1]
-
-
-def _directory(workdir: Path, folder: str, names: tuple, config) -> Path:
-  """The directory of a run: its names for people, and the hash of its config."""
-  # Names come from a table's author and must not lead out of the workdir. They are cut,
-  # because file systems have a limit for the length of a name.
-  safe = [
-    re.sub(r'[^A-Za-z0-9_.+=]+', '_', str(name)).strip('.')[:40] or '_'
-    for name in names
-  ]
-  mark = digest({'config': _text(config, workdir)})[:8]
-  return workdir / folder / f'{"-".join(safe)}-{mark}'
-
-
 def _make(
-  members: list[Member], what: str, execute: Execute, say: Say, retry: bool
+  members: list[tuple[Any, Path]], what: str, execute: Execute, say: Say, retry: bool
 ) -> None:
   """Has the unfinished members made, all in one call."""
   missing, failed = [], 0
@@ -289,21 +203,26 @@ def _stays_failed(directory: Path, retry: bool) -> bool:
   return failure is not None and not (retry or failure.get('retry'))
 
 
-def _collected(run: Run, headline: str | None = None) -> Run:
+def _collected(run: Run) -> Run:
   """The run with its result, or with the reason why there is none that can be used."""
   result = read_json(run.directory / 'result.json')
   if result is None:
     return dataclasses.replace(run, reason=_failure(run.directory))
-  # Runs that are made first have no headline.
-  if headline is not None:
-    metrics = result.get('metrics')
-    metrics = metrics if isinstance(metrics, dict) else {}
-    if not is_number(metrics.get(headline)):
-      # Most likely the table has a typing error, so the nearest name helps.
-      known = nearest(headline, metrics)
-      reason = f'its result has no metric {headline!r}; nearest: {known}'
-      return dataclasses.replace(run, reason=reason)
-  return dataclasses.replace(run, result=result, reason='')
+  return dataclasses.replace(run, result=result)
+
+
+def _with_headline(run: Run, metric: str) -> Run:
+  """The run; without its result, but with a reason, where that lacks the metric."""
+  if run.result is None:
+    return run
+  metrics = run.result.get('metrics')
+  metrics = metrics if isinstance(metrics, dict) else {}
+  if is_number(metrics.get(metric)):
+    return run
+  # Most likely the table has a typing error, so the nearest name helps.
+  known = nearest(metric, metrics)
+  reason = f'its result has no metric {metric!r}; nearest: {known}'
+  return dataclasses.replace(run, result=None, reason=reason)
 
 
 def _failure(directory: Path) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 from tl_jax.config import nearest
 from tl_jax.evals.statistics import Interval
-from tl_jax.report.cells import AbsentCell, Cells
+from tl_jax.report.cells import AbsentCell, Cells, metric_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Scale:
 
   rows, columns: some of the table's; None for all.
   seeds: None for those of the table; they may be others.
-  settings: what the table's `run` and `before` read.
+  settings: what the table's `run` and the steps of its `before` read.
   name: filled in from the table's `scales`.
   """
 
@@ -151,14 +151,18 @@ class Table:
   rows, columns: names, or numbers of labels.
   seeds: those of the runs of every cell.
   run: run(row, column, seed, scale, **paths) gives the config of one run. `paths` has
-    the directory of every run that `before` names.
-  headline: a name in the results' metrics.
+    the directory of every step of `before`, by name. Columns of a row that get equal
+    configs are several numbers of one run, which is made once.
+  headline: a name in the results' metrics, for all columns or by column.
   extra: further numbers of the results, whose means are shown.
   published: (row, column) -> Published, in the unit shown.
   claims: what is judged on the cells.
   scales: name -> Scale.
-  before: before(scale) gives name -> config of runs that are made first, such as a
-    pre-training run.
+  before: name -> step, in the order in which the steps are made before all rows, such as
+    pre-training and then adaptation. step(seed, scale, **paths) gives the config of a
+    run. `paths` has the directories of the steps before it. Seeds that get equal
+    configs share one run; a config that uses its seed is a run of its own for every
+    seed, and so is all that starts from it.
   execute: execute(members) makes the runs of a row from pairs (config, directory),
     where they are no runs to train.
   reference: the row that stands for no transfer. Where the columns are numbers of
@@ -172,12 +176,12 @@ class Table:
   columns: tuple
   seeds: tuple[int, ...]
   run: Callable[..., Any]
-  headline: str
+  headline: str | Mapping[Hashable, str]
   extra: tuple[str, ...] = ('trained_parameters', 'seconds')
   published: Mapping = dataclasses.field(default_factory=dict)
   claims: tuple[Claim, ...] = ()
   scales: Mapping[str, Scale] = dataclasses.field(default_factory=dict)
-  before: Callable[[Scale], Mapping[str, Any]] | None = None
+  before: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
   execute: Callable[[list], None] | None = None
   reference: Hashable | None = None
   higher_is_better: bool = True
@@ -196,6 +200,8 @@ class Table:
       raise ValueError(f'{self._name}: factor must be above 0, not {self.factor}')
     if self.reference is not None:
       _require(self.reference, self.rows, f'{self._name}: reference')
+    self._check_headline()
+    self._check_before()
     for name, scale in self.scales.items():
       where = f'{self._name}: scales[{name!r}]'
       _require_all(scale.rows, self.rows, f'{where}.rows')
@@ -204,6 +210,32 @@ class Table:
   @property
   def _name(self) -> str:
     return f'table {self.title!r}'
+
+  def _check_headline(self) -> None:
+    """A headline by column names every column, and nothing else."""
+    if isinstance(self.headline, str):
+      return
+    _require_all(self.headline, self.columns, f'{self._name}: headline')
+    for column in self.columns:
+      if column not in self.headline:
+        raise ValueError(f'{self._name}: headline has no metric for {column!r}')
+
+  def _check_before(self) -> None:
+    """The steps are functions, whose names `run` can take beside its own arguments."""
+    if not isinstance(self.before, Mapping):
+      raise ValueError(
+        f'{self._name}: before must be a dict from names to functions of (seed, scale)'
+      )
+    for name in ('row', 'column', 'seed', 'scale'):
+      if name in self.before:
+        raise ValueError(
+          f'{self._name}: before has a step {name!r}, which is an argument of run; '
+          'give it another name'
+        )
+
+  def metric(self, column: Hashable) -> str:
+    """The name in the results' metrics that a column shows."""
+    return metric_of(self.headline, column)
 
   def _hold_tuples(self) -> None:
     """Turns what was given as a list or a range into tuples, each with distinct members."""

@@ -16,8 +16,10 @@ from tl_jax.report.findings import (
   amount,
   counted,
   difference,
+  distinct,
   ends,
   median_reached,
+  metric_words,
   spread,
 )
 from tl_jax.report.table import Judgement, Table
@@ -87,7 +89,7 @@ def aligned(lines: list[list[str]]) -> str:
 def heading(outcome) -> str:
   """What the numbers of the table are."""
   table = outcome.table
-  name = table.headline.replace('_', ' ').capitalize()
+  name = metric_words(table, outcome.cells.columns).capitalize()
   unit = f' in {table.unit.strip()}' if table.unit.strip() else ''
   better = 'higher' if table.higher_is_better else 'lower'
   scale = f' Scale: {outcome.scale.name}.' if outcome.scale.name else ''
@@ -144,12 +146,16 @@ def sections(outcome, findings: Findings) -> list[tuple[str, list[list[str]]]]:
 def results(outcome) -> list[list[str]]:
   """Mean ± half an interval and n of every cell.
 
-  With the published number and the difference to it where there is one.
+  With the published number and the difference to it where there is one. The metrics of
+  the columns stand below their names where they differ.
   """
   cells = outcome.cells
   # The same n everywhere stands in the heading alone.
   equal = len({counted(cell) for cell in cells}) == 1
   lines = [_head(cells.columns)]
+  metrics = differing_metrics(outcome)
+  if metrics:
+    lines.append(['metric', *metrics])
   for row in cells.rows:
     line = [str(row)]
     for column in cells.columns:
@@ -160,6 +166,13 @@ def results(outcome) -> list[list[str]]:
       line.append('; '.join([text, *beside_published(outcome, row, column)]))
     lines.append(line)
   return lines
+
+
+def differing_metrics(outcome) -> list[str]:
+  """The metric of every column in words; empty where all have the same one."""
+  columns = outcome.cells.columns
+  metrics = [metric_words(outcome.table, [column]) for column in columns]
+  return metrics if len(set(metrics)) > 1 else []
 
 
 def beside_published(outcome, row, column) -> list[str]:
@@ -184,8 +197,9 @@ def costs(outcome) -> list[list[str]]:
   lines = [['', 'runs', *names]]
   for row in cells.rows:
     members = [cells[row, column] for column in cells.columns]
-    done = sum(cell.n for cell in members)
-    wanted = done + sum(len(cell.holes) for cell in members)
+    runs = [run for run in outcome.runs if run.row == row]
+    done = len(distinct(run for run in runs if run.result is not None))
+    wanted = len(distinct(runs))
     count = str(done) if done == wanted else f'{done} of {wanted}'
     ranges = [_range_of(name, members) for name in table.extra]
     lines.append([str(row), count, *ranges])
@@ -262,13 +276,13 @@ def printed(outcome) -> list[list[str]]:
 
   Also those that no cell stands beside.
   """
-  lines = [['row', 'column', 'value', 'table', 'provenance']]
+  lines = [['row', 'column', 'value', 'metric', 'table', 'provenance']]
   for (row, column), found in outcome.table.published.items():
     provenance = found.provenance
     if not found.checked:
       provenance += ', not checked'
     where = f'{found.paper}, {found.table}'
-    lines.append([str(row), str(column), found.text, where, provenance])
+    lines.append([str(row), str(column), found.text, found.metric, where, provenance])
   return lines
 
 
