@@ -29,7 +29,11 @@ def rows_of(labels, column='label', test=2):
 
 def test_scores_are_regression_and_it_is_said(tmp_path):
   task = tasks.find(write(tmp_path, rows_of([4.75, 1, 2.5, 3.0])))
-  assert (task.kind, task.outputs, task.headline) == ('regression', 1, 'pearson')
+  assert (task.problem.name, task.outputs, task.headline) == (
+    'regression',
+    1,
+    'pearson',
+  )
   assert 'numbers with fractions, so the kind is regression' in task.told[0]
   np.testing.assert_allclose(tasks.labelled(task, 'train')[1], [[4.75], [1.0]])
   same = np.array([[1.0], [2.0], [4.0]])
@@ -58,7 +62,7 @@ def test_lists_of_labels_are_sets_whatever_their_order(tmp_path):
       rows_of([['speed', 'price'], ['price'], [], ['price', 'speed'], ['speed']]),
     )
   )
-  assert (task.kind, task.labels) == ('multi_label', ('price', 'speed'))
+  assert (task.problem.name, task.labels) == ('multi_label', ('price', 'speed'))
   assert tasks.labelled(task, 'train')[1].tolist() == [[1, 1], [1, 0], [0, 0]]
   assert tasks.labelled(task, 'test')[1].tolist() == [[1, 1], [0, 1]]
   with pytest.raises(
@@ -80,7 +84,7 @@ def test_indicators_and_columns_of_indicators(tmp_path):
     tasks.find(str(path), how=tasks.Reading(label='speed+price'))
   path.write_text(path.read_text().replace('1.0', '1'))
   task = tasks.find(str(path), how=tasks.Reading(label='speed+price'))
-  assert (task.kind, task.labels) == ('multi_label', ('speed', 'price'))
+  assert (task.problem.name, task.labels) == ('multi_label', ('speed', 'price'))
   assert tasks.labelled(task, 'test')[1].tolist() == [[1, 1]]
 
 
@@ -162,7 +166,7 @@ def test_examples_for_validation_beside_a_test_are_told(tmp_path):
 def test_a_label_column_with_a_plus_in_its_name_is_one_column(tmp_path):
   path = write(tmp_path, rows_of(['x', 'y', 'x', 'y'], column='good+bad'))
   task = tasks.find(path, how=tasks.Reading(label=r'good\+bad'))
-  assert (task.kind, task.labels) == ('single_label', ('x', 'y'))
+  assert (task.problem.name, task.labels) == ('single_label', ('x', 'y'))
 
 
 def test_labels_of_a_model_are_matched_by_name(tmp_path):
@@ -182,7 +186,7 @@ def test_labels_of_a_model_are_matched_by_name(tmp_path):
   numbers = tasks.Known('regression', ('label',))
   # Whole numbers, but of a model that predicts them.
   assert (
-    tasks.find(write(tmp_path, rows_of([1, 2, 3, 4])), known=numbers).kind
+    tasks.find(write(tmp_path, rows_of([1, 2, 3, 4])), known=numbers).problem.name
     == 'regression'
   )
 
@@ -207,7 +211,7 @@ def test_parts_of_a_model_of_several_tasks_keep_their_labels(tmp_path):
   one = write(tmp_path, rows_of(['a', 'b', 'c', 'a']), 'one.jsonl')
   two = write(tmp_path, rows_of(['x', 'y', 'x', 'y']), 'two.jsonl')
   both = tasks.find(f'{one}+{two}')
-  known = tasks.Known(both.kind, both.labels)
+  known = tasks.Known(both.problem.name, both.labels)
   # One class is gone from the file, and is one of the model's all the same.
   write(tmp_path, rows_of(['a', 'c', 'c', 'a']), 'one.jsonl')
   again = tasks.find(f'{one}+{two}', known=known)

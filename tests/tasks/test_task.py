@@ -28,7 +28,7 @@ def test_every_embedded_task_has_every_label_on_both_sides(name):
     assert len(texts) == len(targets) > 400 and all(
       isinstance(text, str) and text.strip() for text in texts
     )
-    if task.kind == 'single_label':
+    if task.problem.exclusive:
       assert set(targets.tolist()) == set(range(len(task.labels)))
     else:
       assert targets.shape[1] == task.outputs and np.isfinite(targets).all()
@@ -47,7 +47,9 @@ def test_the_headline_is_among_the_scores(name):
   generator = np.random.default_rng(0)
   outputs = generator.normal(size=(40, task.outputs))
   classes = generator.integers(0, len(task.labels), 40)
-  targets = generator.normal(size=(40, 1)) if task.kind == 'regression' else classes
+  targets = (
+    generator.normal(size=(40, 1)) if task.problem.name == 'regression' else classes
+  )
   scores = tasks.score(task, outputs, targets)
   assert task.headline in scores and all(
     np.isfinite(value) for value in scores.values()
@@ -131,7 +133,7 @@ def test_tasks_together_keep_their_labels_and_their_scores():
     == values['topic/accuracy']
     == 1.0
   )
-  np.testing.assert_array_equal(tasks.choose(both, outputs, targets), targets)
+  np.testing.assert_array_equal(tasks.decide(both, outputs, targets), targets)
   with pytest.raises(ConfigError, match='intensity is of kind'):
     tasks.find('sentiment+intensity')
 

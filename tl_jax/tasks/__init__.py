@@ -1,20 +1,27 @@
-"""What a labelled task is: a source, how an example reads, its labels and its metrics.
+"""What a task is: a source, how a record reads, what is asked for and how it is scored.
 
 >>> find('sentiment').labels
 ('negative', 'positive')
 """
 
 from tl_jax.tasks.own import Reading
+from tl_jax.tasks.problems import PROBLEMS, Cut, Example, Facts, Limits, Problem
 from tl_jax.tasks.registry import TASKS, Known, as_known, find, together
-from tl_jax.tasks.task import Task, choose, group_of, labelled, score
+from tl_jax.tasks.task import Task, decide, group_of, labelled, score
 
 __all__ = [
+  'PROBLEMS',
   'TASKS',
+  'Cut',
+  'Example',
+  'Facts',
   'Known',
+  'Limits',
+  'Problem',
   'Reading',
   'Task',
   'as_known',
-  'choose',
+  'decide',
   'find',
   'group_of',
   'labelled',

@@ -17,21 +17,11 @@ from tl_jax.config import ConfigError
 from tl_jax.data import files
 from tl_jax.data.sources import Source
 from tl_jax.tasks import labels
-from tl_jax.tasks.task import REGRESSION_METRICS, Task
+from tl_jax.tasks.problems import PROBLEMS, Example
+from tl_jax.tasks.task import Task
 
 # What files call the split that is looked at while a model is trained.
 VALIDATION = ('validation', 'valid', 'dev', 'val')
-# What a file is scored by; it does not say itself.
-METRICS = {
-  labels.SINGLE: ('accuracy', 'f1'),
-  labels.MULTI: ('f1', 'accuracy'),
-  labels.REGRESSION: REGRESSION_METRICS,
-}
-HEADLINES = {
-  labels.SINGLE: 'accuracy',
-  labels.MULTI: 'f1_micro',
-  labels.REGRESSION: 'pearson',
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,9 +124,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
     name,
     read,
     names,
-    kind=kind,
-    metrics=METRICS[kind],
-    headline=HEADLINES[kind],
+    problem=PROBLEMS[kind],
     splits=splits,
     opened=opened.sources,
     told=tuple(told),
@@ -217,7 +205,7 @@ def _kind(opened: Opened) -> str:
 
 
 def _reader(opened: Opened, kind: str, known):
-  """(function from an example to (text, target), labels) for a task of this kind."""
+  """(function from a record to an Example, labels) for a task of this kind."""
   if kind == labels.REGRESSION:
     return _number_reader(opened)
   if kind == labels.MULTI:
@@ -231,8 +219,9 @@ def _number_reader(opened: Opened):
   for value, place in zip(opened.values, opened.places, strict=True):
     labels.number_of(value, place, column)
 
-  def read(example):
-    return example['text'], labels.number_of(example['label'], '', column)
+  def read(record):
+    number = labels.number_of(record['label'], '', column)
+    return Example((record['text'],), number)
 
   return read, (column,)
 
@@ -257,8 +246,9 @@ def _class_reader(opened: Opened, known):
   # Spelled once more when an example is read, so that a lookup suffices.
   index = {name: place for place, name in enumerate(table)}
 
-  def read(example):
-    return example['text'], index[_class_name(example['label'], opened.classes)]
+  def read(record):
+    name = _class_name(record['label'], opened.classes)
+    return Example((record['text'],), index[name])
 
   return read, table
 
@@ -289,14 +279,15 @@ def _set_reader(opened: Opened, known):
       f'{opened.sources["train"].name}: field {opened.column}: no example has a label'
     )
 
-  def read(example):
-    items = labels.listed(example['label'])
+  def read(record):
+    items = labels.listed(record['label'])
     if indicators:
       pairs = zip(indicators, items, strict=True)
       chosen = {name for name, on in pairs if on}
     else:
       chosen = {labels.spelled(item) for item in items}
-    return example['text'], tuple(int(name in chosen) for name in table)
+    target = tuple(int(name in chosen) for name in table)
+    return Example((record['text'],), target)
 
   return read, table
 

@@ -1,7 +1,7 @@
 """Tasks by name: a literal dict, and the files of the user.
 
->>> text, target = find('novel').text({'text': 'It is a truth', 'work': 'Emma'})
->>> find('novel').labels[target]
+>>> found = find('novel').example({'text': 'It is a truth', 'work': 'Emma'})
+>>> find('novel').labels[found.target]
 'Emma'
 """
 
@@ -15,26 +15,26 @@ from tl_jax import config
 from tl_jax.config import ConfigError, lookup
 from tl_jax.data import files
 from tl_jax.tasks import own
-from tl_jax.tasks.task import REGRESSION_METRICS, Task
+from tl_jax.tasks.problems import PROBLEMS, Example
+from tl_jax.tasks.task import Task
 
 
-def _by_index(example, text: str = 'text', label: str = 'label') -> tuple[str, int]:
-  """(text, label) of a set that numbers its classes in the order of the task."""
-  return example[text], int(example[label])
+def _by_index(record, text: str = 'text', label: str = 'label') -> Example:
+  """A record of a set that numbers its classes in the order of the task."""
+  return Example((record[text],), int(record[label]))
 
 
-def _by_name(example, label: str, labels: tuple[str, ...]) -> tuple[str, int]:
-  """(text, label), the label by its name among `labels`."""
-  value = example[label]
+def _by_name(record, label: str, labels: tuple[str, ...]) -> Example:
+  """A record with the name of its label among `labels`."""
+  value = record[label]
   # tfds turns the names of a ClassLabel into numbers, in the same order.
-  if isinstance(value, str):
-    return example['text'], labels.index(value)
-  return example['text'], int(value)
+  target = labels.index(value) if isinstance(value, str) else int(value)
+  return Example((record['text'],), target)
 
 
-def _rated(example) -> tuple[str, float]:
-  """(text, mean rating)."""
-  return example['text'], float(example['rating'])
+def _rated(record) -> Example:
+  """A record with its mean rating."""
+  return Example((record['text'],), float(record['rating']))
 
 
 POLARITY = ('negative', 'positive')
@@ -78,11 +78,11 @@ def _register() -> Task:
   """Where a sentence was published: register, not topic, tells a tweet from a paper."""
   names = list(REGISTERS)
 
-  def read(example):
-    text = example['text']
+  def read(record):
+    text = record['text']
     if len(text.split()) < FEWEST_WORDS:
       return None
-    return text, names.index(example['source'])
+    return Example((text,), names.index(record['source']))
 
   return Task('register', tuple(names), read, tuple(REGISTERS.values()))
 
@@ -100,9 +100,7 @@ def _intensity() -> Task:
     'vader_movie/rating',
     _rated,
     ('rating',),
-    kind='regression',
-    metrics=REGRESSION_METRICS,
-    headline='pearson',
+    problem=PROBLEMS['regression'],
   )
 
 
@@ -159,10 +157,10 @@ def together(parts: tuple[Task, ...]) -> Task:
   sources: list[str] = []
   labels: list[str] = []
   for part in parts:
-    if part.kind != 'single_label' or part.parts:
+    if not part.problem.exclusive or part.parts:
       raise ConfigError(
-        f'config.task.name: {part.name} is of kind {part.kind!r}; tasks that share '
-        'a model have one label per example'
+        f'config.task.name: {part.name} is of kind {part.problem.name!r}; tasks that '
+        'share a model have one label per example'
       )
     sources += [part.source] if isinstance(part.source, str) else part.source
     # Two parts may have a label of one name, which are two outputs.
@@ -171,8 +169,8 @@ def together(parts: tuple[Task, ...]) -> Task:
   return Task(
     name,
     tuple(sources),
-    # Examples are read part by part, never by the whole.
-    lambda example: None,
+    # Records are read part by part, never by the whole.
+    lambda record: None,
     tuple(labels),
     parts=tuple(parts),
   )
@@ -262,15 +260,16 @@ def as_known(task: Task, known: Known) -> Task:
 
   Raises ConfigError that names the labels which the model does not know.
   """
-  if (task.kind, task.labels) == known:
+  problem = task.problem
+  if (problem.name, task.labels) == known:
     return task
-  if task.kind != known.kind:
+  if problem.name != known.kind:
     raise ConfigError(
-      f'config.task.name: {task.name} is of kind {task.kind!r}, the model was '
+      f'config.task.name: {task.name} is of kind {problem.name!r}, the model was '
       f'trained on {known.kind!r}'
     )
-  # One output, whatever its name: columns of numbers differ in their names.
-  if known.kind == 'regression':
+  # What the labels are called says nothing: columns of numbers differ in their names.
+  if problem.move is None:
     return task
   strange = [label for label in task.labels if label not in known.labels]
   if strange:
@@ -281,15 +280,12 @@ def as_known(task: Task, known: Known) -> Task:
   # Where the model has each label of the task; it may have more than these.
   places = [known.labels.index(label) for label in task.labels]
 
-  def read(example):
-    found = task.text(example)
+  def read(record):
+    found = task.example(record)
     if found is None:
       return None
-    text, target = found
-    if task.kind == 'single_label':
-      return text, places[target]
-    chosen = {place for place, on in zip(places, target, strict=True) if on}
-    return text, tuple(int(place in chosen) for place in range(len(known.labels)))
+    target = problem.move(found.target, places, len(known.labels))
+    return found._replace(target=target)
 
   # Parts go: their labels would no longer lie one part after the other.
-  return dataclasses.replace(task, text=read, labels=known.labels, parts=())
+  return dataclasses.replace(task, example=read, labels=known.labels, parts=())

@@ -1,7 +1,7 @@
-"""A labelled task: its examples, how one reads, its labels, how answers are scored.
+"""A task: its examples, how a record reads, its labels, how answers are scored.
 
 >>> import numpy as np
->>> read = lambda example: (example['text'], 0)
+>>> read = lambda record: Example((record['text'],), 0)
 >>> task = Task('mood', 'vader_movie', read, ('bad', 'good'))
 >>> score(task, np.array([[1.0, 2.0]]), np.array([1]))['accuracy']
 1.0
@@ -17,20 +17,19 @@ import numpy as np
 
 from tl_jax import data, metrics
 from tl_jax.data.sources import Source
-
-# Correlations first: a table shows one of them.
-REGRESSION_METRICS = ('pearson', 'spearman', 'mean_squared_error')
+from tl_jax.tasks import problems
+from tl_jax.tasks.problems import PROBLEMS, Example, Facts, Problem
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """A labelled task.
+  """A task with examples that say what is right.
 
-  `text(example)` gives (input, target), or None to leave the example out. The input is
-  a string. The target is a label index (kind `single_label`), a tuple of zeros and ones
-  (`multi_label`) or a number (`regression`). Every example has the name of its source
-  in the field `source`, since a task may have several. `splits` maps train and test to
-  the source's own splits. `headline` is the metric that a table shows.
+  `example(record)` gives an Example, or None to leave the record out. Every record has
+  the name of its source in the field `source`, since a task may have several. `problem`
+  says what a target is, and what becomes of it. `splits` maps train and test to the
+  source's own splits. `metrics` are names of `tl_jax.metrics`, `headline` is the value
+  that a table shows; where they are empty, the problem has its own.
 
   `parts` are the tasks that share a model in this one. The labels are theirs, those of
   one part after those of another, and each part chooses among its own.
@@ -41,11 +40,11 @@ class Task:
 
   name: str
   source: str | tuple[str, ...]
-  text: Callable[[Mapping[str, Any]], tuple[str, Any] | None]
-  labels: tuple[str, ...]
-  kind: str = 'single_label'
-  metrics: tuple[str, ...] = ('accuracy', 'f1')
-  headline: str = 'accuracy'
+  example: Callable[[Mapping[str, Any]], Example | None]
+  labels: tuple[str, ...] = ()
+  problem: Problem = PROBLEMS['single_label']
+  metrics: tuple[str, ...] = ()
+  headline: str = ''
   splits: Mapping[str, str] = dataclasses.field(
     default_factory=lambda: dict(train='train', test='test'), hash=False
   )
@@ -54,6 +53,12 @@ class Task:
     default_factory=dict, hash=False, compare=False
   )
   told: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    # The dataclass is frozen, so defaults are set past its own guard.
+    for name in ('metrics', 'headline'):
+      if not getattr(self, name):
+        object.__setattr__(self, name, getattr(self.problem, name))
 
   def sources(self, split: str, data_dir: str | None = None) -> tuple[Source, ...]:
     """The sources of one split, `train` or `test`, those of all parts."""
@@ -78,22 +83,15 @@ class Task:
   @property
   def outputs(self) -> int:
     """How many numbers a classifier gives per example."""
-    return 1 if self.kind == 'regression' else len(self.labels)
+    return self.problem.outputs(len(self.labels))
+
+  def facts(self) -> Facts:
+    """What the objective must know of this task."""
+    return Facts(self.outputs, self.groups)
 
   def named(self, answer):
-    """A target or an answer as a person reads it.
-
-    An index becomes the name of its label. Indicators, or outputs of which those above
-    0 count, become the names of all labels of the example. A real value becomes a
-    number.
-    """
-    if self.kind == 'single_label':
-      return self.labels[int(answer)]
-    if self.kind == 'multi_label':
-      return [
-        label for label, value in zip(self.labels, answer, strict=True) if value > 0
-      ]
-    return round(float(answer[0]), 6)
+    """A target or a prediction as a person reads it."""
+    return self.problem.read(answer, self.labels)
 
   @property
   def groups(self) -> tuple[tuple[int, int], ...]:
@@ -110,26 +108,21 @@ def labelled(
 ) -> tuple[list[str], np.ndarray]:
   """(texts, targets) of one split, `train` or `test`.
 
-  Targets are int32 (n,) for one label per example, float32 (n, labels) for several, and
-  float32 (n, 1) for real values. What was read is kept, since sweeps ask for the same
-  split again and again: treat it as read-only.
+  The problem says what the targets are: int32 (n,) for one label per example, float32
+  (n, labels) for several, and float32 (n, 1) for real values. What was read is kept,
+  since sweeps ask for the same split again and again: treat it as read-only.
   """
   if task.parts:
     return _labelled_parts(task, split, data_dir)
-  texts = []
-  targets = []
+  found = []
   for source in task.sources(split, data_dir):
-    for example in source:
-      # A copy: the example may be a record that the source keeps.
-      found = task.text({**example, 'source': source.name})
-      if found is None:
-        continue
-      text, target = found
-      texts.append(text)
-      targets.append(target)
-  if task.kind == 'single_label':
-    return texts, np.asarray(targets, np.int32)
-  return texts, np.asarray(targets, np.float32).reshape(len(texts), -1)
+    for record in source:
+      # A copy: the record may be one that the source keeps.
+      example = task.example({**record, 'source': source.name})
+      if example is not None:
+        found.append(example)
+  texts = [example.inputs[0] for example in found]
+  return texts, task.problem.gather(found)
 
 
 def _labelled_parts(
@@ -150,26 +143,22 @@ def _labelled_parts(
 
 def group_of(task: Task, targets: np.ndarray) -> np.ndarray:
   """Which part every target (n,) belongs to, int (n,)."""
-  return np.searchsorted([end for _, end in task.groups], targets, side='right')
+  return problems.group_of(task.groups, targets)
 
 
-def choose(task: Task, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-  """The label with the largest output (n,), among those of the target's own part."""
-  # Part by part: another part's labels are answers to another question.
-  first, end = np.asarray(task.groups)[group_of(task, targets)].T
-  places = np.arange(outputs.shape[-1])
-  # (n, labels): is this label among those of the example's part?
-  own = (places >= first[:, None]) & (places < end[:, None])
-  return np.where(own, outputs, -np.inf).argmax(-1)
+def decide(task: Task, raw, targets: np.ndarray):
+  """The predictions of a model's answers, one for each target."""
+  return task.problem.decide(raw, targets, task.groups)
 
 
-def score(task: Task, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-  """The metrics of outputs (n, labels) against targets; of parts also `part/metric`.
+def score(task: Task, raw, targets: np.ndarray) -> dict[str, float]:
+  """The metrics of a model's answers against targets; of parts also `part/metric`.
 
-  `f1` is that of the second of two labels. Of more labels it is left out, and
-  `f1_macro` is the mean over the classes.
+  raw: outputs (n, labels) of a classifier, or n texts. `f1` is that of the second of
+  two labels. Of more labels it is left out, and `f1_macro` is the mean over the classes.
   """
-  predictions, references = _answers(task, outputs, targets)
+  predictions = task.problem.plain(decide(task, raw, targets))
+  references = task.problem.plain(targets)
   values = {}
   for name in task.metrics:
     values |= metrics.METRICS[name](predictions, references)
@@ -182,18 +171,7 @@ def score(task: Task, outputs: np.ndarray, targets: np.ndarray) -> dict[str, flo
     if not own.any():
       continue
     first, end = task.groups[place]
-    found = score(part, outputs[own][:, first:end], targets[own] - first)
+    found = score(part, raw[own][:, first:end], targets[own] - first)
     for name, value in found.items():
       values[f'{part.name}/{name}'] = value
   return values
-
-
-def _answers(task: Task, outputs: np.ndarray, targets: np.ndarray) -> tuple[list, list]:
-  """(predictions, references) as the metrics take them."""
-  if task.kind == 'regression':
-    return outputs[:, 0].tolist(), targets[:, 0].tolist()
-  if task.kind == 'multi_label':
-    # Above 0 the sigmoid is above one half.
-    chosen = (outputs > 0).astype(int)
-    return chosen.tolist(), targets.astype(int).tolist()
-  return choose(task, outputs, targets).tolist(), targets.tolist()

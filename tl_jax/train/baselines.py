@@ -25,10 +25,10 @@ def run_baseline(
   """
   name = settings.method['name']
   task = datasets.task_of(settings)
-  if task.kind != 'single_label':
+  if not task.problem.exclusive:
     raise ConfigError(
       f'config.method.name: {name} needs a task with one label per example; '
-      f'{task.name} is of kind {task.kind!r}'
+      f'{task.name} is of kind {task.problem.name!r}'
     )
   train, test = (
     datasets.labelled_texts(settings, task, split) for split in ('train', 'test')

@@ -166,23 +166,14 @@ def log_frequencies(settings: Settings, examples: dict, vocabulary: int) -> np.n
 
 
 class Labelled(NamedTuple):
-  """A split of a task: its texts, encoded examples with labels (None before), and
-  targets as the metrics want them.
+  """A split of a task: its texts, encoded examples (None before), and targets as the
+  problem has them; what was cut of its texts.
   """
 
   texts: list
   examples: pipeline.Examples | None
   targets: np.ndarray
-
-
-class _Texts:
-  """Texts as a source of examples: what the token cache reads."""
-
-  def __init__(self, texts):
-    self._texts = texts
-
-  def __iter__(self):
-    return ({'text': text} for text in self._texts)
+  cut: tuple[tasks.Cut, ...] = ()
 
 
 def labelled(
@@ -191,15 +182,10 @@ def labelled(
   """The encoded examples of a task's split, each cut to what a row holds; of the test
   split, `task.test` of them.
   """
-  texts, _, targets = labelled_texts(settings, task, split)
-  encoded = data.tokenize(
-    _Texts(texts),
-    tokenizer,
-    folder / CACHE,
-    max_length=settings.data.length,
-    keep_empty=True,
-  )
-  return Labelled(texts, pipeline.labelled(encoded, targets), targets)
+  texts, _, targets, _ = labelled_texts(settings, task, split)
+  limits = tasks.Limits(settings.data.length, folder / CACHE)
+  found = task.problem.encode(texts, targets, tokenizer, limits)
+  return Labelled(texts, found.examples, targets, found.cut)
 
 
 def labelled_texts(settings: Settings, task: tasks.Task, split: str) -> Labelled:
@@ -266,13 +252,13 @@ def subset_of(task: tasks.Task, texts, targets, count: int, seed: int) -> np.nda
   """
   if count == len(texts):
     return np.arange(count)
-  single = task.kind == 'single_label'
+  has_classes = task.problem.exclusive
   return data.subset(
-    targets if single else None,
+    targets if has_classes else None,
     count,
     seed,
     subsets.fingerprints(texts),
-    by='balanced' if single else 'uniform',
+    by='balanced' if has_classes else 'uniform',
   )
 
 

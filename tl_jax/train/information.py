@@ -11,7 +11,7 @@ import pathlib
 import jax
 import numpy as np
 
-from tl_jax import data, models, objectives, tasks, tree
+from tl_jax import data, models, tasks, tree
 from tl_jax.config import ConfigError
 from tl_jax.train import datasets, programs
 from tl_jax.train.assembly import HEAD_PATTERNS
@@ -47,13 +47,11 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
       'a transfer'
     )
   task = datasets.task_of(settings, opened.known)
-  prediction = objectives.classify(
-    labels=task.outputs, kind=task.kind, groups=task.groups
-  ).prediction
-  if prediction.log_probabilities is None:
+  prediction = task.problem.objective(task.facts()).prediction
+  if prediction is None or prediction.log_probabilities is None:
     raise ConfigError(
       f'{path}: fisher needs predictions that are probabilities; {task.name} is of '
-      f'kind {task.kind!r}'
+      f'kind {task.problem.name!r}'
     )
   model = models.build(opened.arch, settings.compute)
   examples = training_examples(opened, task, path, count)

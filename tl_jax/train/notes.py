@@ -26,15 +26,12 @@ def of_task(
   """The lines of a transfer that is trained on the `chosen` examples of `train`."""
   lines = [line for part in task.parts or (task,) for line in part.told]
   left_out = _empty(task.own_sources)
-  cut = [
-    f'{count} {split} text{"s" * (count != 1)} cut to {settings.data.length} tokens'
-    for split, count in (('train', _cut(train)), ('test', _cut(test)))
-    if count
-  ]
+  cut = _cut('train', train) + _cut('test', test)
   if left_out or cut:
     lines.append(f'{task.name}: {", ".join([*left_out, *cut])}')
-  lines += absent('train', task.labels, _examples_of(task, train.targets[chosen]))
-  lines += absent('test', task.labels, _examples_of(task, test.targets))
+  for split, targets in (('train', train.targets[chosen]), ('test', test.targets)):
+    counts = task.problem.count(targets, len(task.labels))
+    lines += absent(split, task.labels, counts)
   if task.own_sources:
     lines += _shared(task, train, test)
   return lines
@@ -83,17 +80,13 @@ def _empty(sources: Iterable[Source]) -> list[str]:
   return [f'{total} empty text{"s" * (total != 1)} skipped'] if total else []
 
 
-def _cut(split: Labelled) -> int:
-  return split.examples.tokens.counts['truncated']
-
-
-def _examples_of(task: tasks.Task, targets: np.ndarray) -> list[int]:
-  """How many examples every label of a task has."""
-  if task.kind == 'single_label':
-    return np.bincount(targets, minlength=len(task.labels)).tolist()
-  if task.kind == 'multi_label':
-    return (targets > 0).sum(0).tolist()
-  return [len(targets)] * len(task.labels)
+def _cut(name: str, split: Labelled) -> list[str]:
+  """What was cut of the texts of a split, by what they are."""
+  return [
+    f'{count} {name} {what}{"s" * (count != 1)} cut to {length} tokens'
+    for what, count, length in split.cut
+    if count
+  ]
 
 
 def _shared(task: tasks.Task, train: Labelled, test: Labelled) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tl_jax import interop, objectives, parallel, tasks, tree
+from tl_jax import interop, parallel, tasks, tree
 from tl_jax import transfer as methods
 from tl_jax.config import ConfigError
 from tl_jax.train import assembly, datasets, notes
@@ -138,8 +138,8 @@ def prepare(
   `folder`), where other runs find them. Raises ConfigError where things do not fit.
   """
   task = datasets.task_of(settings)
-  entry = objectives.OBJECTIVES['classify']
-  head = dict(head=entry.head, labels=task.outputs)
+  problem = task.problem
+  head = dict(head=problem.head, labels=task.outputs)
   source = None if settings.init == SCRATCH else load(settings.init)
 
   def training_texts():
@@ -149,9 +149,9 @@ def prepare(
   if source is None:
     arch = assembly.base_arch(settings, vocabulary=tokenizer.vocabulary_size, **head)
   else:
-    arch = dataclasses.replace(interop.with_head(source, entry.head), **head)
+    arch = dataclasses.replace(interop.with_head(source, problem.head), **head)
     check_fit(settings, arch)
-  objective = entry.make(labels=task.outputs, kind=task.kind, groups=task.groups)
+  objective = problem.objective(task.facts())
   parts = assembly.assemble(settings, arch, objective)
   require_dropout(settings, parts.method)
   cache = folder if cache is None else cache

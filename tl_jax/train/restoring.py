@@ -69,7 +69,9 @@ def meta(
   read: the sha256 of the user's files that the run trains on, by path. task: that of a
   transfer, for the names of its labels belong to the outputs of the model.
   """
-  said = None if task is None else dict(kind=task.kind, labels=list(task.labels))
+  said = (
+    None if task is None else dict(kind=task.problem.name, labels=list(task.labels))
+  )
   return dict(arch=dataclasses.asdict(arch), files=dict(read), task=said)
 
 

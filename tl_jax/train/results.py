@@ -124,11 +124,7 @@ def write_predictions(
   path: pathlib.Path, task: tasks.Task, split: Labelled, found: np.ndarray
 ) -> None:
   """One JSON line per example: text, target, prediction, outputs."""
-  # Of a label among those of its task, which the target tells where tasks share a
-  # model.
-  answers = (
-    tasks.choose(task, found, split.targets) if task.kind == 'single_label' else found
-  )
+  answers = tasks.decide(task, found, split.targets)
   rows = zip(split.texts, split.targets, answers, found, strict=True)
   with path.open('w', encoding='utf-8') as file:
     for index, (text, target, answer, output) in enumerate(rows):

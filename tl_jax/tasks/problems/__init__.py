@@ -1,0 +1,37 @@
+"""The kinds of task by name: what an answer is, how it is trained and how it is scored.
+
+>>> PROBLEMS['regression'].outputs(1), PROBLEMS['multi_label'].headline
+(1, 'f1_micro')
+"""
+
+from tl_jax.tasks.problems.labels import (
+  MULTI_LABEL,
+  REGRESSION,
+  SINGLE_LABEL,
+  group_of,
+)
+from tl_jax.tasks.problems.problem import (
+  Cut,
+  Encoded,
+  Example,
+  Facts,
+  Limits,
+  Problem,
+)
+
+PROBLEMS = {
+  'single_label': SINGLE_LABEL,
+  'multi_label': MULTI_LABEL,
+  'regression': REGRESSION,
+}
+
+__all__ = [
+  'PROBLEMS',
+  'Cut',
+  'Encoded',
+  'Example',
+  'Facts',
+  'Limits',
+  'Problem',
+  'group_of',
+]

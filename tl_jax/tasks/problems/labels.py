@@ -1,0 +1,156 @@
+"""Problems whose answers are labels: one of several, any of several, or numbers.
+
+>>> SINGLE_LABEL.read(1, ('bad', 'good')), MULTI_LABEL.read([1, -2], ('price', 'speed'))
+('good', ['price'])
+>>> REGRESSION.read([0.25], ('rating',))
+0.25
+"""
+
+import functools
+
+import numpy as np
+
+from tl_jax import data, objectives
+from tl_jax.data import pipeline
+from tl_jax.tasks.problems.problem import (
+  KINDS,
+  Array,
+  Cut,
+  Encoded,
+  Example,
+  Facts,
+  Limits,
+  Problem,
+)
+
+
+class _Texts:
+  """Texts as a source of examples: what the token cache reads."""
+
+  def __init__(self, texts):
+    self._texts = texts
+
+  def __iter__(self):
+    return ({'text': text} for text in self._texts)
+
+
+def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
+  """The texts, each cut to a row, with their labels."""
+  # An empty text is kept: it has a label, and somebody asks for it.
+  encoded = data.tokenize(
+    _Texts(texts),
+    tokenizer,
+    limits.folder,
+    max_length=limits.length,
+    keep_empty=True,
+  )
+  cut = Cut('text', encoded.counts['truncated'], limits.length)
+  return Encoded(pipeline.labelled(encoded, targets), (cut,))
+
+
+def _objective(facts: Facts, kind: str) -> objectives.Objective:
+  return objectives.classify(labels=facts.outputs, kind=kind, groups=facts.groups)
+
+
+def _make(name: str, **functions) -> Problem:
+  """A problem that a classifier of any kind of model answers."""
+  return Problem(
+    name=name,
+    head='classifier',
+    kinds=KINDS,
+    answer='logits',
+    encode=_encode,
+    objective=functools.partial(_objective, kind=name),
+    **functions,
+  )
+
+
+def group_of(groups: tuple, targets: Array) -> Array:
+  """Which of the groups of labels (first, end) every target (n,) is in: int (n,)."""
+  return np.searchsorted([end for _, end in groups], targets, side='right')
+
+
+def choose(outputs: Array, targets: Array, groups: tuple) -> Array:
+  """The label with the largest output (n,), among those of the target's own group."""
+  # Group by group: another one's labels are answers to another question.
+  first, end = np.asarray(groups)[group_of(groups, targets)].T
+  places = np.arange(outputs.shape[-1])
+  # (n, labels): is this label among those of the example's group?
+  own = (places >= first[:, None]) & (places < end[:, None])
+  return np.where(own, outputs, -np.inf).argmax(-1)
+
+
+def _classes(examples: list[Example]) -> Array:
+  """Class numbers, int32 (n,)."""
+  return np.asarray([example.target for example in examples], np.int32)
+
+
+def _rows(examples: list[Example]) -> Array:
+  """Indicators or numbers, float32 (n, labels)."""
+  targets = np.asarray([example.target for example in examples], np.float32)
+  return targets.reshape(len(examples), -1)
+
+
+def _switched_on(outputs: Array, targets: Array, groups: tuple) -> Array:
+  """Indicators (n, labels) of the labels whose sigmoid is above one half."""
+  del targets, groups
+  return (outputs > 0).astype(int)
+
+
+def _as_they_are(outputs: Array, targets: Array, groups: tuple) -> Array:
+  del targets, groups
+  # What a regression says is what it predicts.
+  return outputs
+
+
+def _names_of(values, labels: tuple[str, ...]) -> list[str]:
+  """The labels of indicators, or of outputs, that are above 0."""
+  pairs = zip(labels, values, strict=True)
+  return [label for label, value in pairs if value > 0]
+
+
+def _move_indicators(target, places: list[int], labels: int) -> tuple[int, ...]:
+  pairs = zip(places, target, strict=True)
+  chosen = {place for place, on in pairs if on}
+  return tuple(int(place in chosen) for place in range(labels))
+
+
+# The target is the number of a label.
+SINGLE_LABEL = _make(
+  'single_label',
+  metrics=('accuracy', 'f1'),
+  headline='accuracy',
+  outputs=lambda labels: labels,
+  gather=_classes,
+  decide=choose,
+  plain=lambda values: np.asarray(values).tolist(),
+  read=lambda value, labels: labels[int(value)],
+  count=lambda targets, labels: np.bincount(targets, minlength=labels).tolist(),
+  move=lambda target, places, labels: places[target],
+  exclusive=True,
+)
+# The target has a 0 or a 1 for every label.
+MULTI_LABEL = _make(
+  'multi_label',
+  metrics=('f1', 'accuracy'),
+  headline='f1_micro',
+  outputs=lambda labels: labels,
+  gather=_rows,
+  decide=_switched_on,
+  plain=lambda values: np.asarray(values).astype(int).tolist(),
+  read=_names_of,
+  count=lambda targets, labels: (targets > 0).sum(0).tolist(),
+  move=_move_indicators,
+)
+# The target is a number. Correlations first: a table shows one of them.
+REGRESSION = _make(
+  'regression',
+  metrics=('pearson', 'spearman', 'mean_squared_error'),
+  headline='pearson',
+  outputs=lambda labels: 1,
+  gather=_rows,
+  decide=_as_they_are,
+  plain=lambda values: values[:, 0].tolist(),
+  read=lambda value, labels: round(float(value[0]), 6),
+  count=lambda targets, labels: [len(targets)] * labels,
+)

@@ -1,0 +1,102 @@
+"""What kind of answer a task wants, as a value of pure functions.
+
+>>> Example(('good film',), 1).inputs
+('good film',)
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from tl_jax.data import pipeline
+from tl_jax.objectives import Objective
+
+Array = Any
+KINDS = ('encoder', 'decoder', 'encoder-decoder')
+
+
+class Example(NamedTuple):
+  """One example of a task, as its records are read.
+
+  inputs: the texts that a model sees. target: what it should answer, in the form of the
+  problem. references: all answers that are right, where there may be several; () where
+  the target is the only one.
+  """
+
+  inputs: tuple[str, ...]
+  target: Any = None
+  references: tuple = ()
+
+
+class Limits(NamedTuple):
+  """What encoding must know besides the texts."""
+
+  # Tokens that a row holds.
+  length: int
+  # Where encoded texts are kept for the next run.
+  folder: pathlib.Path
+
+
+class Cut(NamedTuple):
+  """How many of the texts that are called `what` were cut to `length` tokens."""
+
+  what: str
+  count: int
+  length: int
+
+
+class Encoded(NamedTuple):
+  """The examples of a split as tokens, and what was cut."""
+
+  examples: pipeline.Examples
+  cut: tuple[Cut, ...]
+
+
+class Facts(NamedTuple):
+  """What an objective must know of a task."""
+
+  # Numbers that the head gives for an example.
+  outputs: int = 0
+  # The labels (first, end) of every task that shares the head.
+  groups: tuple = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """A kind of task. An array `targets` has one target for every example of a split.
+
+  name: how files and configs call it.
+  head: the head of the model that answers. kinds: the kinds of model that can have it.
+  answer: what the model is asked for: logits of its head, or texts that it generates.
+  metrics, headline: what a task is scored by that does not say itself.
+  exclusive: has every example exactly one label, so that its target is a class?
+  outputs(labels) -> how many numbers the head gives for an example.
+  gather(examples) -> targets of these examples.
+  encode(texts, targets, tokenizer, limits) -> Encoded.
+  objective(facts) -> what a model is trained on.
+  decide(raw, targets, groups) -> predictions, from what the model answered. Of tasks
+    that share a model the target says whose labels count.
+  plain(values) -> targets or predictions as the metrics take them.
+  read(value, labels) -> a target or a prediction as a person reads it.
+  count(targets, labels) -> how many examples every label has.
+  move(target, places, labels) -> the target for a model that has so many labels, those
+    of the task at these places. None: it is the same whatever the labels are called.
+  """
+
+  name: str
+  head: str
+  kinds: tuple[str, ...]
+  answer: Literal['logits', 'generate']
+  metrics: tuple[str, ...]
+  headline: str
+  outputs: Callable[[int], int]
+  gather: Callable[[list[Example]], Array]
+  encode: Callable[[list[str], Array, Any, Limits], Encoded]
+  objective: Callable[[Facts], Objective]
+  decide: Callable[[Any, Array, tuple], Any]
+  plain: Callable[[Any], list]
+  read: Callable[[Any, tuple[str, ...]], Any]
+  count: Callable[[Array, int], list[int]]
+  move: Callable[[Any, list[int], int], Any] | None = None
+  exclusive: bool = False
