@@ -78,3 +78,25 @@ def test_a_fingerprint_ignores_case_and_space_only():
     != subsets.fingerprint('a c')
   )
   assert isinstance(subsets.fingerprint('\ud800'), int)
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**64), st.integers(0, 5))
+def test_an_order_that_is_not_held_has_every_example_once(count, seed, epoch):
+  whole = subsets.permuted(np.arange(count), count, seed, epoch)
+  assert np.array_equal(np.sort(whole), np.arange(count))
+  part = [count - 1, 0, count // 2]
+  assert np.array_equal(subsets.permuted(part, count, seed, epoch), whole[part])
+
+
+def test_an_order_that_is_not_held_is_as_good_as_a_shuffle():
+  """Places and examples are unrelated, those that follow each other too, and epochs."""
+  count = 365_000_000
+  places = np.arange(10**8, 10**8 + 50_000)
+  found = subsets.permuted(places, count, 0, 0)
+  other = subsets.permuted(places, count, 0, 1)
+  steps = np.diff(found) % count
+  for numbers in (found, other, steps, (found - other) % count):
+    # Of 100 equal parts each has 500 by chance; the sum of squares has 99 degrees.
+    parts = np.histogram(numbers, 100, (0, count))[0]
+    expected = len(numbers) / 100
+    assert 50 < ((parts - expected) ** 2 / expected).sum() < 170

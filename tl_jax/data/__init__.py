@@ -24,6 +24,7 @@ MODULES = (
   'tokenizers',
   'tokens',
   'vocabularies',
+  'windows',
 )
 NAMES = {
   'load': 'sources',

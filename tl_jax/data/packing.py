@@ -48,6 +48,7 @@ def plan(
   *,
   pack: bool = True,
   window: int = WINDOW,
+  taken: Callable[[np.ndarray], np.ndarray] | None = None,
   second=None,
   second_length: int | None = None,
 ) -> Plan:
@@ -57,48 +58,62 @@ def plan(
   order; all by default. Within each `window` of the order, an example goes to the
   fullest row that it fits, longest first (best fit decreasing, Johnson 1973: at most
   11/9 of the optimum). The rows then keep the order of their first example.
-  `pack=False` gives every example a row of its own. `second` (n,) are lengths on a
-  second side, a decoder's, which must fit `second_length` in the same row. Raises
-  ValueError for an example that fits no row.
+  `pack=False` gives every example a row of its own. `taken(lengths)` is what examples
+  of these lengths take of a row, where that is not their lengths. `second` (n,) are
+  lengths on a second side, a decoder's, which must fit `second_length` in the same row.
+  Raises ValueError for an example that fits no row.
   """
-  lengths = np.asarray(lengths, np.int64)
   order = np.arange(len(lengths)) if order is None else np.asarray(order, np.int64)
-  _require_fit(lengths, order, row_length, 'tokens')
+  sizes = _sizes(lengths, order)
+  if taken is not None:
+    sizes = np.asarray(taken(sizes), np.int64)
+  _require_fit(sizes, order, row_length, 'tokens')
+  second_sizes = None
   if second is not None:
-    second = np.asarray(second, np.int64)
-    _require_fit(second, order, second_length, 'target tokens')
+    second_sizes = _sizes(second, order)
+    _require_fit(second_sizes, order, second_length, 'target tokens')
   # A row for each: there is nothing to fit.
   if not pack or examples_per_row == 1:
     return Plan(order.copy(), np.arange(len(order) + 1))
   members: list[int] = []
-  sizes: list[int] = []
+  row_sizes: list[int] = []
   for start in range(0, len(order), window):
-    chunk = order[start : start + window]
+    part = slice(start, start + window)
+    chunk = order[part]
     most = examples_per_row or len(chunk)
-    if second is None:
-      packed = _best_fit(lengths[chunk], row_length, most)
+    if second_sizes is None:
+      packed = _best_fit(sizes[part], row_length, most)
     else:
       packed = _best_fit_pairs(
-        lengths[chunk], second[chunk], row_length, second_length, most
+        sizes[part], second_sizes[part], row_length, second_length, most
       )
     # Back to the shuffled order: long examples must not come first in every window.
     packed.sort(key=min)
     for row in packed:
       members += chunk[sorted(row)].tolist()
-      sizes.append(len(row))
-  starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+      row_sizes.append(len(row))
+  starts = np.concatenate([[0], np.cumsum(row_sizes, dtype=np.int64)]).astype(np.int64)
   return Plan(np.array(members, np.int64), starts)
 
 
-def _require_fit(lengths, order, row_length, what: str) -> None:
-  """Raises ValueError for a row without room and for the first example too long."""
+def _sizes(lengths, order: np.ndarray) -> np.ndarray:
+  """The lengths in this order, int64: of a mapped file no others are read."""
+  return np.asarray(lengths)[order].astype(np.int64)
+
+
+def _require_fit(sizes, order, row_length, what: str) -> None:
+  """Raises ValueError for a row without room and for the first example too long.
+
+  `sizes` are those of the examples `order`.
+  """
   if row_length is None or row_length < 1:
     raise ValueError(f'packing: a row of {row_length} {what}')
-  long = order[lengths[order] > row_length] if len(order) else order
+  long = np.flatnonzero(sizes > row_length)
   if len(long):
     first = long[0]
     raise ValueError(
-      f'packing: example {first} has {lengths[first]} {what}, a row holds {row_length}'
+      f'packing: example {order[first]} has {sizes[first]} {what}, '
+      f'a row holds {row_length}'
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tl_jax.config import Count
-from tl_jax.data import packing, subsets
+from tl_jax.data import packing, subsets, windows
 
 # Rows in which a mixture takes exactly its shares.
 BLOCK = 1024
@@ -110,11 +110,12 @@ class Layout:
       raise ValueError('data: target_length is needed for examples with targets')
     room = self.room or Room(self.length, lambda lengths: lengths)
     return packing.plan(
-      room.taken(examples.tokens.lengths),
+      examples.tokens.lengths,
       room.size,
       order,
       self.examples_per_row,
       pack=self.pack,
+      taken=room.taken,
       second=target_lengths,
       second_length=self.target_length,
     )
@@ -141,7 +142,7 @@ class Layout:
 
 
 class Epochs:
-  """The endless sequence of rows of one source.
+  """The endless sequence of rows of one source that is planned whole.
 
   Every epoch has an order of its own, and a packing plan that is computed once.
   """
@@ -159,9 +160,10 @@ class Epochs:
     self.seed = seed
     self.shuffle = shuffle
     self.indices = _indices(examples, subset)
+    self.count = len(self.indices)
     # The first row of each epoch so far.
     self._starts = [0]
-    self._plans: dict[int, packing.Plan] = {}
+    self._plan = functools.lru_cache(windows.KEPT)(self.plan)
     # Threads that read ahead ask for rows of the same epoch at once.
     self._lock = threading.Lock()
 
@@ -177,26 +179,23 @@ class Epochs:
     with self._lock:
       # Every epoch has as many rows as examples: no need to visit them all.
       if not self.layout.pack:
-        epoch, inside = divmod(row, len(self.indices))
-        return epoch, self._cached(epoch)[inside]
+        epoch, inside = divmod(row, self.count)
+        return epoch, self._plan(epoch)[inside]
       # Packed epochs differ in length, so all before this one must be planned.
       while self._starts[-1] <= row:
         epoch = len(self._starts) - 1
-        self._starts.append(self._starts[-1] + self._cached(epoch).rows)
+        self._starts.append(self._starts[-1] + self._plan(epoch).rows)
       epoch = int(np.searchsorted(self._starts, row, side='right')) - 1
-      return epoch, self._cached(epoch)[row - self._starts[epoch]]
+      return epoch, self._plan(epoch)[row - self._starts[epoch]]
 
-  def _cached(self, epoch: int) -> packing.Plan:
-    """The plan of an epoch.
 
-    The last three are kept: some threads are still in the epoch before.
-    """
-    if epoch not in self._plans:
-      self._plans[epoch] = self.plan(epoch)
-      for old in sorted(self._plans)[:-3]:
-        if old != epoch:
-          del self._plans[old]
-    return self._plans[epoch]
+def _rows_of_source(
+  examples: Examples, layout: Layout, seed: int, subset, shuffle: bool
+) -> Epochs | windows.Windows:
+  """The endless sequence of rows of a source, however large."""
+  count = len(examples) if subset is None else len(subset)
+  kind = Epochs if windows.fits_whole(count) else windows.Windows
+  return kind(examples, layout, seed, subset, shuffle)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +207,7 @@ class Stream:
   as many as its number in `shares`. `size` is the number of rows of a batch.
   """
 
-  parts: tuple[Epochs, ...]
+  parts: tuple[Epochs | windows.Windows, ...]
   names: tuple[str, ...]
   shares: tuple[int, ...]
   layout: Layout
@@ -261,7 +260,7 @@ class Stream:
     for row in range(start * self.size, stop * self.size):
       found.update(self.locate(row)[2].tolist())
       # All are there: the epochs that follow hold no others.
-      if len(found) == len(self.parts[0].indices):
+      if len(found) == self.parts[0].count:
         break
     return np.array(sorted(found), np.int64)
 
@@ -344,7 +343,7 @@ def stream(
   for name in names:
     # By name: a source has the same order in every mixture.
     own_seed = subsets.seed_of(seed, f'source/{name}')
-    parts.append(Epochs(mixture[name], layout, own_seed, subset, shuffle))
+    parts.append(_rows_of_source(mixture[name], layout, own_seed, subset, shuffle))
   used = tuple(shares[name] for name in names)
   return Stream(tuple(parts), tuple(names), used, layout, batch, seed)
 

@@ -10,6 +10,7 @@ The order of a file changes nothing.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -18,6 +19,8 @@ import numpy as np
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+# Of the network that permutes without a list: each of two digits changes three times.
+_ROUNDS = 6
 
 
 def fingerprint(text: str) -> int:
@@ -61,6 +64,42 @@ def permutation(count: int, seed: int, epoch: int = 0) -> np.ndarray:
   """
   keys = scramble(np.arange(count, dtype=np.uint64), seed_of(seed, 'order', epoch))
   return np.argsort(keys, kind='stable')
+
+
+def permuted(places, count: int, seed: int, epoch: int = 0) -> np.ndarray:
+  """The examples at some `places` of an order of `count` examples, int64 (n,).
+
+  It is for orders too long to be held: any part of one is computed alone. The order is
+  a function of (count, seed, epoch), and another one than that of `permutation`. It is
+  a Feistel network over two digits, repeated while a number is no example's (Black and
+  Rogaway 2002, "Ciphers with arbitrary finite domains").
+  """
+  places = np.asarray(places, np.uint64)
+  # Two bases whose product is hardly more than the count: few numbers are no example's.
+  low = math.isqrt(count - 1) + 1
+  high = -(-count // low)
+  seeds = [seed_of(seed, f'order/{turn}', epoch) for turn in range(_ROUNDS)]
+  found = _mixed(places, low, high, seeds)
+  outside = np.flatnonzero(found >= count)
+  while len(outside):
+    found[outside] = _mixed(found[outside], low, high, seeds)
+    outside = outside[found[outside] >= count]
+  return found.astype(np.int64)
+
+
+def _mixed(numbers: np.ndarray, low: int, high: int, seeds) -> np.ndarray:
+  """A permutation of the numbers below low * high: two digits, changed in turn.
+
+  Each is moved by a hash of the other, which can be undone.
+  """
+  base = np.uint64(low)
+  top, bottom = np.divmod(numbers, base)
+  for turn, seed in enumerate(seeds):
+    if turn % 2:
+      top = (top + scramble(bottom, seed) % np.uint64(high)) % np.uint64(high)
+    else:
+      bottom = (bottom + scramble(top, seed) % base) % base
+  return top * base + bottom
 
 
 def subset(
