@@ -188,8 +188,8 @@ def test_gradients_are_those_of_transformers(case):
     family, loaded.arch.head, loaded.params, gated=loaded.arch.gated, bare=bare
   )
   ours = names.to_theirs(where, gradients)
-  if names.NAMES[family].twin and not loaded.arch.tied:
-    bias, other = names.NAMES[family].twin
+  if names.NAMES[family].tied_names and not loaded.arch.tied:
+    bias, other = names.NAMES[family].tied_names
     ours[other] = ours.pop(bias)
   largest = max(norm for norm, _ in found['gradients'].values())
   compared = 0

@@ -273,10 +273,12 @@ def other_spellings(case, held, before):
     yield {name.removeprefix(base): tensor for name, tensor in held.items()}
   elif base:
     yield {base + name: tensor for name, tensor in held.items()}
-  if spec.twin and spec.twin[0] in held:
-    bias = held.get(spec.twin[1], held[spec.twin[0]])
-    kept = {name: tensor for name, tensor in held.items() if name not in spec.twin}
-    yield kept | {spec.twin[1]: bias}
+  if spec.tied_names and spec.tied_names[0] in held:
+    bias = held.get(spec.tied_names[1], held[spec.tied_names[0]])
+    kept = {
+      name: tensor for name, tensor in held.items() if name not in spec.tied_names
+    }
+    yield kept | {spec.tied_names[1]: bias}
   if head in ('masked', 'causal') and before.arch.tied:
     table = names.place(family, head, 'embedding/tokens').name
     output = names.place(family, head, 'head/kernel').name

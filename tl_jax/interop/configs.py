@@ -76,8 +76,8 @@ def head_of(config: dict) -> tuple[str, str]:
 
 def names_head(config: dict) -> bool:
   """Does a `config.json` say more than the family?"""
-  said = config.get('architectures')
-  return bool(said) and said != [FAMILIES[family_of(config)].heads['none']]
+  declared = config.get('architectures')
+  return bool(declared) and declared != [FAMILIES[family_of(config)].heads['none']]
 
 
 def is_known(config: dict) -> bool:
@@ -184,15 +184,15 @@ def read_labels(config: dict, arch: Arch) -> tuple[tuple[str, ...], str]:
   There are no names where it has none but `LABEL_0`, `LABEL_1`, which transformers
   makes up. The kind is '' where it says none.
   """
-  said = config.get('id2label')
+  declared = config.get('id2label')
   task_kinds = {theirs: ours for ours, theirs in PROBLEMS.items()}
   kind = task_kinds.get(config.get('problem_type'), '')
-  if arch.head not in LABELLED or not isinstance(said, dict):
+  if arch.head not in LABELLED or not isinstance(declared, dict):
     return (), kind
   names = []
   for place in range(arch.labels):
     # JSON has the numbers as strings, a config in memory has them as they are.
-    name = str(said.get(str(place), said.get(place)))
+    name = str(declared.get(str(place), declared.get(place)))
     names.append(name)
   nameless = all(name in (f'LABEL_{place}', 'None') for place, name in enumerate(names))
   return (() if nameless else tuple(names)), kind
@@ -244,13 +244,13 @@ def write(
   return found
 
 
-def _family_keys(spec: Family, arch: Arch, said: dict) -> dict:
+def _family_keys(spec: Family, arch: Arch, declared: dict) -> dict:
   """What the family writes beyond its table, but no id of a special token that is
-  `said` already: those of the folder's tokenizer count.
+  `declared` already: those of the folder's tokenizer count.
   """
   found = {}
   for key, value in spec.write(arch).items():
-    if key.endswith('_token_id') and said.get(key) is not None:
+    if key.endswith('_token_id') and declared.get(key) is not None:
       continue
     found[key] = value
   return found
@@ -280,8 +280,8 @@ def _class_of(arch: Arch, family: str) -> str:
 
 def _names_the_head(found: dict, arch: Arch, config: dict | None) -> bool:
   """Does the `architectures` of `config` name the head of an architecture already?"""
-  said = (config or {}).get('architectures')
-  head, cls = head_of(found | dict(architectures=said))
+  declared = (config or {}).get('architectures')
+  head, cls = head_of(found | dict(architectures=declared))
   if not config or head != arch.head:
     return False
   return arch.pair_head or cls not in PAIRED.values()
@@ -303,15 +303,13 @@ def _require_same(arch: Arch, family: str, written: dict) -> None:
     )
 
 
-def _named(said: dict, arch: Arch, labels: tuple[str, ...], kind: str) -> dict:
-  """The keys that name the labels of an architecture, where those that are `said` do
-  not.
-  """
+def _named(declared: dict, arch: Arch, labels: tuple[str, ...], kind: str) -> dict:
+  """The keys that name an architecture's labels, where the `declared` ones do not."""
   if labels and arch.head in LABELLED:
     if len(labels) != arch.labels:
       raise ValueError(f'labels: {len(labels)} names for {arch.labels} outputs')
     return write_labels(labels, kind)
-  if len(said.get('id2label') or {}) == arch.labels:
+  if len(declared.get('id2label') or {}) == arch.labels:
     return {}
   return write_labels(tuple(f'LABEL_{place}' for place in range(arch.labels)))
 
@@ -332,6 +330,6 @@ def fitting(arch: Arch) -> str:
   )
 
 
-def _their_activation(said, value: str) -> str:
+def _their_activation(declared, value: str) -> str:
   """Their name of an activation; the one that was there, where it means the same."""
-  return said if ACTIVATIONS.get(said) == value else THEIRS[value]
+  return declared if ACTIVATIONS.get(declared) == value else THEIRS[value]

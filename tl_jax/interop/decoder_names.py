@@ -24,16 +24,16 @@ _GPT2_REST = {
 # The layers of GPT-2 store kernels (in, out), as we do; its heads are ordinary linear
 # maps of PyTorch, (out, in).
 _GPT2_HEADS = {
-  'causal': {'head/kernel': 'lm_head.weight|turned'},
-  'classifier': {'head/kernel': 'score.weight|turned'},
-  'token': {'head/kernel': 'classifier.weight|turned', 'head': 'classifier'},
-  'span': {'head/kernel': 'qa_outputs.weight|turned', 'head': 'qa_outputs'},
+  'causal': {'head/kernel': 'lm_head.weight|transposed'},
+  'classifier': {'head/kernel': 'score.weight|transposed'},
+  'token': {'head/kernel': 'classifier.weight|transposed', 'head': 'classifier'},
+  'span': {'head/kernel': 'qa_outputs.weight|transposed', 'head': 'qa_outputs'},
 }
 _GPT2 = Names(
   _GPT2_REST | layers('', 'h', _GPT2_LAYER),
   TOKEN_HEADS | _GPT2_HEADS,
   'transformer.',
-  turned=False,
+  transposed=False,
   extra=(r'h\.\d+\.attn\.(masked_)?bias', r'lm_head\.weight'),
 )
 

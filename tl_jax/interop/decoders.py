@@ -137,8 +137,8 @@ def _read_qwen(config, bias, **more):
     last_kind = rotary.LOCAL if slides else rotary.GLOBAL
     kinds = [last_kind if i >= first else rotary.GLOBAL for i in range(layers)]
   windows = rotary.windows(kinds, config.get('sliding_window') or 0)
-  said = _read_llama(dict(num_key_value_heads=32) | config)
-  return said | more | dict(windows=windows, bias=bias)
+  fields = _read_llama(dict(num_key_value_heads=32) | config)
+  return fields | more | dict(windows=windows, bias=bias)
 
 
 def _write_qwen(arch):
@@ -233,12 +233,12 @@ _GEMMA_FIXED = _LLAMA_FIXED | dict(norm='rms_shifted', norm_place='both')
 
 
 def _read_gemma1(config):
-  said = _read_llama(dict(num_key_value_heads=16, head_dim=256) | config)
-  said |= dict(embedding_scale=config.get('hidden_size', 3072) ** 0.5)
+  fields = _read_llama(dict(num_key_value_heads=16, head_dim=256) | config)
+  fields |= dict(embedding_scale=config.get('hidden_size', 3072) ** 0.5)
   if config.get('hidden_act') == 'gelu':
     # The first folders said "gelu" and meant its approximation.
-    said['activation'] = 'gelu_tanh'
-  return said
+    fields['activation'] = 'gelu_tanh'
+  return fields
 
 
 _GEMMA = Family(
@@ -327,15 +327,15 @@ def _read_smollm3(config):
   layers = config.get('num_hidden_layers', 36)
   every = config.get('no_rope_layer_interval', 4)
   # Despite its name, the list has 1 for the layers that have rotary positions.
-  turned = config.get('no_rope_layers') or [(i + 1) % every for i in range(layers)]
-  rotary_layers = [bool(value) for value in turned[:layers]]
+  marks = config.get('no_rope_layers') or [(i + 1) % every for i in range(layers)]
+  rotary_layers = [bool(value) for value in marks[:layers]]
   window = config.get('sliding_window') or 0
   kinds = config.get('layer_types')
   if not kinds:
     # Where windows are used, the layers without rotary positions have them.
     slides = bool(config.get('use_sliding_window')) and window
     without = rotary.LOCAL if slides else rotary.GLOBAL
-    kinds = [rotary.GLOBAL if turned else without for turned in rotary_layers]
+    kinds = [rotary.GLOBAL if rotates else without for rotates in rotary_layers]
   base, _, scaling = rotary.read(config, 2000000.0)
   return _read_llama(dict(num_key_value_heads=4) | config) | dict(
     rotary_base=base,
@@ -347,8 +347,8 @@ def _read_smollm3(config):
 
 def _write_smollm3(arch):
   count = len(arch.rotary_layers)
-  turned = [int(arch.rotary_layers[i % count]) for i in range(arch.layers)]
-  return _write_qwen(arch) | dict(no_rope_layers=turned)
+  marks = [int(arch.rotary_layers[i % count]) for i in range(arch.layers)]
+  return _write_qwen(arch) | dict(no_rope_layers=marks)
 
 
 _SMOLLM3_KEYS = _LLAMA_KEYS | dict(
@@ -375,11 +375,11 @@ def _read_phi3(config):
 
 
 def _write_phi3(arch):
-  said = _write_llama(arch) | dict(sliding_window=max(arch.windows) or None)
+  keys = _write_llama(arch) | dict(sliding_window=max(arch.windows) or None)
   if arch.long_rotary:
     # What stands here goes before what stands among the rotary parameters.
-    said['original_max_position_embeddings'] = int(arch.rotary_scaling[1])
-  return said
+    keys['original_max_position_embeddings'] = int(arch.rotary_scaling[1])
+  return keys
 
 
 _PHI3_KEYS = _LLAMA_KEYS | dict(

@@ -12,7 +12,7 @@ def _read_t5(config):
   how = config.get('feed_forward_proj', 'relu').split('-')
   # transformers reads "gated-gelu" as the approximation.
   activation = 'gelu_new' if how == ['gated', 'gelu'] else how[-1]
-  said = dict(
+  fields = dict(
     gated=how[0] == 'gated',
     activation=ACTIVATIONS[activation],
     kind='encoder',
@@ -24,14 +24,14 @@ def _read_t5(config):
     output_scale=1.0,
   )
   if head == 'classifier':
-    said |= dict(pool='last', pooler='tanh')
+    fields |= dict(pool='last', pooler='tanh')
   # Before there was a key for the scale, a tied table was scaled.
   scaled = config.get('scale_decoder_outputs', config.get('tie_word_embeddings', True))
   if head == 'causal' and scaled:
-    said['output_scale'] = config.get('d_model', 512) ** -0.5
+    fields['output_scale'] = config.get('d_model', 512) ** -0.5
   if head != 'token' and not config['class'].endswith('EncoderModel'):
-    said |= dict(kind='encoder-decoder') | _decoder_layers(config)
-  return said
+    fields |= dict(kind='encoder-decoder') | _decoder_layers(config)
+  return fields
 
 
 def _decoder_layers(config) -> dict:
@@ -94,9 +94,9 @@ def _read_mt5(config):
 
 
 def _write_mt5(arch):
-  said = _write_t5(arch)
-  del said['scale_decoder_outputs']
-  return said
+  keys = _write_t5(arch)
+  del keys['scale_decoder_outputs']
+  return keys
 
 
 _MT5_KEYS = _T5.keys | dict(

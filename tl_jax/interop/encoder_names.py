@@ -39,7 +39,7 @@ _BERT = Names(
   _BERT_BODY,
   TOKEN_HEADS | {'masked': _BERT_MASKED, 'classifier': _BERT_CLASSIFIER},
   'bert.',
-  twin=('cls.predictions.bias', 'cls.predictions.decoder.bias'),
+  tied_names=('cls.predictions.bias', 'cls.predictions.decoder.bias'),
   extra=(r'pooler\..*', r'cls\.seq_relationship\..*', r'cls\.predictions\.decoder\..*'),
 )
 
@@ -53,7 +53,7 @@ _ROBERTA = Names(
   _BERT_BODY,
   TOKEN_HEADS | {'masked': _ROBERTA_MASKED, 'classifier': _POOLED_HEAD},
   'roberta.',
-  twin=('lm_head.bias', 'lm_head.decoder.bias'),
+  tied_names=('lm_head.bias', 'lm_head.decoder.bias'),
   extra=(r'pooler\..*', r'lm_head\.decoder\..*'),
 )
 
@@ -72,7 +72,7 @@ _MPNET = Names(
   _BERT_EMBEDDING | layers('', 'encoder.layer', _MPNET_LAYER) | _MPNET_REST,
   _ROBERTA.heads,
   'mpnet.',
-  twin=_ROBERTA.twin,
+  tied_names=_ROBERTA.tied_names,
   extra=_ROBERTA.extra,
 )
 
@@ -195,7 +195,7 @@ _ALBERT = Names(
   | layers('', 'encoder.albert_layer_groups', _ALBERT_LAYER),
   TOKEN_HEADS | {'masked': _ALBERT_MASKED, 'classifier': _ALBERT_CLASSIFIER},
   'albert.',
-  twin=('predictions.bias', 'predictions.decoder.bias'),
+  tied_names=('predictions.bias', 'predictions.decoder.bias'),
   extra=(r'pooler\..*', r'sop_classifier\..*', r'predictions\.decoder\..*'),
 )
 

@@ -81,25 +81,25 @@ def _read_deberta(config):
   head_dim = config.get('attention_head_size') or 0
   # A score is the sum of so many products, which its scale counts.
   products = 1 + len(_position_terms(config))
-  said = dict(
+  fields = dict(
     positions='learned' if config.get('position_biased_input', True) else 'none',
     attention_scale=((head_dim or width // heads) * products) ** -0.5,
     head_dim=head_dim,
     pooler='',
   )
   if config['head'] == 'classifier':
-    said['pooler'] = ACTIVATIONS[config.get('pooler_hidden_act', 'gelu')]
+    fields['pooler'] = ACTIVATIONS[config.get('pooler_hidden_act', 'gelu')]
   if config.get('relative_attention'):
     farthest = config.get('max_relative_positions', -1)
     if farthest < 1:
       # -1 stands for the length of the text.
       farthest = config.get('max_position_embeddings', 512)
-    said |= dict(
+    fields |= dict(
       positions='disentangled',
       relative_buckets=config['position_buckets'],
       relative_distance=farthest,
     )
-  return said
+  return fields
 
 
 def _position_terms(config) -> set[str]:
@@ -140,7 +140,7 @@ def _write_deberta(arch):
   # The scale tells how many kinds of scores are added up.
   scale = arch.attention_scale or arch.head_width**-0.5
   terms = round(scale**-2 / arch.head_width) - 1
-  said = dict(
+  keys = dict(
     relative_attention=relative,
     position_biased_input=arch.positions == 'learned',
     legacy=False,
@@ -149,15 +149,15 @@ def _write_deberta(arch):
     pooler_hidden_act=THEIRS[arch.pooler or 'gelu'],
   )
   if arch.head_dim:
-    said['attention_head_size'] = arch.head_width
+    keys['attention_head_size'] = arch.head_width
   if relative:
-    said |= dict(
+    keys |= dict(
       share_att_key=True,
       norm_rel_ebd='layer_norm',
       position_buckets=arch.relative_buckets,
       max_relative_positions=arch.relative_distance,
     )
-  return said
+  return keys
 
 
 _DEBERTA_V2_KEYS = _BERT_KEYS | dict(

@@ -1,6 +1,6 @@
 """A folder of tensors seen as a model: its head, and where each parameter lies.
 
->>> twin_names('bert', models.Arch(head='masked', tied=False))
+>>> tied_names_of('bert', models.Arch(head='masked', tied=False))
 ('cls.predictions.bias', 'cls.predictions.decoder.bias')
 """
 
@@ -44,9 +44,9 @@ def fit_folder(
   arch = _settle(arch, family, folder, bare)
   abstract = jax.eval_shape(models.build(arch).init, jax.random.key(0))
   where = names.places(family, arch.head, abstract, gated=arch.gated, bare=bare)
-  twin = twin_names(family, arch)
-  if twin and twin[1] in folder.names:
-    where['head/bias'] = where['head/bias']._replace(name=twin[1])
+  tied_names = tied_names_of(family, arch)
+  if tied_names and tied_names[1] in folder.names:
+    where['head/bias'] = where['head/bias']._replace(name=tied_names[1])
   wanted = {
     name: shape for name, shape, _, _ in names.lazily(where, tree.flatten(abstract))
   }
@@ -115,13 +115,13 @@ def _settle(
   return arch
 
 
-def _is_tied(folder: tensors.Tensors, own: str, table: str, said: bool) -> bool:
+def _is_tied(folder: tensors.Tensors, own: str, table: str, declared: bool) -> bool:
   """Does the output use the token table? `own` and `table` are the names of the two.
 
-  said: what `config.json` says, which counts where the folder has no tensor `own`.
+  declared: what `config.json` says, which counts where the folder has no tensor `own`.
   """
   if own not in folder.names:
-    return said
+    return declared
   return table in folder.names and _equal(folder.read(own), folder.read(table))
 
 
@@ -137,11 +137,13 @@ def _holds_head(folder: tensors.Tensors, family: str, head: str) -> bool:
   )
 
 
-def twin_names(family: str, arch: models.Arch) -> tuple[str, ...]:
+def tied_names_of(family: str, arch: models.Arch) -> tuple[str, ...]:
   """The two names of the bias of a masked head that has its own table, where the family
   stores it twice.
   """
-  return names.NAMES[family].twin if arch.head == 'masked' and not arch.tied else ()
+  if arch.head != 'masked' or arch.tied:
+    return ()
+  return names.NAMES[family].tied_names
 
 
 def sine_tables(family: str, arch: models.Arch, bare: bool) -> dict[str, np.ndarray]:

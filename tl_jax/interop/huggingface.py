@@ -194,8 +194,8 @@ def save(
   arch = loaded.arch
   own_family = (loaded.config or {}).get('model_type')
   family = family or own_family or configs.fitting(arch)
-  said = loaded.config if own_family == family else None
-  config = configs.write(arch, family, said, loaded.labels, loaded.kind)
+  declared = loaded.config if own_family == family else None
+  config = configs.write(arch, family, declared, loaded.labels, loaded.kind)
   held = tree.flatten(loaded.params)
   config['dtype'] = _dtype_name(held)
   found = _their_tensors(loaded, family, config, held)
@@ -234,8 +234,9 @@ def _their_tensors(loaded: Loaded, family: str, config: dict, held: dict) -> dic
   found = {}
   for name, shape, dtype, read in names.lazily(where, held):
     found[name] = tensors.Lazy(shape, dtype, read)
-  if twin := fitting.twin_names(family, arch):
-    found[twin[1]] = found[twin[0]]
+  if tied_names := fitting.tied_names_of(family, arch):
+    bias, repeated = tied_names
+    found[repeated] = found[bias]
   for name, table in fitting.sine_tables(family, arch, bare).items():
     found[name] = table.astype(config['dtype'])
   return found

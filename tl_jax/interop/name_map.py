@@ -18,18 +18,18 @@ class Names(NamedTuple):
   A key is the path of one of our modules, or of a whole parameter; the value is the name
   of their module, or of their whole tensor. A value may end in a mark: `|0`, `|1` for
   the part of a tensor that holds several of ours, `|row` for a vector with a leading
-  axis of 1, `|turned` for a kernel that is transposed where those of the family are
+  axis of 1, `|transposed` for a kernel that is transposed where those of the family are
   not, and `|as-is` for one that is not transposed where those of the family are.
 
   body: the parameters under every head.
   heads: by head, the parameters of the head.
   base: what stands before the names of the body in a checkpoint that has a head.
   bases: by head, another `base`.
-  turned: are kernels stored (out, in)?
+  transposed: are kernels stored (out, in)?
   extra: regular expressions of tensors that a folder may hold and no model needs, with
   or without `base`. Those of other heads need not be listed.
-  twin: the two names of the bias of a masked head. The second one counts where the head
-  has a token table of its own.
+  tied_names: the two names of the bias of a masked head. The second one counts where
+  the head has a token table of its own.
   gated: the rows of `body` that a gated MLP replaces.
   tables: other names of the token table, below `base`.
   zeros: tensors that are all zeros where a folder leaves them out.
@@ -42,9 +42,9 @@ class Names(NamedTuple):
   heads: dict
   base: str
   bases: dict = {}
-  turned: bool = True
+  transposed: bool = True
   extra: tuple[str, ...] = ()
-  twin: tuple[str, ...] = ()
+  tied_names: tuple[str, ...] = ()
   gated: dict = {}
   tables: tuple[str, ...] = ()
   zeros: tuple[str, ...] = ()

@@ -98,7 +98,7 @@ def _is_transposed(names: Names, mark: str) -> bool:
   """Is a kernel stored (out, in), where the map marks it so?"""
   if mark == 'as-is':
     return False
-  return names.turned or mark == 'turned'
+  return names.transposed or mark == 'transposed'
 
 
 def is_spare(family: str, name: str, kind: str) -> bool:
@@ -110,7 +110,7 @@ def is_spare(family: str, name: str, kind: str) -> bool:
   """
   names = NAMES[family]
   below = _without_base(names, name)
-  for pattern in names.extra + names.twin + ALWAYS_EXTRA:
+  for pattern in names.extra + names.tied_names + ALWAYS_EXTRA:
     if re.fullmatch(pattern, name) or re.fullmatch(pattern, below):
       return True
   has_decoder = any(ours.startswith('decoder/') for ours in names.body)

@@ -65,9 +65,9 @@ from tl_jax.interop.peft_base import (
   module_of,
   named_leaves,
   places_of,
+  repeated_names,
   require_base,
   shapes_of,
-  twins,
 )
 from tl_jax.interop.peft_config import Adapter
 from tl_jax.interop.peft_trained import LABELLED, Trained, method_of, trained_of
@@ -109,7 +109,7 @@ def save_adapter(
   family, where = places_of(adapted, arch)
   require_expressible(flat, where, family)
   trained = trained_of(kind, arch, flat, trainable, where)
-  said, found = peft_parts.WRITE[kind](arch, family, flat, where, stabilized)
+  declared, found = peft_parts.WRITE[kind](arch, family, flat, where, stabilized)
   if over is None:
     over = open_base(base)
   if over is not None:
@@ -119,13 +119,13 @@ def save_adapter(
 
   # The tensors and the config.
   found |= plain_tensors(arch, family, kind, flat, where, trained)
-  said |= described(arch, kind, base, trained)
+  declared |= described(arch, kind, base, trained)
   digest = base_hash(adapted.params, trained.whole | (flat.keys() - where.keys()))
 
   # On the disk, the config comes after the tensors: a folder without it is no adapter.
   metadata = tensors.PYTORCH | {HASH: digest}
   tensors.save_tensors(path, sorted(found.items()), stem=STEM, metadata=metadata)
-  peft_config.write(path, said)
+  peft_config.write(path, declared)
   if adapted.labels:
     labels = configs.write_labels(adapted.labels, adapted.kind)
     peft_config.write(path, labels, peft_config.LABELS)
@@ -205,7 +205,7 @@ def plain_tensors(
     theirs = f'{module}.base_layer.{part}' if module in trained.edited else name
     found[prefix + theirs] = tensors.Lazy(shape, dtype, read)
   if 'head/bias' in trained.whole and arch.head == 'masked':
-    for name, source in twins(arch, family).items():
+    for name, source in repeated_names(arch, family).items():
       found[prefix + name] = flat[source]
   return found
 
@@ -215,14 +215,14 @@ def described(arch: models.Arch, kind: str, base: str, trained: Trained) -> dict
   task = peft_config.TASKS[arch.head]
   if arch.kind == 'encoder-decoder' and arch.head == 'causal':
     task = 'SEQ_2_SEQ_LM'
-  said = dict(
+  declared = dict(
     peft_type=kind,
     task_type=task,
     base_model_name_or_path=str(base),
     inference_mode=True,
   )
   if kind == 'LORA':
-    said['bias'] = trained.bias
+    declared['bias'] = trained.bias
   if kind not in peft_parts.PROMPTED:
     # A module is saved with all its parts, so that none of these is named again.
     outermost = [
@@ -230,8 +230,8 @@ def described(arch: models.Arch, kind: str, base: str, trained: Trained) -> dict
       for module in trained.saved
       if not any(module.startswith(f'{other}.') for other in trained.saved)
     ]
-    said['modules_to_save'] = sorted(outermost) or None
-  return said
+    declared['modules_to_save'] = sorted(outermost) or None
+  return declared
 
 
 def load_adapter(path, base, *, dtype=None) -> Loaded:
@@ -278,12 +278,13 @@ def load_adapter(path, base, *, dtype=None) -> Loaded:
 
 
 def adapted_params(
-  adapter: Adapter, base: Loaded, arch: models.Arch, found: dict, said: str | None
+  adapter: Adapter, base: Loaded, arch: models.Arch, found: dict, declared: str | None
 ) -> dict[str, Any]:
   """The parameters of a base under an adapter, by name.
 
   found: a function that reads each tensor of the adapter, by the name that the base
-  gives it; it is emptied. said: the hash of the base in the adapter's file, or None.
+  gives it; it is emptied. declared: the hash of the base in the adapter's file, or
+  None.
   Raises ValueError for an adapter that does not fit, and for a tensor of no use.
   """
   family, where = places_of(base, arch)
@@ -291,8 +292,8 @@ def adapted_params(
   # The plain tensors come first, because the structured leaves are made over them.
   params, full = whole_leaves(base, arch, where, found)
   if arch.head == 'masked':
-    drop_twins(twins(arch, family), params, found)
-  require_base(said, tree.unflatten(params), full)
+    drop_repeated(repeated_names(arch, family), params, found)
+  require_base(declared, tree.unflatten(params), full)
   new = peft_parts.READ[adapter.kind](adapter, arch, params, where, found)
   output = ''
   if arch.head != 'none':
@@ -305,10 +306,10 @@ def adapted_params(
   return params | new
 
 
-def drop_twins(second: dict[str, str], params: dict, found: dict) -> None:
+def drop_repeated(second: dict[str, str], params: dict, found: dict) -> None:
   """Takes the second names of tensors out of `found`. ValueError where they differ.
 
-  second: as `twins` makes it.
+  second: as `repeated_names` makes it.
   """
   for name, source in second.items():
     if name in found and not np.array_equal(found.pop(name)(), params[source]):

@@ -50,19 +50,19 @@ def base_hash(params, without=(), dtype=None) -> str:
   return digest.hexdigest()
 
 
-def require_base(said: str | None, params, full) -> None:
+def require_base(declared: str | None, params, full) -> None:
   """Raises ValueError where the hash of an adapter's file is not that of this base.
 
-  said: the hash in the file; None, as in files of peft, fits every base. full: the
+  declared: the hash in the file; None, as in files of peft, fits every base. full: the
   names of the leaves that the adapter brings, which do not count.
   """
-  if said is None or said == base_hash(params, full):
+  if declared is None or declared == base_hash(params, full):
     return
   # A run may have held a base of bfloat16 in float32, and hashed that.
-  if said == base_hash(params, full, jnp.float32):
+  if declared == base_hash(params, full, jnp.float32):
     return
   raise ValueError(
-    f'{STEM}.safetensors: made for another base: its {HASH} {said[:16]} is not that '
+    f'{STEM}.safetensors: made for another base: its {HASH} {declared[:16]} is not that '
     'of this one'
   )
 
@@ -116,7 +116,7 @@ def module_of(place: names.Place) -> str:
   return place.name.rpartition('.')[0]
 
 
-def twins(arch: models.Arch, family: str) -> dict[str, str]:
+def repeated_names(arch: models.Arch, family: str) -> dict[str, str]:
   """The tensors that a masked head of transformers holds a second time.
 
   The result maps each second name to the parameter of ours that it repeats.
@@ -128,6 +128,6 @@ def twins(arch: models.Arch, family: str) -> dict[str, str]:
   # it.
   if arch.tied and output.name.startswith(f'{module_of(bias)}.'):
     found[output.name] = 'embedding/tokens'
-  for name in names.NAMES[family].twin[1:]:
+  for name in names.NAMES[family].tied_names[1:]:
     found[name] = 'head/bias'
   return found

@@ -48,7 +48,7 @@ def require_complete(
 
 def require_edited(adapter: Adapter, matrices, edited: set) -> None:
   """Raises ValueError for a target without tensors, and for tensors of no target."""
-  targets = adapter.said.get('target_modules')
+  targets = adapter.declared.get('target_modules')
   # Without targets, peft takes those of its own list for the family.
   if not targets or targets == 'all-linear':
     return
@@ -75,9 +75,9 @@ def require_sides(adapter: Adapter, matrices: dict, new: dict) -> None:
     side = scaled[0].side
     said_inputs = adapter.scales_inputs(module)
     if said_inputs != (side == 'in'):
-      said = 'names' if said_inputs else 'does not name'
+      declared = 'names' if said_inputs else 'does not name'
       raise ValueError(
-        f'feedforward_modules {said} {module}, but its tensor ia3_l scales what goes '
+        f'feedforward_modules {declared} {module}, but its tensor ia3_l scales what goes '
         f'{side}'
       )
 
@@ -85,7 +85,7 @@ def require_sides(adapter: Adapter, matrices: dict, new: dict) -> None:
 def require_saved(adapter: Adapter, where: dict, full: set, output: str) -> None:
   """Raises ValueError for an entry of `modules_to_save` that the file does not hold."""
   modules = {name: place.name.rpartition('.')[0] for name, place in where.items()}
-  for entry in adapter.said.get('modules_to_save') or ():
+  for entry in adapter.declared.get('modules_to_save') or ():
     wanted = [name for name, module in modules.items() if is_part(module, entry)]
     for name in wanted:
       if name not in full:
@@ -116,7 +116,7 @@ def say_lost_biases(adapter: Adapter, where: dict, edited: set, full: set) -> No
 
   peft up to 0.19 loses them when it saves with bias='lora_only'.
   """
-  bias = adapter.said.get('bias', 'none')
+  bias = adapter.declared.get('bias', 'none')
   of_edited = set()
   for name, place in where.items():
     if name.endswith('bias') and place.name.rpartition('.')[0] in edited:

@@ -58,19 +58,21 @@ CHANGED_BASES = ('pissa', 'olora', 'corda', 'loftq', 'lora_ga')
 class Adapter(NamedTuple):
   """An `adapter_config.json` that was checked.
 
-  kind: one of KINDS. head: the head of ours; None where the file names no task. said:
-  the whole file.
+  kind: one of KINDS. head: the head of ours; None where the file names no task.
+  declared: the whole file.
   """
 
   file: pathlib.Path
   kind: str
   head: str | None
-  said: dict
+  declared: dict
 
   def rank(self, module: str) -> int:
     """The rank that the file gives a module."""
     # Without a key, peft takes 8, for alpha as well.
-    return by_pattern(self.said.get('rank_pattern'), module, self.said.get('r', 8))
+    return by_pattern(
+      self.declared.get('rank_pattern'), module, self.declared.get('r', 8)
+    )
 
   def scale(self, module: str) -> float:
     """What the low-rank product of a module is multiplied by.
@@ -78,34 +80,36 @@ class Adapter(NamedTuple):
     It is alpha / rank (Hu et al. 2021), or alpha / sqrt(rank) with `use_rslora`
     (Kalajdzievski 2023).
     """
-    common = self.said.get('lora_alpha', 8)
-    alpha = by_pattern(self.said.get('alpha_pattern'), module, common)
+    common = self.declared.get('lora_alpha', 8)
+    alpha = by_pattern(self.declared.get('alpha_pattern'), module, common)
     rank = self.rank(module)
-    return alpha / (math.sqrt(rank) if self.said.get('use_rslora') else rank)
+    return alpha / (math.sqrt(rank) if self.declared.get('use_rslora') else rank)
 
   def saves(self, module: str) -> bool:
     """Does the file say that a module, or one that it is part of, is saved whole?"""
-    return any(is_part(module, name) for name in self.said.get('modules_to_save') or ())
+    return any(
+      is_part(module, name) for name in self.declared.get('modules_to_save') or ()
+    )
 
   def edits(self, module: str) -> bool:
     """Does the file say, as peft reads it, that the matrix of a module is edited?"""
     # What is saved in full is not edited, whatever the targets say.
-    if self.saves(module) or _listed(self.said.get('exclude_modules'), module):
+    if self.saves(module) or _listed(self.declared.get('exclude_modules'), module):
       return False
-    targets = self.said.get('target_modules')
+    targets = self.declared.get('target_modules')
     if not _listed(targets, module):
       return False
-    layers = self.said.get('layers_to_transform')
+    layers = self.declared.get('layers_to_transform')
     # Beside a pattern, peft ignores the numbers of layers.
     if isinstance(targets, str) or layers in (None, []):
       return True
     if isinstance(layers, int):
       layers = [layers]
-    return layer_of(module, self.said.get('layers_pattern')) in layers
+    return layer_of(module, self.declared.get('layers_pattern')) in layers
 
   def scales_inputs(self, module: str) -> bool:
     """Does the file say that (IA)^3 scales the inputs of a module, not the outputs?"""
-    return _listed(self.said.get('feedforward_modules'), module)
+    return _listed(self.declared.get('feedforward_modules'), module)
 
 
 def is_part(module: str, name: str) -> bool:
@@ -146,29 +150,29 @@ def read_adapter(folder: pathlib.Path) -> Adapter:
   file = folder / CONFIG
   if not file.is_file():
     raise ValueError(f'{folder}: no {CONFIG}, so not the folder of an adapter')
-  said = read_json(file)
-  kind = said.get('peft_type')
+  declared = read_json(file)
+  kind = declared.get('peft_type')
   if kind not in KINDS:
     near = tree.nearest(str(kind), KINDS)
     raise ValueError(f'{file}: peft_type {kind!r} is not supported; nearest: {near}')
-  task = said.get('task_type')
+  task = declared.get('task_type')
   if task is not None and task not in HEADS:
     near = tree.nearest(str(task), HEADS)
     raise ValueError(f'{file}: task_type {task!r} is not supported; nearest: {near}')
-  require_plain(file, said)
-  require_numbers(file, said)
-  require_patterns(file, said)
-  return Adapter(file, kind, HEADS.get(task), said)
+  require_plain(file, declared)
+  require_numbers(file, declared)
+  require_patterns(file, declared)
+  return Adapter(file, kind, HEADS.get(task), declared)
 
 
-def require_plain(file: pathlib.Path, said: dict) -> None:
+def require_plain(file: pathlib.Path, declared: dict) -> None:
   """Raises ValueError for a key by which the same tensors make another function."""
   for key, values in PLAIN.items():
-    if said.get(key, values[0]) not in values:
+    if declared.get(key, values[0]) not in values:
       raise ValueError(
-        f'{file}: {key} = {said[key]!r} is not supported; {values[0]!r} is'
+        f'{file}: {key} = {declared[key]!r} is not supported; {values[0]!r} is'
       )
-  start = said.get('init_lora_weights')
+  start = declared.get('init_lora_weights')
   if isinstance(start, str) and start.startswith(CHANGED_BASES):
     raise ValueError(
       f'{file}: init_lora_weights = {start!r} changes the base too, which the tensors '
@@ -187,18 +191,18 @@ def is_positive(value) -> bool:
   return type(value) in (int, float) and 0 < value < math.inf
 
 
-def require_numbers(file: pathlib.Path, said: dict) -> None:
+def require_numbers(file: pathlib.Path, declared: dict) -> None:
   """Raises ValueError for a size or a scale that is none."""
   for key in ('r', 'num_virtual_tokens'):
-    if key in said and not is_count(said[key]):
+    if key in declared and not is_count(declared[key]):
       raise ValueError(
-        f'{file}: {key} = {said[key]!r} is not a whole number of at least 1'
+        f'{file}: {key} = {declared[key]!r} is not a whole number of at least 1'
       )
-  alpha = said.get('lora_alpha', 8)
+  alpha = declared.get('lora_alpha', 8)
   if not is_positive(alpha):
     raise ValueError(f'{file}: lora_alpha = {alpha!r} is not a positive number')
   # null is no dropout.
-  rate = said.get('lora_dropout') or 0
+  rate = declared.get('lora_dropout') or 0
   if type(rate) not in (int, float) or not 0 <= rate < 1:
     raise ValueError(f'{file}: lora_dropout = {rate!r} is not a number from 0 to 1')
 
@@ -210,28 +214,28 @@ def is_pattern_or_names(value) -> bool:
   return isinstance(value, str)
 
 
-def require_patterns(file: pathlib.Path, said: dict) -> None:
+def require_patterns(file: pathlib.Path, declared: dict) -> None:
   """Raises ValueError for a pattern of modules, or what it stands for, that is none."""
   for key, fits in (('rank_pattern', is_count), ('alpha_pattern', is_positive)):
-    patterns = said.get(key) or {}
+    patterns = declared.get(key) or {}
     if not isinstance(patterns, dict) or not all(map(fits, patterns.values())):
       raise ValueError(
         f'{file}: {key} = {patterns!r} is not an object from patterns to positive '
         'numbers'
       )
-  targets = said.get('target_modules') or []
+  targets = declared.get('target_modules') or []
   if not is_pattern_or_names(targets):
     raise ValueError(
       f'{file}: target_modules = {targets!r} is neither a pattern nor a list of names'
     )
-  require_expressions(file, said)
+  require_expressions(file, declared)
 
 
-def require_expressions(file: pathlib.Path, said: dict) -> None:
+def require_expressions(file: pathlib.Path, declared: dict) -> None:
   """Raises ValueError for a pattern that is no regular expression."""
-  expressions = list(said.get('rank_pattern') or ())
-  expressions += said.get('alpha_pattern') or ()
-  targets = said.get('target_modules')
+  expressions = list(declared.get('rank_pattern') or ())
+  expressions += declared.get('alpha_pattern') or ()
+  targets = declared.get('target_modules')
   # The entries of a list are the ends of names, no expressions.
   if isinstance(targets, str):
     expressions.append(targets)
@@ -241,9 +245,9 @@ def require_expressions(file: pathlib.Path, said: dict) -> None:
     raise ValueError(f'{file}: {error}') from error
 
 
-def write(folder: pathlib.Path, said: dict, name: str = CONFIG) -> None:
+def write(folder: pathlib.Path, declared: dict, name: str = CONFIG) -> None:
   """Writes the config, or another JSON file, into an adapter's folder."""
-  text = json.dumps(said, indent=2, sort_keys=True, allow_nan=False) + '\n'
+  text = json.dumps(declared, indent=2, sort_keys=True, allow_nan=False) + '\n'
   files.write_atomically(folder / name, text.encode())
 
 
@@ -270,7 +274,7 @@ def by_pattern(patterns: dict | None, module: str, default):
 
 def require_targets(adapter: Adapter, modules: Collection[str]) -> None:
   """Raises ValueError for an entry of `target_modules` that hits no module."""
-  targets = adapter.said.get('target_modules') or []
+  targets = adapter.declared.get('target_modules') or []
   # peft fills this word in from the model, so that it always hits.
   if targets == 'all-linear':
     return

@@ -74,7 +74,7 @@ def write_lora(
         written['lora_magnitude_vector'] = magnitudes(parts, a.dtype)
       for part, array in written.items():
         found[f'{MODEL}{module}.{part}'] = np.ascontiguousarray(array)
-  said = peft_config.lora_numbers(ranks, scales, stabilized) | dict(
+  declared = peft_config.lora_numbers(ranks, scales, stabilized) | dict(
     # peft has one rate for all modules: of several, the strongest.
     lora_dropout=max(leaf.rate for leaf in edited.values()),
     use_rslora=stabilized,
@@ -83,10 +83,10 @@ def write_lora(
     # The file holds the numbers, so that any start will do that leaves the base alone.
     init_lora_weights=True,
     # Does the base store its matrices (in, out), as GPT-2 does?
-    fan_in_fan_out=not names.NAMES[family].turned,
+    fan_in_fan_out=not names.NAMES[family].transposed,
     target_modules=peft_config.short_names(ranks, modules_of(where)),
   )
-  return said, found
+  return declared, found
 
 
 def is_dora(edited: Collection) -> bool:
@@ -182,7 +182,7 @@ def read_lora(adapter, arch, params: dict, where: dict, found: dict) -> dict:
     require_untied(arch, group[0])
     magnitude = magnitude_of(module, held, adapter)
     scale = adapter.scale(module)
-    rate = float(adapter.said.get('lora_dropout') or 0.0)
+    rate = float(adapter.declared.get('lora_dropout') or 0.0)
     # Each part of the matrix has all of a and its own columns of b.
     for name, columns in zip(group, spans(sizes), strict=True):
       pair = (params[name], jnp.array(a), jnp.array(b[:, columns]))
@@ -234,11 +234,11 @@ def require_fitting(module: str, a, b, rank: int, matrix: tuple[int, int]) -> No
 def magnitude_of(module: str, held: dict, adapter) -> np.ndarray | None:
   """The vector of DoRA; None for LoRA. ValueError where config and file disagree."""
   magnitude = held.get('lora_magnitude_vector')
-  said = adapter.said.get('use_dora')
-  if (magnitude is None) == bool(said):
+  declared = adapter.declared.get('use_dora')
+  if (magnitude is None) == bool(declared):
     state = 'missing' if magnitude is None else 'there'
     raise ValueError(
-      f'{module}: use_dora is {said}, but lora_magnitude_vector is {state}'
+      f'{module}: use_dora is {declared}, but lora_magnitude_vector is {state}'
     )
   return magnitude
 
@@ -279,13 +279,13 @@ def write_ia3(
   modules = modules_of(where)
   inner = peft_config.short_names(inputs, modules)
   outer = peft_config.short_names(outputs, modules)
-  said = dict(
+  declared = dict(
     target_modules=sorted(inner + outer),
     feedforward_modules=inner,
     init_ia3_weights=True,
-    fan_in_fan_out=not names.NAMES[family].turned,
+    fan_in_fan_out=not names.NAMES[family].transposed,
   )
-  return said, found
+  return declared, found
 
 
 def side_of(parts: list) -> str:

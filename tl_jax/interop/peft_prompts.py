@@ -75,7 +75,7 @@ def write_prefix(
   rows = rows_of(stack, layers)
   table = fill_rows(rows, whole, wanted)
   width = arch.decoder.key_heads * arch.decoder.head_width
-  said = dict(
+  declared = dict(
     num_virtual_tokens=len(whole[0]),
     # Where d_kv * heads is not d_model, peft finds wrong sizes unless it is told.
     token_dim=width,
@@ -87,7 +87,7 @@ def write_prefix(
     # The file holds the prefix itself, not the network that made it in training.
     prefix_projection=False,
   )
-  return said, {TENSOR: np.concatenate(table, -1)}
+  return declared, {TENSOR: np.concatenate(table, -1)}
 
 
 def fill_rows(rows: Sequence[int], whole: list, wanted: list[str]) -> list[np.ndarray]:
@@ -132,7 +132,7 @@ def take_table(adapter, found: dict, width: int, submodules: int) -> np.ndarray:
     near = tree.nearest(TENSOR, found)
     raise ValueError(f'tensor {TENSOR!r} is missing; nearest: {near}')
   table = found.pop(TENSOR)()
-  length = adapter.said.get('num_virtual_tokens')
+  length = adapter.declared.get('num_virtual_tokens')
   # A config without the key fits no table.
   lengths = {length} if not length else {length, length * submodules}
   if table.ndim != 2 or table.shape[1] != width or table.shape[0] not in lengths:
@@ -149,7 +149,7 @@ def write_prompt(
   """(config, tensors) of a prompt (n, width)."""
   prompt = np.asarray(flat[PROMPT])
   length, width = prompt.shape
-  said = dict(
+  declared = dict(
     num_virtual_tokens=length,
     token_dim=width,
     num_attention_heads=arch.heads,
@@ -159,7 +159,7 @@ def write_prompt(
     # The file holds the numbers; this start needs no tokenizer.
     prompt_tuning_init='RANDOM',
   )
-  return said, {TENSOR: prompt}
+  return declared, {TENSOR: prompt}
 
 
 def read_prompt(adapter, arch, params: dict, where: dict, found: dict) -> dict:

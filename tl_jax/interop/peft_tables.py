@@ -116,7 +116,7 @@ def is_untied(adapter: Adapter, found: dict, table: str, output: str | None) -> 
     return False
   if table in found and output in found:
     return not np.array_equal(found[table](), found[output]())
-  if adapter.said.get('ensure_weight_tying'):
+  if adapter.declared.get('ensure_weight_tying'):
     return False
   only = table if table in found else output
   return adapter.saves(only.rpartition('.')[0])

@@ -26,8 +26,8 @@ def read(
   base = float(config.get(key) or base)
   local = float(local)
   found = config.get('rope_parameters')
-  for said in (config, found, config.get('rope_scaling')):
-    _require_whole_heads(said or {})
+  for declared in (config, found, config.get('rope_scaling')):
+    _require_whole_heads(declared or {})
   if found is None:
     # The older form has no place for local layers.
     return base, local, _scaling(config.get('rope_scaling'), config)
@@ -45,11 +45,11 @@ def read(
   return base, local, _scaling(wide, config)
 
 
-def _require_whole_heads(said: dict) -> None:
+def _require_whole_heads(declared: dict) -> None:
   """Raises ValueError where only a part of each head is turned."""
-  if said.get('partial_rotary_factor', 1.0) not in (1.0, None):
+  if declared.get('partial_rotary_factor', 1.0) not in (1.0, None):
     raise ValueError(
-      f'config.json: partial_rotary_factor = {said["partial_rotary_factor"]!r} is not supported; '
+      f'config.json: partial_rotary_factor = {declared["partial_rotary_factor"]!r} is not supported; '
       'whole heads are turned'
     )
 

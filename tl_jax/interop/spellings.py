@@ -110,8 +110,8 @@ def _synonyms(family: str, head: str, tied: bool, bare: bool):
     if tied and other in spec.heads:
       tables.append(names.place(family, other, 'head/kernel').name)
   own = names.place(family, head, 'embedding/tokens', bare=bare).name
-  twins = [(spec.twin[0], spec.twin[1:])] if spec.twin else []
-  return [(own, tables), *twins, *spec.others.items()]
+  tied = [(spec.tied_names[0], spec.tied_names[1:])] if spec.tied_names else []
+  return [(own, tables), *tied, *spec.others.items()]
 
 
 def _renamed(folder: Tensors, spelled: dict[str, str]) -> Tensors:

@@ -253,7 +253,7 @@ def _open_index(index: pathlib.Path) -> tuple[dict[str, _Entry], dict[str, str]]
   entries, metadata = {}, {}
   for shard, expected in sorted(wanted.items()):
     path = index.with_name(shard)
-    found, said = _open_file(path)
+    found, of_shard = _open_file(path)
     differing = found.keys() ^ expected
     if differing:
       name = min(differing)
@@ -262,7 +262,7 @@ def _open_index(index: pathlib.Path) -> tuple[dict[str, _Entry], dict[str, str]]
         fault = 'the index lists it here, the file lacks it'
       raise ValueError(f'{_named(path)}: tensor {shown(name)}: {fault}')
     entries |= found
-    metadata = said | metadata
+    metadata = of_shard | metadata
   return entries, metadata
 
 

@@ -31,8 +31,8 @@ def language(family: str, settings: dict) -> str:
   code = settings.get('src_lang') or LANGUAGE
   if code not in CODES[family]:
     known = ', '.join(CODES[family])
-    said = f'src_lang: {code!r:.40} is no language of {family}'
-    raise ValueError(f'{said}; it has {known}')
+    message = f'src_lang: {code!r:.40} is no language of {family}'
+    raise ValueError(f'{message}; it has {known}')
   return code
 
 

@@ -257,22 +257,22 @@ class Arch:
 
   def has_bias(self, part: Literal['qkv', 'out', 'mlp']) -> bool:
     """Do the linear maps of this part have a bias?"""
-    said = {
+    settings = {
       'qkv': ('all', 'attention', 'qkv'),
       'out': ('all', 'attention'),
       'mlp': ('all', 'mlp'),
     }
-    return self.bias in said[part]
+    return self.bias in settings[part]
 
 
-def complete(said: dict) -> dict:
+def complete(saved: dict) -> dict:
   """The fields of an architecture that an earlier version saved, and those that were
   added since then.
   """
   fields = {field.name: field.default for field in dataclasses.fields(Arch)}
-  fields |= said
+  fields |= saved
   # Before there was `pooler_place`, every pooler came with its task.
-  if 'pooler_place' not in said:
+  if 'pooler_place' not in saved:
     is_encoder = fields['kind'] == 'encoder'
     is_bert = fields['pooler'] == 'tanh' and not fields['position_offset']
     fields['pooler_place'] = 'new' if is_encoder and is_bert else 'head'
