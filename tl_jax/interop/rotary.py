@@ -47,9 +47,10 @@ def read(
 
 def _require_whole_heads(declared: dict) -> None:
   """Raises ValueError where only a part of each head is turned."""
-  if declared.get('partial_rotary_factor', 1.0) not in (1.0, None):
+  factor = declared.get('partial_rotary_factor', 1.0)
+  if factor not in (1.0, None):
     raise ValueError(
-      f'config.json: partial_rotary_factor = {declared["partial_rotary_factor"]!r} is not supported; '
+      f'config.json: partial_rotary_factor = {factor!r} is not supported; '
       'whole heads are turned'
     )
 
