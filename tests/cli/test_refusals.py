@@ -55,6 +55,8 @@ REFUSALS = [
   (('transfer', PRETRAIN[1]), 'config.task'),
   ((*PRETRAIN, '--confg=1'), "'--config'"),
   (('pretrane',), "'pretrain'"),
+  (('demo', '--scale=larg'), "'smoke', 'demo', 'tune', 'mini', 'paper'"),
+  (('table', 'experiments/low_shot.py', '--scale=larg'), "'smoke', 'demo', "),
 ]
 # One process runs them all: what a command of its own takes is mostly imports.
 WITHOUT_DEVICE = """

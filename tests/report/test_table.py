@@ -140,7 +140,7 @@ def test_a_scale_takes_what_it_does_not_name_from_the_table():
 @pytest.mark.parametrize(
   ('scale', 'words'),
   [
-    ('smok', "scale 'smok' is unknown; nearest: 'smoke'"),
+    ('smok', "scale 'smok' is unknown; its scales: 'smoke', 'full'$"),
     (Scale(seeds=()), 'no seeds'),
     (Scale(rows=()), 'no rows'),
     (Scale(rows=('lora', 'x')), "rows 'x' is unknown"),
@@ -148,4 +148,4 @@ def test_a_scale_takes_what_it_does_not_name_from_the_table():
 )
 def test_a_scale_that_is_not_there_is_an_error(scale, words):
   with pytest.raises(ValueError, match=words):
-    table_of(scales={'smoke': Scale()}).at(scale)
+    table_of(scales={'smoke': Scale(), 'full': Scale()}).at(scale)

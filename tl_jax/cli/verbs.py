@@ -153,10 +153,11 @@ def _add_demo(parser):
 
 
 def _demo(flags, _) -> int:
+  table = _open_table('experiments/low_shot.py', flags.scale)
   # Said at once: whoever interrupts the demo wants to find what there is.
   workdir = flags.workdir or tempfile.mkdtemp(prefix='tl_jax_demo_')
   say(f'runs and report: {workdir}')
-  return _run_table('experiments/low_shot.py', flags.scale, workdir)
+  return _run_table(table, flags.scale, workdir)
 
 
 def _add_table(parser):
@@ -170,16 +171,22 @@ def _add_table(parser):
 
 
 def _table(flags, _) -> int:
-  return _run_table(flags.experiment, flags.scale, flags.workdir)
+  table = _open_table(flags.experiment, flags.scale)
+  return _run_table(table, flags.scale, flags.workdir)
 
 
-def _run_table(path: str, scale: str, workdir: str) -> int:
+def _open_table(path: str, scale: str):
+  """The TABLE of an experiment file. Raises ValueError where it has no such scale."""
   path = config.locate(path)
   table = getattr(config.execute(path), 'TABLE', None)
   if table is None:
     raise config.ConfigError(f'{path}: defines no TABLE')
-  # Raises for a scale that the table does not have.
   table.at(scale)
+  return table
+
+
+def _run_table(table, scale: str, workdir: str) -> int:
+  """Makes the runs of a table; 1 where some of them are missing at its end."""
   from tl_jax import report, train
 
   with _reporting() as reporter:

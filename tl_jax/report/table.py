@@ -250,10 +250,10 @@ class Table:
   def at(self, scale: 'str | Scale') -> Scale:
     """The scale with its rows, columns and seeds filled in.
 
-    Raises ValueError for an unknown name, with the nearest one.
+    Raises ValueError for an unknown name, with those that there are.
     """
     if not isinstance(scale, Scale):
-      _require(scale, self.scales, f'{self._name}: scale')
+      self._require_scale(scale)
       scale = dataclasses.replace(self.scales[scale], name=scale)
     rows = self._chosen(scale, 'rows')
     columns = self._chosen(scale, 'columns')
@@ -267,6 +267,12 @@ class Table:
       columns=tuple(column for column in self.columns if column in columns),
       seeds=seeds,
     )
+
+  def _require_scale(self, name: str) -> None:
+    """Raises ValueError for an unknown name. Scales are few: all of them are listed."""
+    if name not in self.scales:
+      known = ', '.join(map(repr, self.scales)) or 'none'
+      raise ValueError(f'{self._name}: scale {name!r} is unknown; its scales: {known}')
 
   def _chosen(self, scale: Scale, name: str) -> tuple:
     """The scale's rows, columns or seeds, or else the table's."""

@@ -29,6 +29,7 @@ from tl_jax.train.clock import Clock
 from tl_jax.train.datasets import TOKENIZER
 from tl_jax.train.loop import Recorder
 from tl_jax.train.settings import Settings, usual
+from tl_jax.train.traces import Before
 
 # What the starts of a run took so far; result.json has it at the end.
 SECONDS = 'seconds.json'
@@ -257,30 +258,48 @@ def _opened(config, path) -> Iterator[Run]:
   is_primary = not jax.distributed.is_initialized() or jax.process_index() == 0
   bound = configs.to_json(config)
   require_same_command(path, bound)
-  workdir = checkpoint.Workdir(path) if is_primary else None
-  path = pathlib.Path(path)
+  before = Before.of(path) if is_primary else None
+  workdir = None
   try:
-    keep = configs.plain(config).get('checkpoint', {}).get('keep', 3)
-    store = checkpoint.Store(path / 'checkpoints', keep=keep)
-    # Before config.json is written: in a copy without one, the steps alone know.
-    require_config_of_steps(store, bound)
-    if is_primary:
-      forget_false_start(workdir.path, store)
-      workdir.bind_config(bound, CHANGEABLE, usual())
-    # The others read no tokenizer of a false start.
-    parallel.meet('the workdir')
-    parallel.keep_freed_memory()
-    store.prepare()
-    write = functools.partial(workdir.write_json, SECONDS) if is_primary else None
-    clock = Clock(_read_json(path, SECONDS), write)
-    try:
-      yield Run(path, is_primary, workdir, store, bound, clock)
-    finally:
-      clock.keep(now=True)
-      store.wait()
+    workdir = checkpoint.Workdir(path) if is_primary else None
+    with _prepared(workdir, pathlib.Path(path), config, bound) as run:
+      yield run
+  except ValueError:
+    # Whoever mends the command finds the folder as if this one had not been given.
+    if before is not None:
+      before.bring_back()
+    raise
   finally:
     if workdir is not None:
       workdir.close()
+    if before is not None:
+      before.drop_empty_folders()
+
+
+@contextlib.contextmanager
+def _prepared(
+  workdir: checkpoint.Workdir | None, path: pathlib.Path, config, bound: dict
+) -> Iterator[Run]:
+  """The run of a config, bound to the workdir, which only the first process has."""
+  keep = configs.plain(config).get('checkpoint', {}).get('keep', 3)
+  store = checkpoint.Store(path / 'checkpoints', keep=keep)
+  # Before config.json is written: in a copy without one, the steps alone know.
+  require_config_of_steps(store, bound)
+  is_primary = workdir is not None
+  if is_primary:
+    forget_false_start(workdir.path, store)
+    workdir.bind_config(bound, CHANGEABLE, usual())
+  # The others read no tokenizer of a false start.
+  parallel.meet('the workdir')
+  parallel.keep_freed_memory()
+  store.prepare()
+  write = functools.partial(workdir.write_json, SECONDS) if is_primary else None
+  clock = Clock(_read_json(path, SECONDS), write)
+  try:
+    yield Run(path, is_primary, workdir, store, bound, clock)
+  finally:
+    clock.keep(now=True)
+    store.wait()
 
 
 def _read_json(path: pathlib.Path, name: str) -> dict | None:
