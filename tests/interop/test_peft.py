@@ -211,7 +211,7 @@ def test_an_adapter_is_imported_as_a_whole_folder(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_run_is_exported_as_an_adapter_and_imported_as_its_model(
-  pretrained, tmp_path
+  pretrained, tmp_path, capsys
 ):
   from tl_jax import config, train
   from tl_jax.cli.main import main
@@ -234,6 +234,9 @@ def test_a_run_is_exported_as_an_adapter_and_imported_as_its_model(
     main(['export', str(tmp_path / 'run'), str(tmp_path / 'adapter'), '--format=peft'])
     == 0
   )
+  lines = capsys.readouterr().err.splitlines()
+  assert f'`tl-jax export {pretrained} BASE`' in lines[-2]
+  assert "id2label={0: 'negative', 1: 'positive'}" in lines[-1]
   assert main(['import', str(tmp_path / 'adapter'), str(tmp_path / 'whole')]) == 0
   first, second = (
     tree.flatten(loaded.params)

@@ -186,7 +186,9 @@ def test_what_peft_cannot_say_is_refused_before_anything_is_written(tmp_path):
     transfer.prompt(3),
     transfer.lora(),
   )
-  refused('is of one method, these parameters hold none', transfer.norms())
+  for plain in (transfer.norms(), transfer.full()):
+    refused('no adapter here: .* whole model, with --format=hf', plain)
+  refused('a bottleneck adapter is nothing that peft has', transfer.adapter(size=4))
   refused(
     'Bottleneck is nothing that peft has', transfer.adapter(size=4), transfer.lora()
   )
@@ -203,6 +205,11 @@ def test_what_peft_cannot_say_is_refused_before_anything_is_written(tmp_path):
     'bert.pooler.dense: peft saves no module beside a prompt',
     transfer.prompt(3),
     loaded=bringing_a_pooler(interop.load(base)),
+  )
+  refused(
+    'no adapter here: a probe, .*--format=hf',
+    transfer.probe(),
+    loaded=interop.load(base),
   )
   base, _ = folders(tmp_path / 'gpt2', 'gpt2-classifier-lora')
   # Its head has no bias, which alone would name the module.

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from tl_jax import config
 from tl_jax.checkpoint import files
-from tl_jax.cli import merge, models
+from tl_jax.cli import generate, merge, models
 from tl_jax.cli.console import Screen, complain, say
 
 
@@ -261,8 +261,8 @@ EVALUATE = Verb(
 GENERATE = Verb(
   purpose='text from a decoder or encoder-decoder',
   example='tl-jax generate --model=/tmp/gpt --prompt=Once --method=sample --top-p=0.9',
-  flags=models.add_generate,
-  action=models.run_generate,
+  flags=generate.add_generate,
+  action=generate.run_generate,
 )
 IMPORT = Verb(
   purpose='a Hugging Face folder or GGUF file, checked and written as a folder that '

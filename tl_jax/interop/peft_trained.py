@@ -6,7 +6,7 @@
 
 from typing import Any, NamedTuple
 
-from tl_jax import models, tree
+from tl_jax import leaves, models, tree
 from tl_jax.interop import peft_checks
 from tl_jax.interop.peft_base import PROMPT, kind_of, module_of
 
@@ -34,12 +34,29 @@ def method_of(flat: dict[str, Any]) -> str:
   kinds = {kind_of(leaf) for leaf in flat.values()} - {''}
   if PROMPT in flat:
     kinds.add('PROMPT_TUNING')
-  if len(kinds) != 1:
+  if not kinds:
+    raise ValueError(no_adapter(flat))
+  if len(kinds) > 1:
     raise ValueError(
       'an adapter of peft is of one method, these parameters hold '
-      f'{", ".join(sorted(kinds)) or "none"}'
+      f'{", ".join(sorted(kinds))}'
     )
   return kinds.pop()
+
+
+def no_adapter(flat: dict[str, Any]) -> str:
+  """What to say of parameters that hold nothing of a method of peft."""
+  for name, leaf in flat.items():
+    if isinstance(leaf, leaves.Bottleneck):
+      return (
+        f'{name}: a bottleneck adapter is nothing that peft has; the workdir itself is '
+        'what tl_jax.load opens'
+      )
+  return (
+    'no adapter here: a probe, or training some or all of the parameters, adds nothing '
+    'that peft could hold; write the whole model, with --format=hf '
+    '(tl_jax.interop.save)'
+  )
 
 
 def trained_of(kind: str, arch, flat: dict, trainable, where: dict) -> Trained:
