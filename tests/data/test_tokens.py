@@ -131,6 +131,37 @@ def test_damage_is_found_named_and_mended(tmp_path, tokenizer, name, harm):
   assert content(tokens.tokenize(SOURCE, tokenizer, tmp_path).folder) == good
 
 
+@pytest.mark.parametrize('harm, found', [('cut', True), ('flip', False)])
+def test_of_a_large_cache_most_files_are_known_by_their_sizes(
+  tmp_path, tokenizer, harm, found
+):
+  folder = tokens.tokenize(SOURCE, tokenizer, tmp_path).folder
+  largest = max(folder.iterdir(), key=lambda path: path.stat().st_size)
+  smallest = folder / 'description.json'
+  data = largest.read_bytes()
+  largest.write_bytes(data[:-1] if harm == 'cut' else data[:-1] + bytes([data[-1] ^ 1]))
+  most = smallest.stat().st_size
+  assert store.damage(folder, most) == (largest.name if found else None)
+  assert store.damage(folder) == largest.name
+  smallest.write_bytes(smallest.read_bytes()[::-1])
+  assert store.damage(folder, most) == smallest.name
+
+
+def test_the_place_of_a_piece_is_known_by_those_of_its_block(
+  tmp_path, tokenizer, monkeypatch
+):
+  monkeypatch.setattr(tokens, 'SHARD', 100)
+  monkeypatch.setattr(tokens, 'BLOCK', 7)
+  cached = tokens.tokenize(SOURCE, tokenizer, tmp_path, keep_empty=True)
+  assert [piece.tolist() for piece in cached] == [
+    tokenizer.encode(text) for text in TEXTS
+  ]
+  assert cached[-1].tolist() == cached[299].tolist()
+  # The index is mapped: it may be larger than the memory.
+  for array in (cached.lengths, cached.index, cached.shard):
+    assert isinstance(array.base, np.memmap)
+
+
 PREPARE = """
 import sys, time
 sys.path.insert(0, {tests!r})

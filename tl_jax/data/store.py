@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import pathlib
 import secrets
@@ -21,6 +22,8 @@ import tempfile
 from collections.abc import Callable
 
 MANIFEST = 'manifest.json'
+# Bytes of a folder whose checksums are verified before every use: a second or two.
+CHECKED = 2**30
 _LOG = logging.getLogger(__name__)
 
 
@@ -114,42 +117,52 @@ def sync_folder(path) -> None:
     os.close(descriptor)
 
 
-def damage(folder) -> str | None:
+def damage(folder, most: float = math.inf) -> str | None:
   """The first file of a committed folder that is missing or not what was committed.
 
-  None when all are whole.
+  None when all are whole. The checksums of `most` bytes are verified, those of small
+  files first; of the other files it is the sizes.
   """
   folder = pathlib.Path(folder)
   try:
     recorded = json.loads((folder / MANIFEST).read_text())
     files = dict(recorded['files'])
+    sizes = dict(recorded.get('sizes', {}))
   except (OSError, ValueError, KeyError, TypeError):
     return MANIFEST
-  for name, expected in files.items():
+  verified = 0
+  # A folder without sizes is of an earlier version: all its checksums are verified.
+  for name in sorted(files, key=lambda name: sizes.get(name, 0)):
     path = folder / name
-    if not path.is_file() or file_digest(path) != expected:
+    if not path.is_file():
+      return name
+    size = path.stat().st_size
+    if size != sizes.get(name, size):
+      return name
+    verified += sizes.get(name, 0)
+    if verified <= most and file_digest(path) != files[name]:
       return name
   return None
 
 
-def commit(
-  folder, write: Callable[[pathlib.Path], None], check: bool = True
-) -> pathlib.Path:
+def commit(folder, write: Callable[[pathlib.Path], None]) -> pathlib.Path:
   """The folder that `write` fills, made once.
 
   It is safe with several processes, and with a kill at any time. `write` fills a
   temporary folder, a manifest with the checksum of every file is added last, and the
-  folder is renamed. With `check`, a folder whose files differ from their manifest is
-  set aside and made again, with a warning in the log that names the file.
+  folder is renamed. A folder whose files differ from their manifest is set aside and
+  made again, with a warning in the log that names the file. Of a folder of more than
+  `CHECKED` bytes, whose checksums would take minutes, most files are known by their
+  sizes alone.
   """
   folder = pathlib.Path(folder)
   # Without the lock: a committed folder never changes.
-  if folder.is_dir() and not (check and damage(folder)):
+  if folder.is_dir() and not damage(folder, CHECKED):
     return folder
   with locked(folder.with_name(f'.{folder.name}.lock')):
     # Another process may have made or mended it while this one waited.
     if folder.is_dir():
-      broken = damage(folder)
+      broken = damage(folder, CHECKED)
       if not broken:
         return folder
       _LOG.warning(
@@ -182,8 +195,11 @@ def _seal(folder: pathlib.Path) -> None:
   for name in names:
     with open(folder / name, 'rb') as file:
       os.fsync(file.fileno())
-  files = {name: file_digest(folder / name) for name in names}
-  text = json.dumps({'files': files}, indent=1, sort_keys=True) + '\n'
+  manifest = {
+    'files': {name: file_digest(folder / name) for name in names},
+    'sizes': {name: (folder / name).stat().st_size for name in names},
+  }
+  text = json.dumps(manifest, indent=1, sort_keys=True) + '\n'
   write_atomically(folder / MANIFEST, text.encode())
 
 

@@ -9,6 +9,7 @@
 (2, 1, [0, 2])
 """
 
+import array
 import dataclasses
 import functools
 import json
@@ -25,6 +26,8 @@ SHARD = 2**26
 BATCH = 1000
 # Of the files: another number makes every cache anew.
 FORMAT = 1
+# Pieces whose places are told by one number, and by their lengths.
+BLOCK = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +35,16 @@ class Tokens:
   """Encoded documents, mapped from the files of a cache: `tokens[i]` are the ids of i.
 
   `lengths` int32 (n,) has the number of tokens of each. `index` int32 (n,) says which
-  example of the source each came from. `shard` and `start`, both (n,), say in which of
-  `files` it lies and where. `counts` has how many documents were read, empty, truncated
-  and split, and how many pieces and tokens there are.
+  example of the source each came from, `shard` int32 (n,) in which of `files` it lies.
+  They are mapped as well: what is not asked for is not read. `counts` has how many
+  documents were read, empty, truncated and split, and how many pieces and tokens there
+  are.
   """
 
   folder: pathlib.Path
   lengths: np.ndarray = dataclasses.field(repr=False)
   index: np.ndarray = dataclasses.field(repr=False)
   shard: np.ndarray = dataclasses.field(repr=False)
-  start: np.ndarray = dataclasses.field(repr=False)
   files: tuple[np.ndarray, ...] = dataclasses.field(repr=False)
   counts: dict[str, int]
   key: str
@@ -52,8 +55,28 @@ class Tokens:
   def __getitem__(self, i: int) -> np.ndarray:
     if not -len(self) <= i < len(self):
       raise IndexError(f'{self.folder}: {i} is outside of {len(self)} pieces')
-    start = self.start[i]
-    return self.files[self.shard[i]][start : start + self.lengths[i]]
+    i %= len(self)
+    block, inside = divmod(i, BLOCK)
+    start = self._starts[block] + self.lengths[i - inside : i].sum(dtype=np.int64)
+    # Counted over all files so far, then within its own.
+    shard = self.shard[i]
+    start -= self._before[shard]
+    return self.files[shard][start : start + self.lengths[i]]
+
+  @functools.cached_property
+  def _starts(self) -> np.ndarray:
+    """How many tokens lie before every `BLOCK`th piece, int64.
+
+    One for each piece would be more than the lengths, and no file has them.
+    """
+    whole = len(self) // BLOCK * BLOCK
+    blocks = self.lengths[:whole].reshape(-1, BLOCK)
+    return np.cumsum([0, *blocks.sum(1, dtype=np.int64)])
+
+  @functools.cached_property
+  def _before(self) -> np.ndarray:
+    """How many tokens lie in the files before each, int64."""
+    return np.cumsum([0, *map(len, self.files)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,8 +197,8 @@ class _Shards:
   def __init__(self, folder: pathlib.Path, dtype):
     self.folder = folder
     self.dtype = dtype
-    self.lengths: list[int] = []
-    self.shards: list[int] = []
+    self.lengths = array.array('i')
+    self.shards = array.array('i')
     self.sizes: list[int] = []
     self._file = None
 
@@ -221,7 +244,7 @@ def _write(
       f'max_length: {length} leaves no room beside {framed} special tokens'
     )
   counts = dict.fromkeys(('documents', 'empty', 'truncated', 'split'), 0)
-  index = []
+  index = array.array('i')
   with _Shards(folder, dtype) as written:
     for number, ids in _encoded(texts, tokenizer):
       counts['documents'] += 1
@@ -274,9 +297,6 @@ def _batches(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 def _read(folder: pathlib.Path) -> Tokens:
   """Maps the files of a folder that is known to be whole."""
   description = json.loads((folder / 'description.json').read_text())
-  lengths = np.load(folder / 'lengths.npy', allow_pickle=False)
-  index = np.load(folder / 'index.npy', allow_pickle=False)
-  shards = np.load(folder / 'shards.npy', allow_pickle=False)
   files = []
   for number, size in enumerate(description['sizes']):
     path = folder / f'tokens-{number:05d}.bin'
@@ -285,18 +305,18 @@ def _read(folder: pathlib.Path) -> Tokens:
       np.memmap(path, description['dtype'], 'r') if size else np.zeros(0, np.int32)
     )
     files.append(mapped)
-  # Where each piece begins: counted over all files, then within its own.
-  starts = np.cumsum(lengths, dtype=np.int64) - lengths
-  before = np.concatenate([[0], np.cumsum(description['sizes'])]).astype(np.int64)
-  if len(shards):
-    starts = starts - before[shards]
   return Tokens(
     folder,
-    lengths,
-    index,
-    shards,
-    starts,
+    _mapped(folder / 'lengths.npy'),
+    _mapped(folder / 'index.npy'),
+    _mapped(folder / 'shards.npy'),
     tuple(files),
     description['counts'],
     description['key'],
   )
+
+
+def _mapped(path: pathlib.Path) -> np.ndarray:
+  """The array of a file, of which nothing is read yet."""
+  # An array as any other: numpy's class for mapped ones is slow to take elements from.
+  return np.asarray(np.load(path, mmap_mode='r', allow_pickle=False))
