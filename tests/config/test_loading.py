@@ -168,6 +168,22 @@ def test_the_files_of_the_package_are_found_from_anywhere(tmp_path, monkeypatch)
   assert not config.locate('configs/nothing.py').exists()
 
 
+def test_what_the_configs_have_in_common_they_write_alike():
+  """Each is written out, so that it is read, copied and edited as one experiment."""
+  pretrain, adapt, transfer = (
+    config.load(f'configs/{name}')
+    for name in ('pretrain.py:bert-base', 'adapt.py', 'transfer.py')
+  )
+  for other in (adapt, transfer):
+    assert other.mesh == pretrain.mesh and other.sharding == pretrain.sharding
+    assert other.optim.groups == pretrain.optim.groups
+    assert other.log.tensorboard == pretrain.log.tensorboard
+    for name in ('compute', 'tokenizer', 'optim', 'schedule', 'checkpoint', 'log'):
+      assert list(other[name]) == list(pretrain[name])
+  assert adapt.compute == transfer.compute
+  assert adapt.tokenizer == transfer.tokenizer
+
+
 def test_an_unknown_key_stays_unknown_after_loading(write):
   loaded = config.load(write(GOOD))
   with pytest.raises(AttributeError):

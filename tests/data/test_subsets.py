@@ -100,3 +100,9 @@ def test_an_order_that_is_not_held_is_as_good_as_a_shuffle():
     parts = np.histogram(numbers, 100, (0, count))[0]
     expected = len(numbers) / 100
     assert 50 < ((parts - expected) ** 2 / expected).sum() < 170
+
+
+def test_enough_examples_are_spread_over_all():
+  assert list(subsets.spread(7, 4)) == list(range(7))
+  assert list(subsets.spread(9, 4)) == [0, 2, 4, 6, 8]
+  assert len(subsets.spread(365_000_000, 100_000)) == 100_000

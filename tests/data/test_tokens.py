@@ -162,6 +162,13 @@ def test_the_place_of_a_piece_is_known_by_those_of_its_block(
     assert isinstance(array.base, np.memmap)
 
 
+def test_tokens_are_counted_in_all_pieces_of_small_sources(monkeypatch):
+  encoded = tokens.TokenList([np.array([i, 9, 9]) for i in range(8)])
+  assert tokens.frequencies(encoded, 12).tolist() == [1] * 8 + [0, 16, 0, 0]
+  monkeypatch.setattr(tokens, 'ENOUGH', 4)
+  assert tokens.frequencies(encoded, 12).tolist() == [1, 0] * 4 + [0, 8, 0, 0]
+
+
 PREPARE = """
 import sys, time
 sys.path.insert(0, {tests!r})

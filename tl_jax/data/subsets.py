@@ -102,6 +102,11 @@ def _mixed(numbers: np.ndarray, low: int, high: int, seeds) -> np.ndarray:
   return top * base + bottom
 
 
+def spread(count: int, enough: int) -> range:
+  """Which of `count` examples stand for all: all, or at least `enough` evenly spread."""
+  return range(0, count, max(1, count // enough))
+
+
 def subset(
   labels: Sequence | None, count: int, seed: int, keys, *, by: str = 'balanced'
 ) -> np.ndarray:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from tl_jax.data import store
+from tl_jax.data import store, subsets
 
 # Tokens in one file: some 100 to 250 MB.
 SHARD = 2**26
@@ -26,6 +26,8 @@ SHARD = 2**26
 BATCH = 1000
 # Of the files: another number makes every cache anew.
 FORMAT = 1
+# Pieces in which tokens are counted: all but those of large sources.
+ENOUGH = 100_000
 # Pieces whose places are told by one number, and by their lengths.
 BLOCK = 1024
 
@@ -160,6 +162,18 @@ def open_tokens(folder) -> Tokens:
     path = pathlib.Path(folder) / broken
     raise ValueError(f'{path}: damaged or missing; delete the folder to make it again')
   return _read(pathlib.Path(folder))
+
+
+def frequencies(encoded, vocabulary: int) -> np.ndarray:
+  """How often each token occurs in `Tokens` or a `TokenList`, int64 (vocabulary,).
+
+  Of a large source as many pieces are counted as suffice, evenly spread.
+  """
+  counts = np.zeros(vocabulary, np.int64)
+  for i in subsets.spread(len(encoded), ENOUGH):
+    # Adds one for each, as often as a token is there.
+    np.add.at(counts, encoded[i], 1)
+  return counts
 
 
 def _content(source: Iterable[dict], field: str) -> str:
