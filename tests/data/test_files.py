@@ -191,7 +191,7 @@ def test_plain_text_is_told_apart_by_empty_lines_or_else_by_lines(tmp_path):
     'one\ntwo',
     'three',
   ]
-  with pytest.raises(ValueError, match='no example with a text'):
+  with pytest.raises(ValueError, match='none.txt: no example; there is nothing in it'):
     files.load(write(tmp_path, 'none.txt', '\n \n'))
 
 
@@ -282,8 +282,6 @@ GOOD = '{"text": "fine", "label": 1}\n'
   [
     (GOOD + '{"text": 3, "label": 1}\n', r'a.jsonl:2: text: .3. \(int\)'),
     (GOOD + '{"label": 1}\n', 'a.jsonl:2: text: missing; the line has label'),
-    (GOOD + '{"text": "a", "label": null}\n', 'a.jsonl:2: label: empty'),
-    (GOOD + '{"text": "a", "label": NaN}\n', 'a.jsonl:2: label: '),
     (GOOD + '{"text": "a", "label": {"x": 1}}\n', 'a.jsonl:2: label: '),
     (GOOD + '{"text": "a"\n', 'a.jsonl:2: not JSON'),
     (GOOD + '[1]\n', 'a.jsonl:2: a JSON object is needed, this is a list'),
@@ -297,8 +295,9 @@ GOOD = '{"text": "fine", "label": 1}\n'
       'a.jsonl:2: split: given on some',
     ),
     (GOOD.encode() + b'{"text": "\xff"}\n', 'a.jsonl:2: byte 10: not UTF-8'),
-    ('\n\n', 'no example with a text'),
-    ('', 'no example with a text'),
+    ('\n\n', 'a.jsonl: no example; there is nothing in it'),
+    ('', 'a.jsonl: the file is empty'),
+    ('{"text": " "}\n', r'a.jsonl: no example with a text \(1 empty\)'),
   ],
 )
 def test_malformed_json_lines(tmp_path, content, message):
@@ -314,11 +313,7 @@ def test_malformed_json_lines(tmp_path, content, message):
     ('text,label\na,b,c\n', 'a.csv:2: 3 fields, the header has 2'),
     ('text,label\n"a\nb",1\nc\n', 'a.csv:4: 1 fields'),
     ('body,label\na,b\n', 'a.csv:1: text: no such column; it has body, label'),
-    ('text,text\na,b\n', 'a.csv:1: a column is named twice'),
-    ('text;label\na;b\n', 'it has text;label; cells are parted by'),
-    ('text,label\na,\n', 'a.csv:2: label: empty'),
-    ('text,label\n"a,1\n', 'a.csv:2: '),
-    ('text,label\n"a"b,1\n', 'a.csv:2: '),
+    ('text,text\na,b\n', 'a.csv:1: a column is named twice: text'),
   ],
 )
 def test_malformed_csv(tmp_path, content, message):

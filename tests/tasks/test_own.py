@@ -79,10 +79,10 @@ def test_indicators_and_columns_of_indicators(tmp_path):
   assert task.labels == ('0', '1', '2')
   assert tasks.labelled(task, 'train')[1].tolist() == [[1, 1, 0], [0, 1, 0]]
   path = tmp_path / 'b.csv'
-  path.write_text('text,price,speed,split\na,1,0,train\nb,0,0,train\nc,1.0,1,test\n')
-  with pytest.raises(ValueError, match='b.csv:4: price: .1.0.'):
+  path.write_text('text,price,speed,split\na,1,0,train\nb,0,0,train\nc,2,1,test\n')
+  with pytest.raises(ValueError, match='b.csv:4: price: .2.'):
     tasks.find(str(path), how=tasks.Reading(label='speed+price'))
-  path.write_text(path.read_text().replace('1.0', '1'))
+  path.write_text(path.read_text().replace('c,2,', 'c,1.0,'))
   task = tasks.find(str(path), how=tasks.Reading(label='speed+price'))
   assert (task.problem.name, task.labels) == ('multi_label', ('speed', 'price'))
   assert tasks.labelled(task, 'test')[1].tolist() == [[1, 1]]

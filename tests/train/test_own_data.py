@@ -170,6 +170,19 @@ def test_what_was_left_out_cut_or_is_missing_is_said(tmp_path):
   assert len(kept) == 3 and set(kept) <= set(said)
 
 
+def test_a_row_without_a_label_is_told_by_every_command(trained, tmp_path):
+  path = write(tmp_path / 'a.jsonl', [*rows_of(), rows_of()[1] | dict(label=None)])
+  line = f'{path}: 1 of 31 rows have no label: left out (label: empty)'
+  said = Said()
+  overrides = [('task.name', str(path))]
+  train.evaluate(trained[0], overrides=overrides, reporter=said.reporter)
+  assert said[0] == line
+  said = Said()
+  loaded = config.load(f'configs/transfer.py:task={path},method=tf-idf', SMALL)
+  result = train.transfer(loaded, tmp_path / 'w', said.reporter)
+  assert said[0] == line and line in result['notes']
+
+
 def test_a_class_without_a_test_example_is_said_and_a_split_by_hash(tmp_path):
   rows = [{'text': row['text'], 'label': row['label']} for row in rows_of()]
   task = tasks.find(str(write(tmp_path / 'a.jsonl', rows)))
@@ -371,21 +384,21 @@ def test_a_corpus_that_is_not_there_is_refused_before_a_folder_is_made(tmp_path)
 
 
 def test_a_corpus_that_was_changed_is_not_gone_on_with(tmp_path):
-  path = write(
-    tmp_path / 'mine.jsonl', [dict(text=text) for text in CORPUS] + [dict(text=' ')]
-  )
+  path = tmp_path / 'mine.csv'
+  path.write_text('\n'.join(['id;text', *(f'1;{text}' for text in CORPUS), '1; ']))
   loaded = config.load(
     f'configs/adapt.py:text={path}',
     [*SMALL, ('checkpoint.every', '1'), ('checkpoint.keep', '2')],
   )
   said = Said()
   train.pretrain(loaded, tmp_path / 'w', said.reporter)
+  assert f'{path}: cells are parted by semicolons, as the header shows' in said
   assert f'{path}: 1 empty text skipped' in said
   # As if it had been stopped after step 1.
   for name in ('checkpoints/2', 'result.json'):
     (tmp_path / 'w' / name).rename(tmp_path / name.replace('/', '-'))
-  write(path, [dict(text=text + '!') for text in CORPUS])
+  path.write_text(path.read_text().replace('corpus', 'book'))
   with pytest.raises(
-    ConfigError, match='mine.jsonl: its content is not that from which step 1'
+    ConfigError, match='mine.csv: its content is not that from which step 1'
   ):
     train.pretrain(loaded, tmp_path / 'w')

@@ -13,9 +13,10 @@ import math
 import os
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tl_jax.data import store, subsets, tables, tokenizers
+from tl_jax.data import missing, store, subsets, tables, tokenizers
 from tl_jax.data.sources import Source
 
 ENDINGS = tables.ENDINGS
@@ -25,8 +26,9 @@ KEPT_BYTES = 2**26
 # The split that is the whole file, in its order.
 ALL = 'all'
 # How files write 1 and 0 in a column that says whether an example has a label.
-YES = (1, '1', 'true', 'True', 'TRUE')
-NO = (0, '0', 'false', 'False', 'FALSE')
+# A column with a missing value has 1.0 and 0.0 once pandas wrote it.
+YES = (1, '1', '1.0', 'true', 'True', 'TRUE')
+NO = (0, '0', '0.0', 'false', 'False', 'FALSE')
 
 # A split with a range, as train[:10%] or train[100:200].
 _SPLIT = re.compile(r'\s*([\w.-]+)\s*(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*')
@@ -41,14 +43,13 @@ class Columns:
   each, and an example's label is the list of the columns with a 1. Without a `label` no
   column is looked at.
 
-  With `labelled` every example needs a label; without it, one that is there is checked.
-  With `blank` a label may be empty, which says that an example has none of several.
+  With `labelled` every example has the column of labels; without it, a label that is
+  there is checked. Either way the label may be missing, as `missing.is_missing` tells.
   """
 
   text: tuple[str, ...] = ('text',)
   label: tuple[str, ...] = ('label',)
   labelled: bool = False
-  blank: bool = False
 
 
 class Table(NamedTuple):
@@ -56,6 +57,7 @@ class Table(NamedTuple):
 
   `divided` is true where the splits come from the hashes of the texts, since the file
   has no column `split`. `files` has the sha256 of every file that was read, by path.
+  `told` is what was found out about the file, in lines that a run prints at its start.
   """
 
   path: pathlib.Path
@@ -67,6 +69,25 @@ class Table(NamedTuple):
   skipped: dict[str, int]
   divided: bool
   classes: dict[str, tuple[str, ...]]
+  told: tuple[str, ...] = ()
+
+  def without(self, rows: Sequence[int], told: str) -> 'Table':
+    """The table without some of its rows, with a line that tells so.
+
+    Where hashes divide the file, they divide what is left of it.
+    """
+    gone = set(rows)
+    kept = [row for row in range(len(self.examples)) if row not in gone]
+    examples = [self.examples[row] for row in kept]
+    splits = [self.splits[row] for row in kept]
+    if self.divided:
+      splits = _by_hash([example['text'] for example in examples])
+    return self._replace(
+      examples=examples,
+      splits=splits,
+      places=[self.places[row] for row in kept],
+      told=(*self.told, told),
+    )
 
   def source(self, split: str) -> Source:
     """The examples of a split as a source."""
@@ -75,7 +96,8 @@ class Table(NamedTuple):
     # The default columns are not part of the key: caches from before there was a choice
     # stay valid.
     own = () if self.columns == Columns() else (options,)
-    manifest = store.digest('file', list(self.files.values()), split, *own)
+    # The same bytes read in another way are other examples.
+    manifest = store.digest('file', list(self.files.values()), split, *own, *self.told)
     return Source(
       str(self.path),
       split,
@@ -87,6 +109,7 @@ class Table(NamedTuple):
       [self.places[place] for place in chosen],
       self.divided,
       sorted({*self.splits} - {split}),
+      self.told,
     )
 
 
@@ -137,6 +160,8 @@ def read(path, columns: Columns) -> Table:
     size = sum(file.stat().st_size for file in files)
   except OSError as error:
     raise ValueError(f'{path}: cannot be read: {error.strerror or error}') from error
+  if not size:
+    raise ValueError(f'{path}: the file is empty')
   parse = _parse_kept if size <= KEPT_BYTES else _parse
   return parse(path, tuple(digests.items()), columns)
 
@@ -149,8 +174,9 @@ def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
   skipped = {'empty text': 0}
   # Does the file have splits of its own? The first row decides.
   own = None
-  check = functools.partial(_check_header, columns=columns)
-  for file, line, row in tables.rows(path, check):
+  told: list[str] = []
+  wanted = columns.text + (columns.label if columns.labelled else ())
+  for file, line, row in tables.rows(path, wanted, told.append):
     example, name = _checked(file, line, row, columns)
     if own is None:
       own = name is not None
@@ -163,7 +189,12 @@ def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
     splits.append(name)
     places.append((file, line))
   if not examples:
-    raise ValueError(f'{path}: no example with a text ({skipped["empty text"]} empty)')
+    empty = skipped['empty text']
+    raise ValueError(
+      f'{path}: no example with a text ({empty} empty)'
+      if empty
+      else f'{path}: no example; there is nothing in it'
+    )
   if not own:
     splits = _by_hash([example['text'] for example in examples])
   return Table(
@@ -176,6 +207,7 @@ def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
     skipped,
     not own,
     _classes(path, columns),
+    tuple(dict.fromkeys(told)),
   )
 
 
@@ -237,20 +269,6 @@ def _bound(text: str | None, count: int) -> int | None:
   return int(text)
 
 
-def _check_header(file, line: int, header: list[str], columns: Columns) -> None:
-  """Raises ValueError for a column that is asked for and not there."""
-  wanted = columns.text + (columns.label if columns.labelled else ())
-  for name in wanted:
-    if name not in header:
-      hint = ''
-      # The commonest cause: the file has another delimiter than its ending says.
-      if len(header) == 1 and re.search('[;\t|]', header[0]):
-        hint = '; cells are parted by tabs in a .tsv, by commas in a .csv'
-      raise ValueError(
-        f'{file}:{line}: {name}: no such column; it has {", ".join(header)}{hint}'
-      )
-
-
 def _checked(file, line: int, row: dict, columns: Columns):
   """(example, split or None) of one row.
 
@@ -271,11 +289,19 @@ def _is_split(value) -> bool:
 
 
 def _text(file, line: int, row: dict, columns: Columns) -> str:
-  """The text of a row, of several columns if so told. Raises ValueError for no text."""
+  """The text of a row, of several columns if so told.
+
+  A null of JSON or Parquet is an empty text. Raises ValueError for a column that is not
+  there or holds no text.
+  """
+  parts = []
   for name in columns.text:
-    if not isinstance(row.get(name), str):
+    value = row.get(name)
+    if name in row and not isinstance(value, str) and missing.is_missing(value):
+      value = ''
+    if not isinstance(value, str):
       raise ValueError(f'{file}:{line}: {name}: {_what(row, name)}')
-  parts = [row[name] for name in columns.text]
+    parts.append(value)
   text = parts[0]
   # Names alone are no text: a row whose columns are all empty counts as empty.
   if len(parts) > 1 and any(part.strip() for part in parts):
@@ -285,7 +311,7 @@ def _text(file, line: int, row: dict, columns: Columns) -> str:
 
 
 def _label(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
-  """{'label': value} of a row; {} where it has none and needs none."""
+  """{'label': value} of a row, a missing value as it stands; {} without a column."""
   if len(columns.label) > 1:
     return {'label': _indicated(file, line, row, columns.label)}
   if not columns.label:
@@ -296,9 +322,10 @@ def _label(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
   label = row.get(name)
   if isinstance(label, str):
     label = label.strip()
+  if name in row and missing.is_missing(label):
+    return {'label': label}
   values = label if isinstance(label, list) else [label]
-  blank = columns.blank and label == ''
-  if not blank and not all(map(_is_label, values)):
+  if not all(map(_is_label, values)):
     raise ValueError(f'{file}:{line}: {name}: {_what(row, name)}')
   return {'label': label}
 
@@ -313,8 +340,13 @@ def _is_label(value) -> bool:
   return isinstance(value, int)
 
 
-def _indicated(file, line: int, row: dict, names: tuple[str, ...]) -> list[str]:
-  """The columns that hold a 1. Raises ValueError for one that holds neither 0 nor 1."""
+def _indicated(file, line: int, row: dict, names: tuple[str, ...]) -> list[str] | None:
+  """The columns that hold a 1; None where one holds nothing.
+
+  Raises ValueError for one that holds neither 0 nor 1.
+  """
+  if any(name in row and missing.is_missing(row[name]) for name in names):
+    return None
   found = []
   for name in names:
     value = row.get(name)

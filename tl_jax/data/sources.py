@@ -76,7 +76,8 @@ class Source:
   A source of the user's own files says more. `files` has the sha256 of each by its
   path. `places` has the (file, line) of every example. `divided` is true where train
   and test were told apart by the hash of the texts. `others` are the other splits of
-  the file.
+  the file. `told` is what was found out about the file, such as what parts its cells,
+  in lines that a run prints at its start.
   """
 
   name: str
@@ -89,6 +90,7 @@ class Source:
   places: Sequence[tuple] = dataclasses.field(default=(), repr=False)
   divided: bool = False
   others: Sequence[str] = ()
+  told: Sequence[str] = ()
 
   def __len__(self) -> int:
     return len(self.records)

@@ -3,29 +3,26 @@
 >>> import tempfile
 >>> path = pathlib.Path(tempfile.mkdtemp()) / 'a.tsv'
 >>> _ = path.write_text('text\\tlabel\\ngood film\\tpos\\n')
->>> [(line, row) for _, line, row in rows(path, lambda file, line, columns: None)]
+>>> [(line, row) for _, line, row in rows(path, ('text',))]
 [(2, {'text': 'good film', 'label': 'pos'})]
 """
 
 import contextlib
-import csv
-import functools
 import gzip
 import io
 import json
 import os
 import pathlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+
+from tl_jax.data import lines, separated
 
 ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt')
-# Characters of a line or field: more than a real text, less than a decompression bomb.
-LONGEST = 2**28
+# What parts the cells of a row, unless the header shows something else.
+DELIMITERS = {'.csv': ',', '.tsv': '\t'}
 # Rows of a Parquet file that are decoded together.
 BATCH = 1024
-BYTE_ORDER_MARK = b'\xef\xbb\xbf'
-# Bytes that tell an array of objects from objects on lines of their own.
-_START = 64
 
 
 def ending(name) -> str:
@@ -46,36 +43,47 @@ def texts_in(folder) -> list[pathlib.Path]:
   return sorted(path for path in paths if ending(path) == '.txt')
 
 
+def _ignore(told: str) -> None:
+  """Nobody is told."""
+
+
 def rows(
-  path: pathlib.Path, check: Callable
+  path: pathlib.Path, wanted: Sequence[str] = (), tell: Callable = _ignore
 ) -> Iterator[tuple[pathlib.Path, int, dict]]:
   """(file, line, row) for every row of a file, or of every .txt file below a folder.
 
   The line is that on which the row begins, counted from 1; of a Parquet file it is the
-  number of the row. Some formats name their columns before the first row: for these
-  `check(file, line, columns)` is called once. Raises ValueError `file:line: reason` for
-  the first row that cannot be read.
+  number of the row. Where a format names its columns before the first row, the `wanted`
+  ones must be among them. `tell` is called with a line for each thing about the file
+  that was found out and that its name does not say. Raises ValueError `file:line:
+  reason` for the first row that cannot be read.
   """
   if path.is_dir():
     for file in texts_in(path):
-      yield from rows(file, check)
+      yield from rows(file, wanted, tell)
     return
-  readers = {
-    '.csv': functools.partial(_csv_rows, check=check),
-    '.tsv': functools.partial(_csv_rows, check=check),
-    '.parquet': functools.partial(_parquet_rows, check=check),
-    '.jsonl': _json_lines,
-    '.json': _json_rows,
-    '.txt': _text_rows,
-  }
   # A gzip file may turn out to be cut off only after many rows.
   try:
-    for line, row in readers[ending(path)](path):
+    for line, row in _rows_of_file(path, wanted, tell):
       yield path, line, row
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
     raise ValueError(f'{path}: not a whole gzip file: {error}') from error
   except OSError as error:
     raise ValueError(f'{path}: cannot be read: {error.strerror or error}') from error
+
+
+def _rows_of_file(
+  path: pathlib.Path, wanted: Sequence[str], tell: Callable
+) -> Iterator[tuple[int, dict]]:
+  """(line, row) for every row of a file of any format."""
+  form = ending(path)
+  if form in DELIMITERS:
+    return separated.rows(path, DELIMITERS[form], wanted, tell)
+  if form == '.parquet':
+    return _parquet_rows(path, wanted)
+  if form == '.txt':
+    return _text_rows(path, tell)
+  return _json_rows(path, tell)
 
 
 def classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
@@ -101,42 +109,13 @@ def classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
   return found
 
 
-def _open(path: pathlib.Path):
-  """The bytes of a file, unpacked."""
-  if path.name.lower().endswith('.gz'):
-    return gzip.open(path, 'rb')
-  return open(path, 'rb')
-
-
-def _lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-  """(line number, line) of a UTF-8 file; a byte-order mark is dropped."""
-  with _open(path) as file:
-    number = 0
-    # Bounded: a small gzip file may hold one line of many gigabytes.
-    while line := file.readline(LONGEST):
-      number += 1
-      if len(line) == LONGEST:
-        raise ValueError(f'{path}:{number}: a line of {LONGEST} bytes or more')
-      if number == 1:
-        line = line.removeprefix(BYTE_ORDER_MARK)
-      yield number, _decoded(path, number, line)
-
-
-def _decoded(path, number: int, line: bytes) -> str:
-  """The text of a line. Raises ValueError that names the first wrong byte."""
-  try:
-    return line.decode('utf-8')
-  except UnicodeDecodeError as error:
-    raise ValueError(f'{path}:{number}: byte {error.start}: not UTF-8') from error
-
-
-def _text_rows(path):
+def _text_rows(path, tell: Callable):
   """Texts with empty lines between them; without empty lines, every line is a text."""
-  lines = [(number, line.rstrip()) for number, line in _lines(path)]
-  filled = [place for place, (_, line) in enumerate(lines) if line.strip()]
+  stripped = [(number, line.rstrip()) for number, line in lines.read(path, tell)]
+  filled = [place for place, (_, line) in enumerate(stripped) if line.strip()]
   if not filled:
     return
-  inner = lines[filled[0] : filled[-1] + 1]
+  inner = stripped[filled[0] : filled[-1] + 1]
   if len(inner) == len(filled):
     for number, line in inner:
       yield number, {'text': line}
@@ -144,12 +123,12 @@ def _text_rows(path):
     yield from _blocks(inner)
 
 
-def _blocks(lines: list[tuple[int, str]]) -> Iterator[tuple[int, dict]]:
+def _blocks(numbered: list[tuple[int, str]]) -> Iterator[tuple[int, dict]]:
   """(line of the beginning, row) of every run of lines that are not empty."""
   start = 0
   block: list[str] = []
   # One more empty line ends the last block.
-  for number, line in [*lines, (0, '')]:
+  for number, line in [*numbered, (0, '')]:
     if line.strip():
       if not block:
         start = number
@@ -159,9 +138,18 @@ def _blocks(lines: list[tuple[int, str]]) -> Iterator[tuple[int, dict]]:
       block = []
 
 
-def _json_lines(path):
+def _json_rows(path, tell: Callable):
+  """The objects of one array, or, where a file begins otherwise, an object per line."""
+  if lines.start(path).lstrip().startswith(b'['):
+    text = ''.join(line for _, line in lines.read(path, tell))
+    yield from _array_rows(path, text)
+  else:
+    yield from _json_lines(path, tell)
+
+
+def _json_lines(path, tell: Callable):
   """An object per line; empty lines are left out."""
-  for number, line in _lines(path):
+  for number, line in lines.read(path, tell):
     if line.strip():
       yield number, _object(path, number, line)
 
@@ -171,13 +159,24 @@ def _object(path, number: int, line: str) -> dict:
   try:
     row = json.loads(line, object_pairs_hook=_unique)
   except (ValueError, RecursionError) as error:
-    raise _not_json(path, number, error) from error
+    reason = _reason(error)
+    # The two ways in which objects do not stand on lines of their own.
+    if getattr(error, 'pos', 0) >= len(line.rstrip()):
+      reason = 'the line ends inside of an object; each object stands on one line'
+    elif reason.startswith('Extra data'):
+      reason = 'more after the object; each object stands on a line of its own'
+    raise ValueError(f'{path}:{number}: not JSON: {reason}') from error
   return _require_object(path, number, row)
 
 
-def _not_json(path, number: int, error: Exception) -> ValueError:
-  reason = ' '.join(str(error).split())[:120]
-  return ValueError(f'{path}:{number}: not JSON: {reason}')
+def _reason(error: Exception) -> str:
+  """Why a text is not JSON, in a few words, without a line."""
+  if isinstance(error, RecursionError):
+    return 'nested too deeply'
+  if isinstance(error, json.JSONDecodeError):
+    # The decoder counts lines from where it began.
+    return f'{error.msg.removesuffix(" at")} at column {error.colno}'
+  return ' '.join(str(error).split())[:120]
 
 
 def _require_object(path, number: int, row) -> dict:
@@ -185,17 +184,6 @@ def _require_object(path, number: int, row) -> dict:
     kind = type(row).__name__
     raise ValueError(f'{path}:{number}: a JSON object is needed, this is a {kind}')
   return row
-
-
-def _json_rows(path):
-  """The objects of one array, or, where a file begins otherwise, an object per line."""
-  with _open(path) as file:
-    start = file.read(_START).removeprefix(BYTE_ORDER_MARK).lstrip()
-  if start.startswith(b'['):
-    text = ''.join(line for _, line in _lines(path))
-    yield from _array_rows(path, text)
-  else:
-    yield from _json_lines(path)
 
 
 def _array_rows(path, text: str) -> Iterator[tuple[int, dict]]:
@@ -214,7 +202,9 @@ def _array_rows(path, text: str) -> Iterator[tuple[int, dict]]:
     try:
       row, position = decoder.raw_decode(text, position)
     except (ValueError, RecursionError) as error:
-      raise _not_json(path, number, error) from error
+      # An object may have lines: the decoder knows in which of them it stopped.
+      line = getattr(error, 'lineno', number)
+      raise ValueError(f'{path}:{line}: not JSON: {_reason(error)}') from error
     yield number, _require_object(path, number, row)
     position = _skip(text, position)
     if text[position : position + 1] == ',':
@@ -247,43 +237,6 @@ def _unique(pairs):
   return row
 
 
-def _csv_rows(path, check):
-  """(line, row) for every record after the header of a CSV or TSV file."""
-  delimiter = '\t' if ending(path) == '.tsv' else ','
-  # The library's own limit is 128 kB, shorter than many a document.
-  csv.field_size_limit(LONGEST)
-  lines = (line for _, line in _lines(path))
-  reader = csv.reader(lines, delimiter=delimiter, strict=True)
-  header = None
-  # A quoted field may span lines: a record begins on the line after the one before it.
-  start = 1
-  try:
-    for cells in reader:
-      line = start
-      start = reader.line_num + 1
-      if not cells:
-        continue
-      if header is None:
-        header = _header(path, line, cells)
-        check(path, line, header)
-        continue
-      if len(cells) != len(header):
-        raise ValueError(
-          f'{path}:{line}: {len(cells)} fields, the header has {len(header)}'
-        )
-      yield line, dict(zip(header, cells, strict=True))
-  except csv.Error as error:
-    raise ValueError(f'{path}:{start}: {error}') from error
-
-
-def _header(path, line: int, cells: list[str]) -> list[str]:
-  """The names of the columns. Raises ValueError where two are equal."""
-  header = [cell.strip() for cell in cells]
-  if len(set(header)) != len(header):
-    raise ValueError(f'{path}:{line}: a column is named twice: {", ".join(header)}')
-  return header
-
-
 @contextlib.contextmanager
 def _parquet(path):
   """An open Parquet file. Raises ValueError that names the path."""
@@ -293,7 +246,7 @@ def _parquet(path):
   try:
     # Parquet is read from its end, so what is packed goes into memory first.
     if path.name.lower().endswith('.gz'):
-      with _open(path) as file:
+      with lines.open_bytes(path) as file:
         yield parquet.ParquetFile(io.BytesIO(file.read()))
     else:
       with parquet.ParquetFile(os.fspath(path)) as file:
@@ -303,11 +256,16 @@ def _parquet(path):
     raise ValueError(f'{path}: not Parquet: {reason}') from error
 
 
-def _parquet_rows(path, check):
+def _parquet_rows(path, wanted: Sequence[str]):
   """(number, row) for every row of a Parquet file."""
   number = 0
   with _parquet(path) as file:
-    check(path, 1, file.schema_arrow.names)
+    names = file.schema_arrow.names
+    separated.require_different(f'{path}:1', names)
+    for name in wanted:
+      if name not in names:
+        there = ', '.join(names)
+        raise ValueError(f'{path}:1: {name}: no such column; it has {there}')
     for batch in file.iter_batches(batch_size=BATCH):
       for row in batch.to_pylist():
         number += 1

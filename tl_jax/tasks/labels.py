@@ -27,10 +27,11 @@ NUMBER = re.compile(r'[+-]?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?')
 # Beyond so many digits a number would be too long for a name.
 MOST_DIGITS = 40
 BOOLEANS = ('true', 'false')
-# What pandas makes of a missing number when it becomes a text.
-MISSING = 'nan'
 # Keeps every digit: two long identifiers that differ in the last one are two labels.
 EXACT = decimal.Context(prec=4 * MOST_DIGITS)
+# A number as half of the world writes it, and one that has a thousand for some.
+_DECIMAL_COMMA = re.compile(r'[+-]?\d+(,\d+)?')
+_THOUSANDS = re.compile(r'[+-]?[1-9]\d{0,2},\d{3}')
 # Up to so many classes, nobody wonders that every example has another.
 FEW_CLASSES = 10
 
@@ -154,11 +155,8 @@ def require_one_spelling(
 ) -> None:
   """Raises ConfigError at the first line whose label is another's in another spelling.
 
-  That is a label that differs in case only, and 0 or 1 beside true or false. A `nan`
-  among numbers is refused too: it is a label that is missing.
+  That is a label that differs in case only, and 0 or 1 beside true or false.
   """
-  names = list(names)
-  numbers = any(map(is_number, names))
   # The first spelling of each label, by its folded form.
   seen: dict[str, str] = {}
   known = set()
@@ -167,11 +165,6 @@ def require_one_spelling(
     if name in known:
       continue
     known.add(name)
-    if numbers and name.lower() == MISSING:
-      raise ConfigError(
-        f'{place}: {column}: {name!r} among numbers is no label but a missing one; '
-        'leave the line out'
-      )
     # NFKC folds forms that look alike, such as full-width letters.
     key = unicodedata.normalize('NFKC', name).casefold()
     other = seen.setdefault(key, name)
@@ -251,8 +244,31 @@ def _are_indicators(lists: list[list]) -> bool:
   return all(isinstance(item, (int, float)) and item in (0, 1) for item in items)
 
 
-def number_of(value: Any, place: str, column: str) -> float:
-  """The number that a `regression` column holds. Raises ConfigError for none."""
+def first_decimal_comma(values: Sequence[Any]) -> int | None:
+  """The place of the first label such as 0,5, where all are numbers of that form."""
+  first = None
+  for place, value in enumerate(values):
+    text = '' if isinstance(value, list) else str(value)
+    if not _DECIMAL_COMMA.fullmatch(text):
+      return None
+    if first is None and ',' in text:
+      first = place
+  return first
+
+
+def may_be_thousands(values: Sequence[Any]) -> bool:
+  """Could every comma of these numbers part thousands, as that of 1,500?"""
+  with_comma = [str(value) for value in values if ',' in str(value)]
+  return all(map(_THOUSANDS.fullmatch, with_comma))
+
+
+def number_of(value: Any, place: str, column: str, commas: bool = False) -> float:
+  """The number that a `regression` column holds, with a decimal comma if so told.
+
+  Raises ConfigError for anything else.
+  """
+  if commas:
+    value = str(value).replace(',', '.')
   try:
     number = float(value)
   except (TypeError, ValueError, OverflowError):

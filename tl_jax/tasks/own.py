@@ -14,11 +14,12 @@ from typing import Any
 
 from tl_jax import config
 from tl_jax.config import ConfigError
-from tl_jax.data import files
+from tl_jax.data import files, missing
 from tl_jax.data.sources import Source
-from tl_jax.tasks import labels
+from tl_jax.tasks import labels, unlabelled
 from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
+from tl_jax.tasks.unlabelled import Part
 
 # What files call the split that is looked at while a model is trained.
 VALIDATION = ('validation', 'valid', 'dev', 'val')
@@ -69,12 +70,7 @@ class Reading:
         f'config.task.kind: {self.kind!r} has one column of labels, not {len(label)}; '
         f'several are of kind {labels.MULTI}'
       )
-    return files.Columns(
-      config.names(self.text) or ('text',),
-      label,
-      labelled=True,
-      blank=self.kind == labels.MULTI,
-    )
+    return files.Columns(config.names(self.text) or ('text',), label, labelled=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +80,7 @@ class Opened:
   `sources` has the source of each split. `values` and `places` have the label of every
   example of all splits and where it stands, as `file:line`. `classes` are names that
   the file itself gives to its classes. `several` is true for several columns of labels.
+  `told` is what was found out about the files, in lines for the start of a run.
   """
 
   column: str
@@ -92,6 +89,7 @@ class Opened:
   places: list[str]
   classes: tuple[str, ...]
   several: bool
+  told: tuple[str, ...]
 
 
 def read_task(name: str, how: Reading | None = None, known=None) -> Task:
@@ -103,13 +101,14 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   that `known` does not have.
   """
   how = how or Reading()
-  opened = _open(name, how)
   kind = how.kind or (known.kind if known else '')
   if known and kind != known.kind:
     raise ConfigError(
       f'config.task.kind: {kind!r}; the model was trained on {known.kind!r}'
     )
-  told = _told_of_splits(name, how, opened.sources)
+  opened = _open(name, how, kind)
+  told = [*opened.told, *_told_of_splits(name, how, opened.sources)]
+  told += _told_of_commas(name, opened, kind)
   if not kind:
     kind = _kind(opened)
     if kind == labels.REGRESSION:
@@ -118,6 +117,8 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
         f'kind={labels.SINGLE} makes a class of each'
       )
   read, names = _reader(opened, kind, known)
+  if not known and not opened.classes and kind != labels.REGRESSION:
+    told += _told_of_doubtful(name, opened.column, names)
   splits = {split: source.split for split, source in opened.sources.items()}
   return Task(
     name,
@@ -131,10 +132,13 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   )
 
 
-def _open(name: str, how: Reading) -> Opened:
-  """Reads the files of all splits."""
+def _open(name: str, how: Reading, kind: str) -> Opened:
+  """Reads the files of all splits, without the examples that have no label."""
   columns = how.columns
-  sources = _load_splits(name, how, columns)
+  parts = unlabelled.leave_out(_split_files(name, how, columns), kind)
+  sources = {split: part.table.source(part.split) for split, part in parts.items()}
+  tables = {part.table.path: part.table for part in parts.values()}
+  told = [f'{path}: {line}' for path, table in tables.items() for line in table.told]
   found = []
   classes = ()
   for source in sources.values():
@@ -145,11 +149,12 @@ def _open(name: str, how: Reading) -> Opened:
   places = [f'{file}:{line}' for (file, line), _ in found]
   values = [value for _, value in found]
   column = '+'.join(columns.label)
-  return Opened(column, sources, values, places, classes, len(columns.label) > 1)
+  several = len(columns.label) > 1
+  return Opened(column, sources, values, places, classes, several, tuple(told))
 
 
-def _load_splits(name: str, how: Reading, columns: files.Columns) -> dict[str, Source]:
-  """The source of each split, from one file or from one file each.
+def _split_files(name: str, how: Reading, columns: files.Columns) -> dict[str, Part]:
+  """The part of a file that each split is, of one file or of one file each.
 
   A file for one split gives all its examples, unless it has a column `split`. The
   examples for validation are the test where there are no others.
@@ -158,12 +163,12 @@ def _load_splits(name: str, how: Reading, columns: files.Columns) -> dict[str, S
   path = how.file('test') or how.file('validation') or name
   # By their real paths: one file under two names is not two splits.
   if os.path.realpath(path) == os.path.realpath(train.path):
-    return dict(train=train.source('train'), test=train.source(_test_split(train)))
+    return dict(train=Part(train, 'train'), test=Part(train, _test_split(train)))
   test = files.read(path, columns)
   # A file that is for one split is not divided by hash once more.
   train_split = files.ALL if train.divided else 'train'
   test_split = files.ALL if test.divided else _test_split(test)
-  return dict(train=train.source(train_split), test=test.source(test_split))
+  return dict(train=Part(train, train_split), test=Part(test, test_split))
 
 
 def _test_split(table: files.Table) -> str:
@@ -195,6 +200,43 @@ def _told_of_splits(
   return told
 
 
+def _told_of_commas(name: str, opened: Opened, kind: str) -> list[str]:
+  """A line, or none, on labels such as 0,5, which are numbers if the kind says so.
+
+  Raises ConfigError where nobody says the kind.
+  """
+  if kind not in ('', labels.REGRESSION):
+    return []
+  place = labels.first_decimal_comma(opened.values)
+  if place is None:
+    return []
+  value = opened.values[place]
+  where = f'{opened.places[place]}: {opened.column}'
+  if not kind:
+    raise ConfigError(
+      f'{where}: {value!r} may be a number with a decimal comma; say '
+      f'kind={labels.REGRESSION} if so, kind={labels.MULTI} if it is several labels, '
+      f'kind={labels.SINGLE} if it is one'
+    )
+  if labels.may_be_thousands(opened.values):
+    raise ConfigError(
+      f'{where}: the comma of {value!r} may be that of a decimal or of thousands; '
+      'write numbers with a point or without a comma'
+    )
+  return [f'{name}: {opened.column}: numbers have decimal commas, as {value!r} does']
+
+
+def _told_of_doubtful(name: str, column: str, names: tuple[str, ...]) -> list[str]:
+  """A line, or none, on classes that may have been meant as missing labels."""
+  doubtful = [each for each in names if missing.may_be_missing(each)]
+  if not doubtful:
+    return []
+  return [
+    f'{name}: {column}: {listed(doubtful)} is taken for a class; where it says that '
+    'there is no label, leave the cell empty'
+  ]
+
+
 def _kind(opened: Opened) -> str:
   """The kind of a task whose kind nobody said."""
   if opened.several:
@@ -215,12 +257,13 @@ def _reader(opened: Opened, kind: str, known):
 
 def _number_reader(opened: Opened):
   column = opened.column
+  commas = labels.first_decimal_comma(opened.values) is not None
   # All labels are looked at before a run begins, so that none fails in its middle.
   for value, place in zip(opened.values, opened.places, strict=True):
-    labels.number_of(value, place, column)
+    labels.number_of(value, place, column, commas)
 
   def read(record):
-    number = labels.number_of(record['label'], '', column)
+    number = labels.number_of(record['label'], '', column, commas)
     return Example((record['text'],), number)
 
   return read, (column,)

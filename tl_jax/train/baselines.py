@@ -7,7 +7,7 @@ transfer, without a model.
 
 from tl_jax import evals, tasks
 from tl_jax.config import ConfigError
-from tl_jax.train import datasets
+from tl_jax.train import datasets, notes
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.results import Result, digest_examples, write_predictions
 from tl_jax.train.settings import Settings
@@ -34,6 +34,9 @@ def run_baseline(
     datasets.labelled_texts(settings, task, split) for split in ('train', 'test')
   )
   chosen = datasets.choose_labels(settings, task, train)
+  said = notes.told(task)
+  for line in said:
+    reporter.info(line)
   seen = [train.texts[index] for index in chosen]
   with run.clock.phase('training'):
     found = evals.BASELINES[name](seen, train.targets[chosen], test.texts, task.outputs)
@@ -59,6 +62,7 @@ def run_baseline(
       total_parameters=0,
       steps=0,
       peak_bytes=peak_bytes(),
+      notes=said,
       **run.clock.totals(),
     )
   )

@@ -10,7 +10,7 @@ import pathlib
 import jax
 
 from tl_jax import evals, models, parallel, tasks
-from tl_jax.train import assembly, datasets, programs
+from tl_jax.train import assembly, datasets, notes, programs
 from tl_jax.train.evaluators import MixtureEvaluator
 from tl_jax.train.pretraining import build_components
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
@@ -64,6 +64,8 @@ def _evaluate_task(
   opened: Opened, task: tasks.Task, path: pathlib.Path, reporter: Reporter
 ):
   settings = opened.settings
+  for line in notes.told(task):
+    reporter.info(line)
   test = datasets.labelled(settings, task, opened.tokenizer, 'test', path)
   model = models.build(opened.arch, settings.compute)
   apply = programs.outputs_of_params(model)

@@ -24,7 +24,7 @@ def of_task(
   chosen: np.ndarray,
 ) -> list[str]:
   """The lines of a transfer that is trained on the `chosen` examples of `train`."""
-  lines = [line for part in task.parts or (task,) for line in part.told]
+  lines = told(task)
   left_out = _empty(task.own_sources)
   cut = _cut('train', train) + _cut('test', test)
   if left_out or cut:
@@ -37,10 +37,16 @@ def of_task(
   return lines
 
 
+def told(task: tasks.Task) -> list[str]:
+  """What was found out when the files of a task were read."""
+  return [line for part in task.parts or (task,) for line in part.told]
+
+
 def of_mixture(sources: Mapping[str, Source], examples: Mapping) -> list[str]:
   """The lines of pre-training on these sources and their encoded documents."""
   lines = []
   for name, source in sources.items():
+    lines += [f'{name}: {line}' for line in source.told]
     if source.divided:
       lines.append(
         f'{name}: no column split; by their hash {len(source)} texts are for train, '

@@ -1,0 +1,188 @@
+r"""CSV and its relatives: the delimiter is found from the header, a broken row is named.
+
+>>> import tempfile
+>>> path = pathlib.Path(tempfile.mkdtemp()) / 'a.csv'
+>>> _ = path.write_text('text;label\ngood film;pos\n')
+>>> told = []
+>>> list(rows(path, ',', ('text', 'label'), told.append)), len(told)
+([(2, {'text': 'good film', 'label': 'pos'})], 1)
+"""
+
+import csv
+import pathlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from tl_jax.data import lines
+
+# What may part the cells of a row, with its name in messages.
+DELIMITERS = {',': 'commas', ';': 'semicolons', '\t': 'tabs', '|': 'bars'}
+# The line that Excel puts before the header to say what parts the cells.
+_EXCEL = re.compile(r'sep=.\s*', re.IGNORECASE)
+
+
+def rows(
+  path: pathlib.Path, usual: str, wanted: Sequence[str], tell: Callable
+) -> Iterator[tuple[int, dict]]:
+  """(line, row) for every record after the header; the line is that of its beginning.
+
+  `usual` is the delimiter that the ending of the file stands for. Where the header has
+  the `wanted` columns with another one, the file is read with that one, and `tell` is
+  called with a line that says so. Raises ValueError for a column that is not there, for
+  a header or a row that cannot be read, and where there is no row.
+  """
+  # The library's own limit is 128 kB, shorter than many a document.
+  csv.field_size_limit(lines.LONGEST)
+  delimiter = _delimiter(path, usual, wanted)
+  if delimiter != usual:
+    tell(f'cells are parted by {DELIMITERS[delimiter]}, as the header shows')
+  header = None
+  last = None
+  for line, cells in _records(path, delimiter, tell):
+    if header is None:
+      header = _names(path, line, cells)
+      continue
+    if len(cells) != len(header):
+      raise _ragged(path, line, cells, header, delimiter)
+    last = line
+    yield line, dict(zip(header, cells, strict=True))
+  if header is None:
+    raise ValueError(f'{path}: the file is empty; a header and rows are needed')
+  if last is None:
+    raise ValueError(f'{path}: no row below the header {", ".join(header)}')
+
+
+def _records(path, delimiter: str, tell: Callable) -> Iterator[tuple[int, list[str]]]:
+  """(line of the beginning, cells) of every record that is no blank line."""
+  # The lines of the record that is being read: where it is broken, they show how.
+  held: list[str] = []
+  reader = csv.reader(_held(path, held, tell), delimiter=delimiter, strict=True)
+  # A quoted cell may span lines: a record begins on the line after the one before it.
+  first = 1
+  try:
+    for cells in reader:
+      if len(cells) > 1 or any(cell.strip() for cell in cells):
+        yield first, cells
+      first = reader.line_num + 1
+      held.clear()
+  except csv.Error as error:
+    raise _broken(path, first, held, error) from error
+
+
+def _held(path, held: list[str], tell: Callable) -> Iterator[str]:
+  """The lines of a file, each put into `held` when it is given."""
+  for number, line in lines.read(path, tell):
+    if number == 1 and _EXCEL.fullmatch(line):
+      line = '\n'
+    held.append(line)
+    yield line
+
+
+def _broken(path, first: int, held: list[str], error: csv.Error) -> ValueError:
+  """What is wrong with the record of these lines, which begins on line `first`."""
+  reason = str(error)
+  last = first + len(held) - 1
+  if 'unexpected end' in reason:
+    line = first + _opening(held)
+    return ValueError(
+      f'{path}:{line}: a quote is opened here and never closed; a quote that is part of '
+      'a text is written twice, in a cell in quotes'
+    )
+  if 'expected after' in reason:
+    where = '' if last == first else f' on line {last}'
+    return ValueError(
+      f'{path}:{first}: text after a closing quote{where}; a quote that is part of a '
+      'text is written twice'
+    )
+  if 'new-line' in reason:
+    reason = 'a carriage return, \\r, in the middle of the line and outside of quotes'
+  return ValueError(f'{path}:{last}: {reason}')
+
+
+def _opening(held: list[str]) -> int:
+  """The place of the line with the quote that nothing closes."""
+  is_open = False
+  found = 0
+  for place, line in enumerate(held):
+    # A quote written twice is one of the text.
+    count = line.replace('""', '').count('"')
+    if count % 2:
+      is_open = not is_open
+    if count and is_open:
+      found = place
+  return found
+
+
+def _delimiter(path, usual: str, wanted: Sequence[str]) -> str:
+  """The one delimiter with which the header has all the wanted columns.
+
+  Raises ValueError where there is none, or more than one.
+  """
+  headers: dict[str, list[str]] = {}
+  line = 1
+  for delimiter in dict.fromkeys([usual, *DELIMITERS]):
+    try:
+      line, cells = next(_records(path, delimiter, lambda told: None))
+    except (StopIteration, ValueError):
+      continue
+    headers[delimiter] = [cell.strip() for cell in cells]
+  # There is no header, or none that can be read: whoever reads the rows is told why.
+  if not headers:
+    return usual
+  parting = [each for each, names in headers.items() if len(names) > 1]
+  # A single column is parted by nothing.
+  parting = parting or list(headers)[:1]
+  fitting = [each for each in parting if {*wanted} <= {*headers[each]}]
+  if not fitting:
+    there = {each: headers[each] for each in parting}
+    raise _no_column(f'{path}:{line}', usual, there, wanted)
+  if len(fitting) > 1:
+    choices = ' or '.join(DELIMITERS[each] for each in fitting)
+    raise ValueError(
+      f'{path}:{line}: cells may be parted by {choices}: the header has '
+      f'{", ".join(wanted)} with either'
+    )
+  return fitting[0]
+
+
+def _no_column(
+  place: str, usual: str, headers: dict[str, list[str]], wanted: Sequence[str]
+) -> ValueError:
+  """The error of a column that the header has with no delimiter."""
+  choices = []
+  for delimiter, names in headers.items():
+    parted = '' if delimiter == usual else f' parted by {DELIMITERS[delimiter]}'
+    choices.append(', '.join(names) + parted)
+  names = next(iter(headers.values()))
+  missing = next((name for name in wanted if name not in names), wanted[0])
+  return ValueError(
+    f'{place}: {missing}: no such column; it has {" or ".join(choices)}'
+  )
+
+
+def _names(path, line: int, cells: list[str]) -> list[str]:
+  """The names of the columns. Raises ValueError where two are equal.
+
+  Columns without a name are not asked for by one, and there may be several of them.
+  """
+  header = [cell.strip() for cell in cells]
+  require_different(f'{path}:{line}', header)
+  return header
+
+
+def require_different(place: str, names: Sequence[str]) -> None:
+  """Raises ValueError for a name that two columns have."""
+  for position, name in enumerate(names):
+    if name and name in names[:position]:
+      raise ValueError(f'{place}: a column is named twice: {name}')
+
+
+def _ragged(path, line: int, cells, header, delimiter: str) -> ValueError:
+  """The error of a row with more or fewer cells than the header."""
+  hint = ''
+  if len(cells) > len(header):
+    part = DELIMITERS[delimiter].removesuffix('s')
+    hint = f'; a cell that holds a {part} stands in quotes'
+  return ValueError(
+    f'{path}:{line}: {len(cells)} fields, the header has {len(header)}{hint}'
+  )

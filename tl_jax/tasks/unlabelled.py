@@ -1,0 +1,129 @@
+"""Examples of a file that have no label: left out and told, or refused if they are many.
+
+>>> rule = find_rule(['1', '0', 'N/A', 'NaN'], kind='')
+>>> rule.is_absent('N/A'), rule.is_absent('NaN'), rule.is_absent('0')
+(True, True, False)
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tl_jax.config import ConfigError
+from tl_jax.data import files, missing
+from tl_jax.tasks import labels
+
+# Spellings of missing labels that a line names.
+_FEW = 3
+
+
+class Part(NamedTuple):
+  """A split of a parsed file."""
+
+  table: files.Table
+  split: str
+
+  def rows(self) -> list[int]:
+    """The places of its examples; those of the whole file where hashes divide it."""
+    table = self.table
+    if table.divided or self.split == files.ALL:
+      return list(range(len(table.examples)))
+    return [place for place, name in enumerate(table.splits) if name == self.split]
+
+  def labels(self) -> list[Any]:
+    """The label of each of its rows."""
+    return [self.table.examples[row]['label'] for row in self.rows()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """Which labels are none.
+
+  With `doubtful` words such as None are missing labels, not classes. With `empty` an
+  empty text is one; without, it says that an example has none of several labels.
+  """
+
+  doubtful: bool
+  empty: bool
+
+  def is_absent(self, label: Any) -> bool:
+    """Does an example with this label have none?"""
+    if label == '':
+      return self.empty
+    if self.doubtful and missing.may_be_missing(label):
+      return True
+    return missing.is_missing(label)
+
+
+def find_rule(values: Sequence[Any], kind: str) -> Rule:
+  """The rule of a column with these labels; `kind` is '' where nobody has said it.
+
+  Beside numbers, None and the like are no class unless the kind is `single_label`.
+  """
+  others = [
+    labels.spelled(value)
+    for value in values
+    if not isinstance(value, list)
+    and not missing.is_missing(value)
+    and not missing.may_be_missing(value)
+  ]
+  are_numbers = bool(others) and all(map(labels.is_number, others))
+  doubtful = kind == labels.REGRESSION or (kind == '' and are_numbers)
+  return Rule(doubtful, empty=kind != labels.MULTI)
+
+
+def leave_out(parts: Mapping[str, Part], kind: str) -> dict[str, Part]:
+  """The same parts of the files without the examples that have no label.
+
+  How many these are is among what is told of a file. Raises ConfigError where half of
+  the rows of a part or more have no label, with the place of the first.
+  """
+  values = []
+  rows: dict[Any, set[int]] = {}
+  for part in parts.values():
+    values += part.labels()
+    # A file that hashes divide has the same rows in both parts.
+    rows.setdefault(part.table.path, set()).update(part.rows())
+  rule = find_rule(values, kind)
+  shorter = {}
+  for part in parts.values():
+    _require_most_labelled(part, rule)
+    path = part.table.path
+    shorter[path] = _shortened(part.table, rows[path], rule)
+  return {
+    name: Part(shorter[part.table.path], part.split) for name, part in parts.items()
+  }
+
+
+def _require_most_labelled(part: Part, rule: Rule) -> None:
+  """Raises ConfigError unless more than half of the rows have a label."""
+  table = part.table
+  rows = part.rows()
+  absent = [row for row in rows if rule.is_absent(table.examples[row]['label'])]
+  if not absent or 2 * len(absent) < len(rows):
+    return
+  file, line = table.places[absent[0]]
+  what = _spelling(table.examples[absent[0]]['label'])
+  raise ConfigError(
+    f'{file}:{line}: {"+".join(table.columns.label)}: {what}; {len(absent)} of '
+    f'{len(rows)} rows have no label'
+  )
+
+
+def _shortened(table: files.Table, rows: set[int], rule: Rule) -> files.Table:
+  """The table without those of the rows that have no label, which is told."""
+  absent = [row for row in sorted(rows) if rule.is_absent(table.examples[row]['label'])]
+  if not absent:
+    return table
+  spellings = dict.fromkeys(_spelling(table.examples[row]['label']) for row in absent)
+  column = '+'.join(table.columns.label)
+  line = (
+    f'{len(absent)} of {len(rows)} rows have no label: left out '
+    f'({column}: {", ".join([*spellings][:_FEW])})'
+  )
+  return table.without(absent, line)
+
+
+def _spelling(label: Any) -> str:
+  """A missing label as it stands in the file."""
+  return repr(str(label)) if label else 'empty'
