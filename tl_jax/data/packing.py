@@ -213,34 +213,63 @@ def fill(
   return row
 
 
+def fill_learned(
+  members: Sequence[int], lengths, prompts, row_length: int
+) -> dict[str, np.ndarray]:
+  """`learned` int32 (row_length,): 1 on what follows the prompt of each example.
+
+  `lengths` and `prompts`, both (n,), count the tokens of all examples and those of
+  their prompts.
+  """
+  learned = np.zeros(row_length, np.int32)
+  start = 0
+  for member in members:
+    stop = start + int(lengths[member])
+    learned[start + int(prompts[member]) : stop] = 1
+    start = stop
+  return {'learned': learned}
+
+
+def fill_examples(
+  members: Sequence[int], identifiers: np.ndarray, examples_per_row: int
+) -> dict[str, np.ndarray]:
+  """Which examples a row has, of the `examples_per_row` that it may have.
+
+  `examples` int32 (examples_per_row,) has the segment of each, 0 for none.
+  `identifiers` int32 of that shape are -1 for none.
+  """
+  # An empty row has no members, and an empty list would be an array of floats.
+  members = np.asarray(members, np.int64)
+  filled = len(members)
+  if filled > examples_per_row:
+    raise ValueError(
+      f'packing: {filled} examples in a row, which has at most {examples_per_row}'
+    )
+  row = {
+    'examples': np.zeros(examples_per_row, np.int32),
+    'identifiers': np.full(examples_per_row, -1, np.int32),
+  }
+  row['examples'][:filled] = np.arange(1, filled + 1)
+  row['identifiers'][:filled] = identifiers[members]
+  return row
+
+
 def fill_labels(
   members: Sequence[int],
   labels: np.ndarray,
   identifiers: np.ndarray,
   examples_per_row: int,
 ) -> dict[str, np.ndarray]:
-  """The classification side of a row that may have `examples_per_row` examples.
+  """`fill_examples`, and the labels of these examples.
 
-  `examples` int32 (examples_per_row,) has the segment of each, 0 for none.
-  `identifiers` int32 of that shape are -1 for none. `labels` are int32 of that shape
-  for labels (n,), and float32 (examples_per_row, k) for labels (n, k).
+  `labels` are int32 (examples_per_row,) for labels (n,), and float32 (examples_per_row,
+  k) for labels (n, k).
   """
-  # An empty row has no members, and an empty list would be an array of floats.
-  members = np.asarray(members, np.int64)
-  if len(members) > examples_per_row:
-    raise ValueError(
-      f'packing: {len(members)} examples in a row, which has at most {examples_per_row}'
-    )
-  filled = len(members)
+  row = fill_examples(members, identifiers, examples_per_row)
   dtype = np.int32 if labels.ndim == 1 else np.float32
-  row = {
-    'examples': np.zeros(examples_per_row, np.int32),
-    'identifiers': np.full(examples_per_row, -1, np.int32),
-    'labels': np.zeros((examples_per_row, *labels.shape[1:]), dtype),
-  }
-  row['examples'][:filled] = np.arange(1, filled + 1)
-  row['identifiers'][:filled] = identifiers[members]
-  row['labels'][:filled] = labels[members]
+  row['labels'] = np.zeros((examples_per_row, *labels.shape[1:]), dtype)
+  members = np.asarray(members, np.int64)
+  row['labels'][: len(members)] = labels[members]
   return row
 
 

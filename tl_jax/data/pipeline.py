@@ -31,20 +31,23 @@ class Examples:
   """Encoded examples with what belongs to each of them, side by side.
 
   `tokens` and `targets` are `Tokens` or a `TokenList`; encoder-decoders need targets.
-  `labels` are (n,) int, (n, k) for several labels per example, or real values (n,) or
-  (n, 1). `identifiers` int32 (n,) are by default the numbers of the examples in their
-  source. Raises ValueError where the lengths differ.
+  `prompts` int32 (n,) says how many of an example's first tokens a decoder is given; it
+  learns to write those behind them. `labels` are (n,) int, (n, k) for several labels
+  per example, or real values (n,) or (n, 1). `identifiers` int32 (n,) are by default
+  the numbers of the examples in their source. Raises ValueError where the lengths
+  differ.
   """
 
   tokens: Any
   labels: np.ndarray | None = None
   targets: Any = None
   identifiers: np.ndarray | None = None
+  prompts: np.ndarray | None = None
 
   def __post_init__(self):
     if not len(self.tokens):
       raise ValueError('data: no examples')
-    for name in ('labels', 'targets', 'identifiers'):
+    for name in ('labels', 'targets', 'identifiers', 'prompts'):
       value = getattr(self, name)
       if value is not None and len(value) != len(self.tokens):
         raise ValueError(f'data: {len(value)} {name} for {len(self.tokens)} examples')
@@ -127,12 +130,18 @@ class Layout:
       row |= packing.fill(
         members, examples.targets, self.target_length, pad=self.pad, prefix='decoder_'
       )
+    if examples.prompts is not None:
+      row |= packing.fill_learned(
+        members, examples.tokens.lengths, examples.prompts, self.length
+      )
+    # A row cannot hold more examples than tokens.
+    examples_per_row = self.examples_per_row or (self.length if self.pack else 1)
     if examples.labels is not None:
-      # A row cannot hold more examples than tokens.
-      examples_per_row = self.examples_per_row or (self.length if self.pack else 1)
       row |= packing.fill_labels(
         members, examples.labels, examples.identifiers, examples_per_row
       )
+    elif self.examples_per_row:
+      row |= packing.fill_examples(members, examples.identifiers, examples_per_row)
     return row
 
   def batch(self, examples: Examples, rows, count: int) -> dict[str, np.ndarray]:

@@ -72,7 +72,7 @@ def continue_texts(
   decoder,
   params,
   tokenizer,
-  texts: Iterable[str],
+  texts: Iterable[str | Sequence[int]],
   settings: Decoding,
   *,
   batch: int = 8,
@@ -89,6 +89,7 @@ def continue_texts(
   They come best first where they are ranked. A decoder goes on with a text. An
   encoder-decoder reads it, and its decoder starts with `settings.start`.
 
+  texts: a text that comes as ids is read as these ids, and nothing is put before them.
   tokenizer: has encode_batch(texts, special=bool) -> lists of ids and decode(ids) ->
     text. The ids in its `prefix`, if it has one, come before a decoder's prompt, unless
     the text itself begins with these special pieces.
@@ -192,16 +193,13 @@ def _in_windows(work: _Work, texts, batch, window, number, multiple):
     number += len(found)
 
 
-def _encode(work: _Work, texts: Sequence[str], number: int) -> list[Prompt]:
+def _encode(
+  work: _Work, texts: Sequence[str | Sequence[int]], number: int
+) -> list[Prompt]:
   """The prompts of some texts, of which the first has this number."""
   start = list(work.settings.start)
   prompts = []
-  encoded = work.tokenizer.encode_batch(texts, special=work.encodes)
-  for i, found in enumerate(encoded, number):
-    if work.encodes:
-      ids = list(found)
-    else:
-      ids = [*start, *_begun(work.tokenizer, found)]
+  for i, ids in enumerate(_ids(work, texts), number):
     if not ids:
       raise ValueError(f'text {i}: it is empty, and there are no start ids to continue')
     if work.room is not None and len(ids) > work.room:
@@ -212,6 +210,19 @@ def _encode(work: _Work, texts: Sequence[str], number: int) -> list[Prompt]:
       )
     prompts.append(Prompt(i, ids, context=start if work.encodes else ids))
   return prompts
+
+
+def _ids(work: _Work, texts: Sequence[str | Sequence[int]]) -> Iterator[list[int]]:
+  """The ids that the model reads of each text; those of a text that came as ids."""
+  words = [text for text in texts if isinstance(text, str)]
+  encoded = iter(work.tokenizer.encode_batch(words, special=work.encodes))
+  for text in texts:
+    if not isinstance(text, str):
+      yield list(text)
+    elif work.encodes:
+      yield list(next(encoded))
+    else:
+      yield [*work.settings.start, *_begun(work.tokenizer, next(encoded))]
 
 
 def _begun(tokenizer, ids: list[int]) -> list[int]:

@@ -7,5 +7,6 @@
 
 from tl_jax.evals.baselines import BASELINES
 from tl_jax.evals.evaluate import outputs
+from tl_jax.evals.generation import write
 
-__all__ = ['BASELINES', 'outputs']
+__all__ = ['BASELINES', 'outputs', 'write']

@@ -18,8 +18,10 @@ def causal(*, smoothing: Fraction = 0.0) -> Objective:
   """Next-token prediction; no target comes from the next packed segment.
 
   `prepare` adds targets (rows, length) int32 and target_weights (rows, length) float32,
-  1 where the next token belongs to the same segment. The term is `causal` (nats per
-  predicted token), the metric `accuracy`.
+  1 where the next token belongs to the same segment. In a batch that has `learned`
+  (rows, length) only the tokens where it is above 0 are predicted: of a prompt and its
+  continuation, those of the continuation. The term is `causal` (nats per predicted
+  token), the metric `accuracy`.
   """
 
   def prepare(key, batch):
@@ -28,6 +30,8 @@ def causal(*, smoothing: Fraction = 0.0) -> Objective:
     # One place to the left; the last position has nothing after it, as padding has.
     one_left = lambda array: jnp.pad(array[:, 1:], ((0, 0), (0, 1)))
     weights = (segments > 0) & (one_left(segments) == segments)
+    if 'learned' in batch:
+      weights &= one_left(batch['learned']) > 0
     targets = one_left(batch['tokens'])
     return {**batch, 'targets': targets, 'target_weights': weights.astype(jnp.float32)}
 

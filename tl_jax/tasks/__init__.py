@@ -5,7 +5,16 @@
 """
 
 from tl_jax.tasks.own import Reading
-from tl_jax.tasks.problems import PROBLEMS, Cut, Example, Facts, Limits, Problem
+from tl_jax.tasks.problems import (
+  PROBLEMS,
+  Cut,
+  Example,
+  Facts,
+  Limits,
+  Problem,
+  Writer,
+  prompt_of,
+)
 from tl_jax.tasks.registry import TASKS, Known, as_known, find, together
 from tl_jax.tasks.task import Task, decide, group_of, labelled, score
 
@@ -20,11 +29,13 @@ __all__ = [
   'Problem',
   'Reading',
   'Task',
+  'Writer',
   'as_known',
   'decide',
   'find',
   'group_of',
   'labelled',
+  'prompt_of',
   'score',
   'together',
 ]

@@ -21,6 +21,8 @@ from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
 from tl_jax.tasks.unlabelled import Part
 
+# The kind of a task with texts to write.
+TEXT = 'text'
 # What files call the split that is looked at while a model is trained.
 VALIDATION = ('validation', 'valid', 'dev', 'val')
 
@@ -31,12 +33,14 @@ class Reading:
 
   `text` is the column of the texts, or several with + between them; 'text' where empty.
   `label` is the column of the labels, or several that hold 0 or 1 each; 'label' where
-  empty. `kind` is one of `labels.KINDS`. `train`, `validation` and `test` are files of
-  one split each.
+  empty. `target` is the column of texts to write, of a task that has these in the place
+  of labels. `kind` is one of `labels.KINDS`. `train`, `validation` and `test` are files
+  of one split each.
   """
 
   text: str = ''
   label: str = ''
+  target: str = ''
   kind: str = ''
   train: str = ''
   validation: str = ''
@@ -47,6 +51,12 @@ class Reading:
       raise ValueError(
         f'kind: {self.kind!r} is not a choice; nearest: '
         f'{config.nearest(self.kind, labels.KINDS)}'
+      )
+    if self.target and (self.label or self.kind):
+      other = 'label' if self.label else 'kind'
+      raise ConfigError(
+        f'config.task.target: {self.target!r} beside {other}='
+        f'{getattr(self, other)!r}; a task has texts to write or labels'
       )
 
   def file(self, split: str) -> str:
@@ -63,6 +73,8 @@ class Reading:
   @property
   def columns(self) -> files.Columns:
     """The columns to read."""
+    if self.target:
+      return self._columns_of_texts()
     label = config.names(self.label) or ('label',)
     # Several columns of zeros and ones say which labels an example has.
     if len(label) > 1 and self.kind not in ('', labels.MULTI):
@@ -71,6 +83,15 @@ class Reading:
         f'several are of kind {labels.MULTI}'
       )
     return files.Columns(config.names(self.text) or ('text',), label, labelled=True)
+
+  def _columns_of_texts(self) -> files.Columns:
+    """The columns of texts and of what is to be written of them."""
+    target = config.names(self.target)
+    if len(target) > 1:
+      raise ConfigError(
+        f'config.task.target: {self.target}: a text to write stands in one column'
+      )
+    return files.Columns(config.names(self.text) or ('text',), target, labelled=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +122,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   that `known` does not have.
   """
   how = how or Reading()
-  kind = how.kind or (known.kind if known else '')
+  kind = TEXT if how.target else how.kind or (known.kind if known else '')
   if known and kind != known.kind:
     raise ConfigError(
       f'config.task.kind: {kind!r}; the model was trained on {known.kind!r}'
@@ -252,6 +273,8 @@ def _reader(opened: Opened, kind: str, known):
     return _number_reader(opened)
   if kind == labels.MULTI:
     return _set_reader(opened, known)
+  if kind == TEXT:
+    return _text_reader, ()
   return _class_reader(opened, known)
 
 
@@ -267,6 +290,14 @@ def _number_reader(opened: Opened):
     return Example((record['text'],), number)
 
   return read, (column,)
+
+
+def _text_reader(record) -> Example:
+  """A record with a text to write, or with several that are right."""
+  value = record['label']
+  values = value if isinstance(value, list) else [value]
+  references = tuple(str(each) for each in values)
+  return Example((record['text'],), references[0], references)
 
 
 def _class_reader(opened: Opened, known):

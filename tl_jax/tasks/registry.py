@@ -130,6 +130,20 @@ def _news() -> Task:
   return _polarity('news', 'ag_news_subset', text='description', labels=labels)
 
 
+def _synopsis(record) -> Example | None:
+  """What a package is in a line, from the description that follows it."""
+  # The set has both as one text, with a full stop between them.
+  synopsis, _, description = record['text'].partition('. ')
+  if not description.strip():
+    return None
+  return Example((description,), synopsis)
+
+
+def _summary() -> Task:
+  """A description of a package in one line, as its maintainer wrote it."""
+  return Task('summary', 'debian', _synopsis, problem=PROBLEMS['text'])
+
+
 # The embedded sets come first: they need no download.
 TASKS = {
   'sentiment': _polarity('sentiment', 'vader_movie'),
@@ -141,6 +155,7 @@ TASKS = {
   'register': _register(),
   'novel': _named('novel', 'austen', 'work', NOVELS),
   'genre': _named('genre', 'shakespeare', 'genre', GENRES),
+  'summary': _summary(),
   # Public sets, which tensorflow-datasets prepares.
   'imdb': _polarity('imdb', 'imdb_reviews'),
   'sst2': _polarity('sst2', 'glue/sst2', text='sentence', test='validation'),

@@ -18,7 +18,7 @@ import numpy as np
 from tl_jax import data, metrics
 from tl_jax.data.sources import Source
 from tl_jax.tasks import problems
-from tl_jax.tasks.problems import PROBLEMS, Example, Facts, Problem
+from tl_jax.tasks.problems import PROBLEMS, Example, Facts, Problem, Writer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +85,9 @@ class Task:
     """How many numbers a classifier gives per example."""
     return self.problem.outputs(len(self.labels))
 
-  def facts(self) -> Facts:
-    """What the objective must know of this task."""
-    return Facts(self.outputs, self.groups)
+  def facts(self, smoothing: float = 0.0, writer: Writer | None = None) -> Facts:
+    """What the objective must know of this task, and of the model where it writes."""
+    return Facts(self.outputs, self.groups, smoothing, writer)
 
   def named(self, answer):
     """A target or a prediction as a person reads it."""
@@ -155,7 +155,8 @@ def score(task: Task, raw, targets: np.ndarray) -> dict[str, float]:
   """The metrics of a model's answers against targets; of parts also `part/metric`.
 
   raw: outputs (n, labels) of a classifier, or n texts. `f1` is that of the second of
-  two labels. Of more labels it is left out, and `f1_macro` is the mean over the classes.
+  two labels. Of more labels it is left out, and `f1_macro` is the mean over the
+  classes.
   """
   predictions = task.problem.plain(decide(task, raw, targets))
   references = task.problem.plain(targets)

@@ -17,12 +17,15 @@ from tl_jax.tasks.problems.problem import (
   Facts,
   Limits,
   Problem,
+  Writer,
 )
+from tl_jax.tasks.problems.text import TEXT, prompt_of
 
 PROBLEMS = {
   'single_label': SINGLE_LABEL,
   'multi_label': MULTI_LABEL,
   'regression': REGRESSION,
+  'text': TEXT,
 }
 
 __all__ = [
@@ -33,5 +36,7 @@ __all__ = [
   'Facts',
   'Limits',
   'Problem',
+  'Writer',
   'group_of',
+  'prompt_of',
 ]

@@ -49,7 +49,9 @@ def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
 
 
 def _objective(facts: Facts, kind: str) -> objectives.Objective:
-  return objectives.classify(labels=facts.outputs, kind=kind, groups=facts.groups)
+  return objectives.classify(
+    labels=facts.outputs, kind=kind, smoothing=facts.smoothing, groups=facts.groups
+  )
 
 
 def _make(name: str, **functions) -> Problem:
@@ -118,6 +120,7 @@ def _move_indicators(target, places: list[int], labels: int) -> tuple[int, ...]:
 # The target is the number of a label.
 SINGLE_LABEL = _make(
   'single_label',
+  scores=('accuracy', 'f1', 'matthews'),
   metrics=('accuracy', 'f1'),
   headline='accuracy',
   outputs=lambda labels: labels,
@@ -132,6 +135,7 @@ SINGLE_LABEL = _make(
 # The target has a 0 or a 1 for every label.
 MULTI_LABEL = _make(
   'multi_label',
+  scores=('f1', 'accuracy'),
   metrics=('f1', 'accuracy'),
   headline='f1_micro',
   outputs=lambda labels: labels,
@@ -145,6 +149,7 @@ MULTI_LABEL = _make(
 # The target is a number. Correlations first: a table shows one of them.
 REGRESSION = _make(
   'regression',
+  scores=('pearson', 'spearman', 'mean_squared_error'),
   metrics=('pearson', 'spearman', 'mean_squared_error'),
   headline='pearson',
   outputs=lambda labels: 1,

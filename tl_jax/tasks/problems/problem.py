@@ -29,6 +29,20 @@ class Example(NamedTuple):
   references: tuple = ()
 
 
+class Writer(NamedTuple):
+  """How a model that writes texts begins and ends them."""
+
+  # Of the model: decoder or encoder-decoder.
+  kind: str
+  # What ends every text.
+  eos: int
+  # What an encoder-decoder's decoder reads before it writes anything.
+  start: int = 0
+  # The first ids that such a decoder writes, whatever the text is: BART's <s>, or a
+  # language.
+  begin: tuple[int, ...] = ()
+
+
 class Limits(NamedTuple):
   """What encoding must know besides the texts."""
 
@@ -36,6 +50,11 @@ class Limits(NamedTuple):
   length: int
   # Where encoded texts are kept for the next run.
   folder: pathlib.Path
+  # Tokens of a target text, its end among them.
+  target_length: int = 0
+  # How a text is put to the model; empty: as the problem puts it.
+  template: str = ''
+  writer: Writer | None = None
 
 
 class Cut(NamedTuple):
@@ -60,6 +79,9 @@ class Facts(NamedTuple):
   outputs: int = 0
   # The labels (first, end) of every task that shares the head.
   groups: tuple = ()
+  # How much of a target is spread over all classes, or all tokens.
+  smoothing: float = 0.0
+  writer: Writer | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +91,8 @@ class Problem:
   name: how files and configs call it.
   head: the head of the model that answers. kinds: the kinds of model that can have it.
   answer: what the model is asked for: logits of its head, or texts that it generates.
-  metrics, headline: what a task is scored by that does not say itself.
+  scores: the names of the metrics that there are for it. metrics, headline: those of a
+    task that does not say itself, and the value among them that a table shows.
   exclusive: has every example exactly one label, so that its target is a class?
   outputs(labels) -> how many numbers the head gives for an example.
   gather(examples) -> targets of these examples.
@@ -80,6 +103,7 @@ class Problem:
   plain(values) -> targets or predictions as the metrics take them.
   read(value, labels) -> a target or a prediction as a person reads it.
   count(targets, labels) -> how many examples every label has.
+  written(targets) -> the texts among the targets.
   move(target, places, labels) -> the target for a model that has so many labels, those
     of the task at these places. None: it is the same whatever the labels are called.
   """
@@ -88,6 +112,7 @@ class Problem:
   head: str
   kinds: tuple[str, ...]
   answer: Literal['logits', 'generate']
+  scores: tuple[str, ...]
   metrics: tuple[str, ...]
   headline: str
   outputs: Callable[[int], int]
@@ -98,5 +123,6 @@ class Problem:
   plain: Callable[[Any], list]
   read: Callable[[Any, tuple[str, ...]], Any]
   count: Callable[[Array, int], list[int]]
+  written: Callable[[Array], list[str]] = lambda targets: []
   move: Callable[[Any, list[int], int], Any] | None = None
   exclusive: bool = False
