@@ -289,6 +289,7 @@ GOOD = '{"text": "fine", "label": 1}\n'
       GOOD + '{"text": "a", "text": "b"}\n',
       "a.jsonl:2: not JSON: the field 'text' is given twice",
     ),
+    ('{"text": "a", "split": "nan"}\n', "a.jsonl:1: split: 'nan'"),
     (GOOD + '[' * 100_000 + '\n', 'a.jsonl:2: not JSON'),
     (
       GOOD + '{"text": "a", "label": 1, "split": "test"}\n',

@@ -76,11 +76,15 @@ def test_a_folder_apart_the_same_file_is_the_same_source(tmp_path):
     ),
     (b'"text,label\na,b\n', 'a.csv:1: a quote is opened here and never closed'),
     # A row is wrong.
-    (b'text,label\na,b\nc\n', 'a.csv:3: 1 fields, the header has 2$'),
+    (
+      b'text,label\na,b\nc\n',
+      'a.csv:3: 1 fields, the header has 2; they are parted by commas',
+    ),
     (
       b'text;label\na;b\nc;d;e\n',
       'a.csv:3: 3 fields, the header has 2; a cell that holds a semicolon stands in',
     ),
+    (b'text;label\na,b\n', 'a.csv:2: 1 fields, .* they are parted by semicolons'),
     (b'text,label\na,b\n"c,d\ne,f\n', 'a.csv:3: a quote is opened here and never clos'),
     (
       b'text,label\n"a\n""b"" c","d\ne,f\n',

@@ -61,6 +61,7 @@ def test_the_line_inside_of_an_object_of_an_array_is_named(tmp_path):
     ('a.jsonl', b'\n', 'a.jsonl: no example; there is nothing in it'),
     ('a.parquet', b'', 'a.parquet: the file is empty'),
     ('a.txt', b'', 'a.txt: the file is empty'),
+    ('a.json', b'{"text": {"0": "a"}}', 'a.json:1: an object of whole columns; an'),
     (
       'a.json',
       b'{"data": [{"text": "a"}]}',
@@ -71,6 +72,19 @@ def test_the_line_inside_of_an_object_of_an_array_is_named(tmp_path):
 def test_what_holds_no_example_is_said(tmp_path, name, content, message):
   with pytest.raises(ValueError, match=message):
     files.load(write(tmp_path, name, content))
+
+
+@pytest.mark.parametrize('ending', ['csv', 'tsv', 'jsonl', 'json', 'parquet', 'txt'])
+def test_what_stands_in_the_place_of_a_file_is_named(tmp_path, ending):
+  pointer = b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'
+  with pytest.raises(ValueError, match=f'a.{ending}: a Git LFS pointer'):
+    files.load(write(tmp_path, f'a.{ending}', pointer))
+  path = write(tmp_path, f'a.{ending}', b'<!DOCTYPE html>\n<p>Not found</p>\n')
+  if ending == 'txt':
+    assert len(files.load(path, 'all')) == 2
+  else:
+    with pytest.raises(ValueError, match=f'a.{ending}: an HTML page'):
+      files.load(path)
 
 
 def test_a_text_that_is_missing_is_an_empty_one(tmp_path):

@@ -80,6 +80,21 @@ def test_null_and_nan_of_parquet_are_no_labels(tmp_path):
     assert any('1 of 7 rows have no label' in line for line in task.told)
 
 
+def test_minus_one_is_no_class_where_a_file_names_its_classes(tmp_path):
+  pyarrow = pytest.importorskip('pyarrow')
+  from pyarrow import parquet
+
+  features = dict(label=dict(names=['ham', 'spam'], _type='ClassLabel'))
+  metadata = {'huggingface': json.dumps(dict(info=dict(features=features)))}
+  table = pyarrow.table(dict(text=list('abcde'), label=[1, 0, -1, 1, 0]))
+  path = tmp_path / 'a.parquet'
+  parquet.write_table(table.replace_schema_metadata(metadata), path)
+  task = tasks.find(str(path))
+  assert (task.labels, texts_of(task)) == (('ham', 'spam'), ['a', 'b', 'd', 'e'])
+  line = TOLD.format(path=path, count=1, total=5, spelled="'-1'")
+  assert line in task.told
+
+
 @pytest.mark.parametrize('word', ['None', 'none', 'N/A', 'n/a', 'NA'])
 def test_none_is_a_class_among_texts_and_told_and_missing_among_numbers(tmp_path, word):
   path = write(tmp_path, rows_of('pos', word, 'pos', word, 'pos', 'pos'))
@@ -156,13 +171,20 @@ def test_a_file_without_its_unlabelled_rows_is_another_source(tmp_path):
     assert one != other
 
 
-@pytest.mark.parametrize('between', [';', '\t'])
-def test_numbers_with_decimal_commas(tmp_path, between):
-  lines = ['text,label', 'a,"0,5"', 'b,"1,25"', 'c,3', 'd,', 'e,"-0,75"', 'f,"2,0"']
-  content = '\r\n'.join(lines).replace(',', between).replace(f'"0{between}5"', '"0,5"')
-  content = content.replace(f'1{between}25', '1,25').replace(f'0{between}75', '0,75')
-  content = content.replace(f'2{between}0', '2,0').replace('"', '')
-  path = write(tmp_path, content.encode())
+SCORES = b'text;label\r\na;0,5\r\nb;1,25\r\nc;3\r\nd;\r\ne;-0,75\r\nf;2,0\r\n'
+
+
+@pytest.mark.parametrize(
+  'content',
+  [
+    SCORES,
+    b'\xef\xbb\xbf' + SCORES,
+    SCORES.replace(b';', b'\t'),
+    b'text,label\na,"0,5"\nb,"1,25"\nc,3\nd,\ne,"-0,75"\nf,"2,0"\n',
+  ],
+)
+def test_numbers_with_decimal_commas(tmp_path, content):
+  path = write(tmp_path, content)
   with pytest.raises(
     ConfigError, match="a.csv:2: label: '0,5' may be a number with a .*kind=regression"
   ):
@@ -184,3 +206,18 @@ def test_a_comma_that_may_part_thousands_is_refused(tmp_path):
     match="a.csv:2: label: the comma of '1,500' may be that of a decimal or",
   ):
     tasks.find(path, how=tasks.Reading(kind='regression'))
+
+
+def test_a_word_among_decimal_commas_is_named_and_so_is_a_point(tmp_path):
+  for cells, message in (
+    ('0,5 1.250,75 k.A. 2,5', "a.csv:4: label: 'k.A.' is not a finite number"),
+    ('0,5 0.25 1,5 2,5', "a.csv:2: label: '0,5' is not a finite number"),
+  ):
+    lines = [f'{place};{cell}' for place, cell in enumerate(cells.split())]
+    path = write(tmp_path, '\n'.join(['text;label', *lines]).encode())
+    with pytest.raises(ConfigError, match=message):
+      tasks.find(path, how=tasks.Reading(kind='regression'))
+  path = write(tmp_path, b'text;label\na;0,5\nb;1.250,75\nc;2\n')
+  task = tasks.find(path, how=tasks.Reading(kind='regression'))
+  targets = [tasks.labelled(task, split)[1] for split in ('train', 'test')]
+  assert np.concatenate(targets).sum() == 0.5 + 1250.75 + 2

@@ -285,7 +285,9 @@ def _checked(file, line: int, row: dict, columns: Columns):
 
 def _is_split(value) -> bool:
   """Is this a name that an expression such as `train[:10%]+test` can hold?"""
-  return isinstance(value, str) and bool(re.fullmatch(r'[\w.-]+', value.strip()))
+  if not isinstance(value, str) or missing.is_missing(value):
+    return False
+  return bool(re.fullmatch(r'[\w.-]+', value.strip()))
 
 
 def _text(file, line: int, row: dict, columns: Columns) -> str:

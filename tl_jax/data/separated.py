@@ -179,10 +179,10 @@ def require_different(place: str, names: Sequence[str]) -> None:
 
 def _ragged(path, line: int, cells, header, delimiter: str) -> ValueError:
   """The error of a row with more or fewer cells than the header."""
-  hint = ''
+  parts = DELIMITERS[delimiter]
+  hint = f'; they are parted by {parts}'
   if len(cells) > len(header):
-    part = DELIMITERS[delimiter].removesuffix('s')
-    hint = f'; a cell that holds a {part} stands in quotes'
+    hint = f'; a cell that holds a {parts.removesuffix("s")} stands in quotes'
   return ValueError(
     f'{path}:{line}: {len(cells)} fields, the header has {len(header)}{hint}'
   )

@@ -16,6 +16,7 @@ import pathlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
+from tl_jax.config.disguises import stands_in
 from tl_jax.data import lines, separated
 
 ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt')
@@ -77,6 +78,11 @@ def _rows_of_file(
 ) -> Iterator[tuple[int, dict]]:
   """(line, row) for every row of a file of any format."""
   form = ending(path)
+  first = lines.start(path)
+  found = stands_in(first)
+  # A text may well be a page of HTML; a table never is.
+  if found and not (form == '.txt' and first.lstrip().startswith(b'<')):
+    raise ValueError(f'{path}: {found}')
   if form in DELIMITERS:
     return separated.rows(path, DELIMITERS[form], wanted, tell)
   if form == '.parquet':
@@ -159,7 +165,7 @@ def _object(path, number: int, line: str) -> dict:
   try:
     row = json.loads(line, object_pairs_hook=_unique)
   except (ValueError, RecursionError) as error:
-    reason = _reason(error)
+    reason = why_not_json(error)
     # The two ways in which objects do not stand on lines of their own.
     if getattr(error, 'pos', 0) >= len(line.rstrip()):
       reason = 'the line ends inside of an object; each object stands on one line'
@@ -169,7 +175,7 @@ def _object(path, number: int, line: str) -> dict:
   return _require_object(path, number, row)
 
 
-def _reason(error: Exception) -> str:
+def why_not_json(error: Exception) -> str:
   """Why a text is not JSON, in a few words, without a line."""
   if isinstance(error, RecursionError):
     return 'nested too deeply'
@@ -183,6 +189,11 @@ def _require_object(path, number: int, row) -> dict:
   if not isinstance(row, dict):
     kind = type(row).__name__
     raise ValueError(f'{path}:{number}: a JSON object is needed, this is a {kind}')
+  if row and all(isinstance(value, dict) for value in row.values()):
+    raise ValueError(
+      f'{path}:{number}: an object of whole columns; an object for each row is needed, '
+      'as pandas writes it with orient="records"'
+    )
   return row
 
 
@@ -204,7 +215,7 @@ def _array_rows(path, text: str) -> Iterator[tuple[int, dict]]:
     except (ValueError, RecursionError) as error:
       # An object may have lines: the decoder knows in which of them it stopped.
       line = getattr(error, 'lineno', number)
-      raise ValueError(f'{path}:{line}: not JSON: {_reason(error)}') from error
+      raise ValueError(f'{path}:{line}: not JSON: {why_not_json(error)}') from error
     yield number, _require_object(path, number, row)
     position = _skip(text, position)
     if text[position : position + 1] == ',':

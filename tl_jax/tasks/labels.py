@@ -30,7 +30,7 @@ BOOLEANS = ('true', 'false')
 # Keeps every digit: two long identifiers that differ in the last one are two labels.
 EXACT = decimal.Context(prec=4 * MOST_DIGITS)
 # A number as half of the world writes it, and one that has a thousand for some.
-_DECIMAL_COMMA = re.compile(r'[+-]?\d+(,\d+)?')
+_DECIMAL_COMMA = re.compile(r'[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+')
 _THOUSANDS = re.compile(r'[+-]?[1-9]\d{0,2},\d{3}')
 # Up to so many classes, nobody wonders that every example has another.
 FEW_CLASSES = 10
@@ -244,33 +244,30 @@ def _are_indicators(lists: list[list]) -> bool:
   return all(isinstance(item, (int, float)) and item in (0, 1) for item in items)
 
 
-def first_decimal_comma(values: Sequence[Any]) -> int | None:
-  """The place of the first label such as 0,5, where all are numbers of that form."""
-  first = None
-  for place, value in enumerate(values):
-    text = '' if isinstance(value, list) else str(value)
-    if not _DECIMAL_COMMA.fullmatch(text):
-      return None
-    if first is None and ',' in text:
-      first = place
-  return first
+def decimal_commas(values: Sequence[Any]) -> list[int]:
+  """The places of labels such as 0,5 and 1.000,5, where no label is such as 0.5."""
+  texts = [value if isinstance(value, str) else '' for value in values]
+  if any(is_number(text) and '.' in text for text in texts):
+    return []
+  return [place for place, text in enumerate(texts) if _DECIMAL_COMMA.fullmatch(text)]
 
 
-def may_be_thousands(values: Sequence[Any]) -> bool:
-  """Could every comma of these numbers part thousands, as that of 1,500?"""
-  with_comma = [str(value) for value in values if ',' in str(value)]
-  return all(map(_THOUSANDS.fullmatch, with_comma))
+def may_be_thousands(texts: Iterable[str]) -> bool:
+  """Could the comma of each of these numbers part thousands, as that of 1,500?"""
+  return all(map(_THOUSANDS.fullmatch, texts))
 
 
 def number_of(value: Any, place: str, column: str, commas: bool = False) -> float:
-  """The number that a `regression` column holds, with a decimal comma if so told.
+  """The number that a `regression` column holds.
 
-  Raises ConfigError for anything else.
+  With `commas` a comma comes before the fraction, and points part thousands. Raises
+  ConfigError for anything but a finite number.
   """
-  if commas:
-    value = str(value).replace(',', '.')
+  plain = value
+  if commas and isinstance(value, str) and ',' in value:
+    plain = value.replace('.', '').replace(',', '.')
   try:
-    number = float(value)
+    number = float(plain)
   except (TypeError, ValueError, OverflowError):
     number = math.nan
   if not math.isfinite(number):

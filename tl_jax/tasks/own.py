@@ -224,22 +224,22 @@ def _told_of_splits(
 def _told_of_commas(name: str, opened: Opened, kind: str) -> list[str]:
   """A line, or none, on labels such as 0,5, which are numbers if the kind says so.
 
-  Raises ConfigError where nobody says the kind.
+  Raises ConfigError where nobody says the kind and half of the labels are of this form.
   """
-  if kind not in ('', labels.REGRESSION):
+  found = labels.decimal_commas(opened.values)
+  if not found or kind not in ('', labels.REGRESSION):
     return []
-  place = labels.first_decimal_comma(opened.values)
-  if place is None:
-    return []
-  value = opened.values[place]
-  where = f'{opened.places[place]}: {opened.column}'
+  value = opened.values[found[0]]
+  where = f'{opened.places[found[0]]}: {opened.column}'
   if not kind:
+    if 2 * len(found) < len(opened.values):
+      return []
     raise ConfigError(
       f'{where}: {value!r} may be a number with a decimal comma; say '
       f'kind={labels.REGRESSION} if so, kind={labels.MULTI} if it is several labels, '
       f'kind={labels.SINGLE} if it is one'
     )
-  if labels.may_be_thousands(opened.values):
+  if labels.may_be_thousands(opened.values[place] for place in found):
     raise ConfigError(
       f'{where}: the comma of {value!r} may be that of a decimal or of thousands; '
       'write numbers with a point or without a comma'
@@ -280,7 +280,7 @@ def _reader(opened: Opened, kind: str, known):
 
 def _number_reader(opened: Opened):
   column = opened.column
-  commas = labels.first_decimal_comma(opened.values) is not None
+  commas = bool(labels.decimal_commas(opened.values))
   # All labels are looked at before a run begins, so that none fails in its middle.
   for value, place in zip(opened.values, opened.places, strict=True):
     labels.number_of(value, place, column, commas)

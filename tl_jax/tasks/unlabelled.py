@@ -1,6 +1,6 @@
 """Examples of a file that have no label: left out and told, or refused if they are many.
 
->>> rule = find_rule(['1', '0', 'N/A', 'NaN'], kind='')
+>>> rule = Rule(doubtful_are_missing(['1', '0', 'N/A', 'NaN'], kind=''))
 >>> rule.is_absent('N/A'), rule.is_absent('NaN'), rule.is_absent('0')
 (True, True, False)
 """
@@ -40,25 +40,30 @@ class Rule:
   """Which labels are none.
 
   With `doubtful` words such as None are missing labels, not classes. With `empty` an
-  empty text is one; without, it says that an example has none of several labels.
+  empty text is one; without, it says that an example has none of several labels. With
+  `numbered` the file names its classes by their numbers, and -1 is the number of none.
   """
 
   doubtful: bool
-  empty: bool
+  empty: bool = True
+  numbered: bool = False
 
   def is_absent(self, label: Any) -> bool:
     """Does an example with this label have none?"""
     if label == '':
       return self.empty
+    if self.numbered and label == -1:
+      return True
     if self.doubtful and missing.may_be_missing(label):
       return True
     return missing.is_missing(label)
 
 
-def find_rule(values: Sequence[Any], kind: str) -> Rule:
-  """The rule of a column with these labels; `kind` is '' where nobody has said it.
+def doubtful_are_missing(values: Sequence[Any], kind: str) -> bool:
+  """Are None and the like missing labels in a column with these labels?
 
-  Beside numbers, None and the like are no class unless the kind is `single_label`.
+  They are beside numbers, unless it is said that the kind is `single_label`. `kind` is
+  '' where nobody has said it.
   """
   others = [
     labels.spelled(value)
@@ -68,8 +73,7 @@ def find_rule(values: Sequence[Any], kind: str) -> Rule:
     and not missing.may_be_missing(value)
   ]
   are_numbers = bool(others) and all(map(labels.is_number, others))
-  doubtful = kind == labels.REGRESSION or (kind == '' and are_numbers)
-  return Rule(doubtful, empty=kind != labels.MULTI)
+  return kind == labels.REGRESSION or (kind == '' and are_numbers)
 
 
 def leave_out(parts: Mapping[str, Part], kind: str) -> dict[str, Part]:
@@ -84,7 +88,11 @@ def leave_out(parts: Mapping[str, Part], kind: str) -> dict[str, Part]:
     values += part.labels()
     # A file that hashes divide has the same rows in both parts.
     rows.setdefault(part.table.path, set()).update(part.rows())
-  rule = find_rule(values, kind)
+  rule = Rule(
+    doubtful_are_missing(values, kind),
+    empty=kind != labels.MULTI,
+    numbered=any('label' in part.table.classes for part in parts.values()),
+  )
   shorter = {}
   for part in parts.values():
     _require_most_labelled(part, rule)
