@@ -86,6 +86,16 @@ def test_prompts_of_a_file_may_hold_a_mark_and_half_a_character(folder, tmp_path
   assert json.loads(out.read_text())['prompt'] == 'good ?'
 
 
+def test_a_broken_line_of_prompts_is_named_once(folder, tmp_path, capsys):
+  source = tmp_path / 'in.jsonl'
+  source.write_bytes(b'{"prompt": "good"}\n{"prompt": }\n')
+  flags = [f'--input={source}', f'--output={tmp_path / "out.jsonl"}']
+  assert command.main(['generate', f'--model={folder}', *flags]) == 2
+  said = capsys.readouterr().err
+  assert f'{source}:2: not JSON: Expecting value at column 12' in said
+  assert 'line 1' not in said
+
+
 def test_special_pieces_in_a_prompt_are_a_choice(folder, tmp_path, monkeypatch):
   from tl_jax import decode
 

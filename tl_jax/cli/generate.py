@@ -245,10 +245,13 @@ def _prompt_of(line: str, place: str) -> str | None:
 
   Raises ConfigError that names the place for any other line.
   """
+  from tl_jax.data import tables
+
   try:
     found = json.loads(line) if line.strip() else None
-  except ValueError as error:
-    raise config.ConfigError(f'{place}: not JSON: {error}') from error
+  except (ValueError, RecursionError) as error:
+    reason = tables.why_not_json(error)
+    raise config.ConfigError(f'{place}: not JSON: {reason}') from error
   # An object without a text, an array or a number is a mistake; nothing is guessed.
   if found is None:
     return None
