@@ -24,7 +24,7 @@ import jax
 from tl_jax import config, tasks, train, tree
 from tl_jax.evals.statistics import t_interval
 from tl_jax.report import Claim
-from tl_jax.train import evaluators, features, preparing
+from tl_jax.train import checks, evaluators, preparing
 from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.transfer import merging
 
@@ -73,8 +73,9 @@ class Tuned:
     # The tuned weights and what evaluates them, from the folder of the full run.
     workdir = folder / f'{task}-full-{seed}'
     opened = train.open_workdir(workdir)
-    self.ready = preparing.prepare(opened.settings, workdir, is_primary=False)
-    self.judge = evaluators.TaskEvaluator(features.Reader(self.ready))
+    checked = checks.check_settings(opened.settings)
+    self.ready = preparing.prepare(checked, workdir, is_primary=False)
+    self.judge = evaluators.TaskEvaluator(self.ready.corpus, self.ready.parts)
     # Only bodies can be merged: the heads answer different questions.
     is_new = tree.matcher(HEAD_PATTERNS)
     leaves = tree.flatten(opened.params)
@@ -87,7 +88,7 @@ class Tuned:
     """
     state = self.ready.parts.init(tree.unflatten(self.head | body), 0)
     accuracy = tasks.score(
-      self.ready.task, self.judge.outputs(state), self.ready.test.targets
+      self.ready.task, self.judge.outputs(state), self.ready.corpus.test.targets
     )['accuracy']
     return accuracy, (accuracy - self.probe) / (self.full - self.probe)
 

@@ -17,7 +17,7 @@ import cases  # noqa: E402
 
 from tl_jax import interop, models, tree  # noqa: E402
 from tl_jax.interop.tensors import open_tensors  # noqa: E402
-from tl_jax.train.preparing import transplanted  # noqa: E402
+from tl_jax.train.starting import transplanted  # noqa: E402
 
 WIDTH = 24
 PAIRED = {

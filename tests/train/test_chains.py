@@ -14,10 +14,11 @@ import tl_jax
 from tl_jax import config, models, tree
 from tl_jax.config import ConfigError
 from tl_jax.train import preparing, run
-from tl_jax.train.checks import read
-from tl_jax.train.datasets import task_of, tempered
+from tl_jax.train.checks import check
+from tl_jax.train.datasets import open_task, tempered
 from tl_jax.train.information import fisher_of, information, spread, training_examples
 from tl_jax.train.restoring import open_workdir
+from tl_jax.train.starting import Own
 
 SMALL = [
   ('data.length', '32'),
@@ -87,8 +88,8 @@ def test_ewc_weighs_by_the_task_before(pretrained, tmp_path):
     ('task.test', '12'),
   )
   file = f'configs/transfer.py:task=sentiment,method=ewc,init={first},labels=8'
-  ready = preparing.prepare(read(config.load(file, SMALL)), tmp_path / 'before')
-  state = ready.weighed(ready.parts.init(ready.params(0), 0))
+  ready = preparing.prepare(check(config.load(file, SMALL)), tmp_path / 'before')
+  state = ready.first_state(ready.given(), Own.of(ready.settings))
   held, fisher = state.frozen.weights[0].awaited, fisher_of(first)
   assert held.keys() == fisher.keys() and not any(
     name.startswith('head/') for name in held
@@ -120,7 +121,8 @@ def test_information_of_two_tasks_is_that_of_examples_of_both_over_their_own_lab
   both,
 ):
   opened = open_workdir(both)
-  examples = training_examples(opened, task_of(opened.settings), both, 6)
+  task = open_task(opened.settings.task, '')
+  examples = training_examples(opened, task, both, 6)
   labels = examples['labels'].reshape(-1)
   assert len(labels) == 6 and set(labels < 2) == {True, False}
   model, name = models.build(opened.arch), 'layers/0/attention_norm/scale'

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from tl_jax import config, parallel, train
-from tl_jax.train import datasets, evaluators, preparing, running
-from tl_jax.train.checks import read
-from tl_jax.train.features import Featured, Reader
+from tl_jax.train import corpora, evaluators, preparing, running
+from tl_jax.train.checks import check
+from tl_jax.train.features import (
+  EvaluationInputs,
+  FeatureCache,
+  Featured,
+  holds_body,
+)
 from tl_jax.train.programs import fingerprint
 
 TINY = [
@@ -37,7 +42,9 @@ def make_config(method, labels=24, more=()):
 
 @pytest.fixture(scope='module')
 def ready(tmp_path_factory):
-  return preparing.prepare(read(make_config('probe')), tmp_path_factory.mktemp('probe'))
+  return preparing.prepare(
+    check(make_config('probe')), tmp_path_factory.mktemp('probe')
+  )
 
 
 def state_of(ready, seed=1):
@@ -46,8 +53,9 @@ def state_of(ready, seed=1):
 
 def test_a_step_on_features_is_the_step_on_tokens(ready):
   state, step = state_of(ready), jax.jit(ready.parts.step)
-  stream = ready.stream(ready.settings)[0]
-  featured = Reader(ready).stream(stream, state)
+  stream = ready.corpus.stream(ready.settings)[0]
+  evaluator = evaluators.TaskEvaluator(ready.corpus, ready.parts)
+  featured = evaluator.training_rows(stream, state, 0, 3)
   assert isinstance(featured, Featured)
   plain = state
   for index in range(3):
@@ -66,23 +74,23 @@ def test_a_step_on_features_is_the_step_on_tokens(ready):
 
 
 def test_the_judge_says_of_features_what_it_says_of_texts(ready):
-  state, reader = state_of(ready), Reader(ready)
-  found = evaluators.TaskEvaluator(reader).outputs(state)
-  reader.held = False
-  np.testing.assert_allclose(
-    found, evaluators.TaskEvaluator(reader).outputs(state), atol=1e-6
-  )
+  state = state_of(ready)
+  evaluator = evaluators.TaskEvaluator(ready.corpus, ready.parts)
+  found = evaluator.outputs(state)
+  evaluator._features = None
+  np.testing.assert_allclose(found, evaluator.outputs(state), atol=1e-6)
 
 
 def test_the_body_sees_each_example_once(ready):
-  reader, seen = Reader(ready), []
-  run, reader._read = (
-    reader._read,
+  inputs = EvaluationInputs(ready.corpus, ready.parts)
+  cache, seen = FeatureCache(ready.corpus, ready.parts, inputs), []
+  run, cache._read = (
+    cache._read,
     lambda state, batch: seen.append(batch['identifiers']) or run(state, batch),
   )
   state = state_of(ready)
-  stream, chosen = ready.stream(ready.settings)
-  reader.stream(stream, state)
+  stream, chosen = ready.corpus.stream(ready.settings)
+  cache.featured(stream, state, 0, 3)
   identifiers = np.concatenate([x.reshape(-1) for x in seen])
   used = np.concatenate(
     [stream.batch_at(step)['identifiers'].reshape(-1) for step in range(3)]
@@ -92,13 +100,11 @@ def test_the_body_sees_each_example_once(ready):
   ) <= {-1, *chosen}
   # The test split of one body is kept, that of another is not taken for it.
   seen.clear()
-  first = reader.evaluation(state)[0]['features']
+  first = cache.test(state)[0]['features']
   count = len(seen)
+  assert count and cache.test(state)[0]['features'] is first and len(seen) == count
   assert (
-    count and reader.evaluation(state)[0]['features'] is first and len(seen) == count
-  )
-  assert (
-    not np.array_equal(reader.evaluation(state_of(ready, 2))[0]['features'], first)
+    not np.array_equal(cache.test(state_of(ready, 2))[0]['features'], first)
     and len(seen) == 2 * count
   )
 
@@ -124,8 +130,8 @@ def test_a_mark_tells_bodies_apart():
   [('probe', True), ('probe+l2sp', True), ('bitfit', False), ('lora', False)],
 )
 def test_only_a_head_alone_reads_features(tmp_path, method, held):
-  made = preparing.prepare(read(make_config(method)), tmp_path)
-  assert Reader(made).held is held
+  made = preparing.prepare(check(make_config(method)), tmp_path)
+  assert holds_body(made.parts) is held
 
 
 def test_a_probe_goes_on_from_a_checkpoint_to_the_same_end(tmp_path):
@@ -153,23 +159,23 @@ def test_a_probe_goes_on_from_a_checkpoint_to_the_same_end(tmp_path):
 
 def test_prompts_pack_as_many_examples_as_makes_the_rows_shortest(tmp_path):
   made = preparing.prepare(
-    read(make_config('prompt', more=[('method.length', '8')])), tmp_path
+    check(make_config('prompt', more=[('method.length', '8')])), tmp_path
   )
-  found = datasets.examples_per_row_of(made.settings, made.train)
+  train = made.corpus.train
+  found = train.examples_per_row
   assert 1 <= found < 4
-  assert made.stream(made.settings)[0].batch_at(0)['labels'].shape == (4, found)
-  plain = read(make_config('full'))
-  assert datasets.examples_per_row_of(plain, made.train) == 4
+  assert made.corpus.stream(made.settings)[0].batch_at(0)['labels'].shape == (4, found)
+  assert corpora.examples_per_row_of(made.settings.data, train.examples, 0) == 4
 
 
 def test_ids_without_a_row_are_refused_before_a_device_sees_them(ready):
   arch = dataclasses.replace(ready.parts.model.arch, vocabulary=9)
   sharding = parallel.batch_sharding(parallel.make_mesh(parallel.MeshShape()))
-  stream, settings = ready.stream(ready.settings)[0], ready.settings
+  stream, settings = ready.corpus.stream(ready.settings)[0], ready.settings
   with pytest.raises(
     ValueError, match=r'tokens: an id of \d+, but the table has 9 rows'
   ):
-    next(running.placed_batches(stream, 0, settings, sharding, arch))
+    next(running.placed_batches(stream, 0, 3, settings.data.batch, sharding, arch))
   small = ready.parts._replace(model=ready.parts.model._replace(arch=arch))
   with pytest.raises(ValueError, match='9 rows'):
-    Reader(ready._replace(parts=small))
+    EvaluationInputs(ready.corpus, small)

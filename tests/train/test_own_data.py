@@ -314,7 +314,7 @@ def test_an_own_corpus_is_named_in_an_argument(tmp_path, form):
   )
   name = next(iter(settings.data.mixture))
   sources = [
-    datasets.mixture_texts(settings, split)[name] for split in ('train', 'test')
+    datasets.mixture_texts(settings.data, split)[name] for split in ('train', 'test')
   ]
   assert sorted(example['text'] for source in sources for example in source) == sorted(
     CORPUS

@@ -11,8 +11,8 @@ import pytest
 from tl_jax import config, interop, models, train, tree
 from tl_jax.checkpoint import Store
 from tl_jax.train import Reporter, assembly, evaluators, preparing, running
-from tl_jax.train.checks import read
-from tl_jax.train.features import Reader
+from tl_jax.train.checks import check
+from tl_jax.train.features import holds_body
 
 SMALL = [
   ('data.length', '32'),
@@ -116,7 +116,7 @@ def test_a_pooler_that_a_task_brought_is_trained_by_it_and_kept_by_the_next(
   second = settings_of(
     f'transfer.py:task=topic,method=probe,init={tmp_path / "first"},labels=12', *TASK
   )
-  ready = preparing.prepare(read(second), tmp_path)
+  ready = preparing.prepare(check(second), tmp_path)
   params = ready.params(0)
   np.testing.assert_array_equal(params['pooler']['kernel'], kept)
   trained = assembly.trained_leaves(ready.parts, ready.parts.init(params, 0).trainable)
@@ -127,14 +127,13 @@ def test_features_of_a_held_pooler_give_what_texts_give(bert, tmp_path):
   chosen = settings_of(
     f'transfer.py:task=sentiment,method=probe,init={bert},labels=8', *TASK
   )
-  ready = preparing.prepare(read(chosen), tmp_path)
-  state, reader = ready.parts.init(ready.params(0), 0), Reader(ready)
-  assert reader.held
-  found = evaluators.TaskEvaluator(reader).outputs(state)
-  reader.held = False
-  np.testing.assert_allclose(
-    found, evaluators.TaskEvaluator(reader).outputs(state), atol=1e-6
-  )
+  ready = preparing.prepare(check(chosen), tmp_path)
+  assert holds_body(ready.parts)
+  state = ready.parts.init(ready.params(0), 0)
+  evaluator = evaluators.TaskEvaluator(ready.corpus, ready.parts)
+  found = evaluator.outputs(state)
+  evaluator._features = None
+  np.testing.assert_allclose(found, evaluator.outputs(state), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +148,7 @@ def test_which_methods_train_a_pre_trained_pooler(bert, tmp_path, method, moves)
   chosen = settings_of(
     f'transfer.py:task=sentiment,method={method},init={bert},labels=8', *TASK
   )
-  ready = preparing.prepare(read(chosen), tmp_path)
+  ready = preparing.prepare(check(chosen), tmp_path)
   state = ready.parts.init(ready.params(0), 0)
   assert ('pooler/bias' in tree.flatten(state.trainable)) is moves
 
@@ -158,7 +157,7 @@ def test_a_regularizer_pulls_the_pooler_to_where_it_was(bert, tmp_path):
   chosen = settings_of(
     f'transfer.py:task=sentiment,method=l2sp,init={bert},labels=8', *TASK
   )
-  ready = preparing.prepare(read(chosen), tmp_path)
+  ready = preparing.prepare(check(chosen), tmp_path)
   state = ready.parts.init(ready.params(0), 0)
   gradient = jax.grad(ready.parts.method.penalty)(state.trainable, state.frozen)
   assert not np.any(gradient['pooler']['kernel']) and np.any(gradient['head']['kernel'])

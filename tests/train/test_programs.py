@@ -8,9 +8,9 @@ import numpy as np
 
 from tl_jax import config, parallel
 from tl_jax import train as room
-from tl_jax.train import assembly, pretraining, programs, running
-from tl_jax.train.checks import read
-from tl_jax.train.prepared import Own
+from tl_jax.train import corpora, preparing, programs, running
+from tl_jax.train.checks import check
+from tl_jax.train.starting import Own
 
 SMALL = [
   ('model', "{'family': 'tiny', 'layers': 1}"),
@@ -32,9 +32,10 @@ def test_nothing_in_the_room_is_jitted_beside_the_list():
 
 
 def test_pre_training_starts_by_the_same_program_as_a_transfer(tmp_path):
-  settings = read(config.load('configs/pretrain.py:tiny', SMALL))
-  ready = running.prepare(settings, tmp_path)
-  mesh = assembly.make_mesh(settings)
+  checked = check(config.load('configs/pretrain.py:tiny', SMALL))
+  settings = checked.settings
+  ready = preparing.prepare(checked, tmp_path)
+  mesh = programs.make_mesh(settings.mesh, settings.data)
   with jax.set_mesh(mesh):
     shardings = programs.state_shardings(ready.parts, mesh, settings.sharding)
     first = programs.first_state(ready.first_state, shardings)
@@ -43,7 +44,7 @@ def test_pre_training_starts_by_the_same_program_as_a_transfer(tmp_path):
     bias = np.asarray(state.trainable['head']['bias'])
     assert bias.std() > 0
     step = programs.step(ready.parts, shardings, parallel.batch_sharding(mesh))
-    batch = ready.stream(settings)[0].batch_at(0)
+    batch = ready.corpus.stream(settings)[0].batch_at(0)
     placed = parallel.place(batch, parallel.batch_sharding(mesh))
     # Whatever the step can write in place, it is given for that.
     donated = jax.tree.leaves(step.lower(state, placed).args_info[0][0])
@@ -51,15 +52,14 @@ def test_pre_training_starts_by_the_same_program_as_a_transfer(tmp_path):
 
 
 def test_a_run_that_goes_on_counts_no_frequencies(tmp_path, monkeypatch):
-  settings = read(config.load('configs/pretrain.py:tiny', SMALL))
-  ready = running.prepare(settings, tmp_path)
+  checked = check(config.load('configs/pretrain.py:tiny', SMALL))
+  settings = checked.settings
+  ready = preparing.prepare(checked, tmp_path)
   counted = []
   monkeypatch.setattr(
-    pretraining.datasets,
-    'log_frequencies',
-    lambda *_: counted.append(1) or np.zeros(300),
+    corpora, 'log_frequencies', lambda *_: counted.append(1) or np.zeros(300)
   )
-  trainer = running.Trainer(ready, assembly.make_mesh(settings))
+  trainer = running.Trainer(ready, programs.make_mesh(settings.mesh, settings.data))
   # A resumed run takes its state from a checkpoint, whatever its texts are like.
   assert not counted
-  assert trainer.given['bias'].shape == (300,) and counted
+  assert trainer.given.bias.shape == (300,) and counted

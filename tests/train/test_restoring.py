@@ -140,7 +140,7 @@ def test_what_a_folder_says_of_decoding_is_kept_in_a_workdir(tmp_path):
 
 
 def test_a_workdir_with_nothing_but_a_tokenizer_opens(tmp_path):
-  from tl_jax.train.restoring import keep_tokenizer, open_tokenizer
+  from tl_jax.train.tokenizing import keep_tokenizer, open_tokenizer
 
   own = data.tokenizers.train(TEXTS, 'wordpiece', 200)
   own.save(tmp_path / 'tokenizer.json')

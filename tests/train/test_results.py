@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tl_jax import config, train
-from tl_jax.train import evaluators, preparing, running
+from tl_jax.train import evaluators, running
 from tl_jax.train.clock import Clock
 from tl_jax.train.cohort import execute
 from tl_jax.train.results import Result, digest_examples
@@ -113,7 +113,7 @@ def test_a_second_call_of_a_finished_run_changes_nothing(
   execute(runs)
   before = [(folder / 'result.json').read_bytes() for _, folder in runs]
   monkeypatch.setattr(running, 'prepare', fail)
-  monkeypatch.setattr(preparing, 'write_predictions', fail)
+  monkeypatch.setattr(running, 'write_predictions', fail)
   again = train.transfer(*runs[0])
   execute(runs)
   assert [(folder / 'result.json').read_bytes() for _, folder in runs] == before

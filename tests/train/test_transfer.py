@@ -10,7 +10,7 @@ import pytest
 
 from tl_jax import config, train, tree
 from tl_jax.checkpoint import CheckpointError, Store
-from tl_jax.train.checks import read
+from tl_jax.train.checks import check
 from tl_jax.train.cohort import run_cohort
 from tl_jax.train.preparing import prepare
 
@@ -115,16 +115,16 @@ def test_entity_marks_are_pieces_where_the_config_says_so(pretrained, tmp_path):
     + '\n'.join(f'good {i} [SEP] film [MASK],{"ab"[i % 2]}' for i in range(60))
   )
   told = [('tokenizer.parse_special', 'true')]
-  settings = read(transfer_config(pretrained, 'probe', task=path, labels=8, more=told))
-  ready = prepare(settings, tmp_path / 'cache')
+  checked = check(transfer_config(pretrained, 'probe', task=path, labels=8, more=told))
+  ready = prepare(checked, tmp_path / 'cache')
   tokenizer = ready.tokenizer
   assert {tokenizer.sep, tokenizer.mask} <= set(
-    ready.train.examples.tokens[0][1:-1].tolist()
+    ready.corpus.train.examples.tokens[0][1:-1].tolist()
   )
   plain = prepare(
-    read(transfer_config(pretrained, 'probe', task=path, labels=8)), tmp_path / 'cache'
+    check(transfer_config(pretrained, 'probe', task=path, labels=8)), tmp_path / 'cache'
   )
-  assert tokenizer.mask not in plain.train.examples.tokens[0].tolist()
+  assert tokenizer.mask not in plain.corpus.train.examples.tokens[0].tolist()
 
 
 @pytest.mark.slow

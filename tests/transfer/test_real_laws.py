@@ -11,7 +11,7 @@ import pytest
 import tl_jax
 from tl_jax import models, objectives, optim, rng, tree
 from tl_jax.train import init_state, make_step
-from tl_jax.train.preparing import transplanted
+from tl_jax.train.starting import transplanted
 from tl_jax.transfer import (
   adapter,
   bitfit,

@@ -235,7 +235,7 @@ def _open(workdirs) -> list[Source]:
   """
   from tl_jax import train, transfer, tree
   from tl_jax.interop import configs
-  from tl_jax.train.datasets import task_of
+  from tl_jax.train.datasets import open_task
   from tl_jax.train.settings import Transfer
 
   is_new = tree.matcher(transfer.HEAD)
@@ -251,7 +251,7 @@ def _open(workdirs) -> list[Source]:
     # Said now, not after all scores: a model that cannot be written.
     configs.fitting(opened.arch)
     name = _free_name(path, [source.name for source in sources])
-    task = task_of(settings, opened.known)
+    task = open_task(settings.task, settings.data.directory, opened.known)
     body, own = _parted(tree.flatten(opened.params), is_new)
     sources.append(Source(name, path, opened, task, body, own))
   return sources
@@ -259,7 +259,7 @@ def _open(workdirs) -> list[Source]:
 
 def _require_fellow(path: pathlib.Path, sources: list[Source]) -> None:
   """Raises ConfigError for a workdir that is there already or has another tokenizer."""
-  from tl_jax.train.datasets import TOKENIZER
+  from tl_jax.train.tokenizing import TOKENIZER
 
   if path.resolve() in [source.path.resolve() for source in sources]:
     raise config.ConfigError(f'{path}: given twice')
@@ -422,13 +422,15 @@ def _evaluator(source: Source):
   import jax
 
   from tl_jax import evals, tasks, tree
-  from tl_jax.train import datasets
+  from tl_jax.train import corpora, datasets
 
-  settings = source.opened.settings
-  tokenizer = source.opened.tokenizer
+  settings, tokenizer = source.opened.settings, source.opened.tokenizer
+  group = settings.data
   model = _model(source)
-  test = datasets.labelled(settings, source.task, tokenizer, 'test', source.path)
-  batches = datasets.labelled_pass(settings, test, tokenizer, settings.data.batch)
+  test = datasets.read_split(source.task, 'test', group.directory, settings.task.test)
+  positions = source.opened.method.prompt_positions
+  test = corpora.encode(source.task, test, group, positions, tokenizer, source.path)
+  batches = corpora.labelled_pass(group, test, tokenizer.pad, group.batch)
   # Compiled once for both sets of leaves: the parameters are an argument.
   apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
 

@@ -1,4 +1,5 @@
-"""The parts of a run from its settings: model, objective, method, optimizer and step.
+"""The parts of a run: its architecture, its objective, and with both the model, the
+optimizer and the step.
 
 >>> kinds_of(['layers/0/mlp/in/kernel', 'layers/1/mlp/in/kernel'])
 ['layers/*/mlp/in/kernel']
@@ -13,8 +14,8 @@ import jax
 import optax
 
 from tl_jax import config as configs
-from tl_jax import models, objectives, optim, parallel, rng, transfer, tree
-from tl_jax.train.settings import Pretrain, Settings
+from tl_jax import interop, models, objectives, optim, parallel, rng, transfer, tree
+from tl_jax.train.settings import SCRATCH, Data, Pretrain, Settings
 from tl_jax.train.step import TrainState, init_state, make_step
 
 # What a new task starts afresh.
@@ -27,171 +28,11 @@ MISSING_IN_A_MIXTURE = {
 }
 
 
-class Components(NamedTuple):
-  """What a run is made of.
-
-  `init(params, seed)` is its first state, `step(state, batch)` the next one. groups:
-  those of the optimizer, with the leaves that get no gradient among the frozen ones.
+def base_arch(group: Mapping, **fields) -> models.Arch:
+  """The architecture that `config.model` names, with the fields that only a run knows:
+  its vocabulary, its head.
   """
-
-  model: models.Model
-  objective: objectives.Objective
-  method: transfer.TransferMethod
-  tx: optax.GradientTransformation
-  init: Callable
-  step: Callable
-  groups: optim.Groups
-
-
-def assemble(
-  settings: Settings, arch: models.Arch, objective: objectives.Objective
-) -> Components:
-  """Puts the parts together.
-
-  Raises ConfigError for a method or optimizer group that fits no parameter, and for
-  methods or an objective that do not go together.
-  """
-  model = models.build(arch, settings.compute)
-  method = make_method(settings)
-  names = list(tree.flatten(model.axes))
-  # Without a gradient a leaf would still decay: it is kept as it came.
-  still = tuple((pattern, None) for pattern in models.unread(arch))
-  groups = still + tuple(settings.optim.groups)
-  config = dataclasses.replace(settings.optim, groups=groups)
-  tx = optim.make_optimizer(config, settings.schedule, names)
-
-  def init(params, seed):
-    return init_state(params, method, tx, seed)
-
-  try:
-    step = make_step(model, objective, method, tx, settings.data.accumulate)
-    jax.eval_shape(lambda: init(model.init(jax.random.key(0)), 0))
-  except ValueError as error:
-    raise configs.ConfigError(f'config: {" ".join(str(error).split())}') from error
-  return Components(
-    model, objective, method, tx, init, step, optim.parse_groups(groups)
-  )
-
-
-def trained_leaves(parts: Components, trainable) -> dict[str, Any]:
-  """The leaves that a run moves, by name.
-
-  These are what its method trains without what its optimizer freezes.
-  """
-  return {
-    name: leaf
-    for name, leaf in tree.flatten(trainable).items()
-    if optim.group_of(name, parts.groups) is not None
-  }
-
-
-def kinds_of(names) -> list[str]:
-  """The names with a star for the number of a layer, each once."""
-  return list(dict.fromkeys(re.sub(r'(?<=/)\d+(?=/)', '*', name) for name in names))
-
-
-def said_of_training(parts: Components, settings: Settings, state: TrainState) -> str:
-  """A line on what a run trains: how many parameters, and which."""
-  trained = trained_leaves(parts, state.trainable)
-  total = tree.count(jax.eval_shape(parts.method.fuse, state.trainable, state.frozen))
-  kinds = kinds_of(trained)
-  more = f' and {len(kinds) - SAID} more' if len(kinds) > SAID else ''
-  count = f'{tree.count(trained):,} of {total:,} parameters'
-  return f'{method_name(settings)} trains {count}: {", ".join(kinds[:SAID])}{more}'
-
-
-def make_mesh(settings: Settings):
-  """The mesh of this machine's devices. Raises ConfigError where it or the batch does
-  not fit them.
-  """
-  try:
-    mesh = parallel.make_mesh(settings.mesh)
-  except ValueError as error:
-    raise configs.ConfigError(str(error)) from error
-  ways = mesh.shape['data'] * mesh.shape['fsdp'] * settings.data.accumulate
-  if settings.data.batch % ways:
-    raise configs.ConfigError(
-      f'config.data.batch: {settings.data.batch} rows are not divisible by data '
-      f'{mesh.shape["data"]} x fsdp {mesh.shape["fsdp"]} x accumulate '
-      f'{settings.data.accumulate}'
-    )
-  return mesh
-
-
-def make_method(settings: Settings) -> transfer.TransferMethod:
-  return _method(settings.method, 'config.method')
-
-
-def method_name(settings: Settings) -> str:
-  """How results call the method: the names of several with + between."""
-  name = settings.method['name']
-  return (
-    '+'.join(part for part, _ in settings.method['methods'])
-    if name == 'compose'
-    else name
-  )
-
-
-def _method(group, path: str) -> transfer.TransferMethod:
-  """The method of a config group; the group of `compose` has those of its `methods`, by
-  name.
-  """
-  if group.get('name') == 'compose':
-    parts = configs.struct(Composed, group, path).methods
-    return transfer.compose(
-      *(
-        _method({'name': name} | dict(options), f'{path}.methods.{name}')
-        for name, options in parts
-      )
-    )
-  constructor = configs.lookup(
-    transfer.METHODS | {'compose': None}, group.get('name'), f'{path}.name'
-  )
-  return configs.call(constructor, group, path)
-
-
-@dataclasses.dataclass(frozen=True)
-class Composed:
-  """Several methods as one: ((name, options), ...), in this order."""
-
-  name: str
-  methods: tuple
-
-  def __post_init__(self):
-    for pair in self.methods:
-      if (
-        len(pair) != 2
-        or not isinstance(pair[0], str)
-        or not isinstance(pair[1], Mapping)
-      ):
-        raise ValueError(f'methods: must be pairs (name, options), got {pair!r}')
-
-
-def make_objective(settings: Pretrain, tokenizer) -> objectives.Objective:
-  """The pre-training objective, told what it must know of the tokenizer.
-
-  Raises ConfigError for one that text alone does not train.
-  """
-  name = settings.objective.get('name')
-  entry = configs.lookup(objectives.OBJECTIVES, name, 'config.objective.name')
-  if entry.reads != 'text':
-    able = [
-      name for name, entry in objectives.OBJECTIVES.items() if entry.reads == 'text'
-    ]
-    needed = MISSING_IN_A_MIXTURE[entry.reads]
-    raise configs.ConfigError(
-      f'config.objective.name: {name!r} needs {needed}, but config.data.mixture has '
-      f'texts alone; nearest: {configs.nearest(name, able)}'
-    )
-  facts = entry.facts(tokenizer, settings.data.length)
-  return configs.call(entry.make, settings.objective, 'config.objective', **facts)
-
-
-def base_arch(settings: Settings, **fields) -> models.Arch:
-  """The architecture that the config names, with the fields that only a run knows: its
-  vocabulary, its head.
-  """
-  group = dict(settings.model)
+  group = dict(group)
   family = group.pop('family', '')
   if not family:
     raise configs.ConfigError(
@@ -215,20 +56,193 @@ def base_arch(settings: Settings, **fields) -> models.Arch:
   return arch
 
 
-def require_kind(settings: Pretrain, arch: models.Arch) -> None:
-  """Raises ConfigError for an objective that this kind of model cannot have."""
-  name = settings.objective['name']
-  needed = objectives.OBJECTIVES[name].kinds
+def require_kind(objective: str, arch: models.Arch, model: str) -> None:
+  """Raises ConfigError for an objective that this kind of model cannot have.
+
+  objective: its name. model: what the error calls the model.
+  """
+  needed = objectives.OBJECTIVES[objective].kinds
   if arch.kind in needed:
     return
-  family = settings.model.get('family')
-  where = f'config.model.family {family!r}' if family else settings.init
   raise configs.ConfigError(
-    f'config.objective.name: {name!r} needs a model of kind '
-    f'{" or ".join(map(repr, needed))}; {where} is of kind {arch.kind!r}'
+    f'config.objective.name: {objective!r} needs a model of kind '
+    f'{" or ".join(map(repr, needed))}; {model} is of kind {arch.kind!r}'
+  )
+
+
+def require_fit(
+  arch: models.Arch, data: Data, mesh: parallel.MeshShape, reserved: int
+) -> None:
+  """Raises ConfigError for rows longer than the model's positions, and for heads that
+  the tensor axis does not divide.
+
+  reserved: how many positions of every example the method keeps for itself.
+  """
+  if arch.room is not None and data.length > arch.room - reserved:
+    kept = f', {reserved} of them kept by config.method' if reserved else ''
+    raise configs.ConfigError(
+      f'config.data.length: rows of {data.length} tokens, but the model has '
+      f'{arch.room} positions (config.model.max_positions){kept}'
+    )
+  tensor = mesh.axis_size('tensor')
+  if arch.key_heads % tensor:
+    raise configs.ConfigError(
+      f'config.mesh.tensor: {arch.key_heads} heads are not divisible by {tensor}'
+    )
+
+
+def require_parts(settings: Settings, method: transfer.TransferMethod | None) -> None:
+  """Raises ConfigError for a model and an objective that cannot be, before there is a
+  tokenizer or a source to make them with. A baseline, of `method` None, has neither.
+  """
+  if isinstance(settings, Pretrain):
+    make_objective(settings.objective, settings.data.length, objectives.Nominal())
+    objective = settings.objective['name']
+    if settings.unigram_bias and objective != 'masked':
+      raise configs.ConfigError(
+        'config.unigram_bias: only the head of objective masked has a bias, not that of '
+        f'{objective!r}'
+      )
+  if settings.init != SCRATCH:
+    _require_no_model(settings.model)
+    return
+  arch = base_arch(settings.model)
+  if isinstance(settings, Pretrain):
+    family = f'config.model.family {settings.model["family"]!r}'
+    require_kind(settings.objective['name'], arch, family)
+  reserved = 0 if method is None else method.reserved_positions
+  require_fit(arch, settings.data, settings.mesh, reserved)
+
+
+def _require_no_model(group: Mapping) -> None:
+  """Raises ConfigError for a model beside the one that a run starts from."""
+  for key, value in group.items():
+    if key != 'family' or value:
+      raise configs.ConfigError(
+        f'config.model.{key}: {value!r}, but the model is that of config.init; leave it out'
+      )
+
+
+def make_objective(group: Mapping, length: int, tokenizer) -> objectives.Objective:
+  """The objective that `config.objective` names, for rows of `length` tokens of this
+  tokenizer.
+
+  Raises ConfigError for one that text alone does not train.
+  """
+  name = group.get('name')
+  entry = configs.lookup(objectives.OBJECTIVES, name, 'config.objective.name')
+  if entry.reads != 'text':
+    able = [
+      name for name, entry in objectives.OBJECTIVES.items() if entry.reads == 'text'
+    ]
+    needed = MISSING_IN_A_MIXTURE[entry.reads]
+    raise configs.ConfigError(
+      f'config.objective.name: {name!r} needs {needed}, but config.data.mixture has '
+      f'texts alone; nearest: {configs.nearest(name, able)}'
+    )
+  # Told of the tokenizer's pieces, not of the model's rows: its table may be longer
+  # than what is ever drawn from it.
+  facts = entry.facts(tokenizer, length)
+  return configs.call(entry.make, group, 'config.objective', **facts)
+
+
+class Components(NamedTuple):
+  """What a run is made of.
+
+  `init(params, seed)` is its first state, `step(state, batch)` the next one. groups:
+  those of the optimizer, with the leaves that get no gradient among the frozen ones.
+  """
+
+  model: models.Model
+  objective: objectives.Objective
+  method: transfer.TransferMethod
+  tx: optax.GradientTransformation
+  init: Callable
+  step: Callable
+  groups: optim.Groups
+
+
+def make_arch(
+  settings: Settings,
+  reserved: int,
+  source: interop.Loaded | None,
+  tokenizer,
+  head: Mapping,
+) -> models.Arch:
+  """The architecture of a run: its source's, or the config's with the tokenizer's
+  vocabulary; with the fields of the `head` that it trains.
+
+  reserved: how many positions of every example the method keeps for itself.
+  """
+  if source is None:
+    return base_arch(settings.model, vocabulary=tokenizer.vocabulary_size, **head)
+  arch = dataclasses.replace(interop.with_head(source, head['head']), **head)
+  if isinstance(settings, Pretrain):
+    require_kind(settings.objective['name'], arch, settings.init)
+  require_fit(arch, settings.data, settings.mesh, reserved)
+  return arch
+
+
+def assemble(
+  settings: Settings,
+  arch: models.Arch,
+  objective: objectives.Objective,
+  method: transfer.TransferMethod,
+) -> Components:
+  """Puts the parts together; the settings say how to compute and how to optimize.
+
+  Raises ConfigError for a method or optimizer group that fits no parameter, and for
+  methods or an objective that do not go together.
+  """
+  model = models.build(arch, settings.compute)
+  names = list(tree.flatten(model.axes))
+  # Without a gradient a leaf would still decay: it is kept as it came.
+  still = tuple((pattern, None) for pattern in models.unread(arch))
+  groups = still + tuple(settings.optim.groups)
+  config = dataclasses.replace(settings.optim, groups=groups)
+  tx = optim.make_optimizer(config, settings.schedule, names)
+
+  def init(params, seed):
+    return init_state(params, method, tx, seed)
+
+  try:
+    step = make_step(model, objective, method, tx, settings.data.accumulate)
+    # Traced, not computed: whether patterns match shows before there is a parameter.
+    jax.eval_shape(lambda: init(model.init(jax.random.key(0)), 0))
+  except ValueError as error:
+    raise configs.ConfigError(f'config: {" ".join(str(error).split())}') from error
+  return Components(
+    model, objective, method, tx, init, step, optim.parse_groups(groups)
   )
 
 
 def make_params(model: models.Model, seed):
   """Fresh parameters of a run's seed, which may be traced."""
   return model.init(rng.stream(jax.random.key(seed), 'init'))
+
+
+def trained_leaves(parts: Components, trainable) -> dict[str, Any]:
+  """The leaves that a run moves, by name.
+
+  These are what its method trains without what its optimizer freezes.
+  """
+  return {
+    name: leaf
+    for name, leaf in tree.flatten(trainable).items()
+    if optim.group_of(name, parts.groups) is not None
+  }
+
+
+def kinds_of(names) -> list[str]:
+  """The names with a star for the number of a layer, each once."""
+  return list(dict.fromkeys(re.sub(r'(?<=/)\d+(?=/)', '*', name) for name in names))
+
+
+def said_of_training(parts: Components, method: str, state: TrainState) -> str:
+  """A line on what a method trains: how many parameters, and which."""
+  trained = trained_leaves(parts, state.trainable)
+  total = tree.count(jax.eval_shape(parts.method.fuse, state.trainable, state.frozen))
+  kinds = kinds_of(trained)
+  more = f' and {len(kinds) - SAID} more' if len(kinds) > SAID else ''
+  count = f'{tree.count(trained):,} of {total:,} parameters'
+  return f'{method} trains {count}: {", ".join(kinds[:SAID])}{more}'

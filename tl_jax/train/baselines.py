@@ -10,12 +10,15 @@ from tl_jax.config import ConfigError
 from tl_jax.train import datasets, notes
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.results import Result, digest_examples, write_predictions
-from tl_jax.train.settings import Settings
+from tl_jax.train.settings import Transfer
 from tl_jax.train.workdir import Run
 
 
 def run_baseline(
-  settings: Settings, run: Run, reporter: Reporter = NULL_REPORTER
+  settings: Transfer,
+  task: tasks.Task,
+  run: Run,
+  reporter: Reporter = NULL_REPORTER,
 ) -> dict:
   """Fits a baseline and judges it as a transfer would be; returns what result.json
   holds.
@@ -24,16 +27,15 @@ def run_baseline(
   are.
   """
   name = settings.method['name']
-  task = datasets.task_of(settings)
   if not task.problem.exclusive:
     raise ConfigError(
       f'config.method.name: {name} needs a task with one label per example; '
       f'{task.name} is of kind {task.problem.name!r}'
     )
-  train, test = (
-    datasets.labelled_texts(settings, task, split) for split in ('train', 'test')
-  )
-  chosen = datasets.choose_labels(settings, task, train)
+  directory = settings.data.directory
+  train = datasets.read_split(task, 'train', directory)
+  test = datasets.read_split(task, 'test', directory, settings.task.test)
+  chosen = datasets.choose_labels(settings.task, settings.seed, task, train)
   said = notes.told(task)
   for line in said:
     reporter.info(line)

@@ -12,13 +12,15 @@ tl_jax.config.checks.ConfigError: config.data.lenght: unknown key; nearest: 'len
 import copy
 import dataclasses
 import pathlib
+from typing import NamedTuple
 
 from tl_jax import config as configs
-from tl_jax import data, evals, models, objectives
+from tl_jax import evals, tasks, transfer
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
-from tl_jax.train import assembly, datasets
-from tl_jax.train.settings import SCRATCH, Pretrain, Settings, Transfer
+from tl_jax.parallel import MeshShape
+from tl_jax.train import assembly, datasets, methods
+from tl_jax.train.settings import SCRATCH, Data, Pretrain, Settings, Transfer
 
 # Of config.model, what no config chooses, and why.
 CHOSEN_BY_THE_RUN = {
@@ -27,27 +29,40 @@ CHOSEN_BY_THE_RUN = {
 }
 
 
+class Checked(NamedTuple):
+  """The settings of a run, and what the names in them stand for: made once, here.
+
+  method: None for a baseline, which trains no model. task: that of a transfer, open;
+  None of a run that is read again without the files it was made from.
+  """
+
+  settings: Settings
+  method: transfer.TransferMethod | None
+  task: tasks.Task | None
+
+
 def read(config, where_made: bool = True) -> Settings:
-  """The settings of a config: of a transfer where it has a `task`, else of pre-training.
+  """The settings of a config, as `check` finds them."""
+  return check(config, where_made).settings
+
+
+def check(config, where_made: bool = True) -> Checked:
+  """Reads a config: of a transfer where it has a `task`, else of pre-training.
 
   Raises ConfigError naming the key and the nearest right thing. `where_made` False
   leaves out the files that the run was made from: a finished run needs them no more.
   """
+  settings = settings_of(config)
+  return check_settings(settings, where_made)
+
+
+def settings_of(config) -> Settings:
+  """The config as the settings of its mode, each key for itself in its range."""
   mode, other = modes_of(config)
   foreign = keys_of_other(mode, other, config)
   if foreign:
     raise _foreign_key(foreign[0], mode, other)
-  settings = configs.struct(mode, config, 'config')
-  if mode is Transfer:
-    _check_transfer(settings, where_made)
-  else:
-    _check_pretraining(settings, where_made)
-  if where_made:
-    _check_unread(settings)
-    _check_files(settings)
-  _check_rows(settings)
-  _check_model(settings)
-  return settings
+  return configs.struct(mode, config, 'config')
 
 
 def modes_of(config) -> tuple[type, type]:
@@ -106,90 +121,31 @@ def _foreign_key(key: str, mode: type, other: type) -> ConfigError:
   )
 
 
-def check_fit(settings: Settings, arch: models.Arch) -> None:
-  """Refuses rows longer than the model's positions, and heads that the tensor axis does
-  not divide.
+def check_settings(settings: Settings, where_made: bool = True) -> Checked:
+  """What the settings stand for, where all of them go together; see `check`."""
+  # What they say alone comes first: to open a task may take its time.
+  _check_rows(settings.data, settings.mesh)
+  if where_made:
+    _check_unread(settings.model)
+    _check_files(settings.init, settings.tokenizer.path)
+  is_transfer = isinstance(settings, Transfer)
+  method = None
+  if not is_transfer or settings.method.get('name') not in evals.BASELINES:
+    method = methods.make(settings.method)
+  assembly.require_parts(settings, method)
+  if not is_transfer:
+    datasets.require_mixture(settings.data, where_made)
+  task = None
+  if is_transfer and where_made:
+    task = datasets.open_task(settings.task, settings.data.directory)
+  return Checked(settings, method, task)
+
+
+def _check_rows(group: Data, mesh: MeshShape) -> None:
+  """Refuses rows that cannot be divided: every device has as many in every part of a
+  step.
   """
-  reserved = _reserved_positions(settings)
-  if arch.room is not None and settings.data.length > arch.room - reserved:
-    kept = f', {reserved} of them kept by config.method' if reserved else ''
-    raise ConfigError(
-      f'config.data.length: rows of {settings.data.length} tokens, but the model has '
-      f'{arch.room} positions (config.model.max_positions){kept}'
-    )
-  tensor = settings.mesh.axis_size('tensor')
-  if arch.key_heads % tensor:
-    raise ConfigError(
-      f'config.mesh.tensor: {arch.key_heads} heads are not divisible by {tensor}'
-    )
-
-
-def _reserved_positions(settings: Settings) -> int:
-  """How many positions of every example the method keeps for itself."""
-  return (
-    0
-    if settings.method.get('name') in evals.BASELINES
-    else assembly.make_method(settings).reserved_positions
-  )
-
-
-def _check_transfer(settings: Transfer, where_made: bool) -> None:
-  if settings.method.get('name') not in evals.BASELINES:
-    assembly.make_method(settings)
-  if where_made:
-    datasets.task_of(settings)
-
-
-def _check_pretraining(settings: Pretrain, where_made: bool) -> None:
-  assembly.make_method(settings)
-  assembly.make_objective(settings, objectives.Nominal())
-  mixture = settings.data.mixture
-  if not sum(mixture.values()):
-    raise ConfigError(
-      'config.data.mixture: names no text; give {source: weight} with a weight above 0'
-    )
-  objective = settings.objective['name']
-  if settings.unigram_bias and objective != 'masked':
-    raise ConfigError(
-      'config.unigram_bias: only the head of objective masked has a bias, not that of '
-      f'{objective!r}'
-    )
-  if where_made:
-    for name, weight in mixture.items():
-      if weight:
-        data.sources.require(name, settings.data.directory or None)
-
-
-def _check_unread(settings: Settings) -> None:
-  """Refuses a key that would change nothing: whoever wrote it means something else."""
-  for key, reason in CHOSEN_BY_THE_RUN.items():
-    if settings.model.get(key):
-      raise ConfigError(f'config.model.{key}: no run reads it: {reason}; leave it out')
-
-
-def _check_files(settings: Settings) -> None:
-  if settings.tokenizer.path and settings.init != SCRATCH:
-    raise ConfigError(
-      f'config.tokenizer.path: {settings.tokenizer.path}: a run from config.init has '
-      'the tokenizer of that model; leave it out'
-    )
-  if settings.tokenizer.path and not pathlib.Path(settings.tokenizer.path).is_file():
-    raise ConfigError(f'config.tokenizer.path: {settings.tokenizer.path}: no such file')
-  files.require_local(settings.init, 'config.init:')
-  if (
-    settings.init != SCRATCH
-    and not settings.init.lower().endswith('.gguf')
-    and not (pathlib.Path(settings.init) / 'config.json').is_file()
-  ):
-    raise ConfigError(
-      f'config.init: {settings.init}: not {SCRATCH!r}, a workdir or a Hugging Face folder'
-    )
-
-
-def _check_rows(settings: Settings) -> None:
-  group, mesh = settings.data, settings.mesh
   data, fsdp = mesh.axis_size('data'), mesh.axis_size('fsdp')
-  # Every device has as many rows in every part of a step.
   parts = data * fsdp * group.accumulate
   if group.batch % parts:
     fitting = max(1, round(group.batch / parts)) * parts
@@ -199,15 +155,28 @@ def _check_rows(settings: Settings) -> None:
     )
 
 
-def _check_model(settings: Settings) -> None:
-  if settings.init == SCRATCH:
-    arch = assembly.base_arch(settings)
-    if isinstance(settings, Pretrain):
-      assembly.require_kind(settings, arch)
-    check_fit(settings, arch)
-    return
-  for key, value in settings.model.items():
-    if key != 'family' or value:
-      raise ConfigError(
-        f'config.model.{key}: {value!r}, but the model is that of config.init; leave it out'
-      )
+def _check_unread(model: dict) -> None:
+  """Refuses a key that would change nothing: whoever wrote it means something else."""
+  for key, reason in CHOSEN_BY_THE_RUN.items():
+    if model.get(key):
+      raise ConfigError(f'config.model.{key}: no run reads it: {reason}; leave it out')
+
+
+def _check_files(init: str, tokenizer: str) -> None:
+  """Refuses a model or a file of a tokenizer that is not there."""
+  if tokenizer and init != SCRATCH:
+    raise ConfigError(
+      f'config.tokenizer.path: {tokenizer}: a run from config.init has the tokenizer of '
+      'that model; leave it out'
+    )
+  if tokenizer and not pathlib.Path(tokenizer).is_file():
+    raise ConfigError(f'config.tokenizer.path: {tokenizer}: no such file')
+  files.require_local(init, 'config.init:')
+  if (
+    init != SCRATCH
+    and not init.lower().endswith('.gguf')
+    and not (pathlib.Path(init) / 'config.json').is_file()
+  ):
+    raise ConfigError(
+      f'config.init: {init}: not {SCRATCH!r}, a workdir or a Hugging Face folder'
+    )

@@ -23,7 +23,7 @@ import jax
 
 from tl_jax import checkpoint, evals, parallel
 from tl_jax import config as configs
-from tl_jax.train.checks import read
+from tl_jax.train.checks import check, read
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
 from tl_jax.train.results import survived
 from tl_jax.train.running import make_trainer, run
@@ -156,7 +156,7 @@ def train_in_turn(members: list[Member], reporter: Reporter) -> None:
       if opened.result(member.settings.schedule.steps) is None:
         if trainer is None:
           # In the time of the member that needs it first.
-          trainer = make_trainer(member.settings, opened, cache=opened.path.parent)
+          trainer = make_trainer(check(member.config), opened, cache=opened.path.parent)
         trainer.run(member.settings, opened, quiet)
     if trainer is not None:
       reporter.progress(trainer.ready.title, number, len(members))

@@ -10,9 +10,8 @@ import pathlib
 import jax
 
 from tl_jax import evals, models, parallel, tasks
-from tl_jax.train import assembly, datasets, notes, programs
+from tl_jax.train import assembly, corpora, datasets, notes, programs
 from tl_jax.train.evaluators import MixtureEvaluator
-from tl_jax.train.pretraining import build_components
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
 from tl_jax.train.restoring import (
   Opened,
@@ -43,7 +42,8 @@ def evaluate(
   step = choose_step(path, step)
   task = None
   if isinstance(settings, Transfer):
-    task = datasets.task_of(settings, known_of(path, step))
+    known = known_of(path, step)
+    task = datasets.open_task(settings.task, settings.data.directory, known)
   parallel.start()
   parallel.keep_freed_memory()
   with parallel.telling_failures():
@@ -63,15 +63,16 @@ def evaluate(
 def _evaluate_task(
   opened: Opened, task: tasks.Task, path: pathlib.Path, reporter: Reporter
 ):
-  settings = opened.settings
+  settings, tokenizer = opened.settings, opened.tokenizer
+  group = settings.data
   for line in notes.told(task):
     reporter.info(line)
-  test = datasets.labelled(settings, task, opened.tokenizer, 'test', path)
+  test = datasets.read_split(task, 'test', group.directory, settings.task.test)
+  positions = opened.method.prompt_positions
+  test = corpora.encode(task, test, group, positions, tokenizer, path)
   model = models.build(opened.arch, settings.compute)
   apply = programs.outputs_of_params(model)
-  batches = datasets.labelled_pass(
-    settings, test, opened.tokenizer, settings.data.batch
-  )
+  batches = corpora.labelled_pass(group, test, tokenizer.pad, group.batch)
   found = evals.outputs(apply, opened.params, batches, len(test.texts))
   try:
     if jax.process_index() == 0:
@@ -86,11 +87,13 @@ def _evaluate_task(
 def _evaluate_mixture(opened: Opened, path: pathlib.Path):
   settings = opened.settings
   # The architecture is that of the checkpoint, which may have come from another model.
-  parts = build_components(settings, opened.tokenizer, opened.arch)
-  mesh = assembly.make_mesh(settings)
+  length, tokenizer = settings.data.length, opened.tokenizer
+  objective = assembly.make_objective(settings.objective, length, tokenizer)
+  parts = assembly.assemble(settings, opened.arch, objective, opened.method)
+  mesh = programs.make_mesh(settings.mesh, settings.data)
   with jax.set_mesh(mesh):
     sharding = parallel.batch_sharding(mesh)
-    evaluator = MixtureEvaluator(settings, parts, opened.tokenizer, path, sharding)
+    evaluator = MixtureEvaluator(settings, parts, tokenizer, path, sharding)
     params = parallel.place(opened.params, parallel.replicated(mesh))
     metrics = evaluator.measure(params)
   return 'pretrain', metrics, int(metrics.pop('examples'))

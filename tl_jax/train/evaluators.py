@@ -7,20 +7,49 @@
 import itertools
 import math
 import pathlib
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from tl_jax import config as configs
 from tl_jax import data, evals, parallel, rng, tasks
-from tl_jax.train import datasets, programs
+from tl_jax.train import corpora, datasets, programs
 from tl_jax.train.assembly import Components
 from tl_jax.train.compilation import together
-from tl_jax.train.features import Reader
-from tl_jax.train.prepared import Evaluation
+from tl_jax.train.corpora import TaskExamples
+from tl_jax.train.features import EvaluationInputs, FeatureCache, holds_body
 from tl_jax.train.results import digest_examples
 from tl_jax.train.settings import Pretrain
 from tl_jax.train.step import averaged
+
+
+class Evaluation(NamedTuple):
+  """What a state is worth on the test split.
+
+  count: how many examples it was evaluated on. examples: a digest of these. outputs
+  (count, labels): what the model says of each, where there is something to keep.
+  """
+
+  metrics: dict[str, float]
+  count: int
+  examples: str
+  outputs: np.ndarray | None = None
+
+
+class Evaluator(Protocol):
+  """What reads the data of a run on its mesh."""
+
+  def training_rows(self, stream, state, first: int, last: int):
+    """The stream as the step reads it, for a run of this state from step `first` to
+    step `last`.
+    """
+
+  def metrics(self, state) -> dict[str, float]:
+    """The metrics on the test split in the midst of a run."""
+
+  def evaluate(self, state) -> Evaluation:
+    """All that is kept of the last state of a run."""
 
 
 class MixtureEvaluator:
@@ -35,17 +64,18 @@ class MixtureEvaluator:
     sharding,
   ):
     self._settings, self._parts, self._sharding = settings, parts, sharding
-    sources = datasets.mixture_texts(settings, 'test')
-    self._examples = datasets.mixture_examples(settings, tokenizer, folder, sources)
-    self._rows = datasets.text_rows(settings, tokenizer)
+    sources = datasets.mixture_texts(settings.data, 'test')
+    inputs = parts.objective.inputs
+    self._rows = corpora.text_rows(settings.data.length, inputs)
+    self._examples = corpora.encode_mixture(sources, self._rows, tokenizer, folder)
     self._pad = tokenizer.pad
     self._held = parallel.host_rows(sharding, settings.data.batch)
     key = rng.stream(settings.seed, 'evaluation')
     self._sums = together(programs.loss_sums(parts, key))
 
-  def training_rows(self, stream, state, first: int = 0):
+  def training_rows(self, stream, state, first: int, last: int):
     """The stream itself."""
-    del state, first
+    del state, first, last
     return stream
 
   def metrics(self, state) -> dict[str, float]:
@@ -115,20 +145,27 @@ def sum_up(totals: dict[str, tuple[float, float]]) -> dict[str, float]:
 class TaskEvaluator:
   """The task's metrics on its test split, by one compiled forward pass."""
 
-  def __init__(self, reader: Reader):
-    self._reader = reader
-    self._task, self._test = reader.ready.task, reader.ready.test
-    self._forward = together(programs.outputs(reader.ready.parts))
+  def __init__(self, corpus: TaskExamples, parts: Components, sharding=None):
+    self._task, self._test = corpus.task, corpus.test
+    self._inputs = EvaluationInputs(corpus, parts, sharding)
+    self._features = None
+    if holds_body(parts):
+      self._features = FeatureCache(corpus, parts, self._inputs)
+    self._forward = together(programs.outputs(parts))
 
-  def training_rows(self, stream, state, first: int = 0):
+  def training_rows(self, stream, state, first: int, last: int):
     """The rows of the stream, with features in the place of tokens where the body is
     held.
     """
-    return self._reader.stream(stream, state, first)
+    if self._features is None:
+      return stream
+    return self._features.featured(stream, state, first, last)
 
   def outputs(self, state) -> np.ndarray:
     """What the model says of every test example, float32 (n, labels)."""
-    batches = self._reader.evaluation(state)
+    batches = self._inputs.test
+    if self._features is not None:
+      batches = self._features.test(state)
     return evals.outputs(self._apply, state, batches, len(self._test.texts))
 
   def metrics(self, state) -> dict[str, float]:
@@ -140,7 +177,7 @@ class TaskEvaluator:
     return Evaluation(self._score(found), len(self._test.texts), digest, found)
 
   def _apply(self, state, batch) -> np.ndarray:
-    return parallel.to_host(self._forward(state, self._reader.place(batch)))
+    return parallel.to_host(self._forward(state, self._inputs.place(batch)))
 
   def _score(self, found: np.ndarray) -> dict[str, float]:
     return tasks.score(self._task, found, self._test.targets)

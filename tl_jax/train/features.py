@@ -7,13 +7,16 @@ body once for each of them.
 [[[0.5, 2.0], [0.0, 0.0]]]
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tl_jax import models, parallel, tree
-from tl_jax.train import assembly, datasets, programs
+from tl_jax.train import assembly, programs
 from tl_jax.train.compilation import together
+from tl_jax.train.corpora import TaskExamples, labelled_pass
+from tl_jax.train.datasets import Labelled
 
 # of a pass over examples, about: small training batches would leave a device idle
 ROWS = 32
@@ -58,71 +61,74 @@ class Featured(NamedTuple):
     return self.stream.tokens_at(step)
 
 
-class Reader:
-  """What a run's steps and its evaluation read: texts, or where the body is held what
-  it says of them.
+class EvaluationInputs:
+  """The batches of a task's examples as a forward pass reads them: laid into rows of the
+  training shape, and on the mesh when they are read.
   """
 
-  def __init__(self, ready, sharding=None):
-    self.ready, self._sharding = ready, sharding
-    self.held = holds_body(ready.parts)
-    self._read = together(programs.features(ready.parts))
-    self._mark = together(programs.marks())
-    # Kept, because a cohort goes through them hundreds of times; with features, those
-    # of the body seen last.
-    self._test = list(self._pass(ready.test))
-    self._body = self._featured = None
+  def __init__(self, corpus: TaskExamples, parts: assembly.Components, sharding=None):
+    self._corpus, self._arch, self._sharding = corpus, parts.model.arch, sharding
+    batch = corpus.group.batch
+    self._rows = batch * max(1, ROWS // batch)
+    # Kept, because a cohort goes through them hundreds of times.
+    self.test = list(self.batches(corpus.test))
 
-  def stream(self, stream, state, first: int = 0):
-    """The stream as the step wants it, for a run of this state from step `first` to its
-    last.
+  def batches(self, split: Labelled, subset=None) -> Iterator[dict]:
+    """The batches of a split, or of its examples with the numbers in `subset`.
+
+    Raises ValueError for ids that the model has no row for: an accelerator would read
+    another row and say nothing.
     """
-    if not self.held:
-      return stream
-    needed = stream.members(first, self.ready.settings.schedule.steps)
-    return Featured(stream, self._run(state, self.ready.train, needed))
-
-  def evaluation(self, state) -> list[dict]:
-    """The batches of the test split, for a state."""
-    if not self.held:
-      return self._test
-    mark = np.asarray(parallel.to_host(self._mark(state.frozen)))
-    if self._body is None or not np.array_equal(mark, self._body):
-      features = self._run(
-        state, self.ready.test, np.arange(len(self.ready.test.examples))
-      )
-      self._body, self._featured = mark, [features.put(batch) for batch in self._test]
-    return self._featured
-
-  def place(self, batch: dict) -> dict:
-    """A batch of `evaluation` where the step's batches are."""
-    return (
-      batch
-      if self._sharding is None
-      else parallel.place_batch(batch, self._sharding, self._rows)
-    )
-
-  @property
-  def _rows(self) -> int:
-    batch = self.ready.settings.data.batch
-    return batch * max(1, ROWS // batch)
-
-  def _pass(self, split: datasets.Labelled, subset=None):
-    """Batches of a split. Raises ValueError for ids that the model has no row for."""
-    arch = self.ready.parts.model.arch
-    for batch in datasets.labelled_pass(
-      self.ready.settings, split, self.ready.tokenizer, self._rows, subset
-    ):
-      models.require_rows(arch, batch)
+    group, pad = self._corpus.group, self._corpus.pad
+    for batch in labelled_pass(group, split, pad, self._rows, subset):
+      models.require_rows(self._arch, batch)
       yield batch
 
-  def _run(self, state, split: datasets.Labelled, needed: np.ndarray) -> Features:
+  def place(self, batch: dict) -> dict:
+    """The batch where the step's batches are."""
+    if self._sharding is None:
+      return batch
+    return parallel.place_batch(batch, self._sharding, self._rows)
+
+
+class FeatureCache:
+  """What a held body says of a task's examples: it runs once for each of them.
+
+  Of the test split it keeps what the body said that was seen last.
+  """
+
+  def __init__(
+    self, corpus: TaskExamples, parts: assembly.Components, inputs: EvaluationInputs
+  ):
+    self._corpus, self._inputs = corpus, inputs
+    self._read = together(programs.features(parts))
+    self._mark = together(programs.marks())
+    self._body = self._test = None
+
+  def featured(self, stream, state, first: int, last: int) -> Featured:
+    """The stream with features in the place of tokens, from step `first` to `last`."""
+    needed = stream.members(first, last)
+    return Featured(stream, self._run(state, self._corpus.train, needed))
+
+  def test(self, state) -> list[dict]:
+    """The batches of the test split, with features of the body of this state."""
+    # By its bits: members of a cohort may have one body or bodies of their own.
+    mark = np.asarray(parallel.to_host(self._mark(state.frozen)))
+    if self._body is None or not np.array_equal(mark, self._body):
+      split = self._corpus.test
+      features = self._run(state, split, np.arange(len(split.examples)))
+      self._test = [features.put(batch) for batch in self._inputs.test]
+      self._body = mark
+    return self._test
+
+  def _run(self, state, split: Labelled, needed: np.ndarray) -> Features:
     """The features of the examples of a split with these numbers."""
     place, vectors = np.full(len(split.examples), -1), None
     place[needed] = np.arange(len(needed))
-    for batch in self._pass(split, needed):
-      found = parallel.to_host(self._read(state, self.place(batch)))
+    for batch in self._inputs.batches(split, needed):
+      found = parallel.to_host(self._read(state, self._inputs.place(batch)))
       real = batch['identifiers'] >= 0
+      # Only the first batch says how wide they are, and of which dtype.
       if vectors is None:
         vectors = np.zeros((len(needed), found.shape[-1]), found.dtype)
       vectors[place[batch['identifiers'][real]]] = found[real]

@@ -13,7 +13,7 @@ import numpy as np
 
 from tl_jax import data, models, tasks, tree
 from tl_jax.config import ConfigError
-from tl_jax.train import datasets, programs
+from tl_jax.train import corpora, datasets, programs
 from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.restoring import Opened, open_workdir
 from tl_jax.train.settings import Pretrain
@@ -31,6 +31,18 @@ def fisher_of(path) -> dict:
   return information(opened._replace(arch=arch, params=params), path)
 
 
+def fisher_of_source(init: str) -> dict:
+  """The information of the model that a run starts from. Raises ConfigError where it was
+  trained on no task.
+  """
+  if not (pathlib.Path(init) / 'checkpoints').is_dir():
+    raise ConfigError(
+      f'config.method: ewc weighs by what the task of config.init needs, but {init} is no '
+      'workdir of a transfer; l2sp pulls without'
+    )
+  return fisher_of(init)
+
+
 def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> dict:
   """The diagonal Fisher information of a body on about `count` labelled examples that
   it was trained on.
@@ -46,7 +58,7 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
       f'{path}: a workdir of pre-training; Fisher information is taken on the task of '
       'a transfer'
     )
-  task = datasets.task_of(settings, opened.known)
+  task = datasets.open_task(settings.task, settings.data.directory, opened.known)
   prediction = task.problem.objective(task.facts()).prediction
   if prediction is None or prediction.log_probabilities is None:
     raise ConfigError(
@@ -77,8 +89,10 @@ def training_examples(
   arrays (n, ...).
   """
   settings, pad = opened.settings, opened.tokenizer.pad
-  train = datasets.labelled(settings, task, opened.tokenizer, 'train', path)
-  chosen = datasets.choose_labels(settings, task, train)
+  group = settings.data
+  train = datasets.read_split(task, 'train', group.directory)
+  train = corpora.encode(task, train, group, 0, opened.tokenizer, path)
+  chosen = datasets.choose_labels(settings.task, settings.seed, task, train)
   part = (
     tasks.group_of(task, train.targets[chosen])
     if task.parts
@@ -87,7 +101,7 @@ def training_examples(
   rows = list(
     data.evaluation(
       train.examples,
-      length=settings.data.length,
+      length=group.length,
       batch=1,
       pack=False,
       pad=pad,

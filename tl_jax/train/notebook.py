@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tl_jax.train import running
 from tl_jax.train.assembly import Components
-from tl_jax.train.checks import read
+from tl_jax.train.checks import check
+from tl_jax.train.preparing import prepare
 from tl_jax.train.settings import Settings
 
 
@@ -43,11 +43,12 @@ def build(config, folder=None) -> Built:
   `folder` keeps tokenizer and encoded texts for the next time; a temporary one if
   absent. Raises ConfigError.
   """
-  settings = read(config)
+  checked = check(config)
   folder = pathlib.Path(
     tempfile.mkdtemp(prefix='tl_jax_') if folder is None else folder
   )
   folder.mkdir(parents=True, exist_ok=True)
-  ready = running.prepare(settings, folder)
-  stream, _ = ready.stream(settings)
+  ready = prepare(checked, folder)
+  settings = checked.settings
+  stream, _ = ready.corpus.stream(settings)
   return Built(settings, ready.tokenizer, ready.parts, ready.params, stream.batch_at)

@@ -13,11 +13,9 @@ from tl_jax.data import subsets
 from tl_jax.data.sources import Source
 from tl_jax.tasks.own import listed
 from tl_jax.train.datasets import Labelled
-from tl_jax.train.settings import Settings
 
 
 def of_task(
-  settings: Settings,
   task: tasks.Task,
   train: Labelled,
   test: Labelled,

@@ -1,186 +1,150 @@
-"""A transfer prepared: from a source and a labelled task to rows, a model and a method.
+"""A run prepared, of either mode: its source, tokenizer, architecture, parts and examples,
+in this order.
 
->>> source = {'body': 1.0, 'head': {'bias': 2.0}}
->>> params, account = transplanted(source, {'body': 0.0, 'head': {'bias': 0.0}})
->>> float(params['body']), float(params['head']['bias'])
-(1.0, 0.0)
+>>> prepare.__name__
+'prepare'
 """
 
-import dataclasses
 import pathlib
-import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tl_jax import interop, parallel, tasks, tree
-from tl_jax import transfer as methods
+from tl_jax import interop, models, parallel, tasks, transfer
 from tl_jax.config import ConfigError
-from tl_jax.train import assembly, datasets, notes
-from tl_jax.train.assembly import HEAD_PATTERNS
-from tl_jax.train.checks import check_fit
-from tl_jax.train.evaluators import TaskEvaluator
-from tl_jax.train.features import Reader
-from tl_jax.train.information import fisher_of
-from tl_jax.train.prepared import Evaluation, Own, account_of, open_tokenizer
+from tl_jax.train import assembly, corpora, methods, starting, tokenizing
+from tl_jax.train.checks import Checked
+from tl_jax.train.evaluators import Evaluator, MixtureEvaluator, TaskEvaluator
+from tl_jax.train.information import fisher_of_source
 from tl_jax.train.restoring import load
-from tl_jax.train.results import write_predictions
-from tl_jax.train.settings import SCRATCH, Transfer
+from tl_jax.train.settings import SCRATCH, Settings
+from tl_jax.train.starting import Given, Own
 from tl_jax.train.step import TrainState
 
 
-class PreparedTransfer(NamedTuple):
-  """A `Prepared` of a transfer: nothing in it depends on the seed or the number of
-  labels.
+class Prepared(NamedTuple):
+  """A run that is ready to start: everything but its state.
+
+  Nothing in it but its `settings` depends on what runs of one program may differ in.
+  fisher: what EWC weighs by. cache: the folder where encoded texts are kept.
   """
 
-  settings: Transfer
-  task: tasks.Task
-  tokenizer: Any
-  train: datasets.Labelled
-  test: datasets.Labelled
-  parts: assembly.Components
+  settings: Settings
   source: interop.Loaded | None
-  fisher: dict | None = None
-
-  lines = ()
+  tokenizer: Any
+  parts: assembly.Components
+  corpus: corpora.Corpus
+  fisher: dict | None
+  cache: pathlib.Path
 
   @property
-  def name(self) -> str:
-    return self.task.name
+  def task(self) -> tasks.Task | None:
+    return self.corpus.task
 
   @property
   def title(self) -> str:
     """Task and method, for whoever watches."""
-    return f'{self.name}, {assembly.method_name(self.settings)}'
+    if self.task is None:
+      return self.corpus.name
+    return f'{self.corpus.name}, {methods.name_of(self.settings.method)}'
 
-  def params(self, seed):
-    """The model's first parameters: the source's, and fresh ones for what is new;
-    `seed` may be traced.
-    """
-    fresh = assembly.make_params(self.parts.model, seed)
-    return fresh if self.source is None else transplanted(self.source.params, fresh)[0]
+  @property
+  def take_over(self):
+    """How the parameters of the source become those of the model."""
+    return starting.continued if self.task is None else starting.transplanted
 
-  def weighed(self, state, fisher=None):
-    """A first state with the Fisher information of the source in it, where the method
-    is EWC.
-    """
-    fisher = self.fisher if fisher is None else fisher
-    if fisher is None:
-      return state
-    return state._replace(frozen=methods.with_fisher(state.frozen, fisher))
+  def lines(self, chosen: np.ndarray) -> list[str]:
+    """What a run tells at its start, trained on the examples `chosen`."""
+    lines = self.corpus.notes(chosen)
+    if self.task is None:
+      lines = [*lines, f'tokenizer: {self.tokenizer.vocabulary_size} pieces']
+    return lines
 
-  def account(self) -> methods.Account:
-    return account_of(self.parts.model, self.source, transplanted)
-
-  def given(self) -> dict:
-    """What the first state of every run of this signature is made from, in the memory
-    of the host.
+  def given(self) -> Given:
+    """What the first state of every run of this program is made from, in the memory of
+    the host.
     """
     params = None if self.source is None else self.source.params
-    return parallel.to_host(dict(params=params, fisher=self.fisher))
+    bias = self.corpus.first_bias(self.settings, self.parts.model.arch.vocabulary)
+    return parallel.to_host(Given(params, bias, self.fisher))
 
-  def first_state(self, given: dict, own: Own) -> TrainState:
-    params = assembly.make_params(self.parts.model, own.seed)
-    if given['params'] is not None:
-      params, _ = transplanted(given['params'], params)
-    return self.weighed(own.first_state(self.parts, params), given['fisher'])
+  def first_state(self, given: Given, own: Own) -> TrainState:
+    """The state at step 0; both may be traced."""
+    return starting.first_state(self.parts, self.take_over, given, own)
 
-  def files(self) -> dict[str, str]:
-    """The sha256 of every file of the user that the task is read from, by path."""
-    return notes.files_of(self.task.own_sources)
+  def params(self, seed):
+    """The model's first parameters; `seed` may be traced."""
+    return starting.first_params(self.parts.model, self.take_over, self.given(), seed)
 
-  def notes(self, settings: Transfer, chosen: np.ndarray) -> list[str]:
-    """What a run of these settings says of its examples, of which it is trained on the
-    `chosen`.
-    """
-    return notes.of_task(settings, self.task, self.train, self.test, chosen)
+  def account(self) -> transfer.Account | None:
+    """What becomes of every leaf of the source; None where there is nothing to tell."""
+    if self.source is None and self.task is None:
+      return None
+    params = None if self.source is None else self.source.params
+    return starting.account_of(self.parts.model, params, self.take_over)
 
-  def stream(self, settings: Transfer):
-    """The rows that a run of these settings sees, and the indices of the labelled
-    examples they come from.
-    """
-    chosen = datasets.choose_labels(settings, self.task, self.train)
-    return datasets.labelled_stream(
-      settings, self.train, chosen, self.tokenizer
-    ), chosen
-
-  def evaluator(self, sharding) -> TaskEvaluator:
-    return TaskEvaluator(Reader(self, sharding))
-
-  def write_predictions(self, folder: pathlib.Path, found: Evaluation) -> None:
-    path = folder / 'predictions.jsonl'
-    write_predictions(path, self.task, self.test, found.outputs)
-
-
-def transplanted(source, target):
-  """The source's values in the target's tree.
-
-  The head is new, and with it a pooler that is none of the body.
-  """
-  given, taken = tree.flatten(source), tree.flatten(target)
-  is_new, is_pooler = tree.matcher(HEAD_PATTERNS), tree.matcher(methods.POOLER)
-  fresh = [re.escape(name) for name in taken if is_new(name)]
-  left = [name for name in given if is_pooler(name) and name not in taken]
-  drop = [re.escape(name) for name in [*filter(is_new, given), *left]]
-  return methods.transplant(source, target, fresh=fresh, drop=drop)
+  def evaluator(self, sharding) -> Evaluator:
+    """What evaluates states of this run on a mesh."""
+    if self.task is None:
+      return MixtureEvaluator(
+        self.settings, self.parts, self.tokenizer, self.cache, sharding
+      )
+    return TaskEvaluator(self.corpus, self.parts, sharding)
 
 
 def prepare(
-  settings: Transfer,
+  checked: Checked,
   folder: pathlib.Path,
   is_primary: bool = True,
   cache: pathlib.Path | None = None,
-) -> PreparedTransfer:
-  """Opens the source, the task and its texts, and builds the model.
+) -> Prepared:
+  """Opens the source and the texts, builds the model and encodes the examples.
 
   The tokenizer is kept in `folder`, the encoded texts below `cache` (by default in
   `folder`), where other runs find them. Raises ConfigError where things do not fit.
   """
-  task = datasets.task_of(settings)
-  problem = task.problem
-  head = dict(head=problem.head, labels=task.outputs)
-  source = None if settings.init == SCRATCH else load(settings.init)
-
-  def training_texts():
-    return tasks.labelled(task, 'train', settings.data.directory or None)[0]
-
-  tokenizer = open_tokenizer(settings, source, training_texts, folder, is_primary)
-  if source is None:
-    arch = assembly.base_arch(settings, vocabulary=tokenizer.vocabulary_size, **head)
-  else:
-    arch = dataclasses.replace(interop.with_head(source, problem.head), **head)
-    check_fit(settings, arch)
-  objective = problem.objective(task.facts())
-  parts = assembly.assemble(settings, arch, objective)
-  require_dropout(settings, parts.method)
+  settings, method = checked.settings, checked.method
   cache = folder if cache is None else cache
-  train, test = (
-    datasets.labelled(settings, task, tokenizer, split, cache)
-    for split in ('train', 'test')
+  corpus = corpora.open_corpus(settings, checked.task)
+  source = None if settings.init == SCRATCH else load(settings.init)
+  tokenizer = tokenizing.prepare(
+    settings.tokenizer,
+    source,
+    settings.init,
+    corpus.training_texts,
+    folder,
+    is_primary,
   )
-  return PreparedTransfer(
-    settings, task, tokenizer, train, test, parts, source, source_information(settings)
-  )
+  reserved = method.reserved_positions
+  arch = assembly.make_arch(settings, reserved, source, tokenizer, corpus.head)
+  objective = make_objective(settings, corpus.task, tokenizer)
+  parts = assembly.assemble(settings, arch, objective, method)
+  require_dropout(settings.compute, method)
+  # Last, because to encode a large corpus takes long: what does not fit has been said.
+  corpus = corpus.encoded(settings, parts, tokenizer, cache)
+  # Only a task's source has been trained on one, by which EWC could weigh.
+  fisher = None
+  if corpus.task is not None and 'ewc' in regularizers_of(method):
+    fisher = fisher_of_source(settings.init)
+  return Prepared(settings, source, tokenizer, parts, corpus, fisher, cache)
 
 
-def require_dropout(settings: Transfer, method: methods.TransferMethod) -> None:
+def make_objective(settings: Settings, task: tasks.Task | None, tokenizer):
+  """What a run minimizes: the task says it, or in pre-training the config."""
+  if task is not None:
+    return task.problem.objective(task.facts())
+  return assembly.make_objective(settings.objective, settings.data.length, tokenizer)
+
+
+def require_dropout(compute: models.Compute, method: transfer.TransferMethod) -> None:
   """Raises ConfigError for R-Drop without dropout: its two passes would be one."""
-  names = [how.name for how in method.regularizers]
-  if 'rdrop' in names and settings.compute.dropout == 0:
+  if 'rdrop' in regularizers_of(method) and compute.dropout == 0:
     raise ConfigError(
       'config.compute.dropout: 0.0, but rdrop compares two passes that differ in '
       'their dropout alone'
     )
 
 
-def source_information(settings: Transfer) -> dict | None:
-  """What EWC weighs by. ConfigError where the source was trained on no task."""
-  if 'ewc' not in assembly.method_name(settings).split('+'):
-    return None
-  if not (pathlib.Path(settings.init) / 'checkpoints').is_dir():
-    raise ConfigError(
-      f'config.method: ewc weighs by what the task of config.init needs, but {settings.init} is no '
-      'workdir of a transfer; l2sp pulls without'
-    )
-  return fisher_of(settings.init)
+def regularizers_of(method: transfer.TransferMethod) -> list[str]:
+  """The names of all regularizers of a method."""
+  return [how.name for how in method.regularizers]

@@ -7,7 +7,6 @@ tl_jax.config.checks.ConfigError: /no/such/workdir: not a workdir (no config.jso
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -17,7 +16,6 @@ from ml_collections import ConfigDict
 
 from tl_jax import (
   checkpoint,
-  data,
   interop,
   models,
   objectives,
@@ -30,7 +28,7 @@ from tl_jax import config as configs
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.interop.huggingface import GENERATION
-from tl_jax.train import assembly, datasets
+from tl_jax.train import assembly, methods, tokenizing
 from tl_jax.train.checks import read, without_foreign_keys
 from tl_jax.train.settings import Settings
 
@@ -107,7 +105,8 @@ def open_step(
   store = checkpoint.Store(path / 'checkpoints')
   step = choose_step(path, step)
   arch, stored = arch_of(store.meta(step), f'{path}: step {step}')
-  parts = assembly.assemble(settings, arch, idle_objective())
+  method = methods.make(settings.method)
+  parts = assembly.assemble(settings, arch, idle_objective(), method)
   abstract = jax.eval_shape(lambda: parts.init(assembly.make_params(parts.model, 0), 0))
   like = dict(trainable=abstract.trainable, frozen=abstract.frozen)
   if settings.optim.ema is not None:
@@ -120,7 +119,8 @@ def open_step(
     averaged = optim.ema_params(state['opt_state'], state['trainable'])
   trainable = state['trainable'] if averaged is None else averaged
   params = parts.method.fuse(trainable, state['frozen'])
-  tokenizer = datasets.parsing(settings, open_tokenizer(path))
+  parse_special = settings.tokenizer.parse_special
+  tokenizer = tokenizing.parsing(tokenizing.open_tokenizer(path), parse_special)
   return Opened(
     settings,
     arch,
@@ -129,7 +129,7 @@ def open_step(
     step,
     trainable,
     state['frozen'],
-    parts.method,
+    method,
     known_of(path, step),
   )
 
@@ -144,37 +144,6 @@ def arch_of(meta: dict, where: str) -> tuple[models.Arch, Callable[[str], str]]:
   if 'pooler_place' in meta['arch']:
     return arch, lambda name: name
   return arch, lambda name: name.replace('head/pooler/', 'pooler/')
-
-
-def open_tokenizer(path: pathlib.Path):
-  """The tokenizer of a workdir, with the padding side, special tokens and chat template
-  of the folder it came from.
-  """
-  from tl_jax.interop.tokenizer_settings import CONFIG
-  from tl_jax.interop.tokenizers import load_tokenizer
-
-  return (
-    load_tokenizer(path)
-    if (path / CONFIG).is_file()
-    else data.tokenizers.load(path / datasets.TOKENIZER)
-  )
-
-
-def keep_tokenizer(path: pathlib.Path, source: interop.Loaded) -> None:
-  """Writes the tokenizer of a source into a workdir, and what its folder says besides.
-
-  Of the tokenizer in tokenizer_config.json, of decoding in generation_config.json.
-  """
-  from tl_jax.interop.tokenizers import save_tokenizer
-
-  if source.config is not None or source.tokenizer.settings:
-    save_tokenizer(path, source.tokenizer)
-  else:
-    source.tokenizer.save(path / datasets.TOKENIZER)
-  said = interop.generation.spoken(source)
-  if said and source.arch.kind != 'encoder':
-    text = json.dumps(said, indent=2, sort_keys=True) + '\n'
-    files.write_atomically(path / GENERATION, text.encode())
 
 
 def read_settings(path: pathlib.Path, overrides=()) -> Settings:

@@ -13,18 +13,20 @@ import pathlib
 import jax
 import numpy as np
 
-from tl_jax import checkpoint, data, evals, models, parallel, tree
+from tl_jax import checkpoint, data, models, parallel, tree
 from tl_jax.config import ConfigError
-from tl_jax.train import assembly, datasets, loop, preparing, pretraining, programs
+from tl_jax.train import assembly, loop, methods, programs, tokenizing
 from tl_jax.train.baselines import run_baseline
-from tl_jax.train.checks import read
+from tl_jax.train.checks import Checked, check
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import together
-from tl_jax.train.prepared import Evaluation, Own, Prepared
+from tl_jax.train.evaluators import Evaluation
+from tl_jax.train.preparing import Prepared, prepare
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
-from tl_jax.train.restoring import keep_tokenizer, meta
-from tl_jax.train.results import Result
-from tl_jax.train.settings import Pretrain, Settings, Transfer
+from tl_jax.train.restoring import meta
+from tl_jax.train.results import Result, write_predictions
+from tl_jax.train.settings import Settings, Transfer
+from tl_jax.train.starting import Given, Own
 from tl_jax.train.workdir import Run, open_run
 
 
@@ -55,55 +57,48 @@ def run(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
   Raises ConfigError before a device is touched, WorkdirBusy, Stopped after a signal,
   Diverged.
   """
-  settings = read(config)
+  checked = check(config)
+  settings = checked.settings
   with open_run(config, workdir) as opened:
     finished = opened.result(settings.schedule.steps)
     if finished is not None:
       return finished
-    if settings.method['name'] in evals.BASELINES:
-      return run_baseline(settings, opened, reporter)
-    return make_trainer(settings, opened).run(settings, opened, reporter)
-
-
-def prepare(
-  settings: Settings,
-  folder: pathlib.Path,
-  is_primary: bool = True,
-  cache: pathlib.Path | None = None,
-) -> Prepared:
-  """Prepares a run of either mode. Raises ConfigError where things do not fit."""
-  if isinstance(settings, Pretrain):
-    return pretraining.prepare(settings, folder, is_primary, cache)
-  return preparing.prepare(settings, folder, is_primary, cache)
+    if checked.method is None:
+      return run_baseline(settings, checked.task, opened, reporter)
+    return make_trainer(checked, opened).run(settings, opened, reporter)
 
 
 def make_trainer(
-  settings: Settings, run: Run, cache: pathlib.Path | None = None
+  checked: Checked, run: Run, cache: pathlib.Path | None = None
 ) -> 'Trainer':
   """The trainer of a run; `cache` is where encoded texts are kept. Raises ConfigError
   where things do not fit.
   """
-  mesh = assembly.make_mesh(settings)  # first, because to prepare may take minutes
-  return Trainer(prepare(settings, run.path, run.is_primary, cache), mesh)
+  settings = checked.settings
+  # First, because to prepare may take minutes.
+  mesh = programs.make_mesh(settings.mesh, settings.data)
+  ready = prepare(checked, run.path, run.is_primary, cache)
+  return Trainer(ready, mesh)
 
 
 def placed_batches(
   stream: data.pipeline.Stream,
-  start: int,
-  settings: Settings,
+  first: int,
+  last: int,
+  rows: int,
   sharding,
   arch: models.Arch,
 ):
-  """(global batch on the mesh, tokens in it) from a step on, read ahead by threads.
+  """(global batch of so many rows on the mesh, tokens in it) from step `first` on, read
+  ahead by threads.
 
   Raises ValueError for ids that the model has no row for, before they reach a device.
   """
-  size = settings.data.batch
-  held = parallel.host_rows(sharding, size)
-  batches = data.batches(stream, start, settings.schedule.steps, rows=held)
-  for step, batch in enumerate(batches, start):
+  held = parallel.host_rows(sharding, rows)
+  batches = data.batches(stream, first, last, rows=held)
+  for step, batch in enumerate(batches, first):
     models.require_rows(arch, batch)
-    yield parallel.place_batch(batch, sharding, size, held), stream.tokens_at(step)
+    yield parallel.place_batch(batch, sharding, rows, held), stream.tokens_at(step)
 
 
 class Trainer:
@@ -119,7 +114,7 @@ class Trainer:
     self.ready = ready
     if ready.source is not None:
       # The memory of the devices is for the states of the runs.
-      source = ready.source._replace(params=self.given['params'])
+      source = ready.source._replace(params=self.given.params)
       ready = self.ready = ready._replace(source=source)
     self.sharding = parallel.batch_sharding(self.mesh)
     self.account = ready.account()
@@ -135,7 +130,7 @@ class Trainer:
     self._step = programs.step(ready.parts, self.shardings, self.sharding)
 
   @functools.cached_property
-  def given(self) -> dict:
+  def given(self) -> Given:
     """What first states are made from; a run that goes on may never ask for it."""
     return self.ready.given()
 
@@ -143,17 +138,19 @@ class Trainer:
     self, settings: Settings, run: Run, reporter: Reporter = NULL_REPORTER
   ) -> dict:
     """Trains one run, or goes on where its workdir is; returns what result.json holds."""
-    run.require_files(self.ready.files())
-    stream, chosen = self.ready.stream(settings)
-    for line in [*self.ready.notes(settings, chosen), *self.ready.lines]:
+    corpus, arch = self.ready.corpus, self.ready.parts.model.arch
+    run.require_files(corpus.files())
+    stream, chosen = corpus.stream(settings)
+    for line in self.ready.lines(chosen):
       reporter.info(line)
     with jax.set_mesh(self.mesh):
       state = self.start(settings, run, reporter)
-      reporter.info(assembly.said_of_training(self.ready.parts, settings, state))
-      step = int(state.step)
-      rows = self.evaluator.training_rows(stream, state, step)
+      method = methods.name_of(settings.method)
+      reporter.info(assembly.said_of_training(self.ready.parts, method, state))
+      first, last = int(state.step), settings.schedule.steps
+      rows = self.evaluator.training_rows(stream, state, first, last)
       batches = placed_batches(
-        rows, step, settings, self.sharding, self.ready.parts.model.arch
+        rows, first, last, settings.data.batch, self.sharding, arch
       )
       fitted = loop.fit(
         settings,
@@ -164,6 +161,7 @@ class Trainer:
         reporter,
         'transfer' if isinstance(settings, Transfer) else 'pretrain',
       )
+      # The next run of this signature takes the compiled step.
       self._step = fitted.program or self._step
       return self.finish(settings, run, fitted.state, chosen, reporter)
 
@@ -186,19 +184,12 @@ class Trainer:
     if self.account is not None:
       run.write_account(self.account, self.ready.source, settings.init)
     if run.is_primary:
-      self._keep_tokenizer(run.path)
-
-  def _keep_tokenizer(self, folder: pathlib.Path) -> None:
-    """Writes the tokenizer into the folder of a run, unless it is there."""
-    if (folder / datasets.TOKENIZER).is_file():
-      return
-    if self.ready.source is None:
-      self.ready.tokenizer.save(folder / datasets.TOKENIZER)
-    else:
-      keep_tokenizer(folder, self.ready.source)
+      # A member of a cohort has another folder than that of the run that was prepared.
+      tokenizing.keep(run.path, self.ready.tokenizer, self.ready.source)
 
   def recorder(self, settings: Settings, run: Run) -> loop.Recorder:
-    said = meta(self.ready.parts.model.arch, self.ready.files(), self.ready.task)
+    ready = self.ready
+    said = meta(ready.parts.model.arch, ready.corpus.files(), ready.task)
     return run.recorder(settings, self.evaluator.metrics, said)
 
   def finish(
@@ -218,7 +209,9 @@ class Trainer:
       # Members hold the same base: on the disk it is there once.
       for step in run.store.steps():
         checkpoint.share_files(run.store.directory / str(step), self._files)
-      self.ready.write_predictions(run.path, found)
+      if found.outputs is not None:
+        path = run.path / 'predictions.jsonl'
+        write_predictions(path, self.ready.task, self.ready.corpus.test, found.outputs)
     result = run.finish(
       make_result(self.ready, settings, chosen, found, state, run.clock)
     )
@@ -241,8 +234,8 @@ def make_result(
   trained = assembly.trained_leaves(ready.parts, state.trainable)
   fused = jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen)
   return Result(
-    task=ready.name,
-    method=assembly.method_name(settings),
+    task=ready.corpus.name,
+    method=methods.name_of(settings.method),
     init=settings.init,
     seed=settings.seed,
     labels=len(set(chosen.tolist())),
@@ -254,6 +247,6 @@ def make_result(
     total_parameters=tree.count(fused),
     steps=settings.schedule.steps,
     peak_bytes=peak_bytes(),
-    notes=ready.notes(settings, chosen),
+    notes=ready.corpus.notes(chosen),
     **clock.totals(),
   )

@@ -20,13 +20,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tl_jax import models, parallel
 from tl_jax.train import loop, programs
+from tl_jax.train.checks import check
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import compile_ahead, together
-from tl_jax.train.prepared import Own
 from tl_jax.train.programs import MEMBERS
 from tl_jax.train.reporter import Meter, Reporter
 from tl_jax.train.results import survived, write_failure
 from tl_jax.train.running import Trainer, make_trainer
+from tl_jax.train.starting import Own
 from tl_jax.train.step import TrainState
 from tl_jax.train.stopping import Stopped, Stopping
 from tl_jax.train.workdir import Run, open_run
@@ -145,7 +146,7 @@ def train_together(members, reporter: Reporter) -> None:
           if run.result(member.settings.schedule.steps) is not None:
             continue
           if trainer is None:
-            trainer = make_trainer(member.settings, run, cache=run.path.parent)
+            trainer = make_trainer(check(member.config), run, cache=run.path.parent)
           opened.append(open_member(trainer, member.settings, run))
     if opened:
       _train(trainer, opened, common, reporter)
@@ -154,7 +155,7 @@ def train_together(members, reporter: Reporter) -> None:
 def open_member(trainer: Trainer, settings, run: Run) -> Open:
   """A member at its start. Raises ConfigError for more labels than there are."""
   earlier = run.clock.totals()
-  stream, chosen = trainer.ready.stream(settings)
+  stream, chosen = trainer.ready.corpus.stream(settings)
   trainer.describe(settings, run)
   if run.is_primary:
     run.workdir.truncate_metrics(None)
@@ -205,7 +206,7 @@ def _fit(
   with common.phase('start'):
     state = stack.start()
     streams = [
-      trainer.evaluator.training_rows(member.stream, stack.pick(state, index))
+      trainer.evaluator.training_rows(member.stream, stack.pick(state, index), 0, total)
       for index, member in left.items()
     ]
   program = None

@@ -26,9 +26,9 @@ from tl_jax.config import ConfigError
 from tl_jax.interop import tokenizer_settings as spoken
 from tl_jax.train import results
 from tl_jax.train.clock import Clock
-from tl_jax.train.datasets import TOKENIZER
 from tl_jax.train.loop import Recorder
 from tl_jax.train.settings import Settings, usual
+from tl_jax.train.tokenizing import TOKENIZER
 from tl_jax.train.traces import Before
 
 # What the starts of a run took so far; result.json has it at the end.

@@ -6,7 +6,7 @@ import pytest
 
 from tl_jax import config, train
 from tl_jax.objectives import Nominal
-from tl_jax.train import datasets
+from tl_jax.train import assembly, corpora
 from tl_jax.train.checks import read
 
 # A tokenizer with as many sentinels as T5's.
@@ -17,11 +17,17 @@ def settings_of(*more):
   return read(config.load('configs/pretrain.py:t5-small', more))
 
 
+def rows_of(settings):
+  length = settings.data.length
+  objective = assembly.make_objective(settings.objective, length, TOKENIZER)
+  return corpora.text_rows(length, objective.inputs)
+
+
 def test_rows_of_t5_are_those_of_its_authors():
-  rows = datasets.text_rows(settings_of(), TOKENIZER)
+  rows = rows_of(settings_of())
   assert (rows.longest, rows.length, rows.room.size) == (568, 568, 512)
   masked = read(config.load('configs/pretrain.py:bert-base'))
-  assert datasets.text_rows(masked, TOKENIZER) == datasets.Rows(512, 512)
+  assert rows_of(masked) == corpora.Rows(512, 512)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +35,7 @@ def test_rows_of_t5_are_those_of_its_authors():
 )
 def test_whatever_a_row_has_room_for_is_not_longer_than_it(rate, mean):
   more = (('objective.rate', rate), ('objective.mean', mean), ('data.length', '64'))
-  rows = datasets.text_rows(settings_of(*more), TOKENIZER)
+  rows = rows_of(settings_of(*more))
   assert (
     rows.room.taken([rows.longest])[0] <= 64 < rows.room.taken([rows.longest + 1])[0]
   )
@@ -46,7 +52,7 @@ def test_span_corruption_fills_the_rows_of_the_model(tmp_path):
     ('data.mixture', "{'austen': 1.0}"),
   ]
   built = train.build(config.load('configs/pretrain.py:tiny-t5', small), tmp_path)
-  rows = datasets.text_rows(built.settings, built.tokenizer)
+  rows = corpora.text_rows(64, built.parts.objective.inputs)
   prepare = jax.jit(built.parts.objective.prepare)
   for step in range(3):
     text = built.batch_at(step)
