@@ -129,9 +129,17 @@ def test_most_labels_missing_is_refused_with_the_first(tmp_path):
     ConfigError, match='a.csv:5: label: empty; 1 of 1 rows have no la'
   ):
     tasks.find(path)
-  # A split that is not read may have no labels.
+  # A split that is not read may have no labels, and it is told.
   path = write(tmp_path, rows.replace(b'd,,', b'd,x,') + b'e,,unlabelled\n')
-  assert not tasks.find(path).told
+  line = f"{path}: the examples of split 'unlabelled' are not read beside a test"
+  assert tasks.find(path).told == (line,)
+
+
+def test_a_text_to_write_may_be_any_word_but_none(tmp_path):
+  path = write(tmp_path, rows_of('NaN', '', 'null', 'None', 'x'))
+  task = tasks.find(path, how=tasks.Reading(target='label'))
+  assert texts_of(task) == ['a', 'c', 'd', 'e']
+  assert TOLD.format(path=path, count=1, total=5, spelled='empty') in task.told
 
 
 def test_each_file_tells_what_it_lacks(tmp_path):

@@ -22,6 +22,8 @@ SINGLE = 'single_label'
 MULTI = 'multi_label'
 REGRESSION = 'regression'
 KINDS = (SINGLE, MULTI, REGRESSION)
+# The kind of a task whose labels are texts to write; a column of these is named apart.
+TEXT = 'text'
 # A number as JSON and CSV files write it. 007 is a code, not a number.
 NUMBER = re.compile(r'[+-]?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?')
 # Beyond so many digits a number would be too long for a name.

@@ -21,8 +21,6 @@ from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
 from tl_jax.tasks.unlabelled import Part
 
-# The kind of a task with texts to write.
-TEXT = 'text'
 # What files call the split that is looked at while a model is trained.
 VALIDATION = ('validation', 'valid', 'dev', 'val')
 
@@ -122,7 +120,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   that `known` does not have.
   """
   how = how or Reading()
-  kind = TEXT if how.target else how.kind or (known.kind if known else '')
+  kind = labels.TEXT if how.target else how.kind or (known.kind if known else '')
   if known and kind != known.kind:
     raise ConfigError(
       f'config.task.kind: {kind!r}; the model was trained on {known.kind!r}'
@@ -213,12 +211,25 @@ def _told_of_splits(
       f'{name}: no column split; by the hash of their texts {len(train)} examples are '
       f'for train, {len(test)} for test'
     )
-  left = [split for split in test.others if split in VALIDATION]
+  left = _unread_splits(sources)
   if left:
-    told.append(f'{name}: the examples of split {left[0]!r} are not read beside a test')
+    told.append(
+      f'{name}: the examples of split {listed(left)} are not read beside a test'
+    )
   if how.validation and how.test:
     told.append(f'{how.validation}: is not read: beside a test, nothing is validated')
   return told
+
+
+def _unread_splits(sources: Mapping[str, Source]) -> list[str]:
+  """The splits of the files that are neither for train nor for test."""
+  chosen = {(source.name, source.split) for source in sources.values()}
+  found = []
+  for source in sources.values():
+    # What hashes divide is read whole.
+    others = () if source.divided else source.others
+    found += [split for split in others if (source.name, split) not in chosen]
+  return list(dict.fromkeys(found))
 
 
 def _told_of_commas(name: str, opened: Opened, kind: str) -> list[str]:
@@ -273,7 +284,7 @@ def _reader(opened: Opened, kind: str, known):
     return _number_reader(opened)
   if kind == labels.MULTI:
     return _set_reader(opened, known)
-  if kind == TEXT:
+  if kind == labels.TEXT:
     return _text_reader, ()
   return _class_reader(opened, known)
 

@@ -42,16 +42,20 @@ class Rule:
   With `doubtful` words such as None are missing labels, not classes. With `empty` an
   empty text is one; without, it says that an example has none of several labels. With
   `numbered` the file names its classes by their numbers, and -1 is the number of none.
+  With `text` the labels are texts to write, and any word is one.
   """
 
   doubtful: bool
   empty: bool = True
   numbered: bool = False
+  text: bool = False
 
   def is_absent(self, label: Any) -> bool:
     """Does an example with this label have none?"""
     if label == '':
       return self.empty
+    if self.text and isinstance(label, str):
+      return False
     if self.numbered and label == -1:
       return True
     if self.doubtful and missing.may_be_missing(label):
@@ -92,6 +96,7 @@ def leave_out(parts: Mapping[str, Part], kind: str) -> dict[str, Part]:
     doubtful_are_missing(values, kind),
     empty=kind != labels.MULTI,
     numbered=any('label' in part.table.classes for part in parts.values()),
+    text=kind == labels.TEXT,
   )
   shorter = {}
   for part in parts.values():
