@@ -9,7 +9,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import zlib
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -41,6 +41,7 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 
 import hypothesis  # noqa: E402
+import parts  # noqa: E402
 import pytest  # noqa: E402
 
 # The same examples on every machine, and no verdict that depends on how busy it is.
@@ -125,27 +126,52 @@ LONG = (
 )
 
 
+# What `--minutes` counts from.
+STARTED = time.monotonic()
+
+
 def pytest_addoption(parser):
   parser.addoption(
     '--part',
     default='0/1',
     metavar='K/N',
-    help='runs only part K, from 0, of N parts of the tests, chosen by their names',
+    help='runs only part K, from 0, of N parts of the chosen tests, which have whole '
+    'files each and take about the same time',
+  )
+  parser.addoption(
+    '--minutes',
+    type=float,
+    metavar='M',
+    help='skips every test that has not started after M minutes; the summary counts '
+    'them by file',
   )
 
 
+# Last, when `-m` and `-k` have chosen: a part is one of what is left.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
   number, count = map(int, config.getoption('--part').split('/'))
-  chosen = [
-    item for item in items if zlib.crc32(item.nodeid.encode()) % count == number
-  ]
-  left_out = set(items) - set(chosen)
+  files = parts.deal(map(_file, items), count)[number]
+  left_out = [item for item in items if _file(item) not in files]
   if left_out:
     config.hook.pytest_deselected(items=left_out)
-    items[:] = chosen
+    items[:] = [item for item in items if _file(item) in files]
 
   def turn(item):
-    path = pathlib.Path(item.fspath).relative_to(ROOT).as_posix()
+    path = _file(item)
     return next((place for place, name in enumerate(LONG) if name in path), len(LONG))
 
   items.sort(key=turn)
+
+
+# First, before a fixture takes its time.
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+  minutes = item.config.getoption('--minutes')
+  if minutes is not None and time.monotonic() - STARTED > 60 * minutes:
+    pytest.skip(f'{_file(item)}: not started within {minutes:g} minutes')
+
+
+def _file(item) -> str:
+  """The file of a test, below this folder."""
+  return pathlib.Path(item.fspath).relative_to(ROOT / 'tests').as_posix()

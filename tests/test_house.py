@@ -14,12 +14,10 @@ import shlex
 import subprocess
 import sys
 
+import density
 import pytest
 
 from tl_jax import config
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import density  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'tl_jax'
