@@ -1,11 +1,13 @@
 """Laws of the order: a batch is a function of (seed, step), whoever reads it."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tl_jax.data import pipeline, subsets
+from tl_jax.data import packing, pipeline, subsets
 from tl_jax.data.tokens import TokenList
 
 
@@ -202,6 +204,20 @@ def test_an_evaluation_counts_every_example_once(batch, hosts, pack):
   }
   last = passes[-1][len(passes[-1]) - 1]
   assert (last['identifiers'][last['examples'] == 0] == -1).all()
+
+
+@pytest.mark.parametrize('pack', [True, False])
+@pytest.mark.parametrize('wanted', [1, 3, 1000])
+def test_the_first_batches_are_those_of_the_whole_pass(monkeypatch, wanted, pack):
+  # Parts of four examples are packed on their own.
+  plan = functools.partial(packing.plan, window=4)
+  monkeypatch.setattr(packing, 'WINDOW', 4)
+  monkeypatch.setattr(packing, 'plan', plan)
+  form = {'length': 16, 'batch': 2, 'examples_per_row': 5, 'pack': pack}
+  whole = pipeline.evaluation(examples(), **form)
+  some = pipeline.evaluation(examples(), **form, batches=wanted)
+  assert len(some) == min(wanted, len(whole)) and len(whole) > 3
+  assert all(equal(whole[step], some[step]) for step in range(len(some)))
 
 
 def test_what_cannot_be_read_is_refused():

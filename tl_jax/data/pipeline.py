@@ -203,8 +203,10 @@ def _rows_of_source(
 ) -> Epochs | windows.Windows:
   """The endless sequence of rows of a source, however large."""
   count = len(examples) if subset is None else len(subset)
-  kind = Epochs if windows.fits_whole(count) else windows.Windows
-  return kind(examples, layout, seed, subset, shuffle)
+  # Windows are alike because they are shuffled: those of a sorted source are not.
+  if windows.fits_whole(count) or not shuffle:
+    return Epochs(examples, layout, seed, subset, shuffle)
+  return windows.Windows(examples, layout, seed, subset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -481,15 +483,18 @@ def evaluation(
   subset=None,
   rows=None,
   room: Room | None = None,
+  batches: Count | None = None,
 ) -> Evaluation:
   """One pass over the examples (or over `subset` of them) in batches of `batch` rows.
 
   All batches have one shape. Of each the rows with the numbers `rows` are given;
   without them, all rows. Empty rows and places have `segments` and `examples` 0 and
-  `identifiers` -1, so that nothing is counted twice. Raises ValueError as `stream`
-  does.
+  `identifiers` -1, so that nothing is counted twice. `batches` is how many are wanted
+  at most: what lies beyond them is not planned. Raises ValueError as `stream` does.
   """
   _require_rows([examples], batch, examples_per_row, pack)
   layout = Layout(length, examples_per_row, target_length, pad, pack, room)
-  plan = layout.plan(examples, _indices(examples, subset))
+  order = _indices(examples, subset)
+  most = len(order) if batches is None else batches * batch
+  plan = windows.first_rows(lambda part: layout.plan(examples, part), order, most)
   return Evaluation(examples, layout, plan, batch, sorted(rows_of(batch, rows)))

@@ -38,15 +38,16 @@ class Tokens:
 
   `lengths` int32 (n,) has the number of tokens of each. `index` int32 (n,) says which
   example of the source each came from, `shard` int32 (n,) in which of `files` it lies.
-  They are mapped as well: what is not asked for is not read. `counts` has how many
-  documents were read, empty, truncated and split, and how many pieces and tokens there
-  are.
+  They are mapped as well. `starts` int64 has how many tokens lie before every
+  `BLOCK`th piece. `counts` has how many documents were read, empty, truncated and
+  split, and how many pieces and tokens there are.
   """
 
   folder: pathlib.Path
   lengths: np.ndarray = dataclasses.field(repr=False)
   index: np.ndarray = dataclasses.field(repr=False)
   shard: np.ndarray = dataclasses.field(repr=False)
+  starts: np.ndarray = dataclasses.field(repr=False)
   files: tuple[np.ndarray, ...] = dataclasses.field(repr=False)
   counts: dict[str, int]
   key: str
@@ -59,21 +60,11 @@ class Tokens:
       raise IndexError(f'{self.folder}: {i} is outside of {len(self)} pieces')
     i %= len(self)
     block, inside = divmod(i, BLOCK)
-    start = self._starts[block] + self.lengths[i - inside : i].sum(dtype=np.int64)
+    start = self.starts[block] + self.lengths[i - inside : i].sum(dtype=np.int64)
     # Counted over all files so far, then within its own.
     shard = self.shard[i]
     start -= self._before[shard]
     return self.files[shard][start : start + self.lengths[i]]
-
-  @functools.cached_property
-  def _starts(self) -> np.ndarray:
-    """How many tokens lie before every `BLOCK`th piece, int64.
-
-    One for each piece would be more than the lengths, and no file has them.
-    """
-    whole = len(self) // BLOCK * BLOCK
-    blocks = self.lengths[:whole].reshape(-1, BLOCK)
-    return np.cumsum([0, *blocks.sum(1, dtype=np.int64)])
 
   @functools.cached_property
   def _before(self) -> np.ndarray:
@@ -319,15 +310,28 @@ def _read(folder: pathlib.Path) -> Tokens:
       np.memmap(path, description['dtype'], 'r') if size else np.zeros(0, np.int32)
     )
     files.append(mapped)
+  lengths = _mapped(folder / 'lengths.npy')
   return Tokens(
     folder,
-    _mapped(folder / 'lengths.npy'),
+    lengths,
     _mapped(folder / 'index.npy'),
     _mapped(folder / 'shards.npy'),
+    _starts(lengths),
     tuple(files),
     description['counts'],
     description['key'],
   )
+
+
+def _starts(lengths: np.ndarray) -> np.ndarray:
+  """How many tokens lie before every `BLOCK`th piece, int64.
+
+  The lengths are read from the first to the last. After that they are in the memory of
+  the system, and to read them in an order that is shuffled asks nothing of a slow disk.
+  """
+  whole = len(lengths) // BLOCK * BLOCK
+  sums = lengths[:whole].reshape(-1, BLOCK).sum(1, dtype=np.int64)
+  return np.concatenate([[0], np.cumsum(sums)])
 
 
 def _mapped(path: pathlib.Path) -> np.ndarray:

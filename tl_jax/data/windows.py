@@ -15,6 +15,7 @@ import functools
 import logging
 import math
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -46,15 +47,16 @@ class Windows:
   the log says so. `subset` has the indices to use, all by default.
   """
 
-  def __init__(self, examples, layout, seed: int, subset=None, shuffle: bool = True):
+  def __init__(self, examples, layout, seed: int, subset=None):
     self.examples = examples
     self.layout = layout
     self.seed = seed
     self.subset = None if subset is None else np.asarray(subset, np.int64)
-    self.shuffle = shuffle
     self.count = len(examples) if subset is None else len(self.subset)
     self.windows = max(1, self.count // SIZE)
     self._plan = functools.lru_cache(KEPT)(self.plan)
+    # The first window is asked for twice: it tells how many rows all of them have.
+    self._packed = functools.lru_cache(1)(self._pack)
     # Threads that read ahead ask for rows of the same window at once.
     self._lock = threading.Lock()
 
@@ -105,12 +107,12 @@ class Windows:
     margin = math.ceil(MARGIN * math.sqrt(2) * deviation) + SPARE
     return min(first.rows + margin, examples), examples
 
-  def _packed(self, epoch: int, window: int) -> packing.Plan:
+  def _pack(self, epoch: int, window: int) -> packing.Plan:
     """A window's examples in as few rows as they need."""
     places = np.arange(self._first_example(window), self._first_example(window + 1))
-    if self.shuffle:
-      places = subsets.permuted(places, self.count, self.seed, epoch)
-    members = places if self.subset is None else self.subset[places]
+    members = subsets.permuted(places, self.count, self.seed, epoch)
+    if self.subset is not None:
+      members = self.subset[members]
     return self.layout.plan(self.examples, members)
 
 
@@ -126,3 +128,21 @@ def due(packed: packing.Plan, rows: int) -> packing.Plan:
   inside = np.setdiff1d(np.arange(len(packed.members)), packed.starts)
   parted = inside[np.arange(missing) * len(inside) // missing]
   return packing.Plan(packed.members, np.union1d(packed.starts, parted))
+
+
+def first_rows(
+  plan: Callable[[np.ndarray], packing.Plan], order: np.ndarray, rows: int
+) -> packing.Plan:
+  """The first rows of `plan(order)`, all of them where there are fewer.
+
+  Of a long order only a beginning is planned: parts of it that are packed on their own
+  do not depend on what follows.
+  """
+  # As many examples as rows are needed in any case.
+  count = max(1, -(-rows // packing.WINDOW)) * packing.WINDOW
+  while True:
+    packed = plan(order[:count])
+    if packed.rows >= rows or count >= len(order):
+      starts = packed.starts[: rows + 1]
+      return packing.Plan(packed.members[: starts[-1]], starts)
+    count *= 2
