@@ -7,11 +7,12 @@ Lengths are drawn as those of web pages are (lognormal, at most 512 tokens) and 
 mapped file, 16 bits each; a batch has 256 rows of 512 tokens. The rows are whether an
 epoch is planned whole or in windows, how many documents there are, and the step. Of a
 process of its own for each: seconds from the opened file to the batch, and the most
-memory in MB, without pages of the file.
+memory in MB, without pages of the file. What is claimed is the median over rounds.
 """
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from tl_jax import config
+from tl_jax.evals.statistics import Interval
 from tl_jax.report import Claim, Scale, Table
 
 LENGTH, BATCH = 512, 256
@@ -106,9 +108,14 @@ def run(row: str, column: str, seed: int, scale: Scale) -> dict:
   return dict(row=row, round=seed)
 
 
-def seconds(row: str):
-  """Their mean over rounds."""
-  return lambda cells: cells[row, COLUMN]
+def median(row: str):
+  """Of the seconds over rounds."""
+
+  def value(cells):
+    seconds = cells[row, COLUMN].values
+    return statistics.median(seconds.values()) if seconds else Interval(None)
+
+  return value
 
 
 TABLE = Table(
@@ -128,7 +135,7 @@ TABLE = Table(
     'mini': Scale(),
   },
   claims=tuple(
-    Claim(f'{row}: at most 10 s', seconds(row), at_most=10.0)
+    Claim(f'{row}: at most 10 s', median(row), at_most=10.0)
     for row in ROWS
     if '365' in row
   ),

@@ -13,7 +13,7 @@ import numpy as np
 
 from tl_jax import data, objectives, tasks
 from tl_jax.config import ConfigError
-from tl_jax.data import packing, pipeline
+from tl_jax.data import packing, pipeline, subsets
 from tl_jax.train import datasets, notes
 from tl_jax.train.assembly import Components
 from tl_jax.train.datasets import Labelled
@@ -56,8 +56,8 @@ class Mixture(NamedTuple):
     """
     found = []
     for source in self.sources.values():
-      stride = max(1, len(source) // ENOUGH_TEXTS)
-      found += [example['text'] for example in source[::stride]]
+      chosen = subsets.spread(len(source), ENOUGH_TEXTS)
+      found += [example['text'] for example in source[chosen]]
     return found
 
   def encoded(
@@ -223,11 +223,9 @@ def log_frequencies(weights: dict, examples: dict, vocabulary: int) -> np.ndarra
   """
   total = np.zeros(vocabulary)
   for name, part in examples.items():
-    counts = np.zeros(vocabulary)
-    for tokens in (part.tokens[index] for index in range(len(part))):
-      counts += np.bincount(tokens, minlength=vocabulary)
     # One more, because the logarithm of a token that is never seen is no number.
-    total += weights[name] * (counts + 1) / (counts + 1).sum()
+    counts = data.tokens.frequencies(part.tokens, vocabulary) + 1
+    total += weights[name] * counts / counts.sum()
   return np.log(total / total.sum()).astype(np.float32)
 
 

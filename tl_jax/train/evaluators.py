@@ -4,7 +4,6 @@
 {'loss': 2.0, 'perplexity': 7.38905609893065, 'accuracy': 0.5}
 """
 
-import itertools
 import math
 import pathlib
 from typing import NamedTuple, Protocol
@@ -106,7 +105,7 @@ class MixtureEvaluator:
     settings = self._settings
     most = -(-settings.eval.batches // len(self._examples)) or None
     for part in self._examples.values():
-      batches = data.evaluation(
+      yield from data.evaluation(
         part,
         length=self._rows.length,
         room=self._rows.room,
@@ -114,8 +113,8 @@ class MixtureEvaluator:
         pack=settings.data.pack,
         pad=self._pad,
         rows=self._held,
+        batches=most,
       )
-      yield from itertools.islice(batches, most)
 
   def _digest(self) -> str:
     """A digest of the tokens that are seen: texts and tokenizer, and the rows where
