@@ -55,6 +55,15 @@ REFUSALS = [
   (('transfer', PRETRAIN[1]), 'config.task'),
   ((*PRETRAIN, '--confg=1'), "'--config'"),
   (('pretrane',), "'pretrain'"),
+  (
+    (
+      'transfer',
+      '--config=configs/transfer.py:method=lora',
+      '--config.method.rank=1000000000',
+    ),
+    'config.method.rank: 1000000000',
+  ),
+  ((*PRETRAIN, '--config.data.batch=1000000000'), 'config.data.batch: 1000000000'),
   (('demo', '--scale=larg'), "'smoke', 'demo', 'tune', 'mini', 'paper'"),
   (('table', 'experiments/low_shot.py', '--scale=larg'), "'smoke', 'demo', "),
 ]

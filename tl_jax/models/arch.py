@@ -8,7 +8,7 @@ another.
 import dataclasses
 from typing import Literal
 
-from tl_jax.config import Count, Fraction, NonNegative, Positive
+from tl_jax.config import Count, Fraction, Natural, NonNegative, Positive
 
 Activation = Literal['gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'silu', 'tanh']
 
@@ -23,17 +23,18 @@ class Arch:
   vocabulary: Count = 30522
   width: Count = 768
   layers: Count = 12  # of each stack
-  decoder_layers: int = 0  # of the decoder of an encoder-decoder; 0: as many as layers
-  decoder_heads: int = 0  # of its layers; 0: as many as heads
-  decoder_mlp: int = 0  # of its layers; 0: as wide as mlp
+  # of the decoder of an encoder-decoder; 0: as many as layers
+  decoder_layers: Natural = 0
+  decoder_heads: Natural = 0  # of its layers; 0: as many as heads
+  decoder_mlp: Natural = 0  # of its layers; 0: as wide as mlp
   # ALBERT: so many sets of parameters, shared by layers; 0: each layer its own
-  layer_groups: int = 0
+  layer_groups: Natural = 0
   # ALBERT, ELECTRA, OPT-350M: token vectors, projected to width; 0: no projection
-  embedding_width: int = 0
+  embedding_width: Natural = 0
   heads: Count = 12
-  kv_heads: int = 0  # grouped queries; 0: as many as heads
+  kv_heads: Natural = 0  # grouped queries; 0: as many as heads
   # 0: width / heads; GPT-3 XL and 13B, T5, Gemma, Qwen 3 need their own
-  head_dim: int = 0
+  head_dim: Natural = 0
   mlp: Count = 3072
   gated: bool = False  # T5 1.1, Llama, ModernBERT: act(x W_gate) * (x W_in)
   # gelu: erf; gelu_tanh: GPT-2, Gemma; relu: T5, OPT; silu: Llama
@@ -64,7 +65,8 @@ class Arch:
     'none',
   ] = 'learned'
   max_positions: Count = 512
-  position_offset: int = 0  # row of the table for position 0 (RoBERTa, OPT, BART: 2)
+  # row of the table for position 0 (RoBERTa, OPT, BART: 2)
+  position_offset: Natural = 0
   rotary_base: Positive = 10000.0
   # of layers with a window (Gemma 3, ModernBERT); 0: the same
   local_rotary_base: NonNegative = 0.0
@@ -77,8 +79,8 @@ class Arch:
   relative_buckets: Count = 32
   relative_distance: Count = 128
   # attention span by layer, repeated; 0: unlimited (GPT-3: 0, band)
-  windows: tuple[int, ...] = (0,)
-  types: int = 0  # token types (BERT: 2)
+  windows: tuple[Natural, ...] = (0,)
+  types: Natural = 0  # token types (BERT: 2)
   embedding_norm: bool = False  # BERT, BART, ModernBERT
   embedding_scale: Positive = 1.0  # Gemma: sqrt(width)
   # of what a sublayer adds to the residual stream (Granite)

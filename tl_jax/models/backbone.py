@@ -386,12 +386,11 @@ def build(arch: Arch, compute: Compute | None = None) -> Model:
   and jit-ready.
   """
   init = functools.partial(init_params, arch)
-  axes = axes_of(jax.eval_shape(init, jax.random.key(0)))
+  # The key is made within: an array would ask for a device.
+  axes = axes_of(jax.eval_shape(lambda: init(jax.random.key(0))))
   return Model(init, functools.partial(_apply, arch, compute or Compute()), axes, arch)
 
 
 def count(arch: Arch) -> int:
   """The number of parameters, without making any."""
-  return tree.count(
-    jax.eval_shape(functools.partial(init_params, arch), jax.random.key(0))
-  )
+  return tree.count(jax.eval_shape(lambda: init_params(arch, jax.random.key(0))))

@@ -6,6 +6,7 @@ of many hosts.
 ('cohort', 'data', 'fsdp', 'tensor', 'sequence')
 """
 
+from tl_jax.parallel.capacity import GIB, Capacity, capacity_for
 from tl_jax.parallel.meeting import meet, telling_failures
 from tl_jax.parallel.memory import keep_freed_memory
 from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve
@@ -25,10 +26,13 @@ from tl_jax.parallel.starting import start
 
 __all__ = [
   'AXES',
+  'GIB',
   'RULES',
+  'Capacity',
   'MeshShape',
   'activation_shards',
   'batch_sharding',
+  'capacity_for',
   'constrain',
   'host_rows',
   'keep_freed_memory',

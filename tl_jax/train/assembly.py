@@ -14,8 +14,8 @@ import jax
 import optax
 
 from tl_jax import config as configs
-from tl_jax import interop, models, objectives, optim, parallel, rng, transfer, tree
-from tl_jax.train.settings import SCRATCH, Data, Pretrain, Settings
+from tl_jax import interop, models, objectives, optim, rng, transfer, tree
+from tl_jax.train.settings import SCRATCH, Pretrain, Settings
 from tl_jax.train.step import TrainState, init_state, make_step
 
 # What a new task starts afresh.
@@ -70,24 +70,38 @@ def require_kind(objective: str, arch: models.Arch, model: str) -> None:
   )
 
 
-def require_fit(
-  arch: models.Arch, data: Data, mesh: parallel.MeshShape, reserved: int
-) -> None:
+def require_fit(settings: Settings, arch: models.Arch, reserved: int) -> None:
   """Raises ConfigError for rows longer than the model's positions, and for heads that
   the tensor axis does not divide.
 
   reserved: how many positions of every example the method keeps for itself.
   """
-  if arch.room is not None and data.length > arch.room - reserved:
-    kept = f', {reserved} of them kept by config.method' if reserved else ''
-    raise configs.ConfigError(
-      f'config.data.length: rows of {data.length} tokens, but the model has '
-      f'{arch.room} positions (config.model.max_positions){kept}'
-    )
-  tensor = mesh.axis_size('tensor')
+  if arch.room is not None:
+    _require_positions(settings, arch.room, reserved)
+  tensor = settings.mesh.axis_size('tensor')
   if arch.key_heads % tensor:
     raise configs.ConfigError(
       f'config.mesh.tensor: {arch.key_heads} heads are not divisible by {tensor}'
+    )
+
+
+def _require_positions(settings: Settings, room: int, reserved: int) -> None:
+  """Raises ConfigError for rows that, with what the method keeps, need more than the
+  `room` positions of the model.
+  """
+  length = settings.data.length
+  if reserved >= room:
+    key = 'length' if 'length' in settings.method else 'name'
+    raise configs.ConfigError(
+      f'config.method.{key}: {settings.method[key]} keeps {reserved} positions of every '
+      f'example, but the model has {room} (config.model.max_positions), of which '
+      f'config.data.length takes {length}; nearest: {max(0, room - length)}'
+    )
+  if length > room - reserved:
+    kept = f', {reserved} of them kept by config.method' if reserved else ''
+    raise configs.ConfigError(
+      f'config.data.length: rows of {length} tokens, but the model has {room} '
+      f'positions (config.model.max_positions){kept}'
     )
 
 
@@ -111,7 +125,7 @@ def require_parts(settings: Settings, method: transfer.TransferMethod | None) ->
     family = f'config.model.family {settings.model["family"]!r}'
     require_kind(settings.objective['name'], arch, family)
   reserved = 0 if method is None else method.reserved_positions
-  require_fit(arch, settings.data, settings.mesh, reserved)
+  require_fit(settings, arch, reserved)
 
 
 def _require_no_model(group: Mapping) -> None:
@@ -179,7 +193,7 @@ def make_arch(
   arch = dataclasses.replace(interop.with_head(source, head['head']), **head)
   if isinstance(settings, Pretrain):
     require_kind(settings.objective['name'], arch, settings.init)
-  require_fit(arch, settings.data, settings.mesh, reserved)
+  require_fit(settings, arch, reserved)
   return arch
 
 

@@ -146,6 +146,11 @@ def _check_rows(group: Data, mesh: MeshShape) -> None:
   step.
   """
   data, fsdp = mesh.axis_size('data'), mesh.axis_size('fsdp')
+  if group.accumulate > group.batch:
+    raise ConfigError(
+      f'config.data.accumulate: {group.accumulate} micro-batches of the {group.batch} '
+      f'rows of a batch (config.data.batch); nearest: {group.batch}'
+    )
   parts = data * fsdp * group.accumulate
   if group.batch % parts:
     fitting = max(1, round(group.batch / parts)) * parts

@@ -16,6 +16,7 @@ from tl_jax.train import assembly, corpora, methods, starting, tokenizing
 from tl_jax.train.checks import Checked
 from tl_jax.train.evaluators import Evaluator, MixtureEvaluator, TaskEvaluator
 from tl_jax.train.information import fisher_of_source
+from tl_jax.train.memory import require_memory
 from tl_jax.train.restoring import load
 from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.starting import Given, Own
@@ -117,6 +118,7 @@ def prepare(
   )
   reserved = method.reserved_positions
   arch = assembly.make_arch(settings, reserved, source, tokenizer, corpus.head)
+  require_memory(settings, arch)
   objective = make_objective(settings, corpus.task, tokenizer)
   parts = assembly.assemble(settings, arch, objective, method)
   require_dropout(settings.compute, method)

@@ -15,12 +15,13 @@ import numpy as np
 
 from tl_jax import checkpoint, data, models, parallel, tree
 from tl_jax.config import ConfigError
-from tl_jax.train import assembly, loop, methods, programs, tokenizing
+from tl_jax.train import assembly, loop, methods, programs, results, tokenizing
 from tl_jax.train.baselines import run_baseline
 from tl_jax.train.checks import Checked, check
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import together
 from tl_jax.train.evaluators import Evaluation
+from tl_jax.train.memory import require_early
 from tl_jax.train.preparing import Prepared, prepare
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.restoring import meta
@@ -59,6 +60,9 @@ def run(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
   """
   checked = check(config)
   settings = checked.settings
+  # A finished run needs none.
+  if not (pathlib.Path(workdir) / results.FILE).is_file():
+    require_early(settings, checked.task)
   with open_run(config, workdir) as opened:
     finished = opened.result(settings.schedule.steps)
     if finished is not None:

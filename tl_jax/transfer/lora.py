@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec
 
 from tl_jax import leaves, tree
 from tl_jax.config import Count, Fraction, Positive, lookup
+from tl_jax.config.checks import LARGEST
 from tl_jax.leaves import Directed, LowRank
 from tl_jax.leaves.matrices import column_norms
 from tl_jax.leaves.quantized import Kind
@@ -212,6 +213,8 @@ class Plan(NamedTuple):
       raise ValueError(
         f'{self.what}: rank is {rank}, but must be an integer of at least 1'
       )
+    if rank > LARGEST:
+      raise ValueError(f'{self.what}: rank is {rank}, which does not fit into 32 bits')
     return int(rank)
 
   def scale(self, name: str) -> float:
