@@ -104,6 +104,7 @@ def test_damage_is_named_where_it_is(tmp_path, content, message):
 
 
 def test_blank_lines_and_columns_without_a_name_are_no_damage(tmp_path):
-  path = write(tmp_path, b',text,label,,\n0,one,pos,,\n  \n1,two,neg,,\n\n')
+  content = b',text,label,split,,\n0,one,pos,train,,\n  \n1,two,neg,train,,\n\n,,,,,\n'
+  path = write(tmp_path, content)
   source = files.read(path, LABELLED).source('all')
   assert [example['text'] for example in source] == ['one', 'two']

@@ -109,9 +109,18 @@ def test_none_is_a_class_among_texts_and_told_and_missing_among_numbers(tmp_path
     assert len(texts_of(task)) == 6 and word not in task.labels
     line = TOLD.format(path=path, count=1, total=7, spelled=repr(word))
     assert line in task.told
+    # The model that was trained on it reads it in the same way.
+    known = tasks.Known(task.problem.name, task.labels)
+    assert texts_of(tasks.find(path, known=known)) == texts_of(task)
   # Whoever says that each label is a class has it as one.
   task = tasks.find(path, how=tasks.Reading(kind='single_label'))
   assert set(task.labels) == {'0.5', '2', word} and len(texts_of(task)) == 7
+  known = tasks.Known('single_label', task.labels)
+  assert len(texts_of(tasks.find(path, known=known))) == 7
+  # A class that a model of texts does not know is none that is missing.
+  known = tasks.Known('single_label', ('0.5', '2', 'x'))
+  with pytest.raises(ConfigError, match=f"{word}' not among the labels"):
+    tasks.find(path, known=known)
 
 
 def test_most_labels_missing_is_refused_with_the_first(tmp_path):

@@ -61,7 +61,8 @@ def _records(path, delimiter: str, tell: Callable) -> Iterator[tuple[int, list[s
   first = 1
   try:
     for cells in reader:
-      if len(cells) > 1 or any(cell.strip() for cell in cells):
+      # Excel writes a row of empty cells for an empty line.
+      if any(cell.strip() for cell in cells):
         yield first, cells
       first = reader.line_num + 1
       held.clear()

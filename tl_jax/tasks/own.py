@@ -120,12 +120,13 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   that `known` does not have.
   """
   how = how or Reading()
-  kind = labels.TEXT if how.target else how.kind or (known.kind if known else '')
+  said = labels.TEXT if how.target else how.kind
+  kind = said or (known.kind if known else '')
   if known and kind != known.kind:
     raise ConfigError(
       f'config.task.kind: {kind!r}; the model was trained on {known.kind!r}'
     )
-  opened = _open(name, how, kind)
+  opened = _open(name, how, said, known)
   told = [*opened.told, *_told_of_splits(name, how, opened.sources)]
   told += _told_of_commas(name, opened, kind)
   if not kind:
@@ -151,10 +152,10 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   )
 
 
-def _open(name: str, how: Reading, kind: str) -> Opened:
+def _open(name: str, how: Reading, said: str, known) -> Opened:
   """Reads the files of all splits, without the examples that have no label."""
   columns = how.columns
-  parts = unlabelled.leave_out(_split_files(name, how, columns), kind)
+  parts = unlabelled.leave_out(_split_files(name, how, columns), said, known)
   sources = {split: part.table.source(part.split) for split, part in parts.items()}
   tables = {part.table.path: part.table for part in parts.values()}
   told = [f'{path}: {line}' for path, table in tables.items() for line in table.told]

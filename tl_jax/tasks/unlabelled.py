@@ -1,6 +1,6 @@
 """Examples of a file that have no label: left out and told, or refused if they are many.
 
->>> rule = Rule(doubtful_are_missing(['1', '0', 'N/A', 'NaN'], kind=''))
+>>> rule = Rule(doubtful_are_missing(['1', '0', 'N/A', 'NaN'], said=''))
 >>> rule.is_absent('N/A'), rule.is_absent('NaN'), rule.is_absent('0')
 (True, True, False)
 """
@@ -63,12 +63,18 @@ class Rule:
     return missing.is_missing(label)
 
 
-def doubtful_are_missing(values: Sequence[Any], kind: str) -> bool:
+def doubtful_are_missing(values: Sequence[Any], said: str, known=None) -> bool:
   """Are None and the like missing labels in a column with these labels?
 
-  They are beside numbers, unless it is said that the kind is `single_label`. `kind` is
-  '' where nobody has said it.
+  They are beside numbers, unless it is said that the labels are classes. `said` is the
+  kind that the user says; '' where it is to be found out. `known` has the kind and the
+  labels of the model that is tried on the file.
   """
+  kind = said or (known.kind if known else '')
+  if kind == labels.REGRESSION:
+    return True
+  if said or kind in (labels.MULTI, labels.TEXT):
+    return False
   others = [
     labels.spelled(value)
     for value in values
@@ -76,16 +82,18 @@ def doubtful_are_missing(values: Sequence[Any], kind: str) -> bool:
     and not missing.is_missing(value)
     and not missing.may_be_missing(value)
   ]
-  are_numbers = bool(others) and all(map(labels.is_number, others))
-  return kind == labels.REGRESSION or (kind == '' and are_numbers)
+  names = [*others, *(known.labels if known else ())]
+  return bool(names) and all(map(labels.is_number, names))
 
 
-def leave_out(parts: Mapping[str, Part], kind: str) -> dict[str, Part]:
+def leave_out(parts: Mapping[str, Part], said: str, known=None) -> dict[str, Part]:
   """The same parts of the files without the examples that have no label.
 
-  How many these are is among what is told of a file. Raises ConfigError where half of
-  the rows of a part or more have no label, with the place of the first.
+  `said` and `known` are as for `doubtful_are_missing`. How many examples are left out
+  is among what is told of a file. Raises ConfigError where half of the rows of a part
+  or more have no label, with the place of the first.
   """
+  kind = said or (known.kind if known else '')
   values = []
   rows: dict[Any, set[int]] = {}
   for part in parts.values():
@@ -93,16 +101,17 @@ def leave_out(parts: Mapping[str, Part], kind: str) -> dict[str, Part]:
     # A file that hashes divide has the same rows in both parts.
     rows.setdefault(part.table.path, set()).update(part.rows())
   rule = Rule(
-    doubtful_are_missing(values, kind),
+    doubtful_are_missing(values, said, known),
     empty=kind != labels.MULTI,
     numbered=any('label' in part.table.classes for part in parts.values()),
     text=kind == labels.TEXT,
   )
-  shorter = {}
   for part in parts.values():
     _require_most_labelled(part, rule)
-    path = part.table.path
-    shorter[path] = _shortened(part.table, rows[path], rule)
+  tables = {part.table.path: part.table for part in parts.values()}
+  shorter = {
+    path: _shortened(table, rows[path], rule) for path, table in tables.items()
+  }
   return {
     name: Part(shorter[part.table.path], part.split) for name, part in parts.items()
   }
