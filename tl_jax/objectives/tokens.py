@@ -158,13 +158,16 @@ def _add_up(function, parts: int, *arrays: Array):
   rows, n = arrays[0].shape[:2]
 
   def split(x):
+    """(rows, n, ...) as (parts, rows, part of n, ...), padded to parts of one length."""
     missing = -n % parts
     others = [(0, 0)] * (x.ndim - 2)
     x = jnp.pad(x, [(0, 0), (0, missing), *others])
+    # Neighbours go to different parts: part i has the positions i, i + parts, ...
     x = x.reshape(rows, -1, parts, *x.shape[2:])
     return jnp.moveaxis(x, 2, 0)
 
   def join(x):
+    """The reverse of `split`: (rows, n, ...) again, without the padding."""
     x = jnp.moveaxis(x, 0, 2)
     x = x.reshape(rows, -1, *x.shape[3:])
     return x[:, :n]
