@@ -153,6 +153,21 @@ def test_a_step_that_fails_for_one_seed_costs_that_seed(tmp_path):
   assert outcome.cells['pretrained', 'a'].n == 2
 
 
+@pytest.mark.parametrize(
+  ('rows', 'steps'),
+  [
+    (('scratch',), []),
+    (('pretrained',), ['pretrained']),
+    (('chained',), ['pretrained', 'adapted', 'first']),
+  ],
+)
+def test_a_scale_makes_only_the_steps_that_its_rows_need(tmp_path, rows, steps):
+  outcome, trainer = make(tmp_path, Scale(rows=rows))
+  assert trainer.made[: len(steps)] == steps
+  assert len(trainer.made) == len(steps) + 4
+  assert [run.row for run in outcome.before] == steps
+
+
 def test_a_mistake_that_leaves_no_run_is_told_before_anything_is_made(tmp_path):
   def never(*_, **__):
     raise ConfigError('config.steps: 0')

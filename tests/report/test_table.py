@@ -97,6 +97,7 @@ def test_a_claim_has_exactly_one_bound(bounds):
     (dict(rows=('a', 'a')), 'rows has a name twice'),
     (dict(seeds=(0, 0)), 'seeds has a name twice'),
     (dict(columns=()), 'at least one'),
+    (dict(headline=('f1', 'f1')), 'headline must be a metric or a dict'),
     (dict(headline={16: 'f1'}), 'headline has no metric for 64'),
     (
       dict(headline={16: 'f1', 65: 'f1'}),

@@ -41,7 +41,8 @@ class Member:
 class Plan:
   """All runs of a table at a scale, in the order in which they are made."""
 
-  # name of a step -> its runs, one for all seeds that share a config
+  # name of a step -> its runs that others start from, one for all seeds that share a
+  # config
   steps: Mapping[str, list[Member]]
   # row -> one member for each of its columns and seeds
   rows: Mapping[Hashable, list[Member]]
@@ -61,7 +62,27 @@ def plan(table: Table, scale: Scale, workdir: Path) -> Plan:
   # Without a single run this is no table with holes, but a mistake in it.
   if all(member.run.reason for members in rows.values() for member in members):
     raise planner.errors[0]
-  return Plan(steps, rows)
+  return Plan(_needed(steps, rows), rows)
+
+
+def _needed(
+  steps: Mapping[str, list[Member]], rows: Mapping[Hashable, list[Member]]
+) -> dict[str, list[Member]]:
+  """The steps that a row of this scale starts from, or a step that is itself needed."""
+  texts = [_text(member.config) for members in rows.values() for member in members]
+  needed = {}
+  # From the last step back: what a step starts from is needed only if it is.
+  for name, members in reversed(steps.items()):
+    needed[name] = [
+      member for member in members if _is_named(member.run.directory, texts)
+    ]
+    texts += [_text(member.config) for member in needed[name]]
+  return dict(reversed(needed.items()))
+
+
+def _is_named(directory: Path, texts: list[str]) -> bool:
+  """Does a config say that it starts from a directory, by naming it somewhere?"""
+  return any(_in_json(directory) in text for text in texts)
 
 
 class _Planner:
@@ -136,8 +157,7 @@ def why_it_cannot_start(config: Any, steps: Iterable[Run]) -> str:
   """The reason of the first step without a result that a config starts from, or ''."""
   text = _text(config)
   for step in steps:
-    # A config tells what it starts from by naming the directory somewhere.
-    if step.reason and _in_json(step.directory) in text:
+    if step.reason and _is_named(step.directory, [text]):
       return f'{step.row}, from which it starts: {step.reason}'
   return ''
 

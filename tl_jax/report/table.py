@@ -152,7 +152,8 @@ class Table:
   seeds: those of the runs of every cell.
   run: run(row, column, seed, scale, **paths) gives the config of one run. `paths` has
     the directory of every step of `before`, by name. Columns of a row that get equal
-    configs are several numbers of one run, which is made once.
+    configs are several numbers of one run, which is made once and has the name of the
+    first of them.
   headline: a name in the results' metrics, for all columns or by column.
   extra: further numbers of the results, whose means are shown.
   published: (row, column) -> Published, in the unit shown.
@@ -162,7 +163,8 @@ class Table:
     pre-training and then adaptation. step(seed, scale, **paths) gives the config of a
     run. `paths` has the directories of the steps before it. Seeds that get equal
     configs share one run; a config that uses its seed is a run of its own for every
-    seed, and so is all that starts from it.
+    seed, and so is all that starts from it. A step whose directory no config names is
+    not made.
   execute: execute(members) makes the runs of a row from pairs (config, directory),
     where they are no runs to train.
   reference: the row that stands for no transfer. Where the columns are numbers of
@@ -215,6 +217,10 @@ class Table:
     """A headline by column names every column, and nothing else."""
     if isinstance(self.headline, str):
       return
+    if not isinstance(self.headline, Mapping):
+      raise ValueError(
+        f'{self._name}: headline must be a metric or a dict from columns to metrics'
+      )
     _require_all(self.headline, self.columns, f'{self._name}: headline')
     for column in self.columns:
       if column not in self.headline:
