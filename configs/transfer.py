@@ -22,6 +22,8 @@ train.
 init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels:
 how many labelled examples; 0: all.
 Options of a method: --config.method.rank=4.
+Over T5 or BART the classifier reads the mean of the encoder. That of transformers, which
+alone can be exported: --config.model="{'pool': 'last', 'pooler': 'tanh'}".
 """
 
 from ml_collections import ConfigDict

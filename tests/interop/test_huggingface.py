@@ -128,6 +128,7 @@ SHAPES = (
   'pair_head',
   'head',
   'labels',
+  'start',
   'init',
   'init_std',
 )

@@ -1,12 +1,15 @@
 """Settings of the two modes: what is unknown to one of them, and old configs."""
 
 import json
+import types
 
 import pytest
 
-from tl_jax import config
+from tl_jax import config, models
 from tl_jax.config import ConfigError
+from tl_jax.train import assembly
 from tl_jax.train.checks import read
+from tl_jax.train.preparing import Prepared
 from tl_jax.train.restoring import read_settings
 from tl_jax.train.settings import Pretrain, Transfer
 
@@ -88,3 +91,34 @@ def test_an_objective_that_texts_do_not_train_says_what_it_needs(name, needed):
     ConfigError, match=f"config.objective.name: '{name}' needs {needed}.*nearest: '"
   ):
     read(changed)
+
+
+def test_a_transfer_chooses_how_its_new_classifier_reads_and_no_more(tmp_path):
+  (tmp_path / 'config.json').write_text('{}')
+  file = f'configs/transfer.py:task=sentiment,init={tmp_path}'
+
+  def of(**model):
+    return read(config.load(file, [('model', repr(model))]))
+
+  settings = of(pool='last', pooler='tanh', head_bias=True)
+  t5 = models.arch('tiny-t5', head='classifier')
+  arch = assembly.with_reading(t5, settings)
+  assert (arch.pool, arch.pooler, arch.head_bias) == ('last', 'tanh', True)
+  assert arch.width == t5.width
+  assert assembly.with_reading(t5, of(family='')) == t5
+  with pytest.raises(ConfigError, match="config.model.pool: 'lats'.*'last'"):
+    of(pool='lats')
+  with pytest.raises(ConfigError, match='config.model.layers: 3, but the model is'):
+    of(layers=3)
+
+
+def test_a_run_says_at_its_start_what_its_export_would_refuse():
+  def lines(**fields):
+    model = models.build(models.arch('tiny-t5', head='classifier', **fields))
+    parts = assembly.Components(model, None, None, None, None, None, None)
+    corpus = types.SimpleNamespace(task='sentiment', notes=lambda chosen: ['told'])
+    return Prepared(None, None, None, parts, corpus, None, None).lines(None)
+
+  told, line = lines()
+  assert line.startswith('not for export: T5ForSequenceClassification')
+  assert lines(pool='last', pooler='tanh', head_bias=True) == [told]

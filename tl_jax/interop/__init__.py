@@ -5,6 +5,7 @@ tokenizers, GGUF.
 'BertForMaskedLM'
 """
 
+from tl_jax.interop import classifiers
 from tl_jax.interop.families import FAMILIES
 from tl_jax.interop.generation import generation_settings, text_ids
 from tl_jax.interop.huggingface import Loaded, load, save, with_head
@@ -13,6 +14,7 @@ from tl_jax.interop.peft import load_adapter, save_adapter
 __all__ = [
   'FAMILIES',
   'Loaded',
+  'classifiers',
   'generation_settings',
   'load',
   'load_adapter',

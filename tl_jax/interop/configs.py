@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import math
 
 from tl_jax import config as configs
 from tl_jax import tree
@@ -222,6 +223,19 @@ def write(
   Without them stay those of `config`, or names that say nothing. Raises ValueError that
   names a field which the family cannot express.
   """
+  found = _expressed(arch, family, config, labels, kind)
+  _require_same(arch, family, found)
+  return found
+
+
+def _expressed(
+  arch: Arch,
+  family: str,
+  config: dict | None = None,
+  labels: tuple[str, ...] = (),
+  kind: str = '',
+) -> dict:
+  """The `config.json` of an architecture as near as a family comes to it."""
   spec = configs.lookup(FAMILIES, family, 'family')
   if arch.head not in spec.heads:
     raise ValueError(
@@ -240,7 +254,6 @@ def write(
     _restore_unread(found, config)
   if not _names_the_head(found, arch, config):
     found['architectures'] = [_class_of(arch, family)]
-  _require_same(arch, family, found)
   return found
 
 
@@ -289,18 +302,37 @@ def _names_the_head(found: dict, arch: Arch, config: dict | None) -> bool:
 
 def _require_same(arch: Arch, family: str, written: dict) -> None:
   """Raises ValueError where `written` reads as another function than the architecture."""
+  again = _read_again(arch, written)
+  field = equivalence.difference(arch, again)
+  if field is None:
+    return
+  others = [name for name in FAMILIES if name != family and not unlikeness(arch, name)]
+  hint = f'; {", ".join(map(repr, others))} can' if others else ''
+  raise ValueError(
+    f'{field}: a {family} cannot have {getattr(arch, field)!r}, only '
+    f'{getattr(again, field)!r}{hint}'
+  )
+
+
+def _read_again(arch: Arch, written: dict) -> Arch:
+  """The architecture that a `config.json` describes which was written of `arch`."""
   again = read(written, arch.head)
   if arch.pooler_place == 'new' and again.pooler_place == 'body':
     # The tensors tell whether there is a pooler. One that a task brought is written
     # where a pre-trained one lies.
     again = dataclasses.replace(again, pooler_place='new')
-  field = equivalence.difference(arch, again)
-  if field is not None:
-    raise ValueError(
-      f'{field}: a {family} cannot have {getattr(arch, field)!r}, only '
-      f'{getattr(again, field)!r}; nearest families: '
-      f'{kinds.nearest(family, arch.kind, FAMILIES)}'
-    )
+  return again
+
+
+def unlikeness(arch: Arch, family: str) -> float:
+  """In how many fields a family cannot say an architecture; infinity for one that has
+  no such head.
+  """
+  try:
+    again = _read_again(arch, _expressed(arch, family))
+  except ValueError:
+    return math.inf
+  return len(equivalence.differences(arch, again))
 
 
 def _named(declared: dict, arch: Arch, labels: tuple[str, ...], kind: str) -> dict:
@@ -318,16 +350,14 @@ def fitting(arch: Arch) -> str:
   """The first family that can say all of an architecture. Raises ValueError with what
   the likeliest lacks.
   """
-  reasons = []
-  for family in FAMILIES:
-    try:
-      write(arch, family)
-      return family
-    except ValueError as error:
-      reasons.append(str(error))
-  raise ValueError(
-    f'no family of transformers has this architecture: {"; ".join(reasons)}'
-  )
+  likeliest = min(FAMILIES, key=lambda family: unlikeness(arch, family))
+  try:
+    write(arch, likeliest)
+  except ValueError as error:
+    raise ValueError(
+      f'no family of transformers has this architecture; the nearest: {error}'
+    ) from error
+  return likeliest
 
 
 def _their_activation(declared, value: str) -> str:

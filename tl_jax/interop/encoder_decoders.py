@@ -22,6 +22,7 @@ def _read_t5(config):
     pool='mean',
     pooler='',
     output_scale=1.0,
+    start=config.get('decoder_start_token_id') or 0,
   )
   if head == 'classifier':
     fields |= dict(pool='last', pooler='tanh')
@@ -51,7 +52,7 @@ def _write_t5(arch):
     num_decoder_layers=arch.decoder_layers or arch.layers,
     is_encoder_decoder=arch.kind != 'encoder',
     scale_decoder_outputs=arch.output_scale != 1.0 or arch.head != 'causal',
-    decoder_start_token_id=0,
+    decoder_start_token_id=arch.start,
   )
 
 
@@ -164,14 +165,16 @@ _BART_KEYS = dict(
 _BART_FIXED = dict(kind='encoder-decoder', pool='last', init='normal')
 _LEARNED = dict(embedding_norm=True, position_offset=2)
 _BART = Family(
-  _BART_KEYS,
+  _BART_KEYS | dict(start=('decoder_start_token_id', 2)),
   _BART_FIXED | _LEARNED,
   classes('Bart', 'classifier', 'span', causal='BartForConditionalGeneration'),
   _read_bart,
   _write_bart,
 )
+# Before a text, its decoder reads the token of the language, which the text ends with.
 _MBART = _BART._replace(
-  fixed=_BART_FIXED | _LEARNED | dict(norm_place='before'),
+  keys=_BART_KEYS,
+  fixed=_BART_FIXED | _LEARNED | dict(norm_place='before', start=-1),
   heads=classes('MBart', 'classifier', 'span', causal='MBartForConditionalGeneration'),
 )
 _PEGASUS = Family(

@@ -17,12 +17,14 @@ FREE = ('init', 'init_std', 'labels', 'tied', 'pair_head')
 
 def difference(first: Arch, second: Arch) -> str | None:
   """The first field in which two architectures with one head compute something else."""
+  return next(iter(differences(first, second)), None)
+
+
+def differences(first: Arch, second: Arch) -> list[str]:
+  """All fields in which two architectures with one head compute something else."""
   ours = _as_it_works(first)
   theirs = _as_it_works(second)
-  for field in ours:
-    if field not in FREE and ours[field] != theirs[field]:
-      return field
-  return None
+  return [field for field in ours if field not in FREE and ours[field] != theirs[field]]
 
 
 def _as_it_works(arch: Arch) -> dict:
@@ -99,4 +101,6 @@ def _unread(arch: Arch) -> set[str]:
     found |= {'head_bias'}
   if arch.head not in ('masked', 'causal'):
     found |= {'output_scale', 'logit_cap'}
+  if not arch.repeats_text:
+    found |= {'start'}
   return found

@@ -19,7 +19,7 @@ import numpy as np
 from tl_jax import models, parallel, tree
 from tl_jax.checkpoint import files
 from tl_jax.config.disguises import not_json
-from tl_jax.interop import configs, fitting, names, tensors
+from tl_jax.interop import classifiers, configs, fitting, names, tensors
 
 CONFIG_BYTES = 10_000_000
 _LOG = logging.getLogger(__name__)
@@ -193,9 +193,11 @@ def save(
   path = pathlib.Path(path)
   arch = loaded.arch
   own_family = (loaded.config or {}).get('model_type')
+  classifiers.require_class(arch, dict(model_type=family or own_family))
   family = family or own_family or configs.fitting(arch)
   declared = loaded.config if own_family == family else None
   config = configs.write(arch, family, declared, loaded.labels, loaded.kind)
+  config = _ids_read(loaded) | config
   held = tree.flatten(loaded.params)
   config['dtype'] = _dtype_name(held)
   found = _their_tensors(loaded, family, config, held)
@@ -212,6 +214,20 @@ def save(
       text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + '\n'
       files.write_atomically(path / name, text.encode())
   return path
+
+
+def _ids_read(loaded: Loaded) -> dict[str, int]:
+  """The ids of special tokens by which a classifier finds the end of a text.
+
+  Decoders look for what is before the padding, encoder-decoders for the token that ends
+  a text, and both take the ids from config.json.
+  """
+  arch = loaded.arch
+  if loaded.tokenizer is None or arch.head != 'classifier' or arch.pool != 'last':
+    return {}
+  from tl_jax.interop import tokenizers
+
+  return tokenizers.special_ids(loaded.tokenizer)
 
 
 def _their_tensors(loaded: Loaded, family: str, config: dict, held: dict) -> dict:

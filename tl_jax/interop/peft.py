@@ -47,6 +47,7 @@ import numpy as np
 
 from tl_jax import leaves, models, tree
 from tl_jax.interop import (
+  classifiers,
   configs,
   names,
   peft_checks,
@@ -106,6 +107,8 @@ def save_adapter(
   # What was trained, and whether peft has words for it.
   flat = named_leaves(adapted.params)
   kind = method_of(flat)
+  # peft makes the whole model, and with it the head, as transformers has them.
+  classifiers.require_class(arch, adapted.config)
   family, where = places_of(adapted, arch)
   require_expressible(flat, where, family)
   trained = trained_of(kind, arch, flat, trainable, where)

@@ -413,6 +413,18 @@ def _roles(tokenizer: tokenizers.Tokenizer) -> dict[str, str | None]:
   return {role: piece for role, piece in pieces.items() if _is_own(role, ids, piece)}
 
 
+def special_ids(tokenizer: tokenizers.Tokenizer) -> dict[str, int]:
+  """The ids of padding and of the end of a text under the names that config.json has for
+  them, where the tokenizer has such pieces of its own.
+  """
+  found = {}
+  for role in ('eos', 'pad'):
+    piece = _roles(tokenizer).get(role)
+    if piece is not None:
+      found[f'{role}_token_id'] = tokenizer.backend.token_to_id(piece)
+  return found
+
+
 def _is_own(role: str, ids: dict[str, int | None], piece: str | None) -> bool:
   """Does a role have a piece that it does not merely borrow from another role?"""
   if piece is None:

@@ -93,6 +93,9 @@ class Arch:
   # what a classifier reads of each example; of an encoder-decoder, last: the last token
   # of the decoder (BART, T5), else the encoder alone
   pool: Literal['first', 'mean', 'last'] = 'first'
+  # the token before the text, where a classifier has the decoder read it too (T5: that
+  # of padding); -1: the text's own last token (mBART)
+  start: int = 0
   # dense layer and activation before a classifier (BERT: tanh)
   pooler: Literal['', 'gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'silu', 'tanh'] = ''
   # Whose layer the pooler is. body: BERT, ALBERT, whose pre-training makes it; it stays
@@ -247,6 +250,12 @@ class Arch:
       return self.keeps_pooler
     pooled = ('classifier', 'token', 'span') if self.pooler_norm else ('classifier',)
     return bool(self.pooler) and self.head in pooled
+
+  @property
+  def repeats_text(self) -> bool:
+    """Does the decoder of an encoder-decoder read the text that the encoder reads?"""
+    is_classifier = self.head == 'classifier' and self.pool == 'last'
+    return is_classifier and self.kind == 'encoder-decoder'
 
   @property
   def keeps_pooler(self) -> bool:

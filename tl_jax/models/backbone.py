@@ -23,7 +23,14 @@ from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.attention import RelativeBias, restart_positions
 from tl_jax.models.axes import axes_of
 from tl_jax.models.blocks import Block, Layered, run_layers
-from tl_jax.models.columns import Placed, key_columns, place, prefix_length, taken
+from tl_jax.models.columns import (
+  Placed,
+  key_columns,
+  place,
+  prefix_length,
+  repeat_text,
+  taken,
+)
 from tl_jax.models.disentangled import RelativeTable, table_rows
 from tl_jax.models.heads import (
   Embedding,
@@ -303,6 +310,8 @@ def _apply(
     logits = label(arch, params, features, compute.dropout, head_key)
     return Outputs(None, logits, batch.get('examples'))
   *before, last = _stacks_read(arch)
+  if arch.repeats_text and 'decoder_tokens' not in batch:
+    batch = repeat_text(batch, arch.start)
   memory = None
   for stack in before:
     memory = encode(arch, compute, params, batch, stack, key=key)
@@ -328,7 +337,7 @@ def _stacks_read(arch: Arch) -> tuple[Stack, ...]:
   of the decoder reads the encoder alone.
   """
   stacks = STACKS[arch.kind]
-  if arch.head == 'classifier' and arch.pool != 'last':
+  if arch.head == 'classifier' and not arch.repeats_text:
     return stacks[:1]
   return stacks
 

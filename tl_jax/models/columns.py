@@ -53,6 +53,33 @@ def key_columns(positions, prefix: int):
   return jnp.concatenate([front, positions], 1)
 
 
+def repeat_text(batch: dict, start: int) -> dict:
+  """The batch with its own texts, one column to the right, as what a decoder reads.
+
+  So the decoder of a classifier reads the text (Lewis et al. 2020, section 3.1), and its
+  state at the last column has seen all tokens before it. Each text begins with the token
+  `start`; -1 stands for the text's own last token (mBART).
+  """
+  tokens = batch['tokens']
+  segments = batch.get('segments')
+  if segments is None:
+    segments = jnp.ones_like(tokens)
+  before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)))
+  first = start
+  if start < 0:
+    same = segments[:, None, :] == segments[:, :, None]
+    last = segments.shape[1] - 1 - jnp.argmax(same[..., ::-1], -1)
+    first = jnp.take_along_axis(tokens, last, 1)
+  shifted = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))
+  read = dict(
+    decoder_tokens=jnp.where(segments == before, shifted, first),
+    decoder_segments=segments,
+  )
+  if 'positions' in batch:
+    read['decoder_positions'] = batch['positions']
+  return {**batch, **read}
+
+
 def place(part: dict, prompt, segments, positions, types, examples) -> Placed:
   """The columns of a stack: a prompt (n, width) once before each of `examples`
   (batch, examples), and the tokens.

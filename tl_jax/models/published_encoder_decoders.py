@@ -71,6 +71,7 @@ _BART_BLOCK = dict(
   embedding_norm=True,
   pool='last',
   pooler='tanh',
+  start=2,
   init='normal',
 )
 
@@ -81,7 +82,9 @@ def bart(layers: int, width: int, heads: int, **fields) -> dict:
   return _BART_BLOCK | size | fields
 
 
-_MBART_CHANGES = dict(vocabulary=250027, norm_place='before', embedding_scale=32.0)
+_MBART_CHANGES = dict(
+  vocabulary=250027, norm_place='before', embedding_scale=32.0, start=-1
+)
 # Marian (Junczys-Dowmunt et al. 2018) and Pegasus (Zhang et al. 2020) learn no
 # positions.
 _SINUSOIDAL = dict(
@@ -89,6 +92,7 @@ _SINUSOIDAL = dict(
   position_offset=0,
   embedding_norm=False,
   pooler='',
+  start=0,
 )
 _MARIAN_CHANGES = dict(
   vocabulary=58101,

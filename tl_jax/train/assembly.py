@@ -56,6 +56,26 @@ def base_arch(group: Mapping, **fields) -> models.Arch:
   return arch
 
 
+def reading_of(settings: Settings) -> dict:
+  """What a transfer's config says of how its new classifier reads the text.
+
+  The rest of `config.model` is the source's where there is one.
+  """
+  if isinstance(settings, Pretrain):
+    return {}
+  said = settings.model
+  return {field: said[field] for field in interop.classifiers.READING if field in said}
+
+
+def with_reading(arch: models.Arch, settings: Settings) -> models.Arch:
+  """The architecture with what a transfer's config says of how its classifier reads.
+
+  Raises ConfigError that names the key of a value that is none.
+  """
+  fields = {field.name: getattr(arch, field.name) for field in dataclasses.fields(arch)}
+  return configs.struct(models.Arch, fields | reading_of(settings), 'config.model')
+
+
 def require_kind(objective: str, arch: models.Arch, model: str) -> None:
   """Raises ConfigError for an objective that this kind of model cannot have.
 
@@ -118,7 +138,7 @@ def require_parts(settings: Settings, method: transfer.TransferMethod | None) ->
         f'{objective!r}'
       )
   if settings.init != SCRATCH:
-    _require_no_model(settings.model)
+    _require_no_model(settings)
     return
   arch = base_arch(settings.model)
   if isinstance(settings, Pretrain):
@@ -128,13 +148,20 @@ def require_parts(settings: Settings, method: transfer.TransferMethod | None) ->
   require_fit(settings, arch, reserved)
 
 
-def _require_no_model(group: Mapping) -> None:
-  """Raises ConfigError for a model beside the one that a run starts from."""
-  for key, value in group.items():
-    if key != 'family' or value:
-      raise configs.ConfigError(
-        f'config.model.{key}: {value!r}, but the model is that of config.init; leave it out'
-      )
+def _require_no_model(settings: Settings) -> None:
+  """Raises ConfigError for a model beside the one that a run starts from.
+
+  How a new classifier reads the text is no part of that model.
+  """
+  reading = reading_of(settings)
+  for key, value in settings.model.items():
+    if key in reading or (key == 'family' and not value):
+      continue
+    raise configs.ConfigError(
+      f'config.model.{key}: {value!r}, but the model is that of config.init; leave it out'
+    )
+  # Over any architecture: only what is said is looked at.
+  with_reading(models.Arch(), settings)
 
 
 def make_objective(group: Mapping, length: int, tokenizer) -> objectives.Objective:
@@ -191,6 +218,7 @@ def make_arch(
   if source is None:
     return base_arch(settings.model, vocabulary=tokenizer.vocabulary_size, **head)
   arch = dataclasses.replace(interop.with_head(source, head['head']), **head)
+  arch = with_reading(arch, settings)
   if isinstance(settings, Pretrain):
     require_kind(settings.objective['name'], arch, settings.init)
   require_fit(settings, arch, reserved)

@@ -59,6 +59,11 @@ class Prepared(NamedTuple):
     lines = self.corpus.notes(chosen)
     if self.task is None:
       lines = [*lines, f'tokenizer: {self.tokenizer.vocabulary_size} pieces']
+    # Told at the export, after the training, it would be told too late.
+    config = None if self.source is None else self.source.config
+    refusal = interop.classifiers.refusal(self.parts.model.arch, config)
+    if refusal:
+      lines = [*lines, f'not for export: {refusal}']
     return lines
 
   def given(self) -> Given:

@@ -34,6 +34,7 @@ OWN = (
   'pooler',
   'pooler_place',
   'pooler_norm',
+  'start',
   'head',
   'head_activation',
   'pair_head',

@@ -1,0 +1,115 @@
+"""Classifiers that transformers has not are refused in one line, with the setting for one
+that it has.
+"""
+
+import ast
+import dataclasses
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import cases  # noqa: E402
+
+from tl_jax import interop, models, transfer  # noqa: E402
+from tl_jax.interop import classifiers  # noqa: E402
+
+
+def classifier(family, **fields):
+  return models.arch(family, head='classifier', vocabulary=32, **fields)
+
+
+@pytest.mark.parametrize('family', ['tiny-t5', 'mt5-small', 'umt5-small', 'bart-base'])
+def test_the_mean_of_an_encoder_is_no_classifier_of_transformers(family):
+  arch = classifier(family, pool='mean', pooler='')
+  line = classifiers.refusal(arch)
+  assert len(line) < 300 and 'ForSequenceClassification of transformers' in line
+  setting = ast.literal_eval(line.partition('--config.model="')[2].partition('"')[0])
+  assert setting.keys() <= set(classifiers.READING) and setting['pool'] == 'last'
+  assert classifiers.refusal(dataclasses.replace(arch, **setting)) == ''
+
+
+@pytest.mark.parametrize(
+  ('family', 'fields', 'setting'),
+  [
+    ('tiny', dict(pool='mean'), "{'pool': 'first'}"),
+    ('tiny-gpt', dict(pool='mean'), "{'pool': 'last'}"),
+    ('roberta-base', dict(pool='last'), "{'pool': 'first'}"),
+    ('modernbert-base', dict(pool='last'), "{'pool': 'first'}"),
+    ('demo', {}, "{'pool': 'first', 'pooler': 'gelu'}"),
+  ],
+)
+def test_so_are_other_pools_than_the_family_has(family, fields, setting):
+  assert setting in classifiers.refusal(classifier(family, **fields))
+
+
+@pytest.mark.parametrize('family', ['marian-base', 'pegasus-large'])
+def test_a_family_without_a_classifier_is_named(family):
+  line = classifiers.refusal(classifier(family))
+  assert f'no classifier over a {family.partition("-")[0]}' in line and len(line) < 300
+
+
+@pytest.mark.parametrize(
+  ('family', 'fields'),
+  [
+    ('tiny', {}),
+    ('tiny-gpt', {}),
+    ('modernbert-base', dict(pool='mean')),
+    ('tiny-t5', dict(pool='last', pooler='tanh', head_bias=True)),
+    ('bart-base', {}),
+    ('mbart-large', {}),
+  ],
+)
+def test_of_what_transformers_has_nothing_is_said(family, fields):
+  assert classifiers.refusal(classifier(family, **fields)) == ''
+
+
+def test_neither_a_folder_nor_an_adapter_is_written_of_another_classifier(tmp_path):
+  arch = classifier('tiny-t5', layers=1, width=16, heads=2, head_dim=8, mlp=16)
+  model = models.build(arch)
+  method = transfer.lora(pattern=r'encoder/.*/query/kernel', rank=2)
+  trainable, frozen = method.init(jax.random.key(0), model.init(jax.random.key(0)))
+  plain = interop.Loaded(model, method.fuse(trainable, frozen), None, arch)
+  with pytest.raises(ValueError, match='this classifier cannot be exported') as error:
+    interop.save(tmp_path / 'no', plain)
+  assert len(str(error.value)) < 300
+  adapted = plain._replace(params=method.merge(trainable, frozen))
+  # Under the config of its base, too, whose family has places for all parameters.
+  for config in (None, dict(model_type='t5')):
+    with pytest.raises(ValueError, match='this classifier cannot be exported'):
+      interop.save_adapter(tmp_path / 'no', adapted._replace(config=config), trainable)
+  assert not (tmp_path / 'no').exists()
+
+
+def test_an_architecture_of_no_family_is_refused_in_one_short_line():
+  arch = models.arch('tiny', residual_scale=0.5, embedding_scale=3.0, head='masked')
+  with pytest.raises(ValueError, match='residual_scale|embedding_scale') as error:
+    interop.huggingface.configs.fitting(arch)
+  assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+  'case', [f'{family}-ForSequenceClassification' for family in ('t5', 'bart', 'mbart')]
+)
+def test_the_decoder_of_a_classifier_reads_the_text_again(case, tmp_path):
+  found = cases.fixture(case)
+  cases.materialise(tmp_path, found['config'], found['shapes'], found['gain'])
+  loaded = interop.load(tmp_path)
+  batch = {name: jnp.array(value) for name, value in found['batch'].items()}
+  text = {name: batch[name] for name in ('tokens', 'segments')}
+  alone = loaded.model.apply(loaded.params, text).logits
+  # transformers was given no tokens of the decoder either.
+  assert np.abs(np.asarray(alone) - found['logits']).max() < 1e-4
+  # Two texts in one row are read as in rows of their own; the second is padded there.
+  length = int(batch['segments'][1].sum())
+  row = {
+    name: jnp.concatenate([batch[name][0], batch[name][1, :length]])[None]
+    for name in ('tokens', 'segments')
+  }
+  row['segments'] = row['segments'].at[0, -length:].set(2)
+  packed = loaded.model.apply(loaded.params, row).logits
+  assert np.abs(np.asarray(packed)[0] - found['logits'][:2]).max() < 1e-4

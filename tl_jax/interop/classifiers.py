@@ -1,0 +1,75 @@
+"""Is a classifier of ours one of transformers, and what would make it one?
+
+>>> mean = Arch(kind='encoder-decoder', norm='rms', norm_place='before', bias='none',
+...             positions='relative', attention_scale=1.0, activation='relu',
+...             norm_eps=1e-6, head='classifier', pool='mean', init='fan_in')
+>>> refusal(mean).partition(';')[0]
+"T5ForSequenceClassification of transformers has pool='last', pooler='tanh'"
+
+Our classifier over an encoder-decoder reads the mean of the encoder's states, which
+costs half of what both stacks do. Those of transformers read the decoder's state at the
+last token of the text, through a dense layer (Lewis et al. 2020, section 3.1).
+"""
+
+import dataclasses
+
+from tl_jax.interop import configs
+from tl_jax.interop.families import FAMILIES
+from tl_jax.models import Arch
+
+# Fields of an architecture that only its classifier reads: a transfer may choose them.
+READING = ('pool', 'pooler', 'head_bias')
+
+
+def refusal(arch: Arch, config: dict | None = None) -> str:
+  """Why transformers has no such classifier over this body; '' where it has.
+
+  config: the `config.json` of the body, where it came from a folder. Where a transfer
+  can make one that transformers has, the reason ends with the setting for it. Nothing
+  is said of another head, nor of a body that no family has.
+  """
+  if arch.head != 'classifier':
+    return ''
+  found = _body(arch, config)
+  if found is None or not configs.unlikeness(arch, found[1]):
+    return ''
+  body, family = found
+  if 'classifier' not in FAMILIES[family].heads:
+    return (
+      f'transformers has no classifier over a {family}; the workdir itself is what '
+      'tl_jax.load and `tl-jax evaluate` open'
+    )
+  theirs = configs.read(configs.write(body, family), 'classifier')
+  wanted = {}
+  for field in READING:
+    if getattr(arch, field) != getattr(theirs, field):
+      wanted[field] = getattr(theirs, field)
+  if configs.unlikeness(dataclasses.replace(arch, **wanted), family):
+    return ''
+  said = ', '.join(f'{field}={value!r}' for field, value in wanted.items())
+  return (
+    f'{FAMILIES[family].heads["classifier"]} of transformers has {said}; a transfer '
+    f'with --config.model="{wanted}" makes such a classifier'
+  )
+
+
+def require_class(arch: Arch, config: dict | None = None) -> None:
+  """Raises ValueError for a classifier that transformers has not."""
+  found = refusal(arch, config)
+  if found:
+    raise ValueError(f'this classifier cannot be exported: {found}')
+
+
+def _body(arch: Arch, config: dict | None) -> tuple[Arch, str] | None:
+  """(the architecture without its head, the family of that); None where none has it."""
+  said = (config or {}).get('model_type')
+  # A pooler that belongs to the body reads what the family has it read.
+  for pool in (arch.pool, 'first', 'last', 'mean'):
+    body = dataclasses.replace(arch, head='none', pool=pool)
+    try:
+      family = said or configs.fitting(body)
+      configs.write(body, family)
+    except ValueError:
+      continue
+    return body, family
+  return None
