@@ -115,8 +115,7 @@ def run_generate(flags, _) -> int:
   prompts = _prompts(flags)
   chosen = _chosen(flags)
   _check_chosen(chosen)
-  if flags.batch < 1:
-    raise config.ConfigError(f'--batch: must be at least 1, got {flags.batch}')
+  config.check(flags.batch, config.Count, '--batch')
   from tl_jax import decode, models, train
 
   loaded = train.load(flags.model, **how_opened(flags))

@@ -146,9 +146,10 @@ def _check_stop(stop: tuple[str, ...]) -> None:
 
 def _check_penalties(settings: Decoding) -> None:
   """Refuses a length penalty by which scores would become 0, infinite or subnormal."""
+  # They grow or fall with the length, so that the ends tell of all between them.
+  ends = np.array([1, settings.max_new_tokens])
   with np.errstate(over='ignore'):
-    # The entry of length 0 is not used.
-    found = penalties(settings)[1:]
+    found = _penalties_at(settings, ends)
   normal = np.isfinite(found) & (found >= np.finfo(np.float32).tiny)
   if not normal.all():
     raise ConfigError(
@@ -164,7 +165,12 @@ def penalties(settings: Decoding) -> np.ndarray:
   eq. 14. The length counts new tokens, with the end of sequence. The entry of length 0
   is not used.
   """
-  lengths = np.arange(settings.max_new_tokens + 1, dtype=np.float64)
+  return _penalties_at(settings, np.arange(settings.max_new_tokens + 1))
+
+
+def _penalties_at(settings: Decoding, lengths: np.ndarray) -> np.ndarray:
+  """`penalties` of some lengths: float32, of the same shape."""
+  lengths = lengths.astype(np.float64)
   if settings.penalty_form == 'huggingface':
     # 0 to a negative power would divide by zero.
     bases = np.maximum(lengths, 1)

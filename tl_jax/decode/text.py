@@ -28,7 +28,7 @@ import jax
 import numpy as np
 
 from tl_jax.config import ConfigError
-from tl_jax.decode import generation
+from tl_jax.decode import generation, memory
 from tl_jax.decode.settings import Decoding
 
 # Positions: prompts that are shorter share one compiled program.
@@ -105,7 +105,8 @@ def continue_texts(
   place: puts a dict of numpy arrays, rows first, on the devices.
   fetch: brings arrays back.
 
-  Errors: ConfigError for settings. ValueError that numbers the text for one that is
+  Errors: ConfigError for settings, also for those whose caches the memory can never
+  hold. ValueError that numbers the text for one that is
   empty or too long; nothing of its window is yielded then.
   """
   sizes = dict(batch=batch, window=window, chunk=chunk, multiple=multiple)
@@ -122,7 +123,9 @@ def continue_texts(
     chunk=chunk,
     place=place or (lambda batch: batch),
     fetch=fetch,
+    is_placed=place is not None,
   )
+  _require_memory(work, multiple, length=1)
   # Not a generator itself, so that wrong settings are refused before the first text.
   return _in_windows(work, iter(texts), batch, window, row_offset, multiple)
 
@@ -161,6 +164,7 @@ class _Work(NamedTuple):
   chunk: int
   place: Callable[[dict], dict]
   fetch: Callable[[Any], Any]
+  is_placed: bool
 
   @property
   def encodes(self) -> bool:
@@ -181,6 +185,8 @@ def _in_windows(work: _Work, texts, batch, window, number, multiple):
     prompts = _encode(work, found, number)
     # Prompts of about one length share a batch, so that little of it is padding.
     prompts.sort(key=lambda prompt: len(prompt.ids))
+    rows = multiple * _power(math.ceil(min(batch, len(prompts)) / multiple))
+    _require_memory(work, rows, len(prompts[-1].ids))
     done = {}
     for start in range(0, len(prompts), batch):
       some = prompts[start : start + batch]
@@ -191,6 +197,16 @@ def _in_windows(work: _Work, texts, batch, window, number, multiple):
     for offset in range(len(found)):
       yield done[number + offset]
     number += len(found)
+
+
+def _require_memory(work: _Work, rows: int, length: int) -> None:
+  """Refuses a batch of so many rows, prompts of this length, that the memory here can
+  never hold.
+  """
+  columns = len(work.settings.start) if work.encodes else length
+  memory.require_memory(
+    work.decoder, work.params, work.settings, rows, columns, is_spread=work.is_placed
+  )
 
 
 def _encode(

@@ -49,11 +49,13 @@ class Decoder(NamedTuple):
   logits (rows, vocabulary), float32: after each row's last token.
   cache: every array has the rows first, scalars aside. Its `memory` holds what does not
   change from step to step.
+  position_bytes: what the cache takes for each position of a row.
   """
 
   prefill: Callable
   step: Callable
   kind: str
+  position_bytes: int = 0
 
 
 def decoder(arch: Arch, compute: Compute | None = None) -> Decoder:
@@ -74,7 +76,17 @@ def decoder(arch: Arch, compute: Compute | None = None) -> Decoder:
 def _decoder(arch: Arch, compute: Compute) -> Decoder:
   prefill = functools.partial(_prefill, arch, compute)
   step = functools.partial(_step, arch, compute)
-  return Decoder(prefill, step, arch.kind)
+  return Decoder(prefill, step, arch.kind, _position_bytes(arch, compute))
+
+
+def _position_bytes(arch: Arch, compute: Compute) -> int:
+  """The bytes that each position of a row takes in `_empty_cache`."""
+  stack = STACKS[arch.kind][-1]
+  own = stack_arch(arch, stack)
+  keys_and_values = 2 * own.key_heads * own.head_width
+  number = jnp.dtype(compute.dtype).itemsize
+  segment_and_position = 2 * jnp.dtype(jnp.int32).itemsize
+  return stack_layers(arch, stack) * keys_and_values * number + segment_and_position
 
 
 def _prefill(arch: Arch, compute: Compute, params, batch, capacity: int):
