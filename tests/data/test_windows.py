@@ -12,7 +12,7 @@ from tl_jax.data import packing, pipeline, windows
 
 COUNT = 20_000
 # Some rows of a source of so many examples, for seed 3.
-PINNED = [[16137], [14919, 16541, 18237, 18562], [14737, 13486], [19011, 19329]]
+PINNED = [[16137], [14919, 16541, 18237, 18562], [6489, 4721], [17188, 9639]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -102,10 +102,14 @@ class Windows:
     first = self._packed(0, 0)
     examples = len(first.members)
     ends = np.arange(0, examples + 1, packing.WINDOW)
-    rows = np.diff(np.searchsorted(first.starts, ends))
-    deviation = rows.std() * math.sqrt(examples / packing.WINDOW)
+    rows = np.diff(np.searchsorted(first.starts, ends)).tolist()
+    # The variance of a part, times the square of their number: whole numbers are the
+    # same on every machine.
+    squares = len(rows) * sum(count**2 for count in rows) - sum(rows) ** 2
     # The first window is a sample as well: the difference of two varies twice as much.
-    margin = math.ceil(MARGIN * math.sqrt(2) * deviation) + SPARE
+    numerator = 2 * squares * examples
+    denominator = len(rows) ** 2 * packing.WINDOW
+    margin = math.isqrt(MARGIN**2 * numerator // denominator) + SPARE
     return min(first.rows + margin, examples), examples
 
   def _pack(self, epoch: int, window: int) -> packing.Plan:
