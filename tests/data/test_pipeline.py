@@ -242,7 +242,7 @@ def test_real_and_several_labels_are_float():
 def test_labels_of_skipped_documents_are_skipped():
   encoded = TokenList([np.ones(2), np.ones(3)])
   object.__setattr__(encoded, 'index', np.array([0, 2]))
-  assert pipeline.labelled(encoded, [7, 8, 9]).labels.tolist() == [7, 9]
+  assert pipeline.with_labels(encoded, [7, 8, 9]).labels.tolist() == [7, 9]
 
 
 def test_the_order_is_the_one_that_checkpoints_remember():

@@ -89,7 +89,7 @@ def test_ewc_weighs_by_the_task_before(pretrained, tmp_path):
   )
   file = f'configs/transfer.py:task=sentiment,method=ewc,init={first},labels=8'
   ready = preparing.prepare(check(config.load(file, SMALL)), tmp_path / 'before')
-  state = ready.first_state(ready.given(), Own.of(ready.settings))
+  state = ready.start.state(ready.given(), Own.of(ready.settings))
   held, fisher = state.frozen.weights[0].awaited, fisher_of(first)
   assert held.keys() == fisher.keys() and not any(
     name.startswith('head/') for name in held

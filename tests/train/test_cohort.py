@@ -16,7 +16,7 @@ import pytest
 import tl_jax
 from tl_jax import config, train, tree
 from tl_jax.checkpoint import Store
-from tl_jax.train import preparing, programs, running, starting
+from tl_jax.train import preparing, running, starting
 from tl_jax.train import stack as stacking
 from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.checks import check
@@ -239,13 +239,13 @@ def test_a_config_that_cannot_be_is_a_member_that_cannot_be(pretrained, tmp_path
 
 def stack_of(pretrained, folder, count, method='lora'):
   checked = check(make_config(pretrained, [], method=method))
-  mesh = programs.make_mesh(checked.settings.mesh, checked.settings.data)
+  mesh = running.make_mesh(checked.settings.mesh, checked.settings.data)
   trainer = running.Trainer(preparing.prepare(checked, folder), mesh)
   owns = [
     starting.Own(np.uint32(seed), np.float32(1e-3), np.float32(0))
     for seed in range(count)
   ]
-  return trainer, stacking.Stack(trainer, owns)
+  return trainer, stacking.Stack(trainer, trainer.given, owns)
 
 
 def test_the_frozen_base_is_there_once_whatever_the_members(pretrained, tmp_path):
@@ -255,7 +255,7 @@ def test_the_frozen_base_is_there_once_whatever_the_members(pretrained, tmp_path
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
   alone = jax.eval_shape(
-    trainer.ready.first_state, trainer.given, starting.Own(0, 1e-3, 0.0)
+    trainer.ready.start.state, trainer.given, starting.Own(0, 1e-3, 0.0)
   )
   program = stack.first_states.lower(trainer.given, stack._own).compile()
   state = program(trainer.given, stack._own)
@@ -275,7 +275,7 @@ def test_what_a_seed_draws_each_member_has_for_itself(pretrained, tmp_path):
   """A pull starts from the head that was drawn, which no member trains."""
   trainer, stack = stack_of(pretrained, tmp_path, 3, method='l2sp')
   held = jax.eval_shape(
-    trainer.ready.first_state, trainer.given, starting.Own(0, 1e-3, 0.0)
+    trainer.ready.start.state, trainer.given, starting.Own(0, 1e-3, 0.0)
   ).frozen
   drawn = tree.matcher(f'.*{HEAD_PATTERNS}')
   assert (

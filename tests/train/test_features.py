@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tl_jax import config, parallel, train
-from tl_jax.train import corpora, evaluators, preparing, running
+from tl_jax.train import datasets, evaluators, preparing, running
 from tl_jax.train.checks import check
 from tl_jax.train.features import (
   EvaluationInputs,
@@ -165,7 +165,7 @@ def test_prompts_pack_as_many_examples_as_makes_the_rows_shortest(tmp_path):
   found = train.examples_per_row
   assert 1 <= found < 4
   assert made.corpus.stream(made.settings)[0].batch_at(0)['labels'].shape == (4, found)
-  assert corpora.examples_per_row_of(made.settings.data, train.examples, 0) == 4
+  assert datasets.examples_per_row_of(made.settings.data, train.examples, 0) == 4
 
 
 def test_ids_without_a_row_are_refused_before_a_device_sees_them(ready):

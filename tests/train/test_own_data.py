@@ -9,7 +9,7 @@ import pytest
 import tl_jax
 from tl_jax import config, interop, tasks, train
 from tl_jax.config import ConfigError
-from tl_jax.train import datasets, loop, notes
+from tl_jax.train import loop, mixtures, notes
 
 # The least that trains: one layer of width 16.
 SMALL = [
@@ -314,7 +314,7 @@ def test_an_own_corpus_is_named_in_an_argument(tmp_path, form):
   )
   name = next(iter(settings.data.mixture))
   sources = [
-    datasets.mixture_texts(settings.data, split)[name] for split in ('train', 'test')
+    mixtures.mixture_texts(settings.data, split)[name] for split in ('train', 'test')
   ]
   assert sorted(example['text'] for source in sources for example in source) == sorted(
     CORPUS

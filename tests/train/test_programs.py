@@ -8,7 +8,7 @@ import numpy as np
 
 from tl_jax import config, parallel
 from tl_jax import train as room
-from tl_jax.train import corpora, preparing, programs, running
+from tl_jax.train import mixtures, preparing, programs, running
 from tl_jax.train.checks import check
 from tl_jax.train.starting import Own
 
@@ -35,10 +35,10 @@ def test_pre_training_starts_by_the_same_program_as_a_transfer(tmp_path):
   checked = check(config.load('configs/pretrain.py:tiny', SMALL))
   settings = checked.settings
   ready = preparing.prepare(checked, tmp_path)
-  mesh = programs.make_mesh(settings.mesh, settings.data)
+  mesh = running.make_mesh(settings.mesh, settings.data)
   with jax.set_mesh(mesh):
     shardings = programs.state_shardings(ready.parts, mesh, settings.sharding)
-    first = programs.first_state(ready.first_state, shardings)
+    first = programs.first_state(ready.start.state, shardings)
     state = first(ready.given(), Own.of(settings))
     # Where the texts' frequencies start the bias, a frequent token has a larger one.
     bias = np.asarray(state.trainable['head']['bias'])
@@ -57,9 +57,9 @@ def test_a_run_that_goes_on_counts_no_frequencies(tmp_path, monkeypatch):
   ready = preparing.prepare(checked, tmp_path)
   counted = []
   monkeypatch.setattr(
-    corpora, 'log_frequencies', lambda *_: counted.append(1) or np.zeros(300)
+    mixtures, 'log_frequencies', lambda *_: counted.append(1) or np.zeros(300)
   )
-  trainer = running.Trainer(ready, programs.make_mesh(settings.mesh, settings.data))
+  trainer = running.Trainer(ready, running.make_mesh(settings.mesh, settings.data))
   # A resumed run takes its state from a checkpoint, whatever its texts are like.
   assert not counted
   assert trainer.given.bias.shape == (300,) and counted

@@ -422,15 +422,15 @@ def _evaluator(source: Source):
   import jax
 
   from tl_jax import evals, tasks, tree
-  from tl_jax.train import corpora, datasets
+  from tl_jax.train import datasets
 
   settings, tokenizer = source.opened.settings, source.opened.tokenizer
   group = settings.data
   model = _model(source)
   test = datasets.read_split(source.task, 'test', group.directory, settings.task.test)
   positions = source.opened.method.prompt_positions
-  test = corpora.encode(source.task, test, group, positions, tokenizer, source.path)
-  batches = corpora.labelled_pass(group, test, tokenizer.pad, group.batch)
+  test = datasets.encode(source.task, test, group, positions, tokenizer, source.path)
+  batches = datasets.labelled_pass(group, test, tokenizer.pad, group.batch)
   # Compiled once for both sets of leaves: the parameters are an argument.
   apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
 

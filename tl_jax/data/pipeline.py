@@ -69,7 +69,7 @@ def _as_labels(labels) -> np.ndarray:
   return labels.astype(np.int32 if labels.ndim == 1 else np.float32)
 
 
-def labelled(encoded, labels) -> Examples:
+def with_labels(encoded, labels) -> Examples:
   """Examples of a token cache with the labels of its source.
 
   `labels` has one for every example of the source. Those of documents that the cache

@@ -10,6 +10,7 @@ from tl_jax.interop.families import FAMILIES
 from tl_jax.interop.generation import generation_settings, text_ids
 from tl_jax.interop.huggingface import Loaded, load, save, with_head
 from tl_jax.interop.peft import load_adapter, save_adapter
+from tl_jax.interop.tokenizers import load_tokenizer, save_tokenizer
 
 __all__ = [
   'FAMILIES',
@@ -18,8 +19,10 @@ __all__ = [
   'generation_settings',
   'load',
   'load_adapter',
+  'load_tokenizer',
   'save',
   'save_adapter',
+  'save_tokenizer',
   'text_ids',
   'with_head',
 ]

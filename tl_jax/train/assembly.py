@@ -14,7 +14,7 @@ import jax
 import optax
 
 from tl_jax import config as configs
-from tl_jax import interop, models, objectives, optim, rng, transfer, tree
+from tl_jax import interop, models, objectives, optim, tasks, transfer, tree
 from tl_jax.train.settings import SCRATCH, Pretrain, Settings
 from tl_jax.train.step import TrainState, init_state, make_step
 
@@ -187,6 +187,15 @@ def make_objective(group: Mapping, length: int, tokenizer) -> objectives.Objecti
   return configs.call(entry.make, group, 'config.objective', **facts)
 
 
+def objective_of(
+  settings: Settings, task: tasks.Task | None, tokenizer
+) -> objectives.Objective:
+  """What a run minimizes: the task says it, or in pre-training the config."""
+  if task is not None:
+    return task.problem.objective(task.facts())
+  return make_objective(settings.objective, settings.data.length, tokenizer)
+
+
 class Components(NamedTuple):
   """What a run is made of.
 
@@ -256,11 +265,6 @@ def assemble(
   return Components(
     model, objective, method, tx, init, step, optim.parse_groups(groups)
   )
-
-
-def make_params(model: models.Model, seed):
-  """Fresh parameters of a run's seed, which may be traced."""
-  return model.init(rng.stream(jax.random.key(seed), 'init'))
 
 
 def trained_leaves(parts: Components, trainable) -> dict[str, Any]:

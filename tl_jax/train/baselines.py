@@ -44,6 +44,7 @@ def run_baseline(
     found = evals.BASELINES[name](seen, train.targets[chosen], test.texts, task.outputs)
   if run.is_primary:
     write_predictions(run.path / 'predictions.jsonl', task, test, found)
+  digest = digest_examples(test.texts, test.targets)
   metrics = tasks.score(task, found, test.targets)
   reporter.info(
     f'{task.name}, {name}: '
@@ -58,7 +59,7 @@ def run_baseline(
       labels=len(set(chosen.tolist())),
       metrics=metrics,
       n=len(test.texts),
-      examples=digest_examples(test.texts, test.targets),
+      examples=digest,
       trained=[],
       trained_parameters=0,
       total_parameters=0,

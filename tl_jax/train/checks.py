@@ -19,7 +19,7 @@ from tl_jax import evals, tasks, transfer
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.parallel import MeshShape
-from tl_jax.train import assembly, datasets, methods
+from tl_jax.train import assembly, datasets, methods, mixtures
 from tl_jax.train.settings import SCRATCH, Data, Pretrain, Settings, Transfer
 
 # Of config.model, what no config chooses, and why.
@@ -132,11 +132,13 @@ def check_settings(settings: Settings, where_made: bool = True) -> Checked:
   method = None
   if not is_transfer or settings.method.get('name') not in evals.BASELINES:
     method = methods.make(settings.method)
+  if is_transfer and where_made and method is not None:
+    methods.require_regularizers(method, settings.init, settings.compute)
   assembly.require_parts(settings, method)
-  if not is_transfer:
-    datasets.require_mixture(settings.data, where_made)
   task = None
-  if is_transfer and where_made:
+  if not is_transfer:
+    mixtures.require_texts(settings.data, where_made)
+  elif where_made:
     task = datasets.open_task(settings.task, settings.data.directory)
   return Checked(settings, method, task)
 

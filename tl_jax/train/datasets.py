@@ -1,47 +1,22 @@
-"""From names in a config to texts: the mixture of pre-training, and the labelled examples
-of a task, of which a run may see some.
+"""The labelled examples of a task: read, encoded and laid into rows; a run may see some
+of them.
 
 >>> tempered([np.arange(4), np.arange(4, 6)], temperature=1.0).tolist()
 [0, 1, 2, 3, 4, 5]
 """
 
 import dataclasses
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
-from tl_jax import config as configs
 from tl_jax import data, tasks
 from tl_jax.config import ConfigError
-from tl_jax.data import pipeline, subsets
-from tl_jax.train.settings import MixtureData, TaskChoice
-
-
-def require_mixture(group: MixtureData, where_made: bool) -> None:
-  """Raises ConfigError for a mixture without texts, and `where_made` for a source that is
-  not there.
-  """
-  if not sum(group.mixture.values()):
-    raise ConfigError(
-      'config.data.mixture: names no text; give {source: weight} with a weight above 0'
-    )
-  if where_made:
-    for name, weight in group.mixture.items():
-      if weight:
-        data.sources.require(name, group.directory or None)
-
-
-def mixture_texts(group: MixtureData, split: str = 'train') -> dict:
-  """The sources of the pre-training mixture by name; a source of weight 0 is not
-  opened.
-  """
-  directory = group.directory or None
-  columns = data.files.Columns(configs.names(group.column) or ('text',), label=())
-  return {
-    name: data.load(name, split, directory, columns)
-    for name, weight in group.mixture.items()
-    if weight
-  }
+from tl_jax.data import packing, pipeline, subsets
+from tl_jax.train.assembly import Components
+from tl_jax.train.settings import TaskChoice, TaskData, Transfer
+from tl_jax.train.tokenizing import CACHE
 
 
 def open_task(
@@ -70,6 +45,78 @@ class Labelled(NamedTuple):
   examples_per_row: int = 1
 
 
+class TaskExamples(NamedTuple):
+  """The labelled examples of a task: nothing in them depends on the seed of a run or
+  the number of its labels.
+
+  head: the fields of an architecture that the task chooses. pad: the id of padding,
+  None until the examples are `encoded`.
+  """
+
+  task: tasks.Task
+  head: dict
+  train: Labelled
+  test: Labelled
+  group: TaskData
+  pad: int | None = None
+
+  @classmethod
+  def open(
+    cls, choice: TaskChoice, group: TaskData, task: tasks.Task
+  ) -> 'TaskExamples':
+    """The texts of both splits, not encoded. Raises ConfigError for an empty one."""
+    return cls(
+      task,
+      dict(head=task.problem.head, labels=task.outputs),
+      read_split(task, 'train', group.directory),
+      read_split(task, 'test', group.directory, choice.test),
+      group,
+    )
+
+  @property
+  def name(self) -> str:
+    return self.task.name
+
+  def training_texts(self) -> list[str]:
+    """What a tokenizer is trained on."""
+    return self.train.texts
+
+  def encoded(
+    self, settings: Transfer, parts: Components, tokenizer, cache: pathlib.Path
+  ) -> 'TaskExamples':
+    """The examples as tokens, which are kept below `cache`."""
+    group, positions = settings.data, parts.method.prompt_positions
+    train = encode(self.task, self.train, group, positions, tokenizer, cache)
+    test = encode(self.task, self.test, group, positions, tokenizer, cache)
+    return self._replace(train=train, test=test, pad=tokenizer.pad)
+
+  def first_bias(self, settings: Transfer, vocabulary: int) -> None:
+    """None: the bias of a task's head starts as the model makes it."""
+
+  @property
+  def own_sources(self) -> tuple[data.Source, ...]:
+    """The sources that are files of the user."""
+    return self.task.own_sources
+
+  def stream(self, settings: Transfer) -> tuple[pipeline.Stream, np.ndarray]:
+    """The endless rows that a run of these settings sees, a function of (seed, step),
+    and the indices of the labelled examples they come from.
+    """
+    group, seed = self.group, settings.seed
+    chosen = choose_labels(settings.task, seed, self.task, self.train)
+    stream = data.stream(
+      self.train.examples,
+      seed=seed,
+      length=group.length,
+      batch=group.batch,
+      pack=group.pack,
+      examples_per_row=self.train.examples_per_row,
+      pad=self.pad,
+      subset=chosen,
+    )
+    return stream, chosen
+
+
 def read_split(task: tasks.Task, split: str, directory: str, most: int = 0) -> Labelled:
   """The texts and targets of a task's split, not encoded: `most` of them, 0 for all.
 
@@ -86,6 +133,66 @@ def read_split(task: tasks.Task, split: str, directory: str, most: int = 0) -> L
       f'config.task.name: {task.name} has no labelled example in its {split} split'
     )
   return Labelled(texts, targets)
+
+
+def encode(
+  task: tasks.Task,
+  split: Labelled,
+  group: TaskData,
+  prompt_positions: int,
+  tokenizer,
+  folder: pathlib.Path,
+) -> Labelled:
+  """The split with its examples as tokens, each cut to what a row holds.
+
+  prompt_positions: how many the method takes in a row for every example.
+  """
+  limits = tasks.Limits(group.length, folder / CACHE)
+  found = task.problem.encode(split.texts, split.targets, tokenizer, limits)
+  count = examples_per_row_of(group, found.examples, prompt_positions)
+  return split._replace(examples=found.examples, cut=found.cut, examples_per_row=count)
+
+
+def examples_per_row_of(
+  group: TaskData, examples: pipeline.Examples, prompt_positions: int
+) -> int:
+  """The most examples in a row of a labelled task.
+
+  A prompt takes its positions for as many examples as a row may have, whether they are
+  there or not. So under a prompt the number is the one with which all rows together
+  are shortest.
+  """
+  if not group.pack:
+    return 1
+  if group.examples_per_row:
+    return group.examples_per_row
+  most = max(1, group.length // 8)
+  if not prompt_positions:
+    return most
+  lengths = examples.tokens.lengths[: packing.WINDOW]
+
+  def positions_of_all_rows(count: int) -> int:
+    rows = packing.plan(lengths, group.length, examples_per_row=count).rows
+    return rows * (group.length + count * prompt_positions)
+
+  return min(range(1, most + 1), key=positions_of_all_rows)
+
+
+def labelled_pass(
+  group: TaskData, split: Labelled, pad: int, batch: int, subset=None
+) -> pipeline.Evaluation:
+  """One pass over a split, or the examples of it with the numbers in `subset`, in rows
+  of the training shape, `batch` at a time.
+  """
+  return data.evaluation(
+    split.examples,
+    length=group.length,
+    batch=batch,
+    pack=group.pack,
+    examples_per_row=split.examples_per_row,
+    pad=pad,
+    subset=subset,
+  )
 
 
 def choose_labels(

@@ -10,7 +10,7 @@ import pathlib
 import jax
 
 from tl_jax import evals, models, parallel, tasks
-from tl_jax.train import assembly, corpora, datasets, notes, programs
+from tl_jax.train import assembly, datasets, notes, programs
 from tl_jax.train.evaluators import MixtureEvaluator
 from tl_jax.train.memory import require_early, require_memory
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
@@ -22,6 +22,7 @@ from tl_jax.train.restoring import (
   read_settings,
 )
 from tl_jax.train.results import write_predictions
+from tl_jax.train.running import make_mesh
 from tl_jax.train.settings import Transfer
 from tl_jax.train.workdir import require_same_command
 
@@ -72,10 +73,10 @@ def _evaluate_task(
     reporter.info(line)
   test = datasets.read_split(task, 'test', group.directory, settings.task.test)
   positions = opened.method.prompt_positions
-  test = corpora.encode(task, test, group, positions, tokenizer, path)
+  test = datasets.encode(task, test, group, positions, tokenizer, path)
   model = models.build(opened.arch, settings.compute)
   apply = programs.outputs_of_params(model)
-  batches = corpora.labelled_pass(group, test, tokenizer.pad, group.batch)
+  batches = datasets.labelled_pass(group, test, tokenizer.pad, group.batch)
   found = evals.outputs(apply, opened.params, batches, len(test.texts))
   try:
     if jax.process_index() == 0:
@@ -93,7 +94,7 @@ def _evaluate_mixture(opened: Opened, path: pathlib.Path):
   length, tokenizer = settings.data.length, opened.tokenizer
   objective = assembly.make_objective(settings.objective, length, tokenizer)
   parts = assembly.assemble(settings, opened.arch, objective, opened.method)
-  mesh = programs.make_mesh(settings.mesh, settings.data)
+  mesh = make_mesh(settings.mesh, settings.data)
   with jax.set_mesh(mesh):
     sharding = parallel.batch_sharding(mesh)
     evaluator = MixtureEvaluator(settings, parts, tokenizer, path, sharding)

@@ -13,11 +13,12 @@ import numpy as np
 
 from tl_jax import config as configs
 from tl_jax import data, evals, parallel, rng, tasks
-from tl_jax.train import corpora, datasets, programs
+from tl_jax.train import mixtures, programs
 from tl_jax.train.assembly import Components
 from tl_jax.train.compilation import together
-from tl_jax.train.corpora import TaskExamples
+from tl_jax.train.datasets import TaskExamples
 from tl_jax.train.features import EvaluationInputs, FeatureCache, holds_body
+from tl_jax.train.preparing import Prepared
 from tl_jax.train.results import digest_examples
 from tl_jax.train.settings import Pretrain
 from tl_jax.train.step import averaged
@@ -51,6 +52,15 @@ class Evaluator(Protocol):
     """All that is kept of the last state of a run."""
 
 
+def make_evaluator(ready: Prepared, sharding) -> Evaluator:
+  """What evaluates states of a run on a mesh."""
+  if ready.task is not None:
+    return TaskEvaluator(ready.corpus, ready.parts, sharding)
+  return MixtureEvaluator(
+    ready.settings, ready.parts, ready.tokenizer, ready.cache, sharding
+  )
+
+
 class MixtureEvaluator:
   """The objective on the mixture's test texts, with the same draws every time."""
 
@@ -63,10 +73,10 @@ class MixtureEvaluator:
     sharding,
   ):
     self._settings, self._parts, self._sharding = settings, parts, sharding
-    sources = datasets.mixture_texts(settings.data, 'test')
+    sources = mixtures.mixture_texts(settings.data, 'test')
     inputs = parts.objective.inputs
-    self._rows = corpora.text_rows(settings.data.length, inputs)
-    self._examples = corpora.encode_mixture(sources, self._rows, tokenizer, folder)
+    self._rows = mixtures.text_rows(settings.data.length, inputs)
+    self._examples = mixtures.encode_mixture(sources, self._rows, tokenizer, folder)
     self._pad = tokenizer.pad
     self._held = parallel.host_rows(sharding, settings.data.batch)
     key = rng.stream(settings.seed, 'evaluation')

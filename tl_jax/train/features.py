@@ -15,8 +15,7 @@ import numpy as np
 from tl_jax import models, parallel, tree
 from tl_jax.train import assembly, programs
 from tl_jax.train.compilation import together
-from tl_jax.train.corpora import TaskExamples, labelled_pass
-from tl_jax.train.datasets import Labelled
+from tl_jax.train.datasets import Labelled, TaskExamples, labelled_pass
 
 # of a pass over examples, about: small training batches would leave a device idle
 ROWS = 32

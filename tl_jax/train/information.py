@@ -13,7 +13,7 @@ import numpy as np
 
 from tl_jax import data, models, tasks, tree
 from tl_jax.config import ConfigError
-from tl_jax.train import corpora, datasets, programs
+from tl_jax.train import datasets, programs
 from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.restoring import Opened, open_workdir
 from tl_jax.train.settings import Pretrain
@@ -29,18 +29,6 @@ def fisher_of(path) -> dict:
   opened = open_workdir(path)
   arch, params = models.adopt_pooler(opened.arch, opened.params)
   return information(opened._replace(arch=arch, params=params), path)
-
-
-def fisher_of_source(init: str) -> dict:
-  """The information of the model that a run starts from. Raises ConfigError where it was
-  trained on no task.
-  """
-  if not (pathlib.Path(init) / 'checkpoints').is_dir():
-    raise ConfigError(
-      f'config.method: ewc weighs by what the task of config.init needs, but {init} is no '
-      'workdir of a transfer; l2sp pulls without'
-    )
-  return fisher_of(init)
 
 
 def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> dict:
@@ -91,7 +79,7 @@ def training_examples(
   settings, pad = opened.settings, opened.tokenizer.pad
   group = settings.data
   train = datasets.read_split(task, 'train', group.directory)
-  train = corpora.encode(task, train, group, 0, opened.tokenizer, path)
+  train = datasets.encode(task, train, group, 0, opened.tokenizer, path)
   chosen = datasets.choose_labels(settings.task, settings.seed, task, train)
   part = (
     tasks.group_of(task, train.targets[chosen])

@@ -5,10 +5,12 @@
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 
 from tl_jax import config as configs
-from tl_jax import transfer
+from tl_jax import models, transfer
+from tl_jax.config import ConfigError
 
 
 def name_of(group) -> str:
@@ -38,6 +40,32 @@ def _make(group, path: str) -> transfer.TransferMethod:
     transfer.METHODS | {'compose': None}, group.get('name'), f'{path}.name'
   )
   return configs.call(constructor, group, path)
+
+
+def require_regularizers(
+  method: transfer.TransferMethod, init: str, compute: models.Compute
+) -> None:
+  """Raises ConfigError for a regularizer that a transfer cannot have.
+
+  EWC weighs by the task that the source was trained on. R-Drop compares two passes,
+  which would be one without dropout.
+  """
+  names = regularizers_of(method)
+  if 'ewc' in names and not (pathlib.Path(init) / 'checkpoints').is_dir():
+    raise ConfigError(
+      f'config.method: ewc weighs by what the task of config.init needs, but {init} is no '
+      'workdir of a transfer; l2sp pulls without'
+    )
+  if 'rdrop' in names and compute.dropout == 0:
+    raise ConfigError(
+      'config.compute.dropout: 0.0, but rdrop compares two passes that differ in '
+      'their dropout alone'
+    )
+
+
+def regularizers_of(method: transfer.TransferMethod) -> list[str]:
+  """The names of all regularizers of a method."""
+  return [how.name for how in method.regularizers]
 
 
 @dataclasses.dataclass(frozen=True)

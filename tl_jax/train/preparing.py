@@ -1,5 +1,5 @@
-"""A run prepared, of either mode: its source, tokenizer, architecture, parts and examples,
-in this order.
+"""A run prepared, of either mode: its texts, source, tokenizer, parts and examples, in
+this order.
 
 >>> prepare.__name__
 'prepare'
@@ -10,36 +10,41 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tl_jax import interop, models, parallel, tasks, transfer
-from tl_jax.config import ConfigError
-from tl_jax.train import assembly, corpora, methods, starting, tokenizing
+from tl_jax import interop, parallel, tasks, transfer
+from tl_jax.train import assembly, methods, notes, starting, tokenizing
 from tl_jax.train.checks import Checked
-from tl_jax.train.evaluators import Evaluator, MixtureEvaluator, TaskEvaluator
-from tl_jax.train.information import fisher_of_source
+from tl_jax.train.datasets import TaskExamples
+from tl_jax.train.information import fisher_of
 from tl_jax.train.memory import require_memory
-from tl_jax.train.restoring import load
+from tl_jax.train.mixtures import Mixture
+from tl_jax.train.restoring import open_source
 from tl_jax.train.settings import SCRATCH, Settings
-from tl_jax.train.starting import Given, Own
-from tl_jax.train.step import TrainState
+from tl_jax.train.starting import Given
+
+Corpus = Mixture | TaskExamples
 
 
 class Prepared(NamedTuple):
   """A run that is ready to start: everything but its state.
 
   Nothing in it but its `settings` depends on what runs of one program may differ in.
-  fisher: what EWC weighs by. cache: the folder where encoded texts are kept.
+
+  corpus: what the run learns from. account: what becomes of every leaf of the source;
+  None where there is nothing to tell. cache: the folder where encoded texts are kept.
   """
 
   settings: Settings
   source: interop.Loaded | None
   tokenizer: Any
   parts: assembly.Components
-  corpus: corpora.Corpus
-  fisher: dict | None
+  corpus: Corpus
+  start: starting.Start
+  account: transfer.Account | None
   cache: pathlib.Path
 
   @property
   def task(self) -> tasks.Task | None:
+    """The task of a transfer; None in pre-training."""
     return self.corpus.task
 
   @property
@@ -49,14 +54,9 @@ class Prepared(NamedTuple):
       return self.corpus.name
     return f'{self.corpus.name}, {methods.name_of(self.settings.method)}'
 
-  @property
-  def take_over(self):
-    """How the parameters of the source become those of the model."""
-    return starting.continued if self.task is None else starting.transplanted
-
   def lines(self, chosen: np.ndarray) -> list[str]:
     """What a run tells at its start, trained on the examples `chosen`."""
-    lines = self.corpus.notes(chosen)
+    lines = self.notes(chosen)
     if self.task is None:
       lines = [*lines, f'tokenizer: {self.tokenizer.vocabulary_size} pieces']
     # Told at the export, after the training, it would be told too late.
@@ -66,36 +66,40 @@ class Prepared(NamedTuple):
       lines = [*lines, f'not for export: {refusal}']
     return lines
 
+  def notes(self, chosen: np.ndarray) -> list[str]:
+    """What a run says of its texts, trained on the examples `chosen`; its result keeps
+    it.
+    """
+    corpus = self.corpus
+    if self.task is None:
+      return notes.of_mixture(corpus.sources, corpus.examples)
+    return notes.of_task(self.task, corpus.train, corpus.test, chosen)
+
+  def files(self) -> dict[str, str]:
+    """The sha256 of every file of the user that the run reads, by path."""
+    return notes.files_of(self.corpus.own_sources)
+
   def given(self) -> Given:
     """What the first state of every run of this program is made from, in the memory of
     the host.
     """
-    params = None if self.source is None else self.source.params
-    bias = self.corpus.first_bias(self.settings, self.parts.model.arch.vocabulary)
-    return parallel.to_host(Given(params, bias, self.fisher))
+    given = self._given_params()
+    # In pre-training no task says what matters to the source: there all leaves count 1.
+    if self.task is not None:
+      names = methods.regularizers_of(self.parts.method)
+      if 'ewc' in names:
+        given = given._replace(fisher=fisher_of(self.settings.init))
+    return parallel.to_host(given)
 
-  def first_state(self, given: Given, own: Own) -> TrainState:
-    """The state at step 0; both may be traced."""
-    return starting.first_state(self.parts, self.take_over, given, own)
+  def _given_params(self) -> Given:
+    """What the first parameters are made from."""
+    params = None if self.source is None else self.source.params
+    vocabulary = self.parts.model.arch.vocabulary
+    return Given(params, self.corpus.first_bias(self.settings, vocabulary))
 
   def params(self, seed):
     """The model's first parameters; `seed` may be traced."""
-    return starting.first_params(self.parts.model, self.take_over, self.given(), seed)
-
-  def account(self) -> transfer.Account | None:
-    """What becomes of every leaf of the source; None where there is nothing to tell."""
-    if self.source is None and self.task is None:
-      return None
-    params = None if self.source is None else self.source.params
-    return starting.account_of(self.parts.model, params, self.take_over)
-
-  def evaluator(self, sharding) -> Evaluator:
-    """What evaluates states of this run on a mesh."""
-    if self.task is None:
-      return MixtureEvaluator(
-        self.settings, self.parts, self.tokenizer, self.cache, sharding
-      )
-    return TaskEvaluator(self.corpus, self.parts, sharding)
+    return self.start.params(self._given_params(), seed)
 
 
 def prepare(
@@ -104,15 +108,18 @@ def prepare(
   is_primary: bool = True,
   cache: pathlib.Path | None = None,
 ) -> Prepared:
-  """Opens the source and the texts, builds the model and encodes the examples.
+  """Opens the texts and the source, builds the model and encodes the texts.
 
   The tokenizer is kept in `folder`, the encoded texts below `cache` (by default in
   `folder`), where other runs find them. Raises ConfigError where things do not fit.
   """
-  settings, method = checked.settings, checked.method
+  settings, task, method = checked.settings, checked.task, checked.method
   cache = folder if cache is None else cache
-  corpus = corpora.open_corpus(settings, checked.task)
-  source = None if settings.init == SCRATCH else load(settings.init)
+  if task is None:
+    corpus = Mixture.open(settings)
+  else:
+    corpus = TaskExamples.open(settings.task, settings.data, task)
+  source = None if settings.init == SCRATCH else open_source(settings.init)
   tokenizer = tokenizing.prepare(
     settings.tokenizer,
     source,
@@ -124,34 +131,13 @@ def prepare(
   reserved = method.reserved_positions
   arch = assembly.make_arch(settings, reserved, source, tokenizer, corpus.head)
   require_memory(settings, arch)
-  objective = make_objective(settings, corpus.task, tokenizer)
+  objective = assembly.objective_of(settings, task, tokenizer)
   parts = assembly.assemble(settings, arch, objective, method)
-  require_dropout(settings.compute, method)
-  # Last, because to encode a large corpus takes long: what does not fit has been said.
+  # Only now, because to encode takes long: what does not fit has been said.
   corpus = corpus.encoded(settings, parts, tokenizer, cache)
-  # Only a task's source has been trained on one, by which EWC could weigh.
-  fisher = None
-  if corpus.task is not None and 'ewc' in regularizers_of(method):
-    fisher = fisher_of_source(settings.init)
-  return Prepared(settings, source, tokenizer, parts, corpus, fisher, cache)
-
-
-def make_objective(settings: Settings, task: tasks.Task | None, tokenizer):
-  """What a run minimizes: the task says it, or in pre-training the config."""
-  if task is not None:
-    return task.problem.objective(task.facts())
-  return assembly.make_objective(settings.objective, settings.data.length, tokenizer)
-
-
-def require_dropout(compute: models.Compute, method: transfer.TransferMethod) -> None:
-  """Raises ConfigError for R-Drop without dropout: its two passes would be one."""
-  if 'rdrop' in regularizers_of(method) and compute.dropout == 0:
-    raise ConfigError(
-      'config.compute.dropout: 0.0, but rdrop compares two passes that differ in '
-      'their dropout alone'
-    )
-
-
-def regularizers_of(method: transfer.TransferMethod) -> list[str]:
-  """The names of all regularizers of a method."""
-  return [how.name for how in method.regularizers]
+  take_over = starting.continued if task is None else starting.transplanted
+  start = starting.Start(parts, take_over)
+  # A pre-training from scratch has nothing to account for: all of it is new.
+  has_account = source is not None or task is not None
+  account = start.account(source) if has_account else None
+  return Prepared(settings, source, tokenizer, parts, corpus, start, account, cache)

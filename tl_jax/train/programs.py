@@ -16,32 +16,12 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tl_jax import models, optim, parallel, transfer
-from tl_jax.config import ConfigError
-from tl_jax.train.assembly import Components, make_params
-from tl_jax.train.settings import Data
+from tl_jax.train.assembly import Components
+from tl_jax.train.starting import make_params
 from tl_jax.train.step import TrainState, averaged
 
 # The axis of the mesh over which the members of a cohort are spread.
 MEMBERS = 'cohort'
-
-
-def make_mesh(shape: parallel.MeshShape, group: Data):
-  """The mesh of this machine's devices. Raises ConfigError where it or the batch does
-  not fit them.
-  """
-  try:
-    mesh = parallel.make_mesh(shape)
-  except ValueError as error:
-    raise ConfigError(str(error)) from error
-  # Checked before without devices, as far as it goes: an axis may take what is left.
-  ways = mesh.shape['data'] * mesh.shape['fsdp'] * group.accumulate
-  if group.batch % ways:
-    raise ConfigError(
-      f'config.data.batch: {group.batch} rows are not divisible by data '
-      f'{mesh.shape["data"]} x fsdp {mesh.shape["fsdp"]} x accumulate '
-      f'{group.accumulate}'
-    )
-  return mesh
 
 
 def abstract_first_state(components: Components) -> TrainState:

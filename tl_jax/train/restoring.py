@@ -28,7 +28,7 @@ from tl_jax import config as configs
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.interop.huggingface import GENERATION
-from tl_jax.train import assembly, methods, tokenizing
+from tl_jax.train import assembly, methods, starting, tokenizing
 from tl_jax.train.checks import read, without_foreign_keys
 from tl_jax.train.settings import Settings
 
@@ -93,7 +93,8 @@ def open_workdir(path, step: int | None = None, overrides=()) -> Opened:
   Raises ValueError naming the workdir, the steps there are, or the damaged leaf.
   """
   path = pathlib.Path(path)
-  return open_step(path, read_settings(path, overrides), step)
+  settings = read_settings(path, overrides)
+  return open_step(path, settings, step)
 
 
 def open_step(
@@ -104,10 +105,11 @@ def open_step(
   """
   store = checkpoint.Store(path / 'checkpoints')
   step = choose_step(path, step)
+  known = known_of(path, step)
   arch, stored = arch_of(store.meta(step), f'{path}: step {step}')
   method = methods.make(settings.method)
   parts = assembly.assemble(settings, arch, idle_objective(), method)
-  abstract = jax.eval_shape(lambda: parts.init(assembly.make_params(parts.model, 0), 0))
+  abstract = jax.eval_shape(lambda: parts.init(starting.make_params(parts.model, 0), 0))
   like = dict(trainable=abstract.trainable, frozen=abstract.frozen)
   if settings.optim.ema is not None:
     like['opt_state'] = abstract.opt_state
@@ -130,7 +132,7 @@ def open_step(
     trainable,
     state['frozen'],
     method,
-    known_of(path, step),
+    known,
   )
 
 
@@ -176,6 +178,20 @@ def load(path, step: int | None = None, **how) -> interop.Loaded:
     raise ConfigError(
       f'{path}: a workdir; {", ".join(sorted(how))} apply to Hugging Face folders'
     )
+  return load_workdir(path, step)
+
+
+def open_source(init: str) -> interop.Loaded:
+  """The model that a run starts from, of which a check has said that it is here."""
+  path = pathlib.Path(init)
+  if (path / 'checkpoints').is_dir():
+    return load_workdir(path)
+  return interop.load(path)
+
+
+def load_workdir(path: pathlib.Path, step: int | None = None) -> interop.Loaded:
+  """The model of a committed step of a workdir; see `load`."""
+  generation = _generation(path)
   opened = open_workdir(path, step)
   arch, params = models.adopt_pooler(opened.arch, opened.params)
   return interop.Loaded(
@@ -183,7 +199,7 @@ def load(path, step: int | None = None, **how) -> interop.Loaded:
     params,
     opened.tokenizer,
     arch,
-    generation=_generation(path),
+    generation=generation,
     step=opened.step,
     **opened.named,
   )

@@ -20,13 +20,13 @@ from tl_jax.train.baselines import run_baseline
 from tl_jax.train.checks import Checked, check
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import together
-from tl_jax.train.evaluators import Evaluation
+from tl_jax.train.evaluators import Evaluation, Evaluator, make_evaluator
 from tl_jax.train.memory import require_early
 from tl_jax.train.preparing import Prepared, prepare
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.restoring import meta
 from tl_jax.train.results import Result, write_predictions
-from tl_jax.train.settings import Settings, Transfer
+from tl_jax.train.settings import Data, Settings, Transfer
 from tl_jax.train.starting import Given, Own
 from tl_jax.train.workdir import Run, open_run
 
@@ -80,9 +80,28 @@ def make_trainer(
   """
   settings = checked.settings
   # First, because to prepare may take minutes.
-  mesh = programs.make_mesh(settings.mesh, settings.data)
+  mesh = make_mesh(settings.mesh, settings.data)
   ready = prepare(checked, run.path, run.is_primary, cache)
   return Trainer(ready, mesh)
+
+
+def make_mesh(shape: parallel.MeshShape, group: Data):
+  """The mesh of this machine's devices. Raises ConfigError where it or the batch does
+  not fit them.
+  """
+  try:
+    mesh = parallel.make_mesh(shape)
+  except ValueError as error:
+    raise ConfigError(str(error)) from error
+  # Checked before without devices, as far as it goes: an axis may take what is left.
+  ways = mesh.shape['data'] * mesh.shape['fsdp'] * group.accumulate
+  if group.batch % ways:
+    raise ConfigError(
+      f'config.data.batch: {group.batch} rows are not divisible by data '
+      f'{mesh.shape["data"]} x fsdp {mesh.shape["fsdp"]} x accumulate '
+      f'{group.accumulate}'
+    )
+  return mesh
 
 
 def placed_batches(
@@ -114,23 +133,18 @@ class Trainer:
   """
 
   def __init__(self, ready: Prepared, mesh):
-    self.mesh = mesh
-    self.ready = ready
     if ready.source is not None:
       # The memory of the devices is for the states of the runs.
-      source = ready.source._replace(params=self.given.params)
-      ready = self.ready = ready._replace(source=source)
-    self.sharding = parallel.batch_sharding(self.mesh)
-    self.account = ready.account()
+      params = parallel.to_host(ready.source.params)
+      ready = ready._replace(source=ready.source._replace(params=params))
+    self.ready, self.mesh = ready, mesh
     self._files: dict = {}  # of the checkpoints so far, by size and checksum
-    with jax.set_mesh(self.mesh):
-      self.shardings = programs.state_shardings(
-        ready.parts, self.mesh, ready.settings.sharding
-      )
-      self.evaluator = ready.evaluator(self.sharding)
-    self._first_state = together(
-      programs.first_state(ready.first_state, self.shardings)
-    )
+    self.sharding = parallel.batch_sharding(mesh)
+    with jax.set_mesh(mesh):
+      rules = ready.settings.sharding
+      self.shardings = programs.state_shardings(ready.parts, mesh, rules)
+    first_state = programs.first_state(ready.start.state, self.shardings)
+    self._first_state = together(first_state)
     self._step = programs.step(ready.parts, self.shardings, self.sharding)
 
   @functools.cached_property
@@ -138,17 +152,22 @@ class Trainer:
     """What first states are made from; a run that goes on may never ask for it."""
     return self.ready.given()
 
+  @functools.cached_property
+  def evaluator(self) -> Evaluator:
+    """What evaluates the states of all runs."""
+    return make_evaluator(self.ready, self.sharding)
+
   def run(
     self, settings: Settings, run: Run, reporter: Reporter = NULL_REPORTER
   ) -> dict:
     """Trains one run, or goes on where its workdir is; returns what result.json holds."""
     corpus, arch = self.ready.corpus, self.ready.parts.model.arch
-    run.require_files(corpus.files())
+    run.require_files(self.ready.files())
     stream, chosen = corpus.stream(settings)
     for line in self.ready.lines(chosen):
       reporter.info(line)
+    state = self.start(settings, run, reporter)
     with jax.set_mesh(self.mesh):
-      state = self.start(settings, run, reporter)
       method = methods.name_of(settings.method)
       reporter.info(assembly.said_of_training(self.ready.parts, method, state))
       first, last = int(state.step), settings.schedule.steps
@@ -173,27 +192,33 @@ class Trainer:
     """The state of the newest good checkpoint, or a fresh one with its account in
     account.json.
     """
-    abstract = programs.abstract_state(self.ready.parts, self.shardings)
-    restored = run.restore_latest(abstract, self.ready.parts.model.arch)
+    with jax.set_mesh(self.mesh):
+      abstract = programs.abstract_state(self.ready.parts, self.shardings)
+      restored = run.restore_latest(abstract, self.ready.parts.model.arch)
     if restored is not None:
       reporter.info(f'resumed at step {restored.step} of {settings.schedule.steps}')
       return restored.state
     self.describe(settings, run)
-    return self._first_state(self.given, Own.of(settings))
+    # Not on the mesh: the information of EWC is of one example after the other, which no
+    # axis divides.
+    given = self.given
+    with jax.set_mesh(self.mesh):
+      return self._first_state(given, Own.of(settings))
 
   def describe(self, settings: Settings, run: Run) -> None:
     """Leaves in a workdir what a run starts from: the account of every leaf, and the
     tokenizer.
     """
-    if self.account is not None:
-      run.write_account(self.account, self.ready.source, settings.init)
+    account = self.ready.account
+    if account is not None:
+      run.write_account(account, self.ready.source, settings.init)
     if run.is_primary:
       # A member of a cohort has another folder than that of the run that was prepared.
       tokenizing.keep(run.path, self.ready.tokenizer, self.ready.source)
 
   def recorder(self, settings: Settings, run: Run) -> loop.Recorder:
     ready = self.ready
-    said = meta(ready.parts.model.arch, ready.corpus.files(), ready.task)
+    said = meta(ready.parts.model.arch, ready.files(), ready.task)
     return run.recorder(settings, self.evaluator.metrics, said)
 
   def finish(
@@ -251,6 +276,6 @@ def make_result(
     total_parameters=tree.count(fused),
     steps=settings.schedule.steps,
     peak_bytes=peak_bytes(),
-    notes=ready.corpus.notes(chosen),
+    notes=ready.notes(chosen),
     **clock.totals(),
   )

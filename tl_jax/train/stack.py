@@ -27,7 +27,7 @@ from tl_jax.train.programs import MEMBERS
 from tl_jax.train.reporter import Meter, Reporter
 from tl_jax.train.results import survived, write_failure
 from tl_jax.train.running import Trainer, make_trainer
-from tl_jax.train.starting import Own
+from tl_jax.train.starting import Given, Own
 from tl_jax.train.step import TrainState
 from tl_jax.train.stopping import Stopped, Stopping
 from tl_jax.train.workdir import Run, open_run
@@ -57,9 +57,9 @@ class Stack:
   repeated to fill up, and what becomes of the copies is dropped.
   """
 
-  def __init__(self, trainer: Trainer, owns: list[Own]):
+  def __init__(self, trainer: Trainer, given: Given, owns: list[Own]):
     ready, mesh = trainer.ready, trainer.mesh
-    self.trainer, self.count = trainer, len(owns)
+    self.trainer, self.given, self.count = trainer, given, len(owns)
     ways = mesh.shape[MEMBERS]
     self.size = -(-self.count // ways) * ways
     owns = [*owns, *[owns[-1]] * (self.size - self.count)]
@@ -70,7 +70,7 @@ class Stack:
       mesh, PartitionSpec(MEMBERS, *trainer.sharding.spec)
     )
     self.first_states = programs.cohort_first_states(
-      ready.first_state, self.axes, self.shardings
+      ready.start.state, self.axes, self.shardings
     )
     self.step = programs.cohort_step(
       ready.parts, self.axes, self.shardings, self.batch_sharding
@@ -83,11 +83,11 @@ class Stack:
     """0 for a leaf of the state that every member has its own of, None for one that all
     share.
     """
-    given = self.trainer.given
-    dependent = depends(self.trainer.ready.first_state, given, own).frozen
+    make, given = self.trainer.ready.start.state, self.given
+    dependent = depends(make, given, own).frozen
     frozen = jax.tree.map(lambda found: 0 if found else None, dependent)
     # Whatever is trained or counted is a member's own from the first step on.
-    state = jax.eval_shape(self.trainer.ready.first_state, given, own)
+    state = jax.eval_shape(make, given, own)
     return jax.tree.map(lambda leaf: 0, state)._replace(frozen=frozen)
 
   def _stacked_sharding(
@@ -101,7 +101,7 @@ class Stack:
     """The stacked state at step 0; the base that members share is never there once per
     member.
     """
-    return self._start(self.trainer.given, self._own)
+    return self._start(self.given, self._own)
 
   def place(self, batches: list[dict]) -> dict:
     """The batches of the members as one, on the mesh: (members, rows, ...) each."""
@@ -171,8 +171,9 @@ def _train(
   # by their place in the stack; one that diverges leaves
   left = dict(enumerate(members))
   try:
+    given = trainer.given  # not on the mesh, as `Trainer.start` says
     with jax.set_mesh(trainer.mesh):
-      stack = Stack(trainer, [Own.of(member.settings) for member in members])
+      stack = Stack(trainer, given, [Own.of(member.settings) for member in members])
       with Stopping() as stopping, common.phase('training'):
         state = _fit(stack, left, common, reporter, stopping)
       shared = common.totals()

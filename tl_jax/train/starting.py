@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax import models, optim, transfer, tree
-from tl_jax.train.assembly import HEAD_PATTERNS, Components, make_params
+from tl_jax import interop, models, optim, rng, transfer, tree
+from tl_jax.train.assembly import HEAD_PATTERNS, Components
 from tl_jax.train.settings import Settings
 from tl_jax.train.step import TrainState
 
@@ -54,31 +54,55 @@ class Given(NamedTuple):
   fisher: dict | None = None
 
 
-def first_state(
-  parts: Components, take_over: Callable, given: Given, own: Own
-) -> TrainState:
-  """The state at step 0; `given` and `own` may be traced.
+class Start(NamedTuple):
+  """How runs of one program start.
 
   take_over(source, fresh): `continued` or `transplanted`.
   """
-  params = first_params(parts.model, take_over, given, own.seed)
-  state = parts.init(params, own.seed)
-  # In the state and not in the program, which runs of other rates share.
-  opt_state = optim.set_rate(state.opt_state, own.rate, own.decay)
-  state = state._replace(opt_state=opt_state)
-  if given.fisher is None:
-    return state
-  return state._replace(frozen=transfer.with_fisher(state.frozen, given.fisher))
+
+  parts: Components
+  take_over: Callable
+
+  def state(self, given: Given, own: Own) -> TrainState:
+    """The state at step 0; `given` and `own` may be traced."""
+    state = self.parts.init(self.params(given, own.seed), own.seed)
+    # In the state and not in the program, which runs of other rates share.
+    opt_state = optim.set_rate(state.opt_state, own.rate, own.decay)
+    state = state._replace(opt_state=opt_state)
+    if given.fisher is None:
+      return state
+    return state._replace(frozen=transfer.with_fisher(state.frozen, given.fisher))
+
+  def params(self, given: Given, seed):
+    """The model's first parameters; `seed` may be traced."""
+    params = make_params(self.parts.model, seed)
+    if given.params is not None:
+      params, _ = self.take_over(given.params, params)
+    if given.bias is not None:
+      params['head']['bias'] = jnp.asarray(given.bias)
+    return params
+
+  def account(self, source: interop.Loaded | None) -> transfer.Account:
+    """What becomes of every leaf of a source, whatever the seed; without one, that all
+    is fresh.
+    """
+    found = []
+
+    def note():
+      fresh = make_params(self.parts.model, 0)
+      if source is None:
+        found.append(transfer.transplant({}, fresh, fresh=['.*'])[1])
+      else:
+        found.append(self.take_over(source.params, fresh)[1])
+
+    # Names and shapes decide, so tracing is enough: a large model is not made twice.
+    jax.eval_shape(note)
+    return found[0]
 
 
-def first_params(model: models.Model, take_over: Callable, given: Given, seed):
-  """The model's first parameters; `seed` may be traced."""
-  params = make_params(model, seed)
-  if given.params is not None:
-    params, _ = take_over(given.params, params)
-  if given.bias is not None:
-    params['head']['bias'] = jnp.asarray(given.bias)
-  return params
+def make_params(model: models.Model, seed):
+  """Fresh parameters of a run's seed, which may be traced."""
+  return model.init(rng.stream(jax.random.key(seed), 'init'))
 
 
 def transplanted(source, target):
@@ -115,21 +139,3 @@ def continued(source, target):
   return transfer.transplant(
     source, target, fresh=unfitting(takers), drop=unfitting(givers)
   )
-
-
-def account_of(model: models.Model, params, take_over: Callable) -> transfer.Account:
-  """The account of take_over(params, fresh), which nothing depends on the seed of; of
-  `params` None, that all is fresh.
-  """
-  found = []
-
-  def note():
-    fresh = make_params(model, 0)
-    if params is None:
-      found.append(transfer.transplant({}, fresh, fresh=['.*'])[1])
-    else:
-      found.append(take_over(params, fresh)[1])
-
-  # Names and shapes decide, so tracing is enough: a large model is not made twice.
-  jax.eval_shape(note)
-  return found[0]

@@ -16,9 +16,11 @@ from tl_jax import data, interop
 from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.interop.huggingface import GENERATION
+from tl_jax.interop.tokenizer_settings import CONFIG
 from tl_jax.train.settings import Tokenizing
 
 TOKENIZER = 'tokenizer.json'
+CACHE = 'cache'  # of texts that a tokenizer has encoded
 
 
 def prepare(
@@ -95,11 +97,8 @@ def open_tokenizer(path: pathlib.Path):
   """The tokenizer of a workdir, with the padding side, special tokens and chat template
   of the folder it came from.
   """
-  from tl_jax.interop.tokenizer_settings import CONFIG
-  from tl_jax.interop.tokenizers import load_tokenizer
-
   if (path / CONFIG).is_file():
-    return load_tokenizer(path)
+    return interop.load_tokenizer(path)
   return data.tokenizers.load(path / TOKENIZER)
 
 
@@ -108,10 +107,8 @@ def keep_tokenizer(path: pathlib.Path, source: interop.Loaded) -> None:
 
   Of the tokenizer in tokenizer_config.json, of decoding in generation_config.json.
   """
-  from tl_jax.interop.tokenizers import save_tokenizer
-
   if source.config is not None or source.tokenizer.settings:
-    save_tokenizer(path, source.tokenizer)
+    interop.save_tokenizer(path, source.tokenizer)
   else:
     source.tokenizer.save(path / TOKENIZER)
   said = interop.generation.spoken(source)

@@ -45,7 +45,7 @@ def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
     keep_empty=True,
   )
   cut = Cut('text', encoded.counts['truncated'], limits.length)
-  return Encoded(pipeline.labelled(encoded, targets), (cut,))
+  return Encoded(pipeline.with_labels(encoded, targets), (cut,))
 
 
 def _objective(facts: Facts, kind: str) -> objectives.Objective:

@@ -6,7 +6,7 @@ import pytest
 
 from tl_jax import config, train
 from tl_jax.objectives import Nominal
-from tl_jax.train import assembly, corpora
+from tl_jax.train import assembly, mixtures
 from tl_jax.train.checks import read
 
 # A tokenizer with as many sentinels as T5's.
@@ -20,14 +20,14 @@ def settings_of(*more):
 def rows_of(settings):
   length = settings.data.length
   objective = assembly.make_objective(settings.objective, length, TOKENIZER)
-  return corpora.text_rows(length, objective.inputs)
+  return mixtures.text_rows(length, objective.inputs)
 
 
 def test_rows_of_t5_are_those_of_its_authors():
   rows = rows_of(settings_of())
   assert (rows.longest, rows.length, rows.room.size) == (568, 568, 512)
   masked = read(config.load('configs/pretrain.py:bert-base'))
-  assert rows_of(masked) == corpora.Rows(512, 512)
+  assert rows_of(masked) == mixtures.Rows(512, 512)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_span_corruption_fills_the_rows_of_the_model(tmp_path):
     ('data.mixture', "{'austen': 1.0}"),
   ]
   built = train.build(config.load('configs/pretrain.py:tiny-t5', small), tmp_path)
-  rows = corpora.text_rows(64, built.parts.objective.inputs)
+  rows = mixtures.text_rows(64, built.parts.objective.inputs)
   prepare = jax.jit(built.parts.objective.prepare)
   for step in range(3):
     text = built.batch_at(step)

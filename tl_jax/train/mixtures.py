@@ -1,0 +1,176 @@
+"""The mixture of pre-training: its texts opened, encoded and laid into rows.
+
+>>> text_rows(8, None)
+Rows(longest=8, length=8, room=None)
+"""
+
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from tl_jax import config as configs
+from tl_jax import data, objectives
+from tl_jax.config import ConfigError
+from tl_jax.data import pipeline, subsets
+from tl_jax.train.assembly import Components
+from tl_jax.train.settings import MixtureData, Pretrain
+from tl_jax.train.tokenizing import CACHE
+
+ENOUGH_TEXTS = 100_000  # of one source, to train a tokenizer on
+
+
+def require_texts(group: MixtureData, where_made: bool) -> None:
+  """Raises ConfigError for a mixture without texts, and `where_made` for a source that is
+  not there.
+  """
+  if not sum(group.mixture.values()):
+    raise ConfigError(
+      'config.data.mixture: names no text; give {source: weight} with a weight above 0'
+    )
+  if where_made:
+    for name, weight in group.mixture.items():
+      if weight:
+        data.sources.require(name, group.directory or None)
+
+
+def mixture_texts(group: MixtureData, split: str = 'train') -> dict:
+  """The sources of the pre-training mixture by name; a source of weight 0 is not
+  opened.
+  """
+  directory = group.directory or None
+  columns = data.files.Columns(configs.names(group.column) or ('text',), label=())
+  return {
+    name: data.load(name, split, directory, columns)
+    for name, weight in group.mixture.items()
+    if weight
+  }
+
+
+class Rows(NamedTuple):
+  """Rows of text that fill the rows of a model: the longest piece of a document, the
+  places of a row, and what it has room for.
+  """
+
+  longest: int
+  length: int
+  room: pipeline.Room | None = None
+
+
+class Mixture(NamedTuple):
+  """The texts of pre-training.
+
+  sources: by name. head: the fields of an architecture that the objective chooses.
+  rows, examples, pad: None until the texts are `encoded`.
+  """
+
+  sources: dict
+  head: dict
+  rows: Rows | None = None
+  examples: dict | None = None
+  pad: int | None = None
+
+  name = 'pretrain'
+  task = None
+
+  @classmethod
+  def open(cls, settings: Pretrain) -> 'Mixture':
+    """The texts to train on, not encoded."""
+    head = objectives.OBJECTIVES[settings.objective['name']].head
+    return cls(mixture_texts(settings.data), dict(head=head))
+
+  def training_texts(self) -> list[str]:
+    """What a tokenizer is trained on: the texts of every source.
+
+    Of a large source they are as many as suffice, evenly spread.
+    """
+    found = []
+    for source in self.sources.values():
+      chosen = subsets.spread(len(source), ENOUGH_TEXTS)
+      found += [example['text'] for example in source[chosen]]
+    return found
+
+  def encoded(
+    self, settings: Pretrain, parts: Components, tokenizer, cache: pathlib.Path
+  ) -> 'Mixture':
+    """The mixture with its texts as tokens, which are kept below `cache`."""
+    rows = text_rows(settings.data.length, parts.objective.inputs)
+    examples = encode_mixture(self.sources, rows, tokenizer, cache)
+    return self._replace(rows=rows, examples=examples, pad=tokenizer.pad)
+
+  def first_bias(self, settings: Pretrain, vocabulary: int) -> np.ndarray | None:
+    """The first bias of the head, (vocabulary,), where the config wants one."""
+    if not settings.unigram_bias:
+      return None
+    return log_frequencies(settings.data.mixture, self.examples, vocabulary)
+
+  @property
+  def own_sources(self) -> tuple[data.Source, ...]:
+    """The sources that may be files of the user."""
+    return tuple(self.sources.values())
+
+  def stream(self, settings: Pretrain) -> tuple[pipeline.Stream, np.ndarray]:
+    """The endless rows of the mixture, a function of (seed, step); they come from no
+    labelled example.
+    """
+    group = settings.data
+    stream = data.stream(
+      self.examples,
+      seed=settings.seed,
+      length=self.rows.length,
+      room=self.rows.room,
+      batch=group.batch,
+      pack=group.pack,
+      pad=self.pad,
+      weights={name: group.mixture[name] for name in self.examples},
+    )
+    return stream, np.zeros(0, int)
+
+
+def text_rows(size: int, inputs: Callable | None) -> Rows:
+  """The rows of text of which an objective makes the `size` tokens of a model's.
+
+  inputs: that of the objective. Span corruption leaves fewer tokens than it is given:
+  T5 fills 512 with 568.
+  """
+  if inputs is None:
+    return Rows(size, size)
+  # Double until it is too much: how fast an objective shrinks texts, it alone knows.
+  enough = size
+  while inputs([enough])[0] <= size:
+    enough *= 2
+  lengths = np.arange(1, enough)
+  taken = inputs(lengths)
+  fitting = taken <= size
+  lengths, taken = lengths[fitting], taken[fitting]
+  if not len(lengths):
+    raise ConfigError(f'config.data.length: {size} holds no text under this objective')
+  # No row holds more text than one of the pieces that shrink most.
+  most = int(size * (lengths / taken).max())
+  return Rows(int(lengths.max()), most, pipeline.Room(size, inputs))
+
+
+def encode_mixture(sources: dict, rows: Rows, tokenizer, folder: pathlib.Path) -> dict:
+  """Encoded documents of each of the mixture's sources, long ones split into pieces
+  that fit a row.
+  """
+  cache, longest = folder / CACHE, rows.longest
+  return {
+    name: pipeline.Examples(
+      data.tokenize(source, tokenizer, cache, max_length=longest, split=True)
+    )
+    for name, source in sources.items()
+  }
+
+
+def log_frequencies(weights: dict, examples: dict, vocabulary: int) -> np.ndarray:
+  """Log of each token's frequency in the mixture of these weights, float32
+  (vocabulary,), every token counted once more than seen.
+  """
+  total = np.zeros(vocabulary)
+  for name, part in examples.items():
+    # One more, because the logarithm of a token that is never seen is no number.
+    counts = data.tokens.frequencies(part.tokens, vocabulary) + 1
+    total += weights[name] * counts / counts.sum()
+  return np.log(total / total.sum()).astype(np.float32)
