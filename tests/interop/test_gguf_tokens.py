@@ -88,6 +88,13 @@ def test_roles_and_what_is_put_around_a_text():
   assert read(said | metadata(pre='qwen2', add_bos_token=True)).prefix == (first,)
 
 
+def test_the_longest_text_is_that_of_the_model():
+  said, _ = byte_pairs()
+  assert 'model_max_length' not in read(said).settings
+  model = {'general.architecture': 'qwen2', 'qwen2.context_length': 64}
+  assert read(said | model).settings['model_max_length'] == 64
+
+
 def test_what_ends_a_text_is_all_that_the_file_names():
   said, first = byte_pairs()
   assert gguf_config.generation(said | metadata(suppress_tokens=[3])) == dict(

@@ -132,7 +132,8 @@ def _types(metadata) -> tuple[int, ...]:
 
 
 def _declared(metadata, *, bos: bool) -> tokenizer_settings.DeclaredSettings:
-  """What the metadata declares: roles, what is put around a text, chat templates.
+  """What the metadata declares: roles, what is put around a text, the longest text,
+  chat templates.
 
   bos: is a text begun, where the file does not say?
   """
@@ -144,6 +145,9 @@ def _declared(metadata, *, bos: bool) -> tokenizer_settings.DeclaredSettings:
     if added and role not in roles:
       raise ValueError(f'{key}: true, but there is no tokenizer.ggml.{role}_token_id')
     settings[f'add_{role}_token'] = added
+  longest = metadata.get(f'{metadata.get("general.architecture")}.context_length')
+  if longest is not None:
+    settings['model_max_length'] = int(longest)
   return tokenizer_settings.DeclaredSettings(
     name=None,
     family=None,

@@ -24,6 +24,8 @@ from tl_jax.interop import classifiers, configs, fitting, names, tensors
 CONFIG_BYTES = 10_000_000
 _LOG = logging.getLogger(__name__)
 GENERATION = 'generation_config.json'
+# Of a longer text than this a tokenizer does not speak: it has no limit.
+NO_LIMIT = 10**9
 
 
 class Loaded(NamedTuple):
@@ -207,7 +209,7 @@ def save(
   if loaded.tokenizer is not None:
     from tl_jax.interop import tokenizers
 
-    tokenizers.save_tokenizer(path, loaded.tokenizer)
+    tokenizers.save_tokenizer(path, _with_longest_text(loaded))
   # The config comes last: without it a folder that was cut short is none.
   for name, content in ((GENERATION, loaded.generation), ('config.json', config)):
     if content is not None:
@@ -228,6 +230,29 @@ def _ids_read(loaded: Loaded) -> dict[str, int]:
   from tl_jax.interop import tokenizers
 
   return tokenizers.special_ids(loaded.tokenizer)
+
+
+def _with_longest_text(loaded: Loaded):
+  """The tokenizer with the longest text of its model, where that has a limit.
+
+  transformers cuts texts to `model_max_length` where it is asked to, special tokens
+  included, and cuts nothing where the tokenizer does not say it.
+  """
+  arch = loaded.arch
+  settings = loaded.tokenizer.settings
+  declared = settings.get('model_max_length')
+  # Without a limit transformers writes 10 ** 30.
+  is_limit = type(declared) is int and 0 < declared < NO_LIMIT
+  longest = declared if is_limit else None
+  if arch.room is not None:
+    longest = min(arch.room, longest or arch.room)
+  elif longest is None and arch.positions == 'rotary':
+    # As its config.json has it: beyond, nobody knows how well it reads.
+    longest = arch.max_positions
+  if longest is None:
+    return loaded.tokenizer
+  settings = {**settings, 'model_max_length': longest}
+  return dataclasses.replace(loaded.tokenizer, settings=settings)
 
 
 def _their_tensors(loaded: Loaded, family: str, config: dict, held: dict) -> dict:
