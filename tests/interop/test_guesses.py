@@ -60,6 +60,7 @@ def test_without_a_class_the_tensors_say_the_head(case, tmp_path, caplog):
     assert not told
   else:
     assert len(told) == 1 and str(tmp_path) in told[0] and repr(HEADS[case]) in told[0]
+    assert f'`tl-jax import {tmp_path / "silent"} NEW --head=H`' in told[0]
   interop.save(tmp_path / 'again', loaded)
   named = json.loads((tmp_path / 'again' / 'config.json').read_text())['architectures']
   assert named == cases.fixture(case)['config']['architectures']
@@ -106,7 +107,7 @@ def test_tensors_that_fit_no_head_are_named(tmp_path):
     interop.load(folder)
 
 
-def test_the_head_can_be_said_on_the_command_line(tmp_path, capsys):
+def test_the_head_can_be_said_on_the_command_line(tmp_path, capsys, caplog):
   from tl_jax.cli.main import main
 
   folder = folder_of('bert-ForMaskedLM', tmp_path / 'folder', architectures=['Mine'])
@@ -114,6 +115,8 @@ def test_the_head_can_be_said_on_the_command_line(tmp_path, capsys):
   assert '--head' in capsys.readouterr().err and not (tmp_path / 'no').exists()
   for verb, head in (('import', 'masked'), ('export', 'none')):
     assert main([verb, str(folder), str(tmp_path / verb), f'--head={head}']) == 0
+    # So every verb opens it, and nothing is left to guess.
     assert interop.load(tmp_path / verb).arch.head == head
+    assert not caplog.records
   text = ['generate', f'--model={folder}', '--head=masked', '--prompt=a']
   assert main(text) == 2  # it is opened, and is no model that writes

@@ -70,7 +70,7 @@ def head_of(config: dict) -> tuple[str, str]:
     raise ValueError(
       f'config.json: architectures {names!r} is not supported; nearest: '
       f'{tree.nearest(str(names[0] if names else names), known)}; '
-      'head (--head) opens what it has besides'
+      '`tl-jax import --head=H` makes a folder of what it has besides'
     )
   return known[names[0]], names[0]
 

@@ -122,9 +122,10 @@ def _fit_or_guess(source: Source, path, head: str | None) -> fitting.Fit:
     if fit.arch.head != 'none':
       _LOG.warning(
         '%s: config.json names no head; its tensors are taken for those of the head %r; '
-        'head (--head) opens another',
+        '`tl-jax import %s NEW --head=H` makes a folder that names another',
         path,
         fit.arch.head,
+        path,
       )
     return fit
   fit = fitting.fit_folder(config, source.folder, family, head)
