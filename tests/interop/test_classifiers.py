@@ -53,6 +53,11 @@ def test_a_family_without_a_classifier_is_named(family):
   assert f'no classifier over a {family.partition("-")[0]}' in line and len(line) < 300
 
 
+def test_the_encoder_of_t5_alone_has_no_classifier():
+  line = classifiers.refusal(classifier('tiny-t5', kind='encoder'))
+  assert 'no classifier over a t5 without its decoder' in line
+
+
 @pytest.mark.parametrize(
   ('family', 'fields'),
   [

@@ -13,7 +13,7 @@ last token of the text, through a dense layer (Lewis et al. 2020, section 3.1).
 
 import dataclasses
 
-from tl_jax.interop import configs
+from tl_jax.interop import configs, kinds
 from tl_jax.interop.families import FAMILIES
 from tl_jax.models import Arch
 
@@ -34,9 +34,14 @@ def refusal(arch: Arch, config: dict | None = None) -> str:
   if found is None or not configs.unlikeness(arch, found[1]):
     return ''
   body, family = found
-  if 'classifier' not in FAMILIES[family].heads:
+  which = family
+  kind = kinds.kind_of_family(FAMILIES[family])
+  is_half = arch.kind == 'encoder' and kind == 'encoder-decoder'
+  if is_half:
+    which = f'{family} without its decoder'
+  if is_half or 'classifier' not in FAMILIES[family].heads:
     return (
-      f'transformers has no classifier over a {family}; the workdir itself is what '
+      f'transformers has no classifier over a {which}; the workdir itself is what '
       'tl_jax.load and `tl-jax evaluate` open'
     )
   theirs = configs.read(configs.write(body, family), 'classifier')
