@@ -1,7 +1,12 @@
 """What an earlier version wrote is read with the keys of today."""
 
 from tl_jax.config import nearest
-from tl_jax.config.renamed import RENAMED, new_name, with_new_names
+from tl_jax.config.renamed import (
+  RENAMED,
+  new_name,
+  with_former_names,
+  with_new_names,
+)
 
 
 def test_only_the_key_of_its_own_group_is_renamed():
@@ -13,6 +18,7 @@ def test_only_the_key_of_its_own_group_is_renamed():
   new = with_new_names(old)
   assert new == old | {'data': {'examples_per_row': 2, 'inner': {'slots': 3}}}
   assert with_new_names(new) == new
+  assert with_former_names(new) == old
 
 
 def test_the_new_name_is_the_nearest():

@@ -124,6 +124,18 @@ def test_a_chain_goes_on_where_it_was_and_another_seed_adds_its_own(tmp_path):
   assert len(trainer.made) == 3 + 6
 
 
+def test_a_key_that_has_another_name_since_leaves_a_run_in_its_place(tmp_path):
+  def named(key):
+    config_ = {'data': {key: 8}}
+    return dataclasses.replace(
+      GLUE, run=lambda *place: config_, columns=('cola',), headline='f1'
+    )
+
+  make(tmp_path, table=named('slots'))
+  _, trainer = make(tmp_path, table=named('examples_per_row'))
+  assert trainer.made == []
+
+
 def test_without_a_step_only_what_starts_from_it_is_missing(tmp_path):
   outcome, trainer = make(tmp_path, trainer=Trainer(fail=('adapted',)))
   reason = 'adapted, from which it starts: out of memory'

@@ -34,7 +34,7 @@ from tl_jax.config.overrides import (
   to_json,
   typed,
 )
-from tl_jax.config.renamed import with_new_names
+from tl_jax.config.renamed import with_former_names, with_new_names
 
 __all__ = [
   'ConfigError',
@@ -63,5 +63,6 @@ __all__ = [
   'struct',
   'to_json',
   'typed',
+  'with_former_names',
   'with_new_names',
 ]

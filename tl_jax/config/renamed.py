@@ -17,12 +17,25 @@ def new_name(key: str) -> str | None:
   return None
 
 
-def with_new_names(config: dict, prefix: str = '') -> dict:
+def with_new_names(config: dict) -> dict:
   """The config that an earlier version wrote, as nested dicts with the keys of today."""
+  return _renamed(config, RENAMED)
+
+
+def with_former_names(config: dict) -> dict:
+  """The config as an earlier version would have it.
+
+  A hash of this is that of the same config before its keys had other names.
+  """
+  return _renamed(config, {current: former for former, current in RENAMED.items()})
+
+
+def _renamed(config: dict, names: dict[str, str], prefix: str = '') -> dict:
+  """The config with the dotted keys in `names` under their other names."""
   found = {}
   for key, value in config.items():
     path = f'{prefix}{key}'
-    name = RENAMED.get(path, path).removeprefix(prefix)
+    name = names.get(path, path).removeprefix(prefix)
     is_group = isinstance(value, dict)
-    found[name] = with_new_names(value, f'{path}.') if is_group else value
+    found[name] = _renamed(value, names, f'{path}.') if is_group else value
   return found

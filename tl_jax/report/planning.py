@@ -21,7 +21,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tl_jax.config import digest, to_json
+from tl_jax.config import digest, to_json, with_former_names
 from tl_jax.report.cells import Run
 from tl_jax.report.table import Scale, Table
 
@@ -162,13 +162,9 @@ def why_it_cannot_start(config: Any, steps: Iterable[Run]) -> str:
   return ''
 
 
-def _text(config, workdir: Path | None = None) -> str:
-  """The config as canonical JSON.
-
-  A workdir that is given becomes a dot in it, so that a moved workdir keeps its runs.
-  """
-  text = json.dumps(to_json(config), sort_keys=True)
-  return text if workdir is None else text.replace(_in_json(workdir), '.')
+def _text(config) -> str:
+  """The config as canonical JSON."""
+  return json.dumps(to_json(config), sort_keys=True)
 
 
 def _in_json(path: Path) -> str:
@@ -184,5 +180,17 @@ def _directory(workdir: Path, folder: str, names: tuple, config) -> Path:
     re.sub(r'[^A-Za-z0-9_.+=]+', '_', str(name)).strip('.')[:40] or '_'
     for name in names
   ]
-  mark = digest({'config': _text(config, workdir)})[:8]
+  mark = _mark(config, workdir)
   return workdir / folder / f'{"-".join(safe)}-{mark}'
+
+
+def _mark(config, workdir: Path) -> str:
+  """The hash of a config, which tells whether a directory is of this config.
+
+  Neither a moved workdir nor a key that has another name since loses its runs.
+  """
+  plain = to_json(config)
+  if isinstance(plain, dict):
+    plain = with_former_names(plain)
+  text = json.dumps(plain, sort_keys=True).replace(_in_json(workdir), '.')
+  return digest({'config': text})[:8]
