@@ -35,7 +35,7 @@ def machine(monkeypatch):
 
 def require_early(settings):
   task = tasks.find('sentiment') if hasattr(settings, 'task') else None
-  memory.require_early(settings, task)
+  memory.require_memory(settings, assembly.smallest_arch(settings, task))
 
 
 def settings_of(name, *overrides, model=''):

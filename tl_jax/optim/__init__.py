@@ -11,7 +11,7 @@ They take trees with holes and structured leaves.
 """
 
 from tl_jax.optim.average import ema_params
-from tl_jax.optim.build import OptimConfig, make_optimizer
+from tl_jax.optim.build import OptimConfig, direction, make_optimizer
 from tl_jax.optim.groups import Groups, check_groups, group_of, parse_groups
 from tl_jax.optim.leafwise import global_norm
 from tl_jax.optim.optimizers import OPTIMIZERS
@@ -27,6 +27,7 @@ __all__ = [
   'RateState',
   'ScheduleConfig',
   'check_groups',
+  'direction',
   'ema_params',
   'global_norm',
   'group_of',

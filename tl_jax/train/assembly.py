@@ -56,6 +56,26 @@ def base_arch(group: Mapping, **fields) -> models.Arch:
   return arch
 
 
+def head_of(settings: Settings, task: tasks.Task | None) -> dict:
+  """The fields of an architecture that the task chooses, or in pre-training the
+  objective.
+  """
+  if task is None:
+    return dict(head=objectives.OBJECTIVES[settings.objective['name']].head)
+  return dict(head=task.problem.head, labels=task.outputs)
+
+
+def smallest_arch(settings: Settings, task: tasks.Task | None) -> models.Arch | None:
+  """The architecture of a run from scratch before there is a tokenizer for it.
+
+  None for any other model, which is known only when it is opened.
+  """
+  if settings.init != SCRATCH:
+    return None
+  # One piece at least: how many there are depends on the texts.
+  return base_arch(settings.model, vocabulary=1, **head_of(settings, task))
+
+
 def reading_of(settings: Settings) -> dict:
   """What a transfer's config says of how its new classifier reads the text.
 
@@ -214,16 +234,17 @@ class Components(NamedTuple):
 
 def make_arch(
   settings: Settings,
+  task: tasks.Task | None,
   reserved: int,
   source: interop.Loaded | None,
   tokenizer,
-  head: Mapping,
 ) -> models.Arch:
   """The architecture of a run: its source's, or the config's with the tokenizer's
-  vocabulary; with the fields of the `head` that it trains.
+  vocabulary; in any case with the head that it trains.
 
   reserved: how many positions of every example the method keeps for itself.
   """
+  head = head_of(settings, task)
   if source is None:
     return base_arch(settings.model, vocabulary=tokenizer.vocabulary_size, **head)
   arch = dataclasses.replace(interop.with_head(source, head['head']), **head)

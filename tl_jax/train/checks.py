@@ -134,12 +134,12 @@ def check_settings(settings: Settings, where_made: bool = True) -> Checked:
     method = methods.make(settings.method)
   if is_transfer and where_made and method is not None:
     methods.require_regularizers(method, settings.init, settings.compute)
-  assembly.require_parts(settings, method)
   task = None
   if not is_transfer:
     mixtures.require_texts(settings.data, where_made)
   elif where_made:
     task = datasets.open_task(settings.task, settings.data.directory)
+  assembly.require_parts(settings, method)
   return Checked(settings, method, task)
 
 

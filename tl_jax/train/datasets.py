@@ -49,12 +49,10 @@ class TaskExamples(NamedTuple):
   """The labelled examples of a task: nothing in them depends on the seed of a run or
   the number of its labels.
 
-  head: the fields of an architecture that the task chooses. pad: the id of padding,
-  None until the examples are `encoded`.
+  pad: the id of padding, None until the examples are `encoded`.
   """
 
   task: tasks.Task
-  head: dict
   train: Labelled
   test: Labelled
   group: TaskData
@@ -67,7 +65,6 @@ class TaskExamples(NamedTuple):
     """The texts of both splits, not encoded. Raises ConfigError for an empty one."""
     return cls(
       task,
-      dict(head=task.problem.head, labels=task.outputs),
       read_split(task, 'train', group.directory),
       read_split(task, 'test', group.directory, choice.test),
       group,

@@ -12,7 +12,7 @@ import jax
 from tl_jax import evals, models, parallel, tasks
 from tl_jax.train import assembly, datasets, notes, programs
 from tl_jax.train.evaluators import MixtureEvaluator
-from tl_jax.train.memory import require_early, require_memory
+from tl_jax.train.memory import require_memory
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
 from tl_jax.train.restoring import (
   Opened,
@@ -46,7 +46,7 @@ def evaluate(
   if isinstance(settings, Transfer):
     known = known_of(path, step)
     task = datasets.open_task(settings.task, settings.data.directory, known)
-  require_early(settings, task, trains=False)
+  require_memory(settings, assembly.smallest_arch(settings, task), trains=False)
   parallel.start()
   parallel.keep_freed_memory()
   with parallel.telling_failures():

@@ -77,58 +77,112 @@ def fit(
   call left: a batch of another shape or type is a TypeError. Raises Diverged where the
   loss or gradient stops being finite, Stopped after a signal (saved before).
   """
-  with recorder.clock.phase('training'):
-    return _fit(settings, step, state, batches, recorder, reporter, title)
+  loop = _Loop(settings, recorder, reporter, title)
+  with recorder.clock.phase('training'), Stopping() as stopping:
+    return loop.run(step, state, batches, stopping)
 
 
-def _fit(settings, step, state, batches, recorder, reporter, title) -> Fitted:
-  """`fit`, whose seconds are counted."""
-  clock = recorder.clock
-  total, start = settings.schedule.steps, int(state.step)
-  began = time.monotonic()
-  meter, late = Meter(), None
-  program = step if isinstance(step, Program) else None
-  with Stopping() as stopping:
-    for number, (batch, tokens) in zip(
-      range(start + 1, total + 1), batches, strict=False
-    ):
+class _Loop:
+  """The steps of one `fit`, and what they must remember of each other."""
+
+  def __init__(
+    self, settings: Settings, recorder: Recorder, reporter: Reporter, title: str
+  ):
+    self._settings, self._total = settings, settings.schedule.steps
+    self._recorder, self._reporter, self._title = recorder, reporter, title
+    self._meter = Meter()
+    # Of the step before: its number, metrics and rate, which nobody has asked for yet.
+    self._late: tuple | None = None
+
+  def run(
+    self,
+    step: Callable,
+    state: TrainState,
+    batches: Iterable[tuple[dict, int]],
+    stopping: Stopping,
+  ) -> Fitted:
+    """`fit` between its first step and its last."""
+    began, first = time.monotonic(), int(state.step) + 1
+    program = step if isinstance(step, Program) else None
+    # The range first: zip asks it before the batches, so none is read in vain.
+    numbers = range(first, self._total + 1)
+    for number, (batch, tokens) in zip(numbers, batches, strict=False):
       if program is None:
-        with (
-          reporter.busy(f'{title}: compiling the step{_size(batch)}'),
-          clock.phase('compile'),
-        ):
-          program = compile_ahead(step, state, batch)
+        program = self._compile(step, state, batch)
       state, metrics = program.call(state, batch)
+      # Taken now: the next step writes over this state.
       rate = optim.learning_rate(state.opt_state)
-      if number == start + 1:
+      if number == first:
         jax.block_until_ready(metrics)
-        meter = Meter()
-        reporter.info(
-          f'{title}: {program}, first step after {time.monotonic() - began:.1f} s'
+        # What came before the first step was compilation, and no speed.
+        self._meter = Meter()
+        seconds = time.monotonic() - began
+        self._reporter.info(
+          f'{self._title}: {program}, first step after {seconds:.1f} s'
         )
       else:
-        meter.add(tokens)
-      if late is not None:
-        _report(*late, settings, recorder, reporter, title, meter)
-      late = (number, metrics, rate)
-      saves = number % settings.checkpoint.every == 0 or number == total
-      stops = number % settings.log.every == 0 and stopping.agreed() or _alone(stopping)
-      if saves or stops:
-        _report(*late, settings, recorder, reporter, title, meter)
-        late = None
-        recorder.save(number, state)
-      if settings.eval.every and number % settings.eval.every == 0 and number < total:
-        jax.block_until_ready(state)
-        with clock.phase('evaluation'):
-          recorder.evaluate(number, state)
-      clock.keep()
-      if stops and number < total:
-        raise Stopped(
-          f'stopped at step {number} of {total}; the step is saved, run again to go on'
-        )
-  if late is not None:
-    _report(*late, settings, recorder, reporter, title, meter)
-  return Fitted(jax.block_until_ready(state), program)
+        self._meter.add(tokens)
+      self._report_late()
+      self._late = (number, metrics, rate)
+      self._leave(number, state, self._must_stop(number, stopping))
+    self._report_late()
+    return Fitted(jax.block_until_ready(state), program)
+
+  def _compile(self, step: Callable, state: TrainState, batch: dict) -> Program:
+    compiling = f'{self._title}: compiling the step{_size(batch)}'
+    with self._reporter.busy(compiling), self._recorder.clock.phase('compile'):
+      return compile_ahead(step, state, batch)
+
+  def _must_stop(self, number: int, stopping: Stopping) -> bool:
+    """Is this the last step before a signal is followed?
+
+    Processes ask each other at the steps that are logged alone, because to ask takes
+    time. A single one need not agree with anyone, so it stops at the next step.
+    """
+    if number % self._settings.log.every == 0 and stopping.agreed():
+      return True
+    return jax.process_count() == 1 and stopping.asked
+
+  def _leave(self, number: int, state: TrainState, stops: bool) -> None:
+    """Saves and evaluates the state of a step where that is due. Raises Stopped."""
+    settings, recorder = self._settings, self._recorder
+    is_last = number == self._total
+    if number % settings.checkpoint.every == 0 or is_last or stops:
+      # Before it is saved: no checkpoint holds a step that diverged.
+      self._report_late()
+      recorder.save(number, state)
+    if settings.eval.every and number % settings.eval.every == 0 and not is_last:
+      # The step's own seconds are of the training, not of the evaluation.
+      jax.block_until_ready(state)
+      with recorder.clock.phase('evaluation'):
+        recorder.evaluate(number, state)
+    recorder.clock.keep()
+    if stops and not is_last:
+      raise Stopped(
+        f'stopped at step {number} of {self._total}; the step is saved, run again to go '
+        'on'
+      )
+
+  def _report_late(self) -> None:
+    """Checks, shows and, where it is due, records the figures of the step before.
+
+    By now the device is at work on the next step, so that to fetch them costs no time.
+    """
+    if self._late is None:
+      return
+    number, metrics, rate = self._late
+    self._late = None
+    found = jax.device_get(metrics)
+    figures = {name: float(np.asarray(value)) for name, value in found.items()}
+    if not finite(figures):
+      raise diverged(number, figures, self._settings.data.batch)
+    shown = dict(loss=figures['loss'])
+    if number % self._settings.log.every == 0 or number == self._total:
+      speed = self._meter.read()
+      row = dict(step=number, **figures, learning_rate=float(rate))
+      self._recorder.record(row | dict(tokens_per_second=round(speed, 1)))
+      shown['tokens_per_second'] = speed
+    self._reporter.progress(self._title, number, self._total, **shown)
 
 
 def _size(batch: dict) -> str:
@@ -137,33 +191,3 @@ def _size(batch: dict) -> str:
     return ''
   rows, length = batch['tokens'].shape
   return f' for {rows} rows of {length} tokens'
-
-
-def _alone(stopping: Stopping) -> bool:
-  """A single process need not agree with anyone, so it stops at the next step."""
-  return jax.process_count() == 1 and stopping.asked
-
-
-def _report(number, metrics, rate, settings, recorder, reporter, title, meter) -> None:
-  """Checks, shows and, where it is due, records the figures of a step."""
-  figures = {
-    name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()
-  }
-  if not finite(figures):
-    raise diverged(number, figures, settings.data.batch)
-  total = settings.schedule.steps
-  if number % settings.log.every == 0 or number == total:
-    speed = meter.read()
-    recorder.record(
-      dict(
-        step=number,
-        **figures,
-        learning_rate=float(rate),
-        tokens_per_second=round(speed, 1),
-      )
-    )
-    reporter.progress(
-      title, number, total, loss=figures['loss'], tokens_per_second=speed
-    )
-  else:
-    reporter.progress(title, number, total, loss=figures['loss'])

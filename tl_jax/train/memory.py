@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tl_jax import evals, models, objectives, optim, parallel, tasks, transfer, tree
+from tl_jax import evals, models, optim, parallel, transfer, tree
 from tl_jax.config import ConfigError
-from tl_jax.optim.build import direction
 from tl_jax.parallel import GIB, Capacity
-from tl_jax.train import assembly, methods
+from tl_jax.train import methods
 from tl_jax.train.settings import SCRATCH, Settings
 
 # Layers that are traced. Those of a deeper model are taken to be like the last of them.
@@ -61,14 +60,17 @@ class Choice(NamedTuple):
   fields: dict[str, int]
 
 
-def require_memory(settings: Settings, arch: models.Arch, trains: bool = True) -> None:
+def require_memory(
+  settings: Settings, arch: models.Arch | None, trains: bool = True
+) -> None:
   """Raises ConfigError for a run whose arrays the memory here can never hold.
 
   The error names the key whose default would help most, and how much of it may fit.
   Where it is not known how much memory there is, nothing is refused.
-  trains: is the model trained, rather than evaluated?
+  arch: None of a model that is not open yet. trains: is the model trained, rather than
+  evaluated?
   """
-  if settings.method.get('name') in evals.BASELINES:
+  if arch is None or settings.method.get('name') in evals.BASELINES:
     return
   capacity = parallel.capacity_for(settings.mesh)
   if capacity is None:
@@ -78,24 +80,6 @@ def require_memory(settings: Settings, arch: models.Arch, trains: bool = True) -
     return
   key, advice = _blame(settings, arch, capacity, trains, need)
   raise ConfigError(f'{key}: the run needs {need}, but {capacity}{advice}')
-
-
-def require_early(
-  settings: Settings, task: tasks.Task | None = None, trains: bool = True
-) -> None:
-  """`require_memory` for a model from scratch, before there is a tokenizer for it.
-
-  Any other model is known only when it is opened.
-  """
-  if settings.init != SCRATCH or settings.method.get('name') in evals.BASELINES:
-    return
-  if task is None:
-    fields = dict(head=objectives.OBJECTIVES[settings.objective['name']].head)
-  else:
-    fields = dict(head=task.problem.head, labels=task.outputs)
-  # One piece at least: how many there are depends on the texts.
-  arch = assembly.base_arch(settings.model, vocabulary=1, **fields)
-  require_memory(settings, arch, trains)
 
 
 def _need_or_none(
@@ -278,7 +262,7 @@ def _traced(
     chosen = settings.optim
     own = _size(moved)
     parts["the optimizer's moments"] = _size(
-      jax.eval_shape(direction(chosen).init, moved)
+      jax.eval_shape(optim.direction(chosen).init, moved)
     )
     # The norm of all of them is known before any of them is used.
     parts['the gradients'] = 0 if chosen.clip is None else own

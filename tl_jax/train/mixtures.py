@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tl_jax import config as configs
-from tl_jax import data, objectives
+from tl_jax import data
 from tl_jax.config import ConfigError
 from tl_jax.data import pipeline, subsets
 from tl_jax.train.assembly import Components
@@ -61,12 +61,10 @@ class Rows(NamedTuple):
 class Mixture(NamedTuple):
   """The texts of pre-training.
 
-  sources: by name. head: the fields of an architecture that the objective chooses.
-  rows, examples, pad: None until the texts are `encoded`.
+  sources: by name. rows, examples, pad: None until the texts are `encoded`.
   """
 
   sources: dict
-  head: dict
   rows: Rows | None = None
   examples: dict | None = None
   pad: int | None = None
@@ -75,10 +73,9 @@ class Mixture(NamedTuple):
   task = None
 
   @classmethod
-  def open(cls, settings: Pretrain) -> 'Mixture':
+  def open(cls, group: MixtureData) -> 'Mixture':
     """The texts to train on, not encoded."""
-    head = objectives.OBJECTIVES[settings.objective['name']].head
-    return cls(mixture_texts(settings.data), dict(head=head))
+    return cls(mixture_texts(group))
 
   def training_texts(self) -> list[str]:
     """What a tokenizer is trained on: the texts of every source.

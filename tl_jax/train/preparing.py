@@ -116,7 +116,7 @@ def prepare(
   settings, task, method = checked.settings, checked.task, checked.method
   cache = folder if cache is None else cache
   if task is None:
-    corpus = Mixture.open(settings)
+    corpus = Mixture.open(settings.data)
   else:
     corpus = TaskExamples.open(settings.task, settings.data, task)
   source = None if settings.init == SCRATCH else open_source(settings.init)
@@ -129,7 +129,7 @@ def prepare(
     is_primary,
   )
   reserved = method.reserved_positions
-  arch = assembly.make_arch(settings, reserved, source, tokenizer, corpus.head)
+  arch = assembly.make_arch(settings, task, reserved, source, tokenizer)
   require_memory(settings, arch)
   objective = assembly.objective_of(settings, task, tokenizer)
   parts = assembly.assemble(settings, arch, objective, method)

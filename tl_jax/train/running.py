@@ -21,7 +21,7 @@ from tl_jax.train.checks import Checked, check
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import together
 from tl_jax.train.evaluators import Evaluation, Evaluator, make_evaluator
-from tl_jax.train.memory import require_early
+from tl_jax.train.memory import require_memory
 from tl_jax.train.preparing import Prepared, prepare
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.restoring import meta
@@ -62,7 +62,8 @@ def run(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
   settings = checked.settings
   # A finished run needs none.
   if not (pathlib.Path(workdir) / results.FILE).is_file():
-    require_early(settings, checked.task)
+    arch = assembly.smallest_arch(settings, checked.task)
+    require_memory(settings, arch)
   with open_run(config, workdir) as opened:
     finished = opened.result(settings.schedule.steps)
     if finished is not None:
