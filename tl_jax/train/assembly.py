@@ -118,6 +118,7 @@ def require_fit(settings: Settings, arch: models.Arch, reserved: int) -> None:
   """
   if arch.room is not None:
     _require_positions(settings, arch.room, reserved)
+  # 1 for an axis that takes what is left: only the devices say how much that is.
   tensor = settings.mesh.axis_size('tensor')
   if arch.key_heads % tensor:
     raise configs.ConfigError(
@@ -282,6 +283,7 @@ def assemble(
     # Traced, not computed: whether patterns match shows before there is a parameter.
     jax.eval_shape(lambda: init(model.init(jax.random.key(0)), 0))
   except ValueError as error:
+    # On one line, as every error of a config.
     raise configs.ConfigError(f'config: {" ".join(str(error).split())}') from error
   return Components(
     model, objective, method, tx, init, step, optim.parse_groups(groups)

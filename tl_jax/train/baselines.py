@@ -41,6 +41,7 @@ def run_baseline(
     reporter.info(line)
   seen = [train.texts[index] for index in chosen]
   with run.clock.phase('training'):
+    # Its seconds are those of fitting and predicting, for which it has one call.
     found = evals.BASELINES[name](seen, train.targets[chosen], test.texts, task.outputs)
   if run.is_primary:
     write_predictions(run.path / 'predictions.jsonl', task, test, found)

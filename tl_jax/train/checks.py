@@ -87,6 +87,7 @@ def keys_of_other(mode: type, other: type, group, path: str = '') -> list[str]:
       found.append(key)
       continue
     own = own_fields[field.name].type
+    # A value in the place of a group is refused later, by the name of the group.
     is_group = dataclasses.is_dataclass(own) and hasattr(group[field.name], 'items')
     if is_group and own != field.type:
       found += keys_of_other(own, field.type, group[field.name], f'{key}.')
@@ -114,6 +115,7 @@ def _foreign_key(key: str, mode: type, other: type) -> ConfigError:
   place = mode
   for part in groups:
     place = next(f.type for f in dataclasses.fields(place) if f.name == part)
+  # Near in the group of this mode: the other one has the key itself.
   near = configs.nearest(name, [field.name for field in dataclasses.fields(place)])
   return ConfigError(
     f'config.{key}: unknown key of {mode.words}, only {other.words} has it; '
@@ -129,6 +131,7 @@ def check_settings(settings: Settings, where_made: bool = True) -> Checked:
     _check_unread(settings.model)
     _check_files(settings.init, settings.tokenizer.path)
   is_transfer = isinstance(settings, Transfer)
+  # A baseline trains no model, so there is no method to make of its name.
   method = None
   if not is_transfer or settings.method.get('name') not in evals.BASELINES:
     method = methods.make(settings.method)

@@ -37,10 +37,12 @@ class Clock:
     self._totals = dict.fromkeys(NAMES, 0.0)
     for name in NAMES:
       found = (before or {}).get(name)
+      # The file may hold anything: seconds that are lost stop no run.
       if isinstance(found, int | float) and math.isfinite(found):
         self._totals[name] = float(found)
     self._write = write
     self._phase = ''
+    # Not the time of day, which may be set back while a run goes.
     self._then = self._kept = time.monotonic()
 
   @contextlib.contextmanager
@@ -73,6 +75,7 @@ class Clock:
 
   def stop(self) -> None:
     """Writes nothing from now on: what a finished run took is in its result."""
+    # A member of a cohort is finished before the cohort is, whose time goes on.
     self._write = None
 
   def set(self, totals: Mapping[str, float]) -> None:

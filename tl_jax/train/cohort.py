@@ -69,12 +69,14 @@ def execute(
     together: do the members of a cohort advance together? None: where there are
       accelerators, or the mesh spreads members over devices.
   """
+  # Before anything asks for a device: several processes have to find each other first.
   parallel.start()
   parallel.keep_freed_memory()
   groups: dict[str, list[Member]] = {}
   for config, folder in runs:
     folder = pathlib.Path(folder)
     with survived(folder, reporter):
+      # Of all members before the first is trained: what is wrong is said at once.
       member = Member(config, read(config), folder)
       groups.setdefault(signature(config), []).append(member)
   for members in groups.values():
@@ -120,6 +122,7 @@ def train_cohort(
     together = is_spread(members[0].settings)
   alone, fresh = members, []
   if together:
+    # Members that advance together are at one step: whoever is further goes alone.
     alone = [member for member in members if _has_steps(member)]
     fresh = [member for member in members if not _has_steps(member)]
   train_in_turn(alone, reporter)

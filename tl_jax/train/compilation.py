@@ -39,6 +39,7 @@ def compile_ahead(function, *arguments) -> Program:
   All processes have compiled it when this returns: one may have found it in its cache
   where another compiles for minutes, and a collective does not wait for minutes.
   """
+  # jax does not say of a program whether it was compiled: only its events tell.
   hits, began = _hits(), time.monotonic()
   before = len(hits)
   call = function.lower(*arguments).compile()
@@ -56,9 +57,11 @@ def together(function) -> Callable:
   programs = {}
 
   def call(*arguments):
+    # Alone there is nobody to wait for, and jit keeps its programs itself.
     if jax.process_count() == 1:
       return function(*arguments)
     leaves, structure = jax.tree.flatten(arguments)
+    # As jit tells programs apart: arrays of one shape may lie elsewhere.
     kind = (structure, *map(_kind, leaves))
     if kind not in programs:
       programs[kind] = compile_ahead(function, *arguments).call
@@ -76,6 +79,7 @@ def _kind(leaf) -> tuple:
 def _hits() -> list:
   """What jax has found in its cache since this was first asked."""
   found = []
+  # Once for the process: every listener is called at every event.
   jax.monitoring.register_event_listener(
     lambda event, **_: found.append(event) if event == HIT else None
   )

@@ -144,6 +144,7 @@ def encode(
 
   prompt_positions: how many the method takes in a row for every example.
   """
+  # Below one folder for all splits and runs: who encodes the same texts finds them.
   limits = tasks.Limits(group.length, folder / CACHE)
   found = task.problem.encode(split.texts, split.targets, tokenizer, limits)
   count = examples_per_row_of(group, found.examples, prompt_positions)
@@ -163,9 +164,11 @@ def examples_per_row_of(
     return 1
   if group.examples_per_row:
     return group.examples_per_row
+  # Eight tokens are few for an example; shorter ones wait for the next row.
   most = max(1, group.length // 8)
   if not prompt_positions:
     return most
+  # Those that are packed together: the later ones are like them.
   lengths = examples.tokens.lengths[: packing.WINDOW]
 
   def positions_of_all_rows(count: int) -> int:
@@ -229,6 +232,7 @@ def tempered(chosen: list[np.ndarray], temperature: float) -> np.ndarray:
     int
   )
   return np.concatenate(
+    # Where more are asked for than there are, they come again from the first on.
     [np.resize(part, size) for part, size in zip(chosen, sizes, strict=True)]
   )
 
@@ -239,6 +243,7 @@ def subset_of(task: tasks.Task, texts, targets, count: int, seed: int) -> np.nda
   """
   if count == len(texts):
     return np.arange(count)
+  # Only where a target is a class can classes be in equal parts.
   has_classes = task.problem.exclusive
   return data.subset(
     targets if has_classes else None,

@@ -79,6 +79,7 @@ class MixtureEvaluator:
     self._examples = mixtures.encode_mixture(sources, self._rows, tokenizer, folder)
     self._pad = tokenizer.pad
     self._held = parallel.host_rows(sharding, settings.data.batch)
+    # Not of the step: all points of a curve are of the same masked tokens.
     key = rng.stream(settings.seed, 'evaluation')
     self._sums = together(programs.loss_sums(parts, key))
 
@@ -97,6 +98,8 @@ class MixtureEvaluator:
 
   def measure(self, params) -> dict[str, float]:
     """The metrics of merged parameters."""
+    # Sums in Python's floats, divided at the end: batches count by what is in them, and
+    # many of them lose no digits.
     totals: dict[str, tuple[float, float]] = {}
     seen = 0
     for index, batch in enumerate(self._batches()):
@@ -113,6 +116,7 @@ class MixtureEvaluator:
   def _batches(self):
     """The batches of every source: of each as many, so that none is left out."""
     settings = self._settings
+    # 0 batches, which means all, stay None.
     most = -(-settings.eval.batches // len(self._examples)) or None
     for part in self._examples.values():
       yield from data.evaluation(
@@ -160,6 +164,7 @@ class TaskEvaluator:
     self._features = None
     if holds_body(parts):
       self._features = FeatureCache(corpus, parts, self._inputs)
+    # One program for texts and features: jit tells the batches apart by their keys.
     self._forward = together(programs.outputs(parts))
 
   def training_rows(self, stream, state, first: int, last: int):

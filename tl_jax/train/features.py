@@ -35,6 +35,7 @@ class Features(NamedTuple):
     """
     identifiers = batch['identifiers']
     found = self.vectors[self.place[identifiers]]
+    # An empty place has read the last vector, for -1 is an index, too.
     found = np.where(identifiers[..., None] < 0, np.zeros_like(found), found)
     return {
       name: value
@@ -102,6 +103,8 @@ class FeatureCache:
     self._corpus, self._inputs = corpus, inputs
     self._read = together(programs.features(parts))
     self._mark = together(programs.marks())
+    # Of one body: the members of a cohort come one after the other, most often with
+    # the same.
     self._body = self._test = None
 
   def featured(self, stream, state, first: int, last: int) -> Featured:

@@ -27,6 +27,7 @@ def fisher_of(path) -> dict:
   """
   path = pathlib.Path(path)
   opened = open_workdir(path)
+  # As `load` does it: the next run asks by the names that its source has.
   arch, params = models.adopt_pooler(opened.arch, opened.params)
   return information(opened._replace(arch=arch, params=params), path)
 
@@ -53,15 +54,18 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
       f'{path}: fisher needs predictions that are probabilities; {task.name} is of '
       f'kind {task.problem.name!r}'
     )
+  # What the model says without dropout, which `apply` leaves out by itself.
   model = models.build(opened.arch, settings.compute)
   examples = training_examples(opened, task, path, count)
   is_new, leaves = tree.matcher(HEAD_PATTERNS), tree.flatten(opened.params)
+  # Held: the head answers the task before, and the next run has another one.
   own = {name: leaf for name, leaf in leaves.items() if is_new(name)}
 
   def log_probabilities(body, example):
     params = tree.unflatten({**body, **own})
     logits = model.apply(params, jax.tree.map(lambda leaf: leaf[None], example)).logits
     label = example['labels'].reshape(-1)[0]
+    # In float32: probabilities near 1 are all the same in half precision.
     return prediction.log_probabilities(
       logits.reshape(task.outputs).astype('float32'), label
     )
@@ -86,6 +90,7 @@ def training_examples(
     if task.parts
     else np.zeros(len(chosen), int)
   )
+  # One in a row: the information sums squares of the gradients of single examples.
   rows = list(
     data.evaluation(
       train.examples,

@@ -122,6 +122,7 @@ class Mixture(NamedTuple):
       pad=self.pad,
       weights={name: group.mixture[name] for name in self.examples},
     )
+    # So a result of pre-training has 0 labels.
     return stream, np.zeros(0, int)
 
 

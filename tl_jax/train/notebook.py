@@ -44,6 +44,7 @@ def build(config, folder=None) -> Built:
   absent. Raises ConfigError.
   """
   checked = check(config)
+  # Not removed at the end: `batch_at` still reads the encoded texts there.
   folder = pathlib.Path(
     tempfile.mkdtemp(prefix='tl_jax_') if folder is None else folder
   )

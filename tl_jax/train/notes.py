@@ -95,6 +95,7 @@ def _cut(name: str, split: Labelled) -> list[str]:
 
 def _shared(task: tasks.Task, train: Labelled, test: Labelled) -> list[str]:
   """A line where texts of the test stand in the train split too."""
+  # Eight bytes for a text, however long: both splits may be large.
   seen = set(subsets.fingerprints(train.texts).tolist())
   count = sum(key in seen for key in subsets.fingerprints(test.texts).tolist())
   if not count:

@@ -36,6 +36,7 @@ def state_shardings(components: Components, mesh, rules: str) -> TrainState:
   """
   abstract = abstract_first_state(components)
   trained_axes, frozen_axes = components.method.axes(components.model.axes)
+  # The one whose state is in the run's: a method may wrap what the config names.
   optimizer = components.method.optimizer(components.tx)
   axes = TrainState(
     step=PartitionSpec(),
@@ -58,11 +59,13 @@ def abstract_state(components: Components, shardings: TrainState) -> Any:
 
 def first_state(make: Callable, shardings: TrainState):
   """make(given, own) -> the state at step 0, which shares no buffer with `given`."""
+  # Nothing is donated: the next run of this program starts from the same arrays.
   return jax.jit(make, out_shardings=shardings)
 
 
 def step(components: Components, shardings: TrainState, batch_sharding: NamedSharding):
   """(state, batch) -> (state, metrics): the state is donated, metrics are everywhere."""
+  # Metrics on every device, so that each process reads them without the others.
   everywhere = parallel.replicated(batch_sharding.mesh)
   return jax.jit(
     components.step,
@@ -103,6 +106,7 @@ def loss_sums(components: Components, key):
     terms, means = components.objective.loss(forward, batch, None)
     weights = components.objective.weights(batch)
     found = {name: tuple(mean) for name, mean in means.items()}
+    # By this prefix it is known later what adds up to the loss.
     for name, term in terms.items():
       found[f'loss/{name}'] = (term.coefficient * term.sum, weights[name])
     # The segments of a row count its examples from 1.
@@ -115,6 +119,7 @@ def features(components: Components):
   """(state, batch) -> the features of labelled rows, from which a head reads."""
 
   def read(state, batch):
+    # Not the average: only the head is trained, and features are what it reads.
     params = components.method.merge(state.trainable, state.frozen)
     return components.model.apply(params, batch, keep=('features',)).features
 

@@ -56,6 +56,7 @@ def peak_bytes() -> int:
   """The most memory used so far: of the fullest local device, or of this process where
   devices do not tell (CPU).
   """
+  # None on a CPU, where Linux counts the process in kibibytes.
   stats = [device.memory_stats() or {} for device in jax.local_devices()]
   used = [stat.get('peak_bytes_in_use', 0) for stat in stats]
   return max(used) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

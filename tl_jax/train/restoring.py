@@ -108,9 +108,12 @@ def open_step(
   known = known_of(path, step)
   arch, stored = arch_of(store.meta(step), f'{path}: step {step}')
   method = methods.make(settings.method)
+  # For the shapes of its state alone: nothing is trained, so any objective will do.
   parts = assembly.assemble(settings, arch, idle_objective(), method)
   abstract = jax.eval_shape(lambda: parts.init(starting.make_params(parts.model, 0), 0))
   like = dict(trainable=abstract.trainable, frozen=abstract.frozen)
+  # The average is beside the moments, which may be twice the model: they are read only
+  # where there is one.
   if settings.optim.ema is not None:
     like['opt_state'] = abstract.opt_state
   wanted = {stored(name): leaf for name, leaf in tree.flatten(like).items()}
@@ -153,6 +156,7 @@ def read_settings(path: pathlib.Path, overrides=()) -> Settings:
   if not (path / 'config.json').is_file():
     raise ConfigError(f'{path}: not a workdir (no config.json in it)')
   stored = checkpoint.Workdir(path, write=False).read_json('config.json')
+  # What the workdir meant, in the words of today.
   written = configs.with_new_names(stored['config'])
   config = ConfigDict(without_foreign_keys(written))
   for key, text in overrides:
@@ -174,6 +178,7 @@ def load(path, step: int | None = None, **how) -> interop.Loaded:
     if step is not None:
       raise ConfigError(f'{path}: not a workdir, so it has no step {step}')
     return interop.load(path, **how)
+  # Those of a workdir are in its config.
   if how:
     raise ConfigError(
       f'{path}: a workdir; {", ".join(sorted(how))} apply to Hugging Face folders'
@@ -214,7 +219,9 @@ def _generation(path: pathlib.Path) -> dict | None:
 def idle_objective() -> objectives.Objective:
   """An objective for a model that is only read."""
   prediction = objectives.Prediction(
-    lambda batch: 0.0, lambda first, second, labels: 0.0
+    # R-Drop asks for a prediction when it is made, though nothing calls it.
+    lambda batch: 0.0,
+    lambda first, second, labels: 0.0,
   )
   return objectives.Objective(
     lambda key, batch: batch,

@@ -114,6 +114,7 @@ def digest_examples(texts: Sequence[str], targets) -> str:
     # The length first, so that no two lists of texts give the same bytes.
     found.update(len(content).to_bytes(8, 'little'))
     found.update(content)
+  # One dtype, so that a class is the same number wherever it was read.
   targets = np.asarray(targets, np.float64)
   found.update(repr(targets.shape).encode())
   found.update(targets.tobytes())
@@ -133,6 +134,7 @@ def write_predictions(
         text=text,
         target=task.named(target),
         prediction=task.named(answer),
+        # A float32 has about seven digits.
         outputs=[round(float(value), 6) for value in output],
       )
       file.write(json.dumps(row, ensure_ascii=False) + '\n')

@@ -171,6 +171,7 @@ class Trainer:
     with jax.set_mesh(self.mesh):
       method = methods.name_of(settings.method)
       reporter.info(assembly.said_of_training(self.ready.parts, method, state))
+      # The state says where the run is: a damaged step may have been passed over.
       first, last = int(state.step), settings.schedule.steps
       rows = self.evaluator.training_rows(stream, state, first, last)
       batches = placed_batches(
@@ -233,6 +234,7 @@ class Trainer:
     """Evaluates the last state of a run that was trained on the examples `chosen`, and
     writes what it says.
     """
+    # The last step is on the disk before a result says that the run is finished.
     run.store.wait()
     found = self.evaluator.evaluate(state)
     if run.is_primary:
@@ -262,6 +264,7 @@ def make_result(
   of its last state.
   """
   trained = assembly.trained_leaves(ready.parts, state.trainable)
+  # Of the model that comes out: what a method puts in may be folded into its weights.
   fused = jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen)
   return Result(
     task=ready.corpus.name,

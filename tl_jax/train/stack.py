@@ -41,6 +41,7 @@ def depends(function, fixed, own) -> Any:
   traced, shapes = jax.make_jaxpr(function, return_shape=True)(fixed, own)
   jaxpr = traced.jaxpr
   own_inputs = jaxpr.invars[len(jax.tree.leaves(fixed)) :]
+  # Equations stand in the order in which they are computed, so one pass finds all.
   dependent = set(map(id, own_inputs))
   for equation in jaxpr.eqns:
     if any(id(value) in dependent for value in equation.invars):
@@ -62,6 +63,7 @@ class Stack:
     self.trainer, self.given, self.count = trainer, given, len(owns)
     ways = mesh.shape[MEMBERS]
     self.size = -(-self.count // ways) * ways
+    # A copy has the right shapes, and does not diverge on its own.
     owns = [*owns, *[owns[-1]] * (self.size - self.count)]
     self._own = Own(*(np.stack(values) for values in zip(*owns, strict=True)))
     self.axes = self._find_axes(owns[0])
@@ -212,6 +214,7 @@ def _fit(
     ]
   program = None
   for number in range(1, total + 1):
+    # Before the step: whoever has no batch leaves, and the stack keeps its shape.
     batches = _read(stack, streams, left, number - 1, reporter)
     if not left:
       break
@@ -273,6 +276,7 @@ def _save(stack: Stack, left: dict[int, Open], number: int, state: TrainState) -
   """Commits a step of every member that is left."""
   for index, member in left.items():
     member.recorder.save(number, stack.pick(state, index))
+  # Only now: the members are saved side by side.
   for member in left.values():
     member.run.store.wait()
 

@@ -114,6 +114,7 @@ def transplanted(source, target):
   given, taken = tree.flatten(source), tree.flatten(target)
   is_new, is_pooler = tree.matcher(HEAD_PATTERNS), tree.matcher(transfer.POOLER)
   fresh = [re.escape(name) for name in taken if is_new(name)]
+  # The new task may read the text without the pooler that the source has.
   left = [name for name in given if is_pooler(name) and name not in taken]
   drop = [re.escape(name) for name in [*filter(is_new, given), *left]]
   return transfer.transplant(source, target, fresh=fresh, drop=drop)

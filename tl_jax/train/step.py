@@ -32,6 +32,8 @@ def init_state(params, method, tx, seed, axes=None) -> TrainState:
   traced, for a cohort).
   """
   key = jax.random.key(seed)
+  # Each draws from a stream of its own name: where a method draws more, nothing else
+  # changes.
   trainable, frozen = method.init(rng.stream(key, 'method'), params, axes)
   opt_state = method.optimizer(tx).init(trainable)
   return TrainState(jnp.zeros((), jnp.int32), trainable, frozen, opt_state, key)
@@ -51,6 +53,7 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
   packing average exactly. The batch's rows are split into `accumulate` micro-batches by
   stride, which leaves every device the rows it holds.
   """
+  # R-Drop minimizes another objective, and a regularizer may decay toward the source.
   objective, tx = method.objective(objective), method.optimizer(tx)
 
   def loss_of(trainable, state, batch, weights, index):
@@ -64,8 +67,10 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
     def forward(*args, **keywords):
       return model.apply(params, *args, **keywords)
 
+    # A function of the step, so that a resumed run draws what it would have drawn.
     key = rng.stream(rng.stream(state.key, 'dropout', state.step), 'micro', index)
     terms, metrics = objective.loss(forward, batch, key)
+    # Where a weight is 0 the sum is 0, too: the term is 0 and not a NaN.
     loss = sum(
       term.coefficient * term.sum / jnp.maximum(weights[name], 1e-9)
       for name, term in terms.items()
@@ -77,6 +82,7 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
   def accumulated(state, batch, weights):
     if accumulate == 1:
       return gradient(state.trainable, state, batch, weights, 0)
+    # By stride: in blocks, the rows of one part would all lie on a few of the devices.
     micro = jax.tree.map(
       lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
     )
@@ -87,6 +93,7 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
       ), None
 
     first = jax.tree.map(lambda x: x[0], micro)
+    # A scan wants to know the shapes of its sum before the first part.
     zeros = jax.tree.map(
       lambda x: jnp.zeros(x.shape, x.dtype),
       jax.eval_shape(gradient, state.trainable, state, first, weights, jnp.int32(0)),
@@ -94,14 +101,17 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
     return jax.lax.scan(body, zeros, (micro, jnp.arange(accumulate)))[0]
 
   def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+    # Before the batch is split: masks do not depend on the number of its parts.
     batch = objective.prepare(rng.stream(state.key, 'prepare', state.step), batch)
     (loss, means), gradients = accumulated(state, batch, objective.weights(batch))
+    # Once per step: a penalty is no mean over examples, which accumulation would add up.
     penalty, pull = jax.value_and_grad(method.penalty)(state.trainable, state.frozen)
     gradients = jax.tree.map(jnp.add, gradients, pull)
     updates, opt_state = tx.update(gradients, state.opt_state, state.trainable)
     metrics = {
       name: mean.sum / jnp.maximum(mean.weight, 1e-9) for name, mean in means.items()
     }
+    # The norm is that before clipping, which shows a run that goes astray.
     metrics |= dict(loss=loss + penalty, gradient_norm=optim.global_norm(gradients))
     trainable = optax.apply_updates(state.trainable, updates)
     return TrainState(

@@ -26,6 +26,7 @@ class Stopping:
   def __enter__(self):
     for number in (signal.SIGTERM, signal.SIGINT):
       try:
+        # Kept, because a notebook goes on after the run and wants its handlers back.
         self._before[number] = signal.signal(number, self._receive)
       except ValueError:  # not the main thread: the caller's own handlers stay
         break
@@ -37,6 +38,7 @@ class Stopping:
 
   def _receive(self, number, _):
     if self._signal:
+      # An exception could be caught by whatever it interrupts; this cannot.
       os._exit(128 + number)
     self._signal = number
 
@@ -55,4 +57,5 @@ class Stopping:
       return self.asked
     from jax.experimental import multihost_utils
 
+    # One process that left alone would leave the others waiting in their next step.
     return bool(np.any(multihost_utils.process_allgather(np.array([self.asked]))))

@@ -111,6 +111,7 @@ def keep_tokenizer(path: pathlib.Path, source: interop.Loaded) -> None:
     interop.save_tokenizer(path, source.tokenizer)
   else:
     source.tokenizer.save(path / TOKENIZER)
+  # An encoder writes no texts, so there is nothing to say of how.
   said = interop.generation.spoken(source)
   if said and source.arch.kind != 'encoder':
     text = json.dumps(said, indent=2, sort_keys=True) + '\n'

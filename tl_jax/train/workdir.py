@@ -145,6 +145,7 @@ class Run(NamedTuple):
     """
     board = None
     if self.is_primary and settings.log.tensorboard:
+      # Inside, because it is slow to import and can be switched off.
       import tensorboardX
 
       board = tensorboardX.SummaryWriter(str(self.path / 'tensorboard'))
@@ -156,13 +157,16 @@ class Run(NamedTuple):
         for name, value in row.items():
           if name != 'step':
             board.add_scalar(name, value, row['step'])
+        # A run is watched while it goes, and may be killed.
         board.flush()
 
     def save(step: int, state) -> None:
       self.store.save(step, state, meta | dict(next_batch=step, config=self.config))
+      # A run that goes on from this step counts the seconds up to it.
       self.clock.keep(now=True)
 
     def evaluated(step: int, state) -> dict:
+      # Before: what a point of the curve cost, not what it took to measure.
       trained = self.clock.totals()['training_seconds']
       values = evaluate(state)
       if self.is_primary:
