@@ -35,7 +35,7 @@ class Features(NamedTuple):
     """
     identifiers = batch['identifiers']
     found = self.vectors[self.place[identifiers]]
-    # An empty place has read the last vector, for -1 is an index, too.
+    # An empty place has read a vector of another, for -1 is an index, too.
     found = np.where(identifiers[..., None] < 0, np.zeros_like(found), found)
     return {
       name: value

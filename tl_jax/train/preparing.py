@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tl_jax import interop, parallel, tasks, transfer
+from tl_jax import interop, models, parallel, tasks, transfer
 from tl_jax.train import assembly, methods, notes, starting, tokenizing
 from tl_jax.train.checks import Checked
 from tl_jax.train.datasets import TaskExamples
@@ -59,12 +59,7 @@ class Prepared(NamedTuple):
     lines = self.notes(chosen)
     if self.task is None:
       lines = [*lines, f'tokenizer: {self.tokenizer.vocabulary_size} pieces']
-    # Told at the export, after the training, it would be told too late.
-    config = None if self.source is None else self.source.config
-    refusal = interop.classifiers.refusal(self.parts.model.arch, config)
-    if refusal:
-      lines = [*lines, f'not for export: {refusal}']
-    return lines
+    return [*lines, *lines_on_export(self.parts.model.arch, self.source)]
 
   def notes(self, chosen: np.ndarray) -> list[str]:
     """What a run says of its texts, trained on the examples `chosen`; its result keeps
@@ -100,6 +95,14 @@ class Prepared(NamedTuple):
   def params(self, seed):
     """The model's first parameters; `seed` may be traced."""
     return self.start.params(self._given_params(), seed)
+
+
+def lines_on_export(arch: models.Arch, source: interop.Loaded | None) -> list[str]:
+  """One line, or none, on what an export of this architecture would refuse."""
+  # Told at the export, after the training, it would be told too late.
+  config = None if source is None else source.config
+  refusal = interop.classifiers.refusal(arch, config)
+  return [f'not for export: {refusal}'] if refusal else []
 
 
 def prepare(

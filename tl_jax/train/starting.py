@@ -34,7 +34,7 @@ class Own(NamedTuple):
 
   @classmethod
   def of(cls, settings: Settings) -> 'Own':
-    # As arrays of one dtype: a Python number would be compiled into the program.
+    # Of one dtype: a Python number is weakly typed, and jit would compile once more.
     return cls(
       np.uint32(settings.seed),
       np.float32(settings.optim.lr),
