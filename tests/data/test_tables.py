@@ -87,6 +87,17 @@ def test_what_stands_in_the_place_of_a_file_is_named(tmp_path, ending):
       files.load(path)
 
 
+@pytest.mark.parametrize('ending', ['csv.gz', 'jsonl.gz', 'txt.gz', 'CSV.GZ'])
+def test_so_is_what_stands_in_the_place_of_a_packed_file(tmp_path, ending):
+  path = tmp_path / f'a.{ending}'
+  path.write_bytes(b'version https://git-lfs.github.com/spec/v1\nsize 9\n')
+  with pytest.raises(ValueError, match=f'a.{ending}: a Git LFS pointer'):
+    files.load(path)
+  path.write_bytes(b'<!DOCTYPE html>\n<p>Not found</p>\n')
+  with pytest.raises(ValueError, match=f'a.{ending}: an HTML page'):
+    files.load(path)
+
+
 def test_a_text_that_is_missing_is_an_empty_one(tmp_path):
   path = write(tmp_path, 'a.jsonl', GOOD + b'{"text": null}\n{"text": NaN}\n')
   source = files.load(path, 'all')

@@ -16,7 +16,7 @@ import pathlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
-from tl_jax.config.disguises import stands_in
+from tl_jax.config.disguises import START_BYTES, require_content, stands_in
 from tl_jax.data import lines, separated
 
 ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt')
@@ -78,6 +78,10 @@ def _rows_of_file(
 ) -> Iterator[tuple[int, dict]]:
   """(line, row) for every row of a file of any format."""
   form = ending(path)
+  if path.suffix.lower() == '.gz':
+    # What stands in the place of a packed file is not packed.
+    with open(path, 'rb') as file:
+      require_content(path, file.read(START_BYTES))
   first = lines.start(path)
   found = stands_in(first)
   # A text may well be a page of HTML; a table never is.
