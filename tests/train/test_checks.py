@@ -105,6 +105,8 @@ def test_a_transfer_chooses_how_its_new_classifier_reads_and_no_more(tmp_path):
   assert (arch.pool, arch.pooler, arch.head_bias) == ('last', 'tanh', True)
   assert arch.width == t5.width
   assert assembly.with_reading(t5, of(family='')) == t5
+  with pytest.raises(ConfigError, match="config.model.pool: only .* the head 'causal'"):
+    assembly.with_reading(models.arch('tiny-t5', head='causal'), settings)
   with pytest.raises(ConfigError, match="config.model.pool: 'lats'.*'last'"):
     of(pool='lats')
   with pytest.raises(ConfigError, match='config.model.layers: 3, but the model is'):

@@ -90,10 +90,18 @@ def reading_of(settings: Settings) -> dict:
 def with_reading(arch: models.Arch, settings: Settings) -> models.Arch:
   """The architecture with what a transfer's config says of how its classifier reads.
 
-  Raises ConfigError that names the key of a value that is none.
+  Raises ConfigError that names the key of a value that is none, and a key that another
+  head does not read.
   """
+  reading = reading_of(settings)
+  for key in reading:
+    if arch.head != 'classifier':
+      raise configs.ConfigError(
+        f'config.model.{key}: only a classifier reads it, and this task has the head '
+        f'{arch.head!r}; leave it out'
+      )
   fields = {field.name: getattr(arch, field.name) for field in dataclasses.fields(arch)}
-  return configs.struct(models.Arch, fields | reading_of(settings), 'config.model')
+  return configs.struct(models.Arch, fields | reading, 'config.model')
 
 
 def require_kind(objective: str, arch: models.Arch, model: str) -> None:
@@ -182,7 +190,7 @@ def _require_no_model(settings: Settings) -> None:
       f'config.model.{key}: {value!r}, but the model is that of config.init; leave it out'
     )
   # Over any architecture: only what is said is looked at.
-  with_reading(models.Arch(), settings)
+  with_reading(models.Arch(head='classifier'), settings)
 
 
 def make_objective(group: Mapping, length: int, tokenizer) -> objectives.Objective:
