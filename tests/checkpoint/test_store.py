@@ -421,3 +421,14 @@ def test_arguments_are_checked_before_anything_is_written(tmp_path):
   store.save(1, {})
   store.wait()
   assert store.restore(1, {}) == {} and store.verify(1) == []
+
+
+def test_a_step_that_must_not_be_used_is_none_any_more(tmp_path):
+  store = Store(tmp_path)
+  for step in (1, 2):
+    store.save(step, {'w': np.ones(2)})
+  store.wait()
+  store.reject(2)
+  store.reject(7)
+  assert store.steps() == [1]
+  assert (tmp_path / 'quarantine').is_dir()

@@ -57,6 +57,7 @@ WRONG = [
   (dict(steps=np.bool_(True)), 'config.optim.steps: must be'),
   (dict(steps=0), 'config.optim.steps: must be'),
   (dict(steps=1.0), 'config.optim.steps: must be'),
+  (dict(lr=1e39), 'config.optim.lr: 1e+39 (float) does not fit into 32 bits'),
   (dict(steps=2**31), 'config.optim.steps: 2147483648 (int) does not fit into 32'),
   (dict(steps=10**20), 'config.optim.steps: 100000000000000000000 (int) does not'),
   (dict(widths=(2**63,)), 'config.optim.widths[0]: 9223372036854775808 (int) does'),
@@ -145,7 +146,7 @@ def test_ranges_hold_exactly_where_they_say(value, annotation):
     config.Fraction: 0 <= value < 1,
     config.Probability: 0 <= value <= 1,
   }
-  right = math.isfinite(value) and limits[annotation]
+  right = abs(value) <= float(np.finfo(np.float32).max) and limits[annotation]
   if right:
     assert config.check(value, annotation, 'x') == value
   else:

@@ -5,13 +5,14 @@ changed by a second call.
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from tl_jax import config, train
 from tl_jax.train import evaluators, running
 from tl_jax.train.clock import Clock
 from tl_jax.train.cohort import execute
-from tl_jax.train.results import Result, digest_examples
+from tl_jax.train.results import Diverged, Result, digest_examples, require_numbers
 
 NAMES = {field.name for field in dataclasses.fields(Result)}
 QUICK = [
@@ -181,3 +182,29 @@ def test_a_finished_run_whose_last_step_is_damaged_is_finished_again(
   for path in (tmp_path / 'checkpoints').iterdir():
     path.rename(tmp_path / f'deleted-{path.name}')
   assert train.transfer(loaded, tmp_path) == again
+
+
+@pytest.mark.parametrize(
+  'metrics, outputs, said',
+  [
+    (dict(loss=float('nan')), None, 'loss nan'),
+    (dict(loss=float('inf'), accuracy=0.0), None, 'says loss inf on the test'),
+    ({}, np.array([[0.0, 1.0], [np.nan, 0.0]]), 'no number for 1 of 2 examples'),
+  ],
+)
+def test_what_is_no_number_is_no_result(metrics, outputs, said):
+  with pytest.raises(Diverged, match=f'^step 3: .*{said}'):
+    require_numbers(3, metrics, outputs)
+
+
+@pytest.mark.parametrize(
+  'metrics, outputs',
+  [
+    (dict(loss=1.0, matthews=None), None),
+    ({}, np.array([[0.0, -np.inf]])),
+    ({}, np.array(['a text', ''])),
+    ({}, np.zeros((0, 2))),
+  ],
+)
+def test_what_may_be_said_is_a_result(metrics, outputs):
+  require_numbers(3, metrics, outputs)

@@ -224,6 +224,26 @@ def test_divergence_stops_a_run_and_saves_nothing(pretrained, tmp_path):
   assert Store(tmp_path / 'checkpoints').steps() == []
 
 
+def test_a_last_update_that_ruins_the_model_is_no_result(pretrained, tmp_path):
+  """The loss of a step is that before its update: of a single step it says nothing."""
+  loaded = transfer_config(
+    pretrained,
+    'full',
+    more=[
+      ('optim.lr', '1e30'),
+      ('schedule.steps', '1'),
+      ('schedule.warmup', '0'),
+    ],
+  )
+  with pytest.raises(
+    train.Diverged, match='step 1: .* no number for .*config.optim.lr'
+  ):
+    train.transfer(loaded, tmp_path)
+  assert Store(tmp_path / 'checkpoints').steps() == []
+  assert not (tmp_path / 'result.json').exists()
+  assert not (tmp_path / 'predictions.jsonl').exists()
+
+
 def test_restored_parameters_are_plain_arrays(pretrained):
   params = train.restore(pretrained)
   assert params['layers']['0']['attention']['query']['kernel'].shape == (64, 64)

@@ -399,6 +399,12 @@ class Store:
         return None
     return None
 
+  def reject(self, step: int) -> None:
+    """Moves a committed step that is whole, but must not be used, to quarantine."""
+    folder = self.directory / str(step)
+    if processes.is_first() and folder.is_dir():
+      files.move_aside(folder, self.directory / commit.QUARANTINE)
+
   def _set_aside(self, step: int, folder: Path, reason: str, quarantine: bool) -> None:
     """Moves a damaged step to quarantine, if so told, and warns."""
     if quarantine:

@@ -59,6 +59,7 @@ class Range:
 
 # Sizes, counts and seeds end up in shapes and arrays of 32 bits.
 LARGEST = 2**31 - 1
+LARGEST_FLOAT = (2 - 2**-23) * 2.0**127
 Finite = Annotated[float, Range()]
 Positive = Annotated[float, Range(low=0, above=True)]
 NonNegative = Annotated[float, Range(low=0)]
@@ -245,8 +246,7 @@ def _check_annotated(value, annotation, path):
   """The value of an `Annotated[kind, Range(...), ...]`, inside of all its ranges."""
   kind = typing.get_args(annotation)[0]
   ranges = _ranges(annotation)
-  narrow = any(marker.high == LARGEST for marker in ranges)
-  if narrow and isinstance(value, numbers.Integral) and value > LARGEST:
+  if _exceeds_32_bits(value, kind, ranges):
     raise _too_large(value, 32, path)
   try:
     checked = check(value, kind, path)
@@ -256,6 +256,14 @@ def _check_annotated(value, annotation, path):
   if not all(marker.holds(checked) for marker in ranges):
     raise _unfit(value, annotation, path)
   return checked
+
+
+def _exceeds_32_bits(value, kind, ranges: list[Range]) -> bool:
+  """Is it a number that becomes another one, or infinite, in an array of 32 bits?"""
+  if kind is float and isinstance(value, numbers.Real):
+    return LARGEST_FLOAT < abs(_float(value)) < math.inf
+  narrow = any(marker.high == LARGEST for marker in ranges)
+  return narrow and isinstance(value, numbers.Integral) and value > LARGEST
 
 
 def _ranges(annotation) -> list[Range]:

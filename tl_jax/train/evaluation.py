@@ -21,7 +21,7 @@ from tl_jax.train.restoring import (
   open_step,
   read_settings,
 )
-from tl_jax.train.results import write_predictions
+from tl_jax.train.results import require_numbers, write_predictions
 from tl_jax.train.running import make_mesh
 from tl_jax.train.settings import Transfer
 from tl_jax.train.workdir import require_same_command
@@ -78,6 +78,7 @@ def _evaluate_task(
   apply = programs.outputs_of_params(model)
   batches = datasets.labelled_pass(group, test, tokenizer.pad, group.batch)
   found = evals.outputs(apply, opened.params, batches, len(test.texts))
+  require_numbers(opened.step, {}, found)
   try:
     if jax.process_index() == 0:
       write_predictions(path / 'predictions.jsonl', task, test, found)
@@ -100,4 +101,5 @@ def _evaluate_mixture(opened: Opened, path: pathlib.Path):
     evaluator = MixtureEvaluator(settings, parts, tokenizer, path, sharding)
     params = parallel.place(opened.params, parallel.replicated(mesh))
     metrics = evaluator.measure(params)
+  require_numbers(opened.step, metrics, None)
   return 'pretrain', metrics, int(metrics.pop('examples'))

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -25,7 +26,35 @@ FAILED = 'failed.json'
 
 
 class Diverged(RuntimeError):
-  """The loss or the gradient is no number; nothing of that step has been saved."""
+  """The loss, the gradient or what the model says is no number; no step is kept that
+  says so.
+  """
+
+
+def require_numbers(step: int, metrics: dict, outputs: np.ndarray | None) -> None:
+  """Raises Diverged where what a model says after a step is no number.
+
+  The loss of a step is that before its update, so that the last update shows here only.
+  outputs: what the model says of the test examples; texts are always something.
+  """
+  wrong = [
+    f'{name} {value}' for name, value in metrics.items() if not _is_number(value)
+  ]
+  if outputs is not None and np.issubdtype(outputs.dtype, np.floating):
+    # Infinite ones may be meant: labels of another task.
+    wrong_rows = np.isnan(outputs).any(axis=tuple(range(1, outputs.ndim)))
+    count = int(wrong_rows.sum())
+    if count:
+      wrong.append(f'no number for {count} of {len(outputs)} examples')
+  if wrong:
+    raise Diverged(
+      f'step {step}: after it the model says {", ".join(wrong)} on the test split; lower '
+      'config.optim.lr'
+    )
+
+
+def _is_number(value) -> bool:
+  return value is None or math.isfinite(value)
 
 
 @dataclasses.dataclass(frozen=True)

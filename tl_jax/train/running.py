@@ -25,7 +25,7 @@ from tl_jax.train.memory import require_memory
 from tl_jax.train.preparing import Prepared, prepare
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.restoring import meta
-from tl_jax.train.results import Result, write_predictions
+from tl_jax.train.results import Diverged, Result, write_predictions
 from tl_jax.train.settings import Data, Settings, Transfer
 from tl_jax.train.starting import Given, Own
 from tl_jax.train.workdir import Run, open_run
@@ -237,6 +237,13 @@ class Trainer:
     # The last step is on the disk before a result says that the run is finished.
     run.store.wait()
     found = self.evaluator.evaluate(state)
+    steps = settings.schedule.steps
+    try:
+      results.require_numbers(steps, found.metrics, found.outputs)
+    except Diverged:
+      # Nobody shall start from it.
+      run.store.reject(steps)
+      raise
     if run.is_primary:
       # Members hold the same base: on the disk it is there once.
       for step in run.store.steps():
