@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import cases  # noqa: E402
 
 from tl_jax import interop, models, transfer  # noqa: E402
-from tl_jax.interop import classifiers  # noqa: E402
+from tl_jax.interop import classifiers, configs  # noqa: E402
 
 
 def classifier(family, **fields):
@@ -118,3 +118,17 @@ def test_the_decoder_of_a_classifier_reads_the_text_again(case, tmp_path):
   row['segments'] = row['segments'].at[0, -length:].set(2)
   packed = loaded.model.apply(loaded.params, row).logits
   assert np.abs(np.asarray(packed)[0] - found['logits'][:2]).max() < 1e-4
+
+
+def test_what_a_decoder_begins_with_is_written_where_it_counts():
+  def written(**fields):
+    arch = models.arch('bart-base', vocabulary=32, start=7, **fields)
+    found = configs.write(arch, 'bart')
+    assert configs.read(found, arch.head).start == found.get(
+      'decoder_start_token_id', 2
+    )
+    return found.get('decoder_start_token_id')
+
+  assert written(head='classifier') == 7
+  # What an older checkpoint does not say must not come between a text and its decoder.
+  assert written(head='causal') is None

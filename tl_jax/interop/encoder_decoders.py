@@ -153,6 +153,19 @@ def _write_bart(arch):
   )
 
 
+def _read_own_bart(config):
+  start = config.get('decoder_start_token_id')
+  return _read_bart(config) | dict(start=2 if start is None else start)
+
+
+def _write_own_bart(arch):
+  found = _write_bart(arch)
+  # Under other heads nothing here reads it, so that it may be anything.
+  if arch.repeats_text:
+    found['decoder_start_token_id'] = arch.start
+  return found
+
+
 _BART_KEYS = dict(
   vocabulary=('vocab_size', 50265),
   width=('d_model', 1024),
@@ -165,17 +178,18 @@ _BART_KEYS = dict(
 _BART_FIXED = dict(kind='encoder-decoder', pool='last', init='normal')
 _LEARNED = dict(embedding_norm=True, position_offset=2)
 _BART = Family(
-  _BART_KEYS | dict(start=('decoder_start_token_id', 2)),
+  _BART_KEYS,
   _BART_FIXED | _LEARNED,
   classes('Bart', 'classifier', 'span', causal='BartForConditionalGeneration'),
-  _read_bart,
-  _write_bart,
+  _read_own_bart,
+  _write_own_bart,
 )
 # Before a text, its decoder reads the token of the language, which the text ends with.
 _MBART = _BART._replace(
-  keys=_BART_KEYS,
   fixed=_BART_FIXED | _LEARNED | dict(norm_place='before', start=-1),
   heads=classes('MBart', 'classifier', 'span', causal='MBartForConditionalGeneration'),
+  read=_read_bart,
+  write=_write_bart,
 )
 _PEGASUS = Family(
   _BART_KEYS,
