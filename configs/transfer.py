@@ -6,13 +6,17 @@
     --config=configs/transfer.py:task=mine.csv,method=full,init=/tmp/demo
   tl-jax transfer --workdir=/tmp/mails \\
     --config=configs/transfer.py:task=mails.tsv,text=subject+body,label=folder
+  tl-jax transfer --workdir=/tmp/titles \\
+    --config=configs/transfer.py:task=news.jsonl,text=body,target=title,init=/tmp/t5
 
 task: a name of `tl_jax.tasks`, several with + between (one body, a head for each), or a
 file: .csv, .tsv, .jsonl, .json or .parquet, each also with .gz. Of a file: text, the
 column of the texts, or several with + between (default: text); label, that of the
 labels, or several that hold 0 or 1 each (default: label); kind, single_label,
-multi_label or regression (default: what the labels are); train, validation, test, files
-of one split each. A comma or a + in the name of a file is escaped by a backslash.
+multi_label or regression (default: what the labels are); target, in the place of a
+label, the column of texts that an encoder-decoder or a decoder learns to write; train,
+validation, test, files of one split each. A comma or a + in the name of a file is
+escaped by a backslash.
 
 method: a name of `tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp:
 the partitions full, probe, bitfit, norms, last and subset; the leaf edits lora, dora,
@@ -21,7 +25,10 @@ prior_decay, mixout, ewc, reinitialize, rdrop and unfreeze, which act on what th
 train.
 init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels:
 how many labelled examples; 0: all.
-Options of a method: --config.method.rank=4.
+Options of a method: --config.method.rank=4. Of texts to write: how a text is put,
+--config.task.template='summarize: {text}' (of a decoder '{text}\\n=> {target}'); the
+scores, --config.task.metrics="('bleu', 'chrf')"; the longest, in tokens with its end,
+--config.data.target_length=32.
 Over T5 or BART the classifier reads the mean of the encoder. That of transformers, which
 alone can be exported: --config.model="{'pool': 'last', 'pooler': 'tanh'}".
 """
@@ -39,6 +46,7 @@ ARGUMENTS = (
   'task=intensity,method=lora,labels=100',
   'task=topic,method=adapter',
   'task=sentiment+topic,method=lora+l2sp',
+  'task=summary',
 )
 # One rule per method, whatever the task and the number of labels: this rate, these
 # steps, the last checkpoint. full and what is like it: 5e-4.
@@ -84,6 +92,7 @@ def get_config(arg: str = '') -> ConfigDict:
     labels=0,
     text='',
     label='',
+    target='',
     kind='',
     train='',
     validation='',
@@ -93,7 +102,9 @@ def get_config(arg: str = '') -> ConfigDict:
   c.seed = 0
   c.init = a.init
   # empty: the family of the checkpoint
-  c.model = dict(family='tiny' if a.init == 'scratch' else '')
+  writes = bool(a.target) or a.task == 'summary'
+  fresh = 'tiny-t5' if writes else 'tiny'
+  c.model = dict(family=fresh if a.init == 'scratch' else '')
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
   # 0: all examples
   c.task = dict(
@@ -103,13 +114,21 @@ def get_config(arg: str = '') -> ConfigDict:
     temperature=1.0,
     text=a.text,
     label=a.label,
+    target=a.target,
     kind=a.kind,
+    template='',
+    metrics=(),
+    smoothing=0.0,
     files=dict(train=a.train, validation=a.validation, test=a.test),
   )
   c.method = method(a.method)
   # All but parse_special is used where there is no checkpoint.
   c.tokenizer = dict(
-    kind='wordpiece', size=2048, lowercase=True, path='', parse_special=False
+    kind='bpe' if writes else 'wordpiece',
+    size=2048,
+    lowercase=True,
+    path='',
+    parse_special=False,
   )
   kept = sum(
     OPTIONS[name]['length']
@@ -122,6 +141,7 @@ def get_config(arg: str = '') -> ConfigDict:
     accumulate=1,
     pack=True,
     examples_per_row=0,
+    target_length=0,
     directory='',
   )
   names = a.method.split('+')

@@ -419,24 +419,14 @@ def _model(source: Source):
 
 def _evaluator(source: Source):
   """A function from leaves by name to the metrics on the source's test split."""
-  import jax
+  from tl_jax import tree
+  from tl_jax.train.evaluation import make_measure
 
-  from tl_jax import evals, tasks, tree
-  from tl_jax.train import datasets
-
-  settings, tokenizer = source.opened.settings, source.opened.tokenizer
-  group = settings.data
-  model = _model(source)
-  test = datasets.read_split(source.task, 'test', group.directory, settings.task.test)
-  positions = source.opened.method.prompt_positions
-  test = datasets.encode(source.task, test, group, positions, tokenizer, source.path)
-  batches = datasets.labelled_pass(group, test, tokenizer.pad, group.batch)
-  # Compiled once for both sets of leaves: the parameters are an argument.
-  apply = jax.jit(lambda params, batch: model.apply(params, batch).logits)
+  _, measure = make_measure(source.opened, source.task, source.path)
 
   def evaluate(leaves: dict) -> dict[str, float]:
-    outputs = evals.outputs(apply, tree.unflatten(leaves), batches, len(test.texts))
-    return tasks.score(source.task, outputs, test.targets)
+    metrics, _ = measure(tree.unflatten(leaves))
+    return metrics
 
   return evaluate
 

@@ -13,7 +13,7 @@ class, a constant) is 0.0.
 from tl_jax.metrics.classification import accuracy, f1, matthews
 from tl_jax.metrics.language import perplexity
 from tl_jax.metrics.regression import mean_squared_error, pearson, spearman
-from tl_jax.metrics.text import bleu, chrf, exact_match, rouge
+from tl_jax.metrics.text import LIBRARIES, bleu, chrf, exact_match, rouge
 
 METRICS = {
   'accuracy': accuracy,
@@ -29,4 +29,4 @@ METRICS = {
   'chrf': chrf,
 }
 
-__all__ = ['METRICS', *METRICS]
+__all__ = ['LIBRARIES', 'METRICS', *METRICS]

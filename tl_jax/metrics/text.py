@@ -28,6 +28,10 @@ UNSPACED = (
 )
 
 
+# The library that a metric needs, which the extra `text` installs.
+LIBRARIES = {'rouge': 'rouge_score', 'bleu': 'sacrebleu', 'chrf': 'sacrebleu'}
+
+
 def exact_match(
   predictions, references, *, normalize: bool = False
 ) -> dict[str, float]:

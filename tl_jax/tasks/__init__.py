@@ -16,7 +16,15 @@ from tl_jax.tasks.problems import (
   prompt_of,
 )
 from tl_jax.tasks.registry import TASKS, Known, as_known, find, together
-from tl_jax.tasks.task import Task, decide, group_of, labelled, score
+from tl_jax.tasks.task import (
+  Task,
+  decide,
+  group_of,
+  labelled,
+  require_metrics,
+  score,
+  scored_by,
+)
 
 __all__ = [
   'PROBLEMS',
@@ -36,6 +44,8 @@ __all__ = [
   'group_of',
   'labelled',
   'prompt_of',
+  'require_metrics',
   'score',
+  'scored_by',
   'together',
 ]

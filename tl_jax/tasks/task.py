@@ -9,6 +9,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,9 +17,13 @@ from typing import Any
 import numpy as np
 
 from tl_jax import data, metrics
+from tl_jax.config import ConfigError
 from tl_jax.data.sources import Source
 from tl_jax.tasks import problems
-from tl_jax.tasks.problems import PROBLEMS, Example, Facts, Problem, Writer
+from tl_jax.tasks.problems import PROBLEMS, Example, Facts, Problem
+
+# What a table shows of a metric that has several values.
+HEADLINES = {'f1': 'f1_macro', 'rouge': 'rougeL'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +90,17 @@ class Task:
     """How many numbers a classifier gives per example."""
     return self.problem.outputs(len(self.labels))
 
-  def facts(self, smoothing: float = 0.0, writer: Writer | None = None) -> Facts:
-    """What the objective must know of this task, and of the model where it writes."""
-    return Facts(self.outputs, self.groups, smoothing, writer)
+  @property
+  def arch(self) -> dict[str, Any]:
+    """The fields of an architecture that the task chooses."""
+    fields = dict(head=self.problem.head)
+    if self.outputs:
+      fields['labels'] = self.outputs
+    return fields
+
+  def facts(self, **of_the_run) -> Facts:
+    """What the objective must know: of this task, and other fields of `Facts`."""
+    return Facts(self.outputs, self.groups, **of_the_run)
 
   def named(self, answer):
     """A target or a prediction as a person reads it."""
@@ -139,6 +152,32 @@ def _labelled_parts(
     texts += own_texts
     targets.append(own_targets + first)
   return texts, np.concatenate(targets)
+
+
+def scored_by(task: Task, names: tuple[str, ...]) -> Task:
+  """The task with other metrics, of which the first is the headline.
+
+  Raises ConfigError for a metric that its answers do not have.
+  """
+  for name in names:
+    if name not in task.problem.scores:
+      raise ConfigError(
+        f'config.task.metrics: {name!r} does not score {task.name}, which is of kind '
+        f'{task.problem.name!r}; it has {", ".join(task.problem.scores)}'
+      )
+  headline = HEADLINES.get(names[0], names[0])
+  return dataclasses.replace(task, metrics=names, headline=headline)
+
+
+def require_metrics(task: Task) -> None:
+  """Raises ConfigError for a metric whose library is not installed, before a run."""
+  for name in task.metrics:
+    library = metrics.LIBRARIES.get(name)
+    if library and not importlib.util.find_spec(library):
+      raise ConfigError(
+        f"config.task.metrics: {name} needs {library}: pip install 'tl-jax[text]', or "
+        f'name others of {", ".join(task.problem.scores)}'
+      )
 
 
 def group_of(task: Task, targets: np.ndarray) -> np.ndarray:

@@ -62,7 +62,7 @@ def head_of(settings: Settings, task: tasks.Task | None) -> dict:
   """
   if task is None:
     return dict(head=objectives.OBJECTIVES[settings.objective['name']].head)
-  return dict(head=task.problem.head, labels=task.outputs)
+  return task.arch
 
 
 def smallest_arch(settings: Settings, task: tasks.Task | None) -> models.Arch | None:
@@ -217,11 +217,19 @@ def make_objective(group: Mapping, length: int, tokenizer) -> objectives.Objecti
 
 
 def objective_of(
-  settings: Settings, task: tasks.Task | None, tokenizer
+  settings: Settings, task: tasks.Task | None, tokenizer, writer: tasks.Writer
 ) -> objectives.Objective:
-  """What a run minimizes: the task says it, or in pre-training the config."""
+  """What a run minimizes: the task says it, or in pre-training the config.
+
+  writer: how the model writes texts. Raises ConfigError for targets that cannot be
+  smoothed.
+  """
   if task is not None:
-    return task.problem.objective(task.facts())
+    facts = task.facts(smoothing=settings.task.smoothing, writer=writer)
+    try:
+      return task.problem.objective(facts)
+    except ValueError as error:
+      raise configs.ConfigError(f'config.task.{error}') from error
   return make_objective(settings.objective, settings.data.length, tokenizer)
 
 

@@ -142,6 +142,9 @@ def check_settings(settings: Settings, where_made: bool = True) -> Checked:
     mixtures.require_texts(settings.data, where_made)
   elif where_made:
     task = datasets.open_task(settings.task, settings.data.directory)
+    datasets.require_answer(settings, task)
+    if method is not None and not task.problem.fresh_head:
+      method = methods.make(settings.method, fresh_head=False)
   assembly.require_parts(settings, method)
   return Checked(settings, method, task)
 

@@ -7,15 +7,16 @@ of them.
 
 import dataclasses
 import pathlib
+import sys
 from typing import NamedTuple
 
 import numpy as np
 
-from tl_jax import data, tasks
+from tl_jax import data, models, tasks
 from tl_jax.config import ConfigError
 from tl_jax.data import packing, pipeline, subsets
-from tl_jax.train.assembly import Components
-from tl_jax.train.settings import TaskChoice, TaskData, Transfer
+from tl_jax.train.assembly import Components, base_arch
+from tl_jax.train.settings import SCRATCH, TaskChoice, TaskData, Transfer
 from tl_jax.train.tokenizing import CACHE
 
 
@@ -26,21 +27,59 @@ def open_task(
   for them.
   """
   how = tasks.Reading(
-    choice.text, choice.label, choice.kind, **dataclasses.asdict(choice.files)
+    choice.text,
+    choice.label,
+    choice.target,
+    choice.kind,
+    **dataclasses.asdict(choice.files),
   )
-  return tasks.find(choice.name, directory or None, how, known)
+  task = tasks.find(choice.name, directory or None, how, known)
+  if choice.template and task.problem.answer != 'generate':
+    raise ConfigError(
+      f'config.task.template: {choice.template!r}, but {task.name} has labels; it is of '
+      'tasks with texts to write (config.task.target)'
+    )
+  if choice.metrics:
+    task = tasks.scored_by(task, choice.metrics)
+  tasks.require_metrics(task)
+  return task
+
+
+def require_answer(settings: Transfer, task: tasks.Task) -> None:
+  """Raises ConfigError for a model from scratch that cannot answer as the task wants."""
+  if settings.init != SCRATCH:
+    return
+  arch = base_arch(settings.model)
+  family = f'config.model.family {settings.model["family"]!r}'
+  require_kind(settings.task, task, arch.kind, family)
+
+
+def require_kind(choice: TaskChoice, task: tasks.Task, kind: str, model: str) -> None:
+  """Raises ConfigError for a task that a model of this kind cannot answer.
+
+  model: what the error calls the model.
+  """
+  able = task.problem.kinds
+  if kind in able:
+    return
+  key = 'target' if choice.target else 'name'
+  raise ConfigError(
+    f'config.task.{key}: {task.name} is of kind {task.problem.name!r}, which models of '
+    f'kind {" or ".join(map(repr, able))} answer; {model} is of kind {kind!r}'
+  )
 
 
 class Labelled(NamedTuple):
   """A split of a task: its texts, and targets as the problem has them.
 
-  Encoded, it also has its examples as tokens, what was cut of its texts, and the most
-  examples that a row of them holds.
+  Encoded, it also has its examples as tokens, the limits that they keep, what was cut
+  of its texts, and the most examples that a row of them holds.
   """
 
   texts: list
   targets: np.ndarray
   examples: pipeline.Examples | None = None
+  limits: tasks.Limits | None = None
   cut: tuple[tasks.Cut, ...] = ()
   examples_per_row: int = 1
 
@@ -49,13 +88,15 @@ class TaskExamples(NamedTuple):
   """The labelled examples of a task: nothing in them depends on the seed of a run or
   the number of its labels.
 
-  pad: the id of padding, None until the examples are `encoded`.
+  writer: how the model writes texts, where they are asked for. pad: the id of padding,
+  None until the examples are `encoded`.
   """
 
   task: tasks.Task
   train: Labelled
   test: Labelled
   group: TaskData
+  writer: tasks.Writer = tasks.Writer()
   pad: int | None = None
 
   @classmethod
@@ -76,15 +117,17 @@ class TaskExamples(NamedTuple):
 
   def training_texts(self) -> list[str]:
     """What a tokenizer is trained on."""
-    return self.train.texts
+    return [*self.train.texts, *self.task.problem.written(self.train.targets)]
 
   def encoded(
     self, settings: Transfer, parts: Components, tokenizer, cache: pathlib.Path
   ) -> 'TaskExamples':
     """The examples as tokens, which are kept below `cache`."""
     group, positions = settings.data, parts.method.prompt_positions
-    train = encode(self.task, self.train, group, positions, tokenizer, cache)
-    test = encode(self.task, self.test, group, positions, tokenizer, cache)
+    arch = parts.model.arch
+    limits = limits_of(settings.task, group, arch, self.writer, cache)
+    train = encode(self.task, self.train, group, positions, tokenizer, limits)
+    test = encode(self.task, self.test, group, positions, tokenizer, limits)
     return self._replace(train=train, test=test, pad=tokenizer.pad)
 
   def first_bias(self, settings: Transfer, vocabulary: int) -> None:
@@ -108,6 +151,7 @@ class TaskExamples(NamedTuple):
       batch=group.batch,
       pack=group.pack,
       examples_per_row=self.train.examples_per_row,
+      target_length=self.train.limits.target_length,
       pad=self.pad,
       subset=chosen,
     )
@@ -138,17 +182,52 @@ def encode(
   group: TaskData,
   prompt_positions: int,
   tokenizer,
-  folder: pathlib.Path,
+  limits: tasks.Limits,
 ) -> Labelled:
-  """The split with its examples as tokens, each cut to what a row holds.
+  """The split with its examples as tokens, each cut to its limits.
 
   prompt_positions: how many the method takes in a row for every example.
   """
-  # Below one folder for all splits and runs: who encodes the same texts finds them.
-  limits = tasks.Limits(group.length, folder / CACHE)
   found = task.problem.encode(split.texts, split.targets, tokenizer, limits)
   count = examples_per_row_of(group, found.examples, prompt_positions)
-  return split._replace(examples=found.examples, cut=found.cut, examples_per_row=count)
+  return split._replace(
+    examples=found.examples, limits=limits, cut=found.cut, examples_per_row=count
+  )
+
+
+def limits_of(
+  choice: TaskChoice,
+  group: TaskData,
+  arch: models.Arch,
+  writer: tasks.Writer,
+  folder: pathlib.Path,
+) -> tasks.Limits:
+  """What the examples of a task are cut to, and how they are put to the model.
+
+  folder: below it encoded texts are kept.
+  """
+  longest = target_length(group, arch)
+  return tasks.Limits(group.length, folder / CACHE, longest, choice.template, writer)
+
+
+def target_length(group: TaskData, arch: models.Arch) -> int:
+  """The most tokens of a text to write, its end among them.
+
+  Raises ConfigError for more than a decoder's row or the model's positions hold.
+  """
+  if arch.kind == 'encoder-decoder':
+    # Its decoder has positions of its own, and the first of them is for its start.
+    most = sys.maxsize if arch.room is None else arch.room - 1
+    usual = min(group.length, most)
+  else:
+    most = group.length - 1
+    usual = group.length // 2
+  length = group.target_length or usual
+  if length > most:
+    raise ConfigError(
+      f'config.data.target_length: {length} tokens, but there is room for {most}'
+    )
+  return length
 
 
 def examples_per_row_of(
@@ -190,6 +269,7 @@ def labelled_pass(
     batch=batch,
     pack=group.pack,
     examples_per_row=split.examples_per_row,
+    target_length=split.limits.target_length,
     pad=pad,
     subset=subset,
   )

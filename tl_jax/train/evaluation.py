@@ -6,25 +6,29 @@ tl_jax.config.checks.ConfigError: /no/such/workdir: not a workdir (no config.jso
 """
 
 import pathlib
+from collections.abc import Callable
 
 import jax
 
 from tl_jax import evals, models, parallel, tasks
 from tl_jax.train import assembly, datasets, notes, programs
-from tl_jax.train.evaluators import MixtureEvaluator
+from tl_jax.train.evaluators import MixtureEvaluator, TextEvaluator
 from tl_jax.train.memory import require_memory
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
 from tl_jax.train.restoring import (
   Opened,
   choose_step,
+  generation_of,
   known_of,
   open_step,
   read_settings,
+  source_of,
 )
 from tl_jax.train.results import require_numbers, write_predictions
 from tl_jax.train.running import make_mesh
 from tl_jax.train.settings import Transfer
 from tl_jax.train.workdir import require_same_command
+from tl_jax.train.writing import writer_of
 
 
 def evaluate(
@@ -67,18 +71,11 @@ def evaluate(
 def _evaluate_task(
   opened: Opened, task: tasks.Task, path: pathlib.Path, reporter: Reporter
 ):
-  settings, tokenizer = opened.settings, opened.tokenizer
-  group = settings.data
   for line in notes.told(task):
     reporter.info(line)
-  test = datasets.read_split(task, 'test', group.directory, settings.task.test)
-  positions = opened.method.prompt_positions
-  test = datasets.encode(task, test, group, positions, tokenizer, path)
-  model = models.build(opened.arch, settings.compute)
-  apply = programs.outputs_of_params(model)
-  batches = datasets.labelled_pass(group, test, tokenizer.pad, group.batch)
-  found = evals.outputs(apply, opened.params, batches, len(test.texts))
-  require_numbers(opened.step, {}, found)
+  test, measure = make_measure(opened, task, path)
+  metrics, found = measure(opened.params)
+  require_numbers(opened.step, metrics, found)
   try:
     if jax.process_index() == 0:
       write_predictions(path / 'predictions.jsonl', task, test, found)
@@ -86,7 +83,62 @@ def _evaluate_task(
     # The metrics are what was asked for; a folder that is mounted to be read still has
     # them.
     reporter.info(f'predictions.jsonl is not written: {path}: {error.strerror}')
-  return task.name, tasks.score(task, found, test.targets), len(test.texts)
+  return task.name, metrics, len(test.texts)
+
+
+def make_measure(
+  opened: Opened, task: tasks.Task, path: pathlib.Path
+) -> tuple[datasets.Labelled, Callable]:
+  """(test split, params -> (its metrics, what the model answers)) of a task.
+
+  The encoded texts are kept in the workdir at `path`. What is compiled is compiled once
+  for all parameters.
+  """
+  settings, tokenizer, arch = opened.settings, opened.tokenizer, opened.arch
+  group, choice = settings.data, settings.task
+  test = datasets.read_split(task, 'test', group.directory, choice.test)
+  source = source_of(opened, generation_of(path))
+  writer = writer_of(task, arch, tokenizer, source)
+  limits = datasets.limits_of(choice, group, arch, writer, path)
+  positions = opened.method.prompt_positions
+  test = datasets.encode(task, test, group, positions, tokenizer, limits)
+  make = _measure_labels if task.problem.answer == 'logits' else _measure_texts
+  return test, make(opened, task, test)
+
+
+def _measure_labels(opened: Opened, task: tasks.Task, test: datasets.Labelled):
+  """params -> (metrics, outputs (n, labels))."""
+  settings = opened.settings
+  model = models.build(opened.arch, settings.compute)
+  apply = programs.outputs_of_params(model)
+  pad, batch = opened.tokenizer.pad, settings.data.batch
+  batches = datasets.labelled_pass(settings.data, test, pad, batch)
+
+  def measure(params):
+    found = evals.outputs(apply, params, batches, len(test.texts))
+    return tasks.score(task, found, test.targets), found
+
+  return measure
+
+
+def _measure_texts(opened: Opened, task: tasks.Task, test: datasets.Labelled):
+  """params -> (metrics, n texts)."""
+  settings, arch = opened.settings, opened.arch
+  writer = test.limits.writer
+  objective = assembly.objective_of(settings, task, opened.tokenizer, writer)
+  parts = assembly.assemble(settings, arch, objective, opened.method)
+  decoder = models.decoder(arch, settings.compute)
+  mesh = make_mesh(settings.mesh, settings.data)
+  sharding = parallel.batch_sharding(mesh)
+  evaluator = TextEvaluator(
+    task, test, settings.data, parts, decoder, opened.tokenizer, sharding
+  )
+
+  def measure(params):
+    with jax.set_mesh(mesh):
+      return evaluator.measure(parallel.place(params, parallel.replicated(mesh)))
+
+  return measure
 
 
 def _evaluate_mixture(opened: Opened, path: pathlib.Path):

@@ -6,35 +6,37 @@
 
 import math
 import pathlib
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from tl_jax import config as configs
-from tl_jax import data, evals, parallel, rng, tasks
-from tl_jax.train import mixtures, programs
+from tl_jax import data, evals, models, parallel, rng, tasks
+from tl_jax.train import mixtures, programs, writing
 from tl_jax.train.assembly import Components
 from tl_jax.train.compilation import together
-from tl_jax.train.datasets import TaskExamples
+from tl_jax.train.datasets import Labelled, TaskExamples, labelled_pass
 from tl_jax.train.features import EvaluationInputs, FeatureCache, holds_body
 from tl_jax.train.preparing import Prepared
 from tl_jax.train.results import digest_examples
-from tl_jax.train.settings import Pretrain
+from tl_jax.train.settings import Pretrain, TaskData
 from tl_jax.train.step import averaged
 
 
 class Evaluation(NamedTuple):
   """What a state is worth on the test split.
 
-  count: how many examples it was evaluated on. examples: a digest of these. outputs
-  (count, labels): what the model says of each, where there is something to keep.
+  count: how many examples it was evaluated on. examples: a digest of these. outputs:
+  what the model says of each, where there is something to keep: numbers (count, labels)
+  or so many texts.
   """
 
   metrics: dict[str, float]
   count: int
   examples: str
-  outputs: np.ndarray | None = None
+  outputs: Any = None
 
 
 class Evaluator(Protocol):
@@ -54,8 +56,23 @@ class Evaluator(Protocol):
 
 def make_evaluator(ready: Prepared, sharding) -> Evaluator:
   """What evaluates states of a run on a mesh."""
-  if ready.task is not None:
+  if ready.task is None:
+    return _mixture_evaluator(ready, sharding)
+  if ready.task.problem.answer == 'logits':
     return TaskEvaluator(ready.corpus, ready.parts, sharding)
+  settings = ready.settings
+  return TextEvaluator(
+    ready.task,
+    ready.corpus.test,
+    settings.data,
+    ready.parts,
+    models.decoder(ready.parts.model.arch, settings.compute),
+    ready.tokenizer,
+    sharding,
+  )
+
+
+def _mixture_evaluator(ready: Prepared, sharding) -> 'MixtureEvaluator':
   return MixtureEvaluator(
     ready.settings, ready.parts, ready.tokenizer, ready.cache, sharding
   )
@@ -98,20 +115,13 @@ class MixtureEvaluator:
 
   def measure(self, params) -> dict[str, float]:
     """The metrics of merged parameters."""
-    # Sums in Python's floats, divided at the end: batches count by what is in them, and
-    # many of them lose no digits.
-    totals: dict[str, tuple[float, float]] = {}
-    seen = 0
-    for index, batch in enumerate(self._batches()):
-      placed = parallel.place_batch(
-        batch, self._sharding, self._settings.data.batch, self._held
-      )
-      found, count = jax.device_get(self._sums(params, placed, index))
-      for name, (total, weight) in found.items():
-        before, weight_before = totals.get(name, (0.0, 0.0))
-        totals[name] = (before + float(total), weight_before + float(weight))
-      seen += int(count)
-    return dict(**sum_up(totals), examples=seen)
+    rows = self._settings.data.batch
+    placed = (
+      parallel.place_batch(batch, self._sharding, rows, self._held)
+      for batch in self._batches()
+    )
+    metrics, seen = measure(self._sums, params, placed)
+    return dict(**metrics, examples=seen)
 
   def _batches(self):
     """The batches of every source: of each as many, so that none is left out."""
@@ -140,6 +150,24 @@ class MixtureEvaluator:
       group = settings.data
       seen['rows'] = [settings.eval.batches, group.batch, group.length, group.pack]
     return configs.digest(seen)[:16]
+
+
+def measure(sums: Callable, params, batches: Iterable) -> tuple[dict[str, float], int]:
+  """(the means of an objective over batches, how many examples these have).
+
+  sums: as `programs.loss_sums`.
+  """
+  # Sums in Python's floats, divided at the end: batches count by what is in them, and
+  # many of them lose no digits.
+  totals: dict[str, tuple[float, float]] = {}
+  seen = 0
+  for index, batch in enumerate(batches):
+    found, count = jax.device_get(sums(params, batch, index))
+    for name, (total, weight) in found.items():
+      before, weight_before = totals.get(name, (0.0, 0.0))
+      totals[name] = (before + float(total), weight_before + float(weight))
+    seen += int(count)
+  return sum_up(totals), seen
 
 
 def sum_up(totals: dict[str, tuple[float, float]]) -> dict[str, float]:
@@ -195,3 +223,99 @@ class TaskEvaluator:
 
   def _score(self, found: np.ndarray) -> dict[str, float]:
     return tasks.score(self._task, found, self._test.targets)
+
+
+class TextEvaluator:
+  """A task whose answers are texts on its test split.
+
+  In the midst of a run that is the loss of the targets, each token of which is predicted
+  from the right ones before it. At the end the model writes texts of its own, greedily,
+  and these are scored.
+  """
+
+  def __init__(
+    self,
+    task: tasks.Task,
+    test: Labelled,
+    group: TaskData,
+    parts: Components,
+    decoder: models.Decoder,
+    tokenizer,
+    sharding,
+  ):
+    self._task, self._test, self._group = task, test, group
+    self._parts, self._decoder = parts, decoder
+    self._tokenizer, self._sharding = tokenizer, sharding
+    # Without smoothing, so that the loss is that of the targets whatever is learned.
+    objective = task.problem.objective(task.facts(writer=test.limits.writer))
+    plain = parts._replace(objective=objective)
+    # Nothing is drawn: what is predicted are the targets.
+    self._sums = together(programs.loss_sums(plain, jax.random.key(0)))
+
+  def training_rows(self, stream, state, first: int, last: int):
+    """The stream itself."""
+    del state, first, last
+    return stream
+
+  def metrics(self, state) -> dict[str, float]:
+    """Loss, perplexity and accuracy of the tokens of the targets."""
+    return self.loss(self._merged(state))
+
+  def evaluate(self, state) -> Evaluation:
+    params = self._merged(state)
+    metrics, texts = self.measure(params)
+    answers = self._task.problem.written(self._test.targets)
+    digest = digest_examples([*self._test.texts, *answers], [])
+    return Evaluation(metrics, len(texts), digest, texts)
+
+  def measure(self, params) -> tuple[dict[str, float], list[str]]:
+    """(all metrics, the texts that are written) of merged parameters."""
+    texts = self.write(params)
+    scores = tasks.score(self._task, texts, self._test.targets)
+    return self.loss(params) | scores, texts
+
+  def loss(self, params) -> dict[str, float]:
+    """Loss, perplexity and accuracy of the tokens of the targets."""
+    found, _ = measure(self._sums, params, self._batches())
+    found['token_accuracy'] = found.pop('accuracy')
+    return found
+
+  def write(self, params) -> list[str]:
+    """What the model writes for every test example, in their order."""
+    model, examples = self._parts.model, self._test.examples
+    prompts = [tasks.prompt_of(examples, index) for index in range(len(examples))]
+    room = model.arch.room
+    if room is not None:
+      room -= self._parts.method.reserved_positions
+    shape = self._sharding.mesh.shape
+    return evals.write(
+      self._decoder,
+      params,
+      self._tokenizer,
+      prompts,
+      writing.decoding(self._test.limits, self._tokenizer.pad),
+      batch=self._group.batch,
+      positions=room,
+      # The devices that share the rows of a batch have as many each.
+      multiple=shape['data'] * shape['fsdp'],
+      place=self._place,
+      fetch=parallel.to_host,
+    )
+
+  def _merged(self, state):
+    return self._parts.method.merge(averaged(state), state.frozen)
+
+  def _batches(self):
+    """The batches of the test split, on the mesh.
+
+    Raises ValueError for ids that the model has no row for.
+    """
+    group = self._group
+    pad = self._tokenizer.pad
+    for batch in labelled_pass(group, self._test, pad, group.batch):
+      models.require_rows(self._parts.model.arch, batch)
+      yield self._place(batch)
+
+  def _place(self, batch: dict) -> dict:
+    rows = len(next(iter(batch.values())))
+    return parallel.place_batch(batch, self._sharding, rows)

@@ -17,6 +17,7 @@ from tl_jax.train import datasets, programs
 from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.restoring import Opened, open_workdir
 from tl_jax.train.settings import Pretrain
+from tl_jax.train.tokenizing import CACHE
 
 EXAMPLES = 64
 
@@ -83,7 +84,8 @@ def training_examples(
   settings, pad = opened.settings, opened.tokenizer.pad
   group = settings.data
   train = datasets.read_split(task, 'train', group.directory)
-  train = datasets.encode(task, train, group, 0, opened.tokenizer, path)
+  limits = tasks.Limits(group.length, path / CACHE)
+  train = datasets.encode(task, train, group, 0, opened.tokenizer, limits)
   chosen = datasets.choose_labels(settings.task, settings.seed, task, train)
   part = (
     tasks.group_of(task, train.targets[chosen])

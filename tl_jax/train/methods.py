@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import inspect
 import pathlib
 from collections.abc import Mapping
 
@@ -20,18 +21,22 @@ def name_of(group) -> str:
   return '+'.join(part for part, _ in group['methods'])
 
 
-def make(group) -> transfer.TransferMethod:
-  """The method of `config.method`. Raises ConfigError that names the key."""
-  return _make(group, 'config.method')
+def make(group, fresh_head: bool = True) -> transfer.TransferMethod:
+  """The method of `config.method`. Raises ConfigError that names the key.
+
+  Without a `fresh_head` the head is pre-trained like the rest, and a method treats it
+  so.
+  """
+  return _make(group, 'config.method', fresh_head)
 
 
-def _make(group, path: str) -> transfer.TransferMethod:
+def _make(group, path: str, fresh_head: bool) -> transfer.TransferMethod:
   """The method of a group at `path`; that of `compose` has groups of its own."""
   if group.get('name') == 'compose':
     parts = configs.struct(Composed, group, path).methods
     return transfer.compose(
       *(
-        _make({'name': name} | dict(options), f'{path}.methods.{name}')
+        _make({'name': name} | dict(options), f'{path}.methods.{name}', fresh_head)
         for name, options in parts
       )
     )
@@ -39,7 +44,18 @@ def _make(group, path: str) -> transfer.TransferMethod:
   constructor = configs.lookup(
     transfer.METHODS | {'compose': None}, group.get('name'), f'{path}.name'
   )
-  return configs.call(constructor, group, path)
+  given = {}
+  # The config may name the leaves of a head itself.
+  if not fresh_head and 'head' not in group and _can_do_without_head(constructor):
+    given['head'] = None
+  return configs.call(constructor, group, path, **given)
+
+
+def _can_do_without_head(constructor) -> bool:
+  """Has a method leaves of its own besides those of a head?"""
+  # A probe has not: it trains the head alone, fresh or not.
+  parameters = inspect.signature(constructor).parameters
+  return 'head' in parameters and constructor is not transfer.probe
 
 
 def require_regularizers(

@@ -13,13 +13,14 @@ import numpy as np
 from tl_jax import interop, models, parallel, tasks, transfer
 from tl_jax.train import assembly, methods, notes, starting, tokenizing
 from tl_jax.train.checks import Checked
-from tl_jax.train.datasets import TaskExamples
+from tl_jax.train.datasets import TaskExamples, require_kind
 from tl_jax.train.information import fisher_of
 from tl_jax.train.memory import require_memory
 from tl_jax.train.mixtures import Mixture
 from tl_jax.train.restoring import open_source
 from tl_jax.train.settings import SCRATCH, Settings
 from tl_jax.train.starting import Given
+from tl_jax.train.writing import writer_of
 
 Corpus = Mixture | TaskExamples
 
@@ -123,6 +124,8 @@ def prepare(
   else:
     corpus = TaskExamples.open(settings.task, settings.data, task)
   source = None if settings.init == SCRATCH else open_source(settings.init)
+  if source is not None and task is not None:
+    require_kind(settings.task, task, source.arch.kind, settings.init)
   tokenizer = tokenizing.prepare(
     settings.tokenizer,
     source,
@@ -134,11 +137,15 @@ def prepare(
   reserved = method.reserved_positions
   arch = assembly.make_arch(settings, task, reserved, source, tokenizer)
   require_memory(settings, arch)
-  objective = assembly.objective_of(settings, task, tokenizer)
+  writer = writer_of(task, arch, tokenizer, source)
+  if task is not None:
+    corpus = corpus._replace(writer=writer)
+  objective = assembly.objective_of(settings, task, tokenizer, writer)
   parts = assembly.assemble(settings, arch, objective, method)
   # Only now, because to encode takes long: what does not fit has been said.
   corpus = corpus.encoded(settings, parts, tokenizer, cache)
-  take_over = starting.continued if task is None else starting.transplanted
+  brings_head = task is not None and task.problem.fresh_head
+  take_over = starting.transplanted if brings_head else starting.continued
   start = starting.Start(parts, take_over)
   # A pre-training from scratch has nothing to account for: all of it is new.
   has_account = source is not None or task is not None

@@ -53,10 +53,10 @@ class Opened(NamedTuple):
 
   @property
   def named(self) -> dict:
-    """`labels` and `kind` of `interop.Loaded`."""
-    return (
-      {} if self.known is None else dict(labels=self.known.labels, kind=self.known.kind)
-    )
+    """`labels` and `kind` of `interop.Loaded`, which are of labels."""
+    if self.known is None or not self.known.labels:
+      return {}
+    return dict(labels=self.known.labels, kind=self.known.kind)
 
 
 def meta(
@@ -107,7 +107,9 @@ def open_step(
   step = choose_step(path, step)
   known = known_of(path, step)
   arch, stored = arch_of(store.meta(step), f'{path}: step {step}')
-  method = methods.make(settings.method)
+  # After pre-training nothing is known: there a method trains the head in full.
+  fresh_head = known is None or tasks.PROBLEMS[known.kind].fresh_head
+  method = methods.make(settings.method, fresh_head)
   # For the shapes of its state alone: nothing is trained, so any objective will do.
   parts = assembly.assemble(settings, arch, idle_objective(), method)
   abstract = jax.eval_shape(lambda: parts.init(starting.make_params(parts.model, 0), 0))
@@ -196,8 +198,12 @@ def open_source(init: str) -> interop.Loaded:
 
 def load_workdir(path: pathlib.Path, step: int | None = None) -> interop.Loaded:
   """The model of a committed step of a workdir; see `load`."""
-  generation = _generation(path)
-  opened = open_workdir(path, step)
+  generation = generation_of(path)
+  return source_of(open_workdir(path, step), generation)
+
+
+def source_of(opened: Opened, generation: dict | None) -> interop.Loaded:
+  """An opened step as the source of another model; see `interop.Loaded`."""
   arch, params = models.adopt_pooler(opened.arch, opened.params)
   return interop.Loaded(
     models.build(arch),
@@ -210,7 +216,7 @@ def load_workdir(path: pathlib.Path, step: int | None = None) -> interop.Loaded:
   )
 
 
-def _generation(path: pathlib.Path) -> dict | None:
+def generation_of(path: pathlib.Path) -> dict | None:
   """What the model that a run started from says of decoding."""
   file = path / GENERATION
   return interop.huggingface.read_json(file) if file.is_file() else None

@@ -13,6 +13,7 @@ import json
 import math
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,7 +32,7 @@ class Diverged(RuntimeError):
   """
 
 
-def require_numbers(step: int, metrics: dict, outputs: np.ndarray | None) -> None:
+def require_numbers(step: int, metrics: dict, outputs: Any) -> None:
   """Raises Diverged where what a model says after a step is no number.
 
   The loss of a step is that before its update, so that the last update shows here only.
@@ -40,7 +41,7 @@ def require_numbers(step: int, metrics: dict, outputs: np.ndarray | None) -> Non
   wrong = [
     f'{name} {value}' for name, value in metrics.items() if not _is_number(value)
   ]
-  if outputs is not None and np.issubdtype(outputs.dtype, np.floating):
+  if isinstance(outputs, np.ndarray) and np.issubdtype(outputs.dtype, np.floating):
     # Infinite ones may be meant: labels of another task.
     wrong_rows = np.isnan(outputs).any(axis=tuple(range(1, outputs.ndim)))
     count = int(wrong_rows.sum())
@@ -151,19 +152,16 @@ def digest_examples(texts: Sequence[str], targets) -> str:
 
 
 def write_predictions(
-  path: pathlib.Path, task: tasks.Task, split: Labelled, found: np.ndarray
+  path: pathlib.Path, task: tasks.Task, split: Labelled, found
 ) -> None:
-  """One JSON line per example: text, target, prediction, outputs."""
+  """One JSON line per example: its text, what was asked for and what was answered.
+
+  found: numbers (n, labels) or n texts.
+  """
   answers = tasks.decide(task, found, split.targets)
   rows = zip(split.texts, split.targets, answers, found, strict=True)
   with path.open('w', encoding='utf-8') as file:
     for index, (text, target, answer, output) in enumerate(rows):
-      row = dict(
-        index=index,
-        text=text,
-        target=task.named(target),
-        prediction=task.named(answer),
-        # A float32 has about seven digits.
-        outputs=[round(float(value), 6) for value in output],
-      )
+      line = task.problem.line(text, target, answer, output, task.labels)
+      row = dict(index=index, **line)
       file.write(json.dumps(row, ensure_ascii=False) + '\n')

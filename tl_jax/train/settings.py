@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any, ClassVar, Literal
 
 from tl_jax import models, optim
-from tl_jax.config import Count, Natural, NonNegative, Positive
+from tl_jax.config import Count, Fraction, Natural, NonNegative, Positive
 from tl_jax.parallel import MeshShape
 
 SCRATCH = 'scratch'
@@ -52,6 +52,8 @@ class TaskData(Data):
 
   # most examples in a row; 0: one per 8 tokens, or what packs best
   examples_per_row: Natural = 0
+  # most tokens of a text to write; 0: as many as of a row, of a decoder half of them
+  target_length: Natural = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +103,15 @@ class TaskChoice:
   # splits.
   text: str = ''
   label: str = ''
+  # of a file whose examples have texts to write in the place of labels: their column
+  target: str = ''
   kind: Literal['', 'single_label', 'multi_label', 'regression'] = ''
   files: SplitFiles = dataclasses.field(default_factory=SplitFiles)
+  # how a text to answer is put, as 'summarize: {text}'; empty: as it is, and before a
+  # decoder's target an arrow
+  template: str = ''
+  metrics: tuple[str, ...] = ()  # what it is scored by; empty: as the task says
+  smoothing: Fraction = 0.0  # of a target over all classes or tokens
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

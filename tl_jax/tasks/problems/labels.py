@@ -54,15 +54,27 @@ def _objective(facts: Facts, kind: str) -> objectives.Objective:
   )
 
 
+def _line(text, target, prediction, raw, labels, read) -> dict:
+  return dict(
+    text=text,
+    target=read(target, labels),
+    prediction=read(prediction, labels),
+    # A float32 has about seven digits.
+    outputs=[round(float(value), 6) for value in raw],
+  )
+
+
 def _make(name: str, **functions) -> Problem:
   """A problem that a classifier of any kind of model answers."""
   return Problem(
     name=name,
     head='classifier',
     kinds=KINDS,
+    fresh_head=True,
     answer='logits',
     encode=_encode,
     objective=functools.partial(_objective, kind=name),
+    line=functools.partial(_line, read=functions['read']),
     **functions,
   )
 

@@ -33,9 +33,9 @@ class Writer(NamedTuple):
   """How a model that writes texts begins and ends them."""
 
   # Of the model: decoder or encoder-decoder.
-  kind: str
+  kind: str = 'decoder'
   # What ends every text.
-  eos: int
+  eos: int = 0
   # What an encoder-decoder's decoder reads before it writes anything.
   start: int = 0
   # The first ids that such a decoder writes, whatever the text is: BART's <s>, or a
@@ -54,7 +54,7 @@ class Limits(NamedTuple):
   target_length: int = 0
   # How a text is put to the model; empty: as the problem puts it.
   template: str = ''
-  writer: Writer | None = None
+  writer: Writer = Writer()
 
 
 class Cut(NamedTuple):
@@ -81,7 +81,7 @@ class Facts(NamedTuple):
   groups: tuple = ()
   # How much of a target is spread over all classes, or all tokens.
   smoothing: float = 0.0
-  writer: Writer | None = None
+  writer: Writer = Writer()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +90,7 @@ class Problem:
 
   name: how files and configs call it.
   head: the head of the model that answers. kinds: the kinds of model that can have it.
+  fresh_head: does a task bring a head of its own? Else the model keeps the one it has.
   answer: what the model is asked for: logits of its head, or texts that it generates.
   scores: the names of the metrics that there are for it. metrics, headline: those of a
     task that does not say itself, and the value among them that a table shows.
@@ -103,6 +104,7 @@ class Problem:
   plain(values) -> targets or predictions as the metrics take them.
   read(value, labels) -> a target or a prediction as a person reads it.
   count(targets, labels) -> how many examples every label has.
+  line(text, target, prediction, raw, labels) -> what predictions.jsonl has of an example.
   written(targets) -> the texts among the targets.
   move(target, places, labels) -> the target for a model that has so many labels, those
     of the task at these places. None: it is the same whatever the labels are called.
@@ -111,6 +113,7 @@ class Problem:
   name: str
   head: str
   kinds: tuple[str, ...]
+  fresh_head: bool
   answer: Literal['logits', 'generate']
   scores: tuple[str, ...]
   metrics: tuple[str, ...]
@@ -123,6 +126,7 @@ class Problem:
   plain: Callable[[Any], list]
   read: Callable[[Any, tuple[str, ...]], Any]
   count: Callable[[Array, int], list[int]]
+  line: Callable[..., dict[str, Any]]
   written: Callable[[Array], list[str]] = lambda targets: []
   move: Callable[[Any, list[int], int], Any] | None = None
   exclusive: bool = False

@@ -225,11 +225,17 @@ def _read(value, labels: tuple[str, ...]) -> str | list[str]:
   return value[0] if len(value) == 1 else list(value)
 
 
+def _line(text, target, prediction, raw, labels) -> dict:
+  del raw
+  return dict(source=text, prediction=prediction, reference=_read(target, labels))
+
+
 # The target is a text, or several that are right.
 TEXT = Problem(
   name='text',
   head='causal',
   kinds=('decoder', 'encoder-decoder'),
+  fresh_head=False,
   answer='generate',
   scores=('exact_match', 'rouge', 'bleu', 'chrf'),
   metrics=('exact_match', 'rouge', 'chrf'),
@@ -242,5 +248,6 @@ TEXT = Problem(
   plain=list,
   read=_read,
   count=lambda targets, labels: [],
+  line=_line,
   written=lambda targets: list(itertools.chain.from_iterable(targets)),
 )

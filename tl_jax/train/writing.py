@@ -1,0 +1,56 @@
+"""How a model writes texts: what it begins and ends them with, and how they are decoded.
+
+>>> import pathlib
+>>> limits = tasks.Limits(64, pathlib.Path('/cache'), target_length=32)
+>>> decoding(limits, pad=0).max_new_tokens
+32
+"""
+
+from tl_jax import decode, interop, models, tasks
+from tl_jax.config import ConfigError
+
+
+def writer_of(
+  task: tasks.Task | None,
+  arch: models.Arch,
+  tokenizer,
+  source: interop.Loaded | None,
+) -> tasks.Writer:
+  """How a model begins and ends the texts that it writes; any where it writes none.
+
+  The folder that a `source` came from says it, and the tokenizer what it leaves open.
+  Raises ConfigError where nothing says what ends a text.
+  """
+  if task is None or task.problem.answer != 'generate':
+    return tasks.Writer()
+  if source is None:
+    source = interop.Loaded(None, None, tokenizer, arch)
+  declared, _ = interop.generation_settings(source, dict(method='greedy'))
+  ends = declared['eos']
+  if not ends:
+    raise ConfigError(
+      f'config.task: {task.name}: neither the tokenizer nor the model says which piece '
+      'ends a text'
+    )
+  # A chat model has several; its tokenizer knows the one that ends a turn.
+  eos = tokenizer.eos if tokenizer.eos in ends else ends[0]
+  if arch.kind == 'decoder':
+    return tasks.Writer(arch.kind, eos)
+  # BART writes <s> first, whatever the text, and mBART-50 the language.
+  begin = declared.get('forced_bos') or tuple(tokenizer.prefix)
+  return tasks.Writer(arch.kind, eos, declared['start'][0], begin)
+
+
+def decoding(limits: tasks.Limits, pad: int) -> decode.Decoding:
+  """Greedy decoding of texts as long as those that are learned."""
+  writer = limits.writer
+  start = (writer.start,) if writer.kind == 'encoder-decoder' else ()
+  # What every text begins with needs no model.
+  begin = writer.begin if len(writer.begin) == 1 else ()
+  return decode.Decoding(
+    max_new_tokens=limits.target_length,
+    eos=writer.eos,
+    pad=pad,
+    start=start,
+    forced_bos=begin,
+  )
