@@ -1,9 +1,15 @@
-"""What an export of an adapter tells whoever opens it with peft."""
+"""What an export tells whoever opens it: with peft, and of a T5 that classifies."""
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from tl_jax import interop
+from tl_jax import interop, train
+from tl_jax import models as networks
+from tl_jax.cli import main as command
 from tl_jax.cli import models
+from tl_jax.data import tokenizers
 
 
 @pytest.mark.parametrize(
@@ -30,3 +36,41 @@ def test_the_labels_of_an_adapter_are_for_whoever_opens_it():
   line = models._of_labels(many)
   assert 'labels.json' in line and len(line) < 200
   assert models._of_labels(adapted._replace(labels=())) == ''
+
+
+@pytest.mark.slow
+def test_a_t5_that_classifies_as_transformers_does_is_exported(tmp_path, capsys):
+  tokenizer = tokenizers.train(['a good film', 'a bad film'] * 20, 'wordpiece', 300)
+  arch = networks.arch(
+    'tiny-t5', layers=1, vocabulary=tokenizer.vocabulary_size, head='causal'
+  )
+  model = networks.build(arch)
+  params = model.init(jax.random.key(0))
+  base = tmp_path / 't5'
+  interop.save(base, interop.Loaded(model, params, tokenizer, arch))
+
+  def transfer(name, **reading):
+    words = [
+      f'--config=configs/transfer.py:task=sentiment,init={base},labels=8',
+      f'--workdir={tmp_path / name}',
+      f'--config.model={reading}',
+      '--config.schedule.steps=2',
+      '--config.schedule.warmup=1',
+      '--config.data.length=32',
+      '--config.data.batch=4',
+      '--config.task.test=20',
+      '--config.log.tensorboard=false',
+    ]
+    assert command.main(['transfer', *words]) == 0
+    return command.main(['export', str(tmp_path / name), str(tmp_path / f'{name}-out')])
+
+  assert transfer('mean') == 2
+  said = capsys.readouterr()
+  assert 'not for export: T5ForSequenceClassification' in said.out
+  assert 'cannot be exported: T5ForSequenceClassification' in said.err
+  assert transfer('last', pool='last', pooler='tanh') == 0
+  assert 'not for export' not in capsys.readouterr().out
+  ours, theirs = train.load(tmp_path / 'last'), interop.load(tmp_path / 'last-out')
+  batch = {'tokens': jnp.array([tokenizer.encode('a good film')])}
+  answers = [each.model.apply(each.params, batch).logits for each in (ours, theirs)]
+  assert np.array_equal(*answers)

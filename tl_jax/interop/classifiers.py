@@ -6,9 +6,9 @@
 >>> refusal(mean).partition(';')[0]
 "T5ForSequenceClassification of transformers has pool='last', pooler='tanh'"
 
-Our classifier over an encoder-decoder reads the mean of the encoder's states, which
-costs half of what both stacks do. Those of transformers read the decoder's state at the
-last token of the text, through a dense layer (Lewis et al. 2020, section 3.1).
+Our classifier over an encoder-decoder reads the mean of the encoder's states and leaves
+the decoder out. Those of transformers read the decoder's state at the last token of the
+text, through a dense layer (Lewis et al. 2020, section 3.1).
 """
 
 import dataclasses
