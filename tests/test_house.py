@@ -28,6 +28,8 @@ ROWS = {
   'leaves': 0,
   'rng': 0,
   'config': 0,
+  'files': 0,
+  'segments': 0,
   'parallel': 1,
   'models': 2,
   'objectives': 2,

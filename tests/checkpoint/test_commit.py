@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from tl_jax.checkpoint import commit, files, record
+from tl_jax import files
+from tl_jax.checkpoint import commit, record
 from tl_jax.checkpoint.commit import SaveFailed, explain
 from tl_jax.checkpoint.store import Store
 

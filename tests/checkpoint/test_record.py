@@ -6,7 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from tl_jax.checkpoint import files, record
+from tl_jax import files
+from tl_jax.checkpoint import record
 from tl_jax.checkpoint.record import CheckpointError, DamagedStep
 from tl_jax.checkpoint.store import Store
 

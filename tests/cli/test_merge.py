@@ -8,8 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tl_jax import config, train, tree
-from tl_jax.checkpoint import files
+from tl_jax import config, files, train, tree
 from tl_jax.cli import main as command
 from tl_jax.cli.merge import METHODS
 from tl_jax.transfer import merging

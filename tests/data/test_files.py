@@ -287,7 +287,7 @@ GOOD = '{"text": "fine", "label": 1}\n'
     (GOOD + '[1]\n', 'a.jsonl:2: a JSON object is needed, this is a list'),
     (
       GOOD + '{"text": "a", "text": "b"}\n',
-      "a.jsonl:2: not JSON: the field 'text' is given twice",
+      "a.jsonl:2: not JSON: the key 'text' stands twice",
     ),
     ('{"text": "a", "split": "nan"}\n', "a.jsonl:1: split: 'nan'"),
     (GOOD + '[' * 100_000 + '\n', 'a.jsonl:2: not JSON'),

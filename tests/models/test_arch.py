@@ -6,7 +6,7 @@ import pytest
 
 from tl_jax.config import ConfigError
 from tl_jax.models import FAMILIES, arch, axes_of, build
-from tl_jax.models.attention import relative_bucket, restart_positions
+from tl_jax.models.attention import relative_bucket
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,3 @@ def test_relative_buckets(both_ways):
     jnp.array(distances), both_ways=both_ways, buckets=32, farthest=128
   )
   assert found.tolist() == [reference_bucket(d, both_ways) for d in distances]
-
-
-def test_positions_restart_in_each_segment():
-  segments = jnp.array([[1, 1, 1, 2, 2, 0, 0], [3, 1, 1, 1, 1, 1, 1]])
-  assert restart_positions(segments).tolist() == [
-    [0, 1, 2, 0, 1, 0, 1],
-    [0, 0, 1, 2, 3, 4, 5],
-  ]

@@ -7,8 +7,7 @@ import shutil
 import pytest
 from ml_collections import ConfigDict
 
-from tl_jax import config, models, parallel, train
-from tl_jax.checkpoint import files
+from tl_jax import config, files, models, parallel, train
 from tl_jax.train.workdir import open_run
 
 

@@ -17,7 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tl_jax.checkpoint import arrays, files, processes, record
+from tl_jax import files
+from tl_jax.checkpoint import arrays, processes, record
 
 # The ending of a step that is being written, and the folders beside the steps.
 PARTIAL = '.partial'

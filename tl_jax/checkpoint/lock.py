@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from tl_jax.checkpoint import files
+from tl_jax import files
 
 try:
   import fcntl

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tl_jax.checkpoint import files
+from tl_jax import files
 
 FORMAT = 1
 NAME = 'commit.json'

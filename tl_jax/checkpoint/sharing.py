@@ -20,7 +20,8 @@ import os
 import uuid
 from pathlib import Path
 
-from tl_jax.checkpoint import files, record
+from tl_jax import files
+from tl_jax.checkpoint import record
 
 # Bytes: what is smaller is not worth a look.
 SMALLEST = 1 << 16

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tl_jax.checkpoint import arrays, commit, files, processes, record
+from tl_jax import files
+from tl_jax.checkpoint import arrays, commit, processes, record
 from tl_jax.checkpoint.record import CheckpointError, DamagedStep
 
 _LOG = logging.getLogger(__name__)

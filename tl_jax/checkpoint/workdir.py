@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tl_jax.checkpoint import files
+from tl_jax import files
 from tl_jax.checkpoint.lock import Lock
 from tl_jax.config import with_new_names
 
@@ -24,8 +24,6 @@ METRICS = 'metrics.jsonl'
 EVALUATIONS = 'evaluations.jsonl'
 CHECKPOINTS = 'checkpoints'
 _LOG = logging.getLogger(__name__)
-# What is larger is no file of ours: it must not fill the memory.
-_MOST_BYTES = 64 << 20
 # Keys that an error names before it counts the rest.
 _MOST_LISTED = 6
 
@@ -118,7 +116,7 @@ class Workdir:
     """
     path = self._named(name)
     try:
-      return files.decode(files.read_bounded(path, _MOST_BYTES))
+      return files.decode(files.read_bounded(path))
     except OSError as error:
       raise ValueError(f'{path}: {_reason(path, error)}') from error
     except ValueError as error:

@@ -171,7 +171,7 @@ def _save(source: Source, body: dict, folder: pathlib.Path) -> None:
 
 
 def _write_report(path: pathlib.Path, report: dict[str, Any]) -> None:
-  from tl_jax.checkpoint import files
+  from tl_jax import files
 
   text = files.encode(report, indent=2) + '\n'
   files.write_atomically(path, text.encode())

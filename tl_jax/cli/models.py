@@ -8,8 +8,7 @@ import argparse
 import os
 import pathlib
 
-from tl_jax import config
-from tl_jax.checkpoint import files
+from tl_jax import config, files
 from tl_jax.cli.console import complain, say
 
 # A folder with this file is an adapter of peft, not a model.
@@ -89,7 +88,7 @@ def _fused(source: str, base: str | None, dtype):
   """
   from tl_jax import interop, leaves, train, tree
 
-  declared = interop.huggingface.read_json(pathlib.Path(source) / ADAPTER)
+  declared = interop.contents.read_object(pathlib.Path(source) / ADAPTER)
   # peft writes what its user loaded, which often is the name of a model on a hub.
   base = base or declared.get('base_model_name_or_path') or ''
   is_gguf = base.lower().endswith('.gguf') and os.path.isfile(base)

@@ -15,8 +15,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tl_jax import config
-from tl_jax.checkpoint import files
+from tl_jax import config, files
 from tl_jax.cli import generate, merge, models
 from tl_jax.cli.console import Screen, complain, say
 

@@ -18,6 +18,7 @@ import pathlib
 import numpy as np
 import tensorflow_datasets as tfds
 
+from tl_jax import files
 from tl_jax.data import store, subsets
 
 FOLDER = pathlib.Path(__file__).parent / 'embedded'
@@ -383,7 +384,7 @@ def prepare(name: str, config: str | None, root: pathlib.Path):
   A damaged or half-made folder is made again.
   """
   builder_class, file = EMBEDDED[name]
-  key = store.digest(REVISION, store.file_digest(FOLDER / file), config)[:12]
+  key = store.digest(REVISION, files.digest(FOLDER / file)[1], config)[:12]
 
   def open_builder(folder: pathlib.Path):
     return builder_class(

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from tl_jax.data import missing, store, subsets, tables, tokenizers
 from tl_jax.data.sources import Source
+from tl_jax.files import digest
 
 ENDINGS = tables.ENDINGS
 TEST_PERCENT = 20
@@ -156,7 +157,7 @@ def read(path, columns: Columns) -> Table:
   files = tables.texts_in(path) if path.is_dir() else [path]
   try:
     # The digests are the key of the parsed file: one that changed is parsed again.
-    digests = {str(file): store.file_digest(file) for file in files}
+    digests = {str(file): digest(file)[1] for file in files}
     size = sum(file.stat().st_size for file in files)
   except OSError as error:
     raise ValueError(f'{path}: cannot be read: {error.strerror or error}') from error

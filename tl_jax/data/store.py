@@ -21,6 +21,8 @@ import shutil
 import tempfile
 from collections.abc import Callable
 
+from tl_jax import files
+
 MANIFEST = 'manifest.json'
 # Bytes of a folder whose checksums are verified before every use: a second or two.
 CHECKED = 2**30
@@ -84,39 +86,6 @@ def digest(*parts) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
-def file_digest(path) -> str:
-  """Hexadecimal sha256 of a file's bytes."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def write_atomically(path, data: bytes) -> None:
-  """Writes a file under a temporary name, flushes it to the disk and renames it."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  # In the same folder: a rename to another file system would be a copy.
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.{secrets.token_hex(4)}')
-  try:
-    with open(temporary, 'wb') as file:
-      file.write(data)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-  finally:
-    temporary.unlink(missing_ok=True)
-
-
-def sync_folder(path) -> None:
-  """Flushes the names in a folder to the disk."""
-  # A folder can be opened for reading only, and flushed all the same.
-  descriptor = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)
-
-
 def damage(folder, most: float = math.inf) -> str | None:
   """The first file of a committed folder that is missing or not what was committed.
 
@@ -126,13 +95,13 @@ def damage(folder, most: float = math.inf) -> str | None:
   folder = pathlib.Path(folder)
   try:
     recorded = json.loads((folder / MANIFEST).read_text())
-    files = dict(recorded['files'])
+    checksums = dict(recorded['files'])
     sizes = dict(recorded.get('sizes', {}))
   except (OSError, ValueError, KeyError, TypeError):
     return MANIFEST
   verified = 0
   # A folder without sizes is of an earlier version: all its checksums are verified.
-  for name in sorted(files, key=lambda name: sizes.get(name, 0)):
+  for name in sorted(checksums, key=lambda name: sizes.get(name, 0)):
     path = folder / name
     if not path.is_file():
       return name
@@ -140,7 +109,7 @@ def damage(folder, most: float = math.inf) -> str | None:
     if size != sizes.get(name, size):
       return name
     verified += sizes.get(name, 0)
-    if verified <= most and file_digest(path) != files[name]:
+    if verified <= most and files.digest(path)[1] != checksums[name]:
       return name
   return None
 
@@ -180,7 +149,7 @@ def commit(folder, write: Callable[[pathlib.Path], None]) -> pathlib.Path:
       write(temporary)
       _seal(temporary)
       os.replace(temporary, folder)
-      sync_folder(folder.parent)
+      files.flush(folder.parent)
     finally:
       shutil.rmtree(temporary, ignore_errors=True)
   return folder
@@ -191,16 +160,13 @@ def _seal(folder: pathlib.Path) -> None:
   names = sorted(
     str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()
   )
+  checksums, sizes = {}, {}
   # A manifest that is on the disk must not speak of files that are not.
   for name in names:
-    with open(folder / name, 'rb') as file:
-      os.fsync(file.fileno())
-  manifest = {
-    'files': {name: file_digest(folder / name) for name in names},
-    'sizes': {name: (folder / name).stat().st_size for name in names},
-  }
+    sizes[name], checksums[name] = files.digest(folder / name, durable=True)
+  manifest = {'files': checksums, 'sizes': sizes}
   text = json.dumps(manifest, indent=1, sort_keys=True) + '\n'
-  write_atomically(folder / MANIFEST, text.encode())
+  files.write_atomically(folder / MANIFEST, text.encode())
 
 
 def _set_aside(folder: pathlib.Path) -> None:

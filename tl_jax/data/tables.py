@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tl_jax.config.disguises import START_BYTES, require_content, stands_in
 from tl_jax.data import lines, separated
+from tl_jax.files import unique_keys
 
 ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt')
 # What parts the cells of a row, unless the header shows something else.
@@ -167,7 +168,7 @@ def _json_lines(path, tell: Callable):
 def _object(path, number: int, line: str) -> dict:
   """The object that a line holds. Raises ValueError for anything else."""
   try:
-    row = json.loads(line, object_pairs_hook=_unique)
+    row = json.loads(line, object_pairs_hook=unique_keys)
   except (ValueError, RecursionError) as error:
     reason = why_not_json(error)
     # The two ways in which objects do not stand on lines of their own.
@@ -206,7 +207,7 @@ def _array_rows(path, text: str) -> Iterator[tuple[int, dict]]:
 
   The array is read object by object rather than at once, so that each has its line.
   """
-  decoder = json.JSONDecoder(object_pairs_hook=_unique)
+  decoder = json.JSONDecoder(object_pairs_hook=unique_keys)
   position = _skip(text, text.index('[') + 1)
   number = 1
   # Up to here line ends are counted.
@@ -237,19 +238,6 @@ def _skip(text: str, position: int) -> int:
   while position < len(text) and text[position] in ' \t\r\n':
     position += 1
   return position
-
-
-def _unique(pairs):
-  """A dict of the pairs. Raises ValueError for a field that is given twice.
-
-  The decoder would take the last one and say nothing.
-  """
-  row = dict(pairs)
-  if len(row) != len(pairs):
-    names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f'the field {twice!r} is given twice')
-  return row
 
 
 @contextlib.contextmanager

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tl_jax import files
 from tl_jax.config.disguises import require_content
-from tl_jax.data import backends, store, vocabularies
+from tl_jax.data import backends, vocabularies
 
 SENTINELS = 32
 # What a role is called in the vocabularies that are around, nearest habit first.
@@ -220,7 +221,9 @@ class Tokenizer:
     A `path` that does not end in .json is the folder to write it into.
     """
     path = _file(path)
-    store.write_atomically(path, (self.backend.to_str(pretty=True) + '\n').encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = self.backend.to_str(pretty=True) + '\n'
+    files.write_atomically(path, text.encode())
     return path
 
 

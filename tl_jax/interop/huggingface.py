@@ -16,12 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax import models, parallel, tree
-from tl_jax.checkpoint import files
-from tl_jax.config.disguises import not_json
+from tl_jax import files, models, parallel, tree
 from tl_jax.interop import classifiers, configs, fitting, names, tensors
+from tl_jax.interop.contents import read_object
 
-CONFIG_BYTES = 10_000_000
 _LOG = logging.getLogger(__name__)
 GENERATION = 'generation_config.json'
 # Of a longer text than this a tokenizer does not speak: it has no limit.
@@ -171,7 +169,7 @@ def _open(path: pathlib.Path) -> Source:
     config,
     tensors.open_tensors(path),
     tokenizers.load_tokenizer(path),
-    read_json(file) if file.is_file() else None,
+    read_object(file) if file.is_file() else None,
   )
 
 
@@ -324,23 +322,7 @@ def read_config(path: pathlib.Path) -> dict:
   """The `config.json` of a folder. Raises ValueError that names the file."""
   if not (path / 'config.json').is_file():
     raise ValueError(f'{path}: no config.json, so not a Hugging Face folder')
-  return read_json(path / 'config.json')
-
-
-def read_json(file: pathlib.Path) -> dict:
-  """A JSON object of bounded size, after a byte-order mark or not. Raises ValueError
-  that names the file.
-  """
-  if file.stat().st_size > CONFIG_BYTES:
-    raise ValueError(f'{file}: larger than {CONFIG_BYTES} bytes')
-  content = file.read_bytes()
-  try:
-    found = json.loads(content.decode('utf-8-sig'))
-  except (ValueError, RecursionError) as error:
-    raise ValueError(f'{file}: {not_json(content, error)}') from error
-  if not isinstance(found, dict):
-    raise ValueError(f'{file}: not a JSON object')
-  return found
+  return read_object(path / 'config.json')
 
 
 def _read(folder: tensors.Tensors, where: names.Place, dtype, sharding):

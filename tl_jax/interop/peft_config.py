@@ -13,9 +13,8 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-from tl_jax import tree
-from tl_jax.checkpoint import files
-from tl_jax.interop.huggingface import read_json
+from tl_jax import files, tree
+from tl_jax.interop.contents import find_object, read_object
 
 CONFIG = 'adapter_config.json'
 # Names of the labels. peft warns of keys that it does not know, and takes a folder with
@@ -150,7 +149,7 @@ def read_adapter(folder: pathlib.Path) -> Adapter:
   file = folder / CONFIG
   if not file.is_file():
     raise ValueError(f'{folder}: no {CONFIG}, so not the folder of an adapter')
-  declared = read_json(file)
+  declared = read_object(file)
   kind = declared.get('peft_type')
   if kind not in KINDS:
     near = tree.nearest(str(kind), KINDS)
@@ -257,7 +256,7 @@ def read_labels(folder: pathlib.Path) -> dict:
   It is {} where the folder has no such file.
   """
   file = folder / LABELS
-  return read_json(file) if file.is_file() else {}
+  return find_object(file)
 
 
 def by_pattern(patterns: dict | None, module: str, default):

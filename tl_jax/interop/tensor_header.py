@@ -12,7 +12,6 @@ library `safetensors` 0.8 takes 2.2 s and 1,178 MB. The library also accepts a n
 twice, and names the tensor at fault only where its offsets are.
 """
 
-import collections
 import json
 import math
 import re
@@ -23,6 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from tl_jax.config.disguises import START_BYTES, looks_like
+from tl_jax.files import unique_keys
 
 # What the reference library reads at most.
 HEADER_BYTES = 100_000_000
@@ -265,17 +265,7 @@ def _require_whole(field: str, value: Any, most: int) -> None:
   )
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """The object of these members. ValueError for a name twice, which json lets pass."""
-  found = dict(pairs)
-  if len(found) < len(pairs):
-    names = collections.Counter(name for name, _ in pairs)
-    ((twice, _),) = names.most_common(1)
-    raise ValueError(f'{shown(twice)} stands twice')
-  return found
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_unique)
+_JSON = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def parse(raw: bytes) -> Any:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tl_jax.checkpoint import files
+from tl_jax import files
 from tl_jax.interop.tensor_header import (
   HEADER_BYTES,
   METADATA,

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from tl_jax.checkpoint import files
+from tl_jax import files
 from tl_jax.config import nearest
 from tl_jax.config.disguises import START_BYTES, looks_like, stands_in
 from tl_jax.interop.tensor_header import (

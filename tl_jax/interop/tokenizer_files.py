@@ -14,7 +14,7 @@ import json
 import pathlib
 
 from tl_jax.config.disguises import not_json
-from tl_jax.interop import pipelines, sentencepiece, tokenizer_settings
+from tl_jax.interop import contents, pipelines, sentencepiece, tokenizer_settings
 from tl_jax.interop import tokenizer_families as families
 from tl_jax.interop.tokenizer_settings import DeclaredSettings
 
@@ -24,7 +24,7 @@ Read = tuple[str | dict, DeclaredSettings]
 
 def read_tokenizer_json(path: pathlib.Path, declared: DeclaredSettings) -> Read:
   """A tokenizer.json as it is, unless it is none or a normaliser in it is damaged."""
-  text = tokenizer_settings.read_text(path)
+  text = contents.read_text(path)
   if not text.lstrip().startswith('{'):
     reason = not_json(text.encode(), 'no object in it')
     raise ValueError(f'{path}: not a tokenizer: {reason}')
@@ -91,7 +91,7 @@ def read_vocabulary(path: pathlib.Path) -> dict[str, int]:
 
   Raises ValueError unless each number below the count of pieces is there once.
   """
-  ids = tokenizer_settings.read_json(path, tokenizer_settings.MOST_BYTES)
+  ids = contents.read_object(path, contents.MOST_BYTES)
   seen = {}
   count = len(ids)
   for piece, i in ids.items():
@@ -132,7 +132,7 @@ def _read_merges(
 
 def _lines(path: pathlib.Path) -> list[str]:
   """The lines of a file, whatever ends them. Raises ValueError if they are too many."""
-  text = tokenizer_settings.read_text(path)
+  text = contents.read_text(path)
   # Not splitlines(): that also cuts at signs that can be part of a piece.
   text = text.replace('\r\n', '\n').replace('\r', '\n').removesuffix('\n')
   if text.count('\n') >= sentencepiece.MOST_PIECES:

@@ -10,6 +10,7 @@ import pathlib
 import struct
 
 from tl_jax.interop import (
+  contents,
   pipelines,
   sentencepiece,
   tokenizer_files,
@@ -42,7 +43,7 @@ def read_model(path: pathlib.Path, declared: DeclaredSettings) -> Read:
 
 def _read_pieces(path: pathlib.Path) -> sentencepiece.Pieces:
   try:
-    return sentencepiece.read(tokenizer_settings.read_bytes(path))
+    return sentencepiece.read(contents.read_bytes(path))
   except (ValueError, struct.error) as error:
     raise ValueError(f'{path}: not a sentencepiece model: {error}') from error
 

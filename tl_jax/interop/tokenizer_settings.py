@@ -4,11 +4,10 @@
 {}
 """
 
-import json
 import pathlib
 from typing import Any, NamedTuple
 
-from tl_jax.config.disguises import not_json, require_content
+from tl_jax.interop import contents
 from tl_jax.interop import tokenizer_families as families
 
 CONFIG = 'tokenizer_config.json'
@@ -16,8 +15,6 @@ MAP = 'special_tokens_map.json'
 ADDED = 'added_tokens.json'
 TEMPLATE = 'chat_template.jinja'
 TEMPLATES = 'additional_chat_templates'
-MOST_BYTES = 100_000_000  # of a vocabulary
-_MOST_BYTES_BESIDES = MOST_BYTES // 10  # of a file that speaks about it
 # In the order in which AutoTokenizer numbers those that the vocabulary does not have.
 ROLES = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
 # Settings that name code or files, or that we say in another place.
@@ -70,57 +67,15 @@ class DeclaredSettings(NamedTuple):
   template: str | dict[str, str] | None
 
 
-def read_bytes(path: pathlib.Path, most: int = MOST_BYTES) -> bytes:
-  """The bytes of a file.
-
-  Raises ValueError that names it if there are more than `most`, or if something else
-  stands in its place.
-  """
-  with open(path, 'rb') as file:
-    # One byte more tells a file that is too large without reading all of it.
-    data = file.read(most + 1)
-  if len(data) > most:
-    raise ValueError(f'{path}: more than {most} bytes')
-  # A vocabulary of lines would be made of a Git LFS pointer without a word.
-  require_content(path, data)
-  return data
-
-
-def read_text(path: pathlib.Path, most: int = MOST_BYTES) -> str:
-  """The text of a file, without a byte-order mark. Raises ValueError that names it if
-  it is not UTF-8.
-  """
-  try:
-    # Editors of Windows put a byte-order mark in front.
-    return read_bytes(path, most).decode('utf-8-sig')
-  except UnicodeDecodeError as error:
-    raise ValueError(f'{path}: not UTF-8: {error}') from error
-
-
-def read_json(path: pathlib.Path, most: int = _MOST_BYTES_BESIDES) -> dict:
-  """A JSON object; {} where there is no such file."""
-  if not path.is_file():
-    return {}
-  try:
-    text = read_text(path, most)
-    found = json.loads(text)
-  # A file of nothing but brackets is nested too deep for the parser.
-  except (json.JSONDecodeError, RecursionError) as error:
-    raise ValueError(f'{path}: {not_json(text.encode(), error)}') from error
-  if not isinstance(found, dict):
-    raise ValueError(f'{path}: not a JSON object')
-  return found
-
-
 def read_declared(folder: pathlib.Path) -> DeclaredSettings:
   """What tokenizer_config.json, special_tokens_map.json, added_tokens.json and
   config.json say.
 
   Raises ValueError that names the file and the key.
   """
-  config = read_json(folder / CONFIG)
-  special = read_json(folder / MAP)
-  model = read_json(folder / 'config.json')
+  config = contents.find_object(folder / CONFIG)
+  special = contents.find_object(folder / MAP)
+  model = contents.find_object(folder / 'config.json')
   # As in transformers, a config that lists its added tokens is the newer of the two.
   if config.get('added_tokens_decoder') is not None:
     named = special | config
@@ -193,7 +148,7 @@ def _read_added(
     # An older folder: a file of ids without flags.
     path = folder / ADDED
     decoder = {}
-    for piece, i in read_json(path).items():
+    for piece, i in contents.find_object(path).items():
       decoder[i] = special.get(piece) or plain_token(piece)
   added = _numbered(decoder, path)
   numbered = {token['content'] for _, token in added}
@@ -304,5 +259,5 @@ def _template_files(folder: pathlib.Path) -> dict[str, str]:
 
 def _with_own_line_ends(path: pathlib.Path) -> str:
   """A text with the line ends of this machine, as transformers reads it."""
-  text = read_text(path, _MOST_BYTES_BESIDES)
+  text = contents.read_text(path, contents.MOST_BYTES_OF_SETTINGS)
   return text.replace('\r\n', '\n').replace('\r', '\n')

@@ -10,7 +10,8 @@ import itertools
 import json
 import pathlib
 
-from tl_jax.data import store, tokenizers
+from tl_jax import files
+from tl_jax.data import tokenizers
 from tl_jax.interop import (
   pipelines,
   sentencepiece,
@@ -286,6 +287,7 @@ def save_tokenizer(folder, tokenizer: tokenizers.Tokenizer) -> None:
   for key in tokenizer_settings.SEVERAL:
     if config.get(key):
       special[key] = config[key]
+  folder.mkdir(parents=True, exist_ok=True)
   _remove_stale(folder)
   config |= _save_template(folder, tokenizer.chat_template)
   texts = {
@@ -294,7 +296,7 @@ def save_tokenizer(folder, tokenizer: tokenizers.Tokenizer) -> None:
     tokenizer_settings.MAP: json.dumps(special, indent=2),
   }
   for file, text in texts.items():
-    store.write_atomically(folder / file, (text + '\n').encode())
+    files.write_atomically(folder / file, (text + '\n').encode())
 
 
 def _config(tokenizer: tokenizers.Tokenizer, roles: dict[str, str | None]) -> dict:
@@ -383,7 +385,7 @@ def _save_template(folder: pathlib.Path, template: str | dict[str, str] | None) 
     return {}
   # A file would lose half a character or a carriage return; JSON can spell both.
   if tokenizer_settings.is_text(template) and '\r' not in template:
-    store.write_atomically(folder / tokenizer_settings.TEMPLATE, template.encode())
+    files.write_atomically(folder / tokenizer_settings.TEMPLATE, template.encode())
     return {}
   if isinstance(template, str):
     return {'chat_template': template}

@@ -1,8 +1,8 @@
-"""Attention inside segments: who may look at whom, where a token stands, and the
-product itself.
+"""Attention inside segments: who may look at whom, and the product itself.
 
->>> restart_positions(jnp.array([[1, 1, 2, 2, 2, 0]])).tolist()
-[[0, 1, 0, 1, 2, 0]]
+>>> segments = jnp.array([[1, 2, 0]])
+>>> visible(segments, segments).astype(int).tolist()
+[[[1, 0, 0], [0, 1, 0], [0, 0, 0]]]
 """
 
 import flax.linen as nn
@@ -17,13 +17,6 @@ from tl_jax.models.rotary import rotate
 
 # Where attention leaves its weights when an apply makes this collection mutable.
 SEEN = 'intermediates'
-
-
-def restart_positions(segments):
-  """Positions (batch, length) that count from 0 in each segment (batch, length)."""
-  index = jnp.arange(segments.shape[-1])
-  before = jnp.pad(segments, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
-  return index - jax.lax.cummax(jnp.where(segments != before, index, 0), axis=1)
 
 
 def visible(

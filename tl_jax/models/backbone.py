@@ -20,7 +20,7 @@ import numpy as np
 from tl_jax import leaves, rng, tree
 from tl_jax.config import nearest
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import RelativeBias, restart_positions
+from tl_jax.models.attention import RelativeBias
 from tl_jax.models.axes import axes_of
 from tl_jax.models.blocks import Block, Layered, run_layers
 from tl_jax.models.columns import (
@@ -53,6 +53,7 @@ from tl_jax.models.stacks import (
   stack_params,
 )
 from tl_jax.parallel import constrain
+from tl_jax.segments import positions_of, segments_of
 
 KEPT = ('states', 'attentions', 'readout', 'features')
 
@@ -199,13 +200,10 @@ class Encoded(NamedTuple):
 
 
 def read_tokens(batch: dict, stack: Stack):
-  """The tokens and segments (batch, length) that a stack reads. Without segments every
-  row is one text without padding.
-  """
+  """The tokens and segments (batch, length) that a stack reads."""
   prefix = 'decoder_' if stack.cross else ''
-  tokens = batch[f'{prefix}tokens']
-  segments = batch.get(f'{prefix}segments')
-  return tokens, jnp.ones_like(tokens) if segments is None else segments
+  tokens = f'{prefix}tokens'
+  return batch[tokens], segments_of(batch, tokens, f'{prefix}segments')
 
 
 def encode(
@@ -229,7 +227,7 @@ def encode(
   tokens, segments = read_tokens(batch, stack)
   positions = batch.get(f'{prefix}positions')
   if positions is None:
-    positions = restart_positions(segments)
+    positions = positions_of(segments)
   types = batch.get(f'{prefix}types')
   if key is not None:
     key = rng.stream(key, 'second' if stack.cross else 'first')

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from tl_jax import leaves
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import RelativeBias, heads_first, restart_positions
+from tl_jax.models.attention import RelativeBias, heads_first
 from tl_jax.models.backbone import encode, read_out, read_tokens
 from tl_jax.models.blocks import Block, layer_name
 from tl_jax.models.columns import Placed, key_columns, place, prefix_length, taken
@@ -34,6 +34,7 @@ from tl_jax.models.stacks import (
   stack_layers,
   stack_params,
 )
+from tl_jax.segments import positions_of
 
 
 class Decoder(NamedTuple):
@@ -102,7 +103,7 @@ def _prefill(arch: Arch, compute: Compute, params, batch, capacity: int):
     part,
     prompt,
     segments,
-    restart_positions(segments),
+    positions_of(segments),
     None,
     jnp.ones((rows, 1), jnp.int32),
   )

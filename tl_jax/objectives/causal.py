@@ -9,9 +9,9 @@
 import jax.numpy as jnp
 
 from tl_jax.config import Fraction
-from tl_jax.objectives.losses import segments_of
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Objective
+from tl_jax.segments import segments_of
 
 
 def causal(*, smoothing: Fraction = 0.0) -> Objective:

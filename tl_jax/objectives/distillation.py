@@ -29,8 +29,9 @@ import jax.numpy as jnp
 
 from tl_jax import leaves, rng
 from tl_jax.config import NonNegative, Positive
-from tl_jax.objectives.losses import segments_of, weighted_sum
+from tl_jax.objectives.losses import weighted_sum
 from tl_jax.objectives.types import Array, Mean, Objective, Term
+from tl_jax.segments import segments_of
 
 # The names of the terms.
 LOGITS = 'distill_logits'

@@ -8,7 +8,8 @@
 import jax
 import jax.numpy as jnp
 
-from tl_jax.objectives.types import Array, Batch
+from tl_jax.objectives.types import Array
+from tl_jax.segments import one_right, starts_of
 
 
 def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> Array:
@@ -38,40 +39,11 @@ def weighted_sum(values: Array, weights: Array) -> Array:
   return jnp.where(weights > 0, products, 0.0).sum()
 
 
-def segments_of(
-  batch: Batch, tokens: str = 'tokens', segments: str = 'segments'
-) -> Array:
-  """The segments (rows, length) of a batch; all ones where it has none."""
-  if segments in batch:
-    return batch[segments]
-  return jnp.ones_like(batch[tokens])
-
-
 def shift_right(tokens: Array, segments: Array, start: int) -> Array:
   """What a decoder reads to predict `tokens` (rows, length).
 
   That is `start` at the head of each segment, then each token one place later. Padding
   becomes `start`, too.
   """
-  shifted = jnp.where(starts_of(segments), start, _one_right(tokens))
+  shifted = jnp.where(starts_of(segments), start, one_right(tokens))
   return jnp.where(segments > 0, shifted, start)
-
-
-def starts_of(segments: Array) -> Array:
-  """Boolean (rows, length): the first position of each run of one segment number."""
-  # -1 is the number of no segment, so that every row begins with a start.
-  return segments != _one_right(segments, first=-1)
-
-
-def _one_right(array: Array, first: int = 0) -> Array:
-  """The array (rows, length) one place to the right, `first` in the first column."""
-  return jnp.pad(array[:, :-1], ((0, 0), (1, 0)), constant_values=first)
-
-
-def positions_of(segments: Array) -> Array:
-  """Positions (rows, length) int32 that restart in each segment."""
-  index = jnp.arange(segments.shape[1], dtype=jnp.int32)[None]
-  # Of each position, the latest start that is not after it.
-  start_or_zero = jnp.where(starts_of(segments), index, 0)
-  start = jax.lax.cummax(start_or_zero, axis=1)
-  return jnp.where(segments > 0, index - start, 0)

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax.config import Count, Fraction, Natural
-from tl_jax.objectives.losses import segments_of, starts_of
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Objective
+from tl_jax.segments import segments_of, starts_of
 
 # What becomes of the chosen tokens: these fractions are masked or stay as they are. The
 # rest become another token.

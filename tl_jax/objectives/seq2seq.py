@@ -11,9 +11,10 @@ It predicts each token of the target from the ones before it.
 import jax.numpy as jnp
 
 from tl_jax.config import Fraction, Natural
-from tl_jax.objectives.losses import positions_of, segments_of, shift_right
+from tl_jax.objectives.losses import shift_right
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Objective
+from tl_jax.segments import positions_of, segments_of
 
 
 def seq2seq(*, start_id: Natural = 0, smoothing: Fraction = 0.0) -> Objective:

@@ -29,9 +29,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax.config import Count, Fraction, Natural, Positive
-from tl_jax.objectives.losses import positions_of, segments_of, shift_right
+from tl_jax.objectives.losses import shift_right
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Array, Objective
+from tl_jax.segments import positions_of, segments_of
 
 
 def span(

@@ -22,12 +22,12 @@ claims, writes the files.
 import dataclasses
 import functools
 import json
-import os
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tl_jax import files
 from tl_jax.config import nearest
 from tl_jax.report.cells import Cells, Run, cells, is_number
 from tl_jax.report.planning import Member, plan, why_it_cannot_start
@@ -191,7 +191,7 @@ def _is_finished(directory: Path) -> bool:
   A result of an earlier version cannot: it did not say on which examples a run was
   judged, only on how many.
   """
-  result = read_json(directory / 'result.json')
+  result = files.find_json(directory / 'result.json')
   if result is None:
     return False
   return 'examples' in result or 'n' not in result
@@ -199,13 +199,13 @@ def _is_finished(directory: Path) -> bool:
 
 def _stays_failed(directory: Path, retry: bool) -> bool:
   """Did the run fail before, and is it not to be made again?"""
-  failure = read_json(directory / 'failed.json')
+  failure = files.find_json(directory / 'failed.json')
   return failure is not None and not (retry or failure.get('retry'))
 
 
 def _collected(run: Run) -> Run:
   """The run with its result, or with the reason why there is none that can be used."""
-  result = read_json(run.directory / 'result.json')
+  result = files.find_json(run.directory / 'result.json')
   if result is None:
     return dataclasses.replace(run, reason=_failure(run.directory))
   return dataclasses.replace(run, result=result)
@@ -227,7 +227,7 @@ def _with_headline(run: Run, metric: str) -> Run:
 
 def _failure(directory: Path) -> str:
   """Why a run has no result."""
-  failure = read_json(directory / 'failed.json')
+  failure = files.find_json(directory / 'failed.json')
   if failure is None:
     return 'ended without a result'
   return str(failure.get('reason') or 'failed without a reason')
@@ -267,23 +267,6 @@ def _words(examples: tuple) -> str:
   return f'{count} with the digest {mark}'
 
 
-def read_json(path: Path) -> dict | None:
-  """The dict in a JSON file.
-
-  None where there is no file, or it is half written, or holds NaN or infinity.
-  """
-  try:
-    value = json.loads(path.read_text('utf-8'), parse_constant=_refuse)
-  except (FileNotFoundError, NotADirectoryError, ValueError):
-    return None
-  return value if isinstance(value, dict) else None
-
-
-def _refuse(constant: str):
-  """Python's JSON knows NaN and Infinity; the JSON of others does not."""
-  raise ValueError(constant)
-
-
 def _write(outcome: Outcome, say: Say) -> None:
   """Writes the three files and says what the table came out as."""
   # Only here, so that whoever just reads the table of an experiment loads no page.
@@ -295,15 +278,12 @@ def _write(outcome: Outcome, say: Say) -> None:
   findings = find(outcome)
   entries = as_json(outcome, findings)
   text = json.dumps(entries, indent=1, allow_nan=False, ensure_ascii=False)
-  files = {
+  texts = {
     'table.json': text + '\n',
     'table.md': markdown(outcome, findings),
     'report.html': page(outcome, findings),
   }
-  for name, content in files.items():
-    # Whoever reads meanwhile sees the old file or the new one, never a part.
-    part = outcome.workdir / f'.{name}.part'
-    part.write_text(content, 'utf-8')
-    os.replace(part, outcome.workdir / name)
+  for name, content in texts.items():
+    files.write_atomically(outcome.workdir / name, content.encode())
   say(plain(outcome, findings))
   say(f'report: {outcome.workdir / "report.html"}')

@@ -15,8 +15,7 @@ import pathlib
 from typing import NamedTuple
 
 from tl_jax import config as configs
-from tl_jax import evals, tasks, transfer
-from tl_jax.checkpoint import files
+from tl_jax import evals, files, tasks, transfer
 from tl_jax.config import ConfigError
 from tl_jax.parallel import MeshShape
 from tl_jax.train import assembly, datasets, methods, mixtures

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from tl_jax import (
   checkpoint,
+  files,
   interop,
   models,
   objectives,
@@ -25,7 +26,6 @@ from tl_jax import (
   tree,
 )
 from tl_jax import config as configs
-from tl_jax.checkpoint import files
 from tl_jax.config import ConfigError
 from tl_jax.interop.huggingface import GENERATION
 from tl_jax.train import assembly, methods, starting, tokenizing
@@ -219,7 +219,7 @@ def source_of(opened: Opened, generation: dict | None) -> interop.Loaded:
 def generation_of(path: pathlib.Path) -> dict | None:
   """What the model that a run started from says of decoding."""
   file = path / GENERATION
-  return interop.huggingface.read_json(file) if file.is_file() else None
+  return interop.contents.read_object(file) if file.is_file() else None
 
 
 def idle_objective() -> objectives.Objective:

@@ -12,8 +12,7 @@ import json
 import pathlib
 from collections.abc import Callable, Sequence
 
-from tl_jax import data, interop
-from tl_jax.checkpoint import files
+from tl_jax import data, files, interop
 from tl_jax.config import ConfigError
 from tl_jax.interop.huggingface import GENERATION
 from tl_jax.interop.tokenizer_settings import CONFIG

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from tl_jax import checkpoint, interop, models, parallel, transfer
+from tl_jax import checkpoint, files, interop, models, parallel, transfer
 from tl_jax import config as configs
-from tl_jax.checkpoint import files
 from tl_jax.checkpoint.commit import QUARANTINE
 from tl_jax.checkpoint.workdir import CONFIG, compare
 from tl_jax.config import ConfigError
@@ -73,7 +72,7 @@ class Run(NamedTuple):
     damaged, it is not finished, and goes on from an older one; where its steps have
     been deleted to save space, its result stays.
     """
-    found = _read_json(self.path, results.FILE)
+    found = files.find_json(self.path / results.FILE)
     if found is None:
       return None
     kept = self.store.steps()
@@ -203,7 +202,7 @@ def forget_false_start(path: pathlib.Path, store: checkpoint.Store) -> None:
   saved = store.latest() is not None or (
     quarantine.is_dir() and any(quarantine.iterdir())
   )
-  before = _read_json(path, CONFIG)
+  before = files.find_json(path / CONFIG)
   if (
     saved or (path / results.FILE).exists() or before is None or 'config' not in before
   ):
@@ -298,22 +297,9 @@ def _prepared(
   parallel.keep_freed_memory()
   store.prepare()
   write = functools.partial(workdir.write_json, SECONDS) if is_primary else None
-  clock = Clock(_read_json(path, SECONDS), write)
+  clock = Clock(files.find_json(path / SECONDS), write)
   try:
     yield Run(path, is_primary, workdir, store, bound, clock)
   finally:
     clock.keep(now=True)
     store.wait()
-
-
-def _read_json(path: pathlib.Path, name: str) -> dict | None:
-  """The dict in a file of a workdir; None where there is none, or none that can be
-  read.
-  """
-  if not (path / name).is_file():
-    return None
-  try:
-    found = checkpoint.Workdir(path, write=False).read_json(name)
-  except ValueError:
-    return None
-  return found if isinstance(found, dict) else None

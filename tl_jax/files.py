@@ -4,6 +4,7 @@
 {'loss': None, 'step': 3}
 """
 
+import collections
 import hashlib
 import json
 import math
@@ -16,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+# Of a JSON file. What is larger is no file of ours: it must not fill the memory.
+MOST_BYTES = 64 << 20
 # Bytes that are hashed at a time.
 _BLOCK = 1 << 20
 # They wait for the disk more than they compute.
@@ -90,18 +93,21 @@ def decode(text: str | bytes) -> Any:
   Raises ValueError for NaN, Infinity, doubled keys and endless nesting.
   """
   try:
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    return json.loads(text, object_pairs_hook=unique_keys, parse_constant=_refuse)
   except RecursionError as error:
     raise ValueError('nested too deeply') from error
 
 
-def _unique(pairs):
-  """A dict of the pairs. Raises ValueError for a key that stands twice."""
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """The object of these pairs. Raises ValueError for a key that stands twice.
+
+  The parser would take the last one and say nothing.
+  """
   value = dict(pairs)
   if len(value) != len(pairs):
-    keys = [key for key, _ in pairs]
-    twice = [key for key in keys if keys.count(key) > 1]
-    raise ValueError(f'the key {twice[0]!r} stands twice')
+    counts = collections.Counter(key for key, _ in pairs)
+    ((twice, _),) = counts.most_common(1)
+    raise ValueError(f'the key {twice[:80]!r} stands twice')
   return value
 
 
@@ -121,7 +127,7 @@ def require_local(path: str | os.PathLike, what: str) -> str:
   return text
 
 
-def read_bounded(path: Path, most: int) -> bytes:
+def read_bounded(path: Path, most: int = MOST_BYTES) -> bytes:
   """The bytes of a regular file of at most `most` bytes.
 
   Raises ValueError for any other file, and FileNotFoundError if there is none.
@@ -132,6 +138,18 @@ def read_bounded(path: Path, most: int) -> bytes:
     if not stat.S_ISREG(status.st_mode) or status.st_size > most:
       raise ValueError(f'{path.name} is not a regular file of at most {most} bytes')
     return file.read(most + 1)
+
+
+def find_json(path: Path) -> dict | None:
+  """The dict in a JSON file; None where there is no file, or no whole dict in it."""
+  if not path.is_file():
+    return None
+  try:
+    value = decode(read_bounded(path))
+  # A file may also be deleted after the question.
+  except (FileNotFoundError, ValueError):
+    return None
+  return value if isinstance(value, dict) else None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tl_jax.checkpoint import files
+from tl_jax import files
 
 VALUES = st.recursive(
   st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -105,3 +105,19 @@ def test_a_file_larger_than_allowed_is_not_read(tmp_path):
   with pytest.raises((ValueError, OSError)):
     files.read_bounded(tmp_path, 10)
   assert math.isclose(files.decode('1.5'), 1.5)
+
+
+def test_what_is_no_whole_dict_is_not_found(tmp_path):
+  path = tmp_path / 'result.json'
+  assert files.find_json(path) is None
+  for text in ('{"a": 1', '[1]', '{"a": NaN}', '{"a": 1, "a": 2}'):
+    path.write_text(text)
+    assert files.find_json(path) is None
+  path.write_text('{"a": 1}')
+  assert files.find_json(path) == {'a': 1}
+  assert files.find_json(tmp_path) is None
+
+
+def test_the_key_that_stands_twice_is_named():
+  with pytest.raises(ValueError, match="the key 'b' stands twice"):
+    files.decode('{"a": 1, "b": 2, "b": 3}')
