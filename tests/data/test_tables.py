@@ -25,7 +25,7 @@ def write(folder, name, content):
     (b'{\n"text": "a"\n}', 'the line ends inside of an object'),
     (b'{"text": "a"}{"text": "b"}', 'more after the object; each object stands on a'),
     (b'{"text": "a"},', 'more after the object'),
-    (b'{"text": "a", "text": "b"}', "the field 'text' is given twice"),
+    (b'{"text": "a", "text": "b"}', "the key 'text' stands twice"),
   ],
 )
 def test_a_broken_line_is_named_once(tmp_path, name, content, reason):

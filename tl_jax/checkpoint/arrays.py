@@ -92,7 +92,8 @@ def seal(leaves: dict[str, dict], arrays: dict[str, Any]) -> dict[str, dict]:
   sealed = {}
   for name, leaf in leaves.items():
     if leaf['folder'] == SMALL:
-      content = arrays[SMALL][leaf['start'] : leaf['start'] + leaf['bytes']]
+      start = leaf['start']
+      content = arrays[SMALL][start : start + leaf['bytes']]
       leaf = {**leaf, 'sha256': hashlib.sha256(content).hexdigest()}
     sealed[name] = leaf
   return sealed
@@ -143,10 +144,10 @@ def _copy(leaf):
     return np.ascontiguousarray(host)
   # orbax copies shards of other devices itself, but takes a view of those on a CPU.
   if all(shard.device.platform == 'cpu' for shard in leaf.addressable_shards):
-    shards = [
-      jax.device_put(np.array(shard.data), shard.device)
-      for shard in leaf.addressable_shards
-    ]
+    shards = []
+    for shard in leaf.addressable_shards:
+      own = np.array(shard.data)
+      shards.append(jax.device_put(own, shard.device))
     return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, shards)
   return leaf
 
@@ -276,9 +277,11 @@ def read(folder: str | os.PathLike, saved: dict[str, dict], like: Any) -> Any:
   # A leaf without elements has no folder, and nothing to read.
   plain = {name: leaf for name, leaf in wanted.items() if saved[name]['folder']}
   values = _read_orbax(folder, {name: saved[name] for name in plain}, plain)
-  return tree.map_named(
-    lambda name, leaf: _place(values.get(name), saved[name], leaf), like
-  )
+
+  def place(name, leaf):
+    return _place(values.get(name), saved[name], leaf)
+
+  return tree.map_named(place, like)
 
 
 def _read_orbax(
@@ -314,7 +317,8 @@ def _part(restored: dict[str, Any], entry: dict):
   """The value of one leaf among the arrays of the folder."""
   if entry['folder'] != SMALL:
     return restored[entry['folder']]
-  content = restored[SMALL][entry['start'] : entry['start'] + entry['bytes']]
+  start = entry['start']
+  content = restored[SMALL][start : start + entry['bytes']]
   dtype = _dtype(entry['dtype']) or np.dtype(np.uint32)
   # Key data has one more axis than the keys.
   shape = (*entry['shape'], -1) if 'impl' in entry else entry['shape']

@@ -135,13 +135,17 @@ def find_problems(folder: Path, record: dict, names=None) -> list[str]:
   need.
   """
   names = record['leaves'] if names is None else names
-  small = {
-    name: leaf for name, leaf in record['leaves'].items() if leaf['folder'] == SMALL
-  }
+  small = {}
+  for name, leaf in record['leaves'].items():
+    if leaf['folder'] == SMALL:
+      small[name] = leaf
   expected = _expected_files(record, names, small)
-  results = files.in_parallel(
-    lambda item: _check_file(folder / item[0], *item[1]), expected.items()
-  )
+
+  def check(item):
+    name, facts = item
+    return _check_file(folder / name, *facts)
+
+  results = files.in_parallel(check, expected.items())
   problems = dict(zip(expected, results, strict=True))
   # Of a damaged bundle it is said which leaves are damaged, if they can be told.
   chunk = f'{ARRAYS}/{SMALL}/0'
@@ -204,7 +208,8 @@ def _check_file(path: Path, owner: str, entry) -> str | None:
     if path.is_symlink() or not path.is_file():
       return f'{owner}: {path} is missing'
     if path.stat().st_size != size:
-      return f'{owner}: {path} has {path.stat().st_size} bytes, {size} were committed'
+      found = path.stat().st_size
+      return f'{owner}: {path} has {found} bytes, {size} were committed'
     if files.digest(path)[1] != checksum:
       return f'{owner}: {path} does not match its checksum'
   except OSError as error:

@@ -233,9 +233,10 @@ class Store:
   def leaves(self, step: int) -> dict[str, tuple[tuple[int, ...], str]]:
     """Name -> (shape, dtype) of everything saved in a step."""
     leaves = self._record(step)['leaves']
-    return {
-      name: (tuple(leaf['shape']), leaf['dtype']) for name, leaf in leaves.items()
-    }
+    found = {}
+    for name, leaf in leaves.items():
+      found[name] = tuple(leaf['shape']), leaf['dtype']
+    return found
 
   def verify(self, step: int) -> list[str]:
     """One line per damaged file of a step, naming leaf and file; empty means good."""
@@ -306,7 +307,8 @@ class Store:
         f'{folder}: the step was deleted meanwhile; committed steps: {self.steps()}'
       )
     if problems:
-      more = f' and {len(problems) - 1} more files' if len(problems) > 1 else ''
+      others = len(problems) - 1
+      more = f' and {others} more files' if others > 0 else ''
       raise DamagedStep(f'step {found["step"]} is damaged: {problems[0]}{more}')
 
   def restore_latest(

@@ -278,7 +278,9 @@ def compare(before: Any, after: Any, usual: Any = None) -> dict[str, str]:
     default = meant.get(key)
     if old.get(key, default) != new.get(key, default):
       # What was written, not what it means: that is what the user looks for.
-      found[key] = f'{key}: {old.get(key, "absent")} -> {new.get(key, "absent")}'
+      was = old.get(key, 'absent')
+      now = new.get(key, 'absent')
+      found[key] = f'{key}: {was} -> {now}'
   return found
 
 

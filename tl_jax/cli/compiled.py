@@ -32,9 +32,9 @@ def with_folder(environment: Mapping[str, str]) -> dict[str, str]:
   wanted = enabled.lower() not in ('0', 'false')
   if not wanted or 'JAX_COMPILATION_CACHE_DIR' in environment:
     return {}
-  home = environment.get('XDG_CACHE_HOME') or os.path.join(
-    os.path.expanduser('~'), '.cache'
-  )
+  home = environment.get('XDG_CACHE_HOME')
+  if not home:
+    home = os.path.join(os.path.expanduser('~'), '.cache')
   folder = pathlib.Path(home) / 'tl_jax' / 'compiled' / _machine()
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,4 +62,5 @@ def _machine() -> str:
     known = features[0] if features else ''
   except OSError:
     known = platform.processor()
-  return hashlib.sha256(f'{platform.machine()} {known}'.encode()).hexdigest()[:12]
+  machine = f'{platform.machine()} {known}'
+  return hashlib.sha256(machine.encode()).hexdigest()[:12]

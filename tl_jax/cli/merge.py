@@ -146,16 +146,10 @@ def _scored(source: Source, body: dict) -> dict[str, Any]:
   own = evaluate({**source.body, **source.own})
   merged = evaluate({**body, **source.own})
   metric = source.task.headline
-  return dict(
-    name=source.name,
-    workdir=str(source.path),
-    step=source.opened.step,
-    task=source.task.name,
-    metric=metric,
-    own=own,
-    merged=merged,
-    difference=merged[metric] - own[metric],
-  )
+  where = dict(name=source.name, workdir=str(source.path), step=source.opened.step)
+  scores = dict(task=source.task.name, metric=metric, own=own, merged=merged)
+  difference = merged[metric] - own[metric]
+  return where | scores | dict(difference=difference)
 
 
 def _save(source: Source, body: dict, folder: pathlib.Path) -> None:
@@ -441,10 +435,13 @@ def _table(rows: list[dict]) -> list[str]:
     merged = f'{row["merged"][metric]:.4f}'
     difference = f'{row["difference"]:+.4f}'
     lines.append((row['name'], row['task'], metric, own, merged, difference))
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  columns = zip(*lines, strict=True)
+  widths = [max(map(len, column)) for column in columns]
   table = []
   for line in lines:
-    cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+    cells = []
+    for cell, width in zip(line, widths, strict=True):
+      cells.append(cell.ljust(width))
     for place in range(len(WORDS), len(line)):
       cells[place] = line[place].rjust(widths[place])
     table.append('  '.join(cells))

@@ -215,10 +215,10 @@ def _keywords(parameters: dict[str, _Parameter], group, path) -> dict:
   for name, parameter in parameters.items():
     if parameter.required and name not in items:
       raise ConfigError(f'{path}.{name}: missing; it has no default')
-  return {
-    key: check(value, parameters[key].annotation, f'{path}.{key}')
-    for key, value in items.items()
-  }
+  checked = {}
+  for key, value in items.items():
+    checked[key] = check(value, parameters[key].annotation, f'{path}.{key}')
+  return checked
 
 
 def check(value: Any, annotation: Any, path: str) -> Any:
@@ -332,10 +332,12 @@ def _are_pairs(value) -> bool:
   """
   if not isinstance(value, (tuple, list)) or not value:
     return False
-  return all(
-    isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)
-    for pair in value
-  )
+  for pair in value:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+      return False
+    if not isinstance(pair[0], str):
+      return False
+  return True
 
 
 def _float(value) -> float:
@@ -362,10 +364,10 @@ def _check_items(value: tuple, annotation, path) -> tuple:
     raise ConfigError(
       f'{path}: needs {len(kinds)} items, got {len(value)}: {shown(value)}'
     )
-  pairs = zip(value, kinds, strict=True)
-  return tuple(
-    check(item, kind, f'{path}[{i}]') for i, (item, kind) in enumerate(pairs)
-  )
+  checked = []
+  for i, (item, kind) in enumerate(zip(value, kinds, strict=True)):
+    checked.append(check(item, kind, f'{path}[{i}]'))
+  return tuple(checked)
 
 
 def _check_union(value, annotation, path):

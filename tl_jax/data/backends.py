@@ -89,11 +89,15 @@ def _rename_pieces(state: dict[str, Any], names: dict[str, str]) -> None:
   """Renames pieces {old: new} throughout the JSON state of a backend, in place."""
   model = state['model']
   if _is_unigram(model):
-    model['vocab'] = [
-      (names.get(piece, piece), score) for piece, score in model['vocab']
-    ]
+    renamed = []
+    for piece, score in model['vocab']:
+      renamed.append((names.get(piece, piece), score))
+    model['vocab'] = renamed
   else:
-    model['vocab'] = {names.get(piece, piece): i for piece, i in model['vocab'].items()}
+    renamed = {}
+    for piece, i in model['vocab'].items():
+      renamed[names.get(piece, piece)] = i
+    model['vocab'] = renamed
     # A merge that takes or makes a renamed piece names one that is no longer there.
     if 'merges' in model:
       model['merges'] = [

@@ -384,7 +384,8 @@ def prepare(name: str, config: str | None, root: pathlib.Path):
   A damaged or half-made folder is made again.
   """
   builder_class, file = EMBEDDED[name]
-  key = store.digest(REVISION, files.digest(FOLDER / file)[1], config)[:12]
+  _, checksum = files.digest(FOLDER / file)
+  key = store.digest(REVISION, checksum, config)[:12]
 
   def open_builder(folder: pathlib.Path):
     return builder_class(

@@ -99,26 +99,29 @@ class Table(NamedTuple):
     own = () if self.columns == Columns() else (options,)
     # The same bytes read in another way are other examples.
     manifest = store.digest('file', list(self.files.values()), split, *own, *self.told)
+    examples = [self.examples[place] for place in chosen]
+    places = [self.places[place] for place in chosen]
+    others = sorted({*self.splits} - {split})
     return Source(
       str(self.path),
       split,
-      [self.examples[place] for place in chosen],
+      examples,
       manifest,
       self.skipped,
       self.classes,
       self.files,
-      [self.places[place] for place in chosen],
+      places,
       self.divided,
-      sorted({*self.splits} - {split}),
+      others,
       self.told,
     )
 
 
 def is_file(name) -> bool:
   """Does a name mean a file of texts by its ending, or a folder with .txt files?"""
-  return bool(tables.ending(name)) or (
-    os.path.isdir(name) and bool(tables.texts_in(name))
-  )
+  if tables.ending(name):
+    return True
+  return os.path.isdir(name) and bool(tables.texts_in(name))
 
 
 def require(path) -> None:

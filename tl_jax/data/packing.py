@@ -63,7 +63,9 @@ def plan(
   lengths on a second side, a decoder's, which must fit `second_length` in the same row.
   Raises ValueError for an example that fits no row.
   """
-  order = np.arange(len(lengths)) if order is None else np.asarray(order, np.int64)
+  if order is None:
+    order = np.arange(len(lengths))
+  order = np.asarray(order, np.int64)
   sizes = _sizes(lengths, order)
   if taken is not None:
     sizes = np.asarray(taken(sizes), np.int64)
@@ -92,7 +94,8 @@ def plan(
     for row in packed:
       members += chunk[sorted(row)].tolist()
       row_sizes.append(len(row))
-  starts = np.concatenate([[0], np.cumsum(row_sizes, dtype=np.int64)]).astype(np.int64)
+  ends = np.cumsum(row_sizes, dtype=np.int64)
+  starts = np.concatenate([[0], ends]).astype(np.int64)
   return Plan(np.array(members, np.int64), starts)
 
 
@@ -267,7 +270,8 @@ def fill_labels(
   """
   row = fill_examples(members, identifiers, examples_per_row)
   dtype = np.int32 if labels.ndim == 1 else np.float32
-  row['labels'] = np.zeros((examples_per_row, *labels.shape[1:]), dtype)
+  shape = examples_per_row, *labels.shape[1:]
+  row['labels'] = np.zeros(shape, dtype)
   members = np.asarray(members, np.int64)
   row['labels'][: len(members)] = labels[members]
   return row
@@ -279,5 +283,9 @@ def stack(
   empty: Callable[[], Mapping[str, np.ndarray]],
 ):
   """A batch of exactly `count` rows: those given, then those that `empty` makes."""
-  rows = [*rows, *(empty() for _ in range(count - len(rows)))]
-  return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+  missing = count - len(rows)
+  rows = [*rows, *(empty() for _ in range(missing))]
+  batch = {}
+  for name in rows[0]:
+    batch[name] = np.stack([row[name] for row in rows])
+  return batch

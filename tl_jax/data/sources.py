@@ -280,11 +280,9 @@ def map_examples(source: Source, function: Callable[[dict], dict], key: str) -> 
   """
   from tl_jax.data import store
 
-  return dataclasses.replace(
-    source,
-    records=_Mapped(source, function),
-    manifest=store.digest(source.manifest, key),
-  )
+  records = _Mapped(source, function)
+  manifest = store.digest(source.manifest, key)
+  return dataclasses.replace(source, records=records, manifest=manifest)
 
 
 @dataclasses.dataclass(frozen=True)

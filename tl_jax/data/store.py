@@ -141,9 +141,8 @@ def commit(folder, write: Callable[[pathlib.Path], None]) -> pathlib.Path:
     # Whoever left these is dead: its lock is ours now.
     for left in folder.parent.glob(f'.{folder.name}.partial.*'):
       shutil.rmtree(left, ignore_errors=True)
-    temporary = folder.with_name(
-      f'.{folder.name}.partial.{os.getpid()}.{secrets.token_hex(4)}'
-    )
+    mark = f'{os.getpid()}.{secrets.token_hex(4)}'
+    temporary = folder.with_name(f'.{folder.name}.partial.{mark}')
     temporary.mkdir(parents=True)
     try:
       write(temporary)
@@ -157,9 +156,8 @@ def commit(folder, write: Callable[[pathlib.Path], None]) -> pathlib.Path:
 
 def _seal(folder: pathlib.Path) -> None:
   """Writes the manifest of a folder, and flushes every file before it."""
-  names = sorted(
-    str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()
-  )
+  paths = [path for path in folder.rglob('*') if path.is_file()]
+  names = sorted(str(path.relative_to(folder)) for path in paths)
   checksums, sizes = {}, {}
   # A manifest that is on the disk must not speak of files that are not.
   for name in names:

@@ -53,7 +53,8 @@ def scramble(keys, seed: int) -> np.ndarray:
 
 def seed_of(seed: int, name: str, step: int = 0) -> int:
   """A 63-bit number from (seed, name, step): a named random stream on the host."""
-  digest = hashlib.sha256(f'{seed}/{name}/{step}'.encode()).digest()
+  key = f'{seed}/{name}/{step}'
+  digest = hashlib.sha256(key.encode()).digest()
   return int.from_bytes(digest[:8], 'little') >> 1
 
 
@@ -96,7 +97,8 @@ def _mixed(numbers: np.ndarray, low: int, high: int, seeds) -> np.ndarray:
   top, bottom = np.divmod(numbers, base)
   for turn, seed in enumerate(seeds):
     if turn % 2:
-      top = (top + scramble(bottom, seed) % np.uint64(high)) % np.uint64(high)
+      moved = scramble(bottom, seed) % np.uint64(high)
+      top = (top + moved) % np.uint64(high)
     else:
       bottom = (bottom + scramble(top, seed) % base) % base
   return top * base + bottom

@@ -297,10 +297,12 @@ def wrap(backend, roles: dict[str, int | None] | None = None, **fields) -> Token
   pad = ids.pop('pad')
   if pad is None:
     pad = 0 if ids['eos'] is None else ids['eos']
+  checksum = hashlib.sha256(backend.to_str().encode())
+  highest = max(vocabulary.values())
   return Tokenizer(
     backend=backend,
-    digest=hashlib.sha256(backend.to_str().encode()).hexdigest(),
-    vocabulary_size=max(vocabulary.values()) + 1,
+    digest=checksum.hexdigest(),
+    vocabulary_size=highest + 1,
     pad=pad,
     sentinels=tuple(sentinels),
     prefix=prefix,

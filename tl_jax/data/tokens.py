@@ -188,7 +188,8 @@ def _pieces(ids: list[int], tokenizer, options) -> list[list[int]]:
     return [prefix + ids[:room] + suffix]
   # An encoder sees its frame around every piece.
   if tokenizer.cls is not None and options['special']:
-    return [prefix + ids[i : i + room] + suffix for i in range(0, len(ids), room)]
+    parts = (ids[start : start + room] for start in range(0, len(ids), room))
+    return [prefix + part + suffix for part in parts]
   # A decoder reads on from piece to piece, so the end is marked once.
   return [whole[i : i + length] for i in range(0, len(whole), length)]
 
@@ -268,7 +269,8 @@ def _write(
   counts['tokens'] = sum(written.sizes)
   arrays = {'lengths': written.lengths, 'index': index, 'shards': written.shards}
   for name, values in arrays.items():
-    np.save(folder / f'{name}.npy', np.array(values, np.int32), allow_pickle=False)
+    numbers = np.array(values, np.int32)
+    np.save(folder / f'{name}.npy', numbers, allow_pickle=False)
   description = {
     'key': key,
     'dtype': np.dtype(dtype).name,

@@ -111,13 +111,14 @@ def train_byte_pairs(
 
   specials = [*BYTE_PAIRS, *extra]
   pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  # All 256 bytes, sorted: the library gives them in the order of a hash map.
+  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
   trainer = trainers.BpeTrainer(
     vocab_size=size,
     min_frequency=least,
     show_progress=False,
     special_tokens=specials,
-    # All 256 bytes, sorted: the library gives them in the order of a hash map.
-    initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    initial_alphabet=alphabet,
   )
   scratch = Backend(models.BPE())
   scratch.pre_tokenizer = pre_tokenizer
@@ -153,10 +154,11 @@ def _finished(model, specials: Sequence[str], steps: Steps):
     [tokenizers.AddedToken(piece, special=True, normalized=False) for piece in specials]
   )
   in_template = [piece for piece in specials if piece in steps.single]
+  numbered = [(piece, backend.token_to_id(piece)) for piece in in_template]
   backend.post_processor = tokenizers.processors.TemplateProcessing(
     single=steps.single,
     pair=steps.pair,
-    special_tokens=[(piece, backend.token_to_id(piece)) for piece in in_template],
+    special_tokens=numbered,
   )
   return backend
 

@@ -122,14 +122,13 @@ def _begin(decoder, batch, settings: Decoding, logits, cache, live) -> State:
   if prompt is not None:
     prompt = side_by_side(prompt)
   empty = jnp.full((rows, beams, settings.max_new_tokens), settings.pad, jnp.int32)
-  none_ended = Generated(
-    tokens=empty,
-    lengths=jnp.zeros((rows, beams), jnp.int32),
-    scores=jnp.full((rows, beams), -jnp.inf),
-  )
+  lengths = jnp.zeros((rows, beams), jnp.int32)
+  worst = jnp.full((rows, beams), -jnp.inf)
+  none_ended = Generated(empty, lengths, worst)
   # All beams are the same prompt. If more than the first were possible, the beams would
   # all find the same sequence.
-  scores = jnp.full((rows, beams), IMPOSSIBLE, jnp.float32).at[:, 0].set(0.0)
+  scores = jnp.full((rows, beams), IMPOSSIBLE, jnp.float32)
+  scores = scores.at[:, 0].set(0.0)
   return State(
     step=jnp.zeros((), jnp.int32),
     tokens=empty,
@@ -163,7 +162,8 @@ def _choose(state: State, logits, settings: Decoding) -> State:
     history = jnp.concatenate([state.prompt, state.tokens], -1)
   log_probabilities = jax.nn.log_softmax(logits)
   processed = processors.process(log_probabilities, state.seen, step, settings, history)
-  totals = (processed + state.scores[..., None]).reshape(rows, beams * vocabulary)
+  totals = processed + state.scores[..., None]
+  totals = totals.reshape(rows, beams * vocabulary)
   candidates = _candidates_per_beam(settings) * beams
   scores, places = jax.lax.top_k(totals, candidates)
   parents = places // vocabulary
@@ -181,7 +181,8 @@ def _choose(state: State, logits, settings: Decoding) -> State:
   seen = state.seen
   if seen is not None:
     last = jnp.take_along_axis(chosen, order, -1)
-    seen = caches.pick(seen, parents) | jax.nn.one_hot(last, vocabulary, dtype=bool)
+    newest = jax.nn.one_hot(last, vocabulary, dtype=bool)
+    seen = caches.pick(seen, parents) | newest
   ended = _keep_best(state, tokens, scores, ends, settings)
   state = state._replace(
     step=step + 1,
@@ -208,19 +209,15 @@ def _keep_best(state: State, tokens, scores, ends, settings: Decoding) -> Genera
   ends_now = ends & among_the_first & state.open[:, None] & is_possible
   length = state.step + 1
   divisor = jnp.asarray(penalties(settings))[length]
-  candidates = Generated(
-    tokens=tokens,
-    lengths=jnp.where(ends_now, length, 0),
-    scores=jnp.where(ends_now, scores / divisor, -jnp.inf),
-  )
+  lengths = jnp.where(ends_now, length, 0)
+  ended_scores = jnp.where(ends_now, scores / divisor, -jnp.inf)
+  candidates = Generated(tokens, lengths, ended_scores)
   pairs = zip(state.ended, candidates, strict=True)
   merged = Generated(*(jnp.concatenate(pair, 1) for pair in pairs))
   best, order = jax.lax.top_k(merged.scores, beams)
-  return Generated(
-    tokens=caches.pick(merged.tokens, order),
-    lengths=jnp.take_along_axis(merged.lengths, order, -1),
-    scores=best,
-  )
+  tokens = caches.pick(merged.tokens, order)
+  lengths = jnp.take_along_axis(merged.lengths, order, -1)
+  return Generated(tokens, lengths, best)
 
 
 def _can_improve(state: State, settings: Decoding):
@@ -237,7 +234,8 @@ def _can_improve(state: State, settings: Decoding):
     divisor = by_length[settings.max_new_tokens]
   else:
     divisor = by_length[state.step]
-  better = state.scores[:, 0] / divisor > state.ended.scores.min(-1)
+  reachable = state.scores[:, 0] / divisor
+  better = reachable > state.ended.scores.min(-1)
   if settings.early_stopping is not True:
     return better
   full = (state.ended.lengths > 0).all(-1)

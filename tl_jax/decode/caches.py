@@ -114,10 +114,11 @@ def reorder(cache: dict, parents):
     return pick(split, parents).reshape(leaf.shape)
 
   # The memory of an encoder is the same for all beams, so that it need not be copied.
-  return {
-    name: part if name == 'memory' else jax.tree.map(move, part)
-    for name, part in cache.items()
-  }
+  moved = {}
+  for name, part in cache.items():
+    # All sequences of a prompt have one memory, so that none of it moves.
+    moved[name] = part if name == 'memory' else jax.tree.map(move, part)
+  return moved
 
 
 def pick(array, indices):

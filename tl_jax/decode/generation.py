@@ -86,11 +86,10 @@ def run(decoder, params, batch, settings, key, numbers, live) -> Generated:
   state = loop.advance(decoder, params, state, settings, settings.max_new_tokens)
   # The loop knows sequences only; here they are sorted by their prompts.
   shape = (live.shape[0], settings.samples)
-  return Generated(
-    state.tokens.reshape(*shape, -1),
-    state.lengths.reshape(shape),
-    state.scores.sum(-1).reshape(shape),
-  )
+  tokens = state.tokens.reshape(*shape, -1)
+  lengths = state.lengths.reshape(shape)
+  scores = state.scores.sum(-1).reshape(shape)
+  return Generated(tokens, lengths, scores)
 
 
 # The same loop in pieces, for a host that looks at the text in between.

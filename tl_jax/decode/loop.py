@@ -150,18 +150,23 @@ def _choose(state: State, logits, settings: Decoding) -> State:
 
   # The score is the model's own: of the logits before they were processed.
   log_probabilities = jax.nn.log_softmax(logits)
-  scores = jnp.take_along_axis(log_probabilities, chosen[:, None], -1)[:, 0]
+  scores = jnp.take_along_axis(log_probabilities, chosen[:, None], -1)
+  scores = scores[:, 0]
   scores = jnp.where(state.done, 0.0, scores)
   seen = state.seen
   if seen is not None:
     seen = seen | jax.nn.one_hot(chosen, seen.shape[-1], dtype=bool)
   put = jax.lax.dynamic_update_index_in_dim
+  tokens = put(state.tokens, chosen, step, 1)
+  all_scores = put(state.scores, scores, step, 1)
+  # An end of sequence counts, the pads after it do not.
+  lengths = state.lengths + ~state.done
+  done = state.done | processors.ends(chosen, settings.eos)
   return state._replace(
     step=step + 1,
-    tokens=put(state.tokens, chosen, step, 1),
-    scores=put(state.scores, scores, step, 1),
-    # An end of sequence counts, the pads after it do not.
-    lengths=state.lengths + ~state.done,
-    done=state.done | processors.ends(chosen, settings.eos),
+    tokens=tokens,
+    scores=all_scores,
+    lengths=lengths,
+    done=done,
     seen=seen,
   )

@@ -44,18 +44,22 @@ def forbid_repeats(logits, history, end, size: int):
   count = history.shape[-1] - size + 1
   if count < 1:
     return logits
-  shifted = [history[..., i : i + count] for i in range(size)]
+  shifted = []
+  for offset in range(size):
+    shifted.append(history[..., offset : offset + count])
   # (..., count, size): the n-gram at each position.
   grams = jnp.stack(shifted, -1)
   last = _last(history, end, size - 1)
 
   # Which n-grams begin with the last tokens, are real, and lie before the end?
-  same = (grams[..., :-1] == last[..., None, :]).all(-1)
+  begins_alike = grams[..., :-1] == last[..., None, :]
+  same = begins_alike.all(-1)
   same &= (grams >= 0).all(-1)
   same &= jnp.arange(count) + size <= end
   # With fewer tokens than an n-gram's beginning there is nothing to complete.
   same &= end >= size - 1
-  following = jnp.broadcast_to(grams[..., -1], (*logits.shape[:-1], count))
+  shape = *logits.shape[:-1], count
+  following = jnp.broadcast_to(grams[..., -1], shape)
   same = jnp.broadcast_to(same, following.shape).reshape(-1, count)
 
   def mark(tokens, found):
@@ -80,8 +84,10 @@ def forbid_words(logits, history, end, words: tuple[tuple[int, ...], ...]):
       continue
     beginning = word[:-1]
     last = _last(history, end, len(beginning))
-    begun = (last == jnp.array(beginning)).all(-1) & (end >= len(beginning))
-    logits = jnp.where(begun[..., None], forbid(logits, word[-1:]), logits)
+    is_there = (last == jnp.array(beginning)).all(-1)
+    begun = is_there & (end >= len(beginning))
+    forbidden = forbid(logits, word[-1:])
+    logits = jnp.where(begun[..., None], forbidden, logits)
   return logits
 
 
@@ -114,7 +120,8 @@ def keep_top_p(logits, p: float):
   """
   # From the least probable on, so that the small ones are added up before they vanish
   # beside the large ones.
-  order = jnp.flip(jnp.argsort(logits, axis=-1, descending=True, stable=True), -1)
+  falling = jnp.argsort(logits, axis=-1, descending=True, stable=True)
+  order = jnp.flip(falling, -1)
   ascending = jnp.take_along_axis(logits, order, -1)
   probabilities = jax.nn.softmax(ascending, axis=-1)
   kept = jnp.cumsum(probabilities, axis=-1) > 1 - p

@@ -328,14 +328,15 @@ def _decode(
   else:
     generated = generation.run(work.decoder, work.params, *arguments)
     tokens, lengths, scores = work.fetch(generated)
-    sequences = _Sequences(
-      tokens.reshape(rows * samples, -1), lengths.reshape(-1), scores.reshape(-1, 1)
-    )
+    tokens = tokens.reshape(rows * samples, -1)
+    scores = scores.reshape(-1, 1)
+    sequences = _Sequences(tokens, lengths.reshape(-1), scores)
 
   found = []
   for i, context in enumerate(contexts):
     found.append(_finish(work, context, sequences.ids(i), sequences.scores[i]))
-  return [tuple(found[i : i + samples]) for i in range(0, len(found), samples)]
+  starts = range(0, len(found), samples)
+  return [tuple(found[start : start + samples]) for start in starts]
 
 
 def _watch(work: _Work, contexts, arguments) -> _Sequences:
@@ -350,9 +351,8 @@ def _watch(work: _Work, contexts, arguments) -> _Sequences:
   stopped = None
   while True:
     # One fetch for all of them: each would wait for the device.
-    step, tokens, lengths, scores, done = work.fetch(
-      (state.step, state.tokens, state.lengths, state.scores, state.done)
-    )
+    wanted = state.step, state.tokens, state.lengths, state.scores, state.done
+    step, tokens, lengths, scores, done = work.fetch(wanted)
     sequences = _Sequences(tokens, lengths, scores)
     if stopped is None:
       stopped = np.zeros(len(tokens), bool)

@@ -232,7 +232,8 @@ def _first_crossing(labels: list[float], values: list[float], target: float) -> 
   # The logarithm and back would give a point that was measured with an error.
   if best[right] == target:
     return float(labels[right])
-  share = (target - best[right - 1]) / (best[right] - best[right - 1])
+  before, after = best[right - 1], best[right]
+  share = (target - before) / (after - before)
   low, high = math.log(labels[right - 1]), math.log(labels[right])
   return math.exp(low + share * (high - low))
 
@@ -256,7 +257,8 @@ def _drawn_crossings(
   # (points, seeds); the first row is the value that the reference has to match.
   table = np.array([[point.values[name] for name in shared] for point in points])
   # One choice of seeds for all points, so that what a seed does to both curves cancels.
-  chosen = np.random.default_rng(seed).integers(0, len(shared), (draws, len(shared)))
+  count = len(shared)
+  chosen = np.random.default_rng(seed).integers(0, count, (draws, count))
   means = (sign * table)[:, chosen].mean(axis=2)
   crossings = []
   for target, *values in means.T:
@@ -272,10 +274,8 @@ def _quantiles(
   fewest: the smallest number of labels of the reference.
   """
   # No interpolation between quantiles: it would be NaN between infinite crossings.
-  low, high = (
-    float(np.quantile(crossings, share, method='inverted_cdf'))
-    for share in ((1 - level) / 2, (1 + level) / 2)
-  )
+  shares = [(1 - level) / 2, (1 + level) / 2]
+  low, high = np.quantile(crossings, shares, method='inverted_cdf').tolist()
   # Minus infinity stands for anything from no label to the fewest of the reference.
   return max(low, 0.0), fewest if high == -math.inf else high
 

@@ -101,7 +101,8 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
   # Inside, as scipy is slow to import.
   from scipy.special import stdtrit
 
-  half = float(stdtrit(df, (1 + level) / 2)) * spread / math.sqrt(count)
+  quantile = float(stdtrit(df, (1 + level) / 2))
+  half = quantile * spread / math.sqrt(count)
   return Interval(centre, centre - half, centre + half, count, df, level)
 
 
@@ -164,7 +165,8 @@ def bootstrap_interval(
     drawn = samples.mean(axis=1)
   else:
     drawn = np.array([float(statistic(sample)) for sample in samples])
-  low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+  shares = [(1 - level) / 2, (1 + level) / 2]
+  low, high = np.quantile(drawn, shares)
   return Interval(centre, float(low), float(high), len(values), level=level)
 
 
@@ -186,7 +188,8 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
   share = successes / n
   scale = 1 + z * z / n
   centre = (share + z * z / (2 * n)) / scale
-  half = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+  variance = share * (1 - share) / n + z * z / (4 * n * n)
+  half = z / scale * math.sqrt(variance)
   # Rounding must not leave a little beyond the ends that are exact.
   low = 0.0 if successes == 0 else max(0.0, centre - half)
   high = 1.0 if successes == n else min(1.0, centre + half)
@@ -232,7 +235,7 @@ def _differences(pairs: list[tuple[float, float]]) -> list[float]:
   differences = [first - second for first, second in pairs]
   if not pairs:
     return differences
-  size = max(max(abs(first), abs(second)) for first, second in pairs)
+  size = max(abs(value) for pair in pairs for value in pair)
   # About twice the spacing of float64 near the largest of the numbers.
   if max(differences) - min(differences) <= 4e-16 * size:
     return [mean(differences)] * len(differences)

@@ -119,13 +119,13 @@ def read(config: dict, head: str | None = None) -> Arch:
     head = own
   _require_computed(config, family)
   fields = _table_fields(config, family) | family.fixed
-  fields |= dict(
-    head=head,
-    labels=config.get('num_labels') or len(config.get('id2label') or {}) or 2,
-    pair_head=head == 'masked' and cls in PAIRED.values(),
-    tied=config.get('tie_word_embeddings') is not False,
-    head_bias=head_bias(name, head),
-  )
+  fields['head'] = head
+  fields['head_bias'] = head_bias(name, head)
+  names_of_labels = config.get('id2label') or {}
+  # transformers has two labels where a config says nothing of them.
+  fields['labels'] = config.get('num_labels') or len(names_of_labels) or 2
+  fields['pair_head'] = head == 'masked' and cls in PAIRED.values()
+  fields['tied'] = config.get('tie_word_embeddings') is not False
   view = dict(config) | {'head': head, 'class': cls}
   try:
     return configs.struct(Arch, fields | family.read(view), 'config.json')
@@ -191,20 +191,21 @@ def read_labels(config: dict, arch: Arch) -> tuple[tuple[str, ...], str]:
   if arch.head not in LABELLED or not isinstance(declared, dict):
     return (), kind
   names = []
+  has_names = False
   for place in range(arch.labels):
     # JSON has the numbers as strings, a config in memory has them as they are.
     name = str(declared.get(str(place), declared.get(place)))
     names.append(name)
-  nameless = all(name in (f'LABEL_{place}', 'None') for place, name in enumerate(names))
-  return (() if nameless else tuple(names)), kind
+    if name not in (f'LABEL_{place}', 'None'):
+      has_names = True
+  return (tuple(names) if has_names else ()), kind
 
 
 def write_labels(labels: tuple[str, ...], kind: str = '') -> dict:
   """The keys with which a `config.json` names labels and the kind of the task."""
-  found = dict(
-    id2label={str(place): name for place, name in enumerate(labels)},
-    label2id={name: place for place, name in enumerate(labels)},
-  )
+  by_place = {str(place): name for place, name in enumerate(labels)}
+  by_name = {name: place for place, name in enumerate(labels)}
+  found = dict(id2label=by_place, label2id=by_name)
   if kind:
     found['problem_type'] = PROBLEMS[kind]
   return found
@@ -343,7 +344,8 @@ def _named(declared: dict, arch: Arch, labels: tuple[str, ...], kind: str) -> di
     return write_labels(labels, kind)
   if len(declared.get('id2label') or {}) == arch.labels:
     return {}
-  return write_labels(tuple(f'LABEL_{place}' for place in range(arch.labels)))
+  numbered = tuple(f'LABEL_{place}' for place in range(arch.labels))
+  return write_labels(numbered)
 
 
 def fitting(arch: Arch) -> str:

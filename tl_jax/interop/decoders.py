@@ -36,12 +36,16 @@ _GPT2 = Family(
 def _read_opt(config):
   width = config.get('hidden_size', 768)
   inner = config.get('word_embed_proj_dim') or width
+  norm_before = config.get('do_layer_norm_before', True)
+  has_bias = config.get('enable_bias', True)
+  # The table has two rows before that of the first position.
+  positions = config.get('max_position_embeddings', 2048) + 2
   return dict(
-    norm_place='before' if config.get('do_layer_norm_before', True) else 'after',
+    norm_place='before' if norm_before else 'after',
     norm_eps=1e-5,
     embedding_width=0 if inner == width else inner,
-    bias='all' if config.get('enable_bias', True) else 'none',
-    max_positions=config.get('max_position_embeddings', 2048) + 2,
+    bias='all' if has_bias else 'none',
+    max_positions=positions,
   )
 
 
@@ -69,21 +73,29 @@ _OPT = Family(
 )
 
 
+# By whether attention and MLP have a bias.
+_BIASES = {
+  (True, True): 'all',
+  (True, False): 'attention',
+  (False, True): 'mlp',
+  (False, False): 'none',
+}
+
+
 def _read_llama(config):
-  bias = {
-    (True, True): 'all',
-    (True, False): 'attention',
-    (False, True): 'mlp',
-    (False, False): 'none',
-  }
   base, _, scaling = rotary.read(config, 10000.0)
   heads = config.get('num_attention_heads', 32)
+  head_dim = config.get('head_dim')
+  if not head_dim:
+    head_dim = config.get('hidden_size', 4096) // heads
+  in_attention = bool(config.get('attention_bias'))
+  in_mlp = bool(config.get('mlp_bias'))
   return dict(
     kv_heads=config.get('num_key_value_heads') or heads,
     rotary_base=base,
     rotary_scaling=scaling,
-    head_dim=config.get('head_dim') or config.get('hidden_size', 4096) // heads,
-    bias=bias[bool(config.get('attention_bias')), bool(config.get('mlp_bias'))],
+    head_dim=head_dim,
+    bias=_BIASES[in_attention, in_mlp],
   )
 
 
@@ -135,18 +147,17 @@ def _read_qwen(config, bias, **more):
     # Both must say so: configs have a window that `use_sliding_window` turns off.
     slides = config.get('use_sliding_window') and config.get('sliding_window', 4096)
     last_kind = rotary.LOCAL if slides else rotary.GLOBAL
-    kinds = [last_kind if i >= first else rotary.GLOBAL for i in range(layers)]
+    before = min(first, layers)
+    kinds = [rotary.GLOBAL] * before + [last_kind] * (layers - before)
   windows = rotary.windows(kinds, config.get('sliding_window') or 0)
   fields = _read_llama(dict(num_key_value_heads=32) | config)
   return fields | more | dict(windows=windows, bias=bias)
 
 
 def _write_qwen(arch):
-  return (
-    _write_llama(arch)
-    | rotary.write_windows(arch)
-    | dict(use_sliding_window=any(arch.windows))
-  )
+  keys = _write_llama(arch) | rotary.write_windows(arch)
+  keys['use_sliding_window'] = any(arch.windows)
+  return keys
 
 
 _QWEN2_KEYS = _LLAMA_KEYS | dict(
@@ -179,11 +190,16 @@ def _read_gemma(config, pattern, base, local, window):
     layers = config.get('num_hidden_layers', 26)
     every = config.get('sliding_window_pattern')
     every = every or config.get('_sliding_window_pattern') or pattern
-    kinds = [rotary.LOCAL if (i + 1) % every else rotary.GLOBAL for i in range(layers)]
+    kinds = []
+    for number in range(1, layers + 1):
+      kinds.append(rotary.LOCAL if number % every else rotary.GLOBAL)
   if local:
     local = config.get('rope_local_base_freq') or local
   base, local, scaling = rotary.read(config, base, local)
   width = config.get('hidden_size', 2304)
+  window = config.get('sliding_window', window) or 0
+  attention_width = config.get('query_pre_attn_scalar', 256)
+  has_bias = config.get('attention_bias')
   return dict(
     kv_heads=config.get('num_key_value_heads', 4),
     head_dim=config.get('head_dim', 256),
@@ -191,33 +207,29 @@ def _read_gemma(config, pattern, base, local, window):
     local_rotary_base=local,
     rotary_scaling=scaling,
     embedding_scale=width**0.5,
-    windows=rotary.windows(kinds, config.get('sliding_window', window) or 0),
-    attention_scale=config.get('query_pre_attn_scalar', 256) ** -0.5,
-    bias='attention' if config.get('attention_bias') else 'none',
+    windows=rotary.windows(kinds, window),
+    attention_scale=attention_width**-0.5,
+    bias='attention' if has_bias else 'none',
   )
 
 
 def _write_gemma(arch):
   scalar = arch.attention_scale**-2 if arch.attention_scale else arch.head_width
-  return (
-    rotary.write(arch, nested=bool(arch.local_rotary_base))
-    | rotary.write_windows(arch)
-    | dict(
-      num_key_value_heads=arch.key_heads,
-      head_dim=arch.head_width,
-      attention_bias=arch.has_bias('out'),
-      query_pre_attn_scalar=rotary.whole(scalar),
-      attn_logit_softcapping=arch.attention_cap or None,
-      final_logit_softcapping=arch.logit_cap or None,
-    )
-  )
+  keys = rotary.write(arch, nested=bool(arch.local_rotary_base))
+  keys |= rotary.write_windows(arch)
+  keys['num_key_value_heads'] = arch.key_heads
+  keys['head_dim'] = arch.head_width
+  keys['attention_bias'] = arch.has_bias('out')
+  keys['query_pre_attn_scalar'] = rotary.whole(scalar)
+  keys['attn_logit_softcapping'] = arch.attention_cap or None
+  keys['final_logit_softcapping'] = arch.logit_cap or None
+  return keys
 
 
 def _caps(config, attention, logit):
-  return dict(
-    attention_cap=config.get('attn_logit_softcapping', attention) or 0.0,
-    logit_cap=config.get('final_logit_softcapping', logit) or 0.0,
-  )
+  attention = config.get('attn_logit_softcapping', attention)
+  logit = config.get('final_logit_softcapping', logit)
+  return dict(attention_cap=attention or 0.0, logit_cap=logit or 0.0)
 
 
 _GEMMA_KEYS = _LLAMA_KEYS | dict(
@@ -284,14 +296,15 @@ _GEMMA3 = Family(
 
 
 def _read_granite(config):
-  return _read_llama(config) | dict(
-    embedding_scale=config.get('embedding_multiplier', 1.0),
-    attention_scale=config.get('attention_multiplier', 1.0),
-    residual_scale=config.get('residual_multiplier', 1.0),
-    output_scale=1.0 / config.get('logits_scaling', 1.0)
-    if config['head'] == 'causal'
-    else 1.0,
-  )
+  fields = _read_llama(config)
+  fields['embedding_scale'] = config.get('embedding_multiplier', 1.0)
+  fields['attention_scale'] = config.get('attention_multiplier', 1.0)
+  fields['residual_scale'] = config.get('residual_multiplier', 1.0)
+  fields['output_scale'] = 1.0
+  # No other head divides what it gives.
+  if config['head'] == 'causal':
+    fields['output_scale'] = 1.0 / config.get('logits_scaling', 1.0)
+  return fields
 
 
 def _write_granite(arch):
@@ -327,7 +340,9 @@ def _read_smollm3(config):
   layers = config.get('num_hidden_layers', 36)
   every = config.get('no_rope_layer_interval', 4)
   # Despite its name, the list has 1 for the layers that have rotary positions.
-  marks = config.get('no_rope_layers') or [(i + 1) % every for i in range(layers)]
+  marks = config.get('no_rope_layers')
+  if not marks:
+    marks = [number % every for number in range(1, layers + 1)]
   rotary_layers = [bool(value) for value in marks[:layers]]
   window = config.get('sliding_window') or 0
   kinds = config.get('layer_types')
@@ -337,17 +352,19 @@ def _read_smollm3(config):
     without = rotary.LOCAL if slides else rotary.GLOBAL
     kinds = [rotary.GLOBAL if rotates else without for rotates in rotary_layers]
   base, _, scaling = rotary.read(config, 2000000.0)
-  return _read_llama(dict(num_key_value_heads=4) | config) | dict(
-    rotary_base=base,
-    rotary_scaling=scaling,
-    windows=rotary.windows(kinds, window),
-    rotary_layers=rotary.shortest(rotary_layers),
-  )
+  fields = _read_llama(dict(num_key_value_heads=4) | config)
+  fields['rotary_base'] = base
+  fields['rotary_scaling'] = scaling
+  fields['windows'] = rotary.windows(kinds, window)
+  fields['rotary_layers'] = rotary.shortest(rotary_layers)
+  return fields
 
 
 def _write_smollm3(arch):
-  count = len(arch.rotary_layers)
-  marks = [int(arch.rotary_layers[i % count]) for i in range(arch.layers)]
+  pattern = arch.rotary_layers
+  marks = []
+  for layer in range(arch.layers):
+    marks.append(int(pattern[layer % len(pattern)]))
   return _write_qwen(arch) | dict(no_rope_layers=marks)
 
 
@@ -369,13 +386,15 @@ _SMOLLM3 = Family(
 
 def _read_phi3(config):
   lengths = dict(max_position_embeddings=4096, original_max_position_embeddings=4096)
-  return _read_llama(lengths | config) | dict(
-    windows=(config.get('sliding_window') or 0,)
-  )
+  fields = _read_llama(lengths | config)
+  window = config.get('sliding_window') or 0
+  fields['windows'] = (window,)
+  return fields
 
 
 def _write_phi3(arch):
-  keys = _write_llama(arch) | dict(sliding_window=max(arch.windows) or None)
+  keys = _write_llama(arch)
+  keys['sliding_window'] = max(arch.windows) or None
   if arch.long_rotary:
     # What stands here goes before what stands among the rotary parameters.
     keys['original_max_position_embeddings'] = int(arch.rotary_scaling[1])

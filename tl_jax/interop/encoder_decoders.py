@@ -12,18 +12,12 @@ def _read_t5(config):
   how = config.get('feed_forward_proj', 'relu').split('-')
   # transformers reads "gated-gelu" as the approximation.
   activation = 'gelu_new' if how == ['gated', 'gelu'] else how[-1]
-  fields = dict(
-    gated=how[0] == 'gated',
-    activation=ACTIVATIONS[activation],
-    kind='encoder',
-    # Whatever the config says, transformers ties them unless the file has two.
-    tied=True,
-    head_bias=head != 'causal',
-    pool='mean',
-    pooler='',
-    output_scale=1.0,
-    start=config.get('decoder_start_token_id') or 0,
-  )
+  # Whatever the config says of `tied`, transformers ties them unless the file has two.
+  fields = dict(kind='encoder', tied=True, pool='mean', pooler='', output_scale=1.0)
+  fields['gated'] = how[0] == 'gated'
+  fields['activation'] = ACTIVATIONS[activation]
+  fields['head_bias'] = head != 'causal'
+  fields['start'] = config.get('decoder_start_token_id') or 0
   if head == 'classifier':
     fields |= dict(pool='last', pooler='tanh')
   # Before there was a key for the scale, a tied table was scaled.
@@ -43,17 +37,16 @@ def _decoder_layers(config) -> dict:
 
 
 def _write_t5(arch):
-  how = {'gelu_tanh': 'gelu' if arch.gated else 'gelu_new'}.get(
-    arch.activation, arch.activation
-  )
-  return dict(
-    feed_forward_proj=f'gated-{how}' if arch.gated else how,
-    is_gated_act=arch.gated,
-    num_decoder_layers=arch.decoder_layers or arch.layers,
-    is_encoder_decoder=arch.kind != 'encoder',
-    scale_decoder_outputs=arch.output_scale != 1.0 or arch.head != 'causal',
-    decoder_start_token_id=arch.start,
-  )
+  how = arch.activation
+  # transformers reads "gated-gelu" as the approximation.
+  if how == 'gelu_tanh':
+    how = 'gelu' if arch.gated else 'gelu_new'
+  keys = dict(decoder_start_token_id=arch.start, is_gated_act=arch.gated)
+  keys['feed_forward_proj'] = f'gated-{how}' if arch.gated else how
+  keys['num_decoder_layers'] = arch.decoder_layers or arch.layers
+  keys['is_encoder_decoder'] = arch.kind != 'encoder'
+  keys['scale_decoder_outputs'] = arch.output_scale != 1.0 or arch.head != 'causal'
+  return keys
 
 
 _T5_HEADS = ('classifier', 'token', 'span')
@@ -121,25 +114,27 @@ _UMT5 = _MT5._replace(
 )
 
 
+# (our field, their key behind `encoder_` and `decoder_`, the value where there is none)
+_BART_SIDES = (
+  ('layers', 'layers', 12),
+  ('heads', 'attention_heads', 16),
+  ('mlp', 'ffn_dim', 4096),
+)
+
+
 def _read_bart(config, offset=2):
   """offset: rows of the table of positions before the first."""
-  own = {}
-  for field, key, default in (
-    ('layers', 'layers', 12),
-    ('heads', 'attention_heads', 16),
-    ('mlp', 'ffn_dim', 4096),
-  ):
-    encoder, decoder = (
-      config.get(f'{side}_{key}', default) for side in ('encoder', 'decoder')
-    )
-    own[f'decoder_{field}'] = 0 if decoder == encoder else decoder
-  width = config.get('d_model', 1024)
-  return own | dict(
-    norm_eps=1e-5,
-    max_positions=config.get('max_position_embeddings', 1024) + offset,
-    embedding_scale=width**0.5 if config.get('scale_embedding') else 1.0,
-    pooler='tanh' if config['head'] == 'classifier' else '',
-  )
+  fields = dict(norm_eps=1e-5, pooler='', embedding_scale=1.0)
+  for field, key, default in _BART_SIDES:
+    encoder = config.get(f'encoder_{key}', default)
+    decoder = config.get(f'decoder_{key}', default)
+    fields[f'decoder_{field}'] = 0 if decoder == encoder else decoder
+  fields['max_positions'] = config.get('max_position_embeddings', 1024) + offset
+  if config.get('scale_embedding'):
+    fields['embedding_scale'] = config.get('d_model', 1024) ** 0.5
+  if config['head'] == 'classifier':
+    fields['pooler'] = 'tanh'
+  return fields
 
 
 def _write_bart(arch):
@@ -212,12 +207,10 @@ def _read_marian(config):
 
 def _write_marian(arch):
   last = arch.vocabulary - 1
-  return _write_bart(arch) | dict(
-    decoder_vocab_size=arch.vocabulary,
-    eos_token_id=0,
-    pad_token_id=last,
-    decoder_start_token_id=last,
-  )
+  keys = _write_bart(arch)
+  keys['decoder_vocab_size'] = arch.vocabulary
+  keys |= dict(eos_token_id=0, pad_token_id=last, decoder_start_token_id=last)
+  return keys
 
 
 _MARIAN = Family(

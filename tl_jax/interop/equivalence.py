@@ -42,18 +42,18 @@ def _as_it_works(arch: Arch) -> dict:
 
 def _sizes(arch: Arch) -> dict:
   """The sizes and scales whose 0 stands for the value of another field."""
-  has_decoder = arch.kind == 'encoder-decoder'
+  decoder_layers = 0
+  if arch.kind == 'encoder-decoder':
+    decoder_layers = arch.decoder_layers or arch.layers
   scale = arch.attention_scale or arch.head_width**-0.5
-  return dict(
-    kv_heads=arch.key_heads,
-    head_dim=arch.head_width,
-    decoder_layers=(arch.decoder_layers or arch.layers) if has_decoder else 0,
-    decoder_heads=arch.decoder_heads or arch.heads,
-    decoder_mlp=arch.decoder_mlp or arch.mlp,
-    layer_groups=arch.layer_groups or arch.layers,
-    # Gemma's config.json holds scale ** -2, so that what is read again is rounded.
-    attention_scale=round(scale, 9),
-  )
+  fields = dict(kv_heads=arch.key_heads, head_dim=arch.head_width)
+  fields['decoder_layers'] = decoder_layers
+  fields['decoder_heads'] = arch.decoder_heads or arch.heads
+  fields['decoder_mlp'] = arch.decoder_mlp or arch.mlp
+  fields['layer_groups'] = arch.layer_groups or arch.layers
+  # Gemma's config.json holds scale ** -2, so that what is read again is rounded.
+  fields['attention_scale'] = round(scale, 9)
+  return fields
 
 
 def _by_layer(arch: Arch) -> dict:
@@ -63,10 +63,8 @@ def _by_layer(arch: Arch) -> dict:
     return tuple(pattern[layer % len(pattern)] for layer in range(arch.layers))
 
   is_rotary = arch.positions == 'rotary'
-  return dict(
-    windows=repeat(arch.windows),
-    rotary_layers=repeat(arch.rotary_layers) if is_rotary else None,
-  )
+  rotary_layers = repeat(arch.rotary_layers) if is_rotary else None
+  return dict(windows=repeat(arch.windows), rotary_layers=rotary_layers)
 
 
 def _head_fields(arch: Arch) -> dict:
@@ -91,6 +89,14 @@ def _unread(arch: Arch) -> set[str]:
     found |= {'rotary_base', 'local_rotary_base', 'rotary_scaling'}
   if not any(arch.windows):
     found |= {'local_rotary_base'}
+  if not arch.repeats_text:
+    found |= {'start'}
+  return found | _unread_by_head(arch)
+
+
+def _unread_by_head(arch: Arch) -> set[str]:
+  """The fields of poolers and heads that this head does not read."""
+  found = set()
   if not arch.pools:
     found |= {'pooler'}
     if arch.head != 'classifier':
@@ -101,6 +107,4 @@ def _unread(arch: Arch) -> set[str]:
     found |= {'head_bias'}
   if arch.head not in ('masked', 'causal'):
     found |= {'output_scale', 'logit_cap'}
-  if not arch.repeats_text:
-    found |= {'start'}
   return found

@@ -40,7 +40,11 @@ _BERT = Family(
 
 
 def _pooler(activation: str, heads=('none', 'classifier')) -> Callable[[dict], dict]:
-  return lambda config: dict(pooler=activation if config['head'] in heads else '')
+
+  def read(config):
+    return dict(pooler=activation if config['head'] in heads else '')
+
+  return read
 
 
 _ROBERTA = Family(
@@ -81,9 +85,11 @@ def _read_deberta(config):
   head_dim = config.get('attention_head_size') or 0
   # A score is the sum of so many products, which its scale counts.
   products = 1 + len(_position_terms(config))
+  head_width = head_dim or width // heads
+  has_table = config.get('position_biased_input', True)
   fields = dict(
-    positions='learned' if config.get('position_biased_input', True) else 'none',
-    attention_scale=((head_dim or width // heads) * products) ** -0.5,
+    positions='learned' if has_table else 'none',
+    attention_scale=(head_width * products) ** -0.5,
     head_dim=head_dim,
     pooler='',
   )
@@ -105,27 +111,27 @@ def _read_deberta(config):
 def _position_terms(config) -> set[str]:
   """Which scores against relative positions there are, of `p2c` and `c2p`."""
   terms = config.get('pos_att_type') or ()
-  terms = terms.lower().split('|') if isinstance(terms, str) else terms
+  if isinstance(terms, str):
+    terms = terms.lower().split('|')
   return {term.strip() for term in terms} & {'p2c', 'c2p'}
 
 
 def _require_deberta(config) -> None:
   """Raises ValueError that names the key of a variant which is not computed."""
   width = config.get('hidden_size', 1536)
-  refused = dict(
-    conv_kernel_size=(config.get('conv_kernel_size') or 0) > 0,
-    embedding_size=config.get('embedding_size', width) != width,
-    pooler_hidden_size=config.get('pooler_hidden_size', width) != width,
-  )
+  refused = {}
+  refused['conv_kernel_size'] = (config.get('conv_kernel_size') or 0) > 0
+  for key in ('embedding_size', 'pooler_hidden_size'):
+    refused[key] = config.get(key, width) != width
   if config.get('relative_attention'):
-    norms = str(config.get('norm_rel_ebd', 'none')).lower().split('|')
-    refused |= dict(
-      position_biased_input=config.get('position_biased_input', True),
-      pos_att_type=_position_terms(config) != {'p2c', 'c2p'},
-      share_att_key=not config.get('share_att_key'),
-      position_buckets=(config.get('position_buckets') or -1) < 1,
-      norm_rel_ebd='layer_norm' not in [norm.strip() for norm in norms],
-    )
+    listed = str(config.get('norm_rel_ebd', 'none')).lower()
+    norms = [norm.strip() for norm in listed.split('|')]
+    buckets = config.get('position_buckets') or -1
+    refused['position_biased_input'] = config.get('position_biased_input', True)
+    refused['pos_att_type'] = _position_terms(config) != {'p2c', 'c2p'}
+    refused['share_att_key'] = not config.get('share_att_key')
+    refused['position_buckets'] = buckets < 1
+    refused['norm_rel_ebd'] = 'layer_norm' not in norms
   for key, wrong in refused.items():
     if wrong:
       raise ValueError(
@@ -139,15 +145,13 @@ def _write_deberta(arch):
   relative = arch.positions == 'disentangled'
   # The scale tells how many kinds of scores are added up.
   scale = arch.attention_scale or arch.head_width**-0.5
-  terms = round(scale**-2 / arch.head_width) - 1
-  keys = dict(
-    relative_attention=relative,
-    position_biased_input=arch.positions == 'learned',
-    legacy=False,
-    pos_att_type=['p2c', 'c2p'][: max(terms, 0)] or None,
-    pooler_hidden_size=arch.width,
-    pooler_hidden_act=THEIRS[arch.pooler or 'gelu'],
-  )
+  count = round(scale**-2 / arch.head_width) - 1
+  terms = ['p2c', 'c2p'][: max(count, 0)]
+  keys = dict(relative_attention=relative, legacy=False)
+  keys['position_biased_input'] = arch.positions == 'learned'
+  keys['pos_att_type'] = terms or None
+  keys['pooler_hidden_size'] = arch.width
+  keys['pooler_hidden_act'] = THEIRS[arch.pooler or 'gelu']
   if arch.head_dim:
     keys['attention_head_size'] = arch.head_width
   if relative:
@@ -201,10 +205,12 @@ def _read_electra(config):
   activation = 'gelu'
   if config['head'] == 'replaced':
     activation = ACTIVATIONS[config.get('hidden_act', 'gelu')]
+  width = config.get('hidden_size', 256)
+  is_classifier = config['head'] == 'classifier'
   return dict(
-    embedding_width=0 if inner == config.get('hidden_size', 256) else inner,
+    embedding_width=0 if inner == width else inner,
     head_activation=activation,
-    pooler='gelu' if config['head'] == 'classifier' else '',
+    pooler='gelu' if is_classifier else '',
   )
 
 
@@ -247,15 +253,19 @@ def _read_modernbert(config):
   local = config.get('local_rope_theta') or 10000.0
   base, local, scaling = rotary.read(config, 160000.0, local, 'global_rope_theta')
   activation = ACTIVATIONS[config.get('classifier_activation', 'gelu')]
+  has_pooler = config['head'] in ('classifier', 'token', 'span')
+  pools = {'cls': 'first', 'mean': 'mean'}
+  pool = pools[config.get('classifier_pooling', 'cls')]
+  # A token sees half of the window on each side, so an odd one is one less.
+  each_side = config.get('local_attention', 128) // 2
   return dict(
-    # A token sees half of the window on each side, so an odd one is one less.
-    windows=rotary.windows(kinds, 2 * (config.get('local_attention', 128) // 2)),
+    windows=rotary.windows(kinds, 2 * each_side),
     rotary_base=base,
     local_rotary_base=local,
     rotary_scaling=scaling,
     head_activation=activation,
-    pooler=activation if config['head'] in ('classifier', 'token', 'span') else '',
-    pool={'cls': 'first', 'mean': 'mean'}[config.get('classifier_pooling', 'cls')],
+    pooler=activation if has_pooler else '',
+    pool=pool,
   )
 
 

@@ -53,6 +53,7 @@ def classes(name: str, *heads: str, **others: str) -> dict:
     token='ForTokenClassification',
     span='ForQuestionAnswering',
   )
-  return (
-    {'none': f'{name}Model'} | {head: name + suffixes[head] for head in heads} | others
-  )
+  found = {'none': f'{name}Model'}
+  for head in heads:
+    found[head] = name + suffixes[head]
+  return found | others

@@ -42,14 +42,15 @@ def fit_folder(
   if head is None and bare and not _holds_head(folder, family, arch.head):
     arch = configs.read(config, 'none')
   arch = _settle(arch, family, folder, bare)
-  abstract = jax.eval_shape(models.build(arch).init, jax.random.key(0))
+  model = models.build(arch)
+  abstract = jax.eval_shape(model.init, jax.random.key(0))
   where = names.places(family, arch.head, abstract, gated=arch.gated, bare=bare)
   tied_names = tied_names_of(family, arch)
   if tied_names and tied_names[1] in folder.names:
     where['head/bias'] = where['head/bias']._replace(name=tied_names[1])
-  wanted = {
-    name: shape for name, shape, _, _ in names.lazily(where, tree.flatten(abstract))
-  }
+  wanted = {}
+  for name, shape, _, _ in names.lazily(where, tree.flatten(abstract)):
+    wanted[name] = shape
   folder = spellings.with_zeros(folder, family, wanted)
   sines = sine_tables(family, arch, bare)
   _require_sines(folder, sines)
@@ -78,9 +79,12 @@ def guess_head(config: dict, folder: tensors.Tensors, family: str) -> Fit:
       found.append(fit)
   if not found:
     raise errors['none']
-  return min(
-    found, key=lambda fit: (len(fit.unused), fit.arch.head == 'none' and not fit.bare)
-  )
+
+  def badness(fit: Fit):
+    is_body_below_head = fit.arch.head == 'none' and not fit.bare
+    return len(fit.unused), is_body_below_head
+
+  return min(found, key=badness)
 
 
 def _settle(
@@ -105,7 +109,9 @@ def _settle(
   if arch.head == 'masked' and family in configs.PAIRED:
     # ALBERT's has an output for each label of the config; of two texts there are two.
     whole = (2, arch.width)
-    pair_head = holds('head/pair') and folder.shape(stored('head/pair/kernel')) == whole
+    pair_head = False
+    if holds('head/pair'):
+      pair_head = folder.shape(stored('head/pair/kernel')) == whole
     arch = dataclasses.replace(arch, pair_head=pair_head)
   if arch.keeps_pooler and arch.head != 'classifier' and not holds('pooler'):
     if arch.pooler_place == 'body':
@@ -122,19 +128,20 @@ def _is_tied(folder: tensors.Tensors, own: str, table: str, declared: bool) -> b
   """
   if own not in folder.names:
     return declared
-  return table in folder.names and _equal(folder.read(own), folder.read(table))
+  if table not in folder.names:
+    return False
+  return _equal(folder.read(own), folder.read(table))
 
 
 def _holds_head(folder: tensors.Tensors, family: str, head: str) -> bool:
   """Is there a tensor of this head? A causal one may need none but the token table."""
-  modules = [
-    theirs.partition('|')[0]
-    for theirs in names.NAMES[family].heads.get(head, {}).values()
-  ]
-  begin = tuple(f'{module}.' for module in modules)
-  return head == 'causal' or any(
-    name in modules or name.startswith(begin) for name in folder.names
-  )
+  if head == 'causal':
+    return True
+  rows = names.NAMES[family].heads.get(head, {})
+  # Behind a bar stands how the tensor is stored.
+  modules = [theirs.partition('|')[0] for theirs in rows.values()]
+  below = tuple(f'{module}.' for module in modules)
+  return any(name in modules or name.startswith(below) for name in folder.names)
 
 
 def tied_names_of(family: str, arch: models.Arch) -> tuple[str, ...]:
@@ -149,8 +156,11 @@ def tied_names_of(family: str, arch: models.Arch) -> tuple[str, ...]:
 def sine_tables(family: str, arch: models.Arch, bare: bool) -> dict[str, np.ndarray]:
   """The tables of sinusoidal positions that a folder of the family holds, by name."""
   spec = names.NAMES[family]
-  table = models.sinusoids(arch.max_positions, arch.width) if spec.sines else None
-  return {('' if bare else spec.base) + name: table for name in spec.sines}
+  if not spec.sines:
+    return {}
+  table = models.sinusoids(arch.max_positions, arch.width)
+  base = '' if bare else spec.base
+  return {base + name: table for name in spec.sines}
 
 
 def _require_sines(folder: tensors.Tensors, sines: dict[str, np.ndarray]) -> None:
@@ -158,22 +168,21 @@ def _require_sines(folder: tensors.Tensors, sines: dict[str, np.ndarray]) -> Non
   computed.
   """
   for name in sines.keys() & set(folder.names):
+    computed = sines[name]
     table = folder.read(name).astype(np.float32)
-    if table.shape != sines[name].shape or not np.allclose(
-      table, sines[name], atol=5e-3
-    ):
+    same_shape = table.shape == computed.shape
+    # bfloat16, in which a folder may hold the table, rounds by up to 2e-3.
+    if not same_shape or not np.allclose(table, computed, atol=5e-3):
       raise ValueError(
-        f'tensor {name!r} is no table of sinusoidal positions {sines[name].shape}, '
+        f'tensor {name!r} is no table of sinusoidal positions {computed.shape}, '
         'which are computed'
       )
 
 
 def _equal(first: np.ndarray, second: np.ndarray) -> bool:
-  return (
-    first.shape == second.shape
-    and first.dtype == second.dtype
-    and first.tobytes() == second.tobytes()
-  )
+  if first.shape != second.shape or first.dtype != second.dtype:
+    return False
+  return first.tobytes() == second.tobytes()
 
 
 def _check(

@@ -182,7 +182,8 @@ def spoken(loaded: Loaded) -> dict[str, Any]:
   if loaded.generation is None:
     # A config.json is about the model: only the keys of decoding are taken from it.
     known = {*ELSEWHERE, *NOT_FOLLOWED} | _followed_keys()
-    return unsaid | {key: value for key, value in config.items() if key in known}
+    own = {key: value for key, value in config.items() if key in known}
+    return unsaid | own
   ids = {key: config[key] for key in IDS if config.get(key) is not None}
   starts = {key: value for key, value in unsaid.items() if key in IDS}
   return starts | ids | loaded.generation
@@ -240,7 +241,8 @@ def follow(
   forced = declared.get('forced_bos_token_id')
   if forced is not None:
     # It is the token behind the start, so there must be one start and no prompt.
-    if kind == 'encoder-decoder' and len(chosen.get('start', (0,))) == 1:
+    start = chosen.get('start', (0,))
+    if kind == 'encoder-decoder' and len(start) == 1:
       found['forced_bos'] = _several(forced)
     else:
       ignored.append('forced_bos_token_id')
@@ -284,7 +286,8 @@ def _follow_lengths(declared, found: dict, kind: str, chosen) -> list[str]:
     if length is None or length == usual or ours in found or ours in chosen:
       continue
     if kind == 'encoder-decoder':
-      found[ours] = max(length - len(chosen.get('start', (0,))), 0)
+      beginning = chosen.get('start', (0,))
+      found[ours] = max(length - len(beginning), 0)
     else:
       ignored.append(key)
   return ignored
@@ -294,8 +297,9 @@ def _settle_ids(declared, found: dict, chosen) -> None:
   """Makes tuples of lists, and drops ids that stand for nothing, as transformers does."""
   for name in ('suppress', 'begin_suppress', 'forced_eos'):
     if name in found:
+      ids = _several(found[name])
       # A negative id stands for no token.
-      found[name] = tuple(token for token in _several(found[name]) if token >= 0)
+      found[name] = tuple(token for token in ids if token >= 0)
   if 'bad_words' in found:
     ends = chosen.get('eos', _several(declared.get('eos_token_id')))
     found['bad_words'] = _without_ends(found['bad_words'], ends)

@@ -90,7 +90,9 @@ def open_gguf(path) -> Gguf:
   path = pathlib.Path(path)
   reader = _reader(path)
   try:
-    metadata = {name: field.contents() for name, field in reader.fields.items()}
+    metadata = {}
+    for key, field in reader.fields.items():
+      metadata[key] = field.contents()
     held = {tensor.name: tensor for tensor in reader.tensors}
     # No tensor of the model: it says how the frequencies of positions are scaled.
     factors = held.pop(FACTORS, None)
@@ -100,7 +102,9 @@ def open_gguf(path) -> Gguf:
     config = gguf_config.read(metadata, shapes, factors)
     name = metadata['general.architecture']
     modules = _MODULES_OF.get(name, _MODULES)
-    found = {_their_name(name, modules): tensor for name, tensor in held.items()}
+    found = {}
+    for own_name, tensor in held.items():
+      found[_their_name(own_name, modules)] = tensor
     tokenizer = gguf_tokenizer.read(path, metadata)
   except _DAMAGED as error:
     raise ValueError(_named(path, error)) from error
@@ -123,7 +127,8 @@ def _reader(path: pathlib.Path):
     start = file.read(START_BYTES)
   if not start.startswith(b'GGUF'):
     found = looks_like(start)
-    raise ValueError(f'{path}: not a GGUF file' + (f', but {found}' if found else ''))
+    instead = f', but {found}' if found else ''
+    raise ValueError(f'{path}: not a GGUF file{instead}')
   try:
     return GGUFReader(path)
   except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
@@ -146,12 +151,14 @@ def _their_name(name: str, modules: dict[str, str]) -> str:
       f'tensor {name[:100]!r} is not one of a Llama-like model; nearest: '
       f'{tree.nearest(name, [*_WHOLE, *modules])}'
     )
-  return f'model.layers.{found[1]}.{modules[found[2]]}.{found[3]}'
+  layer, module, kind = found.groups()
+  return f'model.layers.{layer}.{modules[module]}.{kind}'
 
 
 def _shape(tensor) -> tuple[int, ...]:
   """The shape of an array; the format has the fastest axis first."""
-  return tuple(int(size) for size in tensor.shape[::-1])
+  outermost_first = tensor.shape[::-1]
+  return tuple(int(size) for size in outermost_first)
 
 
 def _values(tensor) -> np.ndarray:
@@ -194,13 +201,9 @@ def _tensors(
       return _into_halves(array, config['num_key_value_heads'])
     return array
 
-  return Tensors(
-    tuple(sorted(found)),
-    lambda name: _shape(found[name]),
-    lambda name: np.dtype(np.float32),
-    read,
-    {},
-  )
+  shape = lambda name: _shape(found[name])
+  dtype = lambda name: np.dtype(np.float32)
+  return Tensors(tuple(sorted(found)), shape, dtype, read, {})
 
 
 def _into_halves(array: np.ndarray, heads: int) -> np.ndarray:

@@ -163,8 +163,18 @@ def _own_metadata(metadata, name: str) -> dict[str, Any]:
   own = {}
   for key, value in metadata.items():
     if key.startswith(f'{name}.'):
-      own[key.removeprefix(f'{name}.')] = _single(key, value)
+      own_key = key.removeprefix(f'{name}.')
+      own[own_key] = _single(key, value)
   return own
+
+
+# Keys of config.json that every file must say, with its own keys.
+_NEEDED = dict(
+  num_hidden_layers='block_count',
+  intermediate_size='feed_forward_length',
+  rms_norm_eps='attention.layer_norm_rms_epsilon',
+  max_position_embeddings='context_length',
+)
 
 
 def _common(name: str, own, metadata, shapes: dict[str, tuple]) -> dict:
@@ -179,24 +189,23 @@ def _common(name: str, own, metadata, shapes: dict[str, tuple]) -> dict:
   _check_keys(name, own, head_dim)
   architecture = ARCHITECTURES[name]
   # Not every file says how many tokens there are; the table has a row for each.
-  rows = shapes.get('token_embd.weight', (0,))[0]
+  rows, *_ = shapes.get('token_embd.weight', (0,))
   config = dict(
     model_type=architecture.model_type,
     architectures=[architecture.cls],
-    vocab_size=own.get('vocab_size') or rows,
     hidden_size=width,
-    num_hidden_layers=_need(own, name, 'block_count'),
     num_attention_heads=heads,
-    num_key_value_heads=own.get('attention.head_count_kv', heads),
-    intermediate_size=_need(own, name, 'feed_forward_length'),
     head_dim=head_dim,
-    rms_norm_eps=_need(own, name, 'attention.layer_norm_rms_epsilon'),
-    max_position_embeddings=_need(own, name, 'context_length'),
-    # No metadata speaks of biases; they are there or not.
-    attention_bias='blk.0.attn_output.bias' in shapes,
   )
+  config['vocab_size'] = own.get('vocab_size') or rows
+  config['num_key_value_heads'] = own.get('attention.head_count_kv', heads)
+  for key, own_key in _NEEDED.items():
+    config[key] = _need(own, name, own_key)
+  # No metadata speaks of biases; they are there or not.
+  config['attention_bias'] = 'blk.0.attn_output.bias' in shapes
   for role, key in (('bos', 'bos'), ('eos', 'eos'), ('pad', 'padding')):
-    config[f'{role}_token_id'] = metadata.get(f'tokenizer.ggml.{key}_token_id')
+    found = metadata.get(f'tokenizer.ggml.{key}_token_id')
+    config[f'{role}_token_id'] = found
   return config
 
 
@@ -290,8 +299,9 @@ def _check_keys(name: str, own, head_dim: int) -> None:
     'attention.scale': (head_dim**-0.5,),
   }
   for key, value in own.items():
+    neutral = allowed.get(key, ())
     # Close, not equal: the file holds float32.
-    changes_nothing = any(np.isclose(value, one) for one in allowed.get(key, ()))
+    changes_nothing = any(np.isclose(value, one) for one in neutral)
     if key in followed or changes_nothing:
       continue
     if key in allowed:
@@ -384,12 +394,13 @@ def _gemma(name: str, own, config: dict, positions: dict) -> dict:
   # A cap of zero is no cap.
   score_cap = own.get('attn_logit_softcapping', score_cap) or None
   logit_cap = own.get('final_logit_softcapping', logit_cap) or None
+  layer_types = _gemma_layers(name, own, config['num_hidden_layers'])
   return dict(
     hidden_activation='gelu_pytorch_tanh',
     # Hugging Face has the number under the root, and it is whole there.
     query_pre_attn_scalar=rotary.whole(scale**-2),
     sliding_window=own.get('attention.sliding_window') or window,
-    layer_types=_gemma_layers(name, own, config['num_hidden_layers']),
+    layer_types=layer_types,
     attn_logit_softcapping=score_cap,
     final_logit_softcapping=logit_cap,
     rope_parameters=positions,
@@ -432,7 +443,8 @@ def _gemma_layers(name: str, own, layers: int) -> list[str]:
   usual_period = {'gemma2': 2, 'gemma3': 6}[name]
   pattern = own.get('attention.sliding_window_pattern', usual_period)
   if not isinstance(pattern, list):
-    pattern = [(i + 1) % pattern != 0 for i in range(layers)]
+    every = pattern
+    pattern = [number % every != 0 for number in range(1, layers + 1)]
   if len(pattern) != layers:
     raise ValueError(
       f'{name}.attention.sliding_window_pattern: {len(pattern)} layers, not {layers}'

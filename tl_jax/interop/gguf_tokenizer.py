@@ -195,6 +195,7 @@ def _byte_pairs(path: pathlib.Path, metadata) -> tokenizers.Tokenizer:
   split = _split(path, metadata)
   types = _types(metadata)
   names = metadata['tokenizer.ggml.tokens']
+  merges = metadata['tokenizer.ggml.merges']
   model = {
     'type': 'BPE',
     'dropout': None,
@@ -204,9 +205,9 @@ def _byte_pairs(path: pathlib.Path, metadata) -> tokenizers.Tokenizer:
     'fuse_unk': False,
     'byte_fallback': False,
     'ignore_merges': split.whole,
-    'vocab': {name: i for i, name in enumerate(names)},
-    'merges': [merge.split(' ', 1) for merge in metadata['tokenizer.ggml.merges']],
   }
+  model['vocab'] = {name: i for i, name in enumerate(names)}
+  model['merges'] = [merge.split(' ', 1) for merge in merges]
   added = []
   for i, (name, kind) in enumerate(zip(names, types, strict=True)):
     if kind not in sentencepiece.APART:
@@ -288,6 +289,7 @@ def _sentencepiece(path: pathlib.Path, metadata) -> tokenizers.Tokenizer:
     raise ValueError(
       f'tokenizer.ggml.scores: {len(scores or ())} scores of {len(names)} tokens'
     )
+  prefix = metadata.get('tokenizer.ggml.add_space_prefix', True)
   pieces = sentencepiece.Pieces(
     kind='bpe',
     names=names,
@@ -296,7 +298,7 @@ def _sentencepiece(path: pathlib.Path, metadata) -> tokenizers.Tokenizer:
     unknown=_unknown(metadata, types),
     byte_fallback=sentencepiece.BYTE in types,
     charsmap=b'',
-    dummy_prefix=bool(metadata.get('tokenizer.ggml.add_space_prefix', True)),
+    dummy_prefix=bool(prefix),
     squeeze=False,
   )
   # The class of Llama stands for all: nothing is put around a text but what is said.

@@ -127,11 +127,14 @@ def _fit_or_guess(source: Source, path, head: str | None) -> fitting.Fit:
       )
     return fit
   fit = fitting.fit_folder(config, source.folder, family, head)
-  if head is None and fit.arch.head != configs.head_of(config)[0]:
+  if head is not None:
+    return fit
+  declared_head, _ = configs.head_of(config)
+  if fit.arch.head != declared_head:
     _LOG.warning(
       '%s: config.json names the head %r, of which there is no tensor; the body opens alone',
       path,
-      configs.head_of(config)[0],
+      declared_head,
     )
   return fit
 
@@ -260,7 +263,8 @@ def _their_tensors(loaded: Loaded, family: str, config: dict, held: dict) -> dic
   Raises ValueError for a parameter that the architecture has not, or that is missing.
   """
   arch = loaded.arch
-  abstract = tree.flatten(jax.eval_shape(loaded.model.init, jax.random.key(0)))
+  shapes = jax.eval_shape(loaded.model.init, jax.random.key(0))
+  abstract = tree.flatten(shapes)
   for name in sorted(set(held) ^ set(abstract)):
     others = (set(held) | set(abstract)) - {name}
     raise ValueError(

@@ -58,12 +58,16 @@ def kind_of_config(config: dict) -> str | None:
     return 'encoder-decoder'
   named = config.get('architectures')
   first = str(named[0]) if isinstance(named, list) and named else ''
-  by_class = [kind for kind, endings in CLASSES if re.search(f'({endings})$', first)]
-  by_name = ['encoder'] if 'bert' in str(config.get('model_type')).lower() else []
-  by_key = [
-    kind for kind, keys in KEYS if any(config.get(key) is not None for key in keys)
-  ]
-  return next(iter(by_class + by_name + by_key), None)
+  for kind, endings in CLASSES:
+    if re.search(f'({endings})$', first):
+      return kind
+  family = str(config.get('model_type')).lower()
+  if 'bert' in family:
+    return 'encoder'
+  for kind, keys in KEYS:
+    if any(config.get(key) is not None for key in keys):
+      return kind
+  return None
 
 
 def nearest(name: str, kind: str | None, families: Mapping[str, Family]) -> str:
@@ -72,7 +76,8 @@ def nearest(name: str, kind: str | None, families: Mapping[str, Family]) -> str:
   """
   if kind is None:
     return ', '.join(map(repr, families))
-  return tree.nearest(
-    name,
-    [other for other, family in families.items() if kind_of_family(family) == kind],
-  )
+  of_kind = []
+  for other, family in families.items():
+    if kind_of_family(family) == kind:
+      of_kind.append(other)
+  return tree.nearest(name, of_kind)

@@ -7,6 +7,7 @@ read in both directions.
 """
 
 import collections
+import functools
 import re
 from typing import NamedTuple
 
@@ -69,12 +70,9 @@ def place(
     theirs = names.bases.get(head, names.base) + theirs
   if number:
     theirs = theirs.replace(LAYER, number.group())
-  return Place(
-    theirs,
-    transpose=leaf == 'kernel' and _is_transposed(names, mark),
-    part=int(mark) if mark.isdecimal() else 0,
-    row=mark == 'row',
-  )
+  transpose = leaf == 'kernel' and _is_transposed(names, mark)
+  part = int(mark) if mark.isdecimal() else 0
+  return Place(theirs, transpose=transpose, part=part, row=mark == 'row')
 
 
 def _row(names: Names, head: str, pattern: str, gated: bool):
@@ -165,9 +163,11 @@ def lazily(places: dict[str, Place], arrays: dict):
     parts = sorted(groups[name], key=lambda pair: pair[0].part)
     where, first = parts[0]
     outputs = sum(array.shape[-1] for _, array in parts)
-    shape = _stored_shape(where, (*first.shape[:-1], outputs))
-    # The default binds these parts: a closure would see those of the last tensor.
-    yield name, shape, np.dtype(first.dtype), lambda parts=parts: _join(parts)
+    ours = *first.shape[:-1], outputs
+    shape = _stored_shape(where, ours)
+    # Bound to these parts: a closure would see those of the last tensor.
+    read = functools.partial(_join, parts)
+    yield name, shape, np.dtype(first.dtype), read
 
 
 def _stored_shape(where: Place, shape: tuple) -> tuple:
@@ -178,9 +178,11 @@ def _stored_shape(where: Place, shape: tuple) -> tuple:
 
 def _join(parts: list) -> np.ndarray:
   """One tensor of theirs from [(place, our array)], the parts in their order."""
-  where = parts[0][0]
-  arrays = [np.asarray(array) for _, array in parts]
-  ours = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, -1)
+  where, first = parts[0]
+  ours = np.asarray(first)
+  if len(parts) > 1:
+    arrays = [np.asarray(array) for _, array in parts]
+    ours = np.concatenate(arrays, -1)
   if where.row:
     ours = ours[None]
   elif where.transpose:
@@ -193,7 +195,9 @@ def places(
 ) -> dict[str, Place]:
   """The place of every parameter of a tree of arrays, or of their shapes."""
   flat = tree.flatten(params)
-  found = {name: place(family, head, name, gated=gated, bare=bare) for name in flat}
+  found = {}
+  for name in flat:
+    found[name] = place(family, head, name, gated=gated, bare=bare)
   together = collections.defaultdict(list)
   for name, where in found.items():
     together[where.name].append(name)

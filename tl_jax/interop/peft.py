@@ -120,10 +120,10 @@ def save_adapter(
     require_unchanged(held, over)
   require_runnable(arch, kind, flat, trained)
 
-  # The tensors and the config.
   found |= plain_tensors(arch, family, kind, flat, where, trained)
   declared |= described(arch, kind, base, trained)
-  digest = base_hash(adapted.params, trained.whole | (flat.keys() - where.keys()))
+  put_in = flat.keys() - where.keys()
+  digest = base_hash(adapted.params, trained.whole | put_in)
 
   # On the disk, the config comes after the tensors: a folder without it is no adapter.
   metadata = tensors.PYTORCH | {HASH: digest}
@@ -181,11 +181,10 @@ def require_runnable(
   what = 'prompt' if kind == 'PROMPT_TUNING' else 'prefix'
   if arch.head == 'masked':
     raise ValueError(f'head: peft runs no {what} under a masked head')
-  heads = {
-    trained.modules[name]
-    for name in flat
-    if name.startswith('head/') and not name.startswith('head/pooler/')
-  }
+  heads = set()
+  for name in flat:
+    if name.startswith('head/') and not name.startswith('head/pooler/'):
+      heads.add(trained.modules[name])
   for module in sorted(trained.saved - heads):
     raise ValueError(
       f'{module}: peft saves no module beside a {what} but the head; '
@@ -228,11 +227,8 @@ def described(arch: models.Arch, kind: str, base: str, trained: Trained) -> dict
     declared['bias'] = trained.bias
   if kind not in peft_parts.PROMPTED:
     # A module is saved with all its parts, so that none of these is named again.
-    outermost = [
-      module
-      for module in trained.saved
-      if not any(module.startswith(f'{other}.') for other in trained.saved)
-    ]
+    whole = tuple(f'{module}.' for module in trained.saved)
+    outermost = [module for module in trained.saved if not module.startswith(whole)]
     declared['modules_to_save'] = sorted(outermost) or None
   return declared
 
@@ -270,11 +266,12 @@ def load_adapter(path, base, *, dtype=None) -> Loaded:
   # Under another head, the names of the base's labels are those of other outputs.
   if not labels and arch == base.arch:
     labels, kind = base.labels, base.kind
+  tokenizer = tokenizer_of(path, base, arch.vocabulary)
   return base._replace(
     model=models.build(arch),
     params=tree.unflatten(params),
     arch=arch,
-    tokenizer=tokenizer_of(path, base, arch.vocabulary),
+    tokenizer=tokenizer,
     labels=labels,
     kind=kind,
   )
@@ -291,7 +288,8 @@ def adapted_params(
   Raises ValueError for an adapter that does not fit, and for a tensor of no use.
   """
   family, where = places_of(base, arch)
-  peft_config.require_targets(adapter, {module_of(place) for place in where.values()})
+  modules = {module_of(place) for place in where.values()}
+  peft_config.require_targets(adapter, modules)
   # The plain tensors come first, because the structured leaves are made over them.
   params, full = whole_leaves(base, arch, where, found)
   if arch.head == 'masked':
@@ -304,7 +302,8 @@ def adapted_params(
   peft_checks.require_complete(adapter, where, new, full, output)
   # Each step took out what it used.
   for name in found:
-    near = tree.nearest(name, [place.name for place in where.values()])
+    known = [place.name for place in where.values()]
+    near = tree.nearest(name, known)
     raise ValueError(f'tensor {name!r} has no place in this {family}; nearest: {near}')
   return params | new
 
@@ -315,7 +314,10 @@ def drop_repeated(second: dict[str, str], params: dict, found: dict) -> None:
   second: as `repeated_names` makes it.
   """
   for name, source in second.items():
-    if name in found and not np.array_equal(found.pop(name)(), params[source]):
+    if name not in found:
+      continue
+    read = found.pop(name)
+    if not np.array_equal(read(), params[source]):
       raise ValueError(
         f'tensor {name!r}: the head has an output of its own, in this base it is '
         f'{source}'
@@ -414,11 +416,15 @@ def whole_leaves(
   """
   held = held_leaves(base, where)
   shapes = tree.flatten(shapes_of(arch))
-  full = {name for name, place in where.items() if place.name in found}
+  full = set()
+  for name, place in where.items():
+    if place.name in found:
+      full.add(name)
   params = {}
   for name, place in where.items():
     if name in full:
-      params[name] = jnp.array(names.from_theirs(place, found[place.name]()))
+      read = found[place.name]
+      params[name] = jnp.array(names.from_theirs(place, read()))
     elif name in held:
       params[name] = held[name]
     else:

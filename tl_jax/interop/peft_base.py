@@ -43,8 +43,8 @@ def base_hash(params, without=(), dtype=None) -> str:
     held = base_of(name, leaf)
     if dtype is not None:
       held = held.astype(dtype)
-    described = f'{name} {tuple(held.shape)} {np.dtype(held.dtype).name}\n'
-    digest.update(described.encode())
+    shape, dtype_name = tuple(held.shape), np.dtype(held.dtype).name
+    digest.update(f'{name} {shape} {dtype_name}\n'.encode())
     flat = np.ascontiguousarray(np.asarray(held)).reshape(-1)
     digest.update(flat.view(np.uint8))
   return digest.hexdigest()
@@ -101,8 +101,10 @@ def kind_of(leaf) -> str:
 
 def places_of(loaded: Loaded, arch: models.Arch) -> tuple[str, dict[str, names.Place]]:
   """(family, the place of every parameter of `arch` in a checkpoint of the family)."""
-  family = (loaded.config or {}).get('model_type') or configs.fitting(arch)
-  return family, names.places(family, arch.head, shapes_of(arch), gated=arch.gated)
+  config = loaded.config or {}
+  family = config.get('model_type') or configs.fitting(arch)
+  places = names.places(family, arch.head, shapes_of(arch), gated=arch.gated)
+  return family, places
 
 
 @functools.lru_cache(maxsize=8)

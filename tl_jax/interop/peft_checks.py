@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 from tl_jax import tree
+from tl_jax.interop.peft_base import module_of
 from tl_jax.interop.peft_config import Adapter, is_part
 from tl_jax.interop.peft_parts import EMBEDDING, PROMPTED, groups_of
 
@@ -84,7 +85,7 @@ def require_sides(adapter: Adapter, matrices: dict, new: dict) -> None:
 
 def require_saved(adapter: Adapter, where: dict, full: set, output: str) -> None:
   """Raises ValueError for an entry of `modules_to_save` that the file does not hold."""
-  modules = {name: place.name.rpartition('.')[0] for name, place in where.items()}
+  modules = {name: module_of(place) for name, place in where.items()}
   for entry in adapter.declared.get('modules_to_save') or ():
     wanted = [name for name, module in modules.items() if is_part(module, entry)]
     for name in wanted:
@@ -105,7 +106,8 @@ def require_head(entry: str, output: str, modules: Iterable[str]) -> None:
   """
   if entry in HEADS_OF_ALL or is_part(output, entry):
     return
-  near = tree.nearest(entry, {module.rpartition('.')[2] for module in modules})
+  ends = {module.rpartition('.')[2] for module in modules}
+  near = tree.nearest(entry, ends)
   raise ValueError(
     f'modules_to_save: {entry!r} is no module of the base; nearest: {near}'
   )
@@ -119,7 +121,7 @@ def say_lost_biases(adapter: Adapter, where: dict, edited: set, full: set) -> No
   bias = adapter.declared.get('bias', 'none')
   of_edited = set()
   for name, place in where.items():
-    if name.endswith('bias') and place.name.rpartition('.')[0] in edited:
+    if name.endswith('bias') and module_of(place) in edited:
       of_edited.add(name)
   if bias == 'none' or not of_edited or of_edited & full:
     return

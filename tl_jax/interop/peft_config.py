@@ -69,9 +69,8 @@ class Adapter(NamedTuple):
   def rank(self, module: str) -> int:
     """The rank that the file gives a module."""
     # Without a key, peft takes 8, for alpha as well.
-    return by_pattern(
-      self.declared.get('rank_pattern'), module, self.declared.get('r', 8)
-    )
+    common = self.declared.get('r', 8)
+    return by_pattern(self.declared.get('rank_pattern'), module, common)
 
   def scale(self, module: str) -> float:
     """What the low-rank product of a module is multiplied by.
@@ -82,18 +81,20 @@ class Adapter(NamedTuple):
     common = self.declared.get('lora_alpha', 8)
     alpha = by_pattern(self.declared.get('alpha_pattern'), module, common)
     rank = self.rank(module)
-    return alpha / (math.sqrt(rank) if self.declared.get('use_rslora') else rank)
+    if self.declared.get('use_rslora'):
+      return alpha / math.sqrt(rank)
+    return alpha / rank
 
   def saves(self, module: str) -> bool:
     """Does the file say that a module, or one that it is part of, is saved whole?"""
-    return any(
-      is_part(module, name) for name in self.declared.get('modules_to_save') or ()
-    )
+    saved = self.declared.get('modules_to_save') or ()
+    return any(is_part(module, name) for name in saved)
 
   def edits(self, module: str) -> bool:
     """Does the file say, as peft reads it, that the matrix of a module is edited?"""
     # What is saved in full is not edited, whatever the targets say.
-    if self.saves(module) or _listed(self.declared.get('exclude_modules'), module):
+    excluded = self.declared.get('exclude_modules')
+    if self.saves(module) or _listed(excluded, module):
       return False
     targets = self.declared.get('target_modules')
     if not _listed(targets, module):
@@ -289,7 +290,10 @@ def require_targets(adapter: Adapter, modules: Collection[str]) -> None:
 def no_module(adapter: Adapter, target: str, modules: Collection[str]) -> str:
   """What to say of a target that hits nothing, with the nearest ends of real names."""
   parts = 1 + target.count('.')
-  tails = dict.fromkeys('.'.join(module.split('.')[-parts:]) for module in modules)
+  tails = {}
+  for module in modules:
+    tail = module.split('.')[-parts:]
+    tails['.'.join(tail)] = None
   near = tree.nearest(target, tails)
   return (
     f'{adapter.file}: target_modules: {target!r} hits no module of the base; nearest: '
@@ -339,7 +343,8 @@ def lora_numbers(
   """
   alphas = {}
   for module, rank in ranks.items():
-    alphas[module] = scales[module] * (math.sqrt(rank) if stabilized else rank)
+    divisor = math.sqrt(rank) if stabilized else rank
+    alphas[module] = scales[module] * divisor
   rank = most_common(ranks)
   alpha = most_common(alphas)
   # A name is a pattern to peft: its dots must be no wildcards.

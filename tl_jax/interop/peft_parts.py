@@ -36,10 +36,9 @@ def groups_of(where: dict) -> dict[str, list[str]]:
   for name, place in where.items():
     if place.name.endswith('.weight'):
       found[place.name.removesuffix('.weight')].append(name)
-  return {
-    module: sorted(group, key=lambda name: where[name].part)
-    for module, group in found.items()
-  }
+  for group in found.values():
+    group.sort(key=lambda name: where[name].part)
+  return dict(found)
 
 
 def modules_of(where: dict) -> set[str]:
@@ -74,18 +73,16 @@ def write_lora(
         written['lora_magnitude_vector'] = magnitudes(parts, a.dtype)
       for part, array in written.items():
         found[f'{MODEL}{module}.{part}'] = np.ascontiguousarray(array)
-  declared = peft_config.lora_numbers(ranks, scales, stabilized) | dict(
-    # peft has one rate for all modules: of several, the strongest.
-    lora_dropout=max(leaf.rate for leaf in edited.values()),
-    use_rslora=stabilized,
-    use_dora=dora,
-    bias='none',
-    # The file holds the numbers, so that any start will do that leaves the base alone.
-    init_lora_weights=True,
-    # Does the base store its matrices (in, out), as GPT-2 does?
-    fan_in_fan_out=not names.NAMES[family].transposed,
-    target_modules=peft_config.short_names(ranks, modules_of(where)),
-  )
+  declared = peft_config.lora_numbers(ranks, scales, stabilized)
+  # The file holds the numbers, so that any start will do that leaves the base alone.
+  declared |= dict(bias='none', init_lora_weights=True)
+  declared |= dict(use_rslora=stabilized, use_dora=dora)
+  # peft has one rate for all modules: of several, the strongest.
+  declared['lora_dropout'] = max(leaf.rate for leaf in edited.values())
+  # Does the base store its matrices (in, out), as GPT-2 does?
+  declared['fan_in_fan_out'] = not names.NAMES[family].transposed
+  modules = modules_of(where)
+  declared['target_modules'] = peft_config.short_names(ranks, modules)
   return declared, found
 
 
@@ -130,13 +127,15 @@ def join(parts: list) -> tuple[np.ndarray, np.ndarray, float]:
   edited = [leaf for leaf in parts if is_low_rank(leaf)]
   lefts = [np.asarray(leaf.a) for leaf in edited]
   scale = edited[0].scale
-  shared = all(np.array_equal(left, lefts[0]) for left in lefts)
-  a = lefts[0] if shared else np.concatenate(lefts, 1)
+  first = lefts[0]
+  shared = all(np.array_equal(left, first) for left in lefts)
+  a = first if shared else np.concatenate(lefts, 1)
   blocks = []
+  rank = a.shape[1]
   at = 0
   for leaf in parts:
     # Zeros for a part that is plain: it stays as it is.
-    block = np.zeros((a.shape[1], leaf.shape[-1]), lefts[0].dtype)
+    block = np.zeros((rank, leaf.shape[-1]), first.dtype)
     if is_low_rank(leaf):
       b = np.asarray(leaf.b)
       # A module has one scale in the config; what differs from it goes into b.
@@ -185,7 +184,8 @@ def read_lora(adapter, arch, params: dict, where: dict, found: dict) -> dict:
     rate = float(adapter.declared.get('lora_dropout') or 0.0)
     # Each part of the matrix has all of a and its own columns of b.
     for name, columns in zip(group, spans(sizes), strict=True):
-      pair = (params[name], jnp.array(a), jnp.array(b[:, columns]))
+      own_b = jnp.array(b[:, columns])
+      pair = (params[name], jnp.array(a), own_b)
       if magnitude is None:
         new[name] = leaves.LowRank(*pair, scale, rate)
       else:
@@ -200,7 +200,8 @@ def take_parts(groups: dict, found: dict) -> dict[str, dict[str, np.ndarray]]:
   for name in list(found):
     match = re.fullmatch(LORA_PART, name)
     if match and match['module'] in groups:
-      parts[match['module']][match['part']] = found.pop(name)()
+      read = found.pop(name)
+      parts[match['module']][match['part']] = read()
   return parts
 
 
@@ -221,7 +222,8 @@ def pair_of(module: str, held: dict) -> tuple[np.ndarray, np.ndarray]:
 
 def require_fitting(module: str, a, b, rank: int, matrix: tuple[int, int]) -> None:
   """Raises ValueError unless a and b have this rank and make this matrix (in, out)."""
-  if (a.shape[-1], b.shape[0]) != (rank, rank):
+  ranks = a.shape[-1], b.shape[0]
+  if ranks != (rank, rank):
     raise ValueError(
       f'{module}: lora_A and lora_B are of rank {a.shape[-1]} and {b.shape[0]}, '
       f'{peft_config.CONFIG} says {rank}'
@@ -279,12 +281,9 @@ def write_ia3(
   modules = modules_of(where)
   inner = peft_config.short_names(inputs, modules)
   outer = peft_config.short_names(outputs, modules)
-  declared = dict(
-    target_modules=sorted(inner + outer),
-    feedforward_modules=inner,
-    init_ia3_weights=True,
-    fan_in_fan_out=not names.NAMES[family].transposed,
-  )
+  declared = dict(feedforward_modules=inner, init_ia3_weights=True)
+  declared['target_modules'] = sorted(inner + outer)
+  declared['fan_in_fan_out'] = not names.NAMES[family].transposed
   return declared, found
 
 
@@ -340,7 +339,8 @@ def scaled_leaves(
   new = {}
   for name, columns in zip(group, spans(sizes), strict=True):
     if side == 'in':
-      new[name] = leaves.Scaled(params[name], jnp.array(flat), side)
+      scale = jnp.array(flat)
+      new[name] = leaves.Scaled(params[name], scale, side)
     else:
       new |= scaled_output(name, params, jnp.array(flat[columns]))
   return new

@@ -58,7 +58,10 @@ def write_prefix(
   turn. Raises ValueError where a layer has no prefix, where another part of the model
   has one, and where two layers that share a row of peft differ.
   """
-  found = {name: leaf for name, leaf in flat.items() if isinstance(leaf, leaves.Prefix)}
+  found = {}
+  for name, leaf in flat.items():
+    if isinstance(leaf, leaves.Prefix):
+      found[name] = leaf
   stack, layers = stack_of(arch)
   wanted = [slot_of(stack, layer) for layer in range(layers)]
   for name in sorted(found.keys() ^ set(wanted)):
@@ -70,8 +73,9 @@ def write_prefix(
     )
   whole = []
   for name in wanted:
-    leaf = found[name]
-    whole.append(np.concatenate([np.asarray(leaf.keys), np.asarray(leaf.values)], -1))
+    keys = np.asarray(found[name].keys)
+    values = np.asarray(found[name].values)
+    whole.append(np.concatenate([keys, values], -1))
   rows = rows_of(stack, layers)
   table = fill_rows(rows, whole, wanted)
   width = arch.decoder.key_heads * arch.decoder.head_width
@@ -98,7 +102,8 @@ def fill_rows(rows: Sequence[int], whole: list, wanted: list[str]) -> list[np.nd
   """
   table = [np.zeros_like(whole[0])] * len(whole)
   for layer, row in enumerate(rows):
-    if row in rows[:layer] and not np.array_equal(table[row], whole[layer]):
+    is_taken = row in rows[:layer]
+    if is_taken and not np.array_equal(table[row], whole[layer]):
       raise ValueError(
         f'{wanted[layer]}: peft gives it the prefix of layer {rows.index(row)}, as it '
         'does in decoders with an even number of layers; it differs'
@@ -134,8 +139,9 @@ def take_table(adapter, found: dict, width: int, submodules: int) -> np.ndarray:
   table = found.pop(TENSOR)()
   length = adapter.declared.get('num_virtual_tokens')
   # A config without the key fits no table.
-  lengths = {length} if not length else {length, length * submodules}
-  if table.ndim != 2 or table.shape[1] != width or table.shape[0] not in lengths:
+  lengths = (length, length * submodules) if length else ()
+  shapes = [(rows, width) for rows in lengths]
+  if table.shape not in shapes:
     raise ValueError(
       f'tensor {TENSOR!r} has shape {table.shape}, for this base and '
       f'num_virtual_tokens = {length} it must be {length, width}'

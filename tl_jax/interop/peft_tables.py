@@ -41,7 +41,6 @@ def settle(
   shapes = {name: found[name]().shape for name in present}
   rows = rows_of(shapes, table, output)
 
-  # Tied or not.
   if arch.tied:
     if is_untied(adapter, found, table, output):
       base = untie(base)
@@ -97,7 +96,8 @@ def require_all_tables(
 
 def rows_of(shapes: dict, table: str, output: str | None) -> int:
   """The number of rows of the tables that are there. ValueError where they differ."""
-  rows = {name: shapes[name][0] for name in (table, output) if name in shapes}
+  present = [name for name in (table, output) if name in shapes]
+  rows = {name: shapes[name][0] for name in present}
   if len(set(rows.values())) > 1:
     raise ValueError(
       f'tensor {output!r} has {rows[output]} rows, but {table!r} has {rows[table]}'

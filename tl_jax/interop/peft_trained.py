@@ -81,7 +81,11 @@ def trained_of(kind: str, arch, flat: dict, trainable, where: dict) -> Trained:
 
 def structured_leaves(flat: dict) -> set[str]:
   """The names of the leaves that the method put in: a prompt is a plain array."""
-  return {name for name, leaf in flat.items() if name == PROMPT or kind_of(leaf)}
+  found = set()
+  for name, leaf in flat.items():
+    if name == PROMPT or kind_of(leaf):
+      found.add(name)
+  return found
 
 
 def plain_leaves(arch: models.Arch, flat: dict, trainable, places) -> set[str]:

@@ -62,10 +62,12 @@ def frames(family: str, roles: dict, settings: dict) -> tuple[Frame, Frame]:
     cls = _needed(roles, 'cls', family)
     sep = _needed(roles, 'sep', family)
     single = [(cls, 0), ('A', 0), (sep, 0)]
-    return single, [*single, (sep, 0), ('B', 0), (sep, 0)]
+    pair = [*single, (sep, 0), ('B', 0), (sep, 0)]
+    return single, pair
   if family == 't5':
     end = (_needed(roles, 'eos', family), 0)
-    return [('A', 0), end], [('A', 0), end, ('B', 0), end]
+    single = [('A', 0), end]
+    return single, [*single, ('B', 0), end]
   if family in _TRANSLATING:
     return _translating_frames(family, roles, settings)
   return _begun_and_ended_frames(family, roles, settings)
@@ -97,7 +99,8 @@ def _begun_and_ended_frames(
   family: str, roles: dict, settings: dict
 ) -> tuple[Frame, Frame]:
   """The frames of decoders: each text is begun and ended as the settings say."""
-  usually_begun = family in ('llama', 'gemma') and isinstance(roles.get('bos'), str)
+  has_begin = isinstance(roles.get('bos'), str)
+  usually_begun = has_begin and family in ('llama', 'gemma')
   before, after = [], []
   if _flag(settings, 'add_bos_token', usually_begun):
     before = [_needed(roles, 'bos', family)]
@@ -169,19 +172,18 @@ def around(family: str, settings: dict, charsmap: str | None = None) -> dict[str
 
 def _around_bert(settings: dict) -> dict[str, Any]:
   """The parts of BERT: cleaned words, cut at spaces and punctuation."""
+  chinese = _flag(settings, 'tokenize_chinese_chars', True)
   normalizer = {
     'type': 'BertNormalizer',
     'clean_text': True,
     # None has a meaning of its own: accents go where letters are lowered.
     'strip_accents': settings.get('strip_accents'),
-    'handle_chinese_chars': _flag(settings, 'tokenize_chinese_chars', True),
+    'handle_chinese_chars': chinese,
     'lowercase': _flag(settings, 'do_lower_case', True),
   }
-  return dict(
-    normalizer=normalizer,
-    pre_tokenizer={'type': 'BertPreTokenizer'},
-    decoder={'type': 'WordPiece', 'prefix': '##', 'cleanup': True},
-  )
+  splitter = {'type': 'BertPreTokenizer'}
+  decoder = {'type': 'WordPiece', 'prefix': '##', 'cleanup': True}
+  return dict(normalizer=normalizer, pre_tokenizer=splitter, decoder=decoder)
 
 
 def _around_words(family: str, settings: dict, charsmap: str | None) -> dict[str, Any]:
@@ -193,11 +195,8 @@ def _around_words(family: str, settings: dict, charsmap: str | None) -> dict[str
   if family == 'albert':
     normalizer = _normalizer_of_albert(settings, charsmap)
   words = [{'type': 'WhitespaceSplit'}, spaces]
-  return dict(
-    normalizer=normalizer,
-    decoder=spaces,
-    pre_tokenizer={'type': 'Sequence', 'pretokenizers': words},
-  )
+  splitter = {'type': 'Sequence', 'pretokenizers': words}
+  return dict(normalizer=normalizer, decoder=spaces, pre_tokenizer=splitter)
 
 
 def _normalizer_of_albert(settings: dict, charsmap: str | None) -> dict:
@@ -221,11 +220,9 @@ def _around_gemma() -> dict[str, Any]:
     'behavior': 'MergedWithPrevious',
     'invert': False,
   }
-  return dict(
-    normalizer=_replace(' ', SPACE),
-    decoder=_decoder(byte_fallback=True, prefix=False),
-    pre_tokenizer=at_spaces,
-  )
+  normalizer = _replace(' ', SPACE)
+  decoder = _decoder(byte_fallback=True, prefix=False)
+  return dict(normalizer=normalizer, decoder=decoder, pre_tokenizer=at_spaces)
 
 
 def _around_llama(settings: dict) -> dict[str, Any]:
@@ -235,11 +232,9 @@ def _around_llama(settings: dict) -> dict[str, Any]:
   if prefix:
     # A legacy tokenizer puts a space behind each special token, too.
     scheme = 'always' if settings.get('legacy') else 'first'
-  return dict(
-    normalizer=None,
-    decoder=_decoder(byte_fallback=True, prefix=prefix),
-    pre_tokenizer=_metaspace(scheme, split=False),
-  )
+  splitter = _metaspace(scheme, split=False)
+  decoder = _decoder(byte_fallback=True, prefix=prefix)
+  return dict(normalizer=None, decoder=decoder, pre_tokenizer=splitter)
 
 
 def _around_deberta(settings: dict) -> dict[str, Any]:
@@ -249,19 +244,15 @@ def _around_deberta(settings: dict) -> dict[str, Any]:
   steps = []
   if _flag(settings, 'do_lower_case', False):
     steps.append({'type': 'Lowercase'})
-  steps += [
-    _replace(r'\s{2,}|[\n\r\t]', ' ', 'Regex'),
-    {'type': 'NFC'},
-    {'type': 'Strip', 'strip_left': False, 'strip_right': True},
-  ]
+  strip = {'type': 'Strip', 'strip_left': False, 'strip_right': True}
+  steps.append(_replace(r'\s{2,}|[\n\r\t]', ' ', 'Regex'))
+  steps += [{'type': 'NFC'}, strip]
   words = [spaces]
   if _flag(settings, 'split_by_punct', False):
     words = [{'type': 'Punctuation', 'behavior': 'Isolated'}, spaces]
-  return dict(
-    normalizer={'type': 'Sequence', 'normalizers': steps},
-    decoder=spaces,
-    pre_tokenizer={'type': 'Sequence', 'pretokenizers': words},
-  )
+  normalizer = {'type': 'Sequence', 'normalizers': steps}
+  splitter = {'type': 'Sequence', 'pretokenizers': words}
+  return dict(normalizer=normalizer, decoder=spaces, pre_tokenizer=splitter)
 
 
 def around_pieces(
@@ -284,11 +275,9 @@ def around_pieces(
   splitter = None
   if prefix and cut_before:
     splitter = _metaspace('first', split=False)
-  return dict(
-    normalizer={'type': 'Sequence', 'normalizers': steps},
-    pre_tokenizer=splitter,
-    decoder=_decoder(pieces.byte_fallback, prefix),
-  )
+  normalizer = {'type': 'Sequence', 'normalizers': steps}
+  decoder = _decoder(pieces.byte_fallback, prefix)
+  return dict(normalizer=normalizer, pre_tokenizer=splitter, decoder=decoder)
 
 
 def _asks_for_family(family: str | None, pieces: sentencepiece.Pieces) -> bool:
@@ -391,12 +380,9 @@ def class_of(state: dict, pair: Frame, settings: dict, roles: dict) -> str:
   # Of these, transformers takes the vocabulary alone.
   if family in _TRANSLATING:
     return GENERIC
-  same = (
-    _has_parts(state, family, settings)
-    and _has_fixed_model(state, family)
-    and _has_frame(pair, family, roles, settings)
-  )
-  return name if same else GENERIC
+  if not _has_parts(state, family, settings) or not _has_fixed_model(state, family):
+    return GENERIC
+  return name if _has_frame(pair, family, roles, settings) else GENERIC
 
 
 def _has_parts(state: dict, family: str, settings: dict) -> bool:

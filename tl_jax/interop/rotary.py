@@ -32,7 +32,8 @@ def read(
     # The older form has no place for local layers.
     return base, local, _scaling(config.get('rope_scaling'), config)
   if GLOBAL not in found and LOCAL not in found:
-    return float(found.get('rope_theta', base)), local, _scaling(found, config)
+    base = float(found.get('rope_theta', base))
+    return base, local, _scaling(found, config)
   # The newer form may say the two kinds of layers apart.
   wide = found.get(GLOBAL) or {}
   near = found.get(LOCAL) or {}
@@ -88,11 +89,9 @@ def _long_scaling(found: dict, config: dict) -> tuple[float, ...]:
   may be than they were.
   """
   most = config.get('max_position_embeddings') or 0
-  length = (
-    config.get('original_max_position_embeddings')
-    or found.get('original_max_position_embeddings')
-    or most
-  )
+  key = 'original_max_position_embeddings'
+  # What stands in the config itself goes before what stands among the numbers.
+  length = config.get(key) or found.get(key) or most
   if not length:
     raise ValueError(
       'config.json: max_position_embeddings is missing, which longrope needs'
@@ -100,7 +99,9 @@ def _long_scaling(found: dict, config: dict) -> tuple[float, ...]:
   longer = found.get('factor') or most / length
   factor = found.get('attention_factor')
   if factor is None:
-    factor = math.sqrt(1 + math.log(longer) / math.log(length)) if longer > 1 else 1.0
+    factor = 1.0
+    if longer > 1:
+      factor = math.sqrt(1 + math.log(longer) / math.log(length))
   short, long = found['short_factor'], found['long_factor']
   if len(short) < 2 or len(short) != len(long):
     raise ValueError(
@@ -118,7 +119,8 @@ def from_factors(factors, base: float) -> dict:
   Raises ValueError if neither Llama 3's scaling nor linear scaling does.
   """
   factors = np.asarray(factors, np.float64)
-  frequencies = base ** (-np.arange(len(factors)) / len(factors))
+  exponents = np.arange(len(factors)) / len(factors)
+  frequencies = base**-exponents
   largest = float(factors.max())
   if not (np.isfinite(factors) & (factors > 0)).all():
     raise ValueError('factors must be finite and positive')
@@ -129,7 +131,8 @@ def from_factors(factors, base: float) -> dict:
   for length, high in _llama3_guesses(factors, frequencies):
     turns = length * frequencies / (2 * math.pi)
     kept = np.clip((turns - 1) / (high - 1), 0.0, 1.0)
-    if np.allclose(1 / ((1 - kept) / largest + kept), factors, rtol=1e-4):
+    made = 1 / ((1 - kept) / largest + kept)
+    if np.allclose(made, factors, rtol=1e-4):
       return dict(
         rope_theta=base,
         rope_type='llama3',
@@ -152,23 +155,31 @@ def _llama3_guesses(factors, frequencies) -> Iterator[tuple[int, float]]:
   the two limits matter, so the low limit is 1, as in every Llama.
   """
   largest = factors.max()
-  kept = (1 / factors - 1 / largest) / (1 - 1 / largest)
+  least_share = 1 / largest
+  kept = (1 / factors - least_share) / (1 - least_share)
+  slow = kept <= 1e-5
+  fast = kept >= 1 - 1e-5
   between = (kept > 1e-5) & (kept < 1 - 1e-5)
+  # Radians per position -> positions per turn.
+  wavelengths = 2 * math.pi / frequencies
   usual = 4.0
   if between.any():
-    lengths = 2 * math.pi * (1 + (usual - 1) * kept[between]) / frequencies[between]
+    turns = 1 + (usual - 1) * kept[between]
+    lengths = turns * wavelengths[between]
     yield round(float(lengths.mean())), usual
-  elif (kept >= 1 - 1e-5).any():
+  elif fast.any():
     # No frequency is blended: any length that keeps these and divides the others is it.
-    least = 2 * math.pi * usual / frequencies[kept >= 1 - 1e-5].min()
-    most = 2 * math.pi / frequencies[kept <= 1e-5].max()
+    least = usual * wavelengths[fast].max()
+    most = wavelengths[slow].min()
     power = 2 ** math.ceil(math.log2(least))
-    yield (power if power <= most else round(math.sqrt(least * most))), usual
+    length = power if power <= most else round(math.sqrt(least * most))
+    yield length, usual
   if between.sum() >= 2:
     slope, offset = np.polyfit(frequencies[between], kept[between], 1)
     if slope > 0 > offset:
       high = _tidy(1 - 1 / float(offset))
-      yield round(2 * math.pi * float(slope) * (high - 1)), high
+      length = 2 * math.pi * float(slope) * (high - 1)
+      yield round(length), high
 
 
 def _tidy(value: float) -> float:
@@ -225,7 +236,8 @@ def shortest(values: list) -> tuple:
   """The shortest pattern that, repeated, gives every layer its own value."""
 
   def repeats(period):
-    return all(value == values[i % period] for i, value in enumerate(values))
+    shifted = zip(values, values[period:], strict=False)
+    return all(value == later for value, later in shifted)
 
   period = next(filter(repeats, range(1, len(values) + 1)))
   return tuple(values[:period])
@@ -246,9 +258,11 @@ def layer_types(arch: Arch) -> dict:
 
 def write_windows(arch: Arch) -> dict:
   """`layer_types` and `sliding_window`."""
-  return layer_types(arch) | dict(sliding_window=max(arch.windows) or None)
+  window = max(arch.windows) or None
+  return layer_types(arch) | dict(sliding_window=window)
 
 
 def whole(value: float):
   """An integer where the value is one, so that a config reads as it was written."""
-  return round(value) if abs(value - round(value)) < 1e-6 * abs(value) else value
+  rounded = round(value)
+  return rounded if abs(value - rounded) < 1e-6 * abs(value) else value

@@ -118,16 +118,19 @@ def read(data: bytes) -> Pieces:
   _check_pieces(names, scores, types)
   charsmap = _message(normalizer.get(2, b''))
   check_charsmap(charsmap)
+  byte_fallback = bool(trainer.get(35, 0))
+  dummy_prefix = bool(normalizer.get(3, 1))
+  squeeze = bool(normalizer.get(4, 1))
   return Pieces(
     kind=kind,
     names=tuple(names),
     scores=tuple(scores),
     types=tuple(types),
     unknown=types.index(UNKNOWN),
-    byte_fallback=bool(trainer.get(35, 0)),
+    byte_fallback=byte_fallback,
     charsmap=charsmap,
-    dummy_prefix=bool(normalizer.get(3, 1)),
-    squeeze=bool(normalizer.get(4, 1)),
+    dummy_prefix=dummy_prefix,
+    squeeze=squeeze,
   )
 
 
@@ -185,18 +188,17 @@ def surrounded(
   front: names that take the place of the first `dropped` pieces. behind: names after
   the last piece. unknown: the id of the unknown piece among them all.
   """
-  names = pieces.names[dropped:]
-  scores = pieces.scores[dropped:]
-  types = pieces.types[dropped:]
-  # The others are never met in a text, so their scores say nothing.
   before = len(front)
   after = len(behind)
-  return pieces._replace(
-    names=(*front, *names, *behind),
-    scores=(*[0.0] * before, *scores, *[0.0] * after),
-    types=(*[CONTROL] * before, *types, *[CONTROL] * after),
-    unknown=unknown,
-  )
+
+  def between(first, own: tuple, last) -> tuple:
+    return (*first, *own[dropped:], *last)
+
+  # The others are never met in a text, so their scores say nothing.
+  scores = between([0.0] * before, pieces.scores, [0.0] * after)
+  types = between([CONTROL] * before, pieces.types, [CONTROL] * after)
+  names = between(front, pieces.names, behind)
+  return pieces._replace(names=names, scores=scores, types=types, unknown=unknown)
 
 
 def merges(pieces: Pieces) -> list[tuple[str, str]]:
@@ -219,7 +221,10 @@ def merges(pieces: Pieces) -> list[tuple[str, str]]:
         # Sorted by score; of equal ones, by the id, then by the place of the cut.
         found.append((-pieces.scores[i], i, cut, name))
   found.sort()
-  return [(name[:cut], name[cut:]) for _, _, cut, name in found]
+  pairs = []
+  for _, _, cut, name in found:
+    pairs.append((name[:cut], name[cut:]))
+  return pairs
 
 
 def check_charsmap(charsmap: bytes) -> None:
@@ -232,7 +237,8 @@ def check_charsmap(charsmap: bytes) -> None:
   if not charsmap:
     return
   size = int.from_bytes(charsmap[:4], 'little')
-  if len(charsmap) < 8 or size % 4 or not 4 <= size <= len(charsmap) - 4:
+  room = len(charsmap) - 4
+  if len(charsmap) < 8 or size % 4 or not 4 <= size <= room:
     raise ValueError('a damaged charsmap')
   units = np.frombuffer(charsmap, '<u4', size // 4, 4)
   texts = charsmap[4 + size :]
@@ -254,7 +260,8 @@ def check_charsmap(charsmap: bytes) -> None:
       raise ValueError('a damaged charsmap: its trie leads outside')
     nodes = bases[:, None] ^ labels
     # A child is there if its unit carries its own label and no value (the top bit).
-    nodes = np.unique(nodes[(units[nodes] & 0x800000FF) == labels])
+    is_child = (units[nodes] & 0x800000FF) == labels
+    nodes = np.unique(nodes[is_child])
     # A damaged trie can lead back to where it came from.
     nodes = nodes[~visited[nodes]]
     visited[nodes] = True

@@ -48,11 +48,10 @@ def with_zeros(folder: Tensors, family: str, wanted: dict[str, tuple]) -> Tensor
 
   wanted: the shapes of all tensors that the model needs, by name.
   """
-  absent = {
-    name: wanted[name]
-    for name in names.NAMES[family].zeros
-    if name in wanted and name not in folder.names
-  }
+  absent = {}
+  for name in names.NAMES[family].zeros:
+    if name in wanted and name not in folder.names:
+      absent[name] = wanted[name]
   if not absent:
     return folder
   dtype = folder.dtype(folder.names[0])
@@ -64,7 +63,9 @@ def with_zeros(folder: Tensors, family: str, wanted: dict[str, tuple]) -> Tensor
     return dtype if name in absent else folder.dtype(name)
 
   def read(name):
-    return np.zeros(absent[name], dtype) if name in absent else folder.read(name)
+    if name in absent:
+      return np.zeros(absent[name], dtype)
+    return folder.read(name)
 
   every = tuple(sorted({*folder.names, *absent}))
   return Tensors(every, shape, kind, read, folder.metadata)
@@ -75,13 +76,17 @@ def _without_wrapper(found: Iterable[str], family: str, head: str):
   spec = names.NAMES[family]
   base = spec.bases.get(head, spec.base)
   prefix = _body_prefix(found, spec)
-  bases = sorted({spec.base, *spec.bases.values()}, key=len, reverse=True)
-  known = next((known for known in bases if known and prefix.endswith(known)), '')
-  wrapper = prefix.removesuffix(known)
+  wrapper = prefix
+  # The longest first, as one may end in another.
+  for known in sorted({spec.base, *spec.bases.values()}, key=len, reverse=True):
+    if known and prefix.endswith(known):
+      wrapper = prefix.removesuffix(known)
+      break
   spelled = {}
   for name in found:
-    in_body = prefix and name.startswith(prefix)
-    inner = base + name.removeprefix(prefix) if in_body else name.removeprefix(wrapper)
+    inner = name.removeprefix(wrapper)
+    if prefix and name.startswith(prefix):
+      inner = base + name.removeprefix(prefix)
     inner = modern(inner)
     if inner in spelled:
       raise ValueError(f'tensors {spelled[inner]!r} and {name!r} are both {inner!r}')
@@ -91,9 +96,11 @@ def _without_wrapper(found: Iterable[str], family: str, head: str):
 
 def _body_prefix(found: Iterable[str], spec: Names) -> str:
   """What stands before most tensors of the first layer; where there is none, `base`."""
-  roots = {
-    theirs.partition(LAYER)[0] for theirs in spec.body.values() if LAYER in theirs
-  }
+  roots = set()
+  for theirs in spec.body.values():
+    root, layer, _ = theirs.partition(LAYER)
+    if layer:
+      roots.add(root)
   either = '|'.join(map(re.escape, sorted(roots)))
   first = re.compile(rf'((?:.*\.)?)(?:{either})0\..+')
   matches = (first.fullmatch(name) for name in found)
@@ -110,8 +117,11 @@ def _synonyms(family: str, head: str, tied: bool, bare: bool):
     if tied and other in spec.heads:
       tables.append(names.place(family, other, 'head/kernel').name)
   own = names.place(family, head, 'embedding/tokens', bare=bare).name
-  tied = [(spec.tied_names[0], spec.tied_names[1:])] if spec.tied_names else []
-  return [(own, tables), *tied, *spec.others.items()]
+  found = [(own, tables)]
+  if spec.tied_names:
+    bias, *repeated = spec.tied_names
+    found.append((bias, repeated))
+  return [*found, *spec.others.items()]
 
 
 def _renamed(folder: Tensors, spelled: dict[str, str]) -> Tensors:
@@ -120,10 +130,6 @@ def _renamed(folder: Tensors, spelled: dict[str, str]) -> Tensors:
   def under(find):
     return lambda name: find(spelled.get(name, name))
 
-  return Tensors(
-    tuple(sorted(spelled)),
-    under(folder.shape),
-    under(folder.dtype),
-    under(folder.read),
-    folder.metadata,
-  )
+  every = tuple(sorted(spelled))
+  shape, dtype, read = map(under, (folder.shape, folder.dtype, folder.read))
+  return Tensors(every, shape, dtype, read, folder.metadata)

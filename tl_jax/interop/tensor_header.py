@@ -91,12 +91,9 @@ def shown(text: str | bytes) -> str:
 
 def is_plain(name: str) -> bool:
   """Is this the name of a safetensors file that can only lie in the folder itself?"""
-  return (
-    name.endswith('.safetensors')
-    and name.isprintable()
-    and not name.startswith('.')
-    and not set(name) & {*'/\\'}
-  )
+  if '/' in name or '\\' in name or name.startswith('.'):
+    return False
+  return name.endswith('.safetensors') and name.isprintable()
 
 
 def read_header(content: memoryview) -> tuple[dict[str, Described], dict[str, str]]:
@@ -184,7 +181,8 @@ def _members(content: memoryview, end: int) -> Iterator[tuple[str, bytes]]:
 
 def _name_at(content: memoryview, at: int, end: int) -> tuple[str, int]:
   """(the name that begins at a byte of the header, the byte where its value begins)."""
-  key = _KEY.match(content, at, min(end, at - 1 + _WINDOW))
+  limit = min(end, at - 1 + _WINDOW)
+  key = _KEY.match(content, at, limit)
   name = parse(key[1]) if key else None
   if name is None or len(name) > NAME_LENGTH:
     raise ValueError(
@@ -278,7 +276,9 @@ def parse(raw: bytes) -> Any:
     value = _JSON.decode(raw.decode())
     # json lets half a surrogate pair pass, which is no text: encoding finds it.
     if b'\\u' in raw:
-      text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+      text = value
+      if not isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=False)
       text.encode()
     return value
   except RecursionError:

@@ -75,7 +75,8 @@ def save_tensors(
   names = _file_names(stem, len(shards))
   index = folder / f'{stem}.safetensors.index.json'
   folder.mkdir(parents=True, exist_ok=True)
-  _write_files(folder, dict(zip(names, shards, strict=True)), metadata, index)
+  named = dict(zip(names, shards, strict=True))
+  _write_files(folder, named, metadata, index)
   if len(names) > 1:
     _write_index(index, dict(zip(names, shards, strict=True)))
     names.append(index.name)
@@ -110,7 +111,8 @@ def _planned(tensors) -> dict[str, Lazy]:
   planned = {}
   pairs = tensors.items() if isinstance(tensors, Mapping) else tensors
   for name, value in pairs:
-    fits = isinstance(name, str) and len(name) <= NAME_LENGTH and name != METADATA
+    is_short = isinstance(name, str) and len(name) <= NAME_LENGTH
+    fits = is_short and name != METADATA
     if not fits or name in planned:
       raise ValueError(
         f'tensor {shown(str(name))}: the name is given twice, or no text of at most '
@@ -124,7 +126,8 @@ def _planned(tensors) -> dict[str, Lazy]:
       )
     # Bound by a default, because `value` is another one in the next round.
     read = value.read if isinstance(value, Lazy) else lambda value=value: value
-    planned[name] = Lazy(tuple(map(int, value.shape)), dtype, read)
+    shape = tuple(map(int, value.shape))
+    planned[name] = Lazy(shape, dtype, read)
   return planned
 
 
@@ -170,7 +173,10 @@ def _file_names(stem: str, count: int) -> list[str]:
   """What Hugging Face calls the files of so many shards."""
   if count == 1:
     return [f'{stem}.safetensors']
-  return [f'{stem}-{i:05d}-of-{count:05d}.safetensors' for i in range(1, count + 1)]
+  found = []
+  for number in range(1, count + 1):
+    found.append(f'{stem}-{number:05d}-of-{count:05d}.safetensors')
+  return found
 
 
 def _write_files(
@@ -215,10 +221,10 @@ def _delete_older(folder: pathlib.Path, stem: str, names: list[str]) -> None:
 
   Files of a longer stem, such as `model-extra`, stay.
   """
-  shard = rf'{re.escape(stem)}(-\d{{5,}}-of-\d{{5,}})?\.safetensors'
-  ours = re.compile(
-    rf'{shard}|\.{shard}\.tmp|{re.escape(stem)}\.safetensors\.index\.json'
-  )
+  begin = re.escape(stem)
+  shard = rf'{begin}(-\d{{5,}}-of-\d{{5,}})?\.safetensors'
+  index = rf'{begin}\.safetensors\.index\.json'
+  ours = re.compile(rf'{shard}|\.{shard}\.tmp|{index}')
   for name in os.listdir(folder):
     if ours.fullmatch(name) and name not in names:
       (folder / name).unlink()
@@ -234,7 +240,11 @@ def _write(
   """
   # The order of the reference library, which makes the same bytes: wide types first.
   ranks = {dtype: rank for rank, dtype in enumerate(CODES)}
-  order = sorted(shard, key=lambda name: (-ranks[shard[name].dtype], name))
+
+  def place(name: str):
+    return -ranks[shard[name].dtype], name
+
+  order = sorted(shard, key=place)
   head = _header({name: shard[name] for name in order}, metadata)
   # Never over a file, or through a link, that is there.
   with open(path, 'xb') as file:
@@ -261,7 +271,8 @@ def _header(shard: dict[str, Lazy], metadata: Mapping[str, str] | None) -> bytes
       'data_offsets': (at, end),
     }
     at = end
-  head = json.dumps(described, ensure_ascii=False, separators=(',', ':')).encode()
+  text = json.dumps(described, ensure_ascii=False, separators=(',', ':'))
+  head = text.encode()
   # The data begins at a multiple of 8 bytes, so that a view of it is aligned.
   head += b' ' * (-len(head) % 8)
   if len(head) > HEADER_BYTES or len(shard) > MOST_TENSORS:
@@ -288,6 +299,7 @@ def _write_array(file: BinaryIO, name: str, tensor: Lazy) -> None:
     step = len(rows) * _BLOCK // max(1, rows.nbytes)
   step = max(1, step)
   for row in range(0, len(rows), step):
-    block = np.ascontiguousarray(rows[row : row + step], tensor.dtype)
+    part = rows[row : row + step]
+    block = np.ascontiguousarray(part, tensor.dtype)
     # As bytes, because the types of ml_dtypes have no buffer that a file takes.
     file.write(block.reshape(-1).view(np.uint8))

@@ -179,12 +179,17 @@ def _nothing(folder: pathlib.Path, single: str) -> str:
       return (
         f'{looked}; it holds {shown(name)}, which is opened by its path or by `stem`'
       )
-  refused = [name for name in names if os.path.splitext(name)[1] in REFUSED]
+  refused = []
+  for name in names:
+    _, ending = os.path.splitext(name)
+    if ending in REFUSED:
+      refused.append(name)
   if not refused:
     return f'no weights: {looked}'
   # What is called after the model is what was meant, before an optimizer's state.
   first = min(refused, key=lambda name: ('model' not in name, name))
-  return f'{looked}, only {shown(first)}: {_refusal(folder / first)}'
+  reason = _refusal(folder / first)
+  return f'{looked}, only {shown(first)}: {reason}'
 
 
 def _refusal(path: pathlib.Path) -> str:
@@ -274,7 +279,8 @@ def _read_index(index: pathlib.Path) -> dict[str, set[str]]:
     raise ValueError(found)
   # Every JSON value but the first follows one of these bytes, so that they bound what
   # parsing costs before it is done.
-  if sum(map(content.count, (b',', b'[', b'{'))) > MOST_LISTED + 1000:
+  listed = sum(map(content.count, (b',', b'[', b'{')))
+  if listed > MOST_LISTED + 1000:
     raise ValueError(f'lists more than {MOST_LISTED} tensors')
   parsed = parse(content.removeprefix(codecs.BOM_UTF8))
   listed = parsed.get('weight_map') if isinstance(parsed, dict) else None
@@ -299,7 +305,9 @@ def _open_file(path: pathlib.Path) -> tuple[dict[str, _Entry], dict[str, str]]:
     described, metadata = read_header(memoryview(file.load()))
   except ValueError as error:
     raise ValueError(f'{_named(path)}: {error}') from None
-  entries = {name: _Entry(tensor, file) for name, tensor in described.items()}
+  entries = {}
+  for name, tensor in described.items():
+    entries[name] = _Entry(tensor, file)
   return entries, metadata
 
 
@@ -339,7 +347,8 @@ def require_finite(name: str, array: np.ndarray) -> None:
   else:
     wrong = _has_full_exponent(array.reshape(-1))
   if wrong:
-    at = np.argwhere(~np.isfinite(array.astype(np.float64)))[0].tolist()
+    is_wrong = ~np.isfinite(array.astype(np.float64))
+    at = np.argwhere(is_wrong)[0].tolist()
     found = array[tuple(at)]
     raise ValueError(f'tensor {shown(name)} holds {found} at {at}: no weight')
 

@@ -44,7 +44,8 @@ def read_words(path: pathlib.Path, declared: DeclaredSettings) -> Read:
   declared = family_of(path, declared, ('bert', 'mpnet'), 'bert')
   # Of two lines that are the same the later one counts, as in transformers.
   ids = {piece: i for i, piece in enumerate(_lines(path))}
-  unknown = declared.roles.get('unk') or families.ROLES[declared.family]['unk']
+  usual = families.ROLES[declared.family]['unk']
+  unknown = declared.roles.get('unk') or usual
   if unknown not in ids:
     raise ValueError(f'{path}: no {unknown!r} among {len(ids)} pieces')
   model = {
@@ -134,7 +135,8 @@ def _lines(path: pathlib.Path) -> list[str]:
   """The lines of a file, whatever ends them. Raises ValueError if they are too many."""
   text = contents.read_text(path)
   # Not splitlines(): that also cuts at signs that can be part of a piece.
-  text = text.replace('\r\n', '\n').replace('\r', '\n').removesuffix('\n')
+  text = text.replace('\r\n', '\n').replace('\r', '\n')
+  text = text.removesuffix('\n')
   if text.count('\n') >= sentencepiece.MOST_PIECES:
     raise ValueError(f'{path}: more than {sentencepiece.MOST_PIECES} lines')
   return text.split('\n')
@@ -195,7 +197,9 @@ def whole_state(
     post_processor = pipelines.post_processor(single, pair, ids)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
-  numbered = [{'id': i, **token} for i, token in sorted(tokens.items())]
+  numbered = []
+  for i, token in sorted(tokens.items()):
+    numbered.append({'id': i, **token})
   return {
     'version': '1.0',
     'truncation': None,

@@ -118,7 +118,8 @@ def _found_in_texts(pieces: sentencepiece.Pieces) -> list[tuple[int, dict]]:
       continue
     token = plain_token(name, special=kind != sentencepiece.OWN)
     # A piece with a space in it is met only in a text whose spaces are signs already.
-    found.append((i, token | {'normalized': pipelines.SPACE in name}))
+    has_space = pipelines.SPACE in name
+    found.append((i, token | {'normalized': has_space}))
   return found
 
 
@@ -137,7 +138,8 @@ def _sentinels(
   found = []
   for i in range(count):
     name = f'<extra_id_{count - 1 - i}>'
-    found.append((len(ids) + i, plain_token(name, special=True)))
+    token = plain_token(name, special=True)
+    found.append((len(ids) + i, token))
   return found
 
 
@@ -242,7 +244,8 @@ def read_marian(path: pathlib.Path, declared: DeclaredSettings) -> Read:
     raise ValueError(f'{vocabulary}: missing; {path.name} says no ids without it')
   ids = tokenizer_files.read_vocabulary(vocabulary)
   pieces = _read_pieces(path)
-  unknown = declared.roles.get('unk') or families.ROLES['marian']['unk']
+  usual = families.ROLES['marian']['unk']
+  unknown = declared.roles.get('unk') or usual
   if unknown not in ids or pieces.kind != 'unigram':
     raise ValueError(
       f'{path}: no unigram model, or {vocabulary.name} has no {unknown!r}'

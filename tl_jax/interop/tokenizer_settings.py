@@ -89,15 +89,9 @@ def read_declared(folder: pathlib.Path) -> DeclaredSettings:
   if 'auto_map' in config:
     # Its class is code of the folder, which is neither run nor kept.
     settings.pop('tokenizer_class', None)
-  return DeclaredSettings(
-    name,
-    family,
-    settings,
-    roles,
-    added,
-    config.get('padding_side'),
-    _read_templates(folder, config),
-  )
+  side = config.get('padding_side')
+  templates = _read_templates(folder, config)
+  return DeclaredSettings(name, family, settings, roles, added, side, templates)
 
 
 def _read_roles(
@@ -164,12 +158,16 @@ def _read_class(config: dict, model: dict) -> tuple[str | None, str | None]:
   if isinstance(name, str) and name:
     return name, families.CLASSES.get(name.removesuffix('Fast'))
   kind = model.get('model_type')
-  return None, families.MODELS.get(kind) if isinstance(kind, str) else None
+  if not isinstance(kind, str):
+    return None, None
+  return None, families.MODELS.get(kind)
 
 
 def is_text(value) -> bool:
   """Can it be written as UTF-8? JSON can spell half of a character."""
-  return isinstance(value, str) and value == value.encode(errors='ignore').decode()
+  if not isinstance(value, str):
+    return False
+  return value == value.encode(errors='ignore').decode()
 
 
 def _token(value, path: pathlib.Path, key: str) -> dict | None:
@@ -216,7 +214,8 @@ def _numbered(decoder, path: pathlib.Path) -> list[tuple[int, dict]]:
       raise ValueError(
         f'{path}: added_tokens_decoder: {str(i)[:20]!r} is not an id with a token'
       )
-    found.append((int(i), plain_token(content) | _flags(token)))
+    token = plain_token(content) | _flags(token)
+    found.append((int(i), token))
   return sorted(found, key=lambda pair: pair[0])
 
 
@@ -240,7 +239,9 @@ def _declared_templates(found, path: pathlib.Path) -> str | dict[str, str] | Non
   if isinstance(found, list):
     entries = [entry for entry in found if isinstance(entry, dict)]
     found = {entry.get('name'): entry.get('template') for entry in entries}
-  texts = [*found.keys(), *found.values()] if isinstance(found, dict) else [found]
+  texts = [found]
+  if isinstance(found, dict):
+    texts = [*found.keys(), *found.values()]
   if not all(isinstance(text, str) for text in texts):
     raise ValueError(f'{path}: chat_template: neither a text nor templates with names')
   # An empty list of templates says nothing; an empty text is a template.
@@ -251,7 +252,8 @@ def _template_files(folder: pathlib.Path) -> dict[str, str]:
   """The texts of the template files by their names; the single one is 'default'."""
   files = {}
   if (folder / TEMPLATES).is_dir():
-    files = {path.stem: path for path in sorted((folder / TEMPLATES).glob('*.jinja'))}
+    paths = sorted((folder / TEMPLATES).glob('*.jinja'))
+    files = {path.stem: path for path in paths}
   if (folder / TEMPLATE).is_file():
     files['default'] = folder / TEMPLATE
   return {name: _with_own_line_ends(path) for name, path in files.items()}

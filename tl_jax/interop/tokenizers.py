@@ -59,12 +59,13 @@ def load_tokenizer(folder) -> tokenizers.Tokenizer | None:
   file.
   """
   folder = pathlib.Path(folder)
-  path = next((folder / name for name in READERS if (folder / name).is_file()), None)
-  if path is None:
-    return None
-  declared = tokenizer_settings.read_declared(folder)
-  state, declared = READERS[path.name](path, declared)
-  return _build(path, state, declared)
+  for name, read in READERS.items():
+    path = folder / name
+    if path.is_file():
+      declared = tokenizer_settings.read_declared(folder)
+      state, declared = read(path, declared)
+      return _build(path, state, declared)
+  return None
 
 
 def load_pieces(
@@ -103,7 +104,10 @@ def require_rows(tokenizer: tokenizers.Tokenizer, rows: int) -> None:
   if tokenizer.vocabulary_size <= rows:
     return
   ids = tokenizer.backend.get_vocab(with_added_tokens=True)
-  needed = [(i, piece) for piece, i in ids.items() if piece not in PLACEHOLDERS]
+  needed = []
+  for piece, i in ids.items():
+    if piece not in PLACEHOLDERS:
+      needed.append((i, piece))
   last, piece = max(needed)
   if last >= rows:
     raise ValueError(
@@ -154,7 +158,8 @@ def _open(state: str | dict):
 
   text = state if isinstance(state, str) else json.dumps(state)
   backend = library.Tokenizer.from_str(text)
-  last = max(backend.get_vocab(with_added_tokens=True).values(), default=-1)
+  vocabulary = backend.get_vocab(with_added_tokens=True)
+  last = max(vocabulary.values(), default=-1)
   if last < 0:
     raise ValueError('no pieces')
   # Tables have a row for every id up to the last one.
@@ -303,11 +308,10 @@ def _config(tokenizer: tokenizers.Tokenizer, roles: dict[str, str | None]) -> di
   """The tokenizer_config.json of a tokenizer, but for its chat template."""
   backend = tokenizer.backend
   state = json.loads(backend.to_str())
-  config = {
-    key: value
-    for key, value in tokenizer.settings.items()
-    if key not in tokenizer_settings.DROPPED
-  }
+  config = {}
+  for key, value in tokenizer.settings.items():
+    if key not in tokenizer_settings.DROPPED:
+      config[key] = value
   config |= _settings_of_parts(state)
   # Which class it can be depends on all settings above, so it is chosen here.
   frame = _pair_of_pieces(tokenizer)
@@ -316,11 +320,13 @@ def _config(tokenizer: tokenizers.Tokenizer, roles: dict[str, str | None]) -> di
   config |= _settings_against_class(name, tokenizer)
   if name == families.GENERIC:
     # The generic class cannot know whether the model tells two texts apart by types.
-    typed = tokenizer.cls is not None and any(kind for _, kind in frame)
+    has_types = any(kind for _, kind in frame)
+    typed = tokenizer.cls is not None and has_types
     types = ['token_type_ids'] if typed else []
     config.setdefault('model_input_names', ['input_ids', *types, 'attention_mask'])
   config.setdefault('clean_up_tokenization_spaces', False)
-  config |= {f'{role}_token': piece for role, piece in roles.items()}
+  for role, piece in roles.items():
+    config[f'{role}_token'] = piece
   config['padding_side'] = tokenizer.padding_side
   config['added_tokens_decoder'] = _added_tokens(backend)
   return config
@@ -366,7 +372,8 @@ def _added_tokens(backend) -> dict[str, dict]:
   flags = ('content', *tokenizer_settings.FLAGS)
   found = {}
   for i, token in sorted(backend.get_added_tokens_decoder().items()):
-    found[str(i)] = {flag: getattr(token, flag) for flag in flags}
+    facts = {flag: getattr(token, flag) for flag in flags}
+    found[str(i)] = facts
   return found
 
 
@@ -412,7 +419,11 @@ def _roles(tokenizer: tokenizers.Tokenizer) -> dict[str, str | None]:
       declared[role] = tokenizer.settings[key] and pieces[role]
   if declared:
     return declared
-  return {role: piece for role, piece in pieces.items() if _is_own(role, ids, piece)}
+  found = {}
+  for role, piece in pieces.items():
+    if _is_own(role, ids, piece):
+      found[role] = piece
+  return found
 
 
 def special_ids(tokenizer: tokenizers.Tokenizer) -> dict[str, int]:

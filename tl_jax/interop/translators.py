@@ -89,7 +89,8 @@ def marian_scores(pieces: sentencepiece.Pieces, ids: dict[str, int]) -> list:
   """
   known = dict(zip(pieces.names, pieces.scores, strict=True))
   rare = min(pieces.scores, default=0.0) - _RARE
-  return [(piece, known.get(piece, rare)) for piece in sorted(ids, key=ids.get)]
+  in_order = sorted(ids, key=ids.get)
+  return [(piece, known.get(piece, rare)) for piece in in_order]
 
 
 def is_code(piece: str) -> bool:

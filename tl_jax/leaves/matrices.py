@@ -48,20 +48,21 @@ class LowRank:
     require_whole(self, 'base', 'a', 'b')
     # The held product sees no dropout.
     small = matmul(drop(x, self.rate, self.key), self.a)
-    return matmul(x, self.base) + self.scale * matmul(small, self.b)
+    change = matmul(small, self.b)
+    return matmul(x, self.base) + self.scale * change
 
   def product_transposed(self, x: Array) -> Array:
     """x (..., width) times the transpose of this table, (..., rows)."""
     require_whole(self, 'base', 'a', 'b')
     small = matmul_transposed(x, self.b)
-    return matmul_transposed(x, self.base) + self.scale * matmul_transposed(
-      small, self.a
-    )
+    change = matmul_transposed(small, self.a)
+    return matmul_transposed(x, self.base) + self.scale * change
 
   def take(self, index: Array) -> Array:
     """The rows `index` (...) of this table, (..., width)."""
     require_whole(self, 'base', 'a', 'b')
-    return take(self.base, index) + self.scale * matmul(self.a[index], self.b)
+    change = matmul(self.a[index], self.b)
+    return take(self.base, index) + self.scale * change
 
   def change_since(self, start) -> Array:
     """scale * (a @ b - a0 @ b0), the base left out."""
@@ -126,13 +127,16 @@ class Directed:
     require_whole(self, 'base', 'a', 'b', 'magnitude')
     base = dense(self.base)
     # In the width of the trained factors, beside which their small change is not lost.
-    direction = base.astype(self.a.dtype) + self.scale * low_rank(self.a, self.b)
-    return (direction * self._gain()[..., None, :]).astype(base.dtype)
+    change = low_rank(self.a, self.b)
+    direction = base.astype(self.a.dtype) + self.scale * change
+    gain = self._gain()[..., None, :]
+    return (direction * gain).astype(base.dtype)
 
   def product(self, x: Array) -> Array:
     require_whole(self, 'base', 'a', 'b', 'magnitude')
     small = matmul(drop(x, self.rate, self.key), self.a)
-    plain = matmul(x, self.base) + self.scale * matmul(small, self.b)
+    change = matmul(small, self.b)
+    plain = matmul(x, self.base) + self.scale * change
     return plain * self._gain().astype(plain.dtype)
 
   def _gain(self) -> Array:
@@ -243,9 +247,8 @@ class Gated:
       soft = jax.nn.sigmoid(self.gate)
     else:
       # Away from 0 and 1, whose logarithms are infinite.
-      noise = jax.random.uniform(
-        self.key, self.gate.shape, self.gate.dtype, 1e-6, 1 - 1e-6
-      )
+      shape, dtype = self.gate.shape, self.gate.dtype
+      noise = jax.random.uniform(self.key, shape, dtype, 1e-6, 1 - 1e-6)
       logistic = jnp.log(noise) - jnp.log1p(-noise)
       soft = jax.nn.sigmoid((logistic + self.gate) / TEMPERATURE)
     stretched = soft * (HIGH - LOW) + LOW
@@ -293,7 +296,9 @@ def column_norms(
     transposed = jnp.swapaxes(a, -1, -2)
     mixed = low_rank(transposed, base)  # (..., rank, out)
     gram = low_rank(transposed, a)  # (..., rank, rank)
-    square = square + 2 * scale * (mixed * b).sum(-2)
-    square = square + scale**2 * (low_rank(gram, b) * b).sum(-2)
+    cross = (mixed * b).sum(-2)
+    square = square + 2 * scale * cross
+    change = (low_rank(gram, b) * b).sum(-2)
+    square = square + scale**2 * change
   # Above 0: rounding might leave less, and the norm is divided by.
   return jnp.sqrt(jnp.maximum(square, jnp.finfo(square.dtype).tiny))

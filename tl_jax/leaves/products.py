@@ -62,12 +62,9 @@ def _contract(x, y, transposed: bool):
   stacked = tuple(range(y.ndim - 2))
   x_axis = x.ndim - 1
   y_axis = y.ndim - 1 if transposed else y.ndim - 2
-  return jax.lax.dot_general(
-    x.astype(NARROW),
-    y.astype(NARROW),
-    (((x_axis,), (y_axis,)), (stacked, stacked)),
-    preferred_element_type=jnp.float32,
-  )
+  dimensions = ((x_axis,), (y_axis,)), (stacked, stacked)
+  x, y = x.astype(NARROW), y.astype(NARROW)
+  return jax.lax.dot_general(x, y, dimensions, preferred_element_type=jnp.float32)
 
 
 @jax.custom_jvp
@@ -97,7 +94,8 @@ def multiply_table(x, table):
 
   def on_cpu(x, table):
     turned = _finished(contract(table, x.reshape(rows, width)))
-    return turned.T.reshape(*x.shape[:-1], table.shape[0])
+    shape = *x.shape[:-1], table.shape[0]
+    return turned.T.reshape(shape)
 
   if 1 < rows <= min(FEW, table.shape[0]):
     return jax.lax.platform_dependent(x, table, cpu=on_cpu, default=contract)
@@ -125,9 +123,8 @@ def _outer(x, y, shared: int, dtype):
   def natural(x, y):
     kept = tuple(range(shared))
     summed = tuple(range(shared, x.ndim - 1))
-    made = jax.lax.dot_general(
-      x, y, ((summed, summed), (kept, kept)), preferred_element_type=jnp.float32
-    )
+    dimensions = (summed, summed), (kept, kept)
+    made = jax.lax.dot_general(x, y, dimensions, preferred_element_type=jnp.float32)
     return made.astype(NARROW).astype(dtype)
 
   x = x.astype(NARROW)

@@ -48,7 +48,9 @@ def f1(predictions, references, *, positive=None) -> dict[str, float]:
     pooled = [sum(column) for column in zip(*counts, strict=True)]
     return {'f1_macro': _macro(counts), 'f1_micro': _ratio(*pooled)}
   classes = np.union1d(predicted, expected)
-  counts = _counts(predicted[:, None] == classes, expected[:, None] == classes)
+  is_predicted = predicted[:, None] == classes
+  is_expected = expected[:, None] == classes
+  counts = _counts(is_predicted, is_expected)
   # Of one label per example, every false positive of a class is missed by another.
   micro = accuracy(predicted, expected)['accuracy']
   scores = {'f1_macro': _macro(counts), 'f1_micro': micro}
@@ -56,7 +58,9 @@ def f1(predictions, references, *, positive=None) -> dict[str, float]:
     positive = 1
   if positive is None:
     return scores
-  [of_positive] = _counts(predicted[:, None] == positive, expected[:, None] == positive)
+  is_predicted = predicted[:, None] == positive
+  is_expected = expected[:, None] == positive
+  [of_positive] = _counts(is_predicted, is_expected)
   return {'f1': _ratio(*of_positive), **scores}
 
 
@@ -88,7 +92,8 @@ def matthews(predictions, references) -> dict[str, float]:
 
 def _occurrences(values: np.ndarray, classes: np.ndarray) -> list[int]:
   """How often each of the classes occurs."""
-  return [int(n) for n in (values[:, None] == classes).sum(0)]
+  counts = (values[:, None] == classes).sum(0)
+  return [int(count) for count in counts]
 
 
 def _pair(predictions, references, what: str) -> tuple[np.ndarray, np.ndarray]:

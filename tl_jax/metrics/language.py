@@ -47,11 +47,9 @@ def _perplexity(log_likelihoods: np.ndarray) -> dict[str, float]:
   loss = finite(-log_likelihoods.mean())
   # Beyond it, exp warns of its overflow.
   limit = np.log(sys.float_info.max)
-  return {
-    'perplexity': finite(np.exp(min(loss, limit))),
-    'loss': loss,
-    'tokens': float(len(log_likelihoods)),
-  }
+  perplexity = finite(np.exp(min(loss, limit)))
+  tokens = float(len(log_likelihoods))
+  return {'perplexity': perplexity, 'loss': loss, 'tokens': tokens}
 
 
 def _of_tokens(scores: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -83,6 +81,7 @@ def _log_likelihood(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
       'infinity'
     )
   # Less the highest logit, so that no exponential overflows.
-  total = np.log(np.exp(logits - top[:, None]).sum(axis=1))
+  shares = np.exp(logits - top[:, None])
+  total = np.log(shares.sum(axis=1))
   chosen = logits[np.arange(len(tokens)), tokens]
   return chosen - top - total

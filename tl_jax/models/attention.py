@@ -28,11 +28,13 @@ def visible(
   A window w > 0 lets a query see itself and the w - 1 tokens before it; it may be
   traced.
   """
+  queries = query_segments[:, :, None]
   keys = key_segments[:, None, :]
-  mask = (query_segments[:, :, None] == keys) & (keys > 0)
+  mask = (queries == keys) & (keys > 0)
   if query_positions is not None:
     distance = query_positions[:, :, None] - key_positions[:, None, :]
-    mask &= (distance >= 0) & ((window == 0) | (distance < window))
+    is_near = (window == 0) | (distance < window)
+    mask &= (distance >= 0) & is_near
   return mask
 
 
@@ -77,8 +79,9 @@ class RelativeBias(nn.Module):
     arch = self.arch
     draw = initializer(arch, std=arch.width**-0.5)
     table = self.param('kernel', draw, (arch.relative_buckets, arch.heads))
+    distance = key_positions[:, None, :] - query_positions[:, :, None]
     bucket = relative_bucket(
-      key_positions[:, None, :] - query_positions[:, :, None],
+      distance,
       both_ways=self.both_ways,
       buckets=arch.relative_buckets,
       farthest=arch.relative_distance,
@@ -165,7 +168,8 @@ class Attention(nn.Module):
     inner = arch.heads * arch.head_width
     draw = initializer(arch, residual_scale(arch), inner**-0.5)
     out = Linear(arch.width, arch.has_bias('out'), draw, name='out')
-    return out(mixed.reshape(*x.shape[:2], inner)), cache
+    mixed = mixed.reshape(*x.shape[:2], inner)
+    return out(mixed), cache
 
   @property
   def _scale(self) -> float:
@@ -179,7 +183,8 @@ class Attention(nn.Module):
     heads = arch.heads if name == 'query' else arch.key_heads
     if draw is None:
       draw = initializer(arch)
-    linear = Linear(heads * arch.head_width, arch.has_bias('qkv'), draw, name=name)
+    width = heads * arch.head_width
+    linear = Linear(width, arch.has_bias('qkv'), draw, name=name)
     norm = None
     if arch.query_norm and name != 'value':
       norm = Norm(arch, name=f'{name}_norm')
@@ -206,13 +211,16 @@ class Attention(nn.Module):
     if arch.attention_cap:
       scores = arch.attention_cap * jnp.tanh(scores / arch.attention_cap)
     if bias is not None:
-      scores = scores + bias.reshape(-1, arch.key_heads, groups, *bias.shape[2:])
+      in_groups = -1, arch.key_heads, groups, *bias.shape[2:]
+      scores = scores + bias.reshape(in_groups)
     # Replacing a score, not adding to it, makes the weight of a hidden token exactly
     # zero.
-    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    lowest = jnp.finfo(jnp.float32).min
+    scores = jnp.where(mask[:, None, None], scores, lowest)
     if self.is_mutable_collection(SEEN):
       seen = jax.nn.softmax(scores, -1)
-      seen = seen.reshape(seen.shape[0], arch.heads, *seen.shape[3:])
+      rows, _, _, *rest = seen.shape
+      seen = seen.reshape(rows, arch.heads, *rest)
       self.sow(SEEN, 'weights', seen)
     weights = softmax(scores, values.dtype)
     weights = dropout(weights, self.rate, key, 'attention-weights')

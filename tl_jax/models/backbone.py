@@ -120,7 +120,8 @@ def _stack_context(arch: Arch, stack: Stack, part: dict, placed: Placed) -> dict
   key_positions = key_columns(positions, prefix_length(part))
   if arch.position_bias:
     bias = RelativeBias(stack_arch(arch, stack), not stack.causal)
-    context['bias'] = bias.apply({'params': part['relative']}, positions, key_positions)
+    variables = {'params': part['relative']}
+    context['bias'] = bias.apply(variables, positions, key_positions)
   if arch.positions == 'disentangled':
     table = RelativeTable(arch).apply({'params': part['relative']})
     context['relative'] = table, table_rows(arch, positions, key_positions)
@@ -147,8 +148,9 @@ def _run_stack(
   """
   context = _stack_context(arch, stack, part, placed)
   if stack.cross:
-    seen = (None, None) if memory is None else (memory.hidden, memory.segments)
-    context |= dict(zip(('memory', 'memory_segments'), seen, strict=True))
+    context |= dict(memory=None, memory_segments=None)
+    if memory is not None:
+      context |= dict(memory=memory.hidden, memory_segments=memory.segments)
   block = Block(stack_arch(arch, stack), compute.dropout, stack.causal)
   layers = stack_layers(arch, stack)
   if key is not None:
@@ -170,14 +172,16 @@ def _examples(batch: dict, segments):
   """
   if 'examples' in batch:
     return batch['examples'], True
+  most = 1
   # A traced value cannot say how many examples there are.
-  known = 'segments' in batch and not isinstance(segments, jax.core.Tracer)
-  most = int(np.asarray(segments).max()) if known else 1
+  if 'segments' in batch and not isinstance(segments, jax.core.Tracer):
+    most = int(np.asarray(segments).max())
   if most <= 1:
-    return jnp.ones(segments.shape[:1] + (1,), jnp.int32), False
+    rows = segments.shape[0]
+    return jnp.ones((rows, 1), jnp.int32), False
   examples = jnp.arange(1, most + 1)[None]
-  present = (segments[:, None, :] == examples[:, :, None]).any(-1)
-  return jnp.where(present, examples, 0), True
+  is_member = segments[:, None, :] == examples[:, :, None]
+  return jnp.where(is_member.any(-1), examples, 0), True
 
 
 class Encoded(NamedTuple):
@@ -222,7 +226,6 @@ def encode(
 
   columns(placed) -> (batch, n): the columns that the head reads; None: all of them.
   """
-  # What the stack reads.
   prefix = 'decoder_' if stack.cross else ''
   tokens, segments = read_tokens(batch, stack)
   positions = batch.get(f'{prefix}positions')
@@ -238,14 +241,14 @@ def encode(
   part = stack_params(params, stack)
   # A prompt stands in the first stack alone.
   prompt = weights.get('prompt') if memory is None else None
-  own = {
-    name: batch[name] for name in batch if name.startswith('decoder_') == stack.cross
-  }
+  own = {}
+  for name in batch:
+    if name.startswith('decoder_') == stack.cross:
+      own[name] = batch[name]
   require_rows(arch, own, taken(part, prompt))
   examples, _ = _examples(batch, segments)
   placed = place(part, prompt, segments, positions, types, examples)
 
-  # What the layers make of it.
   x = embed.apply({'params': weights}, tokens, placed.positions, placed.types, key)
   x = constrain(x, 'batch', 'length', None)
   made = _run_stack(
@@ -279,9 +282,9 @@ def _without_prompt(made: Layered, prompt: int) -> dict:
 
 def read_out(arch: Arch, params, hidden) -> leaves.Readout:
   """What gives hidden states (..., width) their logits."""
-  return VocabularyHead(arch).apply(
-    {'params': params.get('head', {})}, hidden, params['embedding']['tokens']
-  )
+  variables = {'params': params.get('head', {})}
+  table = params['embedding']['tokens']
+  return VocabularyHead(arch).apply(variables, hidden, table)
 
 
 def _apply(
@@ -310,6 +313,7 @@ def _apply(
   *before, last = _stacks_read(arch)
   if arch.repeats_text and 'decoder_tokens' not in batch:
     batch = repeat_text(batch, arch.start)
+  columns = functools.partial(_read_columns, arch, batch, score)
   memory = None
   for stack in before:
     memory = encode(arch, compute, params, batch, stack, key=key)
@@ -322,7 +326,7 @@ def _apply(
     key=key,
     keep=keep,
     memory=memory,
-    columns=functools.partial(_read_columns, arch, batch, score),
+    columns=columns,
   )
   outputs = _answer(arch, compute, params, batch, encoded, head_key)
   outputs = outputs._replace(**encoded.kept)
@@ -345,7 +349,8 @@ def _read_columns(arch: Arch, batch, score, placed: Placed):
   if arch.head in ('masked', 'causal'):
     return None if score is None else placed.prompt + score
   if arch.head == 'classifier' and arch.pool != 'mean':
-    return example_columns(arch, placed.segments, _examples(batch, placed.segments)[0])
+    examples, _ = _examples(batch, placed.segments)
+    return example_columns(arch, placed.segments, examples)
   return None
 
 
@@ -380,9 +385,13 @@ def _answer_examples(
     pooled = pool(arch, encoded.hidden, encoded.segments, examples)
   # A caller who packed nothing sees no axis of examples.
   told = examples if packed else None
-  unpack = (lambda x: x) if packed else (lambda x: x[:, 0])
+
+  def unpack(x):
+    return x if packed else x[:, 0]
+
   if arch.head == 'none':
-    pooled = Pooler(arch).apply({'params': params['pooler']}, pooled)
+    weights = {'params': params['pooler']}
+    pooled = Pooler(arch).apply(weights, pooled)
     return Outputs(hidden, None, told, unpack(pooled))
   logits = label(arch, params, pooled, compute.dropout, key)
   return Outputs(hidden, unpack(logits), told, features=pooled)
@@ -393,9 +402,10 @@ def build(arch: Arch, compute: Compute | None = None) -> Model:
   and jit-ready.
   """
   init = functools.partial(init_params, arch)
+  apply = functools.partial(_apply, arch, compute or Compute())
   # The key is made within: an array would ask for a device.
   axes = axes_of(jax.eval_shape(lambda: init(jax.random.key(0))))
-  return Model(init, functools.partial(_apply, arch, compute or Compute()), axes, arch)
+  return Model(init, apply, axes, arch)
 
 
 def count(arch: Arch) -> int:

@@ -80,7 +80,8 @@ class Block(nn.Module):
     mlp = Mlp(arch, self.rate, name='mlp')
     x = _sublayer(self, x, 'mlp', lambda y: mlp(y, key), key)
     # Some columns are no stretch of the text, so they are not sharded along it.
-    x = constrain(x, 'batch', 'length' if columns is None else None, None)
+    length = 'length' if columns is None else None
+    x = constrain(x, 'batch', length, None)
     return x, None if cache is None else caches
 
 
@@ -199,16 +200,9 @@ class _Layers(NamedTuple):
   def run(self, index: int, x, context: dict, kept: bool):
     """(x, softmax weights if they are to be kept) of one layer."""
     is_first = index == 0 and self.block.arch.skip_first_norm
-    return _traced_layer(
-      self.block.clone(first=is_first),
-      self.remat,
-      kept,
-      self.reaches[index],
-      x,
-      self.params[index],
-      self.keys[index],
-      context,
-    )
+    block = self.block.clone(first=is_first)
+    params, key, reach = self.params[index], self.keys[index], self.reaches[index]
+    return _traced_layer(block, self.remat, kept, reach, x, params, key, context)
 
   def scan(self, first: int, last: int, x, context: dict, keep):
     """(x, states, softmax weights) of the layers from `first` until `last`, in one loop.
@@ -241,7 +235,8 @@ def _layers(block: Block, params: dict, layers: int, compute: Compute, key) -> _
   own_params, keys, reaches = [], [], []
   for index in range(layers):
     own_params.append(params[layer_name(block.arch, index, layers)])
-    keys.append(None if key is None else rng.stream(key, 'layer', index))
+    own_key = None if key is None else rng.stream(key, 'layer', index)
+    keys.append(own_key)
     reaches.append(layer_reach(block.arch, index))
   return _Layers(block, compute.remat, own_params, keys, reaches)
 
@@ -295,16 +290,16 @@ def run_layers(
       attentions.extend(scanned_weights)
   read = None
   if columns is not None:
-    read, _ = stack.run(last, x, context | dict(columns=columns), kept=False)
+    narrow = context | dict(columns=columns)
+    read, _ = stack.run(last, x, narrow, kept=False)
     x, weights = stack.run(last, x, context, kept)
     states.append(x)
     attentions.append(weights)
-  return Layered(
-    x,
-    states=states if 'states' in keep else None,
-    attentions=attentions if kept else None,
-    read=read,
-  )
+  if 'states' not in keep:
+    states = None
+  if not kept:
+    attentions = None
+  return Layered(x, states, attentions, read)
 
 
 def _apply_layer(
@@ -324,7 +319,8 @@ def _apply_layer(
     if not kept:
       x, _ = block.apply(variables, x, context, reach, key)
       return x, None
-    (x, _), seen = block.apply(variables, x, context, reach, key, mutable=[SEEN])
+    made, seen = block.apply(variables, x, context, reach, key, mutable=[SEEN])
+    x, _ = made
     # flax keeps a tuple of everything that was sown under a name.
     return x, seen[SEEN]['attention']['weights'][0]
 
@@ -345,8 +341,8 @@ def _alike(layers: list) -> bool:
   """Can the parameters of these layers be stacked?"""
 
   def form(layer):
-    leaves = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(layer)]
-    return jax.tree.structure(layer), leaves
+    leaves, structure = jax.tree.flatten(layer)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
   return all(form(layer) == form(layers[0]) for layer in layers[1:])
 

@@ -95,11 +95,12 @@ def place(part: dict, prompt, segments, positions, types, examples) -> Placed:
   columns = count * most
 
   def before(front, x):
-    front = jnp.broadcast_to(front, (rows, columns)).astype(x.dtype)
-    return jnp.concatenate([front, x], 1)
+    front = jnp.broadcast_to(front, (rows, columns))
+    return jnp.concatenate([front.astype(x.dtype), x], 1)
 
   # A copy of the prompt is of the segment of its example, so that no other sees it.
-  front = jnp.tile(jnp.arange(count), most)[None] + prefix_length(part)
+  copies = jnp.tile(jnp.arange(count), most)
+  front = copies[None] + prefix_length(part)
   segments = before(jnp.repeat(examples, count, 1), segments)
   positions = before(front, positions + count)
   if types is not None:

@@ -99,21 +99,18 @@ def _prefill(arch: Arch, compute: Compute, params, batch, capacity: int):
   # The prompt of an encoder-decoder stands before the encoder.
   prompt = None if stack.cross else params['embedding'].get('prompt')
   _require_capacity(arch, length, capacity, taken(part, prompt))
-  placed = place(
-    part,
-    prompt,
-    segments,
-    positions_of(segments),
-    None,
-    jnp.ones((rows, 1), jnp.int32),
-  )
+  positions = positions_of(segments)
+  # Every row is one text.
+  examples = jnp.ones((rows, 1), jnp.int32)
+  placed = place(part, prompt, segments, positions, None, examples)
   cache = _empty_cache(arch, compute, placed, capacity)
   if stack.cross:
     memory = encode(arch, compute, params, batch, STACKS[arch.kind][0])
     keys = _memory_keys(arch, params, memory.hidden)
     cache['memory'] = dict(segments=memory.segments, layers=keys)
   # Rows may be padded on either side, so each has its last token in a column of its own.
-  final = placed.prompt + length - 1 - jnp.argmax(segments[:, ::-1] > 0, 1)
+  padding_behind = jnp.argmax(segments[:, ::-1] > 0, 1)
+  final = placed.prompt + length - 1 - padding_behind
   last, cache = _forward(
     arch, compute, params, cache, tokens, placed.segments, placed.positions, final
   )
@@ -148,26 +145,19 @@ def _empty_cache(arch: Arch, compute: Compute, placed: Placed, capacity: int) ->
   for i in range(stack_layers(arch, stack)):
     layers[str(i)] = dict(attention=dict(key=empty, value=empty))
   last = jnp.where(placed.segments > 0, placed.positions, -1).max(1)
-  return dict(
-    index=jnp.int32(0),
-    last=last,
-    segments=jnp.zeros((rows, room), jnp.int32),
-    positions=jnp.zeros((rows, room), jnp.int32),
-    layers=layers,
-  )
+  cache = dict(index=jnp.int32(0), last=last, layers=layers)
+  # A caller may donate the cache, and one array cannot be donated twice.
+  for name in ('segments', 'positions'):
+    cache[name] = jnp.zeros((rows, room), jnp.int32)
+  return cache
 
 
 def _step(arch: Arch, compute: Compute, params, cache, tokens):
   cache = cache | dict(last=cache['last'] + 1)
-  last, cache = _forward(
-    arch,
-    compute,
-    params,
-    cache,
-    tokens[:, None],
-    jnp.ones_like(tokens)[:, None],
-    cache['last'][:, None],
-  )
+  tokens = tokens[:, None]
+  segments = jnp.ones_like(tokens)
+  positions = cache['last'][:, None]
+  last, cache = _forward(arch, compute, params, cache, tokens, segments, positions)
   return read_out(arch, params, last).logits(), cache
 
 
@@ -182,13 +172,17 @@ def _memory_keys(arch: Arch, params, memory) -> dict:
   def project(weights):
     y = leaves.matmul(memory, weights['kernel'])
     if 'bias' in weights:
-      y = y + leaves.dense(weights['bias']).astype(y.dtype)
-    return heads_first(y.reshape(*y.shape[:2], own.key_heads, own.head_width))
+      bias = leaves.dense(weights['bias'])
+      y = y + bias.astype(y.dtype)
+    y = y.reshape(*y.shape[:2], own.key_heads, own.head_width)
+    return heads_first(y)
 
   found = {}
   for i in range(stack_layers(arch, stack)):
     cross = layers[str(i)]['cross']
-    found[str(i)] = dict(key=project(cross['key']), value=project(cross['value']))
+    key = project(cross['key'])
+    value = project(cross['value'])
+    found[str(i)] = dict(key=key, value=value)
   return found
 
 
@@ -203,7 +197,8 @@ def _forward(
   stack = STACKS[arch.kind][-1]
   part = stack_params(params, stack)
   embed = Embedding(arch, 0.0, jnp.dtype(compute.dtype))
-  x = embed.apply({'params': embedding_params(params, stack)}, tokens, positions)
+  weights = embedding_params(params, stack)
+  x = embed.apply({'params': weights}, tokens, positions)
   index = cache['index']
 
   def write(old, new):
@@ -220,14 +215,16 @@ def _forward(
   written = {}
   for i in range(layers):
     block = Block(own, 0.0, causal=True, first=i == 0)
-    held = dict(attention=cache['layers'][str(i)]['attention'] | dict(index=index))
+    before = cache['layers'][str(i)]['attention']
+    held = dict(attention=before | dict(index=index))
     if stack.cross:
       held['cross'] = cache['memory']['layers'][str(i)]
     if i == layers - 1 and final is not None:
       # Of a whole prompt the last layer makes the one state that is read.
       context |= dict(columns=final[:, None])
-    weights = {'params': part['layers'][layer_name(arch, i, layers)]}
-    x, new = block.apply(weights, x, context, layer_reach(arch, i), None, held)
+    weights = part['layers'][layer_name(arch, i, layers)]
+    reach = layer_reach(arch, i)
+    x, new = block.apply({'params': weights}, x, context, reach, None, held)
     written[str(i)] = dict(attention=new['attention'])
   grown = dict(
     index=index + positions.shape[1],
@@ -253,5 +250,6 @@ def _layer_context(
   if arch.long_rotary:
     # Keys are turned once, so the room that there is, and not what is written yet, says
     # how.
-    context['last'] = jnp.full_like(positions, key_segments.shape[1] - 1)
+    room = key_segments.shape[1]
+    context['last'] = jnp.full_like(positions, room - 1)
   return context

@@ -54,7 +54,8 @@ def table_rows(arch: Arch, query_positions, key_positions):
   farthest = arch.relative_distance
   known = jnp.asarray(buckets_by_distance(buckets, farthest))
   # Beyond the farthest distance all have one bucket.
-  bucket = jnp.sign(distance) * known[jnp.minimum(jnp.abs(distance), farthest)]
+  near = jnp.minimum(jnp.abs(distance), farthest)
+  bucket = jnp.sign(distance) * known[near]
   # The middle row is of the distance 0, as buckets have a sign.
   return jnp.clip(bucket + buckets, 0, 2 * buckets - 1)
 

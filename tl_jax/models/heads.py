@@ -51,8 +51,7 @@ class Embedding(nn.Module):
     if arch.position_table:
       x = x + self._position_vectors(positions, x.shape[-1])
     if arch.types:
-      table = self.param('types', draw, (arch.types, x.shape[-1]))
-      x = x + leaves.take(table, jnp.zeros_like(positions) if types is None else types)
+      x = x + self._type_vectors(positions, types, x.shape[-1])
     if arch.embedding_norm:
       x = Norm(arch, name='norm')(x)
     x = dropout(x.astype(self.dtype), self.rate, key, 'embedding')
@@ -70,6 +69,13 @@ class Embedding(nn.Module):
       table = self.param('positions', draw, (arch.max_positions, width))
     # Padding may count beyond the table. What it gets there is read by nobody.
     rows = jnp.minimum(positions + arch.position_offset, arch.max_positions - 1)
+    return leaves.take(table, rows)
+
+  def _type_vectors(self, positions, types, width: int):
+    """The vectors (batch, columns, width) of the types; all are 0 where there are none."""
+    draw = initializer(self.arch, std=1.0)
+    table = self.param('types', draw, (self.arch.types, width))
+    rows = jnp.zeros_like(positions) if types is None else types
     return leaves.take(table, rows)
 
 
@@ -91,7 +97,9 @@ def sinusoids(positions: int, width: int) -> np.ndarray:
   column = np.arange(width)
   frequencies = 10000.0 ** (-2 * (column // 2) / width)
   angles = np.arange(positions)[:, None] * frequencies
-  table = np.concatenate([np.sin(angles[:, 0::2]), np.cos(angles[:, 1::2])], 1)
+  sines = np.sin(angles[:, 0::2])
+  cosines = np.cos(angles[:, 1::2])
+  table = np.concatenate([sines, cosines], 1)
   return table.astype(np.float32)
 
 
@@ -157,7 +165,8 @@ class LabelHead(nn.Module):
     if arch.head == 'replaced':
       x = Linear(arch.width, True, initializer(arch), name='transform')(x)
       x = activate(arch.head_activation or arch.activation, x)
-    kernel = self.param('kernel', initializer(arch), (x.shape[-1], outputs(arch)))
+    shape = x.shape[-1], outputs(arch)
+    kernel = self.param('kernel', initializer(arch), shape)
     x = leaves.matmul(x, kernel)
     if arch.head_bias:
       bias = self.param('bias', nn.initializers.zeros, (outputs(arch),))
@@ -212,7 +221,8 @@ def example_members(segments, examples):
 
   examples (batch, examples): the numbers of their segments, 0 for none.
   """
-  return (segments[:, None, :] == examples[:, :, None]) & (examples[:, :, None] > 0)
+  examples = examples[:, :, None]
+  return (segments[:, None, :] == examples) & (examples > 0)
 
 
 def example_mean(hidden, segments, examples):
@@ -220,7 +230,8 @@ def example_mean(hidden, segments, examples):
   members = example_members(segments, examples)
   # A product with zeros and ones: the tokens of other examples contribute exact zeros.
   total = jnp.einsum('bsl,bld->bsd', members.astype(hidden.dtype), hidden)
-  return total / jnp.maximum(members.sum(-1), 1)[..., None].astype(hidden.dtype)
+  count = jnp.maximum(members.sum(-1), 1)
+  return total / count[..., None].astype(hidden.dtype)
 
 
 def example_columns(arch: Arch, segments, examples):
@@ -229,7 +240,8 @@ def example_columns(arch: Arch, segments, examples):
   """
   members = example_members(segments, examples)
   if arch.pool == 'last':
-    return segments.shape[-1] - 1 - jnp.argmax(members[..., ::-1], -1)
+    from_the_end = jnp.argmax(members[..., ::-1], -1)
+    return segments.shape[-1] - 1 - from_the_end
   return jnp.argmax(members, -1)
 
 

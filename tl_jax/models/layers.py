@@ -37,7 +37,8 @@ def dropout(x, rate: float, key, name: str):
   """Inverted dropout (Srivastava et al. 2014) with the mask of the stream `name`; no
   key, no dropout.
   """
-  return leaves.drop(x, rate, None if key is None else rng.stream(key, name))
+  own_key = None if key is None else rng.stream(key, name)
+  return leaves.drop(x, rate, own_key)
 
 
 class Linear(nn.Module):
@@ -51,7 +52,8 @@ class Linear(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    kernel = self._weight('kernel', self.kernel_init, (x.shape[-1], self.features))
+    shape = x.shape[-1], self.features
+    kernel = self._weight('kernel', self.kernel_init, shape)
     y = leaves.matmul(x, kernel)
     if self.use_bias:
       bias = self._weight('bias', nn.initializers.zeros, (self.features,))
@@ -111,13 +113,17 @@ def _standard(x, centred: bool, eps: float):
   y = x.astype(jnp.float32)
   if centred:
     y = y - y.mean(-1, keepdims=True)
-  inverse = jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + eps)
+  variance = jnp.square(y).mean(-1, keepdims=True)
+  inverse = jax.lax.rsqrt(variance + eps)
   return y * inverse, inverse
 
 
 def _normalize(x, scale, bias, centred, eps):
-  y = _standard(x, centred, eps)[0] * scale
-  return (y if bias is None else y + bias).astype(x.dtype)
+  y, _ = _standard(x, centred, eps)
+  y = y * scale
+  if bias is not None:
+    y = y + bias
+  return y.astype(x.dtype)
 
 
 _normalize_narrow = jax.custom_vjp(_normalize, nondiff_argnums=(3, 4))
@@ -132,11 +138,13 @@ def _normalize_backward(centred, eps, kept, gradient):
   y, inverse = _standard(x, centred, eps)
   wide = gradient.astype(jnp.float32)
   inner = wide * scale
-  dx = inner - y * (inner * y).mean(-1, keepdims=True)
+  along = (inner * y).mean(-1, keepdims=True)
+  dx = inner - y * along
   if centred:
     dx = dx - inner.mean(-1, keepdims=True)
   dx = (inverse * dx).astype(x.dtype)
-  dscale = column_sums((wide * y).astype(x.dtype)).astype(scale.dtype)
+  scaled = (wide * y).astype(x.dtype)
+  dscale = column_sums(scaled).astype(scale.dtype)
   dbias = None
   if bias is not None:
     dbias = column_sums(gradient).astype(bias.dtype)

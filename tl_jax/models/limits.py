@@ -91,7 +91,9 @@ def _extremes(array, read, whole: bool) -> tuple[int, int] | None:
   array = _seen(array)
   if array is None or not (whole or read is not None):
     return None
-  kept = array if whole else np.broadcast_to(array, read.shape)[read]
+  kept = array
+  if not whole:
+    kept = np.broadcast_to(array, read.shape)[read]
   if not kept.size:
     return None
   return int(kept.min()), int(kept.max())
@@ -105,8 +107,10 @@ def _longest(segments) -> int | None:
   width = segments.shape[-1]
   index = np.broadcast_to(np.arange(width), segments.shape)
   begins = np.ones(segments.shape, bool)
-  begins[..., 1:] = segments[..., 1:] != segments[..., :-1]
+  before, after = segments[..., :-1], segments[..., 1:]
+  begins[..., 1:] = before != after
   # The column in which the run of each column begins.
-  start = np.maximum.accumulate(np.where(begins, index, 0), axis=-1)
+  begin_or_zero = np.where(begins, index, 0)
+  start = np.maximum.accumulate(begin_or_zero, axis=-1)
   lengths = np.where(segments > 0, index - start + 1, 0)
   return int(lengths.max(initial=0))

@@ -74,14 +74,16 @@ def _init_stack(arch: Arch, stack: Stack, draw: Callable) -> dict:
   tokens = jnp.zeros((1, 2), jnp.int32)
   part = {}
   path = f'{stack.prefix}/embedding' if stack.prefix else 'embedding'
-  part['embedding'] = draw(Embedding(arch, 0.0, jnp.float32), path, tokens, tokens)
+  embedding = Embedding(arch, 0.0, jnp.float32)
+  part['embedding'] = draw(embedding, path, tokens, tokens)
   context = dict(segments=tokens + 1, positions=tokens, bias=None, last=tokens)
   if stack.cross:
     context |= dict(memory=hidden, memory_segments=tokens + 1)
   own = stack_arch(arch, stack)
   part['layers'] = {}
   for index in range(arch.layer_groups or stack_layers(arch, stack)):
-    block = Block(own, 0.0, stack.causal, first=index == 0 and arch.skip_first_norm)
+    lacks_norm = index == 0 and arch.skip_first_norm
+    block = Block(own, 0.0, stack.causal, first=lacks_norm)
     path = f'{stack.prefix}/layers/{index}'
     part['layers'][str(index)] = draw(block, path, hidden, context, EVERYWHERE)
   if arch.position_bias:
@@ -102,7 +104,8 @@ def _init_head(arch: Arch, draw: Callable, hidden, table) -> dict:
   elif arch.head != 'none':
     head |= draw(LabelHead(arch), 'head', hidden)
   if arch.pair_head:
-    head['pair'] = draw(Linear(2, True, initializer(arch)), 'head/pair', hidden)
+    pair = Linear(2, True, initializer(arch))
+    head['pair'] = draw(pair, 'head/pair', hidden)
   return head
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from tl_jax.models.arch import Arch
+from tl_jax.segments import starts_of
 
 
 class Reach(NamedTuple):
@@ -37,11 +38,12 @@ def last_positions(segments, positions):
   """Where the text of every token ends: the position (batch, length) of the last token
   of its segment.
   """
-  flipped = segments[:, ::-1]
+  # From the end, the last token of a segment is the first.
   index = jnp.arange(segments.shape[1])
-  after = jnp.pad(flipped, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
-  ends = jax.lax.cummax(jnp.where(flipped != after, index, 0), axis=1)
-  return jnp.take_along_axis(positions[:, ::-1], ends, 1)[:, ::-1]
+  begin_or_zero = jnp.where(starts_of(segments[:, ::-1]), index, 0)
+  ends = jax.lax.cummax(begin_or_zero, axis=1)
+  found = jnp.take_along_axis(positions[:, ::-1], ends, 1)
+  return found[:, ::-1]
 
 
 def rotary_frequencies(arch: Arch, reach: Reach, last=None):
@@ -55,7 +57,8 @@ def rotary_frequencies(arch: Arch, reach: Reach, last=None):
   ones; then the result is (batch, length, head_dim / 2), for texts that end at the
   positions `last` (batch, length).
   """
-  exponent = -jnp.arange(0, arch.head_width, 2, dtype=jnp.float32) / arch.head_width
+  units = jnp.arange(0, arch.head_width, 2, dtype=jnp.float32)
+  exponent = -units / arch.head_width
   plain = arch.rotary_base**exponent
   if arch.long_rotary:
     return _long_frequencies(arch, plain, last)
@@ -68,7 +71,8 @@ def rotary_frequencies(arch: Arch, reach: Reach, last=None):
     wide = (1 - kept) * wide + kept * plain
   if arch.local_rotary_base:
     near = arch.local_rotary_base**exponent
-    wide = jnp.where(jnp.asarray(reach.window) > 0, near, wide)
+    has_window = jnp.asarray(reach.window) > 0
+    wide = jnp.where(has_window, near, wide)
   if all(arch.rotary_layers):
     return wide
   return jnp.where(reach.rotary, wide, 0.0)
@@ -77,7 +81,8 @@ def rotary_frequencies(arch: Arch, reach: Reach, last=None):
 def _long_frequencies(arch: Arch, plain, last):
   _, length, *divisors = arch.rotary_scaling
   short, long = jnp.array(divisors, jnp.float32).reshape(2, -1)
-  return jnp.where(last[:, :, None] >= length, plain / long, plain / short)
+  is_long = last[:, :, None] >= length
+  return jnp.where(is_long, plain / long, plain / short)
 
 
 def rotate(arch: Arch, x, positions, frequencies):
@@ -94,5 +99,7 @@ def rotate(arch: Arch, x, positions, frequencies):
   half = x.shape[-1] // 2
   first = x[..., :half].astype(jnp.float32)
   second = x[..., half:].astype(jnp.float32)
-  turned = [first * cos - second * sin, second * cos + first * sin]
-  return jnp.concatenate(turned, -1).astype(x.dtype)
+  first_turned = first * cos - second * sin
+  second_turned = second * cos + first * sin
+  turned = jnp.concatenate([first_turned, second_turned], -1)
+  return turned.astype(x.dtype)

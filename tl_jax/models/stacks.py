@@ -54,7 +54,8 @@ def embedding_params(params: dict, stack: Stack) -> dict:
   """The parameters of a stack's embedding: two stacks share the tokens and have the
   rest of their own.
   """
-  return params['embedding'] | params.get(stack.prefix, {}).get('embedding', {})
+  own = params.get(stack.prefix, {})
+  return params['embedding'] | own.get('embedding', {})
 
 
 def finish_stack(arch: Arch, part: dict, x):

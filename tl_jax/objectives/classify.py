@@ -116,7 +116,8 @@ def make_prediction(kind: str, groups: tuple = ()) -> Prediction:
       log_p = log_probabilities(first, chosen)
       log_q = log_probabilities(second, chosen)
       # (p - q)(log p - log q) is the sum of both directions.
-      both_ways = (jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q)
+      difference = jnp.exp(log_p) - jnp.exp(log_q)
+      both_ways = difference * (log_p - log_q)
       return both_ways.sum(-1) / 2
 
     return divergence

@@ -33,7 +33,6 @@ from tl_jax.objectives.losses import weighted_sum
 from tl_jax.objectives.types import Array, Mean, Objective, Term
 from tl_jax.segments import segments_of
 
-# The names of the terms.
 LOGITS = 'distill_logits'
 HIDDEN = 'distill_hidden'
 ATTENTION = 'distill_attention'
@@ -180,10 +179,11 @@ def _state_distances(student, teacher, measure: str, layers) -> list[Array]:
   """The distance (rows, length) of every pair of layers, or of the last layers."""
   if not layers:
     return [state_distance(student.hidden, teacher.hidden, measure)]
-  return [
-    state_distance(student.states[own], teacher.states[other], measure)
-    for own, other in layers
-  ]
+  distances = []
+  for own, other in layers:
+    first, second = student.states[own], teacher.states[other]
+    distances.append(state_distance(first, second, measure))
+  return distances
 
 
 def _attention_divergences(student, teacher, layers) -> list[Array]:

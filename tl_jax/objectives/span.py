@@ -134,7 +134,8 @@ def count_tables(
   spans = np.zeros(length + 1, np.int32)
   # A segment of one token loses nothing: one must be kept.
   for n in range(2, length + 1):
-    cut_tokens = min(max(round(rate * n), 1), n - 1)
+    wanted = max(round(rate * n), 1)
+    cut_tokens = min(wanted, n - 1)
     wanted_spans = max(round(cut_tokens / mean), 1)
     lost[n] = cut_tokens
     # Every span has a kept token before it, a lost token and a sentinel.

@@ -39,9 +39,10 @@ def parse_groups(groups: Sequence[Any], path: str = 'optim.groups') -> Groups:
   A config writes them as ((regex, {scale, decay} or None), ...). Errors: ConfigError
   that names a wrong one.
   """
-  return tuple(
-    _parse_group(group, f'{path}[{index}]') for index, group in enumerate(groups)
-  )
+  parsed = []
+  for index, group in enumerate(groups):
+    parsed.append(_parse_group(group, f'{path}[{index}]'))
+  return tuple(parsed)
 
 
 def _parse_group(group, path: str) -> tuple[str, Group | None]:

@@ -47,12 +47,9 @@ def scale_by_rate(
     del params
     # Of one dtype from the start, or the second step would be compiled anew.
     number = lambda value: jnp.asarray(value, jnp.float32)
-    return RateState(
-      count=jnp.zeros((), jnp.int32),
-      rate=number(rate),
-      decay=number(decay),
-      factor=number(schedule(0)),
-    )
+    count = jnp.zeros((), jnp.int32)
+    factor = number(schedule(0))
+    return RateState(count, rate=number(rate), decay=number(decay), factor=factor)
 
   def update(updates, state, params=None):
     if params is None:

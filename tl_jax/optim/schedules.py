@@ -60,7 +60,8 @@ def cosine(*, steps: Count, warmup: Natural = 0, final: Probability = 0.0) -> Sc
   """
 
   def factor(step):
-    wave = 0.5 * (1 + jnp.cos(jnp.pi * _progress(step, steps, warmup)))
+    progress = _progress(step, steps, warmup)
+    wave = 0.5 * (1 + jnp.cos(jnp.pi * progress))
     return _rising(step, warmup, final + (1 - final) * wave)
 
   return factor

@@ -124,9 +124,11 @@ def _absent(client, place: str) -> str:
   came = _by_rank(client, place)
   hosts = _by_rank(client, HOSTS)
   absent = [rank for rank in range(jax.process_count()) if rank not in came]
-  return ', '.join(
-    f'process {rank} ({hosts.get(rank, "on an unknown machine")})' for rank in absent
-  )
+  named = []
+  for rank in absent:
+    host = hosts.get(rank, 'on an unknown machine')
+    named.append(f'process {rank} ({host})')
+  return ', '.join(named)
 
 
 def _by_rank(client, place: str) -> dict[int, str]:

@@ -102,9 +102,8 @@ def place(tree, sharding):
     if where.is_fully_addressable:
       return jax.device_put(leaf, where)
     # device_put would compare the leaf between all processes first.
-    return jax.make_array_from_callback(
-      np.shape(leaf), where, lambda index: np.asarray(leaf)[index]
-    )
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(whole.shape, where, whole.__getitem__)
 
   if isinstance(sharding, NamedSharding):
     return jax.tree.map(lambda leaf: put(leaf, sharding), tree)
@@ -142,11 +141,9 @@ def place_batch(batch: dict, sharding: NamedSharding, rows: int, held=None) -> d
   held = np.arange(rows) if held is None else np.asarray(held)
 
   def put(array):
-    return jax.make_array_from_callback(
-      (rows, *array.shape[1:]),
-      sharding,
-      lambda index: part_of(array, held, rows, index),
-    )
+    shape = rows, *array.shape[1:]
+    part = lambda index: part_of(array, held, rows, index)
+    return jax.make_array_from_callback(shape, sharding, part)
 
   return {name: put(np.asarray(array)) for name, array in batch.items()}
 

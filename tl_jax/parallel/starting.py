@@ -154,13 +154,11 @@ def find_cluster() -> Cluster | None:
   found = _detect()
   if found is not None:
     # What is given counts before what the cluster says.
-    return _sound(
-      found._replace(
-        address=given.get(ADDRESS, found.address),
-        processes=numbers.get(PROCESSES, found.processes),
-        process=numbers.get(PROCESS, found.process),
-      )
-    )
+    address = given.get(ADDRESS, found.address)
+    processes = numbers.get(PROCESSES, found.processes)
+    process = numbers.get(PROCESS, found.process)
+    own = found._replace(address=address, processes=processes, process=process)
+    return _sound(own)
   if given:
     raise ValueError(
       f'{" and ".join(given)} set without {" and ".join(missing)}, and no cluster is '

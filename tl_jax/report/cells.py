@@ -199,9 +199,9 @@ def metric_of(headline: str | Mapping[Hashable, str], column: Hashable) -> str:
 def _by_cell(runs: list[Run], rows: tuple, columns: tuple) -> dict:
   """(row, column) -> seed -> Run. A cell that has no run has an empty dict."""
   # Every pair has a group, so that a cell without any run has holes and is not missing.
-  groups: dict[tuple, dict[int, Run]] = {
-    (row, column): {} for row in rows for column in columns
-  }
+  groups: dict[tuple, dict[int, Run]] = {}
+  for cell in itertools.product(rows, columns):
+    groups[cell] = {}
   for run in runs:
     group = groups[run.row, run.column]
     if run.seed in group:
@@ -279,7 +279,8 @@ def _mean_of(name: str, runs: Iterable[Run]) -> float | None:
 
 def _average(row: list[Cell]) -> Cell:
   """One cell for the mean over columns, of the seeds that have them all."""
-  seeds = itertools.chain.from_iterable([*cell.values, *cell.holes] for cell in row)
+  of_each = ([*cell.values, *cell.holes] for cell in row)
+  seeds = itertools.chain.from_iterable(of_each)
   values, holes = {}, {}
   for seed in dict.fromkeys(seeds):
     lacking = [cell for cell in row if seed not in cell.values]

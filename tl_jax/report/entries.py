@@ -19,13 +19,8 @@ def as_json(outcome, findings: Findings) -> dict:
   Nothing in it is NaN or infinite, which JSON does not know.
   """
   table, cells, scale = outcome.table, outcome.cells, outcome.scale
-  # What was made.
-  made = {
-    'title': table.title,
-    'source': table.source,
-    'scale': scale.name,
-    'settings': {name: _plain(value) for name, value in scale.settings.items()},
-  }
+  made = {'title': table.title, 'source': table.source, 'scale': scale.name}
+  made['settings'] = {name: _plain(value) for name, value in scale.settings.items()}
   # What its numbers are and where they stand.
   layout = {
     'headline': _headline_entry(outcome),
@@ -36,21 +31,16 @@ def as_json(outcome, findings: Findings) -> dict:
     'columns': list(cells.columns),
     'seeds': list(scale.seeds),
   }
-  # What came out.
-  measured = {
-    'summary': list(findings.sentences),
-    'cells': [_cell_entry(outcome, cell) for cell in cells],
-    'claims': [_claim_entry(found) for found in outcome.judgements],
-    'gains': _gain_entries(findings),
-    'labels_saved': _saved_entries(findings),
-  }
+  measured = {'summary': list(findings.sentences)}
+  measured['cells'] = [_cell_entry(outcome, cell) for cell in cells]
+  measured['claims'] = [_claim_entry(found) for found in outcome.judgements]
+  measured['gains'] = _gain_entries(findings)
+  measured['labels_saved'] = _saved_entries(findings)
   # How it came about, what was made first included.
   runs = [*outcome.before, *outcome.runs]
-  making = {
-    'runs': [_run_entry(outcome.workdir, run) for run in runs],
-    'environment': dict(findings.environment),
-    'seconds': round(outcome.seconds, 3),
-  }
+  making = {'runs': [_run_entry(outcome.workdir, run) for run in runs]}
+  making['environment'] = dict(findings.environment)
+  making['seconds'] = round(outcome.seconds, 3)
   return {**made, **layout, **measured, **making}
 
 
@@ -140,11 +130,12 @@ def _saved_entries(findings: Findings) -> list[dict]:
 
 def _run_entry(workdir: Path, run: Run) -> dict:
   """A run with its directory below the workdir, so that a moved table is still right."""
+  directory = run.directory.relative_to(workdir)
   return {
     'row': run.row,
     'column': run.column,
     'seed': run.seed,
     'done': run.result is not None,
     'reason': run.reason,
-    'directory': str(run.directory.relative_to(workdir)),
+    'directory': str(directory),
   }

@@ -265,11 +265,11 @@ def _targets(outcome, steps: Mapping[tuple, Mapping]) -> dict:
   """
   table, cells = outcome.table, outcome.cells
   logged = {column for _, column in steps}
-  return {
-    column: cells[table.reference, column].mean
-    for column in cells.columns
-    if column in logged
-  }
+  means = {}
+  for column in cells.columns:
+    if column in logged:
+      means[column] = cells[table.reference, column].mean
+  return means
 
 
 def median_reached(found: Mapping[int, Reached]) -> str:
@@ -306,7 +306,8 @@ def _finished(outcome, findings: Findings) -> str:
   count = len(distinct(outcome.runs))
   text = f'{len(done)} of {plural(count, "run")} finished.'
   # What was made first is no run of the table, but it took time, too.
-  seconds = sum(training_seconds(run.result) or 0.0 for run in [*done, *before])
+  of_runs = [training_seconds(run.result) for run in [*done, *before]]
+  seconds = sum(value or 0.0 for value in of_runs)
   if seconds:
     text += f' Training took {seconds:,.0f} s on {findings.environment["cores"]}.'
   return text
@@ -328,10 +329,9 @@ def _best_row(outcome) -> Iterator[str]:
 def _verdicts(outcome) -> str:
   """How many claims were held, missed and undecided."""
   verdicts = [judgement.verdict for judgement in outcome.judgements]
-  counts = [
-    f'{verdicts.count(verdict)} {verdict}'
-    for verdict in ('held', 'missed', 'undecided')
-  ]
+  counts = []
+  for verdict in ('held', 'missed', 'undecided'):
+    counts.append(f'{verdicts.count(verdict)} {verdict}')
   return f'Of {plural(len(verdicts), "claim")}: {", ".join(counts)}.'
 
 

@@ -34,7 +34,9 @@ def name_lines(axes, ends: list[tuple], quiet: str) -> None:
       annotation_clip=False,
     )
   # A name that was pushed beyond the values needs an axis that reaches there.
-  axes.set_ylim(min(low, places[0] - gap / 2), max(high, places[-1] + gap / 2))
+  lowest = places[0] - gap / 2
+  highest = places[-1] + gap / 2
+  axes.set_ylim(min(low, lowest), max(high, highest))
   axes.set_xlim(right=right)
 
 

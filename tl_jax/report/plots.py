@@ -268,7 +268,8 @@ def _shift(rank: int, rows: int, counts) -> float:
   the narrowest space between two numbers.
   """
   ordered = sorted(counts)
-  spaces = [math.log(after / before) for before, after in itertools.pairwise(ordered)]
+  pairs = itertools.pairwise(ordered)
+  spaces = [math.log(after / before) for before, after in pairs]
   step = min(spaces, default=math.log(2)) / (3 * rows)
   # The middle row stands at the number itself.
   return math.exp(step * (rank - (rows - 1) / 2))
@@ -364,11 +365,11 @@ def target_plot(
 
 def _with_factor(lines: Sequence[Mapping], metric: str, factor: float) -> list[dict]:
   """The lines that have the metric, with it multiplied."""
-  return [
-    {**line, metric: factor * line[metric]}
-    for line in lines
-    if _number(line.get(metric))
-  ]
+  found = []
+  for line in lines:
+    if _number(line.get(metric)):
+      found.append({**line, metric: factor * line[metric]})
+  return found
 
 
 def _mark_target(axes, line, target: float, edge: str) -> None:

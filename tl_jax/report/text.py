@@ -78,10 +78,13 @@ def plain(outcome, findings: Findings) -> str:
 
 def aligned(lines: list[list[str]]) -> str:
   """Lines of cells as columns of equal width."""
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  columns = zip(*lines, strict=True)
+  widths = [max(map(len, column)) for column in columns]
   padded = []
   for line in lines:
-    cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+    cells = []
+    for cell, width in zip(line, widths, strict=True):
+      cells.append(cell.ljust(width))
     padded.append('  '.join(cells).rstrip())
   return '\n'.join(padded)
 

@@ -152,12 +152,8 @@ class Run(NamedTuple):
     def record(row: dict) -> None:
       if self.is_primary:
         self.workdir.append_metrics(row)
-      if board is not None:
-        for name, value in row.items():
-          if name != 'step':
-            board.add_scalar(name, value, row['step'])
-        # A run is watched while it goes, and may be killed.
-        board.flush()
+      figures = dict(row)
+      _draw(board, figures.pop('step'), figures)
 
     def save(step: int, state) -> None:
       self.store.save(step, state, meta | dict(next_batch=step, config=self.config))
@@ -168,15 +164,23 @@ class Run(NamedTuple):
       # Before: what a point of the curve cost, not what it took to measure.
       trained = self.clock.totals()['training_seconds']
       values = evaluate(state)
+      named = {f'test/{name}': value for name, value in values.items()}
       if self.is_primary:
-        named = {f'test/{name}': value for name, value in values.items()}
         self.workdir.append_evaluation(dict(step=step, seconds=trained, **named))
-      if board is not None:
-        for name, value in values.items():
-          board.add_scalar(f'test/{name}', value, step)
+      _draw(board, step, named)
       return values
 
     return Recorder(record, save, evaluated, self.clock)
+
+
+def _draw(board, step: int, figures: dict) -> None:
+  """Adds a step to TensorBoard's curves, if there is a board."""
+  if board is None:
+    return
+  for name, value in figures.items():
+    board.add_scalar(name, value, step)
+  # A run is watched while it goes, and may be killed.
+  board.flush()
 
 
 def require_config_of_steps(store: checkpoint.Store, config: dict) -> None:

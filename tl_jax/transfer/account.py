@@ -96,12 +96,13 @@ class Account(NamedTuple):
 
     # Words to the left, numbers to the right.
     align = (str.ljust, str.ljust, str.rjust, str.rjust, str.ljust)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    columns = zip(*rows, strict=True)
+    widths = [max(map(len, column)) for column in columns]
     lines = []
     for row in rows:
-      cells = [
-        pad(cell, width) for pad, cell, width in zip(align, row, widths, strict=True)
-      ]
+      cells = []
+      for pad, cell, width in zip(align, row, widths, strict=True):
+        cells.append(pad(cell, width))
       lines.append('  '.join(cells).rstrip())
     return '\n'.join(lines)
 

@@ -98,25 +98,18 @@ def adapter(
     width = kernel.shape[-1]
     dtype = jnp.promote_types(kernel.dtype, jnp.float32)
     draws = jax.random.truncated_normal(key, -2.0, 2.0, (width, size), dtype)
-    return Bottleneck(
-      std * draws,
-      jnp.zeros(size, dtype),
-      jnp.zeros((size, width), dtype),
-      jnp.zeros(width, dtype),
-      *facts,
-    )
+    down = std * draws, jnp.zeros(size, dtype)
+    up = jnp.zeros((size, width), dtype), jnp.zeros(width, dtype)
+    return Bottleneck(*down, *up, *facts)
 
   def make_axes(spec):
     # The bottleneck is small; only the width is sharded, as the stream is.
     width = last_axis(spec)
-    return Bottleneck(
-      PartitionSpec(width, None),
-      PartitionSpec(None),
-      PartitionSpec(None, width),
-      PartitionSpec(width),
-      *facts,
-    )
+    down = PartitionSpec(width, None), PartitionSpec(None)
+    up = PartitionSpec(None, width), PartitionSpec(width)
+    return Bottleneck(*down, *up, *facts)
 
+  is_norm = tree.matcher(NORMS) if shape.norms else lambda name: False
   return inserting_method(
     places,
     make,
@@ -124,5 +117,5 @@ def adapter(
     head=head,
     what='adapter',
     inserts=INSERTED,
-    also=tree.matcher(NORMS) if shape.norms else lambda name: False,
+    also=is_norm,
   )

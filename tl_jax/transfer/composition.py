@@ -6,6 +6,7 @@
 {'bias': 2.0, 'kernel': None, 'norm': {'scale': 3.0}}
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -46,77 +47,91 @@ def compose(*methods: TransferMethod) -> TransferMethod:
 
 def union(methods) -> TransferMethod:
   """The composition of methods none of which regularizes."""
+  names = [method.edits for method in methods if method.edits]
+  reserved_positions = sum(method.reserved_positions for method in methods)
+  prompt_positions = sum(method.prompt_positions for method in methods)
 
-  def init(key, params, axes=None):
-    trainable = None
-    frozen = params
-    edited = []
-    for method in methods:
-      # What one method trains is a hole to the next.
-      added, frozen = method.init(key, frozen, axes)
-      # The axes that the next method sees must mirror what is left.
-      if axes is not None:
-        _, axes = method.axes(axes)
-      edited.append(edited_names(added))
-      trainable = tree.combine(widened(trainable, added), added)
-    trainable = drop_needless_edits(trainable, leaves.dense)
-    # Only now is it known what later methods train in full.
-    require_effect(methods, edited, edited_names(trainable))
-    return trainable, frozen
-
-  def split_axes(axes):
-    trainable = None
-    frozen = axes
-    for method in methods:
-      added, frozen = method.axes(frozen)
-      trainable = tree.combine(widened(trainable, added), added)
-    # The axes of the base are those of the array that it is trained as.
-    return drop_needless_edits(trainable, lambda leaf: leaf.base), frozen
-
-  def merge(trainable, frozen, *, key=None, step=None):
-    # Each method fills in what it put there itself, so all of them see the whole tree.
-    params = tree.combine(trainable, frozen)
-    for place, method in enumerate(methods):
-      own_key = None if key is None else rng.stream(key, f'compose/{place}')
-      params = method.merge(params, None, key=own_key, step=step)
-    return params
-
-  def fuse(trainable, frozen):
-    # First, because a method may only fuse what it has merged.
-    params = merge(trainable, frozen)
-    for method in methods:
-      params = method.fuse(params, None)
-    return params
-
-  def penalty(trainable, frozen):
-    return sum(method.penalty(trainable, frozen) for method in methods)
-
-  def objective(value):
-    for method in methods:
-      value = method.objective(value)
-    return value
-
-  def optimizer(tx):
-    for method in methods:
-      tx = method.optimizer(tx)
-    return tx
-
-  def inserts(name):
-    return any(method.inserts(name) for method in methods)
+  def over(function):
+    return functools.partial(function, methods)
 
   return TransferMethod(
-    init=init,
-    merge=merge,
-    fuse=fuse,
-    axes=split_axes,
-    penalty=penalty,
-    reserved_positions=sum(method.reserved_positions for method in methods),
-    prompt_positions=sum(method.prompt_positions for method in methods),
-    objective=objective,
-    optimizer=optimizer,
-    inserts=inserts,
-    edits='+'.join(filter(None, (method.edits for method in methods))),
+    init=over(_init),
+    merge=over(_merge),
+    fuse=over(_fuse),
+    axes=over(_split_axes),
+    penalty=over(_penalty),
+    reserved_positions=reserved_positions,
+    prompt_positions=prompt_positions,
+    objective=over(_objective),
+    optimizer=over(_optimizer),
+    inserts=over(_inserts),
+    edits='+'.join(names),
   )
+
+
+def _init(methods, key, params, axes=None):
+  trainable = None
+  frozen = params
+  edited = []
+  for method in methods:
+    # What one method trains is a hole to the next.
+    added, frozen = method.init(key, frozen, axes)
+    # The axes that the next method sees must mirror what is left.
+    if axes is not None:
+      _, axes = method.axes(axes)
+    edited.append(edited_names(added))
+    trainable = tree.combine(widened(trainable, added), added)
+  trainable = drop_needless_edits(trainable, leaves.dense)
+  # Only now is it known what later methods train in full.
+  require_effect(methods, edited, edited_names(trainable))
+  return trainable, frozen
+
+
+def _split_axes(methods, axes):
+  trainable = None
+  frozen = axes
+  for method in methods:
+    added, frozen = method.axes(frozen)
+    trainable = tree.combine(widened(trainable, added), added)
+  # The axes of the base are those of the array that it is trained as.
+  return drop_needless_edits(trainable, lambda leaf: leaf.base), frozen
+
+
+def _merge(methods, trainable, frozen, *, key=None, step=None):
+  # Each method fills in what it put there itself, so all of them see the whole tree.
+  params = tree.combine(trainable, frozen)
+  for place, method in enumerate(methods):
+    own_key = None if key is None else rng.stream(key, f'compose/{place}')
+    params = method.merge(params, None, key=own_key, step=step)
+  return params
+
+
+def _fuse(methods, trainable, frozen):
+  # First, because a method may only fuse what it has merged.
+  params = _merge(methods, trainable, frozen)
+  for method in methods:
+    params = method.fuse(params, None)
+  return params
+
+
+def _penalty(methods, trainable, frozen):
+  return sum(method.penalty(trainable, frozen) for method in methods)
+
+
+def _objective(methods, value):
+  for method in methods:
+    value = method.objective(value)
+  return value
+
+
+def _optimizer(methods, tx):
+  for method in methods:
+    tx = method.optimizer(tx)
+  return tx
+
+
+def _inserts(methods, name: str) -> bool:
+  return any(method.inserts(name) for method in methods)
 
 
 def without_regularizers(methods) -> TransferMethod | None:

@@ -51,17 +51,17 @@ def fisher_diagonal(
   _require_fit(count, key, samples, labels, batch)
   flat, structure = jax.tree.flatten(params)
   is_trained = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in flat]
-  floating = [
-    jnp.asarray(leaf) for leaf, train in zip(flat, is_trained, strict=True) if train
-  ]
+  floating = []
+  for leaf, train in zip(flat, is_trained, strict=True):
+    if train:
+      floating.append(jnp.asarray(leaf))
 
   def predict(floating, example):
     # Gradients are of the floating leaves alone; the others are constants.
     given = iter(floating)
-    whole = [
-      next(given) if train else leaf
-      for leaf, train in zip(flat, is_trained, strict=True)
-    ]
+    whole = []
+    for leaf, train in zip(flat, is_trained, strict=True):
+      whole.append(next(given) if train else leaf)
     return log_probabilities(structure.unflatten(whole), example)
 
   def weighted_labels(index, example):
@@ -141,7 +141,8 @@ def _sum_over(count: int, batch: int, floating, function):
     found = jax.vmap(function)(jnp.minimum(chunk, count - 1))
     summed = []
     for old, new in zip(totals, found, strict=True):
-      summed.append(old + jnp.tensordot(is_real.astype(new.dtype), new, 1))
+      weights = is_real.astype(new.dtype)
+      summed.append(old + jnp.tensordot(weights, new, 1))
     return summed, None
 
   zeros = [jnp.zeros(leaf.shape, _wide(leaf)) for leaf in floating]

@@ -174,7 +174,8 @@ def _reordered(
       'of one'
     )
   moved = tuple(pattern[index % len(pattern)] for index in order)
-  repeated = tuple(pattern[place % len(pattern)] for place in range(len(order)))
+  period = len(pattern)
+  repeated = tuple(pattern[place % period] for place in range(len(order)))
   # A short pattern keeps the architecture equal to the one that a config would name.
   return pattern if moved == repeated else moved
 
@@ -341,14 +342,14 @@ def _origins(arch, sizes: Sizes) -> dict[str, np.ndarray]:
   origins = {
     'width': stream,
     'inner': table,
-    'mlp': _cyclic(sizes.mlp, arch.mlp),
-    'head': _cyclic(sizes.heads, arch.heads),
     'heads': query_units,
     'key_heads': key_units,
-    'place': table if arch.kind == 'encoder' else stream,
-    'transform': table if arch.head == 'masked' else stream,
-    'read': table if _reads_vocabulary(arch) else stream,
   }
+  origins['mlp'] = _cyclic(sizes.mlp, arch.mlp)
+  origins['head'] = _cyclic(sizes.heads, arch.heads)
+  origins['place'] = table if arch.kind == 'encoder' else stream
+  origins['transform'] = table if arch.head == 'masked' else stream
+  origins['read'] = table if _reads_vocabulary(arch) else stream
   if arch.query_norm == 'width':
     # A norm of every head instead has the width of a head, which stays.
     origins['query_norm'] = query_units
@@ -367,19 +368,20 @@ def _wider_arch(arch, sizes: Sizes):
   """The architecture of the wider model."""
   head = _head_dim(arch)
   # 0 says that the heads divide the width among them.
-  is_divided = sizes.width % sizes.heads == 0 and sizes.width // sizes.heads == head
+  is_divided = sizes.width == sizes.heads * head
   output_scale = arch.output_scale
   if arch.tied and _reads_vocabulary(arch) and not arch.embedding_width:
     # The tied table is read as often as it has copies, and cannot be divided: the
     # embedding uses it too.
     output_scale *= arch.width / sizes.width
+  # 0 says that there are as many key heads as query heads.
+  key_heads = arch.kv_heads and sizes.heads // _query_group(arch)
   return dataclasses.replace(
     arch,
     width=sizes.width,
     heads=sizes.heads,
     mlp=sizes.mlp,
-    # 0 says that there are as many key heads as query heads.
-    kv_heads=arch.kv_heads and sizes.heads // _query_group(arch),
+    kv_heads=key_heads,
     head_dim=0 if is_divided else head,
     output_scale=output_scale,
   )

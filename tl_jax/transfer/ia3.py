@@ -56,7 +56,8 @@ def ia3(
     size = w.shape[-1] if side(name) == 'out' else w.shape[-2]
     wide = jnp.promote_types(w.dtype, jnp.float32)
     # One vector for every layer of a stack.
-    vector = jnp.ones((*w.shape[:-2], size), wide)
+    shape = *w.shape[:-2], size
+    vector = jnp.ones(shape, wide)
     return Scaled(None, vector, side(name)), Scaled(w, None, side(name))
 
   def edit_axes(name, spec):

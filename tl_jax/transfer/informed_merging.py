@@ -58,7 +58,8 @@ def fisher(
     # The floor is above 0, so what nobody has information of counts too.
     counts = []
     for weight, by_name in zip(weights, information, strict=True):
-      counts.append(weight * jnp.maximum(wide(by_name[name]), floor))
+      held = jnp.maximum(wide(by_name[name]), floor)
+      counts.append(weight * held)
     return weighted_sum(counts, values) / sum(counts)
 
   return merge_leaves('fisher', mean, trees)
@@ -96,7 +97,8 @@ def regmean(
       return mean
     eye = jnp.eye(mean.shape[-2], dtype=mean.dtype)
     # The diagonal stays, and all else is multiplied by `shrink`.
-    shrunk = [wide(gram[name]) * (shrink + (1 - shrink) * eye) for gram in grams]
+    kept = shrink + (1 - shrink) * eye
+    shrunk = [wide(gram[name]) * kept for gram in grams]
     total = sum(shrunk)
     # Solved for the distance from the mean: the same where the sum can be inverted, and
     # the mean where an input is 0. A TPU would multiply in bfloat16 by default.
@@ -106,7 +108,8 @@ def regmean(
     )
     # A 1 on the diagonal of such an input makes the sum invertible and pulls nothing.
     empty = jnp.diagonal(total, axis1=-2, axis2=-1) == 0
-    return mean + jnp.linalg.solve(total + eye * empty[..., None, :], pull)
+    regular = total + eye * empty[..., None, :]
+    return mean + jnp.linalg.solve(regular, pull)
 
   return merge_leaves('regmean', solve, trees)
 

@@ -247,7 +247,8 @@ class Plan(NamedTuple):
     shape_b = (*stack, rank, size_out)
     # A lookup takes rows of a, whose zeros make the change zero, as in PEFT.
     if self.tables and re.fullmatch(self.tables, name):
-      return w, jnp.zeros(shape_a, wide), jax.random.normal(key, shape_b, wide)
+      b = jax.random.normal(key, shape_b, wide)
+      return w, jnp.zeros(shape_a, wide), b
     draw = INITS[self.init]
     return w, draw(key, shape_a, wide), jnp.zeros(shape_b, wide)
 

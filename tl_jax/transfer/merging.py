@@ -114,9 +114,12 @@ def slerp(a: Tree, b: Tree, t: float) -> Tree:
   require_same('slerp', [a, b], ('a', 'b'))
 
   def between(name, first, second):
-    norms = jnp.linalg.norm(first.ravel()) * jnp.linalg.norm(second.ravel())
+    first_norm = jnp.linalg.norm(first.ravel())
+    second_norm = jnp.linalg.norm(second.ravel())
+    norms = first_norm * second_norm
     # Both branches of a `where` are computed, so neither may divide by 0.
-    cosine = jnp.vdot(first, second) / jnp.where(norms == 0, 1, norms)
+    divisor = jnp.where(norms == 0, 1, norms)
+    cosine = jnp.vdot(first, second) / divisor
     on_line = (norms == 0) | (jnp.abs(cosine) > COLINEAR)
     angle = jnp.arccos(jnp.where(on_line, 0, cosine))
     ahead = jnp.sin(t * angle) / jnp.sin(angle)

@@ -42,7 +42,8 @@ def merge_leaves(
     if not is_floating(leaf):
       return jnp.asarray(leaf)
     values = [wide(other[name]) for other in others]
-    return function(name, wide(leaf), *values).astype(jnp.result_type(leaf))
+    merged = function(name, wide(leaf), *values)
+    return merged.astype(jnp.result_type(leaf))
 
   return tree.map_named(merged, trees[0])
 

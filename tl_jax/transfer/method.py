@@ -246,7 +246,10 @@ def select_names(*choices: Choice, what: str) -> Select:
 
   def select(names):
     tree.require_match(patterns, names, what)
-    chosen = [name for name in names if any(accept(name) for accept in accepts)]
+    chosen = []
+    for name in names:
+      if any(accept(name) for accept in accepts):
+        chosen.append(name)
     if not chosen:
       raise ValueError(f'{what}: chooses none of the {len(names)} parameters')
     return chosen

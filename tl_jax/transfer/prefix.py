@@ -71,7 +71,9 @@ def prefix(
       shape = (length, kernel.shape[-1])
       return std * jax.random.normal(rng.stream(key, name), shape, dtype)
 
-    return Prefix(draw('key', kernels[0]), draw('value', kernels[1]))
+    keys = draw('key', kernels[0])
+    values = draw('value', kernels[1])
+    return Prefix(keys, values)
 
   def make_axes(specs):
     return Prefix(*(PartitionSpec(None, last_axis(spec)) for spec in specs))
@@ -106,7 +108,8 @@ def through_network(
     trainable, frozen = method.init(key, params, axes)
 
     def draw(name, *shape):
-      return std * jax.random.normal(rng.stream(key, f'{NETWORK}/{name}'), shape)
+      own_key = rng.stream(key, f'{NETWORK}/{name}')
+      return std * jax.random.normal(own_key, shape)
 
     def linear(name, width):
       return {'kernel': draw(name, hidden, width), 'bias': jnp.zeros(width)}
@@ -118,8 +121,9 @@ def through_network(
     }
     for name, leaf in _prefixes(trainable).items():
       slot = _slot(name)
-      made[f'{slot}.keys'] = linear(f'{slot}.keys', leaf.keys.shape[-1])
-      made[f'{slot}.values'] = linear(f'{slot}.values', leaf.values.shape[-1])
+      keys, values = f'{slot}.keys', f'{slot}.values'
+      made[keys] = linear(keys, leaf.keys.shape[-1])
+      made[values] = linear(values, leaf.values.shape[-1])
     # A hole in the other tree, so that both have the same names.
     return _with_network(trainable, made), {**frozen, NETWORK: None}
 
@@ -159,7 +163,11 @@ def _slot(name: str) -> str:
 def _prefixes(params) -> dict[str, Prefix]:
   """Every prefix by its name."""
   named = named_leaves(params)
-  return {name: leaf for name, leaf in named.items() if isinstance(leaf, Prefix)}
+  found = {}
+  for name, leaf in named.items():
+    if isinstance(leaf, Prefix):
+      found[name] = leaf
+  return found
 
 
 def _with_network(trainable, made: dict) -> dict:
@@ -174,7 +182,8 @@ def _with_network(trainable, made: dict) -> dict:
 
 def _made_prefixes(made: dict) -> dict[str, Prefix]:
   """What the network makes, by the names of the prefixes."""
-  state = jnp.tanh(made['table'] @ made['kernel'] + made['bias'])
+  inner = made['table'] @ made['kernel'] + made['bias']
+  state = jnp.tanh(inner)
 
   def linear(name):
     return state @ made[name]['kernel'] + made[name]['bias']
@@ -184,7 +193,9 @@ def _made_prefixes(made: dict) -> dict[str, Prefix]:
   # Sorted, because the order of a set would make another program in every process.
   for slot in sorted(slots):
     name = slot.replace('.', '/')
-    prefixes[name] = Prefix(linear(f'{slot}.keys'), linear(f'{slot}.values'))
+    keys = linear(f'{slot}.keys')
+    values = linear(f'{slot}.values')
+    prefixes[name] = Prefix(keys, values)
   return prefixes
 
 

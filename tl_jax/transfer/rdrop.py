@@ -61,7 +61,8 @@ def twice(objective, strength: float):
     second, _ = objective.loss(watched, batch, rng.stream(key, 'second-pass'))
     terms = {}
     for name, term in first.items():
-      terms[name] = term._replace(sum=term.sum + second[name].sum)
+      together = term.sum + second[name].sum
+      terms[name] = term._replace(sum=together)
     apart = prediction.divergence(*logits, batch['labels'])
     total = (apart * prediction.weights(batch)).sum()
     # A term of the same type, whatever its number.

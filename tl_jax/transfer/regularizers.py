@@ -148,42 +148,50 @@ def mixout(
   wanted = tree.matcher(pattern)
   belongs = head_matcher(head)
 
-  def is_mixed(name, leaf):
-    return wanted(name) and not belongs(name) and leaf.ndim >= 2
+  def matrices(scope: Scope) -> dict:
+    """The leaves that are mixed, by name: what they are, and where they started."""
+    found = {}
+    for name, (leaf, start) in scope.changed.items():
+      if wanted(name) and not belongs(name) and leaf.ndim >= 2:
+        found[name] = leaf, start
+    return found
 
   def check(scope: Scope):
-    mixed = {}
-    for name, (leaf, _) in scope.changed.items():
-      if is_mixed(name, leaf):
-        mixed[name] = leaf
-    if not mixed:
+    found = matrices(scope)
+    if not found:
       raise ValueError(
         f'mixout: no pre-trained matrix that {pattern!r} matches is '
         f'trained{_such_as(scope)}; compose it with a method that changes some, such '
         'as full, last or lora'
       )
-    for name, leaf in mixed.items():
-      # An array in the place of a product cannot drop what goes into its factor.
-      if getattr(leaf, 'rate', 0):
-        raise ValueError(
-          f'mixout: {name!r} has dropout {leaf.rate} of its own inputs; give one of '
-          'both, as lora(dropout=0)'
-        )
+    for name, (leaf, _) in found.items():
+      _require_no_dropout(name, leaf)
 
   def mix(key, scope: Scope):
     mixed = {}
-    for name, (leaf, start) in scope.changed.items():
-      if not is_mixed(name, leaf):
-        continue
+    for name, (leaf, start) in matrices(scope).items():
       shape = leaf.shape if mask == 'element' else (*leaf.shape[:-1], 1)
       own_key = rng.stream(key, f'mixout/{name}')
       is_back = jax.random.bernoulli(own_key, rate, shape)
       # The paper's formula, written as dropout of the change.
-      away = jnp.where(is_back, 0.0, leaves.change(leaf, start)) / (1 - rate)
+      change = leaves.change(leaf, start)
+      away = jnp.where(is_back, 0.0, change) / (1 - rate)
       mixed[name] = (leaves.wide(start) + away).astype(leaf.dtype)
     return mixed
 
   return regularizer(Regularizer('mixout', check=check, mix=mix))
+
+
+def _require_no_dropout(name: str, leaf) -> None:
+  """Raises ValueError for a matrix with dropout of its inputs.
+
+  An array in the place of a product cannot drop what goes into its factor.
+  """
+  if getattr(leaf, 'rate', 0):
+    raise ValueError(
+      f'mixout: {name!r} has dropout {leaf.rate} of its own inputs; give one of '
+      'both, as lora(dropout=0)'
+    )
 
 
 class DecayState(NamedTuple):
@@ -280,7 +288,9 @@ def decay_to_start(tx, decay: float, group_of, is_new):
 
     def goal(name, leaf):
       # A copy, because the parameters are donated and the start is not.
-      return jnp.zeros_like(leaf) if name in new else jnp.array(leaf, copy=True)
+      if name in new:
+        return jnp.zeros_like(leaf)
+      return jnp.array(leaf, copy=True)
 
     return DecayState(tx.init(params), tree.map_named(goal, params))
 

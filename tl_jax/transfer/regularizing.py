@@ -176,13 +176,7 @@ def regularize(
     if not isinstance(frozen, Anchored):
       return total
     scope = scope_of(trainable, frozen)
-    # One for each regularizer that weighs, in their order.
-    weights = iter(frozen.weights)
-    for how in regularizers:
-      information = next(weights) if how.weighs else None
-      if how.penalty is not None:
-        total += how.penalty(scope, information)
-    return total
+    return _with_penalties(total, regularizers, scope, frozen.weights)
 
   def fuse(trainable, frozen):
     return method.fuse(trainable, _held(frozen))
@@ -206,6 +200,21 @@ def _begun(regularizers, key, params: Tree) -> Tree:
     if how.begin is not None:
       params = how.begin(key, params)
   return params
+
+
+def _with_penalties(
+  total, regularizers, scope: Scope, weights: tuple[Information, ...]
+):
+  """`total` and what all regularizers add to the loss.
+
+  weights: one for each regularizer that weighs, in their order.
+  """
+  remaining = iter(weights)
+  for how in regularizers:
+    information = next(remaining) if how.weighs else None
+    if how.penalty is not None:
+      total += how.penalty(scope, information)
+  return total
 
 
 def _require_effects(regularizers, scope: Scope) -> None:
@@ -321,7 +330,8 @@ def _told(information: Information, fisher: dict) -> Information:
   told = {}
   for name, old in awaited.items():
     if name in fisher:
-      told[name] = _fitting('ewc', name, fisher[name], old).astype(old.dtype)
+      weight = _fitting('ewc', name, fisher[name], old)
+      told[name] = weight.astype(old.dtype)
     else:
       told[name] = jnp.zeros_like(old)
   return information._replace(awaited=told)
@@ -442,9 +452,8 @@ def _information(how: Regularizer, scope: Scope) -> Information:
 
 def _information_specs(how: Regularizer, specs: dict) -> Information:
   """The axes of what `_information` makes, from those of the leaves by name."""
-  return _by_source(
-    how, {name: spec for name, spec in specs.items() if how.weighs(name)}
-  )
+  weighed = {name: spec for name, spec in specs.items() if how.weighs(name)}
+  return _by_source(how, weighed)
 
 
 def _by_source(how: Regularizer, values: dict) -> Information:

@@ -106,16 +106,16 @@ def apportion(sizes: dict[str, int], total: int) -> dict[str, int]:
   # Rounded down, but for the smallest leaves, which get their one entry.
   shares = {}
   for name, share in exact.items():
-    shares[name] = min(sizes[name], max(1, int(share)))
+    at_least_one = max(1, int(share))
+    shares[name] = min(sizes[name], at_least_one)
   # What the rounding left over is given to the leaves that are furthest below their
   # exact share; what it took too much is taken from those that are furthest above.
   while (rest := total - sum(shares.values())) != 0:
     sign = 1 if rest > 0 else -1
-    excess = {
-      name: sign * (shares[name] - exact[name])
-      for name in shares
-      if 1 <= shares[name] + sign <= sizes[name]
-    }
+    excess = {}
+    for name, share in shares.items():
+      if 1 <= share + sign <= sizes[name]:
+        excess[name] = sign * (share - exact[name])
     for name in sorted(excess, key=excess.get)[: abs(rest)]:
       shares[name] += sign
   return shares

@@ -191,12 +191,12 @@ def _trimmed_together(change: dict, density: float) -> dict:
   whole = jnp.concatenate([change[name].ravel() for name in names])
   whole = _trimmed(whole, density)
 
-  # Cut into leaves again.
   trimmed = dict(change)
   start = 0
   for name in names:
     leaf = change[name]
-    trimmed[name] = whole[start : start + leaf.size].reshape(leaf.shape)
+    flat = whole[start : start + leaf.size]
+    trimmed[name] = flat.reshape(leaf.shape)
     start += leaf.size
   return trimmed
 
@@ -209,7 +209,8 @@ def _trimmed(leaf, density: float):
     return leaf
   # By rank and not by a threshold, which equal values would pass together.
   order = jnp.argsort(-jnp.abs(leaf.ravel()), stable=True)
-  mask = jnp.zeros(leaf.size, bool).at[order[:most]].set(True)
+  kept = order[:most]
+  mask = jnp.zeros(leaf.size, bool).at[kept].set(True)
   return jnp.where(mask.reshape(leaf.shape), leaf, jnp.zeros_like(leaf))
 
 
@@ -231,19 +232,18 @@ def _add_agreed(
   scale = scales(f'{what}: scale', scale, 1)[0]
 
   def add(name, start):
-    values = [
-      weight * change[name] for weight, change in zip(weights, changes, strict=True)
-    ]
+    values = []
+    for weight, change in zip(weights, changes, strict=True):
+      values.append(weight * change[name])
     agree = _agreement(values, elect)
     total = sum(
       jnp.where(mask, value, 0) for mask, value in zip(agree, values, strict=True)
     )
     if normalize:
       zero = jnp.zeros_like(start)
-      counts = [
-        jnp.where(mask, weight, zero)
-        for mask, weight in zip(agree, weights, strict=True)
-      ]
+      counts = []
+      for mask, weight in zip(agree, weights, strict=True):
+        counts.append(jnp.where(mask, weight, zero))
       divisor = sum(counts)
       # Nobody agrees where the total is 0 as well.
       total = total / jnp.where(divisor == 0, 1, divisor)

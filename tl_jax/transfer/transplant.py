@@ -113,7 +113,8 @@ def _plan(givers: dict, takers: dict, rename, matches) -> list[Entry]:
     else:
       faults.append(_missing(name, givers, takers))
   if faults:
-    more = f'; and {len(faults) - SHOWN} more' if len(faults) > SHOWN else ''
+    left = len(faults) - SHOWN
+    more = f'; and {left} more' if left > 0 else ''
     shown = '; '.join(faults[:SHOWN])
     raise ValueError(f'transplant: {len(faults)} unexplained: {shown}{more}')
   return entries + dropped

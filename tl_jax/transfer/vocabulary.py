@@ -257,7 +257,8 @@ def _piece_mixtures(
       raise ValueError(
         f'pieces: {token!r} gives {ids.tolist()}, but the old ids are 0 to {count - 1}'
       )
-    mixtures[int(row)] = ids, np.full(ids.size, 1 / ids.size)
+    weights = np.full(ids.size, 1 / ids.size)
+    mixtures[int(row)] = ids, weights
   return mixtures
 
 
@@ -269,7 +270,8 @@ def sparsemax(scores: np.ndarray) -> np.ndarray:
   sums = np.cumsum(ordered, axis=1)
   counts = np.arange(1, ordered.shape[1] + 1)
   # How many of the largest scores keep a weight.
-  support = np.sum(1 + counts * ordered > sums, axis=1)[:, None]
+  is_supported = 1 + counts * ordered > sums
+  support = np.sum(is_supported, axis=1)[:, None]
   kept = np.take_along_axis(sums, support - 1, axis=1)
   threshold = (kept - 1) / support
   return np.maximum(scores - threshold, 0.0)
@@ -292,7 +294,8 @@ def _filled(
   wide = old.astype(np.float64).reshape(count, -1)
   mean = wide.mean(0)
 
-  new = np.broadcast_to(mean, (len(origin.rows), *mean.shape)).copy()
+  shape = len(origin.rows), *mean.shape
+  new = np.broadcast_to(mean, shape).copy()
   missing = np.flatnonzero(origin.rows < 0)
   if key is not None and missing.size:
     noise = _noise(wide - mean, key, missing.size)
@@ -312,8 +315,10 @@ def _noise(centred: np.ndarray, key, count: int) -> np.ndarray:
 
   By eigenvectors, because a covariance of few rows has no Cholesky root.
   """
-  values, directions = np.linalg.eigh(centred.T @ centred / len(centred))
-  draws = np.asarray(jax.random.normal(key, (count, len(values))), np.float64)
+  covariance = centred.T @ centred / len(centred)
+  values, directions = np.linalg.eigh(covariance)
+  draws = jax.random.normal(key, (count, len(values)))
+  draws = np.asarray(draws, np.float64)
   # An eigenvalue of 0 may come out below it.
   deviations = np.sqrt(np.maximum(values, 0.0))
   return (draws * deviations) @ directions.T

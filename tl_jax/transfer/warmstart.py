@@ -71,13 +71,15 @@ def warm_arch(encoder, decoder):
   second = decoder or encoder
   _require_agreement(first, second)
   depth = second.decoder_layers or second.layers
+  # 0 says that the decoder is as deep as the encoder.
+  decoder_layers = 0 if depth == first.layers else depth
+  positions = max(first.max_positions, second.max_positions)
   return dataclasses.replace(
     second,
     kind='encoder-decoder',
     layers=first.layers,
-    # 0 says that the decoder is as deep as the encoder.
-    decoder_layers=0 if depth == first.layers else depth,
-    max_positions=max(first.max_positions, second.max_positions),
+    decoder_layers=decoder_layers,
+    max_positions=positions,
     pool='last',
     head='causal',
     pooler_place='head',
@@ -209,7 +211,11 @@ def _apart(params: Tree, others: Tree) -> Tree:
   could not be donated.
   """
   held = {id(leaf) for leaf in jax.tree.leaves(others)}
-  return jax.tree.map(lambda leaf: leaf.copy() if id(leaf) in held else leaf, params)
+
+  def own(leaf):
+    return leaf.copy() if id(leaf) in held else leaf
+
+  return jax.tree.map(own, params)
 
 
 def _require_one_stack(side: Side, params: Tree | None) -> None:
