@@ -7,6 +7,14 @@
 
 from tl_jax.evals.baselines import BASELINES
 from tl_jax.evals.evaluate import outputs
-from tl_jax.evals.generation import write
 
 __all__ = ['BASELINES', 'outputs', 'write']
+
+
+def __getattr__(name: str):
+  if name != 'write':
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  # Not above: it loads jax, of which a report that draws curves has no use.
+  from tl_jax.evals.generation import write
+
+  return write
