@@ -9,7 +9,7 @@ import pytest
 
 from tl_jax import leaves
 from tl_jax.objectives import tokens
-from tl_jax.objectives.tokens import score, score_logits
+from tl_jax.objectives.tokens import score, score_logits, token_prediction
 
 ROWS, PLACES, WIDTH, VOCABULARY = 2, 7, 6, 20
 
@@ -148,3 +148,13 @@ def test_a_model_that_keeps_no_readout_is_taken_at_its_logits():
   terms, metrics = tokens.token_loss('it', forward, batch, None)
   np.testing.assert_allclose(terms['it'].sum, whole(readout)[0])
   np.testing.assert_allclose(metrics['accuracy'].sum, whole(readout)[1])
+
+
+def test_two_predictions_of_tokens_are_apart_by_both_divergences():
+  first, second = jax.random.normal(jax.random.key(0), (2, 1, 3, 5))
+  found = token_prediction().divergence(first, second, None)
+  p, q = (np.asarray(jax.nn.softmax(each)) for each in (first, second))
+  expected = ((p * np.log(p / q)).sum(-1) + (q * np.log(q / p)).sum(-1)) / 2
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  batch = {'target_weights': jnp.array([[0.0, 1.0, 1.0]])}
+  assert token_prediction().weights(batch).tolist() == [[0.0, 1.0, 1.0]]

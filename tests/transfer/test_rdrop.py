@@ -68,4 +68,4 @@ def test_rdrop_needs_an_objective_that_predicts():
   with pytest.raises(
     ValueError, match='^rdrop: the objective does not predict anything of an example'
   ):
-    rdrop().objective(objectives.causal())
+    rdrop().objective(objectives.causal()._replace(prediction=None))

@@ -9,7 +9,7 @@
 import jax.numpy as jnp
 
 from tl_jax.config import Fraction
-from tl_jax.objectives.tokens import token_loss, token_weights
+from tl_jax.objectives.tokens import token_loss, token_prediction, token_weights
 from tl_jax.objectives.types import Objective
 from tl_jax.segments import segments_of
 
@@ -38,4 +38,4 @@ def causal(*, smoothing: Fraction = 0.0) -> Objective:
   def loss(forward, batch, key):
     return token_loss('causal', forward, batch, key, smoothing)
 
-  return Objective(prepare, token_weights('causal'), loss)
+  return Objective(prepare, token_weights('causal'), loss, token_prediction())

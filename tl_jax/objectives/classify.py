@@ -12,7 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from tl_jax.config import Count, Fraction
-from tl_jax.objectives.losses import cross_entropy, weighted_sum
+from tl_jax.objectives.losses import (
+  cross_entropy,
+  symmetric_divergence,
+  weighted_sum,
+)
 from tl_jax.objectives.types import Mean, Objective, Prediction, Term
 
 
@@ -111,16 +115,10 @@ def make_prediction(kind: str, groups: tuple = ()) -> Prediction:
     no = jax.nn.log_sigmoid(-outputs)
     return jnp.concatenate([yes, no], -1)
 
-  def symmetric_divergence(log_probabilities):
-    def divergence(first, second, chosen):
-      log_p = log_probabilities(first, chosen)
-      log_q = log_probabilities(second, chosen)
-      # (p - q)(log p - log q) is the sum of both directions.
-      difference = jnp.exp(log_p) - jnp.exp(log_q)
-      both_ways = difference * (log_p - log_q)
-      return both_ways.sum(-1) / 2
-
-    return divergence
+  def divergence(first, second, chosen):
+    log_p = log_probabilities(first, chosen)
+    log_q = log_probabilities(second, chosen)
+    return symmetric_divergence(log_p, log_q)
 
   def squared_difference(first, second, chosen):
     del chosen
@@ -135,7 +133,7 @@ def make_prediction(kind: str, groups: tuple = ()) -> Prediction:
     log_probabilities = probabilities_of_one
   else:
     log_probabilities = probabilities_of_each
-  return Prediction(weights, symmetric_divergence(log_probabilities), log_probabilities)
+  return Prediction(weights, divergence, log_probabilities)
 
 
 def own_group(logits, chosen, groups):

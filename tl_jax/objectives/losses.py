@@ -29,6 +29,17 @@ def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> Arra
   return total - chosen
 
 
+def symmetric_divergence(log_p: Array, log_q: Array) -> Array:
+  """The mean of both Kullback-Leibler divergences of two distributions, in nats.
+
+  They are given by log-probabilities (..., cases); the result is (...).
+  """
+  # (p - q)(log p - log q) is the sum of both directions.
+  difference = jnp.exp(log_p) - jnp.exp(log_q)
+  both_ways = difference * (log_p - log_q)
+  return both_ways.sum(-1) / 2
+
+
 def weighted_sum(values: Array, weights: Array) -> Array:
   """The sum of values * weights in float32.
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from tl_jax.config import Fraction, Natural
 from tl_jax.objectives.losses import shift_right
-from tl_jax.objectives.tokens import token_loss, token_weights
+from tl_jax.objectives.tokens import token_loss, token_prediction, token_weights
 from tl_jax.objectives.types import Objective
 from tl_jax.segments import positions_of, segments_of
 
@@ -52,4 +52,4 @@ def seq2seq(*, start_id: Natural = 0, smoothing: Fraction = 0.0) -> Objective:
   def loss(forward, batch, key):
     return token_loss('seq2seq', forward, batch, key, smoothing)
 
-  return Objective(prepare, token_weights('seq2seq'), loss)
+  return Objective(prepare, token_weights('seq2seq'), loss, token_prediction())

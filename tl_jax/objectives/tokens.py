@@ -16,8 +16,12 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from tl_jax import leaves, parallel
-from tl_jax.objectives.losses import cross_entropy, weighted_sum
-from tl_jax.objectives.types import Array, Batch, Mean, Term
+from tl_jax.objectives.losses import (
+  cross_entropy,
+  symmetric_divergence,
+  weighted_sum,
+)
+from tl_jax.objectives.types import Array, Batch, Mean, Prediction, Term
 
 # Logits that a device has at a time: half a gigabyte.
 MOST = 2**27
@@ -30,6 +34,22 @@ def token_weights(name: str):
     return {name: batch['target_weights'].astype(jnp.float32).sum()}
 
   return weights
+
+
+def token_prediction() -> Prediction:
+  """How logits over the vocabulary are read: a prediction for each target token.
+
+  Their probabilities are over the vocabulary, far too many to be summed one by one.
+  """
+
+  def weights(batch):
+    return batch['target_weights'].astype(jnp.float32)
+
+  def divergence(first, second, labels):
+    del labels
+    return symmetric_divergence(jax.nn.log_softmax(first), jax.nn.log_softmax(second))
+
+  return Prediction(weights, divergence)
 
 
 def token_loss(name: str, forward, batch: Batch, key, smoothing: float = 0.0, **asked):

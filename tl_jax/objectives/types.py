@@ -38,9 +38,10 @@ class Prediction(NamedTuple):
   """How the outputs of a model for an example are read, as pure functions.
 
   weights(batch) -> float32: 1 for every real example, 0 for the rest. Its shape is that
-    of the examples of a batch.
+    of the examples of a batch; of texts to write, every token is one.
   divergence(first, second, labels) -> for each example, how far two outputs (...,
-    outputs) predict different things, 0 where they agree. labels are the batch's.
+    outputs) predict different things, 0 where they agree. labels are the batch's, None
+    where it has none.
   log_probabilities(outputs, labels) -> (..., cases), whose exponentials say how likely
     each case is. Of several independent decisions every decision has cases of its own.
     None where the outputs are no probabilities.

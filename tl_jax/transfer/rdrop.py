@@ -63,7 +63,8 @@ def twice(objective, strength: float):
     for name, term in first.items():
       together = term.sum + second[name].sum
       terms[name] = term._replace(sum=together)
-    apart = prediction.divergence(*logits, batch['labels'])
+    # Texts have no labels: there every token is a prediction.
+    apart = prediction.divergence(*logits, batch.get('labels'))
     total = (apart * prediction.weights(batch)).sum()
     # A term of the same type, whatever its number.
     form = next(iter(terms.values()))
