@@ -215,7 +215,8 @@ def save(
   # The config comes last: without it a folder that was cut short is none.
   for name, content in ((GENERATION, loaded.generation), ('config.json', config)):
     if content is not None:
-      text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + '\n'
+      text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
+      text += '\n'
       files.write_atomically(path / name, text.encode())
   return path
 

@@ -160,7 +160,8 @@ def lazily(places: dict[str, Place], arrays: dict):
   for name, where in places.items():
     groups[where.name].append((where, arrays[name]))
   for name in sorted(groups):
-    parts = sorted(groups[name], key=lambda pair: pair[0].part)
+    parts = groups[name]
+    parts.sort(key=lambda pair: pair[0].part)
     where, first = parts[0]
     outputs = sum(array.shape[-1] for _, array in parts)
     ours = *first.shape[:-1], outputs

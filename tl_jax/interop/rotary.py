@@ -239,7 +239,8 @@ def shortest(values: list) -> tuple:
     shifted = zip(values, values[period:], strict=False)
     return all(value == later for value, later in shifted)
 
-  period = next(filter(repeats, range(1, len(values) + 1)))
+  periods = range(1, len(values) + 1)
+  period = next(filter(repeats, periods))
   return tuple(values[:period])
 
 

@@ -298,11 +298,7 @@ def _apply(
   score=None,
   keep=(),
 ) -> Outputs:
-  for name in keep:
-    if name not in KEPT:
-      raise ValueError(
-        f'keep: {name!r} is nothing that can be kept; nearest: {nearest(str(name), KEPT)}'
-      )
+  _require_known(keep)
   if not train:
     key = None
   head_key = None if key is None else rng.stream(key, 'head')
@@ -332,6 +328,14 @@ def _apply(
   outputs = outputs._replace(**encoded.kept)
   unwanted = {name: None for name in KEPT if name not in keep}
   return outputs._replace(**unwanted)
+
+
+def _require_known(keep) -> None:
+  """Raises ValueError for a name that is nothing of `KEPT`."""
+  for name in keep:
+    if name not in KEPT:
+      near = nearest(str(name), KEPT)
+      raise ValueError(f'keep: {name!r} is nothing that can be kept; nearest: {near}')
 
 
 def _stacks_read(arch: Arch) -> tuple[Stack, ...]:
