@@ -2,7 +2,7 @@
 library.
 
 >>> ' '.join(sorted(VERBS))
-'demo evaluate export generate import merge pretrain steps table transfer'
+'data demo evaluate export generate import merge pretrain steps table transfer'
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tl_jax import config, files
-from tl_jax.cli import generate, merge, models
+from tl_jax.cli import data, generate, merge, models
 from tl_jax.cli.console import Screen, complain, say
 
 
@@ -291,6 +291,13 @@ TABLE = Verb(
   flags=_add_table,
   action=_table,
 )
+DATA = Verb(
+  purpose='sets for tasks and pre-training: `data fetch NAME` brings one by the client '
+  'of its registry',
+  example='tl-jax data fetch spam',
+  flags=data.add_data,
+  action=data.run_data,
+)
 STEPS = Verb(
   purpose='committed steps with their checksum verdict',
   example='tl-jax steps /tmp/base',
@@ -308,5 +315,6 @@ VERBS = {
   'export': EXPORT,
   'merge': MERGE,
   'table': TABLE,
+  'data': DATA,
   'steps': STEPS,
 }

@@ -14,6 +14,7 @@ import importlib
 MODULES = (
   'backends',
   'builders',
+  'fetch',
   'files',
   'lines',
   'missing',

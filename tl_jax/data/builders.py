@@ -47,19 +47,10 @@ SECTIONS = (
   'network',
 )
 GENRES = ('comedy', 'history', 'tragedy', 'poetry')
-TEST_PERCENT = 20
 # Mean ratings closer to zero than this have no polarity.
 STRONG = 0.5
 # The length of a passage: the fewest and the most words.
 WORDS = (60, 150)
-
-
-def in_test(key: str) -> bool:
-  """Does this text, or this group of texts, belong to the test split?
-
-  Some 20 % do. It is a function of the key alone, so equal texts are never in both.
-  """
-  return subsets.fingerprint(key) % 100 < TEST_PERCENT
 
 
 def passages(text: str, shortest: int = WORDS[0], longest: int = WORDS[1]) -> list[str]:
@@ -143,7 +134,7 @@ def _rated(name: str, config: str, test: bool):
     # The files have the texts as they were published, with &amp; and the like.
     text = html.unescape(text)
     rating = float(rating)
-    if in_test(text) != test:
+    if subsets.in_test(text) != test:
       continue
     example = {'id': identifier, 'text': text, 'rating': rating}
     if config == 'polarity':
@@ -161,7 +152,7 @@ def _blocks(name: str, test: bool):
   """
   for line in _lines(f'{name}.jsonl.gz'):
     record = json.loads(line)
-    if in_test(f'{name}/{record["group"]}') != test:
+    if subsets.in_test(f'{name}/{record["group"]}') != test:
       continue
     block = f'{record["work"]}/{record["block"]}'
     for position, text in enumerate(passages(record['text'])):
@@ -355,7 +346,7 @@ class Debian(_Embedded):
     for line in _lines('debian.jsonl.gz'):
       record = json.loads(line)
       # By the source package: its binary packages describe themselves in like words.
-      if in_test(record['source']) != test:
+      if subsets.in_test(record['source']) != test:
         continue
       example = {
         'id': record['package'],

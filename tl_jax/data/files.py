@@ -21,7 +21,6 @@ from tl_jax.data.sources import Source
 from tl_jax.files import digest
 
 ENDINGS = tables.ENDINGS
-TEST_PERCENT = 20
 # A file up to this size stays parsed: a run asks for its texts several times.
 KEPT_BYTES = 2**26
 # The split that is the whole file, in its order.
@@ -229,7 +228,7 @@ def _classes(path: pathlib.Path, columns: Columns) -> dict[str, tuple[str, ...]]
 def _by_hash(texts: list[str]) -> list[str]:
   """`train` or `test` for every text; of two different texts or more, both have one."""
   keys = [subsets.fingerprint(text) for text in texts]
-  in_test = {key: key % 100 < TEST_PERCENT for key in keys}
+  in_test = {key: key % 100 < subsets.TEST_PERCENT for key in keys}
   # A few texts may all fall on one side: then the one with the least hash moves.
   if len(in_test) > 1 and len(set(in_test.values())) == 1:
     least = min(in_test)

@@ -29,6 +29,15 @@ EMBEDDED = (
   'vader_nyt',
   'vader_tweets',
 )
+# Sets that `tl-jax data fetch` brings.
+FETCHED = (
+  'spam',
+  'debian_full',
+  'help_en_de',
+  'help_en_fr',
+  'help_en_it',
+  'brown',
+)
 # The sets of tensorflow-datasets that are known here. Builders that its import does not
 # register stand with the module that has them.
 PUBLIC = {
@@ -135,8 +144,9 @@ def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source
   """The examples of a split of a set or of a file.
 
   `name` is an embedded set (`vader_movie`: labelled texts; `vader_movie/rating`: all
-  texts with ratings), a public tensorflow-datasets name (`glue/sst2`) prepared below
-  `data_dir`, or a file or a folder as `files.load` reads them, with its `columns`.
+  texts with ratings), a fetched one (`spam`) or a public tensorflow-datasets name
+  (`glue/sst2`) prepared below `data_dir`, or a file or a folder as `files.load` reads
+  them, with its `columns`.
   `split` is `train`, `test`, or a part such as `train[:10%]` or `train[100:200]`.
   Raises ValueError of one line for a set, a split or a line that cannot be read.
   """
@@ -150,13 +160,18 @@ def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source
   base, _, config = name.partition('/')
   if base in EMBEDDED:
     return _embedded(name, base, config or None, split, data_dir)
+  if name in FETCHED:
+    from tl_jax.data import fetch, store
+
+    builder, key = fetch.open_builder(name, data_dir)
+    return _from_builder(name, builder, split, store.digest(key, split))
   return _public(name, base, split, data_dir)
 
 
 def require(name: str, data_dir=None) -> None:
   """Raises ValueError of one line where no set and no file is of this name.
 
-  Nothing is opened.
+  Nor is there a set that has yet to be fetched. Nothing is opened.
   """
   name = str(name)
   if _is_file(name):
@@ -164,13 +179,18 @@ def require(name: str, data_dir=None) -> None:
 
     files.require(name)
     return
+  if name in FETCHED:
+    from tl_jax.data import fetch
+
+    fetch.require_here(name, data_dir)
+    return
   if _is_known(name):
     return
   # Or a set that the user prepared with tensorflow-datasets.
   if not (_root(data_dir) / name).is_dir():
     raise ValueError(
       f'data: no set, no file and no folder of .txt files is named {name!r}; '
-      f'nearest: {_nearest(name, [*EMBEDDED, *PUBLIC])}'
+      f'nearest: {_nearest(name, [*EMBEDDED, *FETCHED, *PUBLIC])}'
     )
 
 
@@ -185,7 +205,7 @@ def _is_file(name: str) -> bool:
 def _is_known(name: str) -> bool:
   """Is this a set of this package or of the list of public ones, in any config?"""
   base = name.partition('/')[0]
-  return base in EMBEDDED or base in PUBLIC
+  return base in EMBEDDED or base in PUBLIC or name in FETCHED
 
 
 def _root(data_dir) -> pathlib.Path:

@@ -19,6 +19,8 @@ import numpy as np
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+# Examples in a hundred that are for the test, where a set does not say itself.
+TEST_PERCENT = 20
 # Of the network that permutes without a list: each of two digits changes three times.
 _ROUNDS = 6
 
@@ -34,6 +36,14 @@ def fingerprint(text: str) -> int:
 def fingerprints(texts: Iterable[str]) -> np.ndarray:
   """The fingerprints of many texts, uint64 (n,)."""
   return np.array([fingerprint(text) for text in texts], np.uint64)
+
+
+def in_test(key: str) -> bool:
+  """Does this text, or this group of texts, belong to the test split?
+
+  Some 20 % do. It is a function of the key alone, so equal texts are never in both.
+  """
+  return fingerprint(key) % 100 < TEST_PERCENT
 
 
 def scramble(keys, seed: int) -> np.ndarray:

