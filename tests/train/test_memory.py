@@ -134,6 +134,25 @@ def test_what_devices_share_is_divided(machine):
     require_early(copies)
 
 
+def test_what_the_backward_pass_reads_is_kept(machine):
+  """On accelerators the compiler may compute products again; on none with `remat`."""
+  settings = settings_of(f'{TRANSFER},method=full', model=", 'layers': 4")
+  large = changed(settings, 'data.batch', 2**16)
+  host = machine(2**40)
+  whole = memory.need_of(large, _arch(large), host).total
+  compute = dataclasses.replace(large.compute, remat='full')
+  again = dataclasses.replace(large, compute=compute)
+  least = memory.need_of(again, _arch(again), host).total
+  device = host._replace(is_host=False)
+  assert whole > 2 * least
+  assert memory.need_of(large, _arch(large), device).total == least
+  # Nothing of the body is trained: one layer after the other.
+  frozen = changed(
+    settings_of(f'{TRANSFER},method=probe', model=", 'layers': 4"), 'data.batch', 2**16
+  )
+  assert memory.need_of(frozen, _arch(frozen), host).total < least
+
+
 def test_an_evaluation_needs_no_optimizer(machine):
   settings = settings_of(f'{TRANSFER},method=lora')
   large = changed(settings, 'method.rank', 10**6)

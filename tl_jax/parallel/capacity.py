@@ -29,12 +29,13 @@ class Capacity(NamedTuple):
   """Memory of one kind, and how many such memories share the arrays of a run.
 
   size: the bytes of one of them. owner: what has it, in words. axes: axis of the mesh
-  -> how many of them share what this axis cuts.
+  -> how many of them share what this axis cuts. is_host: is it that of the machine?
   """
 
   size: int
   owner: str
   axes: dict[str, int]
+  is_host: bool = True
 
   def __str__(self) -> str:
     return f'{self.owner} has {self.size / GIB:.1f} GiB'
@@ -78,7 +79,7 @@ def _of_devices(shape: mesh.MeshShape) -> Capacity | None:
   except ValueError:
     # Whoever makes the mesh says what is wrong with it.
     return None
-  return Capacity(min(sizes), 'a device', axes)
+  return Capacity(min(sizes), 'a device', axes, is_host=False)
 
 
 def _are_in_use() -> bool:

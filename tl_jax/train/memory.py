@@ -211,11 +211,12 @@ def need_of(
   ways = 1 if settings.sharding == 'replicated' else axes['fsdp'] * axes['tensor']
   weights, moved = weights_of(settings, arch, trains)
   parts = {name: size / ways for name, size in weights.items()}
-  # Where the embeddings are trained, the backward pass reads what every layer read.
+  # Where the embeddings are trained, the backward pass goes through every layer.
   is_deep = any(name.startswith('embedding/') for name in moved)
-  return Need(
-    parts | rows_of(settings, arch, axes, trains, arch.layers if is_deep else 1)
-  )
+  # The compiler of accelerators may compute products again instead of keeping them.
+  keeps = is_deep and capacity.is_host and settings.compute.remat == 'none'
+  kept = arch.layers if is_deep else 1, arch.layers - 1 if keeps else 1
+  return Need(parts | rows_of(settings, arch, axes, trains, *kept))
 
 
 def weights_of(
@@ -277,21 +278,32 @@ def _size(arrays: Any) -> int:
 
 
 def rows_of(
-  settings: Settings, arch: models.Arch, axes: dict, trains: bool, layers: int
+  settings: Settings,
+  arch: models.Arch,
+  axes: dict[str, int],
+  trains: bool,
+  inputs: int,
+  products: int,
 ) -> dict[str, float]:
-  """The bytes of a batch, and of what so many layers make of it."""
+  """The bytes of a batch, and of what is kept of it.
+
+  inputs: of how many layers what they read is kept. products: of how many their
+  products. The last layer may make these for a few columns only.
+  """
   group = settings.data
-  number = np.dtype(np.float32).itemsize
-  if settings.compute.dtype == 'bfloat16':
-    number = 2
+  number = 2 if settings.compute.dtype == 'bfloat16' else 4
   rows = group.batch / (axes['data'] * axes['fsdp'])
   at_once = rows / group.accumulate if trains else rows
   length = group.length / axes['sequence']
   places = at_once * length * number / axes['tensor']
+  products = min(products, arch.layers - 1)
+  projected = (arch.heads + 2 * arch.key_heads) * arch.head_width
   examples = getattr(group, 'examples_per_row', 0)
   return {
     'the rows of a batch': rows * length * FROM_HOST,
-    'what the layers read of a batch': places * arch.width * layers,
-    'the hidden units of a layer': places * arch.mlp,
+    'what the layers read of a batch': places * arch.width * inputs,
+    'the queries, keys and values': places * projected * products,
+    'the attention of every head': places * arch.heads * group.length * products,
+    'the hidden units': places * arch.mlp * products,
     'what is read of the examples in a batch': at_once * examples * number * arch.width,
   }
