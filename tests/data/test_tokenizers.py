@@ -295,3 +295,10 @@ def test_a_damaged_file_is_named(tmp_path, content):
     tokenizers.load(tmp_path)
   with pytest.raises(ValueError, match='no such tokenizer'):
     tokenizers.load(tmp_path / 'none')
+
+
+@pytest.mark.parametrize('kind', ['wordpiece', 'bpe'])
+def test_a_size_that_no_text_fills_takes_no_memory_and_changes_nothing(kind):
+  texts = ['low lower lowest', 'new newer newest'] * 3
+  large = tokenizers.train(texts, kind=kind, size=2**31 - 1)
+  assert large == tokenizers.train(texts, kind=kind, size=50_000)

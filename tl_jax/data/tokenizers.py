@@ -330,6 +330,10 @@ def _sentinels(vocabulary: dict[str, int]) -> list[int]:
   return found
 
 
+# Pieces that need no text: the special ones, all bytes, the alphabet that is kept.
+FREE = 2**16
+
+
 def train(
   texts: Iterable[str],
   kind: Literal['wordpiece', 'bpe'] = 'wordpiece',
@@ -354,6 +358,8 @@ def train(
     raise ValueError('tokenizer: no text to train on')
   # By the names that T5 has for them, so that others find them too.
   extra = [f'<extra_id_{i}>' for i in range(sentinels)]
+  # The trainers make room for `size` pieces before they look at the texts.
+  size = min(size, most_pieces(texts, sentinels))
   if kind == 'wordpiece':
     backend, vocabulary = vocabularies.train_wordpiece(
       texts, size, extra, lowercase=lowercase, least=least
@@ -367,3 +373,15 @@ def train(
       f'{len(vocabulary)}'
     )
   return wrap(backend)
+
+
+def most_pieces(texts: Sequence[str], sentinels: int) -> int:
+  """More pieces than any training on these texts can find.
+
+  >>> most_pieces(['low', 'lower'], sentinels=0) > 2 * len('lowlower')
+  True
+  """
+  # A piece is a symbol of the alphabet, twice in WordPiece, or a merge, of which each
+  # leaves the texts a symbol shorter. Without accents a character may become several.
+  symbols = sum(len(text.encode('utf-8', 'surrogatepass')) for text in texts)
+  return FREE + sentinels + 8 * symbols
