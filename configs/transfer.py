@@ -8,9 +8,12 @@
     --config=configs/transfer.py:task=mails.tsv,text=subject+body,label=folder
   tl-jax transfer --workdir=/tmp/titles \\
     --config=configs/transfer.py:task=news.jsonl,text=body,target=title,init=/tmp/t5
+  tl-jax transfer --workdir=/tmp/loud \\
+    --config=configs/transfer.py:task=mine.py:LOUD,method=lora,init=/tmp/demo
 
-task: a name of `tl_jax.tasks`, several with + between (one body, a head for each), or a
-file: .csv, .tsv, .jsonl, .json or .parquet, each also with .gz. Of a file: text, the
+task: a name of `tl_jax.tasks`, several with + between (one body, a head for each);
+FILE.py:NAME, a `tl_jax.tasks.Task` of your own or a function that makes one; or a file:
+.csv, .tsv, .jsonl, .json or .parquet, each also with .gz. Of a file: text, the
 column of the texts, or several with + between (default: text); label, that of the
 labels, or several that hold 0 or 1 each (default: label); kind, single_label,
 multi_label or regression (default: what the labels are); target, in the place of a

@@ -24,7 +24,7 @@ from tl_jax.config.checks import (
   plain,
   struct,
 )
-from tl_jax.config.loading import execute, load, locate, read
+from tl_jax.config.loading import execute, guard, load, locate, read
 from tl_jax.config.overrides import (
   arguments,
   digest,
@@ -52,6 +52,7 @@ __all__ = [
   'digest',
   'execute',
   'group',
+  'guard',
   'load',
   'locate',
   'lookup',

@@ -113,12 +113,12 @@ def execute(path: str | pathlib.Path) -> types.ModuleType:
   module = importlib.util.module_from_spec(spec)
   # Dataclasses of the file look themselves up here while it is executed.
   sys.modules[name] = module
-  _guard(path, lambda: spec.loader.exec_module(module))
+  guard(path, lambda: spec.loader.exec_module(module))
   return module
 
 
-def _guard(path, action):
-  """Runs the user's code.
+def guard(path, action):
+  """What a function of the user's file gives.
 
   Whatever it raises becomes a ConfigError of one line, with the file and the line.
   """
@@ -198,7 +198,7 @@ def _run(path, argument):
     raise ConfigError(
       f'{path}: get_config{signature} cannot take the argument {argument!r}'
     ) from error
-  config = _guard(path, lambda: function(*given))
+  config = guard(path, lambda: function(*given))
   if not isinstance(config, (dict, ml_collections.ConfigDict)):
     raise ConfigError(
       f'{path}: get_config must return a ConfigDict, got {shown(config)}'

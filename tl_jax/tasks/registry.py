@@ -1,4 +1,4 @@
-"""Tasks by name: a literal dict, and the files of the user.
+"""Tasks by name: a literal dict, and the files and the code of the user.
 
 >>> found = find('novel').example({'text': 'It is a truth', 'work': 'Emma'})
 >>> find('novel').labels[found.target]
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tl_jax import config
 from tl_jax.config import ConfigError, lookup
 from tl_jax.data import files
-from tl_jax.tasks import own
+from tl_jax.tasks import code, own
 from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
 
@@ -222,7 +222,8 @@ def find(
   how: own.Reading | None = None,
   known: Known | None = None,
 ) -> Task:
-  """The task of a name, or of a file; several tasks with + between are one with parts.
+  """The task of a name, of a file, or of FILE.py:NAME; several tasks with + between are
+  one with parts.
 
   `how` says how the columns of a file are read, and is only for files. `known` is what
   the model answers that is tried on the task; labels are matched by their names. Raises
@@ -267,6 +268,8 @@ def _find(name: str, how: own.Reading, known: Known | None) -> Task:
     return TASKS[name]
   if files.is_file(name):
     return own.read_task(name, how, known)
+  if code.is_code(name):
+    return code.find_task(name)
   # Whoever names a file of another kind must not be told the nearest tasks.
   if os.path.isfile(name):
     ending = pathlib.Path(name).suffix or name

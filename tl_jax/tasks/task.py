@@ -39,7 +39,8 @@ class Task:
   `parts` are the tasks that share a model in this one. The labels are theirs, those of
   one part after those of another, and each part chooses among its own.
 
-  A task of the user's own files has them `opened`: the source of each split. `told` are
+  A task of the user's own files has them `opened`: the source of each split. `code` has
+  the digest of the file of the user that defines the task, by its path. `told` are
   lines that a run prints at its start: decisions that nobody asked for.
   """
 
@@ -57,6 +58,7 @@ class Task:
   opened: Mapping[str, Source] = dataclasses.field(
     default_factory=dict, hash=False, compare=False
   )
+  code: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
   told: tuple[str, ...] = ()
 
   def __post_init__(self):
@@ -84,6 +86,14 @@ class Task:
     for part in self.parts or (self,):
       found += part.opened.values()
     return tuple(found)
+
+  @property
+  def own_code(self) -> dict[str, str]:
+    """The digest of every file of the user that defines the task or a part, by path."""
+    found = {}
+    for part in self.parts or (self,):
+      found |= part.code
+    return found
 
   @property
   def outputs(self) -> int:

@@ -72,8 +72,9 @@ class Prepared(NamedTuple):
     return notes.of_task(self.task, corpus.train, corpus.test, chosen)
 
   def files(self) -> dict[str, str]:
-    """The sha256 of every file of the user that the run reads, by path."""
-    return notes.files_of(self.corpus.own_sources)
+    """A digest of every file of the user that the run reads, by path."""
+    code = {} if self.task is None else self.task.own_code
+    return notes.files_of(self.corpus.own_sources) | code
 
   def given(self) -> Given:
     """What the first state of every run of this program is made from, in the memory of

@@ -1,0 +1,165 @@
+"""A task that a Python file of the user defines, named as FILE.py:NAME.
+
+NAME is a `Task`, or a function without arguments that makes one.
+
+>>> import pathlib, tempfile
+>>> path = pathlib.Path(tempfile.mkdtemp()) / 'mine.py'
+>>> _ = path.write_text('''
+... from tl_jax import tasks
+... def read(record):
+...   return tasks.Example((record['text'],), int('!' in record['text']))
+... LOUD = tasks.Task('loud', 'vader_tweets', read, ('calm', 'loud'))
+... ''')
+>>> find_task(f'{path}:LOUD').labels
+('calm', 'loud')
+"""
+
+import dataclasses
+import numbers
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tl_jax import config, data
+from tl_jax.config import ConfigError
+from tl_jax.data import files
+from tl_jax.files import digest
+from tl_jax.tasks.problems import Example, Problem
+from tl_jax.tasks.task import Task
+
+_NAMED = re.compile(r'(?P<path>.+\.py)(:(?P<attribute>\w*))?')
+
+
+def is_code(name: str) -> bool:
+  """Does the name of a task mean one that a Python file defines?"""
+  return bool(_NAMED.fullmatch(name))
+
+
+def find_task(name: str) -> Task:
+  """The task that FILE.py:NAME is. The code of the file is run, so trust the file.
+
+  A record that its `example` cannot read, and an Example that is not of its problem,
+  are a ConfigError of one line when they are met. Raises ConfigError that names the
+  file, and the attribute or the line.
+  """
+  path = pathlib.Path(_NAMED.fullmatch(name)['path'])
+  config.read(path)
+  task = _checked(name, _made(name, str(path)))
+  opened = task.opened
+  # Opened, a file is looked at again when a run goes on.
+  if not opened and isinstance(task.source, str) and files.is_file(task.source):
+    opened = {split: data.load(task.source, own) for split, own in task.splits.items()}
+  example = _guarded(name, str(path), task)
+  code = {str(path): digest(path)[1]}
+  return dataclasses.replace(task, name=name, example=example, opened=opened, code=code)
+
+
+def _made(name: str, path: str) -> Any:
+  """What the file has under the name, made if it is a function."""
+  attribute = _NAMED.fullmatch(name)['attribute']
+  module = config.execute(path)
+  there = [key for key, value in vars(module).items() if isinstance(value, Task)]
+  if not attribute:
+    which = f'it has {", ".join(there)}' if there else 'it has none yet'
+    raise ConfigError(
+      f'config.task.name: {name}: say which task of the file, as '
+      f'{path}:{there[0] if there else "NAME"}; {which}'
+    )
+  if not hasattr(module, attribute):
+    near = config.nearest(attribute, [key for key in vars(module) if key[0] != '_'])
+    raise ConfigError(
+      f'config.task.name: {path} has no {attribute}' + (near and f'; nearest: {near}')
+    )
+  found = getattr(module, attribute)
+  # A class is callable as well, and no task.
+  if callable(found) and not isinstance(found, type):
+    return config.guard(path, found)
+  return found
+
+
+def _checked(name: str, task: Any) -> Task:
+  """The task with tuples where lists were written. Raises ConfigError for no task."""
+  where = f'config.task.name: {name}'
+  if not isinstance(task, Task):
+    raise ConfigError(
+      f'{where}: must be a tl_jax.tasks.Task or a function without arguments that '
+      f'gives one, not {type(task).__name__}'
+    )
+  for field in ('source', 'labels', 'metrics'):
+    value = getattr(task, field)
+    if isinstance(value, list):
+      task = dataclasses.replace(task, **{field: tuple(value)})
+  _require_fields(where, task)
+  return task
+
+
+def _require_fields(where: str, task: Task) -> None:
+  """Raises ConfigError for fields that no task can have."""
+  if not callable(task.example):
+    raise ConfigError(f'{where}: example must be a function of a record')
+  if not isinstance(task.problem, Problem):
+    raise ConfigError(
+      f'{where}: problem must be one of tl_jax.tasks.PROBLEMS, not {task.problem!r}'
+    )
+  for metric in task.metrics:
+    if metric not in task.problem.scores:
+      raise ConfigError(
+        f'{where}: metrics: {metric!r} does not score a task of kind '
+        f'{task.problem.name!r}; it has {", ".join(task.problem.scores)}'
+      )
+  for split in ('train', 'test'):
+    if split not in task.splits:
+      raise ConfigError(f'{where}: splits: {split!r} is missing')
+  if task.problem.exclusive and len(task.labels) < 2:
+    raise ConfigError(
+      f'{where}: labels: {len(task.labels)} of them; a task needs at least 2'
+    )
+  names = task.source if isinstance(task.source, tuple) else (task.source,)
+  for source in () if task.opened else names:
+    try:
+      data.sources.require(source)
+    except ValueError as error:
+      raise ConfigError(f'{where}: source: {error}') from error
+
+
+def _guarded(name: str, path: str, task: Task) -> Callable:
+  """The function `example` of a task; what it gives is looked at."""
+
+  def example(record: Mapping[str, Any]) -> Example | None:
+    found = config.guard(path, lambda: task.example(record))
+    if found is not None:
+      problem = _wrong(found, task)
+      if problem:
+        raise ConfigError(f'config.task.name: {name}: example: {problem}')
+    return found
+
+  return example
+
+
+def _wrong(found: Any, task: Task) -> str:
+  """What is wrong with an example of a task; '' where nothing is."""
+  if not isinstance(found, Example):
+    return f'must give a tl_jax.tasks.Example or None, not {type(found).__name__}'
+  is_texts = isinstance(found.inputs, tuple) and found.inputs
+  if not is_texts or not all(isinstance(text, str) for text in found.inputs):
+    return f'inputs must be a tuple of texts, as (text,), not {found.inputs!r:.60}'
+  if task.problem.answer == 'generate':
+    is_right = all(isinstance(text, str) for text in found.references or [found.target])
+    wanted = 'a text'
+  elif task.problem.exclusive:
+    is_right = found.target in range(len(task.labels))
+    wanted = f'the number of a label, from 0 to {len(task.labels) - 1}'
+  elif task.problem.name == 'multi_label':
+    wanted = f'a 0 or 1 for each of the {len(task.labels)} labels'
+    is_right = _are_indicators(found.target, len(task.labels))
+  else:
+    is_right = isinstance(found.target, numbers.Real)
+    wanted = 'a number'
+  return '' if is_right else f'target must be {wanted}, not {found.target!r:.60}'
+
+
+def _are_indicators(target: Any, labels: int) -> bool:
+  if not isinstance(target, (list, tuple)):
+    return False
+  return len(target) == labels and set(target) <= {0, 1}
