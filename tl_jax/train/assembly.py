@@ -104,17 +104,30 @@ def with_reading(arch: models.Arch, settings: Settings) -> models.Arch:
   return configs.struct(models.Arch, fields | reading, 'config.model')
 
 
-def require_kind(objective: str, arch: models.Arch, model: str) -> None:
-  """Raises ConfigError for an objective that this kind of model cannot have.
+def require_kind(
+  settings: Settings, task: tasks.Task | None, kind: str, model: str
+) -> None:
+  """Raises ConfigError for an objective or a task that no model of this kind can have.
 
-  objective: its name. model: what the error calls the model.
+  model: what the error calls the model.
   """
-  needed = objectives.OBJECTIVES[objective].kinds
-  if arch.kind in needed:
+  if isinstance(settings, Pretrain):
+    name = settings.objective['name']
+    able = objectives.OBJECTIVES[name].kinds
+    if kind not in able:
+      raise configs.ConfigError(
+        f'config.objective.name: {name!r} needs a model of kind '
+        f'{" or ".join(map(repr, able))}; {model} is of kind {kind!r}'
+      )
     return
+  # Of a run that is read again without its files, there is no task to ask.
+  if task is None or kind in task.problem.kinds:
+    return
+  key = 'target' if settings.task.target else 'name'
+  able = ' or '.join(map(repr, task.problem.kinds))
   raise configs.ConfigError(
-    f'config.objective.name: {objective!r} needs a model of kind '
-    f'{" or ".join(map(repr, needed))}; {model} is of kind {arch.kind!r}'
+    f'config.task.{key}: {task.name} is of kind {task.problem.name!r}, which models of '
+    f'kind {able} answer; {model} is of kind {kind!r}'
   )
 
 
@@ -154,7 +167,11 @@ def _require_positions(settings: Settings, room: int, reserved: int) -> None:
     )
 
 
-def require_parts(settings: Settings, method: transfer.TransferMethod | None) -> None:
+def require_parts(
+  settings: Settings,
+  task: tasks.Task | None,
+  method: transfer.TransferMethod | None,
+) -> None:
   """Raises ConfigError for a model and an objective that cannot be, before there is a
   tokenizer or a source to make them with. A baseline, of `method` None, has neither.
   """
@@ -170,9 +187,8 @@ def require_parts(settings: Settings, method: transfer.TransferMethod | None) ->
     _require_no_model(settings)
     return
   arch = base_arch(settings.model)
-  if isinstance(settings, Pretrain):
-    family = f'config.model.family {settings.model["family"]!r}'
-    require_kind(settings.objective['name'], arch, family)
+  family = f'config.model.family {settings.model["family"]!r}'
+  require_kind(settings, task, arch.kind, family)
   reserved = 0 if method is None else method.reserved_positions
   require_fit(settings, arch, reserved)
 
@@ -265,9 +281,8 @@ def make_arch(
   if source is None:
     return base_arch(settings.model, vocabulary=tokenizer.vocabulary_size, **head)
   arch = dataclasses.replace(interop.with_head(source, head['head']), **head)
+  require_kind(settings, task, arch.kind, settings.init)
   arch = with_reading(arch, settings)
-  if isinstance(settings, Pretrain):
-    require_kind(settings.objective['name'], arch, settings.init)
   require_fit(settings, arch, reserved)
   return arch
 

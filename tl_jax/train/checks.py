@@ -15,7 +15,7 @@ import pathlib
 from typing import NamedTuple
 
 from tl_jax import config as configs
-from tl_jax import evals, files, tasks, transfer
+from tl_jax import files, tasks, transfer
 from tl_jax.config import ConfigError
 from tl_jax.parallel import MeshShape
 from tl_jax.train import assembly, datasets, methods, mixtures
@@ -129,22 +129,13 @@ def check_settings(settings: Settings, where_made: bool = True) -> Checked:
   if where_made:
     _check_unread(settings.model)
     _check_files(settings.init, settings.tokenizer.path)
-  is_transfer = isinstance(settings, Transfer)
-  # A baseline trains no model, so there is no method to make of its name.
-  method = None
-  if not is_transfer or settings.method.get('name') not in evals.BASELINES:
-    method = methods.make(settings.method)
-  if is_transfer and where_made and method is not None:
-    methods.require_regularizers(method, settings.init, settings.compute)
   task = None
-  if not is_transfer:
+  if isinstance(settings, Pretrain):
     mixtures.require_texts(settings.data, where_made)
   elif where_made:
     task = datasets.open_task(settings.task, settings.data.directory)
-    datasets.require_answer(settings, task)
-    if method is not None and not task.problem.fresh_head:
-      method = methods.make(settings.method, fresh_head=False)
-  assembly.require_parts(settings, method)
+  method = methods.method_of(settings, task)
+  assembly.require_parts(settings, task, method)
   return Checked(settings, method, task)
 
 

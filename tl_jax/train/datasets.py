@@ -15,8 +15,8 @@ import numpy as np
 from tl_jax import data, models, tasks
 from tl_jax.config import ConfigError
 from tl_jax.data import packing, pipeline, subsets
-from tl_jax.train.assembly import Components, base_arch
-from tl_jax.train.settings import SCRATCH, TaskChoice, TaskData, Transfer
+from tl_jax.train.assembly import Components
+from tl_jax.train.settings import TaskChoice, TaskData, Transfer
 from tl_jax.train.tokenizing import CACHE
 
 
@@ -43,30 +43,6 @@ def open_task(
     task = tasks.scored_by(task, choice.metrics)
   tasks.require_metrics(task)
   return task
-
-
-def require_answer(settings: Transfer, task: tasks.Task) -> None:
-  """Raises ConfigError for a model from scratch that cannot answer as the task wants."""
-  if settings.init != SCRATCH:
-    return
-  arch = base_arch(settings.model)
-  family = f'config.model.family {settings.model["family"]!r}'
-  require_kind(settings.task, task, arch.kind, family)
-
-
-def require_kind(choice: TaskChoice, task: tasks.Task, kind: str, model: str) -> None:
-  """Raises ConfigError for a task that a model of this kind cannot answer.
-
-  model: what the error calls the model.
-  """
-  able = task.problem.kinds
-  if kind in able:
-    return
-  key = 'target' if choice.target else 'name'
-  raise ConfigError(
-    f'config.task.{key}: {task.name} is of kind {task.problem.name!r}, which models of '
-    f'kind {" or ".join(map(repr, able))} answer; {model} is of kind {kind!r}'
-  )
 
 
 class Labelled(NamedTuple):

@@ -10,8 +10,9 @@ import pathlib
 from collections.abc import Mapping
 
 from tl_jax import config as configs
-from tl_jax import models, transfer
+from tl_jax import evals, models, tasks, transfer
 from tl_jax.config import ConfigError
+from tl_jax.train.settings import Settings, Transfer
 
 
 def name_of(group) -> str:
@@ -19,6 +20,22 @@ def name_of(group) -> str:
   if group['name'] != 'compose':
     return group['name']
   return '+'.join(part for part, _ in group['methods'])
+
+
+def method_of(
+  settings: Settings, task: tasks.Task | None
+) -> transfer.TransferMethod | None:
+  """The method of a run; None for a baseline, which trains no model."""
+  is_transfer = isinstance(settings, Transfer)
+  if is_transfer and settings.method.get('name') in evals.BASELINES:
+    return None
+  # A text is written by the head that the model has: a method treats it like the rest.
+  fresh_head = task is None or task.problem.fresh_head
+  method = make(settings.method, fresh_head)
+  # Without a task this is pre-training, or a run that has been made already.
+  if task is not None:
+    require_regularizers(method, settings.init, settings.compute)
+  return method
 
 
 def make(group, fresh_head: bool = True) -> transfer.TransferMethod:

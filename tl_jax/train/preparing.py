@@ -13,7 +13,7 @@ import numpy as np
 from tl_jax import interop, models, parallel, tasks, transfer
 from tl_jax.train import assembly, methods, notes, starting, tokenizing
 from tl_jax.train.checks import Checked
-from tl_jax.train.datasets import TaskExamples, require_kind
+from tl_jax.train.datasets import TaskExamples
 from tl_jax.train.information import fisher_of
 from tl_jax.train.memory import require_memory
 from tl_jax.train.mixtures import Mixture
@@ -107,6 +107,13 @@ def lines_on_export(arch: models.Arch, source: interop.Loaded | None) -> list[st
   return [f'not for export: {refusal}'] if refusal else []
 
 
+def open_corpus(settings: Settings, task: tasks.Task | None) -> Corpus:
+  """The texts that a run learns from: those of the task, or the mixture."""
+  if task is None:
+    return Mixture.open(settings.data)
+  return TaskExamples.open(settings.task, settings.data, task)
+
+
 def prepare(
   checked: Checked,
   folder: pathlib.Path,
@@ -120,13 +127,8 @@ def prepare(
   """
   settings, task, method = checked.settings, checked.task, checked.method
   cache = folder if cache is None else cache
-  if task is None:
-    corpus = Mixture.open(settings.data)
-  else:
-    corpus = TaskExamples.open(settings.task, settings.data, task)
+  corpus = open_corpus(settings, task)
   source = None if settings.init == SCRATCH else open_source(settings.init)
-  if source is not None and task is not None:
-    require_kind(settings.task, task, source.arch.kind, settings.init)
   tokenizer = tokenizing.prepare(
     settings.tokenizer,
     source,
