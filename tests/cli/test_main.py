@@ -34,7 +34,9 @@ def test_every_verb_has_help_with_an_example(tl_jax, verb):
 
 
 @pytest.mark.parametrize('verb', VERBS)
-def test_the_example_of_a_verb_parses(verb):
+def test_the_example_of_a_verb_parses(verb, monkeypatch):
+  # An example names folders in /tmp, where this machine may have anything.
+  monkeypatch.setattr(os.path, 'lexists', lambda path: False)
   words = VERBS[verb].example.split()
   assert words[:2] == ['tl-jax', verb]
   parser = command.make_parser(verb)

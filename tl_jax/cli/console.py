@@ -285,3 +285,15 @@ def _figure(value) -> str:
     return f'{float(value):.4g}'
   except (TypeError, ValueError):
     return str(value)
+
+
+@contextlib.contextmanager
+def reporting():
+  """What a run tells goes to the screen; afterwards, also after an error, no bar is
+  left on it.
+  """
+  from tl_jax import train
+
+  # The library prints nothing: it tells, and only the command line has a screen.
+  with Screen() as screen:
+    yield train.Reporter(screen.say, screen.progress, screen.busy)

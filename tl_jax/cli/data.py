@@ -9,6 +9,7 @@ import argparse
 import textwrap
 
 from tl_jax.cli.console import Screen, say
+from tl_jax.cli.verb import Verb
 from tl_jax.config import ConfigError, lookup
 
 
@@ -89,3 +90,12 @@ def overview(directory: str | None = None) -> list[str]:
 
 
 ACTIONS = {'fetch': _fetch}
+
+
+DATA = Verb(
+  purpose='sets for tasks and pre-training: `data fetch NAME` brings one by the client '
+  'of its registry',
+  example='tl-jax data fetch spam',
+  flags=add_data,
+  action=run_data,
+)

@@ -12,6 +12,7 @@ import pathlib
 from tl_jax import config
 from tl_jax.cli.console import complain, say
 from tl_jax.cli.models import add_head, how_opened
+from tl_jax.cli.verb import Verb
 
 # Fields of `Decoding` that the model's folder says, not the user.
 KNOWN = ('eos', 'pad', 'start', 'bad_words')
@@ -258,3 +259,11 @@ def _prompt_of(line: str, place: str) -> str | None:
   if not isinstance(prompt, str):
     raise config.ConfigError(f'{place}: needs an object with a text `prompt`')
   return prompt
+
+
+GENERATE = Verb(
+  purpose='text from a decoder or encoder-decoder',
+  example='tl-jax generate --model=/tmp/gpt --prompt=Once --method=sample --top-p=0.9',
+  flags=add_generate,
+  action=run_generate,
+)

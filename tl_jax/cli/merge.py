@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tl_jax import config
 from tl_jax.cli import models
 from tl_jax.cli.console import say
+from tl_jax.cli.verb import Verb
 
 # Each method with its own flags and their defaults.
 METHODS = {
@@ -446,3 +447,13 @@ def _table(rows: list[dict]) -> list[str]:
       cells[place] = line[place].rjust(widths[place])
     table.append('  '.join(cells))
   return table
+
+
+MERGE = Verb(
+  purpose='transfers of one model made one and scored on the task of each: soup, task '
+  'vectors, TIES, ...',
+  example='tl-jax merge ties /tmp/sentiment /tmp/register --output=/tmp/merged '
+  '--density=0.3',
+  flags=add_merge,
+  action=run_merge,
+)

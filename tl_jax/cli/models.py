@@ -10,6 +10,7 @@ import pathlib
 
 from tl_jax import config, files
 from tl_jax.cli.console import complain, say
+from tl_jax.cli.verb import Verb
 
 # A folder with this file is an adapter of peft, not a model.
 ADAPTER = 'adapter_config.json'
@@ -295,3 +296,19 @@ def _dtype(name: str | None) -> str | None:
       f'--dtype: {name!r} is not one of float32, bfloat16, float16'
     )
   return name
+
+
+IMPORT = Verb(
+  purpose='a Hugging Face folder or GGUF file, checked and written as a folder that '
+  'every verb opens',
+  example='tl-jax import model.gguf /tmp/model --dtype=bfloat16',
+  flags=add_import,
+  action=run_import,
+)
+EXPORT = Verb(
+  purpose='the model of a workdir as a folder that from_pretrained of transformers '
+  'opens',
+  example='tl-jax export /tmp/base /tmp/exported',
+  flags=add_export,
+  action=run_export,
+)

@@ -1,0 +1,91 @@
+"""The verbs of a run: `pretrain`, `transfer`, `evaluate`.
+
+>>> PRETRAIN.overrides, TRANSFER.overrides, EVALUATE.overrides
+(True, True, True)
+"""
+
+import argparse
+
+from tl_jax import config
+from tl_jax.cli.console import reporting
+from tl_jax.cli.verb import Verb, add_overrides, add_workdir, require_workdir
+
+
+def _add_training(parser):
+  parser.add_argument(
+    '--config',
+    required=True,
+    metavar='C',
+    help='FILE.py, FILE.py:argument, FILE.json or FILE.toml; a .py file is executed',
+  )
+  add_workdir(parser)
+  add_overrides(parser, 'overrides one value, as in --config.optim.lr=1e-4')
+
+
+def _pretrain(flags, overrides) -> int:
+  # The config is checked before the import of jax, which takes seconds.
+  loaded = config.load(flags.config, overrides)
+  from tl_jax import train
+
+  with reporting() as reporter:
+    train.pretrain(loaded, flags.workdir, reporter)
+  return 0
+
+
+def _transfer(flags, overrides) -> int:
+  loaded = config.load(flags.config, overrides)
+  from tl_jax import train
+
+  with reporting() as reporter:
+    train.transfer(loaded, flags.workdir, reporter)
+  return 0
+
+
+def _add_evaluate(parser):
+  add_workdir(parser, what='the folder of a finished or interrupted run')
+  parser.add_argument(
+    '--step', type=_step, metavar='N', help='a committed step; the latest one if absent'
+  )
+  add_overrides(parser, 'overrides one value of the saved config')
+
+
+def _step(text: str) -> int:
+  """The type of a flag that names a committed step."""
+  if not text.isdecimal():
+    raise argparse.ArgumentTypeError(f'needs the number of a step, got {text!r}')
+  return int(text)
+
+
+def _evaluate(flags, overrides) -> int:
+  require_workdir(flags.workdir)
+  from tl_jax import train
+
+  with reporting() as reporter:
+    train.evaluate(flags.workdir, flags.step, overrides, reporter)
+  return 0
+
+
+PRETRAIN = Verb(
+  purpose='pre-trains a model; run again with the same workdir, it resumes',
+  example='tl-jax pretrain --config=configs/pretrain.py:tiny --workdir=/tmp/base '
+  '--config.optim.lr=1e-3',
+  flags=_add_training,
+  action=_pretrain,
+  overrides=True,
+)
+TRANSFER = Verb(
+  purpose='takes a checkpoint to a task under a method',
+  example='tl-jax transfer '
+  '--config=configs/transfer.py:task=sentiment,method=lora,init=/tmp/base '
+  '--workdir=/tmp/lora',
+  flags=_add_training,
+  action=_transfer,
+  overrides=True,
+)
+EVALUATE = Verb(
+  purpose='metrics of a committed step; writes predictions.jsonl',
+  example='tl-jax evaluate --workdir=/tmp/lora --step=200',
+  flags=_add_evaluate,
+  action=_evaluate,
+  overrides=True,
+)
