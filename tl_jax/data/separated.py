@@ -9,6 +9,7 @@ r"""CSV and its relatives: the delimiter is found from the header, a broken row 
 """
 
 import csv
+import itertools
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -119,24 +120,13 @@ def _delimiter(path, usual: str, wanted: Sequence[str]) -> str:
 
   Raises ValueError where there is none, or more than one.
   """
-  headers: dict[str, list[str]] = {}
-  line = 1
-  for delimiter in dict.fromkeys([usual, *DELIMITERS]):
-    try:
-      line, cells = next(_records(path, delimiter, lambda told: None))
-    except (StopIteration, ValueError):
-      continue
-    headers[delimiter] = [cell.strip() for cell in cells]
+  line, headers = _headers(path, usual)
   # There is no header, or none that can be read: whoever reads the rows is told why.
   if not headers:
     return usual
-  parting = [each for each, names in headers.items() if len(names) > 1]
-  # A single column is parted by nothing.
-  parting = parting or list(headers)[:1]
-  fitting = [each for each in parting if {*wanted} <= {*headers[each]}]
+  fitting = [each for each, names in headers.items() if {*wanted} <= {*names}]
   if not fitting:
-    there = {each: headers[each] for each in parting}
-    raise _no_column(f'{path}:{line}', usual, there, wanted)
+    raise _no_column(f'{path}:{line}', usual, headers, wanted)
   if len(fitting) > 1:
     choices = ' or '.join(DELIMITERS[each] for each in fitting)
     raise ValueError(
@@ -144,6 +134,25 @@ def _delimiter(path, usual: str, wanted: Sequence[str]) -> str:
       f'{", ".join(wanted)} with either'
     )
   return fitting[0]
+
+
+def _headers(path, usual: str) -> tuple[int, dict[str, list[str]]]:
+  """(line of the header, its columns by each delimiter that parts it).
+
+  A header that none of them parts is a single column, by the first with which it can be
+  read. Where it can be read with none, there are no columns.
+  """
+  found: dict[str, list[str]] = {}
+  line = 1
+  for delimiter in dict.fromkeys([usual, *DELIMITERS]):
+    try:
+      line, cells = next(_records(path, delimiter, lambda told: None))
+    except (StopIteration, ValueError):
+      continue
+    found[delimiter] = [cell.strip() for cell in cells]
+  parted = {each: names for each, names in found.items() if len(names) > 1}
+  whole = dict(itertools.islice(found.items(), 1))
+  return line, parted or whole
 
 
 def _no_column(

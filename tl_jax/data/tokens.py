@@ -177,8 +177,7 @@ def _pieces(ids: list[int], tokenizer, options) -> list[list[int]]:
   """A document as one or more pieces of at most `max_length` tokens, special ones
   included.
   """
-  prefix = list(tokenizer.prefix) if options['special'] else []
-  suffix = list(tokenizer.suffix) if options['special'] else []
+  prefix, suffix = _frame(tokenizer, options)
   whole = prefix + ids + suffix
   length = options['max_length']
   if length is None or len(whole) <= length:
@@ -192,6 +191,13 @@ def _pieces(ids: list[int], tokenizer, options) -> list[list[int]]:
     return [prefix + part + suffix for part in parts]
   # A decoder reads on from piece to piece, so the end is marked once.
   return [whole[i : i + length] for i in range(0, len(whole), length)]
+
+
+def _frame(tokenizer, options) -> tuple[list[int], list[int]]:
+  """The special tokens before and behind every piece; none unless they are wanted."""
+  if not options['special']:
+    return [], []
+  return list(tokenizer.prefix), list(tokenizer.suffix)
 
 
 class _Shards:
@@ -242,9 +248,7 @@ def _write(
   """
   # Half the size on the disk where all ids fit 16 bits.
   dtype = np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.int32
-  framed = 0
-  if options['special']:
-    framed = len(tokenizer.prefix) + len(tokenizer.suffix)
+  framed = sum(map(len, _frame(tokenizer, options)))
   length = options['max_length']
   if length is not None and length <= framed:
     raise ValueError(

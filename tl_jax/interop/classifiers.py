@@ -34,28 +34,39 @@ def refusal(arch: Arch, config: dict | None = None) -> str:
   if found is None or not configs.unlikeness(arch, found[1]):
     return ''
   body, family = found
-  which = family
+  classes = FAMILIES[family].heads
   kind = kinds.kind_of_family(FAMILIES[family])
   is_half = arch.kind == 'encoder' and kind == 'encoder-decoder'
-  if is_half:
-    which = f'{family} without its decoder'
-  if is_half or 'classifier' not in FAMILIES[family].heads:
+  if is_half or 'classifier' not in classes:
+    which = f'{family} without its decoder' if is_half else family
     return (
       f'transformers has no classifier over a {which}; the workdir itself is what '
       'tl_jax.load and `tl-jax evaluate` open'
     )
-  theirs = configs.read(configs.write(body, family), 'classifier')
-  wanted = {}
-  for field in READING:
-    if getattr(arch, field) != getattr(theirs, field):
-      wanted[field] = getattr(theirs, field)
-  if configs.unlikeness(dataclasses.replace(arch, **wanted), family):
+  wanted = _wanted(arch, body, family)
+  mended = dataclasses.replace(arch, **wanted)
+  # Something else is missing, too: the export itself says what.
+  if configs.unlikeness(mended, family):
     return ''
   said = ', '.join(f'{field}={value!r}' for field, value in wanted.items())
   return (
-    f'{FAMILIES[family].heads["classifier"]} of transformers has {said}; a transfer '
+    f'{classes["classifier"]} of transformers has {said}; a transfer '
     f'with --config.model="{wanted}" makes such a classifier'
   )
+
+
+def _wanted(arch: Arch, body: Arch, family: str) -> dict:
+  """The fields of `READING` that differ in the family's own classifier, as it has them.
+
+  body: the architecture without its head.
+  """
+  theirs = configs.read(configs.write(body, family), 'classifier')
+  wanted = {}
+  for field in READING:
+    value = getattr(theirs, field)
+    if getattr(arch, field) != value:
+      wanted[field] = value
+  return wanted
 
 
 def require_class(arch: Arch, config: dict | None = None) -> None:

@@ -264,7 +264,8 @@ def _new_tokens(
         f'{folder}: added token {token["content"]!r} has id {i}, but the vocabulary '
         f'says {held}'
       )
-    # What tokenizer.json says of a token goes before a list of special ones:
+    # A token that tokenizer.json has keeps what that file says of it. Only one with an
+    # id may become special: without an id it is from a list of special tokens, and
     # transformers 5 lists others with them.
     becomes_special = i is not None and token['special']
     if held not in known or (becomes_special and not known[held].special):

@@ -234,7 +234,11 @@ def _written(old, new, index):
 
 def heads_first(x):
   """Keys or values (batch, keys, heads, head) as (batch, heads, keys, head)."""
-  return copy_swapped(x) if x.dtype == jnp.bfloat16 else jnp.swapaxes(x, 1, 2)
+  # XLA would make a plain swap part of the product behind it, and on CPU it has no fast
+  # kernel for such a product in bfloat16.
+  if x.dtype == jnp.bfloat16:
+    return copy_swapped(x)
+  return jnp.swapaxes(x, 1, 2)
 
 
 def attention_scores(query, keys):

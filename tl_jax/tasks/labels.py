@@ -80,6 +80,16 @@ def _rank(name: str) -> tuple[int, decimal.Decimal, str]:
   return 1, decimal.Decimal(0), name
 
 
+def expected_kind(said: str, known=None) -> str:
+  """The kind of a task before its labels are looked at; '' where they must tell it.
+
+  That is what the user says, or else what the model is for that is tried on the task.
+  """
+  if said or known is None:
+    return said
+  return known.kind
+
+
 def kind_of(values: Sequence[Any], places: Sequence[str], column: str) -> str:
   """The kind of a column of labels, found out from its values.
 

@@ -121,7 +121,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   """
   how = how or Reading()
   said = labels.TEXT if how.target else how.kind
-  kind = said or (known.kind if known else '')
+  kind = labels.expected_kind(said, known)
   if known and kind != known.kind:
     raise ConfigError(
       f'config.task.kind: {kind!r}; the model was trained on {known.kind!r}'
@@ -131,14 +131,10 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   told += _told_of_commas(name, opened, kind)
   if not kind:
     kind = _kind(opened)
-    if kind == labels.REGRESSION:
-      told.append(
-        f'{name}: {opened.column}: numbers with fractions, so the kind is {kind}; '
-        f'kind={labels.SINGLE} makes a class of each'
-      )
+    told += _told_of_kind(name, opened.column, kind)
   read, names = _reader(opened, kind, known)
-  if not known and not opened.classes and kind != labels.REGRESSION:
-    told += _told_of_doubtful(name, opened.column, names)
+  if not known and not opened.classes:
+    told += _told_of_doubtful(name, opened.column, kind, names)
   splits = {split: source.split for split, source in opened.sources.items()}
   return Task(
     name,
@@ -156,9 +152,9 @@ def _open(name: str, how: Reading, said: str, known) -> Opened:
   """Reads the files of all splits, without the examples that have no label."""
   columns = how.columns
   parts = unlabelled.leave_out(_split_files(name, how, columns), said, known)
-  sources = {split: part.table.source(part.split) for split, part in parts.items()}
-  tables = {part.table.path: part.table for part in parts.values()}
-  told = [f'{path}: {line}' for path, table in tables.items() for line in table.told]
+  sources = {}
+  for split, part in parts.items():
+    sources[split] = part.table.source(part.split)
   found = []
   classes = ()
   for source in sources.values():
@@ -170,7 +166,14 @@ def _open(name: str, how: Reading, said: str, known) -> Opened:
   values = [value for _, value in found]
   column = '+'.join(columns.label)
   several = len(columns.label) > 1
-  return Opened(column, sources, values, places, classes, several, tuple(told))
+  told = tuple(_told_of_files(parts))
+  return Opened(column, sources, values, places, classes, several, told)
+
+
+def _told_of_files(parts: Mapping[str, Part]) -> list[str]:
+  """What was found out about each file when it was parsed, told once."""
+  told = {part.table.path: part.table.told for part in parts.values()}
+  return [f'{path}: {line}' for path, lines in told.items() for line in lines]
 
 
 def _split_files(name: str, how: Reading, columns: files.Columns) -> dict[str, Part]:
@@ -215,7 +218,7 @@ def _told_of_splits(
   left = _unread_splits(sources)
   if left:
     told.append(
-      f'{name}: the examples of split {listed(left)} are not read beside a test'
+      f'{name}: the examples of split {quoted(left)} are not read beside a test'
     )
   if how.validation and how.test:
     told.append(f'{how.validation}: is not read: beside a test, nothing is validated')
@@ -259,13 +262,26 @@ def _told_of_commas(name: str, opened: Opened, kind: str) -> list[str]:
   return [f'{name}: {opened.column}: numbers have decimal commas, as {value!r} does']
 
 
-def _told_of_doubtful(name: str, column: str, names: tuple[str, ...]) -> list[str]:
-  """A line, or none, on classes that may have been meant as missing labels."""
-  doubtful = [each for each in names if missing.may_be_missing(each)]
-  if not doubtful:
+def _told_of_kind(name: str, column: str, kind: str) -> list[str]:
+  """A line, or none, on a kind that was found out and may not be what was meant."""
+  if kind != labels.REGRESSION:
     return []
   return [
-    f'{name}: {column}: {listed(doubtful)} is taken for a class; where it says that '
+    f'{name}: {column}: numbers with fractions, so the kind is {kind}; '
+    f'kind={labels.SINGLE} makes a class of each'
+  ]
+
+
+def _told_of_doubtful(
+  name: str, column: str, kind: str, names: tuple[str, ...]
+) -> list[str]:
+  """A line, or none, on classes that may have been meant as missing labels."""
+  doubtful = [each for each in names if missing.may_be_missing(each)]
+  # The name of a regression is that of its column.
+  if not doubtful or kind == labels.REGRESSION:
+    return []
+  return [
+    f'{name}: {column}: {quoted(doubtful)} is taken for a class; where it says that '
     'there is no label, leave the cell empty'
   ]
 
@@ -387,12 +403,12 @@ def _require_known(names, opened: Opened, table: tuple[str, ...], known) -> None
   place = opened.places[first]
   whose = 'the model was trained on' if known else 'the file itself names'
   raise ConfigError(
-    f'{place}: {opened.column}: {listed(strange)} not among the labels that {whose}: '
-    f'{listed(table)}'
+    f'{place}: {opened.column}: {quoted(strange)} not among the labels that {whose}: '
+    f'{quoted(table)}'
   )
 
 
-def listed(names, most: int = 12) -> str:
+def quoted(names, most: int = 12) -> str:
   """Labels for a message, the first of them."""
   names = list(names)
   more = f' and {len(names) - most} more' if len(names) > most else ''

@@ -310,8 +310,8 @@ def as_known(task: Task, known: Known) -> Task:
   strange = [label for label in task.labels if label not in known.labels]
   if strange:
     raise ConfigError(
-      f'config.task.name: {task.name}: {own.listed(strange)} not among the labels that '
-      f'the model was trained on: {own.listed(known.labels)}'
+      f'config.task.name: {task.name}: {own.quoted(strange)} not among the labels that '
+      f'the model was trained on: {own.quoted(known.labels)}'
     )
   # Where the model has each label of the task; it may have more than these.
   places = [known.labels.index(label) for label in task.labels]

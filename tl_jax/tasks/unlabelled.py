@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +33,8 @@ class Part(NamedTuple):
 
   def labels(self) -> list[Any]:
     """The label of each of its rows."""
-    return [self.table.examples[row]['label'] for row in self.rows()]
+    examples = self.table.examples
+    return [examples[row]['label'] for row in self.rows()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,20 +72,21 @@ def doubtful_are_missing(values: Sequence[Any], said: str, known=None) -> bool:
   kind that the user says; '' where it is to be found out. `known` has the kind and the
   labels of the model that is tried on the file.
   """
-  kind = said or (known.kind if known else '')
+  kind = labels.expected_kind(said, known)
   if kind == labels.REGRESSION:
     return True
   if said or kind in (labels.MULTI, labels.TEXT):
     return False
-  others = [
-    labels.spelled(value)
-    for value in values
-    if not isinstance(value, list)
-    and not missing.is_missing(value)
-    and not missing.may_be_missing(value)
-  ]
-  names = [*others, *(known.labels if known else ())]
+  names = list(known.labels) if known else []
+  names += [labels.spelled(value) for value in values if _is_certain(value)]
   return bool(names) and all(map(labels.is_number, names))
+
+
+def _is_certain(value: Any) -> bool:
+  """Is this a single label, and sure to be one?"""
+  if isinstance(value, list):
+    return False
+  return not missing.is_missing(value) and not missing.may_be_missing(value)
 
 
 def leave_out(parts: Mapping[str, Part], said: str, known=None) -> dict[str, Part]:
@@ -93,59 +96,74 @@ def leave_out(parts: Mapping[str, Part], said: str, known=None) -> dict[str, Par
   is among what is told of a file. Raises ConfigError where half of the rows of a part
   or more have no label, with the place of the first.
   """
-  kind = said or (known.kind if known else '')
-  values = []
-  rows: dict[Any, set[int]] = {}
-  for part in parts.values():
-    values += part.labels()
-    # A file that hashes divide has the same rows in both parts.
-    rows.setdefault(part.table.path, set()).update(part.rows())
-  rule = Rule(
-    doubtful_are_missing(values, said, known),
-    empty=kind != labels.MULTI,
-    numbered=any('label' in part.table.classes for part in parts.values()),
-    text=kind == labels.TEXT,
-  )
+  rule = _rule_for(list(parts.values()), said, known)
+  tables: dict[pathlib.Path, files.Table] = {}
+  # A set: a file that hashes divide has the same rows in both parts.
+  rows: dict[pathlib.Path, set[int]] = {}
   for part in parts.values():
     _require_most_labelled(part, rule)
-  tables = {part.table.path: part.table for part in parts.values()}
+    path = part.table.path
+    tables[path] = part.table
+    rows.setdefault(path, set()).update(part.rows())
   shorter = {
-    path: _shortened(table, rows[path], rule) for path, table in tables.items()
+    path: _shortened(table, sorted(rows[path]), rule) for path, table in tables.items()
   }
-  return {
-    name: Part(shorter[part.table.path], part.split) for name, part in parts.items()
-  }
+  found = {}
+  for name, part in parts.items():
+    found[name] = part._replace(table=shorter[part.table.path])
+  return found
+
+
+def _rule_for(parts: Sequence[Part], said: str, known) -> Rule:
+  """The rule for the labels of all parts; `said` and `known` as for `leave_out`."""
+  kind = labels.expected_kind(said, known)
+  values = []
+  for part in parts:
+    values += part.labels()
+  return Rule(
+    doubtful_are_missing(values, said, known),
+    empty=kind != labels.MULTI,
+    numbered=any('label' in part.table.classes for part in parts),
+    text=kind == labels.TEXT,
+  )
 
 
 def _require_most_labelled(part: Part, rule: Rule) -> None:
   """Raises ConfigError unless more than half of the rows have a label."""
   table = part.table
   rows = part.rows()
-  absent = [row for row in rows if rule.is_absent(table.examples[row]['label'])]
+  absent = _absent_rows(table, rows, rule)
   if not absent or 2 * len(absent) < len(rows):
     return
-  file, line = table.places[absent[0]]
-  what = _spelling(table.examples[absent[0]]['label'])
+  first = absent[0]
+  file, line = table.places[first]
+  column = '+'.join(table.columns.label)
   raise ConfigError(
-    f'{file}:{line}: {"+".join(table.columns.label)}: {what}; {len(absent)} of '
+    f'{file}:{line}: {column}: {_spelling(table, first)}; {len(absent)} of '
     f'{len(rows)} rows have no label'
   )
 
 
-def _shortened(table: files.Table, rows: set[int], rule: Rule) -> files.Table:
+def _shortened(table: files.Table, rows: Sequence[int], rule: Rule) -> files.Table:
   """The table without those of the rows that have no label, which is told."""
-  absent = [row for row in sorted(rows) if rule.is_absent(table.examples[row]['label'])]
+  absent = _absent_rows(table, rows, rule)
   if not absent:
     return table
-  spellings = dict.fromkeys(_spelling(table.examples[row]['label']) for row in absent)
+  spellings = dict.fromkeys(_spelling(table, row) for row in absent)
+  first = ', '.join(list(spellings)[:_FEW])
   column = '+'.join(table.columns.label)
   line = (
-    f'{len(absent)} of {len(rows)} rows have no label: left out '
-    f'({column}: {", ".join([*spellings][:_FEW])})'
+    f'{len(absent)} of {len(rows)} rows have no label: left out ({column}: {first})'
   )
   return table.without(absent, line)
 
 
-def _spelling(label: Any) -> str:
-  """A missing label as it stands in the file."""
+def _absent_rows(table: files.Table, rows: Sequence[int], rule: Rule) -> list[int]:
+  """Those of the rows that have no label."""
+  return [row for row in rows if rule.is_absent(table.examples[row]['label'])]
+
+
+def _spelling(table: files.Table, row: int) -> str:
+  """The missing label of a row as it stands in the file."""
+  label = table.examples[row]['label']
   return repr(str(label)) if label else 'empty'

@@ -214,15 +214,16 @@ class TaskEvaluator:
     return self._score(self.outputs(state))
 
   def evaluate(self, state) -> Evaluation:
-    found = self.outputs(state)
+    """The metrics, with a digest of the test split and all outputs."""
+    outputs = self.outputs(state)
     digest = digest_examples(self._test.texts, self._test.targets)
-    return Evaluation(self._score(found), len(self._test.texts), digest, found)
+    return Evaluation(self._score(outputs), len(self._test.texts), digest, outputs)
 
   def _apply(self, state, batch) -> np.ndarray:
     return parallel.to_host(self._forward(state, self._inputs.place(batch)))
 
-  def _score(self, found: np.ndarray) -> dict[str, float]:
-    return tasks.score(self._task, found, self._test.targets)
+  def _score(self, outputs: np.ndarray) -> dict[str, float]:
+    return tasks.score(self._task, outputs, self._test.targets)
 
 
 class TextEvaluator:

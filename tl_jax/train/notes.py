@@ -11,7 +11,7 @@ import numpy as np
 from tl_jax import tasks
 from tl_jax.data import subsets
 from tl_jax.data.sources import Source
-from tl_jax.tasks.own import listed
+from tl_jax.tasks.own import quoted
 from tl_jax.train.datasets import Labelled
 
 
@@ -64,7 +64,7 @@ def absent(split: str, labels: Sequence[str], counts: Sequence[int]) -> list[str
   missing = [label for label, count in zip(labels, counts, strict=True) if not count]
   if not missing:
     return []
-  return [f'label{"s" * (len(missing) > 1)} {listed(missing)}: no {split} example']
+  return [f'label{"s" * (len(missing) > 1)} {quoted(missing)}: no {split} example']
 
 
 def files_of(sources: Iterable[Source]) -> dict[str, str]:
