@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import pytest
 
-from tl_jax import config, objectives, parallel, tasks, train
+from tl_jax import config, models, objectives, parallel, tasks, train
 from tl_jax.config import ConfigError
 from tl_jax.parallel import Capacity
 from tl_jax.parallel.mesh import AXES
@@ -225,3 +225,13 @@ def test_more_micro_batches_than_rows_are_refused_by_their_key():
 def _arch(settings):
   head = 'masked' if hasattr(settings, 'objective') else 'classifier'
   return assembly.base_arch(settings.model, vocabulary=50, head=head)
+
+
+def test_a_head_that_the_model_keeps_is_not_counted_as_trained():
+  settings = settings_of(f'{TRANSFER},method=lora')
+  arch = assembly.smallest_arch(settings, tasks.find('sentiment'))
+  _, of_classes = memory.weights_of(settings, arch, trains=True)
+  writing = models.arch('tiny-gpt', head='causal', tied=False)
+  _, of_texts = memory.weights_of(settings, writing, trains=True)
+  assert any(name.startswith('head/') for name in of_classes)
+  assert not any(name.startswith('head/') for name in of_texts)

@@ -20,7 +20,7 @@ from tl_jax import evals, models, optim, parallel, transfer, tree
 from tl_jax.config import ConfigError
 from tl_jax.parallel import GIB, Capacity
 from tl_jax.train import methods
-from tl_jax.train.settings import SCRATCH, Settings
+from tl_jax.train.settings import SCRATCH, Pretrain, Settings
 
 # Layers that are traced. Those of a deeper model are taken to be like the last of them.
 TRACED = 16
@@ -246,7 +246,10 @@ def _traced(
 ) -> tuple[dict[str, float], list[str]]:
   """`weights_of`, of a model that is traced whole. Nothing is computed."""
   model = models.build(arch, settings.compute)
-  method = methods.make(settings.method)
+  # A transfer to texts keeps the head that the model has; a method treats it like the
+  # rest, and may train none of it.
+  fresh_head = isinstance(settings, Pretrain) or arch.head != 'causal'
+  method = methods.make(settings.method, fresh_head)
 
   def begin():
     return method.init(jax.random.key(0), model.init(jax.random.key(0)))
