@@ -85,6 +85,7 @@ def overview(directory: str | None = None) -> list[str]:
     here = 'here' if fetch.is_here(name, directory) else '-'
     size = fetch.megabytes(found.size)
     lines.append(f'{name:<12} {size:>8}  {here:<4}  {found.purpose}')
+    # Below the purpose.
     lines.append(' ' * 29 + textwrap.shorten(found.licence, 200))
   return lines
 

@@ -69,15 +69,16 @@ def _needed(
   steps: Mapping[str, list[Member]], rows: Mapping[Hashable, list[Member]]
 ) -> dict[str, list[Member]]:
   """The steps that a row of this scale starts from, or a step that is itself needed."""
-  texts = [_text(member.config) for members in rows.values() for member in members]
-  needed = {}
+  texts = []
+  for members in rows.values():
+    texts += [_text(member.config) for member in members]
+  found = {}
   # From the last step back: what a step starts from is needed only if it is.
   for name, members in reversed(steps.items()):
-    needed[name] = [
-      member for member in members if _is_named(member.run.directory, texts)
-    ]
-    texts += [_text(member.config) for member in needed[name]]
-  return dict(reversed(needed.items()))
+    needed = [each for each in members if _is_named(each.run.directory, texts)]
+    texts += [_text(member.config) for member in needed]
+    found[name] = needed
+  return dict(reversed(found.items()))
 
 
 def _is_named(directory: Path, texts: list[str]) -> bool:

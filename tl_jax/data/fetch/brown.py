@@ -35,7 +35,11 @@ GENRES = {
 # The fewest words of a passage but the last of a file, which may be half as long.
 WORDS = 60
 _FILE = re.compile(r'package/c([a-r])\d\d')
+# How the corpus writes quotation marks, and how a text has them.
 _QUOTES = {'``': '"', "''": '"'}
+# Tokens with no space behind them, and with none before them.
+_OPENING = ('``', '(')
+_CLOSING = (',', '.', ';', ':', '?', '!', ')', "''", "'")
 
 
 def read(brought: Iterable[Brought]) -> Iterator[Record]:
@@ -45,10 +49,12 @@ def read(brought: Iterable[Brought]) -> Iterator[Record]:
       match = _FILE.fullmatch(name)
       if match:
         text = pathlib.PurePath(name).name
-        yield from _records(text, GENRES[match.group(1)], content.decode('ascii'))
+        genre = GENRES[match.group(1)]
+        yield from _records(text, genre, content.decode('ascii'))
 
 
 def _records(text: str, genre: str, content: str) -> Iterator[Record]:
+  """The passages of one text, which has its name from its file."""
   for place, passage in enumerate(passages(content)):
     tokens = [token for token, _ in passage]
     key = f'{text}/{place}'
@@ -92,11 +98,10 @@ def prose(tokens: list[str]) -> str:
   # Is the next token set close to what is before it?
   close = True
   for token in tokens:
-    ends = token in (',', '.', ';', ':', '?', '!', ')', "''", "'")
-    text += (
-      _QUOTES.get(token, token) if close or ends else ' ' + _QUOTES.get(token, token)
-    )
-    close = token in ('``', '(')
+    if not close and token not in _CLOSING:
+      text += ' '
+    text += _QUOTES.get(token, token)
+    close = token in _OPENING
   return text
 
 

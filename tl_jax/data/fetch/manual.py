@@ -52,9 +52,10 @@ class _Page(html.parser.HTMLParser):
       else:
         self.found[identifier] = []
     elif self._id and tag not in _VOID:
-      classes = (given.get('class') or '').split()
-      hidden = bool(set(classes) & set(_HIDDEN))
-      self._inside.append((hidden, bool(set(classes) & set(_MENUS))))
+      classes = set((given.get('class') or '').split())
+      is_hidden = not classes.isdisjoint(_HIDDEN)
+      is_menu = not classes.isdisjoint(_MENUS)
+      self._inside.append((is_hidden, is_menu))
 
   def handle_endtag(self, tag):
     if tag == 'p':
@@ -75,17 +76,19 @@ def paragraphs(page: str) -> dict[str, str]:
   reader = _Page()
   reader.feed(page)
   reader.close()
-  return {
-    name: ' '.join(''.join(parts).split()) for name, parts in reader.found.items()
-  }
+  found = {}
+  for name, parts in reader.found.items():
+    # Lines of a page may break anywhere.
+    words = ''.join(parts).split()
+    found[name] = ' '.join(words)
+  return found
 
 
 def reader(language: str) -> Callable[[Iterable[Brought]], Iterator[Record]]:
   """Reads the help packages of English and of `language`, in this order.
 
-  All paragraphs of a page are on the same side. A pair is left out whose English came
-  on an earlier page, whose sides have fewer or more words than WORDS, very different
-  lengths or other ways through menus, and one that is not translated.
+  All paragraphs of a page are on the same side. A paragraph whose English came before
+  is left out, and so is one that is no pair with its translation.
   """
 
   def read(brought: Iterable[Brought]) -> Iterator[Record]:
@@ -116,18 +119,23 @@ def _pages(file: Brought) -> dict[str, dict[str, str]]:
 
 
 def _is_pair(text: str, translation: str) -> bool:
-  """Are these a paragraph and its translation, of the lengths that are wanted?"""
-  counts = [len(each.split()) for each in (text, translation)]
-  if not WORDS[0] <= min(counts) <= max(counts) <= WORDS[1]:
-    return False
-  lengths = sorted([len(text), len(translation)])
-  # What looks like a way through menus and is not marked as one may be a dash as well.
-  if _STATION.search(text) or _STATION.search(translation):
-    return False
+  """Are these a paragraph and its translation, of the lengths that are wanted?
+
+  The two have as many ways through menus, and they are not the same text.
+  """
+  fewest, most = WORDS
+  for each in (text, translation):
+    if not fewest <= len(each.split()) <= most:
+      return False
+    # What looks like a way through menus and is not marked as one may be a dash as well.
+    if _STATION.search(each):
+      return False
   if text.count(' > ') != translation.count(' > '):
     return False
-  same = subsets.fingerprint(text) == subsets.fingerprint(translation)
-  return not same and lengths[1] <= RATIO * lengths[0]
+  shorter, longer = sorted([len(text), len(translation)])
+  if longer > RATIO * shorter:
+    return False
+  return subsets.fingerprint(text) != subsets.fingerprint(translation)
 
 
 def _help(language: str, title: str, size: int, sha256: str) -> FetchedSet:

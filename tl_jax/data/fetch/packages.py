@@ -107,11 +107,7 @@ def _by_npm(package: Package, folder: pathlib.Path) -> Brought:
   _run(package, ['npm', 'pack', '--ignore-scripts', package.spec], place)
   path = _only(package, place, '*.tgz')
   found = files.digest(path)[1]
-  if found != package.sha256:
-    raise FetchError(
-      f'{package.title}: the sha256 of what npm brought is {found}, not '
-      f'{package.sha256}; nothing of it is kept'
-    )
+  _require_checksum(package, found)
   return Brought(package, path, found)
 
 
@@ -166,12 +162,19 @@ def _by_apt(package: Package, folder: pathlib.Path) -> Brought:
   # A file is called name_version_architecture.deb, with %3a for a colon.
   version = path.name.split('_')[1].replace('%3a', ':')
   found = files.digest(path)[1]
-  if version == package.version and found != package.sha256:
+  # Of another version nothing is known but what apt has verified.
+  if version == package.version:
+    _require_checksum(package, found)
+  return Brought(dataclasses.replace(package, version=version), path, found)
+
+
+def _require_checksum(package: Package, found: str) -> None:
+  """Raises FetchError where a file has another checksum than its package."""
+  if found != package.sha256:
     raise FetchError(
-      f'{package.title}: the sha256 of what apt brought is {found}, not '
+      f'{package.title}: the sha256 of what {package.client} brought is {found}, not '
       f'{package.sha256}; nothing of it is kept'
     )
-  return Brought(dataclasses.replace(package, version=version), path, found)
 
 
 def _new(folder: pathlib.Path, package: Package) -> pathlib.Path:
@@ -182,6 +185,7 @@ def _new(folder: pathlib.Path, package: Package) -> pathlib.Path:
 
 
 def _only(package: Package, folder: pathlib.Path, pattern: str) -> pathlib.Path:
+  """The one file that a client left. Raises FetchError where there is none."""
   found = sorted(folder.glob(pattern))
   if len(found) != 1:
     raise FetchError(f'{package.title}: its client ended well and brought no file')
@@ -214,7 +218,7 @@ def _reason(text: str) -> str:
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   # npm begins each of them so, and ends with where its log is.
   marked = [line for line in lines if line.startswith(('npm error', 'npm ERR!', 'E:'))]
-  telling = (
-    [line for line in marked if 'complete log' not in line] or lines or ['no reason']
-  )
-  return ' / '.join(telling[:3])[:200]
+  telling = [line for line in marked if 'complete log' not in line]
+  # A client that marks nothing may say it in any line.
+  reasons = telling or lines or ['no reason']
+  return ' / '.join(reasons[:3])[:200]

@@ -7,7 +7,6 @@ False
 
 import contextlib
 import io
-import itertools
 import json
 import os
 import pathlib
@@ -83,15 +82,15 @@ def fetch(name: str, directory=None, busy: Busy = contextlib.nullcontext) -> dic
 
   def write(temporary: pathlib.Path) -> None:
     # What is killed here is cleared away with the folder.
-    room = temporary / 'packages'
-    room.mkdir()
+    downloads = temporary / 'packages'
+    downloads.mkdir()
     brought = []
-    coming = packages.bring(found.packages, room)
+    coming = packages.bring(found.packages, downloads)
     with busy(f'{name}: bringing {megabytes(found.size)}'):
       brought.extend(coming)
     with busy(f'{name}: preparing'):
       _prepare(found, brought, temporary)
-    shutil.rmtree(room)
+    shutil.rmtree(downloads)
 
   if not _is_whole(folder):
     otherwise = f'or copy the folder {folder} from a machine where it was fetched'
@@ -101,6 +100,7 @@ def fetch(name: str, directory=None, busy: Busy = contextlib.nullcontext) -> dic
 
 
 def _is_whole(folder: pathlib.Path) -> bool:
+  """Is a prepared set there, and no file of it damaged?"""
   return folder.is_dir() and not store.damage(folder, store.CHECKED)
 
 
@@ -116,36 +116,32 @@ def _prepare(found: FetchedSet, brought: list, folder: pathlib.Path) -> None:
   tfds.disable_progress_bar()
   # tfds announces itself on stdout, which belongs to the caller.
   with contextlib.redirect_stdout(io.StringIO()):
-    builder = _builder_class(found, records)(
-      data_dir=str(folder), file_format='array_record'
-    )
+    make_builder = _builder_class(found, records)
+    builder = make_builder(data_dir=str(folder), file_format='array_record')
     builder.download_and_prepare()
-  origin = {
-    'licence': found.licence,
-    'files': [
-      {
-        'client': file.package.client,
-        'package': file.package.name,
-        'version': file.package.version,
-        'file': file.path.name,
-        'sha256': file.sha256,
-      }
-      for file in brought
-    ],
+  made_of = {'licence': found.licence, 'files': list(map(_file_entry, brought))}
+  text = json.dumps(made_of, indent=1) + '\n'
+  (folder / ORIGIN).write_text(text, encoding='utf-8')
+
+
+def _file_entry(file: packages.Brought) -> dict[str, str]:
+  """What is remembered of a file that a client brought."""
+  return {
+    'client': file.package.client,
+    'package': file.package.name,
+    'version': file.package.version,
+    'file': file.path.name,
+    'sha256': file.sha256,
   }
-  (folder / ORIGIN).write_text(json.dumps(origin, indent=1) + '\n', encoding='utf-8')
 
 
 def _builder_class(found: FetchedSet, records: Iterable[Record]):
   """The tfds builder of a set whose examples are at hand."""
   import tensorflow_datasets as tfds
 
-  by_split = {
-    split: list(group)
-    for split, group in itertools.groupby(
-      sorted(records, key=lambda record: record.split), lambda record: record.split
-    )
-  }
+  by_split: dict[str, list[Record]] = {'train': [], 'test': []}
+  for record in records:
+    by_split[record.split].append(record)
 
   # Not registered: whoever reads a prepared set needs its folder only.
   class Fetched(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -164,7 +160,7 @@ def _builder_class(found: FetchedSet, records: Iterable[Record]):
       )
 
     def _split_generators(self, dl_manager):
-      return {split: self._generate_examples(split) for split in ('train', 'test')}
+      return {split: self._generate_examples(split) for split in by_split}
 
     def _generate_examples(self, split):
       for record in by_split[split]:

@@ -75,17 +75,16 @@ def read(brought: Iterable[Brought]) -> Iterator[Record]:
 def read_mail(name: str, content: bytes) -> Mail:
   """A mail from its file; the folder of the file has its label in the name."""
   folder, file = pathlib.PurePath(name).parts[-2:]
+  # What follows the number in the name of a file is a checksum.
+  number = file.split('.')[0]
   message = email.message_from_bytes(content)
   ids = []
   for header in ('Message-Id', 'In-Reply-To', 'References'):
     ids += _MESSAGE_ID.findall(str(message.get(header, '')))
-  return Mail(
-    name=f'{folder}/{file.split(".")[0]}',
-    label='spam' if folder.startswith('spam') else 'ham',
-    subject=_one_line(_decoded(message.get('Subject', ''))),
-    body=_MARK.sub('', _body(message)).strip(),
-    ids=tuple(ids),
-  )
+  label = 'spam' if folder.startswith('spam') else 'ham'
+  subject = _one_line(_decoded(message.get('Subject', '')))
+  body = _MARK.sub('', _body(message)).strip()
+  return Mail(f'{folder}/{number}', label, subject, body, tuple(ids))
 
 
 def _decoded(header) -> str:
@@ -144,6 +143,7 @@ def _tidy(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
+  """The text with single spaces alone."""
   return ' '.join(text.replace('\0', '').split())
 
 
@@ -160,33 +160,45 @@ def threads(mails: list[Mail]) -> list[str | None]:
   Mails are of one thread that have a subject, a body, or a message id in common, and so
   are those that a third one connects.
   """
-  # Each mail with one that it is known to be with: a forest, as of union and find.
+  # Of each mail an earlier one of its thread, or itself.
   above = list(range(len(mails)))
-
-  def root(place: int) -> int:
-    while above[place] != place:
-      above[place] = above[above[place]]
-      place = above[place]
-    return place
-
   first_with: dict[tuple, int] = {}
   repeated = []
   for place, mail in enumerate(mails):
-    subject = subject_thread(mail.subject)
-    body = subsets.fingerprint(mail.body)
-    whole = ('whole', subject, body)
-    repeated.append(whole in first_with or not (mail.subject or mail.body))
-    traits = [('id', each) for each in mail.ids]
-    traits += [('subject', subject)] if subject else []
-    traits += [('body', body)] if mail.body else []
-    for trait in [whole, *traits]:
-      one, other = root(first_with.setdefault(trait, place)), root(place)
+    whole, *traits = _traits(mail)
+    is_empty = not (mail.subject or mail.body)
+    repeated.append(is_empty or whole in first_with)
+    for trait in (whole, *traits):
+      one = _root(above, first_with.setdefault(trait, place))
+      other = _root(above, place)
       # The first mail of a thread stands for it.
       above[max(one, other)] = min(one, other)
   found = []
   for place, again in enumerate(repeated):
-    found.append(None if again else mails[root(place)].name)
+    found.append(None if again else mails[_root(above, place)].name)
   return found
+
+
+def _traits(mail: Mail) -> list[tuple]:
+  """What tells the thread of a mail; the first of it, that a mail is a repetition."""
+  subject = subject_thread(mail.subject)
+  body = subsets.fingerprint(mail.body)
+  found = [('whole', subject, body)]
+  found += [('id', each) for each in mail.ids]
+  if subject:
+    found.append(('subject', subject))
+  if mail.body:
+    found.append(('body', body))
+  return found
+
+
+def _root(above: list[int], place: int) -> int:
+  """The first mail of a thread, by going up from one of its mails."""
+  while above[place] != place:
+    # Half of the way is spared whoever goes up next (Tarjan and van Leeuwen 1984).
+    above[place] = above[above[place]]
+    place = above[place]
+  return place
 
 
 SPAM = FetchedSet(
