@@ -67,6 +67,25 @@ LEARNING_RATES = {
   'prompt': 3e-2,
   'prefix': 1e-2,
 }
+# The tasks of `tl_jax.tasks` whose answers are texts.
+WRITTEN = (
+  'summary',
+  'translate_en_de',
+  'continue',
+  'summary_full',
+  'translate_en_de_full',
+  'translate_en_fr_full',
+  'translate_en_it_full',
+  'aeslc',
+  'cnn_dailymail',
+  'xsum',
+  'gigaword',
+  'samsum',
+  'wmt14_en_de',
+  'wmt14_en_fr',
+  'wmt16_en_ro',
+  'opus_medical',
+)
 # What a method's config shows besides its name: what one is likely to change.
 OPTIONS = {
   'last': dict(k=1),
@@ -105,7 +124,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.seed = 0
   c.init = a.init
   # empty: the family of the checkpoint
-  writes = bool(a.target) or a.task == 'summary'
+  writes = bool(a.target) or a.task in WRITTEN
   fresh = 'tiny-t5' if writes else 'tiny'
   c.model = dict(family=fresh if a.init == 'scratch' else '')
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)

@@ -38,6 +38,29 @@ def test_package_descriptions_split_by_source_package(root):
   )
 
 
+def test_descriptions_without_synopsis_are_of_one_side(root):
+  pair = [sources.load('debian/synopsis', split, root) for split in ('train', 'test')]
+  assert [len(source) for source in pair] == [2523, 635]
+  train, test = ({*source.column('text')} for source in pair)
+  assert not train & test
+  whole = {
+    example['id']: example['text'] for example in sources.load('debian', 'test', root)
+  }
+  for example in pair[1]:
+    assert whole[example['id']] == f'{example["synopsis"]}. {example["text"]}'
+
+
+def test_the_pages_of_the_help_are_of_one_side(root):
+  pair = [sources.load('help_sample', split, root) for split in ('train', 'test')]
+  assert [len(source) for source in pair] == [4366, 1416]
+  train, test = (
+    {example['id'].partition('#')[0] for example in source} for source in pair
+  )
+  assert not train & test
+  words = [example['en'].split() + example['de'].split() for example in pair[1]]
+  assert all(8 <= len(each) <= 120 for each in words)
+
+
 @pytest.mark.parametrize(
   'name',
   ['vader_movie', 'vader_movie/rating', 'vader_amazon', 'vader_tweets', 'vader_nyt'],

@@ -4,8 +4,8 @@ They write array_record files, so that TensorFlow is not needed.
 
 >>> VaderMovie.name, [config.name for config in VaderMovie.BUILDER_CONFIGS]
 ('vader_movie', ['polarity', 'rating'])
->>> sorted(EMBEDDED)
-['austen', 'debian', 'shakespeare', 'vader_amazon', 'vader_movie', 'vader_nyt', 'vader_tweets']
+>>> sorted(EMBEDDED)[:4]
+['austen', 'debian', 'help_sample', 'shakespeare']
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from tl_jax.data import store, subsets
 
 FOLDER = pathlib.Path(__file__).parent / 'embedded'
 # Of the code below: a change in what it yields makes new cache folders.
-REVISION = 3
+REVISION = 4
 NOVELS = {
   'emma': 'Emma',
   'mansfieldpark': 'Mansfield Park',
@@ -328,10 +328,15 @@ class Austen(_Embedded):
 class Debian(_Embedded):
   """First paragraphs of descriptions of Debian packages, one per source package.
 
-  The `label` is the section of the archive.
+  The `label` is the section of the archive. A text begins with the synopsis of its
+  package, unless the config is `synopsis`: there it is a field of its own.
   """
 
   VERSION = tfds.core.Version('1.0.0')
+  BUILDER_CONFIGS = [
+    tfds.core.BuilderConfig(name='section', description='synopsis and description'),
+    tfds.core.BuilderConfig(name='synopsis', description='description, and synopsis'),
+  ]
 
   def _info(self):
     features = {
@@ -340,26 +345,63 @@ class Debian(_Embedded):
       'source': tfds.features.Text(),
       'label': tfds.features.ClassLabel(names=list(SECTIONS)),
     }
+    if self.builder_config.name == 'synopsis':
+      features['synopsis'] = tfds.features.Text()
     return _info_of(self, features)
 
   def _generate_examples(self, test):
+    apart = self.builder_config.name == 'synopsis'
+    seen = set()
     for line in _lines('debian.jsonl.gz'):
       record = json.loads(line)
-      # By the source package: its binary packages describe themselves in like words.
-      if subsets.in_test(record['source']) != test:
-        continue
       example = {
         'id': record['package'],
         'text': record['text'],
         'source': record['source'],
         'label': record['section'],
       }
-      yield record['package'], example
+      if apart:
+        example['synopsis'] = record['synopsis']
+        example['text'] = record['text'].removeprefix(f'{record["synopsis"]}. ')
+        # Some packages differ in their synopsis alone.
+        words = subsets.fingerprint(example['text'])
+        if words in seen:
+          continue
+        seen.add(words)
+      # By the source package: its binary packages describe themselves in like words.
+      if subsets.in_test(record['source']) == test:
+        yield record['package'], example
+
+
+class HelpSample(_Embedded):
+  """Paragraphs of the LibreOffice help in English and German.
+
+  Whole pages stay in one split, which is that of the full set.
+  """
+
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self):
+    features = {
+      'id': tfds.features.Text(),
+      'en': tfds.features.Text(),
+      'de': tfds.features.Text(),
+    }
+    return _info_of(self, features)
+
+  def _generate_examples(self, test):
+    for line in _lines('help_sample.jsonl.gz'):
+      record = json.loads(line)
+      if subsets.in_test(record['page']) != test:
+        continue
+      key = f'{record["page"]}#{record["paragraph"]}'
+      yield key, {'id': key, 'en': record['en'], 'de': record['de']}
 
 
 # Each set with its builder and the packed file of this package that it reads.
 EMBEDDED = {
   'debian': (Debian, 'debian.jsonl.gz'),
+  'help_sample': (HelpSample, 'help_sample.jsonl.gz'),
   'vader_movie': (VaderMovie, 'vader_movie.tsv.gz'),
   'vader_amazon': (VaderAmazon, 'vader_amazon.tsv.gz'),
   'vader_tweets': (VaderTweets, 'vader_tweets.tsv.gz'),

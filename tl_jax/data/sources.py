@@ -23,6 +23,7 @@ import numpy as np
 EMBEDDED = (
   'austen',
   'debian',
+  'help_sample',
   'shakespeare',
   'vader_amazon',
   'vader_movie',

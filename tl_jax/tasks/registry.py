@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tl_jax import config
 from tl_jax.config import ConfigError, lookup
 from tl_jax.data import files
-from tl_jax.tasks import code, own
+from tl_jax.tasks import code, own, writing
 from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
 
@@ -145,18 +145,17 @@ def _email(name: str, *fields: str) -> Task:
   return Task(name, 'spam', read, MAIL)
 
 
-def _synopsis(record) -> Example | None:
-  """What a package is in a line, from the description that follows it."""
-  # The set has both as one text, with a full stop between them.
-  synopsis, _, description = record['text'].partition('. ')
-  if not description.strip():
+# What a section is called in the archive, where that is not its label.
+ARCHIVE = {'database': 'databases', 'math': 'mathematics', 'net': 'network'}
+
+
+def _described(record) -> Example | None:
+  """What a package is and the first paragraph on it, as the embedded set has them."""
+  label = ARCHIVE.get(record['section'], record['section'])
+  if label not in SECTIONS:
     return None
-  return Example((description,), synopsis)
-
-
-def _summary() -> Task:
-  """A description of a package in one line, as its maintainer wrote it."""
-  return Task('summary', 'debian', _synopsis, problem=PROBLEMS['text'])
+  paragraph = record['text'].partition('\n')[0]
+  return Example((f'{record["synopsis"]}. {paragraph}',), SECTIONS.index(label))
 
 
 # The embedded sets come first: they need no download.
@@ -170,15 +169,52 @@ TASKS = {
   'register': _register(),
   'novel': _named('novel', 'austen', 'work', NOVELS),
   'genre': _named('genre', 'shakespeare', 'genre', GENRES),
-  'summary': _summary(),
-  # Sets that are fetched first.
+  'summary': writing.summary('summary', 'debian/synopsis', 'text', 'synopsis'),
+  'translate_en_de': writing.translation('translate_en_de', 'help_sample', 'en', 'de'),
+  'continue': writing.continuation('continue', ('shakespeare', 'austen')),
+  # Sets that `tl-jax data fetch` brings.
   'email': _email('email', 'subject'),
   'email_body': _email('email_body', 'subject', 'body'),
+  'topic_full': Task('topic_full', 'debian_full', _described, SECTIONS),
+  'summary_full': writing.summary('summary_full', 'debian_full', 'text', 'synopsis'),
+  'translate_en_de_full': writing.translation(
+    'translate_en_de_full', 'help_en_de', 'en', 'de'
+  ),
+  'translate_en_fr_full': writing.translation(
+    'translate_en_fr_full', 'help_en_fr', 'en', 'fr'
+  ),
+  'translate_en_it_full': writing.translation(
+    'translate_en_it_full', 'help_en_it', 'en', 'it'
+  ),
   # Public sets, which tensorflow-datasets prepares.
   'imdb': _polarity('imdb', 'imdb_reviews'),
   'sst2': _polarity('sst2', 'glue/sst2', text='sentence', test='validation'),
   'cola': _cola(),
   'news': _news(),
+  'aeslc': writing.summary('aeslc', 'aeslc', 'email_body', 'subject_line'),
+  'cnn_dailymail': writing.summary(
+    'cnn_dailymail', 'cnn_dailymail', 'article', 'highlights'
+  ),
+  'xsum': writing.summary('xsum', 'xsum', 'document', 'summary'),
+  'gigaword': writing.summary('gigaword', 'gigaword', 'document', 'summary'),
+  'samsum': writing.summary('samsum', 'samsum', 'dialogue', 'summary'),
+  'wmt14_en_de': writing.translation(
+    'wmt14_en_de', 'wmt14_translate/de-en', 'en', 'de'
+  ),
+  'wmt14_en_fr': writing.translation(
+    'wmt14_en_fr', 'wmt14_translate/fr-en', 'en', 'fr'
+  ),
+  'wmt16_en_ro': writing.translation(
+    'wmt16_en_ro', 'wmt16_translate/ro-en', 'en', 'ro'
+  ),
+  # The sets of OPUS have no split for the test.
+  'opus_medical': writing.translation(
+    'opus_medical',
+    'opus/medical',
+    'de',
+    'en',
+    splits=dict(train='train[1%:]', test='train[:1%]'),
+  ),
 }
 
 

@@ -52,6 +52,7 @@ def test_one_package_stands_for_its_source(tmp_path):
     ('libgo1', 'go', 'A library'),
     ('go-server', 'go', 'A server'),
     ('copy-of-chess', '', 'A game'),
+    ('transitional-server', '', 'Moved'),
   ]
   found = {record.key: record for record in debian.read(lists(tmp_path, packages))}
   # What says the same in other words alone is left out.

@@ -91,8 +91,9 @@ def _binaries(lists: dict, suite: str) -> Iterator[Binary]:
     if described is None:
       continue
     synopsis, text = parse_description(described)
-    # Some have nothing to say that the synopsis has not.
-    if not synopsis or not text:
+    # Some have nothing to say that the synopsis has not, and some are but a pointer to
+    # the package that took their place.
+    if not synopsis or not text or 'transitional' in synopsis.lower():
       continue
     # The version of a source may stand behind its name.
     source = (entry['Source'] or name).split()[0]

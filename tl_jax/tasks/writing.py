@@ -1,0 +1,81 @@
+"""Tasks whose answers are texts: summaries, translations, continuations.
+
+>>> task = translation('translate', 'wmt14_translate/de-en', 'en', 'de')
+>>> task.example({'en': 'a cow', 'de': 'eine Kuh'})[:2]
+(('a cow',), 'eine Kuh')
+>>> halves('Two lines\\nof a poem')
+('Two lines', 'of a poem')
+"""
+
+import functools
+from collections.abc import Mapping
+
+from tl_jax.tasks.problems import PROBLEMS, Example
+from tl_jax.tasks.task import Task
+
+# As most sets call their splits.
+SPLITS = dict(train='train', test='test')
+# The fewest words of either half of a passage.
+FEWEST_WORDS = 20
+
+
+def _pair(record, text: str, target: str) -> Example | None:
+  """A record with a text and what it should become; None where one is empty."""
+  asked = record[text].strip()
+  answer = record[target].strip()
+  return Example((asked,), answer) if asked and answer else None
+
+
+def summary(name: str, source: str, text: str, target: str) -> Task:
+  """A text in few words, scored by ROUGE."""
+  read = functools.partial(_pair, text=text, target=target)
+  return Task(name, source, read, problem=PROBLEMS['text'], metrics=('rouge',))
+
+
+def translation(
+  name: str,
+  source: str,
+  text: str,
+  target: str,
+  splits: Mapping[str, str] = SPLITS,
+) -> Task:
+  """A text in another language: the fields are called as the languages are."""
+  return Task(
+    name,
+    source,
+    functools.partial(_pair, text=text, target=target),
+    problem=PROBLEMS['text'],
+    metrics=('chrf', 'bleu'),
+    headline='chrf',
+    splits=splits,
+  )
+
+
+def continuation(name: str, sources: tuple[str, ...]) -> Task:
+  """How a passage goes on, from its first half.
+
+  There are many good answers and one is known, so that the score says how close an
+  answer comes to the author's.
+  """
+
+  def read(record):
+    first, second = halves(record['text'])
+    if min(len(first.split()), len(second.split())) < FEWEST_WORDS:
+      return None
+    return Example((first,), second)
+
+  metrics = ('rouge', 'chrf')
+  return Task(name, sources, read, problem=PROBLEMS['text'], metrics=metrics)
+
+
+def halves(text: str) -> tuple[str, str]:
+  """A text in two parts: cut at the end of a line or a sentence, near its middle."""
+  middle = len(text) // 2
+  ends = [place + 1 for place, mark in enumerate(text[:-1]) if _ends(text, place, mark)]
+  cut = min(ends, key=lambda place: abs(place - middle), default=len(text))
+  return text[:cut].strip(), text[cut:].strip()
+
+
+def _ends(text: str, place: int, mark: str) -> bool:
+  """Does a line or a sentence end with this mark?"""
+  return mark == '\n' or (mark in '.?!' and text[place + 1].isspace())
