@@ -1,7 +1,7 @@
 """The verb that makes a model write: `generate`.
 
->>> value('0.5'), value('3'), value('false'), value('never')
-(0.5, 3, False, 'never')
+>>> _prompt_of('{"prompt": "Once"}', 'a.jsonl:1')
+'Once'
 """
 
 import argparse
@@ -10,12 +10,10 @@ import json
 import pathlib
 
 from tl_jax import config
+from tl_jax.cli import decoding
 from tl_jax.cli.console import complain, say
 from tl_jax.cli.models import add_head, how_opened
 from tl_jax.cli.verb import Verb
-
-# Fields of `Decoding` that the model's folder says, not the user.
-KNOWN = ('eos', 'pad', 'start', 'bad_words')
 
 
 def add_generate(parser: argparse.ArgumentParser) -> None:
@@ -56,68 +54,16 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     metavar='T',
     help='of the computation: float32 or bfloat16',
   )
-  from tl_jax.decode.settings import Decoding
-
-  for field in dataclasses.fields(Decoding):
-    if field.name not in KNOWN:
-      _add_decoding(parser, field)
-
-
-def _add_decoding(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
-  """The flag of one field of `Decoding`.
-
-  No flag has a default here: one that is not given is None, and the model's folder or
-  `Decoding` itself decides.
-  """
-  from tl_jax.decode.settings import IDS
-
-  flag = f'--{field.name.replace("_", "-")}'
-  if field.name == 'stop':
-    parser.add_argument(
-      flag,
-      action='append',
-      metavar='TEXT',
-      help='ends a text; may be given several times',
-    )
-  elif field.name in IDS:
-    parser.add_argument(
-      flag,
-      type=ids,
-      metavar='ID,...',
-      help="numbers of pieces, '' for none (default: as the model's folder says)",
-    )
-  else:
-    parser.add_argument(flag, type=value, metavar='V', help=f'default: {field.default}')
-
-
-def ids(text: str) -> tuple[int, ...]:
-  """Numbers of pieces with commas between them.
-
-  >>> ids('3,4'), ids('')
-  ((3, 4), ())
-  """
-  return tuple(int(part) for part in text.split(',')) if text else ()
-
-
-def value(text: str):
-  """A flag's number, boolean or word."""
-  # int first: 3 is a count, and a count that is a float is refused.
-  for read in (int, float):
-    try:
-      return read(text)
-    except ValueError:
-      continue
-  return {'true': True, 'false': False}.get(text.lower(), text)
+  decoding.add_decoding(parser)
 
 
 def run_generate(flags, _) -> int:
   """Decodes one prompt or a file of them; prints or writes the texts as they come."""
   # All that the command line alone can get wrong comes before the model is read.
   prompts = _prompts(flags)
-  chosen = _chosen(flags)
-  _check_chosen(chosen)
+  chosen = decoding.chosen(flags)
   config.check(flags.batch, config.Count, '--batch')
-  from tl_jax import decode, models, train
+  from tl_jax import decode, evals, models, train
 
   loaded = train.load(flags.model, **how_opened(flags))
   if loaded.tokenizer is None:
@@ -125,7 +71,7 @@ def run_generate(flags, _) -> int:
   tokenizer = loaded.tokenizer
   if flags.parse_special:
     tokenizer = dataclasses.replace(tokenizer, parse_special=True)
-  settings = _settings(flags.model, loaded, chosen)
+  settings = evals.settings_of(flags.model, loaded, chosen, complain)
   compute = config.struct(models.Compute, dict(dtype=flags.dtype), '--dtype')
   # A generator: every batch of texts is written before the next one is decoded.
   texts = decode.continue_texts(
@@ -142,21 +88,6 @@ def run_generate(flags, _) -> int:
   else:
     _write_texts(flags.output, prompts, texts)
   return 0
-
-
-def _chosen(flags) -> dict:
-  """The fields of `Decoding` that flags were given for."""
-  from tl_jax.decode.settings import Decoding
-
-  chosen = {}
-  for field in dataclasses.fields(Decoding):
-    given = getattr(flags, field.name, None)
-    if given is not None:
-      chosen[field.name] = given
-  # argparse collects a repeated flag in a list; settings are hashed.
-  if 'stop' in chosen:
-    chosen['stop'] = tuple(chosen['stop'])
-  return chosen
 
 
 def _print_texts(prompts: list[str], texts, goes_on: bool) -> None:
@@ -182,41 +113,6 @@ def _write_texts(path: str, prompts: list[str], texts) -> None:
         file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + '\n')
       # A run that is cut off leaves every prompt that it finished.
       file.flush()
-
-
-def _check_chosen(chosen: dict) -> None:
-  """Raises ConfigError for flags that no method can have.
-
-  Where no method is among the flags, the model's folder may choose any.
-  """
-  from tl_jax.decode.settings import Decoding
-
-  methods = [chosen['method']] if 'method' in chosen else ['sample', 'beam', 'greedy']
-  # The error of the last one is shown: greedy has the fewest settings of its own.
-  for method in methods:
-    try:
-      Decoding(**chosen | dict(method=method))
-      return
-    except config.ConfigError as error:
-      last = error
-  raise last
-
-
-def _settings(model: str, loaded, chosen: dict):
-  """The settings of decoding: what the model's folder says, under the flags.
-
-  Prints a warning for each thing that the folder says and no setting can follow.
-  """
-  from tl_jax import interop
-  from tl_jax.decode.settings import Decoding
-
-  found, ignored = interop.generation_settings(loaded, chosen)
-  for line in ignored:
-    complain(f'{model}: {line}')
-  try:
-    return Decoding(**found)
-  except config.ConfigError as error:
-    raise config.ConfigError(f'{model}: {error}') from error
 
 
 def _prompts(flags) -> list[str]:

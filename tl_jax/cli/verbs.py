@@ -4,7 +4,16 @@
 'tl-jax steps /tmp/base'
 """
 
-from tl_jax.cli import data, generate, merge, models, steps, tables, training
+from tl_jax.cli import (
+  data,
+  generate,
+  merge,
+  models,
+  predict,
+  steps,
+  tables,
+  training,
+)
 
 # In the order in which a person meets them: `tl-jax --help` lists them so.
 VERBS = {
@@ -12,6 +21,7 @@ VERBS = {
   'pretrain': training.PRETRAIN,
   'transfer': training.TRANSFER,
   'evaluate': training.EVALUATE,
+  'predict': predict.PREDICT,
   'generate': generate.GENERATE,
   'import': models.IMPORT,
   'export': models.EXPORT,

@@ -25,6 +25,7 @@ MODULES = (
   'store',
   'subsets',
   'tables',
+  'texts',
   'tokenizers',
   'tokens',
   'vocabularies',

@@ -281,7 +281,7 @@ def _checked(file, line: int, row: dict, columns: Columns):
   if 'split' in row and not _is_split(split):
     raise ValueError(f'{file}:{line}: split: {_what(row, "split")}')
   example = {name: value for name, value in row.items() if name != 'split'}
-  example['text'] = _text(file, line, row, columns)
+  example['text'] = text_of(file, line, row, columns)
   example |= _label(file, line, row, columns)
   return example, split.strip() if split else None
 
@@ -293,7 +293,7 @@ def _is_split(value) -> bool:
   return bool(re.fullmatch(r'[\w.-]+', value.strip()))
 
 
-def _text(file, line: int, row: dict, columns: Columns) -> str:
+def text_of(file, line: int, row: dict, columns: Columns) -> str:
   """The text of a row, of several columns if so told.
 
   A null of JSON or Parquet is an empty text. Raises ValueError for a column that is not

@@ -23,14 +23,19 @@ _EXCEL = re.compile(r'sep=.\s*', re.IGNORECASE)
 
 
 def rows(
-  path: pathlib.Path, usual: str, wanted: Sequence[str], tell: Callable
+  path: pathlib.Path,
+  usual: str,
+  wanted: Sequence[str],
+  tell: Callable,
+  keep_blank: bool = False,
 ) -> Iterator[tuple[int, dict]]:
   """(line, row) for every record after the header; the line is that of its beginning.
 
   `usual` is the delimiter that the ending of the file stands for. Where the header has
   the `wanted` columns with another one, the file is read with that one, and `tell` is
-  called with a line that says so. Raises ValueError for a column that is not there, for
-  a header or a row that cannot be read, and where there is no row.
+  called with a line that says so. A row of empty cells is none, unless `keep_blank`.
+  Raises ValueError for a column that is not there, for a header or a row that cannot be
+  read, and where there is no row.
   """
   # The library's own limit is 128 kB, shorter than many a document.
   csv.field_size_limit(lines.LONGEST)
@@ -39,7 +44,7 @@ def rows(
     tell(f'cells are parted by {DELIMITERS[delimiter]}, as the header shows')
   header = None
   last = None
-  for line, cells in _records(path, delimiter, tell):
+  for line, cells in _records(path, delimiter, tell, keep_blank):
     if header is None:
       header = _names(path, line, cells)
       continue
@@ -53,17 +58,26 @@ def rows(
     raise ValueError(f'{path}: no row below the header {", ".join(header)}')
 
 
-def _records(path, delimiter: str, tell: Callable) -> Iterator[tuple[int, list[str]]]:
-  """(line of the beginning, cells) of every record that is no blank line."""
+def _records(
+  path, delimiter: str, tell: Callable, keep_blank: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+  """(line of the beginning, cells) of every record that is no blank line.
+
+  With `keep_blank` a row of empty cells, as many as the header has, is a record, too.
+  """
   # The lines of the record that is being read: where it is broken, they show how.
   held: list[str] = []
   reader = csv.reader(_held(path, held, tell), delimiter=delimiter, strict=True)
   # A quoted cell may span lines: a record begins on the line after the one before it.
   first = 1
+  width = 0
   try:
     for cells in reader:
       # Excel writes a row of empty cells for an empty line.
-      if any(cell.strip() for cell in cells):
+      is_filled = any(cell.strip() for cell in cells)
+      # Nothing between two line ends is no row, however few columns there are.
+      if is_filled or (keep_blank and cells and len(cells) == width):
+        width = width or len(cells)
         yield first, cells
       first = reader.line_num + 1
       held.clear()

@@ -45,28 +45,32 @@ def texts_in(folder) -> list[pathlib.Path]:
   return sorted(path for path in paths if ending(path) == '.txt')
 
 
-def _ignore(told: str) -> None:
+def ignore(told: str) -> None:
   """Nobody is told."""
 
 
 def rows(
-  path: pathlib.Path, wanted: Sequence[str] = (), tell: Callable = _ignore
+  path: pathlib.Path,
+  wanted: Sequence[str] = (),
+  tell: Callable = ignore,
+  keep_blank: bool = False,
 ) -> Iterator[tuple[pathlib.Path, int, dict]]:
   """(file, line, row) for every row of a file, or of every .txt file below a folder.
 
   The line is that on which the row begins, counted from 1; of a Parquet file it is the
   number of the row. Where a format names its columns before the first row, the `wanted`
   ones must be among them. `tell` is called with a line for each thing about the file
-  that was found out and that its name does not say. Raises ValueError `file:line:
-  reason` for the first row that cannot be read.
+  that was found out and that its name does not say. With `keep_blank` nothing that is
+  empty is left out: rows of empty cells are rows, and every line of a .txt file is a
+  text. Raises ValueError `file:line: reason` for the first row that cannot be read.
   """
   if path.is_dir():
     for file in texts_in(path):
-      yield from rows(file, wanted, tell)
+      yield from rows(file, wanted, tell, keep_blank)
     return
   # A gzip file may turn out to be cut off only after many rows.
   try:
-    for line, row in _rows_of_file(path, wanted, tell):
+    for line, row in _rows_of_file(path, wanted, tell, keep_blank):
       yield path, line, row
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
     raise ValueError(f'{path}: not a whole gzip file: {error}') from error
@@ -75,7 +79,7 @@ def rows(
 
 
 def _rows_of_file(
-  path: pathlib.Path, wanted: Sequence[str], tell: Callable
+  path: pathlib.Path, wanted: Sequence[str], tell: Callable, keep_blank: bool
 ) -> Iterator[tuple[int, dict]]:
   """(line, row) for every row of a file of any format."""
   form = ending(path)
@@ -89,11 +93,11 @@ def _rows_of_file(
   if found and not (form == '.txt' and first.lstrip().startswith(b'<')):
     raise ValueError(f'{path}: {found}')
   if form in DELIMITERS:
-    return separated.rows(path, DELIMITERS[form], wanted, tell)
+    return separated.rows(path, DELIMITERS[form], wanted, tell, keep_blank)
   if form == '.parquet':
     return _parquet_rows(path, wanted)
   if form == '.txt':
-    return _text_rows(path, tell)
+    return _line_rows(path, tell) if keep_blank else _text_rows(path, tell)
   return _json_rows(path, tell)
 
 
@@ -118,6 +122,12 @@ def classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
     if isinstance(names, list):
       found[name] = tuple(names)
   return found
+
+
+def _line_rows(path, tell: Callable) -> Iterator[tuple[int, dict]]:
+  """Every line as a text, an empty one as an empty text."""
+  for number, line in lines.read(path, tell):
+    yield number, {'text': line.rstrip('\r\n')}
 
 
 def _text_rows(path, tell: Callable):

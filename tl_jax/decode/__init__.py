@@ -16,6 +16,13 @@ cache.
 from tl_jax.decode.beams import Generated
 from tl_jax.decode.generation import generate
 from tl_jax.decode.settings import Decoding
-from tl_jax.decode.text import Continuation, continue_texts
+from tl_jax.decode.text import Continuation, continue_texts, ids_of
 
-__all__ = ['Continuation', 'Decoding', 'Generated', 'continue_texts', 'generate']
+__all__ = [
+  'Continuation',
+  'Decoding',
+  'Generated',
+  'continue_texts',
+  'generate',
+  'ids_of',
+]

@@ -215,7 +215,8 @@ def _encode(
   """The prompts of some texts, of which the first has this number."""
   start = list(work.settings.start)
   prompts = []
-  for i, ids in enumerate(_ids(work, texts), number):
+  read = ids_of(work.tokenizer, work.settings, work.decoder.kind, texts)
+  for i, ids in enumerate(read, number):
     if not ids:
       raise ValueError(f'text {i}: it is empty, and there are no start ids to continue')
     if work.room is not None and len(ids) > work.room:
@@ -228,17 +229,22 @@ def _encode(
   return prompts
 
 
-def _ids(work: _Work, texts: Sequence[str | Sequence[int]]) -> Iterator[list[int]]:
-  """The ids that the model reads of each text; those of a text that came as ids."""
+def ids_of(
+  tokenizer, settings: Decoding, kind: str, texts: Sequence[str | Sequence[int]]
+) -> Iterator[list[int]]:
+  """The ids that a model of this kind reads of each text; those of a text that came as
+  ids.
+  """
+  encodes = kind == 'encoder-decoder'
   words = [text for text in texts if isinstance(text, str)]
-  encoded = iter(work.tokenizer.encode_batch(words, special=work.encodes))
+  encoded = iter(tokenizer.encode_batch(words, special=encodes))
   for text in texts:
     if not isinstance(text, str):
       yield list(text)
-    elif work.encodes:
+    elif encodes:
       yield list(next(encoded))
     else:
-      yield [*work.settings.start, *_begun(work.tokenizer, next(encoded))]
+      yield [*settings.start, *_begun(tokenizer, next(encoded))]
 
 
 def _begun(tokenizer, ids: list[int]) -> list[int]:

@@ -8,13 +8,13 @@
 from tl_jax.evals.baselines import BASELINES
 from tl_jax.evals.evaluate import outputs
 
-__all__ = ['BASELINES', 'outputs', 'write']
+__all__ = ['BASELINES', 'outputs', 'settings_of', 'write']
 
 
 def __getattr__(name: str):
-  if name != 'write':
+  if name not in ('settings_of', 'write'):
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   # Not above: it loads jax, of which a report that draws curves has no use.
-  from tl_jax.evals.generation import write
+  from tl_jax.evals import generation
 
-  return write
+  return getattr(generation, name)

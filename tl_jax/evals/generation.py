@@ -15,9 +15,11 @@
 ['cde', 'f']
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from tl_jax import decode
+from tl_jax import config, decode, interop
 
 
 def write(
@@ -49,3 +51,108 @@ def write(
     **placing,
   )
   return [found[0].text.strip() for found in continued]
+
+
+def settings_of(
+  path, loaded, chosen: Mapping[str, Any], tell: Callable[[str], None]
+) -> decode.Decoding:
+  """The settings of decoding: what the folder of a model says, under those `chosen`.
+
+  `tell` is called with a line for each thing that the folder says and no setting can
+  follow. Raises ConfigError that names the folder for a value that cannot be.
+  """
+  found, ignored = interop.generation_settings(loaded, chosen)
+  for line in ignored:
+    tell(f'{path}: {line}')
+  try:
+    return decode.Decoding(**found)
+  except config.ConfigError as error:
+    raise config.ConfigError(f'{path}: {error}') from error
+
+
+# Batches of texts that are read together and sorted by their lengths.
+WINDOW = 8
+# Digits of a score.
+DIGITS = 6
+
+
+def answers(
+  decoder,
+  params,
+  tokenizer,
+  texts: Iterable[str],
+  settings: decode.Decoding,
+  read: Callable[[Sequence[str]], Iterable[list[int]]],
+  *,
+  batch: int,
+  positions: int | None,
+  first: int = 0,
+  watch: Callable[[int], None] = lambda cut: None,
+  **placing,
+) -> Iterator[list[dict[str, Any]]]:
+  """Yields what a model writes for each text, window by window.
+
+  An answer is a dict of `text`, `score` and `end`; of several samples these are of the
+  best, and `texts` has all. No text stops it: one that is too long is cut, of an
+  encoder-decoder at its end and else at its beginning, and one without any token has
+  answers of None.
+
+  Args:
+    read: gives the ids that the model reads of each of some texts.
+    positions: of the model; None without a limit.
+    first: the number of the first text, on which random draws depend.
+    watch: called after every batch with the number of texts that were cut so far.
+    placing: as of `write`.
+  """
+  room = positions
+  if positions is not None and decoder.kind != 'encoder-decoder':
+    room = positions - settings.max_new_tokens
+  texts = iter(texts)
+  cut = 0
+  while some := list(itertools.islice(texts, batch * WINDOW)):
+    prompts = [_fitting(ids, room, decoder.kind, tokenizer) for ids in read(some)]
+    cut += sum(is_cut for _, is_cut in prompts)
+    # Random draws go by the number of a text, so one without tokens keeps its place.
+    given = [ids or [settings.pad] for ids, _ in prompts]
+    continued = decode.continue_texts(
+      decoder,
+      params,
+      tokenizer,
+      given,
+      settings,
+      batch=batch,
+      positions=positions,
+      window=WINDOW,
+      row_offset=first,
+      **placing,
+    )
+    found = []
+    for (ids, _), samples in zip(prompts, continued, strict=True):
+      found.append(_answer(samples) if ids else dict(text=None, score=None, end=None))
+    watch(cut)
+    yield found
+    first += len(some)
+
+
+def _fitting(ids, room: int | None, kind: str, tokenizer) -> tuple[list[int], bool]:
+  """(ids that fit the room, are they fewer than there were?)."""
+  ids = list(ids)
+  if room is None or len(ids) <= room:
+    return ids, False
+  if kind == 'encoder-decoder':
+    suffix = list(tokenizer.suffix)
+    return ids[: room - len(suffix)] + suffix, True
+  # What is written follows the end of a prompt.
+  prefix = [*getattr(tokenizer, 'prefix', ())]
+  if ids[: len(prefix)] != prefix:
+    prefix = []
+  return prefix + ids[len(ids) - room + len(prefix) :], True
+
+
+def _answer(samples: Sequence[decode.Continuation]) -> dict[str, Any]:
+  """What is written of one text."""
+  best = samples[0]
+  said = dict(text=best.text, score=round(best.score, DIGITS), end=best.end)
+  if len(samples) > 1:
+    said['texts'] = [sample.text for sample in samples]
+  return said

@@ -13,6 +13,7 @@ from tl_jax.models.decoding import Decoder, decoder
 from tl_jax.models.families import FAMILIES, arch
 from tl_jax.models.heads import adopt_pooler, sinusoids, unread
 from tl_jax.models.limits import require_rows
+from tl_jax.models.pooling import embed
 
 __all__ = [
   'FAMILIES',
@@ -28,6 +29,7 @@ __all__ = [
   'complete',
   'count',
   'decoder',
+  'embed',
   'require_rows',
   'sinusoids',
   'unread',

@@ -15,7 +15,7 @@ from tl_jax.tasks.problems import (
   Writer,
   prompt_of,
 )
-from tl_jax.tasks.registry import TASKS, Known, as_known, find, together
+from tl_jax.tasks.registry import TASKS, Known, as_known, find, part_of, together
 from tl_jax.tasks.task import (
   Task,
   decide,
@@ -43,6 +43,7 @@ __all__ = [
   'find',
   'group_of',
   'labelled',
+  'part_of',
   'prompt_of',
   'require_metrics',
   'score',

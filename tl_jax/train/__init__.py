@@ -8,6 +8,7 @@ from tl_jax.train.checks import read
 from tl_jax.train.cohort import execute
 from tl_jax.train.evaluation import evaluate
 from tl_jax.train.notebook import Built, build
+from tl_jax.train.prediction import Request, predict
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
 from tl_jax.train.restoring import load, open_workdir, restore
 from tl_jax.train.results import Diverged
@@ -20,6 +21,7 @@ __all__ = [
   'NULL_REPORTER',
   'Built',
   'Diverged',
+  'Request',
   'Settings',
   'Stopped',
   'TrainState',
@@ -31,6 +33,7 @@ __all__ = [
   'load',
   'make_step',
   'open_workdir',
+  'predict',
   'pretrain',
   'read',
   'restore',

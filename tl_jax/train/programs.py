@@ -90,6 +90,17 @@ def outputs_of_params(model: models.Model):
   return jax.jit(lambda params, batch: model.apply(params, batch).logits)
 
 
+def embeddings_of_params(model: models.Model, compute: models.Compute, modes):
+  """(params, batch) -> one vector (rows, examples, k) for every example of packed rows.
+
+  modes: as of `models.embed`.
+  """
+  arch = model.arch
+  return jax.jit(
+    lambda params, batch: models.embed(arch, compute, params, batch, modes)
+  )
+
+
 def loss_sums(components: Components, key):
   """(params, batch, index) -> ({name: (sum, weight)}, examples in the batch).
 

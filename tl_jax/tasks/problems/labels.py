@@ -105,6 +105,19 @@ def _rows(examples: list[Example]) -> Array:
   return targets.reshape(len(examples), -1)
 
 
+def softmax(outputs: Array) -> Array:
+  """Probabilities (n, labels) that sum to one for each example."""
+  outputs = np.asarray(outputs, np.float64)
+  powers = np.exp(outputs - outputs.max(-1, keepdims=True))
+  return powers / powers.sum(-1, keepdims=True)
+
+
+def sigmoid(outputs: Array) -> Array:
+  """The probability (n, labels) of each label by itself."""
+  # By tanh: the exponential of a large output would overflow.
+  return 0.5 + 0.5 * np.tanh(0.5 * np.asarray(outputs, np.float64))
+
+
 def _switched_on(outputs: Array, targets: Array, groups: tuple) -> Array:
   """Indicators (n, labels) of the labels whose sigmoid is above one half."""
   del targets, groups
@@ -142,6 +155,7 @@ SINGLE_LABEL = _make(
   read=lambda value, labels: labels[int(value)],
   count=lambda targets, labels: np.bincount(targets, minlength=labels).tolist(),
   move=lambda target, places, labels: places[target],
+  probabilities=softmax,
   exclusive=True,
 )
 # The target has a 0 or a 1 for every label.
@@ -157,6 +171,7 @@ MULTI_LABEL = _make(
   read=_names_of,
   count=lambda targets, labels: (targets > 0).sum(0).tolist(),
   move=_move_indicators,
+  probabilities=sigmoid,
 )
 # The target is a number. Correlations first: a table shows one of them.
 REGRESSION = _make(

@@ -103,6 +103,7 @@ class Problem:
     that share a model the target says whose labels count.
   plain(values) -> targets or predictions as the metrics take them.
   read(value, labels) -> a target or a prediction as a person reads it.
+  probabilities(outputs) -> those of the labels (n, labels). None: there are none.
   count(targets, labels) -> how many examples every label has.
   line(text, target, prediction, raw, labels) -> what predictions.jsonl has of an example.
   written(targets) -> the texts among the targets.
@@ -129,4 +130,5 @@ class Problem:
   line: Callable[..., dict[str, Any]]
   written: Callable[[Array], list[str]] = lambda targets: []
   move: Callable[[Any, list[int], int], Any] | None = None
+  probabilities: Callable[[Array], Array] | None = None
   exclusive: bool = False

@@ -1,0 +1,142 @@
+"""The verb that answers every text of a file: `predict`.
+
+>>> from tl_jax.cli.arguments import Parser
+>>> parser = Parser(); add_predict(parser)
+>>> parser.parse(['--model=m', '--input=a.csv', '--output=b.jsonl']).text
+''
+"""
+
+import argparse
+
+from tl_jax import config
+from tl_jax.cli import decoding
+from tl_jax.cli.console import reporting
+from tl_jax.cli.models import HEADS
+from tl_jax.cli.verb import Verb
+
+EPILOG = """a classifier gives, for each text,
+  {"index": 0, "label": "good", "probability": 0.98, "probabilities": {"good": 0.98, ...}}
+where a text has any number of labels: "labels" (those above one half), "probabilities";
+for numbers: "value"; a model of several tasks says these by task, in "tasks".
+a decoder or encoder-decoder writes: {"index": 0, "text": "...", "score": -1.2, "end": "eos"}
+with --embeddings: {"index": 0, "embedding": [...]}, or float32 (texts, width) in .npy
+
+  tl-jax predict --model=/tmp/lora --input=mails.csv --output=labels.jsonl
+  tl-jax predict --model=FOLDER --input=pairs.tsv --text=title+body --output=labels.csv
+  tl-jax predict --model=all-MiniLM-L6-v2 --input=lines.txt.gz --embeddings --output=e.npy
+  tl-jax predict --model=model.gguf --input=prompts.jsonl --output=texts.jsonl --top-p=0.9
+
+every row of the input has an answer, an empty text too, in the same order.
+killed and run again, it goes on where the output ends. OUTPUT.origin.json, beside the
+output, says what it was made from: one of another model or input is refused.
+"""
+
+
+def add_predict(parser: argparse.ArgumentParser) -> None:
+  """The flags of `predict`."""
+  # In the place of the one example that other verbs have.
+  # In the place of the one example that other verbs have.
+  parser.epilog = EPILOG
+  parser.add_argument(
+    '--model',
+    required=True,
+    metavar='PATH',
+    help='a workdir, an exported or Hugging Face folder, or a .gguf file',
+  )
+  parser.add_argument(
+    '--input',
+    required=True,
+    metavar='FILE',
+    help='.csv, .tsv, .jsonl, .json, .parquet or .txt (a text per line), each also .gz',
+  )
+  parser.add_argument(
+    '--output',
+    required=True,
+    metavar='FILE',
+    help='.jsonl or .csv; of embeddings .jsonl or .npy',
+  )
+  parser.add_argument(
+    '--text',
+    default='',
+    metavar='COLUMN',
+    help="the column of the texts, or several as A+B (default: the run's own, or text)",
+  )
+  parser.add_argument(
+    '--embeddings',
+    action='store_true',
+    help='a vector of each text, pooled as the model says',
+  )
+  parser.add_argument(
+    '--normalize', action='store_true', help='vectors of length 1, with --embeddings'
+  )
+  parser.add_argument(
+    '--step',
+    type=int,
+    metavar='N',
+    help='a committed step of a workdir (default: the newest)',
+  )
+  parser.add_argument(
+    '--head',
+    metavar='H',
+    choices=HEADS,
+    help='of a folder, where its config.json does not name the right one',
+  )
+  parser.add_argument(
+    '--batch',
+    type=int,
+    metavar='N',
+    help='rows of 128 tokens at once, or texts that are written at once; it changes no '
+    'answer',
+  )
+  parser.add_argument(
+    '--dtype',
+    default='',
+    metavar='T',
+    help='of the computation: float32 or bfloat16 (default: as the run, or float32)',
+  )
+  decoding.add_decoding(parser.add_argument_group('of texts that a model writes'))
+
+
+def run_predict(flags: argparse.Namespace, _) -> int:
+  """Answers the texts. Raises ConfigError for flags that cannot be."""
+  chosen = decoding.chosen(flags)
+  if flags.embeddings and chosen:
+    raise config.ConfigError(
+      f'--{next(iter(chosen)).replace("_", "-")}: of texts that a model writes, not of '
+      '--embeddings'
+    )
+  if flags.batch is not None:
+    config.check(flags.batch, config.Count, '--batch')
+  if flags.dtype not in ('', 'float32', 'bfloat16'):
+    raise config.ConfigError(
+      f'--dtype: {flags.dtype!r} is not one of float32, bfloat16'
+    )
+  # Slow to import: what the command line alone gets wrong is said before.
+  # Slow to import: what the command line alone gets wrong is said before.
+  from tl_jax import train
+
+  request = train.Request(
+    model=flags.model,
+    input=flags.input,
+    output=flags.output,
+    step=flags.step,
+    text=flags.text,
+    embeddings=flags.embeddings,
+    normalize=flags.normalize,
+    batch=flags.batch or 0,
+    dtype=flags.dtype,
+    head=flags.head,
+    decoding=chosen,
+  )
+  with reporting() as reporter:
+    train.predict(request, reporter)
+  return 0
+
+
+PREDICT = Verb(
+  purpose='labels with probabilities, texts or embeddings for a file of texts; run '
+  'again, it goes on',
+  example='tl-jax predict --model=/tmp/lora --input=mails.csv --output=labels.jsonl',
+  flags=add_predict,
+  action=run_predict,
+)

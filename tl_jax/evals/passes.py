@@ -1,0 +1,204 @@
+"""Many texts through one compiled function: packed into rows of few shapes, in order.
+
+>>> [row_length(tokens) for tokens in (5, 128, 129, 300, 600)]
+[128, 128, 192, 384, 768]
+"""
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tl_jax import models
+from tl_jax.data import packing
+from tl_jax.evals.evaluate import outputs
+
+# Texts that are read, encoded and packed together.
+WINDOW = 2048
+# Tokens of the shortest row. It holds several short texts, so that all batches of a
+# file of short texts have one shape.
+SHORTEST = 128
+# A row has a place for an example every so many tokens.
+TOKENS_PER_PLACE = 4
+# Batches that a device has waiting while the results of an earlier one are fetched.
+AHEAD = 2
+
+
+class Reader(NamedTuple):
+  """How texts become rows.
+
+  length: the most tokens of a text; longer ones are cut. rows: of a batch of the
+  shortest rows; batches of longer rows have about as many tokens. multiple: the number
+  of rows of every batch is a multiple of it. alone: does every text have a row to
+  itself?
+  """
+
+  tokenizer: Any
+  arch: models.Arch
+  length: int
+  rows: int
+  multiple: int = 1
+  alone: bool = False
+
+
+class Window(NamedTuple):
+  """Texts as ids, and the rows that these are packed into.
+
+  count: how many texts there are. places: the numbers of those that have tokens. ids:
+  of these. rows: (tokens in the row, members) each. cut: how many texts were too long.
+  """
+
+  count: int
+  places: np.ndarray
+  ids: list[np.ndarray]
+  rows: list[tuple[int, list[int]]]
+  cut: int
+
+
+def row_length(tokens: int) -> int:
+  """The length of the row for a text of so many tokens: 128, 192, 256, 384, 512, ..."""
+  whole = SHORTEST
+  while whole < tokens:
+    # Steps of a half keep padding below a third, with two shapes for each doubling.
+    half = whole + whole // 2
+    if tokens <= half:
+      return half
+    whole *= 2
+  return whole
+
+
+def read_window(reader: Reader, texts: Iterable[str]) -> Window:
+  """Encodes texts and packs them into rows."""
+  tokenizer, length = reader.tokenizer, reader.length
+  texts = list(texts)
+  suffix = list(tokenizer.suffix)
+  ids = []
+  places = []
+  cut = 0
+  for place, found in enumerate(tokenizer.encode_batch(texts)):
+    if len(found) > length:
+      # What ends a text stays at its end.
+      found = found[: length - len(suffix)] + suffix
+      cut += 1
+    # A model has nothing to say of no token at all.
+    if found:
+      ids.append(np.asarray(found, np.int32))
+      places.append(place)
+  sizes = np.array([len(each) for each in ids], np.int64)
+  rows = plan_rows(sizes, reader.alone)
+  return Window(len(texts), np.array(places, np.int64), ids, rows, cut)
+
+
+def plan_rows(sizes: np.ndarray, alone: bool) -> list[tuple[int, list[int]]]:
+  """(tokens in the row, members) of every row, for texts of these sizes (n,).
+
+  Each text is in a row of the length that it needs at least. What is left of a long row
+  is filled with short texts.
+
+  >>> plan_rows(np.array([150, 40, 30]), alone=False)
+  [(192, [0, 1]), (128, [2])]
+  """
+  lengths = np.array([row_length(size) for size in sizes], np.int64)
+  waiting = np.arange(len(sizes))
+  rows = []
+  # The longest rows first: short texts fill them up.
+  for length in sorted(set(lengths.tolist()), reverse=True):
+    most = 1 if alone else length // TOKENS_PER_PLACE
+    plan = packing.plan(sizes, length, waiting, most)
+    taken = []
+    for row in range(plan.rows):
+      members = plan[row].tolist()
+      # A row of short texts alone is shorter than this.
+      if lengths[members].max() == length:
+        rows.append((length, members))
+        taken += members
+    waiting = np.setdiff1d(waiting, taken)
+  return rows
+
+
+def batches_of(reader: Reader, window: Window) -> Iterator[dict[str, np.ndarray]]:
+  """The batches of a window: those of one row length all have one shape.
+
+  Arrays are as the model reads them. `identifiers` (rows, examples) are the numbers of
+  the texts among those that have tokens, -1 in an empty place.
+  """
+  by_length = collections.defaultdict(list)
+  for length, members in window.rows:
+    by_length[length].append(members)
+  numbers = np.arange(len(window.ids), dtype=np.int32)
+  for length, rows in by_length.items():
+    count = -(-reader.rows * SHORTEST // length)
+    count = -(-count // reader.multiple) * reader.multiple
+    for first in range(0, len(rows), count):
+      some = rows[first : first + count]
+      filled = [_fill(reader, window, numbers, members, length) for members in some]
+      empty = lambda length=length: _fill(reader, window, numbers, [], length)
+      yield packing.stack(filled, count, empty)
+
+
+def _fill(reader: Reader, window: Window, numbers, members, length: int) -> dict:
+  """The arrays of one row, each of int32 with its tokens or its examples as its axis."""
+  pad = reader.tokenizer.pad
+  most = 1 if reader.alone else length // TOKENS_PER_PLACE
+  row = packing.fill(members, window.ids, length, pad=pad)
+  return row | packing.fill_examples(members, numbers, most)
+
+
+def run(
+  reader: Reader,
+  forward: Callable[[dict], Any],
+  fetch: Callable[[Any], np.ndarray],
+  width: int,
+  texts: Iterable[str],
+  watch: Callable[[int], None] = lambda cut: None,
+) -> Iterator[np.ndarray]:
+  """Yields what a function says of the texts, float32 (texts, width), window by window.
+
+  The texts are read, encoded and packed one window ahead. A text without any token has
+  a row of NaN.
+
+  Args:
+    forward: forward(batch) starts the work on a batch of numpy arrays; what comes has
+      an axis of rows, of examples, and of `width` numbers.
+    fetch: brings that back as an array.
+    watch: called after every batch with the number of texts that were cut so far.
+  Raises ValueError where what is said of a text is no number.
+  """
+  texts = iter(texts)
+  cut = 0
+
+  def read() -> Window:
+    return read_window(reader, itertools.islice(texts, WINDOW))
+
+  def started(window: Window) -> Iterator[dict]:
+    """The batches in order, each with its results; the device is kept busy."""
+    waiting = collections.deque()
+    for batch in batches_of(reader, window):
+      # An accelerator would read another row for an id that it has none for.
+      models.require_rows(reader.arch, batch)
+      identifiers = batch.pop('identifiers')
+      waiting.append(dict(identifiers=identifiers, found=forward(batch)))
+      if len(waiting) > AHEAD:
+        yield waiting.popleft()
+    yield from waiting
+
+  def take(_, batch: dict) -> np.ndarray:
+    found = fetch(batch['found'])
+    watch(cut)
+    return found
+
+  with ThreadPoolExecutor(1) as pool:
+    coming = pool.submit(read)
+    while (window := coming.result()).count:
+      coming = pool.submit(read)
+      cut += window.cut
+      found = np.full((window.count, width), np.nan, np.float32)
+      if window.ids:
+        known = outputs(take, None, started(window), len(window.ids))
+        if not np.isfinite(known).all():
+          raise ValueError('the model gives no finite numbers for some text')
+        found[window.places] = known
+      yield found

@@ -1,0 +1,114 @@
+"""What a classifier says of a text, as a person reads it.
+
+>>> import numpy as np
+>>> part = Part('', 'single_label', ('bad', 'good'))
+>>> describe((part,), np.array([[0.0, 2.0]]))[0]['label']
+'good'
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tl_jax import tasks
+from tl_jax.tasks import PROBLEMS
+
+# Digits of a probability or a value.
+DIGITS = 6
+
+
+class Part(NamedTuple):
+  """One question that a classifier answers: the kind of answer, and the labels.
+
+  name: of the task, where a model answers several.
+  """
+
+  name: str
+  kind: str
+  labels: tuple[str, ...]
+
+  @property
+  def outputs(self) -> int:
+    """How many numbers of the head are about this question."""
+    return len(self.labels)
+
+
+def parts_of(
+  kind: str, labels: Sequence[str], count: int, names: Sequence[str] = ()
+) -> tuple[Part, ...]:
+  """The questions that a head of `count` outputs answers.
+
+  Without a kind, one output is a value and several are those of a label each; without
+  labels these are called as transformers calls them. With `names` of several tasks,
+  each has the labels that begin with its name, as `tasks.together` writes them.
+
+  >>> parts_of('', (), 2)[0].labels
+  ('LABEL_0', 'LABEL_1')
+  >>> [part.labels for part in parts_of('single_label', ('a: x', 'b: x'), 2, 'ab')]
+  [('x',), ('x',)]
+  """
+  kind = kind or ('single_label' if count > 1 else 'regression')
+  # A folder may name other than its outputs, or nothing.
+  labels = tuple(labels)
+  if len(labels) != count:
+    labels = tuple(f'LABEL_{place}' for place in range(count))
+  if len(names) < 2:
+    return (Part('', kind, labels),)
+  known = tasks.Known(kind, labels)
+  return tuple(Part(name, kind, tasks.part_of(known, name).labels) for name in names)
+
+
+def describe(parts: Sequence[Part], found: np.ndarray) -> list[dict[str, Any]]:
+  """What outputs (n, labels) say of each of n texts.
+
+  Of one label per text: `label`, `probability`, `probabilities` by name. Of any number
+  of labels: `labels`, `probabilities`. Of a number: `value`. A model of several tasks
+  says these by the name of each, in `tasks`. Where a text has no output, all are None.
+  """
+  if len(parts) == 1:
+    return _describe_part(parts[0], found)
+  by_name = {}
+  first = 0
+  for part in parts:
+    own = found[:, first : first + part.outputs]
+    by_name[part.name] = _describe_part(part, own)
+    first += part.outputs
+  return [
+    dict(tasks={name: said[place] for name, said in by_name.items()})
+    for place in range(len(found))
+  ]
+
+
+def _describe_part(part: Part, found: np.ndarray) -> list[dict[str, Any]]:
+  """What the outputs (n, labels) of one question say of each text."""
+  problem = PROBLEMS[part.kind]
+  # Unlabelled: no target says which of several questions is asked.
+  nowhere = np.zeros(len(found), int)
+  decided = problem.decide(found, nowhere, ((0, part.outputs),))
+  if problem.probabilities is None:
+    return [_value(numbers) for numbers in found]
+  chances = problem.probabilities(found)
+  said = []
+  for choice, row in zip(decided, chances, strict=True):
+    # Without tokens, nothing was said of the text.
+    is_known = not np.isnan(row).any()
+    name = problem.read(choice, part.labels) if is_known else None
+    by_label = zip(part.labels, row.tolist(), strict=True)
+    each = {
+      label: round(chance, DIGITS) if is_known else None for label, chance in by_label
+    }
+    if problem.exclusive:
+      chance = None if name is None else each[name]
+      said.append(dict(label=name, probability=chance, probabilities=each))
+    else:
+      said.append(dict(labels=name, probabilities=each))
+  return said
+
+
+def _value(numbers: np.ndarray) -> dict[str, Any]:
+  """The number that is predicted, or all of them where there are several."""
+  rounded = [
+    None if np.isnan(number) else round(float(number), DIGITS) for number in numbers
+  ]
+  return dict(value=rounded[0] if len(rounded) == 1 else rounded)

@@ -1,0 +1,262 @@
+"""What a model answers to texts: labels, embeddings or texts, as windows of a stream.
+
+>>> columns_of('title+body', None)
+('title', 'body')
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tl_jax import config as configs
+from tl_jax import decode, evals, interop, models, parallel
+from tl_jax.config import ConfigError
+from tl_jax.evals import answers, generation, passes, prediction
+from tl_jax.interop.sentences import Pooling, read_pooling
+from tl_jax.train import methods, programs
+from tl_jax.train.restoring import load
+from tl_jax.train.settings import Settings, Transfer
+
+# Rows of 128 tokens in a batch: a CPU has enough to do with few of them.
+ROWS = 16
+ROWS_OF_ACCELERATOR = 256
+# Texts that are written at once.
+TEXTS = 8
+# Tokenizers of transformers that know no longest text say a number beyond all texts.
+_NO_LENGTH = 10**6
+
+
+class Subject(NamedTuple):
+  """A model that is asked, and what its run or its folder says of texts.
+
+  path: of its workdir or folder. compute: how it is computed. length: the most tokens of
+  a text that it reads. parts: the questions that its classifier answers; () without one.
+  reserved: the positions that its method keeps. alone: does every text need a row to
+  itself? pooling: how it makes one vector of a text.
+  """
+
+  path: pathlib.Path
+  loaded: interop.Loaded
+  compute: models.Compute
+  length: int
+  parts: tuple[prediction.Part, ...]
+  reserved: int = 0
+  alone: bool = False
+  pooling: Pooling = Pooling()
+
+
+class Answering(NamedTuple):
+  """How a model answers.
+
+  columns: of an answer as a table. width: of an embedding; 0 for other answers.
+  windows(texts, first, watch): yields lists of answers to the texts, of which the first
+  has the number `first`. watch(cut) is called after every batch with the number of texts
+  that were cut so far.
+  """
+
+  columns: tuple[str, ...]
+  width: int
+  windows: Callable[[Iterable[str], int, Callable[[int], None]], Iterator[list[dict]]]
+
+
+def columns_of(text: str, settings: Settings | None) -> tuple[str, ...]:
+  """The columns of the texts in a file: those that are asked for, else the run's own."""
+  own = ''
+  if isinstance(settings, Transfer):
+    own = settings.task.text
+  elif settings is not None:
+    own = settings.data.column
+  return configs.names(text or own) or ('text',)
+
+
+def open_subject(
+  path: pathlib.Path,
+  settings: Settings | None,
+  step: int | None,
+  dtype: str,
+  head: str | None,
+) -> Subject:
+  """The model of a workdir, which has `settings`, or of a folder or file.
+
+  dtype: of the computation; '' for that of the run. Raises ValueError that names what
+  cannot be opened.
+  """
+  how = {} if head is None else dict(head=head)
+  loaded = load(path, step, **how)
+  if loaded.tokenizer is None:
+    raise ConfigError(f'{path}: has no tokenizer')
+  arch = loaded.arch
+  compute = models.Compute() if settings is None else settings.compute
+  said = dict(dtype=dtype) if dtype else {}
+  compute = configs.struct(
+    models.Compute, dataclasses.asdict(compute) | said, '--dtype'
+  )
+  # A run of several tasks has the labels of all of them side by side.
+  names = ()
+  if isinstance(settings, Transfer):
+    names = configs.names(settings.task.name)
+  parts = ()
+  if arch.head == 'classifier':
+    parts = prediction.parts_of(loaded.kind, loaded.labels, arch.labels, names)
+  if settings is not None:
+    # Its positions are part of the model's, its prompt is part of every row.
+    method = methods.make(settings.method)
+    reserved = method.reserved_positions
+    alone = bool(method.prompt_positions)
+    length = settings.data.length
+    return Subject(path, loaded, compute, length, parts, reserved, alone)
+  pooling = read_pooling(path) or Pooling()
+  length = pooling.length or _longest(loaded)
+  return Subject(path, loaded, compute, length, parts, pooling=pooling)
+
+
+def _longest(loaded: interop.Loaded) -> int:
+  """The most tokens of a text that the model of a folder reads."""
+  arch = loaded.arch
+  room = arch.max_positions if arch.room is None else arch.room
+  said = loaded.tokenizer.settings.get('model_max_length')
+  if isinstance(said, (int, float)) and 0 < said < _NO_LENGTH:
+    return min(room, int(said))
+  return room
+
+
+def make_answering(
+  subject: Subject,
+  mesh: jax.sharding.Mesh,
+  *,
+  embeddings: bool,
+  normalize: bool,
+  batch: int,
+  decoding: Mapping[str, Any],
+  tell: Callable[[str], None],
+) -> Answering:
+  """How the model answers on the devices of a mesh, which must be in force.
+
+  embeddings: vectors instead of labels or texts; `normalize` gives them length 1. batch:
+  rows of a batch, or texts written at once; 0 for the usual number. decoding: fields of
+  `Decoding` that hold against the model's folder; what it says besides and nothing
+  follows is told. Raises ConfigError for a model that has no such answer.
+  """
+  arch = subject.loaded.arch
+  if embeddings:
+    return _embed(subject, mesh, batch, normalize or subject.pooling.normalize)
+  if arch.head == 'classifier':
+    return _classify(subject, mesh, batch)
+  if arch.head == 'causal':
+    return _write(subject, mesh, batch, decoding, tell)
+  raise ConfigError(
+    f'{subject.path}: a model of kind {arch.kind!r} with head {arch.head!r} has no label '
+    'or text to give; --embeddings gives a vector of each text'
+  )
+
+
+def _classify(subject: Subject, mesh, batch: int) -> Answering:
+  """Labels, or values, of a classifier."""
+  loaded = subject.loaded
+  model = models.build(loaded.arch, subject.compute)
+  run = _packed(subject, mesh, batch, programs.outputs_of_params(model))
+
+  def windows(texts, first, watch):
+    del first
+    for found in run(texts, loaded.arch.labels, watch):
+      yield prediction.describe(subject.parts, found)
+
+  # A table names its columns before there is an answer.
+  nothing = np.zeros((1, loaded.arch.labels), np.float32)
+  (example,) = prediction.describe(subject.parts, nothing)
+  return Answering(tuple(answers.flat(example)), 0, windows)
+
+
+def _embed(subject: Subject, mesh, batch: int, normalize: bool) -> Answering:
+  """One vector of each text."""
+  arch = subject.loaded.arch
+  modes = subject.pooling.modes
+  model = models.build(arch, subject.compute)
+  program = programs.embeddings_of_params(model, subject.compute, modes)
+  run = _packed(subject, mesh, batch, program)
+  width = arch.width * max(1, len(modes))
+
+  def windows(texts, first, watch):
+    del first
+    prepared = map(subject.pooling.prepared, texts)
+    for found in run(prepared, width, watch):
+      if normalize:
+        # A vector of zeros has no direction, and stays as it is.
+        norms = np.linalg.norm(found, axis=-1, keepdims=True)
+        found = found / np.maximum(norms, 1e-12)
+      yield [
+        dict(embedding=None if np.isnan(vector).any() else vector) for vector in found
+      ]
+
+  return Answering((), width, windows)
+
+
+def _packed(subject: Subject, mesh, batch: int, program: Callable) -> Callable:
+  """(texts, width, watch) -> what the program says of texts, packed into rows."""
+  loaded = subject.loaded
+  sharding = parallel.batch_sharding(mesh)
+  params = parallel.place(loaded.params, parallel.replicated(mesh))
+  usual = ROWS if jax.default_backend() == 'cpu' else ROWS_OF_ACCELERATOR * mesh.size
+  reader = passes.Reader(
+    loaded.tokenizer,
+    loaded.arch,
+    subject.length,
+    rows=batch or usual,
+    multiple=mesh.size,
+    alone=subject.alone,
+  )
+
+  def forward(batch):
+    rows = len(batch['tokens'])
+    return program(params, parallel.place_batch(batch, sharding, rows))
+
+  def run(texts, width, watch):
+    return passes.run(reader, forward, parallel.to_host, width, texts, watch)
+
+  return run
+
+
+def _write(subject: Subject, mesh, batch: int, chosen, tell) -> Answering:
+  """Texts of a decoder or an encoder-decoder."""
+  loaded = subject.loaded
+  arch = loaded.arch
+  settings = evals.settings_of(subject.path, loaded, chosen, tell)
+  decoder = models.decoder(arch, subject.compute)
+  params = parallel.place(loaded.params, parallel.replicated(mesh))
+  sharding = parallel.batch_sharding(mesh)
+  # A prefix or a prompt stands before the text.
+  room = arch.room
+  if room is not None:
+    room -= subject.reserved
+
+  def read(texts):
+    return decode.ids_of(loaded.tokenizer, settings, arch.kind, texts)
+
+  def place(batch):
+    return parallel.place_batch(batch, sharding, len(batch['tokens']))
+
+  def windows(texts, first, watch):
+    return generation.answers(
+      decoder,
+      params,
+      loaded.tokenizer,
+      texts,
+      settings,
+      read,
+      batch=batch or TEXTS,
+      positions=room,
+      first=first,
+      watch=watch,
+      multiple=mesh.size,
+      place=place,
+      fetch=parallel.to_host,
+    )
+
+  columns = ('text', 'score', 'end')
+  if settings.samples > 1:
+    columns = (*columns, 'texts')
+  return Answering(columns, 0, windows)

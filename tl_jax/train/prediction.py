@@ -1,0 +1,219 @@
+"""Answers to every text of a file, long after a run, by a model of any origin.
+
+>>> predict(Request('/no/such/model', '/no/such/input.csv', '/tmp/labels.jsonl'))
+Traceback (most recent call last):
+ValueError: /no/such/input.csv: no such file
+"""
+
+import contextlib
+import itertools
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from tl_jax import checkpoint, data, files, parallel
+from tl_jax import config as configs
+from tl_jax.checkpoint.record import NAME as RECORD
+from tl_jax.config import ConfigError
+from tl_jax.evals import answers
+from tl_jax.train.answering import (
+  Answering,
+  columns_of,
+  make_answering,
+  open_subject,
+)
+from tl_jax.train.reporter import NULL_REPORTER, Reporter
+from tl_jax.train.restoring import choose_step, read_settings
+from tl_jax.train.settings import Settings
+from tl_jax.train.stopping import Stopped, Stopping
+
+# The files of a folder that say what its model answers.
+OF_MODEL = ('.json', '.safetensors', '.gguf', '.txt', '.model', '.spm')
+
+
+class Request(NamedTuple):
+  """What is asked of which model.
+
+  model: a workdir, a folder or a .gguf file. input: a file of texts. output: the file of
+  the answers. step: a committed step of a workdir; None for the newest. text: the column
+  of the texts, several with +; '' for the run's own, or `text`. embeddings: vectors
+  instead of answers; `normalize` gives them length 1. batch: rows, or texts that are
+  written at once; 0 for the usual number. dtype: of the computation; '' for that of the
+  run. head: under which a folder is opened; None for its own. decoding: fields of
+  `decode.Decoding`.
+  """
+
+  model: str
+  input: str
+  output: str
+  step: int | None = None
+  text: str = ''
+  embeddings: bool = False
+  normalize: bool = False
+  batch: int = 0
+  dtype: str = ''
+  head: str | None = None
+  decoding: Mapping[str, Any] = {}
+
+
+def predict(request: Request, reporter: Reporter = NULL_REPORTER) -> int:
+  """Writes the answer to each text of a file, in their order; returns their number.
+
+  Answers are written in windows of some thousand texts, and memory does not grow with
+  the file. Where the output has answers of the same model to the same texts, it goes on
+  behind them. Raises ValueError for what is wrong with the request, before anything is
+  compiled, and Stopped when a signal has asked for it and all that was written is safe.
+  """
+  with Stopping() as stopping:
+    return _predict(request, stopping, reporter)
+
+
+def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
+  _require_paths(request)
+  path = pathlib.Path(files.require_local(request.model, 'model'))
+  settings, step = _open_settings(path, request.step)
+  columns = columns_of(request.text, settings)
+  total = _count(request, columns, reporter)
+  origin = _origin(request, path, step, columns)
+  output = pathlib.Path(request.output)
+  # Before the model is opened: what is done need not be begun.
+  if answers.written(output, origin) == total:
+    reporter.info(f'{output}: the answers to all {total} texts are there')
+    return total
+  with reporter.busy('opening the model'):
+    subject = open_subject(path, settings, step, request.dtype, request.head)
+  parallel.keep_freed_memory()
+  # Of this process alone: several would each have an output of their own.
+  mesh = parallel.make_mesh(parallel.MeshShape(), jax.local_devices())
+  with jax.set_mesh(mesh):
+    answering = make_answering(
+      subject,
+      mesh,
+      embeddings=request.embeddings,
+      normalize=request.normalize,
+      batch=request.batch,
+      decoding=request.decoding,
+      tell=reporter.info,
+    )
+    form = answers.form_of(output, answering.columns, answering.width)
+    with answers.open_answers(output, origin, form) as file:
+      cut = _answer(request, columns, answering, file, total, stopping, reporter)
+  if cut:
+    reporter.info(f'{cut} texts were cut to {subject.length} tokens')
+  reporter.info(f'{output}: {total} answers')
+  return total
+
+
+def _answer(
+  request: Request,
+  columns: tuple[str, ...],
+  answering: Answering,
+  file: answers.Answers,
+  total: int,
+  stopping: Stopping,
+  reporter: Reporter,
+) -> int:
+  """Answers the texts that have no answer yet; returns how many of them were cut."""
+  first = file.count
+  began = time.monotonic()
+  last_cut = 0
+
+  def watch(cut: int) -> None:
+    nonlocal last_cut
+    last_cut = cut
+    # Nothing is lost but the window that is being answered.
+    if stopping.asked:
+      raise Stopped(
+        f'{request.output}: stopped with the answers to {file.count} of {total} texts; '
+        'run it again to go on'
+      )
+
+  texts = data.texts.read(request.input, columns)
+  texts = itertools.islice(texts, first, None)
+  reporter.progress('predict', first, total)
+  with contextlib.closing(answering.windows(texts, first, watch)) as windows:
+    for window in windows:
+      file.add(window)
+      passed = time.monotonic() - began
+      rate = (file.count - first) / max(passed, 1e-9)
+      reporter.progress('predict', file.count, total, texts_per_second=rate)
+  return last_cut
+
+
+def _require_paths(request: Request) -> None:
+  """Raises ValueError for files that cannot be read or written, or that are one."""
+  data.texts.require(request.input)
+  answers.require_output(request.output, request.embeddings)
+  if os.path.exists(request.output) and os.path.samefile(request.input, request.output):
+    raise ConfigError(f'--output: {request.output}: is the input itself')
+  if request.normalize and not request.embeddings:
+    raise ConfigError('--normalize: only embeddings have a length; add --embeddings')
+  if not os.path.exists(request.model):
+    raise ConfigError(f'--model: {request.model}: no such folder or file')
+
+
+def _count(request: Request, columns: tuple[str, ...], reporter: Reporter) -> int:
+  """How many texts there are. Raises ValueError for the first that cannot be read."""
+  try:
+    return data.texts.count(request.input, columns, reporter.info)
+  except ValueError as error:
+    # `file:line: column: what is wrong`.
+    if any(f': {name}: ' in str(error) for name in columns):
+      raise ConfigError(f'{error}; --text names the column of the texts') from error
+    raise
+
+
+def _open_settings(
+  path: pathlib.Path, step: int | None
+) -> tuple[Settings | None, int | None]:
+  """(settings of a workdir, its step); None and None for a folder.
+
+  Raises ConfigError for a step of what is no workdir.
+  """
+  if (path / 'checkpoints').is_dir():
+    step = choose_step(path, step)
+    # Refused here where there is no such step, with those that there are.
+    checkpoint.Store(path / 'checkpoints').meta(step)
+    return read_settings(path), step
+  if step is not None:
+    raise ConfigError(f'{path}: not a workdir, so it has no step {step}')
+  return None, None
+
+
+def _origin(
+  request: Request, path: pathlib.Path, step: int | None, columns: tuple[str, ...]
+) -> dict[str, Any]:
+  """What answers depend on, JSON by name: a file of others is not gone on with."""
+  kind = 'answers'
+  if request.embeddings:
+    kind = 'normalized embeddings' if request.normalize else 'embeddings'
+  return dict(
+    model=_digest(path, step),
+    input=_checksum(pathlib.Path(request.input)),
+    dtype=request.dtype,
+    head=request.head,
+    decoding=dict(request.decoding),
+    **{'column of texts': '+'.join(columns), 'kind of answer': kind},
+  )
+
+
+def _digest(path: pathlib.Path, step: int | None) -> str:
+  """A digest of the model, wherever it lies: of a step, or of the files of a folder."""
+  if step is not None:
+    # The record of a step has a checksum of every file.
+    return _checksum(path / 'checkpoints' / str(step) / RECORD)
+  if path.is_file():
+    return _checksum(path)
+  # Others, such as a README, change no answer.
+  held = sorted(file for file in path.iterdir() if file.suffix.lower() in OF_MODEL)
+  found = {file.name: _checksum(file) for file in held if file.is_file()}
+  return configs.digest(found)
+
+
+def _checksum(file: pathlib.Path) -> str:
+  _, checksum = files.digest(file)
+  return checksum
