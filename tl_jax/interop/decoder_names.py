@@ -1,6 +1,6 @@
 """What the parameters of decoders are called in Hugging Face checkpoints.
 
->>> NAMES['gpt2'].body['final_norm']
+>>> GPT2.body['final_norm']
 'ln_f'
 """
 
@@ -29,7 +29,7 @@ _GPT2_HEADS = {
   'token': {'head/kernel': 'classifier.weight|transposed', 'head': 'classifier'},
   'span': {'head/kernel': 'qa_outputs.weight|transposed', 'head': 'qa_outputs'},
 }
-_GPT2 = Names(
+GPT2 = Names(
   _GPT2_REST | layers('', 'h', _GPT2_LAYER),
   TOKEN_HEADS | _GPT2_HEADS,
   'transformer.',
@@ -62,7 +62,7 @@ _OPT_REST = {
   'final_project': 'decoder.project_out',
   'final_norm': 'decoder.final_layer_norm',
 }
-_OPT = Names(
+OPT = Names(
   _OPT_REST | layers('', 'decoder.layers', _OPT_LAYER),
   _SCORE_HEADS,
   'model.',
@@ -83,7 +83,7 @@ _LLAMA_LAYER = {
   'mlp_norm': 'post_attention_layernorm',
 }
 _LLAMA_REST = {'embedding/tokens': 'embed_tokens.weight', 'final_norm': 'norm'}
-_LLAMA = Names(
+LLAMA = Names(
   _LLAMA_REST | layers('', 'layers', _LLAMA_LAYER),
   _SCORE_HEADS,
   'model.',
@@ -92,12 +92,12 @@ _LLAMA = Names(
   extra=(r'lm_head\.weight',),
 )
 # Mistral's class for questions keeps `model.`.
-_MISTRAL = _LLAMA._replace(bases={})
+MISTRAL = LLAMA._replace(bases={})
 
 
 def _llama_but(modules: dict) -> Names:
   """Llama's map where a layer calls some modules otherwise."""
-  return _LLAMA._replace(body=_LLAMA.body | layers('', 'layers', modules))
+  return LLAMA._replace(body=LLAMA.body | layers('', 'layers', modules))
 
 
 _PHI3_LAYER = {
@@ -107,34 +107,17 @@ _PHI3_LAYER = {
   'mlp/gate': 'mlp.gate_up_proj|0',
   'mlp/in': 'mlp.gate_up_proj|1',
 }
-_PHI3 = _llama_but(_PHI3_LAYER)
+PHI3 = _llama_but(_PHI3_LAYER)
 # Norms stand behind the sublayers, so `post_attention_layernorm` is no longer the one
 # before the MLP.
 _OLMO2_LAYER = {
   'attention_out_norm': 'post_attention_layernorm',
   'mlp_out_norm': 'post_feedforward_layernorm',
 }
-_OLMO2 = _llama_but(_OLMO2_LAYER)
+OLMO2 = _llama_but(_OLMO2_LAYER)
 _GEMMA2_LAYER = {
   'attention_out_norm': 'post_attention_layernorm',
   'mlp_norm': 'pre_feedforward_layernorm',
   'mlp_out_norm': 'post_feedforward_layernorm',
 }
-_GEMMA2 = _llama_but(_GEMMA2_LAYER)
-
-# By `model_type` of config.json.
-NAMES = {
-  'gpt2': _GPT2,
-  'opt': _OPT,
-  'llama': _LLAMA,
-  'mistral': _MISTRAL,
-  'qwen2': _LLAMA,
-  'qwen3': _LLAMA,
-  'gemma': _LLAMA,
-  'gemma2': _GEMMA2,
-  'gemma3_text': _GEMMA2,
-  'granite': _LLAMA,
-  'olmo2': _OLMO2,
-  'smollm3': _LLAMA,
-  'phi3': _PHI3,
-}
+GEMMA2 = _llama_but(_GEMMA2_LAYER)

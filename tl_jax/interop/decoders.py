@@ -4,7 +4,7 @@
 'GPT2LMHeadModel'
 """
 
-from tl_jax.interop import rotary
+from tl_jax.interop import decoder_names, rotary
 from tl_jax.interop.family import Family, classes
 
 _DECODER = dict(kind='decoder', norm_place='before', pool='last', init='normal')
@@ -24,6 +24,7 @@ _GPT2_ONLY = dict(
   add_cross_attention=(False,),
 )
 _GPT2 = Family(
+  decoder_names.GPT2,
   _GPT2_KEYS,
   _DECODER,
   classes('GPT2', 'classifier', 'token', 'span', causal='GPT2LMHeadModel'),
@@ -59,6 +60,7 @@ _OPT_KEYS = dict(
   init_std=('init_std', 0.02),
 )
 _OPT = Family(
+  decoder_names.OPT,
   _OPT_KEYS,
   _DECODER | dict(position_offset=2),
   classes('OPT', 'causal', 'classifier', 'span'),
@@ -122,12 +124,18 @@ _LLAMA_KEYS = dict(
 _LLAMA_HEADS = ('causal', 'classifier', 'token', 'span')
 _LLAMA_FIXED = _DECODER | dict(gated=True, norm='rms', positions='rotary')
 _LLAMA = Family(
-  _LLAMA_KEYS, _LLAMA_FIXED, classes('Llama', *_LLAMA_HEADS), _read_llama, _write_llama
+  decoder_names.LLAMA,
+  _LLAMA_KEYS,
+  _LLAMA_FIXED,
+  classes('Llama', *_LLAMA_HEADS),
+  _read_llama,
+  _write_llama,
 )
 _MISTRAL_KEYS = _LLAMA_KEYS | dict(
   mlp=('intermediate_size', 14336), max_positions=('max_position_embeddings', 131072)
 )
 _MISTRAL = Family(
+  decoder_names.MISTRAL,
   _MISTRAL_KEYS,
   _LLAMA_FIXED,
   classes('Mistral', *_LLAMA_HEADS),
@@ -166,6 +174,7 @@ _QWEN2_KEYS = _LLAMA_KEYS | dict(
   max_positions=('max_position_embeddings', 32768),
 )
 _QWEN2 = Family(
+  decoder_names.LLAMA,
   _QWEN2_KEYS,
   _LLAMA_FIXED,
   classes('Qwen2', *_LLAMA_HEADS),
@@ -254,6 +263,7 @@ def _read_gemma1(config):
 
 
 _GEMMA = Family(
+  decoder_names.LLAMA,
   _LLAMA_KEYS
   | dict(
     vocabulary=('vocab_size', 256000),
@@ -271,6 +281,7 @@ _GEMMA = Family(
   dict(use_bidirectional_attention=(False, None), mlp_bias=(False, None)),
 )
 _GEMMA2 = Family(
+  decoder_names.GEMMA2,
   _GEMMA_KEYS,
   _GEMMA_FIXED,
   classes('Gemma2', 'causal', 'classifier', 'token'),
@@ -282,6 +293,7 @@ _GEMMA3_KEYS = _GEMMA_KEYS | dict(
   vocabulary=('vocab_size', 262208), max_positions=('max_position_embeddings', 131072)
 )
 _GEMMA3 = Family(
+  decoder_names.GEMMA2,
   _GEMMA3_KEYS,
   _GEMMA_FIXED | dict(query_norm=True),
   {
@@ -320,13 +332,19 @@ def _write_granite(arch):
 
 
 _GRANITE = Family(
-  _LLAMA_KEYS, _LLAMA_FIXED, classes('Granite', 'causal'), _read_granite, _write_granite
+  decoder_names.LLAMA,
+  _LLAMA_KEYS,
+  _LLAMA_FIXED,
+  classes('Granite', 'causal'),
+  _read_granite,
+  _write_granite,
 )
 
 _OLMO2_KEYS = _LLAMA_KEYS | dict(
   vocabulary=('vocab_size', 50304), norm_eps=('rms_norm_eps', 1e-5)
 )
 _OLMO2 = Family(
+  decoder_names.OLMO2,
   _OLMO2_KEYS,
   _LLAMA_FIXED | dict(norm_place='output', query_norm='width'),
   classes('Olmo2', 'causal', 'classifier'),
@@ -376,6 +394,7 @@ _SMOLLM3_KEYS = _LLAMA_KEYS | dict(
   max_positions=('max_position_embeddings', 32768),
 )
 _SMOLLM3 = Family(
+  decoder_names.LLAMA,
   _SMOLLM3_KEYS,
   _LLAMA_FIXED,
   classes('SmolLM3', *_LLAMA_HEADS),
@@ -409,6 +428,7 @@ _PHI3_KEYS = _LLAMA_KEYS | dict(
   max_positions=('max_position_embeddings', 4096),
 )
 _PHI3 = Family(
+  decoder_names.PHI3,
   _PHI3_KEYS,
   _LLAMA_FIXED,
   classes('Phi3', 'causal', 'classifier', 'token'),

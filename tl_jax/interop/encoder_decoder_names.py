@@ -1,6 +1,6 @@
 """What the parameters of encoder-decoders are called in Hugging Face checkpoints.
 
->>> NAMES['t5'].body['embedding/tokens']
+>>> T5.body['embedding/tokens']
 'shared.weight'
 """
 
@@ -72,7 +72,7 @@ for _ours, _theirs in _T5_STACKS:
   _T5_BODY |= _t5_stack(_ours, _theirs)
   _T5_GATED |= _t5_gated_mlp(_ours, _theirs)
 _T5_HEADS = {'causal': {'head/kernel': 'lm_head.weight'}, 'classifier': _SUMMARY_HEAD}
-_T5 = Names(
+T5 = Names(
   _T5_BODY,
   _T5_HEADS | TOKEN_HEADS,
   '',
@@ -90,7 +90,7 @@ _T5 = Names(
 _UMT5_TABLES = {}
 for _ours, _theirs in _T5_STACKS:
   _UMT5_TABLES |= layers(_ours, f'{_theirs}.block', {'relative/kernel': _T5_TABLE})
-_UMT5 = _T5._replace(body=_T5_BODY | _UMT5_TABLES)
+UMT5 = T5._replace(body=_T5_BODY | _UMT5_TABLES)
 
 _BART_SELF = {
   'attention/query': 'self_attn.q_proj',
@@ -129,7 +129,7 @@ _BART_HEADS = {
   'classifier': _SUMMARY_HEAD,
   'span': {'head': 'qa_outputs'},
 }
-_BART = Names(
+BART = Names(
   _BART_TOKENS | _bart_stack('encoder') | _bart_stack('decoder'),
   _BART_HEADS,
   'model.',
@@ -141,17 +141,6 @@ _BART = Names(
     r'(encoder|decoder)\.version',
   ),
 )
-_SINUSOIDAL = _BART._replace(
+SINUSOIDAL = BART._replace(
   sines=('encoder.embed_positions.weight', 'decoder.embed_positions.weight')
 )
-
-# By `model_type` of config.json.
-NAMES = {
-  't5': _T5,
-  'mt5': _T5,
-  'umt5': _UMT5,
-  'bart': _BART,
-  'mbart': _BART,
-  'marian': _SINUSOIDAL,
-  'pegasus': _SINUSOIDAL,
-}

@@ -4,6 +4,7 @@
 'T5ForConditionalGeneration'
 """
 
+from tl_jax.interop import encoder_decoder_names
 from tl_jax.interop.family import ACTIVATIONS, Family, classes
 
 
@@ -70,6 +71,7 @@ _T5_FIXED = dict(
   init='fan_in',
 )
 _T5 = Family(
+  encoder_decoder_names.T5,
   _T5_KEYS,
   _T5_FIXED,
   classes('T5', *_T5_HEADS, causal='T5ForConditionalGeneration'),
@@ -100,6 +102,7 @@ _MT5_KEYS = _T5.keys | dict(
   mlp=('d_ff', 1024),
 )
 _MT5 = Family(
+  encoder_decoder_names.T5,
   _MT5_KEYS,
   _T5.fixed,
   classes('MT5', *_T5_HEADS, causal='MT5ForConditionalGeneration'),
@@ -107,6 +110,7 @@ _MT5 = Family(
   _write_mt5,
 )
 _UMT5 = _MT5._replace(
+  names=encoder_decoder_names.UMT5,
   fixed=_T5.fixed | dict(positions='relative_by_layer'),
   heads=classes('UMT5', *_T5_HEADS, causal='UMT5ForConditionalGeneration'),
   read=_read_umt5,
@@ -173,6 +177,7 @@ _BART_KEYS = dict(
 _BART_FIXED = dict(kind='encoder-decoder', pool='last', init='normal')
 _LEARNED = dict(embedding_norm=True, position_offset=2)
 _BART = Family(
+  encoder_decoder_names.BART,
   _BART_KEYS,
   _BART_FIXED | _LEARNED,
   classes('Bart', 'classifier', 'span', causal='BartForConditionalGeneration'),
@@ -187,6 +192,7 @@ _MBART = _BART._replace(
   write=_write_bart,
 )
 _PEGASUS = Family(
+  encoder_decoder_names.SINUSOIDAL,
   _BART_KEYS,
   _BART_FIXED | dict(positions='sinusoidal', norm_place='before'),
   classes('Pegasus', causal='PegasusForConditionalGeneration'),
@@ -214,6 +220,7 @@ def _write_marian(arch):
 
 
 _MARIAN = Family(
+  encoder_decoder_names.SINUSOIDAL,
   _BART_KEYS | dict(vocabulary=('vocab_size', 58101)),
   _BART_FIXED | dict(positions='sinusoidal'),
   classes('Marian', causal='MarianMTModel'),

@@ -1,6 +1,6 @@
 """What the parameters of encoders are called in Hugging Face checkpoints.
 
->>> NAMES['bert'].body['embedding/norm']
+>>> BERT.body['embedding/norm']
 'embeddings.LayerNorm'
 """
 
@@ -35,7 +35,7 @@ _BERT_MASKED = {
 }
 # A pooler that the task brought lies where a pre-trained one does.
 _BERT_CLASSIFIER = {'head': 'classifier', 'head/pooler': 'bert.pooler.dense'}
-_BERT = Names(
+BERT = Names(
   _BERT_BODY,
   TOKEN_HEADS | {'masked': _BERT_MASKED, 'classifier': _BERT_CLASSIFIER},
   'bert.',
@@ -49,7 +49,7 @@ _ROBERTA_MASKED = {
   'head/bias': 'lm_head.bias',
   'head/kernel': 'lm_head.decoder.weight',
 }
-_ROBERTA = Names(
+ROBERTA = Names(
   _BERT_BODY,
   TOKEN_HEADS | {'masked': _ROBERTA_MASKED, 'classifier': _POOLED_HEAD},
   'roberta.',
@@ -68,12 +68,12 @@ _MPNET_REST = {
   'relative/kernel': 'encoder.relative_attention_bias.weight|as-is',
   'pooler': 'pooler.dense',
 }
-_MPNET = Names(
+MPNET = Names(
   _BERT_EMBEDDING | layers('', 'encoder.layer', _MPNET_LAYER) | _MPNET_REST,
-  _ROBERTA.heads,
+  ROBERTA.heads,
   'mpnet.',
-  tied_names=_ROBERTA.tied_names,
-  extra=_ROBERTA.extra,
+  tied_names=ROBERTA.tied_names,
+  extra=ROBERTA.extra,
 )
 
 _DEBERTA_LAYER = _BERT_LAYER | {
@@ -108,7 +108,7 @@ _DEBERTA_LEGACY = {
   ),
 }
 _DEBERTA_CLASSIFIER = {'head/pooler': 'pooler.dense', 'head': 'classifier'}
-_DEBERTA_V2 = Names(
+DEBERTA_V2 = Names(
   _BERT_EMBEDDING | layers('', 'encoder.layer', _DEBERTA_LAYER) | _DEBERTA_RELATIVE,
   TOKEN_HEADS | {'masked': _DEBERTA_MASKED, 'classifier': _DEBERTA_CLASSIFIER},
   'deberta.',
@@ -137,7 +137,7 @@ _DISTILBERT_MASKED = {
   'head/kernel': 'vocab_projector.weight',
 }
 _DISTILBERT_CLASSIFIER = {'head/pooler': 'pre_classifier', 'head': 'classifier'}
-_DISTILBERT = Names(
+DISTILBERT = Names(
   _BERT_EMBEDDING | layers('', 'transformer.layer', _DISTILBERT_LAYER),
   TOKEN_HEADS | {'masked': _DISTILBERT_MASKED, 'classifier': _DISTILBERT_CLASSIFIER},
   'distilbert.',
@@ -159,7 +159,7 @@ _ELECTRA_HEADS = {
   'replaced': _ELECTRA_REPLACED,
   'classifier': _POOLED_HEAD,
 }
-_ELECTRA = Names(
+ELECTRA = Names(
   _BERT_EMBEDDING | {'embedding/project': 'embeddings_project'} | _BERT_LAYERS,
   TOKEN_HEADS | _ELECTRA_HEADS,
   'electra.',
@@ -189,7 +189,7 @@ _ALBERT_MASKED = {
   'head/pair': 'sop_classifier.classifier',
 }
 _ALBERT_CLASSIFIER = {'head': 'classifier', 'head/pooler': 'albert.pooler'}
-_ALBERT = Names(
+ALBERT = Names(
   _BERT_EMBEDDING
   | _ALBERT_REST
   | layers('', 'encoder.albert_layer_groups', _ALBERT_LAYER),
@@ -232,23 +232,9 @@ _MODERNBERT_HEADS = {
   'token': _MODERNBERT_LABELS,
   'span': _MODERNBERT_LABELS,
 }
-_MODERNBERT = Names(
+MODERNBERT = Names(
   _MODERNBERT_REST | layers('', 'layers', _MODERNBERT_LAYER),
   _MODERNBERT_HEADS,
   'model.',
   extra=(r'decoder\.weight',),
 )
-
-# By `model_type` of config.json.
-NAMES = {
-  'bert': _BERT,
-  'roberta': _ROBERTA,
-  'xlm-roberta': _ROBERTA,
-  'camembert': _ROBERTA,
-  'distilbert': _DISTILBERT,
-  'electra': _ELECTRA,
-  'albert': _ALBERT,
-  'mpnet': _MPNET,
-  'deberta-v2': _DEBERTA_V2,
-  'modernbert': _MODERNBERT,
-}

@@ -1,5 +1,5 @@
-"""What `config.json` says for each family of Hugging Face: their keys, their classes,
-and what a table cannot tell.
+"""The families of Hugging Face: the names of their parameters, and what `config.json`
+says of each: its keys, its classes, and what a table cannot tell.
 
 >>> FAMILIES['bert'].heads['masked']
 'BertForMaskedLM'
@@ -7,7 +7,7 @@ and what a table cannot tell.
 
 from collections.abc import Callable
 
-from tl_jax.interop import decoders, encoder_decoders, rotary
+from tl_jax.interop import decoders, encoder_decoders, encoder_names, rotary
 from tl_jax.interop.family import ACTIVATIONS, THEIRS, Family, classes
 
 _BERT_KEYS = dict(
@@ -32,6 +32,7 @@ _BERT_HEADS = ('masked', 'classifier', 'token', 'span')
 # stays under every head.
 _BODY_POOLER = dict(pooler='tanh', pooler_place='body')
 _BERT = Family(
+  encoder_names.BERT,
   _BERT_KEYS,
   dict(embedding_norm=True) | _BODY_POOLER,
   classes('Bert', *_BERT_HEADS),
@@ -48,6 +49,7 @@ def _pooler(activation: str, heads=('none', 'classifier')) -> Callable[[dict], d
 
 
 _ROBERTA = Family(
+  encoder_names.ROBERTA,
   _BERT_KEYS | dict(vocabulary=('vocab_size', 50265)),
   dict(embedding_norm=True, position_offset=2, head_activation='gelu'),
   classes('Roberta', *_BERT_HEADS),
@@ -63,6 +65,7 @@ _MPNET_KEYS = {
   field: key for field, key in _BERT_KEYS.items() if field != 'types'
 } | dict(vocabulary=('vocab_size', 30527))
 _MPNET = Family(
+  encoder_names.MPNET,
   _MPNET_KEYS,
   dict(
     embedding_norm=True,
@@ -174,6 +177,7 @@ _DEBERTA_V2_KEYS = _BERT_KEYS | dict(
   types=('type_vocab_size', 0),
 )
 _DEBERTA_V2 = Family(
+  encoder_names.DEBERTA_V2,
   _DEBERTA_V2_KEYS,
   dict(embedding_norm=True),
   classes('DebertaV2', *_BERT_HEADS),
@@ -191,6 +195,7 @@ _DISTILBERT_KEYS = dict(
   init_std=('initializer_range', 0.02),
 )
 _DISTILBERT = Family(
+  encoder_names.DISTILBERT,
   _DISTILBERT_KEYS,
   dict(embedding_norm=True),
   classes('DistilBert', *_BERT_HEADS),
@@ -220,6 +225,7 @@ _ELECTRA_KEYS = _BERT_KEYS | dict(
   mlp=('intermediate_size', 1024),
 )
 _ELECTRA = Family(
+  encoder_names.ELECTRA,
   _ELECTRA_KEYS,
   dict(embedding_norm=True),
   classes('Electra', *_BERT_HEADS, replaced='ElectraForPreTraining'),
@@ -237,6 +243,7 @@ _ALBERT_KEYS = _BERT_KEYS | dict(
   layer_groups=('num_hidden_groups', 1),
 )
 _ALBERT = Family(
+  encoder_names.ALBERT,
   _ALBERT_KEYS,
   dict(embedding_norm=True) | _BODY_POOLER,
   classes('Albert', *_BERT_HEADS),
@@ -299,6 +306,7 @@ _MODERNBERT_ONLY = dict(
   classifier_pooling=('cls', 'mean'),
 )
 _MODERNBERT = Family(
+  encoder_names.MODERNBERT,
   _MODERNBERT_KEYS,
   _MODERNBERT_FIXED,
   classes('ModernBert', *_BERT_HEADS),
@@ -315,6 +323,7 @@ _MODERNBERT = Family(
 )
 
 
+# By `model_type` of config.json.
 FAMILIES = {
   'bert': _BERT,
   'roberta': _ROBERTA,

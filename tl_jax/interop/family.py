@@ -8,6 +8,7 @@ and `decoders`.
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tl_jax.interop.name_map import Names
 from tl_jax.models import Arch
 
 ACTIVATIONS = {
@@ -30,12 +31,14 @@ THEIRS = {'gelu_tanh': 'gelu_new'} | {
 class Family(NamedTuple):
   """How one `model_type` says what we say.
 
+  names: what our parameters are called in its checkpoints. All else is of config.json.
   keys: our field to (their key, their default). fixed: fields that are always so.
   heads: our head to their class; the first is the body alone. read(config) and
   write(arch) do what a table cannot. only: their keys with the values that we compute;
   another is refused.
   """
 
+  names: Names
   keys: dict
   fixed: dict
   heads: dict

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tl_jax import tree
-from tl_jax.interop import decoder_names, encoder_decoder_names, encoder_names
+from tl_jax.interop.families import FAMILIES
 from tl_jax.interop.name_map import LAYER, Names
 
 # By `model_type` of config.json.
-NAMES = encoder_names.NAMES | decoder_names.NAMES | encoder_decoder_names.NAMES
+NAMES = {model_type: family.names for model_type, family in FAMILIES.items()}
 # What our leaves are called in PyTorch: the scale of a norm is a weight there, too.
 LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 # What modules of any family keep beside their parameters. Older files hold them, newer
