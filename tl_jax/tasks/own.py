@@ -10,14 +10,14 @@
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from tl_jax import config
 from tl_jax.config import ConfigError
 from tl_jax.data import files, missing
 from tl_jax.data.sources import Source
 from tl_jax.tasks import labels, unlabelled
-from tl_jax.tasks.problems import PROBLEMS, Example
+from tl_jax.tasks.problems import PROBLEMS
+from tl_jax.tasks.problems.columns import Opened, quoted
 from tl_jax.tasks.task import Task
 from tl_jax.tasks.unlabelled import Part
 
@@ -92,25 +92,6 @@ class Reading:
     return files.Columns(config.names(self.text) or ('text',), target, labelled=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Opened:
-  """A task's files, read.
-
-  `sources` has the source of each split. `values` and `places` have the label of every
-  example of all splits and where it stands, as `file:line`. `classes` are names that
-  the file itself gives to its classes. `several` is true for several columns of labels.
-  `told` is what was found out about the files, in lines for the start of a run.
-  """
-
-  column: str
-  sources: Mapping[str, Source]
-  values: list[Any]
-  places: list[str]
-  classes: tuple[str, ...]
-  several: bool
-  told: tuple[str, ...]
-
-
 def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   """The task that a file is, or that several are, one for each split.
 
@@ -132,7 +113,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   if not kind:
     kind = _kind(opened)
     told += _told_of_kind(name, opened.column, kind)
-  read, names = _reader(opened, kind, known)
+  read, names = PROBLEMS[kind].from_column(opened, known)
   if not known and not opened.classes:
     told += _told_of_doubtful(name, opened.column, kind, names)
   splits = {split: source.split for split, source in opened.sources.items()}
@@ -293,123 +274,3 @@ def _kind(opened: Opened) -> str:
   if opened.classes:
     return labels.SINGLE
   return labels.kind_of(opened.values, opened.places, opened.column)
-
-
-def _reader(opened: Opened, kind: str, known):
-  """(function from a record to an Example, labels) for a task of this kind."""
-  if kind == labels.REGRESSION:
-    return _number_reader(opened)
-  if kind == labels.MULTI:
-    return _set_reader(opened, known)
-  if kind == labels.TEXT:
-    return _text_reader, ()
-  return _class_reader(opened, known)
-
-
-def _number_reader(opened: Opened):
-  column = opened.column
-  commas = bool(labels.decimal_commas(opened.values))
-  # All labels are looked at before a run begins, so that none fails in its middle.
-  for value, place in zip(opened.values, opened.places, strict=True):
-    labels.number_of(value, place, column, commas)
-
-  def read(record):
-    number = labels.number_of(record['label'], '', column, commas)
-    return Example((record['text'],), number)
-
-  return read, (column,)
-
-
-def _text_reader(record) -> Example:
-  """A record with a text to write, or with several that are right."""
-  value = record['label']
-  values = value if isinstance(value, list) else [value]
-  references = tuple(str(each) for each in values)
-  return Example((record['text'],), references[0], references)
-
-
-def _class_reader(opened: Opened, known):
-  for value, place in zip(opened.values, opened.places, strict=True):
-    if isinstance(value, list):
-      raise ConfigError(
-        f'{place}: {opened.column}: a list of labels; say kind={labels.MULTI}'
-      )
-  # The names in the order of the lines: the first that does not go with those before it
-  # is the one that is complained of.
-  names = [_class_name(value, opened.classes) for value in opened.values]
-  labels.require_one_spelling(names, opened.places, opened.column)
-  table = known.labels if known else opened.classes or labels.in_order(set(names))
-  _require_known(names, opened, table, known)
-  if len(table) < 2:
-    raise ConfigError(
-      f'{opened.sources["train"].name}: field {opened.column}: {len(table)} distinct '
-      'labels; a task needs at least 2'
-    )
-  # Spelled once more when an example is read, so that a lookup suffices.
-  index = {name: place for place, name in enumerate(table)}
-
-  def read(record):
-    name = _class_name(record['label'], opened.classes)
-    return Example((record['text'],), index[name])
-
-  return read, table
-
-
-def _class_name(value: Any, classes: tuple[str, ...]) -> str:
-  """A label spelled; a number that stands for a class by that class's name."""
-  if classes and isinstance(value, int) and 0 <= value < len(classes):
-    return classes[value]
-  return labels.spelled(value)
-
-
-def _set_reader(opened: Opened, known):
-  found = labels.sets_of(opened.values, opened.places, opened.column)
-  # Flat lists: every class of every example, and where it stands.
-  names: list[str] = []
-  places: list[str] = []
-  for row, place in zip(found, opened.places, strict=True):
-    names += row
-    places += [place] * len(row)
-  labels.require_one_spelling(names, places, opened.column)
-  # A class that no example has is still an output: the indicators have a place for it.
-  indicators = labels.indicator_names(opened.values)
-  own = opened.classes or indicators or labels.in_order(set(names))
-  table = known.labels if known else own
-  _require_known(names, dataclasses.replace(opened, places=places), table, known)
-  if not table:
-    raise ConfigError(
-      f'{opened.sources["train"].name}: field {opened.column}: no example has a label'
-    )
-
-  def read(record):
-    items = labels.listed(record['label'])
-    if indicators:
-      pairs = zip(indicators, items, strict=True)
-      chosen = {name for name, on in pairs if on}
-    else:
-      chosen = {labels.spelled(item) for item in items}
-    target = tuple(int(name in chosen) for name in table)
-    return Example((record['text'],), target)
-
-  return read, table
-
-
-def _require_known(names, opened: Opened, table: tuple[str, ...], known) -> None:
-  """Raises ConfigError for labels that are not of the table, with the first's line."""
-  strange = labels.in_order(set(names) - set(table))
-  if not strange:
-    return
-  first = [name in strange for name in names].index(True)
-  place = opened.places[first]
-  whose = 'the model was trained on' if known else 'the file itself names'
-  raise ConfigError(
-    f'{place}: {opened.column}: {quoted(strange)} not among the labels that {whose}: '
-    f'{quoted(table)}'
-  )
-
-
-def quoted(names, most: int = 12) -> str:
-  """Labels for a message, the first of them."""
-  names = list(names)
-  more = f' and {len(names) - most} more' if len(names) > most else ''
-  return ', '.join(map(repr, names[:most])) + more

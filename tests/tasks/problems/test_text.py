@@ -1,6 +1,7 @@
 """Texts as answers: what is encoded, what is cut, and what the loss sees."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -161,3 +162,21 @@ def test_the_embedded_summaries_are_short_and_of_their_descriptions():
   lines = [task.named(target) for target in targets]
   assert len(texts) > 1000 and all(map(str.strip, lines))
   assert np.mean([len(line) for line in lines]) < np.mean([len(text) for text in texts])
+
+
+def test_a_column_has_a_text_or_several_that_are_right(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  rows = [('one', 'x '), ('two', ['y', 'z']), ('three', 7), ('four', 'None')]
+  lines = [
+    json.dumps(dict(text=text, title=title, split=split))
+    for text, title in rows
+    for split in ('train', 'test')
+  ]
+  path.write_text('\n'.join(lines))
+  task = tasks.find(str(path), how=tasks.Reading(target='title'))
+  assert (task.problem.name, task.labels) == ('text', ())
+  targets = tasks.labelled(task, 'test')[1]
+  assert [task.named(target) for target in targets] == ['x', ['y', 'z'], '7', 'None']
+  path.write_text('\n'.join([*lines, '{"text": "five", "title": [], "split": "test"}']))
+  with pytest.raises(ConfigError, match='a.jsonl:9: title: an empty list'):
+    tasks.find(str(path), how=tasks.Reading(target='title'))

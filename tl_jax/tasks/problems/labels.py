@@ -12,6 +12,7 @@ import numpy as np
 
 from tl_jax import data, objectives
 from tl_jax.data import pipeline
+from tl_jax.tasks.problems import columns
 from tl_jax.tasks.problems.problem import (
   KINDS,
   Array,
@@ -149,6 +150,7 @@ SINGLE_LABEL = _make(
   metrics=('accuracy', 'f1'),
   headline='accuracy',
   outputs=lambda labels: labels,
+  from_column=columns.read_classes,
   gather=_classes,
   decide=choose,
   plain=lambda values: np.asarray(values).tolist(),
@@ -165,6 +167,7 @@ MULTI_LABEL = _make(
   metrics=('f1', 'accuracy'),
   headline='f1_micro',
   outputs=lambda labels: labels,
+  from_column=columns.read_sets,
   gather=_rows,
   decide=_switched_on,
   plain=lambda values: np.asarray(values).astype(int).tolist(),
@@ -180,6 +183,7 @@ REGRESSION = _make(
   metrics=('pearson', 'spearman', 'mean_squared_error'),
   headline='pearson',
   outputs=lambda labels: 1,
+  from_column=columns.read_numbers,
   gather=_rows,
   decide=_as_they_are,
   plain=lambda values: values[:, 0].tolist(),

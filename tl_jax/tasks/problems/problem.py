@@ -96,6 +96,9 @@ class Problem:
     task that does not say itself, and the value among them that a table shows.
   exclusive: has every example exactly one label, so that its target is a class?
   outputs(labels) -> how many numbers the head gives for an example.
+  from_column(opened, known) -> (a function from a record of the user's files to an
+    Example, the labels). opened: these files. known: what a model answers that is tried
+    on the task, or None.
   gather(examples) -> targets of these examples.
   encode(texts, targets, tokenizer, limits) -> Encoded.
   objective(facts) -> what a model is trained on.
@@ -120,6 +123,7 @@ class Problem:
   metrics: tuple[str, ...]
   headline: str
   outputs: Callable[[int], int]
+  from_column: Callable[[Any, Any], tuple[Callable, tuple[str, ...]]]
   gather: Callable[[list[Example]], Array]
   encode: Callable[[list[str], Array, Any, Limits], Encoded]
   objective: Callable[[Facts], Objective]

@@ -20,6 +20,7 @@ from tl_jax import objectives
 from tl_jax.config import ConfigError
 from tl_jax.data import pipeline
 from tl_jax.data.tokens import TokenList
+from tl_jax.tasks.problems import columns
 from tl_jax.tasks.problems.problem import (
   Array,
   Cut,
@@ -241,6 +242,7 @@ TEXT = Problem(
   metrics=('exact_match', 'rouge', 'chrf'),
   headline='rougeL',
   outputs=lambda labels: 0,
+  from_column=columns.read_texts,
   gather=_gather,
   encode=_encode,
   objective=_objective,
