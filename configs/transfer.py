@@ -36,9 +36,11 @@ Over T5 or BART the classifier reads the mean of the encoder. That of transforme
 alone can be exported: --config.model="{'pool': 'last', 'pooler': 'tanh'}".
 """
 
+import pathlib
+
 from ml_collections import ConfigDict
 
-from tl_jax.config import arguments
+from tl_jax.config import arguments, load
 
 ARGUMENTS = (
   'task=sentiment',
@@ -52,7 +54,7 @@ ARGUMENTS = (
   'task=summary',
 )
 # One rule per method, whatever the task and the number of labels: this rate, these
-# steps, the last checkpoint. full and what is like it: 5e-4.
+# steps, the last checkpoint. full and what is like it: the last entry.
 LEARNING_RATES = {
   'probe': 1e-2,
   'bitfit': 2e-3,
@@ -66,6 +68,20 @@ LEARNING_RATES = {
   'adapter': 1e-3,
   'prompt': 3e-2,
   'prefix': 1e-2,
+  '': 5e-4,
+}
+# A published checkpoint is wider and was trained for longer than what is pre-trained
+# here in minutes: the rates above take it apart where they move its own weights.
+PUBLISHED_RATES = LEARNING_RATES | {
+  'subset': 5e-4,
+  'lora': 1e-3,
+  'dora': 1e-3,
+  'qlora': 1e-3,
+  'ia3': 5e-3,
+  'diff': 1e-4,
+  'prompt': 1e-2,
+  'prefix': 5e-3,
+  '': 5e-5,
 }
 # The tasks of `tl_jax.tasks` whose answers are texts.
 WRITTEN = (
@@ -133,6 +149,7 @@ def get_config(arg: str = '') -> ConfigDict:
     name=a.task or a.train or 'sentiment',
     labels=a.labels,
     test=0,
+    holdout=0.1,
     temperature=1.0,
     text=a.text,
     label=a.label,
@@ -171,7 +188,7 @@ def get_config(arg: str = '') -> ConfigDict:
   decay = 0.0 if 'prior_decay' in names else 0.01
   c.optim = dict(
     name='adamw',
-    lr=max(LEARNING_RATES.get(name, 5e-4) for name in names),
+    lr=learning_rate(names, a.init),
     decay=decay,
     clip=1.0,
     ema=None,
@@ -181,9 +198,27 @@ def get_config(arg: str = '') -> ConfigDict:
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
   c.sharding = 'fsdp'
   c.checkpoint = dict(every=100, keep=1)
-  c.eval = dict(every=0)
+  c.eval = dict(every=0, patience=0, keep='last')
   c.log = dict(every=10, tensorboard=True)
   return c
+
+
+def learning_rate(names: list[str], init: str) -> float:
+  """The peak rate of the methods with these names, from this checkpoint."""
+  rates = PUBLISHED_RATES if is_published(init) else LEARNING_RATES
+  return max(rates.get(name, rates['']) for name in names)
+
+
+def is_published(init: str) -> bool:
+  """Does a run start from a checkpoint that was not pre-trained here?
+
+  A workdir is what the run in it started from.
+  """
+  seen = set()
+  while init not in seen and (pathlib.Path(init) / 'checkpoints').is_dir():
+    seen.add(init)
+    init = load(f'{init}/config.json').get('init', 'scratch')
+  return init != 'scratch' and init not in seen
 
 
 def method(names: str) -> dict:

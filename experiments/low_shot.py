@@ -82,7 +82,10 @@ def run(row: str, column: int, seed: int, scale: Scale, pretrained: str) -> Conf
   # From scratch: the model that was pre-trained; else that of the checkpoint.
   c.model = pretrain(0, scale).model if from_scratch else dict(family='')
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.0)
-  c.task = dict(name='register', labels=column, test=s['test'])
+  # Half as many as for the test: a curve is looked at often.
+  c.task = dict(
+    name='register', labels=column, test=s['test'], holdout=s['test'] / 2 or 0.1
+  )
   c.method = METHODS[row]
   # A row that starts from the pre-trained model has its tokenizer anyway.
   c.tokenizer = dict(path=f'{pretrained}/tokenizer.json' if from_scratch else '')

@@ -26,18 +26,18 @@ def outcome_of(
   log='evaluations.jsonl',
   better=True,
   seeds=(0, 1),
+  name='test/accuracy',
+  last=3,
 ):
   """A made table whose runs end at final(row, column, seed) and rise linearly over four
-  steps, the last not logged.
+  steps, those up to the `last` logged by this name.
   """
 
   def execute(members):
     for config, directory in members:
       value = final(config['row'], config['column'], config['seed'])
       directory.mkdir(parents=True)
-      lines = [
-        {'step': step, 'test/accuracy': value * step / 4} for step in range(1, 4)
-      ]
+      lines = [{'step': step, name: value * step / 4} for step in range(1, last + 1)]
       (directory / log).write_text(''.join(json.dumps(line) + '\n' for line in lines))
       (directory / 'result.json').write_text(
         json.dumps({'metrics': {'accuracy': value}, 'steps': 4, 'seconds': 2.5})
@@ -56,6 +56,22 @@ def outcome_of(
     extra=('seconds', 'peak_bytes'),
   )
   return run_table(table, Scale(), folder, execute, lambda text: None)
+
+
+def test_a_curve_of_validation_ends_on_validation(tmp_path):
+  name = 'validation/accuracy'
+  outcome = outcome_of(
+    tmp_path,
+    lambda row, column, seed: 0.8 if row == 'lora' else 0.4,
+    name=name,
+    last=4,
+  )
+  # Judged on the test split, they are worth another value.
+  for path in tmp_path.rglob('result.json'):
+    path.write_text(path.read_text().replace('"accuracy": 0.', '"accuracy": 0.9'))
+  found = find(outcome)
+  assert found.logged[16] == name and found.targets[16] == pytest.approx(0.4)
+  assert {seed: at.at for seed, at in found.steps['lora', 16].items()} == {0: 2, 1: 2}
 
 
 @pytest.mark.parametrize('log', ['metrics.jsonl', 'evaluations.jsonl'])

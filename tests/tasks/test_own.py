@@ -135,8 +135,10 @@ def test_files_of_the_splits(tmp_path):
   alone = tasks.find(train, how=tasks.Reading(train=train))
   assert sum(count(alone)) == 8
   assert not {*tasks.labelled(alone, 'train')[0]} & {*tasks.labelled(alone, 'test')[0]}
-  both = tasks.find(train, how=tasks.Reading(validation='never.csv', test=test))
-  assert both.told == ('never.csv: is not read: beside a test, nothing is validated',)
+  both = tasks.find(train, how=tasks.Reading(validation=train, test=test))
+  assert both.validates and len(tasks.labelled(both, 'validation')[0]) == 8
+  with pytest.raises(ValueError, match='never.csv: no such file'):
+    tasks.find(train, how=tasks.Reading(validation='never.csv', test=test))
   divided = tasks.find(train)
   assert sum(count(divided)) == 8 and 'no column split; by the hash' in divided.told[0]
   # Which examples are for test depends on the texts, not on their order.
@@ -152,15 +154,21 @@ def test_a_split_for_validation_is_the_test_where_there_is_none(tmp_path):
   rows = rows_of(['a', 'b', 'a', 'b'])
   for row in rows[2:]:
     row['split'] = 'dev'
-  assert len(tasks.labelled(tasks.find(write(tmp_path, rows)), 'test')[0]) == 2
-
-
-def test_examples_for_validation_beside_a_test_are_told(tmp_path):
-  rows = rows_of(['a', 'b', 'a', 'b', 'a'])
-  rows[-1]['split'] = 'validation'
   task = tasks.find(write(tmp_path, rows))
-  assert len(tasks.labelled(task, 'test')[0]) == 1
-  assert task.told[0].endswith("split 'validation' are not read beside a test")
+  assert len(tasks.labelled(task, 'test')[0]) == 2 and not task.validates
+
+
+@pytest.mark.parametrize('name', ['validation', 'valid', 'dev', 'val'])
+def test_examples_for_validation_beside_a_test_are_a_split(tmp_path, name):
+  rows = rows_of(['a', 'b', 'a', 'b', 'a'])
+  rows[-1]['split'] = name
+  task = tasks.find(write(tmp_path, rows))
+  texts = {split: tasks.labelled(task, split)[0] for split in task.splits}
+  assert {split: len(found) for split, found in texts.items()} == dict(
+    train=3, test=1, validation=1
+  )
+  assert texts['validation'] == [rows[-1]['text']]
+  assert task.validates and not task.told
 
 
 def test_a_label_column_with_a_plus_in_its_name_is_one_column(tmp_path):

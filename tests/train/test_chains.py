@@ -15,7 +15,8 @@ from tl_jax import config, models, tree
 from tl_jax.config import ConfigError
 from tl_jax.train import preparing, run
 from tl_jax.train.checks import check
-from tl_jax.train.datasets import open_task, tempered
+from tl_jax.train.datasets import open_task
+from tl_jax.train.drawing import tempered
 from tl_jax.train.information import fisher_of, information, spread, training_examples
 from tl_jax.train.restoring import open_workdir
 from tl_jax.train.starting import Own

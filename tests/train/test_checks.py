@@ -28,7 +28,7 @@ def test_the_task_chooses_the_mode():
     (TRANSFER, 'unigram_bias', False, ''),
     (TRANSFER, 'data.mixture', {'austen': 1.0}, ''),
     (TRANSFER, 'data.column', '', ''),
-    (TRANSFER, 'eval.batches', 0, "'every'"),
+    (TRANSFER, 'eval.batches', 0, "'patience'"),
     (PRETRAIN, 'data.examples_per_row', 0, ''),
   ],
 )
@@ -120,3 +120,21 @@ def test_a_run_says_at_its_start_what_its_export_would_refuse():
 
   assert lines()[0].startswith('not for export: T5ForSequenceClassification')
   assert lines(pool='last', pooler='tanh', head_bias=True) == []
+
+
+def test_a_published_checkpoint_gets_rates_of_its_own(tmp_path, pretrained):
+  """Whatever lies between: a workdir is what the run in it started from."""
+
+  def rate(method, init):
+    return config.load(f'{TRANSFER},method={method},init={init}').optim.lr
+
+  between = tmp_path / 'between'
+  (between / 'checkpoints').mkdir(parents=True)
+  made = dict(config=dict(init=str(tmp_path)), hash='')
+  (between / 'config.json').write_text(json.dumps(made))
+  for method in ('full', 'lora', 'l2sp', 'full+mixout'):
+    own = rate(method, pretrained)
+    assert own == rate(method, 'scratch')
+    assert own > rate(method, tmp_path) == rate(method, between)
+  assert rate('full', tmp_path) <= 1e-4
+  assert rate('lora+l2sp', tmp_path) == rate('lora', tmp_path) == 1e-3

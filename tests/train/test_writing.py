@@ -88,9 +88,10 @@ def test_a_run_leaves_what_it_wrote_and_how_good_it_is(trained):
   assert {'loss', 'perplexity', 'token_accuracy', 'rougeL', 'chrf'} <= metrics.keys()
   exact = np.mean([row['prediction'] == row['reference'] for row in found])
   assert metrics['exact_match'] == exact
-  (middle,) = lines(workdir / 'evaluations.jsonl')
-  assert middle['step'] == 2 and middle['test/perplexity'] > metrics['perplexity']
-  assert 'test/rougeL' not in middle
+  middle, last = lines(workdir / 'evaluations.jsonl')
+  assert (middle['step'], last['step']) == (2, 4)
+  assert middle['validation/perplexity'] > last['validation/perplexity']
+  assert 'validation/rougeL' not in middle
 
 
 def test_evaluation_says_the_same_and_writes_the_same(trained):
@@ -160,7 +161,9 @@ def family_of(workdir):
 def test_what_is_too_long_is_cut_and_told(file, tmp_path):
   more = [model_of('tiny-t5'), ('data.target_length', '2')]
   ready = preparing.prepare(check(text_config(file, more=more)), tmp_path)
-  (line,) = [line for line in ready.lines(np.arange(16)) if ' cut to ' in line]
+  (line,) = [
+    line for line in ready.lines(ready.settings, np.arange(16)) if ' cut to ' in line
+  ]
   assert '16 train targets cut to 2 tokens' in line
   assert '4 test targets cut to 2 tokens' in line
 

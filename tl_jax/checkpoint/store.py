@@ -14,7 +14,7 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +71,7 @@ class Store:
       os.path.abspath(files.require_local(directory, 'checkpoints'))
     )
     self.keep = keep
+    self._pinned: frozenset[int] = frozenset()
     self._prepared = False
     self._current: tuple[commit.Save, threading.Thread] | None = None
     self._warned: set[str] = set()
@@ -99,7 +100,13 @@ class Store:
     self._prepared = True
 
   def save(
-    self, step: int, state: Any, meta: Any = None, *, replace: bool = False
+    self,
+    step: int,
+    state: Any,
+    meta: Any = None,
+    *,
+    replace: bool = False,
+    pinned: Collection[int] = (),
   ) -> None:
     """Copies the state to the host and commits it in the background.
 
@@ -110,6 +117,7 @@ class Store:
       state: any pytree of arrays, random keys and numbers; it may be donated as soon as
       this returns.
       meta: anything strict JSON can hold; NaN becomes null.
+      pinned: steps that stay from now on, besides the newest `keep`.
     Raises SaveFailed if the save before it failed.
     """
     self.wait()
@@ -121,6 +129,8 @@ class Store:
       raise CheckpointError(
         f'{self.directory / str(step)}: the step is committed already'
       )
+    # Not before the save in flight has deleted: this step is not committed yet.
+    self._pinned = frozenset(pinned)
     leaves, copies = arrays.take(state)
     tag = f'tl_jax/{self.directory}/{step}/{next(_COUNTER)}'
     save = commit.Save(
@@ -165,12 +175,14 @@ class Store:
     return save.seconds
 
   def _delete_oldest(self) -> None:
-    """Deletes all but the newest `keep` steps."""
+    """Deletes all but the newest `keep` steps and those that are pinned."""
     if self.keep is None or self.keep <= 0:
       return
     trash = self.directory / commit.TRASH
     # Renamed before it is deleted: half a step must not be taken for a damaged one.
     for step in self.steps()[: -self.keep]:
+      if step in self._pinned:
+        continue
       files.move_aside(self.directory / str(step), trash)
     files.purge(trash)
 

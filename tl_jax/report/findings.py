@@ -46,7 +46,7 @@ class Findings:
   # (row, column) -> seed -> where the run reached the reference's final value
   steps: Mapping[tuple, Mapping[int, Reached]]
   seconds: Mapping[tuple, Mapping[int, Reached]]
-  # column -> the mean of the reference's final values, in the unit of the table
+  # column -> the mean of the reference's last logged values, in the unit of the table
   targets: Mapping[Hashable, float]
   # column -> under which name training logged its metric on held-out data; None where
   # no run did
@@ -68,7 +68,7 @@ def find(outcome) -> Findings:
     saved=saved,
     steps=steps,
     seconds=_reached(outcome, logged, 'seconds'),
-    targets=_targets(outcome, steps),
+    targets=_targets(outcome, steps, logged),
     logged=logged,
     sentences=(),
     environment=_environment(),
@@ -127,11 +127,14 @@ def training(cell: Cell, seed: int, logged: str | None, metric: str) -> list[dic
   """The lines that a run logged, with `metric` of its result as the last point.
 
   logged: under which name the lines have that metric.
-  Without that point where the result does not say its steps.
+  Without that point where the result does not say its steps, and where the last step is
+  among the lines: what is logged of validation ends on validation.
   """
   lines = cell.training(seed)
   result = cell.runs[seed].result
   if logged is None or not lines or not is_number(result.get('steps')):
+    return lines
+  if any(line.get('step') == result['steps'] and logged in line for line in lines):
     return lines
   last = {'step': result['steps'], logged: result['metrics'][metric]}
   seconds = training_seconds(result)
@@ -207,8 +210,8 @@ def difference(outcome, row, column) -> float | None:
 def _reached(outcome, logged: Mapping[Hashable, str | None], by: str) -> dict:
   """(row, column) -> seed -> where the run reached its target, in units of `by`.
 
-  Seed by seed: a run's target is the final value of the reference's run of the same
-  seed. Runs that did not log the column's metric are left out.
+  Seed by seed: a run's target is the last value of the curve of the reference's run of
+  the same seed. Runs that did not log the column's metric are left out.
   """
   table, cells = outcome.table, outcome.cells
   if table.reference not in cells.rows:
@@ -231,21 +234,32 @@ def _reached_by_seed(
 ) -> dict[int, Reached]:
   """seed -> where the runs of one cell reached the value of the reference's run."""
   found = {}
+  metric = table.metric(cell.column)
   for seed in cell.values:
     if seed not in reference.values:
       continue
     lines = [
       line
-      for line in training(cell, seed, logged, table.metric(cell.column))
+      for line in training(cell, seed, logged, metric)
       if is_number(line.get(logged)) and is_number(line.get(by))
     ]
     if lines:
-      # Runs log the value itself, not times the table's factor.
-      target = _slackened(reference.values[seed] / table.factor, table.higher_is_better)
+      final = _final(reference, seed, logged, table)
+      target = _slackened(final, table.higher_is_better)
       found[seed] = reach(
         lines, logged, target, by=by, higher_is_better=table.higher_is_better
       )
   return found
+
+
+def _final(cell: Cell, seed: int, logged: str, table: Table) -> float:
+  """The last value of a run's curve, not times the table's factor.
+
+  Of a run that logged none it is that of its result.
+  """
+  lines = training(cell, seed, logged, table.metric(cell.column))
+  values = [line[logged] for line in lines if is_number(line.get(logged))]
+  return values[-1] if values else cell.values[seed] / table.factor
 
 
 def _slackened(target: float, higher_is_better: bool) -> float:
@@ -258,17 +272,19 @@ def _slackened(target: float, higher_is_better: bool) -> float:
   return target - slack if higher_is_better else target + slack
 
 
-def _targets(outcome, steps: Mapping[tuple, Mapping]) -> dict:
-  """column -> the mean of the reference's final values.
+def _targets(outcome, steps: Mapping[tuple, Mapping], logged: Mapping) -> dict:
+  """column -> the mean of the last values of the reference's curves.
 
   Only columns of which a run logged a curve have a target to be drawn or shown.
   """
   table, cells = outcome.table, outcome.cells
-  logged = {column for _, column in steps}
+  drawn = {column for _, column in steps}
   means = {}
   for column in cells.columns:
-    if column in logged:
-      means[column] = cells[table.reference, column].mean
+    cell = cells[table.reference, column] if column in drawn else None
+    if cell is not None and cell.values:
+      finals = [_final(cell, seed, logged[column], table) for seed in cell.values]
+      means[column] = table.factor * sum(finals) / len(finals)
   return means
 
 

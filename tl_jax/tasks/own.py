@@ -161,27 +161,55 @@ def _split_files(name: str, how: Reading, columns: files.Columns) -> dict[str, P
   """The part of a file that each split is, of one file or of one file each.
 
   A file for one split gives all its examples, unless it has a column `split`. The
-  examples for validation are the test where there are no others.
+  examples for validation are the test where there are no others; else they are a split
+  of their own.
   """
   train = files.read(how.file('train') or name, columns)
   path = how.file('test') or how.file('validation') or name
-  # By their real paths: one file under two names is not two splits.
-  if os.path.realpath(path) == os.path.realpath(train.path):
-    return dict(train=Part(train, 'train'), test=Part(train, _test_split(train)))
-  test = files.read(path, columns)
-  # A file that is for one split is not divided by hash once more.
-  train_split = files.ALL if train.divided else 'train'
-  test_split = files.ALL if test.divided else _test_split(test)
-  return dict(train=Part(train, train_split), test=Part(test, test_split))
+  if _is_same_file(path, train.path):
+    parts = dict(train=Part(train, 'train'), test=Part(train, _test_split(train)))
+  else:
+    test = files.read(path, columns)
+    # A file that is for one split is not divided by hash once more.
+    train_split = files.ALL if train.divided else 'train'
+    test_split = files.ALL if test.divided else _test_split(test)
+    parts = dict(train=Part(train, train_split), test=Part(test, test_split))
+  return parts | _validation_part(how, parts, columns)
+
+
+def _is_same_file(path, other) -> bool:
+  """Are these two paths of one file? By their real paths: it may have two names."""
+  return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _validation_part(
+  how: Reading, parts: Mapping[str, Part], columns: files.Columns
+) -> dict[str, Part]:
+  """The part for validation by the name of its split; none where all is for the test."""
+  path = how.file('validation')
+  if path and how.file('test'):
+    tables = [part.table for part in parts.values()]
+    known = [table for table in tables if _is_same_file(path, table.path)]
+    table = known[0] if known else files.read(path, columns)
+    names = (*VALIDATION, 'test')
+    split = files.ALL if table.divided else _first_split(table, names)
+    return dict(validation=Part(table, split))
+  for part in parts.values():
+    split = _first_split(part.table, VALIDATION)
+    if split in part.table.splits and split != parts['test'].split:
+      return dict(validation=Part(part.table, split))
+  return {}
+
+
+def _first_split(table: files.Table, names: tuple[str, ...]) -> str:
+  """The first of these names that is a split of the file."""
+  # Without any, reading the first says so, with the splits that there are.
+  return next((name for name in names if name in table.splits), names[0])
 
 
 def _test_split(table: files.Table) -> str:
   """The split of a file to test on."""
-  for name in ('test', *VALIDATION):
-    if name in table.splits:
-      return name
-  # There is none: reading it says so, with the splits that there are.
-  return 'test'
+  return _first_split(table, ('test', *VALIDATION))
 
 
 def _told_of_splits(
@@ -201,13 +229,11 @@ def _told_of_splits(
     told.append(
       f'{name}: the examples of split {quoted(left)} are not read beside a test'
     )
-  if how.validation and how.test:
-    told.append(f'{how.validation}: is not read: beside a test, nothing is validated')
   return told
 
 
 def _unread_splits(sources: Mapping[str, Source]) -> list[str]:
-  """The splits of the files that are neither for train nor for test."""
+  """The splits of the files that are for nothing."""
   chosen = {(source.name, source.split) for source in sources.values()}
   found = []
   for source in sources.values():

@@ -32,9 +32,10 @@ class Task:
 
   `example(record)` gives an Example, or None to leave the record out. Every record has
   the name of its source in the field `source`, since a task may have several. `problem`
-  says what a target is, and what becomes of it. `splits` maps train and test to the
-  source's own splits. `metrics` are names of `tl_jax.metrics`, `headline` is the value
-  that a table shows; where they are empty, the problem has its own.
+  says what a target is, and what becomes of it. `splits` maps train, test and, where
+  there is one, validation to the source's own splits. `metrics` are names of
+  `tl_jax.metrics`, `headline` is the value that a table shows; where they are empty, the
+  problem has its own.
 
   `parts` are the tasks that share a model in this one. The labels are theirs, those of
   one part after those of another, and each part chooses among its own.
@@ -68,7 +69,7 @@ class Task:
         object.__setattr__(self, name, getattr(self.problem, name))
 
   def sources(self, split: str, data_dir: str | None = None) -> tuple[Source, ...]:
-    """The sources of one split, `train` or `test`, those of all parts."""
+    """The sources of one split, those of all parts."""
     if self.parts:
       found = []
       for part in self.parts:
@@ -78,6 +79,13 @@ class Task:
       return (self.opened[split],)
     names = (self.source,) if isinstance(self.source, str) else self.source
     return tuple(data.load(name, self.splits[split], data_dir) for name in names)
+
+  @property
+  def validates(self) -> bool:
+    """Has it examples of its own to look at while a model is trained?"""
+    if self.parts:
+      return all(part.validates for part in self.parts)
+    return 'validation' in self.splits
 
   @property
   def own_sources(self) -> tuple[Source, ...]:
@@ -129,7 +137,7 @@ class Task:
 def labelled(
   task: Task, split: str, data_dir: str | None = None
 ) -> tuple[list[str], np.ndarray]:
-  """(texts, targets) of one split, `train` or `test`.
+  """(texts, targets) of one split: `train`, `test`, or `validation` if it has one.
 
   The problem says what the targets are: int32 (n,) for one label per example, float32
   (n, labels) for several, and float32 (n, 1) for real values. What was read is kept,

@@ -32,10 +32,10 @@ def run_baseline(
       f'config.method.name: {name} needs a task with one label per example; '
       f'{task.name} is of kind {task.problem.name!r}'
     )
-  directory = settings.data.directory
-  train = datasets.read_split(task, 'train', directory)
-  test = datasets.read_split(task, 'test', directory, settings.task.test)
-  chosen = datasets.choose_labels(settings.task, settings.seed, task, train)
+  corpus = datasets.TaskExamples.open(settings, task)
+  train, test = corpus.train, corpus.test
+  # As a model would be: what it is compared with has seen the same examples.
+  chosen = corpus.draw(settings).trained
   said = notes.told(task)
   for line in said:
     reporter.info(line)

@@ -118,8 +118,14 @@ def train_cohort(
   """Trains the members of one signature. One that a former start has left halfway goes
   on by itself.
   """
+  settings = members[0].settings
   if together is None:
-    together = is_spread(members[0].settings)
+    together = is_spread(settings)
+  if together and (settings.eval.patience or settings.eval.keep == 'best'):
+    reporter.info(
+      f'{len(members)} members in turn, not together: each ends by its own validation'
+    )
+    together = False
   alone, fresh = members, []
   if together:
     # Members that advance together are at one step: whoever is further goes alone.
@@ -156,7 +162,7 @@ def train_in_turn(members: list[Member], reporter: Reporter) -> None:
       survived(member.folder, reporter),
       open_run(member.config, member.folder) as opened,
     ):
-      if opened.result(member.settings.schedule.steps) is None:
+      if opened.result(member.settings) is None:
         if trainer is None:
           # In the time of the member that needs it first.
           trainer = make_trainer(check(member.config), opened, cache=opened.path.parent)

@@ -1,8 +1,8 @@
 """The labelled examples of a task: read, encoded and laid into rows; a run may see some
 of them.
 
->>> tempered([np.arange(4), np.arange(4, 6)], temperature=1.0).tolist()
-[0, 1, 2, 3, 4, 5]
+>>> Labelled(['good', 'bad'], np.array([1, 0])).texts
+['good', 'bad']
 """
 
 import dataclasses
@@ -14,7 +14,8 @@ import numpy as np
 
 from tl_jax import data, models, tasks
 from tl_jax.config import ConfigError
-from tl_jax.data import packing, pipeline, subsets
+from tl_jax.data import packing, pipeline
+from tl_jax.train import drawing
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import TaskChoice, TaskData, Transfer
 from tl_jax.train.tokenizing import CACHE
@@ -60,31 +61,47 @@ class Labelled(NamedTuple):
   examples_per_row: int = 1
 
 
+class Portion(NamedTuple):
+  """What a run is watched on: a split, or the examples of it with these `numbers`."""
+
+  split: Labelled
+  numbers: np.ndarray
+
+  @property
+  def targets(self) -> np.ndarray:
+    return self.split.targets[self.numbers]
+
+
 class TaskExamples(NamedTuple):
   """The labelled examples of a task: nothing in them depends on the seed of a run or
   the number of its labels.
 
-  writer: how the model writes texts, where they are asked for. pad: the id of padding,
-  None until the examples are `encoded`.
+  validation: None where the task has no such split, or no run asks for it. writer: how
+  the model writes texts, where they are asked for. pad: the id of padding, None until
+  the examples are `encoded`.
   """
 
   task: tasks.Task
   train: Labelled
   test: Labelled
+  validation: Labelled | None
   group: TaskData
   writer: tasks.Writer = tasks.Writer()
   pad: int | None = None
 
   @classmethod
-  def open(
-    cls, choice: TaskChoice, group: TaskData, task: tasks.Task
-  ) -> 'TaskExamples':
-    """The texts of both splits, not encoded. Raises ConfigError for an empty one."""
+  def open(cls, settings: Transfer, task: tasks.Task) -> 'TaskExamples':
+    """The texts of the splits, not encoded. Raises ConfigError for an empty one."""
+    directory = settings.data.directory
+    validation = None
+    if settings.eval.every and task.validates:
+      validation = read_split(task, 'validation', directory)
     return cls(
       task,
-      read_split(task, 'train', group.directory),
-      read_split(task, 'test', group.directory, choice.test),
-      group,
+      read_split(task, 'train', directory),
+      read_split(task, 'test', directory, settings.task.test),
+      validation,
+      settings.data,
     )
 
   @property
@@ -102,9 +119,17 @@ class TaskExamples(NamedTuple):
     group, positions = settings.data, parts.method.prompt_positions
     arch = parts.model.arch
     limits = limits_of(settings.task, group, arch, self.writer, cache)
-    train = encode(self.task, self.train, group, positions, tokenizer, limits)
-    test = encode(self.task, self.test, group, positions, tokenizer, limits)
-    return self._replace(train=train, test=test, pad=tokenizer.pad)
+
+    def encoded(split: Labelled) -> Labelled:
+      return encode(self.task, split, group, positions, tokenizer, limits)
+
+    has_validation = self.validation is not None
+    return self._replace(
+      train=encoded(self.train),
+      test=encoded(self.test),
+      validation=encoded(self.validation) if has_validation else None,
+      pad=tokenizer.pad,
+    )
 
   def first_bias(self, settings: Transfer, vocabulary: int) -> None:
     """None: the bias of a task's head starts as the model makes it."""
@@ -118,11 +143,11 @@ class TaskExamples(NamedTuple):
     """The endless rows that a run of these settings sees, a function of (seed, step),
     and the indices of the labelled examples they come from.
     """
-    group, seed = self.group, settings.seed
-    chosen = choose_labels(settings.task, seed, self.task, self.train)
+    group = self.group
+    chosen = self.draw(settings).trained
     stream = data.stream(
       self.train.examples,
-      seed=seed,
+      seed=settings.seed,
       length=group.length,
       batch=group.batch,
       pack=group.pack,
@@ -132,6 +157,22 @@ class TaskExamples(NamedTuple):
       subset=chosen,
     )
     return stream, chosen
+
+  def draw(self, settings: Transfer) -> drawing.Drawn:
+    """The examples of the train split that a run of these settings is trained on, and
+    those that are held out for validation.
+    """
+    holds_out = bool(settings.eval.every) and self.validation is None
+    texts, targets = self.train.texts, self.train.targets
+    return drawing.draw(settings, self.task, texts, targets, holds_out)
+
+  def watched(self, settings: Transfer) -> Portion | None:
+    """What a run of these settings is watched on; None where nobody asks."""
+    if not settings.eval.every:
+      return None
+    if self.validation is not None:
+      return Portion(self.validation, np.arange(len(self.validation.texts)))
+    return Portion(self.train, self.draw(settings).held_out)
 
 
 def read_split(task: tasks.Task, split: str, directory: str, most: int = 0) -> Labelled:
@@ -143,7 +184,7 @@ def read_split(task: tasks.Task, split: str, directory: str, most: int = 0) -> L
   texts, targets = tasks.labelled(task, split, directory or None)
   if 0 < most < len(texts):
     # Of seed 0 whatever the run's: all runs of a task are compared on the same ones.
-    kept = subset_of(task, texts, targets, most, seed=0)
+    kept = drawing.subset_of(task, texts, targets, most, seed=0)
     texts, targets = [texts[index] for index in kept], targets[kept]
   if not texts:
     raise ConfigError(
@@ -248,63 +289,4 @@ def labelled_pass(
     target_length=split.limits.target_length,
     pad=pad,
     subset=subset,
-  )
-
-
-def choose_labels(
-  choice: TaskChoice, seed: int, task: tasks.Task, train: Labelled
-) -> np.ndarray:
-  """The indices of the labelled examples that a run may see, a function of (seed,
-  count) nested in the count.
-
-  Of several tasks as many of each; where the temperature asks for more of one, its
-  examples come again.
-  """
-  count, groups = choice.labels, [np.arange(len(train.texts))]
-  if task.parts:
-    place = tasks.group_of(task, train.targets)
-    groups = [np.flatnonzero(place == number) for number in range(len(task.parts))]
-  chosen = []
-  for part, own in zip(task.parts or (task,), groups, strict=True):
-    if count > len(own):
-      raise ConfigError(
-        f'config.task.labels: {count} labelled examples asked for; {part.name} has {len(own)}'
-      )
-    texts = [train.texts[index] for index in own]
-    kept = subset_of(task, texts, train.targets[own], count or len(own), seed)
-    chosen.append(own[kept])
-  return chosen[0] if len(chosen) == 1 else tempered(chosen, choice.temperature)
-
-
-def tempered(chosen: list[np.ndarray], temperature: float) -> np.ndarray:
-  """The examples of several tasks, each in proportion to its size ** (1 / temperature)
-  (Raffel et al. 2020, 3.5.2).
-
-  As many in all as there are; none is left out that its share has room for, and a
-  smaller task's come again.
-  """
-  shares = np.array([len(part) for part in chosen]) ** (1 / temperature)
-  sizes = np.maximum(1, np.round(shares / shares.sum() * sum(map(len, chosen)))).astype(
-    int
-  )
-  return np.concatenate(
-    # Where more are asked for than there are, they come again from the first on.
-    [np.resize(part, size) for part, size in zip(chosen, sizes, strict=True)]
-  )
-
-
-def subset_of(task: tasks.Task, texts, targets, count: int, seed: int) -> np.ndarray:
-  """Indices of `count` texts, classes in equal parts where an example has one class;
-  all of them as they stand.
-  """
-  if count == len(texts):
-    return np.arange(count)
-  # Only where a target is a class can classes be in equal parts.
-  has_classes = task.problem.exclusive
-  return data.subset(
-    targets if has_classes else None,
-    count,
-    seed,
-    subsets.fingerprints(texts),
-    by='balanced' if has_classes else 'uniform',
   )

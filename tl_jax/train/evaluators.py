@@ -6,7 +6,7 @@
 
 import math
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -17,7 +17,8 @@ from tl_jax import data, evals, models, parallel, rng, tasks
 from tl_jax.train import mixtures, programs, writing
 from tl_jax.train.assembly import Components
 from tl_jax.train.compilation import together
-from tl_jax.train.datasets import Labelled, TaskExamples, labelled_pass
+from tl_jax.train.course import Watch
+from tl_jax.train.datasets import Labelled, Portion, TaskExamples, labelled_pass
 from tl_jax.train.features import EvaluationInputs, FeatureCache, holds_body
 from tl_jax.train.preparing import Prepared
 from tl_jax.train.results import digest_examples
@@ -47,8 +48,10 @@ class Evaluator(Protocol):
     step `last`.
     """
 
-  def metrics(self, state) -> dict[str, float]:
-    """The metrics on the test split in the midst of a run."""
+  def watch(self, portion: Portion | None) -> Watch:
+    """What measures states in the midst of a run: on a portion of the examples of a
+    task, in pre-training on the test texts.
+    """
 
   def evaluate(self, state) -> Evaluation:
     """All that is kept of the last state of a run."""
@@ -104,6 +107,11 @@ class MixtureEvaluator:
     """The stream itself."""
     del state, first, last
     return stream
+
+  def watch(self, portion: Portion | None) -> Watch:
+    """The test texts: nothing that is learned is chosen by them."""
+    del portion
+    return Watch('test', 'loss', self.metrics)
 
   def metrics(self, state) -> dict[str, float]:
     """Loss, perplexity and the objective's metrics, and how many `examples` were seen."""
@@ -203,6 +211,31 @@ class TaskEvaluator:
       return stream
     return self._features.featured(stream, state, first, last)
 
+  def watch(self, portion: Portion) -> Watch:
+    """The task's metrics on a portion, by which its headline tells a better state."""
+    batches: list[dict] = []
+
+    def measure(state) -> dict[str, float]:
+      # Laid into rows once: a run does not change them, nor the body that it holds.
+      if not batches:
+        batches.extend(self._batches(portion, state))
+      found = evals.outputs(self._apply, state, batches, len(portion.numbers))
+      return tasks.score(self._task, found, portion.targets)
+
+    return Watch('validation', self._task.headline, measure)
+
+  def _batches(self, portion: Portion, state) -> Iterator[dict]:
+    """The batches of a portion, whose examples are numbered from 0."""
+    split, numbers = portion
+    place = np.full(len(split.texts) + 1, -1)
+    place[numbers] = np.arange(len(numbers))
+    batches = self._inputs.batches(split, numbers)
+    if self._features is not None:
+      batches = self._features.batches(split, numbers, state)
+    for batch in batches:
+      # An empty place, -1, finds the last of the places, which is nobody's.
+      yield batch | dict(identifiers=place[batch['identifiers']])
+
   def outputs(self, state) -> np.ndarray:
     """What the model says of every test example, float32 (n, labels)."""
     batches = self._inputs.test
@@ -210,20 +243,15 @@ class TaskEvaluator:
       batches = self._features.test(state)
     return evals.outputs(self._apply, state, batches, len(self._test.texts))
 
-  def metrics(self, state) -> dict[str, float]:
-    return self._score(self.outputs(state))
-
   def evaluate(self, state) -> Evaluation:
     """The metrics, with a digest of the test split and all outputs."""
     outputs = self.outputs(state)
     digest = digest_examples(self._test.texts, self._test.targets)
-    return Evaluation(self._score(outputs), len(self._test.texts), digest, outputs)
+    metrics = tasks.score(self._task, outputs, self._test.targets)
+    return Evaluation(metrics, len(self._test.texts), digest, outputs)
 
   def _apply(self, state, batch) -> np.ndarray:
     return parallel.to_host(self._forward(state, self._inputs.place(batch)))
-
-  def _score(self, outputs: np.ndarray) -> dict[str, float]:
-    return tasks.score(self._task, outputs, self._test.targets)
 
 
 class TextEvaluator:
@@ -258,9 +286,15 @@ class TextEvaluator:
     del state, first, last
     return stream
 
-  def metrics(self, state) -> dict[str, float]:
-    """Loss, perplexity and accuracy of the tokens of the targets."""
-    return self.loss(self._merged(state))
+  def watch(self, portion: Portion) -> Watch:
+    """The loss of the targets of a portion, which is what tells a better state: to write
+    all texts takes much longer.
+    """
+
+    def measure(state) -> dict[str, float]:
+      return self.loss(self._merged(state), portion)
+
+    return Watch('validation', 'loss', measure)
 
   def evaluate(self, state) -> Evaluation:
     params = self._merged(state)
@@ -273,11 +307,12 @@ class TextEvaluator:
     """(all metrics, the texts that are written) of merged parameters."""
     texts = self.write(params)
     scores = tasks.score(self._task, texts, self._test.targets)
-    return self.loss(params) | scores, texts
+    everything = Portion(self._test, np.arange(len(texts)))
+    return self.loss(params, everything) | scores, texts
 
-  def loss(self, params) -> dict[str, float]:
+  def loss(self, params, portion: Portion) -> dict[str, float]:
     """Loss, perplexity and accuracy of the tokens of the targets."""
-    found, _ = measure(self._sums, params, self._batches())
+    found, _ = measure(self._sums, params, self._batches(portion))
     found['token_accuracy'] = found.pop('accuracy')
     return found
 
@@ -306,14 +341,14 @@ class TextEvaluator:
   def _merged(self, state):
     return self._parts.method.merge(averaged(state), state.frozen)
 
-  def _batches(self):
-    """The batches of the test split, on the mesh.
+  def _batches(self, portion: Portion) -> Iterator[dict]:
+    """The batches of a portion, on the mesh.
 
     Raises ValueError for ids that the model has no row for.
     """
-    group = self._group
-    pad = self._tokenizer.pad
-    for batch in labelled_pass(group, self._test, pad, group.batch):
+    group, pad = self._group, self._tokenizer.pad
+    split, numbers = portion
+    for batch in labelled_pass(group, split, pad, group.batch, numbers):
       models.require_rows(self._parts.model.arch, batch)
       yield self._place(batch)
 

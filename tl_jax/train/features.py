@@ -123,6 +123,11 @@ class FeatureCache:
       self._body = mark
     return self._test
 
+  def batches(self, split: Labelled, numbers: np.ndarray, state) -> Iterator[dict]:
+    """The batches of some examples of a split, with features of the body of a state."""
+    features = self._run(state, split, numbers)
+    return map(features.put, self._inputs.batches(split, numbers))
+
   def _run(self, state, split: Labelled, needed: np.ndarray) -> Features:
     """The features of the examples of a split with these numbers."""
     place, vectors = np.full(len(split.examples), -1), None

@@ -83,10 +83,10 @@ def training_examples(
   """
   settings, pad = opened.settings, opened.tokenizer.pad
   group = settings.data
-  train = datasets.read_split(task, 'train', group.directory)
+  corpus = datasets.TaskExamples.open(settings, task)
   limits = tasks.Limits(group.length, path / CACHE)
-  train = datasets.encode(task, train, group, 0, opened.tokenizer, limits)
-  chosen = datasets.choose_labels(settings.task, settings.seed, task, train)
+  train = datasets.encode(task, corpus.train, group, 0, opened.tokenizer, limits)
+  chosen = corpus.draw(settings).trained
   part = (
     tasks.group_of(task, train.targets[chosen])
     if task.parts

@@ -16,6 +16,7 @@ import numpy as np
 from tl_jax import optim
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import Program, compile_ahead
+from tl_jax.train.course import Course
 from tl_jax.train.reporter import Meter, Reporter
 from tl_jax.train.results import Diverged
 from tl_jax.train.settings import Settings
@@ -27,14 +28,15 @@ class Recorder(NamedTuple):
   """Where the loop leaves what it learns.
 
   record(row) takes the figures of a logged step, save(step, state) a checkpoint, and
-  evaluate(step, state) measures a state on the test split. The clock counts the
-  seconds.
+  evaluate(step, state) measures a state and adds to the course of the run. The clock
+  counts the seconds.
   """
 
   record: Callable[[dict], None]
   save: Callable[[int, TrainState], None]
   evaluate: Callable[[int, TrainState], dict]
   clock: Clock
+  course: Course
 
 
 class Fitted(NamedTuple):
@@ -71,7 +73,7 @@ def fit(
   title: str,
 ) -> Fitted:
   """Runs from the state's step to the schedule's last, over `batches` of (global batch,
-  tokens in it).
+  tokens in it), or until the course of the run says that it is over.
 
   The step is a jitted function, which is compiled once, or the program that an earlier
   call left: a batch of another shape or type is a TypeError. Raises Diverged where the
@@ -106,6 +108,8 @@ class _Loop:
     program = step if isinstance(step, Program) else None
     # The range first: zip asks it before the batches, so none is read in vain.
     numbers = range(first, self._total + 1)
+    if self._recorder.course.reason:
+      numbers = range(0)
     for number, (batch, tokens) in zip(numbers, batches, strict=False):
       if program is None:
         program = self._compile(step, state, batch)
@@ -125,6 +129,8 @@ class _Loop:
       self._report_late()
       self._late = (number, metrics, rate)
       self._leave(number, state, self._must_stop(number, stopping))
+      if self._recorder.course.reason:
+        break
     self._report_late()
     return Fitted(jax.block_until_ready(state), program)
 
@@ -144,24 +150,42 @@ class _Loop:
     return jax.process_count() == 1 and stopping.asked
 
   def _leave(self, number: int, state: TrainState, stops: bool) -> None:
-    """Saves and evaluates the state of a step where that is due. Raises Stopped."""
+    """Evaluates and saves the state of a step where that is due. Raises Stopped."""
     settings, recorder = self._settings, self._recorder
+    course = recorder.course
     is_last = number == self._total
-    if number % settings.checkpoint.every == 0 or is_last or stops:
+    saves = number % settings.checkpoint.every == 0 or is_last or stops
+    # First, so that a checkpoint knows what its own step was worth: a run that goes on
+    # from it stops where one without a pause does.
+    if self._must_evaluate(number):
+      # The step's own seconds are of the training, not of the evaluation.
+      jax.block_until_ready(state)
+      self._report_late()
+      with recorder.clock.phase('evaluation'):
+        recorder.evaluate(number, state)
+      saves = saves or bool(course.reason)
+      saves = saves or (course.keeps_best and course.has_new_best)
+    if saves:
       # Before it is saved: no checkpoint holds a step that diverged.
       self._report_late()
       recorder.save(number, state)
-    if settings.eval.every and number % settings.eval.every == 0 and not is_last:
-      # The step's own seconds are of the training, not of the evaluation.
-      jax.block_until_ready(state)
-      with recorder.clock.phase('evaluation'):
-        recorder.evaluate(number, state)
     recorder.clock.keep()
     if stops and not is_last:
       raise Stopped(
         f'stopped at step {number} of {self._total}; the step is saved, run again to go '
         'on'
       )
+
+  def _must_evaluate(self, number: int) -> bool:
+    """Is the state of this step looked at?
+
+    That of the last step is, too, where all are measured on validation: the result says
+    what it is worth on the test split alone.
+    """
+    every = self._settings.eval.every
+    if number == self._total:
+      return bool(every) and bool(self._recorder.course.metric)
+    return bool(every) and number % every == 0
 
   def _report_late(self) -> None:
     """Checks, shows and, where it is due, records the figures of the step before.

@@ -107,6 +107,10 @@ class Mixture(NamedTuple):
     """The sources that may be files of the user."""
     return tuple(self.sources.values())
 
+  def watched(self, settings: Pretrain) -> None:
+    """None: pre-training is evaluated on the test texts, by which nothing is chosen."""
+    del settings
+
   def stream(self, settings: Pretrain) -> tuple[pipeline.Stream, np.ndarray]:
     """The endless rows of the mixture, a function of (seed, step); they come from no
     labelled example.

@@ -12,27 +12,49 @@ from tl_jax import tasks
 from tl_jax.data import subsets
 from tl_jax.data.sources import Source
 from tl_jax.tasks.own import quoted
-from tl_jax.train.datasets import Labelled
+from tl_jax.train.datasets import Labelled, Portion, TaskExamples
 
 
 def of_task(
-  task: tasks.Task,
-  train: Labelled,
-  test: Labelled,
-  chosen: np.ndarray,
+  corpus: TaskExamples, chosen: np.ndarray, watched: Portion | None
 ) -> list[str]:
-  """The lines of a transfer that is trained on the `chosen` examples of `train`."""
+  """The lines of a transfer that is trained on the `chosen` examples of `train`.
+
+  watched: the examples that it is evaluated on meanwhile.
+  """
+  task, train, test = corpus.task, corpus.train, corpus.test
   lines = told(task)
   left_out = _empty(task.own_sources)
   cut = _cut('train', train) + _cut('test', test)
+  if corpus.validation is not None:
+    cut += _cut('validation', corpus.validation)
   if left_out or cut:
     lines.append(f'{task.name}: {", ".join([*left_out, *cut])}')
-  for split, targets in (('train', train.targets[chosen]), ('test', test.targets)):
-    counts = task.problem.count(targets, len(task.labels))
+  targets = dict(train=train.targets[chosen], test=test.targets)
+  if watched is not None:
+    lines.append(_of_validation(corpus, chosen, watched))
+    targets['validation'] = watched.targets
+  for split, found in targets.items():
+    counts = task.problem.count(found, len(task.labels))
     lines += absent(split, task.labels, counts)
   if task.own_sources:
-    lines += _shared(task, train, test)
+    lines += _shared(task, train, test, 'test')
+    if corpus.validation is not None:
+      lines += _shared(task, train, corpus.validation, 'validation')
   return lines
+
+
+def _of_validation(corpus: TaskExamples, chosen: np.ndarray, watched: Portion) -> str:
+  """What a run is evaluated on while it is trained, and where that is from."""
+  count = len(watched.numbers)
+  many = f'{count} example{"s" * (count != 1)}'
+  if watched.split is corpus.validation:
+    return f'{corpus.name}: evaluated meanwhile on the {many} of its validation split'
+  trained = len(set(chosen.tolist()))
+  return (
+    f'{corpus.name}: {many} of its {len(watched.split.texts)} train examples held out '
+    f'for validation (config.task.holdout), trained on {trained}'
+  )
 
 
 def told(task: tasks.Task) -> list[str]:
@@ -93,13 +115,13 @@ def _cut(name: str, split: Labelled) -> list[str]:
   ]
 
 
-def _shared(task: tasks.Task, train: Labelled, test: Labelled) -> list[str]:
-  """A line where texts of the test stand in the train split too."""
-  # Eight bytes for a text, however long: both splits may be large.
+def _shared(task: tasks.Task, train: Labelled, other: Labelled, name: str) -> list[str]:
+  """A line where texts of another split stand in the train split too."""
   seen = set(subsets.fingerprints(train.texts).tolist())
-  count = sum(key in seen for key in subsets.fingerprints(test.texts).tolist())
+  count = sum(key in seen for key in subsets.fingerprints(other.texts).tolist())
   if not count:
     return []
   return [
-    f'{task.name}: {count} of {len(test.texts)} test texts stand in the train split too'
+    f'{task.name}: {count} of {len(other.texts)} {name} texts stand in the train split '
+    'too'
   ]

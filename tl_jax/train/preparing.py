@@ -55,21 +55,23 @@ class Prepared(NamedTuple):
       return self.corpus.name
     return f'{self.corpus.name}, {methods.name_of(self.settings.method)}'
 
-  def lines(self, chosen: np.ndarray) -> list[str]:
-    """What a run tells at its start, trained on the examples `chosen`."""
-    lines = self.notes(chosen)
+  def lines(self, settings: Settings, chosen: np.ndarray) -> list[str]:
+    """What a run of these settings tells at its start, trained on the examples
+    `chosen`.
+    """
+    lines = self.notes(settings, chosen)
     if self.task is None:
       lines = [*lines, f'tokenizer: {self.tokenizer.vocabulary_size} pieces']
     return [*lines, *lines_on_export(self.parts.model.arch, self.source)]
 
-  def notes(self, chosen: np.ndarray) -> list[str]:
+  def notes(self, settings: Settings, chosen: np.ndarray) -> list[str]:
     """What a run says of its texts, trained on the examples `chosen`; its result keeps
     it.
     """
     corpus = self.corpus
     if self.task is None:
       return notes.of_mixture(corpus.sources, corpus.examples)
-    return notes.of_task(self.task, corpus.train, corpus.test, chosen)
+    return notes.of_task(corpus, chosen, corpus.watched(settings))
 
   def files(self) -> dict[str, str]:
     """A digest of every file of the user that the run reads, by path."""
@@ -111,7 +113,7 @@ def open_corpus(settings: Settings, task: tasks.Task | None) -> Corpus:
   """The texts that a run learns from: those of the task, or the mixture."""
   if task is None:
     return Mixture.open(settings.data)
-  return TaskExamples.open(settings.task, settings.data, task)
+  return TaskExamples.open(settings, task)
 
 
 def prepare(

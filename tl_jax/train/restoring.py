@@ -7,6 +7,7 @@ tl_jax.config.checks.ConfigError: /no/such/workdir: not a workdir (no config.jso
 """
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -31,6 +32,8 @@ from tl_jax.interop.huggingface import GENERATION
 from tl_jax.train import assembly, methods, starting, tokenizing
 from tl_jax.train.checks import read, without_foreign_keys
 from tl_jax.train.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 
 class Opened(NamedTuple):
@@ -82,8 +85,21 @@ def known_of(path: pathlib.Path, step: int) -> tasks.Known | None:
 
 
 def choose_step(path: pathlib.Path, step: int | None) -> int:
-  """The newest good committed step of a workdir where none is named."""
-  return checkpoint.Store(path / 'checkpoints').newest_good() if step is None else step
+  """The step whose state is the model of a workdir, where none is named.
+
+  It is the newest good one, or the one that this says is the best on validation.
+  """
+  if step is not None:
+    return step
+  store = checkpoint.Store(path / 'checkpoints')
+  newest = store.newest_good()
+  best = store.meta(newest).get('best')
+  if best is None or best == newest:
+    return newest
+  if best in store.steps() and not store.verify(best):
+    return best
+  _LOG.warning('step %d, the best, is damaged or gone; step %d is used', best, newest)
+  return newest
 
 
 def open_workdir(path, step: int | None = None, overrides=()) -> Opened:

@@ -66,6 +66,10 @@ class Result:
   `n` examples of the test split that it was judged on. examples: a digest of these; two
   runs with one digest were judged on the same ones.
 
+  steps: how many were made. step: that of the model which was judged, the last one or
+  the best on validation. stopped: why the run was over before its schedule; '' where it
+  was not.
+
   trained: the leaves that the run moved, with a star for the number of a layer;
   trained_parameters: how many numbers they hold.
 
@@ -96,6 +100,8 @@ class Result:
   training_seconds: float
   compile_seconds: float
   peak_bytes: int
+  step: int = 0
+  stopped: str = ''
   notes: list[str] = dataclasses.field(default_factory=list)
 
   def to_json(self) -> dict:
@@ -149,6 +155,11 @@ def digest_examples(texts: Sequence[str], targets) -> str:
   found.update(repr(targets.shape).encode())
   found.update(targets.tobytes())
   return found.hexdigest()[:16]
+
+
+def digest_numbers(numbers: np.ndarray) -> str:
+  """16 hexadecimal digits that any change of the integers or their order changes."""
+  return hashlib.sha256(np.asarray(numbers, '<i8').tobytes()).hexdigest()[:16]
 
 
 def write_predictions(

@@ -7,6 +7,7 @@ Traceback (most recent call last):
 tl_jax.config.checks.ConfigError: config.schedule.steps: must be an integer >= 1, got 0 (int)
 """
 
+import dataclasses
 import functools
 import pathlib
 
@@ -20,6 +21,7 @@ from tl_jax.train.baselines import run_baseline
 from tl_jax.train.checks import Checked, check
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import together
+from tl_jax.train.course import Course
 from tl_jax.train.evaluators import Evaluation, Evaluator, make_evaluator
 from tl_jax.train.memory import require_memory
 from tl_jax.train.preparing import Prepared, prepare
@@ -28,6 +30,7 @@ from tl_jax.train.restoring import meta
 from tl_jax.train.results import Diverged, Result, write_predictions
 from tl_jax.train.settings import Data, Settings, Transfer
 from tl_jax.train.starting import Given, Own
+from tl_jax.train.step import TrainState
 from tl_jax.train.workdir import Run, open_run
 
 
@@ -65,7 +68,7 @@ def run(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
     arch = assembly.smallest_arch(settings, checked.task)
     require_memory(settings, arch)
   with open_run(config, workdir) as opened:
-    finished = opened.result(settings.schedule.steps)
+    finished = opened.result(settings)
     if finished is not None:
       return finished
     if checked.method is None:
@@ -165,9 +168,11 @@ class Trainer:
     corpus, arch = self.ready.corpus, self.ready.parts.model.arch
     run.require_files(self.ready.files())
     stream, chosen = corpus.stream(settings)
-    for line in self.ready.lines(chosen):
+    run.require_trained_on(results.digest_numbers(chosen))
+    for line in self.ready.lines(settings, chosen):
       reporter.info(line)
-    state = self.start(settings, run, reporter)
+    recorder = self.recorder(settings, run, chosen)
+    state = self.start(settings, run, recorder.course, reporter)
     with jax.set_mesh(self.mesh):
       method = methods.name_of(settings.method)
       reporter.info(assembly.said_of_training(self.ready.parts, method, state))
@@ -182,23 +187,27 @@ class Trainer:
         self._step,
         state,
         batches,
-        self.recorder(settings, run),
+        recorder,
         reporter,
         'transfer' if isinstance(settings, Transfer) else 'pretrain',
       )
       # The next run of this signature takes the compiled step.
       self._step = fitted.program or self._step
-      return self.finish(settings, run, fitted.state, chosen, reporter)
+      state, course = fitted.state, recorder.course
+      return self.finish(settings, run, state, chosen, course, reporter)
 
-  def start(self, settings: Settings, run: Run, reporter: Reporter = NULL_REPORTER):
-    """The state of the newest good checkpoint, or a fresh one with its account in
-    account.json.
+  def start(
+    self, settings: Settings, run: Run, course: Course, reporter: Reporter
+  ) -> TrainState:
+    """The state of the newest good checkpoint, whose course is taken over, or a fresh
+    one with its account in account.json.
     """
     with jax.set_mesh(self.mesh):
       abstract = programs.abstract_state(self.ready.parts, self.shardings)
       restored = run.restore_latest(abstract, self.ready.parts.model.arch)
     if restored is not None:
       reporter.info(f'resumed at step {restored.step} of {settings.schedule.steps}')
+      course.go_on(restored.meta.get('course'))
       return restored.state
     self.describe(settings, run)
     # Not on the mesh: the information of EWC is of one example after the other, which no
@@ -218,10 +227,13 @@ class Trainer:
       # A member of a cohort has another folder than that of the run that was prepared.
       tokenizing.keep(run.path, self.ready.tokenizer, self.ready.source)
 
-  def recorder(self, settings: Settings, run: Run) -> loop.Recorder:
+  def recorder(self, settings: Settings, run: Run, chosen: np.ndarray) -> loop.Recorder:
+    """Where a run leaves its figures that is trained on the examples `chosen`."""
     ready = self.ready
+    watch = self.evaluator.watch(ready.corpus.watched(settings))
     said = meta(ready.parts.model.arch, ready.files(), ready.task)
-    return run.recorder(settings, self.evaluator.metrics, said)
+    said |= dict(trained_on=results.digest_numbers(chosen))
+    return run.recorder(settings, watch, Course.of(settings, watch.metric), said)
 
   def finish(
     self,
@@ -229,20 +241,22 @@ class Trainer:
     run: Run,
     state,
     chosen: np.ndarray,
+    course: Course,
     reporter: Reporter = NULL_REPORTER,
   ) -> dict:
-    """Evaluates the last state of a run that was trained on the examples `chosen`, and
-    writes what it says.
+    """Evaluates the last state of a run that was trained on the examples `chosen`, or
+    the best one of its course, and writes what it says.
     """
     # The last step is on the disk before a result says that the run is finished.
     run.store.wait()
-    found = self.evaluator.evaluate(state)
-    steps = settings.schedule.steps
+    ended = int(state.step)
+    judged = self.best_state(run, course, state)
+    found = self.evaluator.evaluate(judged)
     try:
-      results.require_numbers(steps, found.metrics, found.outputs)
+      results.require_numbers(int(judged.step), found.metrics, found.outputs)
     except Diverged:
       # Nobody shall start from it.
-      run.store.reject(steps)
+      run.store.reject(int(judged.step))
       raise
     if run.is_primary:
       # Members hold the same base: on the disk it is there once.
@@ -251,12 +265,22 @@ class Trainer:
       if found.outputs is not None:
         path = run.path / 'predictions.jsonl'
         write_predictions(path, self.ready.task, self.ready.corpus.test, found.outputs)
-    result = run.finish(
-      make_result(self.ready, settings, chosen, found, state, run.clock)
-    )
+    made = make_result(self.ready, settings, chosen, found, judged, run.clock)
+    made = dataclasses.replace(made, steps=ended, stopped=course.reason)
+    result = run.finish(made)
+    if course.reason:
+      reporter.info(f'stopped at step {ended}: {course.reason}')
     values = [f'{name} {value:.4f}' for name, value in result['metrics'].items()]
-    reporter.info(f'{self.ready.title}: {", ".join(values)}')
+    at_best = f' at step {made.step}, the best' if course.keeps_best else ''
+    reporter.info(f'{self.ready.title}{at_best}: {", ".join(values)}')
     return result
+
+  def best_state(self, run: Run, course: Course, last: TrainState) -> TrainState:
+    """The state that is the model of a run: its last one, or the best of its course."""
+    if not course.keeps_best or course.best == int(last.step):
+      return last
+    abstract = programs.abstract_state(self.ready.parts, self.shardings)
+    return run.store.restore(course.best, abstract)
 
 
 def make_result(
@@ -268,7 +292,7 @@ def make_result(
   clock: Clock,
 ) -> Result:
   """The result of a run that was trained on the examples `chosen`, from the evaluation
-  of its last state.
+  of the state that is its model.
   """
   trained = assembly.trained_leaves(ready.parts, state.trainable)
   # Of the model that comes out: what a method puts in may be folded into its weights.
@@ -286,7 +310,8 @@ def make_result(
     trained_parameters=tree.count(trained),
     total_parameters=tree.count(fused),
     steps=settings.schedule.steps,
+    step=int(state.step),
     peak_bytes=peak_bytes(),
-    notes=ready.notes(chosen),
+    notes=ready.notes(settings, chosen),
     **clock.totals(),
   )

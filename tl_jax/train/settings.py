@@ -73,6 +73,23 @@ class MixtureEval(Eval):
 
 
 @dataclasses.dataclass(frozen=True)
+class TaskEval(Eval):
+  """When a transfer is evaluated on its validation split, and what follows."""
+
+  # evaluations in a row without a better headline, after which it ends; 0: never
+  patience: Natural = 0
+  # whose model is kept: that of the last step, or of the best on the validation split
+  keep: Literal['last', 'best'] = 'last'
+
+  def __post_init__(self):
+    wanted = f'patience: {self.patience}' if self.patience else f'keep: {self.keep!r}'
+    if not self.every and (self.patience or self.keep == 'best'):
+      raise ValueError(
+        f'{wanted} needs evaluations, but every is 0; give the steps between two'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
 class Log:
   every: Count = 100  # steps
   tensorboard: bool = True
@@ -97,6 +114,9 @@ class TaskChoice:
   # labelled examples to train on, the classes in equal parts; 0: all
   labels: Natural = 0
   test: Natural = 0  # test examples to score, the classes in equal parts; 0: all
+  # train examples that are held out where the run is evaluated on its way and the task
+  # has no validation split: a share below 1, or so many
+  holdout: Positive = 0.1
   # of several tasks: each is drawn in proportion to its size ** (1 / temperature)
   temperature: Positive = 1.0
   # Of a task that is a file: its columns, the kind of its labels, and the files of its
@@ -155,6 +175,7 @@ class Transfer(Common):
 
   task: TaskChoice
   data: TaskData
+  eval: TaskEval = dataclasses.field(default_factory=TaskEval)
 
 
 Settings = Pretrain | Transfer

@@ -145,7 +145,7 @@ def train_together(members, reporter: Reporter) -> None:
       with survived(member.folder, reporter):
         run = stack.enter_context(open_run(member.config, member.folder))
         with survived(member.folder, reporter, run):
-          if run.result(member.settings.schedule.steps) is not None:
+          if run.result(member.settings) is not None:
             continue
           if trainer is None:
             trainer = make_trainer(check(member.config), run, cache=run.path.parent)
@@ -161,9 +161,8 @@ def open_member(trainer: Trainer, settings, run: Run) -> Open:
   trainer.describe(settings, run)
   if run.is_primary:
     run.workdir.truncate_metrics(None)
-  return Open(
-    settings, run, stream, chosen, trainer.recorder(settings, run), Meter(), earlier
-  )
+  recorder = trainer.recorder(settings, run, chosen)
+  return Open(settings, run, stream, chosen, recorder, Meter(), earlier)
 
 
 def _train(
@@ -184,7 +183,8 @@ def _train(
           _settle(member, shared, len(members))
           one = stack.pick(state, index)
           member.recorder.save(member.settings.schedule.steps, one)
-          trainer.finish(member.settings, member.run, one, member.chosen)
+          course = member.recorder.course
+          trainer.finish(member.settings, member.run, one, member.chosen, course)
   finally:
     # Where it ends before its time, each has its share; a finished run's clock stands
     # still.
@@ -263,7 +263,8 @@ def _tell(
     for member in left.values():
       _settle(member, common.totals(), stack.count)
       member.run.clock.keep(now=True)
-  if settings.eval.every and number % settings.eval.every == 0 and number < total:
+  every = settings.eval.every
+  if every and (number % every == 0 or number == total):
     jax.block_until_ready(state)
     with common.phase('evaluation'):
       for index, member in left.items():

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +25,7 @@ from tl_jax.config import ConfigError
 from tl_jax.interop import tokenizer_settings as spoken
 from tl_jax.train import results
 from tl_jax.train.clock import Clock
+from tl_jax.train.course import Course, Watch
 from tl_jax.train.loop import Recorder
 from tl_jax.train.settings import Settings, usual
 from tl_jax.train.tokenizing import TOKENIZER
@@ -38,7 +39,8 @@ SECONDS = 'seconds.json'
 CHANGEABLE = (
   r'log(\..*)?',
   r'checkpoint(\..*)?',
-  r'eval(\..*)?',
+  r'eval',
+  r'eval\.(every|batches|patience)',
   r'mesh(\..*)?',
   r'sharding',
   r'data\.directory',
@@ -65,8 +67,8 @@ class Run(NamedTuple):
   def read_json(self, name: str) -> Any:
     return checkpoint.Workdir(self.path, write=False).read_json(name)
 
-  def result(self, steps: int) -> dict | None:
-    """What result.json holds, or None where the run of so many steps is not finished.
+  def result(self, settings: Settings) -> dict | None:
+    """What result.json holds, or None where the run of these settings is not finished.
 
     A finished run is never run, evaluated or written again. Where its last step is
     damaged, it is not finished, and goes on from an older one; where its steps have
@@ -75,9 +77,13 @@ class Run(NamedTuple):
     found = files.find_json(self.path / results.FILE)
     if found is None:
       return None
-    kept = self.store.steps()
-    if kept and (kept[-1] < steps or self.store.verify(kept[-1])):
-      return None
+    newest, saved = self._said_by_newest('course')
+    if newest is not None:
+      course = Course.of(settings, (saved or {}).get('metric', ''))
+      course.go_on(saved)
+      is_last = newest >= settings.schedule.steps or bool(course.reason)
+      if not is_last or self.store.verify(newest):
+        return None
     self.clock.stop()
     return found
 
@@ -127,8 +133,7 @@ class Run(NamedTuple):
     files: the sha256 of every file that the run reads, by path. Half a run on one
     content and half on another is neither.
     """
-    step = self.store.latest()
-    made = None if step is None else self.store.meta(step).get('files')
+    step, made = self._said_by_newest('files')
     if made is None:
       return
     for path in sorted(made.keys() | files.keys()):
@@ -138,9 +143,31 @@ class Run(NamedTuple):
           'on only with the same data: put the file back, or take another workdir'
         )
 
-  def recorder(self, settings: Settings, evaluate: Callable, meta: dict) -> Recorder:
+  def require_trained_on(self, examples: str) -> None:
+    """Raises ConfigError where the newest step was trained on other examples.
+
+    examples: a digest of those that the run trains on.
+    """
+    step, made = self._said_by_newest('trained_on')
+    if made not in (None, examples):
+      raise ConfigError(
+        f'config.eval.every: some examples are held out for validation where a run is '
+        f'evaluated on its way, so step {step} was trained on others; take another '
+        'workdir, or the old value'
+      )
+
+  def _said_by_newest(self, key: str) -> tuple[int | None, Any]:
+    """(newest step, what its checkpoint says of itself by this key), None for none."""
+    step = self.store.latest()
+    return step, None if step is None else self.store.meta(step).get(key)
+
+  def recorder(
+    self, settings: Settings, watch: Watch, course: Course, meta: dict
+  ) -> Recorder:
     """Where the loop leaves its figures: metrics.jsonl, TensorBoard beside it,
     checkpoints that carry `meta`.
+
+    watch: how a state is measured in the midst of a run; the course takes what is found.
     """
     board = None
     if self.is_primary and settings.log.tensorboard:
@@ -156,21 +183,23 @@ class Run(NamedTuple):
       _draw(board, figures.pop('step'), figures)
 
     def save(step: int, state) -> None:
-      self.store.save(step, state, meta | dict(next_batch=step, config=self.config))
+      said = meta | course.to_json() | dict(next_batch=step, config=self.config)
+      self.store.save(step, state, said, pinned=course.pinned)
       # A run that goes on from this step counts the seconds up to it.
       self.clock.keep(now=True)
 
     def evaluated(step: int, state) -> dict:
       # Before: what a point of the curve cost, not what it took to measure.
       trained = self.clock.totals()['training_seconds']
-      values = evaluate(state)
-      named = {f'test/{name}': value for name, value in values.items()}
+      values = watch.measure(state)
+      course.add(step, values)
+      named = {f'{watch.split}/{name}': value for name, value in values.items()}
       if self.is_primary:
         self.workdir.append_evaluation(dict(step=step, seconds=trained, **named))
       _draw(board, step, named)
       return values
 
-    return Recorder(record, save, evaluated, self.clock)
+    return Recorder(record, save, evaluated, self.clock, course)
 
 
 def _draw(board, step: int, figures: dict) -> None:
