@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from tl_jax.segments import one_right, segments_of
+
 
 class Placed(NamedTuple):
   """Where every column stands: segments and positions (batch, prompt + length), types
@@ -61,18 +63,18 @@ def repeat_text(batch: dict, start: int) -> dict:
   `start`; -1 stands for the text's own last token (mBART).
   """
   tokens = batch['tokens']
-  segments = batch.get('segments')
-  if segments is None:
-    segments = jnp.ones_like(tokens)
-  before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)))
+  segments = segments_of(batch)
   first = start
   if start < 0:
     same = segments[:, None, :] == segments[:, :, None]
-    last = segments.shape[1] - 1 - jnp.argmax(same[..., ::-1], -1)
+    # Of each token, the last column with its segment: the first one from behind.
+    from_behind = jnp.argmax(same[..., ::-1], -1)
+    last = segments.shape[1] - 1 - from_behind
     first = jnp.take_along_axis(tokens, last, 1)
-  shifted = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))
+  # What moves in on the left is 0, padding: the first text of a row begins there.
+  goes_on = segments == one_right(segments)
   read = dict(
-    decoder_tokens=jnp.where(segments == before, shifted, first),
+    decoder_tokens=jnp.where(goes_on, one_right(tokens), first),
     decoder_segments=segments,
   )
   if 'positions' in batch:

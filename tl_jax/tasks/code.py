@@ -18,7 +18,7 @@ import dataclasses
 import numbers
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tl_jax import config, data
@@ -59,23 +59,28 @@ def _made(name: str, path: str) -> Any:
   """What the file has under the name, made if it is a function."""
   attribute = _NAMED.fullmatch(name)['attribute']
   module = config.execute(path)
-  there = [key for key, value in vars(module).items() if isinstance(value, Task)]
   if not attribute:
-    which = f'it has {", ".join(there)}' if there else 'it has none yet'
-    raise ConfigError(
-      f'config.task.name: {name}: say which task of the file, as '
-      f'{path}:{there[0] if there else "NAME"}; {which}'
-    )
+    raise _not_named(name, path, module)
   if not hasattr(module, attribute):
-    near = config.nearest(attribute, [key for key in vars(module) if key[0] != '_'])
-    raise ConfigError(
-      f'config.task.name: {path} has no {attribute}' + (near and f'; nearest: {near}')
-    )
+    public = [key for key in vars(module) if not key.startswith('_')]
+    near = config.nearest(attribute, public)
+    hint = f'; nearest: {near}' if near else ''
+    raise ConfigError(f'config.task.name: {path} has no {attribute}{hint}')
   found = getattr(module, attribute)
   # A class is callable as well, and no task.
   if callable(found) and not isinstance(found, type):
     return config.guard(path, found)
   return found
+
+
+def _not_named(name: str, path: str, module) -> ConfigError:
+  """The error of a file without the name of a task behind it."""
+  found = [key for key, value in vars(module).items() if isinstance(value, Task)]
+  which = f'it has {", ".join(found)}' if found else 'it has none yet'
+  first = found[0] if found else 'NAME'
+  return ConfigError(
+    f'config.task.name: {name}: say which task of the file, as {path}:{first}; {which}'
+  )
 
 
 def _checked(name: str, task: Any) -> Task:
@@ -96,27 +101,34 @@ def _checked(name: str, task: Any) -> Task:
 
 def _require_fields(where: str, task: Task) -> None:
   """Raises ConfigError for fields that no task can have."""
+  problem = task.problem
   if not callable(task.example):
     raise ConfigError(f'{where}: example must be a function of a record')
-  if not isinstance(task.problem, Problem):
+  if not isinstance(problem, Problem):
     raise ConfigError(
-      f'{where}: problem must be one of tl_jax.tasks.PROBLEMS, not {task.problem!r}'
+      f'{where}: problem must be one of tl_jax.tasks.PROBLEMS, not {problem!r}'
     )
   for metric in task.metrics:
-    if metric not in task.problem.scores:
+    if metric not in problem.scores:
       raise ConfigError(
         f'{where}: metrics: {metric!r} does not score a task of kind '
-        f'{task.problem.name!r}; it has {", ".join(task.problem.scores)}'
+        f'{problem.name!r}; it has {", ".join(problem.scores)}'
       )
   for split in ('train', 'test'):
     if split not in task.splits:
       raise ConfigError(f'{where}: splits: {split!r} is missing')
-  if task.problem.exclusive and len(task.labels) < 2:
+  if problem.exclusive and len(task.labels) < 2:
     raise ConfigError(
       f'{where}: labels: {len(task.labels)} of them; a task needs at least 2'
     )
+  if not task.opened:
+    _require_sources(where, task)
+
+
+def _require_sources(where: str, task: Task) -> None:
+  """Raises ConfigError for a source that is not there."""
   names = task.source if isinstance(task.source, tuple) else (task.source,)
-  for source in () if task.opened else names:
+  for source in names:
     try:
       data.sources.require(source)
     except ValueError as error:
@@ -141,22 +153,30 @@ def _wrong(found: Any, task: Task) -> str:
   """What is wrong with an example of a task; '' where nothing is."""
   if not isinstance(found, Example):
     return f'must give a tl_jax.tasks.Example or None, not {type(found).__name__}'
-  is_texts = isinstance(found.inputs, tuple) and found.inputs
-  if not is_texts or not all(isinstance(text, str) for text in found.inputs):
+  are_texts = isinstance(found.inputs, tuple) and _are_texts(found.inputs)
+  if not are_texts or not found.inputs:
     return f'inputs must be a tuple of texts, as (text,), not {found.inputs!r:.60}'
-  if task.problem.answer == 'generate':
-    is_right = all(isinstance(text, str) for text in found.references or [found.target])
-    wanted = 'a text'
-  elif task.problem.exclusive:
-    is_right = found.target in range(len(task.labels))
-    wanted = f'the number of a label, from 0 to {len(task.labels) - 1}'
-  elif task.problem.name == 'multi_label':
-    wanted = f'a 0 or 1 for each of the {len(task.labels)} labels'
-    is_right = _are_indicators(found.target, len(task.labels))
-  else:
-    is_right = isinstance(found.target, numbers.Real)
-    wanted = 'a number'
+  is_right, wanted = _judged(found, task)
   return '' if is_right else f'target must be {wanted}, not {found.target!r:.60}'
+
+
+def _judged(found: Example, task: Task) -> tuple[bool, str]:
+  """(is the target one of the task's problem, what such a target is)."""
+  problem = task.problem
+  target = found.target
+  count = len(task.labels)
+  if problem.answer == 'generate':
+    return _are_texts(found.references or [target]), 'a text'
+  if problem.exclusive:
+    return target in range(count), f'the number of a label, from 0 to {count - 1}'
+  if problem.name == 'multi_label':
+    is_right = _are_indicators(target, count)
+    return is_right, f'a 0 or 1 for each of the {count} labels'
+  return isinstance(target, numbers.Real), 'a number'
+
+
+def _are_texts(values: Iterable) -> bool:
+  return all(isinstance(value, str) for value in values)
 
 
 def _are_indicators(target: Any, labels: int) -> bool:
