@@ -179,14 +179,22 @@ def measure(sums: Callable, params, batches: Iterable) -> tuple[dict[str, float]
 
 
 def sum_up(totals: dict[str, tuple[float, float]]) -> dict[str, float]:
-  """The means of name -> (sum, weight), with those of loss/TERM added up to the loss."""
-  loss, others = 0, {}
+  """The means of name -> (sum, weight), with those of loss/TERM added up to the loss.
+
+  A loss of one term is a likelihood, which has a perplexity. Of several terms each is
+  given apart, as loss/TERM: their sum says nothing of tokens.
+
+  >>> sum_up({'loss/causal': (6.0, 3.0), 'loss/z': (3.0, 3.0)})
+  {'loss': 3.0, 'loss/causal': 2.0, 'loss/z': 1.0}
+  """
+  terms = {}
+  others = {}
   for name, (total, weight) in totals.items():
-    value = total / max(weight, 1e-9)
-    if name.startswith('loss/'):
-      loss += value
-    else:
-      others[name] = value
+    found = terms if name.startswith('loss/') else others
+    found[name] = total / max(weight, 1e-9)
+  loss = sum(terms.values())
+  if len(terms) > 1:
+    return dict(loss=loss) | terms | others
   # exp(700) is nearly the largest float.
   return dict(loss=loss, perplexity=math.exp(min(loss, 700.0)), **others)
 
