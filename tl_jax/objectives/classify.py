@@ -6,7 +6,8 @@
 2.0
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,32 +52,27 @@ def classify(
   Errors: ValueError for logits of another shape, and for smoothing or groups with a
   kind other than `single_label`.
   """
-  if smoothing and kind != 'single_label':
+  how = KINDS[kind]
+  if smoothing and not how.exclusive:
     raise ValueError(
       f'smoothing: only a single label can be smoothed, not kind {kind!r}'
     )
-  if len(groups) > 1 and (kind != 'single_label' or smoothing):
+  if len(groups) > 1 and (smoothing or not how.exclusive):
     raise ValueError(
       f'groups: only single labels without smoothing come in groups, not kind {kind!r}'
     )
-  losses = {
-    'single_label': _single_label,
-    'multi_label': _multi_label,
-    'regression': _regression,
-  }
-  loss_of_kind = losses[kind]
 
   def prepare(key, batch):
     del key
     return batch
 
   def weights(batch):
-    return {'classify': _weights(batch, kind).sum()}
+    return {'classify': _weights(batch, how).sum()}
 
   def loss(forward, batch, key):
     outputs = forward(batch, key=key, train=key is not None)
     logits = outputs.logits.astype(jnp.float32)
-    weight = _weights(batch, kind)
+    weight = _weights(batch, how)
     # jax would broadcast a head of one label to any number of them.
     shape = (*weight.shape, labels)
     if logits.shape != shape:
@@ -85,16 +81,33 @@ def classify(
         'check objective.labels against the head of the model'
       )
     logits = own_group(logits, batch['labels'], groups)
-    values, metrics = loss_of_kind(logits, batch['labels'], weight, smoothing)
+    values, metrics = how.loss(logits, batch['labels'], weight, smoothing)
     means = {}
     for name, value in metrics.items():
       means[name] = Mean(weighted_sum(value, weight), weight.sum())
     return {'classify': Term(weighted_sum(values, weight))}, means
 
-  return Objective(prepare, weights, loss, make_prediction(kind, groups))
+  return Objective(prepare, weights, loss, make_prediction(how, groups))
 
 
-def make_prediction(kind: str, groups: tuple = ()) -> Prediction:
+class Kind(NamedTuple):
+  """What the labels of an example are.
+
+  loss(logits, labels, weight, smoothing) -> (the loss of every example (...), its
+    metrics by name), from logits (..., labels).
+  log_probabilities(outputs, chosen, groups) -> (..., cases), as `Prediction` has them.
+    None for outputs that are no probabilities.
+  is_known(labels) -> which examples (...) have a label, True for all.
+  exclusive: is one label right, so that the others are wrong?
+  """
+
+  loss: Callable
+  log_probabilities: Callable | None = None
+  is_known: Callable = lambda labels: True
+  exclusive: bool = False
+
+
+def make_prediction(how: Kind, groups: tuple = ()) -> Prediction:
   """How the logits of an example are read as a prediction.
 
   single_label: the probabilities of the labels of the example's own group. multi_label:
@@ -106,14 +119,8 @@ def make_prediction(kind: str, groups: tuple = ()) -> Prediction:
   how sure they are.
   """
 
-  def probabilities_of_one(outputs, chosen):
-    return jax.nn.log_softmax(own_group(outputs, chosen, groups))
-
-  def probabilities_of_each(outputs, chosen):
-    del chosen
-    yes = jax.nn.log_sigmoid(outputs)
-    no = jax.nn.log_sigmoid(-outputs)
-    return jnp.concatenate([yes, no], -1)
+  def log_probabilities(outputs, chosen):
+    return how.log_probabilities(outputs, chosen, groups)
 
   def divergence(first, second, chosen):
     log_p = log_probabilities(first, chosen)
@@ -125,14 +132,10 @@ def make_prediction(kind: str, groups: tuple = ()) -> Prediction:
     return jnp.square(first - second).mean(-1)
 
   def weights(batch):
-    return _weights(batch, kind)
+    return _weights(batch, how)
 
-  if kind == 'regression':
+  if how.log_probabilities is None:
     return Prediction(weights, squared_difference)
-  if kind == 'single_label':
-    log_probabilities = probabilities_of_one
-  else:
-    log_probabilities = probabilities_of_each
   return Prediction(weights, divergence, log_probabilities)
 
 
@@ -160,7 +163,7 @@ def same_group(chosen, labels: int, groups):
   return own[..., None] == group
 
 
-def _weights(batch, kind):
+def _weights(batch, how: Kind):
   """1.0 for each real example, 0.0 for the rest: (rows, examples) or (rows,)."""
   if 'examples' in batch:
     real = batch['examples'] > 0
@@ -168,12 +171,11 @@ def _weights(batch, kind):
     real = (batch['segments'] > 0).any(-1)
   else:
     real = jnp.ones(batch['labels'].shape[:1], bool)
-  if kind == 'single_label':
-    real = real & (batch['labels'] >= 0)
+  real = real & how.is_known(batch['labels'])
   return real.astype(jnp.float32)
 
 
-# The loss of every example (...) and its metrics, by kind, from logits (..., labels).
+# The losses by kind, as `Kind` has them, and how their outputs read as probabilities.
 # Labels of examples without weight may be anything, also NaN: they are replaced before
 # they can reach a gradient.
 
@@ -202,3 +204,25 @@ def _regression(logits, labels, weight, smoothing):
   squared = jnp.square(error).mean(-1)
   absolute = jnp.abs(error).mean(-1)
   return squared, {'squared_error': squared, 'absolute_error': absolute}
+
+
+def _log_softmax(outputs, chosen, groups):
+  return jax.nn.log_softmax(own_group(outputs, chosen, groups))
+
+
+def _log_sigmoids(outputs, chosen, groups):
+  """Of every label that it applies, then that it does not."""
+  del chosen, groups
+  yes = jax.nn.log_sigmoid(outputs)
+  no = jax.nn.log_sigmoid(-outputs)
+  return jnp.concatenate([yes, no], -1)
+
+
+KINDS = {
+  # An unknown label is below 0.
+  'single_label': Kind(
+    _single_label, _log_softmax, lambda labels: labels >= 0, exclusive=True
+  ),
+  'multi_label': Kind(_multi_label, _log_sigmoids),
+  'regression': Kind(_regression),
+}
