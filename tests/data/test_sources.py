@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tl_jax.data import builders, sources, store, subsets
+from tl_jax.data.classes import GENRES, NOVELS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COUNTS = {
@@ -91,8 +92,8 @@ def test_rated_sets(root, name):
 
 def test_literary_sets_do_not_share_blocks_or_long_quotations(root):
   for name, field, classes in (
-    ('austen', 'work', tuple(builders.NOVELS.values())),
-    ('shakespeare', 'genre', builders.GENRES),
+    ('austen', 'work', tuple(NOVELS.values())),
+    ('shakespeare', 'genre', GENRES),
   ):
     train, test = (sources.load(name, split, root) for split in ('train', 'test'))
     pair = [list(source) for source in (train, test)]

@@ -35,7 +35,6 @@ output, says what it was made from: one of another model or input is refused.
 def add_predict(parser: argparse.ArgumentParser) -> None:
   """The flags of `predict`."""
   # In the place of the one example that other verbs have.
-  # In the place of the one example that other verbs have.
   parser.epilog = EPILOG
   parser.add_argument(
     '--model',
@@ -101,9 +100,9 @@ def run_predict(flags: argparse.Namespace, _) -> int:
   """Answers the texts. Raises ConfigError for flags that cannot be."""
   chosen = decoding.chosen(flags)
   if flags.embeddings and chosen:
+    first = next(iter(chosen)).replace('_', '-')
     raise config.ConfigError(
-      f'--{next(iter(chosen)).replace("_", "-")}: of texts that a model writes, not of '
-      '--embeddings'
+      f'--{first}: of texts that a model writes, not of --embeddings'
     )
   if flags.batch is not None:
     config.check(flags.batch, config.Count, '--batch')
@@ -111,7 +110,6 @@ def run_predict(flags: argparse.Namespace, _) -> int:
     raise config.ConfigError(
       f'--dtype: {flags.dtype!r} is not one of float32, bfloat16'
     )
-  # Slow to import: what the command line alone gets wrong is said before.
   # Slow to import: what the command line alone gets wrong is said before.
   from tl_jax import train
 

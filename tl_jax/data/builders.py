@@ -20,33 +20,11 @@ import tensorflow_datasets as tfds
 
 from tl_jax import files
 from tl_jax.data import store, subsets
+from tl_jax.data.classes import GENRES, NOVELS, POLARITY, SECTIONS
 
 FOLDER = pathlib.Path(__file__).parent / 'embedded'
 # Of the code below: a change in what it yields makes new cache folders.
 REVISION = 4
-NOVELS = {
-  'emma': 'Emma',
-  'mansfieldpark': 'Mansfield Park',
-  'northangerabbey': 'Northanger Abbey',
-  'persuasion': 'Persuasion',
-  'prideprejudice': 'Pride and Prejudice',
-  'sensesensibility': 'Sense and Sensibility',
-}
-SECTIONS = (
-  'games',
-  'science',
-  'mathematics',
-  'sound',
-  'graphics',
-  'mail',
-  'web',
-  'editors',
-  'databases',
-  'fonts',
-  'video',
-  'network',
-)
-GENRES = ('comedy', 'history', 'tragedy', 'poetry')
 # Mean ratings closer to zero than this have no polarity.
 STRONG = 0.5
 # The length of a passage: the fewest and the most words.
@@ -167,7 +145,7 @@ def _rated_info(builder, description: str):
   }
   # A mean rating near zero is a class to nobody: only clear ones have a label.
   if builder.builder_config.name == 'polarity':
-    features['label'] = tfds.features.ClassLabel(names=['negative', 'positive'])
+    features['label'] = tfds.features.ClassLabel(names=list(POLARITY))
   return tfds.core.DatasetInfo(
     builder=builder,
     description=description,

@@ -21,6 +21,11 @@ from typing import Any
 
 from tl_jax import config, decode, interop
 
+# Batches of texts that are read together and sorted by their lengths.
+WINDOW = 8
+# Digits of a score.
+DIGITS = 6
+
 
 def write(
   decoder,
@@ -68,12 +73,6 @@ def settings_of(
     return decode.Decoding(**found)
   except config.ConfigError as error:
     raise config.ConfigError(f'{path}: {error}') from error
-
-
-# Batches of texts that are read together and sorted by their lengths.
-WINDOW = 8
-# Digits of a score.
-DIGITS = 6
 
 
 def answers(
@@ -143,10 +142,11 @@ def _fitting(ids, room: int | None, kind: str, tokenizer) -> tuple[list[int], bo
     suffix = list(tokenizer.suffix)
     return ids[: room - len(suffix)] + suffix, True
   # What is written follows the end of a prompt.
-  prefix = [*getattr(tokenizer, 'prefix', ())]
+  prefix = list(getattr(tokenizer, 'prefix', ()))
   if ids[: len(prefix)] != prefix:
     prefix = []
-  return prefix + ids[len(ids) - room + len(prefix) :], True
+  kept = room - len(prefix)
+  return prefix + ids[len(ids) - kept :], True
 
 
 def _answer(samples: Sequence[decode.Continuation]) -> dict[str, Any]:

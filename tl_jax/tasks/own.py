@@ -188,17 +188,25 @@ def _validation_part(
   """The part for validation by the name of its split; none where all is for the test."""
   path = how.file('validation')
   if path and how.file('test'):
-    tables = [part.table for part in parts.values()]
-    known = [table for table in tables if _is_same_file(path, table.path)]
-    table = known[0] if known else files.read(path, columns)
-    names = (*VALIDATION, 'test')
-    split = files.ALL if table.divided else _first_split(table, names)
-    return dict(validation=Part(table, split))
+    return dict(validation=_file_for_validation(path, parts, columns))
   for part in parts.values():
     split = _first_split(part.table, VALIDATION)
     if split in part.table.splits and split != parts['test'].split:
       return dict(validation=Part(part.table, split))
   return {}
+
+
+def _file_for_validation(
+  path: str, parts: Mapping[str, Part], columns: files.Columns
+) -> Part:
+  """The part of a file that is named for validation beside another for the test."""
+  tables = [part.table for part in parts.values()]
+  # It may be one of those files under another name.
+  known = [table for table in tables if _is_same_file(path, table.path)]
+  table = known[0] if known else files.read(path, columns)
+  if table.divided:
+    return Part(table, files.ALL)
+  return Part(table, _first_split(table, (*VALIDATION, 'test')))
 
 
 def _first_split(table: files.Table, names: tuple[str, ...]) -> str:

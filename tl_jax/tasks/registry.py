@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tl_jax import config
 from tl_jax.config import ConfigError, lookup
 from tl_jax.data import files
+from tl_jax.data.classes import GENRES, NOVELS, POLARITY, SECTIONS
 from tl_jax.tasks import code, own, writing
 from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
@@ -35,32 +36,6 @@ def _by_name(record, label: str, labels: tuple[str, ...]) -> Example:
 def _rated(record) -> Example:
   """A record with its mean rating."""
   return Example((record['text'],), float(record['rating']))
-
-
-POLARITY = ('negative', 'positive')
-NOVELS = (
-  'Emma',
-  'Mansfield Park',
-  'Northanger Abbey',
-  'Persuasion',
-  'Pride and Prejudice',
-  'Sense and Sensibility',
-)
-SECTIONS = (
-  'games',
-  'science',
-  'mathematics',
-  'sound',
-  'graphics',
-  'mail',
-  'web',
-  'editors',
-  'databases',
-  'fonts',
-  'video',
-  'network',
-)
-GENRES = ('comedy', 'history', 'tragedy', 'poetry')
 
 
 # Each source with the name of its register.
@@ -167,7 +142,7 @@ TASKS = {
   'topic': _named('topic', 'debian', 'label', SECTIONS),
   'intensity': _intensity(),
   'register': _register(),
-  'novel': _named('novel', 'austen', 'work', NOVELS),
+  'novel': _named('novel', 'austen', 'work', tuple(NOVELS.values())),
   'genre': _named('genre', 'shakespeare', 'genre', GENRES),
   'summary': writing.summary('summary', 'debian/synopsis', 'text', 'synopsis'),
   'translate_en_de': writing.translation('translate_en_de', 'help_sample', 'en', 'de'),

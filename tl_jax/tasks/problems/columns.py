@@ -44,7 +44,6 @@ def read_numbers(opened: Opened, known):
   del known
   column = opened.column
   commas = bool(labels.decimal_commas(opened.values))
-  # All labels are looked at before a run begins, so that none fails in its middle.
   for value, place in zip(opened.values, opened.places, strict=True):
     labels.number_of(value, place, column, commas)
 
