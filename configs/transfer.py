@@ -10,6 +10,8 @@
     --config=configs/transfer.py:task=news.jsonl,text=body,target=title,init=/tmp/t5
   tl-jax transfer --workdir=/tmp/loud \\
     --config=configs/transfer.py:task=mine.py:LOUD,method=lora,init=/tmp/demo
+  tl-jax transfer --workdir=/tmp/chat \\
+    --config=configs/transfer.py:task=chats.jsonl,method=lora,init=/tmp/gpt
 
 task: a name of `tl_jax.tasks`, several with + between (one body, a head for each);
 FILE.py:NAME, a `tl_jax.tasks.Task` of your own or a function that makes one; or a file:
@@ -20,6 +22,12 @@ multi_label or regression (default: what the labels are); target, in the place o
 label, the column of texts that an encoder-decoder or a decoder learns to write; train,
 validation, test, files of one split each. A comma or a + in the name of a file is
 escaped by a backslash.
+
+Of conversations a decoder learns what the assistant says in them, put by its chat
+template (which needs jinja2), or a line `role: content` each where it has none. They
+are found in a file by the fields of its first row: messages, with role and content;
+conversations, with from and value; prompt and completion; instruction, input and
+output. kind=conversation says it.
 
 method: a name of `tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp:
 the partitions full, probe, bitfit, norms, last and subset; the leaf edits lora, dora,

@@ -14,6 +14,8 @@ import importlib
 MODULES = (
   'backends',
   'builders',
+  'chats',
+  'conversations',
   'fetch',
   'files',
   'lines',

@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tl_jax.data import missing, store, subsets, tables, tokenizers
+from tl_jax.data import conversations, missing, store, subsets, tables, tokenizers
 from tl_jax.data.sources import Source
 from tl_jax.files import digest
 
@@ -45,11 +45,16 @@ class Columns:
 
   With `labelled` every example has the column of labels; without it, a label that is
   there is checked. Either way the label may be missing, as `missing.is_missing` tells.
+
+  With `conversation` the columns are one of `conversations.FORMS`. The label of an
+  example is the tuple of its turns, None where nothing is learned of them. Its text are
+  the turns before the last answer.
   """
 
   text: tuple[str, ...] = ('text',)
   label: tuple[str, ...] = ('label',)
   labelled: bool = False
+  conversation: bool = False
 
 
 class Table(NamedTuple):
@@ -93,6 +98,8 @@ class Table(NamedTuple):
     """The examples of a split as a source."""
     chosen = _select(self, split)
     options = [list(self.columns.text), list(self.columns.label)]
+    if self.columns.conversation:
+      options.append('conversation')
     # The default columns are not part of the key: caches from before there was a choice
     # stay valid.
     own = () if self.columns == Columns() else (options,)
@@ -150,6 +157,21 @@ def load(path, split: str = 'train', columns: Columns | None = None) -> Source:
   ValueError `file:line: field` for the first line that cannot be read.
   """
   return read(path, columns or Columns()).source(split)
+
+
+def conversation_in(path) -> tuple[str, str] | None:
+  """The columns of the conversations that a file has, by its first row; None where it
+  has none, or has texts with labels.
+  """
+  require(path)
+  path = pathlib.Path(path)
+  # Texts alone hold no conversations.
+  if path.is_dir() or tables.ending(path) == '.txt':
+    return None
+  for _, _, row in tables.rows(path):
+    usual = {'text', 'label'} <= row.keys()
+    return None if usual else conversations.fields_of(row)
+  return None
 
 
 def read(path, columns: Columns) -> Table:
@@ -281,9 +303,24 @@ def _checked(file, line: int, row: dict, columns: Columns):
   if 'split' in row and not _is_split(split):
     raise ValueError(f'{file}:{line}: split: {_what(row, "split")}')
   example = {name: value for name, value in row.items() if name != 'split'}
-  example['text'] = text_of(file, line, row, columns)
-  example |= _label(file, line, row, columns)
+  if columns.conversation:
+    example |= _conversation(file, line, row, columns)
+  else:
+    example['text'] = text_of(file, line, row, columns)
+    example |= _label(file, line, row, columns)
   return example, split.strip() if split else None
+
+
+def _conversation(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
+  """{'text': what comes before the last answer, 'label': the turns} of a row."""
+  fields = columns.text[0], columns.label[0]
+  try:
+    turns = conversations.turns_of(row, fields)
+  except ValueError as error:
+    raise ValueError(f'{file}:{line}: {error}') from error
+  # A row of which nothing is learned is no empty text, and has no label.
+  text = conversations.transcript(turns[:-1]) if turns else str(row)
+  return {'text': text, 'label': turns or None}
 
 
 def _is_split(value) -> bool:

@@ -217,18 +217,21 @@ def fill(
 
 
 def fill_learned(
-  members: Sequence[int], lengths, prompts, row_length: int
+  members: Sequence[int], examples, row_length: int
 ) -> dict[str, np.ndarray]:
-  """`learned` int32 (row_length,): 1 on what follows the prompt of each example.
+  """`learned` int32 (row_length,): 1 on the tokens of each example that are learned.
 
-  `lengths` and `prompts`, both (n,), count the tokens of all examples and those of
-  their prompts.
+  Those are what `examples.learned` marks or, without it, what follows the prompts.
   """
   learned = np.zeros(row_length, np.int32)
   start = 0
   for member in members:
-    stop = start + int(lengths[member])
-    learned[start + int(prompts[member]) : stop] = 1
+    member = int(member)
+    stop = start + int(examples.tokens.lengths[member])
+    if examples.learned is None:
+      learned[start + int(examples.prompts[member]) : stop] = 1
+    else:
+      learned[start:stop] = examples.learned[member]
     start = stop
   return {'learned': learned}
 

@@ -171,6 +171,17 @@ class Tokenizer:
       room = _room(max_length, framed)
     return [prefix + encoding.ids[:room] + suffix for encoding in encodings]
 
+  def encode_places(self, text: str) -> list[tuple[int, int, int]]:
+    """(id, first, end) of every token of a text: the characters that it stands for.
+
+    Special pieces in the text are those pieces; none are put around it.
+    """
+    encoding = self._parsing_backend.encode(plain(text), add_special_tokens=False)
+    return [
+      (i, first, end)
+      for i, (first, end) in zip(encoding.ids, encoding.offsets, strict=True)
+    ]
+
   def encode_pair(
     self,
     first: str,

@@ -24,6 +24,7 @@ from typing import Any
 from tl_jax import config, data
 from tl_jax.config import ConfigError
 from tl_jax.data import files
+from tl_jax.data.conversations import Turn
 from tl_jax.files import digest
 from tl_jax.tasks.problems import Example, Problem
 from tl_jax.tasks.task import Task
@@ -165,6 +166,9 @@ def _judged(found: Example, task: Task) -> tuple[bool, str]:
   problem = task.problem
   target = found.target
   count = len(task.labels)
+  if problem.name == 'conversation':
+    are_turns = all(isinstance(turn, Turn) for turn in target or [None])
+    return are_turns, 'a tuple of tl_jax.data.conversations.Turn'
   if problem.answer == 'generate':
     return _are_texts(found.references or [target]), 'a text'
   if problem.exclusive:

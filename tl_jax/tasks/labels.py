@@ -21,7 +21,8 @@ from tl_jax.config import ConfigError
 SINGLE = 'single_label'
 MULTI = 'multi_label'
 REGRESSION = 'regression'
-KINDS = (SINGLE, MULTI, REGRESSION)
+CONVERSATION = 'conversation'
+KINDS = (SINGLE, MULTI, REGRESSION, CONVERSATION)
 # The kind of a task whose labels are texts to write; a column of these is named apart.
 TEXT = 'text'
 # A number as JSON and CSV files write it. 007 is a code, not a number.

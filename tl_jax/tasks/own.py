@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from tl_jax import config
 from tl_jax.config import ConfigError
-from tl_jax.data import files, missing
+from tl_jax.data import conversations, files, missing
 from tl_jax.data.sources import Source
 from tl_jax.tasks import labels, unlabelled
 from tl_jax.tasks.problems import PROBLEMS
@@ -101,15 +101,18 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   that `known` does not have.
   """
   how = how or Reading()
+  columns = _columns(name, how, known)
   said = labels.TEXT if how.target else how.kind
+  if columns.conversation:
+    said = labels.CONVERSATION
   kind = labels.expected_kind(said, known)
   if known and kind != known.kind:
     raise ConfigError(
       f'config.task.kind: {kind!r}; the model was trained on {known.kind!r}'
     )
-  opened = _open(name, how, said, known)
+  opened = _open(name, how, columns, said, known)
   told = [*opened.told, *_told_of_splits(name, how, opened.sources)]
-  told += _told_of_commas(name, opened, kind)
+  told += _told_of_conversations(name, columns) + _told_of_commas(name, opened, kind)
   if not kind:
     kind = _kind(opened)
     told += _told_of_kind(name, opened.column, kind)
@@ -129,9 +132,34 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   )
 
 
-def _open(name: str, how: Reading, said: str, known) -> Opened:
+def _columns(name: str, how: Reading, known) -> files.Columns:
+  """The columns to read: those that are said, or of conversations where there are any.
+
+  Raises ConfigError where conversations are asked for and are not there.
+  """
+  kind = how.kind or (known.kind if known and not how.target else '')
+  wanted = kind == labels.CONVERSATION
+  is_said = bool(how.text or how.label or how.target)
+  if wanted and is_said:
+    raise ConfigError(
+      f'config.task.kind: {kind!r} has columns of its own, neither text= nor label='
+    )
+  if is_said or kind not in ('', labels.CONVERSATION):
+    return how.columns
+  fields = files.conversation_in(how.file('train') or name)
+  if fields:
+    first, last = fields
+    return files.Columns((first,), (last,), labelled=True, conversation=True)
+  if wanted:
+    forms = [' and '.join(dict.fromkeys(form)) for form in conversations.FORMS]
+    raise ConfigError(
+      f'{name}: no conversations; those are in fields {", or ".join(forms)}'
+    )
+  return how.columns
+
+
+def _open(name: str, how: Reading, columns: files.Columns, said: str, known) -> Opened:
   """Reads the files of all splits, without the examples that have no label."""
-  columns = how.columns
   parts = unlabelled.leave_out(_split_files(name, how, columns), said, known)
   sources = {}
   for split, part in parts.items():
@@ -249,6 +277,17 @@ def _unread_splits(sources: Mapping[str, Source]) -> list[str]:
     others = () if source.divided else source.others
     found += [split for split in others if (source.name, split) not in chosen]
   return list(dict.fromkeys(found))
+
+
+def _told_of_conversations(name: str, columns: files.Columns) -> list[str]:
+  """A line, or none, on a file whose fields hold conversations."""
+  if not columns.conversation:
+    return []
+  fields = ' and '.join(dict.fromkeys([*columns.text, *columns.label]))
+  return [
+    f'{name}: {fields}: conversations; what the assistant says in them is learned, and '
+    'what it says last is scored'
+  ]
 
 
 def _told_of_commas(name: str, opened: Opened, kind: str) -> list[str]:

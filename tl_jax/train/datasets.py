@@ -35,9 +35,10 @@ def open_task(
     **dataclasses.asdict(choice.files),
   )
   task = tasks.find(choice.name, directory or None, how, known)
-  if choice.template and task.problem.answer != 'generate':
+  if choice.template and task.problem.name != 'text':
+    has = 'labels' if task.problem.answer == 'logits' else 'conversations'
     raise ConfigError(
-      f'config.task.template: {choice.template!r}, but {task.name} has labels; it is of '
+      f'config.task.template: {choice.template!r}, but {task.name} has {has}; it is of '
       'tasks with texts to write (config.task.target)'
     )
   if choice.metrics:
@@ -208,7 +209,10 @@ def encode(
   found = task.problem.encode(split.texts, split.targets, tokenizer, limits)
   count = examples_per_row_of(group, found.examples, prompt_positions)
   return split._replace(
-    examples=found.examples, limits=limits, cut=found.cut, examples_per_row=count
+    examples=found.examples,
+    limits=limits,
+    cut=found.cut,
+    examples_per_row=count,
   )
 
 

@@ -71,7 +71,8 @@ class Prepared(NamedTuple):
     corpus = self.corpus
     if self.task is None:
       return notes.of_mixture(corpus.sources, corpus.examples)
-    return notes.of_task(corpus, chosen, corpus.watched(settings))
+    lines = notes.of_task(corpus, chosen, corpus.watched(settings))
+    return [*lines, *self.task.problem.told(self.tokenizer)]
 
   def files(self) -> dict[str, str]:
     """A digest of every file of the user that the run reads, by path."""

@@ -125,7 +125,7 @@ class TaskChoice:
   label: str = ''
   # of a file whose examples have texts to write in the place of labels: their column
   target: str = ''
-  kind: Literal['', 'single_label', 'multi_label', 'regression'] = ''
+  kind: Literal['', 'single_label', 'multi_label', 'regression', 'conversation'] = ''
   files: SplitFiles = dataclasses.field(default_factory=SplitFiles)
   # how a text to answer is put, as 'summarize: {text}'; empty: as it is, and before a
   # decoder's target an arrow

@@ -18,13 +18,17 @@ def writer_of(
 ) -> tasks.Writer:
   """How a model begins and ends the texts that it writes; any where it writes none.
 
-  The folder that a `source` came from says it, and the tokenizer what it leaves open.
+  The chat template says what ends an answer, where the task has conversations. Else the
+  folder that a `source` came from says it, and the tokenizer what it leaves open.
   Raises ConfigError where nothing says what ends a text.
   """
   if task is None or task.problem.answer != 'generate':
     return tasks.Writer()
   if source is None:
     source = interop.Loaded(None, None, tokenizer, arch)
+  end = task.problem.end(tokenizer)
+  if end is not None:
+    return tasks.Writer(arch.kind, end)
   declared, _ = interop.generation_settings(source, dict(method='greedy'))
   ends = declared['eos']
   if not ends:

@@ -4,6 +4,7 @@
 (1, 'f1_micro')
 """
 
+from tl_jax.tasks.problems.conversation import CONVERSATION
 from tl_jax.tasks.problems.labels import (
   MULTI_LABEL,
   REGRESSION,
@@ -26,6 +27,7 @@ PROBLEMS = {
   'multi_label': MULTI_LABEL,
   'regression': REGRESSION,
   'text': TEXT,
+  'conversation': CONVERSATION,
 }
 
 __all__ = [

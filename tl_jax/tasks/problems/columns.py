@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.config import ConfigError
+from tl_jax.data.conversations import Turn
 from tl_jax.data.sources import Source
 from tl_jax.tasks import labels
 from tl_jax.tasks.problems.problem import Example
@@ -69,6 +70,17 @@ def read_texts(opened: Opened, known):
     values = value if isinstance(value, list) else [value]
     references = tuple(str(each).strip() for each in values)
     return Example((record['text'],), references[0], references)
+
+  return read, ()
+
+
+def read_conversations(opened: Opened, known):
+  """Turns, which a source gives as plain lists."""
+  del opened, known
+
+  def read(record):
+    turns = tuple(Turn(*each) for each in record['label'])
+    return Example((record['text'],), turns)
 
   return read, ()
 

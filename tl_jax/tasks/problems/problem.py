@@ -110,6 +110,8 @@ class Problem:
   count(targets, labels) -> how many examples every label has.
   line(text, target, prediction, raw, labels) -> what predictions.jsonl has of an example.
   written(targets) -> the texts among the targets.
+  end(tokenizer) -> the piece that ends an answer; None where the model says it.
+  told(tokenizer) -> lines on how its examples are put.
   move(target, places, labels) -> the target for a model that has so many labels, those
     of the task at these places. None: it is the same whatever the labels are called.
   """
@@ -133,6 +135,8 @@ class Problem:
   count: Callable[[Array, int], list[int]]
   line: Callable[..., dict[str, Any]]
   written: Callable[[Array], list[str]] = lambda targets: []
+  end: Callable[[Any], int | None] = lambda tokenizer: None
+  told: Callable[[Any], list[str]] = lambda tokenizer: []
   move: Callable[[Any, list[int], int], Any] | None = None
   probabilities: Callable[[Array], Array] | None = None
   exclusive: bool = False
