@@ -5,13 +5,17 @@ Gururangan et al. 2020.
     --config=configs/adapt.py:init=/tmp/demo,text=vader_movie
   tl-jax pretrain --workdir=/tmp/notes \\
     --config=configs/adapt.py:init=/tmp/demo,text=notes.jsonl,column=body
+  tl-jax pretrain --workdir=/tmp/novels \\
+    --config=configs/adapt.py:init=/tmp/gpt,objective=causal,text=novels/
   tl-jax transfer --workdir=/tmp/sentiment \\
     --config=configs/transfer.py:task=sentiment,method=full,init=/tmp/films
 
-init: a workdir or a Hugging Face folder; its tokenizer stays. text: a set of
-`tl_jax.data`, a file of texts (.txt, .jsonl, .json, .csv, .tsv or .parquet, each also
-with .gz) or a folder of .txt files; several with + between, in equal parts. A comma or
-a + in the name of a file is escaped by a backslash. column: that of the texts in files
+init: a workdir or a Hugging Face folder; its tokenizer stays. objective: masked
+(default), causal of a decoder, span of an encoder-decoder. text: a set of `tl_jax.data`,
+a file of texts (.txt, .jsonl, .json, .csv, .tsv or .parquet, each also with .gz) or a
+folder of .txt files, each of them one text; several with + between, in equal parts. A
+single .txt file has a text per line, or empty lines between its texts. A comma or a +
+in the name of a file is escaped by a backslash. column: that of the texts in files
 (default: text). Test texts are left out, so the texts of a task may be taken. A head of
 another kind, as a sentence encoder has, starts afresh.
 """

@@ -4,16 +4,24 @@ texts.
   tl-jax pretrain --config=configs/pretrain.py:tiny --workdir=/tmp/tiny
   tl-jax pretrain --config=configs/pretrain.py:demo --workdir=/tmp/demo
   tl-jax pretrain --config=configs/pretrain.py:bert-small --workdir=/mnt/bert
+  tl-jax pretrain --config=configs/pretrain.py:tiny-gpt,text=novels/ --workdir=/tmp/gpt
+  tl-jax generate --model=/tmp/gpt --prompt='The sea'
 
 `tiny` takes seconds on embedded text, `demo` minutes on 2 cores, `bert-small` hours on
 a v5e-8.
 
-The argument is a family of `tl_jax.models`; its shape chooses the objective.
+The argument is a family of `tl_jax.models`; its shape chooses the objective. text: in
+the place of the family's mixture a set of `tl_jax.data`, a file of texts (.txt, .jsonl,
+.json, .csv, .tsv or .parquet, each also with .gz) or a folder of .txt files, each of
+them one text; several with + between, in equal parts. A comma or a + in the name of a
+file is escaped by a backslash. column: that of the texts in files (default: text).
 `data.length` counts the tokens of the model's rows: span corruption makes 512 of 568
 tokens of text, as in T5.
 """
 
 from ml_collections import ConfigDict
+
+from tl_jax.config import arguments, group, names
 
 ARGUMENTS = (
   'tiny',
@@ -24,6 +32,7 @@ ARGUMENTS = (
   'bert-base',
   'gpt2',
   't5-small',
+  'tiny-gpt,text=austen+vader_nyt',
 )
 EMBEDDED = {
   'austen': 0.35,
@@ -37,12 +46,16 @@ PUBLIC = {'c4/en': 1.0}
 
 
 def get_config(arg: str = 'tiny') -> ConfigDict:
-  mixture = {'demo': EMBEDDED, 'tiny': TINY}.get(arg.partition('-')[0], PUBLIC)
+  a = arguments(arg, family='tiny', text='', column='')
+  family = a.family
+  mixture = {'demo': EMBEDDED, 'tiny': TINY}.get(family.partition('-')[0], PUBLIC)
+  if a.text:
+    mixture = group(dict.fromkeys(names(a.text), 1.0))
   c = ConfigDict()
   c.seed = 0
-  c.model = dict(family=arg)
+  c.model = dict(family=family)
   c.compute = dict(dtype='bfloat16', remat='dots', layers='auto', dropout=0.1)
-  c.objective = objective(arg)
+  c.objective = objective(family)
   c.tokenizer = dict(
     kind='wordpiece' if c.objective.name == 'masked' else 'bpe',
     size=30522,
@@ -53,7 +66,7 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
   c.unigram_bias = False
   c.data = dict(
     mixture=mixture,
-    column='',
+    column=a.column,
     length=512,
     batch=256,
     accumulate=1,
@@ -74,9 +87,9 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
   c.checkpoint = dict(every=5_000, keep=3)
   c.eval = dict(every=5_000, batches=64)
   c.log = dict(every=100, tensorboard=True)
-  if arg.startswith('tiny'):
+  if family.startswith('tiny'):
     tiny(c)
-  elif arg == 'demo':
+  elif family == 'demo':
     demo(c)
   return c
 

@@ -195,7 +195,7 @@ def test_plain_text_is_told_apart_by_empty_lines_or_else_by_lines(tmp_path):
     files.load(write(tmp_path, 'none.txt', '\n \n'))
 
 
-def test_a_folder_of_texts_is_read_in_the_order_of_its_paths(tmp_path):
+def test_each_file_of_a_folder_is_one_text(tmp_path):
   folder = tmp_path / 'a.corpus'
   (folder / 'deep').mkdir(parents=True)
   write(folder, 'b.txt', 'b1\nb2\n')
@@ -203,11 +203,12 @@ def test_a_folder_of_texts_is_read_in_the_order_of_its_paths(tmp_path):
   write(folder, 'a.txt', 'a1')
   write(folder, 'notes.md', 'left out')
   source = sources.load(str(folder), 'all')
-  assert [example['text'] for example in source] == ['a1', 'b1', 'b2', 'deep']
+  assert [example['text'] for example in source] == ['a1', 'b1\nb2', 'deep']
   assert set(source.files) == {
     str(folder / name) for name in ('a.txt', 'b.txt', 'deep/a.txt.gz')
   }
-  assert source.places[2] == (folder / 'b.txt', 2)
+  assert source.places[1] == (folder / 'b.txt', 1)
+  assert source.told == ('3 files, each of them one text',)
   before = source.manifest
   write(folder, 'b.txt', 'b1\nb3\n')
   assert sources.load(str(folder), 'all').manifest != before

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tl_jax
-from tl_jax import config, interop, tasks, train
+from tl_jax import config, decode, evals, interop, models, tasks, train
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, mixtures, notes
 
@@ -300,8 +300,8 @@ def corpus(folder, form):
     return f'column=body,text={path}'.replace(',b=', r'\,b=')
   if form == 'folder':
     (folder / 'my.texts').mkdir()
-    for place in range(4):
-      (folder / 'my.texts' / f'{place}.txt').write_text('\n'.join(CORPUS[place::4]))
+    for place, text in enumerate(CORPUS):
+      (folder / 'my.texts' / f'{place}.txt').write_text(text)
     return f'text={folder}/my.texts'
   (folder / 'c++.txt').write_text('\n\n'.join(CORPUS))
   return rf'text={folder}/c\+\+.txt+vader_nyt'
@@ -402,3 +402,27 @@ def test_a_corpus_that_was_changed_is_not_gone_on_with(tmp_path):
     ConfigError, match='mine.csv: its content is not that from which step 1'
   ):
     train.pretrain(loaded, tmp_path / 'w')
+
+
+def test_a_folder_of_texts_becomes_a_model_that_writes(tmp_path):
+  """Each file is one text of several lines, in the pieces that rows hold."""
+  folder = tmp_path / 'novels'
+  folder.mkdir()
+  for place in range(10):
+    lines = [f'line {line} of novel {place}' for line in range(9)]
+    (folder / f'{place}.txt').write_text('\n\n'.join(lines) + '\n')
+  spec = f'configs/pretrain.py:tiny-gpt,text={folder}'
+  small = SMALL[0][1].replace('tiny', 'tiny-gpt')
+  more = [('model', small), ('tokenizer.kind', 'bpe'), ('eval.batches', '1')]
+  loaded = config.load(spec, [*SMALL[1:], *more])
+  said = Said()
+  train.pretrain(loaded, tmp_path / 'w', said.reporter)
+  assert f'{folder}: 10 files, each of them one text' in said
+  (source,) = mixtures.mixture_texts(train.read(loaded).data).values()
+  assert 'line 0 of novel' in source[0]['text'] and '\n\nline 8' in source[0]['text']
+  found = tl_jax.load(tmp_path / 'w')
+  decoder = models.decoder(found.arch)
+  settings = decode.Decoding(max_new_tokens=4, eos=found.tokenizer.eos)
+  prompts = [found.tokenizer.encode('line', special=False)]
+  (text,) = evals.write(decoder, found.params, found.tokenizer, prompts, settings)
+  assert isinstance(text, str)

@@ -55,7 +55,7 @@ def rows(
   tell: Callable = ignore,
   keep_blank: bool = False,
 ) -> Iterator[tuple[pathlib.Path, int, dict]]:
-  """(file, line, row) for every row of a file, or of every .txt file below a folder.
+  """(file, line, row) for every row of a file, or for every .txt file below a folder.
 
   The line is that on which the row begins, counted from 1; of a Parquet file it is the
   number of the row. Where a format names its columns before the first row, the `wanted`
@@ -65,8 +65,7 @@ def rows(
   text. Raises ValueError `file:line: reason` for the first row that cannot be read.
   """
   if path.is_dir():
-    for file in texts_in(path):
-      yield from rows(file, wanted, tell, keep_blank)
+    yield from _rows_of_folder(path, wanted, tell, keep_blank)
     return
   # A gzip file may turn out to be cut off only after many rows.
   try:
@@ -76,6 +75,23 @@ def rows(
     raise ValueError(f'{path}: not a whole gzip file: {error}') from error
   except OSError as error:
     raise ValueError(f'{path}: cannot be read: {error.strerror or error}') from error
+
+
+def _rows_of_folder(
+  path: pathlib.Path, wanted: Sequence[str], tell: Callable, keep_blank: bool
+) -> Iterator[tuple[pathlib.Path, int, dict]]:
+  """(file, 1, row) for every .txt file below a folder: each is one text.
+
+  A single one is read as a file of texts, or there would be nothing to test on.
+  """
+  found = texts_in(path)
+  if len(found) == 1:
+    yield from rows(found[0], wanted, tell, keep_blank)
+    return
+  tell(f'{len(found)} files, each of them one text')
+  for file in found:
+    own = [row['text'] for _, _, row in rows(file, (), tell, keep_blank=True)]
+    yield file, 1, {'text': '\n'.join(own).strip('\n')}
 
 
 def _rows_of_file(
@@ -138,9 +154,11 @@ def _text_rows(path, tell: Callable):
     return
   inner = stripped[filled[0] : filled[-1] + 1]
   if len(inner) == len(filled):
+    tell('each line is one text; an empty line between texts would let them be longer')
     for number, line in inner:
       yield number, {'text': line}
   else:
+    tell('texts are parted by empty lines')
     yield from _blocks(inner)
 
 
