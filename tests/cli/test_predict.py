@@ -9,19 +9,11 @@ import sys
 import time
 
 import pytest
+from tiny_runs import SMALL
 
 from tl_jax import config, train
 from tl_jax.cli import main as command
 
-SMALL = [
-  ('model', "{'family': 'tiny', 'layers': 1, 'width': 16, 'heads': 2, 'mlp': 16}"),
-  ('tokenizer.size', '300'),
-  ('data.length', '16'),
-  ('data.batch', '4'),
-  ('schedule.steps', '2'),
-  ('schedule.warmup', '1'),
-  ('log.tensorboard', 'false'),
-]
 COUNT = 103
 
 

@@ -5,6 +5,7 @@ one.
 import json
 
 import pytest
+from tiny_runs import SMALL
 
 from tl_jax import config, tasks, train
 from tl_jax.config import ConfigError
@@ -23,15 +24,6 @@ def loud():
 def own_file():
   return tasks.Task('own', 'data.jsonl', read, ['calm', 'loud'])
 """
-SMALL = [
-  ('model', "{'family': 'tiny', 'layers': 1, 'width': 16, 'heads': 2, 'mlp': 16}"),
-  ('tokenizer.size', '300'),
-  ('data.length', '16'),
-  ('data.batch', '4'),
-  ('schedule.steps', '2'),
-  ('schedule.warmup', '1'),
-  ('log.tensorboard', 'false'),
-]
 
 
 @pytest.fixture

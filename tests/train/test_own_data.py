@@ -5,22 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
+from tiny_runs import SMALL
 
 import tl_jax
 from tl_jax import config, decode, evals, interop, models, tasks, train
 from tl_jax.config import ConfigError
 from tl_jax.train import loop, mixtures, notes
 
-# The least that trains: one layer of width 16.
-SMALL = [
-  ('model', "{'family': 'tiny', 'layers': 1, 'width': 16, 'heads': 2, 'mlp': 16}"),
-  ('tokenizer.size', '300'),
-  ('data.length', '16'),
-  ('data.batch', '4'),
-  ('schedule.steps', '2'),
-  ('schedule.warmup', '1'),
-  ('log.tensorboard', 'false'),
-]
 NAMES = ('neg', 'neu', 'pos')
 
 

@@ -2,6 +2,7 @@
 was.
 """
 
+import pathlib
 import shutil
 
 import pytest
@@ -37,18 +38,23 @@ def transfer_of(task, *more, method='full', labels=0):
 
 # What is found only when the texts, the tokenizer or the model are there.
 LATE = {
-  'labels': dict(labels=1000),
-  'tokenizer': dict(more=[('tokenizer.size', '5')]),
-  'group': dict(more=[('optim.groups', "(('nothing', None),)")]),
-  'baseline': dict(labels=1000, method='tf-idf'),
+  'labels': (dict(labels=1000), 'config.task.labels: 1000 labelled examples'),
+  'tokenizer': (dict(more=[('tokenizer.size', '5')]), 'size 5 is too small'),
+  'group': (
+    dict(more=[('optim.groups', "(('nothing', None),)")]),
+    "the pattern 'nothing' matches no parameter",
+  ),
+  'baseline': (dict(labels=1000, method='tf-idf'), 'config.task.labels: 1000 labelled'),
 }
 
 
 @pytest.mark.parametrize('late', LATE)
 def test_a_late_refusal_leaves_no_new_workdir(late, tmp_path):
-  keywords = dict(LATE[late])
-  changed = transfer_of(table_of(tmp_path), *keywords.pop('more', ()), **keywords)
-  with pytest.raises(ValueError):
+  keywords, reason = LATE[late]
+  more = keywords.get('more', ())
+  others = {name: value for name, value in keywords.items() if name != 'more'}
+  changed = transfer_of(table_of(tmp_path), *more, **others)
+  with pytest.raises(ValueError, match=reason):
     train.transfer(changed, tmp_path / 'above' / 'run')
   assert not (tmp_path / 'above').exists()
 
@@ -60,7 +66,7 @@ def test_a_folder_that_was_there_is_as_it_was(tmp_path):
   changed = transfer_of(table_of(tmp_path), labels=1000)
   with pytest.raises(ValueError, match='config.task.labels'):
     train.transfer(changed, workdir)
-  assert contents(workdir) == {next(iter(contents(workdir))): b'mine'}
+  assert contents(workdir) == {pathlib.Path('notes.txt'): b'mine'}
 
 
 def test_an_interrupted_run_is_as_it_was(pretrained, tmp_path):
@@ -79,14 +85,15 @@ def test_an_interrupted_run_is_as_it_was(pretrained, tmp_path):
 
 def test_what_was_trained_stays(tmp_path):
   workdir = tmp_path / 'run'
-  with pytest.raises(ValueError), open_run({'seed': 1}, workdir) as run:
+  with pytest.raises(ValueError, match='a row'), open_run({'seed': 1}, workdir) as run:
     run.workdir.append_metrics({'step': 1, 'loss': 1.0})
     raise ValueError('a row that no model can read')
   assert (workdir / 'metrics.jsonl').is_file() and (workdir / 'config.json').is_file()
 
 
 def test_another_failure_keeps_the_workdir(tmp_path):
-  with pytest.raises(RuntimeError), open_run({'seed': 1}, tmp_path / 'run'):
+  opened = open_run({'seed': 1}, tmp_path / 'run')
+  with pytest.raises(RuntimeError, match='a fault'), opened:
     raise RuntimeError('a fault of the program')
   assert (tmp_path / 'run' / 'config.json').is_file()
 

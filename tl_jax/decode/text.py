@@ -106,8 +106,8 @@ def continue_texts(
   fetch: brings arrays back.
 
   Errors: ConfigError for settings, also for those whose caches the memory can never
-  hold. ValueError that numbers the text for one that is
-  empty or too long; nothing of its window is yielded then.
+  hold. ValueError that numbers the text for one that is empty or too long; nothing of
+  its window is yielded then.
   """
   sizes = dict(batch=batch, window=window, chunk=chunk, multiple=multiple)
   for name, value in sizes.items():

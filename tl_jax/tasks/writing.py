@@ -8,13 +8,10 @@
 """
 
 import functools
-from collections.abc import Mapping
 
 from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
 
-# As most sets call their splits.
-SPLITS = dict(train='train', test='test')
 # The fewest words of either half of a passage.
 FEWEST_WORDS = 20
 
@@ -32,22 +29,16 @@ def summary(name: str, source: str, text: str, target: str) -> Task:
   return Task(name, source, read, problem=PROBLEMS['text'], metrics=('rouge',))
 
 
-def translation(
-  name: str,
-  source: str,
-  text: str,
-  target: str,
-  splits: Mapping[str, str] = SPLITS,
-) -> Task:
+def translation(name: str, source: str, text: str, target: str) -> Task:
   """A text in another language: the fields are called as the languages are."""
+  read = functools.partial(_pair, text=text, target=target)
   return Task(
     name,
     source,
-    functools.partial(_pair, text=text, target=target),
+    read,
     problem=PROBLEMS['text'],
     metrics=('chrf', 'bleu'),
     headline='chrf',
-    splits=splits,
   )
 
 
@@ -71,11 +62,13 @@ def continuation(name: str, sources: tuple[str, ...]) -> Task:
 def halves(text: str) -> tuple[str, str]:
   """A text in two parts: cut at the end of a line or a sentence, near its middle."""
   middle = len(text) // 2
-  ends = [place + 1 for place, mark in enumerate(text[:-1]) if _ends(text, place, mark)]
+  # The last character is looked at by none: what follows it would be empty.
+  ends = [place + 1 for place in range(len(text) - 1) if _ends_at(text, place)]
   cut = min(ends, key=lambda place: abs(place - middle), default=len(text))
   return text[:cut].strip(), text[cut:].strip()
 
 
-def _ends(text: str, place: int, mark: str) -> bool:
-  """Does a line or a sentence end with this mark?"""
+def _ends_at(text: str, place: int) -> bool:
+  """Does a line or a sentence end with the character at this place?"""
+  mark = text[place]
   return mark == '\n' or (mark in '.?!' and text[place + 1].isspace())
