@@ -27,7 +27,7 @@ def test_lines_of_old_macs_are_read_and_told(tmp_path, name, packed):
   path = write(tmp_path, name + packed, MAC[name])
   source = files.load(path, 'all')
   assert [example['text'] for example in source] == ['one', 'two\nlines']
-  assert source.told == ('lines end with \\r, as on old Macs',)
+  assert source.told[0] == 'lines end with \\r, as on old Macs'
 
 
 def test_excel_on_a_mac_puts_a_line_feed_into_a_cell(tmp_path):
