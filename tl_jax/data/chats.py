@@ -97,24 +97,30 @@ class Chat:
     one. Raises ConfigError for turns that the template refuses.
     """
     rendered = self.render(tuple(map(self._unspelled, turns)))
-    # A text in a template of its own begins as the template says.
-    ids = [] if self._template else list(self._tokenizer.prefix)
-    places = [(0, 0)] * len(ids)
-    start = 0
-    for part in rendered.text.split(_BREAK):
-      for i, first, end in self._tokenizer.encode_places(part):
-        ids.append(i)
-        places.append((start + first, start + end))
-      start += len(part) + len(_BREAK)
+    ids, characters = self._ids_of(rendered.text)
     learned = [0] * len(ids)
     for answer in rendered.answers:
-      inside = [place for place, piece in enumerate(places) if _touch(answer, piece)]
-      for place in range(inside[0], inside[-1] + 1) if inside else ():
-        learned[place] = 1
+      inside = [place for place, own in enumerate(characters) if _touch(answer, own)]
+      if inside:
+        first, last = inside[0], inside[-1]
+        learned[first : last + 1] = [1] * (last + 1 - first)
     if 1 not in learned:
       said = [turn.content for turn in turns if turn.learned]
       raise ConfigError(f'chat template: no token of the answers {said!r:.60}')
     return Encoded(ids, learned)
+
+  def _ids_of(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """(ids, the characters (first, end) that each stands for) of a text with breaks."""
+    # A text in a template of its own begins as the template says.
+    ids = [] if self._template else list(self._tokenizer.prefix)
+    characters = [(0, 0)] * len(ids)
+    start = 0
+    for part in text.split(_BREAK):
+      for i, first, end in self._tokenizer.encode_places(part):
+        ids.append(i)
+        characters.append((start + first, start + end))
+      start += len(part) + len(_BREAK)
+    return ids, characters
 
   def render(self, turns: Sequence[Turn]) -> Rendered:
     """The text of a conversation, with the places of its answers."""
@@ -150,10 +156,11 @@ class Chat:
         f'chat template: the turn {content[:40]!r} of the assistant is not in its text'
       )
     if through is not None and whole.startswith(through) and len(through) > first:
-      end = len(through)
+      said = whole[first : len(through)]
       # A line end after the end of a turn belongs to no turn.
-      said = whole[first:end].rstrip()
-      return first, first + len(said) if self._ends(said) else end
+      if self._ends(said.rstrip()):
+        said = said.rstrip()
+      return first, first + len(said)
     end = whole.find(content, first) + len(content)
     found = self._special.match(whole, end)
     return first, found.end() if found else end
@@ -235,12 +242,12 @@ def _template_of(tokenizer: Tokenizer) -> Render | None:
     return None
   environment = _environment()
   names = _special_names(tokenizer)
-  with _told():
+  with _errors_told():
     template = environment.from_string(source)
 
   def render(turns: Sequence[Turn], ask: bool) -> str:
     messages = [dict(role=turn.role, content=turn.content) for turn in turns]
-    with _told():
+    with _errors_told():
       return template.render(
         messages=messages,
         tools=None,
@@ -253,7 +260,7 @@ def _template_of(tokenizer: Tokenizer) -> Render | None:
 
 
 @contextlib.contextmanager
-def _told():
+def _errors_told():
   """Whatever a template raises becomes a ConfigError of one line."""
   try:
     yield

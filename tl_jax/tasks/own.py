@@ -137,25 +137,33 @@ def _columns(name: str, how: Reading, known) -> files.Columns:
 
   Raises ConfigError where conversations are asked for and are not there.
   """
-  kind = how.kind or (known.kind if known and not how.target else '')
-  wanted = kind == labels.CONVERSATION
+  kind = labels.expected_kind(how.kind, None if how.target else known)
   is_said = bool(how.text or how.label or how.target)
-  if wanted and is_said:
-    raise ConfigError(
-      f'config.task.kind: {kind!r} has columns of its own, neither text= nor label='
-    )
-  if is_said or kind not in ('', labels.CONVERSATION):
+  if kind == labels.CONVERSATION:
+    if is_said:
+      raise ConfigError(
+        f'config.task.kind: {kind!r} has columns of its own, neither text= nor label='
+      )
+    found = _conversation_columns(name, how)
+    if found is None:
+      forms = [' and '.join(dict.fromkeys(form)) for form in conversations.FORMS]
+      raise ConfigError(
+        f'{name}: no conversations; those are in fields {", or ".join(forms)}'
+      )
+    return found
+  if kind or is_said:
     return how.columns
+  # Where nothing is said, the fields of the file decide.
+  return _conversation_columns(name, how) or how.columns
+
+
+def _conversation_columns(name: str, how: Reading) -> files.Columns | None:
+  """The columns of the conversations in a file; None where it has none."""
   fields = files.conversation_in(how.file('train') or name)
-  if fields:
-    first, last = fields
-    return files.Columns((first,), (last,), labelled=True, conversation=True)
-  if wanted:
-    forms = [' and '.join(dict.fromkeys(form)) for form in conversations.FORMS]
-    raise ConfigError(
-      f'{name}: no conversations; those are in fields {", or ".join(forms)}'
-    )
-  return how.columns
+  if fields is None:
+    return None
+  first, last = fields
+  return files.Columns((first,), (last,), labelled=True, conversation=True)
 
 
 def _open(name: str, how: Reading, columns: files.Columns, said: str, known) -> Opened:
