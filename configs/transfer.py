@@ -39,7 +39,8 @@ how many labelled examples; 0: all.
 Options of a method: --config.method.rank=4. Of texts to write: how a text is put,
 --config.task.template='summarize: {text}' (of a decoder '{text}\\n=> {target}'); the
 scores, --config.task.metrics="('bleu', 'chrf')"; the longest, in tokens with its end,
---config.data.target_length=32.
+--config.data.target_length=32. Of these and of single labels:
+--config.task.smoothing=0.1.
 Over T5 or BART the classifier reads the mean of the encoder. That of transformers, which
 alone can be exported: --config.model="{'pool': 'last', 'pooler': 'tanh'}".
 """

@@ -203,6 +203,15 @@ def test_a_template_is_of_texts_to_write(pretrained):
     train.read(loaded)
 
 
+def test_numbers_are_not_smoothed(pretrained, tmp_path):
+  loaded = config.load(
+    f'configs/transfer.py:task=intensity,init={pretrained}',
+    [('task.smoothing', '0.1'), ('data.length', '32')],
+  )
+  with pytest.raises(ConfigError, match='config.task.smoothing: only a single label'):
+    train.transfer(loaded, tmp_path)
+
+
 def test_metrics_are_chosen_and_the_first_leads(file):
   more = [('task.metrics', "('bleu', 'exact_match')")]
   settings = train.read(text_config(file, more=more))

@@ -38,11 +38,11 @@ class Reading:
 
   text: str = ''
   label: str = ''
-  target: str = ''
   kind: str = ''
   train: str = ''
   validation: str = ''
   test: str = ''
+  target: str = ''
 
   def __post_init__(self):
     if self.kind and self.kind not in labels.KINDS:

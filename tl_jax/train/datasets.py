@@ -28,10 +28,10 @@ def open_task(
   for them.
   """
   how = tasks.Reading(
-    choice.text,
-    choice.label,
-    choice.target,
-    choice.kind,
+    text=choice.text,
+    label=choice.label,
+    kind=choice.kind,
+    target=choice.target,
     **dataclasses.asdict(choice.files),
   )
   task = tasks.find(choice.name, directory or None, how, known)

@@ -156,6 +156,22 @@ def test_the_loss_is_of_the_targets_alone(model, tokenizer):
   assert changed(lambda is_learned: is_learned) != pytest.approx(base, abs=1e-3)
 
 
+def test_smoothing_spreads_a_target_over_the_vocabulary(model, tokenizer):
+  (batch,) = batches_of(model, tokenizer, batch=4, pack=False)
+  built, params = model
+  writer = tasks.Writer(built.arch.kind, tokenizer.eos, tokenizer.pad)
+  objective = TEXT.objective(tasks.Facts(writer=writer, smoothing=1.0))
+  prepared = objective.prepare(None, {k: jnp.asarray(v) for k, v in batch.items()})
+  forward = lambda *args, **how: built.apply(params, *args, **how)
+  terms, _ = objective.loss(forward, prepared, None)
+  weights = prepared['target_weights']
+  found = jax.nn.log_softmax(forward(prepared).logits)
+  # With nothing left for the target, all tokens count alike.
+  expected = -(found.mean(-1) * weights).sum()
+  (term,) = terms.values()
+  assert float(term.sum) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_the_embedded_summaries_are_short_and_of_their_descriptions():
   task = tasks.find('summary')
   texts, targets = tasks.labelled(task, 'train')
