@@ -63,7 +63,7 @@ def get_config(arg: str = '') -> ConfigDict:
     ema=None,
     groups=((r'.*(bias|scale)', dict(decay=0.0)),),
   )
-  c.schedule = dict(name='linear', warmup=20, steps=200)
+  c.schedule = dict(name='linear', warmup=20, steps=200, epochs=None)
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
   c.sharding = 'fsdp'
   c.checkpoint = dict(every=100, keep=1)

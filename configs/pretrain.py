@@ -81,7 +81,7 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
     ema=None,
     groups=((r'.*(bias|scale)', dict(decay=0.0)),),
   )
-  c.schedule = dict(name='linear', warmup=10_000, steps=1_000_000)
+  c.schedule = dict(name='linear', warmup=10_000, steps=1_000_000, epochs=None)
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
   c.sharding = 'fsdp'
   c.checkpoint = dict(every=5_000, keep=3)

@@ -35,7 +35,9 @@ qlora, ia3 and diff; the parts adapter, prompt and prefix; the regularizers l2sp
 prior_decay, mixout, ewc, reinitialize, rdrop and unfreeze, which act on what the others
 train.
 init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels:
-how many labelled examples; 0: all.
+how many labelled examples; 0: all. epochs: passes over them, in the place of 100 steps.
+Evaluated every 20 steps on validation, a run may end early and keep its best step:
+--config.eval.every=20 --config.eval.patience=3 --config.eval.keep=best.
 Options of a method: --config.method.rank=4. Of texts to write: how a text is put,
 --config.task.template='summarize: {text}' (of a decoder '{text}\\n=> {target}'); the
 scores, --config.task.metrics="('bleu', 'chrf')"; the longest, in tokens with its end,
@@ -144,6 +146,7 @@ def get_config(arg: str = '') -> ConfigDict:
     train='',
     validation='',
     test='',
+    epochs=None,
   )
   c = ConfigDict()
   c.seed = 0
@@ -192,24 +195,28 @@ def get_config(arg: str = '') -> ConfigDict:
     target_length=0,
     directory='',
   )
-  names = a.method.split('+')
-  # which decays in its place, towards where the weights started
-  decay = 0.0 if 'prior_decay' in names else 0.01
-  c.optim = dict(
-    name='adamw',
-    lr=learning_rate(names, a.init),
-    decay=decay,
-    clip=1.0,
-    ema=None,
-    groups=((r'.*(bias|scale)', dict(decay=0.0)),),
-  )
-  c.schedule = dict(name='linear', warmup=10, steps=100)
+  c.optim = optimizer(a.method.split('+'), a.init)
+  steps = 100 if a.epochs is None else None
+  c.schedule = dict(name='linear', warmup=10, steps=steps, epochs=a.epochs)
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
   c.sharding = 'fsdp'
   c.checkpoint = dict(every=100, keep=1)
   c.eval = dict(every=0, patience=0, keep='last')
   c.log = dict(every=10, tensorboard=True)
   return c
+
+
+def optimizer(names: list[str], init: str) -> dict:
+  """The optimizer of the methods with these names, from this checkpoint."""
+  return dict(
+    name='adamw',
+    lr=learning_rate(names, init),
+    # which decays in its place, towards where the weights started
+    decay=0.0 if 'prior_decay' in names else 0.01,
+    clip=1.0,
+    ema=None,
+    groups=((r'.*(bias|scale)', dict(decay=0.0)),),
+  )
 
 
 def learning_rate(names: list[str], init: str) -> float:

@@ -61,6 +61,11 @@ class Windows:
     # Threads that read ahead ask for rows of the same window at once.
     self._lock = threading.Lock()
 
+  @property
+  def rows(self) -> int:
+    """How many rows an epoch has; every one has as many."""
+    return self._first_row(self.windows)
+
   def locate(self, row: int) -> tuple[int, np.ndarray]:
     """(epoch, members) of a row of the endless sequence."""
     with self._lock:

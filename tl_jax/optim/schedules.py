@@ -134,31 +134,50 @@ SCHEDULES = {
 class ScheduleConfig:
   """Which schedule, and how long.
 
-  `steps` and `warmup` are in optimizer updates. None means the schedule's own default.
-  Errors: ValueError for an unknown name, a warm-up longer than the run, and a value
-  that the chosen schedule does not read.
+  The length is one of two: `steps`, as `warmup` in optimizer updates, or `epochs`,
+  passes over the examples, which are steps once these are known. None means the
+  schedule's own default.
+  Errors: ValueError for an unknown name, for two lengths or none, a warm-up longer than
+  the run, and a value that the chosen schedule does not read.
   """
 
-  steps: Count
+  steps: Count | None = None
   name: str = 'linear'
   warmup: Natural = 0
   final: Probability | None = None
   hold: Natural | None = None
   cut: Fraction | None = None
   ratio: Positive | None = None
+  epochs: Positive | None = None
 
   def __post_init__(self):
-    if self.warmup > self.steps:
+    if (self.steps is None) == (self.epochs is None):
+      raise ValueError(
+        f'schedule.steps: {self.steps} beside schedule.epochs={self.epochs}; a run has '
+        'one of them, and the other is None'
+      )
+    if self.steps is not None and self.warmup > self.steps:
       raise ValueError(
         f'schedule.warmup: {self.warmup} updates of warm-up do not fit into '
         f'schedule.steps={self.steps}'
       )
     # Made to be refused here rather than when the run is built.
-    make_schedule(self)
+    make_schedule(self.of_steps(self.steps or max(1, self.warmup)))
+
+  def of_steps(self, steps: int) -> 'ScheduleConfig':
+    """The same schedule over so many steps. Raises ValueError for a longer warm-up."""
+    if steps == self.steps:
+      return self
+    return dataclasses.replace(self, steps=steps, epochs=None)
 
 
 def make_schedule(config: ScheduleConfig) -> Schedule:
-  """The factor function of a config: step () or any shape -> float32 in [0, 1]."""
+  """The factor function of a config: step () or any shape -> float32 in [0, 1].
+
+  Raises ValueError for one whose steps are not known yet.
+  """
+  if config.steps is None:
+    raise ValueError(f'schedule.epochs: {config.epochs}, but the steps are not known')
   schedule = lookup(SCHEDULES, config.name, 'schedule.name')
   given = {}
   for field in dataclasses.fields(config):

@@ -304,7 +304,11 @@ def assemble(
   still = tuple((pattern, None) for pattern in models.unread(arch))
   groups = still + tuple(settings.optim.groups)
   config = dataclasses.replace(settings.optim, groups=groups)
-  tx = optim.make_optimizer(config, settings.schedule, names)
+  # Of so many epochs the steps are not known before the texts are encoded; until then
+  # any number will do, for no shape depends on it.
+  schedule = settings.schedule
+  schedule = schedule.of_steps(schedule.steps or max(1, schedule.warmup))
+  tx = optim.make_optimizer(config, schedule, names)
 
   def init(params, seed):
     return init_state(params, method, tx, seed)

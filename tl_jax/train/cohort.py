@@ -46,7 +46,11 @@ class Member(NamedTuple):
 def signature(config) -> str:
   """Equal for configs that one compiled step can serve."""
   plain = configs.to_json(config)
-  for *groups, key in PER_MEMBER:
+  own = PER_MEMBER
+  if plain.get('schedule', {}).get('epochs') is not None:
+    # How many steps they are depends on the examples, and the schedule on the steps.
+    own = [names for names in PER_MEMBER if names[0] == 'optim']
+  for *groups, key in own:
     node = plain
     for group in groups:
       node = node.get(group, {})
@@ -121,11 +125,10 @@ def train_cohort(
   settings = members[0].settings
   if together is None:
     together = is_spread(settings)
-  if together and (settings.eval.patience or settings.eval.keep == 'best'):
-    reporter.info(
-      f'{len(members)} members in turn, not together: each ends by its own validation'
-    )
+  if together and _ends_by_itself(settings):
     together = False
+    many = f'{len(members)} members in turn, not together'
+    reporter.info(f'{many}: each ends by its own validation')
   alone, fresh = members, []
   if together:
     # Members that advance together are at one step: whoever is further goes alone.
@@ -134,6 +137,11 @@ def train_cohort(
   train_in_turn(alone, reporter)
   if fresh:
     train_together(fresh, reporter)
+
+
+def _ends_by_itself(settings: Settings) -> bool:
+  """Does every member have a last or a best step of its own?"""
+  return bool(settings.eval.patience) or settings.eval.keep == 'best'
 
 
 def is_spread(settings: Settings) -> bool:

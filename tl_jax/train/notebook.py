@@ -50,6 +50,6 @@ def build(config, folder=None) -> Built:
   )
   folder.mkdir(parents=True, exist_ok=True)
   ready = prepare(checked, folder)
-  settings = checked.settings
+  settings = ready.settings
   stream, _ = ready.corpus.stream(settings)
   return Built(settings, ready.tokenizer, ready.parts, ready.params, stream.batch_at)

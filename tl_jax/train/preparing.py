@@ -15,6 +15,7 @@ from tl_jax.train import assembly, methods, notes, starting, tokenizing
 from tl_jax.train.checks import Checked
 from tl_jax.train.datasets import TaskExamples
 from tl_jax.train.information import fisher_of
+from tl_jax.train.length import in_steps
 from tl_jax.train.memory import require_memory
 from tl_jax.train.mixtures import Mixture
 from tl_jax.train.restoring import open_source
@@ -28,7 +29,8 @@ Corpus = Mixture | TaskExamples
 class Prepared(NamedTuple):
   """A run that is ready to start: everything but its state.
 
-  Nothing in it but its `settings` depends on what runs of one program may differ in.
+  Nothing in it but its `settings`, whose length is in steps, depends on what runs of
+  one program may differ in.
 
   corpus: what the run learns from. account: what becomes of every leaf of the source;
   None where there is nothing to tell. cache: the folder where encoded texts are kept.
@@ -150,6 +152,9 @@ def prepare(
   parts = assembly.assemble(settings, arch, objective, method)
   # Only now, because to encode takes long: what does not fit has been said.
   corpus = corpus.encoded(settings, parts, tokenizer, cache)
+  if settings.schedule.epochs is not None:
+    settings = in_steps(settings, corpus.stream(settings)[0])
+    parts = assembly.assemble(settings, arch, objective, method)
   brings_head = task is not None and task.problem.fresh_head
   take_over = starting.transplanted if brings_head else starting.continued
   start = starting.Start(parts, take_over)

@@ -16,7 +16,7 @@ import numpy as np
 
 from tl_jax import checkpoint, data, models, parallel, tree
 from tl_jax.config import ConfigError
-from tl_jax.train import assembly, loop, methods, programs, results, tokenizing
+from tl_jax.train import assembly, length, loop, methods, programs, results, tokenizing
 from tl_jax.train.baselines import run_baseline
 from tl_jax.train.checks import Checked, check
 from tl_jax.train.clock import Clock
@@ -70,10 +70,21 @@ def run(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
   with open_run(config, workdir) as opened:
     finished = opened.result(settings)
     if finished is not None:
+      _tell_of_patience(finished, settings, reporter)
       return finished
     if checked.method is None:
       return run_baseline(settings, checked.task, opened, reporter)
     return make_trainer(checked, opened).run(settings, opened, reporter)
+
+
+def _tell_of_patience(finished: dict, settings: Settings, reporter: Reporter) -> None:
+  """Says why a run that was over before its steps does not go on to them."""
+  steps = settings.schedule.steps
+  if finished.get('stopped') and steps is not None and finished['steps'] < steps:
+    reporter.info(
+      f'stopped at step {finished["steps"]} of {steps}: {finished["stopped"]}; more '
+      'config.eval.patience lets it go on'
+    )
 
 
 def make_trainer(
@@ -166,6 +177,10 @@ class Trainer:
   ) -> dict:
     """Trains one run, or goes on where its workdir is; returns what result.json holds."""
     corpus, arch = self.ready.corpus, self.ready.parts.model.arch
+    epochs = settings.schedule.epochs
+    settings = self.in_steps(settings)
+    if epochs is not None:
+      reporter.info(f'{epochs:g} epochs = {settings.schedule.steps} steps')
     run.require_files(self.ready.files())
     stream, chosen = corpus.stream(settings)
     run.require_trained_on(results.digest_numbers(chosen))
@@ -196,6 +211,11 @@ class Trainer:
       state, course = fitted.state, recorder.course
       return self.finish(settings, run, state, chosen, course, reporter)
 
+  def in_steps(self, settings: Settings) -> Settings:
+    """The settings of a run of this program, with its epochs as steps."""
+    schedule = self.ready.settings.schedule
+    return dataclasses.replace(settings, schedule=schedule)
+
   def start(
     self, settings: Settings, run: Run, course: Course, reporter: Reporter
   ) -> TrainState:
@@ -207,6 +227,8 @@ class Trainer:
       restored = run.restore_latest(abstract, self.ready.parts.model.arch)
     if restored is not None:
       reporter.info(f'resumed at step {restored.step} of {settings.schedule.steps}')
+      for line in length.said_of_longer(restored.meta, settings, restored.step):
+        reporter.info(line)
       course.go_on(restored.meta.get('course'))
       return restored.state
     self.describe(settings, run)
@@ -232,7 +254,8 @@ class Trainer:
     ready = self.ready
     watch = self.evaluator.watch(ready.corpus.watched(settings))
     said = meta(ready.parts.model.arch, ready.files(), ready.task)
-    said |= dict(trained_on=results.digest_numbers(chosen))
+    steps = settings.schedule.steps
+    said |= dict(trained_on=results.digest_numbers(chosen), steps=steps)
     return run.recorder(settings, watch, Course.of(settings, watch.metric), said)
 
   def finish(

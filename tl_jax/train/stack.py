@@ -156,6 +156,7 @@ def train_together(members, reporter: Reporter) -> None:
 
 def open_member(trainer: Trainer, settings, run: Run) -> Open:
   """A member at its start. Raises ConfigError for more labels than there are."""
+  settings = trainer.in_steps(settings)
   earlier = run.clock.totals()
   stream, chosen = trainer.ready.corpus.stream(settings)
   trainer.describe(settings, run)

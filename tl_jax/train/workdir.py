@@ -11,6 +11,7 @@ checkpoints.
 import contextlib
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from tl_jax.checkpoint.commit import QUARANTINE
 from tl_jax.checkpoint.workdir import CONFIG, compare
 from tl_jax.config import ConfigError
 from tl_jax.interop import tokenizer_settings as spoken
-from tl_jax.train import results
+from tl_jax.train import length, results
 from tl_jax.train.clock import Clock
 from tl_jax.train.course import Course, Watch
 from tl_jax.train.loop import Recorder
@@ -81,11 +82,25 @@ class Run(NamedTuple):
     if newest is not None:
       course = Course.of(settings, (saved or {}).get('metric', ''))
       course.go_on(saved)
-      is_last = newest >= settings.schedule.steps or bool(course.reason)
+      is_last = newest >= self._steps(settings, newest) or bool(course.reason)
       if not is_last or self.store.verify(newest):
         return None
+    elif found['trained'] and found['steps'] < (settings.schedule.steps or 0):
+      raise ConfigError(
+        f'config.schedule.steps: {settings.schedule.steps}, but the run there has ended '
+        f'at step {found["steps"]}, and its checkpoints are gone; take another workdir'
+      )
     self.clock.stop()
     return found
+
+  def _steps(self, settings: Settings, newest: int) -> float:
+    """How many steps a run of these settings has, of which the newest is committed."""
+    if settings.schedule.steps is not None:
+      return settings.schedule.steps
+    saved = self.store.meta(newest)
+    before = saved['config']['schedule']['epochs']
+    # Of more epochs nobody knows yet how many they are.
+    return saved['steps'] if before == settings.schedule.epochs else math.inf
 
   def finish(self, result: results.Result) -> dict:
     """Writes result.json, and takes back that an earlier start failed; returns what is
@@ -219,8 +234,10 @@ def require_config_of_steps(store: checkpoint.Store, config: dict) -> None:
   step = store.latest()
   made = None if step is None else store.meta(step).get('config')
   if made is not None:
+    length.require_no_shorter(made, config)
     where = f'{store.directory / str(step)}: saved by a run with another config'
-    checkpoint.require_same(made, config, where, CHANGEABLE, usual())
+    allowed = CHANGEABLE + length.may_change(made, config)
+    checkpoint.require_same(made, config, where, allowed, usual())
 
 
 def forget_false_start(path: pathlib.Path, store: checkpoint.Store) -> None:
@@ -324,7 +341,11 @@ def _prepared(
   is_primary = workdir is not None
   if is_primary:
     forget_false_start(workdir.path, store)
-    workdir.bind_config(bound, CHANGEABLE, usual())
+    found = files.find_json(workdir.path / CONFIG) or {}
+    before = found.get('config', bound)
+    length.require_no_shorter(before, bound)
+    allowed = CHANGEABLE + length.may_change(before, bound)
+    workdir.bind_config(bound, allowed, usual())
   # The others read no tokenizer of a false start.
   parallel.meet('the workdir')
   parallel.keep_freed_memory()
