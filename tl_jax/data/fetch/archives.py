@@ -12,12 +12,18 @@ import contextlib
 import pathlib
 import subprocess
 import tarfile
+import zipfile
 from collections.abc import Iterator
 
 
 def members(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
-  """(name, content) of every regular file in a .tgz or .deb file, in its order."""
+  """(name, content) of every regular file in a .tgz, .deb or .whl file, in its order."""
   # Nothing is written under a name that stands in an archive.
+  if path.suffix == '.whl':
+    with zipfile.ZipFile(path) as archive:
+      for name in archive.namelist():
+        yield name, archive.read(name)
+    return
   with _opened(path) as archive:
     for member in archive:
       file = archive.extractfile(member) if member.isreg() else None

@@ -10,28 +10,11 @@ import pathlib
 import re
 from collections.abc import Iterable, Iterator
 
+from tl_jax.data.classes import BROWN_GENRES
 from tl_jax.data.fetch import archives
 from tl_jax.data.fetch.fetched import TEXT, TEXTS, FetchedSet, Record
 from tl_jax.data.fetch.packages import Brought, Package
 
-# The letter of a file is its genre.
-GENRES = {
-  'a': 'reportage',
-  'b': 'editorial',
-  'c': 'review',
-  'd': 'religion',
-  'e': 'hobbies',
-  'f': 'lore',
-  'g': 'belles lettres',
-  'h': 'government',
-  'j': 'learned',
-  'k': 'fiction',
-  'l': 'mystery',
-  'm': 'science fiction',
-  'n': 'adventure',
-  'p': 'romance',
-  'r': 'humor',
-}
 # The fewest words of a passage but the last of a file, which may be half as long.
 WORDS = 60
 _FILE = re.compile(r'package/c([a-r])\d\d')
@@ -49,7 +32,7 @@ def read(brought: Iterable[Brought]) -> Iterator[Record]:
       match = _FILE.fullmatch(name)
       if match:
         text = pathlib.PurePath(name).name
-        genre = GENRES[match.group(1)]
+        genre = BROWN_GENRES[match.group(1)]
         yield from _records(text, genre, content.decode('ascii'))
 
 
@@ -122,7 +105,7 @@ BROWN = FetchedSet(
   fields={
     'id': TEXT,
     'text': TEXT,
-    'label': tuple(GENRES.values()),
+    'label': tuple(BROWN_GENRES.values()),
     'tokens': TEXTS,
     'tags': TEXTS,
   },

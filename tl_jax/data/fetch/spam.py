@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tl_jax.data import subsets
+from tl_jax.data.classes import MAIL
 from tl_jax.data.fetch import archives
 from tl_jax.data.fetch.fetched import TEXT, FetchedSet, Record
 from tl_jax.data.fetch.packages import Brought, Package
 
-LABELS = ('ham', 'spam')
 # What a subject begins with that is not of its thread: replies and lists.
 _PREFIX = re.compile(r'\s*(?:(?:re|fw|fwd|aw|sv)\s*(?:\[\d+\])?\s*:|\[[^\]]*\])', re.I)
 # Parts of a page that nobody sees.
@@ -215,6 +215,6 @@ SPAM = FetchedSet(
   ),
   licence='PDDL 1.0 for the collection and CC0 1.0 for its contents, as the package '
   'claims; it is real mail of real people',
-  fields={'id': TEXT, 'subject': TEXT, 'body': TEXT, 'label': LABELS},
+  fields={'id': TEXT, 'subject': TEXT, 'body': TEXT, 'label': MAIL},
   read=read,
 )
