@@ -18,10 +18,10 @@ FILE.py:NAME, a `tl_jax.tasks.Task` of your own or a function that makes one; or
 .csv, .tsv, .jsonl, .json or .parquet, each also with .gz. Of a file: text, the
 column of the texts, or several with + between (default: text); label, that of the
 labels, or several that hold 0 or 1 each (default: label); kind, single_label,
-multi_label or regression (default: what the labels are); target, in the place of a
-label, the column of texts that an encoder-decoder or a decoder learns to write; train,
-validation, test, files of one split each. A comma or a + in the name of a file is
-escaped by a backslash.
+multi_label, regression or another of `tl_jax.tasks.KINDS_OF_LABELS` (default: what the
+labels are); target, in the place of a label, the column of texts that an
+encoder-decoder or a decoder learns to write; train, validation, test, files of one
+split each. A comma or a + in the name of a file is escaped by a backslash.
 
 Of conversations a decoder learns what the assistant says in them, put by its chat
 template (which needs jinja2), or a line `role: content` each where it has none. They

@@ -134,3 +134,11 @@ def test_rotary_positions_of_longer_models_are_refused_by_name(said):
     ValueError, match='rotary_scaling|short_factor|yarn|partial_rotary_factor'
   ):
     configs.read(dict(model_type='phi3', architectures=['Phi3ForCausalLM']) | said)
+
+
+def test_a_kind_of_task_that_transformers_does_not_know_leaves_no_word_of_another():
+  arch = models.arch('bert-base', head='classifier', labels=2)
+  before = configs.write(arch, 'bert', None, ('low', 'high'), 'regression')
+  assert configs.read_labels(before, arch) == (('low', 'high'), 'regression')
+  after = configs.write(arch, 'bert', before, ('low', 'high'), 'ranks')
+  assert configs.read_labels(after, arch) == (('low', 'high'), '')

@@ -1,5 +1,6 @@
 """Tasks from files of the user: kinds, classes by name, columns, splits."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from tl_jax import tasks
 from tl_jax.config import ConfigError
+from tl_jax.train.settings import TaskChoice
 
 
 def write(folder, rows, name='a.jsonl'):
@@ -252,6 +254,33 @@ def test_names_of_files_with_a_plus(tmp_path, monkeypatch):
     ValueError, match="kind: 'single' is not a choice; nearest: 'single_label'"
   ):
     tasks.Reading(kind='single')
+
+
+@pytest.mark.parametrize(
+  ('like', 'labels', 'values', 'target'),
+  [
+    ('regression', ('label',), ['0,5', '2,5', 'None', '1,5', '3,5'], 1.5),
+    ('multi_label', ('x', 'y'), ['x', '', 'y', 'x', 'x|y'], (1, 0)),
+    ('single_label', ('x', 'y'), ['x', 'y', 'x', 'y', 'x'], 1),
+  ],
+)
+def test_a_file_is_read_by_the_form_of_its_kind_not_by_its_name(
+  like, labels, values, target, tmp_path, monkeypatch
+):
+  mine = dataclasses.replace(tasks.PROBLEMS[like], name='mine')
+  monkeypatch.setitem(tasks.PROBLEMS, 'mine', mine)
+  path = write(tmp_path, rows_of(values))
+  found = [tasks.find(path, known=tasks.Known(kind, labels)) for kind in ('mine', like)]
+  assert found[0].problem is mine and found[0].told == found[1].told
+  targets = [tasks.labelled(task, 'test')[1].tolist() for task in found]
+  assert targets[0] == targets[1]
+  np.testing.assert_array_equal(np.ravel(targets[0][0]), np.ravel(target))
+
+
+def test_the_kinds_that_a_config_may_say_are_those_of_the_table():
+  for kind in tasks.KINDS_OF_LABELS:
+    assert tasks.Reading(kind=kind).kind == TaskChoice('a.csv', kind=kind).kind
+  assert {*tasks.PROBLEMS} == {*tasks.KINDS_OF_LABELS, 'text'}
 
 
 def test_classes_that_a_parquet_file_names(tmp_path):

@@ -207,7 +207,8 @@ def write_labels(labels: tuple[str, ...], kind: str = '') -> dict:
   by_name = {name: place for place, name in enumerate(labels)}
   found = dict(id2label=by_place, label2id=by_name)
   if kind:
-    found['problem_type'] = PROBLEMS[kind]
+    # Of a kind that transformers has no loss for, nothing: a stale word would lie.
+    found['problem_type'] = PROBLEMS.get(kind)
   return found
 
 

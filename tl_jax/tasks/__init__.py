@@ -6,6 +6,7 @@
 
 from tl_jax.tasks.own import Reading
 from tl_jax.tasks.problems import (
+  KINDS_OF_LABELS,
   PROBLEMS,
   Cut,
   Example,
@@ -27,6 +28,7 @@ from tl_jax.tasks.task import (
 )
 
 __all__ = [
+  'KINDS_OF_LABELS',
   'PROBLEMS',
   'TASKS',
   'Cut',

@@ -166,14 +166,14 @@ def _judged(found: Example, task: Task) -> tuple[bool, str]:
   problem = task.problem
   target = found.target
   count = len(task.labels)
-  if problem.name == 'conversation':
+  if problem.form == 'turns':
     are_turns = all(isinstance(turn, Turn) for turn in target or [None])
     return are_turns, 'a tuple of tl_jax.data.conversations.Turn'
-  if problem.answer == 'generate':
+  if problem.form == 'text':
     return _are_texts(found.references or [target]), 'a text'
   if problem.exclusive:
     return target in range(count), f'the number of a label, from 0 to {count - 1}'
-  if problem.name == 'multi_label':
+  if problem.form == 'set':
     is_right = _are_indicators(target, count)
     return is_right, f'a 0 or 1 for each of the {count} labels'
   return isinstance(target, numbers.Real), 'a number'

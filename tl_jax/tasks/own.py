@@ -16,7 +16,7 @@ from tl_jax.config import ConfigError
 from tl_jax.data import conversations, files, missing
 from tl_jax.data.sources import Source
 from tl_jax.tasks import labels, unlabelled
-from tl_jax.tasks.problems import PROBLEMS
+from tl_jax.tasks.problems import KINDS_OF_LABELS, PROBLEMS, form_of
 from tl_jax.tasks.problems.columns import Opened, quoted
 from tl_jax.tasks.task import Task
 from tl_jax.tasks.unlabelled import Part
@@ -32,7 +32,7 @@ class Reading:
   `text` is the column of the texts, or several with + between them; 'text' where empty.
   `label` is the column of the labels, or several that hold 0 or 1 each; 'label' where
   empty. `target` is the column of texts to write, of a task that has these in the place
-  of labels. `kind` is one of `labels.KINDS`. `train`, `validation` and `test` are files
+  of labels. `kind` is one of `KINDS_OF_LABELS`. `train`, `validation` and `test` are files
   of one split each.
   """
 
@@ -45,10 +45,10 @@ class Reading:
   target: str = ''
 
   def __post_init__(self):
-    if self.kind and self.kind not in labels.KINDS:
+    if self.kind and self.kind not in KINDS_OF_LABELS:
       raise ValueError(
         f'kind: {self.kind!r} is not a choice; nearest: '
-        f'{config.nearest(self.kind, labels.KINDS)}'
+        f'{config.nearest(self.kind, KINDS_OF_LABELS)}'
       )
     if self.target and (self.label or self.kind):
       other = 'label' if self.label else 'kind'
@@ -75,7 +75,7 @@ class Reading:
       return self._columns_of_texts()
     label = config.names(self.label) or ('label',)
     # Several columns of zeros and ones say which labels an example has.
-    if len(label) > 1 and self.kind not in ('', labels.MULTI):
+    if len(label) > 1 and form_of(self.kind) not in ('', 'set'):
       raise ConfigError(
         f'config.task.kind: {self.kind!r} has one column of labels, not {len(label)}; '
         f'several are of kind {labels.MULTI}'
@@ -304,7 +304,7 @@ def _told_of_commas(name: str, opened: Opened, kind: str) -> list[str]:
   Raises ConfigError where nobody says the kind and half of the labels are of this form.
   """
   found = labels.decimal_commas(opened.values)
-  if not found or kind not in ('', labels.REGRESSION):
+  if not found or form_of(kind) not in ('', 'number'):
     return []
   value = opened.values[found[0]]
   where = f'{opened.places[found[0]]}: {opened.column}'
@@ -340,7 +340,7 @@ def _told_of_doubtful(
   """A line, or none, on classes that may have been meant as missing labels."""
   doubtful = [each for each in names if missing.may_be_missing(each)]
   # The name of a regression is that of its column.
-  if not doubtful or kind == labels.REGRESSION:
+  if not doubtful or form_of(kind) == 'number':
     return []
   return [
     f'{name}: {column}: {quoted(doubtful)} is taken for a class; where it says that '

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from tl_jax.config import ConfigError
 from tl_jax.data import files, missing
 from tl_jax.tasks import labels
+from tl_jax.tasks.problems import form_of
 
 # Spellings of missing labels that a line names.
 _FEW = 3
@@ -72,10 +73,10 @@ def doubtful_are_missing(values: Sequence[Any], said: str, known=None) -> bool:
   kind that the user says; '' where it is to be found out. `known` has the kind and the
   labels of the model that is tried on the file.
   """
-  kind = labels.expected_kind(said, known)
-  if kind == labels.REGRESSION:
+  form = form_of(labels.expected_kind(said, known))
+  if form == 'number':
     return True
-  if said or kind in (labels.MULTI, labels.TEXT):
+  if said or form in ('set', 'text'):
     return False
   names = list(known.labels) if known else []
   names += [labels.spelled(value) for value in values if _is_certain(value)]
@@ -116,15 +117,15 @@ def leave_out(parts: Mapping[str, Part], said: str, known=None) -> dict[str, Par
 
 def _rule_for(parts: Sequence[Part], said: str, known) -> Rule:
   """The rule for the labels of all parts; `said` and `known` as for `leave_out`."""
-  kind = labels.expected_kind(said, known)
+  form = form_of(labels.expected_kind(said, known))
   values = []
   for part in parts:
     values += part.labels()
   return Rule(
     doubtful_are_missing(values, said, known),
-    empty=kind != labels.MULTI,
+    empty=form != 'set',
     numbered=any('label' in part.table.classes for part in parts),
-    text=kind == labels.TEXT,
+    text=form == 'text',
   )
 
 

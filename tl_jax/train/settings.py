@@ -7,7 +7,7 @@
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from tl_jax import models, optim
+from tl_jax import models, optim, tasks
 from tl_jax.config import Count, Fraction, Natural, NonNegative, Positive
 from tl_jax.parallel import MeshShape
 
@@ -125,7 +125,7 @@ class TaskChoice:
   label: str = ''
   # of a file whose examples have texts to write in the place of labels: their column
   target: str = ''
-  kind: Literal['', 'single_label', 'multi_label', 'regression', 'conversation'] = ''
+  kind: Literal['', *tasks.KINDS_OF_LABELS] = ''
   files: SplitFiles = dataclasses.field(default_factory=SplitFiles)
   # how a text to answer is put, as 'summarize: {text}'; empty: as it is, and before a
   # decoder's target an arrow

@@ -29,8 +29,17 @@ PROBLEMS = {
   'text': TEXT,
   'conversation': CONVERSATION,
 }
+# Texts to write stand in a column that is named apart, which says the kind.
+KINDS_OF_LABELS = tuple(name for name, each in PROBLEMS.items() if each.form != 'text')
+
+
+def form_of(kind: str) -> str:
+  """What a target of a kind of task is; '' where the kind is not known yet."""
+  return PROBLEMS[kind].form if kind else ''
+
 
 __all__ = [
+  'KINDS_OF_LABELS',
   'PROBLEMS',
   'Cut',
   'Encoded',
@@ -39,6 +48,7 @@ __all__ = [
   'Limits',
   'Problem',
   'Writer',
+  'form_of',
   'group_of',
   'prompt_of',
 ]

@@ -162,6 +162,7 @@ CONVERSATION = Problem(
   kinds=('decoder',),
   fresh_head=False,
   answer='generate',
+  form='turns',
   scores=text.TEXT.scores,
   metrics=text.TEXT.metrics,
   headline=text.TEXT.headline,

@@ -146,6 +146,7 @@ def _move_indicators(target, places: list[int], labels: int) -> tuple[int, ...]:
 # The target is the number of a label.
 SINGLE_LABEL = _make(
   'single_label',
+  form='class',
   scores=('accuracy', 'f1', 'matthews'),
   metrics=('accuracy', 'f1'),
   headline='accuracy',
@@ -158,11 +159,11 @@ SINGLE_LABEL = _make(
   count=lambda targets, labels: np.bincount(targets, minlength=labels).tolist(),
   move=lambda target, places, labels: places[target],
   probabilities=softmax,
-  exclusive=True,
 )
 # The target has a 0 or a 1 for every label.
 MULTI_LABEL = _make(
   'multi_label',
+  form='set',
   scores=('f1', 'accuracy'),
   metrics=('f1', 'accuracy'),
   headline='f1_micro',
@@ -179,6 +180,7 @@ MULTI_LABEL = _make(
 # The target is a number. Correlations first: a table shows one of them.
 REGRESSION = _make(
   'regression',
+  form='number',
   scores=('pearson', 'spearman', 'mean_squared_error'),
   metrics=('pearson', 'spearman', 'mean_squared_error'),
   headline='pearson',

@@ -94,7 +94,8 @@ class Problem:
   answer: what the model is asked for: logits of its head, or texts that it generates.
   scores: the names of the metrics that there are for it. metrics, headline: those of a
     task that does not say itself, and the value among them that a table shows.
-  exclusive: has every example exactly one label, so that its target is a class?
+  form: of a target: the number of one class, a 0 or 1 for each of a set of labels, a
+    number, a text, or the turns of a conversation.
   outputs(labels) -> how many numbers the head gives for an example.
   from_column(opened, known) -> (a function from a record of the user's files to an
     Example, the labels). opened: these files. known: what a model answers that is tried
@@ -121,6 +122,7 @@ class Problem:
   kinds: tuple[str, ...]
   fresh_head: bool
   answer: Literal['logits', 'generate']
+  form: Literal['class', 'set', 'number', 'text', 'turns']
   scores: tuple[str, ...]
   metrics: tuple[str, ...]
   headline: str
@@ -139,4 +141,8 @@ class Problem:
   told: Callable[[Any], list[str]] = lambda tokenizer: []
   move: Callable[[Any, list[int], int], Any] | None = None
   probabilities: Callable[[Array], Array] | None = None
-  exclusive: bool = False
+
+  @property
+  def exclusive(self) -> bool:
+    """Has every example exactly one label, so that its target is a class?"""
+    return self.form == 'class'

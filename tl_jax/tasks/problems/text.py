@@ -238,6 +238,7 @@ TEXT = Problem(
   kinds=('decoder', 'encoder-decoder'),
   fresh_head=False,
   answer='generate',
+  form='text',
   scores=('exact_match', 'rouge', 'bleu', 'chrf'),
   metrics=('exact_match', 'rouge', 'chrf'),
   headline='rougeL',
