@@ -40,8 +40,9 @@ Evaluated every 20 steps on validation, a run may end early and keep its best st
 --config.eval.every=20 --config.eval.patience=3 --config.eval.keep=best.
 Options of a method: --config.method.rank=4. Of texts to write: how a text is put,
 --config.task.template='summarize: {text}' (of a decoder '{text}\\n=> {target}'); the
-scores, --config.task.metrics="('bleu', 'chrf')"; the longest, in tokens with its end,
---config.data.target_length=32. Of these and of single labels:
+scores, --config.task.metrics="('bleu', 'chrf')", of exact_match, rouge, bleu, chrf and,
+where no one text is right, distinct, repetition and self_bleu; the longest, in tokens
+with its end, --config.data.target_length=32. Of these and of single labels:
 --config.task.smoothing=0.1.
 Over T5 or BART the classifier reads the mean of the encoder. That of transformers, which
 alone can be exported: --config.model="{'pool': 'last', 'pooler': 'tanh'}".

@@ -182,6 +182,10 @@ def test_the_names_of_the_interface_are_there_and_nothing_heavy_is_loaded():
     'rouge',
     'bleu',
     'chrf',
+    'distinct',
+    'repetition',
+    'self_bleu',
+    'copying',
   }
   assert set(metrics.METRICS) == names
   assert all(getattr(metrics, name) is metrics.METRICS[name] for name in names)
@@ -191,3 +195,36 @@ def test_the_names_of_the_interface_are_there_and_nothing_heavy_is_loaded():
     'sys.exit(str(heavy) if heavy else 0)'
   )
   assert subprocess.run([sys.executable, '-c', program], check=False).returncode == 0
+
+
+def test_rouge_of_a_summary_is_that_of_its_sentences():
+  pytest.importorskip('rouge_score')
+  from rouge_score import rouge_scorer
+
+  written = 'Dogs bark at night. Cats sleep by day! Who knows?'
+  right = 'Cats sleep by day. Dogs bark.'
+  scorer = rouge_scorer.RougeScorer(['rougeL', 'rougeLsum'])
+  lines = [text.replace('. ', '.\n').replace('! ', '!\n') for text in (right, written)]
+  expected = scorer.score(*lines)
+  found = rouge([written], [right])
+  assert found['rougeLsum'] == pytest.approx(expected['rougeLsum'].fmeasure)
+  assert found['rougeL'] == pytest.approx(expected['rougeL'].fmeasure)
+  # Sentences in another order are still those of the summary.
+  assert found['rougeLsum'] > found['rougeL']
+  # Lines that are there are the sentences.
+  assert rouge(lines[1:], lines[:1])['rougeLsum'] == pytest.approx(found['rougeLsum'])
+  assert rouge(['今天。明天！'], ['明天！今天。'])['rougeLsum'] == pytest.approx(1.0)
+
+
+def test_signatures_say_what_scores_compare_with():
+  sacrebleu = pytest.importorskip('sacrebleu')
+  scorer = sacrebleu.metrics.BLEU()
+  scorer.corpus_score(PREDICTIONS, [REFERENCES])
+  found = metrics.signatures(['bleu', 'rouge', 'exact_match'], REFERENCES)
+  assert found.keys() == {'bleu', 'rouge'}
+  assert found['bleu'] == scorer.get_signature().format()
+  assert 'rouge-score ' in found['rouge']
+  several = [[text, text] for text in REFERENCES]
+  assert 'nrefs:2|' in metrics.signatures(['chrf'], several)['chrf']
+  assert 'nrefs:var|' in metrics.signatures(['chrf'], ['a', ['b', 'c']])['chrf']
+  assert 'nrefs:1|' in metrics.signatures(['bleu'], [])['bleu']

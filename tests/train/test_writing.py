@@ -87,6 +87,7 @@ def test_a_run_leaves_what_it_wrote_and_how_good_it_is(trained):
   assert found[0]['reference'] == 'cat red'
   metrics = result['metrics']
   assert {'loss', 'perplexity', 'token_accuracy', 'rougeL', 'chrf'} <= metrics.keys()
+  assert result['signatures']['chrf'].startswith('nrefs:1|')
   exact = np.mean([row['prediction'] == row['reference'] for row in found])
   assert metrics['exact_match'] == exact
   middle, last = lines(workdir / 'evaluations.jsonl')

@@ -11,9 +11,17 @@ class, a constant) is 0.0.
 """
 
 from tl_jax.metrics.classification import accuracy, f1, matthews
+from tl_jax.metrics.diversity import copying, distinct, repetition, self_bleu
 from tl_jax.metrics.language import perplexity
 from tl_jax.metrics.regression import mean_squared_error, pearson, spearman
-from tl_jax.metrics.text import LIBRARIES, bleu, chrf, exact_match, rouge
+from tl_jax.metrics.text import (
+  LIBRARIES,
+  bleu,
+  chrf,
+  exact_match,
+  rouge,
+  signatures,
+)
 
 METRICS = {
   'accuracy': accuracy,
@@ -27,6 +35,10 @@ METRICS = {
   'rouge': rouge,
   'bleu': bleu,
   'chrf': chrf,
+  'distinct': distinct,
+  'repetition': repetition,
+  'self_bleu': self_bleu,
+  'copying': copying,
 }
 
-__all__ = ['LIBRARIES', 'METRICS', *METRICS]
+__all__ = ['LIBRARIES', 'METRICS', 'signatures', *METRICS]

@@ -7,10 +7,12 @@
 """
 
 import importlib
+import importlib.metadata
 import itertools
 import re
 import string
 import unicodedata
+from collections.abc import Iterable
 
 from tl_jax.config import nearest
 from tl_jax.metrics.edges import finite, same_length
@@ -29,7 +31,14 @@ UNSPACED = (
 
 
 # The library that a metric needs, which the extra `text` installs.
-LIBRARIES = {'rouge': 'rouge_score', 'bleu': 'sacrebleu', 'chrf': 'sacrebleu'}
+LIBRARIES = {
+  'rouge': 'rouge_score',
+  'bleu': 'sacrebleu',
+  'chrf': 'sacrebleu',
+  'self_bleu': 'sacrebleu',
+}
+# What ends a sentence; in scripts without spaces nothing stands between two.
+_SENTENCE_END = re.compile(r'(?<=[.!?…])\s+|(?<=[。！？])\s*')
 
 
 def exact_match(
@@ -60,6 +69,10 @@ def rouge(predictions, references, *, stem: bool = False) -> dict[str, float]:
   Latin, the whole set goes through `tokenize`, which agrees with it on ASCII;
   `rouge_unicode` is 1.0 then, else 0.0. Empty texts score 0.0. `stem` is Porter's, for
   ASCII words only.
+
+  ROUGE-Lsum is that of the summary (Lin 2004, 3.2): the longest common subsequences of
+  its sentences with each sentence of the reference. Sentences are the lines of a text
+  or, of a text of one line, end with a full stop, or a mark of question or exclamation.
   """
   count, accepted = _texts(predictions, references, 'rouge')
   names = ('rouge1', 'rouge2', 'rougeL', 'rougeLsum')
@@ -73,10 +86,19 @@ def rouge(predictions, references, *, stem: bool = False) -> dict[str, float]:
   scorer = rouge_scorer.RougeScorer(list(names), use_stemmer=stem, tokenizer=tokenizer)
   totals = dict.fromkeys(names, 0.0)
   for prediction, texts in zip(predictions, accepted, strict=True):
-    for name, score in scorer.score_multi(texts, prediction).items():
+    lines_of_texts = [_by_sentence(text) for text in texts]
+    scores = scorer.score_multi(lines_of_texts, _by_sentence(prediction))
+    for name, score in scores.items():
       totals[name] += score.fmeasure
   means = {name: total / count for name, total in totals.items()}
   return {**means, 'rouge_unicode': float(is_unicode)}
+
+
+def _by_sentence(text: str) -> str:
+  """The text with each of its sentences on a line, as rouge-score asks for them."""
+  if '\n' in text.strip():
+    return text
+  return '\n'.join(filter(None, _SENTENCE_END.split(text.strip())))
 
 
 def bleu(predictions, references, *, tokenizer: str = '13a') -> dict[str, float]:
@@ -107,9 +129,39 @@ def chrf(predictions, references) -> dict[str, float]:
   count, accepted = _texts(predictions, references, 'chrf')
   if not count or not any(text.strip() for text in predictions):
     return {'chrf': 0.0}
-  scorer = _library('sacrebleu.metrics', 'chrf').CHRF()
+  scorer = scorer_of('chrf')
   score = scorer.corpus_score(list(predictions), _streams(accepted))
   return {'chrf': finite(score.score)}
+
+
+def signatures(names: Iterable[str], references) -> dict[str, str]:
+  """What makes scores of these metrics comparable: versions and options, by name.
+
+  That of sacrebleu is its own (Post 2018). Other metrics have none.
+  """
+  accepted = [_accepted(reference) for reference in references]
+  most = max(map(len, accepted), default=1)
+  fewest = min(map(len, accepted), default=1)
+  found = {}
+  for name in names:
+    if LIBRARIES.get(name) == 'sacrebleu':
+      scorer = scorer_of(name)
+      # It counts references when it scores; those of self_bleu are other predictions.
+      is_one = most == fewest and name != 'self_bleu'
+      scorer.num_refs = most if is_one else -1
+      found[name] = scorer.get_signature().format()
+    elif name == 'rouge':
+      version = importlib.metadata.version('rouge-score')
+      found[name] = f'rouge-score {version}, without stemming'
+  return found
+
+
+def scorer_of(name: str):
+  """The scorer of sacrebleu that a metric has by default."""
+  scorers = _library('sacrebleu.metrics', name)
+  if name == 'chrf':
+    return scorers.CHRF()
+  return scorers.BLEU(force=True, effective_order=name == 'self_bleu')
 
 
 def _library(module: str, what: str):

@@ -25,6 +25,7 @@ from tl_jax.tasks.task import (
   require_metrics,
   score,
   scored_by,
+  signatures,
 )
 
 __all__ = [
@@ -50,5 +51,6 @@ __all__ = [
   'require_metrics',
   'score',
   'scored_by',
+  'signatures',
   'together',
 ]

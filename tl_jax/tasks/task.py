@@ -23,7 +23,12 @@ from tl_jax.tasks import problems
 from tl_jax.tasks.problems import PROBLEMS, Example, Facts, Problem
 
 # What a table shows of a metric that has several values.
-HEADLINES = {'f1': 'f1_macro', 'rouge': 'rougeL'}
+HEADLINES = {
+  'f1': 'f1_macro',
+  'rouge': 'rougeL',
+  'distinct': 'distinct_2',
+  'repetition': 'repetition_4',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +211,15 @@ def group_of(task: Task, targets: np.ndarray) -> np.ndarray:
 def decide(task: Task, raw, targets: np.ndarray):
   """The predictions of a model's answers, one for each target."""
   return task.problem.decide(raw, targets, task.groups)
+
+
+def signatures(task: Task, targets: np.ndarray) -> dict[str, str]:
+  """What the task's scores of texts may be compared with, by metric: the versions and
+  options of the libraries that give them.
+  """
+  if task.problem.answer != 'generate':
+    return {}
+  return metrics.signatures(task.metrics, task.problem.plain(targets))
 
 
 def score(task: Task, raw, targets: np.ndarray) -> dict[str, float]:

@@ -76,6 +76,12 @@ class Prepared(NamedTuple):
     lines = notes.of_task(corpus, chosen, corpus.watched(settings))
     return [*lines, *self.task.problem.told(self.tokenizer)]
 
+  def signatures(self) -> dict[str, str]:
+    """The signatures of a task's scores of texts; {} where there are none."""
+    if self.task is None:
+      return {}
+    return tasks.signatures(self.task, self.corpus.test.targets)
+
   def files(self) -> dict[str, str]:
     """A digest of every file of the user that the run reads, by path."""
     code = {} if self.task is None else self.task.own_code

@@ -82,6 +82,8 @@ class Result:
   peak_bytes: the most memory used, of the fullest device, or on CPUs of the process.
 
   notes: what the run said of its examples at its start: skipped, cut, missing.
+  signatures: versions and options of the libraries that gave scores of texts, by
+  metric.
   """
 
   task: str
@@ -103,6 +105,7 @@ class Result:
   step: int = 0
   stopped: str = ''
   notes: list[str] = dataclasses.field(default_factory=list)
+  signatures: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def to_json(self) -> dict:
     return dataclasses.asdict(self)

@@ -336,5 +336,6 @@ def make_result(
     step=int(state.step),
     peak_bytes=peak_bytes(),
     notes=ready.notes(settings, chosen),
+    signatures=ready.signatures(),
     **clock.totals(),
   )

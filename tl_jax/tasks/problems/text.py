@@ -239,7 +239,10 @@ TEXT = Problem(
   fresh_head=False,
   answer='generate',
   form='text',
-  scores=('exact_match', 'rouge', 'bleu', 'chrf'),
+  scores=(
+    *('exact_match', 'rouge', 'bleu', 'chrf'),
+    *('distinct', 'repetition', 'self_bleu'),
+  ),
   metrics=('exact_match', 'rouge', 'chrf'),
   headline='rougeL',
   outputs=lambda labels: 0,
