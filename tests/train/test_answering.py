@@ -67,6 +67,15 @@ def test_a_table_and_several_samples(tmp_path):
   assert found[0]['text'] == found[0]['texts'][0] and len(found[0]['texts']) == 2
 
 
+@pytest.mark.parametrize('kind', ['decoder', 'encoder-decoder'])
+def test_a_template_is_what_stands_around_a_text(tmp_path, kind):
+  folder = save(tmp_path / 'm', kind)
+  found = write(folder, tmp_path / 'a.jsonl', ['good'], template='bad {text} story')
+  wanted = write(folder, tmp_path / 'b.jsonl', ['bad good story'])
+  assert found[0]['score'] == pytest.approx(wanted[0]['score'], abs=1e-5)
+  assert found[0]['text'] == wanted[0]['text'].strip()
+
+
 def test_the_end_of_a_long_prompt_is_what_is_gone_on_with():
   tokenizer = tokenizers.train(['a b'], 'wordpiece', 300)
   begin = list(tokenizer.prefix)

@@ -105,6 +105,24 @@ def test_evaluation_says_the_same_and_writes_the_same(trained):
   assert (workdir / 'predictions.jsonl').read_text() == before
 
 
+def test_unlabelled_texts_get_what_the_evaluation_wrote(trained, tmp_path):
+  workdir, _ = trained
+  known = lines(workdir / 'predictions.jsonl')
+  source = tmp_path / 'in.jsonl'
+  source.write_text('\n'.join(json.dumps(dict(text=row['source'])) for row in known))
+  output = tmp_path / 'out.jsonl'
+  request = train.Request(str(workdir), str(source), str(output))
+  train.predict(request)
+  found = [row['text'] for row in lines(output)]
+  assert found == [row['prediction'] for row in known]
+  # Put to it in other words, a model says something else, if only of how sure it is.
+  other = tmp_path / 'other.jsonl'
+  train.predict(request._replace(output=str(other), template='cow {text}'))
+  assert [row['score'] for row in lines(other)] != [
+    row['score'] for row in lines(output)
+  ]
+
+
 def test_the_vocabulary_is_of_texts_and_targets(trained):
   pieces = train.load(trained[0]).tokenizer.pieces
   assert any('red' in piece for piece in pieces)

@@ -93,14 +93,23 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     metavar='T',
     help='of the computation: float32 or bfloat16 (default: as the run, or float32)',
   )
-  decoding.add_decoding(parser.add_argument_group('of texts that a model writes'))
+  writing = parser.add_argument_group('of texts that a model writes')
+  writing.add_argument(
+    '--template',
+    default='',
+    metavar='T',
+    help='how a text is put to the model, as "Review: {text} Verdict:" (default: as its '
+    'run learned it, or the text as it is)',
+  )
+  decoding.add_decoding(writing)
 
 
 def run_predict(flags: argparse.Namespace, _) -> int:
   """Answers the texts. Raises ConfigError for flags that cannot be."""
   chosen = decoding.chosen(flags)
-  if flags.embeddings and chosen:
-    first = next(iter(chosen)).replace('_', '-')
+  of_texts = [*chosen, *(['template'] if flags.template else [])]
+  if flags.embeddings and of_texts:
+    first = of_texts[0].replace('_', '-')
     raise config.ConfigError(
       f'--{first}: of texts that a model writes, not of --embeddings'
     )
@@ -125,6 +134,7 @@ def run_predict(flags: argparse.Namespace, _) -> int:
     dtype=flags.dtype,
     head=flags.head,
     decoding=chosen,
+    template=flags.template,
   )
   with reporting() as reporter:
     train.predict(request, reporter)

@@ -81,11 +81,12 @@ def answers(
   tokenizer,
   texts: Iterable[str],
   settings: decode.Decoding,
-  read: Callable[[Sequence[str]], Iterable[list[int]]],
+  read: Callable[[Sequence[str]], tuple[Iterable[list[int]], int]],
   *,
   batch: int,
   positions: int | None,
   first: int = 0,
+  tidy: Callable[[str], str] = str,
   watch: Callable[[int], None] = lambda cut: None,
   **placing,
 ) -> Iterator[list[dict[str, Any]]]:
@@ -97,9 +98,11 @@ def answers(
   answers of None.
 
   Args:
-    read: gives the ids that the model reads of each of some texts.
+    read: gives the ids that the model reads of each of some texts, and how many of these
+      texts it has cut.
     positions: of the model; None without a limit.
     first: the number of the first text, on which random draws depend.
+    tidy: makes an answer of what is written.
     watch: called after every batch with the number of texts that were cut so far.
     placing: as of `write`.
   """
@@ -109,8 +112,9 @@ def answers(
   texts = iter(texts)
   cut = 0
   while some := list(itertools.islice(texts, batch * WINDOW)):
-    prompts = [_fitting(ids, room, decoder.kind, tokenizer) for ids in read(some)]
-    cut += sum(is_cut for _, is_cut in prompts)
+    asked, cut_before = read(some)
+    prompts = [_fitting(ids, room, decoder.kind, tokenizer) for ids in asked]
+    cut += cut_before + sum(is_cut for _, is_cut in prompts)
     # Random draws go by the number of a text, so one without tokens keeps its place.
     given = [ids or [settings.pad] for ids, _ in prompts]
     continued = decode.continue_texts(
@@ -127,7 +131,8 @@ def answers(
     )
     found = []
     for (ids, _), samples in zip(prompts, continued, strict=True):
-      found.append(_answer(samples) if ids else dict(text=None, score=None, end=None))
+      nothing = dict(text=None, score=None, end=None)
+      found.append(_answer(samples, tidy) if ids else nothing)
     watch(cut)
     yield found
     first += len(some)
@@ -149,10 +154,12 @@ def _fitting(ids, room: int | None, kind: str, tokenizer) -> tuple[list[int], bo
   return prefix + ids[len(ids) - kept :], True
 
 
-def _answer(samples: Sequence[decode.Continuation]) -> dict[str, Any]:
+def _answer(
+  samples: Sequence[decode.Continuation], tidy: Callable[[str], str]
+) -> dict[str, Any]:
   """What is written of one text."""
   best = samples[0]
-  said = dict(text=best.text, score=round(best.score, DIGITS), end=best.end)
+  said = dict(text=tidy(best.text), score=round(best.score, DIGITS), end=best.end)
   if len(samples) > 1:
-    said['texts'] = [sample.text for sample in samples]
+    said['texts'] = [tidy(sample.text) for sample in samples]
   return said

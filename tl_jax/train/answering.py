@@ -13,12 +13,12 @@ import jax
 import numpy as np
 
 from tl_jax import config as configs
-from tl_jax import decode, evals, interop, models, parallel
+from tl_jax import decode, evals, interop, models, parallel, tasks
 from tl_jax.config import ConfigError
 from tl_jax.evals import answers, generation, passes, prediction
 from tl_jax.interop.sentences import Pooling, read_pooling
-from tl_jax.train import methods, programs
-from tl_jax.train.restoring import load
+from tl_jax.train import datasets, methods, programs, writing
+from tl_jax.train.restoring import known_of, load
 from tl_jax.train.settings import Settings, Transfer
 
 # Rows of 128 tokens in a batch: a CPU has enough to do with few of them.
@@ -36,7 +36,8 @@ class Subject(NamedTuple):
   path: of its workdir or folder. compute: how it is computed. length: the most tokens of
   a text that it reads. parts: the questions that its classifier answers; () without one.
   reserved: the positions that its method keeps. alone: does every text need a row to
-  itself? pooling: how it makes one vector of a text.
+  itself? pooling: how it makes one vector of a text. limits: how texts are put to it,
+  where its run learned to write texts.
   """
 
   path: pathlib.Path
@@ -47,6 +48,7 @@ class Subject(NamedTuple):
   reserved: int = 0
   alone: bool = False
   pooling: Pooling = Pooling()
+  limits: tasks.Limits | None = None
 
 
 class Answering(NamedTuple):
@@ -108,10 +110,29 @@ def open_subject(
     reserved = method.reserved_positions
     alone = bool(method.prompt_positions)
     length = settings.data.length
-    return Subject(path, loaded, compute, length, parts, reserved, alone)
+    limits = None
+    known = known_of(path, loaded.step)
+    if known is not None and known.kind == 'text':
+      limits = _limits(path, loaded, settings)
+    return Subject(path, loaded, compute, length, parts, reserved, alone, limits=limits)
   pooling = read_pooling(path) or Pooling()
   length = pooling.length or _longest(loaded)
   return Subject(path, loaded, compute, length, parts, pooling=pooling)
+
+
+def _limits(
+  path: pathlib.Path, loaded: interop.Loaded, settings: Transfer
+) -> tasks.Limits:
+  """How the run of a workdir puts texts to its model."""
+  writer = _writer(loaded)
+  return datasets.limits_of(settings.task, settings.data, loaded.arch, writer, path)
+
+
+def _writer(loaded: interop.Loaded) -> tasks.Writer:
+  """How a model begins and ends the texts that it writes."""
+  # The files of the task need not be there any more; its kind is all that is asked for.
+  task = tasks.Task('predict', '', lambda record: None, problem=tasks.PROBLEMS['text'])
+  return writing.writer_of(task, loaded.arch, loaded.tokenizer, loaded)
 
 
 def _longest(loaded: interop.Loaded) -> int:
@@ -132,6 +153,7 @@ def make_answering(
   normalize: bool,
   batch: int,
   decoding: Mapping[str, Any],
+  template: str,
   tell: Callable[[str], None],
 ) -> Answering:
   """How the model answers on the devices of a mesh, which must be in force.
@@ -139,7 +161,8 @@ def make_answering(
   embeddings: vectors instead of labels or texts; `normalize` gives them length 1. batch:
   rows of a batch, or texts written at once; 0 for the usual number. decoding: fields of
   `Decoding` that hold against the model's folder; what it says besides and nothing
-  follows is told. Raises ConfigError for a model that has no such answer.
+  follows is told. template: how a text is put to a model that writes; '' for as it
+  learned it, or as it is. Raises ConfigError for a model that has no such answer.
   """
   arch = subject.loaded.arch
   if embeddings:
@@ -147,7 +170,7 @@ def make_answering(
   if arch.head == 'classifier':
     return _classify(subject, mesh, batch)
   if arch.head == 'causal':
-    return _write(subject, mesh, batch, decoding, tell)
+    return _write(subject, mesh, batch, decoding, template, tell)
   raise ConfigError(
     f'{subject.path}: a model of kind {arch.kind!r} with head {arch.head!r} has no label '
     'or text to give; --embeddings gives a vector of each text'
@@ -220,11 +243,38 @@ def _packed(subject: Subject, mesh, batch: int, program: Callable) -> Callable:
   return run
 
 
-def _write(subject: Subject, mesh, batch: int, chosen, tell) -> Answering:
+def _decoding(
+  subject: Subject, chosen: Mapping, template: str, tell
+) -> tuple[decode.Decoding, tasks.Limits | None]:
+  """(how a model writes, how texts are put to it; None for as they are).
+
+  A run that learned to write decodes as its evaluation does, and a folder as it says.
+  """
+  loaded = subject.loaded
+  limits = subject.limits
+  if limits is not None:
+    usual = writing.decoding(limits, loaded.tokenizer.pad)
+    settings = dataclasses.replace(usual, **chosen)
+    return settings, limits._replace(template=template or limits.template)
+  settings = evals.settings_of(subject.path, loaded, chosen, tell)
+  if template:
+    limits = tasks.Limits(
+      subject.length,
+      subject.path,
+      settings.max_new_tokens,
+      template,
+      _writer(loaded),
+    )
+  return settings, limits
+
+
+def _write(
+  subject: Subject, mesh, batch: int, chosen: Mapping, template: str, tell
+) -> Answering:
   """Texts of a decoder or an encoder-decoder."""
   loaded = subject.loaded
   arch = loaded.arch
-  settings = evals.settings_of(subject.path, loaded, chosen, tell)
+  settings, limits = _decoding(subject, chosen, template, tell)
   decoder = models.decoder(arch, subject.compute)
   params = parallel.place(loaded.params, parallel.replicated(mesh))
   sharding = parallel.batch_sharding(mesh)
@@ -234,7 +284,9 @@ def _write(subject: Subject, mesh, batch: int, chosen, tell) -> Answering:
     room -= subject.reserved
 
   def read(texts):
-    return decode.ids_of(loaded.tokenizer, settings, arch.kind, texts)
+    if limits is None:
+      return decode.ids_of(loaded.tokenizer, settings, arch.kind, texts), 0
+    return writing.prompts_of(texts, loaded.tokenizer, limits)
 
   def place(batch):
     return parallel.place_batch(batch, sharding, len(batch['tokens']))
@@ -250,6 +302,8 @@ def _write(subject: Subject, mesh, batch: int, chosen, tell) -> Answering:
       batch=batch or TEXTS,
       positions=room,
       first=first,
+      # White space around an answer is that of the prompt.
+      tidy=str if limits is None else str.strip,
       watch=watch,
       multiple=mesh.size,
       place=place,

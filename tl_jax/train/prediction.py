@@ -44,7 +44,8 @@ class Request(NamedTuple):
   instead of answers; `normalize` gives them length 1. batch: rows, or texts that are
   written at once; 0 for the usual number. dtype: of the computation; '' for that of the
   run. head: under which a folder is opened; None for its own. decoding: fields of
-  `decode.Decoding`.
+  `decode.Decoding`. template: how a text is put to a model that writes, with {text} in
+  it; '' for as it learned it, or as it is.
   """
 
   model: str
@@ -58,6 +59,7 @@ class Request(NamedTuple):
   dtype: str = ''
   head: str | None = None
   decoding: Mapping[str, Any] = {}
+  template: str = ''
 
 
 def predict(request: Request, reporter: Reporter = NULL_REPORTER) -> int:
@@ -97,6 +99,7 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
       normalize=request.normalize,
       batch=request.batch,
       decoding=request.decoding,
+      template=request.template,
       tell=reporter.info,
     )
     form = answers.form_of(output, answering.columns, answering.width)
@@ -197,6 +200,7 @@ def _origin(
     dtype=request.dtype,
     head=request.head,
     decoding=dict(request.decoding),
+    template=request.template,
     **{'column of texts': '+'.join(columns), 'kind of answer': kind},
   )
 

@@ -6,6 +6,10 @@
 32
 """
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from tl_jax import decode, interop, models, tasks
 from tl_jax.config import ConfigError
 
@@ -58,3 +62,20 @@ def decoding(limits: tasks.Limits, pad: int) -> decode.Decoding:
     start=start,
     forced_bos=begin,
   )
+
+
+def prompts_of(
+  texts: Sequence[str], tokenizer, limits: tasks.Limits
+) -> tuple[list[list[int]], int]:
+  """(the ids that a model is given of each text, how many of them were cut).
+
+  They are those on which it learned to write.
+  """
+  nothing = np.empty(len(texts), object)
+  # The problem encodes examples, and nobody knows the answers to these.
+  nothing[:] = [('',)] * len(texts)
+  encoded = tasks.PROBLEMS['text'].encode(texts, nothing, tokenizer, limits)
+  examples = encoded.examples
+  prompts = [tasks.prompt_of(examples, index) for index in range(len(texts))]
+  of_texts, _ = encoded.cut
+  return prompts, of_texts.count
