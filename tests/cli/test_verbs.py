@@ -104,8 +104,9 @@ def test_evaluate_hands_on_step_and_overrides(calls, tmp_path):
     == 0
   )
   assert calls.pop()[:4] == ('evaluate', str(tmp_path), 3, [('eval.batches', '2')])
-  assert command.main(['evaluate', f'--workdir={tmp_path}']) == 0
-  assert calls.pop()[:4] == ('evaluate', str(tmp_path), None, [])
+  assert command.main(['evaluate', f'--workdir={tmp_path}', '--output=a.jsonl']) == 0
+  *given, _, output = calls.pop()
+  assert given == ['evaluate', str(tmp_path), None, []] and output == 'a.jsonl'
 
 
 def test_a_table_is_run_with_the_executor_of_train_and_holes_exit_with_1(

@@ -10,7 +10,7 @@ from tiny_runs import SMALL
 import tl_jax
 from tl_jax import config, decode, evals, interop, models, tasks, train
 from tl_jax.config import ConfigError
-from tl_jax.train import loop, mixtures, notes
+from tl_jax.train import loop, mixtures, notes, results
 
 NAMES = ('neg', 'neu', 'pos')
 
@@ -52,11 +52,12 @@ def trained(tmp_path_factory):
   return folder / 'w', path
 
 
+def read(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def predictions(workdir):
-  return [
-    json.loads(line)
-    for line in (workdir / 'predictions.jsonl').read_text().splitlines()
-  ]
+  return read(workdir / 'predictions.jsonl')
 
 
 def test_labels_come_back_with_the_model_and_go_into_its_export(trained, tmp_path):
@@ -79,13 +80,51 @@ def test_evaluation_matches_labels_by_name(trained, tmp_path):
     tmp_path / 'two.jsonl', [row for row in rows_of() if row['label'] != 'neg']
   )
   train.evaluate(workdir, overrides=[('task.name', str(two))])
-  found = predictions(workdir)
+  # Beside those of the run, which stay as they are.
+  (beside,) = workdir.glob('predictions-*.jsonl')
+  found = read(beside)
+  assert beside.name == 'predictions-2.jsonl'
+  assert predictions(workdir) == list(wanted.values())
   assert found and all(row['target'] != 'neg' for row in found)
   for row in found:
     assert row['prediction'] == wanted[row['text']]['prediction']
     np.testing.assert_allclose(
       row['outputs'], wanted[row['text']]['outputs'], atol=1e-5
     )
+
+
+def test_predictions_go_where_they_are_asked_for(trained, pretrained, tmp_path):
+  workdir, _ = trained
+  own = (workdir / 'predictions.jsonl').read_bytes()
+  there = sorted(workdir.iterdir())
+  output = tmp_path / 'mine.jsonl'
+  output.write_text('of another day')
+  train.evaluate(workdir, output=str(output))
+  assert read(output) == predictions(workdir)
+  # The same ones again need no other file.
+  train.evaluate(workdir)
+  assert sorted(workdir.iterdir()) == there
+  with pytest.raises(ConfigError, match='what the run itself left'):
+    train.evaluate(workdir, output=str(workdir / 'predictions.jsonl'))
+  with pytest.raises(ConfigError, match='a file in a folder that is there'):
+    train.evaluate(workdir, output=str(tmp_path / 'no' / 'a.jsonl'))
+  with pytest.raises(ConfigError, match='no task, so no predictions'):
+    train.evaluate(pretrained, output=str(output))
+  assert (workdir / 'predictions.jsonl').read_bytes() == own
+
+
+def test_predictions_of_a_step_never_replace_others(tmp_path):
+  names = []
+  for content in (b'a', b'b', b'c', b'b', b'a'):
+    names.append(results.keep_predictions(tmp_path, 7, content).name)
+  assert names == [
+    'predictions.jsonl',
+    'predictions-7.jsonl',
+    'predictions-7-2.jsonl',
+    'predictions-7.jsonl',
+    'predictions.jsonl',
+  ]
+  assert (tmp_path / 'predictions.jsonl').read_bytes() == b'a'
 
 
 @pytest.mark.parametrize(

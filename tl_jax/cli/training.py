@@ -46,6 +46,12 @@ def _add_evaluate(parser):
   parser.add_argument(
     '--step', type=_step, metavar='N', help='a committed step; the latest one if absent'
   )
+  parser.add_argument(
+    '--output',
+    metavar='FILE.jsonl',
+    help='where the predictions go (default: predictions.jsonl of the workdir if there '
+    'is none yet, else predictions-STEP.jsonl; what the run left is not overwritten)',
+  )
   add_overrides(parser, 'overrides one value of the saved config')
 
 
@@ -61,7 +67,7 @@ def _evaluate(flags, overrides) -> int:
   from tl_jax import train
 
   with reporting() as reporter:
-    train.evaluate(flags.workdir, flags.step, overrides, reporter)
+    train.evaluate(flags.workdir, flags.step, overrides, reporter, flags.output)
   return 0
 
 
@@ -83,7 +89,7 @@ TRANSFER = Verb(
   overrides=True,
 )
 EVALUATE = Verb(
-  purpose='metrics of a committed step; writes predictions.jsonl',
+  purpose='metrics of a committed step; writes its predictions',
   example='tl-jax evaluate --workdir=/tmp/lora --step=200',
   flags=_add_evaluate,
   action=_evaluate,

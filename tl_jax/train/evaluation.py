@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import jax
 
-from tl_jax import evals, models, parallel, tasks
+from tl_jax import evals, files, models, parallel, tasks
+from tl_jax.config import ConfigError
 from tl_jax.train import assembly, datasets, notes, programs
 from tl_jax.train.evaluators import MixtureEvaluator, TextEvaluator
 from tl_jax.train.memory import require_memory
@@ -24,28 +25,41 @@ from tl_jax.train.restoring import (
   read_settings,
   source_of,
 )
-from tl_jax.train.results import require_numbers, write_predictions
+from tl_jax.train.results import (
+  PREDICTIONS,
+  keep_predictions,
+  predictions_of,
+  require_numbers,
+)
 from tl_jax.train.running import make_mesh
-from tl_jax.train.settings import Transfer
+from tl_jax.train.settings import Settings, Transfer
 from tl_jax.train.workdir import require_same_command
 from tl_jax.train.writing import writer_of
 
 
 def evaluate(
-  workdir, step: int | None = None, overrides=(), reporter: Reporter = NULL_REPORTER
+  workdir,
+  step: int | None = None,
+  overrides=(),
+  reporter: Reporter = NULL_REPORTER,
+  output: str | None = None,
 ) -> dict:
   """Metrics of a committed step on the test split: of the task, or of the objective
   after pre-training.
 
-  Writes predictions.jsonl into the workdir of a transfer, where it can be written.
+  Predictions on a task go to the file `output`. Without one they go into the workdir,
+  where it can be written: to predictions.jsonl if there is none yet, else beside it, as
+  `results.keep_predictions` says. What a run left is never overwritten.
   Several processes share the work after pre-training. On a task each does it all, and
   the first writes.
-  Raises ValueError naming the workdir, step or override.
+  Raises ValueError naming the workdir, step, override or output.
   """
   path = pathlib.Path(workdir)
   # First, so that a wrong override is refused where there is no device to use.
   settings = read_settings(path, overrides)
   step = choose_step(path, step)
+  if output is not None:
+    _require_output(path, settings, pathlib.Path(files.require_local(output, 'output')))
   task = None
   if isinstance(settings, Transfer):
     known = known_of(path, step)
@@ -60,7 +74,7 @@ def evaluate(
     if task is None:
       name, metrics, count = _evaluate_mixture(opened, path)
     else:
-      name, metrics, count = _evaluate_task(opened, task, path, reporter)
+      name, metrics, count = _evaluate_task(opened, task, path, reporter, output)
   reporter.info(
     f'{name} at step {opened.step}: '
     + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
@@ -68,22 +82,55 @@ def evaluate(
   return dict(task=name, step=opened.step, metrics=metrics, n=count)
 
 
+def _require_output(path: pathlib.Path, settings: Settings, output: pathlib.Path):
+  """Raises ConfigError for an output that cannot be, before anything is computed."""
+  if not isinstance(settings, Transfer):
+    raise ConfigError(f'--output: {path}: pre-training has no task, so no predictions')
+  if output.is_dir() or not output.parent.is_dir():
+    raise ConfigError(f'--output: {output}: needs a file in a folder that is there')
+  own = path / PREDICTIONS
+  if own.exists() and output.resolve() == own.resolve():
+    raise ConfigError(f'--output: {output}: is what the run itself left; name another')
+
+
 def _evaluate_task(
-  opened: Opened, task: tasks.Task, path: pathlib.Path, reporter: Reporter
+  opened: Opened,
+  task: tasks.Task,
+  path: pathlib.Path,
+  reporter: Reporter,
+  output: str | None,
 ):
   for line in notes.told(task):
     reporter.info(line)
   test, measure = make_measure(opened, task, path)
   metrics, found = measure(opened.params)
   require_numbers(opened.step, metrics, found)
+  if jax.process_index() == 0:
+    content = predictions_of(task, test, found)
+    _write_predictions(path, opened.step, content, reporter, output)
+  return task.name, metrics, len(test.texts)
+
+
+def _write_predictions(
+  path: pathlib.Path,
+  step: int,
+  content: bytes,
+  reporter: Reporter,
+  output: str | None,
+) -> None:
+  """Writes predictions where they were asked for, or into the workdir at `path`."""
+  if output is not None:
+    files.write_atomically(pathlib.Path(output), content)
+    return
   try:
-    if jax.process_index() == 0:
-      write_predictions(path / 'predictions.jsonl', task, test, found)
+    kept = keep_predictions(path, step, content)
   except OSError as error:
     # The metrics are what was asked for; a folder that is mounted to be read still has
     # them.
-    reporter.info(f'predictions.jsonl is not written: {path}: {error.strerror}')
-  return task.name, metrics, len(test.texts)
+    reporter.info(f'{PREDICTIONS} is not written: {path}: {error.strerror}')
+    return
+  if kept.name != PREDICTIONS:
+    reporter.info(f'{kept}: the predictions; {PREDICTIONS} stays as the run left it')
 
 
 def make_measure(

@@ -9,6 +9,7 @@ was.
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import pathlib
@@ -18,12 +19,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from tl_jax import checkpoint, tasks
+from tl_jax import checkpoint, files, tasks
 from tl_jax.train.datasets import Labelled
 from tl_jax.train.reporter import Reporter
 
 FILE = 'result.json'
 FAILED = 'failed.json'
+PREDICTIONS = 'predictions.jsonl'
 
 
 class Diverged(RuntimeError):
@@ -168,14 +170,43 @@ def digest_numbers(numbers: np.ndarray) -> str:
 def write_predictions(
   path: pathlib.Path, task: tasks.Task, split: Labelled, found
 ) -> None:
+  """Writes the lines of `predictions_of` to a file."""
+  files.write_atomically(path, predictions_of(task, split, found))
+
+
+def predictions_of(task: tasks.Task, split: Labelled, found) -> bytes:
   """One JSON line per example: its text, what was asked for and what was answered.
 
   found: numbers (n, labels) or n texts.
   """
   answers = tasks.decide(task, found, split.targets)
   rows = zip(split.texts, split.targets, answers, found, strict=True)
-  with path.open('w', encoding='utf-8') as file:
-    for index, (text, target, answer, output) in enumerate(rows):
-      line = task.problem.line(text, target, answer, output, task.labels)
-      row = dict(index=index, **line)
-      file.write(json.dumps(row, ensure_ascii=False) + '\n')
+  lines = []
+  for index, (text, target, answer, output) in enumerate(rows):
+    line = task.problem.line(text, target, answer, output, task.labels)
+    row = dict(index=index, **line)
+    lines.append(json.dumps(row, ensure_ascii=False) + '\n')
+  return ''.join(lines).encode()
+
+
+def keep_predictions(folder: pathlib.Path, step: int, content: bytes) -> pathlib.Path:
+  """Writes predictions of a step beside those that are there, and returns the file.
+
+  That is predictions.jsonl where there is none yet, as after an interrupted run; else
+  predictions-STEP.jsonl, or that with a number behind it. A file with the same content
+  is left as it is.
+  """
+  for path in _names_of_predictions(folder, step):
+    if not path.exists():
+      files.write_atomically(path, content)
+      return path
+    if path.read_bytes() == content:
+      return path
+
+
+def _names_of_predictions(folder: pathlib.Path, step: int) -> Iterator[pathlib.Path]:
+  """The files for predictions of a step, in the order in which they are tried."""
+  yield folder / PREDICTIONS
+  yield folder / f'predictions-{step}.jsonl'
+  for number in itertools.count(2):
+    yield folder / f'predictions-{step}-{number}.jsonl'
