@@ -112,7 +112,7 @@ def open_subject(
     length = settings.data.length
     limits = None
     known = known_of(path, loaded.step)
-    if known is not None and known.kind == 'text':
+    if known is not None and tasks.PROBLEMS[known.kind].answer == 'generate':
       limits = _limits(path, loaded, settings)
     return Subject(path, loaded, compute, length, parts, reserved, alone, limits=limits)
   pooling = read_pooling(path) or Pooling()
