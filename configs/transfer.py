@@ -36,6 +36,8 @@ prior_decay, mixout, ewc, reinitialize, rdrop and unfreeze, which act on what th
 train.
 init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels:
 how many labelled examples; 0: all. epochs: passes over them, in the place of 100 steps.
+Classes of unequal size may count the same: --config.task.weights=balanced, or
+--config.task.weights="{'rare': 5.0}".
 Evaluated every 20 steps on validation, a run may end early and keep its best step:
 --config.eval.every=20 --config.eval.patience=3 --config.eval.keep=best.
 Options of a method: --config.method.rank=4. Of texts to write: how a text is put,
@@ -171,6 +173,7 @@ def get_config(arg: str = '') -> ConfigDict:
     template='',
     metrics=(),
     smoothing=0.0,
+    weights=None,
     files=dict(train=a.train, validation=a.validation, test=a.test),
   )
   c.method = method(a.method)

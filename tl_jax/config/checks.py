@@ -418,6 +418,8 @@ def _wanted(annotation) -> str:
     return _wanted(arguments[0]) + ''.join(map(str, _ranges(annotation)))
   if origin in UNIONS:
     return ' or '.join(_wanted(choice) for choice in arguments)
+  if origin is typing.Literal:
+    return ' or '.join(map(repr, arguments))
   kind = origin or annotation
   if kind in NAMES:
     return NAMES[kind]

@@ -35,7 +35,8 @@ def typed(text: str, present: Any, path: str) -> Any:
   if text == 'None':
     return None
   if present is None:
-    return _literal(text)
+    value = _literal(text)
+    return group(value) if isinstance(value, dict) else value
   if hasattr(present, 'items'):
     return _group(text, present, path)
   if isinstance(present, (tuple, list)):

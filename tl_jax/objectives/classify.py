@@ -27,6 +27,7 @@ def classify(
   kind: Literal['single_label', 'multi_label', 'regression'] = 'single_label',
   smoothing: Fraction = 0.0,
   groups: tuple = (),
+  class_weights: tuple[float, ...] = (),
 ) -> Objective:
   """Learns the labels of examples, by a loss that depends on their kind.
 
@@ -40,8 +41,9 @@ def classify(
   Without `examples` a row is an example: logits (rows, labels), and labels (rows,) or
   (rows, labels). `regression` with one label may leave the last axis out.
 
-  An example weighs 1. An empty place, a row that is all padding, and a `single_label`
-  label below 0 (unknown) weigh 0.
+  An example weighs 1, or with `class_weights` (labels,) as much as its label. An empty
+  place, a row that is all padding, and a `single_label` label below 0 (unknown) weigh 0.
+  The loss is then that of examples which come so often; the metrics count each once.
 
   groups: ((first, end), ...) of tasks that share the head: a label competes with those
   of its own group alone.
@@ -49,25 +51,28 @@ def classify(
   The term is `classify`. The metrics are `accuracy` of `single_label`, `accuracy` over
   all decisions of `multi_label`, and `squared_error` and `absolute_error` of
   `regression`.
-  Errors: ValueError for logits of another shape, and for smoothing or groups with a
-  kind other than `single_label`.
+  Errors: ValueError for logits of another shape, and for smoothing, groups or class
+  weights with a kind other than `single_label`.
   """
   how = KINDS[kind]
-  if smoothing and not how.exclusive:
-    raise ValueError(
-      f'smoothing: only a single label can be smoothed, not kind {kind!r}'
-    )
-  if len(groups) > 1 and (smoothing or not how.exclusive):
-    raise ValueError(
-      f'groups: only single labels without smoothing come in groups, not kind {kind!r}'
-    )
+  if not how.exclusive:
+    _require_plain(kind, smoothing, groups, class_weights)
+  if len(groups) > 1 and smoothing:
+    raise ValueError('groups: labels that come in groups cannot be smoothed')
 
   def prepare(key, batch):
     del key
     return batch
 
+  def weighed(batch, weight):
+    """The weights of examples in the loss, from those that each has as an example."""
+    if not class_weights:
+      return weight
+    # Of an empty place the label may be anything, and 0 of anything is 0.
+    return weight * jnp.asarray(class_weights)[jnp.maximum(batch['labels'], 0)]
+
   def weights(batch):
-    return {'classify': _weights(batch, how).sum()}
+    return {'classify': weighed(batch, _weights(batch, how)).sum()}
 
   def loss(forward, batch, key):
     outputs = forward(batch, key=key, train=key is not None)
@@ -85,9 +90,21 @@ def classify(
     means = {}
     for name, value in metrics.items():
       means[name] = Mean(weighted_sum(value, weight), weight.sum())
-    return {'classify': Term(weighted_sum(values, weight))}, means
+    return {'classify': Term(weighted_sum(values, weighed(batch, weight)))}, means
 
   return Objective(prepare, weights, loss, make_prediction(how, groups))
+
+
+def _require_plain(kind: str, smoothing, groups: tuple, class_weights: tuple) -> None:
+  """Raises ValueError for what only single labels have."""
+  if smoothing:
+    raise ValueError(
+      f'smoothing: only a single label can be smoothed, not kind {kind!r}'
+    )
+  if len(groups) > 1:
+    raise ValueError(f'groups: only single labels come in groups, not kind {kind!r}')
+  if class_weights:
+    raise ValueError(f'class_weights: only single labels have them, not kind {kind!r}')
 
 
 class Kind(NamedTuple):

@@ -233,15 +233,21 @@ def make_objective(group: Mapping, length: int, tokenizer) -> objectives.Objecti
 
 
 def objective_of(
-  settings: Settings, task: tasks.Task | None, tokenizer, writer: tasks.Writer
+  settings: Settings,
+  task: tasks.Task | None,
+  tokenizer,
+  writer: tasks.Writer,
+  class_weights: tuple[float, ...] = (),
 ) -> objectives.Objective:
   """What a run minimizes: the task says it, or in pre-training the config.
 
-  writer: how the model writes texts. Raises ConfigError for targets that cannot be
-  smoothed.
+  writer: how the model writes texts. class_weights: what an example of each class weighs;
+  () where all weigh 1. Raises ConfigError for targets that cannot be smoothed.
   """
   if task is not None:
-    facts = task.facts(smoothing=settings.task.smoothing, writer=writer)
+    facts = task.facts(
+      smoothing=settings.task.smoothing, writer=writer, class_weights=class_weights
+    )
     try:
       return task.problem.objective(facts)
     except ValueError as error:

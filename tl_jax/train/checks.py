@@ -18,7 +18,7 @@ from tl_jax import config as configs
 from tl_jax import files, tasks, transfer
 from tl_jax.config import ConfigError
 from tl_jax.parallel import MeshShape
-from tl_jax.train import assembly, datasets, methods, mixtures
+from tl_jax.train import assembly, datasets, methods, mixtures, weighting
 from tl_jax.train.settings import SCRATCH, Data, Pretrain, Settings, Transfer
 
 # Of config.model, what no config chooses, and why.
@@ -134,6 +134,7 @@ def check_settings(settings: Settings, where_made: bool = True) -> Checked:
     mixtures.require_texts(settings.data, where_made)
   elif where_made:
     task = datasets.open_task(settings.task, settings.data.directory)
+    weighting.require_classes(settings.task, task)
   method = methods.method_of(settings, task)
   assembly.require_parts(settings, task, method)
   return Checked(settings, method, task)

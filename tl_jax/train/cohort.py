@@ -23,6 +23,7 @@ import jax
 
 from tl_jax import checkpoint, evals, parallel
 from tl_jax import config as configs
+from tl_jax.train import weighting
 from tl_jax.train.checks import check, read
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
 from tl_jax.train.results import survived
@@ -47,8 +48,10 @@ def signature(config) -> str:
   """Equal for configs that one compiled step can serve."""
   plain = configs.to_json(config)
   own = PER_MEMBER
-  if plain.get('schedule', {}).get('epochs') is not None:
-    # How many steps they are depends on the examples, and the schedule on the steps.
+  # How many steps an epoch has, and what balances the classes, depends on the examples:
+  # one program has one schedule and one loss.
+  has_epochs = plain.get('schedule', {}).get('epochs') is not None
+  if has_epochs or plain.get('task', {}).get('weights') == weighting.BALANCED:
     own = [names for names in PER_MEMBER if names[0] == 'optim']
   for *groups, key in own:
     node = plain

@@ -15,7 +15,7 @@ import numpy as np
 from tl_jax import data, models, tasks
 from tl_jax.config import ConfigError
 from tl_jax.data import packing, pipeline
-from tl_jax.train import drawing
+from tl_jax.train import drawing, weighting
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import TaskChoice, TaskData, Transfer
 from tl_jax.train.tokenizing import CACHE
@@ -166,6 +166,13 @@ class TaskExamples(NamedTuple):
     holds_out = bool(settings.eval.every) and self.validation is None
     texts, targets = self.train.texts, self.train.targets
     return drawing.draw(settings, self.task, texts, targets, holds_out)
+
+  def class_weights(self, settings: Transfer) -> tuple[float, ...]:
+    """What an example of every class weighs for a run of these settings; () for 1."""
+    if settings.task.weights is None:
+      return ()
+    targets = self.train.targets[self.draw(settings).trained]
+    return weighting.class_weights(settings.task, self.task, targets)
 
   def watched(self, settings: Transfer) -> Portion | None:
     """What a run of these settings is watched on; None where nobody asks."""

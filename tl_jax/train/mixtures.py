@@ -107,6 +107,11 @@ class Mixture(NamedTuple):
     """The sources that may be files of the user."""
     return tuple(self.sources.values())
 
+  def class_weights(self, settings: Pretrain) -> tuple:
+    """(): texts have no classes."""
+    del settings
+    return ()
+
   def watched(self, settings: Pretrain) -> None:
     """None: pre-training is evaluated on the test texts, by which nothing is chosen."""
     del settings

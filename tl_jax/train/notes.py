@@ -57,6 +57,18 @@ def _of_validation(corpus: TaskExamples, chosen: np.ndarray, watched: Portion) -
   )
 
 
+def of_weights(task: tasks.Task, weights: Sequence[float], most: int = 8) -> list[str]:
+  """A line, or none, on what an example of every class weighs in the loss."""
+  if not weights:
+    return []
+  pairs = zip(task.labels, weights, strict=True)
+  said = [f'{label!r} {weight:.3g}' for label, weight in pairs]
+  more = f' and {len(said) - most} more' if len(said) > most else ''
+  return [
+    f'{task.name}: an example weighs by its class: {", ".join(said[:most])}{more}'
+  ]
+
+
 def told(task: tasks.Task) -> list[str]:
   """What was found out when the files of a task were read."""
   return [line for part in task.parts or (task,) for line in part.told]

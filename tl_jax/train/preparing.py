@@ -74,6 +74,7 @@ class Prepared(NamedTuple):
     if self.task is None:
       return notes.of_mixture(corpus.sources, corpus.examples)
     lines = notes.of_task(corpus, chosen, corpus.watched(settings))
+    lines += notes.of_weights(self.task, corpus.class_weights(settings))
     return [*lines, *self.task.problem.told(self.tokenizer)]
 
   def signatures(self) -> dict[str, str]:
@@ -154,7 +155,8 @@ def prepare(
   writer = writer_of(task, arch, tokenizer, source)
   if task is not None:
     corpus = corpus._replace(writer=writer)
-  objective = assembly.objective_of(settings, task, tokenizer, writer)
+  weights = corpus.class_weights(settings)
+  objective = assembly.objective_of(settings, task, tokenizer, writer, weights)
   parts = assembly.assemble(settings, arch, objective, method)
   # Only now, because to encode takes long: what does not fit has been said.
   corpus = corpus.encoded(settings, parts, tokenizer, cache)

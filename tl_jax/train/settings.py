@@ -132,6 +132,9 @@ class TaskChoice:
   template: str = ''
   metrics: tuple[str, ...] = ()  # what it is scored by; empty: as the task says
   smoothing: Fraction = 0.0  # of a target over all classes or tokens
+  # what an example of a class weighs in the loss: {class: weight}, the others weigh 1,
+  # or so much that all classes count the same
+  weights: Literal['balanced'] | dict[str, Positive] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,11 @@ def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
 
 def _objective(facts: Facts, kind: str) -> objectives.Objective:
   return objectives.classify(
-    labels=facts.outputs, kind=kind, smoothing=facts.smoothing, groups=facts.groups
+    labels=facts.outputs,
+    kind=kind,
+    smoothing=facts.smoothing,
+    groups=facts.groups,
+    class_weights=facts.class_weights,
   )
 
 

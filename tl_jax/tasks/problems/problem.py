@@ -81,6 +81,8 @@ class Facts(NamedTuple):
   groups: tuple = ()
   # How much of a target is spread over all classes, or all tokens.
   smoothing: float = 0.0
+  # What an example of every class weighs; () where all weigh 1.
+  class_weights: tuple[float, ...] = ()
   writer: Writer = Writer()
 
 
