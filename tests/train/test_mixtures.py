@@ -8,6 +8,7 @@ from tl_jax import config, train
 from tl_jax.objectives import Nominal
 from tl_jax.train import assembly, mixtures
 from tl_jax.train.checks import read
+from tl_jax.train.settings import MixtureData
 
 # A tokenizer with as many sentinels as T5's.
 TOKENIZER = Nominal(vocabulary_size=200, sentinels=tuple(range(100, 200)))
@@ -66,3 +67,29 @@ def test_span_corruption_fills_the_rows_of_the_model(tmp_path):
     np.testing.assert_array_equal(made['segments'].max(1), text['segments'].max(1))
     ends = (made['tokens'] == built.tokenizer.eos) & (made['segments'] > 0)
     np.testing.assert_array_equal(ends.sum(1), text['segments'].max(1))
+
+
+def mixture_of(mixture, column=''):
+  group = MixtureData(mixture=mixture, column=column)
+  return mixtures.mixture_texts(group)
+
+
+def test_a_set_is_read_by_the_fields_that_are_named(tmp_path):
+  path = tmp_path / 'own.jsonl'
+  path.write_text('{"en": "a file", "split": "train"}\n')
+  found = mixture_of({'help_sample': 1.0, 'austen': 1.0, str(path): 1.0}, 'en')
+  sample = found['help_sample']
+  assert sample[0]['text'] == sample[0]['en']
+  assert found[str(path)][0]['text'] == 'a file'
+  # A set without that field has its own text.
+  assert found['austen'].manifest == mixture_of({'austen': 1.0})['austen'].manifest
+  both = mixture_of({'help_sample': 1.0}, 'en+de')['help_sample']
+  assert both[0]['text'] == f'en: {both[0]["en"]}\nde: {both[0]["de"]}'
+  # Tokens are kept under the manifest: those of one column are not those of two.
+  assert both.manifest != sample.manifest
+
+
+def test_a_set_without_text_says_what_it_has():
+  message = "'help_sample' has no field 'text'; name one of de, en, id in config.data"
+  with pytest.raises(config.ConfigError, match=message):
+    mixture_of({'help_sample': 1.0})

@@ -113,15 +113,16 @@ def _news() -> Task:
   return _polarity('news', 'ag_news_subset', text='description', labels=labels)
 
 
-def _mail(record, fields: tuple[str, ...]) -> Example | None:
-  """An e-mail by some of its fields; None where it has none of them."""
-  text = '\n'.join(record[field] for field in fields).strip()
-  return Example((text,), int(record['label'])) if text else None
+def _mail(record, columns: files.Columns) -> Example | None:
+  """An e-mail by some of its fields; None where all of them are empty."""
+  # As a file with these columns is read: a model of the one is tried on the other.
+  text = files.text_of('spam', 0, record, columns)
+  return Example((text,), int(record['label'])) if text.strip() else None
 
 
 def _email(name: str, *fields: str) -> Task:
   """Wanted or unwanted mail, told by these fields; `tl-jax data fetch spam` first."""
-  read = functools.partial(_mail, fields=fields)
+  read = functools.partial(_mail, columns=files.Columns(fields))
   return Task(name, 'spam', read, MAIL)
 
 
@@ -134,6 +135,7 @@ def _described(record) -> Example | None:
   label = ARCHIVE.get(record['section'], record['section'])
   if label not in SECTIONS:
     return None
+  # What follows is of parts and versions; the topic is in the beginning.
   paragraph = record['text'].partition('\n')[0]
   return Example((f'{record["synopsis"]}. {paragraph}',), SECTIONS.index(label))
 

@@ -18,6 +18,7 @@ FEWEST_WORDS = 20
 
 def _pair(record, text: str, target: str) -> Example | None:
   """A record with a text and what it should become; None where one is empty."""
+  # Lines of a corpus may bring their ends along, which nobody should learn to write.
   asked = record[text].strip()
   answer = record[target].strip()
   return Example((asked,), answer) if asked and answer else None
@@ -55,6 +56,7 @@ def continuation(name: str, sources: tuple[str, ...]) -> Task:
       return None
     return Example((first,), second)
 
+  # Few words are those of the author: chrF sees likeness below the word.
   metrics = ('rouge', 'chrf')
   return Task(name, sources, read, problem=PROBLEMS['text'], metrics=metrics)
 

@@ -41,11 +41,38 @@ def mixture_texts(group: MixtureData, split: str = 'train') -> dict:
   """
   directory = group.directory or None
   columns = data.files.Columns(configs.names(group.column) or ('text',), label=())
-  return {
-    name: data.load(name, split, directory, columns)
-    for name, weight in group.mixture.items()
-    if weight
-  }
+  found = {}
+  for name, weight in group.mixture.items():
+    if weight:
+      found[name] = _with_texts(data.load(name, split, directory, columns), columns)
+  return found
+
+
+def _with_texts(source: data.Source, columns: data.files.Columns) -> data.Source:
+  """A source whose examples have the text of these columns.
+
+  Files are read with them; a set that has other fields than the rest of a mixture is
+  read by its own `text`. Raises ConfigError for a set that has neither.
+  """
+  # A file was refused already where it has no such column.
+  if source.files or not len(source):
+    return source
+  fields = source[0]
+  has_columns = all(name in fields for name in columns.text)
+  if not has_columns and 'text' not in fields:
+    raise ConfigError(
+      f'config.data.mixture: {source.name!r} has no field {"+".join(columns.text)!r}; '
+      f'name one of {", ".join(sorted(fields))} in config.data.column'
+    )
+  # The very source, so that its tokens are found again which an earlier run kept.
+  if not has_columns or columns.text == ('text',):
+    return source
+
+  def read(example: dict) -> dict:
+    text = data.files.text_of(source.name, 0, example, columns)
+    return {**example, 'text': text}
+
+  return data.sources.map_examples(source, read, '+'.join(columns.text))
 
 
 class Rows(NamedTuple):

@@ -42,7 +42,7 @@ class MixtureData(Data):
   """The texts of pre-training: sources with their weights."""
 
   mixture: dict[str, NonNegative] = dataclasses.field(default_factory=dict)
-  # of files in the mixture: that of the texts, several with +; empty: text
+  # that of the texts, in a file or a set; several with +; empty: text
   column: str = ''
 
 

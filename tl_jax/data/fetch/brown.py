@@ -32,6 +32,7 @@ def read(brought: Iterable[Brought]) -> Iterator[Record]:
       match = _FILE.fullmatch(name)
       if match:
         text = pathlib.PurePath(name).name
+        # The other files of the package say what the corpus is.
         genre = BROWN_GENRES[match.group(1)]
         yield from _records(text, genre, content.decode('ascii'))
 

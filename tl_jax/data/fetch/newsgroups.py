@@ -28,6 +28,7 @@ def read(brought: Iterable[Brought]) -> Iterator[Record]:
       for split in ('test', 'train'):
         if name.endswith(_FILE.format(split)):
           texts[split] = content.decode('utf-8')
+  # The test first: what it has decides what the other split may have.
   tested = set()
   for split in ('test', 'train'):
     for place, (group, text) in enumerate(posts(texts.get(split, ''))):
