@@ -102,10 +102,11 @@ def run(argv: list[str]) -> int:
 def make_parser(name: str) -> Parser:
   """The parser of a verb's own flags."""
   verb = VERBS[name]
+  notes = f'\n\n{verb.notes}' if verb.notes else ''
   parser = Parser(
     prog=f'tl-jax {name}',
     description=verb.purpose,
-    epilog=f'example:\n  {verb.example}',
+    epilog=f'example:\n  {verb.example}{notes}',
     # `--work` for --workdir would change its meaning with the next flag.
     allow_abbrev=False,
     formatter_class=argparse.RawDescriptionHelpFormatter,

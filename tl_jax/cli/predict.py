@@ -14,14 +14,14 @@ from tl_jax.cli.console import reporting
 from tl_jax.cli.models import HEADS
 from tl_jax.cli.verb import Verb
 
-EPILOG = """a classifier gives, for each text,
+NOTES = """a classifier gives, for each text,
   {"index": 0, "label": "good", "probability": 0.98, "probabilities": {"good": 0.98, ...}}
 where a text has any number of labels: "labels" (those above one half), "probabilities";
 for numbers: "value"; a model of several tasks says these by task, in "tasks".
 a decoder or encoder-decoder writes: {"index": 0, "text": "...", "score": -1.2, "end": "eos"}
 with --embeddings: {"index": 0, "embedding": [...]}, or float32 (texts, width) in .npy
 
-  tl-jax predict --model=/tmp/lora --input=mails.csv --output=labels.jsonl
+more examples:
   tl-jax predict --model=FOLDER --input=pairs.tsv --text=title+body --output=labels.csv
   tl-jax predict --model=all-MiniLM-L6-v2 --input=lines.txt.gz --embeddings --output=e.npy
   tl-jax predict --model=model.gguf --input=prompts.jsonl --output=texts.jsonl --top-p=0.9
@@ -34,8 +34,6 @@ output, says what it was made from: one of another model or input is refused.
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
   """The flags of `predict`."""
-  # In the place of the one example that other verbs have.
-  parser.epilog = EPILOG
   parser.add_argument(
     '--model',
     required=True,
@@ -147,4 +145,5 @@ PREDICT = Verb(
   example='tl-jax predict --model=/tmp/lora --input=mails.csv --output=labels.jsonl',
   flags=add_predict,
   action=run_predict,
+  notes=NOTES,
 )

@@ -18,7 +18,8 @@ class Verb(NamedTuple):
 
   `purpose` says in a line what it does, `example` is a command. `flags` adds its flags
   to a parser. `action(flags, overrides)` does the work and returns the exit code.
-  `overrides`: does it take `--config.a.b=value`?
+  `overrides`: does it take `--config.a.b=value`? `notes` is what its help says behind
+  the example.
   """
 
   purpose: str
@@ -26,6 +27,7 @@ class Verb(NamedTuple):
   flags: Callable[[argparse.ArgumentParser], None]
   action: Callable[..., int]
   overrides: bool = False
+  notes: str = ''
 
 
 def workdir(text: str) -> str:

@@ -7,6 +7,7 @@
 from tl_jax.interop import decoder_names, rotary
 from tl_jax.interop.family import Family, classes
 
+# What all of them have; a class of a text is read at its last token.
 _DECODER = dict(kind='decoder', norm_place='before', pool='last', init='normal')
 _GPT2_KEYS = dict(
   vocabulary=('vocab_size', 50257),
@@ -18,6 +19,7 @@ _GPT2_KEYS = dict(
   max_positions=('n_positions', 1024),
   init_std=('initializer_range', 0.02),
 )
+# Variants that the class of GPT-2 has and we do not compute.
 _GPT2_ONLY = dict(
   scale_attn_weights=(True,),
   scale_attn_by_inverse_layer_idx=(False,),
@@ -43,6 +45,7 @@ def _read_opt(config):
   positions = config.get('max_position_embeddings', 2048) + 2
   return dict(
     norm_place='before' if norm_before else 'after',
+    # Its class says it; no key does.
     norm_eps=1e-5,
     embedding_width=0 if inner == width else inner,
     bias='all' if has_bias else 'none',
@@ -164,6 +167,7 @@ def _read_qwen(config, bias, **more):
 
 def _write_qwen(arch):
   keys = _write_llama(arch) | rotary.write_windows(arch)
+  # Without this its class leaves out the windows that the keys above tell.
   keys['use_sliding_window'] = any(arch.windows)
   return keys
 
@@ -223,6 +227,7 @@ def _read_gemma(config, pattern, base, local, window):
 
 
 def _write_gemma(arch):
+  # They say the scale of attention by the width whose inverse root it is.
   scalar = arch.attention_scale**-2 if arch.attention_scale else arch.head_width
   keys = rotary.write(arch, nested=bool(arch.local_rotary_base))
   keys |= rotary.write_windows(arch)
@@ -238,6 +243,7 @@ def _write_gemma(arch):
 def _caps(config, attention, logit):
   attention = config.get('attn_logit_softcapping', attention)
   logit = config.get('final_logit_softcapping', logit)
+  # null and 0 both say that there is no cap.
   return dict(attention_cap=attention or 0.0, logit_cap=logit or 0.0)
 
 
@@ -250,6 +256,7 @@ _GEMMA_KEYS = _LLAMA_KEYS | dict(
   activation=('hidden_activation', 'gelu_pytorch_tanh'),
   max_positions=('max_position_embeddings', 8192),
 )
+# From the second on: a norm on either side of every sublayer.
 _GEMMA_FIXED = _LLAMA_FIXED | dict(norm='rms_shifted', norm_place='both')
 
 
@@ -327,6 +334,7 @@ def _write_granite(arch):
     residual_multiplier=arch.residual_scale,
   )
   if arch.head == 'causal':
+    # They divide the logits, we multiply them.
     multipliers['logits_scaling'] = rotary.whole(1.0 / arch.output_scale)
   return _write_llama(arch) | multipliers
 
@@ -346,6 +354,7 @@ _OLMO2_KEYS = _LLAMA_KEYS | dict(
 _OLMO2 = Family(
   decoder_names.OLMO2,
   _OLMO2_KEYS,
+  # One norm over the queries of all heads, where others have one for each head.
   _LLAMA_FIXED | dict(norm_place='output', query_norm='width'),
   classes('Olmo2', 'causal', 'classifier'),
   _read_llama,

@@ -323,7 +323,8 @@ _MODERNBERT = Family(
 )
 
 
-# By `model_type` of config.json.
+# By `model_type` of config.json. An architecture that came from none of them, and that
+# several can express, is written as the first of these.
 FAMILIES = {
   'bert': _BERT,
   'roberta': _ROBERTA,
