@@ -25,7 +25,7 @@ Description-en: {synopsis}
 """
 
 
-def lists(path, packages, suite='mirror_debian_dists_bookworm', release=RELEASE):
+def lists(path, packages, suite='mirror+https_debian_dists_bookworm', release=RELEASE):
   """Files of a suite's lists, as apt names them; a package is (name, source, text)."""
   entries = []
   texts = []

@@ -83,6 +83,8 @@ def _suites(lists: dict) -> list[str]:
 def _binaries(lists: dict, suite: str) -> Iterator[Binary]:
   """The described packages of one suite's free software."""
   texts = {}
+  # The address of a mirror may hold any character.
+  suite = re.escape(suite)
   for entry in _entries(lists, rf'{suite}_main_i18n_Translation-en'):
     texts[entry['Package'], entry['Description-md5']] = entry['Description-en']
   for entry in _entries(lists, rf'{suite}_main_binary-[^_]+_Packages'):
