@@ -18,10 +18,10 @@ FILE.py:NAME, a `tl_jax.tasks.Task` of your own or a function that makes one; or
 .csv, .tsv, .jsonl, .json or .parquet, each also with .gz. Of a file: text, the
 column of the texts, or several with + between (default: text); label, that of the
 labels, or several that hold 0 or 1 each (default: label); kind, single_label,
-multi_label, regression or another of `tl_jax.tasks.KINDS_OF_LABELS` (default: what the
-labels are); target, in the place of a label, the column of texts that an
-encoder-decoder or a decoder learns to write; train, validation, test, files of one
-split each. A comma or a + in the name of a file is escaped by a backslash.
+multi_label, regression or conversation (default: what the labels are); target, in the
+place of a label, the column of texts that an encoder-decoder or a decoder learns to
+write; train, validation, test, files of one split each. A comma or a + in the name of a
+file is escaped by a backslash.
 
 Of conversations a decoder learns what the assistant says in them, put by its chat
 template (which needs jinja2), or a line `role: content` each where it has none. They
@@ -48,6 +48,24 @@ with its end, --config.data.target_length=32. Of these and of single labels:
 --config.task.smoothing=0.1.
 Over T5 or BART the classifier reads the mean of the encoder. That of transformers, which
 alone can be exported: --config.model="{'pool': 'last', 'pooler': 'tanh'}".
+
+Tasks by where their data are:
+  in the package: sentiment, products, tweets, editorials, intensity, topic, register,
+    novel, genre; with texts to write summary, translate_en_de, continue
+  by `tl-jax data fetch`: email, email_body, brown, newsgroups, topic_full; with texts
+    to write summary_full, translate_en_de_full, translate_en_fr_full,
+    translate_en_it_full
+  by tensorflow-datasets: imdb, sst2, cola, news; with texts to write aeslc,
+    cnn_dailymail, xsum, gigaword, samsum, wmt14_en_de, wmt14_en_fr, wmt16_en_ro,
+    opus_medical
+
+Usual keys, as they are for task=sentiment where nobody says otherwise:
+  --config.seed=0 --config.task.labels=0 --config.data.length=128
+  --config.data.batch=16 --config.data.accumulate=1 --config.data.target_length=0
+  --config.optim.lr=5e-4 --config.optim.decay=0.01 --config.schedule.warmup=10
+  --config.schedule.steps=100 --config.eval.every=0 --config.eval.patience=0
+  --config.checkpoint.every=100 --config.checkpoint.keep=1 --config.log.every=10
+  --config.compute.dtype=float32 --config.compute.dropout=0.1 --config.mesh.data=-1
 """
 
 import pathlib

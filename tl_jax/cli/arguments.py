@@ -5,14 +5,31 @@
 """
 
 import argparse
+import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from tl_jax.config import ConfigError, nearest
+from tl_jax.config import ConfigError, locate, nearest
 
 
 class Parser(argparse.ArgumentParser):
-  """An argument parser whose complaints are ConfigErrors of one line."""
+  """An argument parser whose complaints are ConfigErrors of one line.
+
+  Its help ends with what the files `configs`, which came with the package, say of
+  themselves.
+  """
+
+  def __init__(self, *args, configs: Sequence[str] = (), **kwargs):
+    self._configs = configs
+    super().__init__(*args, **kwargs)
+
+  def format_help(self) -> str:
+    # Read for the help alone, and not executed: neither jax nor a config is imported.
+    parts = [super().format_help()]
+    for name in self._configs:
+      module = ast.parse(locate(name).read_text(encoding='utf-8'))
+      parts.append(f'{name}: {ast.get_docstring(module)}\n')
+    return '\n'.join(parts)
 
   def error(self, message: str):
     raise ConfigError(f'{self.prog}: {message}')

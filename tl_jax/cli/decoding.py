@@ -6,11 +6,30 @@
 
 import argparse
 import dataclasses
+import typing
 
 from tl_jax import config
 
 # Fields of `Decoding` that the model's folder says, not the user.
 KNOWN = ('eos', 'pad', 'start', 'bad_words')
+# What the help says of the others. Those of ids have one text for all.
+WORDS = {
+  'method': 'how the next token is chosen',
+  'max_new_tokens': 'the most tokens that are written',
+  'min_new_tokens': 'tokens before which no text ends',
+  'temperature': 'below 1 the likely tokens are likelier still',
+  'top_k': 'only so many of the likeliest tokens; 0: all',
+  'top_p': 'only the likeliest tokens that have this probability together; 1: all',
+  'min_p': 'only tokens with this part of the probability of the likeliest; 0: all',
+  'repetition_penalty': 'above 1 tokens that are there already are less likely',
+  'no_repeat_ngram': 'no run of so many tokens comes twice; 0: it may',
+  'samples': 'texts for each prompt',
+  'beams': 'texts that are followed at once',
+  'length_penalty': 'above 0 longer texts are preferred',
+  'penalty_form': 'the formula of the length penalty',
+  'early_stopping': 'whether a search ends with as many texts as beams',
+  'seed': 'of what is drawn',
+}
 
 
 def add_decoding(parser) -> None:
@@ -46,7 +65,37 @@ def _add_decoding(parser, field: dataclasses.Field) -> None:
       help="numbers of pieces, '' for none (default: as the model's folder says)",
     )
   else:
-    parser.add_argument(flag, type=value, metavar='V', help=f'default: {field.default}')
+    parser.add_argument(flag, type=value, metavar='V', help=_said_of(field))
+
+
+def _said_of(field: dataclasses.Field) -> str:
+  """What the help says of a field: what it is, what it may be, who reads it."""
+  from tl_jax.decode.settings import READERS, Decoding
+
+  hint = typing.get_type_hints(Decoding)[field.name]
+  parts = [WORDS[field.name]]
+  choices = _choices(hint)
+  if choices:
+    parts.append(f'one of {", ".join(choices)}')
+  default = str(field.default).lower() if _is_flag(hint) else field.default
+  readers = ' and '.join(READERS.get(field.name, ()))
+  whose = f'of --method={readers}; ' if readers else ''
+  return f'{"; ".join(parts)} ({whose}default: {default})'
+
+
+def _choices(hint) -> list[str]:
+  """The words that a field of this type may be; [] of any other type."""
+  if typing.get_origin(hint) is typing.Literal:
+    return list(typing.get_args(hint))
+  found = []
+  for part in typing.get_args(hint):
+    found += ['true', 'false'] if part is bool else _choices(part)
+  return found
+
+
+def _is_flag(hint) -> bool:
+  """May a field of this type be true or false?"""
+  return bool in (hint, *typing.get_args(hint))
 
 
 def ids(text: str) -> tuple[int, ...]:

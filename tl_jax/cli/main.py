@@ -110,6 +110,7 @@ def make_parser(name: str) -> Parser:
     # `--work` for --workdir would change its meaning with the next flag.
     allow_abbrev=False,
     formatter_class=argparse.RawDescriptionHelpFormatter,
+    configs=verb.configs,
   )
   verb.flags(parser)
   return parser

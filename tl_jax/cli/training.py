@@ -78,6 +78,7 @@ PRETRAIN = Verb(
   flags=_add_training,
   action=_pretrain,
   overrides=True,
+  configs=('configs/pretrain.py', 'configs/adapt.py'),
 )
 TRANSFER = Verb(
   purpose='takes a checkpoint to a task under a method',
@@ -87,6 +88,7 @@ TRANSFER = Verb(
   flags=_add_training,
   action=_transfer,
   overrides=True,
+  configs=('configs/transfer.py',),
 )
 EVALUATE = Verb(
   purpose='metrics of a committed step; writes its predictions',

@@ -19,7 +19,8 @@ class Verb(NamedTuple):
   `purpose` says in a line what it does, `example` is a command. `flags` adds its flags
   to a parser. `action(flags, overrides)` does the work and returns the exit code.
   `overrides`: does it take `--config.a.b=value`? `notes` is what its help says behind
-  the example.
+  the example. `configs` are files that came with the package, whose docstrings the help
+  shows: what their arguments may be.
   """
 
   purpose: str
@@ -28,6 +29,7 @@ class Verb(NamedTuple):
   action: Callable[..., int]
   overrides: bool = False
   notes: str = ''
+  configs: tuple[str, ...] = ()
 
 
 def workdir(text: str) -> str:
