@@ -98,6 +98,7 @@ class Chat:
     """
     rendered = self.render(tuple(map(self._unspelled, turns)))
     ids, characters = self._ids_of(rendered.text)
+    # Also what lies between: some tokenizers say of white space that it is nowhere.
     learned = [0] * len(ids)
     for answer in rendered.answers:
       inside = [place for place, own in enumerate(characters) if _touch(answer, own)]
@@ -162,6 +163,7 @@ class Chat:
         said = said.rstrip()
       return first, first + len(said)
     end = whole.find(content, first) + len(content)
+    # What ends the turn stands right behind what was said.
     found = self._special.match(whole, end)
     return first, found.end() if found else end
 
@@ -169,6 +171,7 @@ class Chat:
     """Is a special piece at the end of the text?"""
     return any(found.end() == len(text) for found in self._special.finditer(text))
 
+  # A template may ask for roles that take turns, which a part of a conversation lacks.
   def _attempt(self, turns: Sequence[Turn], ask: bool = False) -> str | None:
     """The text of a part of a conversation; None where the template refuses it."""
     with contextlib.suppress(ConfigError):
@@ -213,6 +216,7 @@ def _marked(whole: str, said: Sequence[Turn]) -> Rendered:
     answer, _, after = part.partition(_END)
     answers.append((len(text), len(text) + len(answer)))
     text += answer + after
+  # A template may mark other things too; then it alone says what is learned.
   if len(answers) == len(said):
     pairs = zip(answers, said, strict=True)
     answers = [answer for answer, turn in pairs if turn.learned]
@@ -311,6 +315,7 @@ def _environment():
     def _mark(self, caller) -> str:
       return f'{_FIRST}{caller()}{_END}'
 
+  # Templates come with files of others: in a sandbox they reach nothing else.
   environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
     trim_blocks=True,
     lstrip_blocks=True,

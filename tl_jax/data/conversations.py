@@ -78,6 +78,7 @@ def turns_of(row: Mapping[str, Any], fields: tuple[str, str]) -> tuple[Turn, ...
     asked = _asked(row, first)
     turns = _turns(asked, first, 'user') + _turns(row.get(last), last, ASSISTANT)
   system = row.get('system')
+  # Some files say in a field of its own what the system says.
   has_own = bool(turns) and turns[0].role == 'system'
   if isinstance(system, str) and system.strip() and not has_own:
     turns = [Turn('system', plain(system)), *turns]
@@ -124,6 +125,7 @@ def _turn(value: Any, where: str) -> Turn:
   if said not in ROLES:
     close = nearest(str(said), ROLES)
     raise ValueError(f'{where}: {name}: {said!r} is no role; nearest: {close}')
+  # Before the content, which is often null beside such calls.
   if value.get('tool_calls'):
     raise ValueError(f'{where}: tool_calls: calls of tools are not read')
   name = _field(value, _CONTENT_FIELDS, where)

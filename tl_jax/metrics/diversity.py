@@ -48,6 +48,7 @@ def repetition(predictions, references=(), *, size: int = 4) -> dict[str, float]
   parts = []
   for text in _words(predictions, 'repetition'):
     found = _ngrams(text, size)
+    # A text that is too short neither repeats itself nor varies.
     if found:
       parts.append(1 - len(set(found)) / len(found))
   return {f'repetition_{size}': _share(sum(parts), len(parts))}
@@ -67,6 +68,7 @@ def self_bleu(predictions, references=(), *, most: int = 100) -> dict[str, float
   if len(predictions) > most:
     places = np.linspace(0, len(predictions) - 1, most).astype(int)
   chosen = [predictions[place] for place in places]
+  # A text without a word is like no other, and no other is like it.
   written = [text for text in chosen if text.strip()]
   if len(written) < 2:
     return {'self_bleu': 0.0}
@@ -86,6 +88,7 @@ def copying(predictions, references, *, size: int = 4) -> dict[str, float]:
   predictions that one of the texts has. longest_copy: the words of the longest passage
   that one of the texts has. Both are 0.0 where no n-gram is copied.
   """
+  # Looked up for every n-gram, the texts are gone through once.
   places = _places(_words(references, 'copying', 'references'), size)
   longest = 0
   copied = 0

@@ -71,6 +71,7 @@ def _fit(chat: Chat, turns: Turns, tokenizer, limits: Limits) -> _Fitted:
   for a question.
   """
   room = limits.length - limits.target_length
+  # Encoded anew each time: a template may put the rest in another way.
   kept = turns
   encoded = chat.encode(kept)
   while encoded.prompt > room:
