@@ -87,7 +87,7 @@ def answers(
   positions: int | None,
   first: int = 0,
   tidy: Callable[[str], str] = str,
-  watch: Callable[[int], None] = lambda cut: None,
+  watch: Callable[[int, int], None] = lambda answered, cut: None,
   **placing,
 ) -> Iterator[list[dict[str, Any]]]:
   """Yields what a model writes for each text, window by window.
@@ -103,7 +103,8 @@ def answers(
     positions: of the model; None without a limit.
     first: the number of the first text, on which random draws depend.
     tidy: makes an answer of what is written.
-    watch: called after every batch with the number of texts that were cut so far.
+    watch: called after every window with the number of its texts, and of all texts that
+      were cut so far.
     placing: as of `write`.
   """
   room = positions
@@ -133,7 +134,7 @@ def answers(
     for (ids, _), samples in zip(prompts, continued, strict=True):
       nothing = dict(text=None, score=None, end=None)
       found.append(_answer(samples, tidy) if ids else nothing)
-    watch(cut)
+    watch(len(some), cut)
     yield found
     first += len(some)
 

@@ -153,7 +153,7 @@ def run(
   fetch: Callable[[Any], np.ndarray],
   width: int,
   texts: Iterable[str],
-  watch: Callable[[int], None] = lambda cut: None,
+  watch: Callable[[int, int], None] = lambda answered, cut: None,
 ) -> Iterator[np.ndarray]:
   """Yields what a function says of the texts, float32 (texts, width), window by window.
 
@@ -164,10 +164,12 @@ def run(
     forward: forward(batch) starts the work on a batch of numpy arrays; what comes has
       an axis of rows, of examples, and of `width` numbers.
     fetch: brings that back as an array.
-    watch: called after every batch with the number of texts that were cut so far.
+    watch: called after every batch with the number of texts of this window that have
+      an answer, and of all texts that were cut so far.
   Raises ValueError where what is said of a text is no number.
   """
   texts = iter(texts)
+  answered = 0
   cut = 0
 
   def read() -> Window:
@@ -186,14 +188,17 @@ def run(
     yield from waiting
 
   def take(_, batch: dict) -> np.ndarray:
+    nonlocal answered
     found = fetch(batch['found'])
-    watch(cut)
+    answered += int((batch['identifiers'] >= 0).sum())
+    watch(answered, cut)
     return found
 
   with ThreadPoolExecutor(1) as pool:
     coming = pool.submit(read)
     while (window := coming.result()).count:
       coming = pool.submit(read)
+      answered = 0
       cut += window.cut
       found = np.full((window.count, width), np.nan, np.float32)
       if window.ids:

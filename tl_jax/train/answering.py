@@ -56,13 +56,13 @@ class Answering(NamedTuple):
 
   columns: of an answer as a table. width: of an embedding; 0 for other answers.
   windows(texts, first, watch): yields lists of answers to the texts, of which the first
-  has the number `first`. watch(cut) is called after every batch with the number of texts
-  that were cut so far.
+  has the number `first`. watch(answered, cut) is called time and again with the number
+  of texts of this window that have an answer, and of all that were cut so far.
   """
 
   columns: tuple[str, ...]
   width: int
-  windows: Callable[[Iterable[str], int, Callable[[int], None]], Iterator[list[dict]]]
+  windows: Callable[[Iterable[str], int, Callable], Iterator[list[dict]]]
 
 
 def columns_of(text: str, settings: Settings | None) -> tuple[str, ...]:

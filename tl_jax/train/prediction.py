@@ -90,6 +90,9 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
     subject = open_subject(path, settings, step, request.dtype, request.head)
   parallel.keep_freed_memory()
   # Of this process alone: several would each have an output of their own.
+  if settings is None and len(columns) > 1:
+    # A folder may come from pairs of texts with a frame of their own.
+    reporter.info(f'{"+".join(columns)}: one text, with the name of each column')
   mesh = parallel.make_mesh(parallel.MeshShape(), jax.local_devices())
   with jax.set_mesh(mesh):
     answering = make_answering(
@@ -125,7 +128,12 @@ def _answer(
   began = time.monotonic()
   last_cut = 0
 
-  def watch(cut: int) -> None:
+  def tell(done: int) -> None:
+    passed = time.monotonic() - began
+    rate = (done - first) / max(passed, 1e-9)
+    reporter.progress('predict', done, total, texts_per_second=rate)
+
+  def watch(answered: int, cut: int) -> None:
     nonlocal last_cut
     last_cut = cut
     # Nothing is lost but the window that is being answered.
@@ -134,6 +142,9 @@ def _answer(
         f'{request.output}: stopped with the answers to {file.count} of {total} texts; '
         'run it again to go on'
       )
+    # The last word is said when the last window is on the disk.
+    if file.count + answered < total:
+      tell(file.count + answered)
 
   texts = data.texts.read(request.input, columns)
   texts = itertools.islice(texts, first, None)
@@ -141,9 +152,7 @@ def _answer(
   with contextlib.closing(answering.windows(texts, first, watch)) as windows:
     for window in windows:
       file.add(window)
-      passed = time.monotonic() - began
-      rate = (file.count - first) / max(passed, 1e-9)
-      reporter.progress('predict', file.count, total, texts_per_second=rate)
+      tell(file.count)
   return last_cut
 
 
