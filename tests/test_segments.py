@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from tl_jax.segments import one_right, positions_of, segments_of, starts_of
+from tl_jax.segments import one_left, one_right, positions_of, segments_of, starts_of
 
 SEGMENTS = jnp.array([[1, 1, 1, 2, 2, 0, 0], [3, 1, 1, 1, 1, 1, 1]])
 
@@ -33,5 +33,7 @@ def test_a_batch_without_segments_is_one_text_a_row():
   assert segments_of(decoder, 'decoder_tokens', 'decoder_segments') is tokens
 
 
-def test_what_moves_out_on_the_right_is_lost():
-  assert one_right(jnp.array([[5, 6, 7]]), first=9).tolist() == [[9, 5, 6]]
+def test_what_moves_out_of_a_row_is_lost():
+  row = jnp.array([[5, 6, 7]])
+  assert one_right(row, first=9).tolist() == [[9, 5, 6]]
+  assert one_left(row).tolist() == [[6, 7, 0]]

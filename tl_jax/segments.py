@@ -37,6 +37,11 @@ def one_right(array: jax.Array, first: int = 0) -> jax.Array:
   return jnp.pad(array[:, :-1], ((0, 0), (1, 0)), constant_values=first)
 
 
+def one_left(array: jax.Array) -> jax.Array:
+  """The array (rows, length) one place to the left, 0 in the last place."""
+  return jnp.pad(array[:, 1:], ((0, 0), (0, 1)))
+
+
 def positions_of(segments: jax.Array) -> jax.Array:
   """Positions (rows, length) int32 that restart in each segment; 0 for padding."""
   index = jnp.arange(segments.shape[1], dtype=jnp.int32)[None]

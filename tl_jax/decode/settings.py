@@ -56,28 +56,40 @@ class Decoding:
   # Before so many tokens no end of sequence is emitted.
   min_new_tokens: Natural = 0
   temperature: Positive = 1.0
-  top_k: Natural = 0  # 0: all
-  top_p: Mass = 1.0  # 1: all
-  min_p: Probability = 0.0  # 0: all
+  # So many of the likeliest tokens may be drawn; 0: all.
+  top_k: Natural = 0
+  # The likeliest tokens that have this mass together may be drawn; 1: all.
+  top_p: Mass = 1.0
+  # Tokens of this part of the probability of the likeliest may be drawn; 0: all.
+  min_p: Probability = 0.0
   repetition_penalty: Positive = 1.0
   # No n-gram of this size comes twice; 0: it may.
   no_repeat_ngram: Natural = 0
-  bad_words: tuple[tuple[Natural, ...], ...] = ()  # sequences of ids that never come
-  suppress: tuple[Natural, ...] = ()  # ids that never come
-  begin_suppress: tuple[Natural, ...] = ()  # ids that do not come first
+  # Sequences of ids that never come.
+  bad_words: tuple[tuple[Natural, ...], ...] = ()
+  # Ids that never come.
+  suppress: tuple[Natural, ...] = ()
+  # Ids that are never the first new one.
+  begin_suppress: tuple[Natural, ...] = ()
   # The first new id (BART, mBART); begin_suppress then is for the second.
   forced_bos: tuple[Natural, ...] = ()
-  forced_eos: tuple[Natural, ...] = ()  # one of them is the last of max_new_tokens
-  samples: Count = 1  # sequences per prompt; of beam search, the best of its beams
+  # One of them ends a text that is max_new_tokens long.
+  forced_eos: tuple[Natural, ...] = ()
+  # Texts of each prompt; of beam search these are the best of its beams.
+  samples: Count = 1
   beams: Count = 4
-  length_penalty: Finite = 1.0  # the exponent; > 0 prefers longer sequences
+  # The exponent of the length that a score is divided by; above 0 it prefers long ones.
+  length_penalty: Finite = 1.0
   penalty_form: Literal['huggingface', 'gnmt'] = 'huggingface'
   early_stopping: bool | Literal['never'] = False
-  eos: tuple[Natural, ...] = ()  # any of them ends a sequence
-  pad: Natural = 0  # what follows the end
+  # Any of them ends a text.
+  eos: tuple[Natural, ...] = ()
+  # What fills the rows behind the end of a text.
+  pad: Natural = 0
   # The prompt of an encoder-decoder's decoder; of a decoder, ids before each prompt.
   start: tuple[Natural, ...] = ()
-  stop: tuple[str, ...] = ()  # strings that end a text; they are not part of it
+  # Strings that end a text; they are not part of it.
+  stop: tuple[str, ...] = ()
   seed: int = 0
 
   def __post_init__(self):

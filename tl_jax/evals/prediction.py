@@ -6,6 +6,7 @@
 'good'
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -74,10 +75,11 @@ def describe(parts: Sequence[Part], found: np.ndarray) -> list[dict[str, Any]]:
     own = found[:, first : first + part.outputs]
     by_name[part.name] = _describe_part(part, own)
     first += part.outputs
-  return [
-    dict(tasks={name: said[place] for name, said in by_name.items()})
-    for place in range(len(found))
-  ]
+  answers = []
+  for place in range(len(found)):
+    own = {name: said[place] for name, said in by_name.items()}
+    answers.append(dict(tasks=own))
+  return answers
 
 
 def _describe_part(part: Part, found: np.ndarray) -> list[dict[str, Any]]:
@@ -108,7 +110,7 @@ def _describe_part(part: Part, found: np.ndarray) -> list[dict[str, Any]]:
 
 def _value(numbers: np.ndarray) -> dict[str, Any]:
   """The number that is predicted, or all of them where there are several."""
-  rounded = [
-    None if np.isnan(number) else round(float(number), DIGITS) for number in numbers
-  ]
+  rounded = []
+  for number in numbers.tolist():
+    rounded.append(None if math.isnan(number) else round(number, DIGITS))
   return dict(value=rounded[0] if len(rounded) == 1 else rounded)

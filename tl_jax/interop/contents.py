@@ -12,7 +12,8 @@ import pathlib
 
 from tl_jax.config.disguises import not_json, require_content
 
-MOST_BYTES = 100_000_000  # of a vocabulary
+# Of a file that may hold a vocabulary, and of one that holds settings alone.
+MOST_BYTES = 100_000_000
 MOST_BYTES_OF_SETTINGS = MOST_BYTES // 10
 
 

@@ -125,7 +125,8 @@ UNSAID = {
   'pegasus': dict(decoder_start_token_id=0, forced_eos_token_id=1),
 }
 IDS = ('eos_token_id', 'pad_token_id', 'decoder_start_token_id')
-TOP_K = 50  # of transformers, where a folder says do_sample and no top_k
+# Of transformers, where a folder says do_sample and no top_k
+TOP_K = 50
 # The lengths that count the prompt, as (their key, our field, their default).
 _LENGTHS = (
   ('max_length', 'max_new_tokens', 20),

@@ -6,7 +6,8 @@
 
 from typing import NamedTuple
 
-LAYER = '{}'  # stands for the number of a layer
+# Stands for the number of a layer
+LAYER = '{}'
 
 # Heads of one linear map to labels, in the words of BERT.
 TOKEN_HEADS = {'token': {'head': 'classifier'}, 'span': {'head': 'qa_outputs'}}

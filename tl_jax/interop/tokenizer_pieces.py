@@ -22,7 +22,8 @@ from tl_jax.interop.tokenizer_files import Read
 from tl_jax.interop.tokenizer_settings import DeclaredSettings, plain_token
 
 MOST_SENTINELS = 10_000
-SENTINELS = 100  # of T5, where neither the folder nor the model says
+# Of T5, where neither the folder nor the model says
+SENTINELS = 100
 _FAMILIES = (
   't5',
   'albert',

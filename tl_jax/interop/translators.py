@@ -19,7 +19,8 @@ _LATER = """
 """
 # The languages behind the pieces of a model, in their order.
 CODES = {'mbart': _FIRST.split(), 'mbart50': (_FIRST + _LATER).split()}
-LANGUAGE = 'en_XX'  # of the source, where a folder does not say
+# Of the source, where a folder does not say
+LANGUAGE = 'en_XX'
 # Of Pegasus: how far the pieces of its model file are moved to make room in front.
 OFFSET = 103
 # Nats by which a piece of the other language alone is less likely.

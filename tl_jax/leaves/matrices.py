@@ -294,8 +294,9 @@ def column_norms(
   square = jnp.square(base).sum(-2)
   if a is not None:
     transposed = jnp.swapaxes(a, -1, -2)
-    mixed = low_rank(transposed, base)  # (..., rank, out)
-    gram = low_rank(transposed, a)  # (..., rank, rank)
+    # Of shapes (..., rank, out) and (..., rank, rank): neither is as large as w.
+    mixed = low_rank(transposed, base)
+    gram = low_rank(transposed, a)
     cross = (mixed * b).sum(-2)
     square = square + 2 * scale * cross
     change = (low_rank(gram, b) * b).sum(-2)

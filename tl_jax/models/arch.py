@@ -22,21 +22,26 @@ class Arch:
   kind: Literal['encoder', 'decoder', 'encoder-decoder'] = 'encoder'
   vocabulary: Count = 30522
   width: Count = 768
-  layers: Count = 12  # of each stack
+  # of each stack
+  layers: Count = 12
   # of the decoder of an encoder-decoder; 0: as many as layers
   decoder_layers: Natural = 0
-  decoder_heads: Natural = 0  # of its layers; 0: as many as heads
-  decoder_mlp: Natural = 0  # of its layers; 0: as wide as mlp
+  # of its layers; 0: as many as heads
+  decoder_heads: Natural = 0
+  # of its layers; 0: as wide as mlp
+  decoder_mlp: Natural = 0
   # ALBERT: so many sets of parameters, shared by layers; 0: each layer its own
   layer_groups: Natural = 0
   # ALBERT, ELECTRA, OPT-350M: token vectors, projected to width; 0: no projection
   embedding_width: Natural = 0
   heads: Count = 12
-  kv_heads: Natural = 0  # grouped queries; 0: as many as heads
+  # grouped queries; 0: as many as heads
+  kv_heads: Natural = 0
   # 0: width / heads; GPT-3 XL and 13B, T5, Gemma, Qwen 3 need their own
   head_dim: Natural = 0
   mlp: Count = 3072
-  gated: bool = False  # T5 1.1, Llama, ModernBERT: act(x W_gate) * (x W_in)
+  # T5 1.1, Llama, ModernBERT: act(x W_gate) * (x W_in)
+  gated: bool = False
   # gelu: erf; gelu_tanh: GPT-2, Gemma; relu: T5, OPT; silu: Llama
   activation: Activation = 'gelu'
   # unbiased: ModernBERT; rms: T5, Llama; shifted: Gemma multiplies by 1 + scale
@@ -45,7 +50,8 @@ class Arch:
   # of the residual sum: BERT; of what a sublayer reads: GPT, T5, Llama; of what it
   # reads and makes: Gemma 2; makes: OLMo 2
   norm_place: Literal['after', 'before', 'both', 'output'] = 'after'
-  skip_first_norm: bool = False  # ModernBERT: no norm before the first attention
+  # ModernBERT: no norm before the first attention
+  skip_first_norm: bool = False
   # RMS norms of queries and keys: of every head (Qwen 3, Gemma 3), or over the width of
   # all heads (OLMo 2)
   query_norm: Literal[False, True, 'width'] = False
@@ -80,16 +86,24 @@ class Arch:
   relative_distance: Count = 128
   # attention span by layer, repeated; 0: unlimited (GPT-3: 0, band)
   windows: tuple[Natural, ...] = (0,)
-  types: Natural = 0  # token types (BERT: 2)
-  embedding_norm: bool = False  # BERT, BART, ModernBERT
-  embedding_scale: Positive = 1.0  # Gemma: sqrt(width)
+  # token types (BERT: 2)
+  types: Natural = 0
+  # BERT, BART, ModernBERT
+  embedding_norm: bool = False
+  # Gemma: sqrt(width)
+  embedding_scale: Positive = 1.0
   # of what a sublayer adds to the residual stream (Granite)
   residual_scale: Positive = 1.0
-  attention_scale: NonNegative = 0.0  # 0: head_dim ** -0.5 (T5: 1)
-  attention_cap: NonNegative = 0.0  # Gemma 2: cap * tanh(score / cap); 0: none
-  logit_cap: NonNegative = 0.0  # Gemma 2
-  tied: bool = True  # the vocabulary product uses the token table
-  output_scale: Positive = 1.0  # T5: width ** -0.5 before the vocabulary product
+  # 0: head_dim ** -0.5 (T5: 1)
+  attention_scale: NonNegative = 0.0
+  # Gemma 2: cap * tanh(score / cap); 0: none
+  attention_cap: NonNegative = 0.0
+  # Gemma 2
+  logit_cap: NonNegative = 0.0
+  # the vocabulary product uses the token table
+  tied: bool = True
+  # T5: width ** -0.5 before the vocabulary product
+  output_scale: Positive = 1.0
   # what a classifier reads of each example; of an encoder-decoder, last: the last token
   # of the decoder (BART, T5), else the encoder alone
   pool: Literal['first', 'mean', 'last'] = 'first'

@@ -153,6 +153,7 @@ def _run_stack(
       context |= dict(memory=memory.hidden, memory_segments=memory.segments)
   block = Block(stack_arch(arch, stack), compute.dropout, stack.causal)
   layers = stack_layers(arch, stack)
+  # Each stack draws its own dropout.
   if key is not None:
     key = rng.stream(key, stack.prefix)
   made = run_layers(
@@ -299,6 +300,7 @@ def _apply(
   keep=(),
 ) -> Outputs:
   _require_known(keep)
+  # Without a key nothing is dropped.
   if not train:
     key = None
   head_key = None if key is None else rng.stream(key, 'head')
@@ -309,6 +311,7 @@ def _apply(
   *before, last = _stacks_read(arch)
   if arch.repeats_text and 'decoder_tokens' not in batch:
     batch = repeat_text(batch, arch.start)
+  # Which columns the head reads is known only when the prompt has its place.
   columns = functools.partial(_read_columns, arch, batch, score)
   memory = None
   for stack in before:
@@ -326,6 +329,7 @@ def _apply(
   )
   outputs = _answer(arch, compute, params, batch, encoded, head_key)
   outputs = outputs._replace(**encoded.kept)
+  # What nobody asked for is not an output, so that jit need not compute it.
   unwanted = {name: None for name in KEPT if name not in keep}
   return outputs._replace(**unwanted)
 

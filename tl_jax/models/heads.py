@@ -54,6 +54,7 @@ class Embedding(nn.Module):
       x = x + self._type_vectors(positions, types, x.shape[-1])
     if arch.embedding_norm:
       x = Norm(arch, name='norm')(x)
+    # Up to here in the dtype of the parameters, from here on in that of the computation.
     x = dropout(x.astype(self.dtype), self.rate, key, 'embedding')
     if arch.embedding_width and is_encoder:
       x = project(x)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from tl_jax.config import Fraction
 from tl_jax.objectives.tokens import token_loss, token_prediction, token_weights
 from tl_jax.objectives.types import Objective
-from tl_jax.segments import segments_of
+from tl_jax.segments import one_left, segments_of
 
 
 def causal(*, smoothing: Fraction = 0.0) -> Objective:
@@ -27,8 +27,7 @@ def causal(*, smoothing: Fraction = 0.0) -> Objective:
   def prepare(key, batch):
     del key
     segments = segments_of(batch)
-    # One place to the left; the last position has nothing after it, as padding has.
-    one_left = lambda array: jnp.pad(array[:, 1:], ((0, 0), (0, 1)))
+    # The last position has nothing after it, as padding has: segment 0.
     weights = (segments > 0) & (one_left(segments) == segments)
     if 'learned' in batch:
       weights &= one_left(batch['learned']) > 0

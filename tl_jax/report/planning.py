@@ -175,14 +175,15 @@ def _in_json(path: Path) -> str:
 
 def _directory(workdir: Path, folder: str, names: tuple, config) -> Path:
   """The directory of a run: its names for people, and the hash of its config."""
-  # Names come from a table's author and must not lead out of the workdir. They are cut,
-  # because file systems have a limit for the length of a name.
-  safe = [
-    re.sub(r'[^A-Za-z0-9_.+=]+', '_', str(name)).strip('.')[:40] or '_'
-    for name in names
-  ]
-  mark = _mark(config, workdir)
-  return workdir / folder / f'{"-".join(safe)}-{mark}'
+  parts = [*map(_safe, names), _mark(config, workdir)]
+  return workdir / folder / '-'.join(parts)
+
+
+def _safe(name) -> str:
+  """A name from a table's author, which must not lead out of the workdir."""
+  plain = re.sub(r'[^A-Za-z0-9_.+=]+', '_', str(name))
+  # Cut, because file systems have a limit for the length of a name.
+  return plain.strip('.')[:40] or '_'
 
 
 def _mark(config, workdir: Path) -> str:

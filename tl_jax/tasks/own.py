@@ -146,10 +146,7 @@ def _columns(name: str, how: Reading, known) -> files.Columns:
       )
     found = _conversation_columns(name, how)
     if found is None:
-      forms = [' and '.join(dict.fromkeys(form)) for form in conversations.FORMS]
-      raise ConfigError(
-        f'{name}: no conversations; those are in fields {", or ".join(forms)}'
-      )
+      raise _no_conversations(name)
     return found
   if kind or is_said:
     return how.columns
@@ -164,6 +161,14 @@ def _conversation_columns(name: str, how: Reading) -> files.Columns | None:
     return None
   first, last = fields
   return files.Columns((first,), (last,), labelled=True, conversation=True)
+
+
+def _no_conversations(name: str) -> ConfigError:
+  """The error of a file whose fields hold no conversations."""
+  forms = [' and '.join(dict.fromkeys(form)) for form in conversations.FORMS]
+  return ConfigError(
+    f'{name}: no conversations; those are in fields {", or ".join(forms)}'
+  )
 
 
 def _open(name: str, how: Reading, columns: files.Columns, said: str, known) -> Opened:
@@ -190,7 +195,10 @@ def _open(name: str, how: Reading, columns: files.Columns, said: str, known) -> 
 def _told_of_files(parts: Mapping[str, Part]) -> list[str]:
   """What was found out about each file when it was parsed, told once."""
   told = {part.table.path: part.table.told for part in parts.values()}
-  return [f'{path}: {line}' for path, lines in told.items() for line in lines]
+  found = []
+  for path, lines in told.items():
+    found += [f'{path}: {line}' for line in lines]
+  return found
 
 
 def _split_files(name: str, how: Reading, columns: files.Columns) -> dict[str, Part]:

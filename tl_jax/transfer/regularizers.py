@@ -270,7 +270,8 @@ def decay_to_start(tx, decay: float, group_of, is_new):
   group_of(name) -> the group of the optimizer that a leaf is in, or None. is_new(names)
   -> those of the names that decay to zero instead.
   """
-  import optax  # the room loads jax alone
+  # Inside: the room loads jax alone.
+  import optax
 
   def is_pulled(name) -> bool:
     return getattr(group_of(name), 'decay', None) != 0
@@ -442,7 +443,8 @@ def mask_until(tx, first_steps):
   first_steps(names) -> {name: the first step at which the leaf is trained}. Before, the
   optimizer sees no gradient of the leaf and gives it no update.
   """
-  import optax  # the room loads jax alone
+  # Inside: the room loads jax alone.
+  import optax
 
   def init(params):
     return jnp.zeros((), jnp.int32), tx.init(params)
