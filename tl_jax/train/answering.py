@@ -91,39 +91,52 @@ def open_subject(
   loaded = load(path, step, **how)
   if loaded.tokenizer is None:
     raise ConfigError(f'{path}: has no tokenizer')
-  arch = loaded.arch
   compute = models.Compute() if settings is None else settings.compute
   said = dict(dtype=dtype) if dtype else {}
   compute = configs.struct(
     models.Compute, dataclasses.asdict(compute) | said, '--dtype'
   )
+  parts = _parts(loaded, settings)
+  if settings is None:
+    pooling = read_pooling(path) or Pooling()
+    length = pooling.length or _longest(loaded)
+    return Subject(path, loaded, compute, length, parts, pooling=pooling)
+  # Its positions are part of the model's, its prompt is part of every row.
+  method = methods.make(settings.method)
+  return Subject(
+    path,
+    loaded,
+    compute,
+    settings.data.length,
+    parts,
+    method.reserved_positions,
+    alone=bool(method.prompt_positions),
+    limits=_limits(path, loaded, settings),
+  )
+
+
+def _parts(
+  loaded: interop.Loaded, settings: Settings | None
+) -> tuple[prediction.Part, ...]:
+  """The questions that a model answers by labels; () where it is no classifier."""
+  if loaded.arch.head != 'classifier':
+    return ()
   # A run of several tasks has the labels of all of them side by side.
   names = ()
   if isinstance(settings, Transfer):
     names = configs.names(settings.task.name)
-  parts = ()
-  if arch.head == 'classifier':
-    parts = prediction.parts_of(loaded.kind, loaded.labels, arch.labels, names)
-  if settings is not None:
-    # Its positions are part of the model's, its prompt is part of every row.
-    method = methods.make(settings.method)
-    reserved = method.reserved_positions
-    alone = bool(method.prompt_positions)
-    length = settings.data.length
-    limits = None
-    known = known_of(path, loaded.step)
-    if known is not None and tasks.PROBLEMS[known.kind].answer == 'generate':
-      limits = _limits(path, loaded, settings)
-    return Subject(path, loaded, compute, length, parts, reserved, alone, limits=limits)
-  pooling = read_pooling(path) or Pooling()
-  length = pooling.length or _longest(loaded)
-  return Subject(path, loaded, compute, length, parts, pooling=pooling)
+  return prediction.parts_of(loaded.kind, loaded.labels, loaded.arch.labels, names)
 
 
 def _limits(
-  path: pathlib.Path, loaded: interop.Loaded, settings: Transfer
-) -> tasks.Limits:
-  """How the run of a workdir puts texts to its model."""
+  path: pathlib.Path, loaded: interop.Loaded, settings: Settings
+) -> tasks.Limits | None:
+  """How the run of a workdir puts texts to its model; None where its task wants no texts
+  written.
+  """
+  known = known_of(path, loaded.step)
+  if known is None or tasks.PROBLEMS[known.kind].answer != 'generate':
+    return None
   writer = _writer(loaded)
   return datasets.limits_of(settings.task, settings.data, loaded.arch, writer, path)
 
