@@ -216,8 +216,8 @@ def test_tests_mirror_the_package():
 
 
 # What the code is today; a figure may only get better, until it is at its goal.
-RATCHET = dict(nodes=7.52, complex=0.21, comments=0.057, wide=0)
-GOALS = dict(nodes=7.5, complex=1.0, comments=0.06, wide=0)
+RATCHET = dict(nodes=7.5, complex=0.1, comments=0.058, wide=0)
+GOALS = dict(nodes=7.5, complex=0.0, comments=0.06, wide=0)
 
 
 def test_the_code_gets_no_denser():
