@@ -232,3 +232,10 @@ def test_two_at_once_agree(tmp_path, tokenizer):
   assert [finish(process) for process in both] == [0, 0]
   (folder,) = (tmp_path / 'shared').glob('tokens-*')
   assert store.damage(folder) is None
+
+
+def test_lengths_before_the_cut_are_kept(tokenizer, tmp_path):
+  free = tokens.tokenize(SOURCE, tokenizer, tmp_path, keep_empty=True)
+  cut = tokens.tokenize(SOURCE, tokenizer, tmp_path, max_length=20, keep_empty=True)
+  assert cut.lengths.max() == 20 < free.lengths.max()
+  assert cut.whole.tolist() == free.lengths.tolist() == free.whole.tolist()

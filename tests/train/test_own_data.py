@@ -1,6 +1,7 @@
 """Runs on files of the user: whose the labels are, and data that may not change."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -10,7 +11,8 @@ from tiny_runs import SMALL
 import tl_jax
 from tl_jax import config, decode, evals, interop, models, tasks, train
 from tl_jax.config import ConfigError
-from tl_jax.train import loop, mixtures, notes, results
+from tl_jax.train import loop, mixtures, notes, preparing, results
+from tl_jax.train.checks import check
 
 NAMES = ('neg', 'neu', 'pos')
 
@@ -192,7 +194,16 @@ def test_what_was_left_out_cut_or_is_missing_is_said(tmp_path):
     transfer_config(write(tmp_path / 'a.jsonl', rows)), tmp_path / 'w', said.reporter
   )
   path = tmp_path / 'a.jsonl'
-  assert f'{path}: 2 empty texts skipped, 1 train text cut to 16 tokens' in said
+  (cut,) = [line for line in said if ' cut to ' in line]
+  assert cut.startswith(
+    f'{path}: 2 empty texts skipped, 1 train text cut to 16 tokens '
+  )
+  assert '(5.6 % of all, ' in cut
+  enough = int(re.search(r'; (\d+) would keep 99 % whole', cut).group(1))
+  for length, count in ((enough, 0), (enough - 1, 1)):
+    checked = check(transfer_config(path, [('data.length', str(length))]))
+    ready = preparing.prepare(checked, tmp_path / str(length))
+    assert sum(part.count for part in ready.corpus.train.cut) == count
   assert "label 'c': no train example" in said
   assert f'{path}: 1 of 5 test texts stand in the train split too' in said
   assert not [line for line in said if 'no test example' in line]

@@ -186,6 +186,11 @@ def test_what_is_too_long_is_cut_and_told(file, tmp_path):
   ]
   assert '16 train targets cut to 2 tokens' in line
   assert '4 test targets cut to 2 tokens' in line
+  # An end is kept; of all targets, none is whole.
+  (_, cut), targets = ready.corpus.train.cut, ready.corpus.train.targets
+  whole = [len(ready.tokenizer.encode(one, special=False)) for (one,) in targets]
+  assert cut.whole.tolist() == [length + 1 for length in whole]
+  assert f'; {max(whole) + 1} would keep 99 % whole' in line
 
 
 def test_an_encoder_is_refused_for_texts_to_write(pretrained, file, tmp_path):

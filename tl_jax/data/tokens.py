@@ -41,7 +41,8 @@ class Tokens:
   example of the source each came from, `shard` int32 (n,) in which of `files` it lies.
   They are mapped as well. `starts` int64 has how many tokens lie before every
   `BLOCK`th piece. `counts` has how many documents were read, empty, truncated and
-  split, and how many pieces and tokens there are.
+  split, and how many pieces and tokens there are. `whole` int32 (n,) has the lengths
+  before any was truncated; None of a cache from before they were kept.
   """
 
   folder: pathlib.Path
@@ -52,6 +53,7 @@ class Tokens:
   files: tuple[np.ndarray, ...] = dataclasses.field(repr=False)
   counts: dict[str, int]
   key: str
+  whole: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
   def __len__(self) -> int:
     return len(self.lengths)
@@ -256,6 +258,7 @@ def _write(
     )
   counts = dict.fromkeys(('documents', 'empty', 'truncated', 'split'), 0)
   index = array.array('i')
+  whole = array.array('i')
   with _Shards(folder, dtype) as written:
     for number, ids in _encoded(texts, tokenizer):
       counts['documents'] += 1
@@ -266,12 +269,16 @@ def _write(
       kept = sum(map(len, pieces))
       counts['split'] += len(pieces) > 1
       counts['truncated'] += kept < len(ids) + framed
+      whole.append(len(ids) + framed)
       for piece in pieces:
         written.append(piece)
         index.append(number)
   counts['pieces'] = len(index)
   counts['tokens'] = sum(written.sizes)
   arrays = {'lengths': written.lengths, 'index': index, 'shards': written.shards}
+  # Where nothing was truncated, the pieces say it.
+  if counts['truncated']:
+    arrays['whole'] = whole
   for name, values in arrays.items():
     numbers = np.array(values, np.int32)
     np.save(folder / f'{name}.npy', numbers, allow_pickle=False)
@@ -321,6 +328,12 @@ def _read(folder: pathlib.Path) -> Tokens:
     mapped.base.madvise(mmap.MADV_RANDOM)
     files.append(mapped)
   lengths = _mapped(folder / 'lengths.npy')
+  counts = description['counts']
+  # What was split into pieces is whole in them; what was truncated has a file.
+  whole = lengths
+  if counts['truncated']:
+    kept = folder / 'whole.npy'
+    whole = _mapped(kept) if kept.exists() else None
   return Tokens(
     folder,
     lengths,
@@ -328,8 +341,9 @@ def _read(folder: pathlib.Path) -> Tokens:
     _mapped(folder / 'shards.npy'),
     _starts(lengths),
     tuple(files),
-    description['counts'],
+    counts,
     description['key'],
+    whole,
   )
 
 

@@ -128,6 +128,7 @@ def train_cohort(
   settings = members[0].settings
   if together is None:
     together = is_spread(settings)
+  # Those that have ended would go on being computed until the last one has.
   if together and _ends_by_itself(settings):
     together = False
     many = f'{len(members)} members in turn, not together'

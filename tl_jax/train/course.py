@@ -61,6 +61,7 @@ class Course:
 
   def go_on(self, saved: Mapping | None) -> None:
     """Takes over what a checkpoint says of the steps up to its own."""
+    # A run that is not watched any more has nothing to end it.
     if self.metric and saved:
       self._points = [(int(step), float(value)) for step, value in saved['points']]
 
@@ -95,6 +96,7 @@ class Course:
   def reason(self) -> str:
     """Why the run is over before its last step; '' where it is not."""
     best = self.best
+    # Counted from the points, not kept: a checkpoint has nothing else to agree with.
     since = sum(step > best for step, _ in self._points) if self._points else 0
     if not self._patience or since < self._patience:
       return ''

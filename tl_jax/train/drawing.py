@@ -50,6 +50,7 @@ def draw(
   held_out = []
   for part, own in zip(task.parts or (task,), groups, strict=True):
     own_texts = [texts[index] for index in own]
+    # Task by task, so that a small one is validated, too.
     found = _draw_of_one(settings, part, own_texts, targets[own], holds_out)
     trained.append(own[found.trained])
     held_out.append(own[found.held_out])
@@ -82,10 +83,12 @@ def _draw_of_one(
   count = held_out_count(settings.task.holdout, len(texts))
   _require_enough(settings, task, count, len(texts), len(free))
   kind = 'stratified' if task.problem.exclusive else 'uniform'
+  # Another stream than that of the labels, whose order it would follow.
   own_seed = subsets.seed_of(seed, 'validation')
   chosen = subsets.subset(targets[free], count, own_seed, keys[free], by=kind)
   held_out = np.sort(free[chosen])
   if not labels:
+    # The same text twice in a file is on one side of the division.
     trained = np.flatnonzero(~np.isin(keys, keys[held_out]))
   return Drawn(trained, held_out)
 

@@ -28,6 +28,7 @@ def in_steps(settings: Settings, stream: pipeline.Stream) -> Settings:
   schedule = settings.schedule
   if schedule.epochs is None:
     return settings
+  # Of this stream and no other: packed rows are as many as the lengths of the texts let.
   steps = steps_of(stream, schedule.epochs)
   try:
     schedule = schedule.of_steps(steps)
@@ -91,6 +92,7 @@ def said_of_longer(saved: Mapping, settings: Settings, step: int) -> list[str]:
   if old is None or old == new:
     return []
   line = f'goes on to step {new}, not {old}'
+  # As the run before had it, which may have been in epochs.
   made = configs.struct(optim.ScheduleConfig, before, 'config.schedule').of_steps(old)
   rates = [
     float(np.asarray(optim.make_schedule(each)(step))) * settings.optim.lr

@@ -120,11 +120,21 @@ def _empty(sources: Iterable[Source]) -> list[str]:
 
 def _cut(name: str, split: Labelled) -> list[str]:
   """What was cut of the texts of a split, by what they are."""
-  return [
-    f'{count} {name} {what}{"s" * (count != 1)} cut to {length} tokens'
-    for what, count, length in split.cut
-    if count
-  ]
+  return [_said_of_cut(name, cut) for cut in split.cut if cut.count]
+
+
+def _said_of_cut(name: str, cut: tasks.Cut) -> str:
+  """How many texts were cut, what that took of them, and which length would not."""
+  plural = 's' * (cut.count != 1)
+  said = f'{cut.count} {name} {cut.what}{plural} cut to {cut.length} tokens'
+  if cut.whole is None:
+    return said
+  texts = 100 * cut.count / len(cut.whole)
+  share = f'{texts:.2g} % of all, {100 * cut.lost:.2g} % of the tokens'
+  enough = cut.enough()
+  # Where 99 of 100 are whole already, nobody needs longer rows.
+  more = f'; {enough} would keep 99 % whole' if enough > cut.length else ''
+  return f'{said} ({share}{more})'
 
 
 def _shared(task: tasks.Task, train: Labelled, other: Labelled, name: str) -> list[str]:

@@ -56,6 +56,7 @@ def balanced(targets: np.ndarray, groups: tuple) -> np.ndarray:
   counts = np.bincount(targets, minlength=groups[-1][1])
   found = np.ones(len(counts))
   for first, end in groups:
+    # Each task for itself: a large one is not to outweigh a small one, nor the reverse.
     own = counts[first:end]
     seen = own > 0
     found[first:end][seen] = own.sum() / (seen.sum() * own[seen])

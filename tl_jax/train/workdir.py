@@ -100,6 +100,7 @@ class Run(NamedTuple):
     saved = self.store.meta(newest)
     before = saved['config']['schedule']['epochs']
     # Of more epochs nobody knows yet how many they are.
+    # The texts were the same, or the run could not go on.
     return saved['steps'] if before == settings.schedule.epochs else math.inf
 
   def finish(self, result: results.Result) -> dict:

@@ -34,14 +34,14 @@ def _gather(examples: list[Example]) -> Array:
 
 
 class _Fitted(NamedTuple):
-  """A conversation that fits a row. cut: were turns before its last answer cut?
-  answer_cut: was the last answer?
+  """A conversation that fits a row. whole: the tokens before its last answer, as many as
+  there were. answer: those of the last answer.
   """
 
   encoded: Encoded
   prompt: int
-  cut: bool
-  answer_cut: bool
+  whole: int
+  answer: int
 
 
 def _encode(texts, targets, tokenizer, limits: Limits) -> problem.Encoded:
@@ -54,8 +54,8 @@ def _encode(texts, targets, tokenizer, limits: Limits) -> problem.Encoded:
     learned=_arrays([each.encoded.learned for each in fitted]),
   )
   room = limits.length - limits.target_length
-  before = Cut('conversation', sum(each.cut for each in fitted), room)
-  answers = Cut('answer', sum(each.answer_cut for each in fitted), limits.target_length)
+  before = Cut.of('conversation', [each.whole for each in fitted], room)
+  answers = Cut.of('answer', [each.answer for each in fitted], limits.target_length)
   return problem.Encoded(examples, (before, answers))
 
 
@@ -74,15 +74,15 @@ def _fit(chat: Chat, turns: Turns, tokenizer, limits: Limits) -> _Fitted:
   # Encoded anew each time: a template may put the rest in another way.
   kept = turns
   encoded = chat.encode(kept)
+  whole = encoded.prompt
   while encoded.prompt > room:
     shorter = _without_oldest(kept)
     if shorter is None:
       shorter = _with_shorter_question(kept, encoded.prompt - room, tokenizer)
     kept = shorter
     encoded = chat.encode(kept)
-  ids, learned, answer_cut = _ended(encoded, tokenizer, limits)
-  prompt = encoded.prompt
-  return _Fitted(Encoded(ids, learned), prompt, kept != turns, answer_cut)
+  ids, learned, answer = _ended(encoded, tokenizer, limits)
+  return _Fitted(Encoded(ids, learned), encoded.prompt, whole, answer)
 
 
 def _without_oldest(turns: Turns) -> Turns | None:
@@ -121,20 +121,20 @@ def _with_shorter_question(turns: Turns, excess: int, tokenizer) -> Turns:
 
 def _ended(
   encoded: Encoded, tokenizer, limits: Limits
-) -> tuple[list[int], list[int], bool]:
-  """(ids, learned, was the last answer cut?) with an end behind the last answer."""
+) -> tuple[list[int], list[int], int]:
+  """(ids, learned, tokens of the last answer before it is cut), with an end behind it."""
   ids, learned = list(encoded.ids), list(encoded.learned)
   end = len(learned) - learned[::-1].index(1)
   eos = limits.writer.eos
   last = encoded.prompt + limits.target_length
   # A template may end the turn with nothing: then the end of a text does.
   needs_end = ids[end - 1] != eos and not {*ids[end:]} & {*tokenizer.special_ids}
-  is_long = end + needs_end > last
-  if is_long:
+  if end + needs_end > last:
     ids, learned = [*ids[: last - 1], eos], [*learned[: last - 1], 1]
   elif needs_end:
     ids, learned = [*ids[:end], eos], [*learned[:end], 1]
-  return ids[: limits.length], learned[: limits.length], is_long
+  answer = end + needs_end - encoded.prompt
+  return ids[: limits.length], learned[: limits.length], answer
 
 
 def _objective(facts: Facts) -> objectives.Objective:

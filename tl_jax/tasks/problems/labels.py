@@ -45,7 +45,7 @@ def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
     max_length=limits.length,
     keep_empty=True,
   )
-  cut = Cut('text', encoded.counts['truncated'], limits.length)
+  cut = Cut('text', encoded.counts['truncated'], limits.length, encoded.whole)
   return Encoded(pipeline.with_labels(encoded, targets), (cut,))
 
 

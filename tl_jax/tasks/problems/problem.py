@@ -5,9 +5,12 @@
 """
 
 import dataclasses
+import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from tl_jax.data import pipeline
 from tl_jax.objectives import Objective
@@ -58,11 +61,32 @@ class Limits(NamedTuple):
 
 
 class Cut(NamedTuple):
-  """How many of the texts that are called `what` were cut to `length` tokens."""
+  """How many of the texts that are called `what` were cut to `length` tokens.
+
+  whole: the lengths (n,) of all of them before, where they are known.
+  """
 
   what: str
   count: int
   length: int
+  whole: Array = None
+
+  @classmethod
+  def of(cls, what: str, whole: Sequence[int], length: int) -> 'Cut':
+    """What is cut of texts of these lengths."""
+    whole = np.asarray(whole, np.int64)
+    return cls(what, int((whole > length).sum()), length, whole)
+
+  @property
+  def lost(self) -> float:
+    """The share of all tokens that were cut off."""
+    off = np.maximum(self.whole - self.length, 0)
+    return float(off.sum()) / max(1, int(self.whole.sum()))
+
+  def enough(self, share: float = 0.99) -> int:
+    """The least length that leaves this share of the texts whole."""
+    place = math.ceil(share * len(self.whole)) - 1
+    return int(np.sort(self.whole)[max(0, place)])
 
 
 class Encoded(NamedTuple):

@@ -104,7 +104,7 @@ def _encode_apart(texts, targets, tokenizer, limits: Limits) -> Encoded:
   answers = _Answers(limits)
   written = [answers.end([*limits.writer.begin, *ids]) for ids in ids_of_targets]
   examples = pipeline.Examples(_tokens(sources), targets=_tokens(written))
-  return Encoded(examples, (_cut_of(asked, limits.length), answers.cut))
+  return Encoded(examples, (_cut_of(asked, frame, limits.length), answers.cut))
 
 
 def _encode_together(texts, targets, tokenizer, limits: Limits) -> Encoded:
@@ -124,11 +124,11 @@ def _encode_together(texts, targets, tokenizer, limits: Limits) -> Encoded:
     rows.append([*prompt, *answers.end(target)])
     prompts.append(len(prompt))
   examples = pipeline.Examples(_tokens(rows), prompts=np.array(prompts, np.int32))
-  return Encoded(examples, (_cut_of(asked, length), answers.cut))
+  return Encoded(examples, (_cut_of(asked, len(start), length), answers.cut))
 
 
-def _ask(texts, tokenizer, template: Template, room: int) -> list[tuple[list, bool]]:
-  """(ids, was it cut?) of every text in the template, at most `room` ids each.
+def _ask(texts, tokenizer, template: Template, room: int) -> list[tuple[list, int]]:
+  """(ids, how many they would be) of every text in the template, at most `room` each.
 
   The text itself is cut, never what stands after it. Raises ConfigError where there is
   no room for a text.
@@ -140,14 +140,14 @@ def _ask(texts, tokenizer, template: Template, room: int) -> list[tuple[list, bo
       f'config.data.length: no room for a text beside {len(after)} tokens of '
       'config.task.template and the longest target (config.data.target_length)'
     )
-  whole = [f'{template.before}{text}{template.after}' for text in texts]
+  framed = [f'{template.before}{text}{template.after}' for text in texts]
   found = []
-  for text, ids in zip(texts, _ids(whole, tokenizer), strict=True):
-    is_long = len(ids) > room
-    if is_long:
+  for text, ids in zip(texts, _ids(framed, tokenizer), strict=True):
+    whole = len(ids)
+    if whole > room:
       ids = tokenizer.encode(f'{template.before}{text}', special=False)
       ids = ids[: room - len(after)] + after
-    found.append((ids, is_long))
+    found.append((ids, whole))
   return found
 
 
@@ -174,18 +174,17 @@ class _Answers:
   def __init__(self, limits: Limits):
     self._eos = limits.writer.eos
     self._length = limits.target_length
-    self._count = 0
+    self._whole: list[int] = []
 
   def end(self, ids: Sequence[int]) -> list[int]:
     """The ids of a target with its end, cut to what a target may have."""
-    room = self._length - 1
-    self._count += len(ids) > room
-    return [*ids[:room], self._eos]
+    self._whole.append(len(ids) + 1)
+    return [*ids[: self._length - 1], self._eos]
 
   @property
   def cut(self) -> Cut:
     """How many were cut so far."""
-    return Cut('target', self._count, self._length)
+    return Cut.of('target', self._whole, self._length)
 
 
 def _ids(texts: Sequence[str], tokenizer) -> Iterator[list[int]]:
@@ -198,8 +197,9 @@ def _tokens(rows: Iterable[Sequence[int]]) -> TokenList:
   return TokenList([np.array(row, np.int32) for row in rows])
 
 
-def _cut_of(asked: list[tuple[list, bool]], length: int) -> Cut:
-  return Cut('text', sum(is_long for _, is_long in asked), length)
+def _cut_of(asked: list[tuple[list, int]], frame: int, length: int) -> Cut:
+  """What was cut of texts that have a frame of so many tokens beside their own."""
+  return Cut.of('text', [whole + frame for _, whole in asked], length)
 
 
 def prompt_of(examples: pipeline.Examples, index: int) -> list[int]:
