@@ -174,7 +174,12 @@ def get_config(arg: str = '') -> ConfigDict:
   c.init = a.init
   # empty: the family of the checkpoint
   writes = bool(a.target) or a.task in WRITTEN
-  fresh = 'tiny-t5' if writes else 'tiny'
+  converses = a.kind == 'conversation'
+  fresh = 'tiny'
+  if writes:
+    fresh = 'tiny-t5'
+  elif converses:
+    fresh = 'tiny-gpt'
   c.model = dict(family=fresh if a.init == 'scratch' else '')
   c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
   # 0: all examples
@@ -197,7 +202,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.method = method(a.method)
   # All but parse_special is used where there is no checkpoint.
   c.tokenizer = dict(
-    kind='bpe' if writes else 'wordpiece',
+    kind='bpe' if writes or converses else 'wordpiece',
     size=2048,
     lowercase=True,
     path='',

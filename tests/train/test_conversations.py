@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tl_jax import config, train
+from tl_jax import config, decode, evals, models, train
 from tl_jax.train import preparing
 from tl_jax.train.checks import check
 
@@ -44,15 +44,43 @@ def loaded(file, argument='', more=()):
   return config.load(spec, [*SMALL, *more])
 
 
-def test_a_run_answers_the_last_turn(file, tmp_path):
-  result = train.transfer(loaded(file), tmp_path)
+@pytest.fixture(scope='module')
+def trained(file, tmp_path_factory):
+  """(workdir, result)."""
+  workdir = tmp_path_factory.mktemp('chat')
+  return workdir, train.transfer(loaded(file), workdir)
+
+
+def test_a_run_answers_the_last_turn(trained):
+  workdir, result = trained
   assert result['n'] == 3 and 'rougeL' in result['metrics']
-  lines = (tmp_path / 'predictions.jsonl').read_text().splitlines()
+  lines = (workdir / 'predictions.jsonl').read_text().splitlines()
   first = json.loads(lines[0])
   assert first['reference'] == 'red'
   assert first['source'].endswith('assistant: a color\nuser: which?')
-  again = train.evaluate(tmp_path)
+  again = train.evaluate(workdir)
   assert again['metrics'] == pytest.approx(result['metrics'])
+
+
+def test_a_text_is_answered_as_what_a_user_says(trained, tmp_path):
+  asked = tmp_path / 'in.txt'
+  asked.write_text('what is red?\nwhich?')
+  output = tmp_path / 'out.jsonl'
+  request = train.Request(str(trained[0]), str(asked), str(output))
+  assert train.predict(request) == 2
+  found = [json.loads(line)['text'] for line in output.read_text().splitlines()]
+  model = train.load(trained[0])
+  prompts = [
+    model.tokenizer.encode(f'user: {text}\nassistant:', special=False)
+    for text in asked.read_text().splitlines()
+  ]
+  settings = decode.Decoding(max_new_tokens=16, eos=model.tokenizer.eos)
+  decoder = models.decoder(model.arch)
+  written = evals.write(decoder, model.params, model.tokenizer, prompts, settings)
+  assert found == written
+  request = request._replace(template='{text}', output=str(tmp_path / 'b.jsonl'))
+  with pytest.raises(ValueError, match='--template: .* learned conversations'):
+    train.predict(request)
 
 
 def test_what_was_found_is_told(file, tmp_path):

@@ -37,7 +37,7 @@ class Subject(NamedTuple):
   a text that it reads. parts: the questions that its classifier answers; () without one.
   reserved: the positions that its method keeps. alone: does every text need a row to
   itself? pooling: how it makes one vector of a text. limits: how texts are put to it,
-  where its run learned to write texts.
+  where its run learned to write texts, and problem: what kind of task these were of.
   """
 
   path: pathlib.Path
@@ -49,6 +49,7 @@ class Subject(NamedTuple):
   alone: bool = False
   pooling: Pooling = Pooling()
   limits: tasks.Limits | None = None
+  problem: tasks.Problem = tasks.PROBLEMS['text']
 
 
 class Answering(NamedTuple):
@@ -103,7 +104,7 @@ def open_subject(
     return Subject(path, loaded, compute, length, parts, pooling=pooling)
   # Its positions are part of the model's, its prompt is part of every row.
   method = methods.make(settings.method)
-  return Subject(
+  found = Subject(
     path,
     loaded,
     compute,
@@ -111,8 +112,12 @@ def open_subject(
     parts,
     method.reserved_positions,
     alone=bool(method.prompt_positions),
-    limits=_limits(path, loaded, settings),
   )
+  problem = _problem(path, loaded)
+  if problem is None:
+    return found
+  limits = _limits(path, loaded, settings, problem)
+  return found._replace(limits=limits, problem=problem)
 
 
 def _parts(
@@ -128,23 +133,30 @@ def _parts(
   return prediction.parts_of(loaded.kind, loaded.labels, loaded.arch.labels, names)
 
 
-def _limits(
-  path: pathlib.Path, loaded: interop.Loaded, settings: Settings
-) -> tasks.Limits | None:
-  """How the run of a workdir puts texts to its model; None where its task wants no texts
-  written.
+def _problem(path: pathlib.Path, loaded: interop.Loaded) -> tasks.Problem | None:
+  """The kind of task on which the run of a workdir learned to write texts; None where
+  it learned no such task.
   """
   known = known_of(path, loaded.step)
-  if known is None or tasks.PROBLEMS[known.kind].answer != 'generate':
-    return None
-  writer = _writer(loaded)
+  problem = None if known is None else tasks.PROBLEMS[known.kind]
+  return problem if problem and problem.answer == 'generate' else None
+
+
+def _limits(
+  path: pathlib.Path,
+  loaded: interop.Loaded,
+  settings: Transfer,
+  problem: tasks.Problem,
+) -> tasks.Limits:
+  """How the run of a workdir puts texts to its model."""
+  writer = _writer(loaded, problem)
   return datasets.limits_of(settings.task, settings.data, loaded.arch, writer, path)
 
 
-def _writer(loaded: interop.Loaded) -> tasks.Writer:
+def _writer(loaded: interop.Loaded, problem: tasks.Problem) -> tasks.Writer:
   """How a model begins and ends the texts that it writes."""
   # The files of the task need not be there any more; its kind is all that is asked for.
-  task = tasks.Task('predict', '', lambda record: None, problem=tasks.PROBLEMS['text'])
+  task = tasks.Task('predict', '', lambda record: None, problem=problem)
   return writing.writer_of(task, loaded.arch, loaded.tokenizer, loaded)
 
 
@@ -266,6 +278,11 @@ def _decoding(
   loaded = subject.loaded
   limits = subject.limits
   if limits is not None:
+    if template and subject.problem.form != 'text':
+      raise ConfigError(
+        f'--template: {template!r}, but the run of {subject.path} learned conversations, '
+        'which have a form of their own; leave it out'
+      )
     usual = writing.decoding(limits, loaded.tokenizer.pad)
     settings = dataclasses.replace(usual, **chosen)
     return settings, limits._replace(template=template or limits.template)
@@ -276,7 +293,7 @@ def _decoding(
       subject.path,
       settings.max_new_tokens,
       template,
-      _writer(loaded),
+      _writer(loaded, subject.problem),
     )
   return settings, limits
 
@@ -299,7 +316,7 @@ def _write(
   def read(texts):
     if limits is None:
       return decode.ids_of(loaded.tokenizer, settings, arch.kind, texts), 0
-    return writing.prompts_of(texts, loaded.tokenizer, limits)
+    return writing.prompts_of(texts, loaded.tokenizer, limits, subject.problem)
 
   def place(batch):
     return parallel.place_batch(batch, sharding, len(batch['tokens']))

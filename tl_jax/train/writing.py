@@ -8,8 +8,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from tl_jax import decode, interop, models, tasks
 from tl_jax.config import ConfigError
 
@@ -65,16 +63,16 @@ def decoding(limits: tasks.Limits, pad: int) -> decode.Decoding:
 
 
 def prompts_of(
-  texts: Sequence[str], tokenizer, limits: tasks.Limits
+  texts: Sequence[str],
+  tokenizer,
+  limits: tasks.Limits,
+  problem: tasks.Problem = tasks.PROBLEMS['text'],
 ) -> tuple[list[list[int]], int]:
   """(the ids that a model is given of each text, how many of them were cut).
 
-  They are those on which it learned to write.
+  They are those on which it learned to write, in a run on this problem.
   """
-  nothing = np.empty(len(texts), object)
-  # The problem encodes examples, and nobody knows the answers to these.
-  nothing[:] = [('',)] * len(texts)
-  encoded = tasks.PROBLEMS['text'].encode(texts, nothing, tokenizer, limits)
+  encoded = problem.encode(texts, problem.ask(texts), tokenizer, limits)
   examples = encoded.examples
   prompts = [tasks.prompt_of(examples, index) for index in range(len(texts))]
   of_texts, _ = encoded.cut

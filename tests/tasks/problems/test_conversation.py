@@ -90,3 +90,10 @@ def test_a_template_without_ends_is_given_one(tokenizer):
   assert CONVERSATION.end(own) is None
   _, text, learned = encode(own, FIRST)
   assert text == 'Who runs?\nA red cat.\n</s>' and learned == 'A red cat.\n</s>'
+
+
+def test_a_text_without_an_answer_is_what_a_user_says(tokenizer):
+  (turns,) = CONVERSATION.ask(['Who runs?'])
+  found, _, _ = encode(tokenizer, turns)
+  prompt = tokenizer.decode(tasks.prompt_of(found.examples, 0), special=True)
+  assert prompt == 'user: Who runs?\nassistant:'

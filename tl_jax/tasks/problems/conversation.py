@@ -33,6 +33,14 @@ def _gather(examples: list[Example]) -> Array:
   return found
 
 
+def _ask(texts: Sequence[str]) -> Array:
+  """Conversations in which the user says one text each, and somebody will answer."""
+  # The prompt ends before the answer, whatever that is.
+  answer = Turn('assistant', '.', learned=True)
+  asked = [(Turn('user', text), answer) for text in texts]
+  return _gather([Example((), turns) for turns in asked])
+
+
 class _Fitted(NamedTuple):
   """A conversation that fits a row. whole: the tokens before its last answer, as many as
   there were. answer: those of the last answer.
@@ -170,6 +178,7 @@ CONVERSATION = Problem(
   outputs=lambda labels: 0,
   from_column=columns.read_conversations,
   gather=_gather,
+  ask=_ask,
   encode=_encode,
   objective=_objective,
   decide=lambda raw, targets, groups: raw,

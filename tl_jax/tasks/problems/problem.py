@@ -137,6 +137,7 @@ class Problem:
   count(targets, labels) -> how many examples every label has.
   line(text, target, prediction, raw, labels) -> what predictions.jsonl has of an example.
   written(targets) -> the texts among the targets.
+  ask(texts) -> targets of texts whose answers nobody knows, so that `encode` takes them.
   end(tokenizer) -> the piece that ends an answer; None where the model says it.
   told(tokenizer) -> lines on how its examples are put.
   move(target, places, labels) -> the target for a model that has so many labels, those
@@ -163,6 +164,7 @@ class Problem:
   count: Callable[[Array, int], list[int]]
   line: Callable[..., dict[str, Any]]
   written: Callable[[Array], list[str]] = lambda targets: []
+  ask: Callable[[list[str]], Array] | None = None
   end: Callable[[Any], int | None] = lambda tokenizer: None
   told: Callable[[Any], list[str]] = lambda tokenizer: []
   move: Callable[[Any, list[int], int], Any] | None = None

@@ -83,6 +83,11 @@ def _gather(examples: list[Example]) -> Array:
   return found
 
 
+def _unanswered(texts: Sequence[str]) -> Array:
+  """Empty answers to these texts."""
+  return _gather([Example((text,), '') for text in texts])
+
+
 def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
   learned = [references[0] for references in targets]
   if limits.writer.kind == 'encoder-decoder':
@@ -248,6 +253,7 @@ TEXT = Problem(
   outputs=lambda labels: 0,
   from_column=columns.read_texts,
   gather=_gather,
+  ask=_unanswered,
   encode=_encode,
   objective=_objective,
   decide=lambda raw, targets, groups: raw,
