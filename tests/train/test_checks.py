@@ -92,6 +92,11 @@ def test_an_objective_that_texts_do_not_train_says_what_it_needs(name, needed):
     read(changed)
 
 
+def test_a_baseline_of_a_task_without_classes_is_refused_before_it_is_opened():
+  with pytest.raises(ConfigError, match='method.name: tf-idf needs a task with one'):
+    read(config.load('configs/transfer.py:task=intensity,method=tf-idf'))
+
+
 def test_a_transfer_chooses_how_its_new_classifier_reads_and_no_more(tmp_path):
   (tmp_path / 'config.json').write_text('{}')
   file = f'configs/transfer.py:task=sentiment,init={tmp_path}'

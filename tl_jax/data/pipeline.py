@@ -167,7 +167,7 @@ class Epochs:
     self.layout = layout
     self.seed = seed
     self.shuffle = shuffle
-    self.indices = _indices(examples, subset)
+    self.indices = subsets.indices(len(examples), subset)
     self.count = len(self.indices)
     # The first row of each epoch so far.
     self._starts = [0]
@@ -181,6 +181,10 @@ class Epochs:
     if self.shuffle:
       order = order[subsets.permutation(len(order), self.seed, epoch)]
     return self.layout.plan(self.examples, order)
+
+  def rows_in(self, epoch: int) -> int:
+    """How many rows an epoch has; packed, that depends on the order of its examples."""
+    return self.plan(epoch).rows
 
   def locate(self, row: int) -> tuple[int, np.ndarray]:
     """(epoch, members) of a row of the endless sequence."""
@@ -284,13 +288,6 @@ class Stream:
       if len(found) == len(self.parts):
         break
     return found
-
-
-def _indices(examples: Examples, subset) -> np.ndarray:
-  """The numbers of the examples to use, int64: all of them where `subset` is None."""
-  if subset is None:
-    return np.arange(len(examples))
-  return np.asarray(subset, np.int64)
 
 
 # A few blocks are being read at any time, by several threads.
@@ -493,7 +490,7 @@ def evaluation(
   """
   _require_rows([examples], batch, examples_per_row, pack)
   layout = Layout(length, examples_per_row, target_length, pad, pack, room)
-  order = _indices(examples, subset)
+  order = subsets.indices(len(examples), subset)
   most = len(order) if batches is None else batches * batch
   plan = windows.first_rows(lambda part: layout.plan(examples, part), order, most)
   return Evaluation(examples, layout, plan, batch, sorted(rows_of(batch, rows)))

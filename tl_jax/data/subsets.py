@@ -119,6 +119,11 @@ def spread(count: int, enough: int) -> range:
   return range(0, count, max(1, count // enough))
 
 
+def indices(count: int, chosen=None) -> np.ndarray:
+  """The `chosen` of `count` examples, int64 (n,); without `chosen`, all of them."""
+  return np.arange(count) if chosen is None else np.asarray(chosen, np.int64)
+
+
 def subset(
   labels: Sequence | None, count: int, seed: int, keys, *, by: str = 'balanced'
 ) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tl_jax import data, models, tasks
 from tl_jax.config import ConfigError
-from tl_jax.data import packing, pipeline
+from tl_jax.data import packing, pipeline, subsets
 from tl_jax.train import drawing, weighting
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import TaskChoice, TaskData, Transfer
@@ -97,13 +97,9 @@ class TaskExamples(NamedTuple):
     validation = None
     if settings.eval.every and task.validates:
       validation = read_split(task, 'validation', directory)
-    return cls(
-      task,
-      read_split(task, 'train', directory),
-      read_split(task, 'test', directory, settings.task.test),
-      validation,
-      settings.data,
-    )
+    train = read_split(task, 'train', directory)
+    test = read_test(task, directory, settings.task.test)
+    return cls(task, train, test, validation, settings.data)
 
   @property
   def name(self) -> str:
@@ -183,22 +179,31 @@ class TaskExamples(NamedTuple):
     return Portion(self.train, self.draw(settings).held_out)
 
 
-def read_split(task: tasks.Task, split: str, directory: str, most: int = 0) -> Labelled:
-  """The texts and targets of a task's split, not encoded: `most` of them, 0 for all.
+def read_split(task: tasks.Task, split: str, directory: str) -> Labelled:
+  """The texts and targets of a task's split, not encoded.
 
-  Whatever is evaluated on the task is evaluated on these. Raises ConfigError for a
-  split without examples.
+  Raises ConfigError for a split without examples.
   """
   texts, targets = tasks.labelled(task, split, directory or None)
-  if 0 < most < len(texts):
-    # Of seed 0 whatever the run's: all runs of a task are compared on the same ones.
-    kept = drawing.subset_of(task, texts, targets, most, seed=0)
-    texts, targets = [texts[index] for index in kept], targets[kept]
   if not texts:
     raise ConfigError(
       f'config.task.name: {task.name} has no labelled example in its {split} split'
     )
   return Labelled(texts, targets)
+
+
+def read_test(task: tasks.Task, directory: str, most: int) -> Labelled:
+  """The test split of a task, not encoded: `most` of its examples, 0 for all.
+
+  Whatever is evaluated on the task is evaluated on these.
+  """
+  test = read_split(task, 'test', directory)
+  if not 0 < most < len(test.texts):
+    return test
+  classes = test.targets if task.problem.exclusive else None
+  # Of seed 0 whatever the run's: all runs of a task are compared on the same ones.
+  kept = subsets.subset(classes, most, 0, subsets.fingerprints(test.texts))
+  return Labelled([test.texts[index] for index in kept], test.targets[kept])
 
 
 def encode(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tl_jax import data, tasks
+from tl_jax import tasks
 from tl_jax.config import ConfigError
 from tl_jax.data import subsets
 from tl_jax.train.settings import Transfer
@@ -72,10 +72,18 @@ def _draw_of_one(
       f'{len(texts)}'
     )
   everything = np.arange(len(texts))
-  trained = subset_of(task, texts, targets, labels, seed) if labels else everything
+  # As many as there are stay as they stand.
+  are_some = 0 < labels < len(texts)
+  if not (are_some or holds_out):
+    return Drawn(everything, np.zeros(0, int))
+  keys = subsets.fingerprints(texts)
+  trained = everything
+  if are_some:
+    # Classes in equal parts, where an example has one class.
+    classes = targets if task.problem.exclusive else None
+    trained = subsets.subset(classes, labels, seed, keys)
   if not holds_out:
     return Drawn(trained, np.zeros(0, int))
-  keys = subsets.fingerprints(texts)
   free = everything
   if labels:
     # A text that is trained on is no test of the training, wherever else it stands.
@@ -126,19 +134,3 @@ def tempered(chosen: list[np.ndarray], temperature: float) -> np.ndarray:
   sizes = np.maximum(1, np.round(exact)).astype(int)
   pairs = zip(chosen, sizes, strict=True)
   return np.concatenate([np.resize(part, size) for part, size in pairs])
-
-
-def subset_of(task: tasks.Task, texts, targets, count: int, seed: int) -> np.ndarray:
-  """Indices of `count` texts, classes in equal parts where an example has one class;
-  all of them as they stand.
-  """
-  if count == len(texts):
-    return np.arange(count)
-  has_classes = task.problem.exclusive
-  return data.subset(
-    targets if has_classes else None,
-    count,
-    seed,
-    subsets.fingerprints(texts),
-    by='balanced' if has_classes else 'uniform',
-  )

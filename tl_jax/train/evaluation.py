@@ -143,7 +143,7 @@ def make_measure(
   """
   settings, tokenizer, arch = opened.settings, opened.tokenizer, opened.arch
   group, choice = settings.data, settings.task
-  test = datasets.read_split(task, 'test', group.directory, choice.test)
+  test = datasets.read_test(task, group.directory, choice.test)
   source = source_of(opened, generation_of(path))
   writer = writer_of(task, arch, tokenizer, source)
   limits = datasets.limits_of(choice, group, arch, writer, path)

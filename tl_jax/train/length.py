@@ -13,7 +13,7 @@ import numpy as np
 from tl_jax import config as configs
 from tl_jax import optim
 from tl_jax.config import ConfigError
-from tl_jax.data import pipeline, windows
+from tl_jax.data import pipeline
 from tl_jax.train.settings import Settings
 
 # Either of them is a length; the other one is None.
@@ -47,18 +47,10 @@ def steps_of(stream: pipeline.Stream, epochs: float) -> int:
   whole, part = divmod(epochs, 1)
   rows = 0.0
   for source in stream.parts:
-    rows += sum(rows_of_epoch(source, epoch) for epoch in range(int(whole)))
+    rows += sum(source.rows_in(epoch) for epoch in range(int(whole)))
     if part:
-      rows += part * rows_of_epoch(source, int(whole))
+      rows += part * source.rows_in(int(whole))
   return max(1, math.ceil(rows / stream.size))
-
-
-def rows_of_epoch(source: pipeline.Epochs | windows.Windows, epoch: int) -> int:
-  """How many rows an epoch of a source has."""
-  if isinstance(source, windows.Windows):
-    return source.rows
-  # Packed, that depends on the order of its examples.
-  return source.plan(epoch).rows
 
 
 def require_no_shorter(before: Mapping, after: Mapping) -> None:

@@ -25,9 +25,19 @@ def name_of(group) -> str:
 def method_of(
   settings: Settings, task: tasks.Task | None
 ) -> transfer.TransferMethod | None:
-  """The method of a run; None for a baseline, which trains no model."""
+  """The method of a run; None for a baseline, which trains no model.
+
+  Raises ConfigError for a method that cannot be, or that the task cannot have.
+  """
   is_transfer = isinstance(settings, Transfer)
-  if is_transfer and settings.method.get('name') in evals.BASELINES:
+  name = settings.method.get('name')
+  if is_transfer and name in evals.BASELINES:
+    # Of a run that is read again without its files, there is no task to ask.
+    if task is not None and not task.problem.exclusive:
+      raise ConfigError(
+        f'config.method.name: {name} needs a task with one label per example; '
+        f'{task.name} is of kind {task.problem.name!r}'
+      )
     return None
   # A text is written by the head that the model has: a method treats it like the rest.
   fresh_head = task is None or task.problem.fresh_head

@@ -171,7 +171,8 @@ def write_predictions(
   path: pathlib.Path, task: tasks.Task, split: Labelled, found
 ) -> None:
   """Writes the lines of `predictions_of` to a file."""
-  files.write_atomically(path, predictions_of(task, split, found))
+  content = predictions_of(task, split, found)
+  files.write_atomically(path, content)
 
 
 def predictions_of(task: tasks.Task, split: Labelled, found) -> bytes:

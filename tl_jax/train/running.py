@@ -17,11 +17,12 @@ import numpy as np
 from tl_jax import checkpoint, data, models, parallel, tree
 from tl_jax.config import ConfigError
 from tl_jax.train import assembly, length, loop, methods, programs, results, tokenizing
-from tl_jax.train.baselines import run_baseline
+from tl_jax.train.baselines import Baseline
 from tl_jax.train.checks import Checked, check
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import together
 from tl_jax.train.course import Course
+from tl_jax.train.datasets import TaskExamples
 from tl_jax.train.evaluators import Evaluation, Evaluator, make_evaluator
 from tl_jax.train.memory import require_memory
 from tl_jax.train.preparing import Prepared, prepare
@@ -72,9 +73,8 @@ def run(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
     if finished is not None:
       _tell_of_patience(finished, settings, reporter)
       return finished
-    if checked.method is None:
-      return run_baseline(settings, checked.task, opened, reporter)
-    return make_trainer(checked, opened).run(settings, opened, reporter)
+    learner = make_learner(checked, opened)
+    return learner.run(settings, opened, reporter)
 
 
 def _tell_of_patience(finished: dict, settings: Settings, reporter: Reporter) -> None:
@@ -85,6 +85,16 @@ def _tell_of_patience(finished: dict, settings: Settings, reporter: Reporter) ->
       f'stopped at step {finished["steps"]} of {steps}: {finished["stopped"]}; more '
       'config.eval.patience lets it go on'
     )
+
+
+def make_learner(checked: Checked, run: Run) -> 'Trainer | Baseline':
+  """What learns in a run, with its examples: the trainer of a model, or a baseline.
+
+  Raises ConfigError where things do not fit.
+  """
+  if checked.method is not None:
+    return make_trainer(checked, run)
+  return Baseline(TaskExamples.open(checked.settings, checked.task))
 
 
 def make_trainer(
