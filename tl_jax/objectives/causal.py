@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from tl_jax.config import Fraction
 from tl_jax.objectives.tokens import token_loss, token_prediction, token_weights
-from tl_jax.objectives.types import Objective
+from tl_jax.objectives.types import Entry, Objective
 from tl_jax.segments import one_left, segments_of
 
 
@@ -38,3 +38,6 @@ def causal(*, smoothing: Fraction = 0.0) -> Objective:
     return token_loss('causal', forward, batch, key, smoothing)
 
   return Objective(prepare, token_weights('causal'), loss, token_prediction())
+
+
+CAUSAL = Entry(causal, 'causal', ('decoder',))

@@ -18,7 +18,14 @@ from tl_jax.objectives.losses import (
   symmetric_divergence,
   weighted_sum,
 )
-from tl_jax.objectives.types import Mean, Objective, Prediction, Term
+from tl_jax.objectives.types import (
+  MODELS,
+  Entry,
+  Mean,
+  Objective,
+  Prediction,
+  Term,
+)
 
 
 def classify(
@@ -243,3 +250,7 @@ KINDS = {
   'multi_label': Kind(_multi_label, _log_sigmoids),
   'regression': Kind(_regression),
 }
+
+
+# Its facts are the labels of a task, not of a tokenizer.
+CLASSIFY = Entry(classify, 'classifier', MODELS, 'labels')

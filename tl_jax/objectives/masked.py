@@ -16,12 +16,12 @@ import numpy as np
 
 from tl_jax.config import Count, Fraction, Natural
 from tl_jax.objectives.tokens import token_loss, token_weights
-from tl_jax.objectives.types import Objective
+from tl_jax.objectives.types import Entry, Objective
 from tl_jax.segments import segments_of, starts_of
 
 # What becomes of the chosen tokens: these fractions are masked or stay as they are. The
 # rest become another token.
-MASKED = 0.8
+HIDDEN = 0.8
 KEPT = 0.1
 
 
@@ -85,8 +85,8 @@ def masked(
     fate = jax.random.uniform(fate_key, targets.shape)
     drawn = jax.random.randint(fresh_key, targets.shape, 0, len(draws))
     other = jnp.asarray(draws)[drawn]
-    kept_or_other = jnp.where(fate < MASKED + KEPT, targets, other)
-    seen = jnp.where(fate < MASKED, mask_id, kept_or_other)
+    kept_or_other = jnp.where(fate < HIDDEN + KEPT, targets, other)
+    seen = jnp.where(fate < HIDDEN, mask_id, kept_or_other)
     # A slot that no chosen position fills holds some other position: it stays.
     seen = jnp.where(weights > 0, seen, targets).astype(tokens.dtype)
     put = jax.vmap(lambda row, places, new: row.at[places].set(new))
@@ -185,3 +185,16 @@ def _joins(vocabulary, continues) -> np.ndarray:
       f'continues: whole_word needs a flag for each of the {vocabulary} ids, got {got}'
     )
   return np.asarray(continues, bool)
+
+
+def _facts(tokenizer, length) -> dict:
+  del length
+  return dict(
+    vocabulary=tokenizer.vocabulary_size,
+    mask_id=tokenizer.mask,
+    special_ids=tokenizer.special_ids,
+    continues=tokenizer.continues,
+  )
+
+
+MASKED = Entry(masked, 'masked', ('encoder',), facts=_facts)

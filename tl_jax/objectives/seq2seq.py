@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from tl_jax.config import Fraction, Natural
 from tl_jax.objectives.losses import shift_right
 from tl_jax.objectives.tokens import token_loss, token_prediction, token_weights
-from tl_jax.objectives.types import Objective
+from tl_jax.objectives.types import Entry, Objective
 from tl_jax.segments import positions_of, segments_of
 
 
@@ -53,3 +53,12 @@ def seq2seq(*, start_id: Natural = 0, smoothing: Fraction = 0.0) -> Objective:
     return token_loss('seq2seq', forward, batch, key, smoothing)
 
   return Objective(prepare, token_weights('seq2seq'), loss, token_prediction())
+
+
+def _facts(tokenizer, length) -> dict:
+  del length
+  # T5's decoder starts at the padding id.
+  return dict(start_id=tokenizer.pad)
+
+
+SEQ2SEQ = Entry(seq2seq, 'causal', ('encoder-decoder',), 'pairs', _facts)

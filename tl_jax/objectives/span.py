@@ -31,7 +31,7 @@ import numpy as np
 from tl_jax.config import Count, Fraction, Natural, Positive
 from tl_jax.objectives.losses import shift_right
 from tl_jax.objectives.tokens import token_loss, token_weights
-from tl_jax.objectives.types import Array, Objective
+from tl_jax.objectives.types import Array, Entry, Objective
 from tl_jax.segments import positions_of, segments_of
 
 
@@ -311,3 +311,15 @@ def draw(eligible, group, noise, most):
   rank_of_place = jnp.zeros(length, jnp.int32)
   rank_of_place = rank_of_place.at[places].set(index - first)
   return eligible & (rank_of_place < most)
+
+
+def _facts(tokenizer, length) -> dict:
+  return dict(
+    sentinels=tokenizer.sentinels,
+    pad_id=tokenizer.pad,
+    eos_id=tokenizer.eos,
+    length=length,
+  )
+
+
+SPAN = Entry(span, 'causal', ('encoder-decoder',), facts=_facts)

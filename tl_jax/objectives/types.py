@@ -6,10 +6,12 @@
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Array = Any
 Batch = dict[str, Array]
+# The kinds of models.
+MODELS = ('encoder', 'decoder', 'encoder-decoder')
 
 
 class Term(NamedTuple):
@@ -77,3 +79,22 @@ class Objective(NamedTuple):
   loss: Callable[[Callable, Batch, Array], tuple[dict[str, Term], dict[str, Mean]]]
   prediction: Prediction | None = None
   inputs: Callable[[Any], Any] | None = None
+
+
+class Entry(NamedTuple):
+  """An objective as a config names it.
+
+  make(**options, **facts) -> Objective: the constructor.
+  head: the head of the model whose outputs it reads.
+  kinds: the kinds of model that can have it.
+  reads: what its batches hold: text alone, text with a target text, or text with
+    labels.
+  facts(tokenizer, length) -> dict: the arguments of `make` that no config gives.
+    `length` counts the tokens of a row.
+  """
+
+  make: Callable[..., Objective]
+  head: str
+  kinds: tuple[str, ...]
+  reads: Literal['text', 'pairs', 'labels'] = 'text'
+  facts: Callable[[Any, int], dict] = lambda tokenizer, length: {}
