@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parent
 # jax 0.10 is the last for Python 3.11; newer Pythons take newer ones. Both ends are
 # tested.
 JAX = '>=0.10.1,<0.13'
-TEXT = ['sacrebleu>=2.5', 'rouge-score>=0.1.2']
+TEXT = ['sacrebleu>=2.5', 'rouge-score>=0.1.2', 'jinja2>=3.1']
 
 
 def read(name):
@@ -68,7 +68,7 @@ setup(
     'tpu': [f'jax[tpu]{JAX}'],
     'cuda12': [f'jax[cuda12]{JAX}'],
     'cuda13': [f'jax[cuda13]{JAX}'],
-    # BLEU, chrF and ROUGE, for tasks whose answers are text.
+    # BLEU, chrF, ROUGE and chat templates, for tasks whose answers are text.
     'text': TEXT,
     # Models of llama.cpp.
     'gguf': ['gguf>=0.17'],
