@@ -105,6 +105,7 @@ LEARNING_RATES = {
 # A published checkpoint is wider and was trained for longer than what is pre-trained
 # here in minutes: the rates above take it apart where they move its own weights.
 PUBLISHED_RATES = LEARNING_RATES | {
+  'last': 2e-4,
   'subset': 5e-4,
   'lora': 1e-3,
   'dora': 1e-3,

@@ -186,6 +186,23 @@ def test_a_member_whose_cause_is_gone_is_made(pretrained, tmp_path):
   assert not (tmp_path / 'member' / 'failed.json').exists()
 
 
+def test_members_that_end_by_their_own_validation_go_in_turn(pretrained, tmp_path):
+  # Nothing is learned, so that the second evaluation is no better than the first.
+  more = [('eval.every', '1'), ('eval.patience', '1'), ('optim.lr', '0')]
+  names = ('few', 'many')
+  runs = [
+    (make_config(pretrained, [*MEMBERS[name], *more]), tmp_path / name)
+    for name in names
+  ]
+  said = []
+  reporter = train.Reporter(said.append, lambda *given, **figures: None)
+  execute(runs, reporter, together=True)
+  assert any('2 members in turn, not together: each ends by' in line for line in said)
+  for name in names:
+    result = read_json(tmp_path / name / 'result.json')
+    assert result['steps'] == 2 and 'not better than at step 1' in result['stopped']
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('cohort', ['in turn'], indirect=True)
 def test_members_that_are_stopped_together_go_on_by_themselves(

@@ -11,6 +11,7 @@ import pytest
 from tl_jax import config, parallel, train
 from tl_jax.train import datasets, evaluators, preparing, running
 from tl_jax.train.checks import check
+from tl_jax.train.datasets import Portion
 from tl_jax.train.features import (
   EvaluationInputs,
   FeatureCache,
@@ -79,6 +80,27 @@ def test_the_judge_says_of_features_what_it_says_of_texts(ready):
   found = evaluator.outputs(state)
   evaluator._features = None
   np.testing.assert_allclose(found, evaluator.outputs(state), atol=1e-6)
+
+
+def test_a_portion_is_measured_on_features_as_on_texts(ready):
+  state, numbers = state_of(ready), np.array([7, 2, 11, 30, 31])
+  evaluator = evaluators.TaskEvaluator(ready.corpus, ready.parts)
+  portion = Portion(ready.corpus.train, numbers)
+  found = evaluator.watch(portion).measure(state)
+  evaluator._features = None
+  assert evaluator.watch(portion).measure(state) == found
+  # Every example has its own label, whatever its number in the split.
+  texts = [portion.split.texts[number] for number in numbers]
+  alone = portion.split._replace(texts=texts, targets=portion.targets)
+  encoded = datasets.encode(
+    ready.task,
+    alone,
+    ready.settings.data,
+    0,
+    ready.tokenizer,
+    portion.split.limits,
+  )
+  assert evaluator.watch(Portion(encoded, np.arange(5))).measure(state) == found
 
 
 def test_the_body_sees_each_example_once(ready):
