@@ -49,12 +49,13 @@ ROWS = {
 }
 OUTSIDERS = ('configs', 'experiments', 'tests', 'torch', 'tensorflow')
 SOURCES = sorted(path for path in PACKAGE.rglob('*.py'))
+EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
 PYTHON = sorted(
   [
     *SOURCES,
     *(ROOT / 'tests').rglob('*.py'),
     *(ROOT / 'configs').rglob('*.py'),
-    *(ROOT / 'experiments').rglob('*.py'),
+    *EXPERIMENTS,
     ROOT / 'setup.py',
   ]
 )
@@ -315,6 +316,19 @@ def loaded_by(statement):
 )
 def test_imports_are_light(statement, heavy):
   assert not loaded_by(statement) & heavy
+
+
+@each(EXPERIMENTS)
+def test_what_an_experiment_imports_of_the_package_is_there(path):
+  """Also inside a function, which nothing calls in the default tests."""
+  for node in ast.walk(parse(path)):
+    module = getattr(node, 'module', None) or ''
+    if not isinstance(node, ast.ImportFrom) or module.split('.')[0] != 'tl_jax':
+      continue
+    loaded = importlib.import_module(module)
+    for alias in node.names:
+      if not hasattr(loaded, alias.name):
+        importlib.import_module(f'{module}.{alias.name}')
 
 
 def test_every_public_name_of_the_package_resolves():

@@ -42,10 +42,13 @@ def examples(task, work: dict) -> tuple[list[str], list]:
   for the seed.
   """
   from tl_jax import tasks
-  from tl_jax.train.datasets import subset_of
+  from tl_jax.data import subsets
 
   texts, targets = tasks.labelled(task, 'train', None)
-  chosen = subset_of(task, texts, targets, work['labels'] or len(texts), work['seed'])
+  chosen = range(len(texts))
+  if 0 < work['labels'] < len(texts):
+    keys = subsets.fingerprints(texts)
+    chosen = subsets.subset(targets, work['labels'], work['seed'], keys)
   return [texts[index] for index in chosen], [targets[index] for index in chosen]
 
 
