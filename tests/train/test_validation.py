@@ -11,7 +11,7 @@ import pytest
 from tl_jax import config, train
 from tl_jax.checkpoint import Store
 from tl_jax.config import ConfigError
-from tl_jax.train import drawing, loop
+from tl_jax.train import drawing, loop, notes
 from tl_jax.train.checks import check
 from tl_jax.train.course import Course
 from tl_jax.train.datasets import TaskExamples
@@ -201,6 +201,11 @@ def test_examples_are_held_out_only_where_a_run_is_watched(unsplit):
   assert not {*trained} & {*held_out}
   # Two thirds of them are of the larger class, as of all.
   assert sum(int(text[1:]) % 3 != 0 for text in held_out) == 8
+  corpus, settings = examples_of(unsplit, [('eval.every', '1')])
+  drawn = corpus.draw(settings)
+  (line,) = notes.of_task(corpus, drawn.trained, corpus.watched(settings))
+  assert '12 of its 120 train examples held out for validation' in line
+  assert line.endswith('trained on 108')
   asked = [('eval.every', '1'), ('task.holdout', '30')]
   assert len(texts_of(unsplit, asked)[1]) == 30
 

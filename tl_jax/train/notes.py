@@ -52,7 +52,7 @@ def _of_validation(corpus: TaskExamples, chosen: np.ndarray, watched: Portion) -
     return f'{corpus.name}: evaluated meanwhile on the {many} of its validation split'
   trained = len(set(chosen.tolist()))
   return (
-    f'{corpus.name}: {many} of its {len(watched.split.texts)} train examples held out '
+    f'{corpus.name}: {count} of its {len(watched.split.texts)} train examples held out '
     f'for validation (config.task.holdout), trained on {trained}'
   )
 
