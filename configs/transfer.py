@@ -72,7 +72,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from tl_jax.config import arguments, load
+from tl_jax.config import arguments
 
 ARGUMENTS = (
   'task=sentiment',
@@ -254,15 +254,12 @@ def learning_rate(names: list[str], init: str) -> float:
 
 
 def is_published(init: str) -> bool:
-  """Does a run start from a checkpoint that was not pre-trained here?
+  """Is a checkpoint a folder of weights or a GGUF file, rather than a workdir?
 
-  A workdir is what the run in it started from.
+  A workdir is none, whatever its run started from, and need not be there yet: so a run
+  of a table has the same config before and after what it starts from is made.
   """
-  seen = set()
-  while init not in seen and (pathlib.Path(init) / 'checkpoints').is_dir():
-    seen.add(init)
-    init = load(f'{init}/config.json').get('init', 'scratch')
-  return init != 'scratch' and init not in seen
+  return init.endswith('.gguf') or any(pathlib.Path(init).glob('*.safetensors'))
 
 
 def method(names: str) -> dict:

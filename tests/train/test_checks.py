@@ -127,19 +127,22 @@ def test_a_run_says_at_its_start_what_its_export_would_refuse():
   assert lines(pool='last', pooler='tanh', head_bias=True) == []
 
 
-def test_a_published_checkpoint_gets_rates_of_its_own(tmp_path, pretrained):
-  """Whatever lies between: a workdir is what the run in it started from."""
-
+def test_a_published_checkpoint_gets_rates_of_its_own(tmp_path):
   def rate(method, init):
     return config.load(f'{TRANSFER},method={method},init={init}').optim.lr
 
-  between = tmp_path / 'between'
-  (between / 'checkpoints').mkdir(parents=True)
-  made = dict(config=dict(init=str(tmp_path)), hash='')
-  (between / 'config.json').write_text(json.dumps(made))
+  published = tmp_path / 'published'
+  published.mkdir()
+  (published / 'model.safetensors').touch()
+  # A workdir has one rate before its run is made and after.
+  workdir = tmp_path / 'workdir'
+  before = rate('full', workdir)
+  (workdir / 'checkpoints').mkdir(parents=True)
+  (workdir / 'config.json').write_text('{}')
   for method in ('full', 'lora', 'l2sp', 'full+mixout'):
-    own = rate(method, pretrained)
+    own = rate(method, workdir)
     assert own == rate(method, 'scratch')
-    assert own > rate(method, tmp_path) == rate(method, between)
-  assert rate('full', tmp_path) <= 1e-4
-  assert rate('lora+l2sp', tmp_path) == rate('lora', tmp_path) == 1e-3
+    assert own > rate(method, published)
+  assert before == rate('full', workdir)
+  assert rate('full', published) == rate('full', 'model.gguf') <= 1e-4
+  assert rate('lora+l2sp', published) == rate('lora', published) == 1e-3
