@@ -11,7 +11,8 @@ from tiny_runs import SMALL
 import tl_jax
 from tl_jax import config, decode, evals, interop, models, tasks, train
 from tl_jax.config import ConfigError
-from tl_jax.train import loop, mixtures, notes, preparing, results
+from tl_jax.data import store
+from tl_jax.train import loop, mixtures, notes, preparing, results, tokenizing
 from tl_jax.train.checks import check
 
 NAMES = ('neg', 'neu', 'pos')
@@ -93,6 +94,21 @@ def test_evaluation_matches_labels_by_name(trained, tmp_path):
     np.testing.assert_allclose(
       row['outputs'], wanted[row['text']]['outputs'], atol=1e-5
     )
+
+
+def test_a_workdir_that_is_mounted_to_be_read_is_tried_on_other_files(
+  trained, tmp_path, monkeypatch
+):
+  other = write(tmp_path / 'other.jsonl', rows_of()[:20])
+  kept = trained[0] / tokenizing.CACHE
+  before = set(kept.iterdir())
+  # A superuser may write anywhere, so the answer to the question is given here.
+  monkeypatch.setattr(store, 'is_writable', lambda folder: folder != trained[0])
+  monkeypatch.setenv('TL_JAX_DATA', str(tmp_path / 'sets'))
+  found = train.evaluate(trained[0], overrides=[('task.name', str(other))])
+  assert found['n'] > 0
+  assert set(kept.iterdir()) == before
+  assert any((tmp_path / 'sets' / tokenizing.CACHE).iterdir())
 
 
 def test_predictions_go_where_they_are_asked_for(trained, pretrained, tmp_path):

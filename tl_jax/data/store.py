@@ -39,14 +39,24 @@ def cache_root() -> pathlib.Path:
   given = os.environ.get('TL_JAX_DATA')
   home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
   root = pathlib.Path(given) if given else pathlib.Path(home) / 'tl_jax' / 'datasets'
-  # Only writing proves that a folder can be written: permissions do not tell of a disk
-  # that is mounted for reading only.
   try:
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=root):
-      return root.absolute()
   except OSError:
     return _private_folder()
+  return root.absolute() if is_writable(root) else _private_folder()
+
+
+def is_writable(folder: pathlib.Path) -> bool:
+  """Can files be made in a folder?
+
+  Only writing proves it: permissions do not tell of a disk that is mounted for reading
+  only.
+  """
+  try:
+    with tempfile.TemporaryFile(dir=folder):
+      return True
+  except OSError:
+    return False
 
 
 def _private_folder() -> pathlib.Path:

@@ -12,6 +12,7 @@ import jax
 
 from tl_jax import evals, files, models, parallel, tasks
 from tl_jax.config import ConfigError
+from tl_jax.data import store
 from tl_jax.train import assembly, datasets, notes, programs
 from tl_jax.train.evaluators import MixtureEvaluator, TextEvaluator
 from tl_jax.train.memory import require_memory
@@ -72,7 +73,7 @@ def evaluate(
     opened = open_step(path, settings, step)
     require_memory(settings, opened.arch, trains=False)
     if task is None:
-      name, metrics, count = _evaluate_mixture(opened, path)
+      name, metrics, count = _evaluate_mixture(opened, _cache_of(path))
     else:
       name, metrics, count = _evaluate_task(opened, task, path, reporter, output)
   reporter.info(
@@ -80,6 +81,13 @@ def evaluate(
     + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
   )
   return dict(task=name, step=opened.step, metrics=metrics, n=count)
+
+
+def _cache_of(path: pathlib.Path) -> pathlib.Path:
+  """The folder below which encoded texts are kept: the workdir, or that of prepared sets
+  where the workdir is mounted to be read.
+  """
+  return path if store.is_writable(path) else store.cache_root()
 
 
 def _require_output(path: pathlib.Path, settings: Settings, output: pathlib.Path):
@@ -102,7 +110,7 @@ def _evaluate_task(
 ):
   for line in notes.told(task):
     reporter.info(line)
-  test, measure = make_measure(opened, task, path)
+  test, measure = make_measure(opened, task, _cache_of(path))
   metrics, found = measure(opened.params)
   require_numbers(opened.step, metrics, found)
   if jax.process_index() == 0:

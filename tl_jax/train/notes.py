@@ -129,12 +129,17 @@ def _said_of_cut(name: str, cut: tasks.Cut) -> str:
   said = f'{cut.count} {name} {cut.what}{plural} cut to {cut.length} tokens'
   if cut.whole is None:
     return said
-  texts = 100 * cut.count / len(cut.whole)
-  share = f'{texts:.2g} % of all, {100 * cut.lost:.2g} % of the tokens'
+  texts = _percent(cut.count / len(cut.whole))
+  share = f'{texts} of all, {_percent(cut.lost)} of the tokens'
   enough = cut.enough()
   # Where 99 of 100 are whole already, nobody needs longer rows.
   more = f'; {enough} would keep 99 % whole' if enough > cut.length else ''
   return f'{said} ({share}{more})'
+
+
+def _percent(share: float) -> str:
+  """A share with two digits, or with three where it is all."""
+  return f'{100 * share:.0f} %' if share >= 0.1 else f'{100 * share:.2g} %'
 
 
 def _shared(task: tasks.Task, train: Labelled, other: Labelled, name: str) -> list[str]:
