@@ -83,7 +83,15 @@ def inputs(suffix: str, config: dict) -> dict[str, np.ndarray]:
   first or last token.
   """
   draw = np.random.default_rng(7)
-  tokens, segments = draw.integers(5, 61, (ROWS, LENGTH)), np.ones((ROWS, LENGTH), int)
+  pad = config.get('pad_token_id') or 0
+
+  def words(length):
+    numbers = draw.integers(5, 61, (ROWS, length))
+    # The padding id is no word, even where it is among these: torch gives its row no
+    # gradient.
+    return np.where(numbers == pad, pad - 1, numbers)
+
+  tokens, segments = words(LENGTH), np.ones((ROWS, LENGTH), int)
   segments[1, 8:] = 0
   if 'SequenceClassification' not in suffix:
     segments[2, :4] = 0
@@ -104,10 +112,8 @@ def inputs(suffix: str, config: dict) -> dict[str, np.ndarray]:
     else:
       real = np.ones((ROWS, DECODED), int)
       real[1, 6:] = 0
-      found |= dict(
-        decoder_tokens=draw.integers(5, 61, (ROWS, DECODED)), decoder_segments=real
-      )
-  tokens = np.where(segments > 0, tokens, config.get('pad_token_id') or 0)
+      found |= dict(decoder_tokens=words(DECODED), decoder_segments=real)
+  tokens = np.where(segments > 0, tokens, pad)
   found |= dict(tokens=tokens, segments=segments)
   if config.get('type_vocab_size', 0) > 1:
     found['types'] = np.where(np.arange(LENGTH) > 5, 1, 0) * segments
