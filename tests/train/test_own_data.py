@@ -12,7 +12,15 @@ import tl_jax
 from tl_jax import config, decode, evals, interop, models, tasks, train
 from tl_jax.config import ConfigError
 from tl_jax.data import store
-from tl_jax.train import loop, mixtures, notes, preparing, results, tokenizing
+from tl_jax.train import (
+  information,
+  loop,
+  mixtures,
+  notes,
+  preparing,
+  results,
+  tokenizing,
+)
 from tl_jax.train.checks import check
 
 NAMES = ('neg', 'neu', 'pos')
@@ -96,18 +104,23 @@ def test_evaluation_matches_labels_by_name(trained, tmp_path):
     )
 
 
-def test_a_workdir_that_is_mounted_to_be_read_is_tried_on_other_files(
-  trained, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+  'ask, of_task',
+  [(train.evaluate, True), (train.evaluate, False), (information.fisher_of, True)],
+)
+def test_what_is_mounted_to_be_read_is_read_and_nothing_is_kept_there(
+  trained, pretrained, tmp_path, monkeypatch, ask, of_task
 ):
-  other = write(tmp_path / 'other.jsonl', rows_of()[:20])
-  kept = trained[0] / tokenizing.CACHE
-  before = set(kept.iterdir())
+  workdir = tmp_path / 'mounted'
+  source = trained[0] if of_task else pretrained
+  shutil.copytree(source, workdir, ignore=shutil.ignore_patterns(tokenizing.CACHE))
+  wanted = ask(workdir)
+  shutil.rmtree(workdir / tokenizing.CACHE)
   # A superuser may write anywhere, so the answer to the question is given here.
-  monkeypatch.setattr(store, 'is_writable', lambda folder: folder != trained[0])
+  monkeypatch.setattr(store, 'is_writable', lambda folder: folder != workdir)
   monkeypatch.setenv('TL_JAX_DATA', str(tmp_path / 'sets'))
-  found = train.evaluate(trained[0], overrides=[('task.name', str(other))])
-  assert found['n'] > 0
-  assert set(kept.iterdir()) == before
+  assert str(ask(workdir)) == str(wanted)
+  assert not (workdir / tokenizing.CACHE).exists()
   assert any((tmp_path / 'sets' / tokenizing.CACHE).iterdir())
 
 

@@ -18,7 +18,7 @@ from tl_jax.data import packing, pipeline, subsets
 from tl_jax.train import drawing, weighting
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import TaskChoice, TaskData, Transfer
-from tl_jax.train.tokenizing import CACHE
+from tl_jax.train.tokenizing import token_cache
 
 
 def open_task(
@@ -240,7 +240,9 @@ def limits_of(
   folder: below it encoded texts are kept.
   """
   longest = target_length(group, arch)
-  return tasks.Limits(group.length, folder / CACHE, longest, choice.template, writer)
+  return tasks.Limits(
+    group.length, token_cache(folder), longest, choice.template, writer
+  )
 
 
 def target_length(group: TaskData, arch: models.Arch) -> int:

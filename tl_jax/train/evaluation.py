@@ -12,7 +12,6 @@ import jax
 
 from tl_jax import evals, files, models, parallel, tasks
 from tl_jax.config import ConfigError
-from tl_jax.data import store
 from tl_jax.train import assembly, datasets, notes, programs
 from tl_jax.train.evaluators import MixtureEvaluator, TextEvaluator
 from tl_jax.train.memory import require_memory
@@ -73,7 +72,7 @@ def evaluate(
     opened = open_step(path, settings, step)
     require_memory(settings, opened.arch, trains=False)
     if task is None:
-      name, metrics, count = _evaluate_mixture(opened, _cache_of(path))
+      name, metrics, count = _evaluate_mixture(opened, path)
     else:
       name, metrics, count = _evaluate_task(opened, task, path, reporter, output)
   reporter.info(
@@ -81,13 +80,6 @@ def evaluate(
     + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
   )
   return dict(task=name, step=opened.step, metrics=metrics, n=count)
-
-
-def _cache_of(path: pathlib.Path) -> pathlib.Path:
-  """The folder below which encoded texts are kept: the workdir, or that of prepared sets
-  where the workdir is mounted to be read.
-  """
-  return path if store.is_writable(path) else store.cache_root()
 
 
 def _require_output(path: pathlib.Path, settings: Settings, output: pathlib.Path):
@@ -110,7 +102,7 @@ def _evaluate_task(
 ):
   for line in notes.told(task):
     reporter.info(line)
-  test, measure = make_measure(opened, task, _cache_of(path))
+  test, measure = make_measure(opened, task, path)
   metrics, found = measure(opened.params)
   require_numbers(opened.step, metrics, found)
   if jax.process_index() == 0:
@@ -146,7 +138,7 @@ def make_measure(
 ) -> tuple[datasets.Labelled, Callable]:
   """(test split, params -> (its metrics, what the model answers)) of a task.
 
-  The encoded texts are kept in the workdir at `path`. What is compiled is compiled once
+  The workdir is at `path`. What is compiled is compiled once
   for all parameters.
   """
   settings, tokenizer, arch = opened.settings, opened.tokenizer, opened.arch

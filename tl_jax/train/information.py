@@ -17,7 +17,7 @@ from tl_jax.train import datasets, programs
 from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.restoring import Opened, open_workdir
 from tl_jax.train.settings import Pretrain
-from tl_jax.train.tokenizing import CACHE
+from tl_jax.train.tokenizing import token_cache
 
 EXAMPLES = 64
 
@@ -84,7 +84,7 @@ def training_examples(
   settings, pad = opened.settings, opened.tokenizer.pad
   group = settings.data
   corpus = datasets.TaskExamples.open(settings, task)
-  limits = tasks.Limits(group.length, path / CACHE)
+  limits = tasks.Limits(group.length, token_cache(path))
   train = datasets.encode(task, corpus.train, group, 0, opened.tokenizer, limits)
   chosen = corpus.draw(settings).trained
   part = (

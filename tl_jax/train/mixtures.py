@@ -16,7 +16,7 @@ from tl_jax.config import ConfigError
 from tl_jax.data import pipeline, subsets
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import MixtureData, Pretrain
-from tl_jax.train.tokenizing import CACHE
+from tl_jax.train.tokenizing import token_cache
 
 ENOUGH_TEXTS = 100_000  # of one source, to train a tokenizer on
 
@@ -189,7 +189,7 @@ def encode_mixture(sources: dict, rows: Rows, tokenizer, folder: pathlib.Path) -
   """Encoded documents of each of the mixture's sources, long ones split into pieces
   that fit a row.
   """
-  cache, longest = folder / CACHE, rows.longest
+  cache, longest = token_cache(folder), rows.longest
   return {
     name: pipeline.Examples(
       data.tokenize(source, tokenizer, cache, max_length=longest, split=True)

@@ -14,12 +14,21 @@ from collections.abc import Callable, Sequence
 
 from tl_jax import data, files, interop
 from tl_jax.config import ConfigError
+from tl_jax.data import store
 from tl_jax.interop.huggingface import GENERATION
 from tl_jax.interop.tokenizer_settings import CONFIG
 from tl_jax.train.settings import Tokenizing
 
 TOKENIZER = 'tokenizer.json'
 CACHE = 'cache'  # of texts that a tokenizer has encoded
+
+
+def token_cache(folder: pathlib.Path) -> pathlib.Path:
+  """Where texts are kept as tokens: below this folder, or below that of prepared sets
+  where this one is mounted to be read.
+  """
+  is_read_only = folder.is_dir() and not store.is_writable(folder)
+  return (store.cache_root() if is_read_only else folder) / CACHE
 
 
 def prepare(
