@@ -8,6 +8,7 @@ last one.
 'Hello'
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from tl_jax.data.chats import Chat, Encoded
 from tl_jax.data.conversations import Turn
 from tl_jax.data.tokens import TokenList
 from tl_jax.tasks.problems import columns, problem, text
-from tl_jax.tasks.problems.problem import Array, Cut, Example, Facts, Limits, Problem
+from tl_jax.tasks.problems.problem import Array, Cut, Example, Facts, Limits
 
 Turns = tuple[Turn, ...]
 
@@ -164,27 +165,20 @@ def _written(targets: Array) -> list[str]:
   return [turn.content for turns in targets for turn in turns]
 
 
-# The target is a conversation; its last turn is what is asked for.
-CONVERSATION = Problem(
+# The target is a conversation; its last turn is what is asked for, and scored as any
+# other text that is written.
+CONVERSATION = dataclasses.replace(
+  text.TEXT,
   name='conversation',
-  head='causal',
   kinds=('decoder',),
-  fresh_head=False,
-  answer='generate',
   form='turns',
-  scores=text.TEXT.scores,
-  metrics=text.TEXT.metrics,
-  headline=text.TEXT.headline,
-  outputs=lambda labels: 0,
   from_column=columns.read_conversations,
   gather=_gather,
   ask=_ask,
   encode=_encode,
   objective=_objective,
-  decide=lambda raw, targets, groups: raw,
   plain=lambda values: list(map(_answer, values)),
   read=lambda value, labels: _answer(value),
-  count=lambda targets, labels: [],
   line=_line,
   written=_written,
   end=lambda tokenizer: Chat(tokenizer).end,
