@@ -259,7 +259,7 @@ def is_published(init: str) -> bool:
   A workdir is none, whatever its run started from, and need not be there yet: so a run
   of a table has the same config before and after what it starts from is made.
   """
-  return init.endswith('.gguf') or any(pathlib.Path(init).glob('*.safetensors'))
+  return init.lower().endswith('.gguf') or any(pathlib.Path(init).glob('*.safetensors'))
 
 
 def method(names: str) -> dict:

@@ -106,12 +106,16 @@ def logits(model, params, batch):
 def test_the_start(pretrained, name):
   model, params, batch = pretrained
   method, trainable, frozen = begin(name, params)
+  merged = method.merge(trainable, frozen)
   wanted = logits(model, params, batch)
-  found = logits(model, method.merge(trainable, frozen), batch)
+  found = logits(model, merged, batch)
+  # One program gives the same bits again. Where a leaf holds a change beside its matrix,
+  # the program is another one, which may round otherwise.
+  is_same_program = jax.tree.structure(merged) == jax.tree.structure(params)
+  tolerance = 0 if is_same_program else 1e-6
   # Of DoRA and PiSSA the sum of the parts is rounded anew, and layers add that up.
-  tolerance = {**dict.fromkeys(NEAR, 1e-4), **dict.fromkeys(INSERTED, 1e-6)}.get(
-    name, 0
-  )
+  if name in NEAR:
+    tolerance = 1e-4
   np.testing.assert_allclose(
     found, wanted, rtol=0, atol=tolerance * np.abs(wanted).max()
   )
