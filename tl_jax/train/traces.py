@@ -17,6 +17,7 @@ import pathlib
 import shutil
 from typing import NamedTuple
 
+from tl_jax import files
 from tl_jax.checkpoint.lock import NAME as LOCK
 from tl_jax.checkpoint.workdir import CHECKPOINTS, METRICS
 from tl_jax.train import results
@@ -69,7 +70,8 @@ class Before(NamedTuple):
     for name, content in self.contents.items():
       target = self.path / name
       if not target.is_file() or target.read_bytes() != content:
-        target.write_bytes(content)
+        # A crash in between must not leave a part of what was whole.
+        files.write_atomically(target, content)
 
   def drop_empty_folders(self) -> None:
     """Deletes the workdir and the folders above it where they are new and empty."""
