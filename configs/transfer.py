@@ -40,12 +40,17 @@ Classes of unequal size may count the same: --config.task.weights=balanced, or
 --config.task.weights="{'rare': 5.0}".
 Evaluated every 20 steps on validation, a run may end early and keep its best step:
 --config.eval.every=20 --config.eval.patience=3 --config.eval.keep=best.
-Options of a method: --config.method.rank=4. Of texts to write: how a text is put,
---config.task.template='summarize: {text}' (of a decoder '{text}\\n=> {target}'); the
-scores, --config.task.metrics="('bleu', 'chrf')", of exact_match, rouge, bleu, chrf and,
-where no one text is right, distinct, repetition and self_bleu; the longest, in tokens
-with its end, --config.data.target_length=32. Of these and of single labels:
---config.task.smoothing=0.1.
+Options of a method: --config.method.rank=4.
+Of texts to write: how a text is put, --config.task.template='summarize: {text}' (of a
+decoder '{text}\\n=> {target}'); the longest, in tokens with its end,
+--config.data.target_length=32; how texts are written that are scored,
+--config.task.decoding="{'method': 'beam', 'beams': 4}" (default: greedy, of continue
+drawn), of the settings that `tl-jax generate --help` names; the scores,
+--config.task.metrics="('bleu', 'chrf')", of exact_match, rouge, bleu, chrf and, where
+no one text is right, distinct, repetition, self_bleu and copying (the 4- and 8-grams
+that the training text has), each beside that of the authors (reference/distinct_2). The
+perplexity of the targets is always among them.
+Of texts to write and of single labels: --config.task.smoothing=0.1.
 Over T5 or BART the classifier reads the mean of the encoder. That of transformers, which
 alone can be exported: --config.model="{'pool': 'last', 'pooler': 'tanh'}".
 
@@ -196,6 +201,7 @@ def get_config(arg: str = '') -> ConfigDict:
     kind=a.kind,
     template='',
     metrics=(),
+    decoding={},
     smoothing=0.0,
     weights=None,
     files=dict(train=a.train, validation=a.validation, test=a.test),

@@ -1,5 +1,6 @@
 """Metrics of free texts: counted by hand, against sacrebleu, and on every edge."""
 
+import numpy as np
 import pytest
 
 from tl_jax import metrics
@@ -44,15 +45,39 @@ def test_self_bleu_is_the_mean_of_sacrebleu_over_the_texts():
 def test_copying_is_of_the_texts_that_were_read():
   read = ['He saw the old man and the sea.', 'the sea was calm']
   written = ['Then he saw the old man go', 'the sea was wild']
-  # he-saw-the-old and saw-the-old-man, of 4 and 1 four-grams.
-  assert copying(written, read) == {'copying': 2 / 5, 'longest_copy': 5.0}
+  # he-saw-the-old and saw-the-old-man, of 4 and 1 four-grams; of 3 five-grams one.
+  assert copying(written, read, sizes=(4, 5)) == {
+    'copying_4': 2 / 5,
+    'copying_5': 1 / 3,
+    'longest_copy': 5.0,
+  }
   # A passage ends where its text does.
   assert copying(['and the sea the sea was calm'], read)['longest_copy'] == 4.0
-  assert copying(read, read) == {'copying': 1.0, 'longest_copy': 8.0}
-  assert copying(['nothing of it stands there'], read) == {
-    'copying': 0.0,
-    'longest_copy': 0.0,
+  assert copying(read, read) == {
+    'copying_4': 1.0,
+    'copying_8': 1.0,
+    'longest_copy': 8.0,
   }
+  assert set(copying(['nothing of it stands there'], read).values()) == {0.0}
+
+
+def test_long_ngrams_are_copied_where_they_stand_as_a_whole():
+  """Each size counts as if it were looked for alone."""
+  generator = np.random.default_rng(0)
+  draw = lambda words: ' '.join(generator.choice(['a', 'b', 'c'], words))
+  read, written = [draw(60) for _ in range(5)], [draw(30) for _ in range(5)]
+
+  def grams(texts, size):
+    for text in texts:
+      words = text.split()
+      yield from (tuple(words[i : i + size]) for i in range(len(words) - size + 1))
+
+  found = copying(written, read, sizes=(3, 6, 8))
+  for size in (3, 6, 8):
+    known = set(grams(read, size))
+    share = np.mean([gram in known for gram in grams(written, size)])
+    assert found[f'copying_{size}'] == pytest.approx(share)
+  assert 0 < found['copying_8'] < found['copying_6'] < 1
 
 
 @pytest.mark.parametrize('texts', [[], [''], ['', '  '], ['...', '?']])
@@ -94,3 +119,4 @@ def test_any_script_has_words():
 def test_every_one_is_a_metric_by_name():
   for metric in (*FREE, copying):
     assert metrics.METRICS[metric.__name__] is metric
+  assert {metric.__name__ for metric in (*FREE, copying)} == set(metrics.FREE)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -36,14 +37,63 @@ def test_scores_are_regression_and_it_is_said(tmp_path):
     1,
     'pearson',
   )
-  assert 'numbers with fractions, so the kind is regression' in task.told[0]
+  assert task.told == (
+    f'{task.name}: label: numbers from 1 to 4.75, regression; kind=single_label makes a '
+    'class of each',
+  )
   np.testing.assert_allclose(tasks.labelled(task, 'train')[1], [[4.75], [1.0]])
   same = np.array([[1.0], [2.0], [4.0]])
   assert tasks.score(task, same, same)['mean_squared_error'] == 0
   asked = tasks.find(
     write(tmp_path, rows_of([4.75, 1, 4.75, 1])), how=tasks.Reading(kind='single_label')
   )
-  assert asked.labels == ('1', '4.75') and not asked.told
+  # Whoever said the kind is not told of others.
+  assert asked.labels == ('1', '4.75')
+  assert asked.told == (f"{task.name}: label: 2 classes ('1' 2, '4.75' 2)",)
+
+
+@pytest.mark.parametrize(
+  ('values', 'how', 'holds'),
+  [
+    ('abbac', {}, "3 classes ('a' 2, 'b' 2, 'c' 1)"),
+    ('aabbb', {}, "2 classes ('b' 3, 'a' 2)"),
+    ('abcdefghijkk', {}, "11 classes ('k' 2, 'a' 1, .*, 'g' 1, 3 more)"),
+    ([1, 2, 3, 3], {}, '3 classes .*; kind=regression predicts numbers'),
+    ([1, 0, 1], {}, "2 classes ('1' 2, '0' 1)"),
+    ([1, 0, 3], dict(kind='regression'), 'numbers from 0 to 3, regression'),
+    ([['a', 'b'], [], ['b']], {}, "sets of 2 classes ('b' 2, 'a' 1)"),
+    (['A b c', ['d e', ' f ']], dict(target='label'), 'texts of 1 to 3 words'),
+    (['a', 'b'], dict(target='label'), 'texts of 1 word'),
+  ],
+)
+def test_what_a_column_holds_is_told(tmp_path, values, how, holds):
+  rows = rows_of(list(values), test=1)
+  task = tasks.find(write(tmp_path, rows), how=tasks.Reading(**how))
+  pattern = re.escape(f'{task.name}: label: {holds}').replace(re.escape('.*'), '.*')
+  assert re.fullmatch(pattern, task.told[-1])
+
+
+def test_a_file_with_some_of_a_models_classes_says_how_many(tmp_path):
+  known = tasks.Known('single_label', ('c', 'b', 'a'))
+  task = tasks.find(write(tmp_path, rows_of('abb', test=1)), known=known)
+  assert task.told[-1].endswith("label: 2 of the 3 classes of the model ('b' 2, 'a' 1)")
+
+
+@pytest.mark.parametrize('mark', ['|', ';', ', '])
+def test_labels_that_may_be_several_are_refused_with_both_choices(tmp_path, mark):
+  path = write(tmp_path, rows_of(['x', f'x{mark}y', 'z', 'y']))
+  message = f"a.jsonl:2: label: 'x{mark}y' may be one label or several, as 'x' is"
+  with pytest.raises(ConfigError, match=re.escape(message)) as error:
+    tasks.find(path)
+  assert 'kind=multi_label if several, kind=single_label if one' in str(error.value)
+  found = {}
+  for kind in ('multi_label', 'single_label'):
+    found[kind] = tasks.find(path, how=tasks.Reading(kind=kind)).labels
+  assert found['multi_label'] == ('x', 'y', 'z')
+  assert found['single_label'] == ('x', f'x{mark}y', 'y', 'z')
+  # What is a name everywhere is one.
+  path = write(tmp_path, rows_of([f'x{mark}y', 'z', f'x{mark}y', 'z']))
+  assert tasks.find(path).labels == (f'x{mark}y', 'z')
 
 
 def test_one_class_in_two_spellings_is_one(tmp_path):
@@ -170,7 +220,8 @@ def test_examples_for_validation_beside_a_test_are_a_split(tmp_path, name):
     train=3, test=1, validation=1
   )
   assert texts['validation'] == [rows[-1]['text']]
-  assert task.validates and not task.told
+  assert task.validates
+  assert not any('split' in line for line in task.told)
 
 
 def test_a_label_column_with_a_plus_in_its_name_is_one_column(tmp_path):

@@ -48,7 +48,7 @@ def test_the_headline_is_among_the_scores(name):
   if task.problem.answer == 'generate':
     examples = [tasks.Example(('a text',), f'word {number}') for number in range(40)]
     answers = ['word 1'] * 40
-    scores = tasks.score(task, answers, task.problem.gather(examples))
+    scores = tasks.score(task, answers, task.problem.gather(examples), ['word 1'])
     assert task.headline in scores and np.isfinite([*scores.values()]).all()
     return
   outputs = generator.normal(size=(40, task.outputs))
@@ -149,3 +149,21 @@ def test_a_part_without_a_test_example_has_no_score():
   found = tasks.score(both, np.eye(4)[[0, 1]], np.array([0, 1]))
   assert found['accuracy'] == found['sentiment/accuracy'] == 1.0
   assert not any(name.startswith('products/') for name in found)
+
+
+def test_free_texts_are_scored_beside_their_authors():
+  task = tasks.scored_by(tasks.find('continue'), ('distinct', 'copying'))
+  assert task.headline == 'distinct_2'
+  targets = task.problem.gather(
+    [
+      tasks.Example(('a',), 'one two three four', ('one two three four', 'five five')),
+      tasks.Example(('b',), 'one two six seven'),
+    ]
+  )
+  written = ['go on go on go on', 'one two three four']
+  scores = tasks.score(task, written, targets, ['and one two three four', 'b'])
+  # on-go and go-on, and three of the other.
+  assert scores['distinct_2'] == 5 / 8 and scores['reference/distinct_2'] == 5 / 6
+  assert scores['copying_4'] == 1 / 4 and scores['reference/copying_4'] == 1 / 2
+  with pytest.raises(ValueError, match='copying: continue: needs the texts'):
+    tasks.score(task, written, targets)

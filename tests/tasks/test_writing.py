@@ -64,6 +64,19 @@ def test_halves_are_cut_where_a_line_or_a_sentence_ends():
   )
 
 
+def test_creative_texts_are_drawn_and_scored_as_such():
+  task = tasks.find('continue')
+  assert {'distinct', 'repetition', 'self_bleu', 'copying'} < set(task.metrics)
+  assert task.decoding == dict(method='sample', top_p=0.95)
+  # The likeliest translation or summary is the one that is asked for.
+  assert not tasks.find('translate_en_de').decoding and not tasks.find('xsum').decoding
+
+
+def test_the_summaries_of_a_paper_have_its_headline():
+  assert tasks.find('cnn_dailymail').headline == 'rougeLsum'
+  assert tasks.find('xsum').headline == 'rougeL'
+
+
 @pytest.mark.parametrize('name', WRITTEN)
 def test_the_config_knows_which_tasks_are_written(name):
   """And no other: from scratch, these start a model that writes."""

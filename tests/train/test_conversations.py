@@ -86,7 +86,7 @@ def test_a_text_is_answered_as_what_a_user_says(trained, tmp_path):
 def test_what_was_found_is_told(file, tmp_path):
   ready = preparing.prepare(check(loaded(file)), tmp_path)
   told = '\n'.join(ready.lines(ready.settings, np.arange(1)))
-  assert 'messages: conversations; what the assistant says' in told
+  assert 'messages: conversations of 4 turns; what the assistant says' in told
   assert '1 of 16 rows have no label: left out (messages: empty)' in told
   assert 'the tokenizer has no chat template: each turn is put as a line' in told
 

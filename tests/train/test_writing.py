@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tl_jax import config, data, evals, interop, models, tasks, train, tree
+from tl_jax import metrics as metrics_of
 from tl_jax.config import ConfigError
 from tl_jax.train import datasets, preparing, writing
 from tl_jax.train.checks import check
@@ -123,6 +124,75 @@ def test_unlabelled_texts_get_what_the_evaluation_wrote(trained, tmp_path):
   ]
 
 
+def written_by(workdir, output, decoding, *more):
+  """What a model writes for the test split, decoded in this way."""
+  overrides = [('task.decoding', str(decoding)), *more]
+  train.evaluate(workdir, overrides=overrides, output=str(output))
+  return [row['prediction'] for row in lines(output)]
+
+
+def test_texts_are_drawn_by_seed_and_number_alone(trained, tmp_path):
+  workdir, _ = trained
+  output = tmp_path / 'out.jsonl'
+  greedy = [row['prediction'] for row in lines(workdir / 'predictions.jsonl')]
+  drawn = written_by(workdir, output, dict(method='sample'))
+  assert drawn != greedy
+  # The same whatever the batches, and of the likeliest piece alone what is greedy.
+  again = written_by(workdir, output, dict(method='sample'), ('data.batch', '3'))
+  assert again == drawn
+  assert written_by(workdir, output, dict(method='sample', seed=1)) != drawn
+  assert written_by(workdir, output, dict(method='sample', top_k=1)) == greedy
+
+
+@pytest.fixture(scope='module')
+def creative(file, tmp_path_factory):
+  """(workdir, result) of a run whose texts are drawn and scored as free ones."""
+  workdir = tmp_path_factory.mktemp('creative')
+  more = [
+    model_of('tiny-gpt'),
+    ('eval.every', '0'),
+    ('task.decoding', str(dict(method='sample', top_p=0.9))),
+    ('task.metrics', "('distinct', 'copying')"),
+  ]
+  return workdir, train.transfer(text_config(file, more=more), workdir)
+
+
+def test_free_texts_are_compared_with_the_training_text(creative, file, tmp_path):
+  workdir, result = creative
+  metrics = result['metrics']
+  assert {'perplexity', 'distinct_2', 'copying_8', 'longest_copy'} <= metrics.keys()
+  targets = [row['answer'] for row in lines(file) if row['split'] == 'test']
+  expected = metrics_of.distinct(targets)['distinct_2']
+  assert metrics['reference/distinct_2'] == expected
+  assert train.evaluate(workdir)['metrics'] == pytest.approx(metrics)
+  # On another file, what was copied is still of what the run learned.
+  other = tmp_path / 'other.jsonl'
+  text = 'the red dog runs'
+  rows = [dict(text='x', answer=text, split=split) for split in ('train', 'test')]
+  other.write_text('\n'.join(map(json.dumps, rows)))
+  found = train.evaluate(
+    workdir, overrides=[('task.name', str(other))], output=str(tmp_path / 'o')
+  )
+  assert found['metrics']['reference/copying_4'] == 1.0
+
+
+def test_unlabelled_texts_are_drawn_as_in_the_evaluation(creative, tmp_path):
+  workdir, _ = creative
+  known = lines(workdir / 'predictions.jsonl')
+  source = tmp_path / 'in.jsonl'
+  source.write_text('\n'.join(json.dumps(dict(text=row['source'])) for row in known))
+  request = train.Request(str(workdir), str(source), str(tmp_path / 'out.jsonl'))
+  train.predict(request)
+  drawn = [row['text'] for row in lines(tmp_path / 'out.jsonl')]
+  assert drawn == [row['prediction'] for row in known]
+  # What top_p says is not of another method.
+  greedy = request._replace(
+    output=str(tmp_path / 'greedy.jsonl'), decoding=dict(method='greedy')
+  )
+  train.predict(greedy)
+  assert [row['text'] for row in lines(tmp_path / 'greedy.jsonl')] != drawn
+
+
 def test_the_vocabulary_is_of_texts_and_targets(trained):
   pieces = train.load(trained[0]).tokenizer.pieces
   assert any('red' in piece for piece in pieces)
@@ -210,6 +280,22 @@ def test_an_encoder_is_refused_for_texts_to_write(pretrained, file, tmp_path):
     (',kind=regression', (), "config.task.target: 'answer' beside kind='regression'"),
     ('', [('task.metrics', "('pearson',)")], "config.task.metrics: 'pearson' does not"),
     (',text=body', (), 'body: no such column|body: missing'),
+    (
+      '',
+      [('task.decoding', "{'method': 'bean'}")],
+      "config.task.decoding.method: .*'bean'",
+    ),
+    ('', [('task.decoding', "{'beems': 2}")], 'config.task.decoding.beems.*beams'),
+    (
+      '',
+      [('task.decoding', "{'top_p': 0.5}")],
+      "config.task.decoding.top_p: 0.5 is for method='sample'",
+    ),
+    (
+      '',
+      [('task.decoding', "{'max_new_tokens': 5}")],
+      'max_new_tokens: config.data.target_length says it',
+    ),
   ],
 )
 def test_what_does_not_go_together_is_one_line(file, argument, more, message):
@@ -224,6 +310,15 @@ def test_a_template_is_of_texts_to_write(pretrained):
     [('task.template', 'a {text}')],
   )
   with pytest.raises(ConfigError, match='config.task.template'):
+    train.read(loaded)
+
+
+def test_only_texts_are_decoded(pretrained):
+  loaded = config.load(
+    f'configs/transfer.py:task=sentiment,init={pretrained}',
+    [('task.decoding', "{'method': 'sample'}")],
+  )
+  with pytest.raises(ConfigError, match='config.task.decoding: sentiment is of kind'):
     train.read(loaded)
 
 

@@ -40,5 +40,7 @@ METRICS = {
   'self_bleu': self_bleu,
   'copying': copying,
 }
+# Metrics of free texts: no reference says what would have been right.
+FREE = ('distinct', 'repetition', 'self_bleu', 'copying')
 
-__all__ = ['LIBRARIES', 'METRICS', 'signatures', *METRICS]
+__all__ = ['FREE', 'LIBRARIES', 'METRICS', 'signatures', *METRICS]

@@ -8,12 +8,12 @@ predictions count: references may be given, as to every metric, and are not look
 0.5
 >>> repetition(['so so so so so so'])['repetition_4']
 0.6666666666666667
->>> copying(['we saw a red cat run'], ['a red cat runs', 'saw a red cat'], size=3)
-{'copying': 0.5, 'longest_copy': 4.0}
+>>> copying(['we saw a red cat run'], ['a red cat runs', 'saw a red cat'], sizes=[3])
+{'copying_3': 0.5, 'longest_copy': 4.0}
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from tl_jax.metrics.edges import finite
 from tl_jax.metrics.text import scorer_of, tokenize
 
 NGrams = list[tuple[str, ...]]
+Places = Mapping[tuple[str, ...], list[tuple[int, int]]]
 
 
 def distinct(predictions, references=()) -> dict[str, float]:
@@ -80,43 +81,53 @@ def self_bleu(predictions, references=(), *, most: int = 100) -> dict[str, float
   return {'self_bleu': finite(total / len(chosen))}
 
 
-def copying(predictions, references, *, size: int = 4) -> dict[str, float]:
+def copying(
+  predictions, references, *, sizes: Sequence[int] = (4, 8)
+) -> dict[str, float]:
   """How much of the predictions stands word for word in other texts, as those that a
-  model was trained on.
+  model was trained on (McCoy et al. 2023).
 
-  references: these texts, however many. copying: the part in 0..1 of all n-grams of the
-  predictions that one of the texts has. longest_copy: the words of the longest passage
-  that one of the texts has. Both are 0.0 where no n-gram is copied.
+  references: these texts, however many. copying_N: the part in 0..1 of all N-grams of
+  the predictions that one of the texts has, for each of the sizes. longest_copy: the
+  words of the longest passage that one of the texts has, if they are as many as the
+  least size. All are 0.0 where nothing is copied.
   """
-  # Looked up for every n-gram, the texts are gone through once.
-  places = _places(_words(references, 'copying', 'references'), size)
-  longest = 0
-  copied = 0
-  total = 0
-  for text in _words(predictions, 'copying'):
-    # The length of the passage that ends at each place of the texts.
-    lengths: dict[tuple[int, int], int] = {}
-    for gram in _ngrams(text, size):
-      found = places.get(gram, ())
-      # A word further in both is the same passage.
-      lengths = {
-        (source, place): lengths.get((source, place - 1), size - 1) + 1
-        for source, place in found
-      }
-      longest = max([longest, *lengths.values()])
-      copied += bool(found)
-      total += 1
-  return {'copying': _share(copied, total), 'longest_copy': float(longest)}
+  least = min(sizes)
+  written = _words(predictions, 'copying')
+  wanted = {gram for text in written for gram in _ngrams(text, least)}
+  places = _places(wanted, _words(references, 'copying', 'references'), least)
+  # How long the passage is that ends at each word, of all texts one after the other.
+  passages = [length for text in written for length in _passages(text, places, least)]
+  scores = {}
+  for size in sizes:
+    total = sum(max(0, len(text) - size + 1) for text in written)
+    # The N words before the end of a passage of N words or more are an N-gram of it.
+    copied = sum(length >= size for length in passages)
+    scores[f'copying_{size}'] = _share(copied, total)
+  return {**scores, 'longest_copy': float(max(passages, default=0))}
 
 
-def _places(
-  texts: Sequence[list[str]], size: int
-) -> dict[tuple[str, ...], list[tuple[int, int]]]:
-  """Where every n-gram stands, as pairs (text, place)."""
+def _passages(words: list[str], places: Places, size: int) -> Iterator[int]:
+  """The length of the longest passage that ends with each n-gram; 0 where none does."""
+  # The length of the passage that ends at each place of the texts.
+  lengths: dict[tuple[int, int], int] = {}
+  for gram in _ngrams(words, size):
+    # A word further in both is the same passage.
+    lengths = {
+      (source, place): lengths.get((source, place - 1), size - 1) + 1
+      for source, place in places.get(gram, ())
+    }
+    yield max(lengths.values(), default=0)
+
+
+def _places(wanted: Container, texts: Sequence[list[str]], size: int) -> Places:
+  """Where each of the n-grams that are wanted stands, as pairs (text, place)."""
+  # The texts may be a whole corpus: of other n-grams nothing is kept.
   found = defaultdict(list)
   for number, text in enumerate(texts):
     for place, gram in enumerate(_ngrams(text, size)):
-      found[gram].append((number, place))
+      if gram in wanted:
+        found[gram].append((number, place))
   return found
 
 

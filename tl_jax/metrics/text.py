@@ -37,6 +37,7 @@ LIBRARIES = {
   'chrf': 'sacrebleu',
   'self_bleu': 'sacrebleu',
 }
+_ASCII_WORD = re.compile('[a-z0-9]+')
 # What ends a sentence; in scripts without spaces nothing stands between two.
 _SENTENCE_END = re.compile(r'(?<=[.!?…])\s+|(?<=[。！？])\s*')
 
@@ -182,6 +183,9 @@ def tokenize(text: str) -> list[str]:
   words, it is a single character. On ASCII text the result is that of the rouge-score
   package.
   """
+  if text.isascii():
+    # Most text is: the same words, many times faster.
+    return _ASCII_WORD.findall(text.lower())
   tokens = []
   # Is the last token a word that the next character may go on with?
   is_open = False

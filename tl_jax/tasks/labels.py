@@ -13,6 +13,7 @@ import itertools
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ NUMBER = re.compile(r'[+-]?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?')
 # Beyond so many digits a number would be too long for a name.
 MOST_DIGITS = 40
 BOOLEANS = ('true', 'false')
+# What parts the labels of one example in a text.
+SEPARATORS = '|;,'
 # Keeps every digit: two long identifiers that differ in the last one are two labels.
 EXACT = decimal.Context(prec=4 * MOST_DIGITS)
 # A number as half of the world writes it, and one that has a thousand for some.
@@ -116,8 +119,34 @@ def kind_of(values: Sequence[Any], places: Sequence[str], column: str) -> str:
     )
     _require_all(numbers, values, places, column, complaint)
     return REGRESSION
+  _require_no_sets(values, places, column)
   _require_classes(names, all(numbers), places[0], column)
   return SINGLE
+
+
+def _require_no_sets(values, places: Sequence[str], column: str) -> None:
+  """Raises ConfigError for texts that may be several labels with a mark between them.
+
+  So they may where a part of one label is another label, or a part of another: `a|b`
+  beside `b`. A class that is called `Home; Garden` everywhere is one.
+  """
+  texts = [value if isinstance(value, str) else '' for value in values]
+  for mark in SEPARATORS:
+    different = dict.fromkeys(texts)
+    if not any(mark in text for text in different):
+      continue
+    shared = Counter()
+    for text in different:
+      shared.update({part.strip() for part in text.split(mark)} - {''})
+    for text, place in zip(texts, places, strict=True):
+      parts = [part.strip() for part in text.split(mark)]
+      common = [part for part in parts if shared[part] > 1]
+      if len(parts) > 1 and common:
+        raise ConfigError(
+          f'{place}: {column}: {text[:40]!r} may be one label or several, as '
+          f'{common[0]!r} is part of others too; say kind={MULTI} if several, '
+          f'kind={SINGLE} if one'
+        )
 
 
 def _require_classes(names: list[str], numbers: bool, place: str, column: str) -> None:
@@ -243,7 +272,7 @@ def listed(value: Any) -> list:
       return []
     # ['a', 'b'] is how pandas writes a list into a CSV file.
     literal = _literal(value)
-    value = re.split('[|;,]', value) if literal is None else list(literal)
+    value = re.split(f'[{SEPARATORS}]', value) if literal is None else list(literal)
   return value if isinstance(value, list) else [value]
 
 

@@ -112,11 +112,13 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
     )
   opened = _open(name, how, columns, said, known)
   told = [*opened.told, *_told_of_splits(name, how, opened.sources)]
-  told += _told_of_conversations(name, columns) + _told_of_commas(name, opened, kind)
+  told += _told_of_commas(name, opened, kind)
+  choice = ''
   if not kind:
     kind = _kind(opened)
-    told += _told_of_kind(name, opened.column, kind)
-  read, names = PROBLEMS[kind].from_column(opened, known)
+    choice = _other_choice(opened, kind)
+  read, names, holds = PROBLEMS[kind].from_column(opened, known)
+  told.append(f'{name}: {_field(columns)}: {holds}{choice}')
   if not known and not opened.classes:
     told += _told_of_doubtful(name, opened.column, kind, names)
   splits = {split: source.split for split, source in opened.sources.items()}
@@ -295,15 +297,11 @@ def _unread_splits(sources: Mapping[str, Source]) -> list[str]:
   return list(dict.fromkeys(found))
 
 
-def _told_of_conversations(name: str, columns: files.Columns) -> list[str]:
-  """A line, or none, on a file whose fields hold conversations."""
-  if not columns.conversation:
-    return []
-  fields = ' and '.join(dict.fromkeys([*columns.text, *columns.label]))
-  return [
-    f'{name}: {fields}: conversations; what the assistant says in them is learned, and '
-    'what it says last is scored'
-  ]
+def _field(columns: files.Columns) -> str:
+  """The name of the column of the targets, or of the fields that hold conversations."""
+  if columns.conversation:
+    return ' and '.join(dict.fromkeys([*columns.text, *columns.label]))
+  return '+'.join(columns.label)
 
 
 def _told_of_commas(name: str, opened: Opened, kind: str) -> list[str]:
@@ -332,14 +330,16 @@ def _told_of_commas(name: str, opened: Opened, kind: str) -> list[str]:
   return [f'{name}: {opened.column}: numbers have decimal commas, as {value!r} does']
 
 
-def _told_of_kind(name: str, column: str, kind: str) -> list[str]:
-  """A line, or none, on a kind that was found out and may not be what was meant."""
-  if kind != labels.REGRESSION:
-    return []
-  return [
-    f'{name}: {column}: numbers with fractions, so the kind is {kind}; '
-    f'kind={labels.SINGLE} makes a class of each'
-  ]
+def _other_choice(opened: Opened, kind: str) -> str:
+  """What else could have been meant where a kind was found out; '' where nothing."""
+  if kind == labels.REGRESSION:
+    return f'; kind={labels.SINGLE} makes a class of each'
+  if kind == labels.SINGLE and not opened.classes:
+    names = {labels.spelled(value) for value in opened.values}
+    # Two numbers are a yes and a no; more of them may be grades.
+    if len(names) > 2 and all(map(labels.is_number, names)):
+      return f'; kind={labels.REGRESSION} predicts numbers'
+  return ''
 
 
 def _told_of_doubtful(

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import importlib.util
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ HEADLINES = {
   'rouge': 'rougeL',
   'distinct': 'distinct_2',
   'repetition': 'repetition_4',
+  'copying': 'copying_8',
 }
 
 
@@ -40,7 +41,8 @@ class Task:
   says what a target is, and what becomes of it. `splits` maps train, test and, where
   there is one, validation to the source's own splits. `metrics` are names of
   `tl_jax.metrics`, `headline` is the value that a table shows; where they are empty, the
-  problem has its own.
+  problem has its own. `decoding` are fields of `tl_jax.decode.Decoding` by which texts
+  are written that are scored; where it is empty, they are written greedily.
 
   `parts` are the tasks that share a model in this one. The labels are theirs, those of
   one part after those of another, and each part chooses among its own.
@@ -66,6 +68,7 @@ class Task:
   )
   code: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
   told: tuple[str, ...] = ()
+  decoding: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
   def __post_init__(self):
     # The dataclass is frozen, so defaults are set past its own guard.
@@ -222,18 +225,30 @@ def signatures(task: Task, targets: np.ndarray) -> dict[str, str]:
   return metrics.signatures(task.metrics, task.problem.plain(targets))
 
 
-def score(task: Task, raw, targets: np.ndarray) -> dict[str, float]:
+def score(
+  task: Task, raw, targets: np.ndarray, trained: Sequence[str] | None = None
+) -> dict[str, float]:
   """The metrics of a model's answers against targets; of parts also `part/metric`.
 
   raw: outputs (n, labels) of a classifier, or n texts. `f1` is that of the second of
   two labels. Of more labels it is left out, and `f1_macro` is the mean over the
-  classes.
+  classes. Metrics of free texts are also given of what the authors wrote, as
+  `reference/metric`. trained: the texts that the model learned from. Raises ValueError
+  where `copying` is asked for without them.
   """
+  if trained is None and 'copying' in task.metrics:
+    raise ValueError(
+      f'copying: {task.name}: needs the texts that the model was trained on'
+    )
   predictions = task.problem.plain(decide(task, raw, targets))
   references = task.problem.plain(targets)
   values = {}
   for name in task.metrics:
-    values |= metrics.METRICS[name](predictions, references)
+    metric = metrics.METRICS[name]
+    if name in metrics.FREE:
+      values |= _beside_authors(metric, predictions, references, trained or ())
+    else:
+      values |= metric(predictions, references)
   # A test may hold two of many classes; its scores are those of the task all the same.
   if len(task.labels) > 2:
     values.pop('f1', None)
@@ -246,4 +261,16 @@ def score(task: Task, raw, targets: np.ndarray) -> dict[str, float]:
     found = score(part, raw[own][:, first:end], targets[own] - first)
     for name, value in found.items():
       values[f'{part.name}/{name}'] = value
+  return values
+
+
+def _beside_authors(
+  metric: Callable, predictions, references, trained: Sequence[str]
+) -> dict[str, float]:
+  """A metric of free texts: of the predictions, and of the authors' own texts."""
+  # Of several right answers the first is the one that is learned.
+  authors = [each if isinstance(each, str) else each[0] for each in references]
+  values = metric(predictions, trained)
+  for name, value in metric(authors, trained).items():
+    values[f'reference/{name}'] = value
   return values

@@ -9,6 +9,7 @@
 
 import functools
 
+from tl_jax.metrics import FREE
 from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
 
@@ -24,10 +25,19 @@ def _pair(record, text: str, target: str) -> Example | None:
   return Example((asked,), answer) if asked and answer else None
 
 
-def summary(name: str, source: str, text: str, target: str) -> Task:
-  """A text in few words, scored by ROUGE."""
+def summary(
+  name: str, source: str, text: str, target: str, *, headline: str = 'rougeL'
+) -> Task:
+  """A text in few words, scored by ROUGE. `headline` is the ROUGE that a table shows."""
   read = functools.partial(_pair, text=text, target=target)
-  return Task(name, source, read, problem=PROBLEMS['text'], metrics=('rouge',))
+  return Task(
+    name,
+    source,
+    read,
+    problem=PROBLEMS['text'],
+    metrics=('rouge',),
+    headline=headline,
+  )
 
 
 def translation(name: str, source: str, text: str, target: str) -> Task:
@@ -46,8 +56,10 @@ def translation(name: str, source: str, text: str, target: str) -> Task:
 def continuation(name: str, sources: tuple[str, ...]) -> Task:
   """How a passage goes on, from its first half.
 
-  There are many good answers and one is known, so that the score says how close an
-  answer comes to the author's.
+  There are many good answers and one is known: ROUGE and chrF say how close an answer
+  comes to the author's. How varied answers are and how much of them is copied says more.
+  The likeliest text soon repeats itself, so that texts are drawn, from the likeliest
+  pieces that have most of the probability together (Holtzman et al. 2020).
   """
 
   def read(record):
@@ -57,8 +69,15 @@ def continuation(name: str, sources: tuple[str, ...]) -> Task:
     return Example((first,), second)
 
   # Few words are those of the author: chrF sees likeness below the word.
-  metrics = ('rouge', 'chrf')
-  return Task(name, sources, read, problem=PROBLEMS['text'], metrics=metrics)
+  metrics = ('rouge', 'chrf', *FREE)
+  return Task(
+    name,
+    sources,
+    read,
+    problem=PROBLEMS['text'],
+    metrics=metrics,
+    decoding=dict(method='sample', top_p=0.95),
+  )
 
 
 def halves(text: str) -> tuple[str, str]:

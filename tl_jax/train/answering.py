@@ -7,6 +7,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from tl_jax.config import ConfigError
 from tl_jax.evals import answers, generation, passes, prediction
 from tl_jax.interop.sentences import Pooling, read_pooling
 from tl_jax.train import datasets, methods, programs, writing
-from tl_jax.train.restoring import known_of, load
+from tl_jax.train.restoring import decoding_of, known_of, load
 from tl_jax.train.settings import Settings, Transfer
 
 # Rows of 128 tokens in a batch: a CPU has enough to do with few of them.
@@ -37,7 +38,8 @@ class Subject(NamedTuple):
   a text that it reads. parts: the questions that its classifier answers; () without one.
   reserved: the positions that its method keeps. alone: does every text need a row to
   itself? pooling: how it makes one vector of a text. limits: how texts are put to it,
-  where its run learned to write texts, and problem: what kind of task these were of.
+  where its run learned to write texts; problem: what kind of task these were of, and
+  decoding: how it decodes.
   """
 
   path: pathlib.Path
@@ -50,6 +52,7 @@ class Subject(NamedTuple):
   pooling: Pooling = Pooling()
   limits: tasks.Limits | None = None
   problem: tasks.Problem = tasks.PROBLEMS['text']
+  decoding: Mapping[str, Any] = MappingProxyType({})
 
 
 class Answering(NamedTuple):
@@ -117,7 +120,8 @@ def open_subject(
   if problem is None:
     return found
   limits = _limits(path, loaded, settings, problem)
-  return found._replace(limits=limits, problem=problem)
+  own = decoding_of(path, loaded.step)
+  return found._replace(limits=limits, problem=problem, decoding=own)
 
 
 def _parts(
@@ -283,8 +287,12 @@ def _decoding(
         f'--template: {template!r}, but the run of {subject.path} learned conversations, '
         'which have a form of their own; leave it out'
       )
-    usual = writing.decoding(limits, loaded.tokenizer.pad)
-    settings = dataclasses.replace(usual, **chosen)
+    own = subject.decoding
+    method = own.get('method', 'greedy')
+    # What is said for one method is nothing that another one reads.
+    if chosen.get('method', method) != method:
+      own = {}
+    settings = writing.decoding(limits, loaded.tokenizer.pad, {**own, **chosen})
     return settings, limits._replace(template=template or limits.template)
   settings = evals.settings_of(subject.path, loaded, chosen, tell)
   if template:

@@ -15,7 +15,7 @@ import numpy as np
 from tl_jax import data, models, tasks
 from tl_jax.config import ConfigError
 from tl_jax.data import packing, pipeline, subsets
-from tl_jax.train import drawing, weighting
+from tl_jax.train import drawing, weighting, writing
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import TaskChoice, TaskData, Transfer
 from tl_jax.train.tokenizing import token_cache
@@ -43,7 +43,10 @@ def open_task(
     )
   if choice.metrics:
     task = tasks.scored_by(task, choice.metrics)
+  if choice.decoding:
+    task = dataclasses.replace(task, decoding=choice.decoding)
   tasks.require_metrics(task)
+  writing.require_decoding(task)
   return task
 
 
@@ -106,8 +109,8 @@ class TaskExamples(NamedTuple):
     return self.task.name
 
   def training_texts(self) -> list[str]:
-    """What a tokenizer is trained on."""
-    return [*self.train.texts, *self.task.problem.written(self.train.targets)]
+    """What a tokenizer is trained on, and what is copied by whoever writes."""
+    return texts_of(self.task, self.train)
 
   def encoded(
     self, settings: Transfer, parts: Components, tokenizer, cache: pathlib.Path
@@ -177,6 +180,11 @@ class TaskExamples(NamedTuple):
     if self.validation is not None:
       return Portion(self.validation, np.arange(len(self.validation.texts)))
     return Portion(self.train, self.draw(settings).held_out)
+
+
+def texts_of(task: tasks.Task, split: Labelled) -> list[str]:
+  """The texts of a split, and those among its targets."""
+  return [*split.texts, *task.problem.written(split.targets)]
 
 
 def read_split(task: tasks.Task, split: str, directory: str) -> Labelled:

@@ -6,7 +6,7 @@ tl_jax.config.checks.ConfigError: /no/such/workdir: not a workdir (no config.jso
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
@@ -149,8 +149,17 @@ def make_measure(
   limits = datasets.limits_of(choice, group, arch, writer, path)
   positions = opened.method.prompt_positions
   test = datasets.encode(task, test, group, positions, tokenizer, limits)
-  make = _measure_labels if task.problem.answer == 'logits' else _measure_texts
-  return test, make(opened, task, test)
+  if task.problem.answer == 'logits':
+    return test, _measure_labels(opened, task, test)
+  trained = _trained_texts(opened, path) if 'copying' in task.metrics else ()
+  return test, _measure_texts(opened, task, test, trained)
+
+
+def _trained_texts(opened: Opened, path: pathlib.Path) -> list[str]:
+  """The texts that the run of a workdir learned from, whatever it is tried on."""
+  own = read_settings(path)
+  task = datasets.open_task(own.task, own.data.directory, opened.known)
+  return datasets.texts_of(task, datasets.read_split(task, 'train', own.data.directory))
 
 
 def _measure_labels(opened: Opened, task: tasks.Task, test: datasets.Labelled):
@@ -168,7 +177,9 @@ def _measure_labels(opened: Opened, task: tasks.Task, test: datasets.Labelled):
   return measure
 
 
-def _measure_texts(opened: Opened, task: tasks.Task, test: datasets.Labelled):
+def _measure_texts(
+  opened: Opened, task: tasks.Task, test: datasets.Labelled, trained: Sequence[str]
+):
   """params -> (metrics, n texts)."""
   settings, arch = opened.settings, opened.arch
   writer = test.limits.writer
@@ -178,7 +189,7 @@ def _measure_texts(opened: Opened, task: tasks.Task, test: datasets.Labelled):
   mesh = make_mesh(settings.mesh, settings.data)
   sharding = parallel.batch_sharding(mesh)
   evaluator = TextEvaluator(
-    task, test, settings.data, parts, decoder, opened.tokenizer, sharding
+    task, test, settings.data, parts, decoder, opened.tokenizer, sharding, trained
   )
 
   def measure(params):

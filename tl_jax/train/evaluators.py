@@ -6,7 +6,7 @@
 
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -72,6 +72,7 @@ def make_evaluator(ready: Prepared, sharding) -> Evaluator:
     models.decoder(ready.parts.model.arch, settings.compute),
     ready.tokenizer,
     sharding,
+    ready.corpus.training_texts(),
   )
 
 
@@ -266,8 +267,8 @@ class TextEvaluator:
   """A task whose answers are texts on its test split.
 
   In the midst of a run that is the loss of the targets, each token of which is predicted
-  from the right ones before it. At the end the model writes texts of its own, greedily,
-  and these are scored.
+  from the right ones before it. At the end the model writes texts of its own, as the
+  task says, and these are scored. trained: the texts that it learned from.
   """
 
   def __init__(
@@ -279,8 +280,10 @@ class TextEvaluator:
     decoder: models.Decoder,
     tokenizer,
     sharding,
+    trained: Sequence[str],
   ):
     self._task, self._test, self._group = task, test, group
+    self._trained = trained
     self._parts, self._decoder = parts, decoder
     self._tokenizer, self._sharding = tokenizer, sharding
     # Without smoothing, so that the loss is that of the targets whatever is learned.
@@ -314,7 +317,7 @@ class TextEvaluator:
   def measure(self, params) -> tuple[dict[str, float], list[str]]:
     """(all metrics, the texts that are written) of merged parameters."""
     texts = self.write(params)
-    scores = tasks.score(self._task, texts, self._test.targets)
+    scores = tasks.score(self._task, texts, self._test.targets, self._trained)
     everything = Portion(self._test, np.arange(len(texts)))
     return self.loss(params, everything) | scores, texts
 
@@ -337,7 +340,7 @@ class TextEvaluator:
       params,
       self._tokenizer,
       prompts,
-      writing.decoding(self._test.limits, self._tokenizer.pad),
+      writing.decoding(self._test.limits, self._tokenizer.pad, self._task.decoding),
       batch=self._group.batch,
       positions=room,
       # The devices that share the rows of a batch have as many each.

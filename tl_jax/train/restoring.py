@@ -68,11 +68,14 @@ def meta(
   """What a checkpoint must say of itself to be opened without the run that made it.
 
   read: the sha256 of the user's files that the run trains on, by path. task: that of a
-  transfer, for the names of its labels belong to the outputs of the model.
+  transfer, for the names of its labels belong to the outputs of the model, and how it
+  decodes to the texts that the model writes.
   """
-  said = (
-    None if task is None else dict(kind=task.problem.name, labels=list(task.labels))
-  )
+  said = None
+  if task is not None:
+    said = dict(
+      kind=task.problem.name, labels=list(task.labels), decoding=dict(task.decoding)
+    )
   return dict(arch=dataclasses.asdict(arch), files=dict(read), task=said)
 
 
@@ -82,6 +85,12 @@ def known_of(path: pathlib.Path, step: int) -> tasks.Known | None:
   """
   said = checkpoint.Store(path / 'checkpoints').meta(step).get('task')
   return said and tasks.Known(said['kind'], tuple(said['labels']))
+
+
+def decoding_of(path: pathlib.Path, step: int) -> dict[str, Any]:
+  """How the task of a committed step decodes; {} where it says nothing of it."""
+  said = checkpoint.Store(path / 'checkpoints').meta(step).get('task') or {}
+  return said.get('decoding', {})
 
 
 def choose_step(path: pathlib.Path, step: int | None) -> int:

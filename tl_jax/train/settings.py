@@ -131,6 +131,9 @@ class TaskChoice:
   # decoder's target an arrow
   template: str = ''
   metrics: tuple[str, ...] = ()  # what it is scored by; empty: as the task says
+  # how texts are written that are scored: fields of `decode.Decoding`; empty: as the
+  # task says
+  decoding: dict[str, Any] = dataclasses.field(default_factory=dict)
   smoothing: Fraction = 0.0  # of a target over all classes or tokens
   # what an example of a class weighs in the loss: {class: weight}, the others weigh 1,
   # or so much that all classes count the same

@@ -6,9 +6,11 @@
 32
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
-from tl_jax import decode, interop, models, tasks
+from tl_jax import config, decode, interop, models, tasks
 from tl_jax.config import ConfigError
 
 
@@ -47,19 +49,50 @@ def writer_of(
   return tasks.Writer(arch.kind, eos, declared['start'][0], begin)
 
 
-def decoding(limits: tasks.Limits, pad: int) -> decode.Decoding:
-  """Greedy decoding of texts as long as those that are learned."""
+# What is no choice of a task, with the reason.
+SAID_ELSEWHERE = {
+  'max_new_tokens': 'config.data.target_length says it',
+  'samples': 'one text of each example is scored',
+  **dict.fromkeys(('eos', 'pad', 'start', 'forced_bos'), 'the model says it'),
+}
+
+
+def require_decoding(task: tasks.Task) -> None:
+  """Raises ConfigError for a way to decode that the task cannot have."""
+  where = 'config.task.decoding'
+  if task.decoding and task.problem.answer != 'generate':
+    raise ConfigError(
+      f'{where}: {task.name} is of kind {task.problem.name!r}; it is of tasks with texts '
+      'to write (config.task.target)'
+    )
+  for name, reason in SAID_ELSEWHERE.items():
+    if name in task.decoding:
+      raise ConfigError(f'{where}.{name}: {reason}; leave it out')
+  try:
+    config.struct(decode.Decoding, task.decoding, where)
+  except ConfigError as error:
+    said = str(error)
+    # Of fields that contradict each other, only the names are said.
+    raise ConfigError(said if where in said else f'{where}.{said}') from error
+
+
+def decoding(
+  limits: tasks.Limits, pad: int, chosen: Mapping[str, Any] = MappingProxyType({})
+) -> decode.Decoding:
+  """Decoding of texts as long as those that are learned: greedy, or as is `chosen`."""
   writer = limits.writer
   start = (writer.start,) if writer.kind == 'encoder-decoder' else ()
   # What every text begins with needs no model.
   begin = writer.begin if len(writer.begin) == 1 else ()
-  return decode.Decoding(
+  of_the_model = dict(
     max_new_tokens=limits.target_length,
     eos=writer.eos,
     pad=pad,
     start=start,
     forced_bos=begin,
   )
+  # Of fields that both have, those that are chosen hold.
+  return decode.Decoding(**{**of_the_model, **chosen})
 
 
 def prompts_of(

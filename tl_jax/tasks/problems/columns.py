@@ -1,24 +1,29 @@
 """What a column of a file holds as the targets of a task, by its kind.
 
-Each reader gives (a function from a record to an Example, the labels). All values are
-looked at before a run begins, so that none fails in its middle. `known` is what a
-model answers that is tried on the task, or None.
+Each reader gives a Column. All values are looked at before a run begins, so that none
+fails in its middle. `known` is what a model answers that is tried on the task, or None.
 
 >>> opened = Opened('title', {}, ['a cat'], ['a.csv:2'], (), False, ())
->>> read, _ = read_texts(opened, known=None)
->>> read({'text': 'a cat is here', 'label': 'a cat'}).target
+>>> column = read_texts(opened, known=None)
+>>> column.read({'text': 'a cat is here', 'label': 'a cat'}).target
 'a cat'
+>>> column.holds
+'texts of 2 words'
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from tl_jax.config import ConfigError
 from tl_jax.data.conversations import Turn
 from tl_jax.data.sources import Source
 from tl_jax.tasks import labels
 from tl_jax.tasks.problems.problem import Example
+
+# So many classes are named with the number of their examples.
+MOST_SHOWN = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,19 +45,34 @@ class Opened:
   told: tuple[str, ...]
 
 
+class Column(NamedTuple):
+  """A column of targets, read.
+
+  read(record) gives an Example. labels: the names of the model's outputs. holds: what
+  stands in the column, in words.
+  """
+
+  read: Callable[[Mapping[str, Any]], Example]
+  labels: tuple[str, ...]
+  holds: str
+
+
 def read_numbers(opened: Opened, known):
   """A column of numbers; `known` says nothing, for one output has no name."""
   del known
   column = opened.column
   commas = bool(labels.decimal_commas(opened.values))
-  for value, place in zip(opened.values, opened.places, strict=True):
+  found = [
     labels.number_of(value, place, column, commas)
+    for value, place in zip(opened.values, opened.places, strict=True)
+  ]
 
   def read(record):
     number = labels.number_of(record['label'], '', column, commas)
     return Example((record['text'],), number)
 
-  return read, (column,)
+  holds = f'numbers from {min(found):g} to {max(found):g}, {labels.REGRESSION}'
+  return Column(read, (column,), holds)
 
 
 def read_texts(opened: Opened, known):
@@ -61,28 +81,50 @@ def read_texts(opened: Opened, known):
   Raises ConfigError for a list without a text.
   """
   del known
+  words: list[int] = []
   for value, place in zip(opened.values, opened.places, strict=True):
     if value == []:
       raise ConfigError(f'{place}: {opened.column}: an empty list; it needs a text')
+    words += [len(text.split()) for text in _references(value)]
 
   def read(record):
-    value = record['label']
-    values = value if isinstance(value, list) else [value]
-    references = tuple(str(each).strip() for each in values)
+    references = _references(record['label'])
     return Example((record['text'],), references[0], references)
 
-  return read, ()
+  return Column(read, (), f'texts of {_from_to(words, "word")}')
+
+
+def _references(value: Any) -> tuple[str, ...]:
+  """The texts that are right, of which a file may name one or a list."""
+  values = value if isinstance(value, list) else [value]
+  return tuple(str(each).strip() for each in values)
 
 
 def read_conversations(opened: Opened, known):
   """Turns, which a source gives as plain lists."""
-  del opened, known
+  del known
+  turns = [len(value) for value in opened.values]
 
   def read(record):
     turns = tuple(Turn(*each) for each in record['label'])
     return Example((record['text'],), turns)
 
-  return read, ()
+  holds = (
+    f'conversations of {_from_to(turns, "turn")}; what the assistant says in them is '
+    'learned, and what it says last is scored'
+  )
+  return Column(read, (), holds)
+
+
+def _from_to(counts: Sequence[int], unit: str) -> str:
+  """The least and the most of these counts.
+
+  >>> _from_to([3, 40], 'word'), _from_to([1, 1], 'word')
+  ('3 to 40 words', '1 word')
+  """
+  least, most = min(counts), max(counts)
+  said = f'{least}' if least == most else f'{least} to {most}'
+  return f'{said} {unit}{"s" * (most != 1)}'
 
 
 def read_classes(opened: Opened, known):
@@ -110,7 +152,22 @@ def read_classes(opened: Opened, known):
     name = _class_name(record['label'], opened.classes)
     return Example((record['text'],), index[name])
 
-  return read, table
+  return Column(read, table, _of_classes(names, table, known))
+
+
+def _of_classes(names: Iterable[str], table: tuple[str, ...], known) -> str:
+  """How many classes there are, and examples of each, the largest class first."""
+  counts = Counter(names)
+  count = len(table)
+  said = f'{count} class{"es" * (count != 1)}'
+  if known:
+    said = f'{len(counts)} of the {said} of the model'
+  # Of equal size they stay in the order of the labels.
+  largest = sorted(filter(counts.get, table), key=counts.get, reverse=True)
+  each = [f'{name!r} {counts[name]}' for name in largest[:MOST_SHOWN]]
+  more = len(largest) - len(each)
+  each += [f'{more} more'] if more else []
+  return f'{said} ({", ".join(each)})'
 
 
 def _class_name(value: Any, classes: tuple[str, ...]) -> str:
@@ -150,7 +207,7 @@ def read_sets(opened: Opened, known):
     target = tuple(int(name in chosen) for name in table)
     return Example((record['text'],), target)
 
-  return read, table
+  return Column(read, table, f'sets of {_of_classes(names, table, known)}')
 
 
 def _require_known(names, opened: Opened, table: tuple[str, ...], known) -> None:

@@ -123,9 +123,9 @@ class Problem:
   form: of a target: the number of one class, a 0 or 1 for each of a set of labels, a
     number, a text, or the turns of a conversation.
   outputs(labels) -> how many numbers the head gives for an example.
-  from_column(opened, known) -> (a function from a record of the user's files to an
-    Example, the labels). opened: these files. known: what a model answers that is tried
-    on the task, or None.
+  from_column(opened, known) -> the column of targets in a user's files: how a record of
+    them is read, the labels, and what it holds. opened: these files. known: what a model
+    answers that is tried on the task, or None.
   gather(examples) -> targets of these examples.
   encode(texts, targets, tokenizer, limits) -> Encoded.
   objective(facts) -> what a model is trained on.
@@ -154,7 +154,7 @@ class Problem:
   metrics: tuple[str, ...]
   headline: str
   outputs: Callable[[int], int]
-  from_column: Callable[[Any, Any], tuple[Callable, tuple[str, ...]]]
+  from_column: Callable[[Any, Any], tuple[Callable, tuple[str, ...], str]]
   gather: Callable[[list[Example]], Array]
   encode: Callable[[list[str], Array, Any, Limits], Encoded]
   objective: Callable[[Facts], Objective]

@@ -246,7 +246,7 @@ TEXT = Problem(
   form='text',
   scores=(
     *('exact_match', 'rouge', 'bleu', 'chrf'),
-    *('distinct', 'repetition', 'self_bleu'),
+    *('distinct', 'repetition', 'self_bleu', 'copying'),
   ),
   metrics=('exact_match', 'rouge', 'chrf'),
   headline='rougeL',
