@@ -57,8 +57,8 @@ alone can be exported: --config.model="{'pool': 'last', 'pooler': 'tanh'}".
 Tasks by where their data are:
   in the package: sentiment, products, tweets, editorials, intensity, topic, register,
     novel, genre; with texts to write summary, translate_en_de, continue
-  by `tl-jax data fetch`: email, email_body, brown, newsgroups, topic_full; with texts
-    to write summary_full, translate_en_de_full, translate_en_fr_full,
+  by `tl-jax data fetch`: email, email_body, brown, newsgroups, topic_full, section;
+    with texts to write summary_full, translate_en_de_full, translate_en_fr_full,
     translate_en_it_full
   by tensorflow-datasets: imdb, sst2, cola, news; with texts to write aeslc,
     cnn_dailymail, xsum, gigaword, samsum, wmt14_en_de, wmt14_en_fr, wmt16_en_ro,

@@ -31,6 +31,21 @@ SECTIONS = (
   'video',
   'network',
 )
+# The sections that have most packages, as the archive calls them.
+LARGE_SECTIONS = (
+  'perl',
+  'python',
+  'golang',
+  'utils',
+  'javascript',
+  'rust',
+  'ruby',
+  'libdevel',
+  'java',
+  'gnu-r',
+  'science',
+  'net',
+)
 # Of the works of Shakespeare.
 GENRES = ('comedy', 'history', 'tragedy', 'poetry')
 # Wanted mail, and unwanted.

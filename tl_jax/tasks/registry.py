@@ -17,6 +17,7 @@ from tl_jax.data import files
 from tl_jax.data.classes import (
   BROWN_GENRES,
   GENRES,
+  LARGE_SECTIONS,
   MAIL,
   NEWSGROUPS,
   NOVELS,
@@ -130,14 +131,21 @@ def _email(name: str, *fields: str) -> Task:
 ARCHIVE = {'database': 'databases', 'math': 'mathematics', 'net': 'network'}
 
 
-def _described(record) -> Example | None:
+def _described(record, labels: tuple[str, ...]) -> Example | None:
   """What a package is and the first paragraph on it, as the embedded set has them."""
-  label = ARCHIVE.get(record['section'], record['section'])
-  if label not in SECTIONS:
+  section = record['section']
+  label = section if section in labels else ARCHIVE.get(section)
+  if label not in labels:
     return None
   # What follows is of parts and versions; the topic is in the beginning.
   paragraph = record['text'].partition('\n')[0]
-  return Example((f'{record["synopsis"]}. {paragraph}',), SECTIONS.index(label))
+  return Example((f'{record["synopsis"]}. {paragraph}',), labels.index(label))
+
+
+def _sections(name: str, labels: tuple[str, ...]) -> Task:
+  """The section of a package, one of these; `tl-jax data fetch debian_full` first."""
+  read = functools.partial(_described, labels=labels)
+  return Task(name, 'debian_full', read, labels)
 
 
 def _cnn_dailymail() -> Task:
@@ -175,7 +183,8 @@ ALL = (
   _email('email_body', 'subject', 'body'),
   _polarity('brown', 'brown', labels=tuple(BROWN_GENRES.values())),
   _polarity('newsgroups', 'newsgroups', labels=NEWSGROUPS),
-  Task('topic_full', 'debian_full', _described, SECTIONS),
+  _sections('topic_full', SECTIONS),
+  _sections('section', LARGE_SECTIONS),
   writing.summary('summary_full', 'debian_full', 'text', 'synopsis'),
   writing.translation('translate_en_de_full', 'help_en_de', 'en', 'de'),
   writing.translation('translate_en_fr_full', 'help_en_fr', 'en', 'fr'),

@@ -1,5 +1,4 @@
-"""Runs of the classic baselines: the labelled examples and the test examples of a
-transfer, without a model.
+"""Runs of the classic baselines: the examples of a transfer, without a model.
 
 >>> evals.BASELINES['tf-idf'](['good', 'bad'], [1, 0], ['good', 'bad'], 3).shape
 (2, 3)
@@ -11,7 +10,7 @@ from tl_jax import evals, tasks
 from tl_jax.train import notes
 from tl_jax.train.datasets import TaskExamples
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
-from tl_jax.train.results import Result, digest_examples, write_predictions
+from tl_jax.train.results import Result, digest_split, write_predictions
 from tl_jax.train.settings import Transfer
 from tl_jax.train.workdir import Run
 
@@ -44,7 +43,7 @@ class Baseline(NamedTuple):
       )
     if run.is_primary:
       write_predictions(run.path / 'predictions.jsonl', task, test, found)
-    digest = digest_examples(test.texts, test.targets)
+    digest = digest_split(task, test)
     metrics = tasks.score(task, found, test.targets)
     reporter.info(
       f'{task.name}, {name}: '
@@ -66,6 +65,7 @@ class Baseline(NamedTuple):
         steps=0,
         peak_bytes=peak_bytes(),
         notes=said,
+        signatures=tasks.signatures(task, test.targets),
         **run.clock.totals(),
       )
     )

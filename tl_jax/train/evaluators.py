@@ -21,7 +21,7 @@ from tl_jax.train.course import Watch
 from tl_jax.train.datasets import Labelled, Portion, TaskExamples, labelled_pass
 from tl_jax.train.features import EvaluationInputs, FeatureCache, holds_body
 from tl_jax.train.preparing import Prepared
-from tl_jax.train.results import digest_examples
+from tl_jax.train.results import digest_split
 from tl_jax.train.settings import Pretrain, TaskData
 from tl_jax.train.step import averaged
 
@@ -255,7 +255,7 @@ class TaskEvaluator:
   def evaluate(self, state) -> Evaluation:
     """The metrics, with a digest of the test split and all outputs."""
     outputs = self.outputs(state)
-    digest = digest_examples(self._test.texts, self._test.targets)
+    digest = digest_split(self._task, self._test)
     metrics = tasks.score(self._task, outputs, self._test.targets)
     return Evaluation(metrics, len(self._test.texts), digest, outputs)
 
@@ -310,8 +310,7 @@ class TextEvaluator:
   def evaluate(self, state) -> Evaluation:
     params = self._merged(state)
     metrics, texts = self.measure(params)
-    answers = self._task.problem.written(self._test.targets)
-    digest = digest_examples([*self._test.texts, *answers], [])
+    digest = digest_split(self._task, self._test)
     return Evaluation(metrics, len(texts), digest, texts)
 
   def measure(self, params) -> tuple[dict[str, float], list[str]]:

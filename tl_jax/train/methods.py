@@ -33,11 +33,8 @@ def method_of(
   name = settings.method.get('name')
   if is_transfer and name in evals.BASELINES:
     # Of a run that is read again without its files, there is no task to ask.
-    if task is not None and not task.problem.exclusive:
-      raise ConfigError(
-        f'config.method.name: {name} needs a task with one label per example; '
-        f'{task.name} is of kind {task.problem.name!r}'
-      )
+    if task is not None:
+      _require_answers(name, task)
     return None
   # A text is written by the head that the model has: a method treats it like the rest.
   fresh_head = task is None or task.problem.fresh_head
@@ -46,6 +43,19 @@ def method_of(
   if task is not None:
     require_regularizers(method, settings.init, settings.compute)
   return method
+
+
+def _require_answers(name: str, task: tasks.Task) -> None:
+  """Raises ConfigError for a task whose answers a baseline cannot give."""
+  if name in evals.WRITERS:
+    fits, answers = task.problem.answer == 'generate', 'texts to write'
+  else:
+    fits, answers = task.problem.exclusive, 'one label per example'
+  if not fits:
+    raise ConfigError(
+      f'config.method.name: {name} needs a task with {answers}; '
+      f'{task.name} is of kind {task.problem.name!r}'
+    )
 
 
 def make(group, fresh_head: bool = True) -> transfer.TransferMethod:

@@ -162,6 +162,14 @@ def digest_examples(texts: Sequence[str], targets) -> str:
   return found.hexdigest()[:16]
 
 
+def digest_split(task: tasks.Task, split: Labelled) -> str:
+  """The digest of the examples of a split, with what is right of each."""
+  if task.problem.answer == 'logits':
+    return digest_examples(split.texts, split.targets)
+  answers = task.problem.written(split.targets)
+  return digest_examples([*split.texts, *answers], [])
+
+
 def digest_numbers(numbers: np.ndarray) -> str:
   """16 hexadecimal digits that any change of the integers or their order changes."""
   return hashlib.sha256(np.asarray(numbers, '<i8').tobytes()).hexdigest()[:16]
