@@ -16,12 +16,13 @@
 task: a name of `tl_jax.tasks`, several with + between (one body, a head for each);
 FILE.py:NAME, a `tl_jax.tasks.Task` of your own or a function that makes one; or a file:
 .csv, .tsv, .jsonl, .json or .parquet, each also with .gz. Of a file: text, the
-column of the texts, or several with + between (default: text); label, that of the
-labels, or several that hold 0 or 1 each (default: label); kind, single_label,
-multi_label, regression or conversation (default: what the labels are); target, in the
-place of a label, the column of texts that an encoder-decoder or a decoder learns to
-write; train, validation, test, files of one split each. A comma or a + in the name of a
-file is escaped by a backslash.
+column of the texts, or several with + between (default: text), of which two are a
+pair, as premise+hypothesis, read as the tokenizer frames two texts (by a decoder as
+one); label, that of the labels, or several that hold 0 or 1 each (default: label);
+kind, single_label, multi_label, regression or conversation (default: what the labels
+are); target, in the place of a label, the column of texts that an encoder-decoder or a
+decoder learns to write; train, validation, test, files of one split each. A comma or a
++ in the name of a file is escaped by a backslash.
 
 Of conversations a decoder learns what the assistant says in them, put by its chat
 template (which needs jinja2), or a line `role: content` each where it has none. They
@@ -60,9 +61,9 @@ Tasks by where their data are:
   by `tl-jax data fetch`: email, email_body, brown, newsgroups, topic_full, section;
     with texts to write summary_full, translate_en_de_full, translate_en_fr_full,
     translate_en_it_full
-  by tensorflow-datasets: imdb, sst2, cola, news; with texts to write aeslc,
-    cnn_dailymail, xsum, gigaword, samsum, wmt14_en_de, wmt14_en_fr, wmt16_en_ro,
-    opus_medical
+  by tensorflow-datasets: imdb, sst2, cola, news; of two texts mrpc, qqp, stsb, rte,
+    mnli, qnli; with texts to write aeslc, cnn_dailymail, xsum, gigaword, samsum,
+    wmt14_en_de, wmt14_en_fr, wmt16_en_ro, opus_medical
 
 Usual keys, as they are for task=sentiment where nobody says otherwise:
   --config.seed=0 --config.task.labels=0 --config.data.length=128

@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import folders  # noqa: E402
 
-from tl_jax.data import tokenizers  # noqa: E402
+from tl_jax.data import pairs, tokenizers, tokens  # noqa: E402
 from tl_jax.interop.tokenizers import load_tokenizer, save_tokenizer  # noqa: E402
 
 ROLES = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
@@ -95,6 +95,32 @@ def test_a_folder_is_opened_and_saved_the_same(name, tmp_path, auto):
   ]
   save_tokenizer(tmp_path / 'again', theirs)
   assert_same(theirs, auto(str(tmp_path / 'again')), texts())
+
+
+@pytest.mark.parametrize('name', ['bert', 'roberta'])
+@pytest.mark.parametrize('length', [5, 8, 9, 12])
+def test_pairs_are_put_and_cut_the_same(name, length, tmp_path, auto):
+  folder = folders.FOLDERS[name](tmp_path / 'folder')
+  tokenizer, reference = load_tokenizer(folder), auto(str(folder))
+  chosen = [text for text in texts(name) if text]
+  both = [pairs.Pair(*two) for two in zip(chosen, chosen[::-1], strict=True)]
+
+  def encode(plain):
+    return tokens.TokenList(tokenizer.encode_batch(plain, special=False))
+
+  framed = pairs.frame(both, tokenizer, length, encode)
+  theirs = reference(
+    [pair.first for pair in both],
+    [pair.second for pair in both],
+    truncation='longest_first',
+    max_length=length,
+    return_token_type_ids=True,
+  )
+  found = [ids.tolist() for ids in framed]
+  assert found == theirs['input_ids']
+  kinds = [framed.types[place].tolist() for place in range(len(framed))]
+  assert kinds == theirs['token_type_ids']
+  assert max(map(len, found)) == length
 
 
 @pytest.mark.parametrize('kind', ['wordpiece', 'bpe'])

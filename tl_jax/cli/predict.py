@@ -56,7 +56,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     '--text',
     default='',
     metavar='COLUMN',
-    help="the column of the texts, or several as A+B (default: the run's own, or text)",
+    help='the column of the texts, or several as A+B; two are a pair to a model of pairs '
+    "(default: the run's own, or text)",
   )
   parser.add_argument(
     '--embeddings',

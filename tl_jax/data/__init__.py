@@ -21,6 +21,7 @@ MODULES = (
   'lines',
   'missing',
   'packing',
+  'pairs',
   'pipeline',
   'separated',
   'sources',

@@ -16,7 +16,15 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tl_jax.data import conversations, missing, store, subsets, tables, tokenizers
+from tl_jax.data import (
+  conversations,
+  missing,
+  pairs,
+  store,
+  subsets,
+  tables,
+  tokenizers,
+)
 from tl_jax.data.sources import Source
 from tl_jax.files import digest
 
@@ -39,7 +47,8 @@ class Columns:
   """The columns of a file that are read.
 
   Several columns of `text` make one text, `name: value` each, as T5 writes the parts of
-  an example (Raffel et al. 2020, appendix D). Several columns of `label` hold 0 or 1
+  an example (Raffel et al. 2020, appendix D). Two of them are a `pairs.Pair`, which has
+  the two texts apart for those who read such. Several columns of `label` hold 0 or 1
   each, and an example's label is the list of the columns with a 1. Without a `label` no
   column is looked at.
 
@@ -331,25 +340,28 @@ def _is_split(value) -> bool:
 
 
 def text_of(file, line: int, row: dict, columns: Columns) -> str:
-  """The text of a row, of several columns if so told.
+  """The text of a row, of several columns if so told; a `Pair` of two.
 
   A null of JSON or Parquet is an empty text. Raises ValueError for a column that is not
   there or holds no text.
   """
-  parts = []
-  for name in columns.text:
-    value = row.get(name)
-    if name in row and not isinstance(value, str) and missing.is_missing(value):
-      value = ''
-    if not isinstance(value, str):
-      raise ValueError(f'{file}:{line}: {name}: {_what(row, name)}')
-    parts.append(value)
+  parts = [_text_in(file, line, row, name) for name in columns.text]
   text = parts[0]
   # Names alone are no text: a row whose columns are all empty counts as empty.
   if len(parts) > 1 and any(part.strip() for part in parts):
     named = zip(columns.text, parts, strict=True)
-    text = '\n'.join(f'{name}: {part}' for name, part in named)
-  return tokenizers.plain(text)
+    text = tokenizers.plain('\n'.join(f'{name}: {part}' for name, part in named))
+  return pairs.Pair(*parts, text) if len(parts) == 2 else text
+
+
+def _text_in(file, line: int, row: dict, name: str) -> str:
+  """The text in one column of a row."""
+  value = row.get(name)
+  if name in row and not isinstance(value, str) and missing.is_missing(value):
+    value = ''
+  if not isinstance(value, str):
+    raise ValueError(f'{file}:{line}: {name}: {_what(row, name)}')
+  return tokenizers.plain(value)
 
 
 def _label(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:

@@ -236,6 +236,21 @@ def fill_learned(
   return {'learned': learned}
 
 
+def fill_types(members: Sequence[int], types, row_length: int) -> dict[str, np.ndarray]:
+  """`types` int32 (row_length,): the type of every token, 0 on padding.
+
+  `types[i]` are those of example i.
+  """
+  found = np.zeros(row_length, np.int32)
+  start = 0
+  for member in members:
+    own = types[int(member)]
+    stop = start + len(own)
+    found[start:stop] = own
+    start = stop
+  return {'types': found}
+
+
 def fill_examples(
   members: Sequence[int], identifiers: np.ndarray, examples_per_row: int
 ) -> dict[str, np.ndarray]:

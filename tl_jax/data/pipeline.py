@@ -32,10 +32,11 @@ class Examples:
 
   `tokens` and `targets` are `Tokens` or a `TokenList`; encoder-decoders need targets.
   `prompts` int32 (n,) says how many of an example's first tokens a decoder is given; it
-  learns those behind them, or where `learned`, shaped as `tokens`, is 1. `labels` are
-  (n,) int, (n, k) for several labels per example, or real values (n,) or (n, 1).
-  `identifiers` int32 (n,) are by default the numbers of the examples in their source.
-  Raises ValueError where the lengths differ.
+  learns those behind them, or where `learned`, shaped as `tokens`, is 1. `types`, of
+  the same shape, tell a model two texts apart. `labels` are (n,) int, (n, k) for several
+  labels per example, or real values (n,) or (n, 1). `identifiers` int32 (n,) are by
+  default the numbers of the examples in their source. Raises ValueError where the
+  lengths differ.
   """
 
   tokens: Any
@@ -44,11 +45,12 @@ class Examples:
   identifiers: np.ndarray | None = None
   prompts: np.ndarray | None = None
   learned: Any = None
+  types: Any = None
 
   def __post_init__(self):
     if not len(self.tokens):
       raise ValueError('data: no examples')
-    for name in ('labels', 'targets', 'identifiers', 'prompts', 'learned'):
+    for name in ('labels', 'targets', 'identifiers', 'prompts', 'learned', 'types'):
       value = getattr(self, name)
       if value is not None and len(value) != len(self.tokens):
         raise ValueError(f'data: {len(value)} {name} for {len(self.tokens)} examples')
@@ -133,6 +135,8 @@ class Layout:
       )
     if examples.prompts is not None:
       row |= packing.fill_learned(members, examples, self.length)
+    if examples.types is not None:
+      row |= packing.fill_types(members, examples.types, self.length)
     # A row cannot hold more examples than tokens.
     examples_per_row = self.examples_per_row or (self.length if self.pack else 1)
     if examples.labels is not None:

@@ -28,8 +28,9 @@ def read(
 
   Files are those of `files.load`, but every line of a .txt file is a text. Rows are read
   as they are asked for; a .json file with an array is read whole. Several columns make
-  one text, as `files.Columns` says. `tell` is called with what was found out about the
-  file. Raises ValueError `file:line: column` for the first row that cannot be read.
+  one text, and two of them a pair, as `files.Columns` says. `tell` is called with what
+  was found out about the file. Raises ValueError `file:line: column` for the first row
+  that cannot be read.
   """
   path = pathlib.Path(path)
   require(path)

@@ -18,7 +18,7 @@ import numpy as np
 
 from tl_jax import files
 from tl_jax.config.disguises import require_content
-from tl_jax.data import backends, vocabularies
+from tl_jax.data import backends, pairs, vocabularies
 
 SENTINELS = 32
 # What a role is called in the vocabularies that are around, nearest habit first.
@@ -192,17 +192,16 @@ class Tokenizer:
   ) -> tuple[list[int], list[int]]:
     """(ids, types) of two texts in their frame, as [CLS] first [SEP] second [SEP].
 
-    Beyond `max_length` tokens the longer text is cut from its end.
+    Beyond `max_length` tokens the longer text is cut from its end, as `pairs.shares`
+    says.
     """
     a, b = self.encode_batch(
       [first, second], special=False, parse_special=parse_special
     )
     if max_length is not None:
       room = _room(max_length, len(self.pair) - 2)
-      # Token by token, so that two texts that are both too long end equally long.
-      while len(a) + len(b) > room:
-        longer = a if len(a) >= len(b) else b
-        longer.pop()
+      first, second = pairs.shares(len(a), len(b), room)
+      a, b = a[:first], b[:second]
     texts = {'A': a, 'B': b}
     ids, types = [], []
     for slot, kind in self.pair:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tl_jax import models
-from tl_jax.data import packing
+from tl_jax.data import packing, pairs, tokens
 from tl_jax.evals.evaluate import outputs
 
 # Texts that are read, encoded and packed together.
@@ -33,7 +33,7 @@ class Reader(NamedTuple):
   length: the most tokens of a text; longer ones are cut. rows: of a batch of the
   shortest rows; batches of longer rows have about as many tokens. multiple: the number
   of rows of every batch is a multiple of it. alone: does every text have a row to
-  itself?
+  itself? pairs: does the model read two texts in a frame? Else they are joined.
   """
 
   tokenizer: Any
@@ -42,6 +42,7 @@ class Reader(NamedTuple):
   rows: int
   multiple: int = 1
   alone: bool = False
+  pairs: bool = False
 
 
 class Window(NamedTuple):
@@ -49,6 +50,7 @@ class Window(NamedTuple):
 
   count: how many texts there are. places: the numbers of those that have tokens. ids:
   of these. rows: (tokens in the row, members) each. cut: how many texts were too long.
+  types: those of the tokens, as `ids`, for a model that tells pairs apart by them.
   """
 
   count: int
@@ -56,6 +58,7 @@ class Window(NamedTuple):
   ids: list[np.ndarray]
   rows: list[tuple[int, list[int]]]
   cut: int
+  types: list[np.ndarray] | None = None
 
 
 def row_length(tokens: int) -> int:
@@ -74,6 +77,8 @@ def read_window(reader: Reader, texts: Iterable[str]) -> Window:
   """Encodes texts and packs them into rows."""
   tokenizer, length = reader.tokenizer, reader.length
   texts = list(texts)
+  if reader.pairs and pairs.are_framed(texts, tokenizer):
+    return _read_pairs(reader, texts)
   suffix = list(tokenizer.suffix)
   ids = []
   places = []
@@ -90,6 +95,24 @@ def read_window(reader: Reader, texts: Iterable[str]) -> Window:
   sizes = np.array([len(each) for each in ids], np.int64)
   rows = plan_rows(sizes, reader.alone)
   return Window(len(texts), np.array(places, np.int64), ids, rows, cut)
+
+
+def _read_pairs(reader: Reader, texts: list[str]) -> Window:
+  """Encodes texts of which some are pairs; in a frame, each has tokens."""
+  tokenizer = reader.tokenizer
+
+  def encode(plain: list[str]) -> tokens.TokenList:
+    return tokens.TokenList(tokenizer.encode_batch(plain, special=False))
+
+  framed = pairs.frame(texts, tokenizer, reader.length, encode)
+  places = np.arange(len(framed), dtype=np.int64)
+  cut = int((framed.whole > reader.length).sum())
+  rows = plan_rows(framed.lengths.astype(np.int64), reader.alone)
+  ids = [framed[place] for place in places]
+  types = None
+  if reader.arch.types > 1:
+    types = [framed.types[place] for place in places]
+  return Window(len(texts), places, ids, rows, cut, types)
 
 
 def plan_rows(sizes: np.ndarray, alone: bool) -> list[tuple[int, list[int]]]:
@@ -144,6 +167,8 @@ def _fill(reader: Reader, window: Window, numbers, members, length: int) -> dict
   pad = reader.tokenizer.pad
   most = 1 if reader.alone else length // TOKENS_PER_PLACE
   row = packing.fill(members, window.ids, length, pad=pad)
+  if window.types is not None:
+    row |= packing.fill_types(members, window.types, length)
   return row | packing.fill_examples(members, numbers, most)
 
 

@@ -211,7 +211,8 @@ def save(
   if loaded.tokenizer is not None:
     from tl_jax.interop import tokenizers
 
-    tokenizers.save_tokenizer(path, _with_longest_text(loaded))
+    tokenizer = _with_longest_text(loaded)
+    tokenizers.save_tokenizer(path, tokenizer, typed=arch.types > 1)
   # The config comes last: without it a folder that was cut short is none.
   for name, content in ((GENERATION, loaded.generation), ('config.json', config)):
     if content is not None:

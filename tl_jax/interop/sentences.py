@@ -44,7 +44,9 @@ class Pooling(NamedTuple):
 
   def prepared(self, text: str) -> str:
     """A text as the model reads it."""
-    text = self.prompt + text
+    # Without a prompt two texts stay two.
+    if self.prompt:
+      text = self.prompt + text
     return text.lower() if self.lower else text
 
 

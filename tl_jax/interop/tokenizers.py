@@ -273,7 +273,7 @@ def _new_tokens(
   return new
 
 
-def save_tokenizer(folder, tokenizer: tokenizers.Tokenizer) -> None:
+def save_tokenizer(folder, tokenizer: tokenizers.Tokenizer, typed: bool = True) -> None:
   """Writes a tokenizer so that `AutoTokenizer` of transformers opens it to the same
   ids, special tokens and templates.
 
@@ -281,10 +281,11 @@ def save_tokenizer(folder, tokenizer: tokenizers.Tokenizer) -> None:
   chat_template.jinja for a single template. Settings of the folder that the tokenizer
   came from are kept, but those that name code or files; so is its `tokenizer_class`,
   unless transformers would make another tokenizer under that name.
+  typed: may the model tell two texts apart by the types of their tokens?
   """
   folder = pathlib.Path(folder)
   roles = _roles(tokenizer)
-  config = _config(tokenizer, roles)
+  config = _config(tokenizer, roles, typed)
   # A null is said in the config alone: the map lists what there is.
   special = {}
   for role, piece in roles.items():
@@ -305,7 +306,9 @@ def save_tokenizer(folder, tokenizer: tokenizers.Tokenizer) -> None:
     files.write_atomically(folder / file, (text + '\n').encode())
 
 
-def _config(tokenizer: tokenizers.Tokenizer, roles: dict[str, str | None]) -> dict:
+def _config(
+  tokenizer: tokenizers.Tokenizer, roles: dict[str, str | None], typed: bool
+) -> dict:
   """The tokenizer_config.json of a tokenizer, but for its chat template."""
   backend = tokenizer.backend
   state = json.loads(backend.to_str())
@@ -320,9 +323,10 @@ def _config(tokenizer: tokenizers.Tokenizer, roles: dict[str, str | None]) -> di
   config['tokenizer_class'] = name
   config |= _settings_against_class(name, tokenizer)
   if name == families.GENERIC:
-    # The generic class cannot know whether the model tells two texts apart by types.
+    # The generic class cannot know whether the model tells two texts apart by types,
+    # and one that does not would fail on them.
     has_types = any(kind for _, kind in frame)
-    typed = tokenizer.cls is not None and has_types
+    typed = typed and tokenizer.cls is not None and has_types
     types = ['token_type_ids'] if typed else []
     config.setdefault('model_input_names', ['input_ids', *types, 'attention_mask'])
   config.setdefault('clean_up_tokenization_spaces', False)

@@ -155,8 +155,10 @@ def _wrong(found: Any, task: Task) -> str:
   if not isinstance(found, Example):
     return f'must give a tl_jax.tasks.Example or None, not {type(found).__name__}'
   are_texts = isinstance(found.inputs, tuple) and _are_texts(found.inputs)
-  if not are_texts or not found.inputs:
-    return f'inputs must be a tuple of texts, as (text,), not {found.inputs!r:.60}'
+  if not are_texts or len(found.inputs) not in (1, 2):
+    return (
+      f'inputs must be a tuple of one text or two, as (text,), not {found.inputs!r:.60}'
+    )
   is_right, wanted = _judged(found, task)
   return '' if is_right else f'target must be {wanted}, not {found.target!r:.60}'
 

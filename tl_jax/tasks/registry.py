@@ -24,7 +24,7 @@ from tl_jax.data.classes import (
   POLARITY,
   SECTIONS,
 )
-from tl_jax.tasks import code, own, writing
+from tl_jax.tasks import code, glue, own, writing
 from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
 
@@ -116,8 +116,9 @@ def _news() -> Task:
 
 def _mail(record, columns: files.Columns) -> Example | None:
   """An e-mail by some of its fields; None where all of them are empty."""
-  # As a file with these columns is read: a model of the one is tried on the other.
-  text = files.text_of('spam', 0, record, columns)
+  # As a file with these columns is read: a model of the one is tried on the other. But
+  # the parts of a mail are one text here, not a pair.
+  text = str(files.text_of('spam', 0, record, columns))
   return Example((text,), int(record['label'])) if text.strip() else None
 
 
@@ -193,6 +194,7 @@ ALL = (
   _polarity('imdb', 'imdb_reviews'),
   _polarity('sst2', 'glue/sst2', text='sentence', test='validation'),
   _cola(),
+  *glue.PAIRS,
   _news(),
   writing.summary('aeslc', 'aeslc', 'email_body', 'subject_line'),
   _cnn_dailymail(),

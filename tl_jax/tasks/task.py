@@ -18,6 +18,7 @@ import numpy as np
 
 from tl_jax import data, metrics
 from tl_jax.config import ConfigError
+from tl_jax.data.pairs import Pair
 from tl_jax.data.sources import Source
 from tl_jax.tasks import problems
 from tl_jax.tasks.problems import PROBLEMS, Example, Facts, Problem
@@ -147,6 +148,7 @@ def labelled(
 ) -> tuple[list[str], np.ndarray]:
   """(texts, targets) of one split: `train`, `test`, or `validation` if it has one.
 
+  A text is a `data.pairs.Pair` where the example has two.
   The problem says what the targets are: int32 (n,) for one label per example, float32
   (n, labels) for several, and float32 (n, 1) for real values. What was read is kept,
   since sweeps ask for the same split again and again: treat it as read-only.
@@ -160,8 +162,16 @@ def labelled(
       example = task.example({**record, 'source': source.name})
       if example is not None:
         found.append(example)
-  texts = [example.inputs[0] for example in found]
+  texts = [_text_of(example) for example in found]
   return texts, task.problem.gather(found)
+
+
+def _text_of(example: Example) -> str:
+  """The text of an example; a `Pair` where it has two."""
+  if len(example.inputs) == 1:
+    return example.inputs[0]
+  first, second = example.inputs
+  return Pair(first, second)
 
 
 def _labelled_parts(

@@ -19,7 +19,7 @@ from tl_jax.config import ConfigError
 from tl_jax.evals import answers, generation, passes, prediction
 from tl_jax.interop.sentences import Pooling, read_pooling
 from tl_jax.train import datasets, methods, programs, writing
-from tl_jax.train.restoring import decoding_of, known_of, load
+from tl_jax.train.restoring import decoding_of, frames_pairs, known_of, load
 from tl_jax.train.settings import Settings, Transfer
 
 # Rows of 128 tokens in a batch: a CPU has enough to do with few of them.
@@ -39,7 +39,7 @@ class Subject(NamedTuple):
   reserved: the positions that its method keeps. alone: does every text need a row to
   itself? pooling: how it makes one vector of a text. limits: how texts are put to it,
   where its run learned to write texts; problem: what kind of task these were of, and
-  decoding: how it decodes.
+  decoding: how it decodes. pairs: does it read two texts in a frame?
   """
 
   path: pathlib.Path
@@ -53,6 +53,7 @@ class Subject(NamedTuple):
   limits: tasks.Limits | None = None
   problem: tasks.Problem = tasks.PROBLEMS['text']
   decoding: Mapping[str, Any] = MappingProxyType({})
+  pairs: bool = False
 
 
 class Answering(NamedTuple):
@@ -104,7 +105,10 @@ def open_subject(
   if settings is None:
     pooling = read_pooling(path) or Pooling()
     length = pooling.length or _longest(loaded)
-    return Subject(path, loaded, compute, length, parts, pooling=pooling)
+    # A folder does not say whether it was trained on pairs. A classifier is asked as
+    # the pipeline of transformers asks it; a decoder reads one text.
+    pairs = loaded.arch.head == 'classifier' and loaded.arch.kind != 'decoder'
+    return Subject(path, loaded, compute, length, parts, pooling=pooling, pairs=pairs)
   # Its positions are part of the model's, its prompt is part of every row.
   method = methods.make(settings.method)
   found = Subject(
@@ -115,6 +119,7 @@ def open_subject(
     parts,
     method.reserved_positions,
     alone=bool(method.prompt_positions),
+    pairs=frames_pairs(path, loaded.step),
   )
   problem = _problem(path, loaded)
   if problem is None:
@@ -260,6 +265,7 @@ def _packed(subject: Subject, mesh, batch: int, program: Callable) -> Callable:
     rows=batch or usual,
     multiple=mesh.size,
     alone=subject.alone,
+    pairs=subject.pairs,
   )
 
   def forward(batch):

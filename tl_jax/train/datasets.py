@@ -14,7 +14,7 @@ import numpy as np
 
 from tl_jax import data, models, tasks
 from tl_jax.config import ConfigError
-from tl_jax.data import packing, pipeline, subsets
+from tl_jax.data import packing, pairs, pipeline, subsets
 from tl_jax.train import drawing, weighting, writing
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import TaskChoice, TaskData, Transfer
@@ -54,7 +54,8 @@ class Labelled(NamedTuple):
   """A split of a task: its texts, and targets as the problem has them.
 
   Encoded, it also has its examples as tokens, the limits that they keep, what was cut
-  of its texts, and the most examples that a row of them holds.
+  of its texts, the most examples that a row of them holds, and the frame in which two
+  texts of an example stand, '' where none has two or they are joined.
   """
 
   texts: list
@@ -63,6 +64,7 @@ class Labelled(NamedTuple):
   limits: tasks.Limits | None = None
   cut: tuple[tasks.Cut, ...] = ()
   examples_per_row: int = 1
+  frame: str = ''
 
 
 class Portion(NamedTuple):
@@ -228,11 +230,13 @@ def encode(
   """
   found = task.problem.encode(split.texts, split.targets, tokenizer, limits)
   count = examples_per_row_of(group, found.examples, prompt_positions)
+  is_framed = isinstance(found.examples.tokens, pairs.Framed)
   return split._replace(
     examples=found.examples,
     limits=limits,
     cut=found.cut,
     examples_per_row=count,
+    frame=pairs.spelled(tokenizer) if is_framed else '',
   )
 
 
@@ -242,14 +246,22 @@ def limits_of(
   arch: models.Arch,
   writer: tasks.Writer,
   folder: pathlib.Path,
+  reads_pairs: bool = True,
 ) -> tasks.Limits:
   """What the examples of a task are cut to, and how they are put to the model.
 
-  folder: below it encoded texts are kept.
+  folder: below it encoded texts are kept. reads_pairs: does the model read two texts in
+  a frame? A decoder reads them joined, whatever is said here.
   """
   longest = target_length(group, arch)
   return tasks.Limits(
-    group.length, token_cache(folder), longest, choice.template, writer
+    group.length,
+    token_cache(folder),
+    longest,
+    choice.template,
+    writer,
+    reads_pairs and arch.kind != 'decoder',
+    arch.types,
   )
 
 

@@ -146,7 +146,7 @@ def make_measure(
   test = datasets.read_test(task, group.directory, choice.test)
   source = source_of(opened, generation_of(path))
   writer = writer_of(task, arch, tokenizer, source)
-  limits = datasets.limits_of(choice, group, arch, writer, path)
+  limits = datasets.limits_of(choice, group, arch, writer, path, opened.pairs)
   positions = opened.method.prompt_positions
   test = datasets.encode(task, test, group, positions, tokenizer, limits)
   if task.problem.answer == 'logits':

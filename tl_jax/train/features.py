@@ -40,7 +40,7 @@ class Features(NamedTuple):
     return {
       name: value
       for name, value in batch.items()
-      if name not in ('tokens', 'positions')
+      if name not in ('tokens', 'positions', 'types')
     } | dict(features=found)
 
 

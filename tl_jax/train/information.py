@@ -84,7 +84,9 @@ def training_examples(
   settings, pad = opened.settings, opened.tokenizer.pad
   group = settings.data
   corpus = datasets.TaskExamples.open(settings, task)
-  limits = tasks.Limits(group.length, token_cache(path))
+  limits = tasks.Limits(
+    group.length, token_cache(path), pairs=opened.pairs, types=opened.arch.types
+  )
   train = datasets.encode(task, corpus.train, group, 0, opened.tokenizer, limits)
   chosen = corpus.draw(settings).trained
   part = (

@@ -10,6 +10,7 @@ import numpy as np
 
 from tl_jax import tasks
 from tl_jax.data import subsets
+from tl_jax.data.pairs import Pair
 from tl_jax.data.sources import Source
 from tl_jax.tasks.own import quoted
 from tl_jax.train.datasets import Labelled, Portion, TaskExamples
@@ -24,6 +25,7 @@ def of_task(
   """
   task, train, test = corpus.task, corpus.train, corpus.test
   lines = told(task)
+  lines += _of_pairs(task, train)
   left_out = _empty(task.own_sources)
   cut = _cut('train', train) + _cut('test', test)
   if corpus.validation is not None:
@@ -42,6 +44,15 @@ def of_task(
     if corpus.validation is not None:
       lines += _shared(task, train, corpus.validation, 'validation')
   return lines
+
+
+def _of_pairs(task: tasks.Task, train: Labelled) -> list[str]:
+  """A line, or none, on how the two texts of an example are put."""
+  if train.frame:
+    return [f'{task.name}: examples of two texts are read as {train.frame}']
+  if any(isinstance(text, Pair) for text in train.texts):
+    return [f'{task.name}: the two texts of an example are joined into one']
+  return []
 
 
 def _of_validation(corpus: TaskExamples, chosen: np.ndarray, watched: Portion) -> str:

@@ -22,6 +22,7 @@ from tl_jax.config import ConfigError
 from tl_jax.evals import answers
 from tl_jax.train.answering import (
   Answering,
+  Subject,
   columns_of,
   make_answering,
   open_subject,
@@ -91,8 +92,8 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
   parallel.keep_freed_memory()
   # Of this process alone: several would each have an output of their own.
   if settings is None and len(columns) > 1:
-    # A folder may come from pairs of texts with a frame of their own.
-    reporter.info(f'{"+".join(columns)}: one text, with the name of each column')
+    # A folder does not say how its model was trained to read them.
+    reporter.info(_said_of_columns(columns, subject))
   mesh = parallel.make_mesh(parallel.MeshShape(), jax.local_devices())
   with jax.set_mesh(mesh):
     answering = make_answering(
@@ -112,6 +113,17 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
     reporter.info(f'{cut} texts were cut to {subject.length} tokens')
   reporter.info(f'{output}: {total} answers')
   return total
+
+
+def _said_of_columns(columns: tuple[str, ...], subject: Subject) -> str:
+  """How a model reads several columns of texts."""
+  names = '+'.join(columns)
+  tokenizer = subject.loaded.tokenizer
+  # Which texts they are does not matter here.
+  has_frame = data.pairs.are_framed([data.pairs.Pair('', '')], tokenizer)
+  if len(columns) == 2 and subject.pairs and has_frame:
+    return f'{names}: two texts, read as {data.pairs.spelled(tokenizer)}'
+  return f'{names}: one text, with the name of each column'
 
 
 def _answer(
@@ -203,7 +215,7 @@ def _origin(
   kind = 'answers'
   if request.embeddings:
     kind = 'normalized embeddings' if request.normalize else 'embeddings'
-  return dict(
+  found = dict(
     model=_digest(path, step),
     input=_checksum(pathlib.Path(request.input)),
     dtype=request.dtype,
@@ -212,6 +224,10 @@ def _origin(
     template=request.template,
     **{'column of texts': '+'.join(columns), 'kind of answer': kind},
   )
+  # An earlier version asked the model of a folder otherwise. A workdir says how.
+  if step is None and len(columns) == 2:
+    found['frame of two texts'] = True
+  return found
 
 
 def _digest(path: pathlib.Path, step: int | None) -> str:

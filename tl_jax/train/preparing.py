@@ -88,6 +88,11 @@ class Prepared(NamedTuple):
     code = {} if self.task is None else self.task.own_code
     return notes.files_of(self.corpus.own_sources) | code
 
+  @property
+  def frame(self) -> str:
+    """In which two texts of an example stand; '' where none do."""
+    return '' if self.task is None else self.corpus.train.frame
+
   def given(self) -> Given:
     """What the first state of every run of this program is made from, in the memory of
     the host.

@@ -41,7 +41,7 @@ class Opened(NamedTuple):
   settings those of the run.
 
   trainable and frozen are what `method` made of them, the average in the place of the
-  weights where the run kept one.
+  weights where the run kept one. pairs: does it read two texts in a frame?
   """
 
   settings: Settings
@@ -53,6 +53,7 @@ class Opened(NamedTuple):
   frozen: Any
   method: transfer.TransferMethod
   known: tasks.Known | None = None
+  pairs: bool = False
 
   @property
   def named(self) -> dict:
@@ -63,19 +64,26 @@ class Opened(NamedTuple):
 
 
 def meta(
-  arch: models.Arch, read: Mapping[str, str], task: tasks.Task | None = None
+  arch: models.Arch,
+  read: Mapping[str, str],
+  task: tasks.Task | None = None,
+  frame: str = '',
 ) -> dict:
   """What a checkpoint must say of itself to be opened without the run that made it.
 
   read: the sha256 of the user's files that the run trains on, by path. task: that of a
   transfer, for the names of its labels belong to the outputs of the model, and how it
-  decodes to the texts that the model writes.
+  decodes to the texts that the model writes. frame: in which two texts stand; '' where
+  none do.
   """
   said = None
   if task is not None:
     said = dict(
       kind=task.problem.name, labels=list(task.labels), decoding=dict(task.decoding)
     )
+  # Without the key two texts are one to the model, as to all before there was a frame.
+  if frame:
+    said['frame'] = frame
   return dict(arch=dataclasses.asdict(arch), files=dict(read), task=said)
 
 
@@ -91,6 +99,12 @@ def decoding_of(path: pathlib.Path, step: int) -> dict[str, Any]:
   """How the task of a committed step decodes; {} where it says nothing of it."""
   said = checkpoint.Store(path / 'checkpoints').meta(step).get('task') or {}
   return said.get('decoding', {})
+
+
+def frames_pairs(path: pathlib.Path, step: int) -> bool:
+  """Does a committed step say that its model reads two texts in a frame?"""
+  said = checkpoint.Store(path / 'checkpoints').meta(step).get('task') or {}
+  return bool(said.get('frame'))
 
 
 def choose_step(path: pathlib.Path, step: int | None) -> int:
@@ -163,6 +177,7 @@ def open_step(
     state['frozen'],
     method,
     known,
+    frames_pairs(path, step),
   )
 
 

@@ -194,6 +194,7 @@ class Trainer:
     run.require_files(self.ready.files())
     stream, chosen = corpus.stream(settings)
     run.require_trained_on(results.digest_numbers(chosen))
+    run.require_frame(self.ready.frame)
     for line in self.ready.lines(settings, chosen):
       reporter.info(line)
     recorder = self.recorder(settings, run, chosen)
@@ -263,7 +264,7 @@ class Trainer:
     """Where a run leaves its figures that is trained on the examples `chosen`."""
     ready = self.ready
     watch = self.evaluator.watch(ready.corpus.watched(settings))
-    said = meta(ready.parts.model.arch, ready.files(), ready.task)
+    said = meta(ready.parts.model.arch, ready.files(), ready.task, ready.frame)
     steps = settings.schedule.steps
     said |= dict(trained_on=results.digest_numbers(chosen), steps=steps)
     return run.recorder(settings, watch, Course.of(settings, watch.metric), said)

@@ -172,6 +172,17 @@ class Run(NamedTuple):
         'workdir, or the old value'
       )
 
+  def require_frame(self, frame: str) -> None:
+    """Raises ConfigError where two texts of an example stand in a frame, as `frame`
+    says, and the newest step was trained on them joined, by an earlier version.
+    """
+    step, made = self._said_by_newest('task')
+    if frame and made is not None and not made.get('frame'):
+      raise ConfigError(
+        f'config.task.text: step {step} was trained on two texts joined into one; today '
+        f'they are read as {frame}; take another workdir'
+      )
+
   def _said_by_newest(self, key: str) -> tuple[int | None, Any]:
     """(newest step, what its checkpoint says of itself by this key), None for none."""
     step = self.store.latest()

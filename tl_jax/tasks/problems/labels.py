@@ -11,7 +11,7 @@ import functools
 import numpy as np
 
 from tl_jax import data, objectives
-from tl_jax.data import pipeline
+from tl_jax.data import pairs, pipeline
 from tl_jax.tasks.problems import columns
 from tl_jax.tasks.problems.problem import (
   KINDS,
@@ -37,6 +37,8 @@ class _Texts:
 
 def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
   """The texts, each cut to a row, with their labels."""
+  if limits.pairs and pairs.are_framed(texts, tokenizer):
+    return _encode_pairs(texts, targets, tokenizer, limits)
   # An empty text is kept: it has a label, and somebody asks for it.
   encoded = data.tokenize(
     _Texts(texts),
@@ -47,6 +49,23 @@ def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
   )
   cut = Cut('text', encoded.counts['truncated'], limits.length, encoded.whole)
   return Encoded(pipeline.with_labels(encoded, targets), (cut,))
+
+
+def _encode_pairs(texts, targets, tokenizer, limits: Limits) -> Encoded:
+  """Texts some of which are pairs, each in its frame and cut to a row."""
+
+  def encode(plain: list[str]) -> data.Tokens:
+    return data.tokenize(
+      _Texts(plain), tokenizer, limits.folder, special=False, keep_empty=True
+    )
+
+  framed = pairs.frame(texts, tokenizer, limits.length, encode)
+  what = 'pair' if framed.is_pair.all() else 'text'
+  cut = Cut.of(what, framed.whole, limits.length)
+  # A model without types would have no use for them.
+  types = framed.types if limits.types > 1 else None
+  examples = pipeline.Examples(framed, labels=targets, types=types)
+  return Encoded(examples, (cut,))
 
 
 def _objective(facts: Facts, kind: str) -> objectives.Objective:
@@ -60,8 +79,11 @@ def _objective(facts: Facts, kind: str) -> objectives.Objective:
 
 
 def _line(text, target, prediction, raw, labels, read) -> dict:
+  shown = dict(text=text)
+  if isinstance(text, pairs.Pair):
+    shown = dict(text=text.first, text_pair=text.second)
   return dict(
-    text=text,
+    **shown,
     target=read(target, labels),
     prediction=read(prediction, labels),
     # A float32 has about seven digits.

@@ -22,7 +22,8 @@ KINDS = ('encoder', 'decoder', 'encoder-decoder')
 class Example(NamedTuple):
   """One example of a task, as its records are read.
 
-  inputs: the texts that a model sees. target: what it should answer, in the form of the
+  inputs: the text that a model sees, or two that are a pair, as a question and a passage.
+  target: what it should answer, in the form of the
   problem. references: all answers that are right, where there may be several; () where
   the target is the only one.
   """
@@ -58,6 +59,10 @@ class Limits(NamedTuple):
   # How a text is put to the model; empty: as the problem puts it.
   template: str = ''
   writer: Writer = Writer()
+  # Does the model read two texts in the frame of its tokenizer? Else they are joined.
+  pairs: bool = False
+  # How many types of tokens the model tells apart.
+  types: int = 0
 
 
 class Cut(NamedTuple):

@@ -2,7 +2,8 @@
 
 An encoder-decoder reads the text and writes its target (Sutskever et al. 2014). A
 decoder goes on with a prompt: the text and its target stand in one segment, and the
-loss is that of the target alone.
+loss is that of the target alone. A text from two columns is one text here, with a line
+for each: the frame of two texts is of models that give labels.
 
 >>> TEXT.read(('a pony', 'a horse'), ()), TEXT.read('a cow', ())
 (['a pony', 'a horse'], 'a cow')
