@@ -350,8 +350,12 @@ def text_of(file, line: int, row: dict, columns: Columns) -> str:
   # Names alone are no text: a row whose columns are all empty counts as empty.
   if len(parts) > 1 and any(part.strip() for part in parts):
     named = zip(columns.text, parts, strict=True)
-    text = tokenizers.plain('\n'.join(f'{name}: {part}' for name, part in named))
-  return pairs.Pair(*parts, text) if len(parts) == 2 else text
+    lines = [f'{name}: {part}' for name, part in named]
+    text = tokenizers.plain('\n'.join(lines))
+  if len(parts) != 2:
+    return text
+  first, second = parts
+  return pairs.Pair(first, second, text)
 
 
 def _text_in(file, line: int, row: dict, name: str) -> str:

@@ -69,10 +69,15 @@ def shares(first, second, room) -> tuple[np.ndarray, np.ndarray]:
   """
   first = np.asarray(first, np.int64)
   second = np.asarray(second, np.int64)
-  shorter = np.minimum(np.minimum(first, second), room // 2)
-  longer = np.minimum(np.maximum(first, second), room - shorter)
+  shorter = np.minimum(first, second)
+  longer = np.maximum(first, second)
+  # The shorter text is whole up to half of the room, the longer one has the rest.
+  shorter = np.minimum(shorter, room // 2)
+  longer = np.minimum(longer, room - shorter)
   is_longer = first > second
-  return np.where(is_longer, longer, shorter), np.where(is_longer, shorter, longer)
+  kept_of_first = np.where(is_longer, longer, shorter)
+  kept_of_second = np.where(is_longer, shorter, longer)
+  return kept_of_first, kept_of_second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +109,10 @@ class Framed:
 
   def __getitem__(self, i: int) -> np.ndarray:
     texts = self.texts_of(i)
-    pieces = [texts.get(slot, (slot,)) for slot, _ in self.frame_of(i)]
+    pieces = []
+    for slot, _ in self.frame_of(i):
+      # A slot that is no text is the id of a special token.
+      pieces.append(texts.get(slot, [slot]))
     return np.concatenate(pieces).astype(np.int32)
 
   @functools.cached_property
@@ -151,8 +159,10 @@ class Framed:
 
   def texts_of(self, i: int) -> dict[str, np.ndarray]:
     """The ids of the texts of an example, cut, by the slots where they stand."""
-    first, second = self._kept
-    return dict(A=self.first[i][: first[i]], B=self.second[i][: second[i]])
+    of_first, of_second = self._kept
+    first = self.first[i]
+    second = self.second[i]
+    return dict(A=first[: of_first[i]], B=second[: of_second[i]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,16 +196,19 @@ def frame(
   """
   firsts = []
   seconds = []
+  are_pairs = []
   for text in texts:
     is_pair = isinstance(text, Pair)
     firsts.append(text.first if is_pair else text)
     seconds.append(text.second if is_pair else '')
-  single = [*tokenizer.prefix, 'A', *tokenizer.suffix]
+    are_pairs.append(is_pair)
+  slots = [*tokenizer.prefix, 'A', *tokenizer.suffix]
+  single = tuple((slot, 0) for slot in slots)
   return Framed(
     encode(firsts),
     encode(seconds),
-    np.array([isinstance(text, Pair) for text in texts], bool),
-    tuple((slot, 0) for slot in single),
+    np.array(are_pairs, bool),
+    single,
     tokenizer.pair,
     length,
   )

@@ -50,7 +50,8 @@ def _of_pairs(task: tasks.Task, train: Labelled) -> list[str]:
   """A line, or none, on how the two texts of an example are put."""
   if train.frame:
     return [f'{task.name}: examples of two texts are read as {train.frame}']
-  if any(isinstance(text, Pair) for text in train.texts):
+  are_pairs = [isinstance(text, Pair) for text in train.texts]
+  if any(are_pairs):
     return [f'{task.name}: the two texts of an example are joined into one']
   return []
 
