@@ -64,11 +64,16 @@ BOUNDS = {
 
 
 class Timed:
-  """One library at one work, in a process that waits to be asked."""
+  """One library at one work, in a process that waits to be asked.
 
-  def __init__(self, library: str, work: str, **variables: str):
-    script = str(Path(__file__).with_name('timed_steps.py'))
-    command = [sys.executable, script, library, work]
+  script: what is run, beside this file. variables: of its environment.
+  """
+
+  def __init__(
+    self, library: str, work: str, script: str = 'timed_steps.py', **variables: str
+  ):
+    path = str(Path(__file__).with_name(script))
+    command = [sys.executable, path, library, work]
     environment = os.environ | dict(JAX_PLATFORMS='cpu', HF_HUB_OFFLINE='1') | variables
     self.process = subprocess.Popen(
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

@@ -312,26 +312,44 @@ def prepare(library: str, work: str):
   )
 
 
+class Turns:
+  """What a process that is timed says and waits for, call by call.
+
+  Every call is answered with a line of JSON on stdout: its seconds, those that all
+  cores spent on it together, the peak memory of the process, and what the call
+  returned. The next call waits for a line on stdin.
+  """
+
+  def __init__(self):
+    # Whatever a library prints goes to stderr; stdout has the answers alone.
+    self._answers = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)
+    self.begin()
+
+  def begin(self) -> None:
+    """A call begins now."""
+    self._began, self._spent = time.perf_counter(), time.process_time()
+
+  def end(self, **fields) -> None:
+    """A call has ended; returns when the next one begins. SystemExit where stdin ends."""
+    seconds = time.perf_counter() - self._began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    spent = time.process_time() - self._spent
+    answer = dict(fields, seconds=seconds, core_seconds=spent, peak_mb=peak)
+    self._answers.write(json.dumps(answer) + '\n')
+    self._answers.flush()
+    if not sys.stdin.readline():
+      raise SystemExit
+    self.begin()
+
+
 def serve(library: str, work: str) -> None:
   """Answers every line of stdin with one more call."""
-  # Whatever a library prints goes to stderr; stdout has the answers alone.
-  answers = os.fdopen(os.dup(1), 'w')
-  os.dup2(2, 1)
-
-  def timed(call):
-    began = time.perf_counter()
-    value = call()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return dict(seconds=time.perf_counter() - began, peak_mb=peak, value=value)
-
-  def answer(**fields):
-    answers.write(json.dumps(fields) + '\n')
-    answers.flush()
-
+  turns = Turns()
   call, tokens, flops = prepare(library, work)
-  answer(tokens=tokens, flops=flops, **timed(call))
-  for _ in sys.stdin:
-    answer(**timed(call))
+  turns.begin()
+  while True:
+    turns.end(tokens=tokens, flops=flops, value=call())
 
 
 if __name__ == '__main__':
