@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 import numpy as np
+import pytest
 
 from tl_jax import config, parallel
 from tl_jax import train as room
@@ -63,3 +64,19 @@ def test_a_run_that_goes_on_counts_no_frequencies(tmp_path, monkeypatch):
   # A resumed run takes its state from a checkpoint, whatever its texts are like.
   assert not counted
   assert trainer.given.bias.shape == (300,) and counted
+
+
+@pytest.mark.parametrize(
+  ('flags', 'backend', 'expected'),
+  [
+    ('', 'cpu', {programs.EFFORT: 1}),
+    ('', 'gpu', None),
+    (f'--{programs.EFFORT}=2', 'cpu', None),
+  ],
+)
+def test_programs_for_a_cpu_are_compiled_with_less_effort(
+  monkeypatch, flags, backend, expected
+):
+  monkeypatch.setenv('XLA_FLAGS', flags)
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  assert programs.compiler_options() == expected

@@ -25,6 +25,7 @@ from tl_jax.checkpoint.workdir import CONFIG, compare
 from tl_jax.config import ConfigError
 from tl_jax.interop import tokenizer_settings as spoken
 from tl_jax.train import length, results
+from tl_jax.train.board import Board
 from tl_jax.train.clock import Clock
 from tl_jax.train.course import Course, Watch
 from tl_jax.train.loop import Recorder
@@ -198,16 +199,15 @@ class Run(NamedTuple):
     """
     board = None
     if self.is_primary and settings.log.tensorboard:
-      # Inside, because it is slow to import and can be switched off.
-      import tensorboardX
-
-      board = tensorboardX.SummaryWriter(str(self.path / 'tensorboard'))
+      board = Board(self.path / 'tensorboard')
 
     def record(row: dict) -> None:
       if self.is_primary:
         self.workdir.append_metrics(row)
       figures = dict(row)
-      _draw(board, figures.pop('step'), figures)
+      step = figures.pop('step')
+      if board is not None:
+        board.draw(step, figures)
 
     def save(step: int, state) -> None:
       said = meta | course.to_json() | dict(next_batch=step, config=self.config)
@@ -223,20 +223,11 @@ class Run(NamedTuple):
       named = {f'{watch.split}/{name}': value for name, value in values.items()}
       if self.is_primary:
         self.workdir.append_evaluation(dict(step=step, seconds=trained, **named))
-      _draw(board, step, named)
+      if board is not None:
+        board.draw(step, named)
       return values
 
     return Recorder(record, save, evaluated, self.clock, course)
-
-
-def _draw(board, step: int, figures: dict) -> None:
-  """Adds a step to TensorBoard's curves, if there is a board."""
-  if board is None:
-    return
-  for name, value in figures.items():
-    board.add_scalar(name, value, step)
-  # A run is watched while it goes, and may be killed.
-  board.flush()
 
 
 def require_config_of_steps(store: checkpoint.Store, config: dict) -> None:
