@@ -12,6 +12,7 @@ from tl_jax import config, decode, tasks, transfer
 from tl_jax.cli import decoding
 from tl_jax.cli.main import make_parser, split_overrides
 from tl_jax.cli.verbs import VERBS
+from tl_jax.data import fetch
 
 
 @pytest.fixture(scope='module')
@@ -29,8 +30,7 @@ def words_of(text):
   ids=['tasks', 'kinds', 'methods'],
 )
 def test_the_help_of_transfer_names_all_that_it_takes(of_transfer, names):
-  # A kind that is asked for by a column of its own has no name there.
-  assert set(names) - {'text'} <= words_of(of_transfer)
+  assert set(names) <= words_of(of_transfer)
 
 
 def test_the_usual_keys_are_as_the_help_says(of_transfer):
@@ -78,6 +78,25 @@ def test_the_help_of_generate_names_its_choices():
   assert 'one of huggingface, gnmt (of --method=beam; default: huggingface)' in text
   assert 'one of true, false, never (of --method=beam; default: false)' in text
   assert '(of --method=sample and beam; default: 1)' in text
+
+
+def test_the_help_of_data_names_every_set_with_its_client_and_tasks():
+  text = make_parser('data').format_help()
+  rows = re.findall(r'^  (\w+) +(npm|pip|apt)  (.*)$', text, re.MULTILINE)
+  found = {name: (client, set(read_by.split(', '))) for name, client, read_by in rows}
+  expected = {}
+  for name, each in fetch.SETS.items():
+    read_by = {task.name for task in tasks.TASKS.values() if task.source == name}
+    expected[name] = each.packages[0].client, read_by
+  assert found == expected
+
+
+def test_who_says_what_no_flag_says():
+  """A default in the help is that of nobody else."""
+  generate = ' '.join(make_parser('generate').format_help().split())
+  assert 'what no flag says, the generation_config.json of the model says' in generate
+  predict = ' '.join(make_parser('predict').format_help().split())
+  assert 'is as the run of a workdir was scored, or as the gen' in predict
 
 
 def test_every_setting_of_decoding_has_words():

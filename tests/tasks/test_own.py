@@ -329,9 +329,18 @@ def test_a_file_is_read_by_the_form_of_its_kind_not_by_its_name(
 
 
 def test_the_kinds_that_a_config_may_say_are_those_of_the_table():
-  for kind in tasks.KINDS_OF_LABELS:
-    assert tasks.Reading(kind=kind).kind == TaskChoice('a.csv', kind=kind).kind
-  assert {*tasks.PROBLEMS} == {*tasks.KINDS_OF_LABELS, 'text'}
+  for kind in tasks.PROBLEMS:
+    target = 'a' if kind == 'text' else ''
+    how = tasks.Reading(kind=kind, target=target)
+    assert how.kind == TaskChoice('a.csv', kind=kind).kind
+
+
+def test_texts_to_write_may_be_said_as_a_kind_and_need_their_column(tmp_path):
+  path = write(tmp_path, rows_of(['A b', 'c d', 'e']))
+  task = tasks.find(path, how=tasks.Reading(kind='text', target='label'))
+  assert task.problem.name == 'text'
+  with pytest.raises(ConfigError, match="config.task.kind: 'text': .* target=COLUMN"):
+    tasks.Reading(kind='text')
 
 
 def test_classes_that_a_parquet_file_names(tmp_path):

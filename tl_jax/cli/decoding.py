@@ -32,13 +32,20 @@ WORDS = {
 }
 
 
-def add_decoding(parser) -> None:
-  """Adds a flag for every field of `decode.Decoding` to a parser or a group of one."""
+def add_decoding(parser: argparse.ArgumentParser, title: str, otherwise: str):
+  """Adds a group with a flag for every field of `decode.Decoding`, and returns it.
+
+  otherwise: who says what no flag says.
+  """
   from tl_jax.decode.settings import Decoding
 
+  group = parser.add_argument_group(
+    title, f'what no flag says, {otherwise}; where that says nothing, it is as below'
+  )
   for field in dataclasses.fields(Decoding):
     if field.name not in KNOWN:
-      _add_decoding(parser, field)
+      _add_decoding(group, field)
+  return group
 
 
 def _add_decoding(parser, field: dataclasses.Field) -> None:

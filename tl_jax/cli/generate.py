@@ -54,7 +54,9 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     metavar='T',
     help='of the computation: float32 or bfloat16',
   )
-  decoding.add_decoding(parser)
+  decoding.add_decoding(
+    parser, 'how texts are written', 'the generation_config.json of the model says'
+  )
 
 
 def run_generate(flags, _) -> int:

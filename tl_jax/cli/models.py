@@ -141,7 +141,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     '--step',
     type=int,
     metavar='N',
-    help='a committed step of the workdir (default: the newest)',
+    help='a committed step of the workdir (default: that which the run kept: the '
+    'newest, or the best on validation)',
   )
   parser.add_argument(
     '--family',

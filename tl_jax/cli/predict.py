@@ -71,7 +71,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     '--step',
     type=int,
     metavar='N',
-    help='a committed step of a workdir (default: the newest)',
+    help='a committed step of a workdir (default: that which the run kept: the newest, '
+    'or the best on validation)',
   )
   parser.add_argument(
     '--head',
@@ -92,7 +93,12 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     metavar='T',
     help='of the computation: float32 or bfloat16 (default: as the run, or float32)',
   )
-  writing = parser.add_argument_group('of texts that a model writes')
+  writing = decoding.add_decoding(
+    parser,
+    'of texts that a model writes',
+    'is as the run of a workdir was scored, or as the generation_config.json of a folder '
+    'says',
+  )
   writing.add_argument(
     '--template',
     default='',
@@ -100,7 +106,6 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     help='how a text is put to the model, as "Review: {text} Verdict:" (default: as its '
     'run learned it, or the text as it is)',
   )
-  decoding.add_decoding(writing)
 
 
 def run_predict(flags: argparse.Namespace, _) -> int:

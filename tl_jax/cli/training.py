@@ -44,7 +44,11 @@ def _transfer(flags, overrides) -> int:
 def _add_evaluate(parser):
   add_workdir(parser, what='the folder of a finished or interrupted run')
   parser.add_argument(
-    '--step', type=_step, metavar='N', help='a committed step; the latest one if absent'
+    '--step',
+    type=_step,
+    metavar='N',
+    help='a committed step (default: that which the run kept: the newest, or the best on '
+    'validation)',
   )
   parser.add_argument(
     '--output',
@@ -71,6 +75,19 @@ def _evaluate(flags, overrides) -> int:
   return 0
 
 
+NOTES = """after pre-training it is the loss of the test texts. of a task there is, for each test
+example, a line of text, target and prediction, or of source, prediction and reference.
+
+on other files, with a column `split` or not, and in other ways:
+  tl-jax evaluate --workdir=/tmp/lora --config.task.name=other.csv --output=other.jsonl
+  tl-jax evaluate --workdir=/tmp/lora --config.task.files.test=2024.csv --output=new.jsonl
+  tl-jax evaluate --workdir=/tmp/t5 --config.task.metrics="('bleu', 'chrf')" \\
+    --config.task.decoding="{'method': 'beam', 'beams': 4}" --output=beam.jsonl
+
+classes of another file are those of the model by their names, in whatever order they are
+there; one that the model does not know is refused.
+"""
+
 PRETRAIN = Verb(
   purpose='pre-trains a model; run again with the same workdir, it resumes',
   example='tl-jax pretrain --config=configs/pretrain.py:tiny --workdir=/tmp/base '
@@ -96,4 +113,5 @@ EVALUATE = Verb(
   flags=_add_evaluate,
   action=_evaluate,
   overrides=True,
+  notes=NOTES,
 )

@@ -6,7 +6,6 @@
 
 from tl_jax.tasks.own import Reading
 from tl_jax.tasks.problems import (
-  KINDS_OF_LABELS,
   PROBLEMS,
   Cut,
   Example,
@@ -29,7 +28,6 @@ from tl_jax.tasks.task import (
 )
 
 __all__ = [
-  'KINDS_OF_LABELS',
   'PROBLEMS',
   'TASKS',
   'Cut',

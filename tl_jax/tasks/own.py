@@ -16,7 +16,7 @@ from tl_jax.config import ConfigError
 from tl_jax.data import conversations, files, missing
 from tl_jax.data.sources import Source
 from tl_jax.tasks import labels, unlabelled
-from tl_jax.tasks.problems import KINDS_OF_LABELS, PROBLEMS, form_of
+from tl_jax.tasks.problems import PROBLEMS, form_of
 from tl_jax.tasks.problems.columns import Opened, quoted
 from tl_jax.tasks.task import Task
 from tl_jax.tasks.unlabelled import Part
@@ -32,7 +32,7 @@ class Reading:
   `text` is the column of the texts, or several with + between them; 'text' where empty.
   `label` is the column of the labels, or several that hold 0 or 1 each; 'label' where
   empty. `target` is the column of texts to write, of a task that has these in the place
-  of labels. `kind` is one of `KINDS_OF_LABELS`. `train`, `validation` and `test` are files
+  of labels. `kind` is one of `PROBLEMS`; that of texts needs a target. `train`, `validation` and `test` are files
   of one split each.
   """
 
@@ -45,12 +45,17 @@ class Reading:
   target: str = ''
 
   def __post_init__(self):
-    if self.kind and self.kind not in KINDS_OF_LABELS:
+    if self.kind and self.kind not in PROBLEMS:
       raise ValueError(
         f'kind: {self.kind!r} is not a choice; nearest: '
-        f'{config.nearest(self.kind, KINDS_OF_LABELS)}'
+        f'{config.nearest(self.kind, PROBLEMS)}'
       )
-    if self.target and (self.label or self.kind):
+    if self.kind == labels.TEXT and not self.target:
+      raise ConfigError(
+        f'config.task.kind: {self.kind!r}: name the column of the texts to write by '
+        'target=COLUMN'
+      )
+    if self.target and (self.label or self.kind not in ('', labels.TEXT)):
       other = 'label' if self.label else 'kind'
       raise ConfigError(
         f'config.task.target: {self.target!r} beside {other}='

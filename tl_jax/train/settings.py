@@ -125,7 +125,7 @@ class TaskChoice:
   label: str = ''
   # of a file whose examples have texts to write in the place of labels: their column
   target: str = ''
-  kind: Literal['', *tasks.KINDS_OF_LABELS] = ''
+  kind: Literal['', *tasks.PROBLEMS] = ''
   files: SplitFiles = dataclasses.field(default_factory=SplitFiles)
   # how a text to answer is put, as 'summarize: {text}'; empty: as it is, and before a
   # decoder's target an arrow

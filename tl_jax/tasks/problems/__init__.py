@@ -29,8 +29,6 @@ PROBLEMS = {
   'text': TEXT,
   'conversation': CONVERSATION,
 }
-# Texts to write stand in a column that is named apart, which says the kind.
-KINDS_OF_LABELS = tuple(name for name, each in PROBLEMS.items() if each.form != 'text')
 
 
 def form_of(kind: str) -> str:
@@ -39,7 +37,6 @@ def form_of(kind: str) -> str:
 
 
 __all__ = [
-  'KINDS_OF_LABELS',
   'PROBLEMS',
   'Cut',
   'Encoded',
