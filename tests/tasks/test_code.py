@@ -36,6 +36,74 @@ def path(tmp_path):
   return found
 
 
+# As a stranger writes them, for files with columns of any name.
+STRANGE = """
+from tl_jax import tasks
+
+FOLDERS = ('ham', 'spam')
+
+
+def mail(record):
+  return tasks.Example((record['body'],), FOLDERS.index(record['folder']))
+
+
+def headline(record):
+  return tasks.Example((record['article'],), record['headline'])
+
+
+MAIL = tasks.Task('mail', 'mails.csv', mail, FOLDERS)
+TITLES = tasks.Task(
+  'titles',
+  'titles.jsonl',
+  headline,
+  problem=tasks.PROBLEMS['text'],
+  metrics=('distinct', 'exact_match'),
+  decoding=dict(method='beam', beams=2),
+)
+"""
+
+
+@pytest.fixture
+def strange(tmp_path, monkeypatch):
+  """A file with two tasks beside the files that they read, where the user is."""
+  monkeypatch.chdir(tmp_path)
+  mails = ['subject,body,folder']
+  for number in range(24):
+    folder = ('ham', 'spam')[number % 2]
+    mails.append(f'no {number},w{number % 8},{folder}')
+  (tmp_path / 'mails.csv').write_text('\n'.join(mails))
+  titles = [dict(article=f'a {number}', headline=f'b {number}') for number in range(9)]
+  (tmp_path / 'titles.jsonl').write_text('\n'.join(map(json.dumps, titles)))
+  (tmp_path / 'mine.py').write_text(STRANGE)
+
+
+def test_a_file_of_any_columns_is_read_by_the_code_alone(strange):
+  assert len(STRANGE.splitlines()) < 40
+  task = tasks.find('mine.py:MAIL')
+  split = {name: tasks.labelled(task, name) for name in ('train', 'test')}
+  assert sum(len(texts) for texts, _ in split.values()) == 24
+  for texts, targets in split.values():
+    assert targets.tolist() == [int(text[1:]) % 2 for text in texts]
+  # Equal texts are on one side, though their rows differ.
+  assert not {*split['train'][0]} & {*split['test'][0]}
+  (line,) = task.told
+  assert line.startswith('mails.csv: no column split; by the hash of their texts')
+  written = tasks.find('mine.py:TITLES')
+  texts, targets = tasks.labelled(written, 'train')
+  assert targets[0] == (texts[0].replace('a', 'b'),)
+  assert (written.headline, written.decoding['beams']) == ('distinct_2', 2)
+
+
+def test_a_task_of_texts_is_checked_before_a_run(strange, tmp_path):
+  spec = 'configs/transfer.py:task=mine.py:TITLES,init=scratch'
+  more = [('model.family', 'tiny-gpt')]
+  assert train.read(config.load(spec, more)).task.name == 'mine.py:TITLES'
+  code = tmp_path / 'mine.py'
+  code.write_text(STRANGE.replace("'beam'", "'bean'"))
+  with pytest.raises(ConfigError, match="config.task.decoding.method: .*'bean'"):
+    train.read(config.load(spec, more))
+
+
 @pytest.mark.parametrize('name', ['LOUD', 'loud'])
 def test_a_task_or_a_function_that_makes_one(path, name):
   task = tasks.find(f'{path}:{name}')

@@ -9,6 +9,7 @@
 
 import dataclasses
 import functools
+import json
 import math
 import os
 import pathlib
@@ -50,7 +51,8 @@ class Columns:
   an example (Raffel et al. 2020, appendix D). Two of them are a `pairs.Pair`, which has
   the two texts apart for those who read such. Several columns of `label` hold 0 or 1
   each, and an example's label is the list of the columns with a 1. Without a `label` no
-  column is looked at.
+  column is looked at. Without a `text`, too, an example is a row as it stands, as
+  `ROWS` say: whoever reads it knows what its columns are.
 
   With `labelled` every example has the column of labels; without it, a label that is
   there is checked. Either way the label may be missing, as `missing.is_missing` tells.
@@ -64,6 +66,9 @@ class Columns:
   label: tuple[str, ...] = ('label',)
   labelled: bool = False
   conversation: bool = False
+
+
+ROWS = Columns(text=(), label=())
 
 
 class Table(NamedTuple):
@@ -95,13 +100,17 @@ class Table(NamedTuple):
     examples = [self.examples[row] for row in kept]
     splits = [self.splits[row] for row in kept]
     if self.divided:
-      splits = _by_hash([example['text'] for example in examples])
+      splits = _by_hash(list(map(_own_text, examples)))
     return self._replace(
       examples=examples,
       splits=splits,
       places=[self.places[row] for row in kept],
       told=(*self.told, told),
     )
+
+  def divided_by(self, texts: Sequence[str]) -> 'Table':
+    """The table divided by the hashes of other texts, one for each example."""
+    return self._replace(splits=_by_hash(texts))
 
   def source(self, split: str) -> Source:
     """The examples of a split as a source."""
@@ -216,7 +225,7 @@ def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
       own = name is not None
     if own != (name is not None):
       raise ValueError(f'{file}:{line}: split: given on some lines and not on others')
-    if not example['text'].strip():
+    if not _own_text(example).strip():
       skipped['empty text'] += 1
       continue
     examples.append(example)
@@ -230,7 +239,7 @@ def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
       else f'{path}: no example; there is nothing in it'
     )
   if not own:
-    splits = _by_hash([example['text'] for example in examples])
+    splits = _by_hash(list(map(_own_text, examples)))
   return Table(
     path,
     columns,
@@ -245,6 +254,12 @@ def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
   )
 
 
+def _own_text(example: dict) -> str:
+  """The text of an example; all that there is of a row without one."""
+  text = example.get('text')
+  return text if isinstance(text, str) else json.dumps(example, default=str)
+
+
 _parse_kept = functools.lru_cache(maxsize=4)(_parse)
 
 
@@ -256,7 +271,7 @@ def _classes(path: pathlib.Path, columns: Columns) -> dict[str, tuple[str, ...]]
   return {'label': names} if names else {}
 
 
-def _by_hash(texts: list[str]) -> list[str]:
+def _by_hash(texts: Sequence[str]) -> list[str]:
   """`train` or `test` for every text; of two different texts or more, both have one."""
   keys = [subsets.fingerprint(text) for text in texts]
   in_test = {key: key % 100 < subsets.TEST_PERCENT for key in keys}
@@ -314,10 +329,23 @@ def _checked(file, line: int, row: dict, columns: Columns):
   example = {name: value for name, value in row.items() if name != 'split'}
   if columns.conversation:
     example |= _conversation(file, line, row, columns)
+  elif columns == ROWS:
+    example = {name: _plain(value) for name, value in example.items()}
   else:
     example['text'] = text_of(file, line, row, columns)
     example |= _label(file, line, row, columns)
   return example, split.strip() if split else None
+
+
+def _plain(value: Any) -> Any:
+  """A value with its texts as tokenizers take them."""
+  if isinstance(value, str):
+    return tokenizers.plain(value)
+  if isinstance(value, list):
+    return list(map(_plain, value))
+  if isinstance(value, dict):
+    return {name: _plain(inner) for name, inner in value.items()}
+  return value
 
 
 def _conversation(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:

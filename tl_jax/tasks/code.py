@@ -25,7 +25,9 @@ from tl_jax import config, data
 from tl_jax.config import ConfigError
 from tl_jax.data import files
 from tl_jax.data.conversations import Turn
+from tl_jax.data.sources import Source
 from tl_jax.files import digest
+from tl_jax.tasks.own import told_of_splits
 from tl_jax.tasks.problems import Example, Problem
 from tl_jax.tasks.task import Task
 
@@ -47,13 +49,35 @@ def find_task(name: str) -> Task:
   path = pathlib.Path(_NAMED.fullmatch(name)['path'])
   config.read(path)
   task = _checked(name, _made(name, str(path)))
-  opened = task.opened
-  # Opened, a file is looked at again when a run goes on.
-  if not opened and isinstance(task.source, str) and files.is_file(task.source):
-    opened = {split: data.load(task.source, own) for split, own in task.splits.items()}
   example = _guarded(name, str(path), task)
-  code = {str(path): digest(path)[1]}
-  return dataclasses.replace(task, name=name, example=example, opened=opened, code=code)
+  opened = task.opened or _opened(task, example)
+  told = [*task.told]
+  for source in opened.values():
+    told += [f'{source.name}: {line}' for line in source.told]
+  if opened:
+    told += told_of_splits(task.source, opened)
+  return dataclasses.replace(
+    task,
+    name=name,
+    example=example,
+    opened=opened,
+    code={str(path): digest(path)[1]},
+    told=tuple(dict.fromkeys(told)),
+  )
+
+
+def _opened(task: Task, example: Callable) -> dict[str, Source]:
+  """The splits of a file that is the source of a task; {} where no file is."""
+  if not isinstance(task.source, str) or not files.is_file(task.source):
+    return {}
+  # Opened, a file is looked at again when a run goes on. What its columns are, the
+  # task knows.
+  table = files.read(task.source, files.ROWS)
+  if table.divided:
+    # Equal texts stay together, whatever else is in their rows.
+    found = [example({**row, 'source': task.source}) for row in table.examples]
+    table = table.divided_by(['\n'.join(each.inputs) if each else '' for each in found])
+  return {split: table.source(own) for split, own in task.splits.items()}
 
 
 def _made(name: str, path: str) -> Any:

@@ -116,7 +116,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
       f'config.task.kind: {kind!r}; the model was trained on {known.kind!r}'
     )
   opened = _open(name, how, columns, said, known)
-  told = [*opened.told, *_told_of_splits(name, how, opened.sources)]
+  told = [*opened.told, *told_of_splits(name, opened.sources)]
   told += _told_of_commas(name, opened, kind)
   choice = ''
   if not kind:
@@ -271,9 +271,7 @@ def _test_split(table: files.Table) -> str:
   return _first_split(table, ('test', *VALIDATION))
 
 
-def _told_of_splits(
-  name: str, how: Reading, sources: Mapping[str, Source]
-) -> list[str]:
+def told_of_splits(name: str, sources: Mapping[str, Source]) -> list[str]:
   """How a file was divided, where it does not say it, and what is not read."""
   train = sources['train']
   test = sources['test']

@@ -41,8 +41,8 @@ class Task:
   the name of its source in the field `source`, since a task may have several. `problem`
   says what a target is, and what becomes of it. `splits` maps train, test and, where
   there is one, validation to the source's own splits. `metrics` are names of
-  `tl_jax.metrics`, `headline` is the value that a table shows; where they are empty, the
-  problem has its own. `decoding` are fields of `tl_jax.decode.Decoding` by which texts
+  `tl_jax.metrics`, `headline` is the value that a table shows, of the first metric where
+  it is empty; without metrics the problem has its own. `decoding` are fields of `tl_jax.decode.Decoding` by which texts
   are written that are scored; where it is empty, they are written greedily.
 
   `parts` are the tasks that share a model in this one. The labels are theirs, those of
@@ -72,10 +72,12 @@ class Task:
   decoding: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
   def __post_init__(self):
+    headline = self.problem.headline
+    if self.metrics:
+      headline = HEADLINES.get(self.metrics[0], self.metrics[0])
     # The dataclass is frozen, so defaults are set past its own guard.
-    for name in ('metrics', 'headline'):
-      if not getattr(self, name):
-        object.__setattr__(self, name, getattr(self.problem, name))
+    object.__setattr__(self, 'headline', self.headline or headline)
+    object.__setattr__(self, 'metrics', self.metrics or self.problem.metrics)
 
   def sources(self, split: str, data_dir: str | None = None) -> tuple[Source, ...]:
     """The sources of one split, those of all parts."""
@@ -201,8 +203,7 @@ def scored_by(task: Task, names: tuple[str, ...]) -> Task:
         f'config.task.metrics: {name!r} does not score {task.name}, which is of kind '
         f'{task.problem.name!r}; it has {", ".join(task.problem.scores)}'
       )
-  headline = HEADLINES.get(names[0], names[0])
-  return dataclasses.replace(task, metrics=names, headline=headline)
+  return dataclasses.replace(task, metrics=names, headline='')
 
 
 def require_metrics(task: Task) -> None:
