@@ -96,8 +96,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
   writing = decoding.add_decoding(
     parser,
     'of texts that a model writes',
-    'is as the run of a workdir was scored, or as the generation_config.json of a folder '
-    'says',
+    'is as the run of a workdir was scored, or as the generation_config.json of a '
+    'folder says',
   )
   writing.add_argument(
     '--template',

@@ -47,8 +47,8 @@ def _add_evaluate(parser):
     '--step',
     type=_step,
     metavar='N',
-    help='a committed step (default: that which the run kept: the newest, or the best on '
-    'validation)',
+    help='a committed step (default: that which the run kept: the newest, or the best '
+    'on validation)',
   )
   parser.add_argument(
     '--output',
@@ -75,17 +75,17 @@ def _evaluate(flags, overrides) -> int:
   return 0
 
 
-NOTES = """after pre-training it is the loss of the test texts. of a task there is, for each test
-example, a line of text, target and prediction, or of source, prediction and reference.
+NOTES = """after pre-training it is the loss of the test texts. of a task there is a line
+for each test example: text, target, prediction; or source, prediction, reference.
 
 on other files, with a column `split` or not, and in other ways:
   tl-jax evaluate --workdir=/tmp/lora --config.task.name=other.csv --output=other.jsonl
-  tl-jax evaluate --workdir=/tmp/lora --config.task.files.test=2024.csv --output=new.jsonl
+  tl-jax evaluate --workdir=/tmp/lora --config.task.files.test=new.csv --output=new.jsonl
   tl-jax evaluate --workdir=/tmp/t5 --config.task.metrics="('bleu', 'chrf')" \\
     --config.task.decoding="{'method': 'beam', 'beams': 4}" --output=beam.jsonl
 
-classes of another file are those of the model by their names, in whatever order they are
-there; one that the model does not know is refused.
+classes of another file are those of the model by their names, in whatever order they
+stand there; one that the model does not know is refused.
 """
 
 PRETRAIN = Verb(

@@ -14,7 +14,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from typing import Any
 
 from tl_jax.config import ConfigError
@@ -132,21 +132,31 @@ def _require_no_sets(values, places: Sequence[str], column: str) -> None:
   """
   texts = [value if isinstance(value, str) else '' for value in values]
   for mark in SEPARATORS:
-    different = dict.fromkeys(texts)
-    if not any(mark in text for text in different):
-      continue
-    shared = Counter()
-    for text in different:
-      shared.update({part.strip() for part in text.split(mark)} - {''})
+    shared = _shared_parts(set(texts), mark)
     for text, place in zip(texts, places, strict=True):
-      parts = [part.strip() for part in text.split(mark)]
-      common = [part for part in parts if shared[part] > 1]
-      if len(parts) > 1 and common:
+      common = [part for part in _parts(text, mark) if part in shared]
+      if mark in text and common:
         raise ConfigError(
           f'{place}: {column}: {text[:40]!r} may be one label or several, as '
           f'{common[0]!r} is part of others too; say kind={MULTI} if several, '
           f'kind={SINGLE} if one'
         )
+
+
+def _shared_parts(texts: Collection[str], mark: str) -> set[str]:
+  """The parts that several of these texts have; none where nothing is parted."""
+  if not any(mark in text for text in texts):
+    return set()
+  counts = Counter()
+  for text in texts:
+    counts.update(set(_parts(text, mark)))
+  return {part for part, count in counts.items() if count > 1}
+
+
+def _parts(text: str, mark: str) -> list[str]:
+  """What stands between the marks of a text."""
+  stripped = [part.strip() for part in text.split(mark)]
+  return [part for part in stripped if part]
 
 
 def _require_classes(names: list[str], numbers: bool, place: str, column: str) -> None:
