@@ -93,7 +93,7 @@ def overview(directory: str | None = None) -> list[str]:
 ACTIONS = {'fetch': _fetch}
 NOTES = """sets, with the client that brings each and the tasks that read it:
   spam         npm  email, email_body
-  debian_full  apt  topic_full, summary_full
+  debian_full  apt  topic_full, section, summary_full
   help_en_de   apt  translate_en_de_full
   help_en_fr   apt  translate_en_fr_full
   help_en_it   apt  translate_en_it_full

@@ -50,26 +50,23 @@ def find_task(name: str) -> Task:
   config.read(path)
   task = _checked(name, _made(name, str(path)))
   example = _guarded(name, str(path), task)
-  opened = task.opened or _opened(task, example)
-  told = [*task.told]
-  for source in opened.values():
-    told += [f'{source.name}: {line}' for line in source.told]
-  if opened:
-    told += told_of_splits(task.source, opened)
+  opened = task.opened
+  told = task.told
+  if not opened and isinstance(task.source, str) and files.is_file(task.source):
+    opened = _opened(task, example)
+    told = (*told, *_told_of(task.source, opened))
   return dataclasses.replace(
     task,
     name=name,
     example=example,
     opened=opened,
     code={str(path): digest(path)[1]},
-    told=tuple(dict.fromkeys(told)),
+    told=told,
   )
 
 
 def _opened(task: Task, example: Callable) -> dict[str, Source]:
-  """The splits of a file that is the source of a task; {} where no file is."""
-  if not isinstance(task.source, str) or not files.is_file(task.source):
-    return {}
+  """The splits of the file that is the source of a task."""
   # Opened, a file is looked at again when a run goes on. What its columns are, the
   # task knows.
   table = files.read(task.source, files.ROWS)
@@ -78,6 +75,12 @@ def _opened(task: Task, example: Callable) -> dict[str, Source]:
     found = [example({**row, 'source': task.source}) for row in table.examples]
     table = table.divided_by(['\n'.join(each.inputs) if each else '' for each in found])
   return {split: table.source(own) for split, own in task.splits.items()}
+
+
+def _told_of(name: str, sources: Mapping[str, Source]) -> list[str]:
+  """What was found out about a file, and how it was divided."""
+  told = [f'{name}: {line}' for line in sources['train'].told]
+  return told + told_of_splits(name, sources)
 
 
 def _made(name: str, path: str) -> Any:

@@ -32,8 +32,8 @@ class Reading:
   `text` is the column of the texts, or several with + between them; 'text' where empty.
   `label` is the column of the labels, or several that hold 0 or 1 each; 'label' where
   empty. `target` is the column of texts to write, of a task that has these in the place
-  of labels. `kind` is one of `PROBLEMS`; that of texts needs a target. `train`, `validation` and `test` are files
-  of one split each.
+  of labels. `kind` is one of `PROBLEMS`; that of texts needs a target. `train`,
+  `validation` and `test` are files of one split each.
   """
 
   text: str = ''

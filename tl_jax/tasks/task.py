@@ -42,8 +42,9 @@ class Task:
   says what a target is, and what becomes of it. `splits` maps train, test and, where
   there is one, validation to the source's own splits. `metrics` are names of
   `tl_jax.metrics`, `headline` is the value that a table shows, of the first metric where
-  it is empty; without metrics the problem has its own. `decoding` are fields of `tl_jax.decode.Decoding` by which texts
-  are written that are scored; where it is empty, they are written greedily.
+  it is empty; without metrics the problem has its own. `decoding` are fields of
+  `tl_jax.decode.Decoding` by which texts are written that are scored; where it is empty,
+  they are written greedily.
 
   `parts` are the tasks that share a model in this one. The labels are theirs, those of
   one part after those of another, and each part chooses among its own.
