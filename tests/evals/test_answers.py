@@ -112,3 +112,18 @@ def test_an_output_that_cannot_be_is_named(
   monkeypatch.chdir(tmp_path)
   with pytest.raises(ValueError, match=message):
     answers.require_output(name, embeddings)
+
+
+def test_what_another_process_has_just_begun_is_left_alone(tmp_path, monkeypatch):
+  path = tmp_path / 'a.jsonl'
+  with answers.open_answers(path, ORIGIN) as file:
+    file.add(window(0))
+    begun = path.read_bytes()
+    # As if both had looked for the file at the same moment.
+    monkeypatch.setattr(type(path), 'exists', lambda path: False)
+    with (
+      pytest.raises(WorkdirBusy, match='each needs an output of its own'),
+      answers.open_answers(path, ORIGIN),
+    ):
+      pass
+    assert path.read_bytes() == begun

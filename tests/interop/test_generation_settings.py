@@ -113,6 +113,25 @@ def test_what_is_chosen_holds_against_the_folder():
   assert decode.Decoding(**found).temperature == 0.2
 
 
+@pytest.mark.parametrize(
+  'fields',
+  [
+    dict(method='greedy', max_new_tokens=8, no_repeat_ngram=3, beams=4, top_k=0),
+    # Without a word on it, transformers would draw from the 50 likeliest.
+    dict(method='sample', max_new_tokens=8, temperature=0.5, top_k=0),
+    dict(method='beam', max_new_tokens=8, beams=3, length_penalty=0.0),
+    dict(method='beam', max_new_tokens=8, beams=2, early_stopping=True),
+  ],
+)
+def test_what_is_spelled_is_followed(fields):
+  said = generation.spelled(fields)
+  found, ignored = generation.follow(said, 'decoder', {})
+  read_by_all = {'method', 'max_new_tokens', 'no_repeat_ngram'}
+  read = {*read_by_all, *generation.BY_METHOD[fields['method']].values()}
+  assert found == {name: value for name, value in fields.items() if name in read}
+  assert not ignored
+
+
 def test_ids_that_never_come():
   said = IDS | dict(
     suppress_tokens=[-1, 7],

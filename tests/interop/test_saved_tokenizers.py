@@ -7,11 +7,13 @@ import os
 import pathlib
 import sys
 
+import jax
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import folders  # noqa: E402
 
+from tl_jax import interop, models  # noqa: E402
 from tl_jax.data import tokenizers  # noqa: E402
 from tl_jax.interop.tokenizers import load_tokenizer, save_tokenizer  # noqa: E402
 
@@ -152,3 +154,33 @@ def test_a_class_that_is_not_known_is_kept(tmp_path):
   )
   save_tokenizer(tmp_path / 'b', load_tokenizer(tmp_path / 'a'))
   assert said(tmp_path / 'b')['tokenizer_class'] == 'Qwen2Tokenizer'
+
+
+@pytest.mark.parametrize(
+  ('family', 'head', 'is_open'),
+  [
+    ('tiny-gpt', 'causal', True),
+    # What is classified is a whole text.
+    ('tiny-gpt', 'classifier', False),
+    ('tiny-t5', 'causal', False),
+  ],
+)
+def test_what_a_decoder_goes_on_with_is_not_ended(family, head, is_open, tmp_path):
+  own = tokenizers.train(['the film was good'] * 9, 'bpe', 400)
+  size = dict(vocabulary=own.vocabulary_size, layers=1, width=16, heads=2, mlp=16)
+  if family == 'tiny-t5':
+    size |= dict(head_dim=8, output_scale=0.25)
+  arch = models.arch(family, head=head, **size)
+  model = models.build(arch)
+  params = model.init(jax.random.key(0))
+  interop.save(tmp_path, interop.Loaded(model, params, own, arch))
+  again = interop.load(tmp_path).tokenizer
+  ids = again.encode('a good film')
+  assert (ids[-1] == own.eos) != is_open
+  # The pieces, and what ends a text that is written, are the same.
+  assert ids == own.encode('a good film', special=not is_open)
+  assert (again.pieces, again.eos, again.pad) == (own.pieces, own.eos, own.pad)
+  config = json.loads((tmp_path / 'config.json').read_text())
+  # Not those of the family's first model, which has another vocabulary.
+  assert (config['eos_token_id'], config['pad_token_id']) == (own.eos, own.pad)
+  assert config['bos_token_id'] == own.bos

@@ -9,7 +9,6 @@ from tiny_runs import SMALL
 
 from tl_jax import config, tasks, train
 from tl_jax.config import ConfigError
-from tl_jax.data.pairs import Pair
 
 MINE = """
 from tl_jax import tasks
@@ -53,12 +52,6 @@ def headline(record):
 
 
 MAIL = tasks.Task('mail', 'mails.csv', mail, FOLDERS)
-
-def told(record):
-  return tasks.Example((record['subject'], record['body']), int(len(record['body']) > 2))
-
-
-BOTH = tasks.Task('both', 'mails.csv', told, ('short', 'long'))
 TITLES = tasks.Task(
   'titles',
   'titles.jsonl',
@@ -95,8 +88,6 @@ def test_a_file_of_any_columns_is_read_by_the_code_alone(strange):
   assert not {*split['train'][0]} & {*split['test'][0]}
   (line,) = task.told
   assert line.startswith('mails.csv: no column split; by the hash of their texts')
-  both = tasks.labelled(tasks.find('mine.py:BOTH'), 'train')[0]
-  assert isinstance(both[0], Pair) and both[0].first.startswith('no ')
   written = tasks.find('mine.py:TITLES')
   texts, targets = tasks.labelled(written, 'train')
   assert targets[0] == (texts[0].replace('a', 'b'),)
@@ -159,7 +150,6 @@ def test_a_run_goes_on_only_with_the_same_code_and_data(path, tmp_path):
     ('LOUT = 3', r'mine\.py has no LOUD; nearest: .*LOUT'),
     (MINE.replace("int('!'", "7 + int('!'"), 'number of a label, from 0 to 1, not 8'),
     (MINE.replace("(record['text'],)", "record['text']"), 'inputs must be a tuple of'),
-    (MINE.replace("(record['text'],)", "('a', 'b', 'c')"), 'of one text or two, as'),
     (
       MINE.replace("(record['text'],)", "(record['body'],)"),
       "mine.py:5: KeyError: 'bo",

@@ -5,12 +5,10 @@ every shape of model.
 import json
 import os
 import re
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from two_processes import run_two
 
 pytestmark = pytest.mark.slow
 STEPS = 20
@@ -86,42 +84,6 @@ def test_eight_devices_give_the_losses_of_one(family, one_device, run_cli, tmp_p
   )
   assert done.returncode == 0, done.stderr
   np.testing.assert_allclose(losses(tmp_path), one_device(family), atol=1e-5)
-
-
-def run_two(program, *arguments, **variables):
-  """Runs Python with these arguments as two processes that know of each other; returns
-  what each says.
-  """
-  with socket.socket() as probe:
-    probe.bind(('localhost', 0))
-    address = f'localhost:{probe.getsockname()[1]}'
-  shared = (
-    os.environ
-    | variables
-    | {
-      'PYTHONPATH': os.getcwd(),
-      'JAX_COORDINATOR_ADDRESS': address,
-      'JAX_NUM_PROCESSES': '2',
-    }
-  )
-  processes = [
-    subprocess.Popen(
-      [sys.executable, *program, *arguments],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-      env=shared | {'JAX_PROCESS_ID': str(index)},
-    )
-    for index in range(2)
-  ]
-  try:
-    heard = [process.communicate(timeout=300) for process in processes]
-  finally:
-    for process in processes:
-      process.kill()
-  for process, (_, complaint) in zip(processes, heard, strict=True):
-    assert process.returncode == 0, complaint
-  return [told for told, _ in heard]
 
 
 @pytest.mark.parametrize('family', FAMILIES)

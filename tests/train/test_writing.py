@@ -366,6 +366,28 @@ def test_every_family_begins_as_its_folder_says(said, prefix, expected):
   assert writer.eos == 3 and writer.kind == 'encoder-decoder'
 
 
+@pytest.mark.parametrize(
+  ('chosen', 'expected'),
+  [
+    ({}, dict(do_sample=False)),
+    (dict(method='beam'), dict(do_sample=False, num_beams=4)),
+    (
+      dict(method='sample', top_p=0.9),
+      dict(do_sample=True, top_k=0, top_p=0.9),
+    ),
+  ],
+)
+def test_elsewhere_texts_are_decoded_as_the_task_says(chosen, expected):
+  tokenizer = types.SimpleNamespace(eos=2, pad=1, prefix=(0,))
+  # As of a model of summaries: none of it is meant for another task.
+  said = dict(decoder_start_token_id=2, num_beams=6, min_length=56, max_length=142)
+  arch = models.arch('bart-base')
+  source = interop.Loaded(None, None, tokenizer, arch, generation=said)
+  ids = dict(eos_token_id=[2], pad_token_id=1, decoder_start_token_id=2)
+  wanted = ids | dict(forced_bos_token_id=0, max_new_tokens=8, **expected)
+  assert writing.declared(source, 8, chosen) == wanted
+
+
 def test_the_end_is_that_of_the_tokenizer_among_those_of_the_folder():
   task, arch = tasks.find('summary'), models.arch('tiny-gpt')
   tokenizer = types.SimpleNamespace(eos=3, pad=0, prefix=())

@@ -231,13 +231,17 @@ def open_answers(path, origin: Mapping[str, Any], form=None) -> Iterator[Answers
   """
   path = pathlib.Path(path)
   form = JsonLines() if form is None else form
-  known = _read_origin(path, origin)
   with _open(path) as file:
     try:
       # The kernel gives it up when this process ends, however it ends.
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-      raise WorkdirBusy(f'{path} is being written by another process') from error
+      raise WorkdirBusy(
+        f'{path} is being written by another process; of several processes each needs '
+        'an output of its own'
+      ) from error
+    # Only now: until here another process may have added to it.
+    known = _read_origin(path, origin)
     marks = [Mark(0, 0, 0)] if known is None else _whole(file, path, known)
     head = form.head(marks[-1].count)
     current = dict(origin, start=len(head), marks=marks)
@@ -253,7 +257,9 @@ def open_answers(path, origin: Mapping[str, Any], form=None) -> Iterator[Answers
 def _open(path: pathlib.Path) -> BinaryIO:
   """The file to write into, made where there is none. Raises ConfigError."""
   try:
-    return open(path, 'r+b' if path.exists() else 'w+b')
+    # Never emptied: it may be that of a process which has begun a moment ago.
+    path.touch()
+    return open(path, 'r+b')
   except OSError as error:
     raise ConfigError(f'--output: {path}: {error.strerror}') from error
 

@@ -256,6 +256,23 @@ def follow(
   return found, tuple(lines)
 
 
+def spelled(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Fields of `decode.Decoding`, with `method`, as generation_config.json has them.
+
+  What the method does not read is left out, and so is what has no key there: ids of
+  special pieces, which the vocabulary says, `penalty_form` and `seed`.
+
+  >>> spelled({'method': 'beam', 'beams': 2, 'top_k': 0, 'no_repeat_ngram': 3})
+  {'do_sample': False, 'no_repeat_ngram_size': 3, 'num_beams': 2}
+  """
+  method = settings['method']
+  found = dict(do_sample=method == 'sample')
+  for theirs, ours in (ALWAYS | BY_METHOD[method]).items():
+    if ours in settings:
+      found[theirs] = settings[ours]
+  return found
+
+
 def _method(declared: Mapping[str, Any]) -> str:
   """The method of decoding that is asked for; beams go before sampling."""
   if (declared.get('num_beams') or 1) > 1:

@@ -211,10 +211,11 @@ def save(
   if loaded.tokenizer is not None:
     from tl_jax.interop import tokenizers
 
-    tokenizer = _with_longest_text(loaded)
+    tokenizer = _tokenizer_of(loaded)
     tokenizers.save_tokenizer(path, tokenizer, typed=arch.types > 1)
   # The config comes last: without it a folder that was cut short is none.
-  for name, content in ((GENERATION, loaded.generation), ('config.json', config)):
+  generation = _generation_of(loaded, config)
+  for name, content in ((GENERATION, generation), ('config.json', config)):
     if content is not None:
       text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
       text += '\n'
@@ -222,18 +223,48 @@ def save(
   return path
 
 
-def _ids_read(loaded: Loaded) -> dict[str, int]:
-  """The ids of special tokens by which a classifier finds the end of a text.
+def _ids_read(loaded: Loaded) -> dict[str, int | None]:
+  """The ids of special tokens that config.json has to say.
 
-  Decoders look for what is before the padding, encoder-decoders for the token that ends
-  a text, and both take the ids from config.json.
+  A classifier may read the end of a text: decoders look for what is before the padding,
+  encoder-decoders for the token that ends a text. A model that writes ends a text with
+  such a token. Where no config.json said it before, transformers would take the ids of
+  the family's first model, which mean something else in this vocabulary or nothing.
   """
-  arch = loaded.arch
-  if loaded.tokenizer is None or arch.head != 'classifier' or arch.pool != 'last':
+  arch, tokenizer = loaded.arch, loaded.tokenizer
+  if tokenizer is None:
     return {}
   from tl_jax.interop import tokenizers
 
-  return tokenizers.special_ids(loaded.tokenizer)
+  own = tokenizers.special_ids(tokenizer)
+  if loaded.config is None and arch.kind != 'encoder':
+    # A tokenizer without an end of its own may be lent one, as [SEP].
+    return dict(bos_token_id=None, eos_token_id=tokenizer.eos) | own
+  reads_end = arch.head == 'classifier' and arch.pool == 'last'
+  return own if reads_end else {}
+
+
+def _generation_of(loaded: Loaded, config: dict) -> dict | None:
+  """What generation_config.json says; None for no such file.
+
+  Where there is one, transformers looks for the ids of special tokens there alone.
+  """
+  if loaded.generation is None or loaded.config is not None:
+    return loaded.generation
+  ids = {key: value for key, value in config.items() if key.endswith('_token_id')}
+  return ids | loaded.generation
+
+
+def _tokenizer_of(loaded: Loaded):
+  """The tokenizer as transformers should have it for this model."""
+  from tl_jax.interop import tokenizers
+
+  arch, tokenizer = loaded.arch, _with_longest_text(loaded)
+  # One that came from elsewhere says itself whether it ends a text.
+  is_own = loaded.config is None and not loaded.tokenizer.settings
+  if is_own and arch.kind == 'decoder' and arch.head == 'causal':
+    return tokenizers.without_end(tokenizer)
+  return tokenizer
 
 
 def _with_longest_text(loaded: Loaded):

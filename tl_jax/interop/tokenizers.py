@@ -6,6 +6,7 @@ True
 """
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -432,15 +433,36 @@ def _roles(tokenizer: tokenizers.Tokenizer) -> dict[str, str | None]:
 
 
 def special_ids(tokenizer: tokenizers.Tokenizer) -> dict[str, int]:
-  """The ids of padding and of the end of a text under the names that config.json has for
-  them, where the tokenizer has such pieces of its own.
+  """The ids of padding and of the ends of a text under the names that config.json has
+  for them, where the tokenizer has such pieces of its own.
   """
+  roles = _roles(tokenizer)
   found = {}
-  for role in ('eos', 'pad'):
-    piece = _roles(tokenizer).get(role)
+  for role in ('bos', 'eos', 'pad'):
+    piece = roles.get(role)
     if piece is not None:
       found[f'{role}_token_id'] = tokenizer.backend.token_to_id(piece)
   return found
+
+
+def without_end(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+  """The tokenizer that puts nothing behind a text, because a decoder goes on with it.
+
+  Its texts are whole ones where it is trained. transformers has one tokenizer for
+  whole texts and for prompts, and the published decoders leave a text open.
+  """
+  if not tokenizer.suffix:
+    return tokenizer
+  from tokenizers import Tokenizer
+
+  begin = [(tokenizer.pieces[i], 0) for i in tokenizer.prefix]
+  single = [*begin, ('A', 0)]
+  state = json.loads(tokenizer.backend.to_str())
+  ids = tokenizer.backend.get_vocab(with_added_tokens=True)
+  state['post_processor'] = pipelines.post_processor(single, [*single, ('B', 0)], ids)
+  backend = Tokenizer.from_str(json.dumps(state))
+  backend.encode_special_tokens = True
+  return dataclasses.replace(tokenizer, backend=backend, suffix=())
 
 
 def _is_own(role: str, ids: dict[str, int | None], piece: str | None) -> bool:

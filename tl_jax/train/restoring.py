@@ -29,7 +29,7 @@ from tl_jax import (
 from tl_jax import config as configs
 from tl_jax.config import ConfigError
 from tl_jax.interop.huggingface import GENERATION
-from tl_jax.train import assembly, methods, starting, tokenizing
+from tl_jax.train import assembly, datasets, methods, starting, tokenizing, writing
 from tl_jax.train.checks import read, without_foreign_keys
 from tl_jax.train.settings import Settings
 
@@ -61,6 +61,13 @@ class Opened(NamedTuple):
     if self.known is None or not self.known.labels:
       return {}
     return dict(labels=self.known.labels, kind=self.known.kind)
+
+  @property
+  def writes(self) -> bool:
+    """Did the run learn to write texts?"""
+    return (
+      self.known is not None and tasks.PROBLEMS[self.known.kind].answer == 'generate'
+    )
 
 
 def meta(
@@ -237,9 +244,17 @@ def open_source(init: str) -> interop.Loaded:
 
 
 def load_workdir(path: pathlib.Path, step: int | None = None) -> interop.Loaded:
-  """The model of a committed step of a workdir; see `load`."""
-  generation = generation_of(path)
-  return source_of(open_workdir(path, step), generation)
+  """The model of a committed step of a workdir; see `load`.
+
+  What a run learned to write is decoded as the run itself did, wherever it goes.
+  """
+  opened = open_workdir(path, step)
+  loaded = source_of(opened, generation_of(path))
+  if not opened.writes:
+    return loaded
+  longest = datasets.target_length(opened.settings.data, opened.arch)
+  chosen = decoding_of(path, opened.step)
+  return loaded._replace(generation=writing.declared(loaded, longest, chosen))
 
 
 def source_of(opened: Opened, generation: dict | None) -> interop.Loaded:

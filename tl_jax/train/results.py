@@ -193,9 +193,8 @@ def predictions_of(task: tasks.Task, split: Labelled, found) -> bytes:
   lines = []
   for index, (text, target, answer, output) in enumerate(rows):
     line = task.problem.line(text, target, answer, output, task.labels)
-    # JSON has no word for an infinite output; it becomes null.
-    row = files.clean(dict(index=index, **line))
-    lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + '\n')
+    row = dict(index=index, **line)
+    lines.append(json.dumps(row, ensure_ascii=False) + '\n')
   return ''.join(lines).encode()
 
 

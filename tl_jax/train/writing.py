@@ -95,6 +95,40 @@ def decoding(
   return decode.Decoding(**{**of_the_model, **chosen})
 
 
+def declared(
+  source: interop.Loaded,
+  longest: int,
+  chosen: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+  """What generation_config.json says of a model that learned to write texts of at most
+  `longest` tokens: that these are decoded as `decoding` decodes them.
+
+  source: the model, with what the one that it came from says of decoding. Of that only
+  the ids of special pieces count: lengths, beams and penalties were meant for the texts
+  of another task. chosen: fields of `Decoding` that the task chooses.
+
+  >>> import types
+  >>> pieces = types.SimpleNamespace(eos=3, pad=0)
+  >>> said = dict(min_length=56)
+  >>> gpt = interop.Loaded(None, None, pieces, models.arch('tiny-gpt'), generation=said)
+  >>> declared(gpt, 8)
+  {'eos_token_id': [3], 'pad_token_id': 0, 'do_sample': False, 'max_new_tokens': 8}
+  """
+  ids, _ = interop.generation_settings(source, dict(method='greedy'))
+  found = dict(eos_token_id=list(ids['eos']), pad_token_id=ids['pad'])
+  if source.arch.kind == 'encoder-decoder':
+    found['decoder_start_token_id'] = ids['start'][0]
+    # As `writer_of` has it.
+    begin = ids.get('forced_bos') or source.tokenizer.prefix
+    if len(begin) == 1:
+      found['forced_bos_token_id'] = begin[0]
+  settings = decode.Decoding(**{'max_new_tokens': longest, **chosen})
+  # Of these transformers has another default than ours.
+  names = {'method', 'max_new_tokens', 'top_k', 'beams', *chosen}
+  fields = {name: getattr(settings, name) for name in names}
+  return found | interop.generation.spelled(fields)
+
+
 def prompts_of(
   texts: Sequence[str],
   tokenizer,
