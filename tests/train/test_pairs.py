@@ -169,8 +169,12 @@ def test_information_is_that_of_pairs(trained, joined):
 @pytest.mark.parametrize(
   ('arguments', 'line'),
   [
-    # A decoder reads one text, and so do words that are counted.
-    (dict(family='tiny-gpt', method='full'), 'are joined into one'),
+    # A decoder reads one text, and so does who counts words.
+    pytest.param(
+      dict(family='tiny-gpt', method='full'),
+      'are joined into one',
+      marks=pytest.mark.slow,
+    ),
     (dict(method='tf-idf'), None),
   ],
 )
@@ -183,13 +187,28 @@ def test_who_reads_one_text_has_the_two_joined(trained, tmp_path, arguments, lin
   assert read(tmp_path / 'w' / 'predictions.jsonl')[0]['text_pair'] == 'a cat'
 
 
-def test_a_held_body_runs_once_for_every_pair(trained, tmp_path):
-  train.transfer(config_of(trained[1], method='probe'), tmp_path / 'w')
-  held = outputs_of(tmp_path / 'w')
+@pytest.mark.parametrize(
+  'method', ['probe', pytest.param('prompt', marks=pytest.mark.slow)]
+)
+def test_methods_have_the_types_of_every_row(trained, method, tmp_path):
+  """A held body runs once for every pair; a prompt stands before each in its row."""
+  loaded = config_of(trained[1], method=method)
+  with loaded.unlocked():
+    loaded.data.accumulate = 2
+    loaded.eval.every = 1
+  workdir = tmp_path / 'w'
+  train.transfer(loaded, workdir)
+  wanted = outputs_of(workdir)
   output = tmp_path / 'a.jsonl'
-  train.evaluate(tmp_path / 'w', output=str(output))
+  train.evaluate(workdir, output=str(output))
   found = [row['outputs'] for row in read(output)]
-  np.testing.assert_allclose(found, held, atol=1e-5)
+  np.testing.assert_allclose(found, wanted, atol=1e-5)
+  tests = [row for row in rows_of() if row['split'] == 'test']
+  source = write(tmp_path / 'new.jsonl', tests)
+  answers = predict(workdir, source, tmp_path / 'b.jsonl')
+  chances = [answer['probabilities']['same'] for answer in answers]
+  softmax = np.exp(wanted[:, 1]) / np.exp(wanted).sum(-1)
+  np.testing.assert_allclose(chances, softmax, atol=1e-5)
 
 
 def roberta(sentences):

@@ -22,10 +22,10 @@ KINDS = ('encoder', 'decoder', 'encoder-decoder')
 class Example(NamedTuple):
   """One example of a task, as its records are read.
 
-  inputs: the text that a model sees, or two that are a pair, as a question and a passage.
-  target: what it should answer, in the form of the
-  problem. references: all answers that are right, where there may be several; () where
-  the target is the only one.
+  inputs: the text that a model sees, or two that are a pair, as a question and a
+  passage. target: what it should answer, in the form of the problem. references: all
+  answers that are right, where there may be several; () where the target is the only
+  one.
   """
 
   inputs: tuple[str, ...]
