@@ -30,6 +30,23 @@ def same_where_kept(before, after):
   return (after[np.isfinite(after)] == before[np.isfinite(after)]).all()
 
 
+@pytest.mark.parametrize(
+  'logits',
+  [
+    [0.5, 2.0, 2.0, -1.0],
+    [-np.inf, -np.inf, -3.0, -np.inf],
+    [-np.inf] * 4,
+    [1.0, np.inf, np.inf, np.nan],
+    [5.0, np.nan, 7.0, np.nan],
+  ],
+)
+def test_the_likeliest_token_is_the_first_of_the_highest(logits):
+  both = jnp.array([logits, logits[::-1]])
+  found = processors.likeliest(both)
+  assert found.tolist() == np.argmax(both, -1).tolist()
+  assert found.dtype == jnp.int32
+
+
 @settings(max_examples=25)
 @given(LOGITS, st.integers(1, 12))
 def test_top_k_keeps_what_fewer_than_k_exceed(values, k):

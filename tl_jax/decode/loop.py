@@ -139,7 +139,7 @@ def _choose(state: State, logits, settings: Decoding) -> State:
   processed = processors.process(logits, state.seen, step, settings, history)
 
   if state.keys is None:
-    chosen = jnp.argmax(processed, -1)
+    chosen = processors.likeliest(processed)
   else:
     # The key of a draw is that of the sequence and the position, however the loop was
     # cut into pieces.
