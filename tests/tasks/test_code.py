@@ -9,6 +9,7 @@ from tiny_runs import SMALL
 
 from tl_jax import config, tasks, train
 from tl_jax.config import ConfigError
+from tl_jax.data.pairs import Pair
 
 MINE = """
 from tl_jax import tasks
@@ -52,6 +53,12 @@ def headline(record):
 
 
 MAIL = tasks.Task('mail', 'mails.csv', mail, FOLDERS)
+
+def told(record):
+  return tasks.Example((record['subject'], record['body']), int(len(record['body']) > 2))
+
+
+BOTH = tasks.Task('both', 'mails.csv', told, ('short', 'long'))
 TITLES = tasks.Task(
   'titles',
   'titles.jsonl',
@@ -88,6 +95,8 @@ def test_a_file_of_any_columns_is_read_by_the_code_alone(strange):
   assert not {*split['train'][0]} & {*split['test'][0]}
   (line,) = task.told
   assert line.startswith('mails.csv: no column split; by the hash of their texts')
+  both = tasks.labelled(tasks.find('mine.py:BOTH'), 'train')[0]
+  assert isinstance(both[0], Pair) and both[0].first.startswith('no ')
   written = tasks.find('mine.py:TITLES')
   texts, targets = tasks.labelled(written, 'train')
   assert targets[0] == (texts[0].replace('a', 'b'),)

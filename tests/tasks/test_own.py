@@ -356,3 +356,8 @@ def test_classes_that_a_parquet_file_names(tmp_path):
   task = tasks.find(str(tmp_path / 'a.parquet'))
   assert task.labels == ('ham', 'spam', 'other')
   assert tasks.labelled(task, 'train')[1].tolist() == [1, 0]
+  # A model that has them in another order gets them by name, not by number.
+  known = tasks.Known('single_label', ('other', 'spam', 'ham'))
+  tried = tasks.find(str(tmp_path / 'a.parquet'), known=known)
+  assert tried.labels == known.labels
+  assert tasks.labelled(tried, 'train')[1].tolist() == [1, 2]

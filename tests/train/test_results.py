@@ -8,11 +8,18 @@ import json
 import numpy as np
 import pytest
 
-from tl_jax import config, train
+from tl_jax import config, files, tasks, train
 from tl_jax.train import evaluators, running
 from tl_jax.train.clock import Clock
 from tl_jax.train.cohort import execute
-from tl_jax.train.results import Diverged, Result, digest_examples, require_numbers
+from tl_jax.train.datasets import Labelled
+from tl_jax.train.results import (
+  Diverged,
+  Result,
+  digest_examples,
+  predictions_of,
+  require_numbers,
+)
 
 NAMES = {field.name for field in dataclasses.fields(Result)}
 QUICK = [
@@ -208,3 +215,13 @@ def test_what_is_no_number_is_no_result(metrics, outputs, said):
 )
 def test_what_may_be_said_is_a_result(metrics, outputs):
   require_numbers(3, metrics, outputs)
+
+
+def test_an_infinite_output_is_null_in_strict_json():
+  task = tasks.find('sentiment')
+  split = Labelled(['good', 'bad'], np.array([1, 0]))
+  outputs = np.array([[-np.inf, 1.5], [0.25, -0.5]])
+  lines = predictions_of(task, split, outputs).decode().splitlines()
+  found = [files.decode(line) for line in lines]
+  assert [row['outputs'] for row in found] == [[None, 1.5], [0.25, -0.5]]
+  assert found[0]['prediction'] == task.labels[1]

@@ -193,8 +193,9 @@ def predictions_of(task: tasks.Task, split: Labelled, found) -> bytes:
   lines = []
   for index, (text, target, answer, output) in enumerate(rows):
     line = task.problem.line(text, target, answer, output, task.labels)
-    row = dict(index=index, **line)
-    lines.append(json.dumps(row, ensure_ascii=False) + '\n')
+    # JSON has no word for an infinite output; it becomes null.
+    row = files.clean(dict(index=index, **line))
+    lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + '\n')
   return ''.join(lines).encode()
 
 
