@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tl_jax.data import texts
+from tl_jax.data.pairs import Pair
 
 ROWS = [
   dict(title='a', text='good, film'),
@@ -45,6 +46,16 @@ def test_several_columns_make_one_text(tmp_path):
   path.write_text(CSV)
   found = list(texts.read(path, ('title', 'text')))
   assert found == ['title: a\ntext: good, film', '', 'title: c\ntext:  ']
+
+
+def test_two_columns_are_a_pair_and_three_are_one_text(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  path.write_text(json.dumps(dict(a='one \ud83d', b=None, c='three')))
+  (two,) = texts.read(path, ('a', 'b'))
+  assert isinstance(two, Pair) and (two.first, two.second) == ('one ?', '')
+  assert two == 'a: one ?\nb: '
+  (three,) = texts.read(path, ('a', 'b', 'c'))
+  assert type(three) is str and three == 'a: one ?\nb: \nc: three'
 
 
 def test_rows_are_read_as_they_are_asked_for(tmp_path):

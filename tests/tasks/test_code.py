@@ -159,6 +159,7 @@ def test_a_run_goes_on_only_with_the_same_code_and_data(path, tmp_path):
     ('LOUT = 3', r'mine\.py has no LOUD; nearest: .*LOUT'),
     (MINE.replace("int('!'", "7 + int('!'"), 'number of a label, from 0 to 1, not 8'),
     (MINE.replace("(record['text'],)", "record['text']"), 'inputs must be a tuple of'),
+    (MINE.replace("(record['text'],)", "('a', 'b', 'c')"), 'of one text or two, as'),
     (
       MINE.replace("(record['text'],)", "(record['body'],)"),
       "mine.py:5: KeyError: 'bo",

@@ -79,8 +79,15 @@ def joined(trained, tmp_path_factory):
 
 
 def predict(model, source, output, **how):
-  train.predict(prediction.Request(str(model), str(source), str(output), **how))
-  return read(output)
+  answers, _ = predict_and_tell(model, source, output, **how)
+  return answers
+
+
+def predict_and_tell(model, source, output, **how):
+  """(the answers, the lines that are told)."""
+  request = prediction.Request(str(model), str(source), str(output), **how)
+  _, lines = said_by(train.predict, request)
+  return read(output), lines
 
 
 def outputs_of(workdir):
@@ -120,7 +127,9 @@ def test_evaluation_and_prediction_read_pairs_as_the_run_did(trained, tmp_path):
       for r in tests
     ],
   )
-  others = predict(workdir, alone, tmp_path / 'o.jsonl', embeddings=True, text='text')
+  how = dict(embeddings=True, text='text')
+  others, lines = predict_and_tell(workdir, alone, tmp_path / 'o.jsonl', **how)
+  assert 'text: one text, but the model learned pairs of texts' in lines
   assert (
     np.abs(np.subtract(vectors[0]['embedding'], others[0]['embedding'])).max() > 1e-3
   )
@@ -278,7 +287,9 @@ def test_an_export_is_a_pipeline_of_transformers(family, kind, tmp_path):
   some = rows_of(20)
   source = write(tmp_path / 'a.jsonl', some)
   text = 'premise+hypothesis'
-  found = predict(folder, source, tmp_path / 'b.jsonl', text=text)
+  found, lines = predict_and_tell(folder, source, tmp_path / 'b.jsonl', text=text)
+  frame = pairs.spelled(interop.load_tokenizer(folder))
+  assert f'{text}: two texts, read as {frame}' in lines
   pipeline = transformers.pipeline(
     'text-classification', str(folder), top_k=None, device='cpu'
   )

@@ -19,6 +19,7 @@ from tl_jax import checkpoint, data, files, parallel
 from tl_jax import config as configs
 from tl_jax.checkpoint.record import NAME as RECORD
 from tl_jax.config import ConfigError
+from tl_jax.data import pairs
 from tl_jax.evals import answers
 from tl_jax.train.answering import (
   Answering,
@@ -90,10 +91,9 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
   with reporter.busy('opening the model'):
     subject = open_subject(path, settings, step, request.dtype, request.head)
   parallel.keep_freed_memory()
+  for line in _said_of_columns(columns, settings, subject):
+    reporter.info(line)
   # Of this process alone: several would each have an output of their own.
-  if settings is None and len(columns) > 1:
-    # A folder does not say how its model was trained to read them.
-    reporter.info(_said_of_columns(columns, subject))
   mesh = parallel.make_mesh(parallel.MeshShape(), jax.local_devices())
   with jax.set_mesh(mesh):
     answering = make_answering(
@@ -115,15 +115,26 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
   return total
 
 
-def _said_of_columns(columns: tuple[str, ...], subject: Subject) -> str:
-  """How a model reads several columns of texts."""
+def _said_of_columns(
+  columns: tuple[str, ...], settings: Settings | None, subject: Subject
+) -> list[str]:
+  """A line, or none, on how a model reads the columns of texts that it is given."""
   names = '+'.join(columns)
+  count = len(columns)
+  # The run of a workdir has said how it reads its own.
+  if settings is not None:
+    if subject.pairs and count != 2:
+      return [f'{names}: one text, but the model learned pairs of texts']
+    return []
+  if count == 1:
+    return []
+  # A folder does not say how its model was trained to read several.
   tokenizer = subject.loaded.tokenizer
-  # Which texts they are does not matter here.
-  has_frame = data.pairs.are_framed([data.pairs.Pair('', '')], tokenizer)
-  if len(columns) == 2 and subject.pairs and has_frame:
-    return f'{names}: two texts, read as {data.pairs.spelled(tokenizer)}'
-  return f'{names}: one text, with the name of each column'
+  # Whether two texts have a frame does not depend on what they say.
+  has_frame = pairs.are_framed([pairs.Pair('', '')], tokenizer)
+  if count == 2 and subject.pairs and has_frame:
+    return [f'{names}: two texts, read as {pairs.spelled(tokenizer)}']
+  return [f'{names}: one text, with the name of each column']
 
 
 def _answer(
