@@ -361,3 +361,57 @@ def test_classes_that_a_parquet_file_names(tmp_path):
   tried = tasks.find(str(tmp_path / 'a.parquet'), known=known)
   assert tried.labels == known.labels
   assert tasks.labelled(tried, 'train')[1].tolist() == [1, 2]
+
+
+def folder_of(tmp_path, **files):
+  """A folder with these files, of which each has rows of two classes."""
+  for number, (name, texts) in enumerate(files.items()):
+    path = tmp_path / 'set' / name.replace('__', '/').replace('_', '.')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [f'{text}{number},{"ab"[text % 2]}' for text in range(texts)]
+    path.write_text('\n'.join(['text,label', *rows]))
+  return str(tmp_path / 'set')
+
+
+def test_a_folder_of_tables_is_one_task_whose_names_say_the_splits(tmp_path):
+  path = folder_of(tmp_path, train_csv=6, more__train_csv=4, test_csv=2, dev_csv=3)
+  task = tasks.find(path)
+  found = {
+    split: len(tasks.labelled(task, split)[0])
+    for split in ('train', 'validation', 'test')
+  }
+  assert found == dict(train=10, validation=3, test=2)
+  assert task.labels == ('a', 'b')
+  assert f'{path}: 4 files; their names say the splits' in task.told
+  assert len(task.own_sources[0].files) == 4
+
+
+def test_a_folder_whose_names_say_nothing_is_divided_by_its_texts(tmp_path):
+  path = folder_of(tmp_path, one_csv=9, two_csv=8)
+  task = tasks.find(path)
+  assert sum(len(tasks.labelled(task, split)[0]) for split in ('train', 'test')) == 17
+  assert any('no column split; by the hash' in line for line in task.told)
+  folder_of(tmp_path, test_csv=2)
+  with pytest.raises(ValueError, match='split: given on some lines and not on others'):
+    tasks.find(path)
+
+
+def test_a_folder_that_a_library_prepared_is_no_table_of_the_user(tmp_path):
+  path = folder_of(tmp_path, train_csv=6, test_csv=2)
+  (tmp_path / 'set' / 'dataset_info.json').write_text('{}')
+  with pytest.raises(ConfigError, match='unknown name'):
+    tasks.find(path)
+
+
+def test_files_that_number_their_classes_otherwise_are_refused(tmp_path):
+  pyarrow = pytest.importorskip('pyarrow')
+  from pyarrow import parquet
+
+  for split, names in (('train', ['ham', 'spam']), ('test', ['spam', 'ham'])):
+    features = dict(label=dict(names=names, _type='ClassLabel'))
+    metadata = {'huggingface': json.dumps(dict(info=dict(features=features)))}
+    table = pyarrow.table(dict(text=['a', 'b'], label=[1, 0]))
+    table = table.replace_schema_metadata(metadata)
+    parquet.write_table(table, tmp_path / f'{split}-00000-of-00001.parquet')
+  with pytest.raises(ValueError, match='train-.* names its classes otherwise than'):
+    tasks.find(str(tmp_path))

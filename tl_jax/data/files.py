@@ -142,10 +142,10 @@ class Table(NamedTuple):
 
 
 def is_file(name) -> bool:
-  """Does a name mean a file of texts by its ending, or a folder with .txt files?"""
+  """Does a name mean a file by its ending, or a folder with such files?"""
   if tables.ending(name):
     return True
-  return os.path.isdir(name) and bool(tables.texts_in(name))
+  return os.path.isdir(name) and bool(tables.files_in(name))
 
 
 def require(path) -> None:
@@ -155,8 +155,8 @@ def require(path) -> None:
     raise ValueError(f'{path}: no such file')
   if not path.is_file() and not path.is_dir():
     raise ValueError(f'{path}: not a regular file')
-  if path.is_dir() and not tables.texts_in(path):
-    raise ValueError(f'{path}: a folder without .txt files')
+  if path.is_dir() and not tables.files_in(path):
+    raise ValueError(f'{path}: a folder without .txt files or tables')
   if path.is_file() and not tables.ending(path):
     raise ValueError(
       f'{path}: the ending is none of {", ".join(tables.ENDINGS)}, each also with .gz'
@@ -164,14 +164,15 @@ def require(path) -> None:
 
 
 def load(path, split: str = 'train', columns: Columns | None = None) -> Source:
-  """The examples of a split of a file or of a folder of .txt files.
+  """The examples of a split of a file or of a folder: of .txt files, or of tables.
 
   An example is a dict of text, label and whatever else is there. Files end with .csv,
   .tsv, .jsonl, .json, .parquet or .txt, in any case, and may be gzipped (.gz).
 
   The column `split` says where an example belongs. Without it 20 % of the texts go to
   `test` by their hash, so that equal texts stay together whatever the order of the
-  file. The split `all` is the whole file. Empty texts are skipped and counted. Raises
+  file. The tables of a folder may say it by their names, as train-0001.parquet. The
+  split `all` is the whole file. Empty texts are skipped and counted. Raises
   ValueError `file:line: field` for the first line that cannot be read.
   """
   return read(path, columns or Columns()).source(split)
@@ -183,8 +184,9 @@ def conversation_in(path) -> tuple[str, str] | None:
   """
   require(path)
   path = pathlib.Path(path)
+  first = tables.files_in(path)[0] if path.is_dir() else path
   # Texts alone hold no conversations.
-  if path.is_dir() or tables.ending(path) == '.txt':
+  if tables.ending(first) == '.txt':
     return None
   for _, _, row in tables.rows(path):
     usual = {'text', 'label'} <= row.keys()
@@ -196,7 +198,7 @@ def read(path, columns: Columns) -> Table:
   """A file or a folder, parsed. Raises ValueError as `load` does."""
   path = pathlib.Path(path)
   require(path)
-  files = tables.texts_in(path) if path.is_dir() else [path]
+  files = tables.files_in(path) if path.is_dir() else [path]
   try:
     # The digests are the key of the parsed file: one that changed is parsed again.
     digests = {str(file): digest(file)[1] for file in files}

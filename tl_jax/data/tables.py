@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -23,6 +24,10 @@ from tl_jax.files import unique_keys
 ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt')
 # What parts the cells of a row, unless the header shows something else.
 DELIMITERS = {'.csv': ',', '.tsv': '\t'}
+# Files in a folder that tensorflow-datasets or datasets has prepared.
+PREPARED = ('dataset_info.json', 'dataset_dict.json')
+# A split as files and folders are called by it.
+_SPLIT = re.compile('(train|test|validation|valid|dev|val)(?![a-z])', re.IGNORECASE)
 # Rows of a Parquet file that are decoded together.
 BATCH = 1024
 
@@ -39,10 +44,31 @@ def ending(name) -> str:
   return ''
 
 
-def texts_in(folder) -> list[pathlib.Path]:
-  """The .txt files at any depth below a folder, in the order of their paths."""
-  paths = (path for path in pathlib.Path(folder).rglob('*') if path.is_file())
-  return sorted(path for path in paths if ending(path) == '.txt')
+def files_in(folder) -> list[pathlib.Path]:
+  """The .txt files at any depth below a folder, or else its tables, by their paths.
+
+  Of a folder that a library prepared for itself, the tables are none of the user's.
+  """
+  paths = sorted(path for path in pathlib.Path(folder).rglob('*') if path.is_file())
+  texts = [path for path in paths if ending(path) == '.txt']
+  if texts or any(path.name in PREPARED for path in paths):
+    return texts
+  return [path for path in paths if ending(path) and not path.name.startswith('.')]
+
+
+def split_of(file: pathlib.PurePath) -> str:
+  """The split that the name of a file begins with, or is that of a folder above it.
+
+  >>> split_of(pathlib.PurePath('train-00000-of-00002.parquet'))
+  'train'
+  >>> split_of(pathlib.PurePath('dev/part_1.csv')), split_of(pathlib.PurePath('trains.csv'))
+  ('dev', '')
+  """
+  for name in (file.name, *reversed(file.parent.parts)):
+    found = _SPLIT.match(name)
+    if found:
+      return found.group().lower()
+  return ''
 
 
 def ignore(told: str) -> None:
@@ -55,7 +81,8 @@ def rows(
   tell: Callable = ignore,
   keep_blank: bool = False,
 ) -> Iterator[tuple[pathlib.Path, int, dict]]:
-  """(file, line, row) for every row of a file, or for every .txt file below a folder.
+  """(file, line, row) for every row of a file, or of what is below a folder: for every
+  .txt file, or else every row of its tables.
 
   The line is that on which the row begins, counted from 1; of a Parquet file it is the
   number of the row. Where a format names its columns before the first row, the `wanted`
@@ -80,11 +107,15 @@ def rows(
 def _rows_of_folder(
   path: pathlib.Path, wanted: Sequence[str], tell: Callable, keep_blank: bool
 ) -> Iterator[tuple[pathlib.Path, int, dict]]:
-  """(file, 1, row) for every .txt file below a folder: each is one text.
+  """(file, 1, row) for every .txt file below a folder: each is one text. Without any,
+  (file, line, row) for every row of its tables.
 
-  A single one is read as a file of texts, or there would be nothing to test on.
+  A single .txt file is read as a file of texts, or there would be nothing to test on.
   """
-  found = texts_in(path)
+  found = files_in(path)
+  if found and ending(found[0]) != '.txt':
+    yield from _rows_of_tables(path, found, wanted, tell, keep_blank)
+    return
   if len(found) == 1:
     yield from rows(found[0], wanted, tell, keep_blank)
     return
@@ -92,6 +123,24 @@ def _rows_of_folder(
   for file in found:
     own = [row['text'] for _, _, row in rows(file, (), tell, keep_blank=True)]
     yield file, 1, {'text': '\n'.join(own).strip('\n')}
+
+
+def _rows_of_tables(
+  folder: pathlib.Path,
+  files: Sequence[pathlib.Path],
+  wanted: Sequence[str],
+  tell: Callable,
+  keep_blank: bool,
+) -> Iterator[tuple[pathlib.Path, int, dict]]:
+  """(file, line, row) of one file after the other; their names may say the split."""
+  splits = [split_of(file.relative_to(folder)) for file in files]
+  said = '; their names say the splits' if any(splits) else ''
+  tell(f'{len(files)} files{said}')
+  for file, split in zip(files, splits, strict=True):
+    of_file = {'split': split} if split else {}
+    for place, line, row in rows(file, wanted, tell, keep_blank):
+      # What a row says itself holds.
+      yield place, line, of_file | row
 
 
 def _rows_of_file(
@@ -123,7 +172,9 @@ def classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
   Parquet files of `datasets` carry them in the metadata of their schema. Others say
   nothing.
   """
-  if path.is_dir() or ending(path) != '.parquet':
+  if path.is_dir():
+    return _classes_of_folder(files_in(path))
+  if ending(path) != '.parquet':
     return {}
   with _parquet(path) as file:
     metadata = file.schema_arrow.metadata or {}
@@ -138,6 +189,15 @@ def classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
     if isinstance(names, list):
       found[name] = tuple(names)
   return found
+
+
+def _classes_of_folder(files: Sequence[pathlib.Path]) -> dict[str, tuple[str, ...]]:
+  """The class names that all files have. Raises ValueError where two differ."""
+  # A number would be another class in the next file.
+  for file in files[1:]:
+    if classes(file) != classes(files[0]):
+      raise ValueError(f'{file}: names its classes otherwise than {files[0]} does')
+  return classes(files[0])
 
 
 def _line_rows(path, tell: Callable) -> Iterator[tuple[int, dict]]:
