@@ -22,7 +22,7 @@ another kind, as a sentence encoder has, starts afresh.
 
 from ml_collections import ConfigDict
 
-from tl_jax.config import arguments, group, names
+from tl_jax.config import arguments, dropout, group, names
 
 ARGUMENTS = ('text=vader_movie', 'text=debian+vader_nyt')
 
@@ -34,7 +34,9 @@ def get_config(arg: str = '') -> ConfigDict:
   c.init = a.init
   # empty: the family of the checkpoint
   c.model = dict(family='tiny' if a.init == 'scratch' else '')
-  c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
+  c.compute = dict(
+    dtype='float32', remat='none', layers='auto', dropout=dropout(a.init)
+  )
   c.objective = (
     dict(name='masked', rate=0.15, whole_word=False)
     if a.objective == 'masked'

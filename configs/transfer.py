@@ -29,7 +29,7 @@ Of conversations a decoder learns what the assistant says in them, put by its ch
 template (which needs jinja2), or a line `role: content` each where it has none. They
 are found in a file by the fields of its first row: messages, with role and content;
 conversations, with from and value; prompt and completion; instruction, input and
-output. kind=conversation says it.
+output. Other rows may have others of these. kind=conversation says it.
 
 method: a name of `tl_jax.transfer.METHODS`, or several with + between, as lora+l2sp:
 the partitions full, probe, bitfit, norms, last and subset; the leaf edits lora, dora,
@@ -73,13 +73,14 @@ Usual keys, as they are for task=sentiment where nobody says otherwise:
   --config.schedule.steps=100 --config.eval.every=0 --config.eval.patience=0
   --config.checkpoint.every=100 --config.checkpoint.keep=1 --config.log.every=10
   --config.compute.dtype=float32 --config.compute.dropout=0.1 --config.mesh.data=-1
+Of a published model that never saw dropout, as Llama and its relatives, dropout is 0.
 """
 
 import pathlib
 
 from ml_collections import ConfigDict
 
-from tl_jax.config import arguments
+from tl_jax.config import arguments, dropout
 
 ARGUMENTS = (
   'task=sentiment',
@@ -189,7 +190,9 @@ def get_config(arg: str = '') -> ConfigDict:
   elif converses:
     fresh = 'tiny-gpt'
   c.model = dict(family=fresh if a.init == 'scratch' else '')
-  c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
+  c.compute = dict(
+    dtype='float32', remat='none', layers='auto', dropout=dropout(a.init)
+  )
   # 0: all examples
   c.task = dict(
     name=a.task or a.train or 'sentiment',

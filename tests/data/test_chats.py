@@ -189,3 +189,18 @@ def test_a_template_that_cannot_be_is_one_line(tokenizer, template, message):
   with pytest.raises(ConfigError, match=message) as error:
     chat_of(tokenizer, template).encode((ASKED, ASKED, SAID))
   assert '\n' not in str(error.value)
+
+
+def test_lines_are_a_template_for_others(tokenizer):
+  """What puts turns as lines says so to libraries that render templates."""
+  pytest.importorskip('jinja2')
+  ids = tokenizer.prefix + (tokenizer.eos,)
+  own = chats.templated(tokenizer)
+  assert chats.templated(own) is own and chats.Chat(own).is_plain
+  # With one more blank it is a template as any other.
+  rendered = dataclasses.replace(own, chat_template=own.chat_template + '{# #}')
+  other = chats.Chat(rendered)
+  assert not other.is_plain and ids
+  for turns in (ONE, TWO, WITH_SYSTEM):
+    assert other.encode(turns) == chats.Chat(tokenizer).encode(turns)
+    assert chats.Chat(own).encode(turns) == other.encode(turns)

@@ -88,6 +88,25 @@ def test_other_rows_are_none():
     assert conversations.fields_of(row) is None
 
 
+def test_a_file_may_mix_the_forms(tmp_path):
+  path = tmp_path / 'chats.jsonl'
+  rows = [dict(prompt='Hi', completion='Hello'), dict(instruction='Hi', output='Hello')]
+  rows.append({'conversations': [dict(role='user', content='Hi')]})
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  fields = files.conversation_in(path)
+  columns = files.Columns(fields[:1], fields[1:], labelled=True, conversation=True)
+  found = [row['label'] for row in files.read(path, columns).examples]
+  assert found == [tuple(HI), tuple(HI), None]
+
+
+def test_a_text_that_spells_nothing_is_asked_all_the_same():
+  assert conversations.asked_of(dict(text='null'), 'text') == (Turn('user', 'null'),)
+  assert conversations.asked_of(dict(text=' '), 'text') == ()
+  # A column of texts and an unanswered prompt: the one that is known to all.
+  assert conversations.asking_field(dict(prompt='a', text='b')) == 'text'
+  assert conversations.asking_field(dict(a='b')) is None
+
+
 @pytest.mark.parametrize(
   ('turn', 'message'),
   [

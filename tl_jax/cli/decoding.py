@@ -48,6 +48,23 @@ def add_decoding(parser: argparse.ArgumentParser, title: str, otherwise: str):
   return group
 
 
+def add_chat(parser) -> None:
+  """Adds the flags of conversations to a parser or a group of one."""
+  parser.add_argument(
+    '--chat',
+    action=argparse.BooleanOptionalAction,
+    help='a text is what a user says in a conversation, put by the chat template, and '
+    'the answer alone is written (default: where the run learned conversations)',
+  )
+  parser.add_argument(
+    '--system',
+    default='',
+    metavar='TEXT',
+    help='what the system says before a conversation that has no such turn; it means '
+    '--chat',
+  )
+
+
 def _add_decoding(parser, field: dataclasses.Field) -> None:
   """The flag of one field of `Decoding`.
 

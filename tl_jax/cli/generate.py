@@ -5,14 +5,13 @@
 """
 
 import argparse
-import dataclasses
 import json
 import pathlib
 
-from tl_jax import config
+from tl_jax import config, files
 from tl_jax.cli import decoding
 from tl_jax.cli.console import complain, say
-from tl_jax.cli.models import add_head, how_opened
+from tl_jax.cli.models import add_head
 from tl_jax.cli.verb import Verb
 
 
@@ -54,9 +53,10 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     metavar='T',
     help='of the computation: float32 or bfloat16',
   )
-  decoding.add_decoding(
+  writing = decoding.add_decoding(
     parser, 'how texts are written', 'the generation_config.json of the model says'
   )
+  decoding.add_chat(writing)
 
 
 def run_generate(flags, _) -> int:
@@ -65,31 +65,51 @@ def run_generate(flags, _) -> int:
   prompts = _prompts(flags)
   chosen = decoding.chosen(flags)
   config.check(flags.batch, config.Count, '--batch')
-  from tl_jax import decode, evals, models, train
+  from tl_jax.train import answering, asking
 
-  loaded = train.load(flags.model, **how_opened(flags))
-  if loaded.tokenizer is None:
-    raise config.ConfigError(f'{flags.model}: has no tokenizer')
-  tokenizer = loaded.tokenizer
+  path = pathlib.Path(files.require_local(flags.model, 'model'))
+  manner = asking.Manner(chat=flags.chat, system=flags.system)
+  settings, step = answering.open_settings(path)
+  # Before the model is read: flags that contradict each other.
+  asking.is_chat(manner, answering.learned_problem(path, step))
+  subject = answering.open_subject(path, settings, step, flags.dtype, flags.head)
   if flags.parse_special:
-    tokenizer = dataclasses.replace(tokenizer, parse_special=True)
-  settings = evals.settings_of(flags.model, loaded, chosen, complain)
-  compute = config.struct(models.Compute, dict(dtype=flags.dtype), '--dtype')
+    subject = subject.parsing_special()
+  asked = subject.asking(manner, chosen, complain)
   # A generator: every batch of texts is written before the next one is decoded.
-  texts = decode.continue_texts(
-    models.decoder(loaded.arch, compute),
-    loaded.params,
-    tokenizer,
-    prompts,
-    settings,
-    batch=flags.batch,
-    positions=loaded.arch.room,
-  )
+  texts = _continued(subject, asked, prompts, flags.batch)
+  goes_on = asked.limits is None and subject.loaded.arch.kind == 'decoder'
   if flags.output is None:
-    _print_texts(prompts, texts, goes_on=loaded.arch.kind == 'decoder')
+    _print_texts(prompts, texts, goes_on)
   else:
     _write_texts(flags.output, prompts, texts)
   return 0
+
+
+def _continued(subject, asked, prompts: list[str], batch: int):
+  """Yields the continuations of each prompt, as `decode.continue_texts` does."""
+  from tl_jax import decode, models
+
+  loaded = subject.loaded
+  read = prompts
+  # Where texts are as they are, one that is too long is an error with its number.
+  if asked.limits is not None:
+    read, cut = asked.read(prompts, loaded)
+    if cut:
+      complain(
+        f'{cut} of {len(prompts)} prompts were cut: {subject.length} tokens are read'
+      )
+  found = decode.continue_texts(
+    models.decoder(loaded.arch, subject.compute),
+    loaded.params,
+    loaded.tokenizer,
+    read,
+    asked.settings,
+    batch=batch,
+    positions=subject.room,
+  )
+  for samples in found:
+    yield [each._replace(text=asked.tidy(each.text)) for each in samples]
 
 
 def _print_texts(prompts: list[str], texts, goes_on: bool) -> None:

@@ -25,6 +25,11 @@ more examples:
   tl-jax predict --model=FOLDER --input=pairs.tsv --text=title+body --output=labels.csv
   tl-jax predict --model=all-MiniLM-L6-v2 --input=lines.txt.gz --embeddings --output=e.npy
   tl-jax predict --model=model.gguf --input=prompts.jsonl --output=texts.jsonl --top-p=0.9
+  tl-jax predict --model=model.gguf --input=chats.jsonl --output=answers.jsonl --chat
+
+a run that learned conversations, and any decoder with --chat, answers conversations in
+the fields messages, conversations, prompt or instruction, and texts as what a user says.
+an answer that is there already is not read: the last question is answered anew.
 
 every row of the input has an answer, an empty text too, in the same order.
 killed and run again, it goes on where the output ends. OUTPUT.origin.json, beside the
@@ -106,12 +111,13 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     help='how a text is put to the model, as "Review: {text} Verdict:" (default: as its '
     'run learned it, or the text as it is)',
   )
+  decoding.add_chat(writing)
 
 
 def run_predict(flags: argparse.Namespace, _) -> int:
   """Answers the texts. Raises ConfigError for flags that cannot be."""
   chosen = decoding.chosen(flags)
-  of_texts = [*chosen, *(['template'] if flags.template else [])]
+  of_texts = [*chosen, *_manner_of(flags)]
   if flags.embeddings and of_texts:
     first = of_texts[0].replace('_', '-')
     raise config.ConfigError(
@@ -138,11 +144,17 @@ def run_predict(flags: argparse.Namespace, _) -> int:
     dtype=flags.dtype,
     head=flags.head,
     decoding=chosen,
-    template=flags.template,
+    **_manner_of(flags),
   )
   with reporting() as reporter:
     train.predict(request, reporter)
   return 0
+
+
+def _manner_of(flags: argparse.Namespace) -> dict:
+  """What the flags say of how a model that writes is asked."""
+  said = dict(template=flags.template, chat=flags.chat, system=flags.system)
+  return {name: value for name, value in said.items() if value not in (None, '')}
 
 
 PREDICT = Verb(

@@ -34,6 +34,7 @@ from tl_jax.config.overrides import (
   to_json,
   typed,
 )
+from tl_jax.config.published import dropout
 from tl_jax.config.renamed import with_former_names, with_new_names
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
   'call',
   'check',
   'digest',
+  'dropout',
   'execute',
   'group',
   'guard',

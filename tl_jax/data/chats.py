@@ -13,6 +13,7 @@
 """
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 import json
@@ -74,9 +75,14 @@ class Chat:
     self._special = _pattern_of(tokenizer)
 
   @property
+  def is_plain(self) -> bool:
+    """Is there no chat template, so that each turn is a line?"""
+    return self._template is None
+
+  @property
   def told(self) -> str:
     """A line on what puts the turns into a text."""
-    if self._template:
+    if not self.is_plain:
       return 'turns are put into texts by the chat template of the tokenizer'
     return (
       'the tokenizer has no chat template: each turn is put as a line `role: content`, '
@@ -200,6 +206,34 @@ class Chat:
     return turn._replace(content=content)
 
 
+def templated(tokenizer: Tokenizer) -> Tokenizer:
+  """The tokenizer with a chat template: its own, or one that puts turns as lines.
+
+  So whoever renders templates puts them as `Chat` does without one.
+  """
+  if tokenizer.chat_template:
+    return tokenizer
+  return dataclasses.replace(tokenizer, chat_template=_plain_template(tokenizer))
+
+
+def _plain_template(tokenizer: Tokenizer) -> str:
+  """A template for turns as lines, behind what the tokenizer puts before a text."""
+  begin = ''.join(tokenizer.pieces[i] for i in tokenizer.prefix)
+  end = '' if tokenizer.eos is None else tokenizer.pieces[tokenizer.eos]
+  # Texts as JSON are texts as Jinja, too.
+  begin, end = (json.dumps(piece, ensure_ascii=False) for piece in (begin, end))
+  is_answer = f"message['role'] == '{ASSISTANT}'"
+  return (
+    f'{{{{ {begin} }}}}'
+    '{% for message in messages %}'
+    "{{ message['role'] + ': ' + message['content'] }}"
+    f'{{% if {is_answer} %}}{{{{ {end} }}}}{{% endif %}}'
+    "{{ '\\n' }}"
+    '{% endfor %}'
+    f"{{% if add_generation_prompt %}}{{{{ '{ASSISTANT}:' }}}}{{% endif %}}"
+  )
+
+
 def _touch(one: tuple[int, int], other: tuple[int, int]) -> bool:
   """Have two ranges (first, end) of characters one in common?"""
   return max(one[0], other[0]) < min(one[1], other[1])
@@ -242,7 +276,8 @@ def _template_of(tokenizer: Tokenizer) -> Render | None:
         f'chat template: none is the default; there are {", ".join(source)}'
       )
     source = source.get('default')
-  if not source:
+  # Lines need no library to be written.
+  if not source or source == _plain_template(tokenizer):
     return None
   environment = _environment()
   names = _special_names(tokenizer)

@@ -6,6 +6,8 @@
 [('user', False), ('assistant', True)]
 >>> fields_of({'instruction': 'Add.', 'input': '1 1', 'output': '2'})
 ('instruction', 'output')
+>>> [turn.content for turn in asked_of(row, 'conversations')]
+['Hi']
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,6 +47,8 @@ ROLES = {
 }
 _ROLE_FIELDS = ('role', 'from')
 _CONTENT_FIELDS = ('content', 'value')
+# Where what a user says stands alone.
+_ASKING_FIELDS = ('text', 'prompt', 'instruction')
 
 
 class Turn(NamedTuple):
@@ -77,14 +81,49 @@ def turns_of(row: Mapping[str, Any], fields: tuple[str, str]) -> tuple[Turn, ...
   else:
     asked = _asked(row, first)
     turns = _turns(asked, first, 'user') + _turns(row.get(last), last, ASSISTANT)
-  system = row.get('system')
-  # Some files say in a field of its own what the system says.
-  has_own = bool(turns) and turns[0].role == 'system'
-  if isinstance(system, str) and system.strip() and not has_own:
-    turns = [Turn('system', plain(system)), *turns]
+  turns = with_system(turns, row.get('system'))
   learned = [place for place, turn in enumerate(turns) if turn.learned]
   # What comes after the last of them teaches nothing.
-  return tuple(turns[: learned[-1] + 1]) if learned else ()
+  return turns[: learned[-1] + 1] if learned else ()
+
+
+def asking_field(row: Mapping[str, Any]) -> str | None:
+  """The field of a row that asks something, answered there or not; None where none
+  does.
+  """
+  whole = fields_of(row)
+  if whole is not None:
+    return whole[0]
+  names = [*(last for first, last in FORMS if first == last), *_ASKING_FIELDS]
+  return next((name for name in names if name in row), None)
+
+
+def asked_of(row: Mapping[str, Any], field: str) -> tuple[Turn, ...]:
+  """The turns of a row that wait for an answer; () where nobody asks.
+
+  An answer that is there already is no part of them, as a label is none of a text.
+  field: as `asking_field` says, or any other with a text or turns. Raises ValueError
+  `field: reason` for turns that are none.
+  """
+  asked = _asked(row, field)
+  if isinstance(asked, str):
+    # Somebody may well ask what 'null' means: only an empty text says nothing.
+    turns = [Turn('user', plain(asked))] if asked.strip() else []
+  else:
+    turns = _turns(asked, field, 'user')
+  while turns and turns[-1].role == ASSISTANT:
+    turns.pop()
+  return with_system(turns, row.get('system'))
+
+
+def with_system(turns: Sequence[Turn], system: Any) -> tuple[Turn, ...]:
+  """The turns behind what the system says, a text of its own in some files, unless they
+  begin with such a turn.
+  """
+  has_own = bool(turns) and turns[0].role == 'system'
+  if has_own or not turns or not isinstance(system, str) or not system.strip():
+    return tuple(turns)
+  return (Turn('system', plain(system)), *turns)
 
 
 def transcript(turns: Sequence[Turn]) -> str:

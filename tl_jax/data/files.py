@@ -57,9 +57,10 @@ class Columns:
   With `labelled` every example has the column of labels; without it, a label that is
   there is checked. Either way the label may be missing, as `missing.is_missing` tells.
 
-  With `conversation` the columns are one of `conversations.FORMS`. The label of an
-  example is the tuple of its turns, None where nothing is learned of them. Its text are
-  the turns before the last answer.
+  With `conversation` the columns are one of `conversations.FORMS`; a row that has
+  another of these forms is read by that. The label of an example is the tuple of its
+  turns, None where nothing is learned of them. Its text are the turns before the last
+  answer.
   """
 
   text: tuple[str, ...] = ('text',)
@@ -352,7 +353,8 @@ def _plain(value: Any) -> Any:
 
 def _conversation(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
   """{'text': what comes before the last answer, 'label': the turns} of a row."""
-  fields = columns.text[0], columns.label[0]
+  # A file that somebody put together from several has rows of several forms.
+  fields = conversations.fields_of(row) or (columns.text[0], columns.label[0])
   try:
     turns = conversations.turns_of(row, fields)
   except ValueError as error:

@@ -9,8 +9,10 @@
 
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from tl_jax.data import files, tables
+from tl_jax.data import conversations, files, tables
+from tl_jax.data.conversations import Turn
 
 
 def require(path) -> None:
@@ -41,15 +43,47 @@ def read(
     yield files.text_of(file, line, row, wanted)
 
 
-def count(
-  path, columns: tuple[str, ...] = ('text',), tell: Callable = tables.ignore
-) -> int:
-  """How many texts there are. Every row is looked at, so that `read` will not fail.
+def read_asked(
+  path, columns: tuple[str, ...] = (), tell: Callable = tables.ignore
+) -> Iterator[tuple[Turn, ...]]:
+  """Yields what is asked in every row in order: the turns that wait for an answer.
 
-  Raises ValueError as `read` does, and for a file without a row.
+  They are () where nobody asks. A column of texts has what a user says. Without
+  `columns` the fields of each row decide, as `conversations.asking_field` finds them.
+  Otherwise as `read`.
+  """
+  path = pathlib.Path(path)
+  require(path)
+  for file, line, row in tables.rows(path, columns, tell, keep_blank=True):
+    yield _asked(file, line, row, columns)
+
+
+def _asked(file, line: int, row: dict, columns: tuple[str, ...]) -> tuple[Turn, ...]:
+  """What one row asks."""
+  columns = columns or (conversations.asking_field(row) or 'text',)
+  (name, *others) = columns
+  # A field that is missing, and several that are one text, are as they are of texts.
+  if others or name not in row:
+    text = files.text_of(file, line, row, files.Columns(columns, label=()))
+    row, name = dict(text=text), 'text'
+  try:
+    return conversations.asked_of(row, name)
+  except ValueError as error:
+    raise ValueError(f'{file}:{line}: {error}') from error
+
+
+def count(
+  path,
+  columns: tuple[str, ...] = ('text',),
+  tell: Callable = tables.ignore,
+  reader: Callable[..., Iterator[Any]] = read,
+) -> int:
+  """How many texts there are. Every row is looked at, so that `reader` will not fail.
+
+  Raises ValueError as `reader` does, and for a file without a row.
   """
   found = 0
-  for _ in read(path, columns, tell):
+  for _ in reader(path, columns, tell):
     found += 1
   if not found:
     raise ValueError(f'{path}: there is no text in it')

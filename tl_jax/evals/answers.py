@@ -152,7 +152,7 @@ class Answers:
   """
 
   def __init__(self, file: BinaryIO, path: pathlib.Path, origin: dict, form):
-    self._file, self._path, self._form = file, path, form
+    self._file, self.path, self._form = file, path, form
     self._origin = origin
     self._marks = origin['marks']
 
@@ -177,7 +177,7 @@ class Answers:
     os.fsync(self._file.fileno())
     # Only now: what is marked is on the disk.
     self._marks.append(mark)
-    _write_origin(self._path, self._origin)
+    _write_origin(self.path, self._origin)
 
 
 def require_output(path, embeddings: bool) -> None:

@@ -7,19 +7,26 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from tl_jax import checkpoint, interop, models, parallel, tasks
 from tl_jax import config as configs
-from tl_jax import decode, evals, interop, models, parallel, tasks
 from tl_jax.config import ConfigError
 from tl_jax.evals import answers, generation, passes, prediction
 from tl_jax.interop.sentences import Pooling, read_pooling
 from tl_jax.train import datasets, methods, programs, writing
-from tl_jax.train.restoring import decoding_of, frames_pairs, known_of, load
+from tl_jax.train.asking import Asking, Learned, Manner, Question, asking_of
+from tl_jax.train.restoring import (
+  choose_step,
+  decoding_of,
+  frames_pairs,
+  known_of,
+  load,
+  read_settings,
+)
 from tl_jax.train.settings import Settings, Transfer
 
 # Rows of 128 tokens in a batch: a CPU has enough to do with few of them.
@@ -37,9 +44,9 @@ class Subject(NamedTuple):
   path: of its workdir or folder. compute: how it is computed. length: the most tokens of
   a text that it reads. parts: the questions that its classifier answers; () without one.
   reserved: the positions that its method keeps. alone: does every text need a row to
-  itself? pooling: how it makes one vector of a text. limits: how texts are put to it,
-  where its run learned to write texts; problem: what kind of task these were of, and
-  decoding: how it decodes. pairs: does it read two texts in a frame?
+  itself? pooling: how it makes one vector of a text. learned: what its run says of texts
+  to write, where it learned to write them; else None. pairs: does it read two texts in a
+  frame?
   """
 
   path: pathlib.Path
@@ -50,10 +57,27 @@ class Subject(NamedTuple):
   reserved: int = 0
   alone: bool = False
   pooling: Pooling = Pooling()
-  limits: tasks.Limits | None = None
-  problem: tasks.Problem = tasks.PROBLEMS['text']
-  decoding: Mapping[str, Any] = MappingProxyType({})
+  learned: Learned | None = None
   pairs: bool = False
+
+  @property
+  def room(self) -> int | None:
+    """The positions that a text has; None without a limit."""
+    room = self.loaded.arch.room
+    # A prefix or a prompt stands before the text.
+    return None if room is None else room - self.reserved
+
+  def parsing_special(self) -> 'Subject':
+    """The subject that finds special pieces in texts."""
+    tokenizer = dataclasses.replace(self.loaded.tokenizer, parse_special=True)
+    return self._replace(loaded=self.loaded._replace(tokenizer=tokenizer))
+
+  def asking(
+    self, manner: Manner, chosen: Mapping[str, Any], tell: Callable[[str], None]
+  ) -> Asking:
+    """How it writes and is asked, as `asking.asking_of` says."""
+    path, loaded, length = self.path, self.loaded, self.length
+    return asking_of(path, loaded, manner, chosen, length, self.learned, tell)
 
 
 class Answering(NamedTuple):
@@ -67,17 +91,41 @@ class Answering(NamedTuple):
 
   columns: tuple[str, ...]
   width: int
-  windows: Callable[[Iterable[str], int, Callable], Iterator[list[dict]]]
+  windows: Callable[[Iterable[Question], int, Callable], Iterator[list[dict]]]
 
 
-def columns_of(text: str, settings: Settings | None) -> tuple[str, ...]:
-  """The columns of the texts in a file: those that are asked for, else the run's own."""
+def columns_of(
+  text: str, settings: Settings | None, chat: bool = False
+) -> tuple[str, ...]:
+  """The columns of the texts in a file: those that are asked for, else the run's own.
+
+  chat: are they what users say? Then () leaves it to the fields of the file.
+  """
+  if chat:
+    return configs.names(text)
   own = ''
   if isinstance(settings, Transfer):
     own = settings.task.text
   elif settings is not None:
     own = settings.data.column
   return configs.names(text or own) or ('text',)
+
+
+def open_settings(
+  path: pathlib.Path, step: int | None = None
+) -> tuple[Settings | None, int | None]:
+  """(settings of a workdir, its step); None and None for a folder.
+
+  Raises ConfigError for a step of what is no workdir.
+  """
+  if (path / 'checkpoints').is_dir():
+    step = choose_step(path, step)
+    # Refused here where there is no such step, with those that there are.
+    checkpoint.Store(path / 'checkpoints').meta(step)
+    return read_settings(path), step
+  if step is not None:
+    raise ConfigError(f'{path}: not a workdir, so it has no step {step}')
+  return None, None
 
 
 def open_subject(
@@ -121,12 +169,13 @@ def open_subject(
     alone=bool(method.prompt_positions),
     pairs=frames_pairs(path, loaded.step),
   )
-  problem = _problem(path, loaded)
+  problem = learned_problem(path, loaded.step)
   if problem is None:
     return found
-  limits = _limits(path, loaded, settings, problem)
+  writer = writing.writer_for(problem, loaded.arch, loaded.tokenizer, loaded)
+  limits = datasets.limits_of(settings.task, settings.data, loaded.arch, writer, path)
   own = decoding_of(path, loaded.step)
-  return found._replace(limits=limits, problem=problem, decoding=own)
+  return found._replace(learned=Learned(problem, limits, own))
 
 
 def _parts(
@@ -142,31 +191,13 @@ def _parts(
   return prediction.parts_of(loaded.kind, loaded.labels, loaded.arch.labels, names)
 
 
-def _problem(path: pathlib.Path, loaded: interop.Loaded) -> tasks.Problem | None:
+def learned_problem(path: pathlib.Path, step: int | None) -> tasks.Problem | None:
   """The kind of task on which the run of a workdir learned to write texts; None where
-  it learned no such task.
+  it learned no such task, and of a folder, which has no step.
   """
-  known = known_of(path, loaded.step)
+  known = None if step is None else known_of(path, step)
   problem = None if known is None else tasks.PROBLEMS[known.kind]
   return problem if problem and problem.answer == 'generate' else None
-
-
-def _limits(
-  path: pathlib.Path,
-  loaded: interop.Loaded,
-  settings: Transfer,
-  problem: tasks.Problem,
-) -> tasks.Limits:
-  """How the run of a workdir puts texts to its model."""
-  writer = _writer(loaded, problem)
-  return datasets.limits_of(settings.task, settings.data, loaded.arch, writer, path)
-
-
-def _writer(loaded: interop.Loaded, problem: tasks.Problem) -> tasks.Writer:
-  """How a model begins and ends the texts that it writes."""
-  # The files of the task need not be there any more; its kind is all that is asked for.
-  task = tasks.Task('predict', '', lambda record: None, problem=problem)
-  return writing.writer_of(task, loaded.arch, loaded.tokenizer, loaded)
 
 
 def _longest(loaded: interop.Loaded) -> int:
@@ -187,7 +218,7 @@ def make_answering(
   normalize: bool,
   batch: int,
   decoding: Mapping[str, Any],
-  template: str,
+  manner: Manner,
   tell: Callable[[str], None],
 ) -> Answering:
   """How the model answers on the devices of a mesh, which must be in force.
@@ -195,16 +226,22 @@ def make_answering(
   embeddings: vectors instead of labels or texts; `normalize` gives them length 1. batch:
   rows of a batch, or texts written at once; 0 for the usual number. decoding: fields of
   `Decoding` that hold against the model's folder; what it says besides and nothing
-  follows is told. template: how a text is put to a model that writes; '' for as it
-  learned it, or as it is. Raises ConfigError for a model that has no such answer.
+  follows is told. manner: how a model that writes is asked. Raises ConfigError for a
+  model that has no such answer.
   """
   arch = subject.loaded.arch
   if embeddings:
     return _embed(subject, mesh, batch, normalize or subject.pooling.normalize)
+  if arch.head != 'causal' and manner != Manner():
+    raise ConfigError(
+      '--chat, --system and --template: of texts that a model writes; '
+      f'{subject.path} has the head {arch.head!r}'
+    )
   if arch.head == 'classifier':
     return _classify(subject, mesh, batch)
   if arch.head == 'causal':
-    return _write(subject, mesh, batch, decoding, template, tell)
+    asking = subject.asking(manner, decoding, tell)
+    return _write(subject, mesh, batch, asking)
   raise ConfigError(
     f'{subject.path}: a model of kind {arch.kind!r} with head {arch.head!r} has no label '
     'or text to give; --embeddings gives a vector of each text'
@@ -278,59 +315,12 @@ def _packed(subject: Subject, mesh, batch: int, program: Callable) -> Callable:
   return run
 
 
-def _decoding(
-  subject: Subject, chosen: Mapping, template: str, tell
-) -> tuple[decode.Decoding, tasks.Limits | None]:
-  """(how a model writes, how texts are put to it; None for as they are).
-
-  A run that learned to write decodes as its evaluation does, and a folder as it says.
-  """
-  loaded = subject.loaded
-  limits = subject.limits
-  if limits is not None:
-    if template and subject.problem.form != 'text':
-      raise ConfigError(
-        f'--template: {template!r}, but the run of {subject.path} learned conversations, '
-        'which have a form of their own; leave it out'
-      )
-    own = subject.decoding
-    method = own.get('method', 'greedy')
-    # What is said for one method is nothing that another one reads.
-    if chosen.get('method', method) != method:
-      own = {}
-    settings = writing.decoding(limits, loaded.tokenizer.pad, {**own, **chosen})
-    return settings, limits._replace(template=template or limits.template)
-  settings = evals.settings_of(subject.path, loaded, chosen, tell)
-  if template:
-    limits = tasks.Limits(
-      subject.length,
-      subject.path,
-      settings.max_new_tokens,
-      template,
-      _writer(loaded, subject.problem),
-    )
-  return settings, limits
-
-
-def _write(
-  subject: Subject, mesh, batch: int, chosen: Mapping, template: str, tell
-) -> Answering:
+def _write(subject: Subject, mesh, batch: int, asking: Asking) -> Answering:
   """Texts of a decoder or an encoder-decoder."""
   loaded = subject.loaded
-  arch = loaded.arch
-  settings, limits = _decoding(subject, chosen, template, tell)
-  decoder = models.decoder(arch, subject.compute)
+  decoder = models.decoder(loaded.arch, subject.compute)
   params = parallel.place(loaded.params, parallel.replicated(mesh))
   sharding = parallel.batch_sharding(mesh)
-  # A prefix or a prompt stands before the text.
-  room = arch.room
-  if room is not None:
-    room -= subject.reserved
-
-  def read(texts):
-    if limits is None:
-      return decode.ids_of(loaded.tokenizer, settings, arch.kind, texts), 0
-    return writing.prompts_of(texts, loaded.tokenizer, limits, subject.problem)
 
   def place(batch):
     return parallel.place_batch(batch, sharding, len(batch['tokens']))
@@ -341,13 +331,12 @@ def _write(
       params,
       loaded.tokenizer,
       texts,
-      settings,
-      read,
+      asking.settings,
+      lambda texts: asking.read(texts, loaded),
       batch=batch or TEXTS,
-      positions=room,
+      positions=subject.room,
       first=first,
-      # White space around an answer is that of the prompt.
-      tidy=str if limits is None else str.strip,
+      tidy=asking.tidy,
       watch=watch,
       multiple=mesh.size,
       place=place,
@@ -355,6 +344,6 @@ def _write(
     )
 
   columns = ('text', 'score', 'end')
-  if settings.samples > 1:
+  if asking.settings.samples > 1:
     columns = (*columns, 'texts')
   return Answering(columns, 0, windows)

@@ -10,13 +10,13 @@ import itertools
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
-from tl_jax import checkpoint, data, files, parallel
 from tl_jax import config as configs
+from tl_jax import data, files, parallel
 from tl_jax.checkpoint.record import NAME as RECORD
 from tl_jax.config import ConfigError
 from tl_jax.data import pairs
@@ -25,12 +25,13 @@ from tl_jax.train.answering import (
   Answering,
   Subject,
   columns_of,
+  learned_problem,
   make_answering,
+  open_settings,
   open_subject,
 )
+from tl_jax.train.asking import Manner, Question, is_chat
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
-from tl_jax.train.restoring import choose_step, read_settings
-from tl_jax.train.settings import Settings
 from tl_jax.train.stopping import Stopped, Stopping
 
 # The files of a folder that say what its model answers.
@@ -46,8 +47,8 @@ class Request(NamedTuple):
   instead of answers; `normalize` gives them length 1. batch: rows, or texts that are
   written at once; 0 for the usual number. dtype: of the computation; '' for that of the
   run. head: under which a folder is opened; None for its own. decoding: fields of
-  `decode.Decoding`. template: how a text is put to a model that writes, with {text} in
-  it; '' for as it learned it, or as it is.
+  `decode.Decoding`. template, chat, system: how a model that writes is asked, as
+  `asking.Manner` has them.
   """
 
   model: str
@@ -62,6 +63,30 @@ class Request(NamedTuple):
   head: str | None = None
   decoding: Mapping[str, Any] = {}
   template: str = ''
+  chat: bool | None = None
+  system: str = ''
+
+  @property
+  def manner(self) -> Manner:
+    return Manner(self.template, self.chat, self.system)
+
+
+class Questions(NamedTuple):
+  """The texts that are answered: `columns` of the file `path`.
+
+  chat: are they what users say in conversations?
+  """
+
+  path: str
+  columns: tuple[str, ...]
+  chat: bool
+
+  @property
+  def reader(self) -> Callable[..., Iterator[Question]]:
+    return data.texts.read_asked if self.chat else data.texts.read
+
+  def read(self) -> Iterator[Question]:
+    return self.reader(self.path, self.columns)
 
 
 def predict(request: Request, reporter: Reporter = NULL_REPORTER) -> int:
@@ -79,9 +104,11 @@ def predict(request: Request, reporter: Reporter = NULL_REPORTER) -> int:
 def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
   _require_paths(request)
   path = pathlib.Path(files.require_local(request.model, 'model'))
-  settings, step = _open_settings(path, request.step)
-  columns = columns_of(request.text, settings)
-  total = _count(request, columns, reporter)
+  settings, step = open_settings(path, request.step)
+  chat = not request.embeddings and is_chat(request.manner, learned_problem(path, step))
+  columns = columns_of(request.text, settings, chat)
+  questions = Questions(request.input, columns, chat)
+  total = _count(questions, reporter)
   origin = _origin(request, path, step, columns)
   output = pathlib.Path(request.output)
   # Before the model is opened: what is done need not be begun.
@@ -103,12 +130,12 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
       normalize=request.normalize,
       batch=request.batch,
       decoding=request.decoding,
-      template=request.template,
+      manner=request.manner,
       tell=reporter.info,
     )
     form = answers.form_of(output, answering.columns, answering.width)
     with answers.open_answers(output, origin, form) as file:
-      cut = _answer(request, columns, answering, file, total, stopping, reporter)
+      cut = _answer(questions, answering, file, total, stopping, reporter)
   if cut:
     reporter.info(f'{cut} texts were cut to {subject.length} tokens')
   reporter.info(f'{output}: {total} answers')
@@ -138,8 +165,7 @@ def _said_of_columns(
 
 
 def _answer(
-  request: Request,
-  columns: tuple[str, ...],
+  questions: Questions,
   answering: Answering,
   file: answers.Answers,
   total: int,
@@ -162,15 +188,14 @@ def _answer(
     # Nothing is lost but the window that is being answered.
     if stopping.asked:
       raise Stopped(
-        f'{request.output}: stopped with the answers to {file.count} of {total} texts; '
+        f'{file.path}: stopped with the answers to {file.count} of {total} texts; '
         'run it again to go on'
       )
     # The last word is said when the last window is on the disk.
     if file.count + answered < total:
       tell(file.count + answered)
 
-  texts = data.texts.read(request.input, columns)
-  texts = itertools.islice(texts, first, None)
+  texts = itertools.islice(questions.read(), first, None)
   reporter.progress('predict', first, total)
   with contextlib.closing(answering.windows(texts, first, watch)) as windows:
     for window in windows:
@@ -191,32 +216,16 @@ def _require_paths(request: Request) -> None:
     raise ConfigError(f'--model: {request.model}: no such folder or file')
 
 
-def _count(request: Request, columns: tuple[str, ...], reporter: Reporter) -> int:
+def _count(questions: Questions, reporter: Reporter) -> int:
   """How many texts there are. Raises ValueError for the first that cannot be read."""
+  path, columns, _ = questions
   try:
-    return data.texts.count(request.input, columns, reporter.info)
+    return data.texts.count(path, columns, reporter.info, questions.reader)
   except ValueError as error:
     # `file:line: column: what is wrong`.
-    if any(f': {name}: ' in str(error) for name in columns):
+    if any(f': {name}: ' in str(error) for name in columns or ('text',)):
       raise ConfigError(f'{error}; --text names the column of the texts') from error
     raise
-
-
-def _open_settings(
-  path: pathlib.Path, step: int | None
-) -> tuple[Settings | None, int | None]:
-  """(settings of a workdir, its step); None and None for a folder.
-
-  Raises ConfigError for a step of what is no workdir.
-  """
-  if (path / 'checkpoints').is_dir():
-    step = choose_step(path, step)
-    # Refused here where there is no such step, with those that there are.
-    checkpoint.Store(path / 'checkpoints').meta(step)
-    return read_settings(path), step
-  if step is not None:
-    raise ConfigError(f'{path}: not a workdir, so it has no step {step}')
-  return None, None
 
 
 def _origin(
@@ -234,6 +243,9 @@ def _origin(
     decoding=dict(request.decoding),
     template=request.template,
     **{'column of texts': '+'.join(columns), 'kind of answer': kind},
+    # None where nothing was said: so it is in files from before one could.
+    chat=request.chat,
+    system=request.system or None,
   )
   # An earlier version asked the model of a folder otherwise. A workdir says how.
   if step is None and len(columns) == 2:

@@ -28,6 +28,7 @@ from tl_jax import (
 )
 from tl_jax import config as configs
 from tl_jax.config import ConfigError
+from tl_jax.data import chats
 from tl_jax.interop.huggingface import GENERATION
 from tl_jax.train import assembly, datasets, methods, starting, tokenizing, writing
 from tl_jax.train.checks import read, without_foreign_keys
@@ -244,17 +245,36 @@ def open_source(init: str) -> interop.Loaded:
 
 
 def load_workdir(path: pathlib.Path, step: int | None = None) -> interop.Loaded:
-  """The model of a committed step of a workdir; see `load`.
-
-  What a run learned to write is decoded as the run itself did, wherever it goes.
-  """
+  """The model of a committed step of a workdir; see `load`."""
   opened = open_workdir(path, step)
-  loaded = source_of(opened, generation_of(path))
+  generation = decoding_said(path, opened)
+  return source_of(opened._replace(tokenizer=tokenizer_of(opened)), generation)
+
+
+def decoding_said(path: pathlib.Path, opened: Opened) -> dict | None:
+  """What generation_config.json says of the model of a run, wherever it goes.
+
+  What the run learned to write is decoded as the run itself did.
+  """
+  said = generation_of(path)
   if not opened.writes:
-    return loaded
+    return said
+  problem = tasks.PROBLEMS[opened.known.kind]
   longest = datasets.target_length(opened.settings.data, opened.arch)
   chosen = decoding_of(path, opened.step)
-  return loaded._replace(generation=writing.declared(loaded, longest, chosen))
+  end = problem.end(opened.tokenizer)
+  return writing.declared(source_of(opened, said), longest, chosen, end)
+
+
+def tokenizer_of(opened: Opened):
+  """The tokenizer of a run for whoever opens its model elsewhere.
+
+  Nobody else would know how the turns of conversations were put, so that a template
+  says it.
+  """
+  if opened.known is None or opened.known.kind != 'conversation':
+    return opened.tokenizer
+  return chats.templated(opened.tokenizer)
 
 
 def source_of(opened: Opened, generation: dict | None) -> interop.Loaded:

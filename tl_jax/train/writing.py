@@ -14,6 +14,10 @@ from tl_jax import config, decode, interop, models, tasks
 from tl_jax.config import ConfigError
 
 
+class NoEnd(ConfigError):
+  """Nothing says which piece ends a text."""
+
+
 def writer_of(
   task: tasks.Task | None,
   arch: models.Arch,
@@ -28,18 +32,31 @@ def writer_of(
   """
   if task is None or task.problem.answer != 'generate':
     return tasks.Writer()
-  if source is None:
-    source = interop.Loaded(None, None, tokenizer, arch)
-  end = task.problem.end(tokenizer)
+  try:
+    return writer_for(task.problem, arch, tokenizer, source)
+  except NoEnd as error:
+    raise ConfigError(f'config.task: {task.name}: {error}') from error
+
+
+def writer_for(
+  problem: tasks.Problem,
+  arch: models.Arch,
+  tokenizer,
+  source: interop.Loaded | None,
+) -> tasks.Writer:
+  """How a model begins and ends its answers to a problem of texts, as `writer_of` says.
+
+  Raises NoEnd where nothing says what ends a text.
+  """
+  end = problem.end(tokenizer)
   if end is not None:
     return tasks.Writer(arch.kind, end)
+  if source is None:
+    source = interop.Loaded(None, None, tokenizer, arch)
   declared, _ = interop.generation_settings(source, dict(method='greedy'))
   ends = declared['eos']
   if not ends:
-    raise ConfigError(
-      f'config.task: {task.name}: neither the tokenizer nor the model says which piece '
-      'ends a text'
-    )
+    raise NoEnd('neither the tokenizer nor the model says which piece ends a text')
   # A chat model has several; its tokenizer knows the one that ends a turn.
   eos = tokenizer.eos if tokenizer.eos in ends else ends[0]
   if arch.kind == 'decoder':
@@ -99,13 +116,15 @@ def declared(
   source: interop.Loaded,
   longest: int,
   chosen: Mapping[str, Any] = MappingProxyType({}),
+  end: int | None = None,
 ) -> dict[str, Any]:
   """What generation_config.json says of a model that learned to write texts of at most
   `longest` tokens: that these are decoded as `decoding` decodes them.
 
   source: the model, with what the one that it came from says of decoding. Of that only
   the ids of special pieces count: lengths, beams and penalties were meant for the texts
-  of another task. chosen: fields of `Decoding` that the task chooses.
+  of another task. chosen: fields of `Decoding` that the task chooses. end: the piece
+  that ends its answers, where that is one of the task; others may end them, too.
 
   >>> import types
   >>> pieces = types.SimpleNamespace(eos=3, pad=0)
@@ -115,7 +134,10 @@ def declared(
   {'eos_token_id': [3], 'pad_token_id': 0, 'do_sample': False, 'max_new_tokens': 8}
   """
   ids, _ = interop.generation_settings(source, dict(method='greedy'))
-  found = dict(eos_token_id=list(ids['eos']), pad_token_id=ids['pad'])
+  ends = list(ids['eos'])
+  if end is not None:
+    ends = [end, *(other for other in ends if other != end)]
+  found = dict(eos_token_id=ends, pad_token_id=ids['pad'])
   if source.arch.kind == 'encoder-decoder':
     found['decoder_start_token_id'] = ids['start'][0]
     # As `writer_of` has it.

@@ -34,12 +34,15 @@ def _gather(examples: list[Example]) -> Array:
   return found
 
 
-def _ask(texts: Sequence[str]) -> Array:
-  """Conversations in which the user says one text each, and somebody will answer."""
+def _ask(texts: Sequence[str | Turns]) -> Array:
+  """Conversations that somebody will answer; a text is what a user says."""
   # The prompt ends before the answer, whatever that is.
   answer = Turn('assistant', '.', learned=True)
-  asked = [(Turn('user', text), answer) for text in texts]
-  return _gather([Example((), turns) for turns in asked])
+  asked = []
+  for each in texts:
+    before = (Turn('user', each),) if isinstance(each, str) else each
+    asked.append(Example((), (*before, answer)))
+  return _gather(asked)
 
 
 class _Fitted(NamedTuple):
