@@ -169,3 +169,36 @@ def test_bad_arguments_are_named(setting, arguments, said):
   params, examples = setting
   with pytest.raises(ValueError, match=f'^fisher_diagonal: .*{said}'):
     fisher_diagonal(softmax_model, params, **dict(dict(examples=examples), **arguments))
+
+
+def tokens_model(params, example):
+  """Log-probabilities (3, 4) of three decisions, of which the last is none."""
+  logits = example['x'] @ params['kernel'] + params['bias']
+  found = jax.nn.log_softmax(jnp.stack([logits, 2 * logits, logits]))
+  return found * jnp.array([1.0, 1.0, 0.0])[:, None]
+
+
+def test_of_several_decisions_the_information_adds_up(setting):
+  """As of a text: of each of its tokens, given those before it."""
+  params, examples = setting
+  found = fisher_diagonal(tokens_model, params, examples, 0, samples=4000)
+  first = fisher_diagonal(softmax_model, params, examples)
+
+  def second(params, example):
+    return jax.nn.log_softmax(2 * (example['x'] @ params['kernel'] + params['bias']))
+
+  other = fisher_diagonal(second, params, examples)
+  for name, leaf in first.items():
+    np.testing.assert_allclose(found[name], leaf + other[name], rtol=0.1)
+  # What was really said, of every example and decision.
+  said = np.random.default_rng(1).integers(0, 4, (11, 3))
+  empirical = fisher_diagonal(tokens_model, params, examples, labels=said)
+  slopes = []
+  for x, (one, two, _) in zip(np.asarray(examples['x']), said, strict=True):
+    example = {'x': jnp.asarray(x)}
+    score = lambda p, e=example, a=one, b=two: softmax_model(p, e)[a] + second(p, e)[b]
+    slopes.append(jax.grad(score)(params)['kernel'])
+  expected = jnp.square(jnp.stack(slopes)).mean(0)
+  np.testing.assert_allclose(empirical['kernel'], expected, rtol=1e-4, atol=1e-6)
+  with pytest.raises(ValueError, match='samples: decisions of the shape .3,. need'):
+    fisher_diagonal(tokens_model, params, examples)

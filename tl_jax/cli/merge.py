@@ -98,7 +98,8 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
     '--examples',
     type=int,
     metavar='N',
-    help='fisher: labelled examples of each task to measure on (default: 64)',
+    help='fisher: examples of each task to measure on, with labels or texts to write '
+    '(default: 64)',
   )
 
 
@@ -156,11 +157,17 @@ def _scored(source: Source, body: dict) -> dict[str, Any]:
 def _save(source: Source, body: dict, folder: pathlib.Path) -> None:
   """Writes the merged body under the head of one source as a folder of its own."""
   from tl_jax import interop, tree
+  from tl_jax.train import restoring
 
   opened = source.opened
-  params = tree.unflatten({**body, **source.own})
   loaded = interop.Loaded(
-    _model(source), params, opened.tokenizer, opened.arch, **opened.named
+    _model(source),
+    tree.unflatten({**body, **source.own}),
+    restoring.tokenizer_of(opened),
+    opened.arch,
+    # What ends its texts goes along with the model.
+    generation=restoring.decoding_said(source.path, opened),
+    **opened.named,
   )
   interop.save(folder, loaded)
 

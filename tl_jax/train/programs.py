@@ -179,11 +179,13 @@ def fingerprint(held) -> jax.Array:
   return total
 
 
-def fisher_diagonal(log_probabilities: Callable, examples: dict):
+def fisher_diagonal(log_probabilities: Callable, examples: dict, key, samples: int):
   """(body) -> the diagonal Fisher information on these examples, one at a time."""
 
   def information(body):
-    return transfer.fisher_diagonal(log_probabilities, body, examples, batch=1)
+    return transfer.fisher_diagonal(
+      log_probabilities, body, examples, key, samples=samples, batch=1
+    )
 
   return _jit(information)
 

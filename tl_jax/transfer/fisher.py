@@ -36,13 +36,15 @@ def fisher_diagonal(
   names and shapes of `params`, in at least float32, and is 0 where a leaf is not
   floating.
 
-  log_probabilities(params, example) -> (classes,), without a batch axis.
+  log_probabilities(params, example) -> (classes,), without a batch axis; or of several
+  decisions, as the tokens of a text are, (..., classes), whose log-probabilities add up.
+  A decision that is no part of the example has zeros.
   examples: a tree of arrays (n, ...).
   samples: how many labels are drawn per example from the model's own prediction, by
   `key`, a jax key or an integer. 0 takes the expectation itself, with one gradient per
-  class.
-  labels: integers (n,). The result is then the empirical Fisher information of these
-  labels instead.
+  class; several decisions have too many outcomes for that.
+  labels: integers (n,), or (n, ...) of several decisions. The result is then the
+  empirical Fisher information of these labels instead.
   batch: how many examples are computed at once. A gradient for each label of each of
   them is held in memory.
   Errors: ValueError without examples, and for arguments that do not fit each other.
@@ -69,12 +71,14 @@ def fisher_diagonal(
     if labels is not None:
       return jnp.asarray(labels)[index][None], jnp.ones(1)
     found = predict(floating, example)
+    decisions = found.shape[:-1]
     if not samples:
+      _require_one_decision(decisions)
       # Every label, by its probability: the expectation itself.
       return jnp.arange(found.shape[0]), jnp.exp(found)
     # A stream of the example, so that the draws do not depend on the batch.
     own_key = rng.stream(key, 'fisher', index)
-    drawn = jax.random.categorical(own_key, found, shape=(samples,))
+    drawn = jax.random.categorical(own_key, found, shape=(samples, *decisions))
     return drawn, jnp.full(samples, 1 / samples)
 
   def squares_of(index):
@@ -101,18 +105,30 @@ def _require_fit(count: int, key, samples: int, labels, batch: int) -> None:
     raise ValueError(
       'fisher_diagonal: samples: drawing labels needs a key, and no labels'
     )
-  if labels is not None and np.shape(labels) != (count,):
+  if labels is not None and np.shape(labels)[:1] != (count,):
     raise ValueError(
       f'fisher_diagonal: labels: {count} examples need the shape ({count},), got '
       f'{np.shape(labels)}'
     )
 
 
+def _require_one_decision(decisions: tuple[int, ...]) -> None:
+  """Raises ValueError for several: they have too many outcomes to go through."""
+  if decisions:
+    raise ValueError(
+      f'fisher_diagonal: samples: decisions of the shape {decisions} need draws, got 0'
+    )
+
+
 def _squares(predict, floating, example, labels, weights):
-  """The squared gradients of one example, summed over labels (n,) by weights (n,)."""
+  """The squared gradients of one example, summed over labels (n, ...) by weights (n,)."""
+
+  def chosen(held, label):
+    found = predict(held, example)
+    return jnp.take_along_axis(found, label[..., None], -1).sum()
 
   def slope(label):
-    return jax.grad(lambda held: predict(held, example)[label])(floating)
+    return jax.grad(chosen)(floating, label)
 
   slopes = jax.vmap(slope)(labels)
   squares = []
