@@ -15,7 +15,7 @@ import numpy as np
 from tl_jax import data, models, tasks
 from tl_jax.config import ConfigError
 from tl_jax.data import packing, pairs, pipeline, subsets
-from tl_jax.train import drawing, weighting, writing
+from tl_jax.train import drawing, keeping, weighting, writing
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import TaskChoice, TaskData, Transfer
 from tl_jax.train.tokenizing import token_cache
@@ -228,7 +228,11 @@ def encode(
 
   prompt_positions: how many the method takes in a row for every example.
   """
-  found = task.problem.encode(split.texts, split.targets, tokenizer, limits)
+  problem = task.problem
+  if problem.answer == 'generate':
+    found = keeping.encoded(problem, split.texts, split.targets, tokenizer, limits)
+  else:
+    found = problem.encode(split.texts, split.targets, tokenizer, limits)
   count = examples_per_row_of(group, found.examples, prompt_positions)
   is_framed = isinstance(found.examples.tokens, pairs.Framed)
   return split._replace(
