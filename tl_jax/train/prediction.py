@@ -32,6 +32,7 @@ from tl_jax.train.answering import (
 )
 from tl_jax.train.asking import Manner, Question, is_chat
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
+from tl_jax.train.settings import Settings
 from tl_jax.train.stopping import Stopped, Stopping
 
 # The files of a folder that say what its model answers.
@@ -153,7 +154,7 @@ def _said_of_columns(
     if subject.pairs and count != 2:
       return [f'{names}: one text, but the model learned pairs of texts']
     return []
-  if count == 1:
+  if count < 2:
     return []
   # A folder does not say how its model was trained to read several.
   tokenizer = subject.loaded.tokenizer
