@@ -6,7 +6,7 @@
   tl-jax table experiments/write.py --scale=translation --workdir=W
   tl-jax table experiments/write.py --scale=passage --workdir=P
 
-A small T5 (4 + 4 layers, width 256) is pre-trained here, by span corruption, on the
+A small T5 (3 + 3 layers, width 192) is pre-trained here, by span corruption, on the
 training side of the descriptions of Debian's packages and of the help of LibreOffice in
 English and German. It is then trained in full: on 8,000 descriptions, to write the
 synopsis of a package (after Rush et al. 2015, who write the headline of an article),
@@ -17,7 +17,9 @@ Austen goes on.
 
 All rows of a column are judged on the same test examples, at the last step of one seed.
 `lead` answers with the first sentence, `copy` with the text as it is; `SmolLM2, as it
-is` is not trained. The rates are guesses: none was tuned.
+is` is not trained. The rates were not tuned. A larger T5 (4 + 4 layers, width 256, 600
+steps of pre-training with AdamW at 2e-3, then 1e-3) was tried before: it got .064 of
+ROUGE-1 on summaries.
 """
 
 import importlib.util
@@ -42,7 +44,9 @@ LENGTHS = {'summary': (192, 32), 'translation': (96, 96), 'passage': (224, 96)}
 TEST = {'summary': 200, 'translation': 200, 'passage': 60}
 # Of a claim whose runs are not all there.
 UNKNOWN = Interval(None)
-SIZE = dict(layers=4, width=256, heads=4, mlp=1024, head_dim=64)
+SIZE = dict(layers=3, width=192, heads=3, mlp=768, head_dim=64)
+# As T5 is trained: the rate is relative to the size of a matrix, and nothing decays.
+ADAFACTOR = dict(name='adafactor', lr=1e-2, decay=0.0, clip=None, ema=None, groups=())
 
 
 def decoder() -> str:
@@ -65,7 +69,7 @@ def pretrain(_: int, scale: Scale) -> ConfigDict:
   c.compute = dict(dtype='bfloat16', remat='none', layers='auto', dropout=0.0)
   c.tokenizer.update(size=scale.settings['pieces'], lowercase=False)
   c.data.update(length=128, batch=32, accumulate=1)
-  c.optim.lr = 2e-3
+  c.optim = ADAFACTOR
   steps = scale.settings['pretrain']
   c.schedule.update(warmup=steps // 10, steps=steps)
   c.checkpoint.every = 500
@@ -104,7 +108,7 @@ def _of_t5(c: ConfigDict, how: str, column: str, scale: Scale, pretrained: str) 
     c.tokenizer = dict(path=f'{pretrained}/tokenizer.json')
   c.task.labels = scale.settings['labels'][column]
   c.data.batch = 16
-  c.optim.lr = 1e-3
+  c.optim = ADAFACTOR
   c.compute.dropout = 0.1
   c.schedule.update(
     warmup=scale.settings['warmup'], steps=None, epochs=scale.settings['epochs'][column]
@@ -150,11 +154,11 @@ def perplexity_left(cells):
 
 
 SETTINGS = dict(
-  pieces=8192,
-  pretrain=600,
+  pieces=6000,
+  pretrain=800,
   warmup=100,
   labels=dict(summary=8000, translation=0),
-  epochs=dict(summary=2.0, translation=4.0),
+  epochs=dict(summary=2.0, translation=10.0),
   lora=60,
 )
 SMOKE = SETTINGS | dict(
