@@ -53,7 +53,12 @@ def files_in(folder) -> list[pathlib.Path]:
   texts = [path for path in paths if ending(path) == '.txt']
   if texts or any(path.name in PREPARED for path in paths):
     return texts
-  return [path for path in paths if ending(path) and not path.name.startswith('.')]
+  return list(filter(_is_table, paths))
+
+
+def _is_table(path: pathlib.Path) -> bool:
+  """Does a file hold rows, by its name? Hidden files are not the user's."""
+  return bool(ending(path)) and not path.name.startswith('.')
 
 
 def split_of(file: pathlib.PurePath) -> str:
