@@ -182,13 +182,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.seed = 0
   c.init = a.init
   # empty: the family of the checkpoint
-  writes = bool(a.target) or a.task in WRITTEN
-  converses = a.kind == 'conversation'
-  fresh = 'tiny'
-  if writes:
-    fresh = 'tiny-t5'
-  elif converses:
-    fresh = 'tiny-gpt'
+  fresh = fresh_family(a)
   c.model = dict(family=fresh if a.init == 'scratch' else '')
   c.compute = dict(
     dtype='float32', remat='none', layers='auto', dropout=dropout(a.init)
@@ -214,7 +208,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.method = method(a.method)
   # All but parse_special is used where there is no checkpoint.
   c.tokenizer = dict(
-    kind='bpe' if writes or converses else 'wordpiece',
+    kind='wordpiece' if fresh == 'tiny' else 'bpe',
     size=2048,
     lowercase=True,
     path='',
@@ -243,6 +237,13 @@ def get_config(arg: str = '') -> ConfigDict:
   c.eval = dict(every=0, patience=0, keep='last')
   c.log = dict(every=10, tensorboard=True)
   return c
+
+
+def fresh_family(a) -> str:
+  """The model that starts from scratch: one that can answer the task."""
+  if a.target or a.task in WRITTEN:
+    return 'tiny-t5'
+  return 'tiny-gpt' if a.kind == 'conversation' else 'tiny'
 
 
 def optimizer(names: list[str], init: str) -> dict:

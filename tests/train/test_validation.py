@@ -203,7 +203,8 @@ def test_examples_are_held_out_only_where_a_run_is_watched(unsplit):
   assert sum(int(text[1:]) % 3 != 0 for text in held_out) == 8
   corpus, settings = examples_of(unsplit, [('eval.every', '1')])
   drawn = corpus.draw(settings)
-  (line,) = notes.of_task(corpus, drawn.trained, corpus.watched(settings))
+  told, line = notes.of_task(corpus, drawn.trained, corpus.watched(settings))
+  assert 'label: 2 classes' in told
   assert '12 of its 120 train examples held out for validation' in line
   assert line.endswith('trained on 108')
   asked = [('eval.every', '1'), ('task.holdout', '30')]

@@ -6,7 +6,8 @@
 >>> writer = tasks.Writer('encoder-decoder', tokenizer.eos, tokenizer.pad)
 >>> folder = pathlib.Path(tempfile.mkdtemp())
 >>> limits = tasks.Limits(16, folder, target_length=8, writer=writer)
->>> problem, targets = tasks.PROBLEMS['text'], np.array([('a dog',)], object)
+>>> problem = tasks.PROBLEMS['text']
+>>> targets = problem.gather([tasks.Example(('a cat',), 'a dog')])
 >>> found = encoded(problem, ['a cat'], targets, tokenizer, limits)
 >>> len(found.examples.tokens), len(list(folder.glob('examples-*')))
 (1, 1)
