@@ -98,7 +98,8 @@ def test_a_run_of_a_few_updates_still_has_finite_factors(steps):
   [
     (
       dict(steps=10, warmup=11),
-      'schedule.warmup: 11 updates of warm-up do not fit into schedule.steps=10',
+      'schedule.warmup: 11 updates of warm-up do not fit into schedule.steps=10; '
+      'give schedule.warmup=1, or more steps',
     ),
     (
       dict(steps=10, name='cosin'),

@@ -91,6 +91,10 @@ def test_a_run_ends_by_its_validation_and_keeps_its_best_step(watched):
   )
   assert any(line.startswith(f'stopped at step {result["steps"]}: ') for line in said)
   assert 'evaluated meanwhile on the 12 examples of its validation split' in str(said)
+  for step, value in points:
+    shown = f' at step {step}: validation/accuracy {value:.4f}'
+    assert sum(shown in line for line in said) == 1
+  assert f' at step {best[0]}, the best (test, n={result["n"]}): accuracy ' in said[-1]
   # The newest and the best, though one is to be kept.
   assert Store(folder / 'w' / 'checkpoints').steps() == [best[0], result['steps']]
   # What is evaluated, restored or started from is the model that was judged.

@@ -159,7 +159,8 @@ class ScheduleConfig:
     if self.steps is not None and self.warmup > self.steps:
       raise ValueError(
         f'schedule.warmup: {self.warmup} updates of warm-up do not fit into '
-        f'schedule.steps={self.steps}'
+        f'schedule.steps={self.steps}; give schedule.warmup={self.steps // 10}, or more '
+        'steps'
       )
     # Made to be refused here rather than when the run is built.
     make_schedule(self.of_steps(self.steps or max(1, self.warmup)))

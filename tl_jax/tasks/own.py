@@ -178,9 +178,22 @@ def _no_conversations(name: str) -> ConfigError:
   )
 
 
+def _key_of(error: str, columns: files.Columns, how: Reading) -> str:
+  """The argument that names a column, behind an error that it is not there; else ''."""
+  for key, names in (('text', columns.text), ('label', columns.label)):
+    if any(f': {name}: no such column' in error for name in names):
+      key = 'target' if key == 'label' and how.target else key
+      return f'; {key}=COLUMN names it'
+  return ''
+
+
 def _open(name: str, how: Reading, columns: files.Columns, said: str, known) -> Opened:
   """Reads the files of all splits, without the examples that have no label."""
-  parts = unlabelled.leave_out(_split_files(name, how, columns), said, known)
+  try:
+    found = _split_files(name, how, columns)
+  except ValueError as error:
+    raise ConfigError(f'{error}{_key_of(str(error), columns, how)}') from error
+  parts = unlabelled.leave_out(found, said, known)
   sources = {}
   for split, part in parts.items():
     sources[split] = part.table.source(part.split)

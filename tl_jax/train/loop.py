@@ -27,14 +27,14 @@ from tl_jax.train.stopping import Stopped, Stopping
 class Recorder(NamedTuple):
   """Where the loop leaves what it learns.
 
-  record(row) takes the figures of a logged step, save(step, state) a checkpoint, and
-  evaluate(step, state) measures a state and adds to the course of the run. The clock
-  counts the seconds.
+  record(row) takes the figures of a logged step, save(step, state) a checkpoint.
+  evaluate(step, state) measures a state, adds to the course of the run, and gives the
+  values by split/name. The clock counts the seconds.
   """
 
   record: Callable[[dict], None]
   save: Callable[[int, TrainState], None]
-  evaluate: Callable[[int, TrainState], dict]
+  evaluate: Callable[[int, TrainState], dict[str, float]]
   clock: Clock
   course: Course
 
@@ -162,7 +162,9 @@ class _Loop:
       jax.block_until_ready(state)
       self._report_late()
       with recorder.clock.phase('evaluation'):
-        recorder.evaluate(number, state)
+        values = recorder.evaluate(number, state)
+      said = ', '.join(f'{name} {value:.4f}' for name, value in values.items())
+      self._reporter.info(f'{self._title} at step {number}: {said}')
       saves = saves or bool(course.reason)
       saves = saves or (course.keeps_best and course.has_new_best)
     if saves:

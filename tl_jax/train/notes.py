@@ -15,6 +15,10 @@ from tl_jax.data.sources import Source
 from tl_jax.tasks.own import quoted
 from tl_jax.train.datasets import Labelled, Portion, TaskExamples
 
+# What says how long texts may be, and what is written of them.
+KEY_OF_TEXTS = 'config.data.length'
+KEY_OF_ANSWERS = 'config.data.target_length'
+
 
 def of_task(
   corpus: TaskExamples, chosen: np.ndarray, watched: Portion | None
@@ -145,7 +149,10 @@ def _said_of_cut(name: str, cut: tasks.Cut) -> str:
   share = f'{texts} of all, {_percent(cut.lost)} of the tokens'
   enough = cut.enough()
   # Where 99 of 100 are whole already, nobody needs longer rows.
-  more = f'; {enough} would keep 99 % whole' if enough > cut.length else ''
+  more = ''
+  if enough > cut.length:
+    key = KEY_OF_ANSWERS if cut.what in ('target', 'answer') else KEY_OF_TEXTS
+    more = f'; {enough} would keep 99 % whole ({key} sets it)'
   return f'{said} ({share}{more})'
 
 

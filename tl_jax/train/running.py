@@ -305,8 +305,10 @@ class Trainer:
     if course.reason:
       reporter.info(f'stopped at step {ended}: {course.reason}')
     values = [f'{name} {value:.4f}' for name, value in result['metrics'].items()]
+    # The best by what it was watched on, which is never the test split.
     at_best = f' at step {made.step}, the best' if course.keeps_best else ''
-    reporter.info(f'{self.ready.title}{at_best}: {", ".join(values)}')
+    tested = f'test, n={made.n}'
+    reporter.info(f'{self.ready.title}{at_best} ({tested}): {", ".join(values)}')
     return result
 
   def best_state(self, run: Run, course: Course, last: TrainState) -> TrainState:

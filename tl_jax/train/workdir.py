@@ -215,7 +215,7 @@ class Run(NamedTuple):
       # A run that goes on from this step counts the seconds up to it.
       self.clock.keep(now=True)
 
-    def evaluated(step: int, state) -> dict:
+    def evaluated(step: int, state) -> dict[str, float]:
       # Before: what a point of the curve cost, not what it took to measure.
       trained = self.clock.totals()['training_seconds']
       values = watch.measure(state)
@@ -225,7 +225,7 @@ class Run(NamedTuple):
         self.workdir.append_evaluation(dict(step=step, seconds=trained, **named))
       if board is not None:
         board.draw(step, named)
-      return values
+      return named
 
     return Recorder(record, save, evaluated, self.clock, course)
 
