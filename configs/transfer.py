@@ -41,7 +41,9 @@ how many labelled examples; 0: all. epochs: passes over them, in the place of 10
 Classes of unequal size may count the same: --config.task.weights=balanced, or
 --config.task.weights="{'rare': 5.0}".
 Evaluated every 20 steps on validation, a run may end early and keep its best step:
---config.eval.every=20 --config.eval.patience=3 --config.eval.keep=best.
+--config.eval.every=20 --config.eval.patience=3 --config.eval.keep=best. Of texts to
+write that is by the loss of the right ones; with --config.eval.write=True they are
+written each time, and scored.
 Options of a method: --config.method.rank=4.
 Of texts to write: how a text is put, --config.task.template='summarize: {text}' (of a
 decoder '{text}\\n=> {target}'); the longest, in tokens with its end,
@@ -234,7 +236,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
   c.sharding = 'fsdp'
   c.checkpoint = dict(every=100, keep=1)
-  c.eval = dict(every=0, patience=0, keep='last')
+  c.eval = dict(every=0, patience=0, keep='last', write=False)
   c.log = dict(every=10, tensorboard=True)
   return c
 

@@ -19,7 +19,14 @@ from tl_jax import files, tasks, transfer
 from tl_jax.config import ConfigError
 from tl_jax.parallel import MeshShape
 from tl_jax.train import assembly, datasets, methods, mixtures, weighting
-from tl_jax.train.settings import SCRATCH, Data, Pretrain, Settings, Transfer
+from tl_jax.train.settings import (
+  SCRATCH,
+  Data,
+  Pretrain,
+  Settings,
+  TaskEval,
+  Transfer,
+)
 
 # Of config.model, what no config chooses, and why.
 CHOSEN_BY_THE_RUN = {
@@ -135,9 +142,19 @@ def check_settings(settings: Settings, where_made: bool = True) -> Checked:
   elif where_made:
     task = datasets.open_task(settings.task, settings.data.directory)
     weighting.require_classes(settings.task, task)
+    _require_texts_to_write(settings.eval, task)
   method = methods.method_of(settings, task)
   assembly.require_parts(settings, task, method)
   return Checked(settings, method, task)
+
+
+def _require_texts_to_write(group: TaskEval, task: tasks.Task) -> None:
+  """Raises ConfigError where texts are to be written of a task that has none."""
+  if group.write and task.problem.answer != 'generate':
+    raise ConfigError(
+      f'config.eval.write: {task.name} is of kind {task.problem.name!r}, of which '
+      'nothing is written; it is False there'
+    )
 
 
 def _check_rows(group: Data, mesh: MeshShape) -> None:

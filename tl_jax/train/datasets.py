@@ -73,6 +73,11 @@ class Portion(NamedTuple):
   split: Labelled
   numbers: np.ndarray
 
+  @classmethod
+  def of(cls, split: Labelled) -> 'Portion':
+    """All examples of a split."""
+    return cls(split, np.arange(len(split.texts)))
+
   @property
   def targets(self) -> np.ndarray:
     return self.split.targets[self.numbers]
@@ -180,7 +185,7 @@ class TaskExamples(NamedTuple):
     if not settings.eval.every:
       return None
     if self.validation is not None:
-      return Portion(self.validation, np.arange(len(self.validation.texts)))
+      return Portion.of(self.validation)
     return Portion(self.train, self.draw(settings).held_out)
 
 

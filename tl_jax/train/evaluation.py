@@ -194,7 +194,8 @@ def _measure_texts(
 
   def measure(params):
     with jax.set_mesh(mesh):
-      return evaluator.measure(parallel.place(params, parallel.replicated(mesh)))
+      placed = parallel.place(params, parallel.replicated(mesh))
+      return evaluator.measure(placed, datasets.Portion.of(test))
 
   return measure
 

@@ -73,6 +73,7 @@ def make_evaluator(ready: Prepared, sharding) -> Evaluator:
     ready.tokenizer,
     sharding,
     ready.corpus.training_texts(),
+    watches_texts=settings.eval.write,
   )
 
 
@@ -269,6 +270,7 @@ class TextEvaluator:
   In the midst of a run that is the loss of the targets, each token of which is predicted
   from the right ones before it. At the end the model writes texts of its own, as the
   task says, and these are scored. trained: the texts that it learned from.
+  watches_texts: are texts written and scored in the midst, too?
   """
 
   def __init__(
@@ -281,9 +283,10 @@ class TextEvaluator:
     tokenizer,
     sharding,
     trained: Sequence[str],
+    watches_texts: bool = False,
   ):
     self._task, self._test, self._group = task, test, group
-    self._trained = trained
+    self._trained, self._watches_texts = trained, watches_texts
     self._parts, self._decoder = parts, decoder
     self._tokenizer, self._sharding = tokenizer, sharding
     # Without smoothing, so that the loss is that of the targets whatever is learned.
@@ -298,27 +301,30 @@ class TextEvaluator:
     return stream
 
   def watch(self, portion: Portion) -> Watch:
-    """The loss of the targets of a portion, which is what tells a better state: to write
-    all texts takes much longer.
+    """The loss of the targets of a portion, which is what tells a better state; or the
+    task's metrics of the texts that it writes, which takes much longer.
     """
 
     def measure(state) -> dict[str, float]:
-      return self.loss(self._merged(state), portion)
+      params = self._merged(state)
+      if not self._watches_texts:
+        return self.loss(params, portion)
+      metrics, _ = self.measure(params, portion)
+      return metrics
 
-    return Watch('validation', 'loss', measure)
+    better = self._task.headline if self._watches_texts else 'loss'
+    return Watch('validation', better, measure)
 
   def evaluate(self, state) -> Evaluation:
-    params = self._merged(state)
-    metrics, texts = self.measure(params)
+    metrics, texts = self.measure(self._merged(state), Portion.of(self._test))
     digest = digest_split(self._task, self._test)
     return Evaluation(metrics, len(texts), digest, texts)
 
-  def measure(self, params) -> tuple[dict[str, float], list[str]]:
-    """(all metrics, the texts that are written) of merged parameters."""
-    texts = self.write(params)
-    scores = tasks.score(self._task, texts, self._test.targets, self._trained)
-    everything = Portion(self._test, np.arange(len(texts)))
-    return self.loss(params, everything) | scores, texts
+  def measure(self, params, portion: Portion) -> tuple[dict[str, float], list[str]]:
+    """(all metrics, the texts that are written) of merged parameters on a portion."""
+    texts = self.write(params, portion)
+    scores = tasks.score(self._task, texts, portion.targets, self._trained)
+    return self.loss(params, portion) | scores, texts
 
   def loss(self, params, portion: Portion) -> dict[str, float]:
     """Loss, perplexity and accuracy of the tokens of the targets."""
@@ -326,10 +332,10 @@ class TextEvaluator:
     found['token_accuracy'] = found.pop('accuracy')
     return found
 
-  def write(self, params) -> list[str]:
-    """What the model writes for every test example, in their order."""
-    model, examples = self._parts.model, self._test.examples
-    prompts = [tasks.prompt_of(examples, index) for index in range(len(examples))]
+  def write(self, params, portion: Portion) -> list[str]:
+    """What the model writes for every example of a portion, in their order."""
+    model, (split, numbers) = self._parts.model, portion
+    prompts = [tasks.prompt_of(split.examples, index) for index in numbers]
     room = model.arch.room
     if room is not None:
       room -= self._parts.method.reserved_positions
@@ -339,7 +345,7 @@ class TextEvaluator:
       params,
       self._tokenizer,
       prompts,
-      writing.decoding(self._test.limits, self._tokenizer.pad, self._task.decoding),
+      writing.decoding(split.limits, self._tokenizer.pad, self._task.decoding),
       batch=self._group.batch,
       positions=room,
       # The devices that share the rows of a batch have as many each.

@@ -80,10 +80,15 @@ class TaskEval(Eval):
   patience: Natural = 0
   # whose model is kept: that of the last step, or of the best on the validation split
   keep: Literal['last', 'best'] = 'last'
+  # of a task with texts to write: are they written and scored each time? Else the loss
+  # of the right ones is what is looked at, which takes much less time
+  write: bool = False
 
   def __post_init__(self):
     wanted = f'patience: {self.patience}' if self.patience else f'keep: {self.keep!r}'
-    if not self.every and (self.patience or self.keep == 'best'):
+    if self.write:
+      wanted = 'write: True'
+    if not self.every and (self.patience or self.keep == 'best' or self.write):
       raise ValueError(
         f'{wanted} needs evaluations, but every is 0; give the steps between two'
       )
