@@ -152,7 +152,7 @@ def _said_of_cut(name: str, cut: tasks.Cut) -> str:
   more = ''
   if enough > cut.length:
     key = KEY_OF_ANSWERS if cut.what in ('target', 'answer') else KEY_OF_TEXTS
-    more = f'; {enough} would keep 99 % whole ({key} sets it)'
+    more = f'; {enough} would keep 99 % whole, which {key} sets'
   return f'{said} ({share}{more})'
 
 
