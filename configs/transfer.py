@@ -22,8 +22,10 @@ pair, as premise+hypothesis, read as the tokenizer frames two texts (by a decode
 one); label, that of the labels, or several that hold 0 or 1 each (default: label);
 kind, single_label, multi_label, regression or conversation (default: what the labels
 are); target, in the place of a label, the column of texts that an encoder-decoder or a
-decoder learns to write; train, validation, test, files of one split each. A comma or a
-+ in the name of a file is escaped by a backslash.
+decoder learns to write; delimiter, what parts the cells of a .csv, .tsv or .txt file: a
+character, or comma, semicolon, tab, bar or space (default: the one of the first four
+that the header shows, and none of a .txt file); train, validation, test, files of one
+split each. A comma or a + in the name of a file is escaped by a backslash.
 
 Of conversations a decoder learns what the assistant says in them, put by its chat
 template (which needs jinja2), or a line `role: content` each where it has none. They
@@ -175,6 +177,7 @@ def get_config(arg: str = '') -> ConfigDict:
     label='',
     target='',
     kind='',
+    delimiter='',
     train='',
     validation='',
     test='',
@@ -200,6 +203,7 @@ def get_config(arg: str = '') -> ConfigDict:
     label=a.label,
     target=a.target,
     kind=a.kind,
+    delimiter=a.delimiter,
     template='',
     metrics=(),
     decoding={},

@@ -1,8 +1,11 @@
 """CSV files as strangers write them: any delimiter, any damage."""
 
+import gzip
+
 import pytest
 
-from tl_jax.data import files
+from tl_jax import data
+from tl_jax.data import files, separated
 
 LABELLED = files.Columns(labelled=True)
 
@@ -108,3 +111,64 @@ def test_blank_lines_and_columns_without_a_name_are_no_damage(tmp_path):
   path = write(tmp_path, content)
   source = files.read(path, LABELLED).source('all')
   assert [example['text'] for example in source] == ['one', 'two']
+
+
+def columns_with(delimiter):
+  return files.Columns(labelled=True, delimiter=delimiter)
+
+
+@pytest.mark.parametrize('name', ['a.csv', 'a.tsv', 'a.txt', 'a.csv.gz'])
+@pytest.mark.parametrize('delimiter', ['^', ' ', '\t', '¦'])
+def test_a_given_delimiter_parts_the_cells(tmp_path, name, delimiter):
+  content = 'text^label\n"one^ two, 3; 4"^pos\nthree,3^neg\n'.replace('^', delimiter)
+  packed = gzip.compress if name.endswith('.gz') else bytes
+  path = write(tmp_path, packed(content.encode()), name)
+  source = files.read(path, columns_with(delimiter)).source('all')
+  found = [(example['text'], example['label']) for example in source]
+  one = 'one^ two, 3; 4'.replace('^', delimiter)
+  assert found == [(one, 'pos'), ('three,3', 'neg')]
+  assert source.told == ()
+  read = data.texts.read(path, delimiter=delimiter)
+  assert list(read) == [one, 'three,3']
+
+
+def test_a_given_delimiter_decides_between_two_and_is_part_of_the_identity(tmp_path):
+  path = write(tmp_path, b'x;text;label;y,text,label,z\na;b;c;d,e,f,g\n')
+  sources = [files.read(path, columns_with(each)).source('all') for each in ',;']
+  assert [source[0]['text'] for source in sources] == ['e', 'b']
+  assert sources[0].manifest != sources[1].manifest
+
+
+def test_a_folder_of_texts_is_one_of_tables_where_a_delimiter_is_given(tmp_path):
+  for split in ('train', 'test'):
+    content = f'text^label\n{split} a^pos\n{split} b^neg\n'
+    write(tmp_path, content.encode(), f'{split}.txt')
+  table = files.read(tmp_path, columns_with('^'))
+  assert [row['text'] for row in table.source('test')] == ['test a', 'test b']
+  assert len(files.load(tmp_path, 'all')) == 2
+
+
+def test_a_row_and_a_header_that_a_given_delimiter_does_not_part(tmp_path):
+  path = write(tmp_path, b'text^label\na^b^c\n')
+  with pytest.raises(ValueError, match=r"a.csv:2: 3 fields, .* that holds a '\^' stan"):
+    files.read(path, columns_with('^'))
+  path = write(tmp_path, b'text,label\na,b\n')
+  with pytest.raises(ValueError, match='a.csv:1: text: no such column; it has text,la'):
+    files.read(path, columns_with('^'))
+
+
+@pytest.mark.parametrize('said', ['^^', 'Tab', '\\t', '"', '\n'])
+def test_what_is_no_delimiter_is_refused_with_the_choices(said):
+  with pytest.raises(ValueError, match='single .* comma, semicolon, tab, bar, space'):
+    separated.delimiter_of(said)
+
+
+@pytest.mark.parametrize(
+  ('header', 'parts'),
+  [('text^label', '^'), ('id text label', ' '), ('text_label', ''), ('mail^label', '')],
+)
+def test_what_would_part_a_header_is_known(tmp_path, header, parts):
+  path = write(tmp_path, f'{header}\na\n'.encode())
+  with pytest.raises(separated.NoColumn) as caught:
+    files.read(path, LABELLED)
+  assert caught.value.parts == parts

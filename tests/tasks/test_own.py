@@ -439,3 +439,60 @@ def test_files_that_number_their_classes_otherwise_are_refused(tmp_path):
     parquet.write_table(table, tmp_path / f'{split}-00000-of-00001.parquet')
   with pytest.raises(ValueError, match='train-.* names its classes otherwise than'):
     tasks.find(str(tmp_path))
+
+
+def write_carets(folder, name, rows=4, delimiter='^'):
+  """A file with `rows` examples, the texts of which hold commas."""
+  lines = ['text^label', *(f'{name}, {row}^{"ab"[row % 2]}' for row in range(rows))]
+  path = folder / name
+  path.write_text('\n'.join(lines).replace('^', delimiter))
+  return str(path)
+
+
+@pytest.mark.parametrize(
+  ('delimiter', 'said'), [('^', '^'), ('\t', 'tab'), (' & ', '&'), (';', 'semicolon')]
+)
+def test_a_delimiter_that_is_said_parts_the_files_of_all_splits(
+  tmp_path, delimiter, said
+):
+  train = write_carets(tmp_path, 'train.txt', 6, delimiter)
+  test = write_carets(tmp_path, 'test.csv', 4, delimiter)
+  task = tasks.find(train, how=tasks.Reading(delimiter=said, test=test))
+  assert len(tasks.labelled(task, 'train')[0]) == 6
+  texts, targets = tasks.labelled(task, 'test')
+  assert texts[1].strip() == 'test.csv, 1'
+  assert targets.tolist() == [0, 1, 0, 1]
+
+
+def test_conversations_are_parted_by_a_delimiter_that_is_said(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text('prompt^completion\nhow, now^so, so\nand, you^well, well\n')
+  task = tasks.find(str(path), how=tasks.Reading(delimiter='^'))
+  assert task.problem.name == 'conversation'
+
+
+def test_a_header_that_nothing_usual_parts_names_the_delimiter(tmp_path):
+  path = write_carets(tmp_path, 'a.csv')
+  with pytest.raises(
+    ConfigError, match=r'it has text\^label; delimiter=\^ may part it$'
+  ):
+    tasks.find(path, how=tasks.Reading(text='text'))
+  both = tmp_path / 'both.csv'
+  both.write_text('x;text;label;y,text,label,z\na;b;c;d,e,f,g\n')
+  with pytest.raises(ConfigError, match='with either; delimiter=CHARACTER says by wh'):
+    tasks.find(str(both), how=tasks.Reading(text='text'))
+
+
+def test_a_delimiter_is_refused_where_nothing_is_parted_by_it(tmp_path):
+  path = write(tmp_path, rows_of(['a', 'b', 'a', 'b']))
+  how = tasks.Reading(delimiter='^')
+  with pytest.raises(ConfigError, match=r"task.delimiter: '\^' is of .csv, .* is none"):
+    tasks.find(path, how=how)
+  with pytest.raises(ConfigError, match='delimiter= is of files; sentiment is none'):
+    tasks.find('sentiment', how=how)
+  with pytest.raises(ConfigError, match=r"config.task.delimiter: '\^\^' is not a sing"):
+    tasks.Reading(delimiter='^^')
+  # One of the files is enough: the others say themselves what parts them.
+  test = write_carets(tmp_path, 'test.csv')
+  task = tasks.find(path, how=tasks.Reading(delimiter='^', test=test))
+  assert len(tasks.labelled(task, 'test')[0]) == 4

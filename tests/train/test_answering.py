@@ -8,7 +8,8 @@ import pytest
 from tl_jax import config, decode, interop, models, train
 from tl_jax.data import tokenizers
 from tl_jax.evals import generation
-from tl_jax.train.answering import columns_of
+from tl_jax.train import datasets
+from tl_jax.train.answering import columns_of, delimiter_of
 
 TEXTS = ['good film', '', 'bad', 'a very long story ' * 30, 'good'] * 4
 SETTINGS = dict(max_new_tokens=4, method='sample', temperature=3.0)
@@ -93,3 +94,20 @@ def test_the_columns_are_the_runs_own_unless_others_are_asked_for():
   )
   assert columns_of('', settings) == ('text',)
   assert columns_of('a+b', settings) == ('a', 'b')
+
+
+def test_files_of_the_runs_format_are_parted_as_its_own(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text('text^label\none, two^a\nthree^b\n')
+  arg = f'configs/transfer.py:task={path},delimiter=^,init=scratch'
+  settings = train.read(config.load(arg, []))
+  task = datasets.open_task(settings.task, '')
+  assert task.labels == ('a', 'b')
+  assert delimiter_of('', 'b.CSV.gz', settings) == '^'
+  assert delimiter_of('comma', 'b.csv', settings) == ','
+  # A text file of a text per line, or a table of another format, is as it is.
+  assert delimiter_of('', 'b.txt', settings) == ''
+  assert delimiter_of('', 'b.jsonl', settings) == ''
+  assert delimiter_of('', 'b.csv', None) == ''
+  with pytest.raises(config.ConfigError, match="--delimiter: 'tab' is of .* is none"):
+    delimiter_of('tab', 'b.jsonl', settings)

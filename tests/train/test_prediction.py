@@ -108,6 +108,21 @@ def test_a_class_and_its_probability_for_every_text(folder, source, tmp_path):
   assert len({row['label'] for row in found}) > 1
 
 
+def test_the_cells_of_the_input_are_parted_by_what_is_said(folder, source, tmp_path):
+  some = texts()[:3]
+  path = tmp_path / 'in.csv'
+  path.write_text('\n'.join(['id^text', *(f'0^{text}' for text in some)]))
+  output = tmp_path / 'a.jsonl'
+  with pytest.raises(ConfigError, match=r'id\^text; --delimiter=\^ may part it'):
+    ask(folder, path, output)
+  found = ask(folder, path, output, delimiter='^')
+  wanted = ask(folder, source, tmp_path / 'b.jsonl')[:3]
+  assert [row['label'] for row in found] == [row['label'] for row in wanted]
+  path.write_text(path.read_text().replace('^', ','))
+  with pytest.raises(ConfigError, match="--delimiter: ';;' is not a single character"):
+    ask(folder, path, output, delimiter=';;')
+
+
 def test_batches_and_windows_change_no_answer(folder, source, tmp_path, monkeypatch):
   wanted = ask(folder, source, tmp_path / 'a.jsonl')
   monkeypatch.setattr(passes, 'WINDOW', 20)

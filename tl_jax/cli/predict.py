@@ -39,31 +39,7 @@ output, says what it was made from: one of another model or input is refused.
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
   """The flags of `predict`."""
-  parser.add_argument(
-    '--model',
-    required=True,
-    metavar='PATH',
-    help='a workdir, an exported or Hugging Face folder, or a .gguf file',
-  )
-  parser.add_argument(
-    '--input',
-    required=True,
-    metavar='FILE',
-    help='.csv, .tsv, .jsonl, .json, .parquet or .txt (a text per line), each also .gz',
-  )
-  parser.add_argument(
-    '--output',
-    required=True,
-    metavar='FILE',
-    help='.jsonl or .csv; of embeddings .jsonl or .npy',
-  )
-  parser.add_argument(
-    '--text',
-    default='',
-    metavar='COLUMN',
-    help='the column of the texts, or several as A+B; two are a pair to a model of pairs '
-    "(default: the run's own, or text)",
-  )
+  _add_files(parser)
   parser.add_argument(
     '--embeddings',
     action='store_true',
@@ -114,6 +90,43 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
   decoding.add_chat(writing)
 
 
+def _add_files(parser: argparse.ArgumentParser) -> None:
+  """The flags of the model, of the texts and of where the answers go."""
+  parser.add_argument(
+    '--model',
+    required=True,
+    metavar='PATH',
+    help='a workdir, an exported or Hugging Face folder, or a .gguf file',
+  )
+  parser.add_argument(
+    '--input',
+    required=True,
+    metavar='FILE',
+    help='.csv, .tsv, .jsonl, .json, .parquet or .txt (a text per line), each also .gz',
+  )
+  parser.add_argument(
+    '--output',
+    required=True,
+    metavar='FILE',
+    help='.jsonl or .csv; of embeddings .jsonl or .npy',
+  )
+  parser.add_argument(
+    '--text',
+    default='',
+    metavar='COLUMN',
+    help='the column of the texts, or several as A+B; two are a pair to a model of pairs '
+    "(default: the run's own, or text)",
+  )
+  parser.add_argument(
+    '--delimiter',
+    default='',
+    metavar='D',
+    help='what parts the cells of a .csv, .tsv or .txt file: a character, or comma, '
+    "semicolon, tab, bar or space (default: the run's own for files of its format, or "
+    'what the header shows)',
+  )
+
+
 def run_predict(flags: argparse.Namespace, _) -> int:
   """Answers the texts. Raises ConfigError for flags that cannot be."""
   chosen = decoding.chosen(flags)
@@ -138,6 +151,7 @@ def run_predict(flags: argparse.Namespace, _) -> int:
     output=flags.output,
     step=flags.step,
     text=flags.text,
+    delimiter=flags.delimiter,
     embeddings=flags.embeddings,
     normalize=flags.normalize,
     batch=flags.batch or 0,

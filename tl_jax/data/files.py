@@ -61,12 +61,16 @@ class Columns:
   another of these forms is read by that. The label of an example is the tuple of its
   turns, None where nothing is learned of them. Its text are the turns before the last
   answer.
+
+  `delimiter` is the character that parts the cells of .csv, .tsv and .txt files; ''
+  leaves it to the header. With it a .txt file is a table, too.
   """
 
   text: tuple[str, ...] = ('text',)
   label: tuple[str, ...] = ('label',)
   labelled: bool = False
   conversation: bool = False
+  delimiter: str = ''
 
 
 ROWS = Columns(text=(), label=())
@@ -119,6 +123,8 @@ class Table(NamedTuple):
     options = [list(self.columns.text), list(self.columns.label)]
     if self.columns.conversation:
       options.append('conversation')
+    if self.columns.delimiter:
+      options.append(f'delimiter {self.columns.delimiter}')
     # The default columns are not part of the key: caches from before there was a choice
     # stay valid.
     own = () if self.columns == Columns() else (options,)
@@ -179,17 +185,17 @@ def load(path, split: str = 'train', columns: Columns | None = None) -> Source:
   return read(path, columns or Columns()).source(split)
 
 
-def conversation_in(path) -> tuple[str, str] | None:
+def conversation_in(path, delimiter: str = '') -> tuple[str, str] | None:
   """The columns of the conversations that a file has, by its first row; None where it
-  has none, or has texts with labels.
+  has none, or has texts with labels. A `delimiter` is that of `Columns`.
   """
   require(path)
   path = pathlib.Path(path)
   first = tables.files_in(path)[0] if path.is_dir() else path
   # Texts alone hold no conversations.
-  if tables.ending(first) == '.txt':
+  if tables.ending(first) == '.txt' and not delimiter:
     return None
-  for _, _, row in tables.rows(path):
+  for _, _, row in tables.rows(path, delimiter=delimiter):
     usual = {'text', 'label'} <= row.keys()
     return None if usual else conversations.fields_of(row)
   return None
@@ -222,7 +228,8 @@ def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
   own = None
   told: list[str] = []
   wanted = columns.text + (columns.label if columns.labelled else ())
-  for file, line, row in tables.rows(path, wanted, told.append):
+  rows = tables.rows(path, wanted, told.append, delimiter=columns.delimiter)
+  for file, line, row in rows:
     example, name = _checked(file, line, row, columns)
     if own is None:
       own = name is not None

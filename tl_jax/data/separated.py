@@ -1,4 +1,5 @@
-r"""CSV and its relatives: the delimiter is found from the header, a broken row is named.
+r"""CSV and its relatives: the delimiter is given or found from the header, a broken row
+is named.
 
 >>> import tempfile
 >>> path = pathlib.Path(tempfile.mkdtemp()) / 'a.csv'
@@ -16,10 +17,65 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tl_jax.data import lines
 
-# What may part the cells of a row, with its name in messages.
-DELIMITERS = {',': 'commas', ';': 'semicolons', '\t': 'tabs', '|': 'bars'}
+# Words for characters that are hard to type, or that part other things than cells.
+WORDS = {'comma': ',', 'semicolon': ';', 'tab': '\t', 'bar': '|', 'space': ' '}
+# What is looked for in a header. Spaces are not: a text without a label has them, too.
+SOUGHT = (',', ';', '\t', '|')
+# What ends a record, or holds a cell together, parts no cells.
+_NEVER = ('"', '\r', '\n', '\0')
 # The line that Excel puts before the header to say what parts the cells.
 _EXCEL = re.compile(r'sep=.\s*', re.IGNORECASE)
+
+
+class NoColumn(ValueError):
+  """A column that a header does not have.
+
+  `parts` is the character by which the header would have what is wanted, though nobody
+  looks for it; '' where there is none.
+  """
+
+  parts: str = ''
+
+
+def delimiter_of(said: str) -> str:
+  """The character that is said, by itself or by one of `WORDS`; '' for ''.
+
+  Raises ValueError for anything else.
+
+  >>> delimiter_of('^'), delimiter_of('semicolon')
+  ('^', ';')
+  """
+  found = WORDS.get(said, said)
+  if len(found) > 1 or found in _NEVER:
+    raise ValueError(
+      f'{said!r} is not a single character that parts cells, nor one of '
+      f'{", ".join(WORDS)}'
+    )
+  return found
+
+
+def word_of(delimiter: str) -> str:
+  """The word of `WORDS` for a character; the character itself where there is none."""
+  for word, character in WORDS.items():
+    if character == delimiter:
+      return word
+  return delimiter
+
+
+def _one(delimiter: str) -> str:
+  """A delimiter in a message, as `semicolon`."""
+  word = word_of(delimiter)
+  if word == delimiter:
+    return repr(delimiter)
+  return word
+
+
+def _many(delimiter: str) -> str:
+  """Delimiters in a message, as `semicolons`."""
+  word = word_of(delimiter)
+  if word == delimiter:
+    return repr(delimiter)
+  return f'{word}s'
 
 
 def rows(
@@ -28,20 +84,25 @@ def rows(
   wanted: Sequence[str],
   tell: Callable,
   keep_blank: bool = False,
+  given: str = '',
 ) -> Iterator[tuple[int, dict]]:
   """(line, row) for every record after the header; the line is that of its beginning.
 
   `usual` is the delimiter that the ending of the file stands for. Where the header has
   the `wanted` columns with another one, the file is read with that one, and `tell` is
-  called with a line that says so. A row of empty cells is none, unless `keep_blank`.
+  called with a line that says so. A `given` delimiter is the only one that is tried. A
+  row of empty cells is none, unless `keep_blank`.
   Raises ValueError for a column that is not there, for a header or a row that cannot be
   read, and where there is no row.
   """
   # The library's own limit is 128 kB, shorter than many a document.
   csv.field_size_limit(lines.LONGEST)
-  delimiter = _delimiter(path, usual, wanted)
-  if delimiter != usual:
-    tell(f'cells are parted by {DELIMITERS[delimiter]}, as the header shows')
+  tried = list(dict.fromkeys([usual, *SOUGHT]))
+  if given:
+    tried = [given]
+  delimiter = _delimiter(path, tried, wanted)
+  if delimiter != tried[0]:
+    tell(f'cells are parted by {_many(delimiter)}, as the header shows')
   header = None
   last = None
   for line, cells in _records(path, delimiter, tell, keep_blank):
@@ -129,20 +190,20 @@ def _opening(held: list[str]) -> int:
   return found
 
 
-def _delimiter(path, usual: str, wanted: Sequence[str]) -> str:
-  """The one delimiter with which the header has all the wanted columns.
+def _delimiter(path, tried: Sequence[str], wanted: Sequence[str]) -> str:
+  """The one delimiter of those `tried` with which the header has all wanted columns.
 
   Raises ValueError where there is none, or more than one.
   """
-  line, headers = _headers(path, usual)
+  line, headers = _headers(path, tried)
   # There is no header, or none that can be read: whoever reads the rows is told why.
   if not headers:
-    return usual
+    return tried[0]
   fitting = [each for each, names in headers.items() if {*wanted} <= {*names}]
   if not fitting:
-    raise _no_column(f'{path}:{line}', usual, headers, wanted)
+    raise _no_column(f'{path}:{line}', tried, headers, wanted)
   if len(fitting) > 1:
-    choices = ' or '.join(DELIMITERS[each] for each in fitting)
+    choices = ' or '.join(map(_many, fitting))
     raise ValueError(
       f'{path}:{line}: cells may be parted by {choices}: the header has '
       f'{", ".join(wanted)} with either'
@@ -150,15 +211,15 @@ def _delimiter(path, usual: str, wanted: Sequence[str]) -> str:
   return fitting[0]
 
 
-def _headers(path, usual: str) -> tuple[int, dict[str, list[str]]]:
-  """(line of the header, its columns by each delimiter that parts it).
+def _headers(path, tried: Sequence[str]) -> tuple[int, dict[str, list[str]]]:
+  """(line of the header, its columns by each delimiter of those `tried` that parts it).
 
   A header that none of them parts is a single column, by the first with which it can be
   read. Where it can be read with none, there are no columns.
   """
   found: dict[str, list[str]] = {}
   line = 1
-  for delimiter in dict.fromkeys([usual, *DELIMITERS]):
+  for delimiter in tried:
     try:
       line, cells = next(_records(path, delimiter, lambda told: None))
     except (StopIteration, ValueError):
@@ -170,18 +231,34 @@ def _headers(path, usual: str) -> tuple[int, dict[str, list[str]]]:
 
 
 def _no_column(
-  place: str, usual: str, headers: dict[str, list[str]], wanted: Sequence[str]
-) -> ValueError:
+  place: str,
+  tried: Sequence[str],
+  headers: dict[str, list[str]],
+  wanted: Sequence[str],
+) -> NoColumn:
   """The error of a column that the header has with no delimiter."""
   choices = []
   for delimiter, names in headers.items():
-    parted = '' if delimiter == usual else f' parted by {DELIMITERS[delimiter]}'
+    parted = '' if delimiter == tried[0] else f' parted by {_many(delimiter)}'
     choices.append(', '.join(names) + parted)
   names = next(iter(headers.values()))
   missing = next((name for name in wanted if name not in names), wanted[0])
-  return ValueError(
-    f'{place}: {missing}: no such column; it has {" or ".join(choices)}'
-  )
+  error = NoColumn(f'{place}: {missing}: no such column; it has {" or ".join(choices)}')
+  if len(names) == 1:
+    error.parts = _parting(names[0], wanted)
+  return error
+
+
+def _parting(header: str, wanted: Sequence[str]) -> str:
+  """The character that parts a header into the wanted columns, and more; '' for none.
+
+  Letters, digits and _ are parts of names.
+  """
+  for character in dict.fromkeys(re.findall(r'\W', header)):
+    names = {name.strip() for name in header.split(character)}
+    if character not in _NEVER and {*wanted} <= names:
+      return character
+  return ''
 
 
 def _names(path, line: int, cells: list[str]) -> list[str]:
@@ -203,10 +280,9 @@ def require_different(place: str, names: Sequence[str]) -> None:
 
 def _ragged(path, line: int, cells, header, delimiter: str) -> ValueError:
   """The error of a row with more or fewer cells than the header."""
-  parts = DELIMITERS[delimiter]
-  hint = f'; they are parted by {parts}'
+  hint = f'; they are parted by {_many(delimiter)}'
   if len(cells) > len(header):
-    hint = f'; a cell that holds a {parts.removesuffix("s")} stands in quotes'
+    hint = f'; a cell that holds a {_one(delimiter)} stands in quotes'
   return ValueError(
     f'{path}:{line}: {len(cells)} fields, the header has {len(header)}{hint}'
   )

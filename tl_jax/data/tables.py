@@ -22,7 +22,7 @@ from tl_jax.data import lines, separated
 from tl_jax.files import unique_keys
 
 ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt')
-# What parts the cells of a row, unless the header shows something else.
+# What parts the cells of a row, unless it is given or the header shows something else.
 DELIMITERS = {'.csv': ',', '.tsv': '\t'}
 # Files in a folder that tensorflow-datasets or datasets has prepared.
 PREPARED = ('dataset_info.json', 'dataset_dict.json')
@@ -56,6 +56,15 @@ def files_in(folder) -> list[pathlib.Path]:
   return list(filter(_is_table, paths))
 
 
+def is_separated(path) -> bool:
+  """May a character part the cells of a file, or of any file in a folder?"""
+  files = [path]
+  if os.path.isdir(path):
+    files = files_in(path)
+  endings = set(map(ending, files))
+  return not endings.isdisjoint((*DELIMITERS, '.txt'))
+
+
 def _is_table(path: pathlib.Path) -> bool:
   """Does a file hold rows, by its name? Hidden files are not the user's."""
   return bool(ending(path)) and not path.name.startswith('.')
@@ -85,6 +94,7 @@ def rows(
   wanted: Sequence[str] = (),
   tell: Callable = ignore,
   keep_blank: bool = False,
+  delimiter: str = '',
 ) -> Iterator[tuple[pathlib.Path, int, dict]]:
   """(file, line, row) for every row of a file, or of what is below a folder: for every
   .txt file, or else every row of its tables.
@@ -94,14 +104,16 @@ def rows(
   ones must be among them. `tell` is called with a line for each thing about the file
   that was found out and that its name does not say. With `keep_blank` nothing that is
   empty is left out: rows of empty cells are rows, and every line of a .txt file is a
-  text. Raises ValueError `file:line: reason` for the first row that cannot be read.
+  text. A `delimiter` is the character that parts the cells of .csv, .tsv and .txt
+  files; with it the last of these are tables, too. Raises ValueError `file:line:
+  reason` for the first row that cannot be read.
   """
   if path.is_dir():
-    yield from _rows_of_folder(path, wanted, tell, keep_blank)
+    yield from _rows_of_folder(path, wanted, tell, keep_blank, delimiter)
     return
   # A gzip file may turn out to be cut off only after many rows.
   try:
-    for line, row in _rows_of_file(path, wanted, tell, keep_blank):
+    for line, row in _rows_of_file(path, wanted, tell, keep_blank, delimiter):
       yield path, line, row
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
     raise ValueError(f'{path}: not a whole gzip file: {error}') from error
@@ -110,16 +122,20 @@ def rows(
 
 
 def _rows_of_folder(
-  path: pathlib.Path, wanted: Sequence[str], tell: Callable, keep_blank: bool
+  path: pathlib.Path,
+  wanted: Sequence[str],
+  tell: Callable,
+  keep_blank: bool,
+  delimiter: str,
 ) -> Iterator[tuple[pathlib.Path, int, dict]]:
   """(file, 1, row) for every .txt file below a folder: each is one text. Without any,
-  (file, line, row) for every row of its tables.
+  or with a delimiter, (file, line, row) for every row of its tables.
 
   A single .txt file is read as a file of texts, or there would be nothing to test on.
   """
   found = files_in(path)
-  if found and ending(found[0]) != '.txt':
-    yield from _rows_of_tables(path, found, wanted, tell, keep_blank)
+  if found and (delimiter or ending(found[0]) != '.txt'):
+    yield from _rows_of_tables(path, found, wanted, tell, keep_blank, delimiter)
     return
   if len(found) == 1:
     yield from rows(found[0], wanted, tell, keep_blank)
@@ -136,6 +152,7 @@ def _rows_of_tables(
   wanted: Sequence[str],
   tell: Callable,
   keep_blank: bool,
+  delimiter: str,
 ) -> Iterator[tuple[pathlib.Path, int, dict]]:
   """(file, line, row) of one file after the other; their names may say the split."""
   splits = [split_of(file.relative_to(folder)) for file in files]
@@ -143,16 +160,41 @@ def _rows_of_tables(
   tell(f'{len(files)} files{said}')
   for file, split in zip(files, splits, strict=True):
     of_file = {'split': split} if split else {}
-    for place, line, row in rows(file, wanted, tell, keep_blank):
+    for place, line, row in rows(file, wanted, tell, keep_blank, delimiter):
       # What a row says itself holds.
       yield place, line, of_file | row
 
 
 def _rows_of_file(
-  path: pathlib.Path, wanted: Sequence[str], tell: Callable, keep_blank: bool
+  path: pathlib.Path,
+  wanted: Sequence[str],
+  tell: Callable,
+  keep_blank: bool,
+  delimiter: str,
 ) -> Iterator[tuple[int, dict]]:
   """(line, row) for every row of a file of any format."""
   form = ending(path)
+  is_text = form == '.txt' and not delimiter
+  _require_no_other(path, is_text)
+  if is_text:
+    return _line_rows(path, tell) if keep_blank else _text_rows(path, tell)
+  if form in (*DELIMITERS, '.txt'):
+    usual = DELIMITERS.get(form, delimiter)
+    return separated.rows(
+      path,
+      usual,
+      wanted,
+      tell,
+      keep_blank,
+      delimiter,
+    )
+  if form == '.parquet':
+    return _parquet_rows(path, wanted)
+  return _json_rows(path, tell)
+
+
+def _require_no_other(path: pathlib.Path, is_text: bool) -> None:
+  """Raises ValueError for a file that stands in the place of the one that is meant."""
   if path.suffix.lower() == '.gz':
     # What stands in the place of a packed file is not packed.
     with open(path, 'rb') as file:
@@ -160,15 +202,8 @@ def _rows_of_file(
   first = lines.start(path)
   found = stands_in(first)
   # A text may well be a page of HTML; a table never is.
-  if found and not (form == '.txt' and first.lstrip().startswith(b'<')):
+  if found and not (is_text and first.lstrip().startswith(b'<')):
     raise ValueError(f'{path}: {found}')
-  if form in DELIMITERS:
-    return separated.rows(path, DELIMITERS[form], wanted, tell, keep_blank)
-  if form == '.parquet':
-    return _parquet_rows(path, wanted)
-  if form == '.txt':
-    return _line_rows(path, tell) if keep_blank else _text_rows(path, tell)
-  return _json_rows(path, tell)
 
 
 def classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:

@@ -24,27 +24,33 @@ def require(path) -> None:
 
 
 def read(
-  path, columns: tuple[str, ...] = ('text',), tell: Callable = tables.ignore
+  path,
+  columns: tuple[str, ...] = ('text',),
+  tell: Callable = tables.ignore,
+  delimiter: str = '',
 ) -> Iterator[str]:
   """Yields the text of every row in order; an empty text is one, too.
 
   Files are those of `files.load`, but every line of a .txt file is a text. Rows are read
   as they are asked for; a .json file with an array is read whole. Several columns make
-  one text, and two of them a pair, as `files.Columns` says. `tell` is called with what
-  was found out about the file. Raises ValueError `file:line: column` for the first row
-  that cannot be read.
+  one text, and two of them a pair, as `files.Columns` says; so is the `delimiter`.
+  `tell` is called with what was found out about the file. Raises ValueError
+  `file:line: column` for the first row that cannot be read.
   """
   path = pathlib.Path(path)
   require(path)
   # Nobody asks for labels: a column of that name may hold anything.
   wanted = files.Columns(columns, label=())
-  rows = tables.rows(path, columns, tell, keep_blank=True)
+  rows = tables.rows(path, columns, tell, keep_blank=True, delimiter=delimiter)
   for file, line, row in rows:
     yield files.text_of(file, line, row, wanted)
 
 
 def read_asked(
-  path, columns: tuple[str, ...] = (), tell: Callable = tables.ignore
+  path,
+  columns: tuple[str, ...] = (),
+  tell: Callable = tables.ignore,
+  delimiter: str = '',
 ) -> Iterator[tuple[Turn, ...]]:
   """Yields what is asked in every row in order: the turns that wait for an answer.
 
@@ -54,7 +60,8 @@ def read_asked(
   """
   path = pathlib.Path(path)
   require(path)
-  for file, line, row in tables.rows(path, columns, tell, keep_blank=True):
+  rows = tables.rows(path, columns, tell, keep_blank=True, delimiter=delimiter)
+  for file, line, row in rows:
     yield _asked(file, line, row, columns)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from tl_jax import config
 from tl_jax.config import ConfigError
-from tl_jax.data import conversations, files, missing
+from tl_jax.data import conversations, files, missing, separated
 from tl_jax.data.sources import Source
 from tl_jax.tasks import labels, unlabelled
 from tl_jax.tasks.problems import PROBLEMS, form_of
@@ -33,7 +33,8 @@ class Reading:
   `label` is the column of the labels, or several that hold 0 or 1 each; 'label' where
   empty. `target` is the column of texts to write, of a task that has these in the place
   of labels. `kind` is one of `PROBLEMS`; that of texts needs a target. `train`,
-  `validation` and `test` are files of one split each.
+  `validation` and `test` are files of one split each. `delimiter` is what parts the
+  cells of .csv, .tsv and .txt files: a character, or one of `separated.WORDS`.
   """
 
   text: str = ''
@@ -43,8 +44,13 @@ class Reading:
   validation: str = ''
   test: str = ''
   target: str = ''
+  delimiter: str = ''
 
   def __post_init__(self):
+    try:
+      separated.delimiter_of(self.delimiter)
+    except ValueError as error:
+      raise ConfigError(f'config.task.delimiter: {error}') from error
     if self.kind and self.kind not in PROBLEMS:
       raise ValueError(
         f'kind: {self.kind!r} is not a choice; nearest: '
@@ -85,7 +91,7 @@ class Reading:
         f'config.task.kind: {self.kind!r} has one column of labels, not {len(label)}; '
         f'several are of kind {labels.MULTI}'
       )
-    return files.Columns(config.names(self.text) or ('text',), label, labelled=True)
+    return self._columns_with(label)
 
   def _columns_of_texts(self) -> files.Columns:
     """The columns of texts and of what is to be written of them."""
@@ -94,7 +100,16 @@ class Reading:
       raise ConfigError(
         f'config.task.target: {self.target}: a text to write stands in one column'
       )
-    return files.Columns(config.names(self.text) or ('text',), target, labelled=True)
+    return self._columns_with(target)
+
+  def _columns_with(self, label: tuple[str, ...]) -> files.Columns:
+    """The columns of texts, and these of what is learned of them."""
+    return files.Columns(
+      config.names(self.text) or ('text',),
+      label,
+      labelled=True,
+      delimiter=separated.delimiter_of(self.delimiter),
+    )
 
 
 def read_task(name: str, how: Reading | None = None, known=None) -> Task:
@@ -163,11 +178,14 @@ def _columns(name: str, how: Reading, known) -> files.Columns:
 
 def _conversation_columns(name: str, how: Reading) -> files.Columns | None:
   """The columns of the conversations in a file; None where it has none."""
-  fields = files.conversation_in(how.file('train') or name)
+  delimiter = separated.delimiter_of(how.delimiter)
+  fields = files.conversation_in(how.file('train') or name, delimiter)
   if fields is None:
     return None
   first, last = fields
-  return files.Columns((first,), (last,), labelled=True, conversation=True)
+  return files.Columns(
+    (first,), (last,), labelled=True, conversation=True, delimiter=delimiter
+  )
 
 
 def _no_conversations(name: str) -> ConfigError:
@@ -178,10 +196,14 @@ def _no_conversations(name: str) -> ConfigError:
   )
 
 
-def _key_of(error: str, columns: files.Columns, how: Reading) -> str:
-  """The argument that names a column, behind an error that it is not there; else ''."""
+def _key_of(error: ValueError, columns: files.Columns, how: Reading) -> str:
+  """The argument that mends what is wrong with a header, behind the error; else ''."""
+  if isinstance(error, separated.NoColumn) and error.parts:
+    return f'; delimiter={separated.word_of(error.parts)} may part it'
+  if 'cells may be parted by' in str(error):
+    return '; delimiter=CHARACTER says by which'
   for key, names in (('text', columns.text), ('label', columns.label)):
-    if any(f': {name}: no such column' in error for name in names):
+    if any(f': {name}: no such column' in str(error) for name in names):
       key = 'target' if key == 'label' and how.target else key
       return f'; {key}=COLUMN names it'
   return ''
@@ -192,7 +214,7 @@ def _open(name: str, how: Reading, columns: files.Columns, said: str, known) -> 
   try:
     found = _split_files(name, how, columns)
   except ValueError as error:
-    raise ConfigError(f'{error}{_key_of(str(error), columns, how)}') from error
+    raise ConfigError(f'{error}{_key_of(error, columns, how)}') from error
   parts = unlabelled.leave_out(found, said, known)
   sources = {}
   for split, part in parts.items():

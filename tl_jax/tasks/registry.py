@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tl_jax import config
 from tl_jax.config import ConfigError, lookup
-from tl_jax.data import files
+from tl_jax.data import files, tables
 from tl_jax.data.classes import (
   BROWN_GENRES,
   GENRES,
@@ -262,6 +262,7 @@ def find(
   # Wrong words of the user come first; only then files are read.
   _require_file_for_columns(name, names, how)
   _require_escaped_plus(name, names)
+  _require_separated(name, names, how)
   if len(names) == 1:
     task = _find(names[0], how, known)
   else:
@@ -276,6 +277,23 @@ def _require_file_for_columns(
   if how != own.Reading() and not any(map(files.is_file, names)):
     given = [key for key, value in dataclasses.asdict(how).items() if value]
     raise ConfigError(f'config.task: {given[0]}= is of files; {name} is none')
+
+
+def _require_separated(name: str, names: tuple[str, ...], how: own.Reading) -> None:
+  """Raises ConfigError for a delimiter where no file has cells that it could part."""
+  if not how.delimiter:
+    return
+  paths = [
+    *names,
+    how.file('train'),
+    how.file('validation'),
+    how.file('test'),
+  ]
+  if not any(map(tables.is_separated, paths)):
+    raise ConfigError(
+      f'config.task.delimiter: {how.delimiter!r} is of .csv, .tsv and .txt files; '
+      f'{name} is none'
+    )
 
 
 def _require_escaped_plus(name: str, names: tuple[str, ...]) -> None:

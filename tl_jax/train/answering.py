@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tl_jax import checkpoint, interop, models, parallel, tasks
+from tl_jax import checkpoint, data, interop, models, parallel, tasks
 from tl_jax import config as configs
 from tl_jax.config import ConfigError
 from tl_jax.evals import answers, generation, passes, prediction
@@ -109,6 +109,30 @@ def columns_of(
   elif settings is not None:
     own = settings.data.column
   return configs.names(text or own) or ('text',)
+
+
+def delimiter_of(said: str, path: str, settings: Settings | None) -> str:
+  """The character that parts the cells of a file of texts: the one that is said, else
+  that of the run where this file has the format of the run's own; '' where the header
+  shows it.
+
+  Raises ConfigError for what is no delimiter, and for a file that has none.
+  """
+  try:
+    found = data.separated.delimiter_of(said)
+  except ValueError as error:
+    raise ConfigError(f'--delimiter: {error}') from error
+  if found and not data.tables.is_separated(path):
+    raise ConfigError(
+      f'--delimiter: {said!r} is of .csv, .tsv and .txt files; {path} is none'
+    )
+  if found or not isinstance(settings, Transfer):
+    return found
+  # To a run of a .csv file, a .txt file is still one of a text per line.
+  formats = {data.tables.ending(name) for name in configs.names(settings.task.name)}
+  if data.tables.ending(path) not in formats:
+    return ''
+  return data.separated.delimiter_of(settings.task.delimiter)
 
 
 def open_settings(

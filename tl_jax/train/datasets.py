@@ -32,6 +32,7 @@ def open_task(
     label=choice.label,
     kind=choice.kind,
     target=choice.target,
+    delimiter=choice.delimiter,
     **dataclasses.asdict(choice.files),
   )
   task = tasks.find(choice.name, directory or None, how, known)

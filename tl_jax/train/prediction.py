@@ -6,6 +6,7 @@ ValueError: /no/such/input.csv: no such file
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import pathlib
@@ -25,6 +26,7 @@ from tl_jax.train.answering import (
   Answering,
   Subject,
   columns_of,
+  delimiter_of,
   learned_problem,
   make_answering,
   open_settings,
@@ -44,12 +46,13 @@ class Request(NamedTuple):
 
   model: a workdir, a folder or a .gguf file. input: a file of texts. output: the file of
   the answers. step: a committed step of a workdir; None for the newest. text: the column
-  of the texts, several with +; '' for the run's own, or `text`. embeddings: vectors
-  instead of answers; `normalize` gives them length 1. batch: rows, or texts that are
-  written at once; 0 for the usual number. dtype: of the computation; '' for that of the
-  run. head: under which a folder is opened; None for its own. decoding: fields of
-  `decode.Decoding`. template, chat, system: how a model that writes is asked, as
-  `asking.Manner` has them.
+  of the texts, several with +; '' for the run's own, or `text`. delimiter: what parts
+  the cells of the input; '' for the run's own, or what the header shows. embeddings:
+  vectors instead of answers; `normalize` gives them length 1. batch: rows, or texts
+  that are written at once; 0 for the usual number. dtype: of the computation; '' for
+  that of the run. head: under which a folder is opened; None for its own. decoding:
+  fields of `decode.Decoding`. template, chat, system: how a model that writes is asked,
+  as `asking.Manner` has them.
   """
 
   model: str
@@ -57,6 +60,7 @@ class Request(NamedTuple):
   output: str
   step: int | None = None
   text: str = ''
+  delimiter: str = ''
   embeddings: bool = False
   normalize: bool = False
   batch: int = 0
@@ -75,16 +79,19 @@ class Request(NamedTuple):
 class Questions(NamedTuple):
   """The texts that are answered: `columns` of the file `path`.
 
-  chat: are they what users say in conversations?
+  chat: are they what users say in conversations? delimiter: what parts the cells of the
+  file; '' for what its header shows.
   """
 
   path: str
   columns: tuple[str, ...]
   chat: bool
+  delimiter: str = ''
 
   @property
   def reader(self) -> Callable[..., Iterator[Question]]:
-    return data.texts.read_asked if self.chat else data.texts.read
+    read = data.texts.read_asked if self.chat else data.texts.read
+    return functools.partial(read, delimiter=self.delimiter)
 
   def read(self) -> Iterator[Question]:
     return self.reader(self.path, self.columns)
@@ -108,9 +115,10 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
   settings, step = open_settings(path, request.step)
   chat = not request.embeddings and is_chat(request.manner, learned_problem(path, step))
   columns = columns_of(request.text, settings, chat)
-  questions = Questions(request.input, columns, chat)
+  delimiter = delimiter_of(request.delimiter, request.input, settings)
+  questions = Questions(request.input, columns, chat, delimiter)
   total = _count(questions, reporter)
-  origin = _origin(request, path, step, columns)
+  origin = _origin(request, path, step, questions)
   output = pathlib.Path(request.output)
   # Before the model is opened: what is done need not be begun.
   if answers.written(output, origin) == total:
@@ -219,10 +227,13 @@ def _require_paths(request: Request) -> None:
 
 def _count(questions: Questions, reporter: Reporter) -> int:
   """How many texts there are. Raises ValueError for the first that cannot be read."""
-  path, columns, _ = questions
+  columns = questions.columns
   try:
-    return data.texts.count(path, columns, reporter.info, questions.reader)
+    return data.texts.count(questions.path, columns, reporter.info, questions.reader)
   except ValueError as error:
+    if isinstance(error, data.separated.NoColumn) and error.parts:
+      word = data.separated.word_of(error.parts)
+      raise ConfigError(f'{error}; --delimiter={word} may part it') from error
     # `file:line: column: what is wrong`.
     if any(f': {name}: ' in str(error) for name in columns or ('text',)):
       raise ConfigError(f'{error}; --text names the column of the texts') from error
@@ -230,9 +241,10 @@ def _count(questions: Questions, reporter: Reporter) -> int:
 
 
 def _origin(
-  request: Request, path: pathlib.Path, step: int | None, columns: tuple[str, ...]
+  request: Request, path: pathlib.Path, step: int | None, questions: Questions
 ) -> dict[str, Any]:
   """What answers depend on, JSON by name: a file of others is not gone on with."""
+  columns = questions.columns
   kind = 'answers'
   if request.embeddings:
     kind = 'normalized embeddings' if request.normalize else 'embeddings'
@@ -247,6 +259,7 @@ def _origin(
     # None where nothing was said: so it is in files from before one could.
     chat=request.chat,
     system=request.system or None,
+    delimiter=questions.delimiter or None,
   )
   # An earlier version asked the model of a folder otherwise. A workdir says how.
   if step is None and len(columns) == 2:

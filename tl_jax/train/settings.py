@@ -130,6 +130,9 @@ class TaskChoice:
   label: str = ''
   # of a file whose examples have texts to write in the place of labels: their column
   target: str = ''
+  # what parts the cells of .csv, .tsv and .txt files: a character, or comma, semicolon,
+  # tab, bar or space; empty: what the header shows
+  delimiter: str = ''
   kind: Literal['', *tasks.PROBLEMS] = ''
   files: SplitFiles = dataclasses.field(default_factory=SplitFiles)
   # how a text to answer is put, as 'summarize: {text}'; empty: as it is, and before a
