@@ -16,6 +16,7 @@ WITHOUT_DROPOUT = (
   'granite',
   'llama',
   'mistral',
+  'modernbert',
   'olmo2',
   'phi3',
   'qwen2',
