@@ -11,6 +11,7 @@ from collections.abc import Iterable
 SECONDS = {
   'interop/test_huggingface.py': 570,
   'train/test_devices.py': 300,
+  'train/test_kinds.py': 120,
   'transfer/test_laws.py': 270,
   'train/test_cohort.py': 190,
   'train/test_transfer.py': 150,
