@@ -196,9 +196,11 @@ def test_batches_on_a_mesh_are_multiples_and_go_through_place(toys, decoder):
     )
   )
   assert shapes == [{4}, {2}]
-  assert found == list(
-    continue_texts(decoder, None, Letters(), TEXTS[:5], options, batch=1)
-  )
+  alone = continue_texts(decoder, None, Letters(), TEXTS[:5], options, batch=1)
+  for (one,), (other,) in zip(found, alone, strict=True):
+    assert (one.text, one.tokens, one.end) == (other.text, other.tokens, other.end)
+    # Another number of rows is another program, which may round otherwise.
+    assert one.score == pytest.approx(other.score)
 
 
 @pytest.mark.parametrize(

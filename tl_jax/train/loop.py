@@ -163,8 +163,7 @@ class _Loop:
       self._report_late()
       with recorder.clock.phase('evaluation'):
         values = recorder.evaluate(number, state)
-      said = ', '.join(f'{name} {value:.4f}' for name, value in values.items())
-      self._reporter.info(f'{self._title} at step {number}: {said}')
+      self._tell(number, values)
       saves = saves or bool(course.reason)
       saves = saves or (course.keeps_best and course.has_new_best)
     if saves:
@@ -177,6 +176,11 @@ class _Loop:
         f'stopped at step {number} of {self._total}; the step is saved, run again to go '
         'on'
       )
+
+  def _tell(self, number: int, values: dict[str, float]) -> None:
+    """Says what the look at a step has found."""
+    said = ', '.join(f'{name} {value:.4f}' for name, value in values.items())
+    self._reporter.info(f'{self._title} at step {number}: {said}')
 
   def _must_evaluate(self, number: int) -> bool:
     """Is the state of this step looked at?
