@@ -32,8 +32,8 @@ def compiler_options() -> dict[str, int] | None:
 
   On CPU the lowest of LLVM's levels that still optimises: a training step compiles in
   two thirds of the CPU time and runs as fast. Its first steps had the same bits; later
-  ones may round otherwise. None on accelerators, where other compilers make the kernels, and where the
-  user has chosen a level by XLA_FLAGS.
+  ones may round otherwise. None on accelerators, where other compilers make the
+  kernels, and where the user has chosen a level by XLA_FLAGS.
   """
   is_chosen = EFFORT in os.environ.get('XLA_FLAGS', '')
   if is_chosen or jax.default_backend() != 'cpu':
