@@ -153,7 +153,7 @@ def answer_ours(work: Work, turns) -> None:
   import jax
 
   from tl_jax import parallel
-  from tl_jax.train import answering
+  from tl_jax.train import answering, asking
 
   model, decoding = 'minilm', {}
   if work.what == 'generate':
@@ -170,7 +170,7 @@ def answer_ours(work: Work, turns) -> None:
       # Of labels as many rows as predict has by default.
       batch=TEXTS if decoding else 0,
       decoding=decoding,
-      template='',
+      manner=asking.Manner(),
       tell=print,
     )
     while True:
