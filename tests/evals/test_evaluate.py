@@ -33,7 +33,9 @@ def test_the_baseline_learns_words():
     for word in ('apple', 'stone', 'river')
   ]
   labels = [0, 1, 2] * 10
-  found = evals.BASELINES['tf-idf'](texts, labels, ['an apple', 'the stone', 'a river'])
+  found = evals.CLASSIFIERS['tf-idf'](
+    texts, labels, ['an apple', 'the stone', 'a river']
+  )
   assert found.argmax(1).tolist() == [0, 1, 2]
 
 
@@ -42,7 +44,7 @@ def test_the_columns_of_the_baseline_are_the_classes_whichever_have_labels(absen
   words = ['apple', 'stone', 'river', 'cloud']
   present = [place for place in range(4) if place != absent]
   texts = [f'{words[place]} number {index}' for index in range(10) for place in present]
-  found = evals.BASELINES['tf-idf'](
+  found = evals.CLASSIFIERS['tf-idf'](
     texts, present * 10, [f'one {word}' for word in words], 4
   )
   assert found.shape == (4, 4) and np.isfinite(found).all()
@@ -51,7 +53,7 @@ def test_the_columns_of_the_baseline_are_the_classes_whichever_have_labels(absen
 
 
 def test_a_baseline_with_one_class_always_answers_with_it():
-  found = evals.BASELINES['tf-idf'](
+  found = evals.CLASSIFIERS['tf-idf'](
     ['an apple', 'a pear'], [2, 2], ['an apple', 'a stone'], 4
   )
   assert found.argmax(1).tolist() == [2, 2] and np.isfinite(found).all()
@@ -59,4 +61,4 @@ def test_a_baseline_with_one_class_always_answers_with_it():
 
 def test_a_baseline_refuses_labels_that_are_no_classes():
   with pytest.raises(ValueError, match='3 classes'):
-    evals.BASELINES['tf-idf'](['a', 'b'], [0, 3], ['c'], 3)
+    evals.CLASSIFIERS['tf-idf'](['a', 'b'], [0, 3], ['c'], 3)

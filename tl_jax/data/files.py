@@ -26,6 +26,7 @@ from tl_jax.data import (
   tables,
   tokenizers,
 )
+from tl_jax.data.separated import NoColumn
 from tl_jax.data.sources import Source
 from tl_jax.files import digest
 
@@ -335,7 +336,7 @@ def _checked(file, line: int, row: dict, columns: Columns):
   """
   split = row.get('split')
   if 'split' in row and not _is_split(split):
-    raise ValueError(f'{file}:{line}: split: {_what(row, "split")}')
+    raise _wrong(file, line, row, 'split')
   example = {name: value for name, value in row.items() if name != 'split'}
   if columns.conversation:
     example |= _conversation(file, line, row, columns)
@@ -403,7 +404,7 @@ def _text_in(file, line: int, row: dict, name: str) -> str:
   if name in row and not isinstance(value, str) and missing.is_missing(value):
     value = ''
   if not isinstance(value, str):
-    raise ValueError(f'{file}:{line}: {name}: {_what(row, name)}')
+    raise _wrong(file, line, row, name)
   return tokenizers.plain(value)
 
 
@@ -423,7 +424,7 @@ def _label(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
     return {'label': label}
   values = label if isinstance(label, list) else [label]
   if not all(map(_is_label, values)):
-    raise ValueError(f'{file}:{line}: {name}: {_what(row, name)}')
+    raise _wrong(file, line, row, name)
   return {'label': label}
 
 
@@ -450,21 +451,21 @@ def _indicated(file, line: int, row: dict, names: tuple[str, ...]) -> list[str] 
     if isinstance(value, str):
       value = value.strip()
     if value not in YES + NO:
-      raise ValueError(
-        f'{file}:{line}: {name}: {_what(row, name)}; of several label columns each '
-        'holds 0 or 1'
-      )
+      rule = '; of several label columns each holds 0 or 1'
+      raise _wrong(file, line, row, name, rule)
     if value in YES:
       found.append(name)
   return found
 
 
-def _what(row: dict, field: str) -> str:
-  """What is wrong with a field of a row, for the end of a message."""
+def _wrong(file, line: int, row: dict, field: str, rule: str = '') -> ValueError:
+  """The error of a field of a row, which may break a rule that stands behind it."""
+  place = f'{file}:{line}: {field}'
   if field not in row:
-    there = ', '.join(map(str, list(row)[:8]))
-    return f'missing; the line has {there or "nothing"}'
+    there = ', '.join(map(str, list(row)[:8])) or 'nothing'
+    return NoColumn(f'{place}: missing; the line has {there}{rule}', field)
   value = row[field]
   if value is None or value == '':
-    return 'empty'
-  return f'{str(value)[:40]!r} ({type(value).__name__}) is not allowed'
+    return ValueError(f'{place}: empty{rule}')
+  kind = type(value).__name__
+  return ValueError(f'{place}: {str(value)[:40]!r} ({kind}) is not allowed{rule}')

@@ -28,13 +28,19 @@ _EXCEL = re.compile(r'sep=.\s*', re.IGNORECASE)
 
 
 class NoColumn(ValueError):
-  """A column that a header does not have.
+  """A `column` that a header, or a row with names of its own, does not have.
 
   `parts` is the character by which the header would have what is wanted, though nobody
   looks for it; '' where there is none.
   """
 
-  parts: str = ''
+  def __init__(self, message: str, column: str, parts: str = ''):
+    super().__init__(message)
+    self.column, self.parts = column, parts
+
+
+class SeveralDelimiters(ValueError):
+  """A header that has the wanted columns by more than one delimiter."""
 
 
 def delimiter_of(said: str) -> str:
@@ -204,7 +210,7 @@ def _delimiter(path, tried: Sequence[str], wanted: Sequence[str]) -> str:
     raise _no_column(f'{path}:{line}', tried, headers, wanted)
   if len(fitting) > 1:
     choices = ' or '.join(map(_many, fitting))
-    raise ValueError(
+    raise SeveralDelimiters(
       f'{path}:{line}: cells may be parted by {choices}: the header has '
       f'{", ".join(wanted)} with either'
     )
@@ -243,10 +249,9 @@ def _no_column(
     choices.append(', '.join(names) + parted)
   names = next(iter(headers.values()))
   missing = next((name for name in wanted if name not in names), wanted[0])
-  error = NoColumn(f'{place}: {missing}: no such column; it has {" or ".join(choices)}')
-  if len(names) == 1:
-    error.parts = _parting(names[0], wanted)
-  return error
+  said = f'{place}: {missing}: no such column; it has {" or ".join(choices)}'
+  parts = _parting(names[0], wanted) if len(names) == 1 else ''
+  return NoColumn(said, missing, parts)
 
 
 def _parting(header: str, wanted: Sequence[str]) -> str:

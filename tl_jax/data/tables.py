@@ -396,7 +396,8 @@ def _parquet_rows(path, wanted: Sequence[str]):
     for name in wanted:
       if name not in names:
         there = ', '.join(names)
-        raise ValueError(f'{path}:1: {name}: no such column; it has {there}')
+        said = f'{path}:1: {name}: no such column; it has {there}'
+        raise separated.NoColumn(said, name)
     for batch in file.iter_batches(batch_size=BATCH):
       for row in batch.to_pylist():
         number += 1

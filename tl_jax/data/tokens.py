@@ -327,18 +327,18 @@ def _read(folder: pathlib.Path) -> Tokens:
     # A shuffled order jumps about: what lies behind a piece need not be read with it.
     mapped.base.madvise(mmap.MADV_RANDOM)
     files.append(mapped)
-  lengths = _mapped(folder / 'lengths.npy')
+  lengths = map_array(folder / 'lengths.npy')
   counts = description['counts']
   # What was split into pieces is whole in them; what was truncated has a file.
   whole = lengths
   if counts['truncated']:
     kept = folder / 'whole.npy'
-    whole = _mapped(kept) if kept.exists() else None
+    whole = map_array(kept) if kept.exists() else None
   return Tokens(
     folder,
     lengths,
-    _mapped(folder / 'index.npy'),
-    _mapped(folder / 'shards.npy'),
+    map_array(folder / 'index.npy'),
+    map_array(folder / 'shards.npy'),
     _starts(lengths),
     tuple(files),
     counts,
@@ -358,7 +358,7 @@ def _starts(lengths: np.ndarray) -> np.ndarray:
   return np.concatenate([[0], np.cumsum(sums)])
 
 
-def _mapped(path: pathlib.Path) -> np.ndarray:
+def map_array(path: pathlib.Path) -> np.ndarray:
   """The array of a file, of which nothing is read yet."""
   # An array as any other: numpy's class for mapped ones is slow to take elements from.
   return np.asarray(np.load(path, mmap_mode='r', allow_pickle=False))

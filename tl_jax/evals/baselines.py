@@ -4,7 +4,7 @@
 >>> found = tf_idf(texts, [1, 1, 0, 0], test=['a good film', 'a bad film'])
 >>> found.argmax(1).tolist()
 [1, 0]
->>> lead([], [], test=['It rains. It pours.'])
+>>> lead(['It rains. It pours.'])
 ['It rains.']
 """
 
@@ -73,29 +73,18 @@ def _model():
   )
 
 
-def copy(
-  texts: Sequence[str],
-  answers: Sequence,
-  test: Sequence[str],
-  classes: int | None = None,
-) -> list[str]:
-  """The texts to answer themselves: of a translation, what stays as it is."""
-  del texts, answers, classes
+def copy(test: Sequence[str]) -> list[str]:
+  """The texts themselves: of a translation, what stays as it is."""
   return list(test)
 
 
-def lead(
-  texts: Sequence[str],
-  answers: Sequence,
-  test: Sequence[str],
-  classes: int | None = None,
-) -> list[str]:
+def lead(test: Sequence[str]) -> list[str]:
   """The first sentence of each text, which is hard to beat as a summary of news."""
-  del texts, answers, classes
   return [_BETWEEN.split(text.strip(), maxsplit=1)[0] for text in test]
 
 
-# All are called alike: (texts, answers, test, classes).
-BASELINES = {'tf-idf': tf_idf, 'copy': copy, 'lead': lead}
-# Those that write; the others give log-probabilities of classes.
-WRITERS = ('copy', 'lead')
+# (texts, labels, test, classes) -> log-probabilities of classes.
+CLASSIFIERS = {'tf-idf': tf_idf}
+# (test) -> texts, of which nothing is learned.
+WRITERS = {'copy': copy, 'lead': lead}
+BASELINES = (*CLASSIFIERS, *WRITERS)

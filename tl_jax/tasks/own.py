@@ -197,16 +197,16 @@ def _no_conversations(name: str) -> ConfigError:
 
 
 def _key_of(error: ValueError, columns: files.Columns, how: Reading) -> str:
-  """The argument that mends what is wrong with a header, behind the error; else ''."""
-  if isinstance(error, separated.NoColumn) and error.parts:
-    return f'; delimiter={separated.word_of(error.parts)} may part it'
-  if 'cells may be parted by' in str(error):
+  """The argument that mends what is wrong with the columns, behind the error; else ''."""
+  if isinstance(error, separated.SeveralDelimiters):
     return '; delimiter=CHARACTER says by which'
-  for key, names in (('text', columns.text), ('label', columns.label)):
-    if any(f': {name}: no such column' in str(error) for name in names):
-      key = 'target' if key == 'label' and how.target else key
-      return f'; {key}=COLUMN names it'
-  return ''
+  if not isinstance(error, separated.NoColumn):
+    return ''
+  if error.parts:
+    return f'; delimiter={separated.word_of(error.parts)} may part it'
+  if error.column in columns.text:
+    return '; text=COLUMN names it'
+  return f'; {"target" if how.target else "label"}=COLUMN names it'
 
 
 def _open(name: str, how: Reading, columns: files.Columns, said: str, known) -> Opened:

@@ -1,10 +1,10 @@
 """Runs of the classic baselines: the examples of a transfer, without a model.
 
->>> evals.BASELINES['tf-idf'](['good', 'bad'], [1, 0], ['good', 'bad'], 3).shape
+>>> evals.CLASSIFIERS['tf-idf'](['good', 'bad'], [1, 0], ['good', 'bad'], 3).shape
 (2, 3)
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tl_jax import evals, tasks
 from tl_jax.train import notes
@@ -29,22 +29,17 @@ class Baseline(NamedTuple):
     Raises ConfigError for more labels than there are.
     """
     task, name = self.corpus.task, settings.method['name']
-    train, test = self.corpus.train, self.corpus.test
-    # As a model would be: what it is compared with has seen the same examples.
-    chosen = self.corpus.draw(settings).trained
+    test = self.corpus.test
     said = notes.told(task)
     for line in said:
       reporter.info(line)
-    seen = [train.texts[index] for index in chosen]
     with run.clock.phase('training'):
       # Its seconds are those of fitting and predicting, for which it has one call.
-      found = evals.BASELINES[name](
-        seen, train.targets[chosen], test.texts, task.outputs
-      )
+      found, labels = self._answer(name, settings)
     if run.is_primary:
       write_predictions(run.path / 'predictions.jsonl', task, test, found)
     digest = digest_split(task, test)
-    metrics = tasks.score(task, found, test.targets)
+    metrics = tasks.score(task, found, test.targets, self.corpus.training_texts())
     reporter.info(
       f'{task.name}, {name}: '
       + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
@@ -55,7 +50,7 @@ class Baseline(NamedTuple):
         method=name,
         init=settings.init,
         seed=settings.seed,
-        labels=len(set(chosen.tolist())),
+        labels=labels,
         metrics=metrics,
         n=len(test.texts),
         examples=digest,
@@ -69,3 +64,16 @@ class Baseline(NamedTuple):
         **run.clock.totals(),
       )
     )
+
+  def _answer(self, name: str, settings: Transfer) -> tuple[Any, int]:
+    """(the answers to the test examples, how many examples were learned from)."""
+    test = self.corpus.test
+    if name in evals.WRITERS:
+      return evals.WRITERS[name](test.texts), 0
+    # As a model would be: what it is compared with has seen the same examples.
+    chosen = self.corpus.draw(settings).trained
+    train = self.corpus.train
+    seen = [train.texts[index] for index in chosen]
+    classify = evals.CLASSIFIERS[name]
+    found = classify(seen, train.targets[chosen], test.texts, self.corpus.task.outputs)
+    return found, len(set(chosen.tolist()))

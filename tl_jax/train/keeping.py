@@ -22,7 +22,7 @@ import numpy as np
 
 from tl_jax import tasks
 from tl_jax.data import pipeline, store
-from tl_jax.data.tokens import TokenList
+from tl_jax.data.tokens import TokenList, map_array
 from tl_jax.tasks.problems.problem import Encoded
 
 # Another number encodes all examples anew: for whoever changes how they are encoded.
@@ -117,6 +117,4 @@ def _lists(folder: pathlib.Path, name: str) -> TokenList:
 
 
 def _mapped(folder: pathlib.Path, name: str) -> np.ndarray:
-  mapped = np.load(folder / f'{name}.npy', mmap_mode='r', allow_pickle=False)
-  # A plain array: numpy's class for mapped ones is slow to take elements from.
-  return np.asarray(mapped)
+  return map_array(folder / f'{name}.npy')

@@ -230,14 +230,13 @@ def _count(questions: Questions, reporter: Reporter) -> int:
   columns = questions.columns
   try:
     return data.texts.count(questions.path, columns, reporter.info, questions.reader)
-  except ValueError as error:
-    if isinstance(error, data.separated.NoColumn) and error.parts:
-      word = data.separated.word_of(error.parts)
-      raise ConfigError(f'{error}; --delimiter={word} may part it') from error
-    # `file:line: column: what is wrong`.
-    if any(f': {name}: ' in str(error) for name in columns or ('text',)):
-      raise ConfigError(f'{error}; --text names the column of the texts') from error
-    raise
+  except data.separated.SeveralDelimiters as error:
+    raise ConfigError(f'{error}; --delimiter=CHARACTER says by which') from error
+  except data.separated.NoColumn as error:
+    mend = '--text names the column of the texts'
+    if error.parts:
+      mend = f'--delimiter={data.separated.word_of(error.parts)} may part it'
+    raise ConfigError(f'{error}; {mend}') from error
 
 
 def _origin(
