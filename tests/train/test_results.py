@@ -215,6 +215,9 @@ def test_what_is_no_number_is_no_result(metrics, outputs, said):
 )
 def test_what_may_be_said_is_a_result(metrics, outputs):
   require_numbers(3, metrics, outputs)
+  # Beside what is no number it is none.
+  with pytest.raises(Diverged, match='step 3'):
+    require_numbers(3, metrics | dict(accuracy=float('nan')), outputs)
 
 
 def test_an_infinite_output_is_null_in_strict_json():

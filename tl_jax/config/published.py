@@ -30,7 +30,9 @@ def dropout(init: str) -> float:
   """The rate at which a run drops hidden values that starts from this checkpoint.
 
   A model that never saw dropout has many layers that were not made to stand it: at the
-  usual rate it begins far from what it had learned.
+  usual rate it begins far from what it had learned. A workdir gets the usual rate,
+  whatever its run started from: it need not be there yet, and the config of a run must
+  not change when it is made.
   """
   if init.lower().endswith('.gguf'):
     return 0.0
