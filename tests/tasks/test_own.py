@@ -30,35 +30,6 @@ def rows_of(labels, column='label', test=2):
   ]
 
 
-@pytest.mark.parametrize(
-  ('how', 'column', 'key'),
-  [
-    (dict(), 'text', 'text'),
-    (dict(text='Body'), 'label', 'label'),
-    (dict(text='Body', target='Title'), 'Title', 'target'),
-  ],
-)
-@pytest.mark.parametrize('name', ['a.csv', 'a.parquet', 'a.jsonl'])
-def test_a_column_that_is_not_there_is_refused_with_its_key(
-  tmp_path, how, column, key, name
-):
-  path = tmp_path / name
-  if name == 'a.csv':
-    path.write_text('Body,Kind\na,b\nc,d\n')
-  elif name == 'a.jsonl':
-    write(tmp_path, [dict(Body='a', Kind='b'), dict(Body='c', Kind='d')])
-  else:
-    pyarrow = pytest.importorskip('pyarrow')
-    parquet = pytest.importorskip('pyarrow.parquet')
-    parquet.write_table(pyarrow.table(dict(Body=['a', 'c'], Kind=['b', 'd'])), path)
-  wrong = 'no such column; it has'
-  if name == 'a.jsonl':
-    wrong = 'missing; the line has'
-  said = f'{column}: {wrong} Body, Kind; {key}=COLUMN names it'
-  with pytest.raises(ConfigError, match=re.escape(said)):
-    tasks.find(str(path), how=tasks.own.Reading(**how))
-
-
 def test_scores_are_regression_and_it_is_said(tmp_path):
   task = tasks.find(write(tmp_path, rows_of([4.75, 1, 2.5, 3.0])))
   assert (task.problem.name, task.outputs, task.headline) == (
