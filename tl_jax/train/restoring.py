@@ -95,24 +95,27 @@ def meta(
   return dict(arch=dataclasses.asdict(arch), files=dict(read), task=said)
 
 
+def _task_of(path: pathlib.Path, step: int) -> Mapping[str, Any]:
+  """What a committed step says of its task; {} where it was trained on none."""
+  return checkpoint.Store(path / 'checkpoints').meta(step).get('task') or {}
+
+
 def known_of(path: pathlib.Path, step: int) -> tasks.Known | None:
-  """The kind and the labels that a committed step says of itself; None after
-  pre-training.
+  """The kind and the labels that a committed step says of its outputs; None where it
+  says nothing of them.
   """
-  said = checkpoint.Store(path / 'checkpoints').meta(step).get('task')
-  return said and tasks.Known(said['kind'], tuple(said['labels']))
+  said = _task_of(path, step)
+  return tasks.Known(said['kind'], tuple(said['labels'])) if said else None
 
 
 def decoding_of(path: pathlib.Path, step: int) -> dict[str, Any]:
   """How the task of a committed step decodes; {} where it says nothing of it."""
-  said = checkpoint.Store(path / 'checkpoints').meta(step).get('task') or {}
-  return said.get('decoding', {})
+  return _task_of(path, step).get('decoding', {})
 
 
 def frames_pairs(path: pathlib.Path, step: int) -> bool:
   """Does a committed step say that its model reads two texts in a frame?"""
-  said = checkpoint.Store(path / 'checkpoints').meta(step).get('task') or {}
-  return bool(said.get('frame'))
+  return bool(_task_of(path, step).get('frame'))
 
 
 def choose_step(path: pathlib.Path, step: int | None) -> int:
