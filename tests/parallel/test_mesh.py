@@ -1,9 +1,18 @@
 """The mesh: sizes that fit, sizes that are refused."""
 
+import types
+
 import jax
 import pytest
 
-from tl_jax.parallel import AXES, MeshShape, activation_shards, make_mesh, resolve
+from tl_jax.parallel import (
+  AXES,
+  MeshShape,
+  activation_shards,
+  make_mesh,
+  resolve,
+  target_platform,
+)
 
 
 def test_minus_one_takes_what_is_left():
@@ -48,3 +57,14 @@ def test_an_activation_is_shared_by_all_devices_of_the_mesh_in_force():
   mesh = make_mesh(MeshShape())
   with jax.set_mesh(mesh):
     assert activation_shards() == mesh.size
+
+
+def test_the_platform_is_that_of_the_mesh_in_force(monkeypatch):
+  assert target_platform() == 'cpu'
+  with jax.set_mesh(make_mesh(MeshShape())):
+    assert target_platform() == 'cpu'
+  elsewhere = types.SimpleNamespace(
+    abstract_device=types.SimpleNamespace(platform='tpu')
+  )
+  monkeypatch.setattr(jax.sharding, 'get_abstract_mesh', lambda: elsewhere)
+  assert target_platform() == 'tpu'

@@ -11,14 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tl_jax import rng
+from tl_jax import parallel, rng
 from tl_jax.leaves.products import PRODUCT
 from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.attention import SEEN, Attention, RelativeBias, near, visible
 from tl_jax.models.columns import key_columns, take_columns
 from tl_jax.models.layers import Mlp, Norm, dropout
 from tl_jax.models.rotary import Reach, layer_reach, rotary_frequencies
-from tl_jax.parallel import constrain
 
 
 class Block(nn.Module):
@@ -81,7 +80,7 @@ class Block(nn.Module):
     x = _sublayer(self, x, 'mlp', lambda y: mlp(y, key), key)
     # Some columns are no stretch of the text, so they are not sharded along it.
     length = 'length' if columns is None else None
-    x = constrain(x, 'batch', length, None)
+    x = parallel.constrain(x, 'batch', length, None)
     return x, None if cache is None else caches
 
 
@@ -356,5 +355,5 @@ def layer_name(arch: Arch, index: int, layers: int) -> str:
 
 def _scans(compute: Compute) -> bool:
   if compute.layers == 'auto':
-    return jax.default_backend() != 'cpu'
+    return parallel.target_platform() != 'cpu'
   return compute.layers == 'scan'

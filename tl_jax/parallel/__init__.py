@@ -9,7 +9,7 @@ of many hosts.
 from tl_jax.parallel.capacity import GIB, Capacity, capacity_for
 from tl_jax.parallel.meeting import meet, telling_failures
 from tl_jax.parallel.memory import keep_freed_memory
-from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve
+from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve, target_platform
 from tl_jax.parallel.placement import (
   RULES,
   activation_shards,
@@ -44,6 +44,7 @@ __all__ = [
   'resolve',
   'shardings',
   'start',
+  'target_platform',
   'telling_failures',
   'to_host',
 ]

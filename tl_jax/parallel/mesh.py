@@ -88,3 +88,13 @@ def make_mesh(shape: MeshShape, devices=None) -> Mesh:
   # jax.make_mesh would make explicit axes, which linen refuses.
   types = (AxisType.Auto,) * len(AXES)
   return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=devices)
+
+
+def target_platform() -> str:
+  """The platform that what is traced now will run on: cpu, gpu, tpu.
+
+  It is that of the mesh in force, which may be of devices that are not here, as when a
+  program is compiled ahead of time. Without a mesh it is that of the default devices.
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
