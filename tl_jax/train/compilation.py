@@ -18,7 +18,7 @@ from tl_jax import parallel
 HIT = '/jax/compilation_cache/cache_hits'
 
 
-class Program(NamedTuple):
+class Compiled(NamedTuple):
   """call: the function, for arguments of these shapes alone (others are a TypeError);
   seconds: of tracing, lowering and compiling; kept: was it in jax's cache of compiled
   programs?
@@ -33,7 +33,7 @@ class Program(NamedTuple):
     return f'program {how} in {self.seconds:.1f} s'
 
 
-def compile_ahead(function, *arguments) -> Program:
+def compile_ahead(function, *arguments) -> Compiled:
   """The program of a jitted function for arguments like these.
 
   All processes have compiled it when this returns: one may have found it in its cache
@@ -43,7 +43,7 @@ def compile_ahead(function, *arguments) -> Program:
   hits, began = _hits(), time.monotonic()
   before = len(hits)
   call = function.lower(*arguments).compile()
-  program = Program(call, time.monotonic() - began, len(hits) > before)
+  program = Compiled(call, time.monotonic() - began, len(hits) > before)
   parallel.meet('a compiled program')
   return program
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tl_jax import optim
 from tl_jax.train.clock import Clock
-from tl_jax.train.compilation import Program, compile_ahead
+from tl_jax.train.compilation import Compiled, compile_ahead
 from tl_jax.train.course import Course
 from tl_jax.train.reporter import Meter, Reporter
 from tl_jax.train.results import Diverged
@@ -45,7 +45,7 @@ class Fitted(NamedTuple):
   """
 
   state: Any
-  program: Program | None
+  program: Compiled | None
 
 
 def finite(metrics: dict) -> bool:
@@ -105,7 +105,7 @@ class _Loop:
   ) -> Fitted:
     """`fit` between its first step and its last."""
     began, first = time.monotonic(), int(state.step) + 1
-    program = step if isinstance(step, Program) else None
+    program = step if isinstance(step, Compiled) else None
     # The range first: zip asks it before the batches, so none is read in vain.
     numbers = range(first, self._total + 1)
     if self._recorder.course.reason:
@@ -134,7 +134,7 @@ class _Loop:
     self._report_late()
     return Fitted(jax.block_until_ready(state), program)
 
-  def _compile(self, step: Callable, state: TrainState, batch: dict) -> Program:
+  def _compile(self, step: Callable, state: TrainState, batch: dict) -> Compiled:
     compiling = f'{self._title}: compiling the step{_size(batch)}'
     with self._reporter.busy(compiling), self._recorder.clock.phase('compile'):
       return compile_ahead(step, state, batch)

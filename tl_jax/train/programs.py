@@ -10,7 +10,7 @@ call it through `compilation.together`.
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,24 @@ MEMBERS = 'cohort'
 EFFORT = 'xla_backend_optimization_level'
 
 
+class Program(NamedTuple):
+  """A function that a config compiles, with what it is compiled for.
+
+  function: a jitted one, which nothing has compiled yet. arguments: shapes, with the
+  shardings that they come in; names: what each of them is. donated: the places of those
+  whose memory the results take over. tokens: how many one call reads or writes. rounds:
+  how often a loop goes round whose end depends on the data.
+  """
+
+  name: str
+  function: Callable
+  arguments: tuple
+  names: tuple[str, ...]
+  tokens: int
+  donated: tuple[int, ...] = ()
+  rounds: int = 1
+
+
 def compiler_options() -> dict[str, int] | None:
   """The options of XLA's compiler that every program is compiled with here.
 
@@ -36,7 +54,7 @@ def compiler_options() -> dict[str, int] | None:
   kernels, and where the user has chosen a level by XLA_FLAGS.
   """
   is_chosen = EFFORT in os.environ.get('XLA_FLAGS', '')
-  if is_chosen or jax.default_backend() != 'cpu':
+  if is_chosen or parallel.target_platform() != 'cpu':
     return None
   return {EFFORT: 1}
 

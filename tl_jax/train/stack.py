@@ -50,6 +50,24 @@ def depends(function, fixed, own) -> Any:
   return jax.tree.unflatten(jax.tree.structure(shapes), found)
 
 
+def member_axes(make, given: Given, own: Own) -> TrainState:
+  """0 for a leaf of the state make(given, own) that every member has its own of, None
+  for one that all share. Nothing is computed; the arguments may be shapes.
+  """
+  dependent = depends(make, given, own).frozen
+  frozen = jax.tree.map(lambda found: 0 if found else None, dependent)
+  # Whatever is trained or counted is a member's own from the first step on.
+  state = jax.eval_shape(make, given, own)
+  return jax.tree.map(lambda leaf: 0, state)._replace(frozen=frozen)
+
+
+def stacked_sharding(sharding: NamedSharding, axis: int | None) -> NamedSharding:
+  """Where a leaf of all members lies, from where that of one does."""
+  if axis is None:
+    return sharding
+  return NamedSharding(sharding.mesh, PartitionSpec(MEMBERS, *sharding.spec))
+
+
 class Stack:
   """The states of some members as one, with the programs that make it, step it and take
   one out.
@@ -66,8 +84,8 @@ class Stack:
     # A copy has the right shapes, and does not diverge on its own.
     owns = [*owns, *[owns[-1]] * (self.size - self.count)]
     self._own = Own(*(np.stack(values) for values in zip(*owns, strict=True)))
-    self.axes = self._find_axes(owns[0])
-    self.shardings = jax.tree.map(self._stacked_sharding, trainer.shardings, self.axes)
+    self.axes = member_axes(ready.start.state, given, owns[0])
+    self.shardings = jax.tree.map(stacked_sharding, trainer.shardings, self.axes)
     self.batch_sharding = NamedSharding(
       mesh, PartitionSpec(MEMBERS, *trainer.sharding.spec)
     )
@@ -80,24 +98,6 @@ class Stack:
     self._start = together(self.first_states)
     self._pick = together(programs.cohort_member(self.axes, trainer.shardings))
     self.rates = together(programs.cohort_rates(mesh))
-
-  def _find_axes(self, own: Own) -> TrainState:
-    """0 for a leaf of the state that every member has its own of, None for one that all
-    share.
-    """
-    make, given = self.trainer.ready.start.state, self.given
-    dependent = depends(make, given, own).frozen
-    frozen = jax.tree.map(lambda found: 0 if found else None, dependent)
-    # Whatever is trained or counted is a member's own from the first step on.
-    state = jax.eval_shape(make, given, own)
-    return jax.tree.map(lambda leaf: 0, state)._replace(frozen=frozen)
-
-  def _stacked_sharding(
-    self, sharding: NamedSharding, axis: int | None
-  ) -> NamedSharding:
-    if axis is None:
-      return sharding
-    return NamedSharding(sharding.mesh, PartitionSpec(MEMBERS, *sharding.spec))
 
   def start(self) -> TrainState:
     """The stacked state at step 0; the base that members share is never there once per
