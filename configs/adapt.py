@@ -66,8 +66,9 @@ def get_config(arg: str = '') -> ConfigDict:
     groups=((r'.*(bias|scale)', dict(decay=0.0)),),
   )
   c.schedule = dict(name='linear', warmup=20, steps=200, epochs=None)
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1, dcn=1)
   c.sharding = 'fsdp'
+  c.sharding_overrides = ()
   c.checkpoint = dict(every=100, keep=1)
   c.eval = dict(every=0, batches=8)
   c.log = dict(every=10, tensorboard=True)

@@ -82,8 +82,9 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
     groups=((r'.*(bias|scale)', dict(decay=0.0)),),
   )
   c.schedule = dict(name='linear', warmup=10_000, steps=1_000_000, epochs=None)
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1, dcn=1)
   c.sharding = 'fsdp'
+  c.sharding_overrides = ()
   c.checkpoint = dict(every=5_000, keep=3)
   c.eval = dict(every=5_000, batches=64)
   c.log = dict(every=100, tensorboard=True)

@@ -237,8 +237,9 @@ def get_config(arg: str = '') -> ConfigDict:
   c.optim = optimizer(a.method.split('+'), a.init)
   steps = 100 if a.epochs is None else None
   c.schedule = dict(name='linear', warmup=10, steps=steps, epochs=a.epochs)
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1)
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1, cohort=1, dcn=1)
   c.sharding = 'fsdp'
+  c.sharding_overrides = ()
   c.checkpoint = dict(every=100, keep=1)
   c.eval = dict(every=0, patience=0, keep='last', write=False)
   c.log = dict(every=10, tensorboard=True)

@@ -26,6 +26,20 @@ REFUSALS = [
   ((*PRETRAIN, '--config.data.batch=15'), 'config.data.batch'),
   ((*PRETRAIN, '--config.mesh.data=5'), 'config.data.batch'),
   ((*PRETRAIN, '--config.mesh.tensor=3', '--config.mesh.data=1'), 'config.mesh.tensor'),
+  (
+    (*PRETRAIN, '--config.mesh.dcn=3', '--config.mesh.data=2', '--config.mesh.fsdp=4'),
+    'config.mesh: dcn: 3 slices do not divide cohort 1 x data 2 x fsdp 4',
+  ),
+  ((*PRETRAIN, '--config.mesh.dcn=0'), 'dcn: 0 slices'),
+  ((*PRETRAIN, '--config.sharding=fdsp'), "'fsdp'"),
+  (
+    (*PRETRAIN, "--config.sharding_overrides=(('embeding/tokens', ('fsdp',)),)"),
+    "nearest: 'embedding/tokens'",
+  ),
+  (
+    (*PRETRAIN, "--config.sharding_overrides=(('embedding/tokens', ('fsdb',)),)"),
+    "'fsdb' is no axis of the mesh; nearest: 'fsdp'",
+  ),
   ((*PRETRAIN, '--config.data.length=4096'), 'config.data.length'),
   ((*PRETRAIN, '--config.objective.rate=2'), 'config.objective.rate'),
   ((*PRETRAIN, '--config.objective.name=masket'), "'masked'"),

@@ -21,7 +21,7 @@ from tl_jax.parallel import (
   shardings,
   to_host,
 )
-from tl_jax.parallel.placement import RULES, _physical
+from tl_jax.parallel.placement import RULES, _physical, cutting_axes, rules_of
 
 
 class FakeMesh:
@@ -43,8 +43,48 @@ class FakeMesh:
 )
 def test_rules(logical, size, expected):
   assert _physical(
-    PartitionSpec(*logical), size, FakeMesh(), RULES['fsdp']
+    PartitionSpec(*logical), size, FakeMesh(), RULES['fsdp_tensor']
   ) == PartitionSpec(*expected)
+
+
+@pytest.mark.parametrize(
+  'preset, kernel, table',
+  [
+    ('replicate', (None, None), None),
+    ('replicated', (None, None), None),
+    ('fsdp', ('fsdp', None), 'fsdp'),
+    ('tensor', (None, 'tensor'), 'tensor'),
+    ('fsdp_tensor', ('fsdp', 'tensor'), ('tensor', 'fsdp')),
+    ('sequence', (('fsdp', 'sequence'), 'tensor'), ('tensor', 'fsdp', 'sequence')),
+  ],
+)
+def test_presets_cut_what_they_say(preset, kernel, table):
+  class Everywhere:
+    shape = dict(cohort=1, data=1, fsdp=2, tensor=2, sequence=2)
+
+  if preset == 'fsdp':
+    Everywhere.shape['tensor'] = 1
+  rules = rules_of(preset, Everywhere.shape)
+  cut = lambda *names: _physical(PartitionSpec(*names), (8, 8), Everywhere(), rules)
+  whole = {1: None}
+  expected = tuple(whole.get(Everywhere.shape.get(axis), axis) for axis in kernel)
+  assert tuple(cut('embed', 'mlp'))[: len(kernel)] == expected
+  assert cut('vocabulary', None)[0] == table
+  assert cut('batch', 'length') == PartitionSpec(('data', 'fsdp'), 'sequence')
+
+
+def test_fsdp_on_a_mesh_with_a_tensor_axis_is_what_it_was():
+  """An earlier version cut along both under this name, and configs have it."""
+  wide = dict(fsdp=2, tensor=2)
+  assert rules_of('fsdp', wide) == RULES['fsdp_tensor']
+  assert rules_of('fsdp', dict(fsdp=2, tensor=1)) == RULES['fsdp']
+  assert cutting_axes('fsdp', dict(fsdp=2, tensor=1)) == {'fsdp'}
+  assert cutting_axes('fsdp', wide) == {'fsdp', 'tensor'}
+  assert cutting_axes('replicated', wide) == set()
+  with pytest.raises(
+    ValueError, match="unknown preset 'fdsp'; one of: replicate, fsdp"
+  ):
+    rules_of('fdsp', wide)
 
 
 def test_a_batch_comes_back_whole():

@@ -78,3 +78,41 @@ def test_hosts_of_a_pod_read_the_rows_of_their_devices(topology, shapes):
   if topology == 'v5e:4x4':
     order = '[0, 0, 1, 1, 1, 1, 0, 2, 3, 3, 3, 3, 2, 2, 2, 0]'
     assert done.stdout.splitlines()[0] == order
+
+
+SLICES = textwrap.dedent("""
+    import numpy as np
+    from jax.experimental import topologies
+    from tl_jax.parallel import AXES, MeshShape, make_mesh
+    found = topologies.get_topology_desc('v5e:2x2', 'tpu', num_slices=2)
+    for shape, spanning in (
+      (dict(dcn=2), 'data'),
+      (dict(dcn=-1, data=2, tensor=4), 'data'),
+      (dict(dcn=2, data=1, fsdp=-1), 'fsdp'),
+    ):
+      mesh = make_mesh(MeshShape(**shape), found.devices)
+      assert mesh.size == 8, mesh
+      place = AXES.index(spanning)
+      halves = np.split(mesh.devices, 2, place)
+      for half in halves:
+        assert len({device.slice_index for device in half.flat}) == 1
+      assert halves[0].flat[0].slice_index != halves[1].flat[0].slice_index
+    try:
+      make_mesh(MeshShape(), found.devices)
+    except ValueError as error:
+      assert str(error).endswith('are in 2 slices; nearest: 2'), error
+    else:
+      raise AssertionError('slices were taken for one')
+    """)
+
+
+def test_two_slices_of_chips_are_spanned_by_one_axis():
+  pytest.importorskip('libtpu')
+  done = subprocess.run(
+    [sys.executable, '-c', SLICES],
+    env=os.environ | ENVIRONMENT | dict(TPU_ACCELERATOR_TYPE='v5litepod-4'),
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr

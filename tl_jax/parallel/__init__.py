@@ -10,11 +10,19 @@ from tl_jax.parallel.capacity import GIB, Capacity, capacity_for
 from tl_jax.parallel.meeting import meet, telling_failures
 from tl_jax.parallel.memory import keep_freed_memory
 from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve, target_platform
+from tl_jax.parallel.overrides import (
+  Override,
+  overridden,
+  parse_overrides,
+  require_matches,
+)
 from tl_jax.parallel.placement import (
+  PRESETS,
   RULES,
   activation_shards,
   batch_sharding,
   constrain,
+  cutting_axes,
   host_rows,
   place,
   place_batch,
@@ -27,20 +35,26 @@ from tl_jax.parallel.starting import start
 __all__ = [
   'AXES',
   'GIB',
+  'PRESETS',
   'RULES',
   'Capacity',
   'MeshShape',
+  'Override',
   'activation_shards',
   'batch_sharding',
   'capacity_for',
   'constrain',
+  'cutting_axes',
   'host_rows',
   'keep_freed_memory',
   'make_mesh',
   'meet',
+  'overridden',
+  'parse_overrides',
   'place',
   'place_batch',
   'replicated',
+  'require_matches',
   'resolve',
   'shardings',
   'start',

@@ -4,13 +4,21 @@
 4
 """
 
+import collections
 import dataclasses
 import math
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 AXES = ('cohort', 'data', 'fsdp', 'tensor', 'sequence')
+# The axes that may span slices, those with the least traffic first: members of a cohort
+# exchange nothing, and copies of a model their gradients once in a step.
+SPANNING = ('cohort', 'data', 'fsdp')
+# The kinds of chips whose wires may be shared by several axes of a mesh.
+BENDING = ('TPU v5 lite', 'TPU v5e')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +30,11 @@ class MeshShape:
   data: copies of the model, each with rows of its own. fsdp: the same, with the weights
   cut between them. tensor: heads and hidden units of a layer. sequence: positions.
   cohort: models that are trained side by side.
+
+  dcn is no axis. It says over how many slices the axes of SPANNING are laid, where the
+  devices are in several: pods, each with wires of its own, which the network of a data
+  centre joins. -1 stands for as many as there are. An axis counts the devices of all
+  slices.
   """
 
   data: int = -1
@@ -29,8 +42,13 @@ class MeshShape:
   tensor: int = 1
   sequence: int = 1
   cohort: int = 1
+  dcn: int = 1
 
   def __post_init__(self):
+    if self.dcn != -1 and self.dcn < 1:
+      raise ValueError(
+        f'dcn: {self.dcn} slices; give a positive number, or -1 for all that there are'
+      )
     sizes = {axis: getattr(self, axis) for axis in AXES}
     for axis, size in sizes.items():
       if size != -1 and size < 1:
@@ -39,6 +57,10 @@ class MeshShape:
         )
     if sum(size == -1 for size in sizes.values()) > 1:
       raise ValueError('only one mesh axis can be -1')
+    # Said before there are devices, as far as it is known.
+    spanning = [sizes[axis] for axis in SPANNING]
+    if -1 not in spanning:
+      over_slices(sizes, max(1, self.dcn))
 
   @property
   def fixed(self) -> int | None:
@@ -67,7 +89,10 @@ def resolve(shape: MeshShape, devices: int) -> dict[str, int]:
   # Every device must have a place: sizes that fill only some of them do not fit either.
   if math.prod(sizes.values()) != devices:
     asked = _words(shape) or 'one device'
-    raise ValueError(f'config.mesh: {asked} does not fit {devices} devices')
+    raise ValueError(
+      f'config.mesh: {asked} does not fit {devices} devices; nearest: '
+      f'{_nearest(shape, devices)}'
+    )
   return sizes
 
 
@@ -81,13 +106,147 @@ def _words(shape: MeshShape) -> str:
   return ' x '.join(parts)
 
 
+def _nearest(shape: MeshShape, devices: int) -> str:
+  """A size of one axis, in words, with which the shape fits this many devices."""
+  sizes = {axis: getattr(shape, axis) for axis in AXES}
+  has_rest = -1 in sizes.values()
+  known = math.prod(size for size in sizes.values() if size != -1)
+  best = None
+  for axis, size in sizes.items():
+    if size == -1:
+      continue
+    others = known // size
+    if devices % others:
+      continue
+    room = devices // others
+    # An axis of -1 takes what a divisor leaves.
+    fitting = divisors(room) if has_rest else [room]
+    number = nearest_number(size, fitting)
+    # What somebody has set may be mistyped; copies of a model suit every model.
+    rank = (size == 1, abs(number - size), axis != 'data')
+    if best is None or rank < best[0]:
+      best = (rank, f'{axis} {number}')
+  if best is None:
+    return 'data -1, which takes all of them'
+  return best[1]
+
+
+def divisors(number: int) -> list[int]:
+  """All divisors of a number, ascending.
+
+  >>> divisors(12)
+  [1, 2, 3, 4, 6, 12]
+  """
+  return [size for size in range(1, number + 1) if number % size == 0]
+
+
+def nearest_number(wanted: int, numbers: list[int]) -> int:
+  """The number that is nearest to the one that is wanted; of two, the smaller."""
+  return min(numbers, key=lambda number: (abs(number - wanted), number))
+
+
 def make_mesh(shape: MeshShape, devices=None) -> Mesh:
-  """The mesh over these devices, by default over all. Raises ValueError as `resolve`."""
-  devices = jax.devices() if devices is None else devices
+  """The mesh over these devices, by default over all.
+
+  Raises ValueError as `resolve`, and for slices that are not those of the devices.
+  Raises RuntimeError where other processes share the devices and this one has not
+  joined them.
+  """
+  if devices is None:
+    _require_joined()
+    devices = jax.devices()
   sizes = resolve(shape, len(devices))
-  # jax.make_mesh would make explicit axes, which linen refuses.
+  # Explicit axes, which jax would take by itself, are refused by linen.
   types = (AxisType.Auto,) * len(AXES)
-  return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=devices)
+  counts = tuple(sizes.values())
+  numbers = {slice_of(device) for device in devices}
+  if shape.dcn == 1 and len(numbers) == 1:
+    return jax.make_mesh(counts, AXES, axis_types=types, devices=devices)
+  if shape.dcn == 1 and devices[0].platform != 'tpu':
+    # Slices of a GPU are its machines, in whose order the devices come: nothing need be
+    # said of them. jax.make_mesh refuses slices of any kind.
+    order = mesh_utils.create_device_mesh(counts, devices)
+    return Mesh(order, AXES, axis_types=types)
+  order = _over_slices(shape, sizes, devices)
+  return Mesh(order, AXES, axis_types=types)
+
+
+def slice_of(device) -> int:
+  """The number of the slice that a device is in; 0 of one that has no slices."""
+  return getattr(device, 'slice_index', None) or 0
+
+
+def _over_slices(shape: MeshShape, sizes: dict[str, int], devices) -> np.ndarray:
+  """The devices of several slices, in an array with the axes of the mesh.
+
+  Raises ValueError that names config.mesh.dcn.
+  """
+  counts = collections.Counter(slice_of(device) for device in devices)
+  slices = len(counts)
+  if shape.dcn not in (-1, slices):
+    raise ValueError(
+      f'config.mesh.dcn: {shape.dcn}, but the {len(devices)} devices are in {slices} '
+      f'slices; nearest: {slices}'
+    )
+  if len(set(counts.values())) > 1:
+    parts = [f'{count} in slice {number}' for number, count in counts.items()]
+    told = ', '.join(parts)
+    raise ValueError(f'config.mesh.dcn: slices must have as many devices each: {told}')
+  try:
+    outer = over_slices(sizes, slices)
+  except ValueError as error:
+    raise ValueError(f'config.mesh.{error}') from error
+  inner = [sizes[axis] // outer[axis] for axis in AXES]
+  # Of these chips a mesh may bend an axis around a corner, as jax.make_mesh has it.
+  bends = devices[0].device_kind in BENDING
+  if slices == 1:
+    return mesh_utils.create_device_mesh(
+      inner, devices, allow_split_physical_axes=bends
+    )
+  spread = list(outer.values())
+  return mesh_utils.create_hybrid_device_mesh(
+    inner, spread, devices, allow_split_physical_axes=bends
+  )
+
+
+def over_slices(sizes: dict[str, int], slices: int) -> dict[str, int]:
+  """axis -> over how many slices it is laid.
+
+  Raises ValueError for slices that do not divide the axes of SPANNING.
+
+  >>> over_slices({'cohort': 1, 'data': 2, 'fsdp': 8, 'tensor': 1, 'sequence': 1}, 4)
+  {'cohort': 1, 'data': 2, 'fsdp': 2, 'tensor': 1, 'sequence': 1}
+  """
+  left = slices
+  found = dict.fromkeys(AXES, 1)
+  for axis in SPANNING:
+    found[axis] = math.gcd(sizes[axis], left)
+    left //= found[axis]
+  if left == 1:
+    return found
+  asked = ' x '.join(f'{axis} {sizes[axis]}' for axis in SPANNING)
+  together = math.prod(sizes[axis] for axis in SPANNING)
+  best = nearest_number(slices, divisors(together))
+  raise ValueError(
+    f'dcn: {slices} slices do not divide {asked}, the axes that may span them; nearest: '
+    f'{best}'
+  )
+
+
+def _require_joined() -> None:
+  """Raises RuntimeError where this process would wait in vain for others.
+
+  A host of a pod sees the devices of all hosts, whether it has joined them or not.
+  """
+  processes = jax.process_count()
+  if processes == 1 or jax.distributed.is_initialized():
+    return
+  raise RuntimeError(
+    f'the devices belong to {processes} processes, of which this is number '
+    f'{jax.process_index()}, but it has not joined them: nothing told it of the others '
+    'before the devices were in use; call tl_jax.parallel.start() first, or set '
+    'JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in every process'
+  )
 
 
 def target_platform() -> str:

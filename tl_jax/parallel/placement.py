@@ -1,5 +1,20 @@
 """Arrays onto the mesh: logical axis names become mesh axes by one table of rules.
 
+What the presets of config.sharding cut, by the axes of the mesh:
+
+| preset | rows | positions | vocabulary | width | heads, hidden units |
+|---|---|---|---|---|---|
+| replicate | data, fsdp | sequence | | | |
+| fsdp | data, fsdp | sequence | fsdp | fsdp | |
+| tensor | data, fsdp | sequence | tensor | | tensor |
+| fsdp_tensor | data, fsdp | sequence | tensor, fsdp | fsdp | tensor |
+| sequence | data, fsdp | sequence | tensor, fsdp, sequence | fsdp, sequence | tensor |
+
+Rows and positions are of batches and activations, the others of weights, which are
+whole along the axes that a preset does not name. What a cohort has one of for each
+member is cut along cohort besides. An axis of size 1 cuts nothing, so that one device
+is the same under every preset.
+
 >>> from tl_jax.parallel.mesh import MeshShape, make_mesh
 >>> kernel = jax.ShapeDtypeStruct((4, 8), 'float32')
 >>> found = shardings(make_mesh(MeshShape()), PartitionSpec('embed', 'mlp'), kernel)
@@ -7,9 +22,13 @@
 ('fsdp', 'tensor')
 """
 
+from collections.abc import Mapping
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tl_jax.parallel.mesh import AXES
 
 # Batches and activations are cut in the same way whatever the parameters are.
 _ACTIVATIONS = {
@@ -17,16 +36,15 @@ _ACTIVATIONS = {
   'length': 'sequence',
   'cohort': 'cohort',
 }
-# logical axis -> mesh axis or axes, by the name of config.sharding
+# preset -> logical axis -> mesh axis or axes
 RULES = {
+  'replicate': _ACTIVATIONS,
   'fsdp': {
     **_ACTIVATIONS,
     # A table row holds a whole token, so a lookup moves no part of the width between
     # devices.
-    'vocabulary': ('tensor', 'fsdp'),
+    'vocabulary': 'fsdp',
     'embed': 'fsdp',
-    'heads': 'tensor',
-    'mlp': 'tensor',
   },
   'tensor': {
     **_ACTIVATIONS,
@@ -34,8 +52,57 @@ RULES = {
     'heads': 'tensor',
     'mlp': 'tensor',
   },
-  'replicated': _ACTIVATIONS,
+  'fsdp_tensor': {
+    **_ACTIVATIONS,
+    'vocabulary': ('tensor', 'fsdp'),
+    'embed': 'fsdp',
+    'heads': 'tensor',
+    'mlp': 'tensor',
+  },
+  'sequence': {
+    **_ACTIVATIONS,
+    'vocabulary': ('tensor', 'fsdp', 'sequence'),
+    'embed': ('fsdp', 'sequence'),
+    'heads': 'tensor',
+    'mlp': 'tensor',
+  },
 }
+# A name that an earlier version had -> that of today.
+FORMER_PRESETS = {'replicated': 'replicate'}
+# What config.sharding may be.
+PRESETS = (*RULES, *FORMER_PRESETS)
+
+
+def rules_of(preset: str, axes: Mapping[str, int]) -> dict:
+  """The rules of a preset, on a mesh with axes of these sizes.
+
+  `fsdp` once stood for what is called `fsdp_tensor` today. A mesh with a tensor axis is
+  cut along it under either name: else its devices would all do the same.
+  Raises ValueError for a name that is none.
+  """
+  name = FORMER_PRESETS.get(preset, preset)
+  if name not in RULES:
+    raise ValueError(f'sharding: unknown preset {preset!r}; one of: {", ".join(RULES)}')
+  if name == 'fsdp' and axes.get('tensor', 1) > 1:
+    name = 'fsdp_tensor'
+  return RULES[name]
+
+
+def cutting_axes(preset: str, axes: Mapping[str, int]) -> set[str]:
+  """The mesh axes along which a preset cuts weights."""
+  rules = rules_of(preset, axes)
+  found = set()
+  for logical in rules.keys() - _ACTIVATIONS.keys():
+    cut_by = _axes_in(rules[logical])
+    found.update(cut_by)
+  return found
+
+
+def _axes_in(entry) -> tuple[str, ...]:
+  """The mesh axes in one entry of a spec: None, a name, or several names."""
+  if entry is None:
+    return ()
+  return (entry,) if isinstance(entry, str) else tuple(entry)
 
 
 def _physical(
@@ -50,9 +117,7 @@ def _physical(
   # A logical spec may name the first dimensions only.
   names = tuple(logical) + (None,) * len(shape)
   for size, name in zip(shape, names, strict=False):
-    wanted = rules.get(name) or ()
-    if isinstance(wanted, str):
-      wanted = (wanted,)
+    wanted = _wanted(name, rules)
     kept, parts = (), 1
     for axis in wanted:
       if size % (parts * mesh.shape[axis]) == 0:
@@ -63,15 +128,29 @@ def _physical(
   return PartitionSpec(*axes)
 
 
-def shardings(mesh: Mesh, axes, abstract, rules: str = 'fsdp'):
+def _wanted(entry, rules: dict) -> tuple[str, ...]:
+  """The mesh axes that cut a dimension.
+
+  entry: its logical name; or, from an override, the axis of the mesh itself or several.
+  """
+  found = ()
+  for name in _axes_in(entry):
+    own = name if name in AXES else None
+    found += _axes_in(rules.get(name, own))
+  return found
+
+
+def shardings(mesh: Mesh, axes, abstract, preset: str = 'fsdp_tensor'):
   """The NamedSharding of every leaf.
 
-  axes: a tree like `abstract`, with a PartitionSpec of logical names for each leaf.
-  abstract: a tree of arrays or of their shapes. rules: a name of `RULES`.
+  axes: a tree like `abstract`, with a PartitionSpec of logical names for each leaf; a
+  name of a mesh axis, which an override may have, stands for itself.
+  abstract: a tree of arrays or of their shapes. preset: a name of `RULES`.
   """
+  rules = rules_of(preset, mesh.shape)
 
   def sharding(logical, leaf):
-    spec = _physical(logical, leaf.shape, mesh, RULES[rules])
+    spec = _physical(logical, leaf.shape, mesh, rules)
     return NamedSharding(mesh, spec)
 
   # A spec is one leaf, although it has parts.
@@ -165,7 +244,7 @@ def part_of(array: np.ndarray, held: np.ndarray, rows: int, index) -> np.ndarray
   return array[places][(slice(None), *index[1:])]
 
 
-def constrain(x, *logical: str | None, rules: str = 'fsdp'):
+def constrain(x, *logical: str | None, preset: str = 'fsdp_tensor'):
   """Names the logical axes of an activation, which XLA then cuts by the rules.
 
   Without a mesh in force (`jax.set_mesh`) it changes nothing.
@@ -174,7 +253,8 @@ def constrain(x, *logical: str | None, rules: str = 'fsdp'):
   # On one device there is nothing to cut.
   if mesh.empty or mesh.size == 1:
     return x
-  spec = _physical(PartitionSpec(*logical), x.shape, mesh, RULES[rules])
+  rules = rules_of(preset, mesh.shape)
+  spec = _physical(PartitionSpec(*logical), x.shape, mesh, rules)
   return jax.lax.with_sharding_constraint(x, spec)
 
 

@@ -197,7 +197,9 @@ def _placed(batch: dict, sharding) -> dict:
 
 def _state(run: Outline, mesh) -> tuple:
   """(the shardings of a run's state, the state as shapes that lie so)."""
-  shardings = programs.state_shardings(run.parts, mesh, run.settings.sharding)
+  settings = run.settings
+  overrides = parallel.parse_overrides(settings.sharding_overrides)
+  shardings = programs.state_shardings(run.parts, mesh, settings.sharding, overrides)
   return shardings, programs.abstract_state(run.parts, shardings)
 
 

@@ -10,6 +10,7 @@ at least 4.0 GiB (the most of it: kernel, 3.0 GiB)
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -208,7 +209,8 @@ def need_of(
   Raises ValueError where the parts of the run do not go together.
   """
   axes = capacity.axes
-  ways = 1 if settings.sharding == 'replicated' else axes['fsdp'] * axes['tensor']
+  cutting = parallel.cutting_axes(settings.sharding, axes)
+  ways = math.prod(axes[axis] for axis in cutting)
   weights, moved = weights_of(settings, arch, trains)
   parts = {name: size / ways for name, size in weights.items()}
   # Where the embeddings are trained, the backward pass goes through every layer.

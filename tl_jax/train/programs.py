@@ -8,15 +8,16 @@ call it through `compilation.together`.
 2
 """
 
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tl_jax import models, optim, parallel, transfer
+from tl_jax import models, optim, parallel, transfer, tree
 from tl_jax.train.assembly import Components
 from tl_jax.train.starting import make_params
 from tl_jax.train.step import TrainState, averaged
@@ -69,13 +70,20 @@ def abstract_first_state(components: Components) -> TrainState:
   return jax.eval_shape(lambda: components.init(make_params(components.model, 0), 0))
 
 
-def state_shardings(components: Components, mesh, rules: str) -> TrainState:
+def state_shardings(
+  components: Components, mesh, preset: str, overrides: Sequence[parallel.Override] = ()
+) -> TrainState:
   """A NamedSharding for every leaf of the state.
 
   The optimizer's moments of a parameter lie where the parameter lies.
+  Raises ConfigError for an override that does not fit the parameters.
   """
   abstract = abstract_first_state(components)
   trained_axes, frozen_axes = components.method.axes(components.model.axes)
+  parallel.require_matches(overrides, parameter_names(abstract))
+  place = functools.partial(parallel.overridden, overrides, sizes=mesh.shape)
+  trained_axes = place(trained_axes, abstract.trainable)
+  frozen_axes = place(frozen_axes, abstract.frozen)
   # The one whose state is in the run's: a method may wrap what the config names.
   optimizer = components.method.optimizer(components.tx)
   axes = TrainState(
@@ -85,7 +93,12 @@ def state_shardings(components: Components, mesh, rules: str) -> TrainState:
     opt_state=optim.state_axes(optimizer, abstract.trainable, trained_axes),
     key=PartitionSpec(),
   )
-  return parallel.shardings(mesh, axes, abstract, rules)
+  return parallel.shardings(mesh, axes, abstract, preset)
+
+
+def parameter_names(state: TrainState) -> list[str]:
+  """The names of all parameters of a state, trained and frozen."""
+  return [*tree.flatten(state.trainable), *tree.flatten(state.frozen)]
 
 
 def abstract_state(components: Components, shardings: TrainState) -> Any:

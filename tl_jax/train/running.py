@@ -25,6 +25,7 @@ from tl_jax.train.course import Course
 from tl_jax.train.datasets import TaskExamples
 from tl_jax.train.evaluators import Evaluation, Evaluator, make_evaluator
 from tl_jax.train.memory import require_memory
+from tl_jax.train.placing import require_overrides
 from tl_jax.train.preparing import Prepared, prepare
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.restoring import meta
@@ -68,6 +69,7 @@ def run(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
   if not (pathlib.Path(workdir) / results.FILE).is_file():
     arch = assembly.smallest_arch(settings, checked.task)
     require_memory(settings, arch)
+    require_overrides(settings, arch, checked.method)
   with open_run(config, workdir) as opened:
     finished = opened.result(settings)
     if finished is not None:
@@ -166,8 +168,9 @@ class Trainer:
     self._files: dict = {}  # of the checkpoints so far, by size and checksum
     self.sharding = parallel.batch_sharding(mesh)
     with jax.set_mesh(mesh):
-      rules = ready.settings.sharding
-      self.shardings = programs.state_shardings(ready.parts, mesh, rules)
+      preset = ready.settings.sharding
+      overrides = parallel.parse_overrides(ready.settings.sharding_overrides)
+      self.shardings = programs.state_shardings(ready.parts, mesh, preset, overrides)
     first_state = programs.first_state(ready.start.state, self.shardings)
     self._first_state = together(first_state)
     self._step = programs.step(ready.parts, self.shardings, self.sharding)

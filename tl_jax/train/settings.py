@@ -7,7 +7,7 @@
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from tl_jax import models, optim, tasks
+from tl_jax import models, optim, parallel, tasks
 from tl_jax.config import Count, Fraction, Natural, NonNegative, Positive
 from tl_jax.parallel import MeshShape
 
@@ -162,10 +162,18 @@ class Common:
   method: dict[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'full'})
   init: str = SCRATCH
   mesh: MeshShape = dataclasses.field(default_factory=MeshShape)
-  sharding: Literal['fsdp', 'tensor', 'replicated'] = 'fsdp'
+  # a preset of `parallel.placement`, which has a table of what each of them cuts
+  sharding: Literal[*parallel.PRESETS] = 'fsdp'
+  # where single parameters lie in another way: ((regex, axes of the mesh), ...), as
+  # (('embedding/tokens', ('fsdp', None)),)
+  sharding_overrides: tuple[Any, ...] = ()
   checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
   eval: Eval = dataclasses.field(default_factory=Eval)
   log: Log = dataclasses.field(default_factory=Log)
+
+  def __post_init__(self):
+    # Read again where the arrays are placed: here only what is wrong is said.
+    parallel.parse_overrides(self.sharding_overrides)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ CHANGEABLE = (
   r'eval',
   r'eval\.(every|batches|patience)',
   r'mesh(\..*)?',
-  r'sharding',
+  r'sharding(_overrides)?',
   r'data\.directory',
 )
 
