@@ -63,6 +63,8 @@ def get_config(arg: str = '') -> ConfigDict:
     decay=0.01,
     clip=1.0,
     ema=None,
+    moment_dtype=None,  # bfloat16 or uint8: less memory for moments
+    master_weights=False,  # weights in bfloat16 beside float32 masters
     groups=((r'.*(bias|scale)', dict(decay=0.0)),),
   )
   c.schedule = dict(name='linear', warmup=20, steps=200, epochs=None)

@@ -79,6 +79,8 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
     decay=0.01,
     clip=1.0,
     ema=None,
+    moment_dtype=None,  # bfloat16 or uint8: less memory for moments
+    master_weights=False,  # weights in bfloat16 beside float32 masters
     groups=((r'.*(bias|scale)', dict(decay=0.0)),),
   )
   c.schedule = dict(name='linear', warmup=10_000, steps=1_000_000, epochs=None)

@@ -262,6 +262,8 @@ def optimizer(names: list[str], init: str) -> dict:
     decay=0.0 if 'prior_decay' in names else 0.01,
     clip=1.0,
     ema=None,
+    moment_dtype=None,  # bfloat16 or uint8: less memory for moments
+    master_weights=False,  # weights in bfloat16 beside float32 masters
     groups=((r'.*(bias|scale)', dict(decay=0.0)),),
   )
 

@@ -17,6 +17,7 @@ from tl_jax.optim import (
   ema_params,
   learning_rate,
   make_optimizer,
+  read_weights,
   set_rate,
 )
 
@@ -370,3 +371,64 @@ def test_groups_of_a_config_file_are_read():
   assert any('dense/bias' in name for name in state) and not any(
     'dense/kernel' in name for name in state
   )
+
+
+@pytest.mark.parametrize('name', ['adamw', 'bert_adam', 'lion', 'sgd'])
+def test_a_first_moment_in_bfloat16_follows_the_one_in_float32(name):
+  config = OptimConfig(name=name, lr=0.01, moment_dtype='bfloat16')
+  narrow, state = train(make_optimizer(config, FLAT), parameters())
+  kinds = {
+    path.split('/')[-3]: leaf.dtype
+    for path, leaf in tree.flatten(state).items()
+    if path.endswith('dense/kernel')
+  }
+  first = kinds.get('mu', kinds.get('trace'))
+  assert first == jnp.bfloat16 and kinds.get('nu', jnp.float32) == jnp.float32
+  wide, _ = train(make_optimizer(OptimConfig(name=name, lr=0.01), FLAT), parameters())
+  # An update is off by the precision of bfloat16; lion's by the sign of next to nothing.
+  bound = 2 if name == 'lion' else 2**-5
+  close(narrow, wide, rtol=0, atol=0.01 * STEPS * bound)
+
+
+@pytest.mark.parametrize(
+  'given, message',
+  [
+    (dict(name='adafactor', moment_dtype='uint8'), "'adafactor' does not read it"),
+    (dict(name='sgd', b1=0.0, moment_dtype='uint8'), 'b1=0 has no moments'),
+  ],
+)
+def test_moments_that_an_optimizer_has_not_cannot_be_narrow(given, message):
+  with pytest.raises(ConfigError, match=f'optim.moment_dtype: .*{message}'):
+    OptimConfig(**given)
+
+
+def documented_bytes():
+  """The rows of the table in OptimConfig's docstring."""
+  lines = [line.strip() for line in OptimConfig.__doc__.splitlines()]
+  rows = [line for line in lines if line.startswith('|')]
+  # The first two are the header and a rule.
+  return [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows[2:]]
+
+
+@pytest.mark.parametrize('row', documented_bytes(), ids=' '.join)
+def test_the_documented_bytes_of_a_weight_are_those_of_its_arrays(row):
+  name, moment_dtype, has_masters, weight, optimizer, together = row
+  config = OptimConfig(
+    name=name,
+    moment_dtype=moment_dtype or None,
+    master_weights=has_masters == 'True',
+  )
+  matrix = {'kernel': jax.ShapeDtypeStruct((1024, 1024), jnp.float32)}
+
+  def begin():
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), matrix)
+    state = make_optimizer(config, FLAT).init(params)
+    return read_weights(params, state), state
+
+  def size(arrays):
+    leaves = jax.tree.leaves(arrays)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / 1024**2
+
+  weights, state = jax.eval_shape(begin)
+  found = [f'{size(weights):.0f}', f'{size(state):.2f}']
+  assert [*found, f'{size((weights, state)):.2f}'] == [weight, optimizer, together]

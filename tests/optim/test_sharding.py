@@ -73,14 +73,55 @@ def test_moments_and_average_lie_with_their_parameter_and_the_rest_is_replicated
   )
 
 
-def test_the_rows_and_columns_of_adafactor_are_replicated():
-  placed = tree.flatten(state_axes(build('adafactor'), PARAMS, AXES))
-  factors = [
-    spec
-    for path, spec in placed.items()
-    if path.endswith(('v_row/dense/kernel', 'v_col/dense/kernel'))
-  ]
-  assert factors == [P()] * 2
+def kernel_axes(name, shape, axes=AXES['dense']['kernel'], **more):
+  """The axes of what an optimizer keeps of a kernel of this shape, by kind."""
+  params = {'kernel': jax.ShapeDtypeStruct(shape, jnp.float32)}
+  tx = make_optimizer(OptimConfig(name=name, **more), ScheduleConfig(steps=5))
+  placed = tree.flatten(state_axes(tx, params, {'kernel': axes}))
+  kinds = {}
+  for path, spec in placed.items():
+    if path.endswith('/kernel'):
+      kinds[path.split('/')[-2]] = spec
+  return kinds
+
+
+@pytest.mark.parametrize(
+  'shape, row, column',
+  [
+    # optax takes the mean of rows over the longer axis.
+    ((256, 128), P('mlp'), P('embed')),
+    ((128, 256), P('embed'), P('mlp')),
+    ((128, 128), P('embed'), P('mlp')),
+  ],
+)
+def test_the_rows_and_columns_of_adafactor_lie_along_the_axis_that_they_have(
+  shape, row, column
+):
+  found = kernel_axes('adafactor', shape)
+  assert (found['v_row'], found['v_col']) == (row, column)
+  # What a factored matrix does not use is one number.
+  assert found['v'] == P()
+
+
+def test_the_factors_of_stacked_square_matrices_keep_the_axis_of_layers():
+  found = kernel_axes('adafactor', (3, 128, 128), P('layers', 'embed', 'mlp'))
+  assert found['v_row'] == P('layers', 'embed')
+  assert found['v_col'] == P('layers', 'mlp')
+
+
+def test_a_matrix_that_is_not_factored_has_its_moments_where_it_lies():
+  found = kernel_axes('adafactor', (64, 128))
+  assert found == {'v_row': P(), 'v_col': P(), 'v': P('embed', 'mlp')}
+
+
+def test_codes_and_scales_lie_with_their_parameter():
+  found = kernel_axes('adamw', (64, 512), moment_dtype='uint8')
+  assert found == dict.fromkeys(('codes', 'scales'), P('embed', 'mlp'))
+
+
+def test_masters_lie_with_their_parameter():
+  found = kernel_axes('sgd', (64, 512), b1=0.0, master_weights=True)
+  assert found == {'masters': P('embed', 'mlp')}
 
 
 def test_the_longest_name_wins():

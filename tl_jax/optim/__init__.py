@@ -14,6 +14,7 @@ from tl_jax.optim.average import ema_params
 from tl_jax.optim.build import OptimConfig, direction, make_optimizer
 from tl_jax.optim.groups import Groups, check_groups, group_of, parse_groups
 from tl_jax.optim.leafwise import global_norm
+from tl_jax.optim.masters import narrowed, read_weights
 from tl_jax.optim.optimizers import OPTIMIZERS
 from tl_jax.optim.rate import RateState, learning_rate, set_rate
 from tl_jax.optim.schedules import SCHEDULES, ScheduleConfig, make_schedule
@@ -34,7 +35,9 @@ __all__ = [
   'learning_rate',
   'make_optimizer',
   'make_schedule',
+  'narrowed',
   'parse_groups',
+  'read_weights',
   'set_rate',
   'state_axes',
 ]

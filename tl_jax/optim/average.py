@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from tl_jax import tree
+from tl_jax.optim.leafwise import wide
 
 
 class AverageState(NamedTuple):
@@ -39,7 +40,7 @@ def average(decay: float) -> optax.GradientTransformation:
   def init(params):
     # A copy, because a state that holds the parameters' own buffers cannot be donated
     # with them.
-    copied = jax.tree.map(lambda p: jnp.array(_wide(p), copy=True), params)
+    copied = jax.tree.map(lambda p: jnp.array(wide(p), copy=True), params)
     return AverageState(jnp.zeros((), jnp.int32), copied)
 
   def update(updates, state, params=None):
@@ -56,7 +57,7 @@ def average(decay: float) -> optax.GradientTransformation:
     newest = optax.apply_updates(params, updates)
 
     def mix(held, parameter):
-      return held + share * (_wide(parameter) - held)
+      return held + share * (wide(parameter) - held)
 
     mixed = jax.tree.map(mix, state.average, newest)
     return updates, AverageState(count, mixed)
@@ -83,8 +84,3 @@ def ema_params(opt_state, trainable=None):
     return averaged[name].astype(leaf.dtype) if name in averaged else leaf
 
   return tree.map_named(fill, trainable)
-
-
-def _wide(leaf):
-  """The leaf in float32 or wider: a narrow average would lose its small steps."""
-  return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))

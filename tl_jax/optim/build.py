@@ -23,7 +23,8 @@ from tl_jax.config import Fraction, NonNegative, Positive, lookup
 from tl_jax.optim.average import average
 from tl_jax.optim.groups import check_groups, freeze, group_of, parse_groups
 from tl_jax.optim.leafwise import clip_by_global_norm, leaf_by_leaf
-from tl_jax.optim.optimizers import OPTIMIZERS
+from tl_jax.optim.masters import with_masters
+from tl_jax.optim.optimizers import OPTIMIZERS, MomentDtype
 from tl_jax.optim.rate import scale_by_rate
 from tl_jax.optim.schedules import ScheduleConfig, chosen_by, make_schedule
 
@@ -39,6 +40,28 @@ class OptimConfig:
   groups: ((regex of a whole name, {scale, decay} or None), ...). The first match wins.
     `scale` multiplies the rate, `decay` replaces the decay, None freezes.
   ema: the decay of the averaged weights.
+  moment_dtype: how moments are held. bfloat16 is of the first one, uint8 of all, in the
+    8-bit codes of Dettmers et al. 2022. Small leaves and biases stay in float32 there.
+  master_weights: what is trained is held in bfloat16, as the forward pass reads it, and
+    in float32 in the optimizer's state, where it is updated. Gradients are bfloat16.
+
+  Bytes of a weight in a large matrix:
+
+  | name | moment_dtype | master_weights | weight | optimizer | together |
+  |---|---|---|---|---|---|
+  | adamw | float32 | False | 4 | 8.00 | 12.00 |
+  | adamw | bfloat16 | False | 4 | 6.00 | 10.00 |
+  | adamw | uint8 | False | 4 | 2.03 | 6.03 |
+  | adamw | float32 | True | 2 | 12.00 | 14.00 |
+  | adamw | uint8 | True | 2 | 6.03 | 8.03 |
+  | lion | float32 | False | 4 | 4.00 | 8.00 |
+  | lion | bfloat16 | False | 4 | 2.00 | 6.00 |
+  | lion | uint8 | False | 4 | 1.02 | 5.02 |
+  | adafactor | | False | 4 | 0.01 | 4.01 |
+  | adafactor | | True | 2 | 4.01 | 6.01 |
+
+  `bert_adam` takes what `adamw` does, and `sgd` what `lion` does; `ema` is 4 more. The
+  gradient is a temporary of 4 bytes, or of 2 under `master_weights`.
 
   Errors: ValueError for an unknown name, a malformed group, and a value that the chosen
   optimizer does not read.
@@ -53,6 +76,8 @@ class OptimConfig:
   clip: Positive | None = 1.0
   groups: tuple = ()
   ema: Fraction | None = None
+  moment_dtype: MomentDtype | None = None
+  master_weights: bool = False
 
   def __post_init__(self):
     # Both are made to be refused here rather than when the optimizer is built.
@@ -61,10 +86,10 @@ class OptimConfig:
 
 
 def direction(config: OptimConfig) -> optax.GradientTransformation:
-  """The named optimizer with what the config sets of b1, b2 and eps."""
+  """The named optimizer with what the config sets of its arguments."""
   optimizer = lookup(OPTIMIZERS, config.name, 'optim.name')
   given = {}
-  for name in ('b1', 'b2', 'eps'):
+  for name in ('b1', 'b2', 'eps', 'moment_dtype'):
     value = getattr(config, name)
     if value is not None:
       given[name] = value
@@ -112,6 +137,9 @@ def make_optimizer(
     chain = [*links, *averages]
     # optax.chain would put a single link's state into a tuple.
     tx = optax.chain(*chain) if len(chain) > 1 else chain[0]
+    # Around the average, too, which is of the exact weights.
+    if config.master_weights:
+      tx = with_masters(tx)
     # Outermost, so that frozen leaves count in no norm and get no state.
     inner = freeze(tx, groups)
 

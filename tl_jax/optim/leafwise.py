@@ -29,9 +29,15 @@ def global_norm(gradients):
     without_numbers = re.sub(r'\d+', '', name)
     # Alike in name, leaves may still have several shapes.
     squares = alike.setdefault((without_numbers, leaf.shape), [])
-    squares.append(jnp.square(leaf))
+    # In float32, because narrow gradients would not add up.
+    squares.append(jnp.square(wide(leaf)))
   sums = [jnp.sum(functools.reduce(jnp.add, squares)) for squares in alike.values()]
   return jnp.sqrt(sum(sums))
+
+
+def wide(leaf):
+  """The leaf in float32 or wider, in which small steps add up."""
+  return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:

@@ -270,9 +270,14 @@ def _traced(
     parts["the optimizer's moments"] = _size(
       jax.eval_shape(optim.direction(chosen).init, moved)
     )
+    parts['the averaged weights'] = 0 if chosen.ema is None else own
+    if chosen.master_weights:
+      parts['the float32 masters'] = own
+      narrow = jax.eval_shape(optim.narrowed, moved)
+      parts |= {name: _size(leaf) for name, leaf in narrow.items()}
+      own = _size(narrow)
     # The norm of all of them is known before any of them is used.
     parts['the gradients'] = 0 if chosen.clip is None else own
-    parts['the averaged weights'] = 0 if chosen.ema is None else own
   return parts, list(moved) if trains else []
 
 

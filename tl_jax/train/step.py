@@ -36,6 +36,8 @@ def init_state(params, method, tx, seed, axes=None) -> TrainState:
   # changes.
   trainable, frozen = method.init(rng.stream(key, 'method'), params, axes)
   opt_state = method.optimizer(tx).init(trainable)
+  # Made of exact weights; from here on those are read which the step reads.
+  trainable = optim.read_weights(trainable, opt_state)
   return TrainState(jnp.zeros((), jnp.int32), trainable, frozen, opt_state, key)
 
 
@@ -95,7 +97,8 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
     first = jax.tree.map(lambda x: x[0], micro)
     # A scan wants to know the shapes of its sum before the first part.
     zeros = jax.tree.map(
-      lambda x: jnp.zeros(x.shape, x.dtype),
+      # Gradients of narrow weights are added up in float32.
+      lambda x: jnp.zeros(x.shape, jnp.float32 if x.dtype == jnp.bfloat16 else x.dtype),
       jax.eval_shape(gradient, state.trainable, state, first, weights, jnp.int32(0)),
     )
     return jax.lax.scan(body, zeros, (micro, jnp.arange(accumulate)))[0]
@@ -114,6 +117,7 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
     # The norm is that before clipping, which shows a run that goes astray.
     metrics |= dict(loss=loss + penalty, gradient_norm=optim.global_norm(gradients))
     trainable = optax.apply_updates(state.trainable, updates)
+    trainable = optim.read_weights(trainable, opt_state)
     return TrainState(
       state.step + 1, trainable, state.frozen, opt_state, state.key
     ), metrics
