@@ -26,6 +26,7 @@ ROOMS = (
   'parallel',
   'report',
   'rng',
+  'scale',
   'tasks',
   'train',
   'transfer',

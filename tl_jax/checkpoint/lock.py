@@ -126,6 +126,22 @@ class Lock:
         self.path.unlink()
 
 
+def holder_of(folder: Path) -> dict | None:
+  """Who holds a folder, as its lock file says: pid, host; None where nobody alive does.
+
+  Of a holder on another machine the clock of this one says whether it lives.
+  """
+  path = folder / NAME
+  holder = _read(path)
+  if holder is None:
+    return None
+  try:
+    return holder if _is_alive(holder, path, time.time()) else None
+  except FileNotFoundError:
+    # Released after it was read.
+    return None
+
+
 def _link(temporary: Path, path: Path) -> bool:
   """Creates the lock file with its content in one step; False if there is one."""
   # A hard link: creating a file and writing into it are two steps.

@@ -48,19 +48,22 @@ class Parser(argparse.ArgumentParser):
     return self.parse_args(words)
 
 
-def split_overrides(argv: Iterable[str]) -> tuple[list[str], list[tuple[str, str]]]:
+def split_overrides(
+  argv: Iterable[str], prefix: str = 'config'
+) -> tuple[list[str], list[tuple[str, str]]]:
   """(the other words, the overrides) of a command line.
 
-  An override is a pair (key, text of the value). Raises ConfigError for one without a
-  value.
+  An override is written --PREFIX.KEY=VALUE and becomes a pair (key, text of the value).
+  Raises ConfigError for one without a value.
   """
+  form = re.compile(rf'--{prefix}\.([^=]*)(?:=(.*))?', re.DOTALL)
   words = list(argv)
   rest = []
   overrides = []
   while words:
     word = words.pop(0)
-    # DOTALL: a value may have several lines.
-    found = re.fullmatch(r'--config\.([^=]*)(?:=(.*))?', word, re.DOTALL)
+    # DOTALL above: a value may have several lines.
+    found = form.fullmatch(word)
     if not found:
       rest.append(word)
       continue

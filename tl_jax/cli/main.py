@@ -88,7 +88,7 @@ def run(argv: list[str]) -> int:
   verb = VERBS[name]
   overrides = []
   if verb.overrides:
-    words, overrides = split_overrides(words)
+    words, overrides = split_overrides(words, verb.prefix)
   try:
     flags = make_parser(name).parse(words)
   except SystemExit as finished:

@@ -18,9 +18,9 @@ class Verb(NamedTuple):
 
   `purpose` says in a line what it does, `example` is a command. `flags` adds its flags
   to a parser. `action(flags, overrides)` does the work and returns the exit code.
-  `overrides`: does it take `--config.a.b=value`? `notes` is what its help says behind
-  the example. `configs` are files that came with the package, whose docstrings the help
-  shows: what their arguments may be.
+  `overrides`: does it take `--config.a.b=value`, or what else `prefix` says in the place
+  of config? `notes` is what its help says behind the example. `configs` are files that
+  came with the package, whose docstrings the help shows: what their arguments may be.
   """
 
   purpose: str
@@ -30,6 +30,7 @@ class Verb(NamedTuple):
   overrides: bool = False
   notes: str = ''
   configs: tuple[str, ...] = ()
+  prefix: str = 'config'
 
 
 def workdir(text: str) -> str:

@@ -11,6 +11,7 @@ from tl_jax.cli import (
   models,
   predict,
   steps,
+  sweep,
   tables,
   training,
 )
@@ -27,6 +28,7 @@ VERBS = {
   'export': models.EXPORT,
   'merge': merge.MERGE,
   'table': tables.TABLE,
+  'sweep': sweep.SWEEP,
   'data': data.DATA,
   'steps': steps.STEPS,
 }

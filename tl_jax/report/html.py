@@ -2,7 +2,7 @@
 
 It has no scripts, no files beside it, and asks nothing of the network.
 
->>> _section('Title', '<p>text</p>')
+>>> section('Title', '<p>text</p>')
 '<section><h2>Title</h2><p>text</p></section>'
 """
 
@@ -61,13 +61,13 @@ def _parts(outcome, findings: Findings) -> Iterator[str]:
   yield _claims(outcome)
   yield _curves(outcome, findings)
   note = f'<p class="note">{escape(heading(outcome))}</p>'
-  yield _section('Results', note + _results(outcome))
-  yield _section('Cost of a run', _grid(costs(outcome)))
+  yield section('Results', note + _results(outcome))
+  yield section('Cost of a run', grid(costs(outcome)))
   # The first two, the results and the costs, stand above already.
   for title, lines in sections(outcome, findings)[2:]:
-    yield _section(title, _grid(lines, 'words' if title == 'Published' else ''))
+    yield section(title, grid(lines, 'words' if title == 'Published' else ''))
   yield _holes(outcome)
-  yield _section('Environment', _environment(outcome, findings))
+  yield section('Environment', _environment(outcome, findings))
 
 
 def _summary(findings: Findings) -> str:
@@ -87,7 +87,7 @@ def _claims(outcome) -> str:
     )
   if not items:
     return ''
-  return _section('Claims', f'<ul class="claims">{"".join(items)}</ul>')
+  return section('Claims', f'<ul class="claims">{"".join(items)}</ul>')
 
 
 def _curves(outcome, findings: Findings) -> str:
@@ -98,7 +98,7 @@ def _curves(outcome, findings: Findings) -> str:
       'because matplotlib is not installed.</p>'
     )
   found = figures(outcome, findings)
-  return _section('Curves', ''.join(found)) if found else ''
+  return section('Curves', ''.join(found)) if found else ''
 
 
 def _results(outcome) -> str:
@@ -120,7 +120,7 @@ def _results(outcome) -> str:
   return _table('<table>', f'<th></th>{head}', rows)
 
 
-def _grid(lines: list[list[str]], kind: str = '') -> str:
+def grid(lines: list[list[str]], kind: str = '') -> str:
   """Lines of cells as a table of HTML, the first line being its head."""
   head, *body = lines
   rows = []
@@ -170,7 +170,7 @@ def _holes(outcome) -> str:
     return ''
   items = [f'<li>{escape(line)}</li>' for line in hole_lines(outcome)]
   note = '<p class="note">They are holes in the table, not averaged over.</p>'
-  return _section('Runs without a result', f'{note}<ul>{"".join(items)}</ul>')
+  return section('Runs without a result', f'{note}<ul>{"".join(items)}</ul>')
 
 
 def _environment(outcome, findings: Findings) -> str:
@@ -186,9 +186,10 @@ def _environment(outcome, findings: Findings) -> str:
   return (
     f'<p class="note">{escape(runs)}, seeds {escape(seeds)}; '
     f'the table itself took {outcome.seconds:,.0f} s.</p>'
-    f'<details><summary>Versions and settings</summary>{_grid(lines, "words")}</details>'
+    f'<details><summary>Versions and settings</summary>{grid(lines, "words")}</details>'
   )
 
 
-def _section(title: str, body: str) -> str:
+def section(title: str, body: str) -> str:
+  """A part of a page under a heading; the body is HTML."""
   return f'<section><h2>{escape(title)}</h2>{body}</section>'

@@ -391,6 +391,24 @@ def _mark_target(axes, line, target: float, edge: str) -> None:
       return
 
 
+@styled
+def budget_plot(curve: Sequence, *, ylabel: str = '', theme: str = 'light'):
+  """The expected best value of a search against its trials, with its interval.
+
+  curve: points with `trials`, `expected`, `low` and `high`, as
+  `tl_jax.evals.budgets.budgets` gives them.
+  """
+  colour = THEMES[theme].series[0]
+  figure, axes = _axes('What a search can be expected to find', 'trials', ylabel)
+  trials = [point.trials for point in curve]
+  low = [point.low for point in curve]
+  high = [point.high for point in curve]
+  axes.fill_between(trials, low, high, color=colour, alpha=0.18, linewidth=0)
+  axes.plot(trials, [point.expected for point in curve], color=colour)
+  axes.set_xlim(left=1)
+  return figure
+
+
 def as_svg(figure) -> str:
   """The figure as an SVG element.
 

@@ -16,15 +16,23 @@ class Stopped(Exception):
   """The run was asked to stop, and has saved what it had; run it again to go on."""
 
 
+# A scheduler that ends a job warns it first: Kubernetes and clouds by TERM, Slurm by
+# what `--signal` says, for which submitit's users take USR2.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+
+
 class Stopping:
-  """Listens for SIGTERM and SIGINT while it is entered; only the main thread can."""
+  """Listens for SIGTERM, SIGINT and SIGUSR2 while it is entered.
+
+  Only the main thread can.
+  """
 
   def __init__(self):
     self._signal = 0
     self._before = {}
 
   def __enter__(self):
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
       try:
         # Kept, because a notebook goes on after the run and wants its handlers back.
         self._before[number] = signal.signal(number, self._receive)

@@ -1,0 +1,213 @@
+"""The verb `sweep`: what it refuses before anything runs, and a sweep that breaks in
+every way.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tiny_runs import SMALL
+
+from tl_jax.cli import main as command
+from tl_jax.config import ConfigError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FILE = """
+from tl_jax.scale import space
+
+def sweep():
+  base = space.base('configs/transfer.py:task=sentiment,method=lora')
+  small = space.fixed({small})
+  return base * small * ({points})
+"""
+
+
+def sweep_file(folder, points, **more):
+  small = dict(SMALL) | {'task.test': '32', 'task.labels': '16'} | more
+  # What is None stands in the points.
+  small = {key: value for key, value in small.items() if value is not None}
+  path = folder / 'sweep.py'
+  path.write_text(FILE.replace('{small}', repr(small)).replace('{points}', points))
+  return path
+
+
+def test_a_dry_run_shows_the_members_and_makes_nothing(tmp_path, capsys):
+  path = sweep_file(
+    tmp_path, "space.product({'optim.lr': [1e-3, 1e-2]}, seed=range(3))"
+  )
+  workdir = tmp_path / 'w'
+  words = ['sweep', str(path), f'--workdir={workdir}', '--dry-run']
+  assert command.main(words) == 0
+  said = capsys.readouterr().out
+  assert '6 members in 1 cohorts from 1 configs' in said
+  assert '--config.optim.lr=0.001 --config.seed=0' in said
+  assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+  ('points', 'flags', 'words'),
+  [
+    ("space.product({'optim.lrr': [1]})", [], "unknown key; nearest: 'optim.lr'"),
+    ('space.product(seed=[1])', ['--member=3'], 'there is no 3'),
+    ('space.product(seed=[1])', ['--member=x'], 'needs numbers'),
+    ('space.product(seed=[1])', ['--workers=0'], 'needs a number'),
+    ('space.product(seed=[1])', ['--time=soon'], 'needs a time'),
+    ('space.product(seed=[1])', ['--launcher=slrum'], 'slrum'),
+    ('space.product(seed=[1])', ['--launcher.image=x'], 'has no settings'),
+    ('space.product(seed=[1])', ['--dryrun'], "nearest: '--dry-run'"),
+  ],
+)
+def test_what_is_wrong_is_said_before_anything_runs(tmp_path, points, flags, words):
+  path = sweep_file(tmp_path, points)
+  with pytest.raises(ConfigError, match=words):
+    command.run(['sweep', str(path), f'--workdir={tmp_path / "w"}', *flags])
+  assert not (tmp_path / 'w' / 'members').exists()
+
+
+def start(path, workdir, *flags):
+  """A sweep as its user starts it, in a session that can be killed whole."""
+  return subprocess.Popen(
+    [
+      sys.executable,
+      '-m',
+      'tl_jax',
+      'sweep',
+      str(path),
+      f'--workdir={workdir}',
+      *flags,
+    ],
+    env={**os.environ, 'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    cwd=ROOT,
+  )
+
+
+def ledger_of(workdir):
+  path = workdir / 'ledger.jsonl'
+  if not path.exists():
+    return []
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def wait_for(found, process, seconds=240):
+  """Waits until `found()` gives something, while the process runs."""
+  until = time.monotonic() + seconds
+  while time.monotonic() < until and process.poll() is None:
+    value = found()
+    if value:
+      return value
+    time.sleep(0.05)
+  raise AssertionError(process.communicate()[1])
+
+
+POINTS = """
+  space.product({'optim.lr': [1e-3, 1e-2], 'schedule.steps': [3]}, seed=range(10))
+  + space.fixed({'seed': 99, 'schedule.steps': 100_000})
+  + space.fixed({'data.accumulate': 3})
+  + space.fixed({'optim.lr': 1e30, 'optim.clip': None, 'schedule.steps': 20})
+  + space.fixed({'seed': 77, 'schedule.steps': 3})
+"""
+
+
+@pytest.mark.slow
+def test_24_members_with_three_that_break(tmp_path):
+  """One has a bad config, one diverges, one is killed: 21 results and 3 reasons."""
+  path = sweep_file(tmp_path, POINTS, **{'log.every': '1', 'schedule.steps': None})
+  workdir = tmp_path / 'w'
+  process = start(path, workdir)
+
+  def victim():
+    for line in ledger_of(workdir):
+      if line['state'] == 'running' and line['member'] == endless:
+        return line['pid']
+    return None
+
+  def listed():
+    return (workdir / 'sweep.json').exists()
+
+  wait_for(listed, process)
+  members = json.loads((workdir / 'sweep.json').read_text())['members']
+  endless = next(each['id'] for each in members if each['fields'].get('seed') == 99)
+  os.kill(wait_for(victim, process), signal.SIGKILL)
+  said, complaints = process.communicate(timeout=600)
+  assert process.returncode == 1, complaints
+  last = {line['member']: line for line in ledger_of(workdir)}
+  states = [last[each['id']]['state'] for each in members]
+  assert states.count('done') == 21 and states.count('failed') == 3
+  reasons = [line['reason'] for line in last.values() if line['state'] == 'failed']
+  for words in ('not divisible', 'nan', 'killed by SIGKILL'):
+    assert sum(words in reason for reason in reasons) == 1
+    assert words in complaints
+  assert '21 of 24 members are done' in said
+  assert len((workdir / 'members.jsonl').read_text().splitlines()) == 24
+  assert (workdir / 'report.html').exists()
+
+
+@pytest.mark.slow
+def test_killed_five_times_nothing_finished_is_repeated(tmp_path):
+  """Each start is killed, with its worker, after one more member has finished."""
+  points = "space.product({'optim.lr': [1e-3, 1e-2]}, seed=range(4))"
+  path = sweep_file(tmp_path, points, **{'schedule.steps': '40', 'log.every': '1'})
+  workdir = tmp_path / 'w'
+  finished = {}
+
+  def results():
+    found = {}
+    for file in (workdir / 'members').glob('*/result.json'):
+      status = file.stat()
+      found[file.parent.name] = (status.st_mtime_ns, status.st_ino)
+    return found
+
+  def has_more():
+    return len(results()) > len(finished)
+
+  for _ in range(5):
+    process = start(path, workdir)
+    wait_for(has_more, process)
+    # The parent alone: its worker notices, saves and leaves by itself.
+    process.kill()
+    process.communicate()
+    finished |= results()
+  process = start(path, workdir)
+  complaints = process.communicate(timeout=600)[1]
+  assert process.returncode == 0, complaints
+  assert len(results()) == 8
+  for name, made in finished.items():
+    assert results()[name] == made
+  # Every step of every member was logged once, in order, over all starts.
+  for name in results():
+    lines = (workdir / 'members' / name / 'metrics.jsonl').read_text().splitlines()
+    assert [json.loads(line)['step'] for line in lines] == [*range(1, 41)]
+
+
+@pytest.mark.slow
+def test_ten_thousand_points_are_shown_in_seconds(tmp_path):
+  points = (
+    'space.product(seed=range(5)) * '
+    "space.random(2000, {'optim.lr': space.log_uniform(1e-5, 1e-3)})"
+  )
+  path = sweep_file(tmp_path, points)
+  program = (
+    'import sys, resource\n'
+    'from tl_jax.cli import main\n'
+    'code = main.main(sys.argv[1:])\n'
+    'used = resource.getrusage(resource.RUSAGE_SELF)\n'
+    "print('cpu', used.ru_utime + used.ru_stime)\n"
+  )
+  words = ['sweep', str(path), f'--workdir={tmp_path / "w"}', '--dry-run']
+  done = subprocess.run(
+    [sys.executable, '-c', program, *words],
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert '10000 members in 1 cohorts' in done.stdout
+  assert float(done.stdout.split()[-1]) < 5

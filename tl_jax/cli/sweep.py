@@ -1,0 +1,215 @@
+"""The verb `sweep`: many runs from one file, in cohorts, on this machine or by a
+launcher.
+
+>>> seconds_of('90'), seconds_of('15m'), seconds_of('1.5h')
+(90.0, 900.0, 5400.0)
+"""
+
+import argparse
+import pathlib
+import re
+import shlex
+import time
+
+from tl_jax.cli.console import complain, reporting, say
+from tl_jax.cli.verb import Verb, add_workdir
+from tl_jax.config import ConfigError
+
+LAUNCHERS = ('local',)
+# Members that a dry run shows one by one.
+SHOWN = 20
+UNITS = {'': 1, 's': 1, 'm': 60, 'h': 3600, 'd': 86400}
+
+
+def seconds_of(text: str) -> float:
+  """The seconds in a text like 90, 15m or 1.5h: the type of a flag."""
+  found = re.fullmatch(r'(\d+(?:\.\d+)?)([smhd]?)', text.strip())
+  if not found or not float(found[1]):
+    raise argparse.ArgumentTypeError(f'needs a time, as 90, 15m or 1.5h; got {text!r}')
+  return float(found[1]) * UNITS[found[2]]
+
+
+def _count(text: str) -> int:
+  """The type of a flag that takes a number of at least one."""
+  if not text.isdecimal() or int(text) < 1:
+    raise argparse.ArgumentTypeError(f'needs a number >= 1, got {text!r}')
+  return int(text)
+
+
+def _add_sweep(parser):
+  parser.add_argument(
+    'sweep', metavar='SWEEP.py', help='a file that defines sweep() or SWEEP; executed'
+  )
+  add_workdir(parser, what='the folder of the sweep; the same folder again resumes it')
+  parser.add_argument(
+    '--dry-run', action='store_true', help='says what would be run, and runs nothing'
+  )
+  parser.add_argument(
+    '--launcher',
+    choices=LAUNCHERS,
+    default='local',
+    help='who runs it (default: local)',
+  )
+  # For the help alone, as --config.KEY of other verbs.
+  parser.add_argument(
+    '--launcher.KEY',
+    dest='_',
+    metavar='VALUE',
+    help='a setting of the launcher, as --launcher.image=IMAGE; the dict LAUNCH of the '
+    'file has the same',
+  )
+  parser.add_argument(
+    '--workers', type=_count, default=1, metavar='N', help='processes (default: 1)'
+  )
+  parser.add_argument(
+    '--member',
+    metavar='N',
+    help='runs these alone, as 3 or 0-7: what a launcher calls',
+  )
+  parser.add_argument(
+    '--time', type=seconds_of, metavar='T', help='the longest that it may take, as 8h'
+  )
+  parser.add_argument(
+    '--member-time', type=seconds_of, metavar='T', help='the longest of each member'
+  )
+
+
+def _sweep(flags, overrides) -> int:
+  workdir = pathlib.Path(flags.workdir).resolve()
+  if flags.launcher == 'local' and overrides:
+    key, _ = overrides[0]
+    raise ConfigError(f'--launcher.{key}: --launcher=local has no settings')
+  if flags.member is not None:
+    return _run_some(flags, workdir)
+  from tl_jax.scale import members
+
+  began = time.monotonic()
+  listing = members.open_sweep(flags.sweep, workdir)
+  if listing.repeated:
+    say(f'{listing.repeated} points repeat others; each config is run once')
+  if flags.dry_run:
+    _show(listing, workdir, time.monotonic() - began)
+    return 0
+  return _run_all(flags, listing, workdir)
+
+
+def _show(listing, workdir: pathlib.Path, seconds: float) -> None:
+  """Says what a sweep would run: what all share once, and the first members."""
+  from tl_jax.scale import scheduling, sweep
+
+  outcome = sweep.survey(workdir, listing.members)
+  shared = listing.shared()
+  if shared:
+    say('all:', flags_of(shared))
+  standings = outcome.standings[:SHOWN]
+  for member, found in zip(listing.members, standings, strict=False):
+    state = '' if found.state == 'waiting' else f'  [{found.state}]'
+    own = {key: value for key, value in member.fields.items() if key not in shared}
+    config = shlex.quote(f'--config={member.base}')
+    say(f'{member.number:>5}  {member.id}{state}')
+    say(f'       {config} {flags_of(own)}'.rstrip())
+  more = len(listing.members) - SHOWN
+  if more > 0:
+    say(f'  ... and {more} more')
+  cohorts = scheduling.in_cohorts(listing, listing.members)
+  say(
+    f'{len(listing.members)} members in {len(cohorts)} cohorts from '
+    f'{len(listing.bases)} configs, {outcome.count("done")} done; '
+    f'read in {seconds:.1f} s'
+  )
+
+
+def flags_of(fields: dict) -> str:
+  """The fields as overrides of a command line, ready for a shell."""
+  from tl_jax.scale.members import as_text
+
+  words = []
+  for key, value in fields.items():
+    words.append(shlex.quote(f'--config.{key}={as_text(value)}'))
+  return ' '.join(words)
+
+
+def _run_all(flags, listing, workdir: pathlib.Path) -> int:
+  """Runs all members on this machine and writes the report."""
+  from tl_jax.scale import members, sweep
+
+  with sweep.only_start(workdir), reporting() as reporter:
+    members.write_listing(listing, workdir)
+    outcome = sweep.run(
+      listing,
+      workdir,
+      workers=flags.workers,
+      limits=_limits(flags),
+      say=reporter.info,
+      progress=reporter.progress,
+    )
+    # Only here: a member that a launcher runs draws nothing.
+    from tl_jax.report import sweeps
+
+    sweeps.write(listing, workdir, outcome, reporter.info)
+  return _close(listing.members, outcome)
+
+
+def _run_some(flags, workdir: pathlib.Path) -> int:
+  """Runs members by their numbers, as the workdir has them if it has any."""
+  from tl_jax.scale import members, sweep
+
+  listing = members.read_listing(workdir)
+  # Frozen when it was handed out: an edited file gives no number another meaning.
+  if listing is None:
+    listing = members.open_sweep(flags.sweep, workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    members.write_listing(listing, workdir)
+  chosen = [listing.member(number) for number in members.numbers_of(flags.member)]
+  with reporting() as reporter:
+    outcome = sweep.run(
+      listing,
+      workdir,
+      chosen,
+      flags.workers,
+      _limits(flags),
+      reporter.info,
+      reporter.progress,
+    )
+  return _close(chosen, outcome)
+
+
+def _limits(flags):
+  from tl_jax.scale.scheduling import Limits
+
+  return Limits(member=flags.member_time, sweep=flags.time)
+
+
+def _close(members, outcome) -> int:
+  """Names the members without a result; returns the exit code."""
+  for member, found in zip(members, outcome.standings, strict=True):
+    if found.state != 'done':
+      complain(f'{member.id}: {found.state}: {found.reason}'.rstrip(': '))
+  return outcome.code
+
+
+NOTES = """a sweep file builds its points of small functions:
+
+  from tl_jax.scale import space
+
+  def sweep():
+    bases = space.base('configs/transfer.py:task=topic,method=lora',
+                       'configs/transfer.py:task=topic,method=full')
+    rates = space.random(8, {'optim.lr': space.log_uniform(1e-5, 1e-3)})
+    return bases * space.product(seed=range(3)) * rates
+
+base, fixed, product, zip, random and chain give spaces; a * b joins every point of a to
+every point of b, a + b has both after each other. uniform, log_uniform and choices are
+what random draws from. A field may be any that --config.KEY=VALUE may set.
+METRIC = 'f1' in the file: by which members are compared (default: the task's headline).
+"""
+
+SWEEP = Verb(
+  purpose='many runs from one file; resumes; failed ones leave a reason',
+  example='tl-jax sweep rates.py --workdir=/tmp/rates --dry-run',
+  flags=_add_sweep,
+  action=_sweep,
+  overrides=True,
+  prefix='launcher',
+  notes=NOTES,
+)
