@@ -37,6 +37,33 @@ GKE = dict(
   MEGASCALE_NUM_SLICES='',
   MEGASCALE_SLICE_ID='',
 )
+# What Google's Kubernetes sets in the pods of a JobSet with two slices of four hosts.
+SLICES = dict(
+  TPU_WORKER_HOSTNAMES=','.join(f'job-slice-1-{host}.job' for host in range(4)),
+  TPU_WORKER_ID='2',
+  TPU_HOST_BOUNDS='2,2,1',
+  TPU_CHIPS_PER_HOST_BOUNDS='2,2,1',
+  TPU_ACCELERATOR_TYPE='v5litepod-16',
+  TPU_SKIP_MDS_QUERY='true',
+  MEGASCALE_COORDINATOR_ADDRESS='job-slice-0-0.job',
+  MEGASCALE_NUM_SLICES='2',
+  MEGASCALE_SLICE_ID='1',
+  MEGASCALE_PORT='8080',
+  JOB_COMPLETION_INDEX='2',
+  KUBERNETES_SERVICE_HOST='10.0.0.1',
+)
+ONE_SLICE = {
+  name: value for name, value in SLICES.items() if not name.startswith('MEGASCALE')
+}
+# Four processes of one host, a chip each.
+CHIPS = dict(
+  TPU_PROCESS_BOUNDS='2,2,1',
+  TPU_CHIPS_PER_PROCESS_BOUNDS='1,1,1',
+  TPU_PROCESS_ADDRESSES=','.join(f'localhost:{8476 + chip}' for chip in range(4)),
+  TPU_VISIBLE_DEVICES='3',
+  TPU_PROCESS_PORT='8479',
+  CLOUD_TPU_TASK_ID='3',
+)
 GIVEN = dict(
   JAX_COORDINATOR_ADDRESS='host:1234', JAX_NUM_PROCESSES='2', JAX_PROCESS_ID='1'
 )
@@ -116,6 +143,15 @@ def test_a_machine_alone_stays_alone(variables, environment, monkeypatch):
     dict(TPU_WORKER_HOSTNAMES='localhost', TPU_WORKER_ID='0'),
     dict(TPU_PROCESS_BOUNDS='1,1,1', TPU_VISIBLE_CHIPS='0'),
     dict(GKE, TPU_HOST_BOUNDS='1,1,1'),
+    # a pod of a job on single hosts, whose pods have work of their own each
+    dict(
+      TPU_WORKER_HOSTNAMES='localhost',
+      TPU_WORKER_ID='0',
+      TPU_HOST_BOUNDS='1,1,1',
+      TPU_SKIP_MDS_QUERY='true',
+      JOB_COMPLETION_INDEX='3',
+      KUBERNETES_SERVICE_HOST='10.0.0.1',
+    ),
   ],
 )
 def test_a_single_host_with_tpus_asks_nobody(variables, environment, on_a_tpu):
@@ -143,6 +179,22 @@ def test_a_single_host_with_tpus_asks_nobody(variables, environment, on_a_tpu):
       Cluster('Slurm', 'host:1234', 3, 1),
     ),
     (OPEN_MPI, Cluster('Open MPI', '10.0.0.1:61440', 4, 3, [1])),
+    # a step of three tasks in a job of eight
+    (SLURM | dict(SLURM_NTASKS='8'), Cluster('Slurm', 'node07:61445', 3, 1)),
+    (
+      SLURM | dict(SLURM_STEP_NODELIST='rack[1-2]n[3,5],far3'),
+      Cluster('Slurm', 'rack1n3:61445', 3, 1),
+    ),
+    (
+      SLURM
+      | dict(
+        SLURM_STEP_NUM_NODES='2',
+        SLURM_LOCALID='1',
+        SLURM_GPUS_PER_TASK='2',
+        CUDA_VISIBLE_DEVICES='0,1',
+      ),
+      Cluster('Slurm', 'node07:61445', 3, 1),
+    ),  # two cards of its own
   ],
 )
 def test_clusters_are_found(variables, expected, environment):
@@ -156,6 +208,163 @@ def test_clusters_are_found(variables, expected, environment):
 def test_pods_are_found(environment, on_a_tpu):
   environment(GKE)
   assert find_cluster() == Cluster('GKE', 'localhost:8482', 2, 1)
+
+
+@pytest.fixture
+def names(monkeypatch):
+  """Any name of a host is known."""
+  monkeypatch.setattr(starting.socket, 'getaddrinfo', lambda host, port: [host])
+
+
+@pytest.mark.parametrize(
+  'variables, expected',
+  [
+    (SLICES, Cluster('GKE', 'job-slice-0-0.job:8482', 8, 6)),
+    (ONE_SLICE, Cluster('GKE', 'job-slice-1-0.job:8482', 4, 2)),
+    # slices of one host each
+    (
+      SLICES
+      | dict(
+        TPU_WORKER_HOSTNAMES='localhost', TPU_WORKER_ID='0', TPU_HOST_BOUNDS='1,1,1'
+      ),
+      Cluster('GKE', 'job-slice-0-0.job:8482', 2, 1),
+    ),
+    # the port is that of another service
+    (
+      SLICES | dict(MEGASCALE_COORDINATOR_ADDRESS='10.0.0.7:8080'),
+      Cluster('GKE', '10.0.0.7:8482', 8, 6),
+    ),
+    (
+      ONE_SLICE | dict(JAX_COORDINATOR_PORT='99'),
+      Cluster('GKE', 'job-slice-1-0.job:99', 4, 2),
+    ),
+    (CHIPS, Cluster('GKE', 'localhost:8482', 4, 3)),
+  ],
+)
+def test_pods_are_found_by_what_kubernetes_sets(
+  variables, expected, environment, on_a_tpu, names
+):
+  environment(variables)
+  assert find_cluster() == expected
+  # The variables say it all: a pod may not reach the metadata of its machine.
+  assert not on_a_tpu
+
+
+def test_hosts_in_a_file_are_read(environment, on_a_tpu, names, tmp_path):
+  path = tmp_path / 'hosts'
+  path.write_text('one,two,three\n')
+  environment(TPU_PROCESS_ADDRESSES_PATH=str(path), TPU_WORKER_ID='1')
+  assert find_cluster() == Cluster('GKE', 'one:8482', 3, 1)
+  environment(TPU_PROCESS_ADDRESSES_PATH=str(path) + 'x')
+  with pytest.raises(ValueError, match='TPU_PROCESS_ADDRESSES_PATH: .*hostsx: No such'):
+    find_cluster()
+
+
+def without(variables, *names):
+  return {name: value for name, value in variables.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+  'variables, message',
+  [
+    (without(ONE_SLICE, 'TPU_WORKER_ID'), 'TPU_WORKER_ID: missing; TPU_WORKER_HOSTN'),
+    (ONE_SLICE | dict(TPU_WORKER_ID='4'), 'TPU_WORKER_ID: 4, but .* names 4 hosts'),
+    (ONE_SLICE | dict(TPU_WORKER_ID='x'), "TPU_WORKER_ID: must be .* got 'x'"),
+    (ONE_SLICE | dict(TPU_HOST_BOUNDS='2,4,1'), 'names 4 hosts, but .* 8 processes'),
+    (without(ONE_SLICE, 'TPU_WORKER_HOSTNAMES'), 'TPU_HOST_BOUNDS=2,2,1, so that'),
+    (
+      without(SLICES, 'TPU_WORKER_HOSTNAMES'),
+      'MEGASCALE_NUM_SLICES=2, so that .* neit',
+    ),
+    (
+      without(SLICES, 'MEGASCALE_SLICE_ID'),
+      "MEGASCALE_SLICE_ID: must .* got 'nothing'",
+    ),
+    (SLICES | dict(MEGASCALE_SLICE_ID='2'), 'MEGASCALE_SLICE_ID: .* from 0 to 1'),
+    (without(SLICES, 'MEGASCALE_COORDINATOR_ADDRESS'), 'MEGASCALE_COORDINATOR_ADDRESS'),
+    (SLICES | dict(MEGASCALE_NUM_SLICES='two'), "MEGASCALE_NUM_SLICES: .* got 'two'"),
+  ],
+)
+def test_a_host_of_several_that_cannot_join_never_runs_alone(
+  variables, message, environment, on_a_tpu, names
+):
+  environment(variables)
+  with pytest.raises((ValueError, RuntimeError), match=message) as caught:
+    start()
+  assert '\n' not in str(caught.value)
+
+
+def test_a_host_of_several_whose_chips_jax_does_not_find_never_runs_alone(
+  environment, on_a_tpu, monkeypatch
+):
+  """As in an image without libtpu: each host would train on its processor."""
+  from jax._src.clusters import cloud_tpu_cluster
+
+  monkeypatch.setattr(cloud_tpu_cluster, 'running_in_cloud_tpu_vm', False)
+  environment(ONE_SLICE)
+  with pytest.raises(RuntimeError, match='4 hosts in TPU_WORKER_HOSTNAMES.*jax.tpu.'):
+    start()
+  jax.config.update('jax_platforms', 'cpu')
+  assert find_cluster() is None
+
+
+def test_a_host_whose_name_nobody_knows_is_waited_for(
+  environment, on_a_tpu, monkeypatch
+):
+  """The names of a job come up with its pods."""
+  asked = []
+
+  def look_up(host, port):
+    asked.append(host)
+    if len(asked) < 3:
+      raise socket.gaierror(-2, 'Name or service not known')
+
+  monkeypatch.setattr(starting.socket, 'getaddrinfo', look_up)
+  monkeypatch.setattr(starting, 'NAME_SECONDS', 0)
+  environment(ONE_SLICE)
+  assert find_cluster().processes == 4 and len(asked) == 3
+  asked.clear()
+  monkeypatch.setattr(starting, 'FOUND_SECONDS', 0)
+  with pytest.raises(RuntimeError, match='job-slice-1-0.job, has no address after 0 s'):
+    start()
+
+
+def test_a_pod_whose_metadata_cannot_be_asked_for_lack_of_a_package(
+  environment, on_a_tpu, monkeypatch
+):
+  monkeypatch.setattr(starting.importlib.util, 'find_spec', lambda name: None)
+  environment()
+  with pytest.raises(ValueError, match='Google Cloud may .* the package requests'):
+    start()
+
+
+def test_a_job_whose_pods_cannot_be_found_is_told_of(environment, monkeypatch, caplog):
+  """They may have work of their own each, so that it is no error."""
+  monkeypatch.setattr(starting.importlib.util, 'find_spec', lambda name: None)
+  environment(JOB_COMPLETION_INDEX='1', KUBERNETES_SERVICE_HOST='10.0.0.1')
+  assert find_cluster() is None
+  assert 'runs alone: whether it belongs to Kubernetes' in caplog.text
+  assert 'package kubernetes is not installed' in caplog.text
+
+
+def test_several_slices_outside_kubernetes_are_found(
+  environment, on_a_tpu, monkeypatch
+):
+  from jax._src.clusters import cloud_tpu_cluster
+
+  said = {
+    'agent-worker-number': '1',
+    'worker-network-endpoints': 'unknown:unknown:10.0.0.5,unknown:unknown:10.0.0.6',
+    'tpu-env': "MEGASCALE_NUM_SLICES: '2'\nMEGASCALE_SLICE_ID: '1'\n"
+    "MEGASCALE_COORDINATOR_ADDRESS: '127.0.0.1:8080'",
+  }
+  monkeypatch.setattr(cloud_tpu_cluster, 'get_metadata', lambda key: (said[key], 200))
+  environment()
+  assert find_cluster() == Cluster('Google Cloud', '127.0.0.1:8482', 4, 3)
+  said['tpu-env'] = "ACCELERATOR_TYPE: 'v5litepod-4'"
+  said['worker-network-endpoints'] = 'unknown:unknown:10.0.0.5'
+  said['agent-worker-number'] = '0'
+  assert find_cluster() is None
 
 
 def test_pods_outside_kubernetes_are_found(environment, on_a_tpu):

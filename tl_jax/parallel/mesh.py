@@ -45,21 +45,18 @@ class MeshShape:
   dcn: int = 1
 
   def __post_init__(self):
-    if self.dcn != -1 and self.dcn < 1:
-      raise ValueError(
-        f'dcn: {self.dcn} slices; give a positive number, or -1 for all that there are'
-      )
     sizes = {axis: getattr(self, axis) for axis in AXES}
-    for axis, size in sizes.items():
-      if size != -1 and size < 1:
+    numbers = sizes | {'dcn': self.dcn}
+    for name, number in numbers.items():
+      if number == 0 or number < -1:
+        things = 'slices' if name == 'dcn' else 'devices'
         raise ValueError(
-          f'{axis}: {size} devices; give a positive number, or -1 for what is left'
+          f'{name}: {number} {things}; give a positive number, or -1 for what is left'
         )
-    if sum(size == -1 for size in sizes.values()) > 1:
+    if list(sizes.values()).count(-1) > 1:
       raise ValueError('only one mesh axis can be -1')
     # Said before there are devices, as far as it is known.
-    spanning = [sizes[axis] for axis in SPANNING]
-    if -1 not in spanning:
+    if all(sizes[axis] != -1 for axis in SPANNING):
       over_slices(sizes, max(1, self.dcn))
 
   @property
@@ -108,27 +105,32 @@ def _words(shape: MeshShape) -> str:
 
 def _nearest(shape: MeshShape, devices: int) -> str:
   """A size of one axis, in words, with which the shape fits this many devices."""
-  sizes = {axis: getattr(shape, axis) for axis in AXES}
-  has_rest = -1 in sizes.values()
-  known = math.prod(size for size in sizes.values() if size != -1)
-  best = None
-  for axis, size in sizes.items():
-    if size == -1:
-      continue
-    others = known // size
-    if devices % others:
-      continue
-    room = devices // others
-    # An axis of -1 takes what a divisor leaves.
-    fitting = divisors(room) if has_rest else [room]
-    number = nearest_number(size, fitting)
-    # What somebody has set may be mistyped; copies of a model suit every model.
-    rank = (size == 1, abs(number - size), axis != 'data')
-    if best is None or rank < best[0]:
-      best = (rank, f'{axis} {number}')
-  if best is None:
+  found = []
+  for axis in AXES:
+    size = getattr(shape, axis)
+    number = _fitting(shape, axis, devices)
+    if number is not None:
+      # What somebody has set may be mistyped; copies of a model suit every model.
+      rank = (size == 1, abs(number - size), axis != 'data')
+      found.append((rank, f'{axis} {number}'))
+  if not found:
     return 'data -1, which takes all of them'
-  return best[1]
+  return min(found)[1]
+
+
+def _fitting(shape: MeshShape, axis: str, devices: int) -> int | None:
+  """The nearest size of this axis with which the shape fits; None where none does."""
+  size = getattr(shape, axis)
+  others = [getattr(shape, other) for other in AXES if other != axis]
+  known = math.prod(other for other in others if other != -1)
+  if size == -1 or devices % known:
+    return None
+  room = devices // known
+  if -1 not in others:
+    return room
+  # The other axis takes what a divisor leaves.
+  fitting = divisors(room)
+  return nearest_number(size, fitting)
 
 
 def divisors(number: int) -> list[int]:
@@ -181,14 +183,16 @@ def _over_slices(shape: MeshShape, sizes: dict[str, int], devices) -> np.ndarray
 
   Raises ValueError that names config.mesh.dcn.
   """
-  counts = collections.Counter(slice_of(device) for device in devices)
+  numbers = [slice_of(device) for device in devices]
+  counts = collections.Counter(numbers)
   slices = len(counts)
   if shape.dcn not in (-1, slices):
     raise ValueError(
       f'config.mesh.dcn: {shape.dcn}, but the {len(devices)} devices are in {slices} '
       f'slices; nearest: {slices}'
     )
-  if len(set(counts.values())) > 1:
+  least = min(counts.values())
+  if least * slices < len(devices):
     parts = [f'{count} in slice {number}' for number, count in counts.items()]
     told = ', '.join(parts)
     raise ValueError(f'config.mesh.dcn: slices must have as many devices each: {told}')
@@ -224,9 +228,11 @@ def over_slices(sizes: dict[str, int], slices: int) -> dict[str, int]:
     left //= found[axis]
   if left == 1:
     return found
-  asked = ' x '.join(f'{axis} {sizes[axis]}' for axis in SPANNING)
+  parts = [f'{axis} {sizes[axis]}' for axis in SPANNING]
+  asked = ' x '.join(parts)
   together = math.prod(sizes[axis] for axis in SPANNING)
-  best = nearest_number(slices, divisors(together))
+  fitting = divisors(together)
+  best = nearest_number(slices, fitting)
   raise ValueError(
     f'dcn: {slices} slices do not divide {asked}, the axes that may span them; nearest: '
     f'{best}'

@@ -8,13 +8,16 @@ import contextlib
 import importlib.util
 import logging
 import os
+import re
 import socket
 import threading
+import time
 import warnings
 from typing import NamedTuple
 
 import jax
 
+from tl_jax.parallel import pods
 from tl_jax.parallel.meeting import introduce
 
 ADDRESS = 'JAX_COORDINATOR_ADDRESS'
@@ -30,6 +33,14 @@ GIVEN_SECONDS = 60
 FOUND_SECONDS = 300
 # What jax is told to wait: so long that it never gives up before we do.
 _LONGER = 3600
+# How often a name is looked up that nobody knows yet.
+NAME_SECONDS = 2
+# Process 0 of a pod listens there, as jax has it.
+POD_PORT = '8482'
+# cluster -> the package without which its processes cannot be found
+PACKAGES = {'MPI': 'mpi4py', 'Google Cloud': 'requests', 'Kubernetes': 'kubernetes'}
+# The pods of an indexed job may as well have work of their own each.
+MAY_BE_ALONE = ('Kubernetes',)
 _LOG = logging.getLogger(__name__)
 
 
@@ -203,22 +214,114 @@ def _sound(cluster: Cluster) -> Cluster:
 
 
 def _detect() -> Cluster | None:
-  """The first cluster that jax finds, asked only where there may be others."""
+  """The first cluster that is found, asked only where there may be others."""
   # jax has no public way to ask for a cluster without joining it.
   from jax._src import clusters
 
-  kinds = (
-    ('Open MPI', _has_others_of_mpi, clusters.OmpiCluster),
-    ('Slurm', _has_others_of_slurm, clusters.SlurmCluster),
-    ('MPI', _has_others_of_mpi, clusters.Mpi4pyCluster),
-    ('GKE', _has_others_of_tpu, clusters.GkeTpuCluster),
-    ('Google Cloud', _has_others_of_tpu, clusters.GceTpuCluster),
-    ('Kubernetes', _has_others_of_kubernetes, clusters.K8sCluster),
-  )
-  for name, has_others, kind in kinds:
-    if has_others() and _is_present(name, kind):
-      return _describe(name, kind)
+  if _has_others_of_mpi() and _is_present('Open MPI', clusters.OmpiCluster):
+    return _describe('Open MPI', clusters.OmpiCluster)
+  if _has_others_of_slurm() and clusters.SlurmCluster.is_env_present():
+    return _slurm(clusters.SlurmCluster)
+  if _has_others_of_mpi() and _is_present('MPI', clusters.Mpi4pyCluster):
+    return _describe('MPI', clusters.Mpi4pyCluster)
+  found = _pod(clusters.GceTpuCluster)
+  return found or _kubernetes(clusters.K8sCluster)
+
+
+def _kubernetes(kind) -> Cluster | None:
+  """The pods of an indexed job; None for any other pod, as of a notebook."""
+  if 'JOB_COMPLETION_INDEX' not in os.environ:
+    return None
+  # The variables of a TPU host say whether it is alone.
+  if pods.hosts_of(os.environ) is not None or not _is_present('Kubernetes', kind):
+    return None
+  return _describe('Kubernetes', kind)
+
+
+def _slurm(kind) -> Cluster | None:
+  """The tasks of a step of Slurm."""
+  found = _describe('Slurm', kind)
+  if found is None:
+    return None
+  # jax counts the tasks of the job, of which a step may have some only.
+  processes = int(_tasks_of_slurm())
+  port = found.address.rpartition(':')[2]
+  host = first_host(os.environ['SLURM_STEP_NODELIST'])
+  return found._replace(address=f'{host}:{port}', processes=processes)
+
+
+def first_host(hosts: str) -> str:
+  """The first of the hosts that Slurm lists.
+
+  >>> first_host('node[07-08,11],far3'), first_host('rack[1-2]n[3,5]'), first_host('a')
+  ('node07', 'rack1n3', 'a')
+  """
+  # A comma inside of brackets ends no host.
+  first = re.match(r'(?:[^,\[]|\[[^\]]*\])+', hosts)[0]
+  return re.sub(r'\[([^,\]-]+)[^\]]*\]', r'\1', first)
+
+
+def _pod(metadata_of_cloud) -> Cluster | None:
+  """The hosts of a TPU pod; None where this one is alone.
+
+  Variables count first: Kubernetes sets them. Without them the machine's metadata
+  server is asked, as on Google's own machines. Raises RuntimeError where a variable
+  says that there are others and they cannot be found.
+  """
+  if not _may_be_of_tpu():
+    return None
+  told = pods.says_several(os.environ)
+  if told is not None and not _finds_tpu():
+    raise RuntimeError(
+      f'{told}, so that this is one of several hosts of a TPU, but jax finds no TPU '
+      f'here: is jax[tpu] installed? JAX_PLATFORMS=cpu leaves the TPU alone. {REMEDY}'
+    )
+  pod = pods.find_pod(os.environ)
+  if pod is not None:
+    _wait_for_name(pod.host)
+    port = os.environ.get('JAX_COORDINATOR_PORT') or POD_PORT
+    return Cluster('GKE', f'{pod.host}:{port}', pod.processes, pod.process)
+  asks = told is not None or pods.says_nothing(os.environ)
+  if asks and _finds_tpu() and _is_present('Google Cloud', metadata_of_cloud):
+    return _describe('Google Cloud', metadata_of_cloud)
+  if told is not None:
+    raise RuntimeError(
+      f'{told}, so that this is one of several hosts of a TPU, but neither '
+      f'{pods.HOSTS[-1]} nor the metadata of the machine names them. {REMEDY}'
+    )
   return None
+
+
+def _finds_tpu() -> bool:
+  """Has jax found chips and the library for them on this machine?"""
+  from jax._src.clusters import cloud_tpu_cluster
+
+  return cloud_tpu_cluster.running_in_cloud_tpu_vm
+
+
+def _wait_for_name(host: str) -> None:
+  """Waits until a host has an address: the names of a job come up with its pods.
+
+  Raises RuntimeError where it has none after FOUND_SECONDS.
+  """
+  until = time.monotonic() + FOUND_SECONDS
+  while True:
+    try:
+      socket.getaddrinfo(host, None)
+      return
+    except socket.gaierror as error:
+      if time.monotonic() >= until:
+        raise RuntimeError(
+          f'could not join the run: the host of process 0, {host}, has no address after '
+          f'{FOUND_SECONDS:.0f} s ({error.strerror}). {REMEDY}'
+        ) from error
+    time.sleep(NAME_SECONDS)
+
+
+def _may_be_of_tpu() -> bool:
+  """May this be a host of a pod? Not if it computes elsewhere."""
+  platforms = jax.config.jax_platforms
+  return not platforms or 'tpu' in platforms.split(',')
 
 
 def _has_others_of_slurm() -> bool:
@@ -239,27 +342,6 @@ def _has_others_of_mpi() -> bool:
   return sizes != ['1', '1']
 
 
-def _has_others_of_tpu() -> bool:
-  """May this be a host of a pod? Not if it computes elsewhere or is to be alone."""
-  platforms = jax.config.jax_platforms
-  if platforms and 'tpu' not in platforms.split(','):
-    return False
-  # A slice of one host is not alone where there are several slices.
-  if os.environ.get('MEGASCALE_NUM_SLICES', '1') not in ('', '1'):
-    return True
-  # Bounds of 1,1,1 and a single address or host say that this process is alone.
-  bounds = [os.environ.get(name) for name in ('TPU_PROCESS_BOUNDS', 'TPU_HOST_BOUNDS')]
-  hosts = os.environ.get(
-    'TPU_PROCESS_ADDRESSES', os.environ.get('TPU_WORKER_HOSTNAMES')
-  )
-  return '1,1,1' not in bounds and (hosts is None or ',' in hosts)
-
-
-def _has_others_of_kubernetes() -> bool:
-  """Is this pod one of an indexed job's? Any other pod, a notebook say, is alone."""
-  return 'JOB_COMPLETION_INDEX' in os.environ
-
-
 @contextlib.contextmanager
 def _without_warnings_of_jax():
   """Its detection calls what Python 3.13 deprecates. Where warnings are errors, a run
@@ -271,23 +353,34 @@ def _without_warnings_of_jax():
 
 
 def _is_present(name: str, kind) -> bool:
-  """Does jax find this cluster? For a TPU it asks the machine's metadata server."""
-  if name == 'MPI' and importlib.util.find_spec('mpi4py') is None:
+  """Does jax find this cluster? For a TPU it asks the machine's metadata server.
+
+  Raises ValueError where a package is missing with which others would be found.
+  """
+  package = PACKAGES.get(name)
+  if package is not None and importlib.util.find_spec(package) is None:
+    if name in MAY_BE_ALONE:
+      _warn_alone(name, f'the package {package} is not installed')
+      return False
     raise ValueError(
-      'MPI started several processes, which need the package mpi4py to find each '
-      f'other. {REMEDY}'
+      f'{name} may have started several processes, which need the package {package} to '
+      f'find each other. {REMEDY}'
     )
   try:
     with _without_warnings_of_jax():
       return kind.is_env_present()
   # A machine that cannot be asked, as without a network, must still train.
   except Exception as error:  # noqa: BLE001 - of requests or kubernetes, if anything
-    _LOG.warning(
-      'this process runs alone: whether it belongs to %s could not be found out (%s)',
-      name,
-      _line(error)[:200],
-    )
+    _warn_alone(name, _line(error)[:200])
     return False
+
+
+def _warn_alone(name: str, reason: str) -> None:
+  _LOG.warning(
+    'this process runs alone: whether it belongs to %s could not be found out (%s)',
+    name,
+    reason,
+  )
 
 
 def _describe(name: str, kind) -> Cluster | None:
@@ -320,9 +413,13 @@ def _own_devices(kind) -> list[int] | None:
     return None
   if os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE') == '1':
     return None
-  visible = os.environ.get('CUDA_VISIBLE_DEVICES', '')
-  # By JAX_LOCAL_DEVICE_IDS the user has said it already.
-  if 'JAX_LOCAL_DEVICE_IDS' in os.environ or (visible and ',' not in visible):
+  # By JAX_LOCAL_DEVICE_IDS the user has said it already. Slurm shows a task its own
+  # cards alone where it was told how many a task gets.
+  if os.environ.keys() & {'JAX_LOCAL_DEVICE_IDS', 'SLURM_GPUS_PER_TASK'}:
     return None
+  for name in ('CUDA_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES'):
+    visible = os.environ.get(name)
+    if visible and ',' not in visible:
+      return None
   number = kind.get_local_process_id()
   return None if number is None else [number]
