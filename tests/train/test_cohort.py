@@ -18,6 +18,7 @@ from tl_jax import config, train, tree
 from tl_jax.checkpoint import Store
 from tl_jax.train import preparing, running, starting
 from tl_jax.train import stack as stacking
+from tl_jax.train import wave as joined
 from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.checks import check
 from tl_jax.train.cohort import execute
@@ -153,7 +154,7 @@ def test_a_cohort_called_again_makes_what_is_missing_alone(
     lambda self, settings, run, reporter=None: made.append(run),
   )
   monkeypatch.setattr(
-    stacking, '_train', lambda trainer, members, common, reporter: made.append(members)
+    joined.Wave, 'advance', lambda wave, until=0: made.append(wave.left)
   )
   run_all(pretrained, cohort, False, names=('few', 'many', 'too-many'))
   run_all(pretrained, cohort, True, names=('few', 'many', 'too-many'))
@@ -186,7 +187,8 @@ def test_a_member_whose_cause_is_gone_is_made(pretrained, tmp_path):
   assert not (tmp_path / 'member' / 'failed.json').exists()
 
 
-def test_members_that_end_by_their_own_validation_go_in_turn(pretrained, tmp_path):
+@pytest.mark.parametrize('together', [False, True], ids=['in turn', 'together'])
+def test_members_end_by_their_own_validation(pretrained, tmp_path, together):
   # Nothing is learned, so that the second evaluation is no better than the first.
   more = [('eval.every', '1'), ('eval.patience', '1'), ('optim.lr', '0')]
   names = ('few', 'many')
@@ -194,10 +196,7 @@ def test_members_that_end_by_their_own_validation_go_in_turn(pretrained, tmp_pat
     (make_config(pretrained, [*MEMBERS[name], *more]), tmp_path / name)
     for name in names
   ]
-  said = []
-  reporter = train.Reporter(said.append, lambda *given, **figures: None)
-  execute(runs, reporter, together=True)
-  assert any('2 members in turn, not together: each ends by' in line for line in said)
+  execute(runs, together=together)
   for name in names:
     result = read_json(tmp_path / name / 'result.json')
     assert result['steps'] == 2 and 'not better than at step 1' in result['stopped']
@@ -208,14 +207,14 @@ def test_members_that_end_by_their_own_validation_go_in_turn(pretrained, tmp_pat
 def test_members_that_are_stopped_together_go_on_by_themselves(
   cohort, pretrained, tmp_path, monkeypatch
 ):
-  read_batches = stacking._read
+  read_batches = joined.Wave._read
 
-  def read_and_ask(stack, streams, left, step, reporter):
-    if step == 1:
+  def read_and_ask(wave):
+    if wave.number == 1:
       signal.raise_signal(signal.SIGTERM)
-    return read_batches(stack, streams, left, step, reporter)
+    return read_batches(wave)
 
-  monkeypatch.setattr(stacking, '_read', read_and_ask)
+  monkeypatch.setattr(joined.Wave, '_read', read_and_ask)
   with pytest.raises(train.Stopped, match='step 2 of 4'):
     run_all(pretrained, tmp_path, True, names=GOOD)
   for name in GOOD:
@@ -254,7 +253,7 @@ def test_a_config_that_cannot_be_is_a_member_that_cannot_be(pretrained, tmp_path
     assert word in reason
 
 
-def stack_of(pretrained, folder, count, method='lora'):
+def stack_of(pretrained, folder, count, method='lora', courses=None):
   checked = check(make_config(pretrained, [], method=method))
   mesh = running.make_mesh(checked.settings.mesh, checked.settings.data)
   trainer = running.Trainer(preparing.prepare(checked, folder), mesh)
@@ -262,7 +261,8 @@ def stack_of(pretrained, folder, count, method='lora'):
     starting.Own(np.uint32(seed), np.float32(1e-3), np.float32(0))
     for seed in range(count)
   ]
-  return trainer, stacking.Stack(trainer, trainer.given, owns)
+  courses = range(count) if courses is None else courses
+  return trainer, stacking.Stacks(trainer).stack(owns, courses)
 
 
 def test_the_frozen_base_is_there_once_whatever_the_members(pretrained, tmp_path):
@@ -274,8 +274,8 @@ def test_the_frozen_base_is_there_once_whatever_the_members(pretrained, tmp_path
   alone = jax.eval_shape(
     trainer.ready.start.state, trainer.given, starting.Own(0, 1e-3, 0.0)
   )
-  program = stack.first_states.lower(trainer.given, stack._own).compile()
-  state = program(trainer.given, stack._own)
+  program = stack.programs.first_states.lower(trainer.given, stack.own).compile()
+  state = program(trainer.given, stack.own)
   base = size(alone.frozen)
   assert size(state.frozen) == base and size(state.trainable) == 5 * size(
     alone.trainable

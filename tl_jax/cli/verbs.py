@@ -9,7 +9,6 @@ from tl_jax.cli import (
   generate,
   merge,
   models,
-  plan,
   predict,
   steps,
   sweep,
@@ -30,7 +29,6 @@ VERBS = {
   'merge': merge.MERGE,
   'table': tables.TABLE,
   'sweep': sweep.SWEEP,
-  'plan': plan.PLAN,
   'data': data.DATA,
   'steps': steps.STEPS,
 }

@@ -26,7 +26,12 @@ from tl_jax.optim.leafwise import clip_by_global_norm, leaf_by_leaf
 from tl_jax.optim.masters import with_masters
 from tl_jax.optim.optimizers import OPTIMIZERS, MomentDtype
 from tl_jax.optim.rate import scale_by_rate
-from tl_jax.optim.schedules import ScheduleConfig, chosen_by, make_schedule
+from tl_jax.optim.schedules import (
+  Schedule,
+  ScheduleConfig,
+  chosen_by,
+  make_schedule,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,12 +115,17 @@ class Optimizer(optax.GradientTransformation):
 
 
 def make_optimizer(
-  config: OptimConfig, schedule: ScheduleConfig, names: Iterable[str] | None = None
+  config: OptimConfig,
+  schedule: ScheduleConfig | Schedule,
+  names: Iterable[str] | None = None,
 ) -> Optimizer:
   """An optax transformation over a trainable tree.
 
   The tree may have None holes and structured leaves. `update` needs the parameters. A
   gradient that is no number is not hidden: with `clip` the whole update is NaN.
+
+  `schedule` may be the function itself, whose factor may be traced: runs of several
+  schedules then share a program.
 
   `names` are the names of all parameters of a run, where the tree is a part of them: a
   group about frozen ones is then no error.
@@ -129,7 +139,9 @@ def make_optimizer(
   if config.clip is not None:
     links.append(clip_by_global_norm(config.clip))
   links.append(leaf_by_leaf(direction(config)))
-  schedule_factor = make_schedule(schedule)
+  schedule_factor = schedule
+  if isinstance(schedule, ScheduleConfig):
+    schedule_factor = make_schedule(schedule)
   links.append(scale_by_rate(config.lr, config.decay, schedule_factor, groups))
   averages = [] if config.ema is None else [average(config.ema)]
 

@@ -31,7 +31,6 @@ from tl_jax.parallel.placement import (
   to_host,
 )
 from tl_jax.parallel.starting import start
-from tl_jax.parallel.watching import Watchdog
 
 __all__ = [
   'AXES',
@@ -41,7 +40,6 @@ __all__ = [
   'Capacity',
   'MeshShape',
   'Override',
-  'Watchdog',
   'activation_shards',
   'batch_sharding',
   'capacity_for',

@@ -1,9 +1,6 @@
-"""From one run to many and from one chip to a pod: plans, search spaces, sweeps,
-launchers.
+"""From one run to many and from one chip to a pod: search spaces, sweeps, launchers.
 
->>> from tl_jax.scale import space, topology
+>>> from tl_jax.scale import space
 >>> len(space.product(seed=range(3)) * space.fixed(seed2=1))
 3
->>> topology.parse('v5e-16').devices
-16
 """

@@ -258,8 +258,10 @@ def objective_of(
 class Components(NamedTuple):
   """What a run is made of.
 
-  `init(params, seed)` is its first state, `step(state, batch)` the next one. groups:
-  those of the optimizer, with the leaves that get no gradient among the frozen ones.
+  `init(params, seed)` is its first state, `step(state, batch)` the next one.
+  `step_at(state, batch, factor)` is the step whose schedule gives `factor`, which may be
+  traced: runs that differ in their schedules share it. groups: those of the optimizer,
+  with the leaves that get no gradient among the frozen ones.
   """
 
   model: models.Model
@@ -269,6 +271,7 @@ class Components(NamedTuple):
   init: Callable
   step: Callable
   groups: optim.Groups
+  step_at: Callable
 
 
 def make_arch(
@@ -315,20 +318,24 @@ def assemble(
   schedule = settings.schedule
   schedule = schedule.of_steps(schedule.steps or max(1, schedule.warmup))
   tx = optim.make_optimizer(config, schedule, names)
+  accumulate = settings.data.accumulate
+
+  def step_at(state, batch, factor):
+    own = optim.make_optimizer(config, lambda count: factor, names)
+    return make_step(model, objective, method, own, accumulate)(state, batch)
 
   def init(params, seed):
     return init_state(params, method, tx, seed)
 
   try:
-    step = make_step(model, objective, method, tx, settings.data.accumulate)
+    step = make_step(model, objective, method, tx, accumulate)
     # Traced, not computed: whether patterns match shows before there is a parameter.
     jax.eval_shape(lambda: init(model.init(jax.random.key(0)), 0))
   except ValueError as error:
     # On one line, as every error of a config.
     raise configs.ConfigError(f'config: {" ".join(str(error).split())}') from error
-  return Components(
-    model, objective, method, tx, init, step, optim.parse_groups(groups)
-  )
+  parsed = optim.parse_groups(groups)
+  return Components(model, objective, method, tx, init, step, parsed, step_at)
 
 
 def trained_leaves(parts: Components, trainable) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Course:
     self.keeps_best = keeps_best
     self._patience = patience
     self._points: list[tuple[int, float]] = []
+    self._ended = ''
 
   @classmethod
   def of(cls, settings: Settings, metric: str) -> 'Course':
@@ -59,19 +60,31 @@ class Course:
     if self.metric:
       self._points.append((int(step), float(metrics[self.metric])))
 
+  def end(self, reason: str) -> None:
+    """Says that the run is over, whatever its own values are."""
+    self._ended = reason
+
   def go_on(self, saved: Mapping | None) -> None:
     """Takes over what a checkpoint says of the steps up to its own."""
     # A run that is not watched any more has nothing to end it.
     if self.metric and saved:
       self._points = [(int(step), float(value)) for step, value in saved['points']]
+      self._ended = str(saved.get('ended', ''))
 
   def to_json(self) -> dict:
     """What a checkpoint says: the course so far, and whose state is kept as the best."""
     if not self.metric:
       return {}
     points = [list(point) for point in self._points]
-    said = dict(course=dict(metric=self.metric, points=points))
+    course = dict(metric=self.metric, points=points)
+    if self._ended:
+      course['ended'] = self._ended
+    said = dict(course=course)
     return said | (dict(best=self.best) if self.keeps_best else {})
+
+  def value_at(self, step: int) -> float | None:
+    """The value of a step; None where it was not looked at."""
+    return dict(self._points).get(step)
 
   @property
   def best(self) -> int | None:
@@ -95,6 +108,8 @@ class Course:
   @property
   def reason(self) -> str:
     """Why the run is over before its last step; '' where it is not."""
+    if self._ended:
+      return self._ended
     best = self.best
     # Counted from the points, not kept: a checkpoint has nothing else to agree with.
     since = sum(step > best for step, _ in self._points) if self._points else 0

@@ -49,7 +49,6 @@ def program_of(name: str, run: Outline, mesh, members: int = 1) -> Program:
 
   members: of a cohort. Raises ConfigError for a program that the run does not have.
   """
-  # Of every run there may be several.
   known = (*names_of(run), 'cohort')
   if name not in known:
     raise ConfigError(f'no program {name!r} here; nearest: {nearest(name, known)}')
@@ -60,15 +59,8 @@ def program_of(name: str, run: Outline, mesh, members: int = 1) -> Program:
     features=features,
     cohort=lambda run, mesh: cohort(run, mesh, members),
   )
-  with in_force(mesh):
+  with jax.set_mesh(mesh):
     return makers[name](run, mesh)
-
-
-def in_force(mesh):
-  """A context in which a mesh is in force, also one of shapes alone."""
-  if isinstance(mesh, jax.sharding.Mesh):
-    return jax.set_mesh(mesh)
-  return jax.sharding.use_abstract_mesh(mesh)
 
 
 def step(run: Outline, mesh) -> Program:
@@ -182,11 +174,13 @@ def cohort(run: Outline, mesh, members: int) -> Program:
     name: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype, sharding=batch_sharding)
     for name, leaf in run.batch.items()
   }
+  members_sharding = NamedSharding(mesh, PartitionSpec(MEMBERS))
+  factors = jax.ShapeDtypeStruct((size,), np.float32, sharding=members_sharding)
   function = programs.cohort_step(run.parts, axes, stacked, batch_sharding)
   tokens = size * _tokens(run)
-  return Program(
-    'cohort', function, (state, batch), ('state', 'batch'), tokens, donated=(0,)
-  )
+  arguments = (state, batch, factors)
+  names = ('state', 'batch', 'factors')
+  return Program('cohort', function, arguments, names, tokens, donated=(0,))
 
 
 def _tokens(run: Outline) -> int:

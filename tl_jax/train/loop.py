@@ -14,7 +14,6 @@ import jax
 import numpy as np
 
 from tl_jax import optim
-from tl_jax.parallel import watching
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import Compiled, compile_ahead
 from tl_jax.train.course import Course
@@ -111,9 +110,7 @@ class _Loop:
     numbers = range(first, self._total + 1)
     if self._recorder.course.reason:
       numbers = range(0)
-    watching.enter('rows', f'the rows of step {first}')
     for number, (batch, tokens) in zip(numbers, batches, strict=False):
-      watching.enter('step', f'step {number}')
       if program is None:
         program = self._compile(step, state, batch)
       state, metrics = program.call(state, batch)
@@ -134,18 +131,12 @@ class _Loop:
       self._leave(number, state, self._must_stop(number, stopping))
       if self._recorder.course.reason:
         break
-      watching.enter('rows', f'the rows of step {number + 1}')
-    watching.enter('step', 'the last step')
     self._report_late()
-    jax.block_until_ready(state)
-    watching.rest()
-    return Fitted(state, program)
+    return Fitted(jax.block_until_ready(state), program)
 
   def _compile(self, step: Callable, state: TrainState, batch: dict) -> Compiled:
     compiling = f'{self._title}: compiling the step{_size(batch)}'
-    watched = watching.during('compile', 'the compilation of the step')
-    busy = self._reporter.busy(compiling)
-    with busy, self._recorder.clock.phase('compile'), watched:
+    with self._reporter.busy(compiling), self._recorder.clock.phase('compile'):
       return compile_ahead(step, state, batch)
 
   def _must_stop(self, number: int, stopping: Stopping) -> bool:
@@ -170,8 +161,7 @@ class _Loop:
       # The step's own seconds are of the training, not of the evaluation.
       jax.block_until_ready(state)
       self._report_late()
-      looking = watching.during('evaluation', f'the evaluation of step {number}')
-      with recorder.clock.phase('evaluation'), looking:
+      with recorder.clock.phase('evaluation'):
         values = recorder.evaluate(number, state)
       self._tell(number, values)
       saves = saves or bool(course.reason)
@@ -179,8 +169,7 @@ class _Loop:
     if saves:
       # Before it is saved: no checkpoint holds a step that diverged.
       self._report_late()
-      with watching.during('save', f'the checkpoint of step {number}'):
-        recorder.save(number, state)
+      recorder.save(number, state)
     recorder.clock.keep()
     if stops and not is_last:
       raise Stopped(

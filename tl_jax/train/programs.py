@@ -221,43 +221,123 @@ def fisher_diagonal(log_probabilities: Callable, examples: dict, key, samples: i
   return _jit(information)
 
 
-def cohort_first_states(make: Callable, axes: TrainState, shardings: TrainState):
-  """make(given, own) for the stacked `own` of all members; what all share is made once."""
+def cohort_first_states(
+  make: Callable, axes: TrainState, shardings: TrainState, each: int = 1
+):
+  """make(given, own) for the stacked `own` of all members; what all share is made once.
+
+  each: so many members in a row have one random key.
+  """
   stacked = jax.vmap(make, in_axes=(None, 0), out_axes=axes)
-  return _jit(stacked, out_shardings=shardings)
+
+  def first(given, own):
+    state = stacked(given, own)
+    return state._replace(key=state.key[::each])
+
+  return _jit(first, out_shardings=shardings)
 
 
 def cohort_step(
   components: Components, axes: TrainState, shardings: TrainState, batch_sharding
 ):
-  """The step of all members at once: the stacked state is donated."""
-  # The constraints inside the model are those of one member; vmap adds the axis of
-  # members.
-  stacked = jax.vmap(
-    components.step, in_axes=(axes, 0), out_axes=(axes, 0), spmd_axis_name=MEMBERS
-  )
-  everywhere = parallel.replicated(batch_sharding.mesh)
+  """(stacked state, batches, factors) -> (stacked state, metrics): the step of all
+  members at once; the state is donated.
+
+  Members stand in groups of one size. Those of a group, side by side, have one batch
+  and one random key between them, so that what depends on nothing of their own, as the
+  layers below the first that is trained, is computed once for all of them. Batches and
+  keys are (groups, ...), factors, those of the schedules, (members,).
+  """
+  mesh = batch_sharding.mesh
+  function = grouped_step(components.step_at, axes)
+  everywhere = parallel.replicated(mesh)
+  members = NamedSharding(mesh, PartitionSpec(MEMBERS))
   return _jit(
-    stacked,
-    in_shardings=(shardings, batch_sharding),
+    function,
+    in_shardings=(shardings, batch_sharding, members),
     out_shardings=(shardings, everywhere),
     donate_argnums=0,
   )
 
 
-def cohort_member(axes: TrainState, shardings: TrainState):
-  """(stacked state, index) -> the state of one member, as a run of its own has it."""
+def grouped_step(step_at: Callable, axes: TrainState) -> Callable:
+  """The step of `cohort_step` before it is jitted."""
+  # Without an axis nothing that is made from it gets one.
+  of_group = axes._replace(key=None)
 
-  def pick(state, index):
-    def take(leaf, axis):
-      return leaf if axis is None else leaf[index]
+  # The constraints inside the model are those of one member; vmap adds the axis of
+  # members.
+  def alone(state, batch, factors):
+    mapped = jax.vmap(
+      step_at, in_axes=(axes, 0, 0), out_axes=(axes, 0), spmd_axis_name=MEMBERS
+    )
+    return mapped(state, batch, factors)
 
-    return jax.tree.map(take, state, axes)
+  def one_group(state, batch, factors):
+    mapped = jax.vmap(
+      step_at,
+      in_axes=(of_group, None, 0),
+      out_axes=(of_group, 0),
+      spmd_axis_name=MEMBERS,
+    )
+    key = state.key
+    batch = jax.tree.map(lambda leaf: leaf[0], batch)
+    state, metrics = mapped(state._replace(key=key[0]), batch, factors)
+    return state._replace(key=key), metrics
 
-  return _jit(pick, out_shardings=shardings)
+  def many_groups(state, batch, factors):
+    groups = len(state.key)
+    inner = jax.vmap(step_at, in_axes=(of_group, None, 0), out_axes=(of_group, 0))
+    outer = jax.vmap(
+      inner, in_axes=(axes, 0, 0), out_axes=(axes, 0), spmd_axis_name=MEMBERS
+    )
+
+    def split(leaf):
+      return leaf.reshape(groups, -1, *leaf.shape[1:])
+
+    def joined(leaf):
+      return leaf.reshape(-1, *leaf.shape[2:])
+
+    apart = on_members(split, state, of_group)
+    state, metrics = outer(apart, batch, split(factors))
+    return on_members(joined, state, of_group), jax.tree.map(joined, metrics)
+
+  def step(state, batch, factors):
+    groups = len(state.key)
+    if groups == len(factors):
+      return alone(state, batch, factors)
+    if groups == 1:
+      return one_group(state, batch, factors)
+    return many_groups(state, batch, factors)
+
+  return step
 
 
-def cohort_rates(mesh):
-  """(stacked optimizer states) -> the learning rate of every member, (members,)."""
-  rates = jax.vmap(optim.learning_rate)
-  return _jit(rates, out_shardings=parallel.replicated(mesh))
+def on_members(function: Callable, state, axes):
+  """The state with `function` of the leaves that every member has its own of."""
+
+  def apply(leaf, axis):
+    return leaf if axis is None else function(leaf)
+
+  return jax.tree.map(apply, state, axes)
+
+
+def cohort_taken(shardings):
+  """(leaves, key, places, groups) -> (the leaves of members at these places, the keys
+  of these groups), each where its sharding says; a number takes an axis away.
+  """
+
+  def take(leaves, key, places, groups):
+    return jax.tree.map(lambda leaf: leaf[places], leaves), key[groups]
+
+  return _jit(take, out_shardings=shardings)
+
+
+def cohort_gathered(shardings, each: int):
+  """(leaves of every member, their keys) -> (the leaves stacked, a key per group)."""
+
+  def gather(leaves, keys):
+    stacked = jax.tree.map(lambda *own: jnp.stack(own), *leaves)
+    return stacked, jnp.stack(keys[::each])
+
+  return _jit(gather, out_shardings=shardings)

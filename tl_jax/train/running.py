@@ -10,13 +10,13 @@ tl_jax.config.checks.ConfigError: config.schedule.steps: must be an integer >= 1
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
 
 from tl_jax import checkpoint, data, models, parallel, tree
 from tl_jax.config import ConfigError
-from tl_jax.parallel import watching
 from tl_jax.train import assembly, length, loop, methods, programs, results, tokenizing
 from tl_jax.train.baselines import Baseline
 from tl_jax.train.checks import Checked, check
@@ -174,7 +174,8 @@ class Trainer:
       self.shardings = programs.state_shardings(ready.parts, mesh, preset, overrides)
     first_state = programs.first_state(ready.start.state, self.shardings)
     self._first_state = together(first_state)
-    self._step = programs.step(ready.parts, self.shardings, self.sharding)
+    # The step of each schedule, jitted or compiled.
+    self._steps: dict[Any, Any] = {}
 
   @functools.cached_property
   def given(self) -> Given:
@@ -190,15 +191,11 @@ class Trainer:
     self, settings: Settings, run: Run, reporter: Reporter = NULL_REPORTER
   ) -> dict:
     """Trains one run, or goes on where its workdir is; returns what result.json holds."""
-    corpus, arch = self.ready.corpus, self.ready.parts.model.arch
+    arch = self.ready.parts.model.arch
     epochs = settings.schedule.epochs
-    settings = self.in_steps(settings)
+    settings, stream, chosen = self.admit(settings, run)
     if epochs is not None:
       reporter.info(f'{epochs:g} epochs = {settings.schedule.steps} steps')
-    run.require_files(self.ready.files())
-    stream, chosen = corpus.stream(settings)
-    run.require_trained_on(results.digest_numbers(chosen))
-    run.require_frame(self.ready.frame)
     for line in self.ready.lines(settings, chosen):
       reporter.info(line)
     recorder = self.recorder(settings, run, chosen)
@@ -214,7 +211,7 @@ class Trainer:
       )
       fitted = loop.fit(
         settings,
-        self._step,
+        self._step_of(settings),
         state,
         batches,
         recorder,
@@ -222,14 +219,38 @@ class Trainer:
         'transfer' if isinstance(settings, Transfer) else 'pretrain',
       )
       # The next run of this signature takes the compiled step.
-      self._step = fitted.program or self._step
+      if fitted.program is not None:
+        self._steps[settings.schedule] = fitted.program
       state, course = fitted.state, recorder.course
       return self.finish(settings, run, state, chosen, course, reporter)
 
-  def in_steps(self, settings: Settings) -> Settings:
-    """The settings of a run of this program, with its epochs as steps."""
-    schedule = self.ready.settings.schedule
-    return dataclasses.replace(settings, schedule=schedule)
+  def admit(self, settings: Settings, run: Run) -> tuple:
+    """(the settings of a run with its epochs as steps, the rows that it sees, the
+    numbers of its examples).
+
+    Raises ConfigError for more labels than there are, and where an earlier start was
+    trained on something else.
+    """
+    run.require_files(self.ready.files())
+    stream, chosen = self.ready.corpus.stream(settings)
+    run.require_trained_on(results.digest_numbers(chosen))
+    run.require_frame(self.ready.frame)
+    return length.in_steps(settings, stream), stream, chosen
+
+  def _step_of(self, settings: Settings):
+    """The step of a run with its schedule, which an earlier one may have compiled."""
+    schedule = settings.schedule
+    if schedule not in self._steps:
+      parts = self.ready.parts
+      if schedule != self.ready.settings.schedule:
+        parts = assembly.assemble(
+          dataclasses.replace(self.ready.settings, schedule=schedule),
+          parts.model.arch,
+          parts.objective,
+          parts.method,
+        )
+      self._steps[schedule] = programs.step(parts, self.shardings, self.sharding)
+    return self._steps[schedule]
 
   def start(
     self, settings: Settings, run: Run, course: Course, reporter: Reporter
@@ -237,21 +258,32 @@ class Trainer:
     """The state of the newest good checkpoint, whose course is taken over, or a fresh
     one with its account in account.json.
     """
-    with jax.set_mesh(self.mesh):
-      abstract = programs.abstract_state(self.ready.parts, self.shardings)
-      restored = run.restore_latest(abstract, self.ready.parts.model.arch)
-    if restored is not None:
-      reporter.info(f'resumed at step {restored.step} of {settings.schedule.steps}')
-      for line in length.said_of_longer(restored.meta, settings, restored.step):
-        reporter.info(line)
-      course.go_on(restored.meta.get('course'))
-      return restored.state
+    state = self.restore(settings, run, course, reporter)
+    if state is not None:
+      return state
     self.describe(settings, run)
     # Not on the mesh: the information of EWC is of one example after the other, which no
     # axis divides.
     given = self.given
     with jax.set_mesh(self.mesh):
       return self._first_state(given, Own.of(settings))
+
+  def restore(
+    self, settings: Settings, run: Run, course: Course, reporter: Reporter
+  ) -> TrainState | None:
+    """The state of the newest good checkpoint, whose course is taken over; None where
+    there is none.
+    """
+    with jax.set_mesh(self.mesh):
+      abstract = programs.abstract_state(self.ready.parts, self.shardings)
+      restored = run.restore_latest(abstract, self.ready.parts.model.arch)
+    if restored is None:
+      return None
+    reporter.info(f'resumed at step {restored.step} of {settings.schedule.steps}')
+    for line in length.said_of_longer(restored.meta, settings, restored.step):
+      reporter.info(line)
+    course.go_on(restored.meta.get('course'))
+    return restored.state
 
   def describe(self, settings: Settings, run: Run) -> None:
     """Leaves in a workdir what a run starts from: the account of every leaf, and the
@@ -286,12 +318,10 @@ class Trainer:
     the best one of its course, and writes what it says.
     """
     # The last step is on the disk before a result says that the run is finished.
-    with watching.during('save', 'the checkpoint of the last step'):
-      run.store.wait()
+    run.store.wait()
     ended = int(state.step)
     judged = self.best_state(run, course, state)
-    with watching.during('evaluation', f'the evaluation of step {int(judged.step)}'):
-      found = self.evaluator.evaluate(judged)
+    found = self.evaluator.evaluate(judged)
     try:
       results.require_numbers(int(judged.step), found.metrics, found.outputs)
     except Diverged:

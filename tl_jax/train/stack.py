@@ -1,36 +1,36 @@
-"""The members of a cohort a step at a time: their states are one state, stacked, over
-the devices of the mesh.
+"""The states of a cohort as one, stacked, over the devices of the mesh.
 
 Leaves that no member trains and all share, the frozen base, have no axis of members.
-The other leaves have it first, and the axis `cohort` of the mesh divides it.
+The other leaves have it first, and the axis `cohort` of the mesh divides it. Members of
+one seed and one set of examples stand side by side: they share their batches and draw
+the same, so that layers below the first that is trained are computed once for them.
 
 >>> import numpy as np
 >>> made = lambda base, own: {'base': 2 * base, 'own': base + own}
 >>> depends(made, np.ones(3, np.float32), np.float32(1))
 {'base': False, 'own': True}
+>>> Layout.of(['seed 1', 'seed 2', 'seed 1', 'seed 2'])
+Layout(places=(0, 2, 1, 3), each=2)
 """
 
-import contextlib
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tl_jax import models, parallel
-from tl_jax.train import loop, programs
-from tl_jax.train.checks import check
-from tl_jax.train.clock import Clock
-from tl_jax.train.compilation import compile_ahead, together
+from tl_jax import parallel
+from tl_jax.train import programs
+from tl_jax.train.compilation import Compiled, compile_ahead, together
 from tl_jax.train.programs import MEMBERS
-from tl_jax.train.reporter import Meter, Reporter
-from tl_jax.train.results import survived, write_failure
-from tl_jax.train.running import Trainer, make_trainer
+from tl_jax.train.running import Trainer
 from tl_jax.train.starting import Given, Own
 from tl_jax.train.step import TrainState
-from tl_jax.train.stopping import Stopped, Stopping
-from tl_jax.train.workdir import Run, open_run
+
+# How many times as many places as members there may be, for groups of one size: a copy
+# computes what nobody wants.
+MOST_COPIES = 1.5
 
 
 def depends(function, fixed, own) -> Any:
@@ -58,7 +58,9 @@ def member_axes(make, given: Given, own: Own) -> TrainState:
   frozen = jax.tree.map(lambda found: 0 if found else None, dependent)
   # Whatever is trained or counted is a member's own from the first step on.
   state = jax.eval_shape(make, given, own)
-  return jax.tree.map(lambda leaf: 0, state)._replace(frozen=frozen)
+  own_axes = jax.tree.map(lambda leaf: 0, state)
+  # Members of a stack are at one step.
+  return own_axes._replace(step=None, frozen=frozen)
 
 
 def stacked_sharding(sharding: NamedSharding, axis: int | None) -> NamedSharding:
@@ -68,266 +70,225 @@ def stacked_sharding(sharding: NamedSharding, axis: int | None) -> NamedSharding
   return NamedSharding(sharding.mesh, PartitionSpec(MEMBERS, *sharding.spec))
 
 
-class Stack:
-  """The states of some members as one, with the programs that make it, step it and take
-  one out.
+class Layout(NamedTuple):
+  """How members stand in a stack.
 
-  `size` is the number of members, rounded up to what the mesh divides: the last one is
-  repeated to fill up, and what becomes of the copies is dropped.
+  places: the number of the member at each place; a member that stands there again is a
+  copy, which fills up. each: so many in a row are a group.
   """
 
-  def __init__(self, trainer: Trainer, given: Given, owns: list[Own]):
+  places: tuple[int, ...]
+  each: int
+
+  @classmethod
+  def of(cls, courses: Sequence[Hashable], ways: int = 1) -> 'Layout':
+    """Members of equal `courses` side by side, where that takes few copies.
+
+    The number of places is divided by `ways`, and so is that of groups, unless there
+    is one group alone.
+    """
+    alike: dict[Hashable, list[int]] = {}
+    for index, course in enumerate(courses):
+      alike.setdefault(course, []).append(index)
+    each = max(map(len, alike.values()))
+    groups = list(alike.values())
+    # The axis of the mesh divides one group, or else whole groups.
+    if len(groups) == 1:
+      each = _rounded(each, ways)
+    filled = [group + group[-1:] * (each - len(group)) for group in groups]
+    if len(filled) > 1:
+      filled += filled[-1:] * (_rounded(len(filled), ways) - len(filled))
+    apart = _rounded(len(courses), ways)
+    if len(filled) * each > MOST_COPIES * apart:
+      numbers = range(len(courses))
+      copies = [len(courses) - 1] * (apart - len(courses))
+      return cls((*numbers, *copies), 1)
+    return cls(tuple(index for group in filled for index in group), each)
+
+  @property
+  def groups(self) -> tuple[int, ...]:
+    """The number of the first member of each group."""
+    return self.places[:: self.each]
+
+  def place_of(self, member: int) -> int:
+    """The place of a member, not that of a copy."""
+    return self.places.index(member)
+
+
+def _rounded(count: int, ways: int) -> int:
+  """The count, or the next number that `ways` divides."""
+  return -(-count // ways) * ways
+
+
+class Shape(NamedTuple):
+  """What the programs of a stack depend on: its places, and how many are a group."""
+
+  size: int
+  each: int
+
+
+class Programs:
+  """What is compiled for stacks of one shape."""
+
+  def __init__(self, trainer: Trainer, axes: TrainState, shape: Shape):
     ready, mesh = trainer.ready, trainer.mesh
-    self.trainer, self.given, self.count = trainer, given, len(owns)
-    ways = mesh.shape[MEMBERS]
-    self.size = -(-self.count // ways) * ways
-    # A copy has the right shapes, and does not diverge on its own.
-    owns = [*owns, *[owns[-1]] * (self.size - self.count)]
-    self._own = Own(*(np.stack(values) for values in zip(*owns, strict=True)))
-    self.axes = member_axes(ready.start.state, given, owns[0])
-    self.shardings = jax.tree.map(stacked_sharding, trainer.shardings, self.axes)
+    shardings = jax.tree.map(stacked_sharding, trainer.shardings, axes)
+    batch_axis = MEMBERS
+    if shape.size == shape.each:
+      # One group has one key and one batch, which nothing divides.
+      batch_axis = None
+      key = PartitionSpec(None, *trainer.shardings.key.spec)
+      shardings = shardings._replace(key=NamedSharding(mesh, key))
+    self.shardings = shardings
     self.batch_sharding = NamedSharding(
-      mesh, PartitionSpec(MEMBERS, *trainer.sharding.spec)
+      mesh, PartitionSpec(batch_axis, *trainer.sharding.spec)
     )
-    self.first_states = programs.cohort_first_states(
-      ready.start.state, self.axes, self.shardings
-    )
-    self.step = programs.cohort_step(
-      ready.parts, self.axes, self.shardings, self.batch_sharding
-    )
-    self._start = together(self.first_states)
-    self._pick = together(programs.cohort_member(self.axes, trainer.shardings))
-    self.rates = together(programs.cohort_rates(mesh))
+    self.members_sharding = NamedSharding(mesh, PartitionSpec(MEMBERS))
+    make = ready.start.state
+    self.first_states = programs.cohort_first_states(make, axes, shardings, shape.each)
+    self.start = together(self.first_states)
+    self.step = programs.cohort_step(ready.parts, axes, shardings, self.batch_sharding)
+    self.compiled: Compiled | None = None
+    own = _own_of(shardings, axes), shardings.key
+    self.gather = together(programs.cohort_gathered(own, shape.each))
+    self.take = together(programs.cohort_taken(own))
+
+
+class Stacks:
+  """Makes stacks of the members of one trainer; programs are compiled once for each
+  shape.
+  """
+
+  def __init__(self, trainer: Trainer):
+    self.trainer = trainer
+    # Not on the mesh, as `Trainer.start` says.
+    self.given = trainer.given
+    self.ways = trainer.mesh.shape[MEMBERS]
+    shapes = Own(np.uint32(0), np.float32(0), np.float32(0))
+    self.axes = member_axes(trainer.ready.start.state, self.given, shapes)
+    one = _own_of(trainer.shardings, self.axes), trainer.shardings.key
+    self.pick = together(programs.cohort_taken(one))
+    self._programs: dict[Shape, Programs] = {}
+
+  def stack(self, owns: Sequence[Own], courses: Sequence[Hashable]) -> 'Stack':
+    """A stack of these members; of equal courses are those that share batches and draw
+    the same.
+    """
+    return Stack(self, tuple(owns), tuple(courses))
+
+  def programs(self, shape: Shape) -> Programs:
+    if shape not in self._programs:
+      self._programs[shape] = Programs(self.trainer, self.axes, shape)
+    return self._programs[shape]
+
+
+class Stack:
+  """The states of some members as one: made, stepped, and taken apart."""
+
+  def __init__(self, stacks: Stacks, owns: tuple[Own, ...], courses: tuple):
+    self.stacks, self.owns, self.courses = stacks, owns, courses
+    self.axes = stacks.axes
+    self.layout = Layout.of(courses, stacks.ways)
+    self.size = len(self.layout.places)
+    self.programs = stacks.programs(Shape(self.size, self.layout.each))
+
+  @property
+  def own(self) -> Own:
+    """What each place has of its own, (places,) each."""
+    owns = [self.owns[member] for member in self.layout.places]
+    return Own(*(np.stack(values) for values in zip(*owns, strict=True)))
 
   def start(self) -> TrainState:
     """The stacked state at step 0; the base that members share is never there once per
     member.
     """
-    return self._start(self.given, self._own)
+    return self.programs.start(self.stacks.given, self.own)
 
-  def place(self, batches: list[dict]) -> dict:
-    """The batches of the members as one, on the mesh: (members, rows, ...) each."""
-    batches = [*batches, *[batches[-1]] * (self.size - len(batches))]
-    stacked = {
-      name: np.stack([batch[name] for batch in batches]) for name in batches[0]
-    }
-    return parallel.place(stacked, self.batch_sharding)
+  def gather(self, states: Sequence[TrainState]) -> TrainState:
+    """The stacked state of members that have been restored, each as `owned` left it;
+    the first of them has the base.
+    """
+    # A copy is gathered again, as it is computed again.
+    leaves, keys = [], []
+    for member in self.layout.places:
+      state = states[member]
+      leaves.append(_own_of(state, self.axes))
+      keys.append(state.key)
+    own, key = self.programs.gather(leaves, keys)
+    return _with_own(states[0], own)._replace(key=key)
 
-  def pick(self, state: TrainState, index: int) -> TrainState:
-    """The state of one member, as a run of its own has it."""
-    return self._pick(state, jnp.int32(index))
+  def compile(self, state: TrainState, batch: dict, factors) -> Compiled:
+    """The step's program, compiled where no stack of this shape has one yet."""
+    if self.programs.compiled is None:
+      step = self.programs.step
+      self.programs.compiled = compile_ahead(step, state, batch, factors)
+    return self.programs.compiled
+
+  def place(self, batches: dict[int, dict]) -> dict:
+    """The batches of the groups as one, on the mesh: (groups, rows, ...) each.
+
+    batches: by the first member of every group.
+    """
+    first = batches[self.layout.groups[0]]
+    stacked = {}
+    for name in first:
+      stacked[name] = np.stack([batches[group][name] for group in self.layout.groups])
+    return parallel.place(stacked, self.programs.batch_sharding)
+
+  def place_factors(self, factors: Sequence[float]) -> jax.Array:
+    """The factors of the members' schedules, on the mesh: (places,)."""
+    values = np.array([factors[member] for member in self.layout.places], np.float32)
+    return parallel.place(values, self.programs.members_sharding)
+
+  def pick(self, state: TrainState, member: int) -> TrainState:
+    """The state of one member, as a run of its own has it.
+
+    Its base is that of the stacked state, until the next step is given this.
+    """
+    place = self.layout.place_of(member)
+    group = place // self.layout.each
+    leaves = _own_of(state, self.axes)
+    own, key = self.stacks.pick(leaves, state.key, np.int32(place), np.int32(group))
+    return _with_own(state, own)._replace(key=key)
+
+  def smaller(self, left: Sequence[int]) -> 'Stack | None':
+    """A stack of the members in `left`; None where it had more than half the places."""
+    owns = [self.owns[member] for member in left]
+    courses = [self.courses[member] for member in left]
+    size = len(Layout.of(courses, self.stacks.ways).places)
+    return self.stacks.stack(owns, courses) if 2 * size <= self.size else None
+
+  def moved(self, state: TrainState, left: Sequence[int], stack: 'Stack') -> TrainState:
+    """The state of the members in `left`, for a stack of these."""
+    # Where the members stood, in the order in which they will stand.
+    places = [self.layout.place_of(left[member]) for member in stack.layout.places]
+    groups = [place // self.layout.each for place in places[:: stack.layout.each]]
+    leaves = _own_of(state, self.axes)
+    numbers = np.array(places, np.int32), np.array(groups, np.int32)
+    own, key = stack.programs.take(leaves, state.key, *numbers)
+    return _with_own(state, own)._replace(key=key)
 
 
-class Open(NamedTuple):
-  """A member whose workdir is open, with the examples that it is trained on and where
-  its figures go.
+def owned(state: TrainState, axes: TrainState, with_base: bool) -> TrainState:
+  """What a stack needs of a member's state: without the base that another one has."""
+  return state if with_base else _own_of(state, axes)._replace(key=state.key)
+
+
+def _own_of(state, axes):
+  """The leaves that every member has its own of but the key, with holes for the
+  others.
   """
 
-  settings: Any
-  run: Run
-  stream: Any
-  chosen: np.ndarray
-  recorder: loop.Recorder
-  meter: Meter
-  earlier: dict
+  def take(leaf, axis):
+    return None if axis is None else leaf
+
+  return jax.tree.map(take, state, axes)._replace(key=None)
 
 
-def train_together(members, reporter: Reporter) -> None:
-  """Trains members of one signature, none of which has a step yet, all of them at once.
+def _with_own(state, own):
+  """The state with other leaves of its own, whose holes `own` leaves as they are."""
 
-  A checkpoint is kept of the last step alone. Whoever cannot be a member, or diverges,
-  leaves failed.json, and the others go on.
-  """
-  common = Clock()
-  with contextlib.ExitStack() as stack:
-    trainer, opened = None, []
-    for member in members:
-      with survived(member.folder, reporter):
-        run = stack.enter_context(open_run(member.config, member.folder))
-        with survived(member.folder, reporter, run):
-          if run.result(member.settings) is not None:
-            continue
-          if trainer is None:
-            trainer = make_trainer(check(member.config), run, cache=run.path.parent)
-          opened.append(open_member(trainer, member.settings, run))
-    if opened:
-      _train(trainer, opened, common, reporter)
+  def put(leaf, new):
+    return leaf if new is None else new
 
-
-def open_member(trainer: Trainer, settings, run: Run) -> Open:
-  """A member at its start. Raises ConfigError for more labels than there are."""
-  settings = trainer.in_steps(settings)
-  earlier = run.clock.totals()
-  stream, chosen = trainer.ready.corpus.stream(settings)
-  trainer.describe(settings, run)
-  if run.is_primary:
-    run.workdir.truncate_metrics(None)
-  recorder = trainer.recorder(settings, run, chosen)
-  return Open(settings, run, stream, chosen, recorder, Meter(), earlier)
-
-
-def _train(
-  trainer: Trainer, members: list[Open], common: Clock, reporter: Reporter
-) -> None:
-  """Trains and judges members that can be; `common` counts the time that they share."""
-  # by their place in the stack; one that diverges leaves
-  left = dict(enumerate(members))
-  try:
-    given = trainer.given  # not on the mesh, as `Trainer.start` says
-    with jax.set_mesh(trainer.mesh):
-      stack = Stack(trainer, given, [Own.of(member.settings) for member in members])
-      with Stopping() as stopping, common.phase('training'):
-        state = _fit(stack, left, common, reporter, stopping)
-      shared = common.totals()
-      for index, member in left.items():
-        with survived(member.run.path, reporter, member.run):
-          _settle(member, shared, len(members))
-          one = stack.pick(state, index)
-          member.recorder.save(member.settings.schedule.steps, one)
-          course = member.recorder.course
-          trainer.finish(member.settings, member.run, one, member.chosen, course)
-  finally:
-    # Where it ends before its time, each has its share; a finished run's clock stands
-    # still.
-    for member in members:
-      _settle(member, common.totals(), len(members))
-
-
-def _fit(
-  stack: Stack,
-  left: dict[int, Open],
-  common: Clock,
-  reporter: Reporter,
-  stopping: Stopping,
-) -> TrainState:
-  """The stacked state after the last step of the schedule.
-
-  Members in `left` that diverge are taken out. Raises Stopped after a signal, when
-  every member has been saved, to go on by itself.
-  """
-  trainer = stack.trainer
-  total = trainer.ready.settings.schedule.steps
-  with common.phase('start'):
-    state = stack.start()
-    streams = [
-      trainer.evaluator.training_rows(member.stream, stack.pick(state, index), 0, total)
-      for index, member in left.items()
-    ]
-  program = None
-  for number in range(1, total + 1):
-    # Before the step: whoever has no batch leaves, and the stack keeps its shape.
-    batches = _read(stack, streams, left, number - 1, reporter)
-    if not left:
-      break
-    batch = stack.place(batches)
-    if program is None:
-      title = f'{trainer.ready.title}: compiling the step of {len(streams)} members'
-      with reporter.busy(title), common.phase('compile'):
-        program = compile_ahead(stack.step, state, batch)
-    state, metrics = program.call(state, batch)
-    for index, member in left.items():
-      member.meter.add(streams[index].tokens_at(number - 1))
-    _tell(stack, left, number, metrics, state, common, reporter)
-    if number < total and _stops(stopping, number, trainer.ready.settings.log.every):
-      _save(stack, left, number, state)
-      raise Stopped(
-        f'stopped at step {number} of {total}; the members are saved, run again to go on'
-      )
-  return jax.block_until_ready(state)
-
-
-def _stops(stopping: Stopping, number: int, every: int) -> bool:
-  """Is the run to stop at this step? Processes agree on it at every so many steps
-  alone.
-  """
-  if jax.process_count() == 1:
-    return stopping.asked
-  return number % every == 0 and stopping.agreed()
-
-
-def _tell(
-  stack: Stack,
-  left: dict[int, Open],
-  number: int,
-  metrics: dict,
-  state: TrainState,
-  common: Clock,
-  reporter: Reporter,
-) -> None:
-  """Logs and evaluates a step where that is due; the clocks of the members are set for
-  it.
-  """
-  settings = stack.trainer.ready.settings
-  total = settings.schedule.steps
-  if number % settings.log.every == 0 or number == total:
-    _record(stack, left, number, metrics, state, reporter)
-    for member in left.values():
-      _settle(member, common.totals(), stack.count)
-      member.run.clock.keep(now=True)
-  every = settings.eval.every
-  if every and (number % every == 0 or number == total):
-    jax.block_until_ready(state)
-    with common.phase('evaluation'):
-      for index, member in left.items():
-        _settle(member, common.totals(), stack.count)
-        member.recorder.evaluate(number, stack.pick(state, index))
-  reporter.progress(stack.trainer.ready.title, number, total)
-
-
-def _save(stack: Stack, left: dict[int, Open], number: int, state: TrainState) -> None:
-  """Commits a step of every member that is left."""
-  for index, member in left.items():
-    member.recorder.save(number, stack.pick(state, index))
-  # Only now: the members are saved side by side.
-  for member in left.values():
-    member.run.store.wait()
-
-
-def _read(
-  stack: Stack, streams: list, left: dict[int, Open], step: int, reporter: Reporter
-) -> list[dict]:
-  """The batch of every member at a step; one whose batch cannot be is failed, and
-  leaves.
-  """
-  found = {}
-  for index, member in list(left.items()):
-    with survived(member.run.path, reporter, member.run):
-      batch = streams[index].batch_at(step)
-      models.require_rows(stack.trainer.ready.parts.model.arch, batch)
-      found[index] = batch
-    if index not in found:
-      del left[index]
-  # Whoever has left keeps its place, with the batch of another; nobody looks at its
-  # state.
-  other = next(iter(found.values()), None)
-  return [found.get(index, other) for index in range(stack.count)]
-
-
-def _record(
-  stack: Stack, left: dict[int, Open], number: int, metrics, state, reporter: Reporter
-) -> None:
-  """Logs a step of every member; one whose figures are no numbers is failed, and
-  leaves.
-  """
-  metrics, rates = jax.device_get((metrics, stack.rates(state.opt_state)))
-  for index, member in list(left.items()):
-    figures = {name: float(values[index]) for name, values in metrics.items()}
-    if not loop.finite(figures):
-      error = loop.diverged(number, figures, member.settings.data.batch)
-      write_failure(member.run.path, error, reporter, member.run)
-      del left[index]
-      continue
-    speed = round(member.meter.read(), 1)
-    rate = float(rates[index])
-    member.recorder.record(
-      dict(step=number, **figures, learning_rate=rate, tokens_per_second=speed)
-    )
-
-
-def _settle(member: Open, shared: dict[str, float], count: int) -> None:
-  """Sets a member's clock to what it took before and its part of what `count` members
-  share.
-  """
-  member.run.clock.set(
-    {name: before + shared[name] / count for name, before in member.earlier.items()}
-  )
+  return jax.tree.map(put, state, own)

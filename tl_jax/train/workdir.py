@@ -211,7 +211,9 @@ class Run(NamedTuple):
 
     def save(step: int, state) -> None:
       said = meta | course.to_json() | dict(next_batch=step, config=self.config)
-      self.store.save(step, state, said, pinned=course.pinned)
+      # That a run is over may be known only after its last step was saved.
+      again = bool(course.reason) and self.store.latest() == step
+      self.store.save(step, state, said, replace=again, pinned=course.pinned)
       # A run that goes on from this step counts the seconds up to it.
       self.clock.keep(now=True)
 
@@ -356,8 +358,7 @@ def _prepared(
   write = functools.partial(workdir.write_json, SECONDS) if is_primary else None
   clock = Clock(files.find_json(path / SECONDS), write)
   try:
-    with parallel.Watchdog(path):
-      yield Run(path, is_primary, workdir, store, bound, clock)
+    yield Run(path, is_primary, workdir, store, bound, clock)
   finally:
     clock.keep(now=True)
     store.wait()
