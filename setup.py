@@ -38,6 +38,7 @@ setup(
   package_dir={'tl_jax.configs': 'configs', 'tl_jax.experiments': 'experiments'},
   package_data={
     'tl_jax.data': ['embedded/*', 'embedded/**/*'],
+    'tl_jax.scale': ['prices.json'],
     'tl_jax.report': ['page.css', 'published/*', 'published/**/*'],
   },
   entry_points={'console_scripts': ['tl-jax = tl_jax.cli.main:main']},

@@ -52,7 +52,7 @@ def test_a_published_family_needs_no_files():
 def test_a_vocabulary_that_is_not_the_familys_is_said():
   found = outline.outline(config.load('configs/pretrain.py:gpt2'))
   assert found.parts.model.arch.vocabulary == 30522
-  assert 'vocabulary=50257' in found.notes[0]
+  assert "'vocabulary': 50257" in found.notes[0]
 
 
 def test_a_family_that_is_misspelt_is_refused_as_a_run_refuses_it():

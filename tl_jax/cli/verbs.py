@@ -9,6 +9,7 @@ from tl_jax.cli import (
   generate,
   merge,
   models,
+  plan,
   predict,
   steps,
   sweep,
@@ -29,6 +30,7 @@ VERBS = {
   'merge': merge.MERGE,
   'table': tables.TABLE,
   'sweep': sweep.SWEEP,
+  'plan': plan.PLAN,
   'data': data.DATA,
   'steps': steps.STEPS,
 }

@@ -31,6 +31,7 @@ from tl_jax.parallel.placement import (
   to_host,
 )
 from tl_jax.parallel.starting import start
+from tl_jax.parallel.watching import Watchdog
 
 __all__ = [
   'AXES',
@@ -40,6 +41,7 @@ __all__ = [
   'Capacity',
   'MeshShape',
   'Override',
+  'Watchdog',
   'activation_shards',
   'batch_sharding',
   'capacity_for',

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 
 import jax
 
+from tl_jax.parallel import watching
+
 # A program may take one process long to compile that another finds in its cache.
 WAIT_SECONDS = 3600
 # After so long, the log says for whom this process waits.
@@ -42,6 +44,12 @@ def meet(name: str, word: str = '', seconds: float = WAIT_SECONDS) -> dict[int, 
   client = _client()
   if client is None or jax.process_count() == 1:
     return {0: word}
+  with watching.during('meeting', f'the meeting {name!r}'):
+    return _meet(client, name, word, seconds)
+
+
+def _meet(client, name: str, word: str, seconds: float) -> dict[int, str]:
+  """`meet`, where there are others."""
   _counts[name] += 1
   place = f'tl_jax/meetings/{name}/{_counts[name]}'
   client.key_value_set(f'{place}/{jax.process_index()}', word)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from tl_jax import optim
+from tl_jax.parallel import watching
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import Compiled, compile_ahead
 from tl_jax.train.course import Course
@@ -110,7 +111,9 @@ class _Loop:
     numbers = range(first, self._total + 1)
     if self._recorder.course.reason:
       numbers = range(0)
+    watching.enter('rows', f'the rows of step {first}')
     for number, (batch, tokens) in zip(numbers, batches, strict=False):
+      watching.enter('step', f'step {number}')
       if program is None:
         program = self._compile(step, state, batch)
       state, metrics = program.call(state, batch)
@@ -131,12 +134,18 @@ class _Loop:
       self._leave(number, state, self._must_stop(number, stopping))
       if self._recorder.course.reason:
         break
+      watching.enter('rows', f'the rows of step {number + 1}')
+    watching.enter('step', 'the last step')
     self._report_late()
-    return Fitted(jax.block_until_ready(state), program)
+    jax.block_until_ready(state)
+    watching.rest()
+    return Fitted(state, program)
 
   def _compile(self, step: Callable, state: TrainState, batch: dict) -> Compiled:
     compiling = f'{self._title}: compiling the step{_size(batch)}'
-    with self._reporter.busy(compiling), self._recorder.clock.phase('compile'):
+    watched = watching.during('compile', 'the compilation of the step')
+    busy = self._reporter.busy(compiling)
+    with busy, self._recorder.clock.phase('compile'), watched:
       return compile_ahead(step, state, batch)
 
   def _must_stop(self, number: int, stopping: Stopping) -> bool:
@@ -161,7 +170,8 @@ class _Loop:
       # The step's own seconds are of the training, not of the evaluation.
       jax.block_until_ready(state)
       self._report_late()
-      with recorder.clock.phase('evaluation'):
+      looking = watching.during('evaluation', f'the evaluation of step {number}')
+      with recorder.clock.phase('evaluation'), looking:
         values = recorder.evaluate(number, state)
       self._tell(number, values)
       saves = saves or bool(course.reason)
@@ -169,7 +179,8 @@ class _Loop:
     if saves:
       # Before it is saved: no checkpoint holds a step that diverged.
       self._report_late()
-      recorder.save(number, state)
+      with watching.during('save', f'the checkpoint of step {number}'):
+        recorder.save(number, state)
     recorder.clock.keep()
     if stops and not is_last:
       raise Stopped(

@@ -150,10 +150,11 @@ def _tokenizer_of(
   family = settings.model['family']
   published = models.arch(family).vocabulary
   notes = []
+  wanted = dict(family=family, vocabulary=published)
   if rows is None and choice.size != published:
     notes.append(
       f'vocabulary: {choice.size:,} pieces, as config.tokenizer.size says; the family '
-      f'{family} has {published:,} (--config.model.vocabulary={published})'
+      f'{family} has {published:,}: --config.model="{wanted}"'
     )
   return _nominal(min(choice.size, rows or choice.size)), notes
 

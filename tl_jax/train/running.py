@@ -17,6 +17,7 @@ import numpy as np
 
 from tl_jax import checkpoint, data, models, parallel, tree
 from tl_jax.config import ConfigError
+from tl_jax.parallel import watching
 from tl_jax.train import assembly, length, loop, methods, programs, results, tokenizing
 from tl_jax.train.baselines import Baseline
 from tl_jax.train.checks import Checked, check
@@ -318,10 +319,12 @@ class Trainer:
     the best one of its course, and writes what it says.
     """
     # The last step is on the disk before a result says that the run is finished.
-    run.store.wait()
+    with watching.during('save', 'the checkpoint of the last step'):
+      run.store.wait()
     ended = int(state.step)
     judged = self.best_state(run, course, state)
-    found = self.evaluator.evaluate(judged)
+    with watching.during('evaluation', f'the evaluation of step {int(judged.step)}'):
+      found = self.evaluator.evaluate(judged)
     try:
       results.require_numbers(int(judged.step), found.metrics, found.outputs)
     except Diverged:

@@ -358,7 +358,8 @@ def _prepared(
   write = functools.partial(workdir.write_json, SECONDS) if is_primary else None
   clock = Clock(files.find_json(path / SECONDS), write)
   try:
-    yield Run(path, is_primary, workdir, store, bound, clock)
+    with parallel.Watchdog(path):
+      yield Run(path, is_primary, workdir, store, bound, clock)
   finally:
     clock.keep(now=True)
     store.wait()
