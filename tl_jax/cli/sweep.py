@@ -15,7 +15,7 @@ from tl_jax.cli.console import complain, reporting, say
 from tl_jax.cli.verb import Verb, add_workdir
 from tl_jax.config import ConfigError
 
-LAUNCHERS = ('local',)
+LAUNCHERS = ('local', 'slurm', 'xpk', 'jobset', 'skypilot')
 # Members that a dry run shows one by one.
 SHOWN = 20
 UNITS = {'': 1, 's': 1, 'm': 60, 'h': 3600, 'd': 86400}
@@ -87,6 +87,8 @@ def _sweep(flags, overrides) -> int:
   listing = members.open_sweep(flags.sweep, workdir)
   if listing.repeated:
     say(f'{listing.repeated} points repeat others; each config is run once')
+  if flags.launcher != 'local':
+    return _hand_over(flags, listing, workdir, overrides)
   if flags.dry_run:
     _show(listing, workdir, time.monotonic() - began)
     return 0
@@ -127,6 +129,53 @@ def flags_of(fields: dict) -> str:
   for key, value in fields.items():
     words.append(shlex.quote(f'--config.{key}={as_text(value)}'))
   return ' '.join(words)
+
+
+def _hand_over(flags, listing, workdir: pathlib.Path, overrides) -> int:
+  """Gives what is not finished to a launcher, or says what would be given."""
+  from tl_jax.scale import members, sweep
+  from tl_jax.scale.launchers import handing, read
+
+  launch = read(listing.launch, overrides)
+  outcome = sweep.survey(workdir, listing.members)
+  open_members = []
+  for member, found in zip(listing.members, outcome.standings, strict=True):
+    # Those that somebody runs are left to him.
+    if found.is_open or found.again:
+      open_members.append(member)
+  if not open_members:
+    say('nothing is left to run')
+    return outcome.code
+  more = []
+  if flags.member_time is not None:
+    more.append(f'--member-time={flags.member_time:g}')
+  name = flags.launcher
+  emitted, work = handing.plan(listing, workdir, name, launch, open_members, more)
+  if flags.dry_run:
+    for content in emitted.files.values():
+      say(content.rstrip('\n'))
+    return 0
+  with sweep.only_start(workdir):
+    members.write_listing(listing, workdir)
+    handed = handing.write(emitted, workdir)
+    say(f'{len(open_members)} members in {len(work.jobs)} jobs: {handed.folder}')
+    if launch.submit:
+      handed = handing.submit(handed, emitted, workdir, open_members)
+  return _say_handed(handed, launch.submit)
+
+
+def _say_handed(handed, submits: bool) -> int:
+  """Says what the launcher's tool said, or how to call it."""
+  if handed.code is None:
+    why = f'{handed.tool} is not installed here; ' if submits else ''
+    say(f'{why}hand it in by: {handed.command}')
+    return 0
+  if handed.words:
+    say(handed.words)
+  if handed.code:
+    complain(f'{handed.command}: {handed.tool} exited with code {handed.code}')
+    return 1
+  return 0
 
 
 def _run_all(flags, listing, workdir: pathlib.Path) -> int:
@@ -201,8 +250,22 @@ NOTES = """a sweep file builds its points of small functions:
 base, fixed, product, zip, random and chain give spaces; a * b joins every point of a to
 every point of b, a + b has both after each other. uniform, log_uniform and choices are
 what random draws from. A field may be any that --config.KEY=VALUE may set.
+with a launcher each member is a job, which runs this command with --member=N:
+
+  tl-jax sweep rates.py --workdir=/mnt/w --launcher=jobset --launcher.image=IMAGE \\
+    --launcher.accelerator=v5e:4x4 --launcher.queue=default --launcher.restarts=20
+
+KEY of --launcher.KEY: {settings}.
+W must be storage that the jobs see; launcher.workdir is its path there.
 METRIC = 'f1' in the file: by which members are compared (default: the task's headline).
 """
+
+# As tl_jax.scale.launchers.Launch has them, which is not imported for a help.
+SETTINGS = (
+  'name, accelerator, slices, together, parallel, restarts, time, image, cluster,\n'
+  'project, zone, namespace, queue, account, priority, spot, cpus, memory, workdir,\n'
+  'bucket, claim, mount, command, setup, env.NAME, submit'
+)
 
 SWEEP = Verb(
   purpose='many runs from one file; resumes; failed ones leave a reason',
@@ -211,5 +274,5 @@ SWEEP = Verb(
   action=_sweep,
   overrides=True,
   prefix='launcher',
-  notes=NOTES,
+  notes=NOTES.replace('{settings}', SETTINGS),
 )

@@ -74,6 +74,9 @@ def in_cohorts(listing: Listing, members: Iterable[Member]) -> list[list[Member]
 class Scheduler:
   """Runs members in worker processes until all are settled, or it is to stop.
 
+  joins: may other processes make the same members together with this one, as the hosts
+  of a pod do? Then a member that is held by another process is begun all the same: its
+  run itself knows whether it has a part in it.
   say: is told a line. progress: is told (title, done, total, **figures).
   """
 
@@ -83,6 +86,7 @@ class Scheduler:
     workdir: pathlib.Path,
     members: Sequence[Member],
     limits: Limits,
+    joins: bool,
     say: Callable[[str], None],
     progress: Callable[..., None],
   ):
@@ -90,6 +94,7 @@ class Scheduler:
     self.workdir = workdir
     self.members = members
     self.limits = limits
+    self.joins = joins
     self.say = say
     self.progress = progress
     self.ledger = Ledger(workdir)
@@ -152,7 +157,8 @@ class Scheduler:
   def _to_do(self) -> list[Member]:
     """The members that are not finished and that nobody else runs."""
     latest = self.ledger.latest()
-    self._wait_for_orphans(latest)
+    if not self.joins:
+      self._wait_for_orphans(latest)
     todo = []
     for member in self.members:
       found = standing(self._folder(member), latest.get(member.id))
@@ -172,6 +178,8 @@ class Scheduler:
   def _is_settled(self, member: Member, found: Standing) -> bool:
     """Is there nothing to do for a member?"""
     if found.state == ledgers.RUNNING:
+      if self.joins:
+        return False
       self.say(f'{member.id}: is run {found.reason}')
       return True
     if found.state == ledgers.STOPPED and self._is_over_limit(member):
@@ -289,6 +297,11 @@ class Scheduler:
         continue
       self.say(f'{member.id}: in use by pid {holder["pid"]} on {holder["host"]}')
       self.settled[member.id] = ledgers.RUNNING
+    if self.joins:
+      # Whoever started this process starts it again, with the others of the run.
+      for member in again:
+        self._settle(member, ledgers.STOPPED, BY_SIGNAL)
+      return
     self._count_dead('its members were in use or it was stopped')
     self._queue_again(again)
 

@@ -79,12 +79,16 @@ def run(
 ) -> Outcome:
   """Runs what is not finished of a sweep, or of some members; returns where each stands.
 
+  Members that are given are a launcher's, which may have started several processes for
+  them, as on the hosts of a pod.
+
   A member that failed for a cause which may be gone is made again. Raises RuntimeError
   where no worker can run.
   """
   if workers < 1:
     raise ConfigError(f'--workers: needs at least one, got {workers}')
   chosen = listing.members if members is None else members
-  scheduler = Scheduler(listing, workdir, chosen, limits, say, progress)
+  joins = members is not None
+  scheduler = Scheduler(listing, workdir, chosen, limits, joins, say, progress)
   scheduler.run(workers)
   return survey(workdir, chosen)

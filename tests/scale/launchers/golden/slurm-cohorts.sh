@@ -1,0 +1,18 @@
+#!/bin/bash
+#SBATCH --job-name=rates
+#SBATCH --array=0-2
+#SBATCH '--output=/mnt/my work/logs/slurm-%A_%a.log'
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --signal=USR2@90
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+
+members=(0 1 2-3)
+srun --unbuffered tl-jax sweep rates.py '--workdir=/mnt/my work' --member="${members[$SLURM_ARRAY_TASK_ID]}"
+code=$?
+if [ "$code" -eq 75 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 10 ]; then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
