@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tl_jax import leaves, models
-from tl_jax.models.attention import softmax
 from tl_jax.models.layers import ACTIVATIONS, activate, normalize
+from tl_jax.models.scores import softmax
 
 
 def draw(seed, *shape):

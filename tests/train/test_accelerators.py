@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tl_jax import leaves, objectives, optim, parallel, transfer
 from tl_jax.leaves import products
-from tl_jax.models import Compute, arch, attention, build, layers
+from tl_jax.models import Compute, arch, build, layers, scores
 from tl_jax.objectives import tokens
 from tl_jax.train.step import init_state, make_step
 
@@ -87,12 +87,12 @@ def natural(monkeypatch):
   def multiply(x, y, transposed=False, dtype=products.NARROW):
     return products._contract(x, y, transposed).astype(dtype)
 
-  for module in (products, attention):
+  for module in (products, scores):
     monkeypatch.setattr(module, 'multiply', multiply)
   monkeypatch.setattr(products, 'add_bias', lambda y, bias: y + bias.astype(y.dtype))
   monkeypatch.setattr(layers, '_normalize_narrow', layers._normalize)
   monkeypatch.setattr(
-    attention,
+    scores,
     '_softmax_narrow',
     lambda scores: jax.nn.softmax(scores, -1).astype(jnp.bfloat16),
   )

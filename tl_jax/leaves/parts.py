@@ -72,13 +72,10 @@ class Prefix:
   keys: Array
   values: Array
 
-  def put_before(
-    self, keys: Array, values: Array, mask: Array
-  ) -> tuple[Array, Array, Array]:
-    """The keys, values and mask of attention with this prefix in front, seen by all.
+  def put_before(self, keys: Array, values: Array) -> tuple[Array, Array]:
+    """The keys and values of attention with this prefix in front.
 
     keys, values: (batch, heads, m, head). The results have n + m in place of m.
-    mask: boolean (batch, queries, m), likewise.
     """
     require_whole(self, 'keys', 'values')
     rows, heads, _, head = keys.shape
@@ -90,6 +87,4 @@ class Prefix:
       own = jnp.broadcast_to(own, (rows, heads, count, head))
       return jnp.concatenate([own, given], 2)
 
-    seen = jnp.ones((*mask.shape[:2], count), bool)
-    mask = jnp.concatenate([seen, mask], -1)
-    return extend(self.keys, keys), extend(self.values, values), mask
+    return extend(self.keys, keys), extend(self.values, values)

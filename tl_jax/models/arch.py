@@ -317,4 +317,7 @@ class Compute:
   remat: Literal['none', 'dots', 'full'] = 'none'
   # auto: unroll on CPU, where a loop costs a third of the step
   layers: Literal['auto', 'unroll', 'scan'] = 'auto'
+  # splash: on a TPU; cudnn: on a GPU, in bfloat16; auto: these where they can, else xla,
+  # which works in blocks where rows are long
+  attention: Literal['auto', 'xla', 'splash', 'cudnn'] = 'auto'
   dropout: Fraction = 0.0

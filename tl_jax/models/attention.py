@@ -1,49 +1,26 @@
-"""Attention inside segments: who may look at whom, and the product itself.
+"""Attention as a module: its projections, its cache and prefix, its bias by position.
 
->>> segments = jnp.array([[1, 2, 0]])
->>> visible(segments, segments).astype(int).tolist()
-[[[1, 0, 0], [0, 1, 0], [0, 0, 0]]]
+>>> distance = jnp.array([-3, 0, 1])
+>>> relative_bucket(distance, both_ways=True, buckets=8, farthest=16).tolist()
+[2, 0, 5]
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tl_jax.leaves.products import copy_swapped, multiply
+from tl_jax import rng
+from tl_jax.leaves.products import copy_swapped
 from tl_jax.models.arch import Arch
 from tl_jax.models.disentangled import position_scores
+from tl_jax.models.forms import attend
 from tl_jax.models.layers import Linear, Norm, dropout, initializer, residual_scale
 from tl_jax.models.rotary import rotate
+from tl_jax.models.scores import masked_scores, softmax, weighted_values
+from tl_jax.models.sight import Sight
 
 # Where attention leaves its weights when an apply makes this collection mutable.
 SEEN = 'intermediates'
-
-
-def visible(
-  query_segments, key_segments, query_positions=None, key_positions=None, *, window=0
-):
-  """Boolean (batch, queries, keys): same segment, no padding; causal and within the
-  window where positions are given.
-
-  A window w > 0 lets a query see itself and the w - 1 tokens before it; it may be
-  traced.
-  """
-  queries = query_segments[:, :, None]
-  keys = key_segments[:, None, :]
-  mask = (queries == keys) & (keys > 0)
-  if query_positions is not None:
-    distance = query_positions[:, :, None] - key_positions[:, None, :]
-    is_near = (window == 0) | (distance < window)
-    mask &= (distance >= 0) & is_near
-  return mask
-
-
-def near(query_positions, key_positions, window):
-  """Boolean (batch, queries, keys) of an encoder's band: |distance| <= window / 2;
-  everything where window is 0.
-  """
-  distance = jnp.abs(query_positions[:, :, None] - key_positions[:, None, :])
-  return (window == 0) | (2 * distance <= window)
 
 
 def relative_bucket(distance, *, both_ways: bool, buckets: int, farthest: int):
@@ -92,17 +69,20 @@ class RelativeBias(nn.Module):
 class Attention(nn.Module):
   """Multi-head attention (Vaswani et al. 2017, 3.2.2), with grouped keys where the
   family has them.
+
+  form: how it is computed, as `Compute.attention` names it.
   """
 
   arch: Arch
   rate: float
+  form: str = 'xla'
 
   @nn.compact
   def __call__(
     self,
     x,
     memory,
-    mask,
+    sight: Sight,
     bias=None,
     positions=None,
     frequencies=None,
@@ -111,7 +91,7 @@ class Attention(nn.Module):
     relative=None,
   ):
     """(out (batch, queries, width), cache): x (batch, queries, width) attends to memory
-    (batch, keys, width) where mask (batch, queries, keys) allows.
+    (batch, keys, width) where its sight allows.
 
     bias (batch, heads, queries, keys): added to the scores. A prefix among the
     parameters stands before all keys, and `bias` has columns for it.
@@ -119,7 +99,7 @@ class Attention(nn.Module):
     frequencies: what turns x and memory, where positions are rotary.
     cache: {'key', 'value'} (batch, key heads, keys, head), in the order in which they
     are multiplied. While it is being filled it has an `index`, too: the first slot for
-    the keys of x. Then `mask` speaks of its slots.
+    the keys of x. Then `sight` speaks of its slots.
     relative: of disentangled attention, the table (rows, width) of relative positions,
     and which of its rows (batch, queries, keys) lies between query and key.
     """
@@ -152,7 +132,8 @@ class Attention(nn.Module):
     query = turn(query, 0)
     if self.has_variable('params', 'prefix'):
       prefix = self.get_variable('params', 'prefix')
-      keys, values, mask = prefix.put_before(keys, values, mask)
+      keys, values = prefix.put_before(keys, values)
+      sight = sight._replace(prefix=prefix.keys.shape[0])
     # A cache or a prefix may have another dtype than the queries.
     keys = keys.astype(query.dtype)
     values = values.astype(query.dtype)
@@ -164,7 +145,7 @@ class Attention(nn.Module):
       position_keys = to_keys(table)[0]
       scores = position_scores(query, keys, position_query, position_keys, rows)
       bias = self._scale * scores
-    mixed = self._mix(query, keys, values, mask, bias, key)
+    mixed = self._mix(query, keys, values, sight, bias, key)
     inner = arch.heads * arch.head_width
     draw = initializer(arch, residual_scale(arch), inner**-0.5)
     out = Linear(arch.width, arch.has_bias('out'), draw, name='out')
@@ -200,24 +181,33 @@ class Attention(nn.Module):
 
     return project
 
-  def _mix(self, query, keys, values, mask, bias, key):
+  def _mix(self, query, keys, values, sight, bias, key):
     """What every query gathers of the values: (batch, queries, heads in groups, head)."""
     arch = self.arch
     # So many query heads share a key head.
     groups = arch.heads // arch.key_heads
     query = query.reshape(*query.shape[:2], arch.key_heads, groups, arch.head_width)
     query = query * self._scale
-    scores = attention_scores(query, keys)
-    if arch.attention_cap:
-      scores = arch.attention_cap * jnp.tanh(scores / arch.attention_cap)
     if bias is not None:
-      in_groups = -1, arch.key_heads, groups, *bias.shape[2:]
-      scores = scores + bias.reshape(in_groups)
-    # Replacing a score, not adding to it, makes the weight of a hidden token exactly
-    # zero.
-    lowest = jnp.finfo(jnp.float32).min
-    scores = jnp.where(mask[:, None, None], scores, lowest)
-    if self.is_mutable_collection(SEEN):
+      bias = bias.reshape(-1, arch.key_heads, groups, *bias.shape[2:])
+    # Only whole products have weights to show.
+    is_seen = self.is_mutable_collection(SEEN)
+    if not is_seen:
+      mixed = attend(
+        self.form,
+        query,
+        keys,
+        values,
+        sight,
+        bias=bias,
+        cap=arch.attention_cap,
+        rate=self.rate,
+        key=None if key is None else rng.stream(key, 'attention-weights'),
+      )
+      if mixed is not None:
+        return mixed
+    scores = masked_scores(query, keys, sight.mask(), bias, arch.attention_cap)
+    if is_seen:
       seen = jax.nn.softmax(scores, -1)
       rows, _, _, *rest = seen.shape
       seen = seen.reshape(rows, arch.heads, *rest)
@@ -239,58 +229,3 @@ def heads_first(x):
   if x.dtype == jnp.bfloat16:
     return copy_swapped(x)
   return jnp.swapaxes(x, 1, 2)
-
-
-def attention_scores(query, keys):
-  """Scores (batch, key heads, groups, queries, keys) in float32 of query (batch,
-  queries, key heads, groups, head) and keys (batch, key heads, keys, head).
-  """
-  if query.dtype != jnp.bfloat16:
-    return jnp.einsum('bqhgk,bhmk->bhgqm', query, keys).astype(jnp.float32)
-  # The queries of all heads that share a key head are the rows of one product.
-  rows, queries, heads, groups, head = query.shape
-  query = copy_swapped(query).swapaxes(2, 3)
-  query = query.reshape(rows, heads, groups * queries, head)
-  scores = multiply(query, keys, True, jnp.float32)
-  return scores.reshape(rows, heads, groups, queries, keys.shape[2])
-
-
-def weighted_values(weights, values):
-  """The sums (batch, queries, key heads, groups, head) of values (batch, key heads,
-  keys, head) that weights (batch, key heads, groups, queries, keys) ask for.
-  """
-  if values.dtype != jnp.bfloat16:
-    return jnp.einsum('bhgqm,bhmk->bqhgk', weights, values)
-  rows, heads, groups, queries, count = weights.shape
-  weights = weights.reshape(rows, heads, groups * queries, count)
-  mixed = multiply(weights, values).reshape(rows, heads, groups, queries, -1)
-  return copy_swapped(mixed.swapaxes(2, 3))
-
-
-def softmax(scores, dtype):
-  """The softmax of float32 scores over the last axis in `dtype`; of bfloat16 nothing
-  wider is kept for the gradient.
-  """
-  if dtype == jnp.bfloat16:
-    return _softmax_narrow(scores)
-  return jax.nn.softmax(scores, -1).astype(dtype)
-
-
-@jax.custom_vjp
-def _softmax_narrow(scores):
-  return jax.nn.softmax(scores, -1).astype(jnp.bfloat16)
-
-
-def _softmax_forward(scores):
-  weights = _softmax_narrow(scores)
-  return weights, weights
-
-
-def _softmax_backward(weights, gradient):
-  weights = weights.astype(jnp.float32)
-  gradient = gradient.astype(jnp.float32)
-  scaled = weights * gradient
-  return (scaled - weights * scaled.sum(-1, keepdims=True),)
-
-
-_softmax_narrow.defvjp(_softmax_forward, _softmax_backward)

@@ -32,6 +32,7 @@ from tl_jax.models.columns import (
   taken,
 )
 from tl_jax.models.disentangled import RelativeTable, table_rows
+from tl_jax.models.forms import require_form
 from tl_jax.models.heads import (
   Embedding,
   Pooler,
@@ -151,7 +152,13 @@ def _run_stack(
     context |= dict(memory=None, memory_segments=None)
     if memory is not None:
       context |= dict(memory=memory.hidden, memory_segments=memory.segments)
-  block = Block(stack_arch(arch, stack), compute.dropout, stack.causal)
+  block = Block(
+    stack_arch(arch, stack),
+    compute.dropout,
+    stack.causal,
+    attention=compute.attention,
+    in_order=placed.in_order,
+  )
   layers = stack_layers(arch, stack)
   # Each stack draws its own dropout.
   if key is not None:
@@ -222,14 +229,17 @@ def encode(
   keep=(),
   memory: Encoded | None = None,
   columns: Callable = lambda placed: None,
+  ordered: bool = False,
 ) -> Encoded:
   """The tokens of a batch through the embedding and the layers of one stack.
 
   columns(placed) -> (batch, n): the columns that the head reads; None: all of them.
+  ordered: as in `build`.
   """
   prefix = 'decoder_' if stack.cross else ''
   tokens, segments = read_tokens(batch, stack)
   positions = batch.get(f'{prefix}positions')
+  counts_columns = ordered or positions is None
   if positions is None:
     positions = positions_of(segments)
   types = batch.get(f'{prefix}types')
@@ -249,6 +259,10 @@ def encode(
   require_rows(arch, own, taken(part, prompt))
   examples, _ = _examples(batch, segments)
   placed = place(part, prompt, segments, positions, types, examples)
+  # The prompts of several examples stand apart from their texts, which keeps the order
+  # and not the distances.
+  is_dense = prompt is None or not any(arch.windows)
+  placed = placed._replace(in_order=counts_columns and is_dense)
 
   x = embed.apply({'params': weights}, tokens, placed.positions, placed.types, key)
   x = constrain(x, 'batch', 'length', None)
@@ -291,6 +305,7 @@ def read_out(arch: Arch, params, hidden) -> leaves.Readout:
 def _apply(
   arch: Arch,
   compute: Compute,
+  ordered: bool,
   params,
   batch,
   *,
@@ -315,7 +330,7 @@ def _apply(
   columns = functools.partial(_read_columns, arch, batch, score)
   memory = None
   for stack in before:
-    memory = encode(arch, compute, params, batch, stack, key=key)
+    memory = encode(arch, compute, params, batch, stack, key=key, ordered=ordered)
   encoded = encode(
     arch,
     compute,
@@ -326,6 +341,7 @@ def _apply(
     keep=keep,
     memory=memory,
     columns=columns,
+    ordered=ordered,
   )
   outputs = _answer(arch, compute, params, batch, encoded, head_key)
   outputs = outputs._replace(**encoded.kept)
@@ -405,12 +421,21 @@ def _answer_examples(
   return Outputs(hidden, unpack(logits), told, features=pooled)
 
 
-def build(arch: Arch, compute: Compute | None = None) -> Model:
+def build(
+  arch: Arch, compute: Compute | None = None, *, ordered: bool = False
+) -> Model:
   """The model of an architecture. Nothing is computed here; `init` and `apply` are pure
   and jit-ready.
+
+  ordered: the positions that a batch brings are those of `tl_jax.segments`, which count
+  the columns of each segment, as those of `tl_jax.data` do. Then kernels that know
+  columns alone may be used with them. Raises ValueError for a `compute.attention` that
+  cannot compute the model.
   """
+  compute = compute or Compute()
+  require_form(arch, compute)
   init = functools.partial(init_params, arch)
-  apply = functools.partial(_apply, arch, compute or Compute())
+  apply = functools.partial(_apply, arch, compute, ordered)
   # The key is made within: an array would ask for a device.
   axes = axes_of(jax.eval_shape(lambda: init(jax.random.key(0))))
   return Model(init, apply, axes, arch)

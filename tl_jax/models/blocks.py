@@ -14,21 +14,27 @@ import jax.numpy as jnp
 from tl_jax import parallel, rng
 from tl_jax.leaves.products import PRODUCT
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import SEEN, Attention, RelativeBias, near, visible
+from tl_jax.models.attention import SEEN, Attention, RelativeBias
 from tl_jax.models.columns import key_columns, take_columns
 from tl_jax.models.layers import Mlp, Norm, dropout
 from tl_jax.models.rotary import Reach, layer_reach, rotary_frequencies
+from tl_jax.models.sight import Sight
 
 
 class Block(nn.Module):
   """One layer: attention, attention over a memory where there is one, MLP; each with
   its norms and residual.
+
+  attention: how it is computed, as `Compute.attention` names it. in_order: do positions
+  count columns, as `Sight` has it?
   """
 
   arch: Arch
   rate: float
   causal: bool
   first: bool = False
+  attention: str = 'xla'
+  in_order: bool = True
 
   @nn.compact
   def __call__(self, x, context, reach, key=None, cache=None):
@@ -40,14 +46,17 @@ class Block(nn.Module):
     arch = self.arch
     columns = context.get('columns')
     caches = {}
+    # The few columns that a head reads and the keys of a cache are nothing for a kernel.
+    is_plain = columns is not None or cache is not None
+    form = 'xla' if is_plain else self.attention
 
     def pick(y):
       return y if columns is None else take_columns(y, columns)
 
-    def attend(y, name, memory, mask, key, **more):
-      attention = Attention(arch, self.rate, name=name)
+    def attend(y, name, memory, sight, key, **more):
+      attention = Attention(arch, self.rate, form, name=name)
       held = None if cache is None else cache[name]
-      y, caches[name] = attention(y, memory, mask, key=key, cache=held, **more)
+      y, caches[name] = attention(y, memory, sight, key=key, cache=held, **more)
       return y
 
     # Without a cache the keys are those of the columns themselves.
@@ -55,7 +64,7 @@ class Block(nn.Module):
     keys = context.get('keys', own)
     queries = pick(context['segments']), pick(context['positions'])
     segments, positions = queries
-    mask = _attention_mask(self.causal, reach, queries, keys)
+    sight = _sight(self, reach, queries, keys)
     bias = _position_bias(self, context, positions, keys[1], pick)
     places = dict(bias=bias, positions=(positions, context['positions']))
     if arch.positions == 'rotary':
@@ -65,11 +74,11 @@ class Block(nn.Module):
       places['relative'] = table, pick(rows)
 
     def attend_to_text(y):
-      return attend(pick(y), 'attention', y, mask, key, **places)
+      return attend(pick(y), 'attention', y, sight, key, **places)
 
     x = _sublayer(self, x, 'attention', attend_to_text, key, narrow=pick)
     if 'memory_segments' in context:
-      seen = visible(segments, context['memory_segments'])
+      seen = Sight((segments, context['memory_segments']))
       cross_key = None if key is None else rng.stream(key, 'cross')
 
       def attend_to_memory(y):
@@ -128,15 +137,18 @@ def _adapt(adapter, given, x, y, finish):
   return adapter(finish(x + y))
 
 
-def _attention_mask(causal: bool, reach, queries, keys):
+def _sight(block: Block, reach, queries, keys) -> Sight:
   """Which keys each query attends to, of (segments, positions) of both."""
   segments, positions = queries
   key_segments, key_positions = keys
-  if causal:
-    return visible(
-      segments, key_segments, positions, key_positions, window=reach.window
-    )
-  return visible(segments, key_segments) & near(positions, key_positions, reach.window)
+  return Sight(
+    (segments, key_segments),
+    (positions, key_positions),
+    block.causal,
+    reach.window,
+    block.arch.windows,
+    block.in_order,
+  )
 
 
 def _position_bias(block: Block, context, positions, key_positions, pick):

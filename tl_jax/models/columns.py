@@ -16,12 +16,15 @@ from tl_jax.segments import one_right, segments_of
 class Placed(NamedTuple):
   """Where every column stands: segments and positions (batch, prompt + length), types
   of that shape or None.
+
+  in_order: within a segment, positions are columns counted from some column on.
   """
 
   segments: Any
   positions: Any
   types: Any
   prompt: int
+  in_order: bool = True
 
 
 def prefix_length(part: dict) -> int:

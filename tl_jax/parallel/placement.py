@@ -249,13 +249,24 @@ def constrain(x, *logical: str | None, preset: str = 'fsdp_tensor'):
 
   Without a mesh in force (`jax.set_mesh`) it changes nothing.
   """
-  mesh = jax.sharding.get_abstract_mesh()
-  # On one device there is nothing to cut.
-  if mesh.empty or mesh.size == 1:
+  spec = activation_spec(x.shape, *logical, preset=preset)
+  if spec is None:
     return x
-  rules = rules_of(preset, mesh.shape)
-  spec = _physical(PartitionSpec(*logical), x.shape, mesh, rules)
   return jax.lax.with_sharding_constraint(x, spec)
+
+
+def activation_spec(
+  shape: tuple[int, ...], *logical: str | None, preset: str = 'fsdp_tensor'
+) -> PartitionSpec | None:
+  """How an activation with these logical axes is cut by the mesh in force.
+
+  None where there is nothing to cut: without a mesh, or on one device.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return None
+  rules = rules_of(preset, mesh.shape)
+  return _physical(PartitionSpec(*logical), shape, mesh, rules)
 
 
 def activation_shards() -> int:

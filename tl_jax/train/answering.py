@@ -275,7 +275,7 @@ def make_answering(
 def _classify(subject: Subject, mesh, batch: int) -> Answering:
   """Labels, or values, of a classifier."""
   loaded = subject.loaded
-  model = models.build(loaded.arch, subject.compute)
+  model = models.build(loaded.arch, subject.compute, ordered=True)
   run = _packed(subject, mesh, batch, programs.outputs_of_params(model))
 
   def windows(texts, first, watch):
@@ -293,7 +293,7 @@ def _embed(subject: Subject, mesh, batch: int, normalize: bool) -> Answering:
   """One vector of each text."""
   arch = subject.loaded.arch
   modes = subject.pooling.modes
-  model = models.build(arch, subject.compute)
+  model = models.build(arch, subject.compute, ordered=True)
   program = programs.embeddings_of_params(model, subject.compute, modes)
   run = _packed(subject, mesh, batch, program)
   width = arch.width * max(1, len(modes))

@@ -307,7 +307,7 @@ def assemble(
   Raises ConfigError for a method or optimizer group that fits no parameter, and for
   methods or an objective that do not go together.
   """
-  model = models.build(arch, settings.compute)
+  model = models.build(arch, settings.compute, ordered=True)
   names = list(tree.flatten(model.axes))
   # Without a gradient a leaf would still decay: it is kept as it came.
   still = tuple((pattern, None) for pattern in models.unread(arch))

@@ -165,7 +165,7 @@ def _trained_texts(opened: Opened, path: pathlib.Path) -> list[str]:
 def _measure_labels(opened: Opened, task: tasks.Task, test: datasets.Labelled):
   """params -> (metrics, outputs (n, labels))."""
   settings = opened.settings
-  model = models.build(opened.arch, settings.compute)
+  model = models.build(opened.arch, settings.compute, ordered=True)
   apply = programs.outputs_of_params(model)
   pad, batch = opened.tokenizer.pad, settings.data.batch
   batches = datasets.labelled_pass(settings.data, test, pad, batch)

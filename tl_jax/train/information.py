@@ -71,7 +71,7 @@ def information(opened: Opened, path: pathlib.Path, count: int = EXAMPLES) -> di
   of_task = _of_texts if task.problem.answer == 'generate' else _of_labels
   found = of_task(opened, task, path, count)
   # What the model says without dropout, which `apply` leaves out by itself.
-  model = models.build(opened.arch, settings.compute)
+  model = models.build(opened.arch, settings.compute, ordered=True)
   leaves = tree.flatten(opened.params)
   own = {name: leaf for name, leaf in leaves.items() if found.held(name)}
 

@@ -247,7 +247,7 @@ def _traced(
   settings: Settings, arch: models.Arch, trains: bool
 ) -> tuple[dict[str, float], list[str]]:
   """`weights_of`, of a model that is traced whole. Nothing is computed."""
-  model = models.build(arch, settings.compute)
+  model = models.build(arch, settings.compute, ordered=True)
   # A transfer to texts keeps the head that the model has; a method treats it like the
   # rest, and may train none of it.
   fresh_head = isinstance(settings, Pretrain) or arch.head != 'causal'

@@ -1,0 +1,135 @@
+"""Which form of attention runs: the kernel of the platform, blocks, or whole products.
+
+>>> from tl_jax.models.arch import Arch, Compute
+>>> t5 = Arch(positions='relative')
+>>> require_form(t5, Compute(attention='splash'))
+Traceback (most recent call last):
+  ...
+ValueError: config.compute.attention: 'splash' has no bias by position; 'auto' and 'xla' have
+"""
+
+import jax
+import jax.numpy as jnp
+
+from tl_jax import parallel
+from tl_jax.models import blockwise, cudnn, splash
+from tl_jax.models.arch import Arch, Compute
+from tl_jax.models.operands import Operands, gather, on_every_device
+from tl_jax.models.sight import Sight
+
+# The platform of each kernel.
+PLATFORM = dict(splash='tpu', cudnn='gpu')
+# Fewer queries than this are no work for a kernel.
+FEWEST = 128
+
+
+def require_form(arch: Arch, compute: Compute) -> None:
+  """Raises ValueError for a kernel that cannot compute what the model is."""
+  kernel = compute.attention
+  if kernel not in PLATFORM:
+    return
+  lacks = ''
+  if arch.relative:
+    lacks = 'bias by position'
+  elif compute.dropout:
+    lacks = 'dropout of attention weights (compute.dropout)'
+  elif kernel == 'cudnn':
+    lacks = cudnn.lacks(arch.attention_cap, arch.head_width, compute.dtype)
+  if lacks:
+    raise _refused(kernel, f'has no {lacks}', "'auto' and 'xla' have")
+
+
+def attend(
+  form: str,
+  query,
+  keys,
+  values,
+  sight: Sight,
+  *,
+  bias=None,
+  cap: float = 0.0,
+  rate: float = 0.0,
+  key=None,
+):
+  """What every query gathers (batch, queries, key heads, groups, head); None where whole
+  products are the form.
+
+  form: of `Compute.attention`. A kernel that was named and cannot compute this raises
+  ValueError; 'auto' then goes on without one.
+  """
+  if rate == 0.0:
+    key = None
+  operands = gather(query, keys, values, sight, bias, key)
+  target = parallel.target_platform()
+  if form in PLATFORM:
+    _require_kernel(form, target, operands, sight, cap)
+    return _run_kernel(form, operands, sight, cap)
+  if form == 'auto':
+    for kernel, platform in PLATFORM.items():
+      is_worth_it = query.shape[1] >= FEWEST
+      if (
+        platform == target and is_worth_it and not _lacks(kernel, operands, sight, cap)
+      ):
+        return _run_kernel(kernel, operands, sight, cap)
+  if blockwise.is_long(operands):
+    return blockwise.attend(operands, causal=sight.causal, cap=cap, rate=rate)
+  return None
+
+
+def _require_kernel(kernel, target, operands: Operands, sight: Sight, cap) -> None:
+  """Raises ValueError where a kernel that was named cannot run."""
+  # The interpreter runs the one for TPUs on a CPU.
+  places = ('tpu', 'cpu') if kernel == 'splash' else ('gpu',)
+  if target not in places:
+    near = {platform: name for name, platform in PLATFORM.items()}.get(target, 'xla')
+    raise _refused(kernel, f'is not for a {target}', f"'auto' and {near!r} are")
+  lacks = _lacks(kernel, operands, sight, cap)
+  if lacks:
+    raise _refused(kernel, f'has no {lacks}', "'auto' and 'xla' have")
+
+
+def _refused(kernel: str, reason: str, others: str) -> ValueError:
+  return ValueError(f'config.compute.attention: {kernel!r} {reason}; {others}')
+
+
+def _lacks(kernel: str, operands: Operands, sight: Sight, cap: float) -> str:
+  """What a kernel lacks for this attention, in words; '' where it can compute it."""
+  queries = operands.query.shape[1]
+  keys = operands.keys.shape[2]
+  if operands.bias is not None:
+    return 'bias by position'
+  if sight.prefix:
+    return 'keys of a prefix'
+  if operands.key is not None:
+    return 'dropout of attention weights (compute.dropout)'
+  if sight.hides_by_position and queries != keys:
+    return 'fewer queries than keys'
+  if sight.hides_by_position and not sight.in_order:
+    return 'positions that a batch brings'
+  if kernel == 'cudnn':
+    head = operands.query.shape[-1]
+    dtype = jnp.dtype(operands.query.dtype).name
+    return cudnn.lacks(cap, head, dtype) or cudnn.refuses(operands, sight)
+  return ''
+
+
+def _run_kernel(kernel: str, operands: Operands, sight: Sight, cap: float):
+  if kernel == 'cudnn':
+    return on_every_device(lambda local, _: cudnn.attend(local, sight.causal), operands)
+  if not sight.hides_by_position:
+    return splash.attend(operands, causal=False, window=0, cap=cap)
+
+  def run(window: int):
+    return lambda operands: splash.attend(
+      operands, causal=sight.causal, window=window, cap=cap
+    )
+
+  if isinstance(sight.window, int):
+    return run(sight.window)(operands)
+  # Where layers are scanned, their window is traced. A kernel's table of tiles is not,
+  # so there is a kernel for each.
+  windows = sorted(set(sight.windows))
+  if len(windows) == 1:
+    return run(windows[0])(operands)
+  index = jnp.searchsorted(jnp.array(windows), operands.window)
+  return jax.lax.switch(index, [run(window) for window in windows], operands)
