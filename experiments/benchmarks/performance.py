@@ -13,6 +13,7 @@ compute the same is tested elsewhere. Under `lora` the base is held in float32, 
 `qlora` its layers' matrices are held in bfloat16, on both sides.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -66,11 +67,17 @@ BOUNDS = {
 class Timed:
   """One library at one work, in a process that waits to be asked.
 
-  script: what is run, beside this file. variables: of its environment.
+  script: what is run, beside this file. awaited: is its first answer waited for? Else
+  `first` is None, until somebody sets it. variables: of its environment.
   """
 
   def __init__(
-    self, library: str, work: str, script: str = 'timed_steps.py', **variables: str
+    self,
+    library: str,
+    work: str,
+    script: str = 'timed_steps.py',
+    awaited: bool = True,
+    **variables: str,
   ):
     path = str(Path(__file__).with_name(script))
     command = [sys.executable, path, library, work]
@@ -78,28 +85,40 @@ class Timed:
     self.process = subprocess.Popen(
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
-    self.first = self.answer()
+    self.first = self.answer() if awaited else None
 
   def answer(self) -> dict:
-    """The next line that the process writes. ChildProcessError where it has ended."""
+    """The next line that the process writes. ChildProcessError where it has ended, or
+    says an error.
+    """
     line = self.process.stdout.readline()
     if not line:
       raise ChildProcessError(f'timing ended with status {self.process.wait()}')
-    return json.loads(line)
+    answer = json.loads(line)
+    if 'error' in answer:
+      raise ChildProcessError(answer['error'])
+    return answer
 
   def again(self, repeats: int) -> dict:
     """The fastest of some calls."""
+    found = [self.once() for _ in range(repeats)]
     # The fastest, because whatever disturbs a call only makes it slower.
-    found = []
-    for _ in range(repeats):
-      self.process.stdin.write('again\n')
-      self.process.stdin.flush()
-      found.append(self.answer())
     return min(found, key=lambda answer: answer['seconds'])
 
+  def once(self) -> dict:
+    """One more call. ChildProcessError as of `answer`."""
+    # Where the process has ended, that is what the answer says.
+    with contextlib.suppress(BrokenPipeError):
+      self.process.stdin.write('again\n')
+      self.process.stdin.flush()
+    return self.answer()
+
   def close(self) -> None:
-    self.process.stdin.close()
+    # What it was not told any more goes with it.
+    with contextlib.suppress(BrokenPipeError):
+      self.process.stdin.close()
     self.process.wait()
+    self.process.stdout.close()
 
 
 def execute(members: list) -> None:
