@@ -11,9 +11,10 @@ from jax.sharding import PartitionSpec
 
 from tl_jax import tree
 
-# Rows are sharded by the vocabulary, so that a large table lies on all devices.
+# An embedding is cut along its width: every device looks up its columns of all rows, and
+# adds up the gradient of these alone. Any vocabulary divides so.
 _TABLES = (
-  (r'.*embedding/(tokens|types|positions)', ('vocabulary', None)),
+  (r'.*embedding/(tokens|types|positions)', (None, 'columns')),
   (r'.*relative/table', ('vocabulary', None)),
 )
 # Kernels are (in, out). Into a sublayer `embed` comes first, out of it last, so that the

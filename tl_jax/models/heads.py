@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax import leaves
+from tl_jax import leaves, parallel
 from tl_jax.models.arch import Arch
 from tl_jax.models.columns import take_columns
 from tl_jax.models.layers import Linear, Norm, activate, dropout, initializer
@@ -42,16 +42,17 @@ class Embedding(nn.Module):
     is_encoder = arch.kind == 'encoder'
     project = Linear(arch.width, is_encoder, initializer(arch), name='project')
     table = self.param('tokens', draw, (arch.vocabulary, inner))
-    x = leaves.take(table, tokens) * arch.embedding_scale
+    x = _take(table, tokens) * arch.embedding_scale
     in_front = positions.shape[1] - tokens.shape[1]
     if in_front:
       x = _behind(self.get_variable('params', 'prompt'), in_front, x)
     if arch.embedding_width and arch.kind == 'decoder':
-      x = project(x)
+      x = project(_together(x))
     if arch.position_table:
       x = x + self._position_vectors(positions, x.shape[-1])
     if arch.types:
       x = x + self._type_vectors(positions, types, x.shape[-1])
+    x = _together(x)
     if arch.embedding_norm:
       x = Norm(arch, name='norm')(x)
     # Up to here in the dtype of the parameters, from here on in that of the computation.
@@ -70,14 +71,36 @@ class Embedding(nn.Module):
       table = self.param('positions', draw, (arch.max_positions, width))
     # Padding may count beyond the table. What it gets there is read by nobody.
     rows = jnp.minimum(positions + arch.position_offset, arch.max_positions - 1)
-    return leaves.take(table, rows)
+    return _take(table, rows)
 
   def _type_vectors(self, positions, types, width: int):
     """The vectors (batch, columns, width) of the types; all are 0 where there are none."""
     draw = initializer(self.arch, std=1.0)
     table = self.param('types', draw, (self.arch.types, width))
     rows = jnp.zeros_like(positions) if types is None else types
-    return leaves.take(table, rows)
+    return _take(table, rows)
+
+
+# The axes of the mesh that may cut the columns of an embedding, in their order.
+COLUMNS = ('fsdp', 'sequence', 'tensor')
+
+
+def _take(table, index):
+  """The rows `index` (batch, columns) of a table: (batch, columns, width).
+
+  Every device looks up a part of the width, for the batch of all devices that have the
+  other parts. So it needs no other part of the table, nor of the gradient.
+  """
+  found = leaves.take(table, index)
+  return parallel.constrain(found, 'data', None, COLUMNS)
+
+
+def _together(x):
+  """Vectors (batch, columns, width) whole again, each device with those of its rows."""
+  # Along one axis of the mesh after the other: XLA knows no exchange along several.
+  x = parallel.constrain(x, 'data', None, COLUMNS[:2])
+  x = parallel.constrain(x, 'data', 'sequence', COLUMNS[:1])
+  return parallel.constrain(x, 'batch', 'length', None)
 
 
 def _behind(prompt, in_front: int, x):

@@ -1,6 +1,7 @@
 """The loss of predicted tokens over a large vocabulary.
 
-Only some of the logits exist at a time, and each is computed once.
+Only some of the logits exist at a time, and each is computed once. On several devices
+each has the logits of a part of the vocabulary.
 
 >>> readout = leaves.Readout(jnp.ones((1, 2, 3)), jnp.zeros((4, 3)))
 >>> loss, right = score(readout, jnp.array([[0, 1]]), jnp.ones((1, 2)))
@@ -21,6 +22,7 @@ from tl_jax.objectives.losses import (
   symmetric_divergence,
   weighted_sum,
 )
+from tl_jax.objectives.spread import Spread, add_up, bring, lay_out, spread_of
 from tl_jax.objectives.types import Array, Batch, Mean, Prediction, Term
 
 # Logits that a device has at a time: half a gigabyte.
@@ -99,19 +101,24 @@ def score(
 ) -> tuple[Array, Array]:
   """`score_logits` of the states (rows, n, width) of a readout.
 
-  A device has about `MOST` logits at a time.
+  A device has about `MOST` logits at a time, and of several devices each has a quarter
+  of that, for a part brings the states of other devices along.
   """
   rows, n = readout.hidden.shape[:2]
-  at_a_time = MOST * parallel.activation_shards()
   logits = rows * n * readout.vocabulary
-  parts = min(n, round(logits / at_a_time))
+  spread = spread_of(rows, n, readout.vocabulary)
+  if spread is not None:
+    at_a_time = MOST / 4 * parallel.activation_shards()
+    parts = max(1, min(n, round(logits / at_a_time)))
+    return _by_parts(readout, targets, weights, smoothing, parts, spread)
+  parts = min(n, round(logits / MOST))
   if parts <= 1:
     return score_logits(readout.logits(), targets, weights, smoothing)
-  return _by_parts(readout, targets, weights, smoothing, parts)
+  return _by_parts(readout, targets, weights, smoothing, parts, None)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
-def _by_parts(readout, targets, weights, smoothing: float, parts: int):
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4, 5))
+def _by_parts(readout, targets, weights, smoothing: float, parts: int, spread):
   """`score` in so many parts, one after another.
 
   A sum has the same derivative by each of its inputs whatever becomes of it later. So
@@ -119,21 +126,23 @@ def _by_parts(readout, targets, weights, smoothing: float, parts: int):
   backward pass, and none is computed twice. Weights count as constants.
   """
 
+  shared = _shared(readout, spread)
+
   def part(hidden, *rest):
-    logits = dataclasses.replace(readout, hidden=hidden).logits()
+    logits = _logits(dataclasses.replace(shared, hidden=hidden), spread)
     return score_logits(logits, *rest, smoothing), None
 
-  sums, _ = _add_up(part, parts, readout.hidden, targets, weights)
+  sums, _ = add_up(part, parts, spread, readout.hidden, targets, weights)
   return sums
 
 
 @functools.partial(_by_parts.defjvp, symbolic_zeros=True)
-def _by_parts_jvp(smoothing, parts, primals, tangents):
+def _by_parts_jvp(smoothing, parts, spread, primals, tangents):
   """The sums, and their change in the direction of the tangents."""
   readout, targets, weights = primals
   readout_tangent = tangents[0]
   # The states are split into parts; the rest of a readout, as its table, is shared.
-  shared, structure = jax.tree.flatten(dataclasses.replace(readout, hidden=None))
+  shared, structure = jax.tree.flatten(_shared(readout, spread))
   shared_tangent = dataclasses.replace(readout_tangent, hidden=None)
   moves = structure.flatten_up_to(shared_tangent)
   # What nobody differentiates by, a frozen table for one, gets no product.
@@ -143,7 +152,7 @@ def _by_parts_jvp(smoothing, parts, primals, tangents):
     leaf_of = dict(enumerate(shared))
     leaf_of.update(zip(asked, chosen, strict=True))
     whole = dataclasses.replace(structure.unflatten(leaf_of.values()), hidden=hidden)
-    return score_logits(whole.logits(), *rest, smoothing)
+    return score_logits(_logits(whole, spread), *rest, smoothing)
 
   differentiate = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
 
@@ -151,10 +160,15 @@ def _by_parts_jvp(smoothing, parts, primals, tangents):
     chosen = [shared[index] for index in asked]
     (loss, right), gradients = differentiate(hidden, chosen, *rest)
     by_hidden, by_chosen = gradients
+    # The gradient of what was made narrow is narrow, too; many of them are added.
+    for place, index in enumerate(asked):
+      by_chosen[place] = by_chosen[place].astype(moves[index].dtype)
+    by_chosen = lay_out(by_chosen, readout.vocabulary, spread)
     return (loss, right, by_chosen), by_hidden
 
-  sums, by_hidden = _add_up(part, parts, readout.hidden, targets, weights)
+  sums, by_hidden = add_up(part, parts, spread, readout.hidden, targets, weights)
   loss, right, by_chosen = sums
+  by_chosen = bring(by_chosen, readout.vocabulary, spread, back=True)
   asked_moves = [moves[index] for index in asked]
   pairs = list(zip(by_chosen, asked_moves, strict=True))
   if type(readout_tangent.hidden) is not SymbolicZero:
@@ -167,39 +181,22 @@ def _by_parts_jvp(smoothing, parts, primals, tangents):
   return (loss, right), (moved, jnp.zeros(()))
 
 
-def _add_up(function, parts: int, *arrays: Array):
-  """Calls function(*part) -> (sums, kept) for every part of arrays (rows, n, ...).
+def _shared(readout: leaves.Readout, spread: Spread | None) -> leaves.Readout:
+  """What all parts share: the readout without its states.
 
-  Returns the totals of `sums`, and what was `kept`, (rows, part of n, ...), put
-  together to (rows, n, ...). A part takes positions at equal steps, so that a device
-  which holds some rows, or some of the length, has its share of each. What is padded
-  has the weight 0.
+  On several devices it is cut along the vocabulary once, before the first part.
   """
-  rows, n = arrays[0].shape[:2]
+  shared = dataclasses.replace(readout, hidden=None)
+  if spread is None:
+    return shared
+  # As narrow as the product wants it, before it is moved. Another kind of leaf is small
+  # where it is moved, and its own product says how wide it must be.
+  if not leaves.is_structured(shared.weight):
+    weight = shared.weight.astype(readout.hidden.dtype)
+    shared = dataclasses.replace(shared, weight=weight)
+  return bring(shared, readout.vocabulary, spread)
 
-  def split(x):
-    """(rows, n, ...) as (parts, rows, part of n, ...), padded to parts of one length."""
-    missing = -n % parts
-    others = [(0, 0)] * (x.ndim - 2)
-    x = jnp.pad(x, [(0, 0), (0, missing), *others])
-    # Neighbours go to different parts: part i has the positions i, i + parts, ...
-    x = x.reshape(rows, -1, parts, *x.shape[2:])
-    return jnp.moveaxis(x, 2, 0)
 
-  def join(x):
-    """The reverse of `split`: (rows, n, ...) again, without the padding."""
-    x = jnp.moveaxis(x, 0, 2)
-    x = x.reshape(rows, -1, *x.shape[3:])
-    return x[:, :n]
-
-  def add(total, part):
-    sums, kept = function(*part)
-    return jax.tree.map(jnp.add, total, sums), kept
-
-  split_arrays = [split(x) for x in arrays]
-  first_part = [x[0] for x in split_arrays]
-  # Only the shapes: nothing is computed here.
-  sums, _ = jax.eval_shape(function, *first_part)
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
-  totals, kept = jax.lax.scan(add, zeros, split_arrays)
-  return totals, jax.tree.map(join, kept)
+def _logits(readout: leaves.Readout, spread: Spread | None) -> Array:
+  """The logits of a readout, cut along the vocabulary."""
+  return lay_out(readout.logits(), readout.vocabulary, spread)

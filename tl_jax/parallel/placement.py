@@ -2,18 +2,21 @@
 
 What the presets of config.sharding cut, by the axes of the mesh:
 
-| preset | rows | positions | vocabulary | width | heads, hidden units |
+| preset | rows | positions | width of embeddings | width | heads, hidden units |
 |---|---|---|---|---|---|
 | replicate | data, fsdp | sequence | | | |
 | fsdp | data, fsdp | sequence | fsdp | fsdp | |
 | tensor | data, fsdp | sequence | tensor | | tensor |
-| fsdp_tensor | data, fsdp | sequence | tensor, fsdp | fsdp | tensor |
-| sequence | data, fsdp | sequence | tensor, fsdp, sequence | fsdp, sequence | tensor |
+| fsdp_tensor | data, fsdp | sequence | fsdp, tensor | fsdp | tensor |
+| sequence | data, fsdp | sequence | fsdp, sequence, tensor | fsdp, sequence | tensor |
 
 Rows and positions are of batches and activations, the others of weights, which are
 whole along the axes that a preset does not name. What a cohort has one of for each
 member is cut along cohort besides. An axis of size 1 cuts nothing, so that one device
 is the same under every preset.
+
+An axis of the mesh that does not divide its dimension of a big array cuts another one,
+the largest that it divides. `uncut` says which big arrays stay whole nevertheless.
 
 >>> from tl_jax.parallel.mesh import MeshShape, make_mesh
 >>> kernel = jax.ShapeDtypeStruct((4, 8), 'float32')
@@ -22,12 +25,15 @@ is the same under every preset.
 ('fsdp', 'tensor')
 """
 
+import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from tl_jax import tree
 from tl_jax.parallel.mesh import AXES
 
 # Batches and activations are cut in the same way whatever the parameters are.
@@ -41,19 +47,20 @@ RULES = {
   'replicate': _ACTIVATIONS,
   'fsdp': {
     **_ACTIVATIONS,
-    # A table row holds a whole token, so a lookup moves no part of the width between
-    # devices.
+    'columns': 'fsdp',
     'vocabulary': 'fsdp',
     'embed': 'fsdp',
   },
   'tensor': {
     **_ACTIVATIONS,
+    'columns': 'tensor',
     'vocabulary': 'tensor',
     'heads': 'tensor',
     'mlp': 'tensor',
   },
   'fsdp_tensor': {
     **_ACTIVATIONS,
+    'columns': ('fsdp', 'tensor'),
     'vocabulary': ('tensor', 'fsdp'),
     'embed': 'fsdp',
     'heads': 'tensor',
@@ -61,6 +68,7 @@ RULES = {
   },
   'sequence': {
     **_ACTIVATIONS,
+    'columns': ('fsdp', 'sequence', 'tensor'),
     'vocabulary': ('tensor', 'fsdp', 'sequence'),
     'embed': ('fsdp', 'sequence'),
     'heads': 'tensor',
@@ -69,6 +77,8 @@ RULES = {
 }
 # A name that an earlier version had -> that of today.
 FORMER_PRESETS = {'replicated': 'replicate'}
+# Arrays of so many entries are big: 4 MiB in float32.
+BIG = 2**20
 # What config.sharding may be.
 PRESETS = (*RULES, *FORMER_PRESETS)
 
@@ -123,9 +133,47 @@ def _physical(
       if size % (parts * mesh.shape[axis]) == 0:
         kept += (axis,)
         parts *= mesh.shape[axis]
-    # A single axis stands bare in a spec, and no axis is None.
-    axes.append(kept[0] if len(kept) == 1 else kept or None)
+    axes.append(_bare(kept))
   return PartitionSpec(*axes)
+
+
+def _parameter_spec(logical, shape, mesh, rules) -> tuple[PartitionSpec, list[str]]:
+  """`_physical` of a parameter, and the mesh axes that should cut it but cannot.
+
+  What is big is cut along another dimension where an axis does not divide its own.
+  """
+  spec = _physical(logical, shape, mesh, rules)
+  if math.prod(shape) < BIG:
+    return spec, []
+  cut_by = [_axes_in(entry) for entry in spec]
+  placed = {axis for axes in cut_by for axis in axes}
+  cannot = []
+  for name in logical:
+    for axis in _wanted(name, rules):
+      if axis in placed or mesh.shape[axis] == 1:
+        continue
+      placed.add(axis)
+      dimension = _largest_divided(shape, cut_by, axis, mesh)
+      if dimension is None:
+        cannot.append(axis)
+      else:
+        cut_by[dimension] += (axis,)
+  return PartitionSpec(*map(_bare, cut_by)), cannot
+
+
+def _largest_divided(shape, cut_by, axis: str, mesh: Mesh) -> int | None:
+  """The dimension whose parts are the largest of those that an axis can cut further."""
+  best, largest = None, 0
+  for dimension, (size, axes) in enumerate(zip(shape, cut_by, strict=True)):
+    parts = math.prod(mesh.shape[name] for name in axes)
+    if size % (parts * mesh.shape[axis]) == 0 and size // parts > largest:
+      best, largest = dimension, size // parts
+  return best
+
+
+def _bare(axes: tuple[str, ...]):
+  """Some axes as an entry of a spec: a single one stands bare, and none is None."""
+  return axes[0] if len(axes) == 1 else axes or None
 
 
 def _wanted(entry, rules: dict) -> tuple[str, ...]:
@@ -150,12 +198,38 @@ def shardings(mesh: Mesh, axes, abstract, preset: str = 'fsdp_tensor'):
   rules = rules_of(preset, mesh.shape)
 
   def sharding(logical, leaf):
-    spec = _physical(logical, leaf.shape, mesh, rules)
+    spec, _ = _parameter_spec(logical, leaf.shape, mesh, rules)
     return NamedSharding(mesh, spec)
 
   # A spec is one leaf, although it has parts.
   is_spec = lambda node: isinstance(node, PartitionSpec)
   return jax.tree.map(sharding, axes, abstract, is_leaf=is_spec)
+
+
+class Uncut(NamedTuple):
+  """A big array that lies whole along axes of the mesh that should cut it."""
+
+  name: str
+  shape: tuple[int, ...]
+  bytes: int
+  axes: tuple[str, ...]
+
+
+def uncut(mesh: Mesh, axes, abstract, preset: str = 'fsdp_tensor') -> list[Uncut]:
+  """The big arrays that no dimension of theirs lets some axes cut; as `shardings`."""
+  rules = rules_of(preset, mesh.shape)
+  found = []
+
+  def look(path, logical, leaf):
+    _, cannot = _parameter_spec(logical, leaf.shape, mesh, rules)
+    if cannot:
+      size = math.prod(leaf.shape) * leaf.dtype.itemsize
+      one = Uncut(tree.name_of(path), tuple(leaf.shape), size, tuple(cannot))
+      found.append(one)
+
+  is_spec = lambda node: isinstance(node, PartitionSpec)
+  jax.tree_util.tree_map_with_path(look, axes, abstract, is_leaf=is_spec)
+  return found
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -267,6 +341,24 @@ def activation_spec(
     return None
   rules = rules_of(preset, mesh.shape)
   return _physical(PartitionSpec(*logical), shape, mesh, rules)
+
+
+def lay(x, *axes: tuple[str, ...]):
+  """Cuts each of the first dimensions of x between some axes of the mesh in force.
+
+  Dimensions that are not named stay whole. One that the devices do not divide is padded
+  by XLA while it lies so. Without a mesh it changes nothing.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return x
+  spec = PartitionSpec(*axes)
+  return jax.lax.with_sharding_constraint(x, spec)
+
+
+def axis_sizes() -> dict[str, int]:
+  """axis -> size of the mesh in force; 1 for every axis without one."""
+  return dict.fromkeys(AXES, 1) | dict(jax.sharding.get_abstract_mesh().shape)
 
 
 def activation_shards() -> int:
