@@ -91,6 +91,7 @@ def _take(table, index):
   Every device looks up a part of the width, for the batch of all devices that have the
   other parts. So it needs no other part of the table, nor of the gradient.
   """
+  index = parallel.constrain(index, 'data', None)
   found = leaves.take(table, index)
   return parallel.constrain(found, 'data', None, COLUMNS)
 
