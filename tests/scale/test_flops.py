@@ -139,6 +139,6 @@ def columns_of(run) -> int:
 
 def test_remat_does_not_change_the_work_of_the_model():
   _, run = step_flops('configs/pretrain.py:tiny')
-  found = planning.with_compute(run, remat='full')
+  found = planning.varied(run, compute=dict(remat='full'))
   assert found.settings.compute.remat == 'full'
   assert found.parts.model.arch == run.parts.model.arch

@@ -27,6 +27,7 @@ from tl_jax.scale.hlo import (
   Shape,
   line_of,
   operation,
+  told,
 )
 
 # What gives another name to arrays that are there.
@@ -81,19 +82,18 @@ def at_peak(module: Module) -> list[Buffer]:
 def _buffer(module: Module, life: _Life) -> Buffer:
   one, shape = life.instruction, life.shape
   dims = ','.join(map(str, shape.dims))
-  return Buffer(
-    life.size,
-    f'{shape.dtype}[{dims}]',
-    part_of(one),
-    operation(one),
-    line_of(module, one),
-    one.opcode,
-  )
+  name = f'{shape.dtype}[{dims}]'
+  source = told(module, one)
+  part, line = part_of(one, source), line_of(module, source)
+  return Buffer(life.size, name, part, operation(source), line, one.opcode)
 
 
-def part_of(one: Instruction) -> str:
-  """What an array is for, by how it is made: gathered, backward, forward, update."""
-  name = operation(one)
+def part_of(one: Instruction, source: Instruction) -> str:
+  """What an array is for, by how it is made: gathered, backward, forward, update.
+
+  source: the instruction that says where it comes from.
+  """
+  name = operation(source)
   opcode = one.opcode.removesuffix('-start')
   if opcode in ('all-gather', 'collective-permute'):
     return 'gathered'

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tl_jax.scale.hlo import Module, Visit, line_of, operation, visits
+from tl_jax.scale.hlo import Module, Visit, line_of, operation, told, visits
 
 # By the opcode, without the ending of one that is started and awaited apart.
 KINDS = (
@@ -204,7 +204,7 @@ def _collective(module, wiring: Wiring, visit: Visit, kind: str) -> Collective:
   if kind == 'all-gather':
     payload *= talk.group
   # Inside of a fusion the compiler may have lost where it comes from.
-  source = one if operation(one) or visit.fusion is None else visit.fusion
+  source = one if operation(one) else told(module, visit.fusion or one)
   return Collective(
     kind,
     talk.axes,

@@ -252,6 +252,19 @@ def _fields_in(tables: dict[str, list[str]], title: str) -> Iterator[tuple[int, 
     yield int(number), {key: int(value) for key, value in fields}
 
 
+def told(module: Module, instruction: Instruction) -> Instruction:
+  """The instruction that says where another comes from: itself, or the last of a fusion
+  that does.
+  """
+  if operation(instruction) or instruction.opcode != 'fusion':
+    return instruction
+  inner = module.computations[instruction.called('calls')]
+  for one in reversed(inner.instructions):
+    if operation(one):
+      return told(module, one)
+  return instruction
+
+
 def operation(instruction: Instruction) -> str:
   """The name of the operation in the traced function; '' where the compiler made it."""
   found = re.search(r'op_name="((?:[^"\\]|\\.)*)"', instruction.attributes)

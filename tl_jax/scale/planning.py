@@ -55,6 +55,7 @@ class Plan:
   speed: dict[str, Any] = dataclasses.field(default_factory=dict)
   compiled: dict[str, Any] | None = None
   notes: list[str] = dataclasses.field(default_factory=list)
+  overrides: str = ''
   version: int = VERSION
 
   def to_json(self) -> dict:
@@ -150,7 +151,7 @@ def _described(run, topology, mesh, program: Program, traced, wish: Wish) -> Pla
   if again:
     # What a model needs does not grow by what is computed twice (Chowdhery et al.
     # 2022, appendix B).
-    plain = with_compute(run, remat='none')
+    plain = varied(run, compute=dict(remat='none'))
     once = listing.program_of(program.name, plain, mesh, wish.members)
     model = flops.count(compiling.trace(once, mesh).jaxpr, once.rounds)
   return Plan(
@@ -180,10 +181,12 @@ def _said_of_settings(run: Outline, wish: Wish) -> dict[str, Any]:
   return found | dict(remat=compute.remat, dtype=compute.dtype)
 
 
-def with_compute(run: Outline, **fields) -> Outline:
-  """The outline of the run that computes in another way."""
-  compute = dataclasses.replace(run.settings.compute, **fields)
-  settings = dataclasses.replace(run.settings, compute=compute)
+def varied(run: Outline, **groups: Mapping) -> Outline:
+  """The outline of a run with other values: varied(run, compute=dict(remat='full'))."""
+  settings = run.settings
+  for name, fields in groups.items():
+    group = dataclasses.replace(getattr(settings, name), **fields)
+    settings = dataclasses.replace(settings, **{name: group})
   parts = run.parts
   made = assembly.assemble(settings, parts.model.arch, parts.objective, parts.method)
   start = run.start._replace(parts=made)

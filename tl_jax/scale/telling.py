@@ -32,9 +32,20 @@ def number(count: float) -> str:
   return f'{count:.3g}'
 
 
+def amount(count: float) -> str:
+  """Hours or money: whole numbers where they are large, else two digits.
+
+  >>> amount(1234.5), amount(0.0123)
+  ('1,234', '0.012')
+  """
+  return f'{count:,.0f}' if count >= 100 else f'{count:.2g}'
+
+
 def lines(plan: Plan) -> Iterator[str]:
   """The plan from top to bottom."""
   yield _title(plan)
+  if plan.overrides:
+    yield f'flags: {plan.overrides}'
   for note in plan.notes:
     yield f'note: {note}'
   yield from _parameters(plan)
@@ -135,10 +146,10 @@ def _speed(plan: Plan) -> Iterator[str]:
   speed = plan.speed
   parts = [f'at most {number(speed["tokens_per_second"])} tokens/s']
   if speed['hours'] is not None:
-    parts.append(f'{speed["steps"]:,} steps take at least {speed["hours"]:,.1f} h')
+    parts.append(f'{speed["steps"]:,} steps take at least {amount(speed["hours"])} h')
   if speed['cost'] is not None:
     price = f'{speed["price_per_hour"]:,.2f} an hour, prices of {speed["prices_of"]}'
-    parts.append(f'and {speed["cost"]:,.0f} {speed["currency"]} ({price})')
+    parts.append(f'and {amount(speed["cost"])} {speed["currency"]} ({price})')
   yield '; '.join(parts)
 
 

@@ -8,7 +8,6 @@ Topology(chip='v5p', shape=(2, 4, 4), slices=1)
 
 import contextlib
 import importlib.util
-import itertools
 import logging
 import math
 import os
@@ -59,6 +58,9 @@ class Topology(NamedTuple):
   @property
   def name(self) -> str:
     """As users write it."""
+    # A slice of any size.
+    if not self.shape:
+      return self.chip
     slices = f'{self.slices}x' if self.slices > 1 else ''
     return f'{slices}{self.chip}:{"x".join(map(str, self.shape))}'
 
@@ -281,13 +283,3 @@ def prepare_environment() -> None:
   jax.config.update('jax_platforms', 'cpu')
   # It warns of every library that finds no device, and of every platform.
   logging.getLogger('jax._src.xla_bridge').setLevel(logging.ERROR)
-
-
-def split(text: str, slices: int = 1) -> list[Topology]:
-  """Several topologies with commas between.
-
-  >>> [found.name for found in split('v5e-16,h100:8')]
-  ['v5e:4x4', 'h100:8']
-  """
-  names = [name.strip() for name in text.split(',')]
-  return [parse(name, slices) for name, _ in itertools.groupby(names)]

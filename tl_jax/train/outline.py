@@ -66,6 +66,13 @@ def outline(config) -> Outline:
     raise configs.ConfigError(f'config.method.name: {name} trains no model')
   source = None if settings.init == SCRATCH else _source_of(settings.init)
   tokenizer, notes = _tokenizer_of(settings, source)
+  if (
+    is_family(settings.init) and _never_drops(source.arch) and settings.compute.dropout
+  ):
+    # A config asks the folder, which is not here.
+    compute = dataclasses.replace(settings.compute, dropout=0.0)
+    settings = dataclasses.replace(settings, compute=compute)
+    notes.append(f'config.compute.dropout: 0, as the folder of {settings.init} has it')
   reserved = method.reserved_positions
   arch = assembly.make_arch(settings, task, reserved, source, tokenizer)
   writer = _writer_of(task, arch, tokenizer, source)
@@ -102,6 +109,11 @@ def _checked(settings: Settings) -> Checked:
 def is_family(name: str) -> bool:
   """Is this the name of a published size, and of no file that is here?"""
   return name in models.FAMILIES and not pathlib.Path(name).exists()
+
+
+def _never_drops(arch: models.Arch) -> bool:
+  """Is a published model of those that never saw dropout: Llama and its relatives?"""
+  return arch.kind == 'decoder' and arch.norm.startswith('rms')
 
 
 def _source_of(init: str) -> interop.Loaded:
