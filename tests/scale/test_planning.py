@@ -129,6 +129,7 @@ def test_what_is_planned_is_what_a_run_compiles(tmp_path):
   stream, _ = trainer.ready.corpus.stream(trainer.ready.settings)
   with jax.set_mesh(trainer.mesh):
     state = programs.abstract_state(trainer.ready.parts, trainer.shardings)
-    traced = trainer._step.trace(state, stream.batch_at(0))
+    step = programs.step(trainer.ready.parts, trainer.shardings, trainer.sharding)
+    traced = step.trace(state, stream.batch_at(0))
   expected = compiling.trace(planned, mesh)
   assert flops.count(traced.jaxpr) == flops.count(expected.jaxpr)
