@@ -25,10 +25,26 @@ REFUSALS = [
   ((*PRETRAIN, '--config.compute.dropout=1'), 'config.compute.dropout'),
   ((*PRETRAIN, '--config.data.batch=15'), 'config.data.batch'),
   ((*PRETRAIN, '--config.mesh.data=5'), 'config.data.batch'),
-  ((*PRETRAIN, '--config.mesh.tensor=3', '--config.mesh.data=1'), 'config.mesh.tensor'),
+  (
+    (*PRETRAIN, '--config.mesh.tensor=3', '--config.mesh.data=1'),
+    'config.mesh.tensor: 3 does not divide the 2 heads of layers/0/attention/key/kernel; '
+    'nearest: 2',
+  ),
+  (
+    (
+      *PRETRAIN,
+      "--config.model={'family': 'tiny', 'mlp': 33}",
+      '--config.mesh.tensor=2',
+    ),
+    'config.mesh.tensor: 2 does not divide the 33 hidden units of layers/0/mlp/in/kernel',
+  ),
   (
     (*PRETRAIN, '--config.mesh.dcn=3', '--config.mesh.data=2', '--config.mesh.fsdp=4'),
     'config.mesh: dcn: 3 slices do not divide cohort 1 x data 2 x fsdp 4',
+  ),
+  (
+    (*PRETRAIN, '--config.mesh.sequence=4', '--config.data.length=30'),
+    'config.data.length: 30 tokens of a row are not divisible by sequence 4',
   ),
   ((*PRETRAIN, '--config.mesh.dcn=0'), 'dcn: 0 slices'),
   ((*PRETRAIN, '--config.sharding=fdsp'), "'fsdp'"),

@@ -180,6 +180,28 @@ def test_an_activation_is_shared_by_all_devices_of_the_mesh_in_force():
     assert activation_shards() == mesh.size
 
 
+@pytest.mark.parametrize(
+  'told, expected',
+  [
+    (None, 'cpu'),
+    ('tpu,cpu', 'tpu'),
+    ('cuda', 'gpu'),
+    ('no-such-device', 'no-such-device'),
+  ],
+)
+def test_the_platform_is_known_before_a_device_is_touched(told, expected, monkeypatch):
+  from jax._src import xla_bridge
+
+  monkeypatch.setattr(xla_bridge, 'backends_are_initialized', lambda: False)
+  monkeypatch.setattr(jax, 'default_backend', None)
+  before = jax.config.jax_platforms
+  jax.config.update('jax_platforms', told)
+  try:
+    assert target_platform() == expected
+  finally:
+    jax.config.update('jax_platforms', before)
+
+
 def test_the_platform_is_that_of_the_mesh_in_force(monkeypatch):
   assert target_platform() == 'cpu'
   with jax.set_mesh(make_mesh(MeshShape())):

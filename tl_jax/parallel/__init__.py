@@ -9,7 +9,15 @@ of many hosts.
 from tl_jax.parallel.capacity import GIB, Capacity, capacity_for
 from tl_jax.parallel.meeting import meet, telling_failures
 from tl_jax.parallel.memory import keep_freed_memory
-from tl_jax.parallel.mesh import AXES, MeshShape, make_mesh, resolve, target_platform
+from tl_jax.parallel.mesh import (
+  AXES,
+  MeshShape,
+  divisors,
+  make_mesh,
+  nearest_number,
+  resolve,
+  target_platform,
+)
 from tl_jax.parallel.overrides import (
   Override,
   overridden,
@@ -53,11 +61,13 @@ __all__ = [
   'capacity_for',
   'constrain',
   'cutting_axes',
+  'divisors',
   'host_rows',
   'keep_freed_memory',
   'lay',
   'make_mesh',
   'meet',
+  'nearest_number',
   'overridden',
   'parse_overrides',
   'place',

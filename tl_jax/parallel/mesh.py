@@ -260,6 +260,17 @@ def target_platform() -> str:
 
   It is that of the mesh in force, which may be of devices that are not here, as when a
   program is compiled ahead of time. Without a mesh it is that of the default devices.
+  Where no device is in use yet, it is the one that jax is told to take, or else cpu,
+  whose programs run anywhere: shapes are traced before a device may be touched.
   """
+  # jax has no public way to ask without touching them.
+  from jax._src import xla_bridge
+
   device = jax.sharding.get_abstract_mesh().abstract_device
-  return jax.default_backend() if device is None else device.platform
+  if device is not None:
+    return device.platform
+  if xla_bridge.backends_are_initialized():
+    return jax.default_backend()
+  told = jax.config.jax_platforms or 'cpu'
+  first = told.split(',')[0]
+  return 'gpu' if first in ('cuda', 'rocm') else first

@@ -15,6 +15,7 @@ import optax
 
 from tl_jax import config as configs
 from tl_jax import interop, models, objectives, optim, tasks, transfer, tree
+from tl_jax.train.placing import require_tensor
 from tl_jax.train.settings import SCRATCH, Pretrain, Settings
 from tl_jax.train.step import TrainState, init_state, make_step
 
@@ -140,11 +141,7 @@ def require_fit(settings: Settings, arch: models.Arch, reserved: int) -> None:
   if arch.room is not None:
     _require_positions(settings, arch.room, reserved)
   # 1 for an axis that takes what is left: only the devices say how much that is.
-  tensor = settings.mesh.axis_size('tensor')
-  if arch.key_heads % tensor:
-    raise configs.ConfigError(
-      f'config.mesh.tensor: {arch.key_heads} heads are not divisible by {tensor}'
-    )
+  require_tensor(arch, settings.mesh.axis_size('tensor'))
 
 
 def _require_positions(settings: Settings, room: int, reserved: int) -> None:

@@ -12,12 +12,12 @@ tl_jax.config.checks.ConfigError: config.data.lenght: unknown key; nearest: 'len
 import copy
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from tl_jax import config as configs
-from tl_jax import files, tasks, transfer
+from tl_jax import files, parallel, tasks, transfer
 from tl_jax.config import ConfigError
-from tl_jax.parallel import MeshShape
 from tl_jax.train import assembly, datasets, methods, mixtures, weighting
 from tl_jax.train.settings import (
   SCRATCH,
@@ -132,7 +132,9 @@ def _foreign_key(key: str, mode: type, other: type) -> ConfigError:
 def check_settings(settings: Settings, where_made: bool = True) -> Checked:
   """What the settings stand for, where all of them go together; see `check`."""
   # What they say alone comes first: to open a task may take its time.
-  _check_rows(settings.data, settings.mesh)
+  # 1 for an axis that takes what is left: only the devices say how much that is.
+  sizes = {axis: settings.mesh.axis_size(axis) for axis in parallel.AXES}
+  require_divisible(settings.data, sizes)
   if where_made:
     _check_unread(settings.model)
     _check_files(settings.init, settings.tokenizer.path)
@@ -157,11 +159,12 @@ def _require_texts_to_write(group: TaskEval, task: tasks.Task) -> None:
     )
 
 
-def _check_rows(group: Data, mesh: MeshShape) -> None:
-  """Refuses rows that cannot be divided: every device has as many in every part of a
-  step.
+def require_divisible(group: Data, axes: Mapping[str, int]) -> None:
+  """Raises ConfigError for rows or positions that axes of these sizes do not divide.
+
+  Every device has as many rows in every part of a step, and as many positions of each.
   """
-  data, fsdp = mesh.axis_size('data'), mesh.axis_size('fsdp')
+  data, fsdp = axes['data'], axes['fsdp']
   if group.accumulate > group.batch:
     raise ConfigError(
       f'config.data.accumulate: {group.accumulate} micro-batches of the {group.batch} '
@@ -173,6 +176,13 @@ def _check_rows(group: Data, mesh: MeshShape) -> None:
     raise ConfigError(
       f'config.data.batch: {group.batch} rows are not divisible by data {data} x fsdp '
       f'{fsdp} x accumulate {group.accumulate}; nearest: {fitting}'
+    )
+  sequence = axes['sequence']
+  if group.length % sequence:
+    fitting = max(1, round(group.length / sequence)) * sequence
+    raise ConfigError(
+      f'config.data.length: {group.length} tokens of a row are not divisible by sequence '
+      f'{sequence} (config.mesh.sequence); nearest: {fitting}'
     )
 
 

@@ -7,7 +7,25 @@
 import jax
 
 from tl_jax import models, parallel, transfer, tree
+from tl_jax.config import ConfigError
 from tl_jax.train.settings import Settings
+
+
+def require_tensor(arch: models.Arch, tensor: int) -> None:
+  """Raises ConfigError for heads or hidden units that a tensor axis of this size does
+  not divide: each of its devices has as many of them.
+  """
+  parts = {
+    'heads of layers/0/attention/key/kernel': arch.key_heads,
+    'hidden units of layers/0/mlp/in/kernel': arch.mlp,
+  }
+  for what, size in parts.items():
+    if size % tensor:
+      fitting = parallel.divisors(size)
+      best = parallel.nearest_number(tensor, fitting)
+      raise ConfigError(
+        f'config.mesh.tensor: {tensor} does not divide the {size} {what}; nearest: {best}'
+      )
 
 
 def require_overrides(

@@ -20,14 +20,14 @@ from tl_jax.config import ConfigError
 from tl_jax.parallel import watching
 from tl_jax.train import assembly, length, loop, methods, programs, results, tokenizing
 from tl_jax.train.baselines import Baseline
-from tl_jax.train.checks import Checked, check
+from tl_jax.train.checks import Checked, check, require_divisible
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import together
 from tl_jax.train.course import Course
 from tl_jax.train.datasets import TaskExamples
 from tl_jax.train.evaluators import Evaluation, Evaluator, make_evaluator
 from tl_jax.train.memory import require_memory
-from tl_jax.train.placing import require_overrides
+from tl_jax.train.placing import require_overrides, require_tensor
 from tl_jax.train.preparing import Prepared, prepare
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.restoring import meta
@@ -111,6 +111,8 @@ def make_trainer(
   # First, because to prepare may take minutes.
   mesh = make_mesh(settings.mesh, settings.data)
   ready = prepare(checked, run.path, run.is_primary, cache)
+  # Known before only where the config says the size of the axis.
+  require_tensor(ready.parts.model.arch, mesh.shape['tensor'])
   return Trainer(ready, mesh)
 
 
@@ -123,13 +125,7 @@ def make_mesh(shape: parallel.MeshShape, group: Data):
   except ValueError as error:
     raise ConfigError(str(error)) from error
   # Checked before without devices, as far as it goes: an axis may take what is left.
-  ways = mesh.shape['data'] * mesh.shape['fsdp'] * group.accumulate
-  if group.batch % ways:
-    raise ConfigError(
-      f'config.data.batch: {group.batch} rows are not divisible by data '
-      f'{mesh.shape["data"]} x fsdp {mesh.shape["fsdp"]} x accumulate '
-      f'{group.accumulate}'
-    )
+  require_divisible(group, mesh.shape)
   return mesh
 
 
