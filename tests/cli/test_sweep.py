@@ -69,6 +69,34 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path, points, flags, wor
   assert not (tmp_path / 'w' / 'members').exists()
 
 
+@pytest.mark.parametrize(
+  ('line', 'words'),
+  [
+    ('HALVING = dict(step=3)', "HALVING.step: unknown key; nearest: 'steps'"),
+    ('HALVING = dict(steps=(3, 2))', 'do not ascend'),
+    ('HALVING = [1]', 'HALVING is a dict'),
+    ('LAUNCH = 3', 'LAUNCH is a dict'),
+  ],
+)
+def test_settings_of_the_file_that_are_wrong(tmp_path, line, words):
+  path = sweep_file(tmp_path, 'space.product(seed=[1])')
+  path.write_text(path.read_text() + line)
+  with pytest.raises(ConfigError, match=words):
+    command.run(['sweep', str(path), f'--workdir={tmp_path / "w"}', '--dry-run'])
+
+
+def test_a_report_of_what_is_there_runs_nothing(tmp_path, capsys):
+  path = sweep_file(tmp_path, 'space.product(seed=[1])')
+  workdir = tmp_path / 'w'
+  words = ['sweep', str(path), f'--workdir={workdir}', '--report']
+  with pytest.raises(ConfigError, match='no such workdir'):
+    command.run(words)
+  workdir.mkdir()
+  assert command.main(words) == 75
+  assert '0 of 1 members are done' in capsys.readouterr().out
+  assert (workdir / 'report.html').exists() and not (workdir / 'members').exists()
+
+
 def start(path, workdir, *flags):
   """A sweep as its user starts it, in a session that can be killed whole."""
   return subprocess.Popen(

@@ -1,6 +1,7 @@
 """What a sweep reports: ranks, means over seeds, curves, and who has no result and why."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -18,7 +19,8 @@ def made(tmp_path):
   base = tmp_path / 'base.json'
   base.write_text('{"seed": 0, "lr": 0.1}')
   found = space.base(str(base)) * space.product(lr=[0.1, 0.2], seed=[0, 1])
-  listing = members.expand(found, 'sweep.py', metric='f1')
+  listing = members.expand(found, 'sweep.py')
+  listing = dataclasses.replace(listing, metric='f1')
   workdir = tmp_path / 'w'
   for index, member in enumerate(listing.members):
     folder = folder_of(workdir, member)

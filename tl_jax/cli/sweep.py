@@ -12,7 +12,7 @@ import shlex
 import time
 
 from tl_jax.cli.console import complain, reporting, say
-from tl_jax.cli.verb import Verb, add_workdir
+from tl_jax.cli.verb import Verb, add_workdir, require_workdir
 from tl_jax.config import ConfigError
 
 LAUNCHERS = ('local', 'slurm', 'xpk', 'jobset', 'skypilot')
@@ -43,6 +43,11 @@ def _add_sweep(parser):
   add_workdir(parser, what='the folder of the sweep; the same folder again resumes it')
   parser.add_argument(
     '--dry-run', action='store_true', help='says what would be run, and runs nothing'
+  )
+  parser.add_argument(
+    '--report',
+    action='store_true',
+    help='writes the report of what is there, and runs nothing',
   )
   parser.add_argument(
     '--launcher',
@@ -87,6 +92,8 @@ def _sweep(flags, overrides) -> int:
   listing = members.open_sweep(flags.sweep, workdir)
   if listing.repeated:
     say(f'{listing.repeated} points repeat others; each config is run once')
+  if flags.report:
+    return _report(listing, workdir)
   if flags.launcher != 'local':
     return _hand_over(flags, listing, workdir, overrides)
   if flags.dry_run:
@@ -199,6 +206,17 @@ def _run_all(flags, listing, workdir: pathlib.Path) -> int:
   return _close(listing.members, outcome)
 
 
+def _report(listing, workdir: pathlib.Path) -> int:
+  """Writes the report of what is there."""
+  from tl_jax.report import sweeps
+  from tl_jax.scale import sweep
+
+  require_workdir(workdir)
+  outcome = sweep.survey(workdir, listing.members)
+  sweeps.write(listing, workdir, outcome, say)
+  return _close(listing.members, outcome)
+
+
 def _run_some(flags, workdir: pathlib.Path) -> int:
   """Runs members by their numbers, as the workdir has them if it has any."""
   from tl_jax.scale import members, sweep
@@ -220,7 +238,21 @@ def _run_some(flags, workdir: pathlib.Path) -> int:
       reporter.info,
       reporter.progress,
     )
+    _report_the_last(listing, workdir, reporter)
   return _close(chosen, outcome)
+
+
+def _report_the_last(listing, workdir: pathlib.Path, reporter) -> None:
+  """Writes the report of a sweep of which nothing is left to do."""
+  from tl_jax.scale import sweep
+
+  outcome = sweep.survey(workdir, listing.members)
+  # 75 while a member is left, whoever runs it.
+  if outcome.code == 75:
+    return
+  from tl_jax.report import sweeps
+
+  sweeps.write(listing, workdir, outcome, reporter.info)
 
 
 def _limits(flags):
@@ -258,6 +290,8 @@ with a launcher each member is a job, which runs this command with --member=N:
 KEY of --launcher.KEY: {settings}.
 W must be storage that the jobs see; launcher.workdir is its path there.
 METRIC = 'f1' in the file: by which members are compared (default: the task's headline).
+HALVING = dict(steps=(100, 300), keep=0.5): at these steps the better half of each cohort
+goes on. LAUNCH = dict(image='IMAGE'): the settings of the launcher.
 """
 
 # As tl_jax.scale.launchers.Launch has them, which is not imported for a help.

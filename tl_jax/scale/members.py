@@ -36,6 +36,7 @@ FOLDER = 'members'
 # What a sweep file may define beside its space.
 METRIC = 'METRIC'
 LAUNCH = 'LAUNCH'
+HALVING = 'HALVING'
 # Hexadecimal digits of a config's digest in an id: of 10,000 members two are the same by
 # chance once in 20,000 sweeps.
 _DIGITS = 10
@@ -62,6 +63,7 @@ class Listing:
 
   bases: spec -> config as JSON has it. metric: by which members are compared, '' for
   the headline of their task. launch: the settings of launchers that the file has.
+  halving: the steps at which the best of each cohort alone go on, {} for none.
   repeated: how many points were equal to an earlier one and left out.
   """
 
@@ -70,6 +72,7 @@ class Listing:
   members: tuple[Member, ...]
   metric: str = ''
   launch: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  halving: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   repeated: int = 0
 
   def config(self, member: Member) -> dict:
@@ -84,6 +87,18 @@ class Listing:
         f'there is no {number}'
       )
     return self.members[number]
+
+  def read_halving(self):
+    """The `train.halving.Halving` of the sweep, None for none.
+
+    Raises ConfigError for what is none.
+    """
+    if not self.halving:
+      return None
+    # Here, because it loads jax, which few sweeps need to be read.
+    from tl_jax.train.halving import Halving
+
+    return configs.struct(Halving, self.halving, HALVING)
 
   def shared(self) -> dict[str, Any]:
     """The fields that all members set to the same value."""
@@ -102,6 +117,7 @@ class Listing:
       members=members,
       metric=self.metric,
       launch=dict(self.launch),
+      halving=dict(self.halving),
       repeated=self.repeated,
     )
 
@@ -119,11 +135,24 @@ def open_sweep(path: str | os.PathLike, workdir: pathlib.Path | None = None) -> 
   metric = getattr(module, METRIC, '')
   if not isinstance(metric, str):
     raise ConfigError(f'{path}: {METRIC} is the name of a metric, got {metric!r}')
-  launch = getattr(module, LAUNCH, {})
-  if not isinstance(launch, dict):
-    raise ConfigError(f'{path}: {LAUNCH} is a dict of settings, got {launch!r}')
   known = {} if workdir is None else _known_ids(workdir)
-  return expand(space, str(path), known, metric, launch)
+  listing = dataclasses.replace(
+    expand(space, str(path), known),
+    metric=metric,
+    launch=_settings_of(path, module, LAUNCH),
+    halving=_settings_of(path, module, HALVING),
+  )
+  # What is wrong is said before anything runs.
+  listing.read_halving()
+  return listing
+
+
+def _settings_of(path: pathlib.Path, module, name: str) -> dict:
+  """The dict that a sweep file has under a name; {} for none."""
+  found = getattr(module, name, {})
+  if not isinstance(found, dict):
+    raise ConfigError(f'{path}: {name} is a dict of settings, got {found!r}')
+  return found
 
 
 def _space_of(path: pathlib.Path, module) -> Space:
@@ -144,13 +173,7 @@ def _space_of(path: pathlib.Path, module) -> Space:
   return space
 
 
-def expand(
-  space: Space,
-  file: str,
-  known: Mapping[str, str] | None = None,
-  metric: str = '',
-  launch: Mapping[str, Any] | None = None,
-) -> Listing:
+def expand(space: Space, file: str, known: Mapping[str, str] | None = None) -> Listing:
   """The members of a space: its points, each once.
 
   known: digest of a config -> the id that it has already.
@@ -181,8 +204,6 @@ def expand(
     file=file,
     bases={spec: found.json for spec, found in bases.items()},
     members=tuple(members.values()),
-    metric=metric,
-    launch=launch or {},
     repeated=len(space) - len(members),
   )
 

@@ -112,8 +112,7 @@ class Scheduler:
     todo = self._to_do()
     # Neighbours share a compiled step, so that to cut the row costs few cohorts.
     groups = in_cohorts(self.listing, todo)
-    ordered = [member for group in groups for member in group]
-    self.queue.extend(cut(ordered, 1 if workers == 1 else PARTS * workers))
+    self.queue.extend(self._jobs(groups, workers))
     self._tell()
     with Stopping() as stopping:
       try:
@@ -125,6 +124,14 @@ class Scheduler:
         for process in self.processes:
           process.stop(BY_SIGNAL)
           process.close()
+
+  def _jobs(self, groups: list[list[Member]], workers: int) -> list[list[Member]]:
+    """The members in parts for workers."""
+    # Members that are compared on their way must be together.
+    if self.listing.halving:
+      return groups
+    ordered = [member for group in groups for member in group]
+    return cut(ordered, 1 if workers == 1 else PARTS * workers)
 
   def _why_over(self, began: float) -> str:
     """Why the sweep is over before its members are; '' where it is not."""
@@ -210,6 +217,10 @@ class Scheduler:
     left = []
     for member in process.members:
       folder = self._folder(member)
+      if not folder.is_dir():
+        # Most of ten thousand members: one question for each at every look.
+        left.append(member)
+        continue
       # The run itself wrote these: they are right whatever became of the worker.
       if (folder / RESULT).is_file():
         self.dead = 0
@@ -252,8 +263,10 @@ class Scheduler:
 
   def _tell(self) -> None:
     """Tells how far the sweep has come."""
+    figures = {}
     failed = list(self.settled.values()).count(ledgers.FAILED)
-    figures = {'failed': failed} if failed else {}
+    if failed:
+      figures['failed'] = failed
     self.progress('sweep', len(self.settled), len(self.members), **figures)
 
   # What is left when a worker has ended.
@@ -269,8 +282,10 @@ class Scheduler:
       self._stop(process, begun, others)
     elif code == 75:
       self._leave_to_others(process.members)
-    elif len(begun) == 1:
-      self._fail(process, code, begun[0])
+    elif len(begun) == 1 or (begun and self.listing.halving):
+      # Those that are compared cannot be tried alone: the next start goes on with them.
+      for member in begun:
+        self._fail(process, code, member)
       self._queue_again(others)
     else:
       self._divide(process, code, begun, others)
