@@ -250,7 +250,10 @@ def _traced(
   model = models.build(arch, settings.compute, ordered=True)
   # A transfer to texts keeps the head that the model has; a method treats it like the
   # rest, and may train none of it.
-  fresh_head = isinstance(settings, Pretrain) or arch.head != 'causal'
+  if isinstance(settings, Pretrain):
+    fresh_head = methods.brings_head(settings, None)
+  else:
+    fresh_head = arch.head != 'causal'
   method = methods.make(settings.method, fresh_head)
 
   def begin():

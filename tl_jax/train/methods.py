@@ -9,10 +9,21 @@ import inspect
 import pathlib
 from collections.abc import Mapping
 
+from tl_jax import checkpoint, evals, models, tasks, transfer, tree
 from tl_jax import config as configs
-from tl_jax import evals, models, tasks, transfer
 from tl_jax.config import ConfigError
-from tl_jax.train.settings import Settings, Transfer
+from tl_jax.train.settings import SCRATCH, Pretrain, Settings, Transfer
+
+# The output layer of a decoder that is not tied to its embedding.
+OUTPUT = 'head/kernel'
+# What adds to the loss of other methods, or changes their weights, and trains nothing.
+REGULARIZERS = (
+  transfer.l2sp,
+  transfer.prior_decay,
+  transfer.mixout,
+  transfer.ewc,
+  transfer.reinitialize,
+)
 
 
 def name_of(group) -> str:
@@ -36,13 +47,66 @@ def method_of(
     if task is not None:
       _require_answers(name, task)
     return None
-  # A text is written by the head that the model has: a method treats it like the rest.
-  fresh_head = task is None or task.problem.fresh_head
-  method = make(settings.method, fresh_head)
+  group, fresh_head = settings.method, brings_head(settings, task)
+  method = make(group, fresh_head, of_pretraining=isinstance(settings, Pretrain))
   # Without a task this is pre-training, or a run that has been made already.
   if task is not None:
     require_regularizers(method, settings.init, settings.compute)
   return method
+
+
+def brings_head(settings: Settings, task: tasks.Task | None) -> bool:
+  """Is the head of a run new, so that a method trains it along?
+
+  A text is written by the head that the model has: a method treats it like the rest,
+  in a transfer and where the pre-training of a decoder goes on.
+  """
+  if task is not None:
+    return task.problem.fresh_head
+  # Without a task this is pre-training, or a transfer that is read again.
+  goes_on = isinstance(settings, Pretrain) and settings.init != SCRATCH
+  return not (goes_on and settings.objective.get('name') == 'causal')
+
+
+def settled(
+  settings: Settings,
+  method: transfer.TransferMethod,
+  arch: models.Arch,
+  source,
+  folder: pathlib.Path | None = None,
+) -> transfer.TransferMethod:
+  """The method of a run whose model is known: it trains a head that is new after all.
+
+  source: the parameters that the run starts from. folder: the workdir, where a run may
+  have begun. It goes on with what it trains.
+  """
+  if brings_head(settings, None) or not isinstance(settings, Pretrain):
+    return method
+  begun = None if folder is None else stored_names(folder)
+  if begun is not None:
+    is_new = trains_head(begun)
+  else:
+    is_new = not arch.tied and OUTPUT not in tree.flatten(source)
+  return make(settings.method, is_new, of_pretraining=True)
+
+
+def stored_names(workdir: pathlib.Path) -> set[str] | None:
+  """The names of what the newest checkpoint of a workdir holds; None without any."""
+  store = checkpoint.Store(workdir / 'checkpoints')
+  for step in reversed(store.steps()):
+    try:
+      return set(store.leaves(step))
+    except checkpoint.DamagedStep:
+      continue
+  return None
+
+
+def trains_head(stored) -> bool:
+  """Do the names in a checkpoint say that the whole output layer is trained?
+
+  Earlier versions took that of a decoder for a new head in all pre-training.
+  """
+  return f'trainable/{OUTPUT}' in stored
 
 
 def _require_answers(name: str, task: tasks.Task) -> None:
@@ -58,22 +122,31 @@ def _require_answers(name: str, task: tasks.Task) -> None:
     )
 
 
-def make(group, fresh_head: bool = True) -> transfer.TransferMethod:
+def make(
+  group, fresh_head: bool = True, of_pretraining: bool = False
+) -> transfer.TransferMethod:
   """The method of `config.method`. Raises ConfigError that names the key.
 
   Without a `fresh_head` the head is pre-trained like the rest, and a method treats it
-  so.
+  so. A regularizer does so in transfers alone: pre-training never pulled at a head.
   """
-  return _make(group, 'config.method', fresh_head)
+  spared = REGULARIZERS if of_pretraining else ()
+  # A probe trains the head and nothing else, fresh or not.
+  keep_head = (transfer.probe, *spared)
+  return _make(group, 'config.method', None if fresh_head else keep_head)
 
 
-def _make(group, path: str, fresh_head: bool) -> transfer.TransferMethod:
-  """The method of a group at `path`; that of `compose` has groups of its own."""
+def _make(group, path: str, keep_head: tuple | None) -> transfer.TransferMethod:
+  """The method of a group at `path`; that of `compose` has groups of its own.
+
+  keep_head: what treats the head as new although it is pre-trained; None where it is
+  new.
+  """
   if group.get('name') == 'compose':
     parts = configs.struct(Composed, group, path).methods
     return transfer.compose(
       *(
-        _make({'name': name} | dict(options), f'{path}.methods.{name}', fresh_head)
+        _make({'name': name} | dict(options), f'{path}.methods.{name}', keep_head)
         for name, options in parts
       )
     )
@@ -83,16 +156,11 @@ def _make(group, path: str, fresh_head: bool) -> transfer.TransferMethod:
   )
   given = {}
   # The config may name the leaves of a head itself.
-  if not fresh_head and 'head' not in group and _can_do_without_head(constructor):
+  has_head = 'head' in inspect.signature(constructor).parameters
+  is_pretrained = keep_head is not None and constructor not in keep_head
+  if has_head and is_pretrained and 'head' not in group:
     given['head'] = None
   return configs.call(constructor, group, path, **given)
-
-
-def _can_do_without_head(constructor) -> bool:
-  """Has a method leaves of its own besides those of a head?"""
-  # A probe has not: it trains the head alone, fresh or not.
-  parameters = inspect.signature(constructor).parameters
-  return 'head' in parameters and constructor is not transfer.probe
 
 
 def require_regularizers(

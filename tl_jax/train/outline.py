@@ -20,7 +20,7 @@ from tl_jax import checkpoint, data, files, interop, models, objectives, tasks
 from tl_jax import config as configs
 from tl_jax.data import pipeline
 from tl_jax.data.tokens import TokenList
-from tl_jax.train import assembly, mixtures, starting, tokenizing, writing
+from tl_jax.train import assembly, methods, mixtures, starting, tokenizing, writing
 from tl_jax.train.checks import Checked, check_settings, settings_of
 from tl_jax.train.datasets import target_length
 from tl_jax.train.restoring import arch_of, choose_step
@@ -75,6 +75,8 @@ def outline(config) -> Outline:
     notes.append(f'config.compute.dropout: 0, as the folder of {settings.init} has it')
   reserved = method.reserved_positions
   arch = assembly.make_arch(settings, task, reserved, source, tokenizer)
+  params = None if source is None else source.params
+  method = methods.settled(settings, method, arch, params)
   writer = _writer_of(task, arch, tokenizer, source)
   weights = _weights_of(settings, task)
   objective = assembly.objective_of(settings, task, tokenizer, writer, weights)

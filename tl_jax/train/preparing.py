@@ -156,6 +156,8 @@ def prepare(
   )
   reserved = method.reserved_positions
   arch = assembly.make_arch(settings, task, reserved, source, tokenizer)
+  params = None if source is None else source.params
+  method = methods.settled(settings, method, arch, params, folder)
   require_memory(settings, arch)
   writer = writer_of(task, arch, tokenizer, source)
   if task is not None:

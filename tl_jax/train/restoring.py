@@ -157,9 +157,13 @@ def open_step(
   step = choose_step(path, step)
   known = known_of(path, step)
   arch, stored = arch_of(store.meta(step), f'{path}: step {step}')
-  # After pre-training nothing is known: there a method trains the head in full.
-  fresh_head = known is None or tasks.PROBLEMS[known.kind].fresh_head
-  method = methods.make(settings.method, fresh_head)
+  # After pre-training nothing is known but what is there.
+  if known is None:
+    goes_on = not methods.brings_head(settings, None)
+    fresh_head = not goes_on or methods.trains_head(store.leaves(step))
+  else:
+    fresh_head = tasks.PROBLEMS[known.kind].fresh_head
+  method = methods.make(settings.method, fresh_head, of_pretraining=known is None)
   # For the shapes of its state alone: nothing is trained, so any objective will do.
   parts = assembly.assemble(settings, arch, idle_objective(), method)
   abstract = jax.eval_shape(lambda: parts.init(starting.make_params(parts.model, 0), 0))
