@@ -161,7 +161,9 @@ def wave_size(settings: Settings, is_compared: bool = False) -> int | None:
   if is_spread(settings):
     return None
   tokens = settings.data.batch * settings.data.length
-  if tokens > FEW_TOKENS and not is_compared:
+  # Several devices have been given parts of one run to do.
+  is_small = tokens <= FEW_TOKENS and jax.device_count() == 1
+  if not is_small and not is_compared:
     return 1
   return max(1, WAVE_TOKENS // tokens)
 
