@@ -129,14 +129,15 @@ def main() -> None:
     work(arguments)
     return
   members = arguments.seeds * arguments.rates
-  print(f'{members} members, {arguments.rows} rows of 32, {arguments.steps} steps')
-  print(f'{"":12} {"CPU s":>8} {"ratio":>6} {"ms/step":>8} {"ratio":>6}')
+  say = sys.stdout.write
+  say(f'{members} members, {arguments.rows} rows of 32, {arguments.steps} steps\n')
+  say(f'{"":12} {"CPU s":>8} {"ratio":>6} {"ms/step":>8} {"ratio":>6}\n')
   first = None
   for mode in arguments.modes:
     whole, step = measure(arguments, mode)
     first = first or (whole, step)
     ratios = first[0] / whole, first[1] / step
-    print(f'{mode:12} {whole:8.1f} {ratios[0]:6.2f} {step:8.1f} {ratios[1]:6.2f}')
+    say(f'{mode:12} {whole:8.1f} {ratios[0]:6.2f} {step:8.1f} {ratios[1]:6.2f}\n')
 
 
 if __name__ == '__main__':

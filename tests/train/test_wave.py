@@ -4,6 +4,7 @@ checkpoints; killed, they go on; compared, the best go on.
 
 import json
 
+import jax
 import pytest
 
 from tl_jax import config, train
@@ -158,3 +159,29 @@ def test_a_halving_that_cannot_be_names_the_nearest(pretrained, tmp_path):
   execute([(loaded, tmp_path / 'few')], halving=Halving(steps=(3,)))
   reason = read_json(tmp_path / 'few' / 'failed.json')['reason']
   assert 'halving.steps: 3' in reason and 'nearest: 4' in reason
+
+
+def test_a_wave_that_has_no_memory_goes_in_halves(pretrained, tmp_path, monkeypatch):
+  """Of three, one fits: two of them go by themselves, and one leaves its reason."""
+  step = joined.Wave._step
+  sizes = []
+
+  def limited(wave):
+    if wave.number == 0:
+      sizes.append(len(wave.left))
+      folders = [member.run.path.name for member in wave.left.values()]
+      if len(folders) > 1 or 'large' in folders:
+        raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: out of memory')
+    step(wave)
+
+  monkeypatch.setattr(joined.Wave, '_step', limited)
+  own = {name: [('seed', str(seed))] for seed, name in enumerate(('a', 'large', 'b'))}
+  few = [('task.labels', '8'), ('schedule.steps', '2'), ('schedule.warmup', '0')]
+  runs = [
+    (make_config(pretrained, [*few, *own[name]]), tmp_path / name) for name in own
+  ]
+  execute(runs, together=True)
+  assert sizes == [3, 1, 2, 1, 1]
+  assert 'out of memory' in read_json(tmp_path / 'large' / 'failed.json')['reason']
+  for name in ('a', 'b'):
+    assert read_json(tmp_path / name / 'result.json')['steps'] == 2

@@ -8,7 +8,7 @@ of a halving, and finished.
 import contextlib
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 
@@ -19,12 +19,15 @@ from tl_jax.train.course import LOWER_IS_BETTER, Course
 from tl_jax.train.halving import Halving
 from tl_jax.train.member import Member, Open, Shares
 from tl_jax.train.reporter import Reporter
-from tl_jax.train.results import survived
+from tl_jax.train.results import survived, write_failure
 from tl_jax.train.running import Trainer, make_trainer
 from tl_jax.train.stack import Stacks, owned
 from tl_jax.train.stopping import Stopped, Stopping
 from tl_jax.train.wave import Wave
 from tl_jax.train.workdir import open_run
+
+# What jax says where a device has no memory left.
+EXHAUSTED = 'RESOURCE_EXHAUSTED'
 
 
 def train_together(
@@ -129,9 +132,7 @@ class _Cohort:
     # Whoever was stopped elsewhere goes on in a wave of its own.
     grouped = waves_of([member.first for member in self._opened], most)
     if self._halving is None:
-      for numbers in grouped:
-        # One after the other: the states of one wave alone are in memory.
-        wave(numbers).advance()
+      self._one_by_one(grouped, wave)
       return
     waves = [wave(numbers) for numbers in grouped]
     try:
@@ -140,6 +141,40 @@ class _Cohort:
       for each in waves:
         each.save()
       raise
+
+  def _one_by_one(
+    self, waves: list[list[int]], make: Callable[[list[int]], Wave]
+  ) -> None:
+    """Trains one wave after the other, so that the states of one alone are in memory.
+
+    One that the devices have not the memory for is trained in two halves.
+    """
+    left = list(waves)
+    while left:
+      numbers = left.pop(0)
+      # The memory of the one before is given back first.
+      wave = None
+      try:
+        wave = make(numbers)
+        wave.begin()
+      except jax.errors.JaxRuntimeError as error:
+        if len(numbers) == 1 or EXHAUSTED not in str(error):
+          self._fail(numbers, error)
+          continue
+        half = len(numbers) // 2
+        left = [numbers[:half], numbers[half:], *left]
+        self._reporter.info(f'no memory for {len(numbers)} members at once: in halves')
+        continue
+      try:
+        wave.advance()
+      except jax.errors.JaxRuntimeError as error:
+        wave.fail(error)
+
+  def _fail(self, numbers: list[int], error: Exception) -> None:
+    """Leaves the reason in the folders of these members."""
+    for number in numbers:
+      run = self._opened[number].run
+      write_failure(run.path, error, self._reporter, run)
 
   def _halve(self, waves: list[Wave]) -> None:
     """Brings all waves to every rung, and lets the best members go on."""

@@ -51,6 +51,8 @@ class Wave:
     self._streams = self._open_streams()
     # Of the step before: its number and metrics, which nobody has asked for yet.
     self._late: tuple | None = None
+    # Has the first step been taken, and not been looked at?
+    self._has_begun = False
     # Has the step been evaluated, and not been kept?
     self._is_open = False
 
@@ -79,14 +81,31 @@ class Wave:
         )
     return streams
 
+  def begin(self) -> None:
+    """Takes the first step, which shows whether the devices have the memory.
+
+    Raises jax's error where they have not; nothing has been recorded then.
+    """
+    self._step()
+    self._has_begun = True
+    jax.block_until_ready(self._state)
+
+  def fail(self, error: Exception) -> None:
+    """Leaves the reason in the folder of every member that is left."""
+    for index, member in list(self.left.items()):
+      write_failure(member.run.path, error, self._reporter, member.run)
+      self._drop(index)
+
   def advance(self, until: float = math.inf) -> None:
     """Goes to the step `until`, or until nobody is left.
 
     That step is evaluated where it is due, but not saved before `keep` is called.
     Raises Stopped after a signal.
     """
-    while self.left and self.number < until:
-      self._step()
+    while self.left and (self._has_begun or self.number < until):
+      if not self._has_begun:
+        self._step()
+      self._has_begun = False
       self._look()
       if self.number < until:
         self.keep()
