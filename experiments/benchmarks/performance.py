@@ -67,8 +67,9 @@ BOUNDS = {
 class Timed:
   """One library at one work, in a process that waits to be asked.
 
-  script: what is run, beside this file. awaited: is its first answer waited for? Else
-  `first` is None, until somebody sets it. variables: of its environment.
+  script: what is run, beside this file or by its whole path. awaited: is its first
+  answer waited for? Else `first` is None, until somebody sets it. variables: of its
+  environment.
   """
 
   def __init__(
@@ -79,7 +80,7 @@ class Timed:
     awaited: bool = True,
     **variables: str,
   ):
-    path = str(Path(__file__).with_name(script))
+    path = str(Path(__file__).parent / script)
     command = [sys.executable, path, library, work]
     environment = os.environ | dict(JAX_PLATFORMS='cpu', HF_HUB_OFFLINE='1') | variables
     self.process = subprocess.Popen(

@@ -238,3 +238,20 @@ def test_wheels_of_older_machines_are_asked_for_too():
   assert tags[-1] == 'manylinux1_x86_64'
   wheel = pathlib.Path('tensorflow_datasets-4.9.10-py3-none-any.whl')
   assert gather.name_of(wheel) == 'tensorflow-datasets'
+
+
+def test_two_checkouts_are_compared_round_by_round():
+  paired = load('paired')
+
+  def answer(seconds, value):
+    return dict(seconds=seconds, core_seconds=2 * seconds, values=[value])
+
+  rounds = [
+    dict(before=answer(2.0, 0.5), after=answer(1.0, 0.5)),
+    dict(before=answer(4.0, 0.5), after=answer(1.0, 0.5)),
+    dict(before=answer(3.0, 0.5), after=answer(1.0, 0.5)),
+  ]
+  cells = '| bert | 3000.0 | 1000.0 | 3.000 | 2.000-4.000 | 3.000 | 2.000-4.000 |'
+  assert paired.row('bert', rounds) == f'{cells} yes |'
+  rounds[1]['after']['values'] = [0.25]
+  assert paired.row('bert', rounds) == f'{cells} no |'
