@@ -21,7 +21,13 @@ from tl_jax.parallel import (
   shardings,
   to_host,
 )
-from tl_jax.parallel.placement import RULES, _physical, cutting_axes, rules_of
+from tl_jax.parallel.placement import (
+  RULES,
+  _parameter_spec,
+  _physical,
+  cutting_axes,
+  rules_of,
+)
 
 
 class FakeMesh:
@@ -85,6 +91,30 @@ def test_fsdp_on_a_mesh_with_a_tensor_axis_is_what_it_was():
     ValueError, match="unknown preset 'fdsp'; one of: replicate, fsdp"
   ):
     rules_of('fdsp', wide)
+
+
+class PodMesh:
+  """Sixteen devices along fsdp, in sizes alone."""
+
+  shape = dict(cohort=1, data=1, fsdp=16, tensor=1, sequence=1)
+
+
+@pytest.mark.parametrize(
+  'logical, shape, expected, cannot',
+  [
+    # 30522 rows do not divide; 1024 columns do.
+    (('vocabulary', None), (30522, 1024), (None, 'fsdp'), []),
+    # The largest of the others, here the vocabulary.
+    (('embed', None), (1000, 128256), (None, 'fsdp'), []),
+    (('embed', None), (1001, 50257), (None, None), ['fsdp']),
+    # What is small may be whole.
+    (('embed', None), (1001, 64), (None, None), []),
+  ],
+)
+def test_a_big_array_is_cut_along_another_dimension(logical, shape, expected, cannot):
+  logical = PartitionSpec(*logical)
+  found = _parameter_spec(logical, shape, PodMesh(), RULES['fsdp'])
+  assert found == (PartitionSpec(*expected), cannot)
 
 
 def test_a_batch_comes_back_whole():

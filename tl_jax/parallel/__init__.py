@@ -27,6 +27,7 @@ from tl_jax.parallel.overrides import (
 from tl_jax.parallel.placement import (
   PRESETS,
   RULES,
+  Uncut,
   activation_shards,
   activation_spec,
   axis_sizes,
@@ -53,6 +54,7 @@ __all__ = [
   'Capacity',
   'MeshShape',
   'Override',
+  'Uncut',
   'Watchdog',
   'activation_shards',
   'activation_spec',

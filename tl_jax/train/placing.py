@@ -1,4 +1,5 @@
-"""What a config says of the places of single parameters, checked without a device.
+"""The places of single parameters: what a config says of them, checked without a
+device, and a line on every big one that no device can have a part of.
 
 >>> require_overrides.__name__
 'require_overrides'
@@ -51,3 +52,35 @@ def require_overrides(
   trainable, frozen = jax.eval_shape(begin)
   names = [*tree.flatten(trainable), *tree.flatten(frozen)]
   parallel.require_matches(overrides, names)
+
+
+def lines_on_uncut(
+  model: models.Model, method: transfer.TransferMethod, mesh, settings: Settings
+) -> list[str]:
+  """A line on every big parameter that lies whole although its axis is cut.
+
+  Where the optimizer keeps as much of it, that is whole, too.
+  """
+
+  def begin():
+    key = jax.random.key(0)
+    return method.init(key, model.init(key))
+
+  parts = jax.eval_shape(begin)
+  overrides = parallel.parse_overrides(settings.sharding_overrides)
+  lines = []
+  for axes, abstract in zip(method.axes(model.axes), parts, strict=True):
+    axes = parallel.overridden(overrides, axes, abstract, mesh.shape)
+    for one in parallel.uncut(mesh, axes, abstract, settings.sharding):
+      lines.append(_line_on(one, mesh.shape))
+  return lines
+
+
+def _line_on(one: parallel.Uncut, sizes) -> str:
+  """What is whole, how big it is, and why."""
+  shape = ' x '.join(map(str, one.shape))
+  axes = ' x '.join(f'{axis} {sizes[axis]}' for axis in one.axes)
+  return (
+    f'{one.name}, {shape}, {one.bytes / 2**20:.0f} MiB, is whole on every device of '
+    f'{axes}, which divides none of its dimensions'
+  )

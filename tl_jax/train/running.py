@@ -27,7 +27,7 @@ from tl_jax.train.course import Course
 from tl_jax.train.datasets import TaskExamples
 from tl_jax.train.evaluators import Evaluation, Evaluator, make_evaluator
 from tl_jax.train.memory import require_memory
-from tl_jax.train.placing import require_overrides, require_tensor
+from tl_jax.train.placing import lines_on_uncut, require_overrides, require_tensor
 from tl_jax.train.preparing import Prepared, prepare
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.restoring import meta
@@ -194,6 +194,9 @@ class Trainer:
     if epochs is not None:
       reporter.info(f'{epochs:g} epochs = {settings.schedule.steps} steps')
     for line in self.ready.lines(settings, chosen):
+      reporter.info(line)
+    parts = self.ready.parts
+    for line in lines_on_uncut(parts.model, parts.method, self.mesh, settings):
       reporter.info(line)
     recorder = self.recorder(settings, run, chosen)
     state = self.start(settings, run, recorder.course, reporter)
