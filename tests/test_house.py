@@ -30,6 +30,7 @@ ROWS = {
   'config': 0,
   'files': 0,
   'segments': 0,
+  'layers': 1,
   'parallel': 1,
   'models': 2,
   'objectives': 2,

@@ -9,14 +9,17 @@ nested dicts of arrays.
 from tl_jax.models.arch import Arch, Compute, complete
 from tl_jax.models.axes import axes_of
 from tl_jax.models.backbone import Model, Outputs, build, count
+from tl_jax.models.blocks import scans
 from tl_jax.models.decoding import Decoder, decoder
 from tl_jax.models.families import FAMILIES, arch
 from tl_jax.models.heads import adopt_pooler, sinusoids, unread
 from tl_jax.models.limits import require_rows
 from tl_jax.models.pooling import embed
+from tl_jax.models.stacks import STACKS, stack_layers
 
 __all__ = [
   'FAMILIES',
+  'STACKS',
   'Arch',
   'Compute',
   'Decoder',
@@ -31,6 +34,8 @@ __all__ = [
   'decoder',
   'embed',
   'require_rows',
+  'scans',
   'sinusoids',
+  'stack_layers',
   'unread',
 ]

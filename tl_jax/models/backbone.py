@@ -104,12 +104,14 @@ class Model(NamedTuple):
   may have such `features` instead of tokens; then nothing before the pooler and the
   head is computed.
   axes: the logical axis names of every parameter, a PartitionSpec each.
+  compute: how `apply` computes.
   """
 
   init: Callable
   apply: Callable
   axes: Any
   arch: Arch
+  compute: Compute
 
 
 def _stack_context(arch: Arch, stack: Stack, part: dict, placed: Placed) -> dict:
@@ -438,7 +440,7 @@ def build(
   apply = functools.partial(_apply, arch, compute, ordered)
   # The key is made within: an array would ask for a device.
   axes = axes_of(jax.eval_shape(lambda: init(jax.random.key(0))))
-  return Model(init, apply, axes, arch)
+  return Model(init, apply, axes, arch, compute)
 
 
 def count(arch: Arch) -> int:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from tl_jax import parallel, rng
+from tl_jax.layers import Parts
 from tl_jax.leaves.products import PRODUCT
 from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.attention import SEEN, Attention, RelativeBias
@@ -199,11 +200,13 @@ class Layered(NamedTuple):
 class _Layers(NamedTuple):
   """The layers of a stack, each with its parameters, key and reach.
 
-  block: as all layers are, but for a first one without a norm.
+  block: as all layers are, but for a first one without a norm. parts: what puts the
+  parameters of several layers together.
   """
 
   block: Block
   remat: str
+  parts: Parts
   params: list
   keys: list
   reaches: list
@@ -221,8 +224,8 @@ class _Layers(NamedTuple):
     The states (layers, batch, length, width) and the weights are None where `keep` does
     not ask for them.
     """
-    stack = lambda *leaves: jnp.stack(leaves)
-    params = jax.tree.map(stack, *self.params[first:last])
+    join = lambda *own: self.parts.stack(own)
+    params = jax.tree.map(join, *self.params[first:last])
     keys = None
     if self.keys[first] is not None:
       keys = jnp.stack(self.keys[first:last])
@@ -243,13 +246,15 @@ class _Layers(NamedTuple):
 
 def _layers(block: Block, params: dict, layers: int, compute: Compute, key) -> _Layers:
   """The layers of a stack, by index. Those of a group have the parameters of the group."""
+  parts = Parts()
+  named = parts.take({'layers': params})['layers']
   own_params, keys, reaches = [], [], []
   for index in range(layers):
-    own_params.append(params[layer_name(block.arch, index, layers)])
+    own_params.append(named[layer_name(block.arch, index, layers)])
     own_key = None if key is None else rng.stream(key, 'layer', index)
     keys.append(own_key)
     reaches.append(layer_reach(block.arch, index))
-  return _Layers(block, compute.remat, own_params, keys, reaches)
+  return _Layers(block, compute.remat, parts, own_params, keys, reaches)
 
 
 def _scanned(stack: _Layers, compute: Compute, columns) -> tuple[int, int]:
@@ -262,7 +267,7 @@ def _scanned(stack: _Layers, compute: Compute, columns) -> tuple[int, int]:
   """
   last = len(stack.params) - (columns is not None)
   first = min(int(stack.block.arch.skip_first_norm), last)
-  if _scans(compute) and _alike(stack.params[first:last]):
+  if scans(compute) and _alike(stack.params[first:last]):
     return first, last
   return last, last
 
@@ -280,7 +285,8 @@ def run_layers(
 ) -> Layered:
   """x (batch, length, width) through all layers of a stack.
 
-  params: {'0': ..., '1': ...}. Layers that are scanned have theirs stacked on the fly.
+  params: {'0': ..., '1': ...}, named or held (see `tl_jax.layers`). Layers that are
+  scanned are read from the stacks that are held; what is not held is stacked on the fly.
   columns (batch, n): the last layer runs twice, for all columns and for these alone.
   For these it computes keys and values of all columns, and everything else of these
   alone. Where nobody uses `Layered.x`, the compiler drops the rest of the first run.
@@ -352,8 +358,8 @@ def _alike(layers: list) -> bool:
   """Can the parameters of these layers be stacked?"""
 
   def form(layer):
-    leaves, structure = jax.tree.flatten(layer)
-    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+    arrays, structure = jax.tree.flatten(layer)
+    return structure, [(array.shape, array.dtype) for array in arrays]
 
   return all(form(layer) == form(layers[0]) for layer in layers[1:])
 
@@ -365,7 +371,8 @@ def layer_name(arch: Arch, index: int, layers: int) -> str:
   return str(index)
 
 
-def _scans(compute: Compute) -> bool:
+def scans(compute: Compute) -> bool:
+  """Do layers that are alike run in a loop, on the platform that is traced for?"""
   if compute.layers == 'auto':
     return parallel.target_platform() != 'cpu'
   return compute.layers == 'scan'

@@ -34,7 +34,8 @@ def prefix_length(part: dict) -> int:
   longest = 0
   for layer in part['layers'].values():
     prefix = layer['attention'].get('prefix')
-    if prefix is not None:
+    # Of layers that are held together, the first has the keys of all.
+    if prefix is not None and prefix.keys is not None:
       longest = max(longest, prefix.keys.shape[0])
   return longest
 

@@ -11,7 +11,7 @@ They take trees with holes and structured leaves.
 """
 
 from tl_jax.optim.average import ema_params
-from tl_jax.optim.build import OptimConfig, direction, make_optimizer
+from tl_jax.optim.build import OptimConfig, Optimizer, direction, make_optimizer
 from tl_jax.optim.groups import Groups, check_groups, group_of, parse_groups
 from tl_jax.optim.leafwise import global_norm
 from tl_jax.optim.masters import narrowed, read_weights
@@ -25,6 +25,7 @@ __all__ = [
   'SCHEDULES',
   'Groups',
   'OptimConfig',
+  'Optimizer',
   'RateState',
   'ScheduleConfig',
   'check_groups',

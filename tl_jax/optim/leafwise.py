@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from tl_jax import tree
+from tl_jax.layers import Stacked, is_stacked
 
 
 @jax.jit
@@ -64,30 +65,34 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
 def leaf_by_leaf(inner: optax.GradientTransformation) -> optax.GradientTransformation:
   """`inner`, traced once for all leaves of a shape.
 
-  It must treat every leaf by itself. The state is that of `inner`.
+  It must treat every leaf by itself. The state is that of `inner`. Where layers are held
+  together (`tl_jax.layers`), each of them is treated by itself, too: what depends on the
+  shape of a leaf or on a mean over it is that of one layer.
   """
   update_leaf = jax.jit(inner.update)
+  by_layer = jax.jit(functools.partial(_update_layers, inner.update))
 
   def update(updates, state, params=None):
-    leaves, structure = jax.tree.flatten(updates)
+    gradients, structure = _flatten(updates)
     # A tree of holes has no leaves, and some optimizers need no parameters.
-    if params is None or not leaves:
+    if params is None or not gradients:
       return inner.update(updates, state, params)
     params = structure.flatten_up_to(params)
 
     # The state as its parts: each is a tree of leaves, as the moments, or a number for
     # all of them, as that of the steps.
-    is_tree = lambda node: jax.tree.structure(node) == structure
+    is_tree = lambda node: _flatten(node)[1] == structure
     parts, outer = jax.tree.flatten(state, is_leaf=is_tree)
     part_of_leaves = []
     for part in parts:
-      own = jax.tree.leaves(part) if is_tree(part) else [part] * len(leaves)
+      own = _flatten(part)[0] if is_tree(part) else [part] * len(gradients)
       part_of_leaves.append(own)
 
     new_leaves = []
     new_states = []
-    for leaf, param, *own in zip(leaves, params, *part_of_leaves, strict=True):
-      new_leaf, new_state = update_leaf(leaf, outer.unflatten(own), param)
+    for leaf, param, *own in zip(gradients, params, *part_of_leaves, strict=True):
+      own_update = by_layer if is_stacked(leaf) else update_leaf
+      new_leaf, new_state = own_update(leaf, outer.unflatten(own), param)
       new_leaves.append(new_leaf)
       new_states.append(outer.flatten_up_to(new_state))
 
@@ -98,3 +103,32 @@ def leaf_by_leaf(inner: optax.GradientTransformation) -> optax.GradientTransform
     return structure.unflatten(new_leaves), outer.unflatten(new_parts)
 
   return optax.GradientTransformation(inner.init, update)
+
+
+def _update_layers(update, gradient: Stacked, state, param: Stacked):
+  """The update of a leaf whose layers are held together, as of each layer alone.
+
+  state: that of the leaf, stacked where it is by leaf.
+  """
+  # A number for all leaves, as that of the steps, has no layers, and stays one.
+  has_layers = jax.tree.map(
+    lambda part: 0 if is_stacked(part) else None, state, is_leaf=is_stacked
+  )
+  values = jax.tree.map(_value, state, is_leaf=is_stacked)
+  over_layers = jax.vmap(update, in_axes=(0, has_layers, 0), out_axes=(0, has_layers))
+  updated, values = over_layers(gradient.value, values, param.value)
+
+  def like(part, value):
+    return Stacked(value, part.count) if is_stacked(part) else value
+
+  state = jax.tree.map(like, state, values, is_leaf=is_stacked)
+  return Stacked(updated, gradient.count), state
+
+
+def _value(part):
+  return part.value if is_stacked(part) else part
+
+
+def _flatten(node):
+  """The leaves of a tree and its structure; layers that are held together are one leaf."""
+  return jax.tree.flatten(node, is_leaf=is_stacked)

@@ -14,7 +14,7 @@ import jax
 import optax
 
 from tl_jax import config as configs
-from tl_jax import interop, models, objectives, optim, tasks, transfer, tree
+from tl_jax import interop, layers, models, objectives, optim, tasks, transfer, tree
 from tl_jax.train.placing import require_tensor
 from tl_jax.train.settings import SCRATCH, Pretrain, Settings
 from tl_jax.train.step import TrainState, init_state, make_step
@@ -257,8 +257,8 @@ class Components(NamedTuple):
 
   `init(params, seed)` is its first state, `step(state, batch)` the next one.
   `step_at(state, batch, factor)` is the step whose schedule gives `factor`, which may be
-  traced: runs that differ in their schedules share it. groups: those of the optimizer,
-  with the leaves that get no gradient among the frozen ones.
+  traced: runs that differ in their schedules share it; one alone needs none. groups: those
+  of the optimizer, with the leaves that get no gradient among the frozen ones.
   """
 
   model: models.Model
@@ -268,7 +268,7 @@ class Components(NamedTuple):
   init: Callable
   step: Callable
   groups: optim.Groups
-  step_at: Callable
+  step_at: Callable | None = None
 
 
 def make_arch(
@@ -347,6 +347,15 @@ def trained_leaves(parts: Components, trainable) -> dict[str, Any]:
   }
 
 
+def fused_shapes(parts: Components, state: TrainState):
+  """The shapes of the model that comes out of a state, named or held."""
+
+  def fuse(trainable, frozen):
+    return parts.method.fuse(layers.unstacked(trainable), layers.unstacked(frozen))
+
+  return jax.eval_shape(fuse, state.trainable, state.frozen)
+
+
 def kinds_of(names) -> list[str]:
   """The names with a star for the number of a layer, each once."""
   return list(dict.fromkeys(re.sub(r'(?<=/)\d+(?=/)', '*', name) for name in names))
@@ -355,7 +364,7 @@ def kinds_of(names) -> list[str]:
 def said_of_training(parts: Components, method: str, state: TrainState) -> str:
   """A line on what a method trains: how many parameters, and which."""
   trained = trained_leaves(parts, state.trainable)
-  total = tree.count(jax.eval_shape(parts.method.fuse, state.trainable, state.frozen))
+  total = tree.count(fused_shapes(parts, state))
   kinds = kinds_of(trained)
   more = f' and {len(kinds) - SAID} more' if len(kinds) > SAID else ''
   count = f'{tree.count(trained):,} of {total:,} parameters'

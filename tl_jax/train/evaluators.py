@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from tl_jax import config as configs
-from tl_jax import data, evals, models, parallel, rng, tasks
+from tl_jax import data, evals, layers, models, parallel, rng, tasks
 from tl_jax.train import mixtures, programs, writing
 from tl_jax.train.assembly import Components
 from tl_jax.train.compilation import together
@@ -77,6 +77,19 @@ def make_evaluator(ready: Prepared, sharding) -> Evaluator:
   )
 
 
+def merging(parts: Components) -> Callable:
+  """A function from a state to the parameters of the model, in the form of the state."""
+  merge = together(programs.merged_params(parts))
+
+  def merged_of(state):
+    # Where all leaves have names, there is nothing to compile for.
+    if layers.is_held(state):
+      return merge(state)
+    return parts.method.merge(averaged(state), state.frozen)
+
+  return merged_of
+
+
 def _mixture_evaluator(ready: Prepared, sharding) -> 'MixtureEvaluator':
   return MixtureEvaluator(
     ready.settings, ready.parts, ready.tokenizer, ready.cache, sharding
@@ -104,6 +117,7 @@ class MixtureEvaluator:
     # Not of the step: all points of a curve are of the same masked tokens.
     key = rng.stream(settings.seed, 'evaluation')
     self._sums = together(programs.loss_sums(parts, key))
+    self._merged = merging(parts)
 
   def training_rows(self, stream, state, first: int, last: int):
     """The stream itself."""
@@ -117,7 +131,7 @@ class MixtureEvaluator:
 
   def metrics(self, state) -> dict[str, float]:
     """Loss, perplexity and the objective's metrics, and how many `examples` were seen."""
-    return self.measure(self._parts.method.merge(averaged(state), state.frozen))
+    return self.measure(self._merged(state))
 
   def evaluate(self, state) -> Evaluation:
     metrics = self.metrics(state)
@@ -294,6 +308,8 @@ class TextEvaluator:
     plain = parts._replace(objective=objective)
     # Nothing is drawn: what is predicted are the targets.
     self._sums = together(programs.loss_sums(plain, jax.random.key(0)))
+    self._merge = merging(parts)
+    self._named = together(programs.named_params())
 
   def training_rows(self, stream, state, first: int, last: int):
     """The stream itself."""
@@ -355,7 +371,9 @@ class TextEvaluator:
     )
 
   def _merged(self, state):
-    return self._parts.method.merge(averaged(state), state.frozen)
+    """Named parameters: a decoder runs its layers one by one."""
+    params = self._merge(state)
+    return self._named(params) if layers.is_held(params) else params
 
   def _batches(self, portion: Portion) -> Iterator[dict]:
     """The batches of a portion, on the mesh.

@@ -27,7 +27,7 @@ from tl_jax.train.features import holds_body
 from tl_jax.train.outline import Outline
 from tl_jax.train.programs import MEMBERS, Program
 from tl_jax.train.stack import member_axes, stacked_sharding
-from tl_jax.train.step import averaged
+from tl_jax.train.step import averaged, merged
 
 # New tokens of a text where no task says how many.
 NEW_TOKENS = 64
@@ -126,17 +126,13 @@ def decoding(run: Outline, mesh) -> Program:
     for name, shape in shapes.items()
   }
   decoder = models.decoder(arch, settings.compute)
-  _, state = _state(run, mesh)
+  # Its layers run one by one.
+  _, state = _state(run, mesh, programs.named_shardings)
   key = jax.eval_shape(lambda: jax.random.key(0))
   numbers = jax.ShapeDtypeStruct((rows,), np.int32)
   live = jax.ShapeDtypeStruct((rows,), np.bool_)
   arguments = (_merged(run, state), batch, key, numbers, live)
-  # The decoder and the settings are no arrays: they are part of the function.
-  function = jax.jit(
-    lambda params, batch, key, numbers, live: generation.run(
-      decoder, params, batch, chosen, key, numbers, live
-    )
-  )
+  function = programs.decoding(decoder, chosen)
   names = ('parameters', 'batch', 'key', 'numbers', 'live')
   written = rows * chosen.samples * chosen.max_new_tokens
   rounds = max(1, chosen.max_new_tokens - 1)
@@ -166,12 +162,13 @@ def cohort(run: Outline, mesh, members: int) -> Program:
   ways = mesh.shape[MEMBERS]
   size = -(-members // ways) * ways
   own = starting.Own.of(run.settings)
-  axes = member_axes(run.start.state, run.given, own)
+  make = programs.in_form(run.start.state, shardings)
+  axes = member_axes(make, run.given, own)
   stacked = jax.tree.map(stacked_sharding, shardings, axes)
   batch_sharding = NamedSharding(
     mesh, PartitionSpec(MEMBERS, *parallel.batch_sharding(mesh).spec)
   )
-  one = jax.eval_shape(run.start.state, run.given, own)
+  one = jax.eval_shape(make, run.given, own)
 
   def placed(leaf, axis, sharding):
     shape = leaf.shape if axis is None else (size, *leaf.shape)
@@ -205,11 +202,14 @@ def _placed(batch: dict, sharding) -> dict:
   }
 
 
-def _state(run: Outline, mesh) -> tuple:
-  """(the shardings of a run's state, the state as shapes that lie so)."""
+def _state(run: Outline, mesh, places=programs.state_shardings) -> tuple:
+  """(the shardings of a run's state, the state as shapes that lie so).
+
+  places: the form of the state, that of the step by default.
+  """
   settings = run.settings
   overrides = parallel.parse_overrides(settings.sharding_overrides)
-  shardings = programs.state_shardings(run.parts, mesh, settings.sharding, overrides)
+  shardings = places(run.parts, mesh, settings.sharding, overrides)
   return shardings, programs.abstract_state(run.parts, shardings)
 
 
@@ -219,14 +219,14 @@ def _merged(run: Outline, state) -> Any:
   """
 
   def merge(state):
-    return run.parts.method.merge(averaged(state), state.frozen)
+    return merged(run.parts.method, averaged(state), state.frozen)
 
   traced, shapes = jax.make_jaxpr(merge, return_shape=True)(state)
   leaves, structure = jax.tree.flatten(shapes)
   inputs = zip(traced.jaxpr.invars, jax.tree.leaves(state), strict=True)
   lying = {id(value): leaf.sharding for value, leaf in inputs}
-  merged = []
+  placed = []
   for value, leaf in zip(traced.jaxpr.outvars, leaves, strict=True):
     sharding = lying.get(id(value))
-    merged.append(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding))
-  return jax.tree.unflatten(structure, merged)
+    placed.append(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding))
+  return jax.tree.unflatten(structure, placed)

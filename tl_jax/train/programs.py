@@ -17,10 +17,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tl_jax import models, optim, parallel, transfer, tree
+from tl_jax import decode, layers, models, optim, parallel, transfer, tree
+from tl_jax.decode import generation
 from tl_jax.train.assembly import Components
+from tl_jax.train.holding import held_shardings
 from tl_jax.train.starting import make_params
-from tl_jax.train.step import TrainState, averaged
+from tl_jax.train.step import TrainState, averaged, merged
 
 # The axis of the mesh over which the members of a cohort are spread.
 MEMBERS = 'cohort'
@@ -70,10 +72,10 @@ def abstract_first_state(components: Components) -> TrainState:
   return jax.eval_shape(lambda: components.init(make_params(components.model, 0), 0))
 
 
-def state_shardings(
+def named_shardings(
   components: Components, mesh, preset: str, overrides: Sequence[parallel.Override] = ()
 ) -> TrainState:
-  """A NamedSharding for every leaf of the state.
+  """A NamedSharding for every leaf of the named state.
 
   The optimizer's moments of a parameter lie where the parameter lies.
   Raises ConfigError for an override that does not fit the parameters.
@@ -101,19 +103,72 @@ def parameter_names(state: TrainState) -> list[str]:
   return [*tree.flatten(state.trainable), *tree.flatten(state.frozen)]
 
 
+def state_shardings(
+  components: Components, mesh, preset: str, overrides: Sequence[parallel.Override] = ()
+) -> TrainState:
+  """A NamedSharding for every leaf of the state in the form that a step takes, which may
+  hold layers together (see `holding`).
+
+  Raises ConfigError for an override that does not fit the parameters.
+  """
+  named = named_shardings(components, mesh, preset, overrides)
+  # It asks which platform the state is for.
+  with jax.set_mesh(mesh):
+    return held_shardings(components, abstract_first_state(components), named)
+
+
 def abstract_state(components: Components, shardings: TrainState) -> Any:
-  """The state as shapes with shardings: what a checkpoint is restored into."""
+  """The state as shapes with shardings, in the form that these have.
+
+  A checkpoint is restored into the named one.
+  """
 
   def placed(leaf, sharding):
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-  return jax.tree.map(placed, abstract_first_state(components), shardings)
+  def make():
+    params = make_params(components.model, 0)
+    return layers.held_as(components.init(params, 0), shardings)
+
+  return jax.tree.map(placed, jax.eval_shape(make), shardings)
 
 
 def first_state(make: Callable, shardings: TrainState):
-  """make(given, own) -> the state at step 0, which shares no buffer with `given`."""
+  """make(given, own) -> the state at step 0, which shares no buffer with `given`.
+
+  `make` gives it named. The form is that of the shardings.
+  """
   # Nothing is donated: the next run of this program starts from the same arrays.
-  return _jit(make, out_shardings=shardings)
+  return _jit(in_form(make, shardings), out_shardings=shardings)
+
+
+def in_form(make: Callable, shardings: TrainState) -> Callable:
+  """make(...) -> a named state, as a function that gives it in the form of these
+  shardings.
+  """
+  return lambda *given: layers.held_as(make(*given), shardings)
+
+
+def named_state(shardings: TrainState):
+  """(state) -> the state with leaves of its own for every layer; shardings: of these."""
+  return _jit(layers.unstacked, out_shardings=shardings)
+
+
+def held_state(shardings: TrainState):
+  """(named state) -> the state in the form of these shardings."""
+  return _jit(in_form(lambda state: state, shardings), out_shardings=shardings)
+
+
+def merged_params(components: Components):
+  """(state) -> the parameters of the model with the averaged weights of a state, named
+  or held as the state is.
+  """
+  return _jit(lambda state: merged(components.method, averaged(state), state.frozen))
+
+
+def named_params():
+  """(params) -> the parameters with leaves of their own for every layer."""
+  return _jit(layers.unstacked)
 
 
 def step(components: Components, shardings: TrainState, batch_sharding: NamedSharding):
@@ -132,7 +187,7 @@ def outputs(components: Components):
   """(state, batch) -> what the averaged weights of a state say of labelled rows."""
 
   def forward(state, batch):
-    params = components.method.merge(averaged(state), state.frozen)
+    params = merged(components.method, averaged(state), state.frozen)
     return components.model.apply(params, batch).logits
 
   return _jit(forward)
@@ -150,6 +205,17 @@ def embeddings_of_params(model: models.Model, compute: models.Compute, modes):
   """
   arch = model.arch
   return _jit(lambda params, batch: models.embed(arch, compute, params, batch, modes))
+
+
+def decoding(decoder: models.Decoder, chosen: decode.Decoding):
+  """(params, batch, key, numbers, live) -> what is written; see `generation.run`."""
+
+  # The decoder and the settings are no arrays: they are part of the function.
+  def write(params, batch, key, numbers, live):
+    return generation.run(decoder, params, batch, chosen, key, numbers, live)
+
+  # As decoding itself is compiled, with the compiler's own options.
+  return jax.jit(write)
 
 
 def loss_sums(components: Components, key):
@@ -182,7 +248,7 @@ def features(components: Components):
 
   def read(state, batch):
     # Not the average: only the head is trained, and features are what it reads.
-    params = components.method.merge(state.trainable, state.frozen)
+    params = merged(components.method, state.trainable, state.frozen)
     return components.model.apply(params, batch, keep=('features',)).features
 
   return _jit(read)

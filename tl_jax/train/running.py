@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tl_jax import checkpoint, data, models, parallel, tree
+from tl_jax import checkpoint, data, layers, models, parallel, tree
 from tl_jax.config import ConfigError
 from tl_jax.parallel import watching
 from tl_jax.train import assembly, length, loop, methods, programs, results, tokenizing
@@ -166,11 +166,19 @@ class Trainer:
     self._files: dict = {}  # of the checkpoints so far, by size and checksum
     self.sharding = parallel.batch_sharding(mesh)
     with jax.set_mesh(mesh):
-      preset = ready.settings.sharding
-      overrides = parallel.parse_overrides(ready.settings.sharding_overrides)
-      self.shardings = programs.state_shardings(ready.parts, mesh, preset, overrides)
+      where = (
+        mesh,
+        ready.settings.sharding,
+        parallel.parse_overrides(ready.settings.sharding_overrides),
+      )
+      self.shardings = programs.state_shardings(ready.parts, *where)
+      self._named_shardings = programs.named_shardings(ready.parts, *where)
+    # first_of(given, own): the state at step 0 in the form that the step takes.
+    self.first_of = programs.in_form(ready.start.state, self.shardings)
     first_state = programs.first_state(ready.start.state, self.shardings)
     self._first_state = together(first_state)
+    self._to_named = together(programs.named_state(self._named_shardings))
+    self._to_held = together(programs.held_state(self.shardings))
     # The step of each schedule, jitted or compiled.
     self._steps: dict[Any, Any] = {}
 
@@ -275,15 +283,14 @@ class Trainer:
     there is none.
     """
     with jax.set_mesh(self.mesh):
-      abstract = programs.abstract_state(self.ready.parts, self.shardings)
-      restored = run.restore_latest(abstract, self.ready.parts.model.arch)
+      restored = run.restore_latest(self._abstract(), self.ready.parts.model.arch)
     if restored is None:
       return None
     reporter.info(f'resumed at step {restored.step} of {settings.schedule.steps}')
     for line in length.said_of_longer(restored.meta, settings, restored.step):
       reporter.info(line)
     course.go_on(restored.meta.get('course'))
-    return restored.state
+    return self._held(restored.state)
 
   def describe(self, settings: Settings, run: Run) -> None:
     """Leaves in a workdir what a run starts from: the account of every leaf, and the
@@ -303,7 +310,13 @@ class Trainer:
     said = meta(ready.parts.model.arch, ready.files(), ready.task, ready.frame)
     steps = settings.schedule.steps
     said |= dict(trained_on=results.digest_numbers(chosen), steps=steps)
-    return run.recorder(settings, watch, Course.of(settings, watch.metric), said)
+    course = Course.of(settings, watch.metric)
+    recorder = run.recorder(settings, watch, course, said)
+
+    def save(step: int, state: TrainState) -> None:
+      recorder.save(step, self._named(state))
+
+    return recorder._replace(save=save)
 
   def finish(
     self,
@@ -353,8 +366,25 @@ class Trainer:
     """The state that is the model of a run: its last one, or the best of its course."""
     if not course.keeps_best or course.best == int(last.step):
       return last
-    abstract = programs.abstract_state(self.ready.parts, self.shardings)
-    return run.store.restore(course.best, abstract)
+    return self._held(run.store.restore(course.best, self._abstract()))
+
+  def _abstract(self) -> TrainState:
+    """What a checkpoint is restored into: the named state."""
+    return programs.abstract_state(self.ready.parts, self._named_shardings)
+
+  def _held(self, named: TrainState) -> TrainState:
+    """A named state in the form that the step takes."""
+    if not layers.is_held(self.shardings):
+      return named
+    with jax.set_mesh(self.mesh):
+      return self._to_held(named)
+
+  def _named(self, state: TrainState) -> TrainState:
+    """A state with leaves of its own for every layer, as checkpoints have it."""
+    if not layers.is_held(self.shardings):
+      return state
+    with jax.set_mesh(self.mesh):
+      return self._to_named(state)
 
 
 def make_result(
@@ -370,7 +400,7 @@ def make_result(
   """
   trained = assembly.trained_leaves(ready.parts, state.trainable)
   # Of the model that comes out: what a method puts in may be folded into its weights.
-  fused = jax.eval_shape(ready.parts.method.fuse, state.trainable, state.frozen)
+  fused = assembly.fused_shapes(ready.parts, state)
   return Result(
     task=ready.corpus.name,
     method=methods.name_of(settings.method),

@@ -144,7 +144,7 @@ class Programs:
       mesh, PartitionSpec(batch_axis, *trainer.sharding.spec)
     )
     self.members_sharding = NamedSharding(mesh, PartitionSpec(MEMBERS))
-    make = ready.start.state
+    make = trainer.first_of
     self.first_states = programs.cohort_first_states(make, axes, shardings, shape.each)
     self.start = together(self.first_states)
     self.step = programs.cohort_step(ready.parts, axes, shardings, self.batch_sharding)
@@ -165,7 +165,7 @@ class Stacks:
     self.given = trainer.given
     self.ways = trainer.mesh.shape[MEMBERS]
     shapes = Own(np.uint32(0), np.float32(0), np.float32(0))
-    self.axes = member_axes(trainer.ready.start.state, self.given, shapes)
+    self.axes = member_axes(trainer.first_of, self.given, shapes)
     one = _own_of(trainer.shardings, self.axes), trainer.shardings.key
     self.pick = together(programs.cohort_taken(one))
     self._programs: dict[Shape, Programs] = {}

@@ -12,12 +12,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tl_jax import optim, rng
+from tl_jax import layers, optim, rng
 
 
 class TrainState(NamedTuple):
   """All that a run needs to go on: the step it is at, what is trained, what is not, the
   optimizer, the random key.
+
+  It is named, with leaves of its own for every layer, or held, with one for all layers
+  of a stack (see `holding`).
   """
 
   step: Any
@@ -47,6 +50,16 @@ def averaged(state: TrainState):
   return state.trainable if found is None else found
 
 
+def merged(method, trainable, frozen, **how):
+  """The parameters of the model, named or held as the state is from which they are.
+
+  how: `key` and `step` of `TransferMethod.merge`. The method sees names in any case.
+  """
+  parts = layers.Parts()
+  params = method.merge(parts.take(trainable), parts.take(frozen), **how)
+  return parts.put_back(params)
+
+
 def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
   """(state, batch) -> (state, metrics), pure and jit-ready; metrics are scalars.
 
@@ -59,7 +72,8 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
   objective, tx = method.objective(objective), method.optimizer(tx)
 
   def loss_of(trainable, state, batch, weights, index):
-    params = method.merge(
+    params = merged(
+      method,
       trainable,
       state.frozen,
       key=rng.stream(state.key, 'merge', state.step),
@@ -103,12 +117,15 @@ def make_step(model, objective, method, tx, accumulate: int = 1) -> Callable:
     )
     return jax.lax.scan(body, zeros, (micro, jnp.arange(accumulate)))[0]
 
+  def penalty_of(trainable, frozen):
+    return method.penalty(layers.unstacked(trainable), layers.unstacked(frozen))
+
   def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
     # Before the batch is split: masks do not depend on the number of its parts.
     batch = objective.prepare(rng.stream(state.key, 'prepare', state.step), batch)
     (loss, means), gradients = accumulated(state, batch, objective.weights(batch))
     # Once per step: a penalty is no mean over examples, which accumulation would add up.
-    penalty, pull = jax.value_and_grad(method.penalty)(state.trainable, state.frozen)
+    penalty, pull = jax.value_and_grad(penalty_of)(state.trainable, state.frozen)
     gradients = jax.tree.map(jnp.add, gradients, pull)
     updates, opt_state = tx.update(gradients, state.opt_state, state.trainable)
     metrics = {
