@@ -1,9 +1,55 @@
-"""A line on every big parameter that lies whole, and on no other."""
+"""What a config says of the places of parameters: patterns, heads that an axis divides,
+and a line on every big parameter that lies whole.
+"""
 
 import dataclasses
 
+import pytest
+from tiny_runs import SMALL
+
 from tl_jax import config
-from tl_jax.train import checks, outline, placing
+from tl_jax.config import ConfigError
+from tl_jax.train import assembly, checks, outline, placing
+from tl_jax.train.placing import require_overrides, require_tensor
+
+PRETRAIN = config.load('configs/pretrain.py:tiny', SMALL)
+
+
+def refused(**changed):
+  checked = checks.check(PRETRAIN)
+  settings = dataclasses.replace(checked.settings, **changed)
+  arch = assembly.smallest_arch(settings, None)
+  require_overrides(settings, arch, checked.method)
+
+
+def test_patterns_are_of_parameters():
+  refused(sharding_overrides=((r'embedding/tokens', ('fsdp', None)),))
+  refused(sharding_overrides=((r'layers/\d+/.*kernel', ('fsdp',)),))
+  with pytest.raises(ConfigError, match=r"\[1\].*'.*/mpl/.*' matches no parameter"):
+    refused(sharding_overrides=((r'.*', ()), (r'.*/mpl/.*', ())))
+
+
+def test_a_model_that_is_not_open_is_asked_later():
+  checked = checks.check(PRETRAIN)
+  overrides = (('no/such', ()),)
+  settings = dataclasses.replace(checked.settings, sharding_overrides=overrides)
+  require_overrides(settings, None, checked.method)
+  require_overrides(settings, assembly.smallest_arch(settings, None), None)
+
+
+def test_heads_and_hidden_units_are_divided():
+  arch = assembly.smallest_arch(checks.check(PRETRAIN).settings, None)
+  require_tensor(arch, 1)
+  require_tensor(arch, 2)
+  with pytest.raises(
+    ConfigError, match='mesh.tensor: 4 .* the 2 heads of layers/0/att'
+  ):
+    require_tensor(arch, 4)
+  odd = dataclasses.replace(arch, mlp=15)
+  with pytest.raises(
+    ConfigError, match='the 15 hidden units .*mlp/in/kernel; nearest: 1'
+  ):
+    require_tensor(odd, 2)
 
 
 class PodMesh:

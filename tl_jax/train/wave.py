@@ -10,6 +10,7 @@ import math
 import jax
 
 from tl_jax import models
+from tl_jax.parallel import watching
 from tl_jax.train import loop
 from tl_jax.train.clock import Clock
 from tl_jax.train.member import Open, Shares
@@ -104,11 +105,13 @@ class Wave:
     """
     while self.left and (self._has_begun or self.number < until):
       if not self._has_begun:
+        watching.enter('step', f'step {self.number + 1} of {len(self.left)} members')
         self._step()
       self._has_begun = False
       self._look()
       if self.number < until:
         self.keep()
+    watching.rest()
 
   def _step(self) -> None:
     # Before the step: whoever has no batch leaves, and the stack keeps its shape.
@@ -201,7 +204,8 @@ class Wave:
     # The step's own seconds are of the training, not of the evaluation.
     jax.block_until_ready(self._state)
     self._shares.settle(self.left.values())
-    with self._common.phase('evaluation'):
+    looking = watching.during('evaluation', f'the evaluation of step {number}')
+    with self._common.phase('evaluation'), looking:
       for index in due:
         if index in self.left:
           one = self._stack.pick(self._state, index)
