@@ -59,6 +59,8 @@ EIGHT = textwrap.dedent("""
       (dict(data=1, fsdp=2, sequence=4), 1, 2, False, 100, 0.0),
       # as many key heads as cannot be cut
       (dict(data=1, fsdp=2, tensor=4), 2, 2, True, 60, 5.0),
+      # nothing is hidden by its column
+      (dict(data=1, fsdp=2, sequence=4), 1, 1, False, 0, 0.0),
       # rows that do not divide stay whole
       (dict(data=8), 1, 1, True, 0, 0.0),
     ]
@@ -105,7 +107,7 @@ def eight_devices(program: str) -> str:
 @pytest.mark.slow
 def test_eight_devices_make_what_one_makes():
   told = eight_devices(EIGHT)
-  assert len(told.splitlines()) == 8
+  assert len(told.splitlines()) == 10
 
 
 SMALL = dict(vocabulary=50, layers=2, width=16, heads=2, head_dim=8, mlp=16)

@@ -59,13 +59,16 @@ def attend(operands: Operands, *, causal: bool, window: int, cap: float):
   def run(local: Operands, kernel):
     return _attend_locally(local, kernel)
 
-  kernel = _kernel(
-    _mask(padded_queries, padded_keys, causal, window),
-    heads=_local_heads(operands),
-    shards=shards,
-    cap=cap,
-  )
-  specs = _kernel_specs(kernel)
+  heads = _local_heads(operands)
+  mask = _mask(padded_queries, padded_keys, causal, window)
+  if mask is None:
+    # Every device has the same kernel, for its own queries.
+    mask = masks.FullMask((padded_queries // shards, padded_keys))
+    kernel = _kernel(mask, heads=heads, shards=1, cap=cap)
+    specs = PartitionSpec()
+  else:
+    kernel = _kernel(mask, heads=heads, shards=shards, cap=cap)
+    specs = _kernel_specs(kernel)
   made = on_every_device(run, operands, kernel, specs)
   return made[:, :queries]
 
@@ -75,15 +78,16 @@ def _round_up(length: int, multiple: int) -> int:
 
 
 def _mask(queries: int, keys: int, causal: bool, window: int):
-  """Which columns see which: all, none behind, or those within a window."""
+  """Which columns see which: none behind, or those within a window; None for all."""
   shape = queries, keys
-  if window and causal:
-    return masks.LocalMask(shape, (window - 1, 0), 0)
-  if window:
-    return masks.LocalMask(shape, (window // 2, window // 2), 0)
+  reach = window - 1 if causal else window // 2
+  # A window over all columns hides none.
+  is_narrow = window and reach < max(shape) - 1
+  if is_narrow:
+    return masks.LocalMask(shape, (reach, 0 if causal else reach), 0)
   if causal:
     return masks.CausalMask(shape)
-  return masks.FullMask(shape)
+  return None
 
 
 def _local_heads(operands: Operands) -> int:
