@@ -35,7 +35,11 @@ SMALL = (
   ('compute.remat', 'none'),
   ('compute.dropout', '0.0'),
   ('tokenizer.size', '4096'),
-  ('model', "{'family': 'gpt2', 'layers': 2, 'width': 256, 'heads': 4, 'mlp': 1024}"),
+  (
+    'model',
+    "{'family': 'gpt2', 'layers': 2, 'width': 256, 'heads': 4, 'mlp': 1024, "
+    "'tied': False}",
+  ),
 )
 
 

@@ -143,6 +143,8 @@ def _speed(plan: Plan) -> Iterator[str]:
     f'at best {found["seconds"]:.3g} s, bound by {bound} ({", ".join(parts)}; {serial}); '
     f'MFU at most {found["mfu"]:.0%}'
   )
+  if found['bound'] == 'hbm' and plan.compiled['effort'] == 'low':
+    yield 'memory traffic is that of low effort: --effort=full may find less'
   speed = plan.speed
   parts = [f'at most {number(speed["tokens_per_second"])} tokens/s']
   if speed['hours'] is not None:
