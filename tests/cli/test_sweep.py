@@ -2,9 +2,11 @@
 every way.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import time
 
 import pytest
 from tiny_runs import SMALL
+from two_processes import hear, start_two
 
 from tl_jax.cli import main as command
 from tl_jax.config import ConfigError
@@ -95,6 +98,15 @@ def test_a_report_of_what_is_there_runs_nothing(tmp_path, capsys):
   assert command.main(words) == 75
   assert '0 of 1 members are done' in capsys.readouterr().out
   assert (workdir / 'report.html').exists() and not (workdir / 'members').exists()
+
+
+def test_the_help_names_every_setting_of_launchers():
+  from tl_jax.cli.sweep import SETTINGS, SWEEP
+  from tl_jax.scale.launchers import Launch
+
+  named = {word.split('.')[0] for word in re.findall(r'[a-zA-Z.]+', SETTINGS)}
+  assert named == {field.name for field in dataclasses.fields(Launch)}
+  assert SETTINGS in SWEEP.notes
 
 
 def start(path, workdir, *flags):
@@ -213,6 +225,41 @@ def test_killed_five_times_nothing_finished_is_repeated(tmp_path):
   for name in results():
     lines = (workdir / 'members' / name / 'metrics.jsonl').read_text().splitlines()
     assert [json.loads(line)['step'] for line in lines] == [*range(1, 41)]
+
+
+@pytest.mark.slow
+def test_the_better_half_goes_on(tmp_path):
+  more = {'schedule.steps': '8', 'eval.every': '4'}
+  path = sweep_file(tmp_path, 'space.product(seed=range(4))', **more)
+  path.write_text(path.read_text() + 'HALVING = dict(steps=(4,), keep=0.5)\n')
+  workdir = tmp_path / 'w'
+  process = start(path, workdir)
+  complaints = process.communicate(timeout=600)[1]
+  assert process.returncode == 0, complaints
+  rows = []
+  for line in (workdir / 'members.jsonl').read_text().splitlines():
+    rows.append(json.loads(line))
+  assert sorted(row['steps'] for row in rows) == [4, 4, 8, 8]
+  for row in rows:
+    assert ('halving' in row['stopped']) == (row['steps'] == 4)
+
+
+@pytest.mark.slow
+def test_two_processes_make_a_member_of_a_launcher_together(tmp_path, monkeypatch):
+  """As the hosts of a pod do, each of which a launcher gives the same command."""
+  monkeypatch.chdir(ROOT)
+  path = sweep_file(tmp_path, 'space.product(seed=range(2))')
+  workdir = tmp_path / 'w'
+  words = ['-m', 'tl_jax', 'sweep', str(path), f'--workdir={workdir}']
+  for member in range(2):
+    processes = start_two([*words, f'--member={member}'], JAX_PLATFORMS='cpu')
+    heard = hear(processes)
+    assert [process.returncode for process in processes] == [0, 0], heard
+  running = [line for line in ledger_of(workdir) if line['state'] == 'running']
+  # Only the process that holds the folder says that it runs.
+  assert len(running) == 2
+  # The last member of all has the report written.
+  assert '2 of 2 members' in (workdir / 'report.html').read_text()
 
 
 @pytest.mark.slow

@@ -51,6 +51,7 @@ class Row:
   metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
   seconds: float | None = None
   steps: int | None = None
+  stopped: str = ''
   folder: str = ''
 
   def to_json(self) -> dict:
@@ -152,6 +153,7 @@ def _with_result(row: Row, folder: Path, result: Mapping, metric: str) -> Row:
     metrics=result.get('metrics') or {},
     seconds=result.get('seconds'),
     steps=result.get('steps'),
+    stopped=str(result.get('stopped') or ''),
   )
 
 
@@ -211,7 +213,9 @@ def table_of(group: Group, names: Sequence[str], most: int | None = None) -> lis
   head = ['', *names, f'{group.split} {group.metric}']
   if group.split != TEST:
     head.append(f'{TEST} {group.metric}')
-  head.append('seconds')
+  # Of equal lengths nobody asks.
+  has_steps = len({row.steps for row in group.rows}) > 1
+  head += ['steps', 'seconds'] if has_steps else ['seconds']
   lines = [head]
   for row in group.rows[:most]:
     line = [str(row.number), *(figure_of(row.fields.get(name)) for name in names)]
@@ -219,6 +223,8 @@ def table_of(group: Group, names: Sequence[str], most: int | None = None) -> lis
     if group.split != TEST:
       tested = row.metrics.get(group.metric)
       line.append(f'{tested:.4f}' if is_number(tested) else '')
+    if has_steps:
+      line.append(figure_of(row.steps))
     line.append('' if row.seconds is None else f'{row.seconds:.0f}')
     lines.append(line)
   return lines
@@ -306,7 +312,12 @@ def as_csv(rows: Sequence[Row]) -> str:
   fields = list(dict.fromkeys(name for row in rows for name in row.fields))
   metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
   head = ['number', 'id', *fields, 'state', 'task', 'metric', 'split', 'value']
-  head += [f'{TEST}/{name}' for name in metrics] + ['seconds', 'steps', 'reason']
+  head += [f'{TEST}/{name}' for name in metrics] + [
+    'seconds',
+    'steps',
+    'stopped',
+    'reason',
+  ]
   with io.StringIO() as text:
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(head)
@@ -315,7 +326,8 @@ def as_csv(rows: Sequence[Row]) -> str:
       line += [_cell(row.fields.get(name)) for name in fields]
       line += [row.state, row.task, row.metric, row.split, _cell(row.value)]
       line += [_cell(row.metrics.get(name)) for name in metrics]
-      writer.writerow([*line, _cell(row.seconds), _cell(row.steps), row.reason])
+      line += [_cell(row.seconds), _cell(row.steps), row.stopped, row.reason]
+      writer.writerow(line)
     return text.getvalue()
 
 

@@ -178,6 +178,13 @@ def test_every_host_of_every_slice_has_a_pod_and_75_starts_it_again():
   assert pod['restartPolicy'] == 'Never'
 
 
+def test_slices_may_be_said_by_the_name():
+  launch = Launch(accelerator='2xv5e:4x4', image='i')
+  text = launchers.LAUNCHERS['jobset'].emit(launch, SINGLE).files['jobset.yaml']
+  replicated, job, _ = pod_of(next(iter(yaml.safe_load_all(text))))
+  assert replicated['replicas'] == 2 and job['completions'] == 4
+
+
 def test_gpus_and_a_claim():
   launch = Launch(accelerator='h100:8', image='i', claim='disk', mount='/w')
   work = SINGLE._replace(jobs=('4',))
@@ -240,10 +247,11 @@ def test_skypilot_launches_one_job_each():
     ('xpk', Launch(cluster='c', image='i', accelerator='h100:8'), 'of xpk a TPU'),
     ('skypilot', Launch(accelerator='v5e:4x4', slices=2), 'one slice'),
     ('slurm', Launch(time='soon'), 'launcher.time'),
-    ('slurm', Launch(accelerator='v5e'), 'KIND:SHAPE'),
-    ('slurm', Launch(accelerator='v9:4x4'), "unknown 'v9'; nearest"),
-    ('slurm', Launch(accelerator='v5p:4x4'), '3 sides'),
+    ('slurm', Launch(accelerator='v5e'), 'launcher.accelerator: .*CHIP:SHAPE'),
+    ('slurm', Launch(accelerator='v9:4x4'), "launcher.accelerator: .*'v9'; nearest"),
+    ('slurm', Launch(accelerator='v5p:4x4'), '3 dimensions'),
     ('slurm', Launch(accelerator='h100:2x4'), 'number'),
+    ('jobset', Launch(image='i', accelerator='2xv5e:4x4', slices=3), 'says it already'),
     ('slurm', Launch(accelerator='v5e:1x2'), 'whole hosts'),
   ],
 )

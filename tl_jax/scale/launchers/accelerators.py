@@ -3,55 +3,46 @@
 >>> found = find('v5e:4x4')
 >>> found.hosts, found.chips_per_host, found.tpu_type, found.gke
 (4, 4, 'v5litepod-16', 'tpu-v5-lite-podslice')
->>> find('h100:8').chips_per_host
-8
+>>> find('h100:8').chips_per_host, find('2xv5e-16').slices
+(8, 2)
 """
 
 import math
 import re
 from typing import NamedTuple
 
-from tl_jax.config import ConfigError, nearest
+from tl_jax.config import ConfigError
+from tl_jax.scale import topology
 
-
-class Kind(NamedTuple):
-  """A kind of chip. gke: the value of GKE's node label. prefix: how a slice's type
-  begins on Google Cloud. cores: how many such a type counts per chip. sides: of the
-  torus of a slice; 0 for a GPU.
-  """
-
-  gke: str
-  prefix: str = ''
-  cores: int = 1
-  sides: int = 0
-
-
-# As xpk 1.16 has them (system_characteristics.py), and Google's documents of TPUs.
+# As xpk 1.16 has them (system_characteristics.py), and Google's documents of TPUs:
+# (value of the node label of GKE, how the type of a slice begins).
 TPUS = {
-  'v4': Kind('tpu-v4-podslice', 'v4', 2, 3),
-  'v5e': Kind('tpu-v5-lite-podslice', 'v5litepod', 1, 2),
-  'v5p': Kind('tpu-v5p-slice', 'v5p', 2, 3),
-  'v6e': Kind('tpu-v6e-slice', 'v6e', 1, 2),
-  'tpu7x': Kind('tpu7x', 'tpu7x', 2, 3),
+  'v4': ('tpu-v4-podslice', 'v4'),
+  'v5e': ('tpu-v5-lite-podslice', 'v5litepod'),
+  'v5p': ('tpu-v5p-slice', 'v5p'),
+  'v6e': ('tpu-v6e-slice', 'v6e'),
+  'tpu7x': ('tpu7x', 'tpu7x'),
 }
+# Some that no plan is made for, too.
 GPUS = {
-  'l4': Kind('nvidia-l4'),
-  'a100': Kind('nvidia-tesla-a100'),
-  'a100-80gb': Kind('nvidia-a100-80gb'),
-  'h100': Kind('nvidia-h100-80gb'),
-  'h200': Kind('nvidia-h200-141gb'),
-  'b200': Kind('nvidia-b200'),
+  'l4': 'nvidia-l4',
+  'a100': 'nvidia-tesla-a100',
+  'a100-80gb': 'nvidia-a100-80gb',
+  'h100': 'nvidia-h100-80gb',
+  'h200': 'nvidia-h200-141gb',
+  'b200': 'nvidia-b200',
 }
-KINDS = {**TPUS, **GPUS}
 # Of every TPU host but that of a single chip.
 _CHIPS_PER_HOST = 4
+_WHERE = 'launcher.accelerator'
 
 
 class Accelerator(NamedTuple):
   """The accelerators of one slice, or of one machine.
 
-  shape: the sides of a TPU's torus as its tools write it, '' for GPUs. tpu_type: what a
-  slice is called on Google Cloud, '' for GPUs.
+  gke: the value of GKE's node label. shape: the sides of a TPU's torus as its tools
+  write it, '' for GPUs. tpu_type: what a slice is called on Google Cloud, '' for GPUs.
+  slices: as many as the name says.
   """
 
   name: str
@@ -61,6 +52,7 @@ class Accelerator(NamedTuple):
   hosts: int
   chips_per_host: int
   tpu_type: str
+  slices: int = 1
 
   @property
   def is_tpu(self) -> bool:
@@ -68,47 +60,43 @@ class Accelerator(NamedTuple):
 
 
 def find(text: str) -> Accelerator:
-  """The accelerator of a name. Raises ConfigError for what is none."""
-  where = 'launcher.accelerator'
-  found = re.fullmatch(r'([a-z0-9-]+?):(\d+(?:x\d+)*)', text)
-  if not found:
+  """The accelerator of a name, as `tl-jax plan` has them, or of another GPU.
+
+  Raises ConfigError for what is none.
+  """
+  gpu = re.fullmatch(r'([a-z0-9-]+):([1-9]\d*)', text)
+  if gpu and gpu[1] in GPUS:
+    count = int(gpu[2])
+    return Accelerator(gpu[1], GPUS[gpu[1]], '', count, 1, count, '')
+  try:
+    found = topology.parse(text)
+  except ConfigError as error:
+    raise ConfigError(str(error).replace('--topology', _WHERE)) from error
+  if found.chip not in TPUS:
     raise ConfigError(
-      f'{where}: {text!r}; give KIND:SHAPE, as v5e:4x4, or KIND:NUMBER, as h100:8'
+      f'{_WHERE}: {text!r}; of a GPU give the number, as {found.chip}:8'
     )
-  name, shape = found.groups()
-  if name not in KINDS:
-    raise ConfigError(f'{where}: unknown {name!r}; nearest: {nearest(name, KINDS)}')
-  kind = KINDS[name]
-  sides = [int(side) for side in shape.split('x')]
-  if min(sides) < 1:
-    raise ConfigError(f'{where}: {text!r} has no chips')
-  if not kind.sides:
-    if len(sides) > 1:
-      raise ConfigError(f'{where}: {text!r}; of a GPU give the number, as {name}:8')
-    return Accelerator(name, kind.gke, '', sides[0], 1, sides[0], '')
-  return _tpu(name, kind, sides, text)
+  return _tpu(found, text)
 
 
-def _tpu(name: str, kind: Kind, sides: list[int], text: str) -> Accelerator:
+def _tpu(found: topology.Topology, text: str) -> Accelerator:
   """A slice of TPUs. Raises ConfigError where it is no whole number of hosts."""
-  if len(sides) != kind.sides:
-    example = 'x'.join(['4'] * kind.sides)
-    raise ConfigError(
-      f'launcher.accelerator: {text!r}: the shape of a {name} has {kind.sides} sides, '
-      f'as {name}:{example}'
-    )
-  chips = math.prod(sides)
+  chips = math.prod(found.shape)
   per_host = 1 if chips == 1 else _CHIPS_PER_HOST
   if chips % per_host:
     raise ConfigError(
-      f'launcher.accelerator: {text!r}: {chips} chips are no whole hosts of {per_host}'
+      f'{_WHERE}: {text!r}: {chips} chips are no whole hosts of {per_host}'
     )
+  gke, prefix = TPUS[found.chip]
+  # The names of types count cores where a chip has two.
+  counted = chips * found.kind.cores * found.kind.per_chip
   return Accelerator(
-    name,
-    kind.gke,
-    'x'.join(map(str, sides)),
-    chips,
-    chips // per_host,
-    per_host,
-    f'{kind.prefix}-{chips * kind.cores}',
+    name=found.chip,
+    gke=gke,
+    shape='x'.join(map(str, found.shape)),
+    chips=chips,
+    hosts=chips // per_host,
+    chips_per_host=per_host,
+    tpu_type=f'{prefix}-{counted}',
+    slices=found.slices,
   )

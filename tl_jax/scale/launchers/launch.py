@@ -87,6 +87,20 @@ class Launch:
   def device(self) -> Accelerator | None:
     return find(self.accelerator) if self.accelerator else None
 
+  def settled(self) -> 'Launch':
+    """The settings with the slices that the name of the accelerator says.
+
+    Raises ConfigError where both say some.
+    """
+    device = self.device
+    if device is None or device.slices == 1:
+      return self
+    if self.slices > 1:
+      raise ConfigError(
+        f'launcher.slices: {self.slices}, but {self.accelerator!r} says it already'
+      )
+    return dataclasses.replace(self, slices=device.slices)
+
 
 def read(given: Mapping[str, Any], overrides: Iterable[tuple[str, str]] = ()) -> Launch:
   """The settings of a sweep file's LAUNCH, with those of the command line over them.
@@ -198,7 +212,7 @@ class Launcher:
         raise ConfigError(
           f'launcher.{name}: {self.name} needs it, as --launcher.{name}=VALUE or in LAUNCH'
         )
-    return self.text(launch, work)
+    return self.text(launch.settled(), work)
 
 
 def exports(env: Mapping[str, str]) -> list[str]:
