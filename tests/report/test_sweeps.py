@@ -56,6 +56,19 @@ def test_the_best_is_that_on_validation_at_the_step_of_the_model(made):
   assert 'Mean over seeds' in said and '3 of 4 members are done' in said
 
 
+def test_where_only_the_loss_was_watched_it_counts(made):
+  listing, workdir = made
+  for member in listing.members:
+    file = folder_of(workdir, member) / 'evaluations.jsonl'
+    if file.exists():
+      file.write_text(file.read_text().replace('/f1', '/loss'))
+  rows, _ = write(made)
+  (group,) = sweeps.groups_of(rows)
+  assert (group.split, group.metric) == ('validation', 'loss')
+  # Lower is better.
+  assert [row.number for row in group.rows] == [2, 1, 0]
+
+
 def test_where_nothing_was_watched_the_test_split_counts_and_is_named(made):
   listing, workdir = made
   for member in listing.members:

@@ -78,11 +78,20 @@ def test_ids_say_what_differs_and_stay_when_the_file_is_edited(tmp_path):
   assert members.read_listing(tmp_path) == members.open_sweep(path, tmp_path)
 
 
+def test_a_member_may_be_what_another_config_starts_from():
+  listing = listing_of(
+    space.base(BASE), space.product({'optim.lr': [0.1, 0.2]}, seed=[1, 2])
+  )
+  folder = f'w/members/{listing.members[1].id}'
+  found = config.load(f'configs/transfer.py:task=topic,init={folder},labels=3')
+  assert (found.init, found.task.labels) == (folder, 3)
+
+
 def test_bases_are_told_apart_in_names():
   specs = [f'configs/transfer.py:task=topic,method={name}' for name in ('lora', 'full')]
   listing = listing_of(space.base(*specs), space.product(seed=[1, 2]))
-  assert listing.members[0].id.startswith('method=lora,seed=1-')
-  assert listing.members[3].id.startswith('method=full,seed=2-')
+  assert listing.members[0].id.startswith('method=lora-seed=1-')
+  assert listing.members[3].id.startswith('method=full-seed=2-')
 
 
 @pytest.mark.parametrize(

@@ -135,36 +135,44 @@ class _Metrics:
 
 
 def _with_result(row: Row, folder: Path, result: Mapping, metric: str) -> Row:
-  """The row with what a finished run says of itself."""
-  step = result.get('step')
-  value = _validation(folder, metric, step)
-  split = VALIDATION
+  """The row with what a finished run says of itself.
+
+  metric: by which it is compared, where the run has it.
+  """
+  metrics = result.get('metrics') or {}
+  watched = _validation(folder, result.get('step'))
+  # Of texts to write the loss of the right ones is watched, unless they are written.
+  if watched and metric not in watched and 'loss' in watched:
+    metric = 'loss'
+  value, split = watched.get(metric), VALIDATION
   # Whoever takes the best of many on the test split has no test any more: it is the
   # last resort, and said.
   if value is None:
-    value = (result.get('metrics') or {}).get(metric)
-    split = TEST
+    value, split = metrics.get(metric), TEST
   return dataclasses.replace(
     row,
     task=str(result.get('task', '')),
     metric=metric,
     split=split,
     value=value if is_number(value) else None,
-    metrics=result.get('metrics') or {},
+    metrics=metrics,
     seconds=result.get('seconds'),
     steps=result.get('steps'),
     stopped=str(result.get('stopped') or ''),
   )
 
 
-def _validation(folder: Path, metric: str, step: int | None) -> float | None:
-  """The metric on the validation split at the step that is the run's model."""
-  found = None
+def _validation(folder: Path, step: int | None) -> dict[str, float]:
+  """metric -> value on the validation split at the step that is the run's model."""
+  found = {}
   for line in read_lines(folder / 'evaluations.jsonl'):
-    value = line.get(f'{VALIDATION}/{metric}')
     # What came after the step that is kept is not of the model which is kept.
-    if is_number(value) and (step is None or line.get('step', 0) <= step):
-      found = value
+    if step is not None and line.get('step', 0) > step:
+      break
+    for name, value in line.items():
+      split, _, metric = name.partition('/')
+      if split == VALIDATION and is_number(value):
+        found[metric] = value
   return found
 
 
@@ -295,7 +303,7 @@ def plain(rows: Sequence[Row], groups: Sequence[Group]) -> str:
     names = varying(group.rows)
     title = f'{group.task}: {group.metric} on {group.split}'
     if group.split == TEST:
-      title += ', as nothing was held out for validation (config.eval.every)'
+      title += ', as nothing was held out for validation'
     parts.append(f'{title}\n{aligned(table_of(group, names, SHOWN))}')
     if len(group.rows) > SHOWN:
       parts.append(f'... and {len(group.rows) - SHOWN} more')

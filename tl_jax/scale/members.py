@@ -299,8 +299,9 @@ class _Names:
       value = point.fields[key]
       shown = f'{value:.4g}' if isinstance(value, float) else as_text(value)
       words.append(f'{key.rpartition(".")[2]}={shown}')
-    plain = re.sub(r'[^A-Za-z0-9_.+=,]+', '_', ','.join(words))
-    return plain.strip('.')[:_LONGEST_NAME] or 'run'
+    # No comma: it would part the arguments of a config whose init is such a folder.
+    plain = re.sub(r'[^A-Za-z0-9_.+=-]+', '_', '-'.join(words))
+    return plain.strip('.-')[:_LONGEST_NAME] or 'run'
 
 
 def _short_names(specs: list[str]) -> dict[str, str]:
@@ -315,7 +316,7 @@ def _short_names(specs: list[str]) -> dict[str, str]:
   found = {}
   for spec, words in parts.items():
     own = [word.rpartition('/')[2] for word in words if word not in common]
-    found[spec] = ','.join(filter(None, own))
+    found[spec] = '-'.join(filter(None, own))
   return found
 
 
