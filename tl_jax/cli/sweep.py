@@ -263,9 +263,15 @@ def _limits(flags):
 
 def _close(members, outcome) -> int:
   """Names the members without a result; returns the exit code."""
+  waiting = 0
   for member, found in zip(members, outcome.standings, strict=True):
-    if found.state != 'done':
+    if found.state == 'waiting':
+      waiting += 1
+    elif found.state != 'done':
       complain(f'{member.id}: {found.state}: {found.reason}'.rstrip(': '))
+  # There is nothing to say of each: none of them has begun.
+  if waiting:
+    complain(f'{waiting} of {len(members)} members have not begun')
   return outcome.code
 
 

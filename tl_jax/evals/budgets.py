@@ -61,8 +61,7 @@ def budgets(
 ) -> list[Budget]:
   """The curve with percentile bootstrap intervals: the trials at hand drawn anew.
 
-  The interval of as many trials as there are is narrow and below the best value: what
-  lies beyond the best trial no resample knows.
+  What lies beyond the best trial no resample knows: no interval reaches above it.
   """
   array = np.asarray(values, np.float64)
   count = len(array)
