@@ -8,11 +8,6 @@ import sys
 
 def start_two(program, *arguments, **variables) -> list[subprocess.Popen]:
   """Starts Python with these arguments as two processes of one run."""
-  return start_several(2, program, *arguments, **variables)
-
-
-def start_several(count, program, *arguments, **variables) -> list[subprocess.Popen]:
-  """Starts Python with these arguments as so many processes of one run."""
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     address = f'localhost:{probe.getsockname()[1]}'
@@ -22,7 +17,7 @@ def start_several(count, program, *arguments, **variables) -> list[subprocess.Po
     | {
       'PYTHONPATH': os.getcwd(),
       'JAX_COORDINATOR_ADDRESS': address,
-      'JAX_NUM_PROCESSES': str(count),
+      'JAX_NUM_PROCESSES': '2',
     }
   )
   return [
@@ -33,14 +28,14 @@ def start_several(count, program, *arguments, **variables) -> list[subprocess.Po
       text=True,
       env=shared | {'JAX_PROCESS_ID': str(index)},
     )
-    for index in range(count)
+    for index in range(2)
   ]
 
 
-def hear(processes, timeout=300) -> list[tuple[str, str]]:
+def hear(processes) -> list[tuple[str, str]]:
   """(output, complaints) of each process when all have ended; none is left behind."""
   try:
-    return [process.communicate(timeout=timeout) for process in processes]
+    return [process.communicate(timeout=300) for process in processes]
   finally:
     for process in processes:
       process.kill()

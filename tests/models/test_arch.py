@@ -6,7 +6,7 @@ import pytest
 
 from tl_jax.config import ConfigError
 from tl_jax.models import FAMILIES, arch, axes_of, build
-from tl_jax.models.attention import relative_bucket
+from tl_jax.models.relative import relative_bucket
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from tl_jax import models, parallel
-from tl_jax.models import blockwise
+from tl_jax.models import backbone, blocks, blockwise
 from tl_jax.models.operands import gather
+from tl_jax.models.relative import PositionBias
 
 
 @pytest.fixture(autouse=True)
-def blocks(monkeypatch):
+def short_blocks(monkeypatch):
   """Blocks of 32 in rows of a hundred, so that every row has several."""
   monkeypatch.setattr(blockwise, 'block_length', lambda length, heads: min(32, length))
 
@@ -97,20 +98,22 @@ def test_dropout_keeps_the_mean_and_differs_from_block_to_block():
 
 
 def test_only_long_rows_go_in_blocks(monkeypatch):
-  case = attending.draw(1, 64, 1, 1, 4, causal=True)
-  operands = gather(case.query, case.keys, case.values, case.sight)
-  assert not blockwise.is_long(operands)
-  monkeypatch.setattr(blockwise, 'MOST', 4 * 64 * 64 - 1)
+  shape = dict(rows=2, queries=64, heads=3, keys=64)
+  assert not blockwise.is_long(**shape)
+  pairs = 4 * 2 * 3 * 64 * 64
+  monkeypatch.setattr(blockwise, 'MOST', pairs - 1)
   monkeypatch.setattr(blockwise, 'LONG', dict(cpu=64))
-  assert blockwise.is_long(operands)
-  monkeypatch.setattr(blockwise, 'MOST', 4 * 64 * 64)
-  assert not blockwise.is_long(operands)
+  assert blockwise.is_long(**shape)
+  assert not blockwise.is_long(**shape | dict(keys=63))
+  monkeypatch.setattr(blockwise, 'MOST', pairs)
+  assert not blockwise.is_long(**shape)
 
 
 FAMILIES = {
   'decoder': ('tiny-gpt', 'causal', {}),
   'encoder': ('tiny', 'masked', {}),
   'encoder-decoder': ('tiny-t5', 'causal', {}),
+  'a table of each layer': ('tiny-t5', 'causal', dict(positions='relative_by_layer')),
 }
 
 
@@ -123,11 +126,11 @@ def small(family, **fields):
 @pytest.mark.parametrize('family', FAMILIES)
 def test_a_model_in_blocks_is_the_model(family, monkeypatch):
   model = models.build(small(family))
-  params = jax.tree.map(lambda leaf: 2 * leaf, model.init(jax.random.key(0)))
+  params = model.init(jax.random.key(0))
   tokens = jnp.asarray(np.random.default_rng(0).integers(1, 50, (2, 70)))
   segments = jnp.ones_like(tokens).at[:, 40:].set(2).at[0, 60:].set(0)
   batch = dict(tokens=tokens, segments=segments)
-  if family == 'encoder-decoder':
+  if model.arch.kind == 'encoder-decoder':
     batch |= dict(decoder_tokens=tokens, decoder_segments=segments)
 
   def run(params):
@@ -136,7 +139,12 @@ def test_a_model_in_blocks_is_the_model(family, monkeypatch):
     return jnp.square(shown).mean(), shown
 
   wanted = jax.jit(jax.value_and_grad(run, has_aux=True))(params)
-  monkeypatch.setattr(blockwise, 'is_long', lambda operands: True)
+  for room in (blockwise, backbone, blocks):
+    monkeypatch.setattr(room, 'is_long', lambda *shape: True)
+  # Layers that were traced would be found again.
+  jax.clear_caches()
+  # No bias of all pairs is made, either.
+  monkeypatch.setattr(PositionBias, 'dense', None)
   found = jax.jit(jax.value_and_grad(lambda p: run(p), has_aux=True))(params)
   for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
     np.testing.assert_allclose(one, other, atol=2e-5, rtol=1e-4)

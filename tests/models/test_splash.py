@@ -84,6 +84,75 @@ EIGHT = textwrap.dedent("""
           attending.require_equal(attending.results(attend, case), wanted)
           print(sizes, form.__name__)
     """)
+# Heads and positions are cut, and so is the table of a bias by position.
+BIASED = textwrap.dedent("""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    import attending
+    from tl_jax import parallel
+    from tl_jax.models import blockwise
+    from tl_jax.models.operands import gather
+    from tl_jax.models.relative import PositionBias
+
+    blockwise.block_length = lambda length, heads: 32
+    case = attending.draw(4, 250, 2, 1, 8, causal=False)
+    table = jnp.asarray(np.random.default_rng(3).normal(size=(8, 2)), jnp.float32)
+
+    def bias_of(table):
+      return PositionBias(table, *case.sight.positions, both_ways=True, farthest=16)
+
+    def whole(query, keys, values, table):
+      bias = bias_of(table).dense()[:, :, None]
+      return attending.whole(case)(query, keys, values, bias)
+
+    def in_blocks(query, keys, values, table):
+      bias = bias_of(table)
+      operands = gather(query, keys, values, case.sight, bias)
+      return blockwise.attend(operands, causal=False, distance=bias)
+
+    wanted = attending.results(whole, case, table)
+    sizes = parallel.MeshShape(data=1, fsdp=2, tensor=2, sequence=2)
+    with jax.set_mesh(parallel.make_mesh(sizes)):
+      found = attending.results(in_blocks, case, table)
+    attending.require_equal(found[:4], wanted[:4])
+    attending.require_equal(found[4:], wanted[4:], 1e-4)
+    print(found[4].shape)
+    """)
+# As a cohort runs: members side by side, cut along an axis of their own.
+MEMBERS = textwrap.dedent("""
+    import jax
+    import jax.numpy as jnp
+    import attending
+    from tl_jax import parallel
+    from tl_jax.models import blockwise, splash
+    from tl_jax.models.operands import gather
+
+    blockwise.block_length = lambda length, heads: 32
+    case = attending.draw(4, 128, 1, 2, 8, causal=True)
+
+    def by_kernel(query, keys, values):
+      operands = gather(query, keys, values, case.sight)
+      return splash.attend(operands, causal=True, window=0, cap=0.0)
+
+    def in_blocks(query, keys, values):
+      operands = gather(query, keys, values, case.sight)
+      return blockwise.attend(operands, causal=True)
+
+    arrays = case.query, case.keys, case.values
+    both = [jnp.stack([x, 2 * x]) for x in arrays]
+    sizes = parallel.MeshShape(cohort=2, data=2, tensor=1, sequence=2)
+    for attend in (by_kernel, in_blocks):
+      loss = lambda *arrays: (attend(*arrays) * case.pull).sum()
+      member = jax.grad(loss, (0, 1, 2))
+      wanted = [jax.jit(member)(*(x[i] for x in both)) for i in range(2)]
+      together = jax.vmap(member, spmd_axis_name='cohort')
+      with jax.set_mesh(parallel.make_mesh(sizes)):
+        found = jax.jit(together)(*both)
+      for i in range(2):
+        attending.require_equal([x[i] for x in found], wanted[i])
+      print(attend.__name__)
+    """)
 
 
 def eight_devices(program: str) -> str:
@@ -108,6 +177,16 @@ def eight_devices(program: str) -> str:
 def test_eight_devices_make_what_one_makes():
   told = eight_devices(EIGHT)
   assert len(told.splitlines()) == 10
+
+
+@pytest.mark.slow
+def test_a_table_on_eight_devices_has_the_gradient_of_one():
+  assert eight_devices(BIASED).strip() == '(8, 2)'
+
+
+@pytest.mark.slow
+def test_members_of_a_cohort_attend_as_each_alone():
+  assert eight_devices(MEMBERS).split() == ['by_kernel', 'in_blocks']
 
 
 SMALL = dict(vocabulary=50, layers=2, width=16, heads=2, head_dim=8, mlp=16)

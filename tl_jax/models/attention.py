@@ -1,8 +1,7 @@
-"""Attention as a module: its projections, its cache and prefix, its bias by position.
+"""Attention as a module: its projections, its cache and its prefix.
 
->>> distance = jnp.array([-3, 0, 1])
->>> relative_bucket(distance, both_ways=True, buckets=8, farthest=16).tolist()
-[2, 0, 5]
+>>> heads_first(jnp.zeros((2, 5, 3, 4))).shape
+(2, 3, 5, 4)
 """
 
 import flax.linen as nn
@@ -15,55 +14,13 @@ from tl_jax.models.arch import Arch
 from tl_jax.models.disentangled import position_scores
 from tl_jax.models.forms import attend
 from tl_jax.models.layers import Linear, Norm, dropout, initializer, residual_scale
+from tl_jax.models.relative import PositionBias
 from tl_jax.models.rotary import rotate
 from tl_jax.models.scores import masked_scores, softmax, weighted_values
 from tl_jax.models.sight import Sight
 
 # Where attention leaves its weights when an apply makes this collection mutable.
 SEEN = 'intermediates'
-
-
-def relative_bucket(distance, *, both_ways: bool, buckets: int, farthest: int):
-  """T5's bucket (Raffel et al. 2020, 2.1) of a relative position, key minus query:
-  exact near, logarithmic far.
-  """
-  offset = 0
-  if both_ways:
-    buckets //= 2
-    offset = jnp.where(distance > 0, buckets, 0)
-    distance = jnp.abs(distance)
-  else:
-    distance = jnp.maximum(-distance, 0)
-  exact = buckets // 2
-  # At least 1: what the `where` below throws away is computed for near keys, too.
-  times = jnp.maximum(distance, 1).astype(jnp.float32) / exact
-  ratio = jnp.log(times) / jnp.log(farthest / exact)
-  far = exact + (ratio * (buckets - exact)).astype(jnp.int32)
-  far = jnp.minimum(far, buckets - 1)
-  return offset + jnp.where(distance < exact, distance, far)
-
-
-class RelativeBias(nn.Module):
-  """The bias (batch, heads, queries, keys) that all layers of a T5 stack share, or one
-  of UMT5 has.
-  """
-
-  arch: Arch
-  both_ways: bool
-
-  @nn.compact
-  def __call__(self, query_positions, key_positions):
-    arch = self.arch
-    draw = initializer(arch, std=arch.width**-0.5)
-    table = self.param('kernel', draw, (arch.relative_buckets, arch.heads))
-    distance = key_positions[:, None, :] - query_positions[:, :, None]
-    bucket = relative_bucket(
-      distance,
-      both_ways=self.both_ways,
-      buckets=arch.relative_buckets,
-      farthest=arch.relative_distance,
-    )
-    return table[bucket].transpose(0, 3, 1, 2)
 
 
 class Attention(nn.Module):
@@ -93,8 +50,8 @@ class Attention(nn.Module):
     """(out (batch, queries, width), cache): x (batch, queries, width) attends to memory
     (batch, keys, width) where its sight allows.
 
-    bias (batch, heads, queries, keys): added to the scores. A prefix among the
-    parameters stands before all keys, and `bias` has columns for it.
+    bias (batch, heads, queries, keys), or a `PositionBias`: added to the scores. A
+    prefix among the parameters stands before all keys, and `bias` has columns for it.
     positions: of x and of memory; None for attention to another stack.
     frequencies: what turns x and memory, where positions are rotary.
     cache: {'key', 'value'} (batch, key heads, keys, head), in the order in which they
@@ -188,8 +145,6 @@ class Attention(nn.Module):
     groups = arch.heads // arch.key_heads
     query = query.reshape(*query.shape[:2], arch.key_heads, groups, arch.head_width)
     query = query * self._scale
-    if bias is not None:
-      bias = bias.reshape(-1, arch.key_heads, groups, *bias.shape[2:])
     # Only whole products have weights to show.
     is_seen = self.is_mutable_collection(SEEN)
     if not is_seen:
@@ -199,13 +154,16 @@ class Attention(nn.Module):
         keys,
         values,
         sight,
-        bias=bias,
+        bias=_in_groups(bias, arch),
         cap=arch.attention_cap,
         rate=self.rate,
         key=None if key is None else rng.stream(key, 'attention-weights'),
       )
       if mixed is not None:
         return mixed
+    if isinstance(bias, PositionBias):
+      bias = bias.dense()
+    bias = _in_groups(bias, arch)
     scores = masked_scores(query, keys, sight.mask(), bias, arch.attention_cap)
     if is_seen:
       seen = jax.nn.softmax(scores, -1)
@@ -215,6 +173,16 @@ class Attention(nn.Module):
     weights = softmax(scores, values.dtype)
     weights = dropout(weights, self.rate, key, 'attention-weights')
     return weighted_values(weights, values)
+
+
+def _in_groups(bias, arch: Arch):
+  """A bias with its heads (batch, heads, queries, keys) as (batch, key heads, groups,
+  queries, keys); any other as it is.
+  """
+  if bias is None or isinstance(bias, PositionBias):
+    return bias
+  groups = arch.heads // arch.key_heads
+  return bias.reshape(-1, arch.key_heads, groups, *bias.shape[2:])
 
 
 def _written(old, new, index):

@@ -20,9 +20,9 @@ import numpy as np
 from tl_jax import leaves, rng, tree
 from tl_jax.config import nearest
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import RelativeBias
 from tl_jax.models.axes import axes_of
 from tl_jax.models.blocks import Block, Layered, run_layers
+from tl_jax.models.blockwise import is_long
 from tl_jax.models.columns import (
   Placed,
   key_columns,
@@ -43,6 +43,7 @@ from tl_jax.models.heads import (
 )
 from tl_jax.models.limits import require_rows
 from tl_jax.models.parameters import init_params
+from tl_jax.models.relative import RelativeBias
 from tl_jax.models.rotary import last_positions
 from tl_jax.models.stacks import (
   STACKS,
@@ -122,9 +123,14 @@ def _stack_context(arch: Arch, stack: Stack, part: dict, placed: Placed) -> dict
     context['last'] = last_positions(segments, positions)
   key_positions = key_columns(positions, prefix_length(part))
   if arch.position_bias:
-    bias = RelativeBias(stack_arch(arch, stack), not stack.causal)
-    variables = {'params': part['relative']}
-    context['bias'] = bias.apply(variables, positions, key_positions)
+    own = stack_arch(arch, stack)
+    if is_long(*segments.shape, own.heads, key_positions.shape[1]):
+      # The layers look it up, block by block.
+      context['table'] = part['relative']['kernel']
+    else:
+      bias = RelativeBias(own, not stack.causal)
+      variables = {'params': part['relative']}
+      context['bias'] = bias.apply(variables, positions, key_positions)
   if arch.positions == 'disentangled':
     table = RelativeTable(arch).apply({'params': part['relative']})
     context['relative'] = table, table_rows(arch, positions, key_positions)
@@ -261,10 +267,7 @@ def encode(
   require_rows(arch, own, taken(part, prompt))
   examples, _ = _examples(batch, segments)
   placed = place(part, prompt, segments, positions, types, examples)
-  # The prompts of several examples stand apart from their texts, which keeps the order
-  # and not the distances.
-  is_dense = prompt is None or not any(arch.windows)
-  placed = placed._replace(in_order=counts_columns and is_dense)
+  placed = placed._replace(in_order=counts_columns and _keeps_distances(arch, placed))
 
   x = embed.apply({'params': weights}, tokens, placed.positions, placed.types, key)
   x = constrain(x, 'batch', 'length', None)
@@ -284,6 +287,15 @@ def encode(
   return Encoded(
     made.x, placed.segments, placed.positions, placed.prompt, kept, made.read
   )
+
+
+def _keeps_distances(arch: Arch, placed: Placed) -> bool:
+  """Is a distance in positions one in columns, where a window asks for it?
+
+  The prompts of several examples stand apart from their texts, which keeps the order
+  alone.
+  """
+  return not (placed.prompt and any(arch.windows))
 
 
 def _without_prompt(made: Layered, prompt: int) -> dict:

@@ -15,9 +15,11 @@ from tl_jax import parallel, rng
 from tl_jax.layers import Parts
 from tl_jax.leaves.products import PRODUCT
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import SEEN, Attention, RelativeBias
+from tl_jax.models.attention import SEEN, Attention
+from tl_jax.models.blockwise import is_long
 from tl_jax.models.columns import key_columns, take_columns
 from tl_jax.models.layers import Mlp, Norm, dropout
+from tl_jax.models.relative import PositionBias, RelativeBias
 from tl_jax.models.rotary import Reach, layer_reach, rotary_frequencies
 from tl_jax.models.sight import Sight
 
@@ -153,22 +155,29 @@ def _sight(block: Block, reach, queries, keys) -> Sight:
 
 
 def _position_bias(block: Block, context, positions, key_positions, pick):
-  """What is added to the scores (batch, heads, queries, keys) by position, or None.
+  """What is added to the scores by position: (batch, heads, queries, keys), a
+  `PositionBias` where rows are long, or None.
 
   It is the same for all layers of the stack, or each layer has a table of its own.
   """
+  arch = block.arch
   bias = context['bias']
   if bias is not None:
     # `pick` takes columns along axis 1, where a bias has its heads.
     bias = pick(bias.swapaxes(1, 2)).swapaxes(1, 2)
-  if block.arch.positions != 'relative_by_layer':
+  by_layer = arch.positions == 'relative_by_layer'
+  table = context.get('table')
+  if not by_layer and table is None:
     return bias
   # The keys of a prefix stand before those of the text.
   prefix = block.get_variable('params', 'attention', {}).get('prefix')
   count = 0 if prefix is None else prefix.keys.shape[0]
   columns = key_columns(key_positions, count)
-  table = RelativeBias(block.arch, not block.causal, name='relative')
-  return table(positions, columns)
+  both_ways = not block.causal
+  if not by_layer:
+    return PositionBias(table, positions, columns, both_ways, arch.relative_distance)
+  whole = not is_long(*positions.shape, arch.heads, columns.shape[1])
+  return RelativeBias(arch, both_ways, whole, name='relative')(positions, columns)
 
 
 def _frequencies(arch: Arch, reach, last, pick) -> tuple:

@@ -21,6 +21,7 @@ from tl_jax.models.operands import (
   on_every_device,
   pad_positions,
 )
+from tl_jax.models.relative import PositionBias, bucket_of
 from tl_jax.models.scores import LOWEST, masked_scores, weighted_values
 from tl_jax.models.sight import Sight
 
@@ -34,12 +35,10 @@ LONG_ELSEWHERE = 1024
 BLOCK_BYTES = 32 * 2**20
 
 
-def is_long(operands: Operands) -> bool:
-  """Would the scores of all pairs take too much room?"""
-  rows, queries, heads, groups, _ = operands.query.shape
-  keys = operands.keys.shape[2]
+def is_long(rows: int, queries: int, heads: int, keys: int) -> bool:
+  """Would the scores of all pairs take too much room on a device?"""
   least = LONG.get(parallel.target_platform(), LONG_ELSEWHERE)
-  everywhere = 4 * rows * heads * groups * queries * keys
+  everywhere = 4 * rows * heads * queries * keys
   return keys >= least and everywhere > MOST * parallel.activation_shards()
 
 
@@ -52,7 +51,7 @@ def block_length(length: int, heads: int) -> int:
 
 class _Plan(NamedTuple):
   """What is known before the arrays are: causality, the cap of the scores, the rate of
-  dropout, and the lengths of blocks.
+  dropout, the lengths of blocks, and what `relative_bucket` must know of a bias.
   """
 
   causal: bool
@@ -60,6 +59,8 @@ class _Plan(NamedTuple):
   rate: float
   queries: int
   keys: int
+  both_ways: bool = False
+  farthest: int = 0
 
 
 class _Block(NamedTuple):
@@ -71,8 +72,17 @@ class _Block(NamedTuple):
   positions: Any = None
 
 
-def attend(operands: Operands, *, causal: bool, cap: float, rate: float):
+def attend(
+  operands: Operands,
+  *,
+  causal: bool,
+  cap: float = 0.0,
+  rate: float = 0.0,
+  distance: PositionBias | None = None,
+):
   """What every query gathers (batch, queries, key heads, groups, head).
+
+  distance: what the table of the operands is looked up by.
 
   Blocks of which no query sees a key are skipped. Dropout draws a mask for every block
   from a key of its own, so the units that it drops are not those of whole products, and
@@ -86,6 +96,8 @@ def attend(operands: Operands, *, causal: bool, cap: float, rate: float):
     size = functools.partial(block_length, heads=rows * heads * groups)
     keys = local.keys.shape[2]
     plan = _Plan(causal, cap, rate, size(queries), size(keys))
+    if distance is not None:
+      plan = plan._replace(both_ways=distance.both_ways, farthest=distance.farthest)
     whole_queries = _round_up(queries, plan.queries)
     whole_keys = _round_up(keys, plan.keys)
     padded = pad_positions(local, whole_queries, whole_keys)
@@ -158,6 +170,21 @@ def _seen(plan: _Plan, operands: Operands, queries: _Block, keys: _Block):
   return sight.mask() | is_for_all[:, None]
 
 
+def _bias(plan: _Plan, queries: _Block, keys: _Block, bias, table):
+  """The bias of a block: what is given of it, or looked up in a table."""
+  if table is None:
+    return bias
+  bucket = bucket_of(
+    queries.positions,
+    keys.positions,
+    both_ways=plan.both_ways,
+    buckets=table.shape[-1],
+    farthest=plan.farthest,
+  )
+  # Heads, groups, rows, queries, keys: rows are first in a bias.
+  return jnp.moveaxis(table[:, :, bucket], 2, 0)
+
+
 def _dropout_key(operands: Operands, queries: _Block, keys: _Block):
   if operands.key is None:
     return None
@@ -195,7 +222,8 @@ def _forward(plan: _Plan, operands: Operands):
       def add(running):
         highest, total, gathered = running
         own_keys, values = keys.parts
-        scores = masked_scores(query, own_keys, seen, bias, plan.cap)
+        own_bias = _bias(plan, block, keys, bias, operands.table)
+        scores = masked_scores(query, own_keys, seen, own_bias, plan.cap)
         new_highest = jnp.maximum(highest, scores.max(-1))
         weights = jnp.exp(scores - new_highest[..., None])
         shrink = jnp.exp(highest - new_highest)
@@ -244,12 +272,12 @@ def _attend_backward(plan: _Plan, kept, gradient):
       own_keys, values = keys.parts
 
       def change(_):
-        scores, pull_scores = jax.vjp(
-          lambda query, keys, bias: masked_scores(query, keys, seen, bias, plan.cap),
-          query,
-          own_keys,
-          bias,
-        )
+        def score(query, own_keys, bias, table):
+          bias = _bias(plan, block, keys, bias, table)
+          return masked_scores(query, own_keys, seen, bias, plan.cap)
+
+        table = operands.table
+        scores, pull_scores = jax.vjp(score, query, own_keys, bias, table)
         weights = jnp.exp(scores - logsum[..., None])
         key = _dropout_key(operands, block, keys)
         _, pull_gathered = jax.vjp(
@@ -261,27 +289,32 @@ def _attend_backward(plan: _Plan, kept, gradient):
         dscores = weights * (dweights - along[..., None])
         return *pull_scores(dscores), dvalues
 
-      like = query, own_keys, bias, values
+      like = query, own_keys, bias, operands.table, values
       none = lambda _: jax.tree.map(jnp.zeros_like, like)
       changes = jax.lax.cond(seen.any(), change, none, None)
-      query_change, key_change, bias_change, value_change = changes
+      query_change, key_change, *bias_changes, value_change = changes
       dkeys = dkeys + key_change.astype(jnp.float32)
       dvalues = dvalues + value_change.astype(jnp.float32)
       dquery = dquery + query_change.astype(jnp.float32)
-      return dquery, (dkeys, dvalues, bias_change)
+      return dquery, (dkeys, dvalues, *bias_changes)
 
     dkeys, dvalues = gathered
     start = jnp.zeros(query.shape, jnp.float32)
     dquery, made = jax.lax.scan(pull, start, (key_blocks, biases, dkeys, dvalues))
-    dkeys, dvalues, dbias = made
+    dkeys, dvalues, dbias, dtable = made
     if dbias is not None:
       dbias = _joined(dbias, 4)
-    return (dkeys, dvalues), (dquery, dbias)
+    if dtable is not None:
+      dtable = dtable.sum(0)
+    return (dkeys, dvalues), (dquery, dbias, dtable)
 
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), key_blocks.parts)
   blocks = _query_blocks(plan, operands, gradient)
   further = blocks, logsums, alongs
-  (dkeys, dvalues), (dquery, dbias) = jax.lax.scan(pull_block, zeros, further)
+  (dkeys, dvalues), made = jax.lax.scan(pull_block, zeros, further)
+  dquery, dbias, dtable = made
+  if dtable is not None:
+    dtable = dtable.sum(0)
   if dbias is not None:
     dbias = _joined(dbias, 3)
   changed = Operands(
@@ -290,6 +323,7 @@ def _attend_backward(plan: _Plan, kept, gradient):
     _joined(dvalues, 2).astype(operands.values.dtype),
     *(None,) * 4,
     bias=dbias,
+    table=dtable,
   )
   return (changed,)
 

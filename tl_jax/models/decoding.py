@@ -19,11 +19,12 @@ import jax.numpy as jnp
 
 from tl_jax import leaves
 from tl_jax.models.arch import Arch, Compute
-from tl_jax.models.attention import RelativeBias, heads_first
+from tl_jax.models.attention import heads_first
 from tl_jax.models.backbone import encode, read_out, read_tokens
 from tl_jax.models.blocks import Block, layer_name
 from tl_jax.models.columns import Placed, key_columns, place, prefix_length, taken
 from tl_jax.models.heads import Embedding
+from tl_jax.models.relative import RelativeBias
 from tl_jax.models.rotary import layer_reach
 from tl_jax.models.stacks import (
   STACKS,

@@ -15,6 +15,7 @@ from tl_jax import parallel
 from tl_jax.models import blockwise, cudnn, splash
 from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.operands import Operands, gather, on_every_device
+from tl_jax.models.relative import PositionBias
 from tl_jax.models.sight import Sight
 
 # The platform of each kernel.
@@ -56,6 +57,7 @@ def attend(
 
   form: of `Compute.attention`. A kernel that was named and cannot compute this raises
   ValueError; 'auto' then goes on without one.
+  bias: an array as in `Operands`, or a `PositionBias`.
   """
   if rate == 0.0:
     key = None
@@ -71,9 +73,13 @@ def attend(
         platform == target and is_worth_it and not _lacks(kernel, operands, sight, cap)
       ):
         return _run_kernel(kernel, operands, sight, cap)
-  if blockwise.is_long(operands):
-    return blockwise.attend(operands, causal=sight.causal, cap=cap, rate=rate)
-  return None
+  rows, queries, heads, groups, _ = query.shape
+  if not blockwise.is_long(rows, queries, heads * groups, keys.shape[2]):
+    return None
+  distance = bias._replace(table=None) if isinstance(bias, PositionBias) else None
+  return blockwise.attend(
+    operands, causal=sight.causal, cap=cap, rate=rate, distance=distance
+  )
 
 
 def _require_kernel(kernel, target, operands: Operands, sight: Sight, cap) -> None:
@@ -94,22 +100,29 @@ def _refused(kernel: str, reason: str, others: str) -> ValueError:
 
 def _lacks(kernel: str, operands: Operands, sight: Sight, cap: float) -> str:
   """What a kernel lacks for this attention, in words; '' where it can compute it."""
-  queries = operands.query.shape[1]
-  keys = operands.keys.shape[2]
-  if operands.bias is not None:
+  if operands.bias is not None or operands.table is not None:
     return 'bias by position'
   if sight.prefix:
     return 'keys of a prefix'
   if operands.key is not None:
     return 'dropout of attention weights (compute.dropout)'
-  if sight.hides_by_position and queries != keys:
+  if sight.hides_by_position:
+    lacks = _lacks_of_columns(operands, sight)
+    if lacks:
+      return lacks
+  if kernel != 'cudnn':
+    return ''
+  head = operands.query.shape[-1]
+  dtype = jnp.dtype(operands.query.dtype).name
+  return cudnn.lacks(cap, head, dtype) or cudnn.refuses(operands, sight)
+
+
+def _lacks_of_columns(operands: Operands, sight: Sight) -> str:
+  """Why a kernel that counts columns hides other keys than positions would; or ''."""
+  if operands.query.shape[1] != operands.keys.shape[2]:
     return 'fewer queries than keys'
-  if sight.hides_by_position and not sight.in_order:
+  if not sight.in_order:
     return 'positions that a batch brings'
-  if kernel == 'cudnn':
-    head = operands.query.shape[-1]
-    dtype = jnp.dtype(operands.query.dtype).name
-    return cudnn.lacks(cap, head, dtype) or cudnn.refuses(operands, sight)
   return ''
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from tl_jax import parallel
+from tl_jax.models.relative import PositionBias
 from tl_jax.models.sight import Sight
 
 # The mesh axis along which positions are cut.
@@ -29,6 +30,7 @@ class Operands(NamedTuple):
   heads, keys, head). Segments and positions (batch, queries) or (batch, keys); no
   positions where they hide nothing.
   bias (batch or 1, key heads, groups, queries, keys): what is added to the scores.
+  table (key heads, groups, buckets): the same by the distance of query and key.
   window: a traced span. key: of dropout, the same on all devices.
   """
 
@@ -40,6 +42,7 @@ class Operands(NamedTuple):
   query_positions: Any = None
   key_positions: Any = None
   bias: Any = None
+  table: Any = None
   window: Any = None
   key: Any = None
 
@@ -54,6 +57,7 @@ _AXES = Operands(
   query_positions=('batch', 'length'),
   key_positions=('batch', None),
   bias=('batch', 'heads', None, 'length', None),
+  table=('heads', None, None),
   window=(),
   key=(),
 )
@@ -62,34 +66,36 @@ _AXES = Operands(
 def gather(query, keys, values, sight: Sight, bias=None, key=None) -> Operands:
   """The operands of an attention, from what `Sight` says; the keys of a prefix are in
   front of `keys` already.
+
+  bias: an array as in `Operands`, a `PositionBias`, or None.
   """
   query_segments, key_segments = sight.segments
-  positions = None, None
-  window = None
+  if sight.prefix:
+    key_segments = _in_front(key_segments, sight.prefix, SEEN_BY_ALL)
+  operands = Operands(query, keys, values, query_segments, key_segments, key=key)
   if sight.hides_by_position:
-    positions = sight.positions
-    window = jnp.asarray(sight.window, jnp.int32)
-  query_positions, key_positions = positions
-  front = sight.prefix
-  if front:
-    key_segments = _in_front(key_segments, front, SEEN_BY_ALL)
-    if key_positions is not None:
-      key_positions = _in_front(key_positions, front, 0)
-  return Operands(
-    query,
-    keys,
-    values,
-    query_segments,
-    key_segments,
-    query_positions,
-    key_positions,
-    bias,
-    window,
-    key,
+    query_positions, key_positions = sight.positions
+    operands = operands._replace(
+      query_positions=query_positions,
+      # Where a prefix stands hides nothing.
+      key_positions=_in_front(key_positions, sight.prefix, 0),
+      window=jnp.asarray(sight.window, jnp.int32),
+    )
+  if not isinstance(bias, PositionBias):
+    return operands._replace(bias=bias)
+  # Its positions are those of `sight`, and of a prefix besides.
+  window = jnp.int32(0) if operands.window is None else operands.window
+  heads = query.shape[2:4]
+  return operands._replace(
+    query_positions=bias.query_positions,
+    key_positions=bias.key_positions,
+    window=window,
+    table=bias.table.T.reshape(*heads, -1),
   )
 
 
 def _in_front(x, count: int, value: int):
+  """x (batch, n) behind so many columns of one value."""
   return jnp.pad(x, ((0, 0), (count, 0)), constant_values=value)
 
 
@@ -166,11 +172,15 @@ def _with_divisible_heads(operands: Operands, parts: int) -> Operands:
   bias = operands.bias
   if bias is not None:
     bias = bias.reshape(bias.shape[0], heads * groups, 1, *bias.shape[3:])
+  table = operands.table
+  if table is not None:
+    table = table.reshape(heads * groups, 1, -1)
   return operands._replace(
     query=operands.query.reshape(rows, queries, heads * groups, 1, head),
     keys=jnp.repeat(operands.keys, groups, 1),
     values=jnp.repeat(operands.values, groups, 1),
     bias=bias,
+    table=table,
   )
 
 

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 
 from tl_jax import rng
 from tl_jax.models.arch import Arch
-from tl_jax.models.attention import RelativeBias
 from tl_jax.models.blocks import Block
 from tl_jax.models.disentangled import RelativeTable
 from tl_jax.models.heads import Embedding, LabelHead, Pooler, VocabularyHead
 from tl_jax.models.layers import Linear, Norm, initializer
+from tl_jax.models.relative import RelativeBias
 from tl_jax.models.rotary import EVERYWHERE
 from tl_jax.models.stacks import (
   STACKS,
