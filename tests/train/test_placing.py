@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from tiny_runs import SMALL
 
-from tl_jax import config
+from tl_jax import config, parallel
 from tl_jax.config import ConfigError
 from tl_jax.train import assembly, checks, outline, placing
 from tl_jax.train.placing import require_overrides, require_tensor
@@ -20,6 +20,21 @@ def refused(**changed):
   settings = dataclasses.replace(checked.settings, **changed)
   arch = assembly.smallest_arch(settings, None)
   require_overrides(settings, arch, checked.method)
+
+
+@pytest.mark.parametrize('preset', [*parallel.RULES, 'replicated'])
+def test_every_preset_and_former_name_is_read(preset):
+  named = config.load('configs/pretrain.py:tiny', [*SMALL, ('sharding', preset)])
+  assert checks.read(named).sharding == preset
+
+
+def test_an_override_of_the_command_line_is_read():
+  text = "(('embedding/tokens', ('fsdp', None)), ('.*kernel', ()))"
+  named = config.load(
+    'configs/pretrain.py:tiny', [*SMALL, ('sharding_overrides', text)]
+  )
+  found = parallel.parse_overrides(checks.read(named).sharding_overrides)
+  assert [override.spec for override in found] == [('fsdp', None), ()]
 
 
 def test_patterns_are_of_parameters():
