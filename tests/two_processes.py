@@ -8,6 +8,11 @@ import sys
 
 def start_two(program, *arguments, **variables) -> list[subprocess.Popen]:
   """Starts Python with these arguments as two processes of one run."""
+  return start_several(2, program, *arguments, **variables)
+
+
+def start_several(count, program, *arguments, **variables) -> list[subprocess.Popen]:
+  """Starts Python with these arguments as so many processes of one run."""
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     address = f'localhost:{probe.getsockname()[1]}'
@@ -17,7 +22,7 @@ def start_two(program, *arguments, **variables) -> list[subprocess.Popen]:
     | {
       'PYTHONPATH': os.getcwd(),
       'JAX_COORDINATOR_ADDRESS': address,
-      'JAX_NUM_PROCESSES': '2',
+      'JAX_NUM_PROCESSES': str(count),
     }
   )
   return [
@@ -28,14 +33,14 @@ def start_two(program, *arguments, **variables) -> list[subprocess.Popen]:
       text=True,
       env=shared | {'JAX_PROCESS_ID': str(index)},
     )
-    for index in range(2)
+    for index in range(count)
   ]
 
 
-def hear(processes) -> list[tuple[str, str]]:
+def hear(processes, timeout=300) -> list[tuple[str, str]]:
   """(output, complaints) of each process when all have ended; none is left behind."""
   try:
-    return [process.communicate(timeout=300) for process in processes]
+    return [process.communicate(timeout=timeout) for process in processes]
   finally:
     for process in processes:
       process.kill()

@@ -11,8 +11,10 @@ CONFIG = '--config=configs/pretrain.py:tiny'
 
 def test_what_needs_no_compiler_is_told(tmp_path, capsys):
   file = tmp_path / 'plan.json'
+  page = tmp_path / 'plan.html'
   words = ['plan', CONFIG, '--topology=v5e-4,v5p-8', '--no-compile', f'--json={file}']
-  assert main(words) == 0
+  assert main([*words, f'--html={page}']) == 0
+  assert page.read_text().count('<section>') == 2
   shown = capsys.readouterr().out
   assert 'step on v5e:2x2, 4 devices: data 4' in shown
   assert 'FLOPs' in shown

@@ -71,6 +71,15 @@ def test_what_fails_leaves_a_reason_and_the_others_go_on(base, tmp_path):
   assert starts(listing, workdir) == [1, 2, 1, 2, 1, 1]
 
 
+def test_a_member_that_kills_whoever_reads_it_is_found(base, tmp_path):
+  workdir = tmp_path / 'w'
+  listing = listing_of(base, workdir, [10, 20, 15, 30, 40])
+  outcome, states = run(listing, workdir)
+  assert states == ['done', 'done', 'failed', 'done', 'done']
+  assert 'SIGKILL' in outcome.standings[2].reason
+  assert starts(listing, workdir) == [1, 1, 0, 1, 1]
+
+
 def test_several_workers_share_the_members(base, tmp_path):
   workdir = tmp_path / 'w'
   listing = listing_of(base, workdir, range(10, 80, 10))

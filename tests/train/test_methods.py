@@ -101,3 +101,19 @@ def test_a_regularizer_of_pretraining_spares_the_head_as_before(decoder):
   expected, held = spared.init(jax.random.key(1), params)
   expected['head']['kernel'] += 1.0
   assert method.penalty(moved, frozen) == spared.penalty(expected, held)
+
+
+def test_the_library_spares_the_head_of_a_decoder_too(decoder):
+  """By its shape; labels that are not words keep their head."""
+  arch, params = decoder
+  axes = models.build(arch).axes
+  for head, is_trained in ((transfer.HEAD, False), ('head/.*', True), (None, False)):
+    for method in (transfer.lora(head=head), transfer.adapter(size=2, head=head)):
+      trainable, _ = method.init(jax.random.key(1), params)
+      assert (HEAD in tree.flatten(trainable)) == is_trained
+      # The axes are chosen by name alone, and mirror the arrays.
+      placed, _ = method.axes(axes)
+      assert jax.tree.structure(placed) == jax.tree.structure(trainable)
+  labels = {**params, 'head': {'kernel': jnp.ones((8, 3))}}
+  trainable, _ = transfer.lora().init(jax.random.key(1), labels)
+  assert HEAD in tree.flatten(trainable)

@@ -54,5 +54,16 @@ def logical_axes(name: str) -> PartitionSpec:
 
 
 def axes_of(params):
-  """A PartitionSpec of logical names for every leaf of a parameter tree."""
-  return tree.map_named(lambda name, _: logical_axes(name), params)
+  """A PartitionSpec of logical names for every leaf of a parameter tree.
+
+  An output layer over the vocabulary is told by its shape from one over labels.
+  """
+  shapes = {name: leaf.shape for name, leaf in tree.flatten(params).items()}
+  vocabulary = shapes.get('embedding/tokens', (None,))[0]
+
+  def axes(name, leaf):
+    if name == 'head/kernel' and leaf.shape[-1] == vocabulary:
+      return PartitionSpec('embed', 'words')
+    return logical_axes(name)
+
+  return tree.map_named(axes, params)

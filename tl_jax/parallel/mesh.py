@@ -11,7 +11,7 @@ import math
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AbstractMesh, AxisType, Mesh
 
 AXES = ('cohort', 'data', 'fsdp', 'tensor', 'sequence')
 # The axes that may span slices, those with the least traffic first: members of a cohort
@@ -253,6 +253,13 @@ def _require_joined() -> None:
     'before the devices were in use; call tl_jax.parallel.start() first, or set '
     'JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in every process'
   )
+
+
+def in_force(mesh: Mesh | AbstractMesh):
+  """A context in which a mesh is in force, also one of shapes alone, without devices."""
+  if isinstance(mesh, Mesh):
+    return jax.set_mesh(mesh)
+  return jax.sharding.use_abstract_mesh(mesh)
 
 
 def target_platform() -> str:

@@ -141,8 +141,12 @@ def found_in(module: Module, wiring: Wiring, rounds: int = 1) -> list[Collective
   found = []
   for visit in visits(module, rounds):
     kind = _kind_of(visit)
-    if kind is not None:
-      found.append(_collective(module, wiring, visit, kind))
+    if kind is None:
+      continue
+    one = _collective(module, wiring, visit, kind)
+    # Where a device talks with itself alone, nothing is sent.
+    if one.group > 1:
+      found.append(one)
   return found
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import jax
 
+from tl_jax import parallel
 from tl_jax.scale.topology import hushed
-from tl_jax.train.listing import in_force
 from tl_jax.train.programs import Program
 
 # How hard the compiler tries; -1.0 is the least, and takes a fifth of the time.
@@ -49,7 +49,7 @@ def needed_of(message: str) -> int:
 
 def trace(program: Program, mesh):
   """The traced function of a program, on the mesh that it is for."""
-  with in_force(mesh):
+  with parallel.in_force(mesh):
     return program.function.trace(*program.arguments)
 
 

@@ -22,8 +22,9 @@ from tl_jax.scale.processes import Process, folder_of, how_it_ended
 PAUSE = 0.25
 # Parts per worker that the members are cut into: a slow part then holds up no other.
 PARTS = 3
-# Workers that die one after the other before any member is begun: nothing will run.
-MOST_DEAD = 3
+# Workers that die one after the other before any member is begun: nothing will run. One
+# member that cannot be read is found by halves, which takes some of them.
+MOST_DEAD = 8
 # Seconds that the workers of a killed start are given to save and leave.
 PATIENCE = 60.0
 BY_SIGNAL = 'stopped by a signal'
@@ -327,16 +328,17 @@ class Scheduler:
 
     Raises RuntimeError where worker after worker dies before it begins.
     """
-    if not begun:
-      self._count_dead(f'{how_it_ended(code)}: {process.last_words()}')
-      if len(others) == 1:
-        self._fail(process, code, others[0])
-        return
-      # Some member must have been the first.
-      begun, others = others[:1], others[1:]
-    for member in begun:
-      self.queue.append([member])
-    self._queue_again(others)
+    if begun:
+      for member in begun:
+        self.queue.append([member])
+      self._queue_again(others)
+      return
+    # All are read before the first begins: it was one that cannot even be read.
+    self._count_dead(f'{how_it_ended(code)}: {process.last_words()}')
+    if len(others) == 1:
+      self._fail(process, code, others[0])
+      return
+    self.queue.extend(cut(others, 2))
 
   def _count_dead(self, words: str) -> None:
     """Counts workers that ended before they began; raises RuntimeError for too many."""

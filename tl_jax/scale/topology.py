@@ -205,7 +205,6 @@ def _devices(topology: Topology) -> list:
 
   if topology.kind.platform == 'tpu':
     return _tpus(topologies, topology)
-  _load_plugin()
   nodes = max(1, -(-topology.devices // topology.kind.node))
   on_node = topology.devices // nodes
   found = topologies.get_topology_desc(
@@ -243,15 +242,6 @@ def _tpus(topologies, topology: Topology) -> list:
   return found
 
 
-def _load_plugin() -> None:
-  """Makes jax know the compiler for GPUs without looking for a GPU."""
-  import jax
-
-  # The first look at any device finds the plugins, and a second one would find them
-  # twice.
-  jax.devices('cpu')
-
-
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
   """Keeps what libraries write to descriptor 2 themselves away from the user.
@@ -278,8 +268,12 @@ def prepare_environment() -> None:
   """
   for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
-  import jax
+  # Libraries that find no device say so as soon as they are loaded.
+  with hushed():
+    import jax
 
-  jax.config.update('jax_platforms', 'cpu')
-  # It warns of every library that finds no device, and of every platform.
-  logging.getLogger('jax._src.xla_bridge').setLevel(logging.ERROR)
+    jax.config.update('jax_platforms', 'cpu')
+    logging.getLogger('jax._src.xla_bridge').setLevel(logging.ERROR)
+    # The first look at any device loads the compilers; a second one would load those
+    # for GPUs twice.
+    jax.devices('cpu')

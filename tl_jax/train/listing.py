@@ -60,15 +60,8 @@ def program_of(name: str, run: Outline, mesh, members: int = 1) -> Program:
     features=features,
     cohort=lambda run, mesh: cohort(run, mesh, members),
   )
-  with in_force(mesh):
+  with parallel.in_force(mesh):
     return makers[name](run, mesh)
-
-
-def in_force(mesh):
-  """A context in which a mesh is in force, also one of shapes alone."""
-  if isinstance(mesh, jax.sharding.Mesh):
-    return jax.set_mesh(mesh)
-  return jax.sharding.use_abstract_mesh(mesh)
 
 
 def step(run: Outline, mesh) -> Program:

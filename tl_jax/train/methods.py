@@ -14,8 +14,6 @@ from tl_jax import config as configs
 from tl_jax.config import ConfigError
 from tl_jax.train.settings import SCRATCH, Pretrain, Settings, Transfer
 
-# The output layer of a decoder that is not tied to its embedding.
-OUTPUT = 'head/kernel'
 # What adds to the loss of other methods, or changes their weights, and trains nothing.
 REGULARIZERS = (
   transfer.l2sp,
@@ -86,7 +84,7 @@ def settled(
   if begun is not None:
     is_new = trains_head(begun)
   else:
-    is_new = not arch.tied and OUTPUT not in tree.flatten(source)
+    is_new = not arch.tied and transfer.OUTPUT not in tree.flatten(source)
   return make(settings.method, is_new, of_pretraining=True)
 
 
@@ -106,7 +104,7 @@ def trains_head(stored) -> bool:
 
   Earlier versions took that of a decoder for a new head in all pre-training.
   """
-  return f'trainable/{OUTPUT}' in stored
+  return f'trainable/{transfer.OUTPUT}' in stored
 
 
 def _require_answers(name: str, task: tasks.Task) -> None:
@@ -156,10 +154,10 @@ def _make(group, path: str, keep_head: tuple | None) -> transfer.TransferMethod:
   )
   given = {}
   # The config may name the leaves of a head itself.
-  has_head = 'head' in inspect.signature(constructor).parameters
-  is_pretrained = keep_head is not None and constructor not in keep_head
-  if has_head and is_pretrained and 'head' not in group:
-    given['head'] = None
+  if 'head' in inspect.signature(constructor).parameters and 'head' not in group:
+    is_new = keep_head is None or constructor in keep_head
+    # As a plain string it means every head, that of a decoder too.
+    given['head'] = str(transfer.HEAD) if is_new else None
   return configs.call(constructor, group, path, **given)
 
 

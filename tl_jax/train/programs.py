@@ -113,7 +113,7 @@ def state_shardings(
   """
   named = named_shardings(components, mesh, preset, overrides)
   # It asks which platform the state is for.
-  with jax.set_mesh(mesh):
+  with parallel.in_force(mesh):
     return held_shardings(components, abstract_first_state(components), named)
 
 

@@ -22,7 +22,13 @@ from tl_jax.transfer.fisher import fisher_diagonal
 from tl_jax.transfer.growing import grow_depth, grow_width, shrink_depth
 from tl_jax.transfer.ia3 import ia3
 from tl_jax.transfer.lora import dora, lora, qlora
-from tl_jax.transfer.method import HEAD, TransferMethod, leaf_edit, partition_method
+from tl_jax.transfer.method import (
+  HEAD,
+  OUTPUT,
+  TransferMethod,
+  leaf_edit,
+  partition_method,
+)
 from tl_jax.transfer.partitions import POOLER, bitfit, full, last, norms, probe
 from tl_jax.transfer.prefix import prefix
 from tl_jax.transfer.prompt import prompt
@@ -75,6 +81,7 @@ __all__ = [
   'Account',
   'HEAD',
   'METHODS',
+  'OUTPUT',
   'POOLER',
   'Regularizer',
   'TransferMethod',

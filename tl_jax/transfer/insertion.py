@@ -11,7 +11,6 @@ from tl_jax import leaves, rng, tree
 from tl_jax.transfer.method import (
   TransferMethod,
   filling_method,
-  leaf_names,
   named_leaves,
   select_names_of_head,
   split_leaves,
@@ -68,9 +67,9 @@ def inserting_method(
 
   def split(params, new):
     """The two trees, of arrays or of axes, with the new leaves in the trainable one."""
-    names = leaf_names(params)
+    named = named_leaves(params)
     # Houlsby adapters train the norms of the model too.
-    chosen = {*select_head(names), *filter(also, names)}
+    chosen = {*select_head(named), *filter(also, named)}
 
     def split_leaf(name, leaf):
       return (leaf, None) if name in chosen else (None, leaf)

@@ -17,15 +17,26 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from tl_jax import leaves, rng, tree
 
 Tree = Any
 
+
+class NewHead(str):
+  """A pattern of the leaves that a new task brings, where none is given."""
+
+
 # The leaves that a new task brings: trained along with whatever a method trains, unless
 # another `head` is given. A pooler that the task brings is among them (`head/pooler`);
-# a pre-trained one is of the body (`pooler`), as in the papers.
-HEAD = r'head/.*'
+# a pre-trained one is of the body (`pooler`), as in the papers. So is the output layer
+# of a decoder (`OUTPUT`), as wide as the vocabulary: the default leaves it alone, and
+# the same pattern, where it is given as a plain string, has it trained.
+HEAD = NewHead(r'head/.*')
+OUTPUT = 'head/kernel'
+# The logical axis of an output layer that is as long as the vocabulary.
+WORDS = 'words'
 
 
 class TransferMethod(NamedTuple):
@@ -103,8 +114,8 @@ def selecting_method(
     return (leaf, None) if can_train(leaf) else (None, leaf)
 
   def split(params):
-    names = leaf_names(params)
-    chosen = {*select(names), *select_head(names)}
+    named = named_leaves(params)
+    chosen = {*select(named), *select_head(named)}
 
     def split_leaf(name, leaf):
       return split_chosen(name, leaf) if name in chosen else (None, leaf)
@@ -155,10 +166,10 @@ def leaf_edit(
   select_head = select_names_of_head(head, what)
 
   def split(params, edit_leaf):
-    names = leaf_names(params)
+    named = named_leaves(params)
     # A new head has nothing pre-trained that an edit could keep.
-    heads = set(select_head(names))
-    chosen = set(select(names)) - heads
+    heads = set(select_head(named))
+    chosen = set(select(named)) - heads
     # An edit of nothing would look like a method and train the head alone.
     if not chosen:
       raise ValueError(
@@ -258,15 +269,37 @@ def select_names(*choices: Choice, what: str) -> Select:
 
 
 def select_names_of_head(head: str | None, what: str) -> Select:
-  """A function from all names to those that `head` matches.
+  """A function from all leaves by name to the names that `head` matches.
 
   It must match some, unless it is the default or None: foreign params need not have a
-  head.
+  head. The default does not match the output layer of a decoder.
   """
   if head is not None and head != HEAD:
     return select_names(head, what=f'{what}: head')
   belongs = head_matcher(head)
-  return lambda names: [name for name in names if belongs(name)]
+
+  def select(named):
+    spared = isinstance(head, NewHead) and writes_words(named)
+    return [name for name in named if belongs(name) and not (spared and name == OUTPUT)]
+
+  return select
+
+
+def writes_words(named: dict[str, Any]) -> bool:
+  """Is there an output layer of its own over the vocabulary that the embedding reads?
+
+  named: arrays or PartitionSpecs by name.
+  """
+  kernel, table = named.get(OUTPUT), named.get('embedding/tokens')
+  # What is in the hands of another method tells nothing.
+  if kernel is None or table is None:
+    return False
+  # A structured leaf has several specs; that of what it stands for is among them.
+  is_spec = lambda node: isinstance(node, PartitionSpec)
+  specs = list(filter(is_spec, jax.tree.leaves(kernel, is_leaf=is_spec)))
+  if specs:
+    return any(WORDS in spec for spec in specs)
+  return len(kernel.shape) == 2 and kernel.shape[-1] == table.shape[0]
 
 
 def head_matcher(head: str | None) -> Callable[[str], bool]:
