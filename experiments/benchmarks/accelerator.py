@@ -50,6 +50,7 @@ from pathlib import Path
 from tl_jax import config
 from tl_jax.evals.statistics import Interval
 from tl_jax.report import Claim, Scale, Table
+from tl_jax.scale.chips import CHIPS
 
 performance = config.execute(Path(__file__).with_name('performance.py'))
 
@@ -61,16 +62,6 @@ LIMIT = 480
 LEAST = 45
 # When the whole table must be done, in seconds since 1970; no end without it.
 UNTIL = 'TL_JAX_BENCHMARK_UNTIL'
-# Dense bfloat16 FLOP/s by a part of the card's name, from the makers' data sheets.
-PEAKS = {
-  'H100 PCIe': 756e12,
-  'H100': 989e12,
-  'H200': 989e12,
-  'B200': 2250e12,
-  'A100': 312e12,
-  'L40S': 362e12,
-  'L4': 121e12,
-}
 
 
 def step(family: str, head: str, rows: int, length: int, **more) -> dict:
@@ -277,10 +268,14 @@ def peak_bytes(answer: dict) -> float:
 
 
 def peak_flops(device: str) -> float | None:
-  """What the maker says of a card; None where its name is unknown."""
-  for name, peak in PEAKS.items():
-    if name in device:
-      return peak
+  """What the maker says of a card, dense and in bfloat16; None for an unknown one."""
+  name = device.lower()
+  # It has fewer units than the card of that name.
+  if 'pcie' in name:
+    return None
+  for chip in CHIPS.values():
+    if chip.platform == 'cuda' and chip.name in name:
+      return chip.flops
   return None
 
 

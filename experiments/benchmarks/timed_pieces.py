@@ -13,9 +13,9 @@ wrote. Where something fails the answer is its `error`.
 Ours writes its random weights into the folder of the piece, and torch reads them there.
 
 The FLOPs are those of the whole model on both sides, whatever either leaves out: 2 for
-each weight of a product and token, 4 for each width of all heads, token and key of
-attention, causal or not, times 3 for forward and backward, times 2 where the weights
-are frozen.
+each weight of a product and token, times 3 for forward and backward, or times 2 where
+the weights are frozen; 4 for each width of all heads, token and key of attention, causal
+or not, times 3.
 """
 
 import json
@@ -178,8 +178,9 @@ class Ours:
     piece = self.piece
     if piece.kind != 'step':
       return 0.0
+    linear, attention = flops_of(self.arch, self.shapes, piece)
     passes = 2 if piece.method == 'lora' else 3
-    return passes * flops_of(self.arch, self.shapes, piece)
+    return passes * linear + 3 * attention
 
   def device(self) -> str:
     return self.jax.devices()[0].device_kind
@@ -189,27 +190,30 @@ class Ours:
     return stats and stats['peak_bytes_in_use']
 
 
-def flops_of(arch, shapes: dict[str, tuple[int, ...]], piece: Piece) -> float:
-  """Of one forward pass, from the shapes of all leaves."""
+def flops_of(
+  arch, shapes: dict[str, tuple[int, ...]], piece: Piece
+) -> tuple[float, float]:
+  """Of one forward pass: those of products with weights, by the shapes of all leaves,
+  and those of attention.
+  """
   encoded, decoded = piece.rows * piece.length, piece.rows * piece.target
-  total = 0
+  linear = 0
   for name, shape in shapes.items():
     is_product = name.endswith('/kernel') and '/relative/' not in name
     if is_product and not name.startswith(('head/', 'pooler/')):
       # The decoder's second attention makes keys and values of the encoder's tokens.
-      reads_encoder = not name.startswith('decoder/') or 'cross/key' in name
-      reads_encoder = reads_encoder or 'cross/value' in name
+      is_cross = 'cross/key' in name or 'cross/value' in name
+      reads_encoder = is_cross or not name.startswith('decoder/')
       tokens = encoded if reads_encoder else decoded
-      total += 2 * tokens * shape[0] * shape[1]
+      linear += 2 * tokens * shape[0] * shape[1]
   if arch.head == 'causal':
-    total += 2 * (decoded or encoded) * arch.width * arch.vocabulary
+    linear += 2 * (decoded or encoded) * arch.width * arch.vocabulary
   width = arch.heads * arch.head_width
-  keys = piece.length
-  total += 4 * arch.layers * width * encoded * keys
+  attention = 4 * arch.layers * width * encoded * piece.length
   if piece.target:
-    layers = arch.decoder_layers or arch.layers
-    total += 4 * layers * width * decoded * (keys + piece.target)
-  return total
+    keys = piece.length + piece.target
+    attention += 4 * (arch.decoder_layers or arch.layers) * width * decoded * keys
+  return linear, attention
 
 
 class Theirs:
