@@ -117,8 +117,9 @@ class Ours:
     import jax
     import jax.numpy as jnp
 
-    from tl_jax import objectives, optim, transfer
-    from tl_jax.train import init_state, make_step
+    from tl_jax import objectives, optim, parallel, transfer
+    from tl_jax.train import init_state, make_step, programs
+    from tl_jax.train.assembly import Components
 
     piece = self.piece
     tokens = jnp.asarray(piece.inputs)
@@ -142,8 +143,21 @@ class Ours:
     def begin(params):
       return init_state(params, method, tx, 0)
 
-    state = jax.jit(begin, donate_argnums=0)(params)
-    step = jax.jit(make_step(self.model, objective, method, tx), donate_argnums=0)
+    parts = Components(
+      self.model,
+      objective,
+      method,
+      tx,
+      init=lambda params, seed: begin(params),
+      step=make_step(self.model, objective, method, tx),
+      groups=(),
+    )
+    # Whatever of the step depends on the device asks the mesh.
+    mesh = parallel.make_mesh(parallel.MeshShape())
+    jax.set_mesh(mesh)
+    shardings = programs.state_shardings(parts, mesh, 'fsdp')
+    state = programs.first_state(begin, shardings)(params)
+    step = programs.step(parts, shardings, parallel.batch_sharding(mesh))
 
     def call(steps: int) -> float:
       nonlocal state
