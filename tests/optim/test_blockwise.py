@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from tl_jax.optim import OptimConfig, ScheduleConfig, make_optimizer
+from tl_jax import layers, tree
+from tl_jax.optim import OptimConfig, ScheduleConfig, make_optimizer, read_weights
 from tl_jax.optim.blockwise import BLOCK, Encoded, block_of, decode, encode, in_blocks
 
 
@@ -110,3 +111,46 @@ def test_stacked_layers_through_vmap_are_as_the_layers_alone():
   for layer, found in zip(layers, stacked, strict=True):
     alone, _ = tx.update(layer, tx.init(layer), layer)
     np.testing.assert_allclose(found, alone, rtol=1e-6)
+
+
+def test_layers_that_are_held_together_are_updated_as_each_alone():
+  random = np.random.default_rng(0)
+  # Two layers of the smaller kernel would be large enough to be encoded.
+  shapes = dict(large=(32, 128), small=(16, 128), bias=(128,))
+
+  def draw():
+    layer = lambda: {
+      name: jnp.asarray(random.normal(size=shape), jnp.float32)
+      for name, shape in shapes.items()
+    }
+    return dict(layers={'0': layer(), '1': layer()})
+
+  def plan_of(named):
+    plan = {}
+    for name in tree.flatten(named):
+      place = layers.place_of(name)
+      if place is not None and place.index == 0:
+        plan[name] = place.names(2)
+    return plan
+
+  config = OptimConfig(moment_dtype='uint8', master_weights=True)
+  tx = make_optimizer(config, ScheduleConfig(name='constant', steps=5))
+  named = draw()
+  state = tx.init(named)
+  held = layers.hold(named, plan_of(named))
+  held_state = layers.hold(state, plan_of(state))
+  update = jax.jit(tx.update)
+  for _ in range(3):
+    gradients = draw()
+    _, state = update(gradients, state, named)
+    together = layers.hold(gradients, plan_of(gradients))
+    _, held_state = update(together, held_state, held)
+  assert layers.is_held(held_state)
+  found = tree.flatten(layers.unstacked(held_state))
+  for name, leaf in tree.flatten(state).items():
+    np.testing.assert_allclose(found[name], leaf, rtol=1e-5, atol=1e-7, err_msg=name)
+  weights = read_weights(held, held_state)
+  expected = tree.flatten(read_weights(named, state))
+  for name, leaf in tree.flatten(layers.unstacked(weights)).items():
+    assert leaf.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
