@@ -367,13 +367,15 @@ def launch(folders, **variables):
   [
     (dict(cohort=-1, data=2), True, 'lora'),
     (dict(cohort=8, data=1), True, 'probe'),
+    (dict(cohort=2, data=1, fsdp=2, tensor=2), True, 'lora'),
+    (dict(cohort=2, data=2, sequence=2), True, 'full'),
     (dict(cohort=1, data=2, fsdp=2, tensor=2), False, 'full'),
   ],
 )
 def test_eight_devices_give_the_members_of_one(
   pretrained, tmp_path, shape, together, method
 ):
-  """Three members: over an axis of 4 or 8 they are filled up; in turn, each is spread
+  """Three members: over an axis of 2, 4 or 8 they are filled up; in turn, each is spread
   over the mesh.
   """
   folders, alone = configured(pretrained, tmp_path, shape, method)
