@@ -82,6 +82,15 @@ def test_the_fastest_that_fits_comes_first(run, monkeypatch):
   assert rest and not any(plan.memory['fits'] for plan in rest)
 
 
+def test_what_fits_is_not_tried_in_more_parts(run, monkeypatch):
+  ways = [('full', 1), ('full', 2), ('full', 4), ('dots', 1)]
+  found = [search.Estimate(search.Way(1, 4, 1, *way), 10.0, 1.0) for way in ways]
+  monkeypatch.setattr(search, 'promising', lambda *words: list(found))
+  monkeypatch.setattr(planning, 'make_plan', plan_of)
+  tried = search.search(run, TARGET, planning.Wish())
+  assert [plan.settings['remat'] for plan in tried] == ['full', 'dots']
+
+
 def test_slices_grow_until_one_holds_the_run(run, monkeypatch):
   asked = []
 

@@ -54,6 +54,11 @@ class Way(NamedTuple):
     keys |= {'compute.remat': self.remat, 'data.accumulate': self.accumulate}
     return ' '.join(f'--config.{key}={value}' for key, value in keys.items())
 
+  @property
+  def kind(self) -> tuple:
+    """The way without the number of its parts."""
+    return self[:-1]
+
   def of(self, run: Outline) -> Outline:
     """The outline of the run that goes this way."""
     return planning.varied(
@@ -198,8 +203,9 @@ def promising(run: Outline, target: Topology, wish: Wish) -> list[Estimate]:
 def search(run: Outline, target: Topology, wish: Wish, most: int = 4) -> list[Plan]:
   """The plans of the ways that were tried, the best first.
 
-  The best is the fastest of those that fit. At most `most` are compiled: of ways that
-  promise the same, one that needs less memory comes next after one that did not fit.
+  The best is the fastest of those that fit. At most `most` are compiled. After one that
+  did not fit comes one that needs so much less; after one that did, another mesh or
+  another rematerialisation.
   """
   left = promising(run, target, wish)
   tried: list[Plan] = []
@@ -208,10 +214,14 @@ def search(run: Outline, target: Topology, wish: Wish, most: int = 4) -> list[Pl
     plan = planning.make_plan(chosen.way.of(run), target, wish)
     plan.overrides = chosen.way.overrides
     tried.append(plan)
-    if plan.memory is not None and not plan.memory['fits']:
-      # As much as it is too large, another must be smaller.
-      over = plan.memory['needed'] / plan.memory['available']
-      left = [one for one in left if one.needed < chosen.needed / over] or left[-1:]
+    if plan.memory is None or plan.memory['fits']:
+      # In more parts the same takes longer, and there is room.
+      kind = chosen.way.kind
+      left = [one for one in left if one.way.kind != kind]
+      continue
+    # As much as it is too large, another must be smaller.
+    over = plan.memory['needed'] / plan.memory['available']
+    left = [one for one in left if one.needed < chosen.needed / over] or left[-1:]
   return sorted(tried, key=_rank)
 
 
