@@ -316,9 +316,17 @@ cohort.execute([(config.load(f'{folder}/config.json'), f'{folder}/run') for fold
 """
 
 
-def configured(pretrained, folder, shape, method):
+def configured(pretrained, folder, shape, method, seeds=(0, 1, 2)):
   """(folders with a config for each of three members, what these are on one device)."""
-  own = [[('seed', str(seed)), ('task.labels', '16')] for seed in range(3)]
+  # Of one seed or of three, they differ in their rates.
+  own = [
+    [
+      ('seed', str(seed)),
+      ('optim.lr', str(1e-3 * (1 + place))),
+      ('task.labels', '16'),
+    ]
+    for place, seed in enumerate(seeds)
+  ]
   axes = [(f'mesh.{axis}', str(size)) for axis, size in shape.items()]
   alone = [folder / f'alone-{place}' for place in range(len(own))]
   execute(
@@ -363,22 +371,25 @@ def launch(folders, **variables):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  'shape, together, method',
+  'shape, together, method, seeds',
   [
-    (dict(cohort=-1, data=2), True, 'lora'),
-    (dict(cohort=8, data=1), True, 'probe'),
-    (dict(cohort=2, data=1, fsdp=2, tensor=2), True, 'lora'),
-    (dict(cohort=2, data=2, sequence=2), True, 'full'),
-    (dict(cohort=1, data=2, fsdp=2, tensor=2), False, 'full'),
+    (dict(cohort=-1, data=2), True, 'lora', (0, 1, 2)),
+    (dict(cohort=8, data=1), True, 'probe', (0, 1, 2)),
+    (dict(cohort=2, data=1, fsdp=2, tensor=2), True, 'lora', (0, 1, 2)),
+    (dict(cohort=2, data=2, sequence=2), True, 'full', (0, 1, 2)),
+    (dict(cohort=1, data=2, fsdp=2, tensor=2), False, 'full', (0, 1, 2)),
+    # Two groups on an axis of two, and one group that the axis divides.
+    (dict(cohort=2, data=4), True, 'lora', (0, 1, 0)),
+    (dict(cohort=2, data=2, fsdp=2), True, 'lora', (0, 0, 0)),
   ],
 )
 def test_eight_devices_give_the_members_of_one(
-  pretrained, tmp_path, shape, together, method
+  pretrained, tmp_path, shape, together, method, seeds
 ):
   """Three members: over an axis of 2, 4 or 8 they are filled up; in turn, each is spread
   over the mesh.
   """
-  folders, alone = configured(pretrained, tmp_path, shape, method)
+  folders, alone = configured(pretrained, tmp_path, shape, method, seeds)
   process = launch(
     folders,
     XLA_FLAGS=f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8',

@@ -150,13 +150,14 @@ def products(jaxpr) -> int:
   return total
 
 
-def test_layers_below_the_first_that_is_trained_are_computed_once(make_trainer):
+@pytest.mark.parametrize('layers', ['unroll', 'scan'])
+def test_layers_below_the_first_that_is_trained_are_computed_once(make_trainer, layers):
   """Four members of one seed, of which only the top layer is adapted."""
   top = ('method.pattern', r'layers/2/.*/(query|value)/kernel')
-  trainer = make_trainer(top)
+  trainer = make_trainer(top, ('compute.layers', layers))
   ready = trainer.ready
   batch = ready.corpus.stream(ready.settings)[0].batch_at(0)
-  one = jax.eval_shape(ready.start.state, trainer.given, own_of(1))
+  one = jax.eval_shape(trainer.first_of, trainer.given, own_of(1))
   # As with a base that is given, which nobody draws.
   axes = jax.tree.map(lambda leaf: 0, one)._replace(step=None)
   axes = axes._replace(frozen=jax.tree.map(lambda leaf: None, one.frozen))
