@@ -35,7 +35,11 @@ def get_config(arg: str = '') -> ConfigDict:
   # empty: the family of the checkpoint
   c.model = dict(family='tiny' if a.init == 'scratch' else '')
   c.compute = dict(
-    dtype='float32', remat='none', layers='auto', dropout=dropout(a.init)
+    dtype='float32',
+    remat='none',
+    layers='auto',
+    attention='auto',
+    dropout=dropout(a.init),
   )
   c.objective = (
     dict(name='masked', rate=0.15, whole_word=False)

@@ -54,7 +54,9 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
   c = ConfigDict()
   c.seed = 0
   c.model = dict(family=family)
-  c.compute = dict(dtype='bfloat16', remat='dots', layers='auto', dropout=0.1)
+  c.compute = dict(
+    dtype='bfloat16', remat='dots', layers='auto', attention='auto', dropout=0.1
+  )
   c.objective = objective(family)
   c.tokenizer = dict(
     kind='wordpiece' if c.objective.name == 'masked' else 'bpe',
@@ -110,7 +112,9 @@ def tiny(c: ConfigDict) -> None:
   """Seconds on a laptop, with everything on that can go wrong: dropout, packing,
   accumulation.
   """
-  c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.1)
+  c.compute = dict(
+    dtype='float32', remat='none', layers='auto', attention='auto', dropout=0.1
+  )
   c.tokenizer.size = 1024
   c.data.update(length=64, batch=16, accumulate=2)
   c.optim.lr = 1e-3
@@ -122,7 +126,9 @@ def tiny(c: ConfigDict) -> None:
 
 def demo(c: ConfigDict) -> None:
   """A few minutes on two cores: the encoder that `tl-jax demo` transfers."""
-  c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.0)
+  c.compute = dict(
+    dtype='float32', remat='none', layers='auto', attention='auto', dropout=0.0
+  )
   c.tokenizer.size = 4096
   c.data.update(length=128, batch=32)
   c.unigram_bias = True

@@ -190,7 +190,11 @@ def get_config(arg: str = '') -> ConfigDict:
   fresh = fresh_family(a)
   c.model = dict(family=fresh if a.init == 'scratch' else '')
   c.compute = dict(
-    dtype='float32', remat='none', layers='auto', dropout=dropout(a.init)
+    dtype='float32',
+    remat='none',
+    layers='auto',
+    attention='auto',
+    dropout=dropout(a.init),
   )
   # 0: all examples
   c.task = dict(

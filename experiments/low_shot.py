@@ -43,7 +43,9 @@ def pretrain(_: int, scale: Scale) -> ConfigDict:
     heads=s['width'] // 32,
     mlp=4 * s['width'],
   )
-  c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.0)
+  c.compute = dict(
+    dtype='float32', remat='none', layers='auto', attention='auto', dropout=0.0
+  )
   c.objective = dict(name='masked', rate=0.2, whole_word=False)
   c.tokenizer = dict(kind='wordpiece', size=s['vocabulary'], lowercase=True, path='')
   c.data = dict(
@@ -81,7 +83,9 @@ def run(row: str, column: int, seed: int, scale: Scale, pretrained: str) -> Conf
   c.init = 'scratch' if from_scratch else pretrained
   # From scratch: the model that was pre-trained; else that of the checkpoint.
   c.model = pretrain(0, scale).model if from_scratch else dict(family='')
-  c.compute = dict(dtype='float32', remat='none', layers='auto', dropout=0.0)
+  c.compute = dict(
+    dtype='float32', remat='none', layers='auto', attention='auto', dropout=0.0
+  )
   # Half as many as for the test: a curve is looked at often.
   c.task = dict(
     name='register', labels=column, test=s['test'], holdout=s['test'] / 2 or 0.1

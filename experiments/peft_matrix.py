@@ -82,7 +82,9 @@ def run(row: str, column: str, seed: int, scale: Scale) -> ConfigDict:
   c.seed = seed
   c.init = encoder()
   c.model = dict(family='')
-  c.compute = dict(dtype='bfloat16', remat='none', layers='auto', dropout=0.0)
+  c.compute = dict(
+    dtype='bfloat16', remat='none', layers='auto', attention='auto', dropout=0.0
+  )
   c.task = dict(name=column, labels=s['labels'], test=s['test'][column])
   c.method = METHODS[name]
   c.data = dict(

@@ -63,7 +63,9 @@ def pretrain(_: int, scale: Scale) -> ConfigDict:
   texts = 'text=debian_full+help_en_de,column=en+de'
   c = config.load(f'{CONFIGS}/pretrain.py:tiny-t5,{texts}')
   c.model = dict(family='tiny-t5', **SIZE)
-  c.compute = dict(dtype='bfloat16', remat='none', layers='auto', dropout=0.0)
+  c.compute = dict(
+    dtype='bfloat16', remat='none', layers='auto', attention='auto', dropout=0.0
+  )
   c.tokenizer.update(size=scale.settings['pieces'], lowercase=False)
   c.data.update(length=128, batch=32, accumulate=1)
   c.optim = ADAFACTOR

@@ -2,16 +2,18 @@
 
 >>> from tl_jax.models.arch import Arch, Compute
 >>> t5 = Arch(positions='relative')
->>> require_form(t5, Compute(attention='splash'))
-Traceback (most recent call last):
-  ...
-ValueError: config.compute.attention: 'splash' has no bias by position; 'auto' and 'xla' have
+>>> try:
+...   require_form(t5, Compute(attention='splash'))
+... except ConfigError as error:
+...   print(error)
+config.compute.attention: 'splash' has no bias by position; 'auto' and 'xla' have
 """
 
 import jax
 import jax.numpy as jnp
 
 from tl_jax import parallel
+from tl_jax.config import ConfigError
 from tl_jax.models import blockwise, cudnn, splash
 from tl_jax.models.arch import Arch, Compute
 from tl_jax.models.operands import Operands, gather, on_every_device
@@ -25,7 +27,7 @@ FEWEST = 128
 
 
 def require_form(arch: Arch, compute: Compute) -> None:
-  """Raises ValueError for a kernel that cannot compute what the model is."""
+  """Raises ConfigError for a kernel that cannot compute what the model is."""
   kernel = compute.attention
   if kernel not in PLATFORM:
     return
@@ -56,7 +58,7 @@ def attend(
   products are the form.
 
   form: of `Compute.attention`. A kernel that was named and cannot compute this raises
-  ValueError; 'auto' then goes on without one.
+  ConfigError; 'auto' then goes on without one.
   bias: an array as in `Operands`, or a `PositionBias`.
   """
   if rate == 0.0:
@@ -83,7 +85,7 @@ def attend(
 
 
 def _require_kernel(kernel, target, operands: Operands, sight: Sight, cap) -> None:
-  """Raises ValueError where a kernel that was named cannot run."""
+  """Raises ConfigError where a kernel that was named cannot run."""
   # The interpreter runs the one for TPUs on a CPU.
   places = ('tpu', 'cpu') if kernel == 'splash' else ('gpu',)
   if target not in places:
@@ -94,8 +96,8 @@ def _require_kernel(kernel, target, operands: Operands, sight: Sight, cap) -> No
     raise _refused(kernel, f'has no {lacks}', "'auto' and 'xla' have")
 
 
-def _refused(kernel: str, reason: str, others: str) -> ValueError:
-  return ValueError(f'config.compute.attention: {kernel!r} {reason}; {others}')
+def _refused(kernel: str, reason: str, others: str) -> ConfigError:
+  return ConfigError(f'config.compute.attention: {kernel!r} {reason}; {others}')
 
 
 def _lacks(kernel: str, operands: Operands, sight: Sight, cap: float) -> str:
