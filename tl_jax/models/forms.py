@@ -84,13 +84,21 @@ def attend(
   )
 
 
+def require_platform(form: str, platform: str) -> None:
+  """Raises ConfigError for a kernel that was named and is for another platform."""
+  if form not in PLATFORM:
+    return
+  # The interpreter runs the one for TPUs on a CPU.
+  places = ('tpu', 'cpu') if form == 'splash' else ('gpu',)
+  if platform not in places:
+    kernels = {PLATFORM[name]: name for name in PLATFORM}
+    other = kernels.get(platform, 'xla')
+    raise _refused(form, f'is not for a {platform}', f"'auto' and {other!r} are")
+
+
 def _require_kernel(kernel, target, operands: Operands, sight: Sight, cap) -> None:
   """Raises ConfigError where a kernel that was named cannot run."""
-  # The interpreter runs the one for TPUs on a CPU.
-  places = ('tpu', 'cpu') if kernel == 'splash' else ('gpu',)
-  if target not in places:
-    near = {platform: name for name, platform in PLATFORM.items()}.get(target, 'xla')
-    raise _refused(kernel, f'is not for a {target}', f"'auto' and {near!r} are")
+  require_platform(kernel, target)
   lacks = _lacks(kernel, operands, sight, cap)
   if lacks:
     raise _refused(kernel, f'has no {lacks}', "'auto' and 'xla' have")

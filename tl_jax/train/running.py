@@ -110,6 +110,8 @@ def make_trainer(
   settings = checked.settings
   # First, because to prepare may take minutes.
   mesh = make_mesh(settings.mesh, settings.data)
+  platform = mesh.devices.flat[0].platform
+  models.require_platform(settings.compute.attention, platform)
   ready = prepare(checked, run.path, run.is_primary, cache)
   # Known before only where the config says the size of the axis.
   require_tensor(ready.parts.model.arch, mesh.shape['tensor'])
