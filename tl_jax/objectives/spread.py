@@ -91,12 +91,17 @@ def bring(tree, vocabulary: int, spread: Spread | None, back: bool = False):
   """
   if spread is None:
     return tree
-  devices = math.prod(parallel.axis_sizes()[axis] for axis in spread.vocabulary)
+  sizes = parallel.axis_sizes()
+  devices = math.prod(sizes[axis] for axis in spread.vocabulary)
+  across_devices = math.prod(sizes[axis] for axis in CUTS_WIDTH)
 
   def move(leaf):
     if leaf.ndim != 2 or vocabulary not in leaf.shape:
       return lay_out(leaf, vocabulary, spread)
     is_table = leaf.shape[0] == vocabulary
+    # A factor of a low rank is small, and lies whole.
+    if leaf.shape[1 if is_table else 0] % across_devices:
+      return lay_out(leaf, vocabulary, spread)
     missing = -vocabulary % devices
     padding = ((0, missing), (0, 0)) if is_table else ((0, 0), (0, missing))
     # Parts of one size, whose borders agree on the way.
