@@ -95,14 +95,23 @@ def test_slices_grow_until_one_holds_the_run(run, monkeypatch):
   asked = []
 
   def make(run, target, wish):
-    asked.append((target.devices, wish.compile))
-    fits = target.devices >= 8
-    memory = dict(fits=fits, needed=1, available=1) if wish.compile else None
-    parts = dict(trainable=2**40 // target.devices**4)
-    return planning.Plan('step', {}, {}, {}, {}, parts, {}, 1, memory=memory)
+    asked.append(target.devices)
+    memory = dict(fits=target.devices >= 8, needed=1, available=1)
+    return planning.Plan('step', {}, {}, {}, {}, {}, {}, 1, memory=memory)
 
+  def held(run, target, wish):
+    return 2**40 // target.devices**4
+
+  monkeypatch.setattr(planning, 'bytes_held', held)
   monkeypatch.setattr(planning, 'make_plan', make)
   found = search.smallest(run, 'v5e', planning.Wish())
   # One device cannot hold the state, so that nothing is compiled for it.
-  assert asked == [(1, False), (4, False), (4, True), (8, False), (8, True)]
+  assert asked == [4, 8]
   assert [plan.memory['fits'] for plan in found] == [False, True]
+
+
+def test_what_is_held_is_cut_by_the_devices(run):
+  cut = planning.varied(run, mesh=dict(data=1, fsdp=-1))
+  one = planning.bytes_held(cut, topology.parse('v5e-1'), planning.Wish())
+  four = planning.bytes_held(cut, TARGET, planning.Wish())
+  assert four < 0.5 * one

@@ -96,6 +96,16 @@ def make_plan(
   return plan
 
 
+def bytes_held(run: Outline, topology: Topology, wish: Wish) -> int:
+  """The bytes of the arguments of a program on one chip; nothing is even traced.
+
+  Raises ConfigError for a mesh that does not fit.
+  """
+  mesh = mesh_of(run, topology, None)
+  program = listing.program_of(wish.program, run, mesh, wish.members)
+  return sum(parts_of(program).values())
+
+
 def mesh_of(run: Outline, topology: Topology, devices: list | None):
   """The mesh of a run's config on these devices; without them, one of shapes alone.
 

@@ -238,17 +238,16 @@ def smallest(run: Outline, chip: str, wish: Wish, most: int = 3) -> list[Plan]:
   At most `most` are compiled. Raises ConfigError where no slice suffices.
   """
   kind = CHIPS[chip]
-  bare = dataclasses.replace(wish, compile=False)
   found: list[Plan] = []
   refused = ''
   for shape in topology.shapes(kind):
     target = Topology(chip, shape)
     try:
-      state = planning.make_plan(run, target, bare)
+      held = planning.bytes_held(run, target, wish)
     except ConfigError as error:
       refused = str(error)
       continue
-    if sum(state.parts.values()) > kind.hbm:
+    if held > kind.hbm:
       continue
     found.append(planning.make_plan(run, target, wish))
     memory = found[-1].memory
