@@ -12,6 +12,8 @@ from tl_jax.checkpoint import Store
 from tl_jax.train import wave as joined
 from tl_jax.train.cohort import execute, signature
 from tl_jax.train.halving import Halving
+from tl_jax.train.member import Member
+from tl_jax.train.together import train_together
 
 QUICK = [
   ('schedule.steps', '4'),
@@ -185,3 +187,28 @@ def test_a_wave_that_has_no_memory_goes_in_halves(pretrained, tmp_path, monkeypa
   assert 'out of memory' in read_json(tmp_path / 'large' / 'failed.json')['reason']
   for name in ('a', 'b'):
     assert read_json(tmp_path / name / 'result.json')['steps'] == 2
+
+
+def test_waves_that_go_on_from_one_step_have_a_base_each(
+  pretrained, tmp_path, monkeypatch
+):
+  step = joined.Wave._step
+
+  def killed(wave):
+    if wave.number == 3:
+      raise KeyboardInterrupt
+    step(wave)
+
+  own = [('checkpoint.every', '2'), ('task.labels', '8')]
+  runs = [
+    (make_config(pretrained, [*own, ('seed', seed)]), tmp_path / seed) for seed in '12'
+  ]
+  with monkeypatch.context() as patched:
+    patched.setattr(joined.Wave, '_step', killed)
+    with pytest.raises(KeyboardInterrupt):
+      execute(runs, together=True)
+  members = [Member(loaded, train.read(loaded), folder) for loaded, folder in runs]
+  train_together(members, train.NULL_REPORTER, most=1)
+  for _, folder in runs:
+    assert read_json(folder / 'result.json')['steps'] == 4
+    assert [row['step'] for row in lines(folder / 'metrics.jsonl')] == [2, 4]

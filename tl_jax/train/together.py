@@ -46,10 +46,10 @@ def train_together(
   """
   common = Clock()
   with contextlib.ExitStack() as stack:
-    cohort = _Cohort(members, common, reporter, halving)
+    cohort = _Cohort(members, common, reporter, most, halving)
     for member in members:
       cohort.open(member, stack)
-    cohort.train(most)
+    cohort.train()
 
 
 def waves_of(steps: Sequence[int], most: int | None = None) -> list[list[int]]:
@@ -73,10 +73,12 @@ class _Cohort:
     members: list[Member],
     common: Clock,
     reporter: Reporter,
+    most: int | None,
     halving: Halving | None,
   ):
     self._folders = [member.folder for member in members]
-    self._common, self._reporter, self._halving = common, reporter, halving
+    self._common, self._reporter = common, reporter
+    self._most, self._halving = most, halving
     self._trainer: Trainer | None = None
     self._stacks: Stacks | None = None
     self._opened: list[Open] = []
@@ -101,13 +103,14 @@ class _Cohort:
 
   def _without_base(self, opened: Open) -> Open:
     """A member that goes on, without a base that another one of its step has."""
-    if opened.state is None:
+    # Waves of one step, of which there may be several, each need a base of their own.
+    if opened.state is None or self._most is not None:
       return opened
     is_first = opened.first not in self._has_base
     self._has_base.add(opened.first)
     return opened._replace(state=owned(opened.state, self._stacks.axes, is_first))
 
-  def train(self, most: int | None) -> None:
+  def train(self) -> None:
     """Trains the members that are open."""
     if not self._opened:
       return
@@ -118,19 +121,19 @@ class _Cohort:
         Stopping() as stopping,
         self._common.phase('training'),
       ):
-        self._train(most, shares, stopping)
+        self._train(shares, stopping)
     finally:
       # Where it ends before its time, each has its share; a finished run's clock stands
       # still.
       shares.settle(self._opened)
 
-  def _train(self, most: int | None, shares: Shares, stopping: Stopping) -> None:
+  def _train(self, shares: Shares, stopping: Stopping) -> None:
     def wave(numbers: list[int]) -> Wave:
       members = [self._opened[number] for number in numbers]
       return Wave(self._stacks, members, self._common, shares, stopping, self._reporter)
 
     # Whoever was stopped elsewhere goes on in a wave of its own.
-    grouped = waves_of([member.first for member in self._opened], most)
+    grouped = waves_of([member.first for member in self._opened], self._most)
     if self._halving is None:
       self._one_by_one(grouped, wave)
       return
