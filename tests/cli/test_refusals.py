@@ -23,6 +23,8 @@ REFUSALS = [
   ((*PRETRAIN, '--config.schedule.steps=1.5'), 'config.schedule.steps'),
   ((*PRETRAIN, '--config.schedule.warmup=99999'), 'warmup'),
   ((*PRETRAIN, '--config.compute.dropout=1'), 'config.compute.dropout'),
+  ((*PRETRAIN, '--config.compute.attention=flash'), 'config.compute.attention'),
+  ((*PRETRAIN, '--config.compute.attention=cudnn'), 'config.compute.attention'),
   ((*PRETRAIN, '--config.data.batch=15'), 'config.data.batch'),
   ((*PRETRAIN, '--config.mesh.data=5'), 'config.data.batch'),
   (

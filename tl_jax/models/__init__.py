@@ -12,7 +12,7 @@ from tl_jax.models.backbone import Model, Outputs, build, count
 from tl_jax.models.blocks import scans
 from tl_jax.models.decoding import Decoder, decoder
 from tl_jax.models.families import FAMILIES, arch
-from tl_jax.models.forms import require_platform
+from tl_jax.models.forms import require_form, require_platform
 from tl_jax.models.heads import adopt_pooler, sinusoids, unread
 from tl_jax.models.limits import require_rows
 from tl_jax.models.pooling import embed
@@ -34,6 +34,7 @@ __all__ = [
   'count',
   'decoder',
   'embed',
+  'require_form',
   'require_platform',
   'require_rows',
   'scans',

@@ -70,6 +70,8 @@ def run(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
   # A finished run needs none.
   if not (pathlib.Path(workdir) / results.FILE).is_file():
     arch = assembly.smallest_arch(settings, checked.task)
+    if arch is not None:
+      models.require_form(arch, settings.compute)
     require_memory(settings, arch)
     require_overrides(settings, arch, checked.method)
   with open_run(config, workdir) as opened:
