@@ -39,6 +39,7 @@ def get_config(arg: str = '') -> ConfigDict:
     remat='none',
     layers='auto',
     attention='auto',
+    frozen='float32',  # bfloat16: half the memory of what is not trained
     dropout=dropout(a.init),
   )
   c.objective = (

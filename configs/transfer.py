@@ -194,6 +194,7 @@ def get_config(arg: str = '') -> ConfigDict:
     remat='none',
     layers='auto',
     attention='auto',
+    frozen='float32',  # bfloat16: half the memory of what is not trained
     dropout=dropout(a.init),
   )
   # 0: all examples

@@ -320,4 +320,7 @@ class Compute:
   # splash: on a TPU; cudnn: on a GPU, in bfloat16; auto: these where they can, else xla,
   # which works in blocks where rows are long
   attention: Literal['auto', 'xla', 'splash', 'cudnn'] = 'auto'
+  # the dtype in which a run keeps the kernels of layers and head that nothing trains;
+  # with products in bfloat16 nothing else changes but the memory
+  frozen: Literal['float32', 'bfloat16'] = 'float32'
   dropout: Fraction = 0.0

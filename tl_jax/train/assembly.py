@@ -321,8 +321,10 @@ def assemble(
     own = optim.make_optimizer(config, lambda count: factor, names)
     return make_step(model, objective, method, own, accumulate)(state, batch)
 
+  frozen = settings.compute.frozen
+
   def init(params, seed):
-    return init_state(params, method, tx, seed)
+    return init_state(params, method, tx, seed, frozen_dtype=frozen)
 
   try:
     step = make_step(model, objective, method, tx, accumulate)

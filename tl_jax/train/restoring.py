@@ -32,6 +32,7 @@ from tl_jax.data import chats
 from tl_jax.interop.huggingface import GENERATION
 from tl_jax.train import assembly, datasets, methods, starting, tokenizing, writing
 from tl_jax.train.checks import read, without_foreign_keys
+from tl_jax.train.frozen import kept_in
 from tl_jax.train.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -179,7 +180,11 @@ def open_step(
   if 'opt_state' in state:
     averaged = optim.ema_params(state['opt_state'], state['trainable'])
   trainable = state['trainable'] if averaged is None else averaged
-  params = parts.method.fuse(trainable, state['frozen'])
+  # The sum of a narrow base and what was trained is not rounded.
+  frozen = state['frozen']
+  if settings.compute.frozen != 'float32':
+    frozen = kept_in(frozen, 'float32')
+  params = parts.method.fuse(trainable, frozen)
   parse_special = settings.tokenizer.parse_special
   tokenizer = tokenizing.parsing(tokenizing.open_tokenizer(path), parse_special)
   return Opened(
@@ -189,7 +194,7 @@ def open_step(
     tokenizer,
     step,
     trainable,
-    state['frozen'],
+    frozen,
     method,
     known,
     frames_pairs(path, step),

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from tl_jax import layers, optim, rng
+from tl_jax.train.frozen import kept_in
 
 
 class TrainState(NamedTuple):
@@ -30,14 +31,19 @@ class TrainState(NamedTuple):
   key: Any
 
 
-def init_state(params, method, tx, seed, axes=None) -> TrainState:
+def init_state(
+  params, method, tx, seed, axes=None, frozen_dtype: str = 'float32'
+) -> TrainState:
   """The state at step 0 from a model's parameters; `seed` is an integer (it may be
-  traced, for a cohort).
+  traced, for a cohort). frozen_dtype: see `frozen.kept_in`.
   """
   key = jax.random.key(seed)
   # Each draws from a stream of its own name: where a method draws more, nothing else
   # changes.
   trainable, frozen = method.init(rng.stream(key, 'method'), params, axes)
+  # Behind the method, which starts from the exact weights.
+  if frozen_dtype != 'float32':
+    frozen = kept_in(frozen, frozen_dtype)
   opt_state = method.optimizer(tx).init(trainable)
   # Made of exact weights; from here on those are read which the step reads.
   trainable = optim.read_weights(trainable, opt_state)

@@ -45,6 +45,7 @@ CHANGEABLE = (
   r'eval\.(every|batches|patience)',
   r'mesh(\..*)?',
   r'sharding(_overrides)?',
+  r'compute\.layers',
   r'data\.directory',
 )
 
