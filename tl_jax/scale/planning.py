@@ -276,11 +276,12 @@ def _with_more_room(plan: Plan, run, topology, wish: Wish, error):
   plan.notes.append(f'the compiler finds no room: {_first_sentence(str(error))}')
   larger = roomier(topology)
   if larger is None:
-    # The compiler names the temporaries alone, or all together.
-    needed = max(error.needed, topology.kind.hbm + 1)
+    # The compiler names the temporaries alone: the arguments come on top of them.
+    arguments = sum(plan.parts.values())
+    needed = max(error.needed + arguments, topology.kind.hbm + 1)
     memory = dict.fromkeys(('results', 'code'), 0)
     memory |= dict(peak=needed, needed=needed, temporaries=error.needed)
-    memory['arguments'] = sum(plan.parts.values())
+    memory['arguments'] = arguments
     plan.memory = _beside(memory, topology)
     return None
   plan.notes.append(f'memory and traffic are those of the program for {larger.name}')
