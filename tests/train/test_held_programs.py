@@ -38,11 +38,16 @@ def mesh():
   return parallel.make_mesh(parallel.MeshShape(data=1, fsdp=-1), devices)
 
 
-def compiled(mesh, method, layers, frozen_dtype='float32', rows=4, length=256):
-  """The compiled step of a small Llama in bfloat16."""
-  arch = models.arch('llama3.1-8b', head='causal', layers=layers, **SIZES)
+def compiled(mesh, method, layers, frozen_dtype='float32', *, family='llama3.1-8b'):
+  """The compiled step of a small Llama or BERT in bfloat16, 4 rows of 256 tokens."""
+  rows, length = 4, 256
+  head = 'masked' if family.startswith('bert') else 'causal'
+  arch = models.arch(family, head=head, layers=layers, **SIZES)
   model = models.build(arch, models.Compute(dtype='bfloat16', remat='full'))
   objective = objectives.causal()
+  if head == 'masked':
+    special = (0, 1, 2, 3, 4)
+    objective = objectives.masked(vocabulary=4096, mask_id=4, special_ids=special)
   tx = optim.make_optimizer(
     optim.OptimConfig(), optim.ScheduleConfig(name='constant', steps=10)
   )
@@ -68,9 +73,14 @@ def test_the_program_does_not_grow_with_the_layers(mesh, make):
   assert many < 1.05 * few
 
 
-def test_a_frozen_base_is_read_as_it_is(mesh):
-  """No copy of it, in float32 or at all, and no buffer of its own for the result."""
-  program = compiled(mesh, transfer.lora(head=None), 6, 'bfloat16')
+@pytest.mark.parametrize(('family', 'count'), [('llama3.1-8b', 6), ('bert-base', 7)])
+def test_a_frozen_base_is_read_as_it_is(mesh, family, count):
+  """No copy of it, in float32 or at all, and no buffer of its own for the result.
+
+  The last layer of BERT, which makes the columns that its head reads, is by itself.
+  """
+  method = transfer.lora(head=None)
+  program = compiled(mesh, method, count, 'bfloat16', family=family)
   text = program.as_text()
   assert 'bf16[6,128,2048]' in text
   assert not re.search(r'f32\[(6,)?128,2048\]', text)

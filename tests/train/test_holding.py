@@ -106,6 +106,13 @@ def test_the_whole_state_of_alike_layers_is_held():
   assert len(of_layers) == 3 * len(names)
 
 
+def test_the_layer_that_makes_what_a_head_reads_is_no_part_of_a_stack():
+  """The loop ends before it: it would read a copy of a longer stack."""
+  _, shardings = place(components('encoder', transfer.full()))
+  leaves = jax.tree.leaves(shardings, is_leaf=layers.is_stacked)
+  assert {leaf.count for leaf in leaves if layers.is_stacked(leaf)} == {2}
+
+
 @pytest.mark.parametrize(
   ('kind', 'make', 'how', 'fields'),
   [

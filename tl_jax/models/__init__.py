@@ -8,7 +8,7 @@ nested dicts of arrays.
 
 from tl_jax.models.arch import Arch, Compute, complete
 from tl_jax.models.axes import axes_of
-from tl_jax.models.backbone import Model, Outputs, build, count
+from tl_jax.models.backbone import Model, Outputs, build, count, reads_columns
 from tl_jax.models.blocks import scans
 from tl_jax.models.decoding import Decoder, decoder
 from tl_jax.models.families import FAMILIES, arch
@@ -34,6 +34,7 @@ __all__ = [
   'count',
   'decoder',
   'embed',
+  'reads_columns',
   'require_form',
   'require_platform',
   'require_rows',

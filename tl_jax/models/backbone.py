@@ -392,6 +392,17 @@ def _read_columns(arch: Arch, batch, score, placed: Placed):
   return None
 
 
+def reads_columns(arch: Arch, stack: Stack) -> bool:
+  """Does a head in training read some columns of this stack alone?
+
+  Then its last layer runs outside of the loop over layers (`blocks.run_layers`).
+  """
+  if stack != _stacks_read(arch)[-1]:
+    return False
+  # Of a masked head, `score` says which; it is there in training.
+  return arch.head == 'masked' or (arch.head == 'classifier' and arch.pool != 'mean')
+
+
 def _answer(
   arch: Arch, compute: Compute, params, batch, encoded: Encoded, key
 ) -> Outputs:

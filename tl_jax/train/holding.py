@@ -49,13 +49,16 @@ def _plan(components: Components, abstract, shardings) -> layers.Plan:
   if by_name or model.arch.layer_groups or not models.scans(model.compute):
     return {}
   forms = _forms(components, abstract, shardings)
-  # A first layer without a norm runs outside of the loop.
+  # A first layer without a norm runs outside of the loop, as does the last one where
+  # the head reads some of its columns: part of a stack would be a copy of it.
   first = int(model.arch.skip_first_norm)
   plan = {}
   for stack in models.STACKS[model.arch.kind]:
     place = f'{stack.prefix}/layers/' if stack.prefix else 'layers/'
-    count = models.stack_layers(model.arch, stack)
-    plan |= plan_of_names(forms, place, first, count)
+    last = models.stack_layers(model.arch, stack)
+    if models.reads_columns(model.arch, stack):
+      last -= 1
+    plan |= plan_of_names(forms, place, first, last)
   return plan
 
 
@@ -85,7 +88,7 @@ def plan_of_names(
     place = layers.place_of(name)
     if place is None or not f'/{place.stack}'.endswith(f'/{stack}'):
       continue
-    if place.index < first:
+    if not first <= place.index < last:
       continue
     # The whole stack: where one leaf is by name, its layers are stacked in the step.
     names = place._replace(index=first).names(last - first)
