@@ -55,7 +55,12 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
   c.seed = 0
   c.model = dict(family=family)
   c.compute = dict(
-    dtype='bfloat16', remat='dots', layers='auto', attention='auto', dropout=0.1
+    dtype='bfloat16',
+    remat='dots',
+    layers='auto',
+    attention='auto',
+    frozen='float32',  # bfloat16: half the memory of what is not trained
+    dropout=0.1,
   )
   c.objective = objective(family)
   c.tokenizer = dict(

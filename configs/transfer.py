@@ -225,13 +225,8 @@ def get_config(arg: str = '') -> ConfigDict:
     path='',
     parse_special=False,
   )
-  kept = sum(
-    OPTIONS[name]['length']
-    for name in a.method.split('+')
-    if name in ('prompt', 'prefix')
-  )
   c.data = dict(
-    length=128 - kept,
+    length=128 - reserved_positions(a.method.split('+')),
     batch=16,
     accumulate=1,
     pack=True,
@@ -256,6 +251,11 @@ def fresh_family(a) -> str:
   if a.target or a.task in WRITTEN:
     return 'tiny-t5'
   return 'tiny-gpt' if a.kind == 'conversation' else 'tiny'
+
+
+def reserved_positions(names: list[str]) -> int:
+  """How many positions of every text the methods with these names keep."""
+  return sum(OPTIONS[name]['length'] for name in names if name in ('prompt', 'prefix'))
 
 
 def optimizer(names: list[str], init: str) -> dict:

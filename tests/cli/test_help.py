@@ -58,7 +58,7 @@ def test_every_command_in_a_help_can_be_given(words, monkeypatch):
   # They name folders in /tmp, where this machine may have anything.
   monkeypatch.setattr(os.path, 'lexists', lambda path: False)
   verb, *rest = words
-  rest, overrides = split_overrides(rest)
+  rest, overrides = split_overrides(rest, VERBS[verb].prefix)
   flags = make_parser(verb).parse(rest)
   assert VERBS[verb].overrides or not overrides
   if getattr(flags, 'config', None):
