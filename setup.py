@@ -92,6 +92,8 @@ setup(
       'gguf>=0.17',
       # What our files of tensors are compared with, byte by byte.
       'safetensors>=0.6',
+      # What our entities are compared with.
+      'seqeval>=1.2.2',
     ],
   },
   classifiers=[

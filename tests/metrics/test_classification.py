@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tl_jax.metrics import accuracy, f1, matthews
+from tl_jax.metrics import accuracy, choice_accuracy, f1, matthews
 
 PAIRS = st.integers(1, 4).flatmap(
   lambda classes: st.lists(
@@ -134,3 +134,38 @@ def test_bad_input_is_an_error_of_one_line(metric, predicted, expected, words):
   with pytest.raises(ValueError, match=words) as caught:
     metric(predicted, expected)
   assert '\n' not in str(caught.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+  st.lists(
+    st.lists(st.integers(-3, 3), min_size=1, max_size=5).flatmap(
+      lambda scores: st.tuples(st.just(scores), st.integers(0, len(scores) - 1))
+    )
+  )
+)
+def test_the_first_of_the_best_candidates_is_chosen(questions):
+  scores = [candidates for candidates, _ in questions]
+  right = [place for _, place in questions]
+  chosen = [candidates.index(max(candidates)) for candidates in scores]
+  value = accuracy(chosen, right)['accuracy']
+  assert choice_accuracy(scores, right) == {'choice_accuracy': value}
+
+
+@pytest.mark.parametrize(
+  ('scores', 'right', 'words'),
+  [
+    ([[0.1, 0.2]], [], '1 predictions for 0 references'),
+    ([[0.1, 0.2]], [2], '2 candidates, and none at the place 2'),
+    ([[0.1, 0.2]], [-1], 'none at the place -1'),
+    ([[]], [0], 'example 0 has 0 candidates'),
+    ([[0.1], [0.1, float('nan')]], [0, 0], 'example 1 has a value that is not finite'),
+    ([0], [0], 'example 0 must be a list'),
+    ([['yes', 'no']], [0], 'must be real numbers'),
+    ([[0.1, 0.2]], ['1'], 'the places of candidates'),
+    ([[0.1, 0.2]], [[0, 1]], 'the places of candidates'),
+  ],
+)
+def test_a_choice_that_cannot_be_scored_is_an_error(scores, right, words):
+  with pytest.raises(ValueError, match=words):
+    choice_accuracy(scores, right)

@@ -10,10 +10,13 @@ are a ValueError; nothing to score is 0.0; a score whose formula divides by zero
 class, a constant) is 0.0.
 """
 
-from tl_jax.metrics.classification import accuracy, f1, matthews
+from tl_jax.metrics.answers import squad, squad_v2
+from tl_jax.metrics.calibration import brier, calibration_error
+from tl_jax.metrics.classification import accuracy, choice_accuracy, f1, matthews
 from tl_jax.metrics.diversity import copying, distinct, repetition, self_bleu
 from tl_jax.metrics.language import perplexity
 from tl_jax.metrics.regression import mean_squared_error, pearson, spearman
+from tl_jax.metrics.tags import entity_f1, tag_accuracy
 from tl_jax.metrics.text import (
   LIBRARIES,
   bleu,
@@ -27,10 +30,17 @@ METRICS = {
   'accuracy': accuracy,
   'f1': f1,
   'matthews': matthews,
+  'choice_accuracy': choice_accuracy,
+  'entity_f1': entity_f1,
+  'tag_accuracy': tag_accuracy,
+  'brier': brier,
+  'calibration_error': calibration_error,
   'pearson': pearson,
   'spearman': spearman,
   'mean_squared_error': mean_squared_error,
   'exact_match': exact_match,
+  'squad': squad,
+  'squad_v2': squad_v2,
   'perplexity': perplexity,
   'rouge': rouge,
   'bleu': bleu,

@@ -1,16 +1,18 @@
-"""Metrics of class labels: accuracy, F1 and the Matthews correlation.
+"""Metrics of class labels and of choices: accuracy, F1 and the Matthews correlation.
 
 >>> f1([1, 1, 0], [1, 0, 0])['f1']
 0.6666666666666666
 >>> matthews([0, 1, 2], [0, 1, 2])
 {'matthews': 1.0}
+>>> choice_accuracy([[-2.5, -0.5], [-1.0, -3.0, -2.0]], [1, 2])
+{'choice_accuracy': 0.5}
 """
 
 import math
 
 import numpy as np
 
-from tl_jax.metrics.edges import labels, same_length
+from tl_jax.metrics.edges import labels, reals, same_length
 
 
 def accuracy(predictions, references) -> dict[str, float]:
@@ -26,6 +28,36 @@ def accuracy(predictions, references) -> dict[str, float]:
   if equal.ndim == 2:
     equal = equal.all(axis=1)
   return {'accuracy': float(equal.mean())}
+
+
+def choice_accuracy(predictions, references) -> dict[str, float]:
+  """The fraction of questions whose best candidate is the right one.
+
+  predictions: for each of n questions the scores of its candidates, however many they
+  are. references: (n,) the place of the right one, from 0. Of
+  equal scores the first counts as the best. It is 0.0 for no questions.
+
+  Errors: ValueError for a score that is not finite, for a question without candidates,
+  and for a place that is none of them.
+  """
+  count = same_length(predictions, references, 'choice_accuracy')
+  places = labels(references, 'choice_accuracy', 'references')
+  if places.ndim != 1 or places.dtype.kind in 'US':
+    raise ValueError('choice_accuracy: references must be the places of candidates')
+  hits = 0
+  for row, scores in enumerate(predictions):
+    name = f'the scores of example {row}'
+    candidates = reals(scores, 'choice_accuracy', name)
+    # The number of a candidate would pass for the only score.
+    if np.ndim(scores) != 1:
+      raise ValueError(f'choice_accuracy: {name} must be a list of real numbers')
+    if not 0 <= places[row] < len(candidates):
+      raise ValueError(
+        f'choice_accuracy: example {row} has {len(candidates)} candidates, and none at '
+        f'the place {places[row]}'
+      )
+    hits += int(candidates.argmax() == places[row])
+  return {'choice_accuracy': hits / count if count else 0.0}
 
 
 def f1(predictions, references, *, positive=None) -> dict[str, float]:

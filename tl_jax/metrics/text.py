@@ -52,7 +52,7 @@ def exact_match(
   reference only.
   """
   count = same_length(predictions, references, 'exact_match')
-  compared = _plain if normalize else lambda value: value
+  compared = normalized if normalize else lambda value: value
   hits = 0
   for prediction, reference in zip(predictions, references, strict=True):
     accepted = [compared(text) for text in _accepted(reference)]
@@ -238,7 +238,7 @@ def _is_latin(text: str) -> bool:
   return all('LATIN' in unicodedata.name(letter, '') for letter in letters)
 
 
-def _plain(text) -> str:
+def normalized(text) -> str:
   """The text as SQuAD compares it: words in lower case, without articles."""
   lower = str(text).lower()
   # Punctuation is taken out, not replaced: "don't" is one word.

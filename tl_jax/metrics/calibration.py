@@ -1,0 +1,119 @@
+"""Metrics of probabilities: do they say how often the model is right?
+
+Predictions are probabilities (n, classes), or (n,) those of class 1 of two. References
+are the numbers (n,) of the right classes, from 0.
+
+>>> brier([0.5, 1.0], [0, 1])
+{'brier': 0.25}
+>>> calibration_error([0.75, 0.75], [1, 1], bins=[10])
+{'calibration_error_10': 0.25}
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tl_jax.metrics.edges import labels, same_length
+
+# How far the sum of an example may be from 1: bfloat16 has 8 bits.
+TOLERANCE = 0.01
+
+
+def brier(predictions, references) -> dict[str, float]:
+  """The Brier score: the mean over examples of sum_c (p_c - y_c)^2 (Brier 1950, eq. 2).
+
+  y is 1 at the right class and 0 elsewhere. It is in 0..2, the less the better; the
+  score of two classes that only counts one of them is half of it. It is 0.0 for no
+  examples.
+  """
+  probabilities, classes = _checked(predictions, references, 'brier')
+  if not len(classes):
+    return {'brier': 0.0}
+  right = classes[:, None] == np.arange(probabilities.shape[1])
+  squares = np.square(probabilities - right).sum(axis=1)
+  return {'brier': float(squares.mean())}
+
+
+def calibration_error(
+  predictions, references, *, bins: Sequence[int] = (10, 15, 20)
+) -> dict[str, float]:
+  """The expected calibration error (Guo et al. 2017, eq. 3), for each number of bins.
+
+  The confidence of an example is the largest of its probabilities, and its prediction
+  the first class that has it. calibration_error_N cuts 0..1 into N bins of one width,
+  each with its upper end. It is the mean over bins, by their share of the examples, of
+  |accuracy - mean confidence|. An empty bin counts for nothing; no examples give 0.0.
+
+  It depends on the bins and is biased upwards with few examples: compare only equal
+  numbers of both.
+  """
+  probabilities, classes = _checked(predictions, references, 'calibration_error')
+  for count in bins:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+      raise ValueError(
+        f'calibration_error: bins must be whole numbers from 1: {count!r}'
+      )
+  confidences = probabilities.max(axis=1)
+  is_right = probabilities.argmax(axis=1) == classes
+  # What lacks in a bin of accuracy is the sum of these.
+  surplus = confidences - is_right
+  scores = {}
+  for count in bins:
+    upper = np.arange(1, count + 1) / count
+    # A sum a little over 1 may leave a confidence a little over 1.
+    places = np.minimum(np.searchsorted(upper, confidences), count - 1)
+    gaps = np.bincount(places, surplus, minlength=count)
+    total = np.abs(gaps).sum()
+    scores[f'calibration_error_{count}'] = float(total / max(len(classes), 1))
+  return scores
+
+
+def _checked(predictions, references, what: str) -> tuple[np.ndarray, np.ndarray]:
+  """Probabilities (n, classes) and right classes (n,).
+
+  Errors: ValueError for what are no probabilities, or no classes of them.
+  """
+  same_length(predictions, references, what)
+  probabilities = _probabilities(predictions, what)
+  classes = labels(references, what, 'references')
+  if classes.ndim != 1 or classes.dtype.kind in 'US':
+    raise ValueError(f'{what}: references must be the numbers of the right classes')
+  count = probabilities.shape[1]
+  outside = (classes < 0) | (classes >= count)
+  if outside.any():
+    row = int(outside.argmax())
+    raise ValueError(
+      f'{what}: example {row} is of class {classes[row]}, but there are {count} '
+      'probabilities, for the classes from 0'
+    )
+  return probabilities, classes
+
+
+def _probabilities(predictions, what: str) -> np.ndarray:
+  """Probabilities (n, classes), checked; those of class 1 become two columns."""
+  try:
+    array = np.asarray(predictions, np.float64)
+  except (TypeError, ValueError) as error:
+    raise ValueError(
+      f'{what}: predictions must be probabilities, as many for each example'
+    ) from error
+  if array.ndim == 1:
+    array = np.stack([1 - array, array], axis=1)
+  if array.ndim != 2 or not array.shape[1]:
+    raise ValueError(
+      f'{what}: predictions must be probabilities (n, classes) or (n,), not of shape '
+      f'{array.shape}'
+    )
+  # Written so that NaN is wrong as well.
+  is_wrong = ~((array >= 0) & (array <= 1 + TOLERANCE)).all(axis=1)
+  if is_wrong.any():
+    row = int(is_wrong.argmax())
+    raise ValueError(f'{what}: example {row} has a probability outside of 0..1')
+  sums = array.sum(axis=1)
+  is_wrong = np.abs(sums - 1) > TOLERANCE
+  if is_wrong.any():
+    row = int(is_wrong.argmax())
+    raise ValueError(
+      f'{what}: the probabilities of example {row} sum to {sums[row]:.4g}, not to 1'
+    )
+  return array
