@@ -5,6 +5,7 @@
 """
 
 from tl_jax.cli import (
+  compare,
   data,
   generate,
   merge,
@@ -23,6 +24,7 @@ VERBS = {
   'pretrain': training.PRETRAIN,
   'transfer': training.TRANSFER,
   'evaluate': training.EVALUATE,
+  'compare': compare.COMPARE,
   'predict': predict.PREDICT,
   'generate': generate.GENERATE,
   'import': models.IMPORT,

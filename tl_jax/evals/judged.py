@@ -1,0 +1,255 @@
+"""Predictions that a run left, read back as the metrics take them.
+
+>>> import tempfile
+>>> path = pathlib.Path(tempfile.mkdtemp()) / 'predictions.jsonl'
+>>> line = '{"index": 0, "text": "fine", "target": "good", "prediction": "bad"}'
+>>> _ = path.write_text(line)
+>>> found = read(path)
+>>> found.kind, found.predictions, found.references
+('single_label', ['bad'], ['good'])
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tl_jax import files
+from tl_jax.config import ConfigError
+from tl_jax.tasks import PROBLEMS, TASKS
+from tl_jax.tasks.task import HEADLINES
+
+PREDICTIONS = 'predictions.jsonl'
+# What a line says of the model; the rest of it is the example.
+_ANSWER = ('prediction', 'outputs')
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+  """The predictions of a run and the examples that they are for.
+
+  path: the file. kind: that of the problem, a key of `tasks.PROBLEMS`.
+  examples: what each line says of its example, with what is right.
+  predictions, references: (n,), as people read them.
+  outputs: the numbers of the model's head for each example, None where there are none.
+  result: what result.json of the workdir says; {} for a file by itself.
+  headline: the value that tables show of the task.
+  """
+
+  path: pathlib.Path
+  kind: str
+  examples: list[Mapping[str, Any]]
+  predictions: list
+  references: list
+  outputs: list[list[float] | None]
+  result: Mapping[str, Any]
+  headline: str
+
+
+def read(path) -> Judged:
+  """Reads the predictions of a workdir, or a file of them.
+
+  Raises ConfigError that names the file, or its line, where they are none.
+  """
+  path = pathlib.Path(files.require_local(path, 'predictions'))
+  result = {}
+  file = path
+  if path.is_dir():
+    file = path / PREDICTIONS
+    result = files.find_json(path / 'result.json') or {}
+    if not file.is_file():
+      raise ConfigError(
+        f'{path}: has no {PREDICTIONS}; `tl-jax evaluate --workdir={path}` writes it'
+      )
+  if not file.is_file():
+    raise ConfigError(f'{file}: there is no such workdir or file')
+  lines = _lines(file)
+  kind = _kind_of(file, lines)
+  key = 'reference' if kind == 'text' else 'target'
+  examples = []
+  for line in lines:
+    examples.append({name: line[name] for name in line if name not in _ANSWER})
+  return Judged(
+    path=file,
+    kind=kind,
+    examples=examples,
+    predictions=[line['prediction'] for line in lines],
+    references=[line[key] for line in lines],
+    outputs=[line.get('outputs') for line in lines],
+    result=result,
+    headline=_headline(path, kind, result),
+  )
+
+
+def require_same_examples(first: Judged, second: Judged) -> None:
+  """Raises ConfigError that names the first example which the two do not share."""
+  pair = f'{first.path} and {second.path}'
+  if first.kind != second.kind:
+    raise ConfigError(
+      f'{pair}: one is of kind {first.kind!r}, the other {second.kind!r}; a comparison '
+      'needs two runs of one task'
+    )
+  ours, theirs = len(first.examples), len(second.examples)
+  if ours != theirs:
+    raise ConfigError(
+      f'{pair}: {ours} examples and {theirs}; a comparison needs the same ones'
+    )
+  both = zip(first.examples, second.examples, strict=True)
+  for place, (one, two) in enumerate(both, 1):
+    if one != two:
+      raise ConfigError(
+        f'{pair}: line {place} is of another example; a comparison needs the same '
+        'ones in the same order'
+      )
+  marks = {each.result.get('examples') for each in (first, second)} - {None, ''}
+  if len(marks) > 1:
+    raise ConfigError(
+      f'{pair}: result.json has other examples ({" and ".join(sorted(marks))}), such '
+      'as other labels or targets; a comparison needs the same ones'
+    )
+  sizes = {len(numbers) for numbers in first.outputs + second.outputs if numbers}
+  if len(sizes) > 1:
+    raise ConfigError(
+      f'{pair}: the models choose among {min(sizes)} and {max(sizes)} labels; a '
+      'comparison needs the same ones'
+    )
+
+
+def plain(first: Judged, second: Judged) -> tuple[list, list, list]:
+  """(predictions, other predictions, references) as the metrics take them.
+
+  Classes become numbers. Of two labels these are the numbers that the models have for
+  them, so that F1 is that of the second one.
+  """
+  parts = [first.predictions, second.predictions, first.references]
+  if first.kind == 'single_label':
+    numbers = _numbers(first, second)
+    return tuple([numbers[name] for name in part] for part in parts)
+  if first.kind == 'multi_label':
+    return _indicators(parts, _width(first, second))
+  return tuple(list(part) for part in parts)
+
+
+def two_labels(first: Judged, second: Judged) -> tuple[str, str] | None:
+  """The labels of a model that has two, in its own order; None where that is unknown
+  or the models have another order.
+  """
+  if first.kind != 'single_label' or _width(first, second) != 2:
+    return None
+  names = {}
+  for judged in (first, second):
+    for name, numbers in zip(judged.predictions, judged.outputs, strict=True):
+      # Outputs that were rounded to the same number do not tell.
+      if not numbers or None in numbers or numbers[0] == numbers[1]:
+        continue
+      if names.setdefault(int(np.argmax(numbers)), name) != name:
+        return None
+  if len(names) == 1:
+    [(place, name)] = names.items()
+    # Nobody predicts the other one: the examples know it, or nobody does.
+    others = sorted(set(first.references) - {name})
+    names[1 - place] = others[0] if others else ''
+  if len(names) != 2 or names[0] == names[1]:
+    return None
+  return names[0], names[1]
+
+
+def _lines(path: pathlib.Path) -> list[dict]:
+  """The lines of a file. Raises ConfigError that names one that is no prediction."""
+  found = []
+  with open(path, 'rb') as file:
+    for place, text in enumerate(file, 1):
+      line = _decoded(text)
+      is_known = isinstance(line, dict) and ('target' in line or 'reference' in line)
+      if not is_known or line.get('prediction') is None:
+        raise ConfigError(
+          f'{path}: line {place}: needs a JSON object with a prediction and a target '
+          'or reference'
+        )
+      found.append(line)
+  if not found:
+    raise ConfigError(f'{path}: has no predictions')
+  return found
+
+
+def _decoded(text: bytes):
+  """The value of a line; None where it is no JSON."""
+  try:
+    return files.decode(text)
+  except ValueError:
+    return None
+
+
+def _kind_of(path: pathlib.Path, lines: Sequence[Mapping]) -> str:
+  """The kind of problem. Raises ConfigError for lines of several kinds."""
+  found = {}
+  for place, line in enumerate(lines, 1):
+    found.setdefault(_kind_of_line(line), place)
+  kind, *others = found
+  if others or kind is None:
+    place = max(found.values()) if others else 1
+    raise ConfigError(
+      f'{path}: line {place}: its target and prediction are not of one kind with those '
+      'before it'
+    )
+  return kind
+
+
+def _kind_of_line(line: Mapping) -> str | None:
+  """The kind of problem that a line answers; None for none of them."""
+  prediction = line['prediction']
+  if 'reference' in line:
+    return 'text' if isinstance(prediction, str) else None
+  target = line['target']
+  forms = dict(single_label=str, multi_label=list, regression=(int, float))
+  for kind, form in forms.items():
+    if isinstance(target, form) and isinstance(prediction, form):
+      return kind if _are_names([target, prediction]) else None
+  return None
+
+
+def _are_names(values: list) -> bool:
+  """Is everything in the lists among the values a name?"""
+  lists = [value for value in values if isinstance(value, list)]
+  return all(isinstance(name, str) for names in lists for name in names)
+
+
+def _headline(path: pathlib.Path, kind: str, result: Mapping) -> str:
+  """The value that tables show of the task of a workdir, or of a kind of problem."""
+  saved = files.find_json(path / 'config.json') or {}
+  choice = saved.get('config', {}).get('task', {})
+  # The config of a run may name other metrics than its task has.
+  names = choice.get('metrics') if isinstance(choice, dict) else None
+  if names:
+    return HEADLINES.get(names[0], names[0])
+  task = TASKS.get(result.get('task'))
+  return PROBLEMS[kind].headline if task is None else task.headline
+
+
+def _width(first: Judged, second: Judged) -> int:
+  """How many outputs the models have; 0 where the files do not say it."""
+  outputs = first.outputs + second.outputs
+  return max((len(numbers) for numbers in outputs if numbers), default=0)
+
+
+def _numbers(first: Judged, second: Judged) -> dict[str, int]:
+  """The number of every class by its name."""
+  names = {*first.references, *first.predictions, *second.predictions}
+  order = two_labels(first, second) or ()
+  # Of more than two, no metric depends on the order.
+  rest = sorted(names - set(order))
+  return {name: number for number, name in enumerate([*order, *rest])}
+
+
+def _indicators(parts: list, width: int) -> tuple[list, list, list]:
+  """Sets of labels as rows (labels,) of 0 and 1."""
+  names = sorted({name for part in parts for row in part for name in row})
+  # A label that nobody has seen counts in the mean over labels all the same.
+  columns = names + [None] * (width - len(names))
+  found = []
+  for part in parts:
+    sets = [set(row) for row in part]
+    found.append([[int(name in row) for name in columns] for row in sets])
+  return tuple(found)

@@ -1,0 +1,231 @@
+"""Two sets of predictions for the same examples: how far their scores lie apart, and
+whether that may be chance.
+
+>>> from tl_jax.metrics import METRICS
+>>> truth = [0, 1] * 50
+>>> poor = [0] * 20 + truth[20:]
+>>> [found] = compare(METRICS['accuracy'], ['accuracy'], truth, poor, truth, is_mean=True)
+>>> round(found.difference.mean, 3), found.only_first, found.only_second
+(0.1, 10, 0)
+>>> found.is_different(), round(found.mcnemar, 4)
+(True, 0.002)
+
+Both sets are judged on every draw, so that what makes an example hard for both counts
+for neither.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tl_jax.evals.statistics import Interval
+
+# A difference is called one where chance would give such a one more rarely than this.
+ALPHA = 0.05
+SAMPLES = 1000
+# The values whose single examples are right, 1, or wrong, 0.
+RIGHT_OR_WRONG = ('accuracy', 'exact_match')
+# Differences of sums of floats that are equal up to rounding.
+_ROUNDING = 1e-12
+
+# metric(predictions, references) -> its values by name.
+Metric = Callable[[Sequence, Sequence], dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """One value of a metric for two sets of predictions.
+
+  first, second: the value of each, with its bootstrap interval over examples.
+  difference: first - second, with its paired bootstrap interval.
+  p_value: that of the paired permutation test.
+  differ: how many examples have other scores in the two sets. Of a metric that is no
+    mean over examples, it is how many have other predictions.
+  only_first, only_second: how many examples are right in one set alone; None for scores
+    that are not right or wrong.
+  mcnemar: the p-value of McNemar's exact test of these; None where there are none.
+  """
+
+  metric: str
+  first: Interval
+  second: Interval
+  difference: Interval
+  p_value: float
+  differ: int
+  only_first: int | None = None
+  only_second: int | None = None
+  mcnemar: float | None = None
+
+  def is_different(self, alpha: float = ALPHA) -> bool:
+    """Does the permutation test say that there is a difference?"""
+    return self.p_value < alpha
+
+  def as_dict(self) -> dict:
+    """The fields for JSON, and the verdict."""
+    fields = dataclasses.asdict(self)
+    for name in ('first', 'second', 'difference'):
+      fields[name] = getattr(self, name).as_dict()
+    return dict(fields, different=self.is_different())
+
+
+def compare(
+  metric: Metric,
+  names: Sequence[str],
+  first: Sequence,
+  second: Sequence,
+  references: Sequence,
+  *,
+  samples: int = SAMPLES,
+  seed: int = 0,
+  is_mean: bool = False,
+) -> list[Comparison]:
+  """Compares two sets of predictions (n,) by values of a metric.
+
+  The bootstrap draws n examples with replacement, the same ones for both sets (Efron
+  1979), and takes percentiles. The permutation test, also called approximate
+  randomisation (Noreen 1989), exchanges the two predictions of an example or leaves
+  them, at random, and counts how often the difference gets as large as it is.
+
+  metric: gives a dict with a value for each of `names`.
+  samples: how many draws the intervals and the test have.
+  is_mean: is every value the mean of its values for single examples? Then these are
+    computed once. Otherwise the metric is computed for every draw.
+  Raises ValueError for sets of different lengths, no examples or no samples.
+  """
+  count = len(references)
+  if not count or len(first) != count or len(second) != count:
+    raise ValueError(
+      f'compare: {len(first)} and {len(second)} predictions for {count} references; '
+      'both must have one for each'
+    )
+  if samples < 1:
+    raise ValueError(f'compare: samples must be at least 1, not {samples}')
+  pool = [*first, *second]
+  truth = list(references)
+  # What each single prediction scores, (2n, names).
+  single = None
+  if is_mean:
+    single = _single_scores(metric, names, pool, truth)
+
+  def score(places: np.ndarray) -> np.ndarray:
+    """The values (names,) of the predictions at these places of the pool."""
+    if single is not None:
+      return single[places].mean(axis=0)
+    chosen = [pool[place] for place in places.tolist()]
+    expected = [truth[place] for place in (places % count).tolist()]
+    values = metric(chosen, expected)
+    return np.array([values[name] for name in names])
+
+  is_other = np.array([one != two for one, two in zip(first, second, strict=True)])
+  here = np.arange(count)
+  observed = np.stack([score(here), score(here + count)])
+  drawn = _bootstrap(score, count, samples, seed)
+  swapped = None
+  # Without another prediction every exchange gives the same.
+  if is_other.any():
+    swapped = _swaps(score, is_other, samples, seed)
+  found = []
+  for column, name in enumerate(names):
+    own = None if single is None else single[:, column].reshape(2, count)
+    exchanged = None if swapped is None else swapped[:, column]
+    found.append(
+      _summary(name, observed[:, column], drawn[:, :, column], exchanged, own, is_other)
+    )
+  return found
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+  """The p-value of McNemar's test (1947), exact by the binomial distribution.
+
+  only_first, only_second: how many examples one set has right and the other wrong. If
+  the sets are equally good, each of these falls to either with the same chance.
+  """
+  # Inside, as scipy is slow to import.
+  from scipy.special import bdtr
+
+  total = only_first + only_second
+  if not total:
+    return 1.0
+  tail = float(bdtr(min(only_first, only_second), total, 0.5))
+  return min(1.0, 2 * tail)
+
+
+def _single_scores(metric: Metric, names, pool: list, truth: list) -> np.ndarray:
+  """The values (2n, names) of every prediction by itself."""
+  rows = []
+  for place, prediction in enumerate(pool):
+    values = metric([prediction], [truth[place % len(truth)]])
+    rows.append([values[name] for name in names])
+  return np.array(rows, np.float64)
+
+
+def _bootstrap(score: Callable, count: int, samples: int, seed: int) -> np.ndarray:
+  """Values of both sets on resampled examples, (samples, 2, names)."""
+  generator = np.random.default_rng([seed, 0])
+  found = []
+  for _ in range(samples):
+    # The same examples for both, which is what pairs them.
+    places = generator.integers(0, count, count)
+    found.append([score(places), score(places + count)])
+  return np.array(found)
+
+
+def _swaps(
+  score: Callable, is_other: np.ndarray, samples: int, seed: int
+) -> np.ndarray:
+  """Differences (samples, names) after predictions were exchanged at random."""
+  generator = np.random.default_rng([seed, 1])
+  count = len(is_other)
+  here = np.arange(count)
+  found = []
+  for _ in range(samples):
+    offset = count * generator.integers(0, 2, count)
+    found.append(score(here + offset) - score(here + count - offset))
+  return np.array(found)
+
+
+def _summary(name, observed, drawn, exchanged, single, is_other) -> Comparison:
+  """The comparison by one value.
+
+  observed: (2,). drawn: (samples, 2). exchanged: (samples,), or None where no prediction
+  differs. single: the scores (2, n) of single examples, if it is their mean.
+  """
+  count = len(is_other)
+  first = _interval(observed[0], drawn[:, 0], count)
+  second = _interval(observed[1], drawn[:, 1], count)
+  gap = observed[0] - observed[1]
+  difference = _interval(gap, drawn[:, 0] - drawn[:, 1], count)
+  p_value = 1.0
+  if exchanged is not None:
+    p_value = _p_value(gap, exchanged)
+  if single is None:
+    return Comparison(name, first, second, difference, p_value, int(is_other.sum()))
+  differ = int((single[0] != single[1]).sum())
+  if name not in RIGHT_OR_WRONG:
+    return Comparison(name, first, second, difference, p_value, differ)
+  only_first = int((single[0] > single[1]).sum())
+  only_second = int((single[1] > single[0]).sum())
+  exact = mcnemar(only_first, only_second)
+  counts = (only_first, only_second, exact)
+  return Comparison(name, first, second, difference, p_value, differ, *counts)
+
+
+def _interval(centre: float, drawn: np.ndarray, count: int) -> Interval:
+  """The percentile interval of draws; without ends where all are the same."""
+  low, high = np.quantile(drawn, [0.025, 0.975])
+  spread = float(drawn.max() - drawn.min())
+  # Draws that are all alike are no certainty.
+  if math.isclose(spread, 0.0, abs_tol=_ROUNDING):
+    return Interval(float(centre), n=count)
+  return Interval(float(centre), float(low), float(high), count)
+
+
+def _p_value(gap: float, exchanged: np.ndarray) -> float:
+  """How often exchanges give a difference as large as this one.
+
+  What was observed is one of the possible exchanges, so that it is never 0.
+  """
+  as_large = np.abs(exchanged) >= abs(gap) - _ROUNDING * max(1.0, abs(gap))
+  return float((1 + as_large.sum()) / (1 + len(exchanged)))
