@@ -7,7 +7,7 @@ import pytest
 
 from tl_jax import metrics
 from tl_jax.config import ConfigError
-from tl_jax.evals import comparing
+from tl_jax.evals import comparing, paired
 
 COUNT = 300
 
@@ -151,7 +151,7 @@ def test_texts_are_compared(tmp_path):
   references = ['the cat sat on a mat', ['dogs run far away', 'a dog runs']] * 10
   pair = texts_of(tmp_path, references)
   assert pair.names[0] == 'rougeL' and {'exact_match', 'chrf'} < set(pair.names)
-  report = comparing.compare(pair, samples=99)
+  report = comparing.compare(pair, samples=30)
   for found in report.comparisons:
     assert found.is_different() and found.difference.mean > 0, found.metric
   # BLEU is of the whole corpus: the values of single texts have another mean.
@@ -161,6 +161,28 @@ def test_texts_are_compared(tmp_path):
   value = metrics.bleu(pair.second_answers, pair.references)['bleu']
   assert bleu.second.mean == pytest.approx(value)
   assert bleu.second.low < value < bleu.second.high
+
+
+@pytest.mark.parametrize('name', ['bleu', 'chrf'])
+def test_counts_that_are_summed_give_the_score_of_the_corpus(tmp_path, name):
+  """For each draw as well, which is why nothing is counted anew."""
+  pytest.importorskip('sacrebleu')
+  references = ['the cat sat on a mat', ['dogs run far away', 'a dog runs'], 'кот'] * 4
+  pair = texts_of(tmp_path, references)
+  pair = comparing.pair(tmp_path / 'a', tmp_path / 'b', name)
+  fast, anew = [], []
+  sets = (pair.first_answers, pair.second_answers, pair.references)
+  for additive, found in (
+    (comparing._additive(pair, name, [name]), fast),
+    (None, anew),
+  ):
+    found += paired.compare(
+      metrics.METRICS[name], [name], *sets, samples=20, additive=additive
+    )
+  assert fast[0].p_value == anew[0].p_value
+  assert fast[0].second.mean == pytest.approx(anew[0].second.mean)
+  assert fast[0].difference.low == pytest.approx(anew[0].difference.low)
+  assert fast[0].difference.high == pytest.approx(anew[0].difference.high)
 
 
 def test_rouge_of_other_scripts_is_that_of_the_whole_set(tmp_path):

@@ -23,7 +23,8 @@ def answers(chances, truth, seed):
 
 def by_accuracy(first, second, truth, **options):
   lists = [np.asarray(values).tolist() for values in (first, second, truth)]
-  options = dict(samples=300, is_mean=True) | options
+  mean = paired.mean_of(accuracy, ['accuracy'])
+  options = dict(samples=300, additive=mean) | options
   [found] = paired.compare(accuracy, ['accuracy'], *lists, **options)
   return found
 
@@ -101,8 +102,8 @@ def test_a_metric_computed_for_every_draw_agrees_with_its_mean(exam):
   first = answers(chances, truth, 0)[:150]
   second = answers(chances, truth, 1)[:150]
   found = [
-    by_accuracy(first, second, truth[:150], samples=100, is_mean=is_mean)
-    for is_mean in (True, False)
+    by_accuracy(first, second, truth[:150], samples=100, additive=additive)
+    for additive in (paired.mean_of(accuracy, ['accuracy']), None)
   ]
   assert found[0].p_value == found[1].p_value
   for name in ('first', 'second', 'difference'):

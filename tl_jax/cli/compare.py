@@ -139,7 +139,7 @@ example at random. below 0.05 there is a difference by that metric. it is about 
 models: how much another seed changes is seen by comparing two seeds.
 
 metrics that are no mean over examples, as F1, correlations and BLEU, are computed anew
-for every draw, which takes minutes for many long texts; fewer draws take less:
+for every draw; fewer draws take less time:
   tl-jax compare /tmp/lora /tmp/full --metric=f1_macro --samples=200 --json=found.json
   tl-jax compare /tmp/lora/predictions.jsonl other.jsonl
 

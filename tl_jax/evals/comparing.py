@@ -9,25 +9,30 @@ be chance?
 ...   _ = (folder / f'{name}.jsonl').write_text(text)
 >>> both = pair(folder / 'a.jsonl', folder / 'b.jsonl', 'accuracy')
 >>> compare(both).sentence
-'accuracy of A is higher than that of B by 1.000, p = 0.002: a difference at 5 %'
+'accuracy of A is higher than that of B by 1.000, p = 0.004: a difference at 5 %'
 """
 
 import dataclasses
 import functools
 import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from tl_jax import metrics
 from tl_jax.config import ConfigError, nearest
 from tl_jax.evals import judged, paired
 from tl_jax.evals.judged import Judged
 from tl_jax.evals.paired import Comparison
+from tl_jax.metrics import text
 from tl_jax.tasks import PROBLEMS
 from tl_jax.tasks.task import HEADLINES
 
 # Metrics whose values are means of their values for single examples.
 MEANS = ('accuracy', 'exact_match', 'mean_squared_error', 'rouge')
+# Metrics of counts that are summed over all examples.
+SUMS = ('bleu', 'chrf')
 # The values of a metric that has several.
 VALUES = dict(
   f1=('f1', 'f1_macro', 'f1_micro'),
@@ -149,7 +154,7 @@ def compare(both: Pair, samples: int = paired.SAMPLES, seed: int = 0) -> Report:
       both.references,
       samples=samples,
       seed=seed,
-      is_mean=_is_mean(both, function),
+      additive=_additive(both, function, names),
     )
     found |= {comparison.metric: comparison for comparison in comparisons}
   answers = zip(both.first_answers, both.second_answers, strict=True)
@@ -197,6 +202,11 @@ def _chosen(one: Judged, two: Judged, metric: str, known: dict) -> list[str]:
         f'{one.kind!r}; nearest: {nearest(metric, known)}'
       )
     return [name]
+  return _shared(one, two, known)
+
+
+def _shared(one: Judged, two: Judged, known: dict) -> list[str]:
+  """The values that both results have, the headline first."""
   told = [set(_told(each)) for each in (one, two) if each.result]
   usual = PROBLEMS[one.kind].metrics
   names = [name for name in known if known[name] in usual]
@@ -221,15 +231,30 @@ def _metric(both: Pair, function: str) -> paired.Metric:
   return metric
 
 
+def _additive(both: Pair, function: str, names: Sequence[str]):
+  """How a metric comes from sums over examples; None where it does not."""
+  if function in SUMS:
+    counts = functools.partial(text.corpus_counts, function)
+
+    def values(sums, count: int) -> np.ndarray:
+      del count
+      return np.array([text.score_of_counts(function, sums.tolist())])
+
+    return paired.Additive(lambda *sets: np.array(counts(*sets)), values, False)
+  if _is_mean(both, function):
+    return paired.mean_of(_metric(both, function), names)
+  return None
+
+
 def _is_mean(both: Pair, function: str) -> bool:
   """Is a metric the mean of its values for single examples?"""
   if function != 'rouge':
     return function in MEANS
   # Of other scripts, ROUGE has one tokenizer for a whole set.
-  texts = [*both.first_answers, *both.second_answers]
+  every = [*both.first_answers, *both.second_answers]
   for reference in both.references:
-    texts += [reference] if isinstance(reference, str) else reference
-  return all(text.isascii() for text in texts)
+    every += [reference] if isinstance(reference, str) else reference
+  return all(each.isascii() for each in every)
 
 
 def _require_own_result(both: Pair, one: Judged, answers: list) -> None:

@@ -54,33 +54,43 @@ def read(path) -> Judged:
   Raises ConfigError that names the file, or its line, where they are none.
   """
   path = pathlib.Path(files.require_local(path, 'predictions'))
+  file = _file_of(path)
   result = {}
-  file = path
+  # A file by itself may be of another step than the result of its folder.
   if path.is_dir():
-    file = path / PREDICTIONS
     result = files.find_json(path / 'result.json') or {}
-    if not file.is_file():
-      raise ConfigError(
-        f'{path}: has no {PREDICTIONS}; `tl-jax evaluate --workdir={path}` writes it'
-      )
-  if not file.is_file():
-    raise ConfigError(f'{file}: there is no such workdir or file')
   lines = _lines(file)
   kind = _kind_of(file, lines)
   key = 'reference' if kind == 'text' else 'target'
-  examples = []
-  for line in lines:
-    examples.append({name: line[name] for name in line if name not in _ANSWER})
   return Judged(
     path=file,
     kind=kind,
-    examples=examples,
+    examples=[_example_of(line) for line in lines],
     predictions=[line['prediction'] for line in lines],
     references=[line[key] for line in lines],
     outputs=[line.get('outputs') for line in lines],
     result=result,
     headline=_headline(path, kind, result),
   )
+
+
+def _file_of(path: pathlib.Path) -> pathlib.Path:
+  """The file of predictions that a path stands for. Raises ConfigError for none."""
+  if not path.is_dir():
+    if path.is_file():
+      return path
+    raise ConfigError(f'{path}: there is no such workdir or file')
+  file = path / PREDICTIONS
+  if not file.is_file():
+    raise ConfigError(
+      f'{path}: has no {PREDICTIONS}; `tl-jax evaluate --workdir={path}` writes it'
+    )
+  return file
+
+
+def _example_of(line: Mapping) -> dict[str, Any]:
+  """What a line says of its example, whatever was answered."""
+  return {name: line[name] for name in line if name not in _ANSWER}
 
 
 def require_same_examples(first: Judged, second: Judged) -> None:
@@ -96,13 +106,7 @@ def require_same_examples(first: Judged, second: Judged) -> None:
     raise ConfigError(
       f'{pair}: {ours} examples and {theirs}; a comparison needs the same ones'
     )
-  both = zip(first.examples, second.examples, strict=True)
-  for place, (one, two) in enumerate(both, 1):
-    if one != two:
-      raise ConfigError(
-        f'{pair}: line {place} is of another example; a comparison needs the same '
-        'ones in the same order'
-      )
+  _require_same_lines(first, second, pair)
   marks = {each.result.get('examples') for each in (first, second)} - {None, ''}
   if len(marks) > 1:
     raise ConfigError(
@@ -115,6 +119,17 @@ def require_same_examples(first: Judged, second: Judged) -> None:
       f'{pair}: the models choose among {min(sizes)} and {max(sizes)} labels; a '
       'comparison needs the same ones'
     )
+
+
+def _require_same_lines(first: Judged, second: Judged, pair: str) -> None:
+  """Raises ConfigError that names the first line of another example."""
+  both = zip(first.examples, second.examples, strict=True)
+  for place, (one, two) in enumerate(both, 1):
+    if one != two:
+      raise ConfigError(
+        f'{pair}: line {place} is of another example; a comparison needs the same '
+        'ones in the same order'
+      )
 
 
 def plain(first: Judged, second: Judged) -> tuple[list, list, list]:
@@ -138,14 +153,10 @@ def two_labels(first: Judged, second: Judged) -> tuple[str, str] | None:
   """
   if first.kind != 'single_label' or _width(first, second) != 2:
     return None
-  names = {}
-  for judged in (first, second):
-    for name, numbers in zip(judged.predictions, judged.outputs, strict=True):
-      # Outputs that were rounded to the same number do not tell.
-      if not numbers or None in numbers or numbers[0] == numbers[1]:
-        continue
-      if names.setdefault(int(np.argmax(numbers)), name) != name:
-        return None
+  names = _order(first)
+  for place, name in _order(second).items():
+    if names.setdefault(place, name) != name:
+      return None
   if len(names) == 1:
     [(place, name)] = names.items()
     # Nobody predicts the other one: the examples know it, or nobody does.
@@ -154,6 +165,16 @@ def two_labels(first: Judged, second: Judged) -> tuple[str, str] | None:
   if len(names) != 2 or names[0] == names[1]:
     return None
   return names[0], names[1]
+
+
+def _order(judged: Judged) -> dict[int, str]:
+  """output -> the name of its label, of the outputs that were the largest."""
+  names = {}
+  for name, numbers in zip(judged.predictions, judged.outputs, strict=True):
+    # Outputs that were rounded to the same number do not tell.
+    if numbers and None not in numbers and len(set(numbers)) == len(numbers):
+      names[int(np.argmax(numbers))] = name
+  return names
 
 
 def _lines(path: pathlib.Path) -> list[dict]:

@@ -4,7 +4,9 @@ whether that may be chance.
 >>> from tl_jax.metrics import METRICS
 >>> truth = [0, 1] * 50
 >>> poor = [0] * 20 + truth[20:]
->>> [found] = compare(METRICS['accuracy'], ['accuracy'], truth, poor, truth, is_mean=True)
+>>> names = ['accuracy']
+>>> mean = mean_of(METRICS['accuracy'], names)
+>>> [found] = compare(METRICS['accuracy'], names, truth, poor, truth, additive=mean)
 >>> round(found.difference.mean, 3), found.only_first, found.only_second
 (0.1, 10, 0)
 >>> found.is_different(), round(found.mcnemar, 4)
@@ -17,6 +19,7 @@ for neither.
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -70,6 +73,32 @@ class Comparison:
     return dict(fields, different=self.is_different())
 
 
+class Additive(NamedTuple):
+  """How a metric comes from sums over examples, so that each is scored only once.
+
+  rows(predictions, references) -> what each of n examples adds, (n, numbers).
+  values(sums, n) -> the values (names,), from sums (numbers,) over n examples.
+  are_scores: are the rows the scores of single examples, a column for each name?
+  """
+
+  rows: Callable[[Sequence, Sequence], np.ndarray]
+  values: Callable[[np.ndarray, int], np.ndarray]
+  are_scores: bool
+
+
+def mean_of(metric: Metric, names: Sequence[str]) -> Additive:
+  """A metric whose values are means of its values for single examples."""
+
+  def rows(predictions, references) -> np.ndarray:
+    found = []
+    for prediction, reference in zip(predictions, references, strict=True):
+      values = metric([prediction], [reference])
+      found.append([values[name] for name in names])
+    return np.array(found, np.float64)
+
+  return Additive(rows, lambda sums, count: sums / count, are_scores=True)
+
+
 def compare(
   metric: Metric,
   names: Sequence[str],
@@ -79,7 +108,7 @@ def compare(
   *,
   samples: int = SAMPLES,
   seed: int = 0,
-  is_mean: bool = False,
+  additive: Additive | None = None,
 ) -> list[Comparison]:
   """Compares two sets of predictions (n,) by values of a metric.
 
@@ -88,10 +117,9 @@ def compare(
   randomisation (Noreen 1989), exchanges the two predictions of an example or leaves
   them, at random, and counts how often the difference gets as large as it is.
 
-  metric: gives a dict with a value for each of `names`.
+  metric: gives a dict with a value for each of `names`. It is computed for every draw,
+    unless `additive` says how it comes from sums.
   samples: how many draws the intervals and the test have.
-  is_mean: is every value the mean of its values for single examples? Then these are
-    computed once. Otherwise the metric is computed for every draw.
   Raises ValueError for sets of different lengths, no examples or no samples.
   """
   count = len(references)
@@ -102,38 +130,63 @@ def compare(
     )
   if samples < 1:
     raise ValueError(f'compare: samples must be at least 1, not {samples}')
-  pool = [*first, *second]
-  truth = list(references)
-  # What each single prediction scores, (2n, names).
-  single = None
-  if is_mean:
-    single = _single_scores(metric, names, pool, truth)
+  rows = None
+  if additive is None:
+    score = _scores_anew(metric, names, [*first, *second], list(references))
+  else:
+    parts = [additive.rows(each, references) for each in (first, second)]
+    rows = np.concatenate(parts)
+    score = _scores_of_sums(additive, rows)
+  is_other = np.array([one != two for one, two in zip(first, second, strict=True)])
+  here = np.arange(count)
+  draws = _Draws(
+    np.stack([score(here), score(here + count)]),
+    _bootstrap(score, count, samples, seed),
+    _swaps(score, is_other, samples, seed),
+  )
+  found = []
+  for column, name in enumerate(names):
+    own = None
+    if additive is not None and additive.are_scores:
+      own = rows[:, column].reshape(2, count)
+    found.append(_summary(name, draws.of(column), own, is_other))
+  return found
+
+
+class _Draws(NamedTuple):
+  """Values of both sets, (2, names); on resampled examples, (samples, 2, names); and
+  differences after exchanges, (samples, names), None where no prediction differs.
+  """
+
+  observed: np.ndarray
+  resampled: np.ndarray
+  exchanged: np.ndarray | None
+
+  def of(self, column: int) -> '_Draws':
+    """Those of a single value."""
+    exchanged = None if self.exchanged is None else self.exchanged[:, column]
+    return _Draws(self.observed[:, column], self.resampled[..., column], exchanged)
+
+
+def _scores_anew(metric: Metric, names, pool: list, truth: list) -> Callable:
+  """places in the pool (2n,) of both sets -> the values of the metric there."""
 
   def score(places: np.ndarray) -> np.ndarray:
-    """The values (names,) of the predictions at these places of the pool."""
-    if single is not None:
-      return single[places].mean(axis=0)
     chosen = [pool[place] for place in places.tolist()]
-    expected = [truth[place] for place in (places % count).tolist()]
+    expected = [truth[place] for place in (places % len(truth)).tolist()]
     values = metric(chosen, expected)
     return np.array([values[name] for name in names])
 
-  is_other = np.array([one != two for one, two in zip(first, second, strict=True)])
-  here = np.arange(count)
-  observed = np.stack([score(here), score(here + count)])
-  drawn = _bootstrap(score, count, samples, seed)
-  swapped = None
-  # Without another prediction every exchange gives the same.
-  if is_other.any():
-    swapped = _swaps(score, is_other, samples, seed)
-  found = []
-  for column, name in enumerate(names):
-    own = None if single is None else single[:, column].reshape(2, count)
-    exchanged = None if swapped is None else swapped[:, column]
-    found.append(
-      _summary(name, observed[:, column], drawn[:, :, column], exchanged, own, is_other)
-    )
-  return found
+  return score
+
+
+def _scores_of_sums(additive: Additive, rows: np.ndarray) -> Callable:
+  """places among the rows (2n, numbers) of both sets -> the values there."""
+
+  def score(places: np.ndarray) -> np.ndarray:
+    return additive.values(rows[places].sum(axis=0), len(places))
+
+  return score
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -152,15 +205,6 @@ def mcnemar(only_first: int, only_second: int) -> float:
   return min(1.0, 2 * tail)
 
 
-def _single_scores(metric: Metric, names, pool: list, truth: list) -> np.ndarray:
-  """The values (2n, names) of every prediction by itself."""
-  rows = []
-  for place, prediction in enumerate(pool):
-    values = metric([prediction], [truth[place % len(truth)]])
-    rows.append([values[name] for name in names])
-  return np.array(rows, np.float64)
-
-
 def _bootstrap(score: Callable, count: int, samples: int, seed: int) -> np.ndarray:
   """Values of both sets on resampled examples, (samples, 2, names)."""
   generator = np.random.default_rng([seed, 0])
@@ -174,8 +218,11 @@ def _bootstrap(score: Callable, count: int, samples: int, seed: int) -> np.ndarr
 
 def _swaps(
   score: Callable, is_other: np.ndarray, samples: int, seed: int
-) -> np.ndarray:
+) -> np.ndarray | None:
   """Differences (samples, names) after predictions were exchanged at random."""
+  # Without another prediction every exchange gives the same.
+  if not is_other.any():
+    return None
   generator = np.random.default_rng([seed, 1])
   count = len(is_other)
   here = np.arange(count)
@@ -186,20 +233,20 @@ def _swaps(
   return np.array(found)
 
 
-def _summary(name, observed, drawn, exchanged, single, is_other) -> Comparison:
-  """The comparison by one value.
+def _summary(name: str, draws: _Draws, single, is_other: np.ndarray) -> Comparison:
+  """The comparison by one value, whose draws these are.
 
-  observed: (2,). drawn: (samples, 2). exchanged: (samples,), or None where no prediction
-  differs. single: the scores (2, n) of single examples, if it is their mean.
+  single: the scores (2, n) of single examples, or None if it is not their mean.
   """
   count = len(is_other)
-  first = _interval(observed[0], drawn[:, 0], count)
-  second = _interval(observed[1], drawn[:, 1], count)
-  gap = observed[0] - observed[1]
-  difference = _interval(gap, drawn[:, 0] - drawn[:, 1], count)
+  one, two = draws.resampled.T
+  first = _interval(draws.observed[0], one, count)
+  second = _interval(draws.observed[1], two, count)
+  gap = draws.observed[0] - draws.observed[1]
+  difference = _interval(gap, one - two, count)
   p_value = 1.0
-  if exchanged is not None:
-    p_value = _p_value(gap, exchanged)
+  if draws.exchanged is not None:
+    p_value = _p_value(gap, draws.exchanged)
   if single is None:
     return Comparison(name, first, second, difference, p_value, int(is_other.sum()))
   differ = int((single[0] != single[1]).sum())

@@ -6,6 +6,7 @@
 ['grüße', '東', '京']
 """
 
+import functools
 import importlib
 import importlib.metadata
 import itertools
@@ -133,6 +134,29 @@ def chrf(predictions, references) -> dict[str, float]:
   scorer = scorer_of('chrf')
   score = scorer.corpus_score(list(predictions), _streams(accepted))
   return {'chrf': finite(score.score)}
+
+
+def corpus_counts(name: str, predictions, references) -> list[list[int]]:
+  """The counts of each example that BLEU or chrF adds up over a corpus."""
+  _, accepted = _texts(predictions, references, name)
+  # As sacrebleu does it for a corpus, whose n-grams are counted only once so.
+  scorer = _counter_of(name)
+  return scorer._extract_corpus_statistics(list(predictions), _streams(accepted))
+
+
+def score_of_counts(name: str, counts: Iterable[int]) -> float:
+  """BLEU or chrF of a corpus whose counts add up to these.
+
+  It is that of `bleu` or `chrf` on the same examples.
+  """
+  score = _counter_of(name)._compute_score_from_stats(list(counts))
+  return finite(score.score)
+
+
+@functools.cache
+def _counter_of(name: str):
+  """The scorer of a metric, kept, as sums are scored many times."""
+  return scorer_of(name)
 
 
 def signatures(names: Iterable[str], references) -> dict[str, str]:
