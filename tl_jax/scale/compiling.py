@@ -64,7 +64,7 @@ def build(traced, mesh, effort: str = 'low') -> Built:
   try:
     with jax.set_mesh(mesh), hushed():
       lowered = traced.lower(lowering_platforms=(LOWERED_AS.get(platform, platform),))
-      compiled = lowered.compile(compiler_options=options)
+      compiled = _compile(lowered, options)
   except jax.errors.JaxRuntimeError as error:
     message = str(error)
     # Any other complaint is a fault of the program, not of its size.
@@ -73,6 +73,17 @@ def build(traced, mesh, effort: str = 'low') -> Built:
     raise TooLarge(message) from error
   seconds = time.process_time() - began
   return Built(compiled.as_text(), memory_of(compiled), seconds)
+
+
+def _compile(lowered, options: dict):
+  """Compiles with these options, or without where the compiler does not know them."""
+  try:
+    return lowered.compile(compiler_options=options)
+  except jax.errors.JaxRuntimeError as error:
+    # That of a CPU has had no effort to choose since jax 0.12.
+    if 'No such compile option' not in str(error):
+      raise
+  return lowered.compile()
 
 
 def memory_of(compiled) -> dict[str, int]:
