@@ -123,13 +123,7 @@ def compare(
   Raises ValueError for sets of different lengths, no examples or no samples.
   """
   count = len(references)
-  if not count or len(first) != count or len(second) != count:
-    raise ValueError(
-      f'compare: {len(first)} and {len(second)} predictions for {count} references; '
-      'both must have one for each'
-    )
-  if samples < 1:
-    raise ValueError(f'compare: samples must be at least 1, not {samples}')
+  _require_pairs(len(first), len(second), count, samples)
   rows = None
   if additive is None:
     score = _scores_anew(metric, names, [*first, *second], list(references))
@@ -151,6 +145,17 @@ def compare(
       own = rows[:, column].reshape(2, count)
     found.append(_summary(name, draws.of(column), own, is_other))
   return found
+
+
+def _require_pairs(first: int, second: int, count: int, samples: int) -> None:
+  """Raises ValueError for so many predictions of each set that they are no pairs."""
+  if not count or first != count or second != count:
+    raise ValueError(
+      f'compare: {first} and {second} predictions for {count} references; both must '
+      'have one for each'
+    )
+  if samples < 1:
+    raise ValueError(f'compare: samples must be at least 1, not {samples}')
 
 
 class _Draws(NamedTuple):

@@ -274,10 +274,11 @@ class Scheduler:
 
   def _bury(self, process: Process, code: int) -> None:
     """Decides about the members that a worker which has ended left unfinished."""
-    begun = [member for member in process.members if member.id in process.begun]
-    others = [member for member in process.members if member.id not in process.begun]
     if not process.members:
       return
+    begun, others = [], []
+    for member in process.members:
+      (begun if member.id in process.begun else others).append(member)
     # It was asked to: how it ended says nothing of its members.
     if process.why:
       self._stop(process, begun, others)

@@ -267,21 +267,29 @@ def _traced(
     for name, leaf in trainable.items()
     if optim.group_of(name, groups) is not None
   }
-  if trains and moved:
-    chosen = settings.optim
-    own = _size(moved)
-    parts["the optimizer's moments"] = _size(
-      jax.eval_shape(optim.direction(chosen).init, moved)
-    )
-    parts['the averaged weights'] = 0 if chosen.ema is None else own
-    if chosen.master_weights:
-      parts['the float32 masters'] = own
-      narrow = jax.eval_shape(optim.narrowed, moved)
-      parts |= {name: _size(leaf) for name, leaf in narrow.items()}
-      own = _size(narrow)
-    # The norm of all of them is known before any of them is used.
-    parts['the gradients'] = 0 if chosen.clip is None else own
-  return parts, list(moved) if trains else []
+  if not trains:
+    return parts, []
+  if moved:
+    parts |= _of_optimizer(settings.optim, moved)
+  return parts, list(moved)
+
+
+def _of_optimizer(chosen: optim.OptimConfig, moved: dict[str, Any]) -> dict[str, float]:
+  """The bytes of what an optimizer holds beside the weights `moved`, by name; of those
+  themselves, too, where they are held in bfloat16.
+  """
+  own = _size(moved)
+  moments = jax.eval_shape(optim.direction(chosen).init, moved)
+  parts = {"the optimizer's moments": _size(moments)}
+  parts['the averaged weights'] = 0 if chosen.ema is None else own
+  if chosen.master_weights:
+    parts['the float32 masters'] = own
+    narrow = jax.eval_shape(optim.narrowed, moved)
+    parts |= {name: _size(leaf) for name, leaf in narrow.items()}
+    own = _size(narrow)
+  # The norm of all of them is known before any of them is used.
+  parts['the gradients'] = 0 if chosen.clip is None else own
+  return parts
 
 
 def _size(arrays: Any) -> int:
