@@ -5,9 +5,9 @@ Needs the compiler: pip install '.[test,tpu]' (or the libtpu that this jax was b
 with).
 """
 
-import os
 import re
 
+import chips
 import jax
 import jax.numpy as jnp
 import pytest
@@ -15,25 +15,14 @@ import pytest
 from tl_jax import models, parallel
 
 pytestmark = pytest.mark.slow
-ENVIRONMENT = dict(
-  TPU_SKIP_MDS_QUERY='1',
-  TPU_ACCELERATOR_TYPE='v5litepod-16',
-  TPU_WORKER_HOSTNAMES='localhost',
-  ALLOW_MULTIPLE_LIBTPU_LOAD='1',
-)
 LENGTH = 1280
 SMALL = dict(vocabulary=512, layers=2, width=256, heads=4, head_dim=64, mlp=512)
-QUICK = {'exec_time_optimization_effort': -1.0}
 
 
 @pytest.fixture(scope='module')
 def devices():
   """Four TPUs v5e, as far as their compiler is concerned."""
-  pytest.importorskip('libtpu')
-  os.environ.update(ENVIRONMENT)
-  from jax.experimental import topologies
-
-  return topologies.get_topology_desc('v5e:2x2', 'tpu').devices
+  return chips.devices()
 
 
 def gradient_of(devices, family, head, sizes, fields, **compute):
@@ -58,7 +47,7 @@ def gradient_of(devices, family, head, sizes, fields, **compute):
   with jax.set_mesh(mesh):
     traced = jax.jit(jax.grad(loss)).trace(params, batch)
     lowered = traced.lower(lowering_platforms=('tpu',))
-    return lowered.compile(compiler_options=QUICK).as_text()
+    return lowered.compile(compiler_options=chips.LOW_EFFORT).as_text()
 
 
 def kernels(text: str) -> set[str]:

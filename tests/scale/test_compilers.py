@@ -4,6 +4,7 @@ Needs the compiler: pip install '.[test,tpu]' (or the libtpu that this jax was b
 with).
 """
 
+import chips
 import jax
 import jax.numpy as jnp
 import pytest
@@ -20,8 +21,7 @@ FOUR = topology.parse('v5e:2x2')
 
 @pytest.fixture(scope='module')
 def devices():
-  pytest.importorskip('libtpu')
-  return topology.devices_of(FOUR)
+  return chips.devices()
 
 
 def planned(spec, *overrides, where=FOUR, **wish):

@@ -6,9 +6,9 @@ with).
 """
 
 import math
-import os
 import re
 
+import chips
 import jax
 import jax.numpy as jnp
 import pytest
@@ -21,12 +21,6 @@ from tl_jax.objectives import tokens
 from tl_jax.train.step import init_state, make_step
 
 pytestmark = pytest.mark.slow
-ENVIRONMENT = dict(
-  TPU_SKIP_MDS_QUERY='1',
-  TPU_ACCELERATOR_TYPE='v5litepod-16',
-  TPU_WORKER_HOSTNAMES='localhost',
-  ALLOW_MULTIPLE_LIBTPU_LOAD='1',
-)
 ROWS, LENGTH = 8, 256
 # bytes of an element
 BYTES = dict(pred=1, s8=1, u8=1, bf16=2, s16=2, u16=2, f32=4, s32=4, u32=4)
@@ -36,12 +30,7 @@ SIZES = dict(width=512, layers=4, heads=8, mlp=2048, vocabulary=30522)
 @pytest.fixture(scope='module')
 def chip():
   """One TPU v5e, as far as its compiler is concerned."""
-  pytest.importorskip('libtpu')
-  os.environ.update(ENVIRONMENT)
-  from jax.experimental import topologies
-
-  devices = topologies.get_topology_desc('v5e:2x2', 'tpu').devices
-  return parallel.make_mesh(parallel.MeshShape(), devices[:1])
+  return parallel.make_mesh(parallel.MeshShape(), chips.devices()[:1])
 
 
 def compiled_for(chip, family, head, method, dropout):

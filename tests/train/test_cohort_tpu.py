@@ -4,8 +4,8 @@ Needs the compiler: pip install '.[test,tpu]'.
 """
 
 import math
-import os
 
+import chips
 import jax
 import pytest
 
@@ -14,22 +14,11 @@ from tl_jax.train import listing
 from tl_jax.train.outline import outline
 
 pytestmark = pytest.mark.slow
-ENVIRONMENT = dict(
-  TPU_SKIP_MDS_QUERY='1',
-  TPU_ACCELERATOR_TYPE='v5litepod-16',
-  TPU_WORKER_HOSTNAMES='localhost',
-  ALLOW_MULTIPLE_LIBTPU_LOAD='1',
-)
-QUICK = {'exec_time_optimization_effort': -1.0}
 
 
 @pytest.fixture(scope='module')
 def devices():
-  pytest.importorskip('libtpu')
-  os.environ.update(ENVIRONMENT)
-  from jax.experimental import topologies
-
-  return topologies.get_topology_desc('v5e:2x2', 'tpu').devices
+  return chips.devices()
 
 
 def size(tree) -> int:
@@ -46,7 +35,7 @@ def test_a_cohort_on_four_chips_holds_one_base(devices):
     program = listing.program_of('cohort', run, mesh, members=members)
     with jax.set_mesh(mesh):
       lowered = program.function.lower(*program.arguments)
-      compiled = lowered.compile(compiler_options=QUICK)
+      compiled = lowered.compile(compiler_options=chips.LOW_EFFORT)
     state = program.arguments[0]
     base = size(jax.tree.leaves(state.frozen))
     own = size(jax.tree.leaves((state.trainable, state.opt_state))) / 4

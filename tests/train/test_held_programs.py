@@ -4,9 +4,9 @@ not grow with them, and what nothing trains is read as it is.
 Needs the compiler: pip install '.[test,tpu]'.
 """
 
-import os
 import re
 
+import chips
 import jax
 import jax.numpy as jnp
 import pytest
@@ -17,25 +17,14 @@ from tl_jax.train import step as steps
 from tl_jax.train.assembly import Components
 
 pytestmark = pytest.mark.slow
-ENVIRONMENT = dict(
-  TPU_SKIP_MDS_QUERY='1',
-  TPU_ACCELERATOR_TYPE='v5litepod-16',
-  TPU_WORKER_HOSTNAMES='localhost',
-  ALLOW_MULTIPLE_LIBTPU_LOAD='1',
-)
 SIZES = dict(width=512, heads=8, kv_heads=4, mlp=2048, vocabulary=4096)
-LOW = {'exec_time_optimization_effort': -1.0}
 
 
 @pytest.fixture(scope='module')
 def mesh():
   """Four TPUs v5e, over which weights are cut."""
-  pytest.importorskip('libtpu')
-  os.environ.update(ENVIRONMENT)
-  from jax.experimental import topologies
-
-  devices = topologies.get_topology_desc('v5e:2x2', 'tpu').devices
-  return parallel.make_mesh(parallel.MeshShape(data=1, fsdp=-1), devices)
+  shape = parallel.MeshShape(data=1, fsdp=-1)
+  return parallel.make_mesh(shape, chips.devices())
 
 
 def compiled(mesh, method, layers, frozen_dtype='float32', *, family='llama3.1-8b'):
@@ -64,7 +53,9 @@ def compiled(mesh, method, layers, frozen_dtype='float32', *, family='llama3.1-8
     tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=where)
     batch = dict(tokens=tokens, segments=tokens)
     traced = programs.step(parts, shardings, where).trace(state, batch)
-    return traced.lower(lowering_platforms=('tpu',)).compile(compiler_options=LOW)
+    return traced.lower(lowering_platforms=('tpu',)).compile(
+      compiler_options=chips.LOW_EFFORT
+    )
 
 
 @pytest.mark.parametrize('make', [transfer.full, lambda: transfer.lora(head=None)])

@@ -4,9 +4,9 @@ whatever the number of parts, and whole on no chip.
 Needs the compiler of TPUs: pip install '.[test,tpu]'.
 """
 
-import os
 import re
 
+import chips
 import jax
 import jax.numpy as jnp
 import pytest
@@ -18,11 +18,6 @@ from tl_jax.train import assembly, programs
 from tl_jax.train.step import init_state, make_step
 
 pytestmark = pytest.mark.slow
-ENVIRONMENT = dict(
-  TPU_SKIP_MDS_QUERY='1',
-  TPU_WORKER_HOSTNAMES='localhost',
-  ALLOW_MULTIPLE_LIBTPU_LOAD='1',
-)
 WIDTH, VOCABULARY, LENGTH = 256, 30522, 512
 COLLECTIVE = re.compile(
   r'= (.*?) (?:all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)'
@@ -32,11 +27,8 @@ COLLECTIVE = re.compile(
 
 def compiled_step(rows: int, topology: str) -> str:
   """The program of a step with so many rows a chip, as text."""
-  from jax.experimental import topologies
-
-  os.environ.update(ENVIRONMENT)
-  devices = topologies.get_topology_desc(topology, 'tpu').devices
-  mesh = parallel.make_mesh(parallel.MeshShape(data=1, fsdp=-1), devices)
+  shape = parallel.MeshShape(data=1, fsdp=-1)
+  mesh = parallel.make_mesh(shape, chips.devices(topology))
   sizes = dict(width=WIDTH, layers=2, heads=4, kv_heads=4, mlp=512)
   decoder = arch('llama3.1-8b', head='causal', vocabulary=VOCABULARY, **sizes)
   model = build(decoder, Compute(dtype='bfloat16', remat='full'))
@@ -56,22 +48,19 @@ def compiled_step(rows: int, topology: str) -> str:
     batch = dict(tokens=array, segments=array)
     traced = programs.step(parts, shardings, where).trace(state, batch)
     lowered = traced.lower(lowering_platforms=('tpu',))
-    # Fast to compile; the exchanges are those of the full effort.
-    options = {'exec_time_optimization_effort': -1.0}
-    return lowered.compile(compiler_options=options).as_text()
+    return lowered.compile(compiler_options=chips.LOW_EFFORT).as_text()
 
 
 @pytest.mark.parametrize('topology', ['v5e:2x4', 'v5e:4x4'])
 def test_the_layer_moves_once_each_way_whatever_the_parts(topology, monkeypatch):
-  pytest.importorskip('libtpu')
   # Two parts and eight.
   monkeypatch.setattr(tokens, 'MOST', 2 * LENGTH * VOCABULARY)
   for rows in (1, 4):
     text = compiled_step(rows, topology)
     # Neither the layer, nor the embedding, nor a gradient of theirs.
     assert not re.findall(rf'\[({WIDTH},{VOCABULARY}|{VOCABULARY},{WIDTH})\]', text)
-    chips = 16 if topology == 'v5e:4x4' else 8
-    share = -(-VOCABULARY // chips)
+    parts = 16 if topology == 'v5e:4x4' else 8
+    share = -(-VOCABULARY // parts)
     moved = []
     for line in text.splitlines():
       found = COLLECTIVE.search(line)
