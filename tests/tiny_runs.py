@@ -1,4 +1,6 @@
-"""Overrides of a config for runs that take no time."""
+"""Overrides of a config for runs that take no time, and data for them."""
+
+import json
 
 # The least that trains: one layer of width 16.
 SMALL = [
@@ -10,3 +12,25 @@ SMALL = [
   ('schedule.warmup', '1'),
   ('log.tensorboard', 'false'),
 ]
+# What members of a cohort have alike: four steps, looked at on the way.
+MEMBER = [
+  ('schedule.steps', '4'),
+  ('schedule.warmup', '1'),
+  ('data.length', '32'),
+  ('data.batch', '4'),
+  ('task.test', '40'),
+  ('log.every', '2'),
+  ('log.tensorboard', 'false'),
+  ('eval.every', '2'),
+  ('optim.clip', 'None'),
+]
+
+
+def write_task(path):
+  """Writes a task of two classes: 12 train examples and 4 of test. Returns the path."""
+  rows = []
+  for place in range(16):
+    split = 'test' if place < 4 else 'train'
+    rows.append(dict(text=f'w{place}', label=str(place % 2), split=split))
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  return path

@@ -4,11 +4,8 @@ attention keeps.
 
 import dataclasses
 import math
-import os
-import pathlib
-import subprocess
-import sys
 
+import fake_devices
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +16,6 @@ from tl_jax.config import ConfigError
 from tl_jax.models import Compute, arch, build
 from tl_jax.models.disentangled import position_scores, table_rows
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = arch(
   'deberta-v3-base',
   vocabulary=64,
@@ -221,22 +217,7 @@ np.save(sys.argv[1], parallel.to_host(logits))
 
 @pytest.mark.slow
 def test_eight_devices_say_what_one_does(tmp_path):
-  environment = {
-    **os.environ,
-    'PYTHONPATH': str(ROOT),
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-  }
-  done = subprocess.run(
-    [sys.executable, '-c', ON_EIGHT, tmp_path / 'logits.npy'],
-    env=environment,
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=300,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr[-2000:]
+  fake_devices.run(ON_EIGHT, tmp_path / 'logits.npy')
   wanted = APPLY(PARAMS, dict(tokens=TOKENS)).logits
   np.testing.assert_allclose(
     np.load(tmp_path / 'logits.npy'), np.repeat(wanted, 4, 0), atol=1e-5

@@ -2,11 +2,9 @@
 eight.
 """
 
-import os
-import subprocess
-import sys
 import textwrap
 
+import fake_devices
 import jax
 import numpy as np
 import pytest
@@ -144,18 +142,7 @@ def test_eight_devices_hold_their_own_rows_and_columns():
       where = shardings(mesh, {'w': PartitionSpec('embed', 'mlp')}, {'w': jax.ShapeDtypeStruct(w.shape, w.dtype)})
       assert place({'w': w}, where)['w'].addressable_shards[0].data.shape == (2, 3)
       """)
-  env = os.environ | {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-    'JAX_PLATFORMS': 'cpu',
-  }
-  done = subprocess.run(
-    [sys.executable, '-c', program],
-    env=env,
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
-  assert done.returncode == 0, done.stderr
+  fake_devices.run(program)
 
 
 def test_hosts_read_the_rows_of_their_devices_in_any_order_of_devices():
@@ -197,18 +184,7 @@ def test_hosts_read_the_rows_of_their_devices_in_any_order_of_devices():
       first = [device for device, host in zip(mesh.devices.flat, V5E) if host == 0]
       assert host_rows(batch_sharding(mesh), 16, first).tolist() == [0, 1, 6, 15]
       """)
-  env = os.environ | {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=16',
-    'JAX_PLATFORMS': 'cpu',
-  }
-  done = subprocess.run(
-    [sys.executable, '-c', program],
-    env=env,
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
-  assert done.returncode == 0, done.stderr
+  fake_devices.run(program, count=16)
 
 
 def test_shardings_mirror_the_tree():

@@ -12,6 +12,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+import tiny_runs
 
 import tl_jax
 from tl_jax import config, train, tree
@@ -23,17 +24,6 @@ from tl_jax.train.assembly import HEAD_PATTERNS
 from tl_jax.train.checks import check
 from tl_jax.train.cohort import execute
 
-QUICK = [
-  ('schedule.steps', '4'),
-  ('schedule.warmup', '1'),
-  ('data.length', '32'),
-  ('data.batch', '4'),
-  ('task.test', '40'),
-  ('log.every', '2'),
-  ('log.tensorboard', 'false'),
-  ('eval.every', '2'),
-  ('optim.clip', 'None'),
-]
 # name -> what its config has of its own; all of one signature.
 MEMBERS = {
   'few': [('seed', '1'), ('task.labels', '8')],
@@ -46,7 +36,7 @@ GOOD = ('few', 'many')
 
 def make_config(pretrained, own, more=(), method='lora', task='sentiment'):
   spec = f'configs/transfer.py:task={task},method={method},init={pretrained}'
-  return config.load(spec, [*QUICK, *own, *more])
+  return config.load(spec, [*tiny_runs.MEMBER, *own, *more])
 
 
 def run_all(pretrained, folder, together, more=(), names=MEMBERS):

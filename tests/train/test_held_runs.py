@@ -9,6 +9,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import tiny_runs
 
 from tl_jax import checkpoint, config, train
 
@@ -67,14 +68,7 @@ def continued(workdir, copy, how, run):
 
 @pytest.fixture(scope='module')
 def path(tmp_path_factory):
-  """A file with 12 train examples."""
-  rows = []
-  for place in range(16):
-    split = 'test' if place < 4 else 'train'
-    rows.append(dict(text=f'w{place}', label=str(place % 2), split=split))
-  found = tmp_path_factory.mktemp('own') / 'own.jsonl'
-  found.write_text('\n'.join(map(json.dumps, rows)))
-  return found
+  return tiny_runs.write_task(tmp_path_factory.mktemp('own') / 'own.jsonl')
 
 
 @pytest.fixture(scope='module')

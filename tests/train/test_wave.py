@@ -6,6 +6,7 @@ import json
 
 import jax
 import pytest
+import tiny_runs
 
 from tl_jax import config, train
 from tl_jax.checkpoint import Store
@@ -15,22 +16,10 @@ from tl_jax.train.halving import Halving
 from tl_jax.train.member import Member
 from tl_jax.train.together import train_together
 
-QUICK = [
-  ('schedule.steps', '4'),
-  ('schedule.warmup', '1'),
-  ('data.length', '32'),
-  ('data.batch', '4'),
-  ('task.test', '40'),
-  ('log.every', '2'),
-  ('log.tensorboard', 'false'),
-  ('eval.every', '2'),
-  ('optim.clip', 'None'),
-]
-
 
 def make_config(pretrained, own):
   spec = f'configs/transfer.py:task=sentiment,method=probe,init={pretrained}'
-  return config.load(spec, [*QUICK, *own])
+  return config.load(spec, [*tiny_runs.MEMBER, *own])
 
 
 def read_json(path):

@@ -22,6 +22,7 @@ from tl_jax.config.checks import (
   lookup,
   nearest,
   plain,
+  regex_pair,
   struct,
 )
 from tl_jax.config.loading import execute, guard, load, locate, read
@@ -63,6 +64,7 @@ __all__ = [
   'override',
   'plain',
   'read',
+  'regex_pair',
   'struct',
   'to_json',
   'typed',

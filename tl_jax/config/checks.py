@@ -15,6 +15,7 @@ import functools
 import inspect
 import math
 import numbers
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -117,6 +118,24 @@ class _Parameter(NamedTuple):
 
   annotation: Any
   required: bool
+
+
+def regex_pair(entry: Any, path: str, form: str) -> tuple[str, Any]:
+  """The regular expression of a pair, and what it is paired with, which is not checked.
+
+  form: how such a pair is written, for the ConfigError of another one.
+  """
+  is_pair = isinstance(entry, (tuple, list)) and len(entry) == 2
+  if not is_pair or not isinstance(entry[0], str):
+    raise ConfigError(f'{path}: must be {form}, got {entry!r}')
+  pattern, value = entry
+  try:
+    re.compile(pattern)
+  except re.error as error:
+    raise ConfigError(
+      f'{path}: {pattern!r} is not a regular expression: {error}'
+    ) from error
+  return pattern, value
 
 
 def struct(cls: type, group: Any, path: str) -> Any:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from tl_jax import tree
-from tl_jax.config import ConfigError, NonNegative, struct
+from tl_jax.config import NonNegative, regex_pair, struct
 
 Groups = tuple[tuple[str, 'Group | None'], ...]
 
@@ -47,16 +47,7 @@ def parse_groups(groups: Sequence[Any], path: str = 'optim.groups') -> Groups:
 
 def _parse_group(group, path: str) -> tuple[str, Group | None]:
   """One pair of regex and Group; ConfigError that begins with `path`."""
-  is_pair = isinstance(group, (tuple, list)) and len(group) == 2
-  if not is_pair or not isinstance(group[0], str):
-    raise ConfigError(f'{path}: must be (regex, overrides), got {group!r}')
-  pattern, overrides = group
-  try:
-    re.compile(pattern)
-  except re.error as error:
-    raise ConfigError(
-      f'{path}: {pattern!r} is not a regular expression: {error}'
-    ) from error
+  pattern, overrides = regex_pair(group, path, '(regex, overrides)')
   if overrides is None:
     return pattern, None
   return pattern, struct(Group, overrides, path)

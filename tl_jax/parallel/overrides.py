@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from jax.sharding import PartitionSpec
 
 from tl_jax import tree
-from tl_jax.config import ConfigError, nearest
+from tl_jax.config import ConfigError, nearest, regex_pair
 from tl_jax.parallel.mesh import AXES, divisors, nearest_number
 
 KEY = 'config.sharding_overrides'
@@ -41,19 +41,8 @@ def parse_overrides(overrides: Sequence[Any]) -> tuple[Override, ...]:
 
 def _parse(entry: Any, path: str) -> Override:
   """One pair of regex and spec."""
-  is_pair = isinstance(entry, (tuple, list)) and len(entry) == 2
-  if not is_pair or not isinstance(entry[0], str):
-    raise ConfigError(
-      f"{path}: must be (regex, axes), as ('embedding/tokens', ('fsdp', None)), "
-      f'got {entry!r}'
-    )
-  pattern, spec = entry
-  try:
-    re.compile(pattern)
-  except re.error as error:
-    raise ConfigError(
-      f'{path}: {pattern!r} is not a regular expression: {error}'
-    ) from error
+  form = "(regex, axes), as ('embedding/tokens', ('fsdp', None))"
+  pattern, spec = regex_pair(entry, path, form)
   if not isinstance(spec, (tuple, list)):
     raise ConfigError(
       f'{path}: must have one axis or None for each dimension in a tuple, got {spec!r}'

@@ -1,9 +1,9 @@
 """The accelerators that programs are planned for, and what each of them can do.
 
-Figures as the makers published them, read on 2026-11-28:
-cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e, /tpu7x; the data sheets of NVIDIA's A100
-(80 GB SXM), H100 (SXM) and H200. Bandwidths of interconnects are one way: half of what
-is printed where both ways are added up.
+Figures of TPUs are those of cloud.google.com/tpu/docs/v5e, /v5p, /v6e and /tpu7x; those
+of v4, of the data-center network of v4 and v6e, and of NVIDIA's A100 (80 GB SXM), H100
+(SXM) and H200 were not looked up again. Bandwidths of interconnects are one way: half of
+what is printed where both ways are added up.
 
 >>> chip_of('v5e').hbm / GIB
 16.0
