@@ -157,6 +157,45 @@ def test_an_array_inside_of_a_loop_is_there_beside_what_waits(module):
   assert sum(buffer.size for buffer in found) == 4 * 4096 + 2 * 1024 + 4
 
 
+NESTED = """HloModule nested
+
+ENTRY %main (x: f32[256], i: s32[]) -> f32[256] {
+  %x = f32[256]{0} parameter(0)
+  %i = s32[] parameter(1)
+  %a = f32[1024]{0} broadcast(%x)
+  %b = f32[2048]{0} broadcast(%x)
+  %inner = (f32[1024]{0}, f32[2048]{0}) tuple(%a, %b)
+  %outer = (f32[256]{0}, (f32[1024]{0}, f32[2048]{0}), s32[]) tuple(%x, %inner, %i)
+  %again = (f32[1024]{0}, f32[2048]{0}) get-tuple-element(%outer), index=1
+  %last = s32[] get-tuple-element(%outer), index=2
+  %begun = ((f32[1024]{0}, f32[2048]{0}), (f32[4096]{0}, f32[8192]{0})) \
+all-gather-start(%a, %b), replica_groups=[1,4]<=[4], dimensions={0}
+  %ended = (f32[4096]{0}, f32[8192]{0}) all-gather-done(%begun)
+  %wide = f32[8192]{0} get-tuple-element(%ended), index=1
+  %kept = f32[2048]{0} get-tuple-element(%again), index=1
+  ROOT %y = f32[256]{0} fusion(%wide, %kept, %last), kind=kLoop, calls=%small
+}
+
+%small (w: f32[8192], k: f32[2048], l: s32[]) -> f32[256] {
+  %w = f32[8192]{0} parameter(0)
+  %k = f32[2048]{0} parameter(1)
+  %l = s32[] parameter(2)
+  ROOT %cut = f32[256]{0} slice(%w), slice={[0:256]}
+}
+"""
+
+
+def test_elements_of_a_tuple_may_be_tuples():
+  nested = hlo.parse(NESTED)
+  found = nested.computations[nested.entry].named
+  assert found['outer'].widths == (1, 2, 1)
+  assert found['outer'].places(2) == slice(3, 4)
+  assert found['begun'].widths == (2, 2)
+  # While it gathers, what it reads and what it makes are there once each.
+  sizes = sorted(buffer.size for buffer in buffers.at_peak(nested))
+  assert sizes == [4 * size for size in (1024, 2048, 4096, 8192)]
+
+
 def test_traffic_counts_the_rounds_of_loops(module):
   once = traffic.moved(module)
   text = TEXT.replace('%layers = s32[] constant(3)', '%layers = s32[] constant(6)')

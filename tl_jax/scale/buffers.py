@@ -194,7 +194,8 @@ def _lives(module: Module, computation: Computation) -> list[_Life]:
   ledger = _Ledger()
   for time, one in enumerate(computation.instructions):
     ledger.use(ledger.read(one), time)
-    ledger.make(time, one, _places_of(module, one, ledger.held))
+    places = _places_of(module, computation, one, ledger.held)
+    ledger.make(time, one, places)
   # What a computation gives back must be there at its end.
   given_back = ledger.held[computation.root.name]
   ledger.use(given_back, len(computation.instructions) - 1)
@@ -213,7 +214,9 @@ def _written_over(header: str) -> list[int]:
   return [int(place) for place in re.findall(r'\{(\d+)\}: \(', text)]
 
 
-def _places_of(module: Module, one: Instruction, held: dict) -> list:
+def _places_of(
+  module: Module, computation: Computation, one: Instruction, held: dict
+) -> list:
   """For every place of a result the number of its array, None, or 'new'."""
   count = len(one.shapes)
   if one.opcode in GIVEN:
@@ -221,10 +224,17 @@ def _places_of(module: Module, one: Instruction, held: dict) -> list:
   given = [number for name in one.operands for number in held.get(name, ())]
   if one.opcode in SAME:
     return (given + ['new'] * count)[:count]
-  if one.opcode == 'get-tuple-element':
-    return [_at(given, int(re.search(r'index=(\d+)', one.attributes).group(1)))]
-  if one.opcode.endswith(('-done', '-update')):
-    return [_at(given, _result_of(one))] * count
+  if one.opcode.endswith('-update'):
+    # It has the arrays of the start before it.
+    return (given + [None] * count)[:count]
+  if one.opcode == 'get-tuple-element' or one.opcode.endswith('-done'):
+    source = computation.named[one.operands[0]]
+    element = _result_of(one)
+    if one.opcode == 'get-tuple-element':
+      element = int(re.search(r'index=(\d+)', one.attributes).group(1))
+    # What a done is of may be a single array.
+    found = given[source.places(element)] if element < len(source.widths) else []
+    return (found + [None] * count)[:count]
   if one.opcode.endswith('-start') and count > 1:
     return _places_of_start(one, given)
   places: list = ['new'] * count
@@ -234,16 +244,17 @@ def _places_of(module: Module, one: Instruction, held: dict) -> list:
 
 
 def _result_of(one: Instruction) -> int:
-  """The place, in the result of what is started apart, of the array that it makes."""
+  """The element, of the result of what is started apart, that has what it makes."""
   kind = one.opcode.rpartition('-')[0]
   return 0 if kind == 'copy' else 1
 
 
 def _places_of_start(one: Instruction, given: list) -> list:
-  """Of what is started apart: the array that it makes, and what it reads."""
+  """Of what is started apart: the arrays that it makes, and what it reads."""
   # All else in the result is what it reads, or signs.
   places: list = [given[0] if given else None] * len(one.shapes)
-  places[_result_of(one)] = 'new'
+  made = one.places(_result_of(one))
+  places[made] = ['new'] * len(places[made])
   return places
 
 

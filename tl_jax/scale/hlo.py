@@ -8,6 +8,7 @@ code they come from.
 """
 
 import functools
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -49,8 +50,9 @@ class Shape(NamedTuple):
 
 
 class Instruction(NamedTuple):
-  """shapes: of the result, flat where it is a tuple. operands: names. attributes: the
-  text behind the operands.
+  """shapes: of the result, flat where it is a tuple. widths: how many of them each
+  element of the tuple has, which may be a tuple again; (1,) of an array. operands:
+  names. attributes: the text behind the operands.
   """
 
   name: str
@@ -60,6 +62,12 @@ class Instruction(NamedTuple):
   attributes: str
   is_root: bool
   literal: str = ''
+  widths: tuple[int, ...] = (1,)
+
+  def places(self, element: int) -> slice:
+    """Which of the shapes are those of an element of the tuple."""
+    begin = sum(self.widths[:element])
+    return slice(begin, begin + self.widths[element])
 
   def called(self, key: str) -> str | None:
     """The computation that it calls as its `key`: body, condition, calls."""
@@ -205,7 +213,36 @@ def _instruction(line: str) -> Instruction | None:
   # The number that a constant is, or of a parameter which one it is.
   literal = inside[1 : end - 1] if opcode in ('constant', 'parameter') else ''
   attributes = inside[end:]
-  return Instruction(name, opcode, shapes, operands, attributes, bool(is_root), literal)
+  return Instruction(
+    name,
+    opcode,
+    shapes,
+    operands,
+    attributes,
+    bool(is_root),
+    literal,
+    _widths_of(kind),
+  )
+
+
+def _widths_of(kind: str) -> tuple[int, ...]:
+  """How many arrays each element of a tuple has.
+
+  >>> _widths_of('(f32[2,3]{1,0}, (s32[], bf16[4]))'), _widths_of('f32[2,3]')
+  ((1, 2), (1,))
+  """
+  if not kind.startswith('('):
+    return (1,)
+  # Only commas of the outermost tuple part its elements.
+  depth, borders = 0, []
+  for found in re.finditer(r'[()\[\]{},]', kind):
+    mark = found.group()
+    if mark == ',' and depth == 1:
+      borders.append(found.start())
+    elif mark != ',':
+      depth += 1 if mark in '([{' else -1
+  elements = [kind[i:j] for i, j in itertools.pairwise([0, *borders, len(kind)])]
+  return tuple(len(_SHAPE.findall(element)) for element in elements)
 
 
 def _end_of(text: str) -> int:
