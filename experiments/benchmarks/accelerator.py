@@ -8,9 +8,10 @@ importance, and of a row the peers are: what there is no time for is said in the
 
 A row is a piece of work, a column a peer: transformers in eager mode, or compiled by
 torch.compile. Every library has a process of its own (`timed_pieces.py`), all on the
-same card. Once both are warm they take turns, round by round; a round is so many steps
-in a row, or one text of every prompt. A cell is our tokens/s over theirs; what is
-claimed is the median over rounds. The faster of both peers counts.
+same card. All load and compile side by side; once they are warm, ours and each peer take
+turns, round by round; a round is so many steps in a row, or one text of every prompt. A
+cell is our tokens/s over theirs; what is claimed is the median over rounds. The faster
+of both peers counts.
 
 Both sides compute the same, on weights that ours draws and exports and torch opens:
 
@@ -32,7 +33,7 @@ little in bfloat16.
 MFU is of the dense bfloat16 peak that the maker states, and none for an unknown card;
 `timed_pieces.py` says how FLOPs are counted. Peaks of memory are what the allocators of
 both libraries say, or the process's on a CPU. The first step has tracing, compiling and
-autotuning in it, not the start of the process.
+autotuning in it beside those of the others, not the start of the process.
 
 At scale smoke the pieces are so small that a CPU mostly calls kernels, torch on one
 thread: the ratios say that it runs, and no more.
@@ -45,6 +46,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 
 from tl_jax import config
@@ -65,8 +67,8 @@ UNTIL = 'TL_JAX_BENCHMARK_UNTIL'
 
 
 def step(family: str, head: str, rows: int, length: int, **more) -> dict:
-  """A training step; more: of `timed_pieces.Piece`."""
-  usual = dict(target=0, new=0, method='full', dropout=0.0)
+  """A training step, ten to a round; more: of `timed_pieces.Piece`."""
+  usual = dict(target=0, new=0, method='full', dropout=0.0, steps=10)
   shape = dict(kind='step', family=family, rows=rows, length=length)
   return usual | shape | dict(fields=dict(head=head)) | more
 
@@ -74,18 +76,22 @@ def step(family: str, head: str, rows: int, length: int, **more) -> dict:
 def decoding(kind: str, rows: int) -> dict:
   """128 tokens after prompts of 128, written by the decoder of LoRA's row."""
   piece = step('llama3.2-1b', 'causal', rows, 128)
-  return piece | dict(kind=kind, new=128)
+  return piece | dict(kind=kind, new=128, steps=1)
 
 
+# Steps of 20 ms: a round of ten is over before a card runs as fast as it can.
+SHORT = dict(steps=60)
 PIECES = {
-  'BERT-base 64 x 128': step('bert-base', 'classifier', 64, 128),
+  'BERT-base 64 x 128': step('bert-base', 'classifier', 64, 128, **SHORT),
   'GPT-2 small 16 x 1024': step('gpt2', 'causal', 16, 1024),
   'LoRA 1B 4 x 2048': step('llama3.2-1b', 'causal', 4, 2048, method='lora'),
   'greedy 1B, 8 prompts': decoding('greedy', 8),
-  'BERT-base 16 x 512': step('bert-base', 'classifier', 16, 512),
+  'BERT-base 16 x 512': step('bert-base', 'classifier', 16, 512, **SHORT),
   'T5-base 16 x 512 + 128': step('t5-base', 'causal', 16, 512, target=128),
   'beam 4 1B, 4 prompts': decoding('beam', 4),
-  'BERT-base 64 x 128, dropout': step('bert-base', 'classifier', 64, 128, dropout=0.1),
+  'BERT-base 64 x 128, dropout': step(
+    'bert-base', 'classifier', 64, 128, dropout=0.1, **SHORT
+  ),
 }
 STEPS = tuple(row for row in PIECES if PIECES[row]['kind'] == 'step')
 EXACT = tuple(row for row in STEPS if not PIECES[row]['dropout'])
@@ -101,8 +107,6 @@ def run(row: str, column: str, seed: int, scale: Scale) -> dict:
   piece = dict(PIECES[row])
   if settings.pop('is_small'):
     piece = smaller(piece)
-  if piece['kind'] != 'step':
-    settings['steps'] = 1
   return dict(row=row, peer=column, round=seed, piece=piece | settings)
 
 
@@ -110,6 +114,7 @@ def smaller(piece: dict) -> dict:
   """A piece that takes a CPU a second."""
   fields = {'llama3.2-1b': SMALL_LLAMA, 't5-base': SMALL_T5}.get(piece['family'], SMALL)
   small = piece | dict(rows=2, length=32, fields=piece['fields'] | fields)
+  small['steps'] = min(piece['steps'], 3)
   for name in ('target', 'new'):
     small[name] = min(piece[name], 8)
   return small
@@ -200,42 +205,43 @@ def compare(members: list, asked: str, platform: str, watch: Watch) -> None:
     watch.sides.append(side)
     return side
 
-  ours = start(OURS)
-  # They load their libraries meanwhile, and make their first calls when they are asked.
-  peers = {config['peer']: None for config, _ in members}
-  peers = {peer: start(peer) for peer in peers}
-  try:
-    ours_first = first_answers(ours)
-  except ChildProcessError as error:
+  sides = {OURS: start(OURS)}
+  for peer in dict.fromkeys(member[0]['peer'] for member in members):
+    sides[peer] = start(peer)
+  # All load and compile at the same time, before any is timed.
+  with futures.ThreadPoolExecutor(len(sides)) as pool:
+    firsts = {name: pool.submit(first_answers, side) for name, side in sides.items()}
+  if error := firsts.pop(OURS).exception():
     fail(members, f'{OURS}: {watch.reason(error)}')
     return
-  for peer, theirs in peers.items():
+  for peer, first in firsts.items():
     own = [member for member in members if member[0]['peer'] == peer]
     try:
+      first.result()
       watch.require()
-      in_turns(own, ours, ours_first, theirs)
+      in_turns(own, sides[OURS], sides[peer])
     except ChildProcessError as error:
       fail(own, f'{peer}: {watch.reason(error)}')
     except Late as late:
       fail(own, f'{peer}: {late}')
 
 
-def first_answers(side) -> dict:
-  """What a side says when it is ready, and what its first step took and gave."""
+def first_answers(side) -> None:
+  """Waits until a side is ready and warm.
+
+  `side.first` is what it says when it is ready, with what its first step took and gave.
+  """
   side.first = side.answer()
   answer = side.once()
-  first = dict(first_seconds=answer['seconds'], value=answer['value'])
+  side.first |= dict(first_seconds=answer['seconds'], value=answer['value'])
   # The second call still warms what the first one made.
   side.once()
-  return side.first | first
 
 
-def in_turns(members: list, ours, ours_first: dict, theirs) -> None:
+def in_turns(members: list, ours, theirs) -> None:
   """Writes a result for every round, ours and theirs one after the other."""
-  theirs_first = first_answers(theirs)
   for _, directory in members:
-    ours_now, theirs_now = ours.once(), theirs.once()
-    metrics = compared(ours_now, theirs_now, ours_first, theirs_first)
+    metrics = compared(ours.once(), theirs.once(), ours.first, theirs.first)
     performance.write(directory, 'result.json', dict(metrics=metrics))
   # Its memory is for the next peer.
   theirs.process.kill()
@@ -332,9 +338,9 @@ SCALES = {
     rows=tuple(PIECES)[:-1],
     columns=('eager',),
     seeds=(1, 2),
-    settings=dict(platform='cpu', steps=3, is_small=True),
+    settings=dict(platform='cpu', is_small=True),
   ),
-  'gpu': Scale(settings=dict(platform='cuda', steps=10, is_small=False)),
+  'gpu': Scale(settings=dict(platform='cuda', is_small=False)),
 }
 
 TABLE = Table(
