@@ -183,7 +183,14 @@ def test_copies_are_transposes(dtype):
   x = draw(0, (3, 20, 6, 5), dtype)
   np.testing.assert_array_equal(products.copy_transposed(x), jnp.swapaxes(x, -1, -2))
   np.testing.assert_array_equal(products.copy_swapped(x), jnp.swapaxes(x, 1, 2))
-  if dtype == jnp.bfloat16:
-    np.testing.assert_array_equal(
-      products.column_sums(x), x.astype(jnp.float32).sum((0, 1, 2))
-    )
+
+
+@pytest.mark.parametrize('platform', ['cpu', 'default'])
+def test_sums_of_columns(platform, monkeypatch):
+  monkeypatch.setattr(
+    jax.lax, 'platform_dependent', lambda *args, **forms: forms[platform](*args)
+  )
+  x = draw(0, (3, 20, 6, 5), jnp.bfloat16)
+  np.testing.assert_array_equal(
+    products.column_sums(x), x.astype(jnp.float32).sum((0, 1, 2))
+  )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tl_jax import leaves, transfer, tree
+from tl_jax import leaves, models, parallel, transfer, tree
 from tl_jax.models import Compute, arch, backbone, build, count
 
 SHAPES = {
@@ -453,3 +453,35 @@ def test_layers_that_differ_are_unrolled(ranks, remat):
     run = jax.jit(functools.partial(model.apply, train=True))
     values.append(run(params, batch, key=jax.random.key(1)).logits)
   np.testing.assert_allclose(*values, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'platform, remat, scanned',
+  [
+    ('cpu', 'full', False),
+    ('gpu', 'none', False),
+    ('gpu', 'dots', True),
+    ('tpu', 'none', True),
+  ],
+)
+def test_layers_are_scanned_where_it_pays(platform, remat, scanned, monkeypatch):
+  monkeypatch.setattr(parallel, 'target_platform', lambda: platform)
+  assert models.scans(Compute(remat=remat)) == scanned
+  assert models.scans(Compute(layers='scan'))
+  assert not models.scans(Compute(layers='unroll'))
+
+
+def test_a_mask_is_not_kept_for_every_layer():
+  model, params = made('decoder', layers='scan')
+  tokens = texts()[0][None]
+  segments = jnp.ones_like(tokens)
+
+  def total(params):
+    return model.apply(params, dict(tokens=tokens, segments=segments)).logits.sum()
+
+  text = str(jax.make_jaxpr(jax.grad(total))(params))
+  arch, length = model.arch, tokens.shape[1]
+  scores = f'{arch.layers},1,{arch.heads},1,{length},{length}'
+  # The softmax is kept, and not which of the scores it hid.
+  assert f'f32[{scores}]' in text
+  assert f'bool[{scores}]' not in text

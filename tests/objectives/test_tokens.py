@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tl_jax import leaves
-from tl_jax.objectives import tokens
+from tl_jax.objectives import losses, tokens
 from tl_jax.objectives.tokens import score, score_logits, token_prediction
 
 ROWS, PLACES, WIDTH, VOCABULARY = 2, 7, 6, 20
@@ -56,9 +56,29 @@ def parts(request, monkeypatch):
   monkeypatch.setattr(tokens, 'MOST', ROWS * PLACES * VOCABULARY / request.param)
 
 
+@pytest.fixture(params=['here', 'elsewhere'])
+def platform(request, monkeypatch):
+  if request.param == 'elsewhere':
+    monkeypatch.setattr(
+      jax.lax, 'platform_dependent', lambda *args, cpu, default: default(*args)
+    )
+
+
+def test_the_logits_of_targets(platform):
+  logits = draw(0, ROWS, PLACES, VOCABULARY).at[0, 0].set(-jnp.inf)
+  pull = draw(1, ROWS, PLACES)
+  found, back = jax.vjp(lambda x: losses.chosen_logits(x, TARGETS), logits)
+  plain = lambda x: jnp.take_along_axis(x, TARGETS[..., None], -1)[..., 0]
+  wanted, their_back = jax.vjp(plain, logits)
+  np.testing.assert_array_equal(found, wanted)
+  np.testing.assert_array_equal(back(pull)[0], their_back(pull)[0])
+
+
 @pytest.mark.parametrize('name', READOUTS)
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
-def test_sums_and_derivatives_are_those_of_all_logits_at_once(parts, name, smoothing):
+def test_sums_and_derivatives_are_those_of_all_logits_at_once(
+  parts, platform, name, smoothing
+):
   readout = READOUTS[name]
   for found, expected in zip(
     by_parts(readout, smoothing), whole(readout, smoothing), strict=True
@@ -76,7 +96,7 @@ def test_sums_and_derivatives_are_those_of_all_logits_at_once(parts, name, smoot
   )
 
 
-def test_forward_mode_and_second_derivatives_are_kept(parts):
+def test_forward_mode_and_second_derivatives_are_kept(parts, platform):
   readout = READOUTS['tied']
   step = jax.tree.map(jnp.cos, readout)
 

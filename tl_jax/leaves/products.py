@@ -154,11 +154,20 @@ def copy_swapped(x):
 def column_sums(x):
   """The sums (n,) in float32 over all axes of bfloat16 x (..., n) but the last.
 
-  They are a product with ones, which has a fast kernel.
+  On CPU they are a product with ones, which has a fast kernel. Elsewhere XLA would put
+  the operands of several such products side by side, in float32, because they share the
+  ones; plain sums become part of what makes their operand.
   """
   x = x.reshape(-1, x.shape[-1])
-  ones = jnp.ones((1, x.shape[0]), NARROW)
-  return _contract(ones, x, False)[0]
+
+  def on_cpu(x):
+    ones = jnp.ones((1, x.shape[0]), NARROW)
+    return _contract(ones, x, False)[0]
+
+  def natural(x):
+    return x.astype(jnp.float32).sum(0)
+
+  return jax.lax.platform_dependent(x, cpu=on_cpu, default=natural)
 
 
 def _tile(whole: int) -> int:

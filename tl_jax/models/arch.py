@@ -315,7 +315,8 @@ class Compute:
   dtype: Literal['float32', 'bfloat16'] = 'float32'
   # what the backward pass recomputes; dots: all but products
   remat: Literal['none', 'dots', 'full'] = 'none'
-  # auto: unroll on CPU, where a loop costs a third of the step
+  # auto: unroll on CPU, where a loop costs a third of the step, and on a GPU without
+  # remat
   layers: Literal['auto', 'unroll', 'scan'] = 'auto'
   # splash: on a TPU; cudnn: on a GPU, in bfloat16; auto: these where they can, else xla,
   # which works in blocks where rows are long

@@ -238,19 +238,37 @@ class _Layers(NamedTuple):
     keys = None
     if self.keys[first] is not None:
       keys = jnp.stack(self.keys[first:last])
-    reaches = zip(*self.reaches[first:last], strict=True)
-    reach = Reach(*(jnp.array(part) for part in reaches))
+    common, reach = _common_reach(self.reaches[first:last])
     kept = 'attentions' in keep
 
     def body(x, layer):
       own_params, own_key, own_reach = layer
       x, weights = _apply_layer(
-        self.block, self.remat, kept, own_reach, x, own_params, own_key, context
+        self.block,
+        self.remat,
+        kept,
+        common or own_reach,
+        x,
+        own_params,
+        own_key,
+        context,
       )
       return x, (x if 'states' in keep else None, weights)
 
     x, (states, weights) = jax.lax.scan(body, x, (params, keys, reach))
     return x, states, weights
+
+
+def _common_reach(reaches: list[Reach]) -> tuple[Reach | None, Reach | None]:
+  """(the reach of all layers or None, else the reach of each as arrays (layers,)).
+
+  A mask that no layer changes is made once, in front of the loop, and is not kept for
+  every layer until its gradient.
+  """
+  if len(set(reaches)) == 1:
+    return reaches[0], None
+  parts = zip(*reaches, strict=True)
+  return None, Reach(*(jnp.array(part) for part in parts))
 
 
 def _layers(block: Block, params: dict, layers: int, compute: Compute, key) -> _Layers:
@@ -382,6 +400,11 @@ def layer_name(arch: Arch, index: int, layers: int) -> str:
 
 def scans(compute: Compute) -> bool:
   """Do layers that are alike run in a loop, on the platform that is traced for?"""
-  if compute.layers == 'auto':
-    return parallel.target_platform() != 'cpu'
-  return compute.layers == 'scan'
+  if compute.layers != 'auto':
+    return compute.layers == 'scan'
+  platform = parallel.target_platform()
+  if platform == 'gpu':
+    # A loop copies what it keeps for the backward pass into arrays of all layers, and
+    # out of them again. With `remat` that is little, and the memory is wanted.
+    return compute.remat != 'none'
+  return platform != 'cpu'

@@ -21,12 +21,50 @@ def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> Arra
   """
   logits = logits.astype(jnp.float32)
   total = jax.nn.logsumexp(logits, axis=-1)
-  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)
-  chosen = chosen[..., 0]
+  chosen = chosen_logits(logits, targets)
   if smoothing:
     uniform = logits.mean(-1)
     chosen = (1 - smoothing) * chosen + smoothing * uniform
   return total - chosen
+
+
+def chosen_logits(logits: Array, targets: Array) -> Array:
+  """The logits (...) of the targets (...), integers, among logits (..., classes).
+
+  On CPU they are looked up. The gradient of that is an array of zeros into which little
+  is added, which no other platform makes in one pass with the softmax: there it is a
+  sum over all classes but the others.
+  """
+
+  def looked_up(logits, targets):
+    return jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+
+  return jax.lax.platform_dependent(
+    logits, targets, cpu=looked_up, default=_sum_of_chosen
+  )
+
+
+@jax.custom_jvp
+def _sum_of_chosen(logits: Array, targets: Array) -> Array:
+  """The sum (...) of the logits (..., classes) where a class is the target."""
+  # What is the same in all parts of a loss, jax makes once in front of their loop, and
+  # keeps it: so there is no array of as many zeros as logits.
+  zero = (targets[..., None] * 0).astype(logits.dtype)
+  return jnp.where(_is_chosen(logits, targets), logits, zero).sum(-1)
+
+
+@_sum_of_chosen.defjvp
+def _sum_of_chosen_jvp(primals, tangents):
+  logits, targets = primals
+  # Turned around, this product is no more than the gradient times a zero or a one.
+  chosen = _is_chosen(logits, targets).astype(logits.dtype)
+  return _sum_of_chosen(logits, targets), (tangents[0] * chosen).sum(-1)
+
+
+def _is_chosen(logits: Array, targets: Array) -> Array:
+  """Boolean (..., classes): is a class the target (...)?"""
+  classes = jnp.arange(logits.shape[-1], dtype=targets.dtype)
+  return classes == targets[..., None]
 
 
 def symmetric_divergence(log_p: Array, log_q: Array) -> Array:

@@ -18,6 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from tl_jax import leaves, parallel
 from tl_jax.objectives.losses import (
+  chosen_logits,
   cross_entropy,
   symmetric_divergence,
   weighted_sum,
@@ -82,8 +83,8 @@ def score_logits(
   Both are float32 scalars; the loss is the negative log likelihood in nats. The logits
   are (rows, n, vocabulary), targets and weights (rows, n).
   """
-  chosen = jnp.take_along_axis(logits, targets[..., None], -1)
-  token = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+  chosen = chosen_logits(logits, targets)[..., None]
+  token = jnp.arange(logits.shape[-1], dtype=targets.dtype)
   # The first of the highest logits is the answer; this is `argmax` as a reduction that
   # CPUs do many at a time.
   comes_first = token < targets[..., None]
