@@ -281,8 +281,18 @@ def _pod(metadata_of_cloud) -> Cluster | None:
     _wait_for_name(pod.host)
     port = os.environ.get('JAX_COORDINATOR_PORT') or POD_PORT
     return Cluster('GKE', f'{pod.host}:{port}', pod.processes, pod.process)
-  asks = told is not None or pods.says_nothing(os.environ)
-  if asks and _finds_tpu() and _is_present('Google Cloud', metadata_of_cloud):
+  if told is not None or pods.says_nothing(os.environ):
+    return _pod_of_cloud(metadata_of_cloud, told)
+  return None
+
+
+def _pod_of_cloud(metadata_of_cloud, told: str | None) -> Cluster | None:
+  """The hosts that the metadata of the machine names; None where there are none.
+
+  told: how a variable says that there are others. Raises RuntimeError where it does and
+  the metadata does not name them.
+  """
+  if _finds_tpu() and _is_present('Google Cloud', metadata_of_cloud):
     return _describe('Google Cloud', metadata_of_cloud)
   if told is not None:
     raise RuntimeError(

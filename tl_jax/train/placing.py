@@ -45,15 +45,19 @@ def require_overrides(
   overrides = parallel.parse_overrides(settings.sharding_overrides)
   if not overrides or arch is None or method is None:
     return
-  model = models.build(arch, settings.compute)
+  trainable, frozen = _shapes(models.build(arch, settings.compute), method)
+  names = [*tree.flatten(trainable), *tree.flatten(frozen)]
+  parallel.require_matches(overrides, names)
+
+
+def _shapes(model: models.Model, method: transfer.TransferMethod) -> tuple:
+  """The trees (trainable, frozen) with the shape and dtype of every parameter."""
 
   def begin():
     key = jax.random.key(0)
     return method.init(key, model.init(key))
 
-  trainable, frozen = jax.eval_shape(begin)
-  names = [*tree.flatten(trainable), *tree.flatten(frozen)]
-  parallel.require_matches(overrides, names)
+  return jax.eval_shape(begin)
 
 
 def lines_on_uncut(
@@ -67,11 +71,7 @@ def lines_on_uncut(
   if math.prod(mesh.shape.values()) == 1:
     return []
 
-  def begin():
-    key = jax.random.key(0)
-    return method.init(key, model.init(key))
-
-  parts = jax.eval_shape(begin)
+  parts = _shapes(model, method)
   overrides = parallel.parse_overrides(settings.sharding_overrides)
   lines = []
   for axes, abstract in zip(method.axes(model.axes), parts, strict=True):
