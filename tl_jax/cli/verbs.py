@@ -7,6 +7,7 @@
 from tl_jax.cli import (
   compare,
   data,
+  forecast,
   generate,
   merge,
   models,
@@ -25,6 +26,7 @@ VERBS = {
   'transfer': training.TRANSFER,
   'evaluate': training.EVALUATE,
   'compare': compare.COMPARE,
+  'forecast': forecast.FORECAST,
   'predict': predict.PREDICT,
   'generate': generate.GENERATE,
   'import': models.IMPORT,

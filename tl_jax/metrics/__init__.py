@@ -25,6 +25,7 @@ from tl_jax.metrics.text import (
   rouge,
   signatures,
 )
+from tl_jax.metrics.transferability import h_score, log_evidence
 
 METRICS = {
   'accuracy': accuracy,
@@ -53,4 +54,12 @@ METRICS = {
 # Metrics of free texts: no reference says what would have been right.
 FREE = ('distinct', 'repetition', 'self_bleu', 'copying')
 
-__all__ = ['FREE', 'LIBRARIES', 'METRICS', 'signatures', *METRICS]
+__all__ = [
+  'FREE',
+  'LIBRARIES',
+  'METRICS',
+  'h_score',
+  'log_evidence',
+  'signatures',
+  *METRICS,
+]

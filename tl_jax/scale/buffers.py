@@ -224,23 +224,29 @@ def _places_of(
   given = [number for name in one.operands for number in held.get(name, ())]
   if one.opcode in SAME:
     return (given + ['new'] * count)[:count]
-  if one.opcode.endswith('-update'):
-    # It has the arrays of the start before it.
-    return (given + [None] * count)[:count]
-  if one.opcode == 'get-tuple-element' or one.opcode.endswith('-done'):
-    source = computation.named[one.operands[0]]
-    element = _result_of(one)
-    if one.opcode == 'get-tuple-element':
-      element = int(re.search(r'index=(\d+)', one.attributes).group(1))
-    # What a done is of may be a single array.
-    found = given[source.places(element)] if element < len(source.widths) else []
-    return (found + [None] * count)[:count]
+  if one.opcode == 'get-tuple-element' or one.opcode.endswith(('-update', '-done')):
+    return _places_of_element(computation, one, given)
   if one.opcode.endswith('-start') and count > 1:
     return _places_of_start(one, given)
   places: list = ['new'] * count
   for place, operand in _updated(module, one).items():
     places[place] = _at(held.get(operand, ()), 0)
   return places
+
+
+def _places_of_element(computation: Computation, one: Instruction, given: list) -> list:
+  """Of what takes an element of a tuple, or waits for it: the arrays that it is."""
+  count = len(one.shapes)
+  if one.opcode.endswith('-update'):
+    # It has all arrays of the start before it.
+    return (given + [None] * count)[:count]
+  source = computation.named[one.operands[0]]
+  element = _result_of(one)
+  if one.opcode == 'get-tuple-element':
+    element = int(re.search(r'index=(\d+)', one.attributes).group(1))
+  # What is waited for may be a single array.
+  found = given[source.places(element)] if element < len(source.widths) else []
+  return (found + [None] * count)[:count]
 
 
 def _result_of(one: Instruction) -> int:

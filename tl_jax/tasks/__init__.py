@@ -4,7 +4,7 @@
 ('negative', 'positive')
 """
 
-from tl_jax.tasks.own import Reading
+from tl_jax.tasks.own import DIVIDED, Reading
 from tl_jax.tasks.problems import (
   PROBLEMS,
   Cut,
@@ -28,6 +28,7 @@ from tl_jax.tasks.task import (
 )
 
 __all__ = [
+  'DIVIDED',
   'PROBLEMS',
   'TASKS',
   'Cut',

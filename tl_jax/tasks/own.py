@@ -23,6 +23,8 @@ from tl_jax.tasks.unlabelled import Part
 
 # What files call the split that is looked at while a model is trained.
 VALIDATION = ('validation', 'valid', 'dev', 'val')
+# In the line that tells of a file that says nothing of splits.
+DIVIDED = 'by the hash of their texts'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,7 +315,7 @@ def told_of_splits(name: str, sources: Mapping[str, Source]) -> list[str]:
   told = []
   if train.divided and test.name == train.name:
     told.append(
-      f'{name}: no column split; by the hash of their texts {len(train)} examples are '
+      f'{name}: no column split; {DIVIDED} {len(train)} examples are '
       f'for train, {len(test)} for test'
     )
   left = _unread_splits(sources)

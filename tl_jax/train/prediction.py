@@ -248,7 +248,7 @@ def _origin(
   if request.embeddings:
     kind = 'normalized embeddings' if request.normalize else 'embeddings'
   found = dict(
-    model=_digest(path, step),
+    model=digest_of_model(path, step),
     input=_checksum(pathlib.Path(request.input)),
     dtype=request.dtype,
     head=request.head,
@@ -266,7 +266,7 @@ def _origin(
   return found
 
 
-def _digest(path: pathlib.Path, step: int | None) -> str:
+def digest_of_model(path: pathlib.Path, step: int | None) -> str:
   """A digest of the model, wherever it lies: of a step, or of the files of a folder."""
   if step is not None:
     # The record of a step has a checksum of every file.

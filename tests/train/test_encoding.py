@@ -1,0 +1,88 @@
+"""Vectors that are kept: found again by all that changes them, and by nothing else."""
+
+import concurrent.futures
+import json
+
+import numpy as np
+import pytest
+
+import tl_jax
+from tl_jax.data.pairs import Pair
+from tl_jax.train import encoding
+from tl_jax.train.encoding import encode, key_of
+
+TEXTS = ['a film of the year', 'nobody came', 'a cat', 'the end']
+
+
+@pytest.fixture
+def opened(monkeypatch):
+  """How often a model was opened."""
+  count = []
+  plain = encoding.open_subject
+
+  def counted(*arguments):
+    count.append(arguments)
+    return plain(*arguments)
+
+  monkeypatch.setattr(encoding, 'open_subject', counted)
+  return count
+
+
+def test_a_second_time_no_model_is_opened(pretrained, tmp_path, opened):
+  first = encode(str(pretrained), TEXTS, tmp_path)
+  second = encode(str(pretrained), TEXTS, tmp_path)
+  assert first.vectors.shape[0] == 4 and first.seconds > 0 and second.seconds == 0
+  np.testing.assert_array_equal(first.vectors, second.vectors)
+  assert len(opened) == 1
+  # A vector is of its text alone.
+  other = encode(str(pretrained), TEXTS[::-1], tmp_path)
+  np.testing.assert_allclose(other.vectors[::-1], first.vectors, atol=1e-5)
+  assert len(opened) == 2
+
+
+def test_half_a_file_is_never_read(pretrained, tmp_path, opened):
+  wanted = encode(str(pretrained), TEXTS, tmp_path).vectors
+  (kept,) = tmp_path.iterdir()
+  whole = kept.read_bytes()
+  for content in (whole[:-9], whole[:60], b''):
+    kept.write_bytes(content)
+    found = encode(str(pretrained), TEXTS, tmp_path).vectors
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+  assert kept.read_bytes() == whole and len(opened) == 4
+
+
+def test_several_at_once_lose_nothing(pretrained, tmp_path):
+  with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    runs = [pool.submit(encode, str(pretrained), TEXTS, tmp_path) for _ in range(3)]
+  found = [run.result().vectors for run in runs]
+  np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+  assert [path.suffix for path in tmp_path.iterdir()] == ['.npy']
+
+
+def test_whatever_changes_a_vector_changes_its_key():
+  keys = [
+    key_of('model', ['a', 'b'], ''),
+    key_of('other', ['a', 'b'], ''),
+    key_of('model', ['b', 'a'], ''),
+    key_of('model', ['a', 'b', ''], ''),
+    key_of('model', ['a\nb'], ''),
+    key_of('model', [Pair('a', 'b')], ''),
+    key_of('model', ['a', 'b'], 'bfloat16'),
+  ]
+  assert len(set(keys)) == len(keys)
+
+
+def test_another_tokenizer_of_the_same_weights_is_another_model(pretrained, tmp_path):
+  folder = tmp_path / 'model'
+  tl_jax.save(folder, tl_jax.load(pretrained))
+  encode(str(folder), TEXTS, tmp_path / 'v')
+  path = folder / 'tokenizer_config.json'
+  said = json.loads(path.read_text())
+  path.write_text(json.dumps(said | dict(model_max_length=4)))
+  encode(str(folder), TEXTS, tmp_path / 'v')
+  assert len(list((tmp_path / 'v').iterdir())) == 2
+
+
+def test_what_is_no_model_is_named(tmp_path):
+  with pytest.raises(ValueError, match='--init: .*nobody: no such folder'):
+    encode(str(tmp_path / 'nobody'), TEXTS, tmp_path)

@@ -1,0 +1,222 @@
+"""Classifiers of frozen features: cheap enough to be trained hundreds of times.
+
+>>> features = np.array([[0.0, 1.0], [0.1, 0.9], [1.0, 0.0], [0.9, 0.2]] * 3)
+>>> probe = fit(features, np.array([0, 0, 1, 1] * 3))
+>>> probe(features[:4]).argmax(1).tolist()
+[0, 0, 1, 1]
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# Inverse strengths of the penalty that are tried, on standardised features.
+STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+# That which is taken where too few labels are there to try any.
+USUAL = 0.01
+# The smallest probability, whose logarithm is a number.
+LEAST = 1e-12
+# Parts of a cross-validation: for strengths, and for the error.
+INNER = 3
+FOLDS = 5
+
+# (features (n, width), labels (n,)) -> a function of features to log-probabilities
+# (n, classes).
+Fit = Callable[[np.ndarray, np.ndarray], Callable]
+
+
+def fit(
+  features: np.ndarray, labels: np.ndarray, classes: int | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+  """Logistic regression on standardised features (n, width); labels (n,) count from 0.
+
+  The strength of its penalty is chosen by cross-validation of these labels alone. The
+  result is a function of features (m, width) to log-probabilities (m, classes). A class
+  that no label has gets minus infinity.
+  """
+  # Inside, because scikit-learn is slow to import.
+  from sklearn.linear_model import LogisticRegression
+  from sklearn.pipeline import make_pipeline
+  from sklearn.preprocessing import StandardScaler
+
+  labels = np.asarray(labels)
+  count = int(labels.max()) + 1 if classes is None else classes
+  present, counts = np.unique(labels, return_counts=True)
+  if len(present) == 1:
+    return lambda features: _spread(np.zeros((len(features), 1)), present, count)
+  strength = USUAL
+  if counts.min() >= INNER:
+    strength = _best_strength(features, labels)
+  model = make_pipeline(
+    StandardScaler(), LogisticRegression(C=strength, max_iter=300, tol=1e-3)
+  )
+  model.fit(features, labels)
+
+  def answer(features: np.ndarray) -> np.ndarray:
+    chances = np.maximum(model.predict_proba(features), LEAST)
+    return _spread(np.log(chances), present, count)
+
+  return answer
+
+
+def _best_strength(features: np.ndarray, labels: np.ndarray) -> float:
+  """The strength with the highest likelihood in cross-validation."""
+  from sklearn.linear_model import LogisticRegression
+  from sklearn.model_selection import StratifiedKFold
+  from sklearn.preprocessing import StandardScaler
+
+  # By the likelihood, not by the accuracy: few labels have many ties of the latter.
+  scores = np.zeros(len(STRENGTHS))
+  # Not shuffled: whoever gives the labels has drawn them.
+  for train, held in StratifiedKFold(INNER).split(features, labels):
+    scaler = StandardScaler().fit(features[train])
+    seen, unseen = scaler.transform(features[train]), scaler.transform(features[held])
+    for place, strength in enumerate(STRENGTHS):
+      model = LogisticRegression(C=strength, max_iter=300, tol=1e-3)
+      model.fit(seen, labels[train])
+      found = np.log(np.maximum(model.predict_proba(unseen), LEAST))
+      columns = np.searchsorted(model.classes_, labels[held])
+      scores[place] += found[np.arange(len(held)), columns].sum()
+  return STRENGTHS[int(scores.argmax())]
+
+
+def _spread(found: np.ndarray, present: np.ndarray, classes: int) -> np.ndarray:
+  """Log-probabilities (n, classes) from those of the classes that were present."""
+  whole = np.full((len(found), classes), -np.inf)
+  whole[:, present] = found
+  return whole
+
+
+class Measured(NamedTuple):
+  """The errors of a learner at several numbers of labels.
+
+  labels: these numbers, rising. errors: the mean error of each. noise: the standard
+  deviation of each mean that comes from the choice of its labels. common: that which
+  all share, because the same examples were asked. training: by how much the error
+  differs from one set of the most labels to another.
+  """
+
+  labels: list[int]
+  errors: list[float]
+  noise: list[float]
+  common: float
+  training: float
+
+
+def sizes_of(labels: int, classes: int, steps: int = 6) -> list[int]:
+  """The numbers of labels at which a learner is measured, evenly apart as logarithms.
+
+  The most leave a fold out; the fewest have about two labels of each class.
+
+  >>> sizes_of(100, 2)
+  [10, 15, 23, 35, 53, 80]
+  """
+  most = labels - -(-labels // FOLDS)
+  fewest = min(max(2 * classes, most // 8), most // 2)
+  found = np.geomspace(max(fewest, 2), most, steps).round().astype(int)
+  return sorted(set(found.tolist()))
+
+
+def measure(
+  inputs: Sequence | np.ndarray,
+  labels: np.ndarray,
+  learn: Fit,
+  *,
+  repeats: int = 5,
+  seed: int = 0,
+  watch: Callable[[int, int], None] = lambda done, total: None,
+) -> Measured:
+  """The errors of a learner from a few labels up to most of those that there are.
+
+  All examples are asked in every repeat, each by a learner that has seen none of its
+  fold; of the others it has seen as many as the size says, drawn by class. inputs: what
+  `learn` takes, by number. watch(done, total) counts the learners. Raises ValueError
+  for fewer than two labels of a class, which no fold could leave out.
+  """
+  from sklearn.model_selection import StratifiedKFold
+
+  labels = np.asarray(labels)
+  counts = np.unique(labels, return_counts=True)[1]
+  if len(counts) < 2 or counts.min() < 2:
+    raise ValueError('forecast: needs two classes, and two labels or more of each')
+  sizes = sizes_of(len(labels), len(counts))
+  folds = min(FOLDS, int(counts.min()))
+  # Example by example, because the noise of training is told by what goes together.
+  wrong = np.zeros((repeats, len(sizes), len(labels)))
+  fold_of = np.zeros((repeats, len(labels)), int)
+  total = repeats * folds * len(sizes)
+  done = 0
+  for repeat in range(repeats):
+    generator = np.random.default_rng([seed, repeat])
+    splits = StratifiedKFold(folds, shuffle=True, random_state=repeat + 1000 * seed)
+    for fold, (train, held) in enumerate(splits.split(labels, labels)):
+      fold_of[repeat, held] = fold
+      order = _by_class(labels, generator.permutation(train))
+      for place, size in enumerate(sizes):
+        seen = order[:size]
+        answer = learn(_take(inputs, seen), labels[seen])
+        decided = answer(_take(inputs, held)).argmax(1)
+        wrong[repeat, place, held] = decided != labels[held]
+        done += 1
+        watch(done, total)
+  return _summed_up(sizes, wrong, fold_of)
+
+
+def _summed_up(sizes: list[int], wrong: np.ndarray, fold_of: np.ndarray) -> Measured:
+  """What the mistakes (repeats, sizes, examples) of all repeats say together."""
+  repeats, _, count = wrong.shape
+  folds = int(fold_of.max()) + 1
+  errors = wrong.mean((0, 2))
+  falling = sizes[-1] / np.array(sizes)
+  variances = [_training_variance(wrong[:, k], fold_of) for k in range(len(sizes))]
+  # It falls as one over the number of labels: all sizes tell it together.
+  at_most = max(0.0, float(np.mean(variances / falling)))
+  # So many sets without a label in common are there at the most.
+  apart = np.clip(count / np.array(sizes), 1.0, folds * repeats)
+  flips = (wrong.mean(0) * (1 - wrong.mean(0))).sum(1) / (count**2 * repeats)
+  noise = np.sqrt(at_most * falling / apart + flips)
+  # However few mistakes there are: one more or less is always possible.
+  error = min(max(errors[-1], 1 / count), 1 - 1 / count)
+  common = (error * (1 - error) / count) ** 0.5
+  return Measured(sizes, errors.tolist(), noise.tolist(), common, at_most**0.5)
+
+
+def _training_variance(wrong: np.ndarray, fold_of: np.ndarray) -> float:
+  """The variance of the error of a learner, on all texts, from one set of labels to
+  another.
+
+  wrong, fold_of: (repeats, examples). The mistakes of one learner, in examples of one
+  fold, go together as far as its labels make it better or worse; what is left, that an
+  example is near its border, averages out over many examples. So it is the mean
+  covariance of the mistakes in two examples of a fold.
+  """
+  repeats = len(wrong)
+  if repeats < 2:
+    return 0.0
+  apart = wrong - wrong.mean(0)
+  total = 0.0
+  pairs = 0
+  for own, folds in zip(apart, fold_of, strict=True):
+    for fold in range(int(folds.max()) + 1):
+      members = own[folds == fold]
+      total += members.sum() ** 2 - np.square(members).sum()
+      pairs += len(members) * (len(members) - 1)
+  # One of the repeats was spent on the mean of every example.
+  return total / max(pairs, 1) * repeats / (repeats - 1)
+
+
+def _by_class(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+  """An order in which every beginning has its share of each class."""
+  ranks = np.zeros(len(order))
+  for label in np.unique(labels[order]):
+    places = np.flatnonzero(labels[order] == label)
+    ranks[places] = (np.arange(len(places)) + 0.5) / len(places)
+  return order[np.argsort(ranks, kind='stable')]
+
+
+def _take(inputs, numbers: np.ndarray):
+  """The inputs with these numbers: rows of an array, or texts of a list."""
+  if isinstance(inputs, np.ndarray):
+    return inputs[numbers]
+  return [inputs[number] for number in numbers]

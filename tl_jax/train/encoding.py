@@ -1,0 +1,135 @@
+"""Vectors of texts by a model of any origin, computed once and kept on the disk.
+
+>>> key_of('model', ['a', 'b'], '') == key_of('model', ['ab', ''], '')
+False
+"""
+
+import hashlib
+import io
+import itertools
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from tl_jax import config as configs
+from tl_jax import files, parallel
+from tl_jax.config import ConfigError
+from tl_jax.data.pairs import Pair
+from tl_jax.train.answering import make_answering, open_settings, open_subject
+from tl_jax.train.asking import Manner
+from tl_jax.train.prediction import digest_of_model
+from tl_jax.train.reporter import NULL_REPORTER, Reporter
+
+# Another number encodes all texts anew: for whoever changes what a vector is.
+FORMAT = 1
+
+
+class Encoded(NamedTuple):
+  """Vectors of texts.
+
+  vectors: float32 (texts, width). seconds: what computing them took; 0 where they were
+  kept from before.
+  """
+
+  vectors: np.ndarray
+  seconds: float
+
+
+def encode(
+  model: str,
+  texts: Sequence[str],
+  folder: pathlib.Path,
+  *,
+  dtype: str = '',
+  reporter: Reporter = NULL_REPORTER,
+) -> Encoded:
+  """A vector of every text, pooled as the model says, from `folder` or anew into it.
+
+  model: a workdir, a folder or a .gguf file. dtype: of the computation; '' for that of
+  its run, or float32. What is kept is found by the digest of the model's files, its
+  tokenizer among them, of the texts and of the dtype. It is written under another name
+  and renamed, so that nobody reads half of it and several may write at once. Raises
+  ValueError for a model that cannot be opened, or gives no vector of some text.
+  """
+  path = pathlib.Path(files.require_local(model, 'init'))
+  if not path.exists():
+    raise ConfigError(f'--init: {model}: no such folder or file')
+  # The files are read for it, which takes no time beside opening a model.
+  settings, step = open_settings(path)
+  key = key_of(digest_of_model(path, step), texts, dtype)
+  kept = folder / f'{key}.npy'
+  found = _read(kept, len(texts))
+  if found is not None:
+    return Encoded(found, 0.0)
+  began = time.monotonic()
+  with reporter.busy(f'opening {path.name}'):
+    subject = open_subject(path, settings, step, dtype, None)
+  vectors = _compute(subject, texts, path.name, reporter)
+  folder.mkdir(parents=True, exist_ok=True)
+  with io.BytesIO() as content:
+    np.save(content, vectors, allow_pickle=False)
+    files.write_atomically(kept, content.getvalue())
+  return Encoded(vectors, time.monotonic() - began)
+
+
+def key_of(model: str, texts: Sequence[str], dtype: str) -> str:
+  """What vectors are kept under: 32 hexadecimal digits.
+
+  model: a digest of the files of the model.
+  """
+  content = hashlib.sha256()
+  for text in texts:
+    # Two texts that a model reads in a frame are not the one that they make joined.
+    parts = (text.first, text.second) if isinstance(text, Pair) else (text,)
+    content.update(configs.digest(parts).encode())
+  about = dict(model=model, texts=content.hexdigest(), dtype=dtype, format=FORMAT)
+  return configs.digest(about)[:32]
+
+
+def _read(path: pathlib.Path, count: int) -> np.ndarray | None:
+  """The vectors of a file; None where there is none, or none of so many texts."""
+  # Whatever is wrong with it, it is written anew.
+  try:
+    found = np.load(path, allow_pickle=False)
+  except (OSError, ValueError, EOFError):
+    return None
+  return found if found.ndim == 2 and len(found) == count else None
+
+
+def _compute(
+  subject, texts: Sequence[str], name: str, reporter: Reporter
+) -> np.ndarray:
+  """The vectors of texts, float32 (texts, width)."""
+  parallel.keep_freed_memory()
+  mesh = parallel.make_mesh(parallel.MeshShape(), jax.local_devices())
+  done = 0
+
+  def watch(answered: int, cut: int) -> None:
+    del cut
+    reporter.progress(name, done + answered, len(texts))
+
+  found = []
+  # Of this process alone: several would each compute the same.
+  with jax.set_mesh(mesh):
+    answering = make_answering(
+      subject,
+      mesh,
+      embeddings=True,
+      normalize=False,
+      batch=0,
+      decoding={},
+      manner=Manner(),
+      tell=reporter.info,
+    )
+    for window in answering.windows(iter(texts), 0, watch):
+      found.append([answer['embedding'] for answer in window])
+      done += len(window)
+  vectors = list(itertools.chain.from_iterable(found))
+  for index, vector in enumerate(vectors):
+    if vector is None:
+      raise ConfigError(f'{name}: gives no vector of text {index}, which has no token')
+  return np.stack(vectors).astype(np.float32)

@@ -1,0 +1,369 @@
+"""How many labels a task needs: learning curves of several models, measured on the
+labels at hand and carried on.
+
+>>> ahead(100)
+[200, 500, 1000]
+"""
+
+import dataclasses
+import itertools
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tl_jax import config as configs
+from tl_jax import data, metrics, tasks
+from tl_jax.config import ConfigError
+from tl_jax.data import subsets
+from tl_jax.evals import baselines, forecasting, probes, suggesting
+from tl_jax.evals.forecasting import Curve
+from tl_jax.evals.probes import Measured
+from tl_jax.evals.statistics import Interval
+from tl_jax.train import datasets, encoding
+from tl_jax.train.reporter import NULL_REPORTER, Reporter
+from tl_jax.train.settings import TaskChoice
+
+# Of how many times the labels at hand something is said.
+TIMES = (2, 5, 10)
+# The fewest labels from which a curve can be told.
+FEWEST = 20
+TF_IDF = 'TF-IDF'
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """What is to be forecast.
+
+  task: as a config names it, with its columns. init: folders or workdirs of models.
+  labels: how many of the labelled examples are used, drawn by class; 0 for all. times:
+  of how many times as many labels something is said. target: the accuracy that is
+  wanted; None for none. repeats: of the cross-validation. pool, suggest: a file of
+  unlabelled texts, and how many of them are chosen to be labelled next.
+  """
+
+  task: TaskChoice
+  init: tuple[str, ...]
+  labels: int = 0
+  times: tuple[int, ...] = TIMES
+  target: float | None = None
+  repeats: int = 5
+  seed: int = 0
+  dtype: str = ''
+  directory: str = ''
+  pool: str = ''
+  suggest: int = 0
+
+
+class Candidate(NamedTuple):
+  """What was found of one way to learn the task.
+
+  name: of the model, or that of the baseline. measured, curve: its errors, and how they
+  go on. width: of the vectors; 0 of the baseline. seconds_per_text: to make one, None
+  where they were kept from before. log_evidence, h_score: scores of transferability.
+  """
+
+  name: str
+  measured: Measured
+  curve: Curve
+  width: int = 0
+  seconds_per_text: float | None = None
+  log_evidence: float | None = None
+  h_score: float | None = None
+
+  @property
+  def parameters(self) -> int:
+    """How many numbers are trained for each class."""
+    return self.width + 1 if self.width else 0
+
+  def accuracy_at(self, labels: int) -> Interval:
+    """The accuracy of training with so many labels, with its interval."""
+    error = self.curve.error_at(labels)
+    return Interval(
+      1 - error.mean, 1 - error.high, 1 - error.low, error.n, level=error.level
+    )
+
+  def labels_for(self, accuracy: float) -> Interval:
+    """How many labels reach an accuracy."""
+    return self.curve.labels_for(1 - accuracy)
+
+
+class Forecast(NamedTuple):
+  """What is said of a task: the candidates, the best first, by the accuracy that they
+  are expected to have at twice the labels.
+
+  suggested: texts to label next, in the order in which they are wanted, each with how
+  sure the best model is of it; () where nobody asked.
+  """
+
+  task: str
+  labels: int
+  classes: tuple[str, ...]
+  share: float
+  ahead: list[int]
+  target: float | None
+  candidates: list[Candidate]
+  suggested: tuple = ()
+  seconds: float = 0.0
+
+  @property
+  def best(self) -> Candidate:
+    return self.candidates[0]
+
+  def as_dict(self) -> dict:
+    """As JSON has it."""
+    found = self._asdict() | dict(suggested=len(self.suggested))
+    found['candidates'] = [self._of_candidate(one) for one in self.candidates]
+    return found
+
+  def _of_candidate(self, one: Candidate) -> dict:
+    points = [
+      dict(labels=labels, accuracy=1 - error, noise=noise)
+      for labels, error, noise in zip(
+        one.measured.labels, one.measured.errors, one.measured.noise, strict=True
+      )
+    ]
+    forecast = {
+      labels: one.accuracy_at(labels).as_dict() for labels in (self.labels, *self.ahead)
+    }
+    needed = None if self.target is None else one.labels_for(self.target).as_dict()
+    return dict(
+      name=one.name,
+      width=one.width,
+      seconds_per_text=one.seconds_per_text,
+      log_evidence=one.log_evidence,
+      h_score=one.h_score,
+      measured=points,
+      forecast=forecast,
+      labels_for_target=needed,
+    )
+
+
+def ahead(labels: int, times: Sequence[int] = TIMES) -> list[int]:
+  """The numbers of labels of which something is said."""
+  return [labels * many for many in times]
+
+
+def forecast(
+  asked: Asked, folder: pathlib.Path, reporter: Reporter = NULL_REPORTER
+) -> Forecast:
+  """Measures every candidate on the labels at hand, and carries its curve on.
+
+  folder: where vectors are kept. Each model is run once over the texts; on its vectors
+  a logistic regression is trained some hundred times on parts of the labels. TF-IDF
+  stands beside. Raises ConfigError for a task without classes, or with too few labels.
+  """
+  began = time.monotonic()
+  task = datasets.open_task(asked.task, asked.directory)
+  texts, labels = at_hand(task, asked)
+  for line in task.told:
+    # All of a file that is divided by hash are at hand, whatever a run would learn from.
+    if tasks.DIVIDED not in line:
+      reporter.info(line)
+  # First, so that a file that cannot be read costs nobody an hour.
+  pool = read_pool(asked)
+  # All models before any learner: the second start finds what the first one left.
+  vectors = {
+    init: encoding.encode(init, texts, folder, dtype=asked.dtype, reporter=reporter)
+    for init in asked.init
+  }
+  candidates = []
+  names = distinct(asked.init)
+  for init, encoded in vectors.items():
+    candidates.append(_of_model(names[init], encoded, labels, asked, reporter))
+  candidates.append(_of_words(texts, labels, asked, reporter))
+  soon = ahead(len(labels), asked.times)
+  best_first = sorted(candidates, key=lambda one: one.accuracy_at(soon[0]).mean)[::-1]
+  suggested = ()
+  if pool:
+    models = {names[init]: init for init in asked.init}
+    # Of the models the best: TF-IDF has no vectors by which texts are far apart.
+    chosen = next(one.name for one in best_first if one.name in models)
+    init = models[chosen]
+    suggested = _suggest(init, vectors[init].vectors, labels, pool, asked, folder)
+  shares = np.bincount(labels) / len(labels)
+  return Forecast(
+    task.name,
+    len(labels),
+    task.labels,
+    float(shares.max()),
+    soon,
+    asked.target,
+    best_first,
+    suggested,
+    time.monotonic() - began,
+  )
+
+
+def at_hand(task: tasks.Task, asked: Asked) -> tuple[list[str], np.ndarray]:
+  """The labelled texts that there are, or as many of them as asked for.
+
+  Of a file that is divided by hash for no reason of the user's, both parts; else those
+  of the train split alone, and the test split is not looked at. Raises ConfigError.
+  """
+  if not task.problem.exclusive or task.parts:
+    raise ConfigError(
+      f'--task: {task.name} has the kind {task.problem.name!r}; a forecast is of tasks '
+      'with one label for each text'
+    )
+  texts, labels = _everything(task, asked.directory)
+  if asked.labels > len(texts):
+    raise ConfigError(
+      f'--labels: {asked.labels} asked for; {task.name} has {len(texts)}'
+    )
+  # The same ones that a run with so many labels and this seed would learn from, where
+  # these are all of a split.
+  if 0 < asked.labels < len(texts):
+    keys = subsets.fingerprints(texts)
+    kept = subsets.subset(labels, asked.labels, asked.seed, keys)
+    texts, labels = [texts[number] for number in kept], labels[kept]
+  _require_enough(task, labels)
+  return texts, labels
+
+
+def _everything(task: tasks.Task, directory: str) -> tuple[list[str], np.ndarray]:
+  """All labelled texts of a task that may be looked at."""
+  splits = ['train']
+  # Nobody but a hash has set these texts apart: they are labelled as the others are.
+  if task.opened and all(source.divided for source in task.opened.values()):
+    splits = list(dict.fromkeys(['train', *task.opened]))
+  parts = [datasets.read_split(task, split, directory) for split in splits]
+  texts = list(itertools.chain.from_iterable(part.texts for part in parts))
+  return texts, np.concatenate([part.targets for part in parts])
+
+
+def _require_enough(task: tasks.Task, labels: np.ndarray) -> None:
+  """Raises ConfigError for labels from which no curve can be told."""
+  if len(labels) < FEWEST:
+    raise ConfigError(
+      f'--task: {task.name}: {len(labels)} labels; a forecast needs {FEWEST} or more'
+    )
+  counts = np.bincount(labels, minlength=len(task.labels))
+  if (counts < 2).any():
+    rare = task.labels[int(counts.argmin())]
+    raise ConfigError(
+      f'--task: {task.name}: the class {rare!r} has {counts.min()} labels; a forecast '
+      'needs two of each, to learn from one and ask for the other'
+    )
+
+
+def read_pool(asked: Asked) -> list[str]:
+  """The unlabelled texts; [] where nothing is suggested. Raises ConfigError."""
+  if not asked.suggest:
+    return []
+  columns = configs.names(asked.task.text) or ('text',)
+  texts = list(data.texts.read(asked.pool, columns))
+  # A text that stands there twice is labelled once.
+  texts = [text for text in dict.fromkeys(texts) if text.strip()]
+  if len(texts) < asked.suggest:
+    raise ConfigError(
+      f'--suggest: {asked.suggest} asked for; {asked.pool} has {len(texts)} texts'
+    )
+  return texts
+
+
+def distinct(paths: Sequence[str]) -> dict[str, str]:
+  """Short names of paths, of as many last parts as it takes to tell them apart.
+
+  >>> distinct(['/a/base', '/b/base', '/b/other'])
+  {'/a/base': 'a/base', '/b/base': 'b/base', '/b/other': 'other'}
+  """
+  parts = {path: pathlib.Path(path).parts for path in paths}
+  found = {}
+  for path, own in parts.items():
+    others = [parts[other] for other in parts if other != path]
+    count = 1
+    while count < len(own) and any(own[-count:] == other[-count:] for other in others):
+      count += 1
+    found[path] = str(pathlib.Path(*own[-count:]))
+  return found
+
+
+def _of_model(
+  name: str,
+  encoded: encoding.Encoded,
+  labels: np.ndarray,
+  asked: Asked,
+  reporter: Reporter,
+) -> Candidate:
+  """What a probe of a model promises."""
+  vectors = encoded.vectors
+
+  def learn(seen, targets):
+    return probes.fit(seen, targets, int(labels.max()) + 1)
+
+  measured, curve = _measure(name, vectors, labels, learn, asked, reporter)
+  seconds = encoded.seconds / len(vectors) if encoded.seconds else None
+  return Candidate(
+    name,
+    measured,
+    curve,
+    vectors.shape[1],
+    seconds,
+    metrics.log_evidence(vectors, labels),
+    metrics.h_score(vectors, labels),
+  )
+
+
+def _of_words(
+  texts: list[str], labels: np.ndarray, asked: Asked, reporter: Reporter
+) -> Candidate:
+  """What TF-IDF promises, for which no model is needed."""
+  classes = int(labels.max()) + 1
+
+  def learn(seen, targets):
+    return lambda held: baselines.tf_idf(seen, targets, held, classes)
+
+  measured, curve = _measure(TF_IDF, texts, labels, learn, asked, reporter)
+  return Candidate(TF_IDF, measured, curve)
+
+
+def _measure(
+  name: str, inputs, labels: np.ndarray, learn, asked: Asked, reporter: Reporter
+) -> tuple[Measured, Curve]:
+  """The errors of a learner on the labels at hand, and how they go on."""
+
+  def watch(done: int, total: int) -> None:
+    reporter.progress(f'{name}, learners', done, total)
+
+  measured = probes.measure(
+    inputs, labels, learn, repeats=asked.repeats, seed=asked.seed, watch=watch
+  )
+  curve = forecasting.fit(
+    measured.labels,
+    measured.errors,
+    noise=measured.noise,
+    common=measured.common,
+    training=measured.training,
+    seed=asked.seed,
+  )
+  return measured, curve
+
+
+def _suggest(
+  init: str,
+  vectors: np.ndarray,
+  labels: np.ndarray,
+  pool: list[str],
+  asked: Asked,
+  folder: pathlib.Path,
+) -> tuple[tuple[str, float], ...]:
+  """(text, probability of its likeliest class) of the texts to label next."""
+  of_pool = encoding.encode(init, pool, folder, dtype=asked.dtype).vectors
+  answer = probes.fit(vectors, labels)
+  chances = np.exp(answer(of_pool))
+  numbers = suggesting.suggest(of_pool, chances, asked.suggest, seed=asked.seed)
+  return tuple((pool[number], float(chances[number].max())) for number in numbers)
+
+
+def curve_points(one: Candidate, labels: Sequence[int]) -> list[tuple]:
+  """(labels, accuracy, low, high) along a curve, from the fewest labels to the most."""
+  ends = one.measured.labels[0], max(labels)
+  places = np.geomspace(*ends, 40)
+  found = []
+  for place in itertools.chain(places):
+    interval = one.accuracy_at(place)
+    found.append((float(place), interval.mean, interval.low, interval.high))
+  return found
