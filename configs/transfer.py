@@ -12,6 +12,8 @@
     --config=configs/transfer.py:task=mine.py:LOUD,method=lora,init=/tmp/demo
   tl-jax transfer --workdir=/tmp/chat \\
     --config=configs/transfer.py:task=chats.jsonl,method=lora,init=/tmp/gpt
+  tl-jax transfer --workdir=/tmp/shots --config.method.shots=4 \\
+    --config=configs/transfer.py:task=sentiment,method=in_context,init=/tmp/gpt
 
 task: a name of `tl_jax.tasks`, several with + between (one body, a head for each);
 FILE.py:NAME, a `tl_jax.tasks.Task` of your own or a function that makes one; or a file:
@@ -37,7 +39,8 @@ method: a name of `tl_jax.transfer.METHODS`, or several with + between, as lora+
 the partitions full, probe, bitfit, norms, last and subset; the leaf edits lora, dora,
 qlora, ia3 and diff; the parts adapter, prompt and prefix; the regularizers l2sp,
 prior_decay, mixout, ewc, reinitialize, rdrop and unfreeze, which act on what the others
-train.
+train. Besides, in_context, which trains nothing (below), and the baselines tf-idf, copy
+and lead.
 init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels:
 how many labelled examples; 0: all. epochs: passes over them, in the place of 100 steps.
 Classes of unequal size may count the same: --config.task.weights=balanced, or
@@ -47,6 +50,15 @@ Evaluated every 20 steps on validation, a run may end early and keep its best st
 write that is by the loss of the right ones; with --config.eval.write=True they are
 written each time, and scored.
 Options of a method: --config.method.rank=4.
+in_context asks a decoder or an encoder-decoder, with examples of the train split in its
+prompt: --config.method.shots=4 of them, or as many as fit in --config.data.length, put by
+--config.method.template='Review: {text}\nSentiment: {target}' with
+--config.method.words="{'positive': 'good', 'negative': 'bad'}" for the labels. These are
+chosen by --config.method.score: sum, token (log-probability by token), character,
+unconditional (less that behind the answer context), or calibrated (by inputs that say
+nothing). result.json and predictions.jsonl have all of them. --config.method.draw=example
+draws for each example anew: with score=token, or unconditional, that is the protocol of
+GPT-3. labels=16 draws from 16 examples, the classes in equal parts.
 Of texts to write: how a text is put, --config.task.template='summarize: {text}' (of a
 decoder '{text}\\n=> {target}'); the longest, in tokens with its end,
 --config.data.target_length=32; how texts are written that are scored,
@@ -163,7 +175,20 @@ OPTIONS = {
   'reinitialize': dict(layers=1),
   'rdrop': dict(strength=1.0),
   'unfreeze': dict(every=20),
+  'in_context': dict(
+    shots=0,
+    template='{text}\n=> {target}',
+    instruction='',
+    between='\n\n',
+    words={},
+    draw='run',
+    score='sum',
+    answer_context='',
+    content_free=('N/A', '', '[MASK]'),
+  ),
 }
+# Tokens of a prompt with its answer, as GPT-3 has them.
+PROMPT = 2048
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -183,6 +208,7 @@ def get_config(arg: str = '') -> ConfigDict:
     test='',
     epochs=None,
   )
+  reserved = reserved_positions(a.method.split('+'))
   c = ConfigDict()
   c.seed = 0
   c.init = a.init
@@ -226,7 +252,7 @@ def get_config(arg: str = '') -> ConfigDict:
     parse_special=False,
   )
   c.data = dict(
-    length=128 - reserved_positions(a.method.split('+')),
+    length=PROMPT if a.method == 'in_context' else 128 - reserved,
     batch=16,
     accumulate=1,
     pack=True,

@@ -39,10 +39,14 @@ from tl_jax.segments import positions_of
 
 
 class Decoder(NamedTuple):
-  """A model that writes text token by token, as two pure functions.
+  """A model that writes text token by token, as pure functions.
 
   prefill(params, batch, capacity) -> (logits, cache).
   step(params, cache, tokens (rows,)) -> (logits, cache).
+  extend(params, cache, tokens, segments, columns=None) -> (logits, cache): several
+  tokens (rows, new) behind what the cache holds. Logits (rows, n, vocabulary) are those
+  after the tokens in `columns` (rows, n), by default after each. Padding, of segment 0,
+  takes room in the cache, and nobody sees it.
 
   batch: `tokens` and `segments` (rows, length). A segment is 1 where there is a token
   and 0 for padding, which may be on either side. Of an encoder-decoder these are of the
@@ -58,6 +62,7 @@ class Decoder(NamedTuple):
   step: Callable
   kind: str
   position_bytes: int = 0
+  extend: Callable | None = None
 
 
 def decoder(arch: Arch, compute: Compute | None = None) -> Decoder:
@@ -78,7 +83,8 @@ def decoder(arch: Arch, compute: Compute | None = None) -> Decoder:
 def _decoder(arch: Arch, compute: Compute) -> Decoder:
   prefill = functools.partial(_prefill, arch, compute)
   step = functools.partial(_step, arch, compute)
-  return Decoder(prefill, step, arch.kind, _position_bytes(arch, compute))
+  extend = functools.partial(_extend, arch, compute)
+  return Decoder(prefill, step, arch.kind, _position_bytes(arch, compute), extend)
 
 
 def _position_bytes(arch: Arch, compute: Compute) -> int:
@@ -112,10 +118,9 @@ def _prefill(arch: Arch, compute: Compute, params, batch, capacity: int):
   # Rows may be padded on either side, so each has its last token in a column of its own.
   padding_behind = jnp.argmax(segments[:, ::-1] > 0, 1)
   final = placed.prompt + length - 1 - padding_behind
-  last, cache = _forward(
-    arch, compute, params, cache, tokens, placed.segments, placed.positions, final
-  )
-  return read_out(arch, params, last).logits(), cache
+  placing = placed.segments, placed.positions
+  last, cache = _forward(arch, compute, params, cache, tokens, *placing, final[:, None])
+  return read_out(arch, params, last[:, 0]).logits(), cache
 
 
 def _require_capacity(arch: Arch, length: int, capacity: int, before: int) -> None:
@@ -159,7 +164,23 @@ def _step(arch: Arch, compute: Compute, params, cache, tokens):
   segments = jnp.ones_like(tokens)
   positions = cache['last'][:, None]
   last, cache = _forward(arch, compute, params, cache, tokens, segments, positions)
-  return read_out(arch, params, last).logits(), cache
+  return read_out(arch, params, last[:, 0]).logits(), cache
+
+
+def _extend(
+  arch: Arch, compute: Compute, params, cache, tokens, segments, columns=None
+):
+  segments = segments.astype(jnp.int32)
+  is_token = segments > 0
+  before = cache['last']
+  following = before[:, None] + 1 + positions_of(segments)
+  positions = jnp.where(is_token, following, 0)
+  last = jnp.where(is_token, following, before[:, None]).max(1)
+  cache = cache | dict(last=last)
+  states, cache = _forward(
+    arch, compute, params, cache, tokens, segments, positions, columns
+  )
+  return read_out(arch, params, states).logits(), cache
 
 
 def _memory_keys(arch: Arch, params, memory) -> dict:
@@ -188,12 +209,12 @@ def _memory_keys(arch: Arch, params, memory) -> dict:
 
 
 def _forward(
-  arch: Arch, compute: Compute, params, cache, tokens, segments, positions, final=None
+  arch: Arch, compute: Compute, params, cache, tokens, segments, positions, columns=None
 ):
-  """(the state (rows, width) of one token of each row, the longer cache), from tokens
-  (rows, new) that follow what the cache holds.
+  """(states (rows, n, width), the longer cache), from tokens (rows, new) that follow
+  what the cache holds.
 
-  final (rows,): the column of that token; None: of the only one.
+  columns (rows, n): the tokens whose states are wanted; None: all of them.
   """
   stack = STACKS[arch.kind][-1]
   part = stack_params(params, stack)
@@ -220,9 +241,9 @@ def _forward(
     held = dict(attention=before | dict(index=index))
     if stack.cross:
       held['cross'] = cache['memory']['layers'][str(i)]
-    if i == layers - 1 and final is not None:
-      # Of a whole prompt the last layer makes the one state that is read.
-      context |= dict(columns=final[:, None])
+    if i == layers - 1 and columns is not None:
+      # Of a whole prompt the last layer makes the states that are read.
+      context |= dict(columns=columns)
     weights = part['layers'][layer_name(arch, i, layers)]
     reach = layer_reach(arch, i)
     x, new = block.apply({'params': weights}, x, context, reach, None, held)
@@ -233,7 +254,7 @@ def _forward(
     positions=key_positions,
     layers=written,
   )
-  return finish_stack(arch, part, x)[:, 0], cache | grown
+  return finish_stack(arch, part, x), cache | grown
 
 
 def _layer_context(

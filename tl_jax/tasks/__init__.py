@@ -15,6 +15,7 @@ from tl_jax.tasks.problems import (
   Writer,
   prompt_of,
 )
+from tl_jax.tasks.prompts import Prompter, Prompting
 from tl_jax.tasks.registry import TASKS, Known, as_known, find, part_of, together
 from tl_jax.tasks.task import (
   Task,
@@ -37,6 +38,8 @@ __all__ = [
   'Known',
   'Limits',
   'Problem',
+  'Prompter',
+  'Prompting',
   'Reading',
   'Task',
   'Writer',

@@ -4,6 +4,8 @@
 (2, 3)
 """
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tl_jax import evals, tasks
@@ -13,6 +15,23 @@ from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.results import Result, digest_split, write_predictions
 from tl_jax.train.settings import Transfer
 from tl_jax.train.workdir import Run
+
+
+class Answered(NamedTuple):
+  """What was answered to the test examples without any training.
+
+  found: numbers (n, labels) or n texts. labels: how many examples were learned from.
+  notes: what the run said. metrics: those beside the task's own. more: what
+  predictions.jsonl has of each example besides; () for nothing. parameters: of the
+  model.
+  """
+
+  found: Any
+  labels: int
+  notes: tuple[str, ...] = ()
+  metrics: Mapping[str, float] = MappingProxyType({})
+  more: Sequence[Mapping[str, Any]] = ()
+  parameters: int = 0
 
 
 class Baseline(NamedTuple):
@@ -28,42 +47,15 @@ class Baseline(NamedTuple):
 
     Raises ConfigError for more labels than there are.
     """
-    task, name = self.corpus.task, settings.method['name']
-    test = self.corpus.test
-    said = notes.told(task)
+    name = settings.method['name']
+    said = notes.told(self.corpus.task)
     for line in said:
       reporter.info(line)
     with run.clock.phase('training'):
       # Its seconds are those of fitting and predicting, for which it has one call.
       found, labels = self._answer(name, settings)
-    if run.is_primary:
-      write_predictions(run.path / 'predictions.jsonl', task, test, found)
-    digest = digest_split(task, test)
-    metrics = tasks.score(task, found, test.targets, self.corpus.training_texts())
-    reporter.info(
-      f'{task.name}, {name}: '
-      + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
-    )
-    return run.finish(
-      Result(
-        task=task.name,
-        method=name,
-        init=settings.init,
-        seed=settings.seed,
-        labels=labels,
-        metrics=metrics,
-        n=len(test.texts),
-        examples=digest,
-        trained=[],
-        trained_parameters=0,
-        total_parameters=0,
-        steps=0,
-        peak_bytes=peak_bytes(),
-        notes=said,
-        signatures=tasks.signatures(task, test.targets),
-        **run.clock.totals(),
-      )
-    )
+    made = Answered(found, labels, tuple(said))
+    return conclude(self.corpus, made, settings, run, reporter)
 
   def _answer(self, name: str, settings: Transfer) -> tuple[Any, int]:
     """(the answers to the test examples, how many examples were learned from)."""
@@ -77,3 +69,46 @@ class Baseline(NamedTuple):
     classify = evals.CLASSIFIERS[name]
     found = classify(seen, train.targets[chosen], test.texts, self.corpus.task.outputs)
     return found, len(set(chosen.tolist()))
+
+
+def conclude(
+  corpus: TaskExamples,
+  answered: Answered,
+  settings: Transfer,
+  run: Run,
+  reporter: Reporter,
+) -> dict:
+  """Judges answers as those of a transfer would be, and writes predictions and result;
+  returns what result.json holds.
+  """
+  task, test = corpus.task, corpus.test
+  name, found = settings.method['name'], answered.found
+  if run.is_primary:
+    path = run.path / 'predictions.jsonl'
+    write_predictions(path, task, test, found, answered.more)
+  metrics = tasks.score(task, found, test.targets, corpus.training_texts())
+  metrics |= answered.metrics
+  reporter.info(
+    f'{task.name}, {name}: '
+    + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
+  )
+  return run.finish(
+    Result(
+      task=task.name,
+      method=name,
+      init=settings.init,
+      seed=settings.seed,
+      labels=answered.labels,
+      metrics=metrics,
+      n=len(test.texts),
+      examples=digest_split(task, test),
+      trained=[],
+      trained_parameters=0,
+      total_parameters=answered.parameters,
+      steps=0,
+      peak_bytes=peak_bytes(),
+      notes=list(answered.notes),
+      signatures=tasks.signatures(task, test.targets),
+      **run.clock.totals(),
+    )
+  )

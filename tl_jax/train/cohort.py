@@ -24,8 +24,8 @@ from typing import Any
 import jax
 
 from tl_jax import config as configs
-from tl_jax import evals, parallel
-from tl_jax.train import weighting
+from tl_jax import parallel
+from tl_jax.train import methods, weighting
 from tl_jax.train.checks import check, read
 from tl_jax.train.halving import Halving
 from tl_jax.train.member import Member
@@ -88,8 +88,8 @@ def execute(
       accelerators, where the mesh spreads members over devices, and where a step has
       few tokens.
     halving: at which steps only the best of each signature go on. The others are
-      finished there: their results say so. Baselines and pre-training, which are not
-      evaluated on validation, go on.
+      finished there: their results say so. Baselines, prompts and pre-training, which are
+      not evaluated on validation, go on.
   """
   # Before anything asks for a device: several processes have to find each other first.
   parallel.start()
@@ -105,7 +105,7 @@ def execute(
     settings = members[0].settings
     if isinstance(settings, Pretrain):
       run_each(members, reporter, reporter)
-    elif settings.method['name'] in evals.BASELINES:
+    elif settings.method['name'] in methods.UNTRAINED:
       run_each(members, reporter, NULL_REPORTER)
     else:
       train_cohort(members, reporter, together, halving)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tl_jax import evals, models, optim, parallel, transfer, tree
+from tl_jax import models, optim, parallel, transfer, tree
 from tl_jax.config import ConfigError
 from tl_jax.parallel import GIB, Capacity
 from tl_jax.train import methods
@@ -71,7 +71,7 @@ def require_memory(
   arch: None of a model that is not open yet. trains: is the model trained, rather than
   evaluated?
   """
-  if arch is None or settings.method.get('name') in evals.BASELINES:
+  if arch is None or settings.method.get('name') in methods.UNTRAINED:
     return
   capacity = parallel.capacity_for(settings.mesh)
   if capacity is None:

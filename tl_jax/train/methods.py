@@ -14,6 +14,10 @@ from tl_jax import config as configs
 from tl_jax.config import ConfigError
 from tl_jax.train.settings import SCRATCH, Pretrain, Settings, Transfer
 
+# What answers from its prompt alone (Brown et al. 2020).
+IN_CONTEXT = tasks.Prompting.name
+# Names of methods that train nothing.
+UNTRAINED = (*evals.BASELINES, IN_CONTEXT)
 # What adds to the loss of other methods, or changes their weights, and trains nothing.
 REGULARIZERS = (
   transfer.l2sp,
@@ -34,13 +38,15 @@ def name_of(group) -> str:
 def method_of(
   settings: Settings, task: tasks.Task | None
 ) -> transfer.TransferMethod | None:
-  """The method of a run; None for a baseline, which trains no model.
+  """The method of a run; None for a baseline and in context, where no model is trained.
 
   Raises ConfigError for a method that cannot be, or that the task cannot have.
   """
   is_transfer = isinstance(settings, Transfer)
   name = settings.method.get('name')
-  if is_transfer and name in evals.BASELINES:
+  if is_transfer and name in UNTRAINED:
+    if name == IN_CONTEXT:
+      prompting_of(settings)
     # Of a run that is read again without its files, there is no task to ask.
     if task is not None:
       _require_answers(name, task)
@@ -51,6 +57,21 @@ def method_of(
   if task is not None:
     require_regularizers(method, settings.init, settings.compute)
   return method
+
+
+def prompting_of(settings: Settings) -> tasks.Prompting:
+  """How a model is asked in context. Raises ConfigError that names the key."""
+  if settings.init == SCRATCH:
+    raise ConfigError(
+      f'config.init: {SCRATCH!r}, but in_context needs a model that has learned to '
+      'write; name a workdir or a folder'
+    )
+  if settings.task.template:
+    raise ConfigError(
+      'config.task.template: of texts that a run learns to write; in context it is '
+      'config.method.template'
+    )
+  return configs.struct(tasks.Prompting, settings.method, 'config.method')
 
 
 def brings_head(settings: Settings, task: tasks.Task | None) -> bool:
@@ -108,8 +129,12 @@ def trains_head(stored) -> bool:
 
 
 def _require_answers(name: str, task: tasks.Task) -> None:
-  """Raises ConfigError for a task whose answers a baseline cannot give."""
-  if name in evals.WRITERS:
+  """Raises ConfigError for a task whose answers a baseline, or a prompt, cannot give."""
+  if name == IN_CONTEXT:
+    is_text = task.problem.name == 'text'
+    fits = is_text or (task.problem.exclusive and not task.parts)
+    answers = 'one label per example, or texts to write'
+  elif name in evals.WRITERS:
     fits, answers = task.problem.answer == 'generate', 'texts to write'
   else:
     fits, answers = task.problem.exclusive, 'one label per example'
@@ -150,7 +175,9 @@ def _make(group, path: str, keep_head: tuple | None) -> transfer.TransferMethod:
     )
   # `compose` is among the names, so that it can be the nearest to a misspelt one.
   constructor = configs.lookup(
-    transfer.METHODS | {'compose': None}, group.get('name'), f'{path}.name'
+    transfer.METHODS | {'compose': None, IN_CONTEXT: None},
+    group.get('name'),
+    f'{path}.name',
   )
   given = {}
   # The config may name the leaves of a head itself.

@@ -176,17 +176,19 @@ def digest_numbers(numbers: np.ndarray) -> str:
 
 
 def write_predictions(
-  path: pathlib.Path, task: tasks.Task, split: Labelled, found
+  path: pathlib.Path, task: tasks.Task, split: Labelled, found, more: Sequence = ()
 ) -> None:
   """Writes the lines of `predictions_of` to a file."""
-  content = predictions_of(task, split, found)
+  content = predictions_of(task, split, found, more)
   files.write_atomically(path, content)
 
 
-def predictions_of(task: tasks.Task, split: Labelled, found) -> bytes:
+def predictions_of(
+  task: tasks.Task, split: Labelled, found, more: Sequence = ()
+) -> bytes:
   """One JSON line per example: its text, what was asked for and what was answered.
 
-  found: numbers (n, labels) or n texts.
+  found: numbers (n, labels) or n texts. more: what else the line of each example has.
   """
   answers = tasks.decide(task, found, split.targets)
   rows = zip(split.texts, split.targets, answers, found, strict=True)
@@ -194,7 +196,8 @@ def predictions_of(task: tasks.Task, split: Labelled, found) -> bytes:
   for index, (text, target, answer, output) in enumerate(rows):
     line = task.problem.line(text, target, answer, output, task.labels)
     # JSON has no word for an infinite output; it becomes null.
-    row = files.clean(dict(index=index, **line))
+    others = more[index] if more else {}
+    row = files.clean(dict(index=index, **line, **others))
     lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + '\n')
   return ''.join(lines).encode()
 

@@ -26,6 +26,7 @@ from tl_jax.train.compilation import together
 from tl_jax.train.course import Course
 from tl_jax.train.datasets import TaskExamples
 from tl_jax.train.evaluators import Evaluation, Evaluator, make_evaluator
+from tl_jax.train.incontext import InContext
 from tl_jax.train.memory import require_memory
 from tl_jax.train.placing import lines_on_uncut, require_overrides, require_tensor
 from tl_jax.train.preparing import Prepared, prepare
@@ -93,14 +94,18 @@ def _tell_of_patience(finished: dict, settings: Settings, reporter: Reporter) ->
     )
 
 
-def make_learner(checked: Checked, run: Run) -> 'Trainer | Baseline':
-  """What learns in a run, with its examples: the trainer of a model, or a baseline.
+def make_learner(checked: Checked, run: Run) -> 'Trainer | Baseline | InContext':
+  """What learns in a run, with its examples: the trainer of a model, its prompts, or a
+  baseline.
 
   Raises ConfigError where things do not fit.
   """
   if checked.method is not None:
     return make_trainer(checked, run)
-  return Baseline(TaskExamples.open(checked.settings, checked.task))
+  corpus = TaskExamples.open(checked.settings, checked.task)
+  if checked.settings.method['name'] == methods.IN_CONTEXT:
+    return InContext(corpus, make_mesh(checked.settings.mesh, checked.settings.data))
+  return Baseline(corpus)
 
 
 def make_trainer(

@@ -49,14 +49,17 @@ class Template(NamedTuple):
   joint: str
 
   @classmethod
-  def of(cls, template: str, two_texts: bool = True) -> 'Template':
-    """A template as configs write it, with {text} and maybe {target} behind it.
+  def of(
+    cls, template: str, two_texts: bool = True, where: str = 'config.task.template'
+  ) -> 'Template':
+    """A template as configs write it at the key `where`, with {text} and maybe {target}
+    behind it.
 
     White space before {target} belongs to the target: tokenizers put it there. Raises
     ConfigError for a template without {text}, and for a {target} where the two texts
     stand apart or that is not at the end.
     """
-    where = f'config.task.template: {template!r}'
+    where = f'{where}: {template!r}'
     if template.count('{text}') != 1:
       raise ConfigError(f'{where} must have one {{text}}, the place of the text')
     before, after = template.split('{text}')
@@ -121,7 +124,7 @@ def _encode_together(texts, targets, tokenizer, limits: Limits) -> Encoded:
   length = limits.length - limits.target_length
   start = tokenizer.prefix
   asked = _ask(texts, tokenizer, template, length - len(start))
-  followed = _following(texts, targets, tokenizer, template)
+  followed = following(texts, targets, tokenizer, template)
   answers = _Answers(limits)
   rows = []
   prompts = []
@@ -157,9 +160,7 @@ def _ask(texts, tokenizer, template: Template, room: int) -> list[tuple[list, in
   return found
 
 
-def _following(
-  texts, targets, tokenizer, template: Template
-) -> Iterator[Sequence[int]]:
+def following(texts, targets, tokenizer, template: Template) -> Iterator[Sequence[int]]:
   """The ids of each target as it reads behind its prompt.
 
   How a first piece is spelled depends on what is before it. Where the two do not part
