@@ -20,7 +20,8 @@ LABELS = 'labels.json'
 MOST_SHOWN = 8
 # What a config says for a run that began from no model.
 SCRATCH = 'scratch'
-HEADS = ('none', 'masked', 'causal', 'classifier', 'token', 'span', 'replaced')
+_OF_TOKENS = ('token', 'span', 'replaced')
+HEADS = ('none', 'masked', 'causal', 'classifier', 'choice', *_OF_TOKENS)
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:

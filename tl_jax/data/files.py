@@ -18,9 +18,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tl_jax.data import (
+  choices,
   conversations,
   missing,
   pairs,
+  slices,
   store,
   subsets,
   tables,
@@ -33,15 +35,11 @@ from tl_jax.files import digest
 ENDINGS = tables.ENDINGS
 # A file up to this size stays parsed: a run asks for its texts several times.
 KEPT_BYTES = 2**26
-# The split that is the whole file, in its order.
-ALL = 'all'
+ALL = slices.ALL
 # How files write 1 and 0 in a column that says whether an example has a label.
 # A column with a missing value has 1.0 and 0.0 once pandas wrote it.
 YES = (1, '1', '1.0', 'true', 'True', 'TRUE')
 NO = (0, '0', '0.0', 'false', 'False', 'FALSE')
-
-# A split with a range, as train[:10%] or train[100:200].
-_SPLIT = re.compile(r'\s*([\w.-]+)\s*(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +61,10 @@ class Columns:
   turns, None where nothing is learned of them. Its text are the turns before the last
   answer.
 
+  With `choices` a row is a question with candidates, as `choices.read` reads it, and
+  `text` and `label` are fields of its question and its answer. The text of an example
+  is a `Choices`, its label the place of the right candidate or None.
+
   `delimiter` is the character that parts the cells of .csv, .tsv and .txt files; ''
   leaves it to the header. With it a .txt file is a table, too.
   """
@@ -71,6 +73,7 @@ class Columns:
   label: tuple[str, ...] = ('label',)
   labelled: bool = False
   conversation: bool = False
+  choices: bool = False
   delimiter: str = ''
 
 
@@ -120,10 +123,12 @@ class Table(NamedTuple):
 
   def source(self, split: str) -> Source:
     """The examples of a split as a source."""
-    chosen = _select(self, split)
+    chosen = slices.select(self.path, self.splits, split, self.divided)
     options = [list(self.columns.text), list(self.columns.label)]
     if self.columns.conversation:
       options.append('conversation')
+    if self.columns.choices:
+      options.append('choices')
     if self.columns.delimiter:
       options.append(f'delimiter {self.columns.delimiter}')
     # The default columns are not part of the key: caches from before there was a choice
@@ -190,16 +195,29 @@ def conversation_in(path, delimiter: str = '') -> tuple[str, str] | None:
   """The columns of the conversations that a file has, by its first row; None where it
   has none, or has texts with labels. A `delimiter` is that of `Columns`.
   """
+  row = _first_row(path, delimiter)
+  usual = {'text', 'label'} <= row.keys()
+  return None if usual else conversations.fields_of(row)
+
+
+def choices_in(
+  path, text: tuple[str, ...] = (), answer: str = '', delimiter: str = ''
+) -> choices.Fields | None:
+  """The fields of the questions with candidates that a file has, by its first row; None
+  where it has none. `text` and `answer` are as of `choices.fields_of`.
+  """
+  return choices.fields_of(_first_row(path, delimiter), text, answer)
+
+
+def _first_row(path, delimiter: str) -> dict:
+  """The first row of a file; {} where there is none, or texts alone."""
   require(path)
   path = pathlib.Path(path)
   first = tables.files_in(path)[0] if path.is_dir() else path
-  # Texts alone hold no conversations.
   if tables.ending(first) == '.txt' and not delimiter:
-    return None
-  for _, _, row in tables.rows(path, delimiter=delimiter):
-    usual = {'text', 'label'} <= row.keys()
-    return None if usual else conversations.fields_of(row)
-  return None
+    return {}
+  found = tables.rows(path, delimiter=delimiter)
+  return next((row for _, _, row in found), {})
 
 
 def read(path, columns: Columns) -> Table:
@@ -293,42 +311,6 @@ def _by_hash(texts: Sequence[str]) -> list[str]:
   return ['test' if in_test[key] else 'train' for key in keys]
 
 
-def _select(table: Table, expression: str) -> list[int]:
-  """The numbers of the examples that an expression like `train[:10%]+test` names."""
-  found = []
-  for part in expression.split('+'):
-    match = _SPLIT.fullmatch(part)
-    name = match.group(1) if match else part
-    own = [place for place, split in enumerate(table.splits) if name in (split, ALL)]
-    if not own:
-      raise _no_split(table, name)
-    start = _bound(match.group(2), len(own))
-    stop = _bound(match.group(3), len(own))
-    # As slices in Python: bounds beyond the end are the end.
-    found += own[start:stop]
-  if not found:
-    raise ValueError(f'{table.path}: split {expression!r} has no examples')
-  return found
-
-
-def _no_split(table: Table, name: str) -> ValueError:
-  # Both splits by hash are there unless there is only one text to divide.
-  why = ''
-  if table.divided and name in ('train', 'test'):
-    why = ', where all texts are equal'
-  there = ', '.join(sorted(set(table.splits)))
-  return ValueError(f'{table.path}: no split {name!r}{why}; it has {there}')
-
-
-def _bound(text: str | None, count: int) -> int | None:
-  """A bound of a range, as a number of examples: `10%`, `100` or nothing."""
-  if text is None:
-    return None
-  if text.endswith('%'):
-    return round(count * int(text[:-1]) / 100)
-  return int(text)
-
-
 def _checked(file, line: int, row: dict, columns: Columns):
   """(example, split or None) of one row.
 
@@ -340,6 +322,8 @@ def _checked(file, line: int, row: dict, columns: Columns):
   example = {name: value for name, value in row.items() if name != 'split'}
   if columns.conversation:
     example |= _conversation(file, line, row, columns)
+  elif columns.choices:
+    example |= question_of(file, line, row, columns)
   elif columns == ROWS:
     example = {name: _plain(value) for name, value in example.items()}
   else:
@@ -370,6 +354,28 @@ def _conversation(file, line: int, row: dict, columns: Columns) -> dict[str, Any
   # A row of which nothing is learned is no empty text, and has no label.
   text = conversations.transcript(turns[:-1]) if turns else str(row)
   return {'text': text, 'label': turns or None}
+
+
+def question_of(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
+  """{'text': the question with its candidates, 'label': a place or None} of a row.
+
+  Without a column of labels no answer is looked at.
+  """
+  row = _plain(row)
+  text = columns.text
+  answer = columns.label[0] if columns.label else ''
+  fields = choices.fields_of(row, text, answer)
+  for name in (*text, *columns.label):
+    if name not in row:
+      raise _wrong(file, line, row, name)
+  if fields is None:
+    raise ValueError(f'{file}:{line}: no question with candidates')
+  fields = fields._replace(answer=answer)
+  try:
+    asked, place = choices.read(row, fields)
+  except ValueError as error:
+    raise ValueError(f'{file}:{line}: {error}') from error
+  return {'text': asked, 'label': place}
 
 
 def _is_split(value) -> bool:

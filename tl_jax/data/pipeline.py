@@ -19,6 +19,7 @@ import numpy as np
 
 from tl_jax.config import Count
 from tl_jax.data import packing, subsets, windows
+from tl_jax.data.candidates import Candidates
 
 # Rows in which a mixture takes exactly its shares.
 BLOCK = 1024
@@ -67,9 +68,9 @@ class Examples:
 def _as_labels(labels) -> np.ndarray:
   """Class numbers as int32 (n,); indicators and real values as float32 (n, k)."""
   labels = np.asarray(labels)
-  if labels.ndim == 1 and labels.dtype.kind == 'f':
-    labels = labels[:, None]
-  return labels.astype(np.int32 if labels.ndim == 1 else np.float32)
+  if labels.ndim == 1 and labels.dtype.kind != 'f':
+    return labels.astype(np.int32)
+  return labels.reshape(len(labels), -1).astype(np.float32)
 
 
 def with_labels(encoded, labels) -> Examples:
@@ -145,6 +146,8 @@ class Layout:
       )
     elif self.examples_per_row:
       row |= packing.fill_examples(members, examples.identifiers, examples_per_row)
+    if isinstance(examples.tokens, Candidates):
+      row |= examples.tokens.fill(members, self.length, examples_per_row)
     return row
 
   def batch(self, examples: Examples, rows, count: int) -> dict[str, np.ndarray]:
@@ -270,10 +273,7 @@ class Stream:
     return part, epoch, members
 
   def members(self, start: int, stop: int) -> np.ndarray:
-    """The numbers of the examples in steps start, ..., stop - 1, int64, ascending.
-
-    Only for a stream of a single source.
-    """
+    """The examples of a single source in steps start, ..., stop - 1: int64, ascending."""
     found = set()
     for row in range(start * self.size, stop * self.size):
       found.update(self.locate(row)[2].tolist())
@@ -376,8 +376,7 @@ def _shares(
 ) -> dict[str, int]:
   """Rows of each source in a block of `BLOCK` rows, by largest remainders.
 
-  Every positive weight gets at least one row. Raises ValueError for weights that are
-  not those of the sources.
+  Every positive weight gets one row at least. Weights of no source are a ValueError.
   """
   weights = dict.fromkeys(mixture, 1.0) if weights is None else dict(weights)
   _require_weights(mixture, weights)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tl_jax.data import conversations, files, tables
+from tl_jax.data.candidates import Choices
 from tl_jax.data.conversations import Turn
 
 
@@ -44,6 +45,29 @@ def read(
   rows = tables.rows(path, columns, tell, keep_blank=True, delimiter=delimiter)
   for file, line, row in rows:
     yield files.text_of(file, line, row, wanted)
+
+
+def read_choices(
+  path,
+  columns: tuple[str, ...] = (),
+  tell: Callable = tables.ignore,
+  delimiter: str = '',
+) -> Iterator[Choices]:
+  """Yields the question with its candidates of every row in order, as `files.Columns`
+  has them with `choices`.
+
+  Without `columns` the fields of the first row decide. Otherwise as `read`. The answer
+  of a row is not looked at.
+  """
+  path = pathlib.Path(path)
+  require(path)
+  fields = files.choices_in(path, columns, delimiter=delimiter)
+  if fields is None:
+    raise ValueError(f'{path}: no questions with candidates')
+  wanted = files.Columns(fields.text, label=(), choices=True)
+  rows = tables.rows(path, fields.text, tell, keep_blank=True, delimiter=delimiter)
+  for file, line, row in rows:
+    yield files.question_of(file, line, row, wanted)['text']
 
 
 def read_asked(

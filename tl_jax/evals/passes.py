@@ -14,6 +14,7 @@ import numpy as np
 
 from tl_jax import models
 from tl_jax.data import packing, pairs, tokens
+from tl_jax.data.candidates import Candidates, Choices, are_choices, flattened
 from tl_jax.evals.evaluate import outputs
 
 # Texts that are read, encoded and packed together.
@@ -51,6 +52,7 @@ class Window(NamedTuple):
   count: how many texts there are. places: the numbers of those that have tokens. ids:
   of these. rows: (tokens in the row, members) each. cut: how many texts were too long.
   types: those of the tokens, as `ids`, for a model that tells pairs apart by them.
+  questions: of questions with candidates, whose candidates are segments; else None.
   """
 
   count: int
@@ -59,6 +61,7 @@ class Window(NamedTuple):
   rows: list[tuple[int, list[int]]]
   cut: int
   types: list[np.ndarray] | None = None
+  questions: Candidates | None = None
 
 
 def row_length(tokens: int) -> int:
@@ -77,6 +80,8 @@ def read_window(reader: Reader, texts: Iterable[str]) -> Window:
   """Encodes texts and packs them into rows."""
   tokenizer, length = reader.tokenizer, reader.length
   texts = list(texts)
+  if are_choices(texts):
+    return _read_choices(reader, texts)
   if reader.pairs and pairs.are_framed(texts, tokenizer):
     return _read_pairs(reader, texts)
   suffix = list(tokenizer.suffix)
@@ -113,6 +118,33 @@ def _read_pairs(reader: Reader, texts: list[str]) -> Window:
   if reader.arch.types > 1:
     types = [framed.types[place] for place in places]
   return Window(len(texts), places, ids, rows, cut, types)
+
+
+def _read_choices(reader: Reader, texts: list[Choices]) -> Window:
+  """Encodes questions with candidates.
+
+  Raises ValueError for a candidate without a token: a model has no score for it.
+  """
+  flat, counts = flattened(texts)
+  found = read_window(reader, flat)
+  if len(found.places) < found.count:
+    missing = sorted(set(range(found.count)) - set(found.places.tolist()))
+    raise ValueError(f'a candidate has no token: {flat[missing[0]]!r}')
+  questions = Candidates(tokens.TokenList(found.ids), counts)
+  numbers = range(len(texts))
+  types = found.types
+  if types is not None:
+    of_questions = Candidates(tokens.TokenList(types), counts)
+    types = [of_questions[number] for number in numbers]
+  return Window(
+    len(texts),
+    np.arange(len(texts)),
+    [questions[number] for number in numbers],
+    plan_rows(questions.lengths.astype(np.int64), reader.alone),
+    found.cut,
+    types,
+    questions,
+  )
 
 
 def plan_rows(sizes: np.ndarray, alone: bool) -> list[tuple[int, list[int]]]:
@@ -169,7 +201,10 @@ def _fill(reader: Reader, window: Window, numbers, members, length: int) -> dict
   row = packing.fill(members, window.ids, length, pad=pad)
   if window.types is not None:
     row |= packing.fill_types(members, window.types, length)
-  return row | packing.fill_examples(members, numbers, most)
+  row |= packing.fill_examples(members, numbers, most)
+  if window.questions is not None:
+    row |= window.questions.fill(members, length, most)
+  return row
 
 
 def run(
@@ -187,7 +222,7 @@ def run(
 
   Args:
     forward: forward(batch) starts the work on a batch of numpy arrays; what comes has
-      an axis of rows, of examples, and of `width` numbers.
+      an axis of rows, of examples, and of `width` numbers, or one for each candidate.
     fetch: brings that back as an array.
     watch: called after every batch with the number of texts of this window that have
       an answer, and of all texts that were cut so far.
@@ -225,7 +260,9 @@ def run(
       coming = pool.submit(read)
       answered = 0
       cut += window.cut
-      found = np.full((window.count, width), np.nan, np.float32)
+      # How many candidates a question has, only the questions say.
+      most = width if window.questions is None else window.questions.most
+      found = np.full((window.count, most), np.nan, np.float32)
       if window.ids:
         known = outputs(take, None, started(window), len(window.ids))
         if not np.isfinite(known).all():

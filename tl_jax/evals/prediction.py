@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tl_jax import tasks
+from tl_jax.data.candidates import Choices
 from tl_jax.tasks import PROBLEMS
 
 # Digits of a probability or a value.
@@ -105,6 +106,30 @@ def _describe_part(part: Part, found: np.ndarray) -> list[dict[str, Any]]:
       said.append(dict(label=name, probability=chance, probabilities=each))
     else:
       said.append(dict(labels=name, probabilities=each))
+  return said
+
+
+def describe_choices(texts: Sequence[Choices], found: np.ndarray) -> list[dict]:
+  """What scores (n, candidates) say of each of n questions.
+
+  `choice` is the place of the best candidate from 0, `label` what the file calls it,
+  `answer` its text. `probabilities` are in the order of the candidates.
+  """
+  said = []
+  problem = PROBLEMS['choice']
+  for text, scores in zip(texts, found, strict=True):
+    place = problem.read(scores, ())
+    own = scores[: len(text.answers)]
+    chances = [round(chance, DIGITS) for chance in problem.probabilities(own).tolist()]
+    said.append(
+      dict(
+        choice=place,
+        label=text.names[place],
+        answer=text.answers[place],
+        probability=chances[place],
+        probabilities=chances,
+      )
+    )
   return said
 
 

@@ -28,7 +28,7 @@ def refusal(arch: Arch, config: dict | None = None) -> str:
   can make one that transformers has, the reason ends with the setting for it. Nothing
   is said of another head, nor of a body that no family has.
   """
-  if arch.head != 'classifier':
+  if not arch.reads_examples:
     return ''
   found = _body(arch, config)
   if found is None or not configs.unlikeness(arch, found[1]):
@@ -37,10 +37,11 @@ def refusal(arch: Arch, config: dict | None = None) -> str:
   classes = FAMILIES[family].heads
   kind = kinds.kind_of_family(FAMILIES[family])
   is_half = arch.kind == 'encoder' and kind == 'encoder-decoder'
-  if is_half or 'classifier' not in classes:
+  if is_half or arch.head not in classes:
     which = f'{family} without its decoder' if is_half else family
+    what = 'class for multiple choice' if arch.head == 'choice' else 'classifier'
     return (
-      f'transformers has no classifier over a {which}; the workdir itself is what '
+      f'transformers has no {what} over a {which}; the workdir itself is what '
       'tl_jax.load and `tl-jax evaluate` open'
     )
   wanted = _wanted(arch, body, family)
@@ -50,7 +51,7 @@ def refusal(arch: Arch, config: dict | None = None) -> str:
     return ''
   said = ', '.join(f'{field}={value!r}' for field, value in wanted.items())
   return (
-    f'{classes["classifier"]} of transformers has {said}; a transfer '
+    f'{classes[arch.head]} of transformers has {said}; a transfer '
     f'with --config.model="{wanted}" makes such a classifier'
   )
 
@@ -60,7 +61,7 @@ def _wanted(arch: Arch, body: Arch, family: str) -> dict:
 
   body: the architecture without its head.
   """
-  theirs = configs.read(configs.write(body, family), 'classifier')
+  theirs = configs.read(configs.write(body, family), arch.head)
   wanted = {}
   for field in READING:
     value = getattr(theirs, field)

@@ -175,7 +175,7 @@ def head_bias(family: str, head: str) -> bool:
   of a text; BART has.
   """
   decoder = FAMILIES[family].fixed.get('kind') == 'decoder'
-  return not (decoder and head in ('causal', 'classifier'))
+  return not (decoder and head in ('causal', 'classifier', 'choice'))
 
 
 def read_labels(config: dict, arch: Arch) -> tuple[tuple[str, ...], str]:

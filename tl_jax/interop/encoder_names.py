@@ -35,9 +35,14 @@ _BERT_MASKED = {
 }
 # A pooler that the task brought lies where a pre-trained one does.
 _BERT_CLASSIFIER = {'head': 'classifier', 'head/pooler': 'bert.pooler.dense'}
+_BERT_HEADS = {
+  'masked': _BERT_MASKED,
+  'classifier': _BERT_CLASSIFIER,
+  'choice': _BERT_CLASSIFIER,
+}
 BERT = Names(
   _BERT_BODY,
-  TOKEN_HEADS | {'masked': _BERT_MASKED, 'classifier': _BERT_CLASSIFIER},
+  TOKEN_HEADS | _BERT_HEADS,
   'bert.',
   tied_names=('cls.predictions.bias', 'cls.predictions.decoder.bias'),
   extra=(r'pooler\..*', r'cls\.seq_relationship\..*', r'cls\.predictions\.decoder\..*'),
@@ -49,9 +54,13 @@ _ROBERTA_MASKED = {
   'head/bias': 'lm_head.bias',
   'head/kernel': 'lm_head.decoder.weight',
 }
+# Under its scores of candidates lies the pooler of the body, as BERT's.
+_ROBERTA_HEADS = TOKEN_HEADS | {'masked': _ROBERTA_MASKED, 'classifier': _POOLED_HEAD}
+_ROBERTA_CHOICE = {'head': 'classifier', 'head/pooler': 'roberta.pooler.dense'}
+_MPNET_CHOICE = {'head': 'classifier', 'head/pooler': 'mpnet.pooler.dense'}
 ROBERTA = Names(
   _BERT_BODY,
-  TOKEN_HEADS | {'masked': _ROBERTA_MASKED, 'classifier': _POOLED_HEAD},
+  _ROBERTA_HEADS | {'choice': _ROBERTA_CHOICE},
   'roberta.',
   tied_names=('lm_head.bias', 'lm_head.decoder.bias'),
   extra=(r'pooler\..*', r'lm_head\.decoder\..*'),
@@ -70,7 +79,7 @@ _MPNET_REST = {
 }
 MPNET = Names(
   _BERT_EMBEDDING | layers('', 'encoder.layer', _MPNET_LAYER) | _MPNET_REST,
-  ROBERTA.heads,
+  _ROBERTA_HEADS | {'choice': _MPNET_CHOICE},
   'mpnet.',
   tied_names=ROBERTA.tied_names,
   extra=ROBERTA.extra,
@@ -108,9 +117,14 @@ _DEBERTA_LEGACY = {
   ),
 }
 _DEBERTA_CLASSIFIER = {'head/pooler': 'pooler.dense', 'head': 'classifier'}
+_DEBERTA_HEADS = {
+  'masked': _DEBERTA_MASKED,
+  'classifier': _DEBERTA_CLASSIFIER,
+  'choice': _DEBERTA_CLASSIFIER,
+}
 DEBERTA_V2 = Names(
   _BERT_EMBEDDING | layers('', 'encoder.layer', _DEBERTA_LAYER) | _DEBERTA_RELATIVE,
-  TOKEN_HEADS | {'masked': _DEBERTA_MASKED, 'classifier': _DEBERTA_CLASSIFIER},
+  TOKEN_HEADS | _DEBERTA_HEADS,
   'deberta.',
   extra=(
     r'(lm_|mask_|cls\.)predictions\..*',
@@ -137,9 +151,14 @@ _DISTILBERT_MASKED = {
   'head/kernel': 'vocab_projector.weight',
 }
 _DISTILBERT_CLASSIFIER = {'head/pooler': 'pre_classifier', 'head': 'classifier'}
+_DISTILBERT_HEADS = {
+  'masked': _DISTILBERT_MASKED,
+  'classifier': _DISTILBERT_CLASSIFIER,
+  'choice': _DISTILBERT_CLASSIFIER,
+}
 DISTILBERT = Names(
   _BERT_EMBEDDING | layers('', 'transformer.layer', _DISTILBERT_LAYER),
-  TOKEN_HEADS | {'masked': _DISTILBERT_MASKED, 'classifier': _DISTILBERT_CLASSIFIER},
+  TOKEN_HEADS | _DISTILBERT_HEADS,
   'distilbert.',
   extra=(r'vocab_projector\.weight',),
 )
@@ -158,6 +177,7 @@ _ELECTRA_HEADS = {
   'masked': _ELECTRA_MASKED,
   'replaced': _ELECTRA_REPLACED,
   'classifier': _POOLED_HEAD,
+  'choice': {'head/pooler': 'sequence_summary.summary', 'head': 'classifier'},
 }
 ELECTRA = Names(
   _BERT_EMBEDDING | {'embedding/project': 'embeddings_project'} | _BERT_LAYERS,
@@ -189,11 +209,16 @@ _ALBERT_MASKED = {
   'head/pair': 'sop_classifier.classifier',
 }
 _ALBERT_CLASSIFIER = {'head': 'classifier', 'head/pooler': 'albert.pooler'}
+_ALBERT_HEADS = {
+  'masked': _ALBERT_MASKED,
+  'classifier': _ALBERT_CLASSIFIER,
+  'choice': _ALBERT_CLASSIFIER,
+}
 ALBERT = Names(
   _BERT_EMBEDDING
   | _ALBERT_REST
   | layers('', 'encoder.albert_layer_groups', _ALBERT_LAYER),
-  TOKEN_HEADS | {'masked': _ALBERT_MASKED, 'classifier': _ALBERT_CLASSIFIER},
+  TOKEN_HEADS | _ALBERT_HEADS,
   'albert.',
   tied_names=('predictions.bias', 'predictions.decoder.bias'),
   extra=(r'pooler\..*', r'sop_classifier\..*', r'predictions\.decoder\..*'),
@@ -229,6 +254,7 @@ _MODERNBERT_LABELS = {
 _MODERNBERT_HEADS = {
   'masked': _MODERNBERT_MASKED,
   'classifier': _MODERNBERT_LABELS,
+  'choice': _MODERNBERT_LABELS,
   'token': _MODERNBERT_LABELS,
   'span': _MODERNBERT_LABELS,
 }

@@ -99,7 +99,7 @@ def _unread_by_head(arch: Arch) -> set[str]:
   found = set()
   if not arch.pools:
     found |= {'pooler'}
-    if arch.head != 'classifier':
+    if not arch.reads_examples:
       found |= {'pool'}
   if arch.head in ('none', 'causal'):
     found |= {'pooler_norm'}

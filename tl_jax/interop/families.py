@@ -27,7 +27,9 @@ _BERT_ONLY = dict(
   is_decoder=(False,),
   add_cross_attention=(False,),
 )
-_BERT_HEADS = ('masked', 'classifier', 'token', 'span')
+_BERT_HEADS = ('masked', 'classifier', 'choice', 'token', 'span')
+# Heads that read one vector of each text.
+_OF_TEXTS = ('classifier', 'choice')
 # The pooler of BERT and ALBERT is pre-trained with the body, by the head for pairs, and
 # stays under every head.
 _BODY_POOLER = dict(pooler='tanh', pooler_place='body')
@@ -40,7 +42,7 @@ _BERT = Family(
 )
 
 
-def _pooler(activation: str, heads=('none', 'classifier')) -> Callable[[dict], dict]:
+def _pooler(activation: str, heads=('none', *_OF_TEXTS)) -> Callable[[dict], dict]:
 
   def read(config):
     return dict(pooler=activation if config['head'] in heads else '')
@@ -96,7 +98,7 @@ def _read_deberta(config):
     head_dim=head_dim,
     pooler='',
   )
-  if config['head'] == 'classifier':
+  if config['head'] in _OF_TEXTS:
     fields['pooler'] = ACTIVATIONS[config.get('pooler_hidden_act', 'gelu')]
   if config.get('relative_attention'):
     farthest = config.get('max_relative_positions', -1)
@@ -199,7 +201,7 @@ _DISTILBERT = Family(
   _DISTILBERT_KEYS,
   dict(embedding_norm=True),
   classes('DistilBert', *_BERT_HEADS),
-  _pooler('relu', ('classifier',)),
+  _pooler('relu', _OF_TEXTS),
 )
 
 
@@ -211,12 +213,25 @@ def _read_electra(config):
   if config['head'] == 'replaced':
     activation = ACTIVATIONS[config.get('hidden_act', 'gelu')]
   width = config.get('hidden_size', 256)
-  is_classifier = config['head'] == 'classifier'
+  if config['head'] == 'choice':
+    _require_summary(config)
   return dict(
     embedding_width=0 if inner == width else inner,
     head_activation=activation,
-    pooler='gelu' if is_classifier else '',
+    pooler='gelu' if config['head'] in _OF_TEXTS else '',
   )
+
+
+def _require_summary(config) -> None:
+  """Raises ValueError for another pooler before the scores of candidates than ELECTRA's
+  own.
+  """
+  usual = dict(summary_type='first', summary_use_proj=True, summary_activation='gelu')
+  for key, value in usual.items():
+    if config.get(key, value) != value:
+      raise ValueError(
+        f'config.json: {key} = {config[key]!r} is not supported; {value!r} is'
+      )
 
 
 _ELECTRA_KEYS = _BERT_KEYS | dict(
@@ -260,7 +275,7 @@ def _read_modernbert(config):
   local = config.get('local_rope_theta') or 10000.0
   base, local, scaling = rotary.read(config, 160000.0, local, 'global_rope_theta')
   activation = ACTIVATIONS[config.get('classifier_activation', 'gelu')]
-  has_pooler = config['head'] in ('classifier', 'token', 'span')
+  has_pooler = config['head'] in (*_OF_TEXTS, 'token', 'span')
   pools = {'cls': 'first', 'mean': 'mean'}
   pool = pools[config.get('classifier_pooling', 'cls')]
   # A token sees half of the window on each side, so an odd one is one less.

@@ -53,6 +53,7 @@ def classes(name: str, *heads: str, **others: str) -> dict:
     masked='ForMaskedLM',
     causal='ForCausalLM',
     classifier='ForSequenceClassification',
+    choice='ForMultipleChoice',
     token='ForTokenClassification',
     span='ForQuestionAnswering',
   )

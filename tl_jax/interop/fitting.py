@@ -113,7 +113,7 @@ def _settle(
     if holds('head/pair'):
       pair_head = folder.shape(stored('head/pair/kernel')) == whole
     arch = dataclasses.replace(arch, pair_head=pair_head)
-  if arch.keeps_pooler and arch.head != 'classifier' and not holds('pooler'):
+  if arch.keeps_pooler and not arch.reads_examples and not holds('pooler'):
     if arch.pooler_place == 'body':
       arch = dataclasses.replace(arch, pooler_place='new')
     else:

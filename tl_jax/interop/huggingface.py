@@ -35,7 +35,7 @@ class Loaded(NamedTuple):
   of the workdir that it is from.
   labels: the names of the labels in the order of the outputs, () where nothing says
   them; kind: of the task, 'single_label', 'multi_label' or 'regression', '' where
-  nothing says it.
+  nothing says it or the head does.
   """
 
   model: models.Model
@@ -240,7 +240,7 @@ def _ids_read(loaded: Loaded) -> dict[str, int | None]:
   if loaded.config is None and arch.kind != 'encoder':
     # A tokenizer without an end of its own may be lent one, as [SEP].
     return dict(bos_token_id=None, eos_token_id=tokenizer.eos) | own
-  reads_end = arch.head == 'classifier' and arch.pool == 'last'
+  reads_end = arch.reads_examples and arch.pool == 'last'
   return own if reads_end else {}
 
 
@@ -344,7 +344,7 @@ def with_head(loaded: Loaded, head: str) -> models.Arch:
   """
   own = loaded.arch
   arch = own if loaded.config is None else configs.read(loaded.config, head)
-  if arch.kind == 'encoder-decoder' and head == 'classifier':
+  if arch.kind == 'encoder-decoder' and head in ('classifier', 'choice'):
     arch = dataclasses.replace(arch, pool='mean', pooler='')
   return dataclasses.replace(
     arch,

@@ -20,9 +20,11 @@ CONFIG = 'adapter_config.json'
 # Names of the labels. peft warns of keys that it does not know, and takes a folder with
 # a config.json for a whole model, so they have a file of their own.
 LABELS = 'labels.json'
-# peft has no task type for a masked head: it opens such a model by its base alone.
+# peft has no task type for a masked head, nor for scores of candidates: it opens such a
+# model by its base alone.
 TASKS = {
   'classifier': 'SEQ_CLS',
+  'choice': None,
   'token': 'TOKEN_CLS',
   'span': 'QUESTION_ANS',
   'none': 'FEATURE_EXTRACTION',

@@ -13,13 +13,14 @@ from tl_jax.models.blocks import scans
 from tl_jax.models.decoding import Decoder, decoder
 from tl_jax.models.families import FAMILIES, arch
 from tl_jax.models.forms import require_form, require_platform
-from tl_jax.models.heads import adopt_pooler, sinusoids, unread
+from tl_jax.models.heads import NO_CANDIDATE, adopt_pooler, sinusoids, unread
 from tl_jax.models.limits import require_rows
 from tl_jax.models.pooling import embed
 from tl_jax.models.stacks import STACKS, stack_layers
 
 __all__ = [
   'FAMILIES',
+  'NO_CANDIDATE',
   'STACKS',
   'Arch',
   'Compute',

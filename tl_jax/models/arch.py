@@ -119,7 +119,7 @@ class Arch:
   # ModernBERT: no bias, a norm behind it, and before token and span heads too
   pooler_norm: bool = False
   head: Literal[
-    'none', 'masked', 'causal', 'classifier', 'token', 'span', 'replaced'
+    'none', 'masked', 'causal', 'classifier', 'choice', 'token', 'span', 'replaced'
   ] = 'none'
   # masked, replaced; '': the activation (RoBERTa, ELECTRA: gelu whatever the layers
   # have)
@@ -262,13 +262,23 @@ class Arch:
     """Is there a pooler between the hidden states and what the model answers?"""
     if self.head == 'none':
       return self.keeps_pooler
-    pooled = ('classifier', 'token', 'span') if self.pooler_norm else ('classifier',)
-    return bool(self.pooler) and self.head in pooled
+    is_read = self.reads_examples or (self.pooler_norm and self.reads_tokens)
+    return bool(self.pooler) and is_read
+
+  @property
+  def reads_examples(self) -> bool:
+    """Does the head read one vector of each example, or of each of its candidates?"""
+    return self.head in ('classifier', 'choice')
+
+  @property
+  def reads_tokens(self) -> bool:
+    """Has the head labels for every token?"""
+    return self.head in ('token', 'span')
 
   @property
   def repeats_text(self) -> bool:
     """Does the decoder of an encoder-decoder read the text that the encoder reads?"""
-    is_classifier = self.head == 'classifier' and self.pool == 'last'
+    is_classifier = self.reads_examples and self.pool == 'last'
     return is_classifier and self.kind == 'encoder-decoder'
 
   @property

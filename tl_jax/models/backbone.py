@@ -37,6 +37,7 @@ from tl_jax.models.heads import (
   Embedding,
   Pooler,
   VocabularyHead,
+  by_question,
   example_columns,
   label,
   pool,
@@ -65,7 +66,8 @@ class Outputs(NamedTuple):
 
   hidden (batch, length, width): the final states. None where the batch has features.
   logits: as the head gives them.
-  examples (batch, examples): of a packed batch, the numbers of the examples.
+  examples (batch, examples): of a packed batch, the numbers of the examples; of
+  questions with candidates (batch, questions, candidates), as the batch has them.
   pooled (batch, width), or (batch, examples, width) of a packed batch: of a model that
   has a pooler and no head.
 
@@ -187,7 +189,9 @@ def _examples(batch: dict, segments):
   how many there are; inside, a packed batch must say it in `examples`.
   """
   if 'examples' in batch:
-    return batch['examples'], True
+    examples = batch['examples']
+    # Those of questions are (batch, questions, candidates).
+    return examples.reshape(len(examples), -1), True
   most = 1
   # A traced value cannot say how many examples there are.
   if 'segments' in batch and not isinstance(segments, jax.core.Tracer):
@@ -335,7 +339,11 @@ def _apply(
   head_key = None if key is None else rng.stream(key, 'head')
   if 'features' in batch:
     features = batch['features'].astype(compute.dtype)
+    if arch.head == 'choice':
+      # Those of all candidates of a question are one vector.
+      features = features.reshape(len(features), -1, arch.width)
     logits = label(arch, params, features, compute.dropout, head_key)
+    logits = by_question(arch, logits, batch)
     return Outputs(None, logits, batch.get('examples'))
   *before, last = _stacks_read(arch)
   if arch.repeats_text and 'decoder_tokens' not in batch:
@@ -377,7 +385,7 @@ def _stacks_read(arch: Arch) -> tuple[Stack, ...]:
   of the decoder reads the encoder alone.
   """
   stacks = STACKS[arch.kind]
-  if arch.head == 'classifier' and not arch.repeats_text:
+  if arch.reads_examples and not arch.repeats_text:
     return stacks[:1]
   return stacks
 
@@ -386,7 +394,7 @@ def _read_columns(arch: Arch, batch, score, placed: Placed):
   """The columns (batch, n) that the head reads; None for all of them, or their mean."""
   if arch.head in ('masked', 'causal'):
     return None if score is None else placed.prompt + score
-  if arch.head == 'classifier' and arch.pool != 'mean':
+  if arch.reads_examples and arch.pool != 'mean':
     examples, _ = _examples(batch, placed.segments)
     return example_columns(arch, placed.segments, examples)
   return None
@@ -400,7 +408,7 @@ def reads_columns(arch: Arch, stack: Stack) -> bool:
   if stack != _stacks_read(arch)[-1]:
     return False
   # Of a masked head, `score` says which; it is there in training.
-  return arch.head == 'masked' or (arch.head == 'classifier' and arch.pool != 'mean')
+  return arch.head == 'masked' or (arch.reads_examples and arch.pool != 'mean')
 
 
 def _answer(
@@ -433,7 +441,7 @@ def _answer_examples(
   if pooled is None:
     pooled = pool(arch, encoded.hidden, encoded.segments, examples)
   # A caller who packed nothing sees no axis of examples.
-  told = examples if packed else None
+  told = batch.get('examples', examples) if packed else None
 
   def unpack(x):
     return x if packed else x[:, 0]
@@ -442,8 +450,9 @@ def _answer_examples(
     weights = {'params': params['pooler']}
     pooled = Pooler(arch).apply(weights, pooled)
     return Outputs(hidden, None, told, unpack(pooled))
-  logits = label(arch, params, pooled, compute.dropout, key)
-  return Outputs(hidden, unpack(logits), told, features=pooled)
+  logits = unpack(label(arch, params, pooled, compute.dropout, key))
+  logits = by_question(arch, logits, batch)
+  return Outputs(hidden, logits, told, features=pooled)
 
 
 def build(

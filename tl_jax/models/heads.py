@@ -201,9 +201,9 @@ class LabelHead(nn.Module):
 
 def outputs(arch: Arch) -> int:
   """How many numbers a head gives for an example or a token: start and end of a span,
-  or one per label.
+  one for a candidate, or one per label.
   """
-  return {'span': 2, 'replaced': 1}.get(arch.head, arch.labels)
+  return {'span': 2, 'replaced': 1, 'choice': 1}.get(arch.head, arch.labels)
 
 
 def label(arch: Arch, params: dict, x, rate: float, key):
@@ -215,6 +215,26 @@ def label(arch: Arch, params: dict, x, rate: float, key):
     x = Pooler(arch).apply({'params': holder['pooler']}, x)
   x = dropout(x, rate, key, 'classifier')
   return LabelHead(arch).apply({'params': params['head']}, x)
+
+
+# The score of a candidate that is not there: its probability is 0.
+NO_CANDIDATE = -1e9
+
+
+def by_question(arch: Arch, logits, batch):
+  """The scores of candidates by their questions; logits of another head as they are.
+
+  logits (batch, candidates, 1) become (batch, questions, candidates) where the batch
+  has `examples` of that shape. A question with fewer candidates than others has
+  `NO_CANDIDATE` in the places behind them. Otherwise they become (batch, candidates).
+  """
+  if arch.head != 'choice':
+    return logits
+  scores = logits[..., 0]
+  examples = batch.get('examples')
+  if examples is None or examples.ndim < 3:
+    return scores
+  return jnp.where(examples > 0, scores.reshape(examples.shape), NO_CANDIDATE)
 
 
 def unread(arch: Arch) -> tuple[str, ...]:

@@ -8,6 +8,7 @@
 """
 
 from tl_jax.objectives.causal import causal
+from tl_jax.objectives.choice import choice
 from tl_jax.objectives.classify import classify
 from tl_jax.objectives.distillation import Teacher, distill, projecting
 from tl_jax.objectives.masked import masked
@@ -25,6 +26,7 @@ __all__ = [
   'Teacher',
   'Term',
   'causal',
+  'choice',
   'classify',
   'distill',
   'masked',

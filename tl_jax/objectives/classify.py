@@ -187,10 +187,22 @@ def same_group(chosen, labels: int, groups):
   return own[..., None] == group
 
 
+def real_examples(batch):
+  """Boolean (rows, examples): which places of packed rows hold an example.
+
+  A question is there where one of its candidates is: `examples` (rows, questions,
+  candidates) has the segments of these.
+  """
+  examples = batch['examples']
+  if examples.ndim == 3:
+    examples = examples.max(-1)
+  return examples > 0
+
+
 def _weights(batch, how: Kind):
   """1.0 for each real example, 0.0 for the rest: (rows, examples) or (rows,)."""
   if 'examples' in batch:
-    real = batch['examples'] > 0
+    real = real_examples(batch)
   elif 'segments' in batch:
     real = (batch['segments'] > 0).any(-1)
   else:

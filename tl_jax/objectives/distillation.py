@@ -29,6 +29,7 @@ import jax.numpy as jnp
 
 from tl_jax import leaves, rng
 from tl_jax.config import NonNegative, Positive
+from tl_jax.objectives.classify import real_examples
 from tl_jax.objectives.losses import weighted_sum
 from tl_jax.objectives.types import Array, Mean, Objective, Term
 from tl_jax.segments import segments_of
@@ -318,7 +319,7 @@ def _scored(batch) -> Array:
   if 'target_weights' in batch:
     return batch['target_weights'].astype(jnp.float32)
   if 'examples' in batch:
-    return (batch['examples'] > 0).astype(jnp.float32)
+    return real_examples(batch).astype(jnp.float32)
   is_example = (segments_of(batch) > 0).any(-1)
   return is_example.astype(jnp.float32)
 

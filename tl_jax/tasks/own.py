@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from tl_jax import config
 from tl_jax.config import ConfigError
-from tl_jax.data import conversations, files, missing, separated
+from tl_jax.data import choices, conversations, files, missing, separated
 from tl_jax.data.sources import Source
 from tl_jax.tasks import labels, unlabelled
 from tl_jax.tasks.problems import PROBLEMS, form_of
@@ -127,6 +127,8 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   said = labels.TEXT if how.target else how.kind
   if columns.conversation:
     said = labels.CONVERSATION
+  if columns.choices:
+    said = labels.CHOICE
   kind = labels.expected_kind(said, known)
   if known and kind != known.kind:
     raise ConfigError(
@@ -163,6 +165,8 @@ def _columns(name: str, how: Reading, known) -> files.Columns:
   """
   kind = labels.expected_kind(how.kind, None if how.target else known)
   is_said = bool(how.text or how.label or how.target)
+  if kind == labels.CHOICE:
+    return _choice_columns(name, how)
   if kind == labels.CONVERSATION:
     if is_said:
       raise ConfigError(
@@ -175,7 +179,47 @@ def _columns(name: str, how: Reading, known) -> files.Columns:
   if kind or is_said:
     return how.columns
   # Where nothing is said, the fields of the file decide.
-  return _conversation_columns(name, how) or how.columns
+  found = _conversation_columns(name, how) or _found_choices(name, how)
+  return found or how.columns
+
+
+def _choice_columns(name: str, how: Reading) -> files.Columns:
+  """The columns of the questions with candidates in a file.
+
+  Raises ConfigError for a file without such, and for one without answers.
+  """
+  found = _found_choices(name, how)
+  if found is None:
+    raise ConfigError(
+      f'{name}: no questions with candidates; those are in a field '
+      f'{", ".join(choices.LISTS)}, or in columns such as ending0, choice1, option1 and '
+      'A, beside a question'
+    )
+  if not found.label:
+    raise ConfigError(
+      f'{name}: no column of the right candidates; label=COLUMN names it'
+    )
+  return found
+
+
+def _found_choices(name: str, how: Reading) -> files.Columns | None:
+  """The columns of questions with candidates; None where there are none."""
+  delimiter = separated.delimiter_of(how.delimiter)
+  text, label = config.names(how.text), config.names(how.label)
+  if len(text) > 2 or len(label) > 1:
+    raise ConfigError(
+      f'config.task.kind: {labels.CHOICE!r} has a context and a question (text=A+B) and '
+      'one column of answers'
+    )
+  path = how.file('train') or name
+  fields = files.choices_in(path, text, ''.join(label), delimiter)
+  usual = fields is None or (not how.kind and not fields.answer)
+  if usual:
+    return None
+  answer = (fields.answer,) if fields.answer else ()
+  return files.Columns(
+    fields.text, answer, labelled=True, choices=True, delimiter=delimiter
+  )
 
 
 def _conversation_columns(name: str, how: Reading) -> files.Columns | None:

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -15,7 +16,9 @@ import numpy as np
 from tl_jax import checkpoint, data, interop, models, parallel, tasks
 from tl_jax import config as configs
 from tl_jax.config import ConfigError
+from tl_jax.data.candidates import Choices
 from tl_jax.evals import answers, generation, passes, prediction
+from tl_jax.interop.huggingface import read_config
 from tl_jax.interop.sentences import Pooling, read_pooling
 from tl_jax.train import datasets, methods, programs, writing
 from tl_jax.train.asking import Asking, Learned, Manner, Question, asking_of
@@ -99,7 +102,8 @@ def columns_of(
 ) -> tuple[str, ...]:
   """The columns of the texts in a file: those that are asked for, else the run's own.
 
-  chat: are they what users say? Then () leaves it to the fields of the file.
+  chat: are they what users say, or questions with candidates? Then () leaves it to the
+  fields of the file.
   """
   if chat:
     return configs.names(text)
@@ -179,7 +183,7 @@ def open_subject(
     length = pooling.length or _longest(loaded)
     # A folder does not say whether it was trained on pairs. A classifier is asked as
     # the pipeline of transformers asks it; a decoder reads one text.
-    pairs = loaded.arch.head == 'classifier' and loaded.arch.kind != 'decoder'
+    pairs = loaded.arch.reads_examples and loaded.arch.kind != 'decoder'
     return Subject(path, loaded, compute, length, parts, pooling=pooling, pairs=pairs)
   # Its positions are part of the model's, its prompt is part of every row.
   method = methods.make(settings.method)
@@ -224,6 +228,19 @@ def learned_problem(path: pathlib.Path, step: int | None) -> tasks.Problem | Non
   return problem if problem and problem.answer == 'generate' else None
 
 
+def chooses(path: pathlib.Path, step: int | None, head: str | None) -> bool:
+  """Is the model of a workdir, or of a folder under a head, one for multiple choice?"""
+  if step is not None:
+    known = known_of(path, step)
+    return known is not None and known.kind == 'choice'
+  if head is not None or not (path / 'config.json').is_file():
+    return head == 'choice'
+  config = read_config(path)
+  return (
+    interop.configs.is_known(config) and interop.configs.head_of(config)[0] == 'choice'
+  )
+
+
 def _longest(loaded: interop.Loaded) -> int:
   """The most tokens of a text that the model of a folder reads."""
   arch = loaded.arch
@@ -263,6 +280,8 @@ def make_answering(
     )
   if arch.head == 'classifier':
     return _classify(subject, mesh, batch)
+  if arch.head == 'choice':
+    return _choose(subject, mesh, batch)
   if arch.head == 'causal':
     asking = subject.asking(manner, decoding, tell)
     return _write(subject, mesh, batch, asking)
@@ -287,6 +306,23 @@ def _classify(subject: Subject, mesh, batch: int) -> Answering:
   nothing = np.zeros((1, loaded.arch.labels), np.float32)
   (example,) = prediction.describe(subject.parts, nothing)
   return Answering(tuple(answers.flat(example)), 0, windows)
+
+
+def _choose(subject: Subject, mesh, batch: int) -> Answering:
+  """Which candidate of a question is right."""
+  model = models.build(subject.loaded.arch, subject.compute, ordered=True)
+  run = _packed(subject, mesh, batch, programs.outputs_of_params(model))
+
+  def windows(texts, first, watch):
+    del first
+    asked, scored = itertools.tee(texts)
+    for found in run(scored, 0, watch):
+      own = list(itertools.islice(asked, len(found)))
+      yield prediction.describe_choices(own, found)
+
+  # A table names its columns before there is an answer.
+  example = prediction.describe_choices([Choices('', ('a', 'b'))], np.zeros((1, 2)))
+  return Answering(tuple(answers.flat(example[0])), 0, windows)
 
 
 def _embed(subject: Subject, mesh, batch: int, normalize: bool) -> Answering:

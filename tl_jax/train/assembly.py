@@ -96,7 +96,7 @@ def with_reading(arch: models.Arch, settings: Settings) -> models.Arch:
   """
   reading = reading_of(settings)
   for key in reading:
-    if arch.head != 'classifier':
+    if not arch.reads_examples:
       raise configs.ConfigError(
         f'config.model.{key}: only a classifier reads it, and this task has the head '
         f'{arch.head!r}; leave it out'

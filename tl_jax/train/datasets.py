@@ -15,6 +15,7 @@ import numpy as np
 from tl_jax import data, models, tasks
 from tl_jax.config import ConfigError
 from tl_jax.data import packing, pairs, pipeline, subsets
+from tl_jax.data.candidates import Candidates
 from tl_jax.train import drawing, keeping, weighting, writing
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import TaskChoice, TaskData, Transfer
@@ -56,7 +57,8 @@ class Labelled(NamedTuple):
 
   Encoded, it also has its examples as tokens, the limits that they keep, what was cut
   of its texts, the most examples that a row of them holds, and the frame in which two
-  texts of an example stand, '' where none has two or they are joined.
+  texts of an example stand, '' where none has two or they are joined. `length` is the
+  number of tokens of a row.
   """
 
   texts: list
@@ -66,6 +68,7 @@ class Labelled(NamedTuple):
   cut: tuple[tasks.Cut, ...] = ()
   examples_per_row: int = 1
   frame: str = ''
+  length: int = 0
 
 
 class Portion(NamedTuple):
@@ -156,7 +159,7 @@ class TaskExamples(NamedTuple):
     stream = data.stream(
       self.train.examples,
       seed=settings.seed,
-      length=group.length,
+      length=self.train.length,
       batch=group.batch,
       pack=group.pack,
       examples_per_row=self.train.examples_per_row,
@@ -239,15 +242,31 @@ def encode(
     found = keeping.encoded(problem, split.texts, split.targets, tokenizer, limits)
   else:
     found = problem.encode(split.texts, split.targets, tokenizer, limits)
-  count = examples_per_row_of(group, found.examples, prompt_positions)
-  is_framed = isinstance(found.examples.tokens, pairs.Framed)
+  tokens = found.examples.tokens
+  length = row_length(group, tokens)
+  count = examples_per_row_of(group, found.examples, prompt_positions, length)
+  framed = tokens.flat if isinstance(tokens, Candidates) else tokens
+  is_framed = isinstance(framed, pairs.Framed)
   return split._replace(
     examples=found.examples,
     limits=limits,
     cut=found.cut,
     examples_per_row=count,
     frame=pairs.spelled(tokenizer) if is_framed else '',
+    length=length,
   )
+
+
+def row_length(group: TaskData, tokens) -> int:
+  """The tokens of a row of a labelled task.
+
+  A question is in one row with all its candidates, each of which may be as long as
+  another task's example. So a row has as many times `data.length` tokens as the longest
+  question needs.
+  """
+  if not isinstance(tokens, Candidates):
+    return group.length
+  return group.length * -(-int(tokens.lengths.max()) // group.length)
 
 
 def limits_of(
@@ -296,28 +315,31 @@ def target_length(group: TaskData, arch: models.Arch) -> int:
 
 
 def examples_per_row_of(
-  group: TaskData, examples: pipeline.Examples, prompt_positions: int
+  group: TaskData, examples: pipeline.Examples, prompt_positions: int, length: int
 ) -> int:
   """The most examples in a row of a labelled task.
 
-  A prompt takes its positions for as many examples as a row may have, whether they are
-  there or not. So under a prompt the number is the one with which all rows together
-  are shortest.
+  A row has `length` tokens. A prompt takes its positions for as many examples as a row
+  may have, whether they are there or not. So under a prompt the number is the one with
+  which all rows together are shortest.
   """
   if not group.pack:
     return 1
   if group.examples_per_row:
     return group.examples_per_row
   # Eight tokens are few for an example; shorter ones wait for the next row.
-  most = max(1, group.length // 8)
+  candidates = 1
+  if isinstance(examples.tokens, Candidates):
+    candidates = examples.tokens.most
+  most = max(1, length // (8 * candidates))
   if not prompt_positions:
     return most
   # Those that are packed together: the later ones are like them.
   lengths = examples.tokens.lengths[: packing.WINDOW]
 
   def positions_of_all_rows(count: int) -> int:
-    rows = packing.plan(lengths, group.length, examples_per_row=count).rows
-    return rows * (group.length + count * prompt_positions)
+    rows = packing.plan(lengths, length, examples_per_row=count).rows
+    return rows * (length + count * candidates * prompt_positions)
 
   return min(range(1, most + 1), key=positions_of_all_rows)
 
@@ -330,7 +352,7 @@ def labelled_pass(
   """
   return data.evaluation(
     split.examples,
-    length=group.length,
+    length=split.length,
     batch=batch,
     pack=group.pack,
     examples_per_row=split.examples_per_row,

@@ -134,6 +134,8 @@ class FeatureCache:
     place[needed] = np.arange(len(needed))
     for batch in self._inputs.batches(split, needed):
       found = parallel.to_host(self._read(state, self._inputs.place(batch)))
+      # Those of all candidates of a question are one vector.
+      found = found.reshape(*batch['identifiers'].shape, -1)
       real = batch['identifiers'] >= 0
       # Only the first batch says how wide they are, and of which dtype.
       if vectors is None:

@@ -19,6 +19,7 @@ import numpy as np
 from tl_jax import checkpoint, data, files, interop, models, objectives, tasks
 from tl_jax import config as configs
 from tl_jax.data import pipeline
+from tl_jax.data.candidates import Candidates
 from tl_jax.data.tokens import TokenList
 from tl_jax.train import assembly, methods, mixtures, starting, tokenizing, writing
 from tl_jax.train.checks import Checked, check_settings, settings_of
@@ -28,6 +29,8 @@ from tl_jax.train.settings import SCRATCH, Pretrain, Settings, Tokenizing
 
 # Pieces that span corruption puts in the place of what it takes out, as T5 has them.
 SENTINELS = 100
+# Candidates of a question that nobody has read, as in SWAG, RACE and MMLU.
+CANDIDATES = 4
 
 
 class Outline(NamedTuple):
@@ -205,9 +208,13 @@ def _row_of(
     layout = pipeline.Layout(rows.length, pack=group.pack, room=rows.room)
     return layout.fill(pipeline.Examples(_tokens()), [0])
   arch = parts.model.arch
+  length = group.length
+  if task.problem.form == 'place':
+    # How long rows are depends on the questions: of this many whole candidates here.
+    length *= CANDIDATES
   most = group.examples_per_row or max(1, group.length // 8)
   layout = pipeline.Layout(
-    group.length,
+    length,
     examples_per_row=most if group.pack else 1,
     target_length=target_length(group, arch),
     pack=group.pack,
@@ -222,6 +229,10 @@ def _tokens() -> TokenList:
 
 def _example_of(task: tasks.Task, arch: models.Arch) -> pipeline.Examples:
   """One example as the problem of a task encodes it."""
+  if task.problem.form == 'place':
+    flat = TokenList([np.arange(1, 3)] * CANDIDATES)
+    tokens = Candidates(flat, np.array([CANDIDATES]))
+    return pipeline.Examples(tokens, labels=np.zeros(1, np.int32))
   if task.problem.answer == 'logits':
     count = task.outputs
     labels = np.zeros(1, np.int32)

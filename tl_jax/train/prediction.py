@@ -25,6 +25,7 @@ from tl_jax.evals import answers
 from tl_jax.train.answering import (
   Answering,
   Subject,
+  chooses,
   columns_of,
   delimiter_of,
   learned_problem,
@@ -79,7 +80,8 @@ class Request(NamedTuple):
 class Questions(NamedTuple):
   """The texts that are answered: `columns` of the file `path`.
 
-  chat: are they what users say in conversations? delimiter: what parts the cells of the
+  chat: are they what users say in conversations? choices: are they questions with
+  candidates? delimiter: what parts the cells of the
   file; '' for what its header shows.
   """
 
@@ -87,10 +89,13 @@ class Questions(NamedTuple):
   columns: tuple[str, ...]
   chat: bool
   delimiter: str = ''
+  choices: bool = False
 
   @property
   def reader(self) -> Callable[..., Iterator[Question]]:
     read = data.texts.read_asked if self.chat else data.texts.read
+    if self.choices:
+      read = data.texts.read_choices
     return functools.partial(read, delimiter=self.delimiter)
 
   def read(self) -> Iterator[Question]:
@@ -114,9 +119,10 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
   path = pathlib.Path(files.require_local(request.model, 'model'))
   settings, step = open_settings(path, request.step)
   chat = not request.embeddings and is_chat(request.manner, learned_problem(path, step))
-  columns = columns_of(request.text, settings, chat)
+  choices = not request.embeddings and chooses(path, step, request.head)
+  columns = columns_of(request.text, settings, chat or choices)
   delimiter = delimiter_of(request.delimiter, request.input, settings)
-  questions = Questions(request.input, columns, chat, delimiter)
+  questions = Questions(request.input, columns, chat, delimiter, choices)
   total = _count(questions, reporter)
   origin = _origin(request, path, step, questions)
   output = pathlib.Path(request.output)
@@ -155,6 +161,9 @@ def _said_of_columns(
   columns: tuple[str, ...], settings: Settings | None, subject: Subject
 ) -> list[str]:
   """A line, or none, on how a model reads the columns of texts that it is given."""
+  # Questions with candidates are found by their fields.
+  if subject.loaded.arch.head == 'choice':
+    return []
   names = '+'.join(columns)
   count = len(columns)
   # The run of a workdir has said how it reads its own.

@@ -4,6 +4,7 @@
 (1, 'f1_micro')
 """
 
+from tl_jax.tasks.problems.choice import CHOICE
 from tl_jax.tasks.problems.conversation import CONVERSATION
 from tl_jax.tasks.problems.labels import (
   MULTI_LABEL,
@@ -28,6 +29,7 @@ PROBLEMS = {
   'regression': REGRESSION,
   'text': TEXT,
   'conversation': CONVERSATION,
+  'choice': CHOICE,
 }
 
 

@@ -116,6 +116,20 @@ def read_conversations(opened: Opened, known):
   return Column(read, (), holds)
 
 
+def read_choices(opened: Opened, known):
+  """Questions with candidates, which a source reads as such, and the right places."""
+  del known
+  counts: list[int] = []
+  for source in opened.sources.values():
+    counts += [len(record['text'].answers) for record in source]
+
+  def read(record):
+    return Example((record['text'],), record['label'])
+
+  holds = f'questions with {_from_to(counts, "candidate")}, one of which is right'
+  return Column(read, (), holds)
+
+
 def _from_to(counts: Sequence[int], unit: str) -> str:
   """The least and the most of these counts.
 

@@ -35,7 +35,7 @@ class _Texts:
     return ({'text': text} for text in self._texts)
 
 
-def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
+def encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
   """The texts, each cut to a row, with their labels."""
   if limits.pairs and pairs.are_framed(texts, tokenizer):
     return _encode_pairs(texts, targets, tokenizer, limits)
@@ -99,7 +99,7 @@ def _make(name: str, **functions) -> Problem:
     kinds=KINDS,
     fresh_head=True,
     answer='logits',
-    encode=_encode,
+    encode=encode,
     objective=functools.partial(_objective, kind=name),
     line=functools.partial(_line, read=functions['read']),
     **functions,

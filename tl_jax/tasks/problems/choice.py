@@ -1,0 +1,109 @@
+"""The problem of multiple choice: which candidate of a question is right.
+
+>>> CHOICE.read(np.array([-1.0, 2.0, 0.5]), ())
+1
+
+A model reads the question with each candidate and gives one number. The probabilities
+are the softmax over the candidates of a question (Radford et al. 2018, section 3.3).
+"""
+
+import numpy as np
+
+from tl_jax import models, objectives
+from tl_jax.data import pipeline
+from tl_jax.data.candidates import Candidates, flattened
+from tl_jax.tasks.problems import columns, labels
+from tl_jax.tasks.problems.problem import (
+  KINDS,
+  Array,
+  Encoded,
+  Example,
+  Facts,
+  Limits,
+  Problem,
+)
+
+
+def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
+  """The candidates of every question, each cut to `limits.length` tokens."""
+  flat, counts = flattened(texts)
+  unlabelled = np.zeros(len(flat), np.int32)
+  encoded = labels.encode(flat, unlabelled, tokenizer, limits)
+  types = encoded.examples.types
+  if types is not None:
+    types = Candidates(types, counts)
+  tokens = Candidates(encoded.examples.tokens, counts)
+  examples = pipeline.Examples(tokens, labels=targets, types=types)
+  cut = tuple(each._replace(what='candidate') for each in encoded.cut)
+  return Encoded(examples, cut)
+
+
+def _objective(facts: Facts) -> objectives.Objective:
+  return objectives.choice(smoothing=facts.smoothing)
+
+
+def _places(examples: list[Example]) -> Array:
+  """The places of the right candidates, int32 (n,)."""
+  return np.asarray([example.target for example in examples], np.int32)
+
+
+def there(scores) -> Array:
+  """The scores of the candidates that a question has, of (n,) scores."""
+  scores = np.asarray(scores)
+  return scores[scores > models.NO_CANDIDATE / 2]
+
+
+def _decide(raw, targets: Array, groups: tuple) -> Array:
+  """The scores themselves (n, candidates): the best one is the answer."""
+  del targets, groups
+  return raw
+
+
+def _plain(values) -> list:
+  """Targets as places, predictions as the scores of the candidates."""
+  values = np.asarray(values)
+  if values.ndim == 1:
+    return values.tolist()
+  return [there(scores).tolist() for scores in values]
+
+
+def _read(value, names: tuple[str, ...]) -> int:
+  """The place of a candidate, from 0: that of a target, or of the best score."""
+  del names
+  return int(np.argmax(value)) if np.ndim(value) else int(value)
+
+
+def _line(text, target, prediction, raw, names) -> dict:
+  place = _read(prediction, names)
+  return dict(
+    text=text.question,
+    candidates=list(text.answers),
+    target=text.names[int(target)],
+    prediction=text.names[place],
+    # A float32 has about seven digits.
+    outputs=[round(float(value), 6) for value in there(raw)],
+  )
+
+
+CHOICE = Problem(
+  name='choice',
+  head='choice',
+  kinds=KINDS,
+  fresh_head=True,
+  answer='logits',
+  form='place',
+  scores=('choice_accuracy',),
+  metrics=('choice_accuracy',),
+  headline='choice_accuracy',
+  outputs=lambda labels: 0,
+  from_column=columns.read_choices,
+  gather=_places,
+  encode=_encode,
+  objective=_objective,
+  decide=_decide,
+  plain=_plain,
+  read=_read,
+  count=lambda targets, labels: [],
+  line=_line,
+  probabilities=labels.softmax,
+)
