@@ -107,6 +107,7 @@ class Candidates:
     segment = 0
     for place, member in enumerate(members):
       for number, candidate in enumerate(self.places(int(member))):
+        # No candidate sees another one, nor what is of another question.
         segment += 1
         stop = start + int(self.flat.lengths[candidate])
         segments[start:stop] = segment

@@ -71,6 +71,7 @@ def fields_of(
   candidates, first = found
   context = _first_of(CONTEXTS, row)
   question = _first_of(QUESTIONS, row)
+  # What is said counts, whatever other fields there are.
   if len(text) == 1:
     context, question = ('', text[0]) if text[0] in QUESTIONS else (text[0], '')
   elif text:
@@ -97,8 +98,14 @@ def _candidates(row: Mapping[str, Any]) -> tuple[tuple[str, ...], int] | None:
   question = row.get('question')
   if isinstance(question, dict) and 'choices' in question:
     return ('question',), 0
+  return _columns(row)
+
+
+def _columns(row: Mapping[str, Any]) -> tuple[tuple[str, ...], int] | None:
+  """The columns of one candidate each, and the number of the first, or None."""
   for stem, first in NUMBERED:
     numbers = [name for name in row if re.fullmatch(rf'{stem}\d+', str(name))]
+    # One alone is no choice.
     if len(numbers) > 1:
       return tuple(sorted(numbers, key=_number_in)), first
   for stem in LETTERED:
@@ -134,6 +141,7 @@ def read(row: Mapping[str, Any], fields: Fields) -> tuple[Choices, int | None]:
   answers, names = _read_candidates(row, fields)
   context = _text(row, fields.context)
   question = _text(row, fields.question)
+  # Of COPA a word stands in the place of its question.
   if question in OF_COPA and 'premise' in row:
     return _asked(f'{context} {OF_COPA[question]}', '', answers, names, row, fields)
   return _asked(context, question, answers, names, row, fields)
@@ -184,24 +192,39 @@ def _text(row: Mapping[str, Any], name: str) -> str:
 def _read_candidates(row: Mapping[str, Any], fields: Fields):
   """(the candidates, their names in the file); () where it has no names."""
   if len(fields.candidates) > 1:
-    found = [row.get(name) for name in fields.candidates]
-    # A file of questions with four and with five candidates leaves cells empty.
-    while len(found) > 1 and (found[-1] in (None, '') or missing.is_missing(found[-1])):
-      found.pop()
+    found = _filled_cells([row.get(name) for name in fields.candidates])
     return _texts(found, fields.candidates[0]), ()
   (name,) = fields.candidates
   value = row.get(name)
   if name == 'question' and isinstance(value, dict):
     value = value.get('choices')
+  texts, names = _parted(value)
+  # Names of some candidates alone name none.
+  names = tuple(map(str, names)) if all(each is not None for each in names) else ()
+  return _texts(texts, name), names
+
+
+def _filled_cells(cells: list) -> list:
+  """The cells without the empty ones at their end.
+
+  A file of questions with four and with five candidates leaves cells empty.
+  """
+  filled = [not missing.is_missing(cell) for cell in cells]
+  count = len(cells) - filled[::-1].index(True) if any(filled) else 0
+  return cells[:count]
+
+
+def _parted(value: Any) -> tuple[Any, list]:
+  """(the texts of candidates, their names) in a field that holds both or texts alone."""
   # The columns of a list of records, as Parquet files have it.
   if isinstance(value, dict):
-    texts, names = value.get('text'), value.get('label') or ()
-    return _texts(texts, name), tuple(map(str, names))
+    return value.get('text'), list(value.get('label') or [])
   if isinstance(value, list) and value and isinstance(value[0], dict):
-    texts = [each.get('text') for each in value]
-    names = [str(each.get('label', '')) for each in value]
-    return _texts(texts, name), tuple(names) if all(names) else ()
-  return _texts(value, name), ()
+    # The records themselves, as the authors of ARC have them.
+    records = [each if isinstance(each, dict) else {} for each in value]
+    texts = [record.get('text') for record in records]
+    return texts, [record.get('label') for record in records]
+  return value, []
 
 
 def _texts(values: Any, name: str) -> tuple[str, ...]:
@@ -241,9 +264,11 @@ def _place(row, fields: Fields, answers, names, is_named: bool) -> int | None:
   if said in ('', '-1'):
     return None
   place = _named(said, names, fields.first, is_named)
-  if place is None and answers.count(said) == 1:
-    place = answers.index(said)
-  if place is None or not 0 <= place < len(answers):
+  is_place = place is not None and 0 <= place < len(answers)
+  # A short text may look like the letter of a candidate that is not there.
+  if not is_place and answers.count(said) == 1:
+    return answers.index(said)
+  if not is_place:
     known = ', '.join(names)
     raise ValueError(
       f'{fields.answer}: {said[:40]!r} is none of the {len(answers)} candidates {known}'
@@ -255,6 +280,7 @@ def _named(said: str, names: tuple[str, ...], first: int, is_named: bool) -> int
   """The place of a candidate by its name, its number or its letter."""
   if said in names:
     return names.index(said)
+  # A number beside names may count from 0 or from 1.
   if is_named:
     return None
   # Pandas writes 1 as 1.0 in a column with a missing value.

@@ -132,6 +132,7 @@ def _read_choices(reader: Reader, texts: list[Choices]) -> Window:
     raise ValueError(f'a candidate has no token: {flat[missing[0]]!r}')
   questions = Candidates(tokens.TokenList(found.ids), counts)
   numbers = range(len(texts))
+  # As the ids: those of all candidates, one after the other.
   types = found.types
   if types is not None:
     of_questions = Candidates(tokens.TokenList(types), counts)

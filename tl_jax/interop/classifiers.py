@@ -39,11 +39,7 @@ def refusal(arch: Arch, config: dict | None = None) -> str:
   is_half = arch.kind == 'encoder' and kind == 'encoder-decoder'
   if is_half or arch.head not in classes:
     which = f'{family} without its decoder' if is_half else family
-    what = 'class for multiple choice' if arch.head == 'choice' else 'classifier'
-    return (
-      f'transformers has no {what} over a {which}; the workdir itself is what '
-      'tl_jax.load and `tl-jax evaluate` open'
-    )
+    return _no_class(arch, which)
   wanted = _wanted(arch, body, family)
   mended = dataclasses.replace(arch, **wanted)
   # Something else is missing, too: the export itself says what.
@@ -53,6 +49,15 @@ def refusal(arch: Arch, config: dict | None = None) -> str:
   return (
     f'{classes[arch.head]} of transformers has {said}; a transfer '
     f'with --config.model="{wanted}" makes such a classifier'
+  )
+
+
+def _no_class(arch: Arch, which: str) -> str:
+  """Why a family, or what is left of it, has no class for a head at all."""
+  what = 'class for multiple choice' if arch.head == 'choice' else 'classifier'
+  return (
+    f'transformers has no {what} over a {which}; the workdir itself is what '
+    'tl_jax.load and `tl-jax evaluate` open'
   )
 
 

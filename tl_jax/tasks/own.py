@@ -124,11 +124,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   """
   how = how or Reading()
   columns = _columns(name, how, known)
-  said = labels.TEXT if how.target else how.kind
-  if columns.conversation:
-    said = labels.CONVERSATION
-  if columns.choices:
-    said = labels.CHOICE
+  said = _kind_said(how, columns)
   kind = labels.expected_kind(said, known)
   if known and kind != known.kind:
     raise ConfigError(
@@ -158,6 +154,15 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   )
 
 
+def _kind_said(how: Reading, columns: files.Columns) -> str:
+  """The kind that is said, or that the columns tell; '' for neither."""
+  if columns.conversation:
+    return labels.CONVERSATION
+  if columns.choices:
+    return labels.CHOICE
+  return labels.TEXT if how.target else how.kind
+
+
 def _columns(name: str, how: Reading, known) -> files.Columns:
   """The columns to read: those that are said, or of conversations where there are any.
 
@@ -168,19 +173,29 @@ def _columns(name: str, how: Reading, known) -> files.Columns:
   if kind == labels.CHOICE:
     return _choice_columns(name, how)
   if kind == labels.CONVERSATION:
-    if is_said:
-      raise ConfigError(
-        f'config.task.kind: {kind!r} has columns of its own, neither text= nor label='
-      )
-    found = _conversation_columns(name, how)
-    if found is None:
-      raise _no_conversations(name)
-    return found
+    return _required_conversations(name, how, is_said)
   if kind or is_said:
     return how.columns
   # Where nothing is said, the fields of the file decide.
   found = _conversation_columns(name, how) or _found_choices(name, how)
   return found or how.columns
+
+
+def _required_conversations(name: str, how: Reading, is_said: bool) -> files.Columns:
+  """The columns of the conversations in a file that is said to have such.
+
+  is_said: are other columns named? Raises ConfigError for these, and for a file without
+  conversations.
+  """
+  if is_said:
+    raise ConfigError(
+      f'config.task.kind: {labels.CONVERSATION!r} has columns of its own, neither text= '
+      'nor label='
+    )
+  found = _conversation_columns(name, how)
+  if found is None:
+    raise _no_conversations(name)
+  return found
 
 
 def _choice_columns(name: str, how: Reading) -> files.Columns:

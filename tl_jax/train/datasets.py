@@ -328,6 +328,7 @@ def examples_per_row_of(
   if group.examples_per_row:
     return group.examples_per_row
   # Eight tokens are few for an example; shorter ones wait for the next row.
+  # Every candidate is a text of its own.
   candidates = 1
   if isinstance(examples.tokens, Candidates):
     candidates = examples.tokens.most

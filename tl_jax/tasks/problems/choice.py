@@ -27,6 +27,7 @@ from tl_jax.tasks.problems.problem import (
 def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
   """The candidates of every question, each cut to `limits.length` tokens."""
   flat, counts = flattened(texts)
+  # Labels are those of questions, not of candidates.
   unlabelled = np.zeros(len(flat), np.int32)
   encoded = labels.encode(flat, unlabelled, tokenizer, limits)
   types = encoded.examples.types
