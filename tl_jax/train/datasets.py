@@ -243,8 +243,7 @@ def encode(
   else:
     found = problem.encode(split.texts, split.targets, tokenizer, limits)
   tokens = found.examples.tokens
-  length = row_length(group, tokens)
-  count = examples_per_row_of(group, found.examples, prompt_positions, length)
+  count = examples_per_row_of(group, found.examples, prompt_positions)
   framed = tokens.flat if isinstance(tokens, Candidates) else tokens
   is_framed = isinstance(framed, pairs.Framed)
   return split._replace(
@@ -253,7 +252,7 @@ def encode(
     cut=found.cut,
     examples_per_row=count,
     frame=pairs.spelled(tokenizer) if is_framed else '',
-    length=length,
+    length=row_length(group, tokens),
   )
 
 
@@ -315,19 +314,20 @@ def target_length(group: TaskData, arch: models.Arch) -> int:
 
 
 def examples_per_row_of(
-  group: TaskData, examples: pipeline.Examples, prompt_positions: int, length: int
+  group: TaskData, examples: pipeline.Examples, prompt_positions: int
 ) -> int:
   """The most examples in a row of a labelled task.
 
-  A row has `length` tokens. A prompt takes its positions for as many examples as a row
-  may have, whether they are there or not. So under a prompt the number is the one with
-  which all rows together are shortest.
+  A prompt takes its positions for as many examples as a row may have, whether they are
+  there or not. So under a prompt the number is the one with which all rows together
+  are shortest.
   """
   if not group.pack:
     return 1
   if group.examples_per_row:
     return group.examples_per_row
   # Eight tokens are few for an example; shorter ones wait for the next row.
+  length = row_length(group, examples.tokens)
   # Every candidate is a text of its own.
   candidates = 1
   if isinstance(examples.tokens, Candidates):
