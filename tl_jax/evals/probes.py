@@ -6,7 +6,7 @@
 [0, 0, 1, 1]
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -134,7 +134,7 @@ def measure(
   `learn` takes, by number. watch(done, total) counts the learners. Raises ValueError
   for fewer than two labels of a class, which no fold could leave out.
   """
-  from sklearn.model_selection import StratifiedKFold
+  from threadpoolctl import threadpool_limits
 
   labels = np.asarray(labels)
   counts = np.unique(labels, return_counts=True)[1]
@@ -147,20 +147,34 @@ def measure(
   fold_of = np.zeros((repeats, len(labels)), int)
   total = repeats * folds * len(sizes)
   done = 0
-  for repeat in range(repeats):
-    generator = np.random.default_rng([seed, repeat])
-    splits = StratifiedKFold(folds, shuffle=True, random_state=repeat + 1000 * seed)
-    for fold, (train, held) in enumerate(splits.split(labels, labels)):
-      fold_of[repeat, held] = fold
-      order = _by_class(labels, generator.permutation(train))
-      for place, size in enumerate(sizes):
-        seen = order[:size]
-        answer = learn(_take(inputs, seen), labels[seen])
-        decided = answer(_take(inputs, held)).argmax(1)
-        wrong[repeat, place, held] = decided != labels[held]
-        done += 1
-        watch(done, total)
+  # Several threads take ten times as long for such small matrices.
+  with threadpool_limits(1):
+    for repeat in range(repeats):
+      for fold, (train, held) in enumerate(_folds(labels, folds, seed, repeat)):
+        fold_of[repeat, held] = fold
+        for place, size in enumerate(sizes):
+          seen = train[:size]
+          answer = learn(_take(inputs, seen), labels[seen])
+          decided = answer(_take(inputs, held)).argmax(1)
+          wrong[repeat, place, held] = decided != labels[held]
+          done += 1
+          watch(done, total)
   return _summed_up(sizes, wrong, fold_of)
+
+
+def _folds(
+  labels: np.ndarray, folds: int, seed: int, repeat: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """(train, held) of every fold: the numbers to learn from in an order in which every
+  beginning has its share of each class, and those to ask for.
+  """
+  from sklearn.model_selection import StratifiedKFold
+
+  generator = np.random.default_rng([seed, repeat])
+  drawn = int(generator.integers(2**31))
+  splits = StratifiedKFold(folds, shuffle=True, random_state=drawn)
+  for train, held in splits.split(labels, labels):
+    yield _by_class(labels, generator.permutation(train)), held
 
 
 def _summed_up(sizes: list[int], wrong: np.ndarray, fold_of: np.ndarray) -> Measured:
