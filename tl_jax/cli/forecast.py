@@ -122,6 +122,7 @@ def _forecast(flags, _) -> int:
     pool=flags.pool,
     suggest=flags.suggest,
   )
+  # Made before anything is computed, so that a wrong one costs nothing.
   workdir = pathlib.Path(flags.workdir)
   workdir.mkdir(parents=True, exist_ok=True)
   with reporting() as reporter:

@@ -113,6 +113,7 @@ def sizes_of(labels: int, classes: int, steps: int = 6) -> list[int]:
   [10, 15, 23, 35, 53, 80]
   """
   most = labels - -(-labels // FOLDS)
+  # Below an eighth errors are those of guessing, and bend no curve.
   fewest = min(max(2 * classes, most // 8), most // 2)
   found = np.geomspace(max(fewest, 2), most, steps).round().astype(int)
   return sorted(set(found.tolist()))
@@ -222,6 +223,7 @@ def _training_variance(wrong: np.ndarray, fold_of: np.ndarray) -> float:
 
 def _by_class(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
   """An order in which every beginning has its share of each class."""
+  # The middle of its share: so a class of one comes in the middle, not first.
   ranks = np.zeros(len(order))
   for label in np.unique(labels[order]):
     places = np.flatnonzero(labels[order] == label)

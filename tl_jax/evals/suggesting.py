@@ -26,6 +26,7 @@ def suggest(
   total = len(features)
   if not 0 < count <= total:
     raise ValueError(f'suggest: {count} of {total} texts')
+  # Not the entropy: with many classes it grows by those that are out of the question.
   ordered = np.sort(chances, axis=1)
   margin = ordered[:, -1] - (ordered[:, -2] if chances.shape[1] > 1 else 0.0)
   doubt = 1.0 - margin
@@ -38,6 +39,7 @@ def suggest(
     apart = np.square(features - features[chosen[-1]]).sum(1)
     distance = np.minimum(distance, apart)
     wanted = doubt * distance
+    # Copies of what was chosen have 0, and are taken only where nothing else is left.
     wanted[chosen] = -1.0
     chosen.append(int(np.lexsort((tie, -wanted))[0]))
   return np.array(chosen)

@@ -40,6 +40,7 @@ def _evidence(left: np.ndarray, values: np.ndarray, target: np.ndarray) -> float
   projected = np.square(left.T @ target)
   # What no feature explains, whatever the precisions.
   beyond = max(float(target @ target - projected.sum()), 0.0)
+  # It converges from any start; this is the authors'.
   prior, noise = 1.0, 1.0
   for _ in range(200):
     shrink = noise * values / (prior + noise * values)
@@ -83,6 +84,7 @@ def h_score(features, labels) -> float:
   centred = features - features.mean(0)
   covariance, shrinkage = ledoit_wolf(centred, assume_centered=True)
   means = np.zeros_like(centred)
+  # Every example stands for its class, so that large classes weigh more.
   for label in np.unique(labels):
     members = labels == label
     means[members] = centred[members].mean(0)

@@ -34,6 +34,7 @@ def span(interval: Interval) -> str:
 
 def table(found: Forecast) -> list[list[str]]:
   """A line for each candidate, the best first, below the heads."""
+  # Now is a forecast, too: what was measured left a part of the labels out.
   head = ['', f'now, {found.labels:,}']
   head += [f'{labels:,} labels' for labels in found.ahead]
   if found.target is not None:
@@ -95,6 +96,7 @@ def _of_target(found: Forecast, best: Candidate, target: float) -> str:
   """What the target needs."""
   interval = best.labels_for(target)
   most = FARTHEST * found.labels
+  # A number beyond it would only be a sign of a flat curve.
   if interval.mean > most:
     return (
       f'{percent(target)} % is beyond what most of the curves of {best.name} reach with '
@@ -188,6 +190,7 @@ def curve_plot(
     axes.plot(one.measured.labels, measured, 'o', color=colour)
   if target is not None:
     axes.axhline(100 * target, color=THEMES[theme].quiet, linewidth=1, linestyle=':')
+  # Every other size: they are closer together than what is ahead.
   ticks = [*candidates[0].measured.labels[::2], *ahead]
   axes.set_xticks(ticks, [f'{tick:,}' for tick in ticks])
   axes.minorticks_off()

@@ -80,6 +80,7 @@ class Candidate(NamedTuple):
 
   def accuracy_at(self, labels: int) -> Interval:
     """The accuracy of training with so many labels, with its interval."""
+    # Of all texts there are: nobody's test split adds its noise.
     error = self.curve.error_at(labels)
     return Interval(
       1 - error.mean, 1 - error.high, 1 - error.low, error.n, level=error.level
@@ -174,10 +175,12 @@ def forecast(
   for init, encoded in vectors.items():
     candidates.append(_of_model(names[init], encoded, labels, asked, reporter))
   candidates.append(_of_words(texts, labels, asked, reporter))
+  # By what comes next, not by what is now: curves cross.
   soon = ahead(len(labels), asked.times)
   best_first = sorted(candidates, key=lambda one: one.accuracy_at(soon[0]).mean)[::-1]
   suggested = ()
   if pool:
+    # What is wanted next depends on what the best model is unsure of.
     models = {names[init]: init for init in asked.init}
     # Of the models the best: TF-IDF has no vectors by which texts are far apart.
     chosen = next(one.name for one in best_first if one.name in models)
