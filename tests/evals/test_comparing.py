@@ -8,6 +8,7 @@ import pytest
 from tl_jax import metrics
 from tl_jax.config import ConfigError
 from tl_jax.evals import comparing, paired
+from tl_jax.evals.additive import additive_of
 
 COUNT = 300
 
@@ -74,7 +75,8 @@ def test_files_are_compared_by_the_metrics_of_their_kind(classes):
   folders, _ = classes
   files = [folder / 'predictions.jsonl' for folder in folders]
   both = comparing.pair(*files)
-  assert both.names == ('accuracy', 'f1', 'f1_macro', 'f1_micro')
+  of_classes = ('accuracy', 'f1', 'f1_macro', 'f1_micro')
+  assert both.names == (*of_classes, 'brier', 'calibration_error_15')
   # And by any that there is for them.
   report = comparing.compare(comparing.pair(*files, 'matthews'), samples=50)
   [found] = report.comparisons
@@ -132,7 +134,7 @@ def test_every_kind_of_labels_is_compared(tmp_path, key, rows, names):
   report = comparing.compare(pair, samples=20)
   for found in report.comparisons:
     function = metrics.METRICS[pair.functions[found.metric]]
-    value = function(pair.first_answers, pair.references)[found.metric]
+    value = function(pair.answers.first, pair.answers.references)[found.metric]
     assert found.first.mean == pytest.approx(value)
 
 
@@ -158,7 +160,7 @@ def test_texts_are_compared(tmp_path):
   [bleu] = comparing.compare(
     comparing.pair(tmp_path / 'a', tmp_path / 'b', 'bleu'), samples=30
   ).comparisons
-  value = metrics.bleu(pair.second_answers, pair.references)['bleu']
+  value = metrics.bleu(pair.answers.second, pair.answers.references)['bleu']
   assert bleu.second.mean == pytest.approx(value)
   assert bleu.second.low < value < bleu.second.high
 
@@ -171,13 +173,10 @@ def test_counts_that_are_summed_give_the_score_of_the_corpus(tmp_path, name):
   pair = texts_of(tmp_path, references)
   pair = comparing.pair(tmp_path / 'a', tmp_path / 'b', name)
   fast, anew = [], []
-  sets = (pair.first_answers, pair.second_answers, pair.references)
-  for additive, found in (
-    (comparing._additive(pair, name, [name]), fast),
-    (None, anew),
-  ):
+  first, second, right = pair.answers
+  for sums, found in ((additive_of(name, [first, second], right), fast), (None, anew)):
     found += paired.compare(
-      metrics.METRICS[name], [name], *sets, samples=20, additive=additive
+      metrics.METRICS[name], [name], first, second, right, samples=20, additive=sums
     )
   assert fast[0].p_value == anew[0].p_value
   assert fast[0].second.mean == pytest.approx(anew[0].second.mean)
@@ -190,7 +189,7 @@ def test_rouge_of_other_scripts_is_that_of_the_whole_set(tmp_path):
   pytest.importorskip('rouge_score')
   pair = texts_of(tmp_path, ['der Bär schläft', 'Grüße', 'кот спит'])
   report = comparing.compare(pair, samples=10)
-  value = metrics.rouge(pair.second_answers, pair.references)['rougeL']
+  value = metrics.rouge(pair.answers.second, pair.answers.references)['rougeL']
   assert report.comparisons[0].second.mean == pytest.approx(value)
 
 

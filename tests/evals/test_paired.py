@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tl_jax.evals import paired
+from tl_jax.evals.additive import mean_of
 from tl_jax.evals.statistics import bootstrap_interval
 from tl_jax.metrics import METRICS, accuracy
 
@@ -23,7 +24,7 @@ def answers(chances, truth, seed):
 
 def by_accuracy(first, second, truth, **options):
   lists = [np.asarray(values).tolist() for values in (first, second, truth)]
-  mean = paired.mean_of(accuracy, ['accuracy'])
+  mean = mean_of(accuracy, ['accuracy'])
   options = dict(samples=300, additive=mean) | options
   [found] = paired.compare(accuracy, ['accuracy'], *lists, **options)
   return found
@@ -103,7 +104,7 @@ def test_a_metric_computed_for_every_draw_agrees_with_its_mean(exam):
   second = answers(chances, truth, 1)[:150]
   found = [
     by_accuracy(first, second, truth[:150], samples=100, additive=additive)
-    for additive in (paired.mean_of(accuracy, ['accuracy']), None)
+    for additive in (mean_of(accuracy, ['accuracy']), None)
   ]
   assert found[0].p_value == found[1].p_value
   for name in ('first', 'second', 'difference'):

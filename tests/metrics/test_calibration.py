@@ -124,7 +124,7 @@ def test_probabilities_of_few_bits_pass():
     ([[0.5, 0.5]], [2], 'is of class 2, but there are 2'),
     ([[0.5, 0.5]], [-1], 'is of class -1'),
     ([[0.5, 0.5]], ['yes'], 'numbers of the right classes'),
-    ([[0.5, 0.5]], [[1, 0]], 'numbers of the right classes'),
+    ([[0.5, 0.5]], [[1, 0, 0]], 'for indicators of shape'),
     ([[0.5, 0.5]], [0.5], 'class labels'),
   ],
 )

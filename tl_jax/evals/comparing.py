@@ -16,32 +16,39 @@ import dataclasses
 import functools
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from tl_jax import metrics
 from tl_jax.config import ConfigError, nearest
 from tl_jax.evals import judged, paired
+from tl_jax.evals.additive import additive_of
 from tl_jax.evals.judged import Judged
 from tl_jax.evals.paired import Comparison
-from tl_jax.metrics import text
 from tl_jax.tasks import PROBLEMS
 from tl_jax.tasks.task import HEADLINES
 
-# Metrics whose values are means of their values for single examples.
-MEANS = ('accuracy', 'exact_match', 'mean_squared_error', 'rouge')
-# Metrics of counts that are summed over all examples.
-SUMS = ('bleu', 'chrf')
 # The values of a metric that has several.
 VALUES = dict(
   f1=('f1', 'f1_macro', 'f1_micro'),
   rouge=('rouge1', 'rouge2', 'rougeL', 'rougeLsum'),
+  calibration_error=('calibration_error_15',),
+  squad=('squad_exact_match', 'squad_f1'),
+  squad_v2=('squad_v2_exact_match', 'squad_v2_f1'),
+  entity_f1=('entity_precision', 'entity_recall', 'entity_f1', 'entity_f1_macro'),
 )
 # It stands among the values of rouge and says how it was computed.
 _NO_SCORE = 'rouge_unicode'
 # Numbers of predictions.jsonl are rounded, those of result.json are not.
 _ROUNDED = 1e-3
+
+
+class Sides(NamedTuple):
+  """What two runs say of n examples, and what is right of each."""
+
+  first: list
+  second: list
+  references: list
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,16 +115,21 @@ class Pair:
   """Two runs that were judged on the same examples, and what to compare them by.
 
   names: the values, the headline first. functions: value -> the metric that gives it.
-  first_answers, second_answers, references: as the metrics take them.
+  answers, chances: the answers of both and what is right of each example, as the
+    metrics take them: what was decided, and the probabilities where files tell them.
   """
 
   first: Judged
   second: Judged
   names: tuple[str, ...]
   functions: Mapping[str, str]
-  first_answers: list
-  second_answers: list
-  references: list
+  answers: Sides
+  chances: Sides | None
+
+  def sides(self, function: str) -> Sides:
+    """What a metric is computed from."""
+    is_of_chances = function in metrics.OF_PROBABILITIES
+    return self.chances if is_of_chances else self.answers
 
 
 def pair(first, second, metric: str = '') -> Pair:
@@ -134,9 +146,11 @@ def pair(first, second, metric: str = '') -> Pair:
   known = _functions(one, two)
   names = _chosen(one, two, metric, known)
   functions = {name: known[name] for name in names}
-  found = Pair(one, two, tuple(names), functions, *judged.plain(one, two))
-  _require_own_result(found, one, found.first_answers)
-  _require_own_result(found, two, found.second_answers)
+  answers = Sides(*judged.plain(one, two))
+  chances = judged.probabilities(one, two)
+  found = Pair(one, two, tuple(names), functions, answers, chances and Sides(*chances))
+  for place, each in enumerate((one, two)):
+    _require_own_result(found, each, place)
   return found
 
 
@@ -146,18 +160,19 @@ def compare(both: Pair, samples: int = paired.SAMPLES, seed: int = 0) -> Report:
   # A metric with several values is computed once.
   for function in dict.fromkeys(both.functions.values()):
     names = [name for name in both.names if both.functions[name] == function]
+    first, second, references = both.sides(function)
     comparisons = paired.compare(
       _metric(both, function),
       names,
-      both.first_answers,
-      both.second_answers,
-      both.references,
+      first,
+      second,
+      references,
       samples=samples,
       seed=seed,
-      additive=_additive(both, function, names),
+      additive=additive_of(function, [first, second], references),
     )
     found |= {comparison.metric: comparison for comparison in comparisons}
-  answers = zip(both.first_answers, both.second_answers, strict=True)
+  answers = zip(both.answers.first, both.answers.second, strict=True)
   told = {*_told(both.first), *_told(both.second)} - {_NO_SCORE}
   return Report(
     both.first,
@@ -177,15 +192,18 @@ def _told(one: Judged) -> dict[str, float]:
 
 def _functions(one: Judged, two: Judged) -> dict[str, str]:
   """value -> the metric that gives it, of all that the predictions allow."""
+  # How diverse texts are is no matter of single examples: a draw has some twice.
+  left_out = {*metrics.FREE}
+  for function, library in metrics.LIBRARIES.items():
+    if not importlib.util.find_spec(library):
+      left_out.add(function)
+  if judged.probabilities(one, two) is None:
+    left_out.update(metrics.OF_PROBABILITIES)
   found = {}
   for function in PROBLEMS[one.kind].scores:
-    library = metrics.LIBRARIES.get(function)
-    is_missing = library and not importlib.util.find_spec(library)
-    # How diverse texts are is no matter of single examples: a draw has some twice.
-    if is_missing or function in metrics.FREE:
-      continue
-    for name in VALUES.get(function, (function,)):
-      found[name] = function
+    if function not in left_out:
+      for name in VALUES.get(function, (function,)):
+        found[name] = function
   # F1 of one class needs two labels, of which one is known to be the second.
   if judged.two_labels(one, two) is None:
     found.pop('f1', None)
@@ -231,39 +249,14 @@ def _metric(both: Pair, function: str) -> paired.Metric:
   return metric
 
 
-def _additive(both: Pair, function: str, names: Sequence[str]):
-  """How a metric comes from sums over examples; None where it does not."""
-  if function in SUMS:
-    counts = functools.partial(text.corpus_counts, function)
-
-    def values(sums, count: int) -> np.ndarray:
-      del count
-      return np.array([text.score_of_counts(function, sums.tolist())])
-
-    return paired.Additive(lambda *sets: np.array(counts(*sets)), values, False)
-  if _is_mean(both, function):
-    return paired.mean_of(_metric(both, function), names)
-  return None
-
-
-def _is_mean(both: Pair, function: str) -> bool:
-  """Is a metric the mean of its values for single examples?"""
-  if function != 'rouge':
-    return function in MEANS
-  # Of other scripts, ROUGE has one tokenizer for a whole set.
-  every = [*both.first_answers, *both.second_answers]
-  for reference in both.references:
-    every += [reference] if isinstance(reference, str) else reference
-  return all(each.isascii() for each in every)
-
-
-def _require_own_result(both: Pair, one: Judged, answers: list) -> None:
+def _require_own_result(both: Pair, one: Judged, place: int) -> None:
   """Raises ConfigError where result.json is not of the predictions beside it."""
   told = _told(one)
   values = {}
   if told:
     for function in dict.fromkeys(both.functions.values()):
-      values |= _metric(both, function)(answers, both.references)
+      sides = both.sides(function)
+      values |= _metric(both, function)(sides[place], sides.references)
   for name in both.names:
     said = told.get(name)
     if said is None:

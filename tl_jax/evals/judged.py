@@ -167,6 +167,43 @@ def two_labels(first: Judged, second: Judged) -> tuple[str, str] | None:
   return names[0], names[1]
 
 
+def probabilities(first: Judged, second: Judged) -> tuple[list, list, list] | None:
+  """(those of the labels that the first run gives, of the second, the right classes).
+
+  None where the files do not tell them: without outputs, or where it is not known which
+  output is of which label, as of one that neither run ever chose.
+  """
+  places = _places(first, second)
+  if places is None:
+    return None
+  chances = []
+  for each in (first, second):
+    rows = PROBLEMS[each.kind].probabilities(np.array(each.outputs))
+    # Tuples, which are equal or not as a whole.
+    chances.append(list(map(tuple, rows.tolist())))
+  return *chances, [places[name] for name in first.references]
+
+
+def _places(first: Judged, second: Judged) -> dict[str, int] | None:
+  """The name of every label -> its output; None where the files do not tell it."""
+  # Sets and numbers do not choose one of the outputs.
+  if first.kind != 'single_label' or _has_parts(first) or _has_parts(second):
+    return None
+  for numbers in first.outputs + second.outputs:
+    # An output that was infinite is null in the file.
+    if not numbers or None in numbers:
+      return None
+  order = {**_order(first), **_order(second)}
+  places = {name: place for place, name in order.items()}
+  # A label that is right somewhere, but was chosen by neither run, may be any output.
+  return places if set(first.references) <= set(places) else None
+
+
+def _has_parts(judged: Judged) -> bool:
+  """Do several tasks share the outputs? Then each has only some of them."""
+  return any('/' in name for name in judged.result.get('metrics') or {})
+
+
 def _order(judged: Judged) -> dict[int, str]:
   """output -> the name of its label, of the outputs that were the largest."""
   names = {}

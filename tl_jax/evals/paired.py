@@ -1,12 +1,13 @@
 """Two sets of predictions for the same examples: how far their scores lie apart, and
 whether that may be chance.
 
+>>> from tl_jax.evals.additive import additive_of
 >>> from tl_jax.metrics import METRICS
 >>> truth = [0, 1] * 50
 >>> poor = [0] * 20 + truth[20:]
 >>> names = ['accuracy']
->>> mean = mean_of(METRICS['accuracy'], names)
->>> [found] = compare(METRICS['accuracy'], names, truth, poor, truth, additive=mean)
+>>> sums = additive_of('accuracy', [truth, poor], truth)
+>>> [found] = compare(METRICS['accuracy'], names, truth, poor, truth, additive=sums)
 >>> round(found.difference.mean, 3), found.only_first, found.only_second
 (0.1, 10, 0)
 >>> found.is_different(), round(found.mcnemar, 4)
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tl_jax.evals.additive import Additive, Metric
 from tl_jax.evals.statistics import Interval
 
 # A difference is called one where chance would give such a one more rarely than this.
@@ -32,9 +34,6 @@ SAMPLES = 1000
 RIGHT_OR_WRONG = ('accuracy', 'exact_match')
 # Differences of sums of floats that are equal up to rounding.
 _ROUNDING = 1e-12
-
-# metric(predictions, references) -> its values by name.
-Metric = Callable[[Sequence, Sequence], dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,32 +72,6 @@ class Comparison:
     return dict(fields, different=self.is_different())
 
 
-class Additive(NamedTuple):
-  """How a metric comes from sums over examples, so that each is scored only once.
-
-  rows(predictions, references) -> what each of n examples adds, (n, numbers).
-  values(sums, n) -> the values (names,), from sums (numbers,) over n examples.
-  are_scores: are the rows the scores of single examples, a column for each name?
-  """
-
-  rows: Callable[[Sequence, Sequence], np.ndarray]
-  values: Callable[[np.ndarray, int], np.ndarray]
-  are_scores: bool
-
-
-def mean_of(metric: Metric, names: Sequence[str]) -> Additive:
-  """A metric whose values are means of its values for single examples."""
-
-  def rows(predictions, references) -> np.ndarray:
-    found = []
-    for prediction, reference in zip(predictions, references, strict=True):
-      values = metric([prediction], [reference])
-      found.append([values[name] for name in names])
-    return np.array(found, np.float64)
-
-  return Additive(rows, lambda sums, count: sums / count, are_scores=True)
-
-
 def compare(
   metric: Metric,
   names: Sequence[str],
@@ -118,19 +91,21 @@ def compare(
   them, at random, and counts how often the difference gets as large as it is.
 
   metric: gives a dict with a value for each of `names`. It is computed for every draw,
-    unless `additive` says how it comes from sums.
+    unless `additive` says how it comes from sums. Then each is one of its names.
   samples: how many draws the intervals and the test have.
   Raises ValueError for sets of different lengths, no examples or no samples.
   """
   count = len(references)
   _require_pairs(len(first), len(second), count, samples)
   rows = None
+  columns = []
   if additive is None:
     score = _scores_anew(metric, names, [*first, *second], list(references))
   else:
+    columns = [additive.names.index(name) for name in names]
     parts = [additive.rows(each, references) for each in (first, second)]
     rows = np.concatenate(parts)
-    score = _scores_of_sums(additive, rows)
+    score = _scores_of_sums(additive, rows, columns)
   is_other = np.array([one != two for one, two in zip(first, second, strict=True)])
   here = np.arange(count)
   draws = _Draws(
@@ -142,7 +117,7 @@ def compare(
   for column, name in enumerate(names):
     own = None
     if additive is not None and additive.are_scores:
-      own = rows[:, column].reshape(2, count)
+      own = rows[:, columns[column]].reshape(2, count)
     found.append(_summary(name, draws.of(column), own, is_other))
   return found
 
@@ -185,11 +160,12 @@ def _scores_anew(metric: Metric, names, pool: list, truth: list) -> Callable:
   return score
 
 
-def _scores_of_sums(additive: Additive, rows: np.ndarray) -> Callable:
-  """places among the rows (2n, numbers) of both sets -> the values there."""
+def _scores_of_sums(additive: Additive, rows: np.ndarray, columns: list) -> Callable:
+  """places among the rows (2n, numbers) of both sets -> the values of columns there."""
 
   def score(places: np.ndarray) -> np.ndarray:
-    return additive.values(rows[places].sum(axis=0), len(places))
+    values = additive.values(rows[places].sum(axis=0), len(places))
+    return values[columns]
 
   return score
 

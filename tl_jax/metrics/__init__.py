@@ -51,6 +51,8 @@ METRICS = {
   'self_bleu': self_bleu,
   'copying': copying,
 }
+# Metrics of how probable the answers are, not of the answers.
+OF_PROBABILITIES = ('brier', 'calibration_error')
 # Metrics of free texts: no reference says what would have been right.
 FREE = ('distinct', 'repetition', 'self_bleu', 'copying')
 
@@ -58,6 +60,7 @@ __all__ = [
   'FREE',
   'LIBRARIES',
   'METRICS',
+  'OF_PROBABILITIES',
   'h_score',
   'log_evidence',
   'signatures',

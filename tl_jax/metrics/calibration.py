@@ -1,7 +1,9 @@
 """Metrics of probabilities: do they say how often the model is right?
 
 Predictions are probabilities (n, classes), or (n,) those of class 1 of two. References
-are the numbers (n,) of the right classes, from 0.
+are the numbers (n,) of the right classes, from 0. Where an example may have several
+labels, predictions are the probabilities (n, labels) of each, and references indicators
+(n, labels); every label is then a question of its own with two classes.
 
 >>> brier([0.5, 1.0], [0, 1])
 {'brier': 0.25}
@@ -26,18 +28,23 @@ def brier(predictions, references) -> dict[str, float]:
   score of two classes that only counts one of them is half of it. It is 0.0 for no
   examples.
   """
+  scores = brier_of_each(predictions, references)
+  return {'brier': float(scores.mean()) if len(scores) else 0.0}
+
+
+def brier_of_each(predictions, references) -> np.ndarray:
+  """The Brier score of each example, float64 (n,)."""
   probabilities, classes = _checked(predictions, references, 'brier')
-  if not len(classes):
-    return {'brier': 0.0}
   right = classes[:, None] == np.arange(probabilities.shape[1])
   squares = np.square(probabilities - right).sum(axis=1)
-  return {'brier': float(squares.mean())}
+  return _by_example(squares, references).mean(axis=1)
 
 
 def calibration_error(
-  predictions, references, *, bins: Sequence[int] = (10, 15, 20)
+  predictions, references, *, bins: Sequence[int] = (15,)
 ) -> dict[str, float]:
-  """The expected calibration error (Guo et al. 2017, eq. 3), for each number of bins.
+  """The expected calibration error (Guo et al. 2017, eq. 3), for each number of bins;
+  theirs is 15.
 
   The confidence of an example is the largest of its probabilities, and its prediction
   the first class that has it. calibration_error_N cuts 0..1 into N bins of one width,
@@ -47,25 +54,57 @@ def calibration_error(
   It depends on the bins and is biased upwards with few examples: compare only equal
   numbers of both.
   """
-  probabilities, classes = _checked(predictions, references, 'calibration_error')
   for count in bins:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
       raise ValueError(
         f'calibration_error: bins must be whole numbers from 1: {count!r}'
       )
-  confidences = probabilities.max(axis=1)
-  is_right = probabilities.argmax(axis=1) == classes
+  confidences, is_right = confidences_of(predictions, references)
   # What lacks in a bin of accuracy is the sum of these.
   surplus = confidences - is_right
   scores = {}
   for count in bins:
-    upper = np.arange(1, count + 1) / count
-    # A sum a little over 1 may leave a confidence a little over 1.
-    places = np.minimum(np.searchsorted(upper, confidences), count - 1)
-    gaps = np.bincount(places, surplus, minlength=count)
+    gaps = np.bincount(bins_of(confidences, count), surplus, minlength=count)
     total = np.abs(gaps).sum()
-    scores[f'calibration_error_{count}'] = float(total / max(len(classes), 1))
+    scores[f'calibration_error_{count}'] = float(total / max(len(surplus), 1))
   return scores
+
+
+def confidences_of(predictions, references) -> tuple[np.ndarray, np.ndarray]:
+  """(how sure each answer is, whether it is right), one after the other.
+
+  The answer is the first class of the largest probability. Of several labels an example
+  has an answer for each.
+  """
+  probabilities, classes = _checked(predictions, references, 'calibration_error')
+  return probabilities.max(axis=1), probabilities.argmax(axis=1) == classes
+
+
+def bins_of(confidences: np.ndarray, count: int) -> np.ndarray:
+  """The number of the bin of each confidence, of `count` bins with their upper ends."""
+  upper = np.arange(1, count + 1) / count
+  # A sum a little over 1 may leave a confidence a little over 1.
+  return np.minimum(np.searchsorted(upper, confidences), count - 1)
+
+
+def gaps_of_each(predictions, references, bins: int) -> np.ndarray:
+  """What each example adds to confidence - accuracy in every bin, (n, bins).
+
+  The absolute sums, added up and divided by n, are the calibration error.
+  """
+  confidences, is_right = confidences_of(predictions, references)
+  # An answer counts in the bin of its confidence alone.
+  in_bin = bins_of(confidences, bins)[:, None] == np.arange(bins)
+  surplus = (confidences - is_right)[:, None] * in_bin
+  answers = _by_example(surplus, references)
+  return answers.mean(axis=1)
+
+
+def _by_example(values: np.ndarray, references) -> np.ndarray:
+  """Values (n * labels, ...) of single answers as (n, labels, ...)."""
+  count = len(references)
+  labels_of_each = len(values) // count if count else 1
+  return values.reshape(count, labels_of_each, *values.shape[1:])
 
 
 def _checked(predictions, references, what: str) -> tuple[np.ndarray, np.ndarray]:
@@ -74,8 +113,11 @@ def _checked(predictions, references, what: str) -> tuple[np.ndarray, np.ndarray
   Errors: ValueError for what are no probabilities, or no classes of them.
   """
   same_length(predictions, references, what)
-  probabilities = _probabilities(predictions, what)
   classes = labels(references, what, 'references')
+  # Of each label by itself, it is asked whether the example has it.
+  if classes.ndim == 2:
+    predictions, classes = _each_label(predictions, classes, what)
+  probabilities = _probabilities(predictions, what)
   if classes.ndim != 1 or classes.dtype.kind in 'US':
     raise ValueError(f'{what}: references must be the numbers of the right classes')
   count = probabilities.shape[1]
@@ -87,6 +129,16 @@ def _checked(predictions, references, what: str) -> tuple[np.ndarray, np.ndarray
       'probabilities, for the classes from 0'
     )
   return probabilities, classes
+
+
+def _each_label(predictions, indicators: np.ndarray, what: str):
+  """Probabilities (n, labels) and indicators of labels, one label after the other."""
+  shape = np.shape(predictions)
+  if shape != indicators.shape or indicators.dtype.kind in 'US':
+    raise ValueError(
+      f'{what}: predictions of shape {shape} for indicators of shape {indicators.shape}'
+    )
+  return np.ravel(predictions), indicators.ravel()
 
 
 def _probabilities(predictions, what: str) -> np.ndarray:

@@ -11,7 +11,9 @@ goes on with it, E-PER ends it, S-PER is one of a single word.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
 
 from tl_jax.config import nearest
 from tl_jax.metrics.edges import same_length
@@ -72,6 +74,31 @@ def entity_f1(
     'entity_f1': _f1(hits, len(found), len(right)),
     'entity_f1_macro': _macro(found, right),
   }
+
+
+def types_of(lists: Iterable[Sequence[Sequence[str]]]) -> list[str]:
+  """The types of all entities in several lists of sentences, in order."""
+  kinds = set()
+  for sentences in lists:
+    for row, sentence in enumerate(sentences):
+      kinds.update(kind for _, kind, _, _ in _entities(row, sentence, None))
+  return sorted(kinds)
+
+
+def counts_by_type(predictions, references, types: Sequence[str]) -> np.ndarray:
+  """How many entities of each type every sentence has: right ones, then all that are
+  predicted, then all that are expected, float64 (n, 3 types).
+  """
+  places = {kind: place for place, kind in enumerate(types)}
+  counts = np.zeros((len(references), 3, len(types)))
+  for row, predicted, expected in _sentences(predictions, references, 'entity_f1'):
+    # As sets: nothing is right twice.
+    found = set(_entities(row, predicted, None))
+    right = set(_entities(row, expected, None))
+    for part, entities in enumerate((found & right, found, right)):
+      for _, kind, _, _ in entities:
+        counts[row, part, places[kind]] += 1
+  return counts.reshape(len(references), 3 * len(types))
 
 
 def _macro(found: set[Entity], right: set[Entity]) -> float:

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import importlib.util
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ from tl_jax.tasks.problems import PROBLEMS, Example, Facts, Problem
 HEADLINES = {
   'f1': 'f1_macro',
   'rouge': 'rougeL',
+  'calibration_error': 'calibration_error_15',
+  'squad': 'squad_f1',
+  'squad_v2': 'squad_v2_f1',
   'distinct': 'distinct_2',
   'repetition': 'repetition_4',
   'copying': 'copying_8',
@@ -252,28 +255,74 @@ def score(
     raise ValueError(
       f'copying: {task.name}: needs the texts that the model was trained on'
     )
-  predictions = task.problem.plain(decide(task, raw, targets))
-  references = task.problem.plain(targets)
+  predictions, references = as_scored(task, raw, targets)
   values = {}
   for name in task.metrics:
     metric = metrics.METRICS[name]
     if name in metrics.FREE:
       values |= _beside_authors(metric, predictions, references, trained or ())
+    elif name in metrics.OF_PROBABILITIES:
+      values |= _of_probabilities(metric, task, raw, targets)
     else:
       values |= metric(predictions, references)
   # A test may hold two of many classes; its scores are those of the task all the same.
   if len(task.labels) > 2:
     values.pop('f1', None)
+  for part, own_raw, own_targets in parts_with_examples(task, raw, targets):
+    for name, value in score(part, own_raw, own_targets).items():
+      values[f'{part.name}/{name}'] = value
+  return values
+
+
+def as_scored(task: Task, raw, targets: np.ndarray) -> tuple[list, list]:
+  """(predictions, references) as the metrics take them."""
+  predictions = task.problem.plain(decide(task, raw, targets))
+  return predictions, task.problem.plain(targets)
+
+
+def probabilities(task: Task, raw, targets: np.ndarray) -> np.ndarray | None:
+  """Those of the labels (n, labels), where the problem has them and the model says
+  numbers; else None.
+
+  Of tasks that share a model, the labels of the other ones have none.
+  """
+  if task.problem.probabilities is None:
+    return None
+  # Else the probabilities would be shared with answers to other questions.
+  if task.parts:
+    raw = problems.within(raw, targets, task.groups)
+  # Infinite outputs give NaN, which the last line answers for.
+  with np.errstate(invalid='ignore'):
+    found = task.problem.probabilities(raw)
+  return found if np.isfinite(found).all() else None
+
+
+def parts_with_examples(
+  task: Task, raw, targets: np.ndarray
+) -> Iterator[tuple[Task, np.ndarray, np.ndarray]]:
+  """Each part with its own outputs and targets.
+
+  A part without examples is left out: a score of 0 would be one.
+  """
   for place, part in enumerate(task.parts):
     own = group_of(task, targets) == place
-    # No example, no score: a 0 would be one.
     if not own.any():
       continue
     first, end = task.groups[place]
-    found = score(part, raw[own][:, first:end], targets[own] - first)
-    for name, value in found.items():
-      values[f'{part.name}/{name}'] = value
-  return values
+    yield part, raw[own][:, first:end], targets[own] - first
+
+
+def _of_probabilities(
+  metric: Callable, task: Task, raw, targets: np.ndarray
+) -> dict[str, float]:
+  """A metric of the probabilities that a model gives.
+
+  A model that says no numbers has no score; what is wrong is told of its outputs.
+  """
+  chances = probabilities(task, raw, targets)
+  if chances is None:
+    return {}
+  return metric(chances, task.problem.plain(targets))
 
 
 def _beside_authors(

@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tl_jax import evals, tasks
-from tl_jax.train import notes
+from tl_jax.evals.intervals import of_task
+from tl_jax.train import notes, results
 from tl_jax.train.datasets import TaskExamples
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
 from tl_jax.train.results import Result, digest_split, write_predictions
@@ -88,10 +89,8 @@ def conclude(
     write_predictions(path, task, test, found, answered.more)
   metrics = tasks.score(task, found, test.targets, corpus.training_texts())
   metrics |= answered.metrics
-  reporter.info(
-    f'{task.name}, {name}: '
-    + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
-  )
+  intervals = of_task(task, found, test.targets, metrics)
+  reporter.info(f'{task.name}, {name}: {results.shown(metrics, intervals)}')
   return run.finish(
     Result(
       task=task.name,
@@ -109,6 +108,7 @@ def conclude(
       peak_bytes=peak_bytes(),
       notes=list(answered.notes),
       signatures=tasks.signatures(task, test.targets),
+      **results.spread(intervals),
       **run.clock.totals(),
     )
   )

@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 from tl_jax.train.settings import Settings, Transfer
 
 # The others are better the higher they are.
-LOWER_IS_BETTER = ('loss', 'perplexity', 'mean_squared_error')
+LOWER_IS_BETTER = (
+  'loss',
+  'perplexity',
+  'mean_squared_error',
+  'brier',
+  'calibration_error_15',
+)
 
 
 class Watch(NamedTuple):

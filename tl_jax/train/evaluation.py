@@ -12,7 +12,8 @@ import jax
 
 from tl_jax import evals, files, models, parallel, tasks
 from tl_jax.config import ConfigError
-from tl_jax.train import assembly, datasets, notes, programs
+from tl_jax.evals.intervals import of_task, said
+from tl_jax.train import assembly, datasets, notes, programs, results
 from tl_jax.train.evaluators import MixtureEvaluator, TextEvaluator
 from tl_jax.train.memory import require_memory
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
@@ -73,13 +74,17 @@ def evaluate(
     require_memory(settings, opened.arch, trains=False)
     if task is None:
       name, metrics, count = _evaluate_mixture(opened, path)
+      # Sums of tokens: what single examples add to them is not kept.
+      intervals = {}
     else:
-      name, metrics, count = _evaluate_task(opened, task, path, reporter, output)
-  reporter.info(
-    f'{name} at step {opened.step}: '
-    + ', '.join(f'{key} {value:.4f}' for key, value in metrics.items())
-  )
-  return dict(task=name, step=opened.step, metrics=metrics, n=count)
+      metrics, count, intervals = _evaluate_task(opened, task, path, reporter, output)
+      name = task.name
+  values = results.shown(metrics, intervals)
+  reporter.info(f'{name} at step {opened.step}, n={count}: {values}')
+  if intervals:
+    reporter.info('in brackets: ' + said())
+  found = dict(task=name, step=opened.step, metrics=metrics, n=count)
+  return found | results.spread(intervals)
 
 
 def _require_output(path: pathlib.Path, settings: Settings, output: pathlib.Path):
@@ -108,7 +113,8 @@ def _evaluate_task(
   if jax.process_index() == 0:
     content = predictions_of(task, test, found)
     _write_predictions(path, opened.step, content, reporter, output)
-  return task.name, metrics, len(test.texts)
+  intervals = of_task(task, found, test.targets, metrics)
+  return metrics, len(test.texts), intervals
 
 
 def _write_predictions(

@@ -6,7 +6,7 @@
 
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 
 from tl_jax import config as configs
 from tl_jax import data, evals, layers, models, parallel, rng, tasks
+from tl_jax.evals.intervals import of_task
 from tl_jax.train import mixtures, programs, writing
 from tl_jax.train.assembly import Components
 from tl_jax.train.compilation import together
@@ -31,13 +32,14 @@ class Evaluation(NamedTuple):
 
   count: how many examples it was evaluated on. examples: a digest of these. outputs:
   what the model says of each, where there is something to keep: numbers (count, labels)
-  or so many texts.
+  or so many texts. intervals: of the metrics that have one over the examples.
   """
 
   metrics: dict[str, float]
   count: int
   examples: str
   outputs: Any = None
+  intervals: Mapping[str, tuple[float, float]] = {}
 
 
 class Evaluator(Protocol):
@@ -272,7 +274,8 @@ class TaskEvaluator:
     outputs = self.outputs(state)
     digest = digest_split(self._task, self._test)
     metrics = tasks.score(self._task, outputs, self._test.targets)
-    return Evaluation(metrics, len(self._test.texts), digest, outputs)
+    spread = of_task(self._task, outputs, self._test.targets, metrics)
+    return Evaluation(metrics, len(self._test.texts), digest, outputs, spread)
 
   def _apply(self, state, batch) -> np.ndarray:
     return parallel.to_host(self._forward(state, self._inputs.place(batch)))
@@ -334,7 +337,8 @@ class TextEvaluator:
   def evaluate(self, state) -> Evaluation:
     metrics, texts = self.measure(self._merged(state), Portion.of(self._test))
     digest = digest_split(self._task, self._test)
-    return Evaluation(metrics, len(texts), digest, texts)
+    spread = of_task(self._task, texts, self._test.targets, metrics)
+    return Evaluation(metrics, len(texts), digest, texts, spread)
 
   def measure(self, params, portion: Portion) -> tuple[dict[str, float], list[str]]:
     """(all metrics, the texts that are written) of merged parameters on a portion."""

@@ -13,13 +13,14 @@ import itertools
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from tl_jax import checkpoint, files, tasks
+from tl_jax.evals.intervals import MANNER
 from tl_jax.train.datasets import Labelled
 from tl_jax.train.reporter import Reporter
 
@@ -32,6 +33,29 @@ class Diverged(RuntimeError):
   """The loss, the gradient or what the model says is no number; no step is kept that
   says so.
   """
+
+
+def shown(
+  metrics: Mapping[str, float], intervals: Mapping[str, Sequence[float]]
+) -> str:
+  """Metrics in a line, each with its interval where it has one.
+
+  >>> shown({'accuracy': 0.5, 'loss': 1.0}, {'accuracy': (0.4, 0.6)})
+  'accuracy 0.5000 [0.4000, 0.6000], loss 1.0000'
+  """
+  parts = []
+  for name, value in metrics.items():
+    ends = intervals.get(name)
+    spread = '' if ends is None else f' [{ends[0]:.4f}, {ends[1]:.4f}]'
+    parts.append(f'{name} {value:.4f}{spread}')
+  return ', '.join(parts)
+
+
+def spread(intervals: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+  """The fields of a result that say how sure its metrics are."""
+  # JSON gives lists back, and two results of one run shall be equal.
+  ends = {name: list(each) for name, each in intervals.items()}
+  return dict(intervals=ends, bootstrap=dict(MANNER) if ends else {})
 
 
 def require_numbers(step: int, metrics: dict, outputs: Any) -> None:
@@ -65,7 +89,9 @@ class Result:
   """What result.json holds.
 
   labels: labelled examples that the run was trained on. metrics: name -> value on the
-  `n` examples of the test split that it was judged on. examples: a digest of these; two
+  `n` examples of the test split that it was judged on. intervals: name -> [low, high] of
+  those that have an interval over examples. bootstrap: how these came about. examples:
+  a digest of these; two
   runs with one digest were judged on the same ones.
 
   steps: how many were made. step: that of the model which was judged, the last one or
@@ -108,6 +134,8 @@ class Result:
   stopped: str = ''
   notes: list[str] = dataclasses.field(default_factory=list)
   signatures: dict[str, str] = dataclasses.field(default_factory=dict)
+  intervals: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+  bootstrap: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   def to_json(self) -> dict:
     return dataclasses.asdict(self)

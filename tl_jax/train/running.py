@@ -364,11 +364,11 @@ class Trainer:
     result = run.finish(made)
     if course.reason:
       reporter.info(f'stopped at step {ended}: {course.reason}')
-    values = [f'{name} {value:.4f}' for name, value in result['metrics'].items()]
+    values = results.shown(result['metrics'], result['intervals'])
     # The best by what it was watched on, which is never the test split.
     at_best = f' at step {made.step}, the best' if course.keeps_best else ''
     tested = f'test, n={made.n}'
-    reporter.info(f'{self.ready.title}{at_best} ({tested}): {", ".join(values)}')
+    reporter.info(f'{self.ready.title}{at_best} ({tested}): {values}')
     return result
 
   def best_state(self, run: Run, course: Course, last: TrainState) -> TrainState:
@@ -427,5 +427,6 @@ def make_result(
     peak_bytes=peak_bytes(),
     notes=ready.notes(settings, chosen),
     signatures=ready.signatures(),
+    **results.spread(found.intervals),
     **clock.totals(),
   )

@@ -11,6 +11,7 @@ from tl_jax.tasks.problems.labels import (
   REGRESSION,
   SINGLE_LABEL,
   group_of,
+  within,
 )
 from tl_jax.tasks.problems.problem import (
   Cut,
@@ -50,4 +51,5 @@ __all__ = [
   'form_of',
   'group_of',
   'prompt_of',
+  'within',
 ]

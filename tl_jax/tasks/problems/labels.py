@@ -113,12 +113,17 @@ def group_of(groups: tuple, targets: Array) -> Array:
 
 def choose(outputs: Array, targets: Array, groups: tuple) -> Array:
   """The label with the largest output (n,), among those of the target's own group."""
+  return within(outputs, targets, groups).argmax(-1)
+
+
+def within(outputs: Array, targets: Array, groups: tuple) -> Array:
+  """The outputs (n, labels) of the target's own group, and -inf for all others."""
   # Group by group: another one's labels are answers to another question.
   first, end = np.asarray(groups)[group_of(groups, targets)].T
   places = np.arange(outputs.shape[-1])
   # (n, labels): is this label among those of the example's group?
   own = (places >= first[:, None]) & (places < end[:, None])
-  return np.where(own, outputs, -np.inf).argmax(-1)
+  return np.where(own, outputs, -np.inf)
 
 
 def _classes(examples: list[Example]) -> Array:
@@ -173,8 +178,8 @@ def _move_indicators(target, places: list[int], labels: int) -> tuple[int, ...]:
 SINGLE_LABEL = _make(
   'single_label',
   form='class',
-  scores=('accuracy', 'f1', 'matthews'),
-  metrics=('accuracy', 'f1'),
+  scores=('accuracy', 'f1', 'matthews', 'brier', 'calibration_error'),
+  metrics=('accuracy', 'f1', 'brier', 'calibration_error'),
   headline='accuracy',
   outputs=lambda labels: labels,
   from_column=columns.read_classes,
@@ -190,7 +195,7 @@ SINGLE_LABEL = _make(
 MULTI_LABEL = _make(
   'multi_label',
   form='set',
-  scores=('f1', 'accuracy'),
+  scores=('f1', 'accuracy', 'brier', 'calibration_error'),
   metrics=('f1', 'accuracy'),
   headline='f1_micro',
   outputs=lambda labels: labels,
