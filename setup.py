@@ -71,6 +71,8 @@ setup(
     'cuda13': [f'jax[cuda13]{JAX}'],
     # BLEU, chrF, ROUGE and chat templates, for tasks whose answers are text.
     'text': TEXT,
+    # Tasks of EleutherAI's harness, on models of ours.
+    'lm-eval': ['lm-eval>=0.4.13,<0.5'],
     # Models of llama.cpp.
     'gguf': ['gguf>=0.17'],
     # What ours is compared with and timed beside. A fixed torch: a range may bring

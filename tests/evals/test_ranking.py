@@ -37,7 +37,7 @@ def alone(arch, params, prompts, candidates):
   if arch.kind == 'decoder':
     pairs = zip(prompts, candidates, strict=True)
     texts = [[*prompt, *candidate] for prompt, candidate in pairs]
-    batch = padded(texts, 48)
+    batch = padded(texts, 40)
   else:
     texts = [[*START, *candidate] for candidate in candidates]
     written = padded(texts, 8)
@@ -130,6 +130,17 @@ def test_a_model_is_filled_to_its_last_position():
   assert found[0].sums[1] == pytest.approx(wanted, abs=1e-4)
   with pytest.raises(ValueError, match='request 1: 38 tokens of a prompt and 3'):
     ranker.rank([requests[0], Request(range(38), CANDIDATES)])
+
+
+def test_a_long_prompt_and_a_long_candidate_need_not_have_room_together():
+  arch = models.arch('gpt2', **SMALL | dict(max_positions=40))
+  params = made(arch)
+  long = tuple(range(9, 40))
+  requests = [Request(range(37), CANDIDATES[:2]), Request(range(3), (long,))]
+  first, second = Ranker(models.decoder(arch), params, room=40).rank(requests)
+  prompts, candidates = [range(37), range(3)], [CANDIDATES[1], long]
+  wanted = [score for score, _ in alone(arch, params, prompts, candidates)]
+  assert [first.sums[1], second.sums[0]] == pytest.approx(wanted, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ import numpy as np
 FEWEST_SHARED = 16
 # Prompts have one of few lengths, so that few programs are compiled.
 SHORTEST = 16
+# Tokens of candidates that are looked at at once.
+TOKENS = 1024
 
 
 class Request(NamedTuple):
@@ -78,7 +80,7 @@ class Ranker:
   ):
     self._decoder, self._params = decoder, params
     self._start = tuple(start)
-    self._rows = -(-rows // multiple) * multiple
+    self._rows = rows
     self._room, self._multiple = room, multiple
     self._place, self._fetch = place, fetch
 
@@ -101,26 +103,57 @@ class Ranker:
       return []
     for number, request in enumerate(requests):
       self._require(number, request)
+    found: list[Any] = [None] * len(requests)
+    done = 0
+    for members in self._groups(requests):
+      group = [requests[number] for number in members]
+      for numbers, ranked in self._rank_group(group):
+        for number, each in zip(numbers, ranked, strict=True):
+          found[members[number]] = each
+        done += len(numbers)
+        watch(done)
+    return found
+
+  def _groups(self, requests: Sequence[Request]) -> Iterator[list[int]]:
+    """The numbers of requests of which any prompt has room with any candidate."""
+    lengths = [len(request.prompt) for request in requests]
+    own = [_longest_candidate([request]) for request in requests]
+    if not self._is_decoder or self._room is None:
+      yield list(range(len(requests)))
+      return
+    group: list[int] = []
+    longest = 0
+    for number in np.argsort(lengths, kind='stable').tolist():
+      with_this = max(longest, own[number])
+      # The prompt is the longest so far.
+      if group and lengths[number] + with_this > self._room:
+        yield group
+        group = []
+        with_this = own[number]
+      group.append(number)
+      longest = with_this
+    yield group
+
+  def _rank_group(
+    self, requests: Sequence[Request]
+  ) -> Iterator[tuple[np.ndarray, list[Ranked]]]:
+    """The numbers of some requests and what the model thinks of them, by batches."""
     shared = 0
     if self._is_decoder and len(requests) > 1:
       shared = _common([request.prompt for request in requests])
       shared = shared if shared >= FEWEST_SHARED else 0
-    longest = _longest_candidate(requests)
-    found: list[Any] = [None] * len(requests)
-    done = 0
     before = None
-    for batch in self._batches(requests, shared, longest):
+    for batch in self._batches(requests, shared, _longest_candidate(requests)):
       if shared and before is None:
         # All batches have the same capacity, so that they share one cache.
         before = self._read_shared(requests[0].prompt[:shared], batch.capacity)
       sums, greedy = self._run(batch, before)
+      ranked = []
       for row, number in enumerate(batch.numbers):
         count = len(requests[number].candidates)
         own_sums = sums[row, :count].astype(np.float64)
-        found[number] = Ranked(own_sums, greedy[row, :count])
-      done += len(batch.numbers)
-      watch(done)
-    return found
+        ranked.append(Ranked(own_sums, greedy[row, :count]))
+      yield batch.numbers, ranked
 
   def _require(self, number: int, request: Request) -> None:
     if not len(request.prompt):
@@ -147,12 +180,12 @@ class Ranker:
     # Behind what is shared all have the same capacity: that of the longest.
     capacity = shared + self._padded(int(lengths.max()), shared, longest) + longest
     order = np.argsort(lengths, kind='stable')
-    for first in range(0, len(order), self._rows):
-      numbers = order[first : first + self._rows]
+    # Every token of a candidate has logits over the vocabulary.
+    rows = min(self._rows, len(order), max(1, TOKENS // longest))
+    rows = -(-rows // self._multiple) * self._multiple
+    for first in range(0, len(order), rows):
+      numbers = order[first : first + rows]
       length = self._padded(int(lengths[numbers].max()), shared, longest)
-      rows = self._rows
-      if len(order) < rows:
-        rows = -(-len(order) // self._multiple) * self._multiple
       prompts = [requests[number].prompt[shared:] for number in numbers]
       candidates = [requests[number].candidates for number in numbers]
       yield _Batch(
