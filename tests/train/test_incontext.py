@@ -72,6 +72,8 @@ def test_every_example_has_all_scores_and_the_result_their_accuracies(
       own = line['scores'][name]
       right += max(own, key=own.get) == line['target']
     assert result['metrics'][f'{name}/accuracy'] == right / 8
+    low, high = result['intervals'][f'{name}/accuracy']
+    assert low <= right / 8 <= high
   assert result['metrics']['accuracy'] == result['metrics']['sum/accuracy']
   for line in lines:
     own = line['scores']['sum']

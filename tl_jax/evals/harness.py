@@ -24,7 +24,8 @@ from tl_jax.evals.ranking import Ranker, Request
 # Tokens of a text, where a task does not say how many.
 NEW_TOKENS = 256
 # What a task may say of a text that is written; `until` are strings that end it.
-SAID = ('until', 'max_gen_toks', 'do_sample', 'temperature', 'top_p', 'top_k')
+DRAWN = ('temperature', 'top_p', 'top_k')
+SAID = ('until', 'max_gen_toks', 'do_sample', *DRAWN)
 
 Pair = tuple[Sequence[int], Sequence[int]]
 
@@ -193,24 +194,26 @@ class Scorer:
 
   def _decoding(self, said: dict) -> decode.Decoding:
     """How a text is written. Raises ValueError for what is said and not known here."""
-    for name in said:
-      if name not in SAID:
-        near = config.nearest(name, SAID)
-        raise ValueError(f'lm-eval: generation_kwargs.{name}: unknown; nearest: {near}')
-    ids = {
-      name: self._said[name]
-      for name in ('eos', 'pad', 'start', 'forced_bos')
-      if name in self._said
-    }
+    _require_known(said)
+    # Of beams and penalties, the harness has its own word, or none.
+    own = ('eos', 'pad', 'start', 'forced_bos')
+    fields = {name: self._said[name] for name in own if name in self._said}
     until = said.get('until') or ()
-    stop = (until,) if isinstance(until, str) else tuple(until)
-    fields = dict(ids, stop=stop, max_new_tokens=said.get('max_gen_toks', NEW_TOKENS))
+    fields['stop'] = (until,) if isinstance(until, str) else tuple(until)
+    fields['max_new_tokens'] = said.get('max_gen_toks', NEW_TOKENS)
+    # A temperature of 0 is the harness's other word for greedy.
     if said.get('do_sample') and said.get('temperature', 1.0) > 0:
       fields['method'] = 'sample'
-      for name in ('temperature', 'top_p', 'top_k'):
-        if name in said:
-          fields[name] = said[name]
+      fields |= {name: said[name] for name in DRAWN if name in said}
     return decode.Decoding(**fields)
+
+
+def _require_known(said: dict) -> None:
+  """Raises ValueError for what a task says of its texts and nobody here follows."""
+  for name in said:
+    if name not in SAID:
+      near = config.nearest(name, SAID)
+      raise ValueError(f'lm-eval: generation_kwargs.{name}: unknown; nearest: {near}')
 
 
 def joined(pairs: Sequence[Pair]) -> tuple[list[Request], list[tuple[int, int]]]:

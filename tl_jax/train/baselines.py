@@ -22,7 +22,7 @@ class Answered(NamedTuple):
   """What was answered to the test examples without any training.
 
   found: numbers (n, labels) or n texts. labels: how many examples were learned from.
-  notes: what the run said. metrics: those beside the task's own. more: what
+  notes: what the run said. metrics, intervals: those beside the task's own. more: what
   predictions.jsonl has of each example besides; () for nothing. parameters: of the
   model.
   """
@@ -33,6 +33,7 @@ class Answered(NamedTuple):
   metrics: Mapping[str, float] = MappingProxyType({})
   more: Sequence[Mapping[str, Any]] = ()
   parameters: int = 0
+  intervals: Mapping[str, Sequence[float]] = MappingProxyType({})
 
 
 class Baseline(NamedTuple):
@@ -90,6 +91,8 @@ def conclude(
   metrics = tasks.score(task, found, test.targets, corpus.training_texts())
   metrics |= answered.metrics
   intervals = of_task(task, found, test.targets, metrics)
+  # None of the task's own values has such a name.
+  intervals |= answered.intervals
   reporter.info(f'{task.name}, {name}: {results.shown(metrics, intervals)}')
   return run.finish(
     Result(

@@ -7,7 +7,8 @@ the train split, and the question (Brown et al. 2020, section 2).
 
 import collections
 import dataclasses
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 
 from tl_jax import evals, interop, models, parallel, tasks, tree
 from tl_jax.config import ConfigError
-from tl_jax.evals import ranking, scores
+from tl_jax.evals import intervals, ranking, scores
 from tl_jax.tasks import prompts
 from tl_jax.train import notes, restoring, writing
 from tl_jax.train.baselines import Answered, conclude
@@ -101,14 +102,15 @@ class _Asking(NamedTuple):
     characters = np.array([len(word) for word in words])
     found = scores.Found(sums, sizes, characters, anywhere.sums, content_free)
     by_name = scores.scores(found)
-    chosen = by_name[prompting.score].astype(np.float32)
+    metrics, ends = self._metrics_of_all(by_name)
     return Answered(
-      chosen,
-      len({number for each in numbers for number in each}),
+      by_name[prompting.score].astype(np.float32),
+      _count(numbers),
       self._notes(asked),
-      self._metrics_of_all(by_name),
+      metrics,
       _lines(by_name, asked, labels),
       tree.count(self.loaded.params),
+      ends,
     )
 
   def write(self, run: Run) -> Answered:
@@ -128,6 +130,7 @@ class _Asking(NamedTuple):
     numbers = self._drawn()
     prompter = self._prompter(limits.target_length)
     asked, _ = self._ask(prompter, numbers, None)
+    # Stop strings cut what is written, so that only the first answer counts.
     found = evals.write(
       models.decoder(arch, settings.compute),
       self.params,
@@ -141,9 +144,9 @@ class _Asking(NamedTuple):
       fetch=parallel.to_host,
     )
     shots = [dict(shots=each.shots) for each in asked]
-    drawn = {number for each in numbers for number in each}
     parameters = tree.count(self.loaded.params)
-    return Answered(found, len(drawn), self._notes(asked), {}, shots, parameters)
+    labels = _count(numbers)
+    return Answered(found, labels, self._notes(asked), {}, shots, parameters)
 
   @property
   def _prompting(self) -> tasks.Prompting:
@@ -202,6 +205,7 @@ class _Asking(NamedTuple):
     keyed = [self._key(each, found) for each, found in zip(numbers, asked, strict=True)]
     return asked, dict(keys=keyed, prompts=empty)
 
+  # What is in a prompt, not what was drawn: that is what calibration must repeat.
   @staticmethod
   def _key(numbers: list[int], asked: prompts.Asked) -> tuple[int, ...]:
     """The demonstrations that are in a prompt."""
@@ -239,32 +243,42 @@ class _Asking(NamedTuple):
   def _sums(self, ranker, asked, empty: dict, answers) -> tuple[np.ndarray, Any]:
     """(log-probabilities (n, labels), those (n, m, labels) of m inputs that say nothing,
     or None).
-
-    Prompts with the same demonstrations are ranked together, for these are read once.
     """
-    groups = collections.defaultdict(list)
-    is_one = self._prompting.draw == 'example'
-    for place, key in enumerate(empty['keys']):
-      groups[() if is_one else key].append(place)
+    keys = empty['keys']
     by_key: dict[tuple, np.ndarray] = {}
     sums = np.zeros((len(asked), len(answers)))
     done = 0
-    for places in groups.values():
-      keys = list(dict.fromkeys(empty['keys'][place] for place in places))
-      requests = [ranking.Request(asked[place].ids, answers) for place in places]
-      for key in keys:
-        for each in empty['prompts'].get(key, ()):
-          requests.append(ranking.Request(each.ids, answers))
+    for places in self._together(keys):
+      # In this order, whatever the order of a set.
+      own_keys = list(dict.fromkeys(keys[place] for place in places))
+      nothing = [empty['prompts'].get(key, ()) for key in own_keys]
+      prompts_ = [asked[place] for place in places]
+      prompts_ += itertools.chain.from_iterable(nothing)
+      requests = [ranking.Request(each.ids, answers) for each in prompts_]
       found = ranker.rank(requests, self._watch(done, len(asked)))
       done += len(places)
       values = np.array([each.sums for each in found])
       sums[places] = values[: len(places)]
       rest = values[len(places) :]
       if len(rest):
-        by_key.update(zip(keys, np.split(rest, len(keys)), strict=True))
+        by_key.update(zip(own_keys, np.split(rest, len(own_keys)), strict=True))
     if not by_key:
       return sums, None
-    return sums, np.array([by_key[key] for key in empty['keys']])
+    return sums, np.array([by_key[key] for key in keys])
+
+  def _together(self, keys: list[tuple]) -> Iterator[list[int]]:
+    """The numbers of examples whose prompts are ranked together.
+
+    These have the same demonstrations, which are then read once; where each example has
+    demonstrations of its own, nothing would be shared.
+    """
+    if self._prompting.draw == 'example':
+      yield list(range(len(keys)))
+      return
+    groups = collections.defaultdict(list)
+    for place, key in enumerate(keys):
+      groups[key].append(place)
+    yield from groups.values()
 
   def _watch(self, done: int, total: int) -> Callable[[int], None]:
     def watch(ranked: int) -> None:
@@ -273,14 +287,20 @@ class _Asking(NamedTuple):
 
     return watch
 
-  def _metrics_of_all(self, by_name: dict[str, np.ndarray]) -> dict[str, float]:
-    """The headline by every score, as `calibrated/accuracy`."""
+  def _metrics_of_all(self, by_name: dict[str, np.ndarray]) -> tuple[dict, dict]:
+    """The headline by every score, as `calibrated/accuracy`, and its intervals."""
     task, targets = self.corpus.task, self.corpus.test.targets
-    found = {}
+    metrics = {}
+    ends = {}
     for name, values in by_name.items():
-      metrics = tasks.score(task, values.astype(np.float32), targets)
-      found[f'{name}/{task.headline}'] = metrics[task.headline]
-    return found
+      raw = values.astype(np.float32)
+      own = tasks.score(task, raw, targets)
+      metrics[f'{name}/{task.headline}'] = own[task.headline]
+      own_ends = intervals.of_task(task, raw, targets, own)
+      # Of some metrics no draw of examples says how sure they are.
+      if task.headline in own_ends:
+        ends[f'{name}/{task.headline}'] = own_ends[task.headline]
+    return metrics, ends
 
   def _notes(self, asked: list[prompts.Asked]) -> tuple[str, ...]:
     shots = [each.shots for each in asked]
@@ -291,6 +311,11 @@ class _Asking(NamedTuple):
         f'{cut} of {len(asked)} test texts cut to what fits (config.data.length)'
       )
     return tuple(lines)
+
+
+def _count(numbers: Sequence[Sequence[int]]) -> int:
+  """How many examples are shown in all, each counted once."""
+  return len(set(itertools.chain.from_iterable(numbers)))
 
 
 def _lines(by_name: dict, asked: Sequence[prompts.Asked], labels) -> list[dict]:
