@@ -61,15 +61,31 @@ def test_several_at_once_lose_nothing(pretrained, tmp_path):
 
 def test_whatever_changes_a_vector_changes_its_key():
   keys = [
-    key_of('model', ['a', 'b'], ''),
-    key_of('other', ['a', 'b'], ''),
-    key_of('model', ['b', 'a'], ''),
-    key_of('model', ['a', 'b', ''], ''),
-    key_of('model', ['a\nb'], ''),
-    key_of('model', [Pair('a', 'b')], ''),
-    key_of('model', ['a', 'b'], 'bfloat16'),
+    key_of('model', ['a', 'b'], dtype=''),
+    key_of('other', ['a', 'b'], dtype=''),
+    key_of('model', ['b', 'a'], dtype=''),
+    key_of('model', ['a', 'b', ''], dtype=''),
+    key_of('model', ['a\nb'], dtype=''),
+    key_of('model', [Pair('a', 'b')], dtype=''),
+    key_of('model', ['a', 'b'], dtype='bfloat16'),
   ]
   assert len(set(keys)) == len(keys)
+
+
+def test_all_layers_cost_one_pass(pretrained, tmp_path, opened):
+  found = encode(str(pretrained), TEXTS, tmp_path, layers=True).vectors
+  again = encode(str(pretrained), TEXTS, tmp_path, layers=True)
+  assert len(opened) == 1 and again.seconds == 0
+  np.testing.assert_array_equal(again.vectors, found)
+  # One layer behind the embedding; the last are those that the model itself gives.
+  assert found.shape[1] == 2
+  last = encode(str(pretrained), TEXTS, tmp_path).vectors
+  np.testing.assert_allclose(found[:, -1], last, atol=1e-5)
+  assert np.abs(found[:, 0] - last).max() > 0.01
+  first_token = encode(str(pretrained), TEXTS, tmp_path, pooling='cls').vectors
+  mean = encode(str(pretrained), TEXTS, tmp_path, pooling='mean').vectors
+  assert np.abs(first_token - mean).max() > 0.01
+  assert len(opened) == 4
 
 
 def test_another_tokenizer_of_the_same_weights_is_another_model(pretrained, tmp_path):

@@ -8,7 +8,7 @@ import argparse
 import pathlib
 
 from tl_jax import files
-from tl_jax.cli.console import Screen, say
+from tl_jax.cli.console import Screen, in_columns, say
 from tl_jax.cli.verb import Verb
 from tl_jax.config import ConfigError
 
@@ -81,11 +81,7 @@ def _lines(report) -> list[str]:
   """What a person reads of a comparison."""
   head = ('', 'A', 'B', 'A - B', 'p', 'examples that differ')
   rows = [head, *map(_row, report.comparisons)]
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  table = []
-  for row in rows:
-    cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-    table.append('  '.join(cells).rstrip())
+  table = in_columns(rows)
   count = f'{report.other_predictions:,} of {report.n:,}'
   lines = [
     f'A: {report.first.path}',

@@ -13,7 +13,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # Seconds that a stalled pipe may hold up a write.
 PATIENCE = 10.0
@@ -297,3 +297,17 @@ def reporting():
   # The library prints nothing: it tells, and only the command line has a screen.
   with Screen() as screen:
     yield train.Reporter(screen.say, screen.progress, screen.busy)
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+  """The lines of a table whose columns stand below each other.
+
+  >>> in_columns([['', 'now'], ['TF-IDF', '0.5']])
+  ['        now', 'TF-IDF  0.5']
+  """
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = []
+  for row in rows:
+    cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+    lines.append('  '.join(cells).rstrip())
+  return lines

@@ -10,7 +10,7 @@ import io
 import pathlib
 
 from tl_jax import config, files
-from tl_jax.cli.console import reporting, say
+from tl_jax.cli.console import in_columns, reporting, say
 from tl_jax.cli.verb import Verb, add_workdir
 from tl_jax.config import ConfigError
 
@@ -128,7 +128,7 @@ def _forecast(flags, _) -> int:
   with reporting() as reporter:
     found = forecasting.forecast(asked, workdir / 'vectors', reporter)
   _write(workdir, found, forecast_page.page(found))
-  for line in _lines(forecast_page.table(found)):
+  for line in in_columns(forecast_page.table(found)):
     say(line)
   say('')
   for line in forecast_page.sentences(found):
@@ -154,16 +154,6 @@ def _write(workdir: pathlib.Path, found, page: str) -> None:
       # The column of labels is for a person to fill in.
       writer.writerow([text, '', f'{sure:.3f}'])
     files.write_atomically(workdir / 'suggested.csv', rows.getvalue().encode())
-
-
-def _lines(rows: list[list[str]]) -> list[str]:
-  """A table as a person reads it."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = []
-  for row in rows:
-    cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-    lines.append('  '.join(cells).rstrip())
-  return lines
 
 
 NOTES = """accuracies are in percent, with 80 % intervals of one training on so many labels

@@ -15,10 +15,11 @@ from tl_jax.models.families import FAMILIES, arch
 from tl_jax.models.forms import require_form, require_platform
 from tl_jax.models.heads import NO_CANDIDATE, adopt_pooler, sinusoids, unread
 from tl_jax.models.limits import require_rows
-from tl_jax.models.pooling import embed
+from tl_jax.models.pooling import POOLS, embed, embed_layers
 from tl_jax.models.stacks import STACKS, stack_layers
 
 __all__ = [
+  'POOLS',
   'FAMILIES',
   'NO_CANDIDATE',
   'STACKS',
@@ -35,6 +36,7 @@ __all__ = [
   'count',
   'decoder',
   'embed',
+  'embed_layers',
   'reads_columns',
   'require_form',
   'require_platform',

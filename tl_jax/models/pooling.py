@@ -38,10 +38,30 @@ def embed(
   architecture reads of an example.
   """
   encoded = encode(arch, compute, params, batch, STACKS[arch.kind][0])
-  where = (encoded.hidden, encoded.segments, batch['examples'])
+  where = (encoded.segments, batch['examples'])
+  return _together(arch, encoded.hidden, where, modes)
+
+
+def embed_layers(
+  arch: Arch, compute: Compute, params, batch: dict, modes: Sequence[str] = ()
+) -> jax.Array:
+  """The vectors of `embed` after every layer: float32 (batch, examples, layers + 1, k).
+
+  The first are of the embedding, before any layer. The last are before a norm that
+  stands behind all layers, where the model has one.
+  """
+  stack = STACKS[arch.kind][0]
+  encoded = encode(arch, compute, params, batch, stack, keep=('states',))
+  where = (encoded.segments, batch['examples'])
+  found = [_together(arch, x, where, modes) for x in encoded.kept['states']]
+  return jnp.stack(found, -2)
+
+
+def _together(arch: Arch, hidden, where: tuple, modes: Sequence[str]) -> jax.Array:
+  """The vectors of several modes, one behind the other."""
   if not modes:
     modes = (_own(arch),)
-  found = [_pooled(arch, mode, *where) for mode in modes]
+  found = [_pooled(arch, mode, hidden, *where) for mode in modes]
   return jnp.concatenate(found, -1).astype(jnp.float32)
 
 

@@ -327,17 +327,11 @@ def _choose(subject: Subject, mesh, batch: int) -> Answering:
 
 def _embed(subject: Subject, mesh, batch: int, normalize: bool) -> Answering:
   """One vector of each text."""
-  arch = subject.loaded.arch
-  modes = subject.pooling.modes
-  model = models.build(arch, subject.compute, ordered=True)
-  program = programs.embeddings_of_params(model, subject.compute, modes)
-  run = _packed(subject, mesh, batch, program)
-  width = arch.width * max(1, len(modes))
+  width, run = vectors(subject, mesh, batch=batch)
 
   def windows(texts, first, watch):
     del first
-    prepared = map(subject.pooling.prepared, texts)
-    for found in run(prepared, width, watch):
+    for found in run(texts, watch):
       if normalize:
         # A vector of zeros has no direction, and stays as it is.
         norms = np.linalg.norm(found, axis=-1, keepdims=True)
@@ -347,6 +341,35 @@ def _embed(subject: Subject, mesh, batch: int, normalize: bool) -> Answering:
       ]
 
   return Answering((), width, windows)
+
+
+def vectors(
+  subject: Subject,
+  mesh: jax.sharding.Mesh,
+  *,
+  modes: tuple[str, ...] = (),
+  layers: bool = False,
+  batch: int = 0,
+) -> tuple[int, Callable[[Iterable[str], Callable], Iterator[np.ndarray]]]:
+  """(width, run): run(texts, watch) yields float32 (texts, width), window by window.
+
+  modes: how hidden states are pooled, some of `models.POOLS`; () as the model says.
+  layers: the vectors after the embedding and after every layer, one behind the other,
+  in the place of those after the last layer. A text without a token has a row of NaN.
+  The mesh must be in force. batch, watch: as of `make_answering` and its windows.
+  """
+  arch = subject.loaded.arch
+  modes = modes or subject.pooling.modes
+  model = models.build(arch, subject.compute, ordered=True)
+  make = programs.layers_of_params if layers else programs.embeddings_of_params
+  run = _packed(subject, mesh, batch, make(model, subject.compute, modes))
+  width = arch.width * max(1, len(modes)) * (arch.layers + 1 if layers else 1)
+
+  def windows(texts, watch):
+    prepared = map(subject.pooling.prepared, texts)
+    return run(prepared, width, watch)
+
+  return width, windows
 
 
 def _packed(subject: Subject, mesh, batch: int, program: Callable) -> Callable:

@@ -1,12 +1,11 @@
 """Vectors of texts by a model of any origin, computed once and kept on the disk.
 
->>> key_of('model', ['a', 'b'], '') == key_of('model', ['ab', ''], '')
+>>> key_of('model', ['a', 'b']) == key_of('model', ['ab', ''])
 False
 """
 
 import hashlib
 import io
-import itertools
 import pathlib
 import time
 from collections.abc import Sequence
@@ -19,8 +18,7 @@ from tl_jax import config as configs
 from tl_jax import files, parallel
 from tl_jax.config import ConfigError
 from tl_jax.data.pairs import Pair
-from tl_jax.train.answering import make_answering, open_settings, open_subject
-from tl_jax.train.asking import Manner
+from tl_jax.train.answering import open_settings, open_subject, vectors
 from tl_jax.train.prediction import digest_of_model
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
 
@@ -31,8 +29,8 @@ FORMAT = 1
 class Encoded(NamedTuple):
   """Vectors of texts.
 
-  vectors: float32 (texts, width). seconds: what computing them took; 0 where they were
-  kept from before.
+  vectors: float32 (texts, width), or (texts, layers + 1, width) of all layers. seconds:
+  what computing them took; 0 where they were kept from before.
   """
 
   vectors: np.ndarray
@@ -44,23 +42,27 @@ def encode(
   texts: Sequence[str],
   folder: pathlib.Path,
   *,
+  pooling: str = '',
+  layers: bool = False,
   dtype: str = '',
   reporter: Reporter = NULL_REPORTER,
 ) -> Encoded:
-  """A vector of every text, pooled as the model says, from `folder` or anew into it.
+  """A vector of every text, or one after each layer, from `folder` or anew into it.
 
-  model: a workdir, a folder or a .gguf file. dtype: of the computation; '' for that of
-  its run, or float32. What is kept is found by the digest of the model's files, its
-  tokenizer among them, of the texts and of the dtype. It is written under another name
-  and renamed, so that nobody reads half of it and several may write at once. Raises
-  ValueError for a model that cannot be opened, or gives no vector of some text.
+  model: a workdir, a folder or a .gguf file. pooling: one of `models.POOLS`; '' as the
+  model says. dtype: of the computation; '' for that of its run, or float32. What is kept
+  is found by the digest of the model's files, its tokenizer among them, of the texts and
+  of all that is said here. It is written under another name and renamed, so that nobody
+  reads half of it and several may write at once. Raises ValueError for a model that
+  cannot be opened, or gives no vector of some text.
   """
   path = pathlib.Path(files.require_local(model, 'init'))
   if not path.exists():
     raise ConfigError(f'--init: {model}: no such folder or file')
   # The files are read for it, which takes no time beside opening a model.
   settings, step = open_settings(path)
-  key = key_of(digest_of_model(path, step), texts, dtype)
+  digest = digest_of_model(path, step)
+  key = key_of(digest, texts, pooling=pooling, layers=layers, dtype=dtype)
   kept = folder / f'{key}.npy'
   found = _read(kept, len(texts))
   if found is not None:
@@ -68,25 +70,28 @@ def encode(
   began = time.monotonic()
   with reporter.busy(f'opening {path.name}'):
     subject = open_subject(path, settings, step, dtype, None)
-  vectors = _compute(subject, texts, path.name, reporter)
+  modes = (pooling,) if pooling else ()
+  found = _compute(subject, texts, modes, layers, reporter)
+  if layers:
+    found = found.reshape(len(found), subject.loaded.arch.layers + 1, -1)
   folder.mkdir(parents=True, exist_ok=True)
   with io.BytesIO() as content:
-    np.save(content, vectors, allow_pickle=False)
+    np.save(content, found, allow_pickle=False)
     files.write_atomically(kept, content.getvalue())
-  return Encoded(vectors, time.monotonic() - began)
+  return Encoded(found, time.monotonic() - began)
 
 
-def key_of(model: str, texts: Sequence[str], dtype: str) -> str:
+def key_of(model: str, texts: Sequence[str], **said) -> str:
   """What vectors are kept under: 32 hexadecimal digits.
 
-  model: a digest of the files of the model.
+  model: a digest of the files of the model. said: what else they depend on.
   """
   content = hashlib.sha256()
   for text in texts:
     # Two texts that a model reads in a frame are not the one that they make joined.
     parts = (text.first, text.second) if isinstance(text, Pair) else (text,)
     content.update(configs.digest(parts).encode())
-  about = dict(model=model, texts=content.hexdigest(), dtype=dtype, format=FORMAT)
+  about = dict(model=model, texts=content.hexdigest(), format=FORMAT, **said)
   return configs.digest(about)[:32]
 
 
@@ -97,39 +102,31 @@ def _read(path: pathlib.Path, count: int) -> np.ndarray | None:
     found = np.load(path, allow_pickle=False)
   except (OSError, ValueError, EOFError):
     return None
-  return found if found.ndim == 2 and len(found) == count else None
+  return found if found.ndim > 1 and len(found) == count else None
 
 
 def _compute(
-  subject, texts: Sequence[str], name: str, reporter: Reporter
+  subject, texts: Sequence[str], modes: tuple, layers: bool, reporter: Reporter
 ) -> np.ndarray:
   """The vectors of texts, float32 (texts, width)."""
+  name = subject.path.name
   parallel.keep_freed_memory()
   mesh = parallel.make_mesh(parallel.MeshShape(), jax.local_devices())
+  found = []
   done = 0
 
   def watch(answered: int, cut: int) -> None:
     del cut
     reporter.progress(name, done + answered, len(texts))
 
-  found = []
   # Of this process alone: several would each compute the same.
   with jax.set_mesh(mesh):
-    answering = make_answering(
-      subject,
-      mesh,
-      embeddings=True,
-      normalize=False,
-      batch=0,
-      decoding={},
-      manner=Manner(),
-      tell=reporter.info,
-    )
-    for window in answering.windows(iter(texts), 0, watch):
-      found.append([answer['embedding'] for answer in window])
+    _, run = vectors(subject, mesh, modes=modes, layers=layers)
+    for window in run(texts, watch):
+      found.append(window)
       done += len(window)
-  vectors = list(itertools.chain.from_iterable(found))
-  for index, vector in enumerate(vectors):
-    if vector is None:
-      raise ConfigError(f'{name}: gives no vector of text {index}, which has no token')
-  return np.stack(vectors).astype(np.float32)
+  together = np.concatenate(found)
+  empty = np.flatnonzero(np.isnan(together).any(1))
+  if len(empty):
+    raise ConfigError(f'{name}: gives no vector of text {empty[0]}, which has no token')
+  return together

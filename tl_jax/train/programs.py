@@ -207,6 +207,20 @@ def embeddings_of_params(model: models.Model, compute: models.Compute, modes):
   return _jit(lambda params, batch: models.embed(arch, compute, params, batch, modes))
 
 
+def layers_of_params(model: models.Model, compute: models.Compute, modes):
+  """(params, batch) -> as `embeddings_of_params`, of all layers one behind the other:
+  (rows, examples, (layers + 1) k).
+  """
+  arch = model.arch
+
+  def embed(params, batch):
+    found = models.embed_layers(arch, compute, params, batch, modes)
+    # Whoever collects what is said of examples knows one axis of numbers.
+    return found.reshape(*found.shape[:2], -1)
+
+  return _jit(embed)
+
+
 def decoding(decoder: models.Decoder, chosen: decode.Decoding):
   """(params, batch, key, numbers, live) -> what is written; see `generation.run`."""
 
