@@ -112,6 +112,30 @@ def test_scores_are_those_of_prompts_put_by_hand(tmp_path, folders, task):
     assert line['outputs'] == pytest.approx(wanted.tolist(), abs=1e-4)
 
 
+@pytest.mark.parametrize('score', ['sum', 'calibrated'])
+def test_candidates_of_each_question_are_ranked(tmp_path, folders, score):
+  rows = []
+  for place in range(12):
+    answers = [f'{WORDS[place % 4]} film', 'bad', 'a story'][: 2 + place % 2]
+    split = 'test' if place % 3 == 0 else 'train'
+    row = dict(question=f'good {place}', choices=answers, answer=place % 2, split=split)
+    rows.append(row)
+  path = tmp_path / 'choice.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  more = ',kind=choice'
+  chosen = ('method.score', score)
+  result, lines = ask(path, folders['decoder'], tmp_path / 'w', chosen, more=more)
+  assert result['metrics'].keys() >= {'choice_accuracy', 'token/choice_accuracy'}
+  assert ('calibrated/choice_accuracy' in result['metrics']) == (score == 'calibrated')
+  for line, row in zip(lines, rows[::3], strict=True):
+    assert line['candidates'] == row['choices'] and line['shots'] == 2
+    own = list(line['scores'][score].values())
+    assert line['outputs'] == pytest.approx(own, abs=1e-4) and len(own) == len(
+      row['choices']
+    )
+    assert line['prediction'] == str(int(np.argmax(own)))
+
+
 def test_a_draw_for_each_example(tmp_path, folders, task):
   draw = ('method.draw', 'example')
   result, lines = ask(task, folders['decoder'], tmp_path / 'a', draw)
@@ -181,6 +205,20 @@ def test_what_cannot_be_asked_is_refused(
     ask(task, folders['decoder'], tmp_path / 'w', *overrides, more=more)
   assert said in str(caught.value)
   assert not (tmp_path / 'w' / 'result.json').exists()
+
+
+@pytest.mark.parametrize(
+  ('spec', 'method'),
+  [
+    ('configs/transfer.py:method=in_context+lora', None),
+    ('configs/pretrain.py:tiny', dict(name='in_context')),
+  ],
+)
+def test_it_stands_alone_in_a_transfer(spec, method):
+  group = config.load(spec).to_dict()
+  group['method'] = method or group['method']
+  with pytest.raises(ConfigError, match=r'name: in_context stands alone'):
+    train.read(group)
 
 
 def test_a_model_that_writes_nothing_is_refused(tmp_path, task):

@@ -24,10 +24,10 @@ SCORES = ('sum', 'token', 'character', 'unconditional', 'calibrated')
 class Found(NamedTuple):
   """What a model says of the candidates (c,) of n examples.
 
-  sums (n, c): log P(candidate | prompt). tokens, characters (c,): of each candidate.
-  unconditional (c,): log P(candidate | answer context). content_free (n, m, c): log
-  P(candidate | prompt of an input that says nothing), of m such inputs; None where
-  nobody asked.
+  sums (n, c): log P(candidate | prompt), -inf where an example has fewer candidates.
+  tokens, characters (c,) or (n, c): of each candidate. unconditional (c,) or (n, c): log
+  P(candidate | answer context). content_free (n, m, c): log P(candidate | prompt of an
+  input that says nothing), of m such inputs; None where nobody asked.
   """
 
   sums: Array
@@ -65,7 +65,9 @@ def calibrated(sums: Array, content_free: Array) -> np.ndarray:
   """
   content_free = np.asarray(content_free, np.float64)
   mean = np.logaddexp.reduce(content_free, 0)
-  return _normalized(np.asarray(sums, np.float64)) - _normalized(mean)
+  # What is not there has no probability with either.
+  with np.errstate(invalid='ignore'):
+    return _normalized(np.asarray(sums, np.float64)) - _normalized(mean)
 
 
 def _normalized(sums: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tl_jax.config import ConfigError, Natural
 from tl_jax.data import subsets
+from tl_jax.data.candidates import Choices
 from tl_jax.tasks.problems.text import PROMPT, Template, following
 
 # What stands for a text that says nothing (Zhao et al. 2021).
@@ -90,6 +91,33 @@ class Prompting:
           f'{where}: {labels[place]!r} needs words of its own, not {word!r}'
         )
     return found
+
+
+class Offer(NamedTuple):
+  """What an example asks, and the answers that it offers: in words, and by the names
+  that predictions have for them.
+  """
+
+  question: str
+  words: tuple[str, ...]
+  names: tuple[str, ...]
+
+
+def offers(
+  texts: Sequence[str], labels: Sequence[str], words: Sequence[str]
+) -> list[Offer]:
+  """What each text offers: the labels in these words, or of a question its own answers.
+
+  >>> offers(['so?'], ('yes', 'no'), ('Yes', 'No'))
+  [Offer(question='so?', words=('Yes', 'No'), names=('yes', 'no'))]
+  """
+  found = []
+  for text in texts:
+    if isinstance(text, Choices):
+      found.append(Offer(text.question, text.answers, text.names))
+    else:
+      found.append(Offer(text, tuple(words), tuple(labels)))
+  return found
 
 
 class Asked(NamedTuple):

@@ -30,6 +30,8 @@ from tl_jax.train.workdir import Run
 WRITTEN = 32
 # Digits of a score in predictions.jsonl.
 DIGITS = 6
+# Answers that are looked at together behind an answer context.
+OFFERED = 16
 
 
 class InContext(NamedTuple):
@@ -87,28 +89,38 @@ class _Asking(NamedTuple):
   reporter: Reporter
 
   def rank(self) -> Answered:
-    """Scores of the labels of each test example."""
-    prompting, labels = self._prompting, self.corpus.task.labels
-    words = prompting.words_of(labels)
+    """Scores of the labels, or of its own candidates, of each test example."""
+    prompting = self._prompting
+    offered = self._offers(self.corpus.test.texts)
+    spelled = self._spelled(offered)
     numbers = self._drawn()
-    answers = self._prompter(0).answers(words)
-    prompter = self._prompter(max(map(len, answers)))
-    asked, empty = self._ask(prompter, numbers, words)
+    prompter = self._prompter(max(map(len, spelled.values())))
+    asked, empty = self._ask(prompter, numbers)
     ranker = self._ranker()
-    sums, content_free = self._sums(ranker, asked, empty, answers)
-    context = ranking.Request(prompter.context(), answers)
-    (anywhere,) = ranker.rank([context])
-    sizes = np.array([len(ids) for ids in answers])
-    characters = np.array([len(word) for word in words])
-    found = scores.Found(sums, sizes, characters, anywhere.sums, content_free)
-    by_name = scores.scores(found)
+    sums, content_free = self._sums(ranker, asked, empty, spelled)
+    anywhere = _unconditional(ranker, prompter.context(), spelled)
+
+    def table(value, missing: float) -> np.ndarray:
+      return _table([[value(word) for word in each.words] for each in offered], missing)
+
+    found = scores.Found(
+      sums,
+      table(lambda word: len(spelled[word]), 1),
+      table(len, 1),
+      table(anywhere.__getitem__, 0),
+      content_free,
+    )
+    is_there = np.isfinite(sums)
+    by_name = {}
+    for name, values in scores.scores(found).items():
+      by_name[name] = np.where(is_there, values, models.NO_CANDIDATE)
     metrics, ends = self._metrics_of_all(by_name)
     return Answered(
       by_name[prompting.score].astype(np.float32),
       _count(numbers),
       self._notes(asked),
       metrics,
-      _lines(by_name, asked, labels),
+      _lines(by_name, asked, offered),
       tree.count(self.loaded.params),
       ends,
     )
@@ -129,7 +141,7 @@ class _Asking(NamedTuple):
     decoding = writing.decoding(limits, tokenizer.pad, chosen)
     numbers = self._drawn()
     prompter = self._prompter(limits.target_length)
-    asked, _ = self._ask(prompter, numbers, None)
+    asked, _ = self._ask(prompter, numbers)
     # Stop strings cut what is written, so that only the first answer counts.
     found = evals.write(
       models.decoder(arch, settings.compute),
@@ -151,6 +163,20 @@ class _Asking(NamedTuple):
   @property
   def _prompting(self) -> tasks.Prompting:
     return prompting_of(self.settings)
+
+  @property
+  def _words(self) -> tuple[str, ...]:
+    """What is written for each label; () where there are none."""
+    return self._prompting.words_of(self.corpus.task.labels)
+
+  def _offers(self, texts: Sequence[str]) -> list[prompts.Offer]:
+    return prompts.offers(texts, self.corpus.task.labels, self._words)
+
+  def _spelled(self, offered: Sequence[prompts.Offer]) -> dict[str, list[int]]:
+    """The ids of all answers that are offered, by their words."""
+    words = list(dict.fromkeys(word for each in offered for word in each.words))
+    # Whatever the room: how long they are is what is asked for.
+    return dict(zip(words, self._prompter(0).answers(words), strict=True))
 
   def _drawn(self) -> list[list[int]]:
     """The numbers of the demonstrations of each test example, as they are drawn."""
@@ -177,45 +203,49 @@ class _Asking(NamedTuple):
     )
 
   def _ask(
-    self,
-    prompter: prompts.Prompter,
-    numbers: list[list[int]],
-    words: Sequence[str] | None,
+    self, prompter: prompts.Prompter, numbers: list[list[int]]
   ) -> tuple[list[prompts.Asked], dict]:
-    """(the prompt of each test example, by demonstrations the prompts of inputs that say
-    nothing).
+    """(the prompt of each test example; `keys` of all of them, and by key the `prompts`
+    of inputs that say nothing).
 
-    words: of the labels; None where targets are texts.
+    A key is what calibration must repeat: the demonstrations that are in a prompt, and
+    the answers that are offered.
     """
-    train, test = self.corpus.train, self.corpus.test
-    of_target = (lambda target: target[0]) if words is None else words.__getitem__
-    shown = []
-    for each in numbers:
-      answers = [of_target(train.targets[number]) for number in each]
-      texts = [train.texts[number] for number in each]
-      shown.append(list(zip(texts, answers, strict=True)))
-    asked = prompter.ask(test.texts, shown)
+    offered = self._offers(self.corpus.test.texts)
+    shown = [self._shown(each) for each in numbers]
+    asked = prompter.ask([each.question for each in offered], shown)
+    keys = []
     empty: dict[tuple, list[prompts.Asked]] = {}
     for place, found in enumerate(asked):
-      key = self._key(numbers[place], found)
-      if words is not None and key not in empty and self._calibrates:
+      key = tuple(numbers[place][: found.shots]), offered[place].words
+      keys.append(key)
+      if self._calibrates and key not in empty:
         own = shown[place][: found.shots]
         texts = self._prompting.content_free
         empty[key] = prompter.ask(texts, [own] * len(texts))
-    keyed = [self._key(each, found) for each, found in zip(numbers, asked, strict=True)]
-    return asked, dict(keys=keyed, prompts=empty)
+    return asked, dict(keys=keys, prompts=empty)
 
-  # What is in a prompt, not what was drawn: that is what calibration must repeat.
-  @staticmethod
-  def _key(numbers: list[int], asked: prompts.Asked) -> tuple[int, ...]:
-    """The demonstrations that are in a prompt."""
-    return tuple(numbers[: asked.shots])
+  def _shown(self, numbers: list[int]) -> list[prompts.Demonstration]:
+    """Train examples with the words of their answers."""
+    train = self.corpus.train
+    found = []
+    for offer, number in zip(
+      self._offers([train.texts[number] for number in numbers]), numbers, strict=True
+    ):
+      target = train.targets[number]
+      writes = self.corpus.task.problem.answer == 'generate'
+      found.append((offer.question, target[0] if writes else offer.words[target]))
+    return found
 
   @property
   def _calibrates(self) -> bool:
-    # Where each example has demonstrations of its own, it takes several times as long.
-    prompting = self._prompting
-    return prompting.draw == 'run' or prompting.score == 'calibrated'
+    prompting, task = self._prompting, self.corpus.task
+    if task.problem.answer == 'generate':
+      return False
+    # Where examples differ in demonstrations or in what they offer, it takes several
+    # times as long.
+    is_shared = prompting.draw == 'run' and task.problem.exclusive
+    return is_shared or prompting.score == 'calibrated'
 
   def _ranker(self) -> ranking.Ranker:
     settings, arch = self.settings, self.loaded.arch
@@ -240,28 +270,29 @@ class _Asking(NamedTuple):
     sharding = parallel.batch_sharding(self.mesh)
     return parallel.place_batch(batch, sharding, len(batch['tokens']))
 
-  def _sums(self, ranker, asked, empty: dict, answers) -> tuple[np.ndarray, Any]:
-    """(log-probabilities (n, labels), those (n, m, labels) of m inputs that say nothing,
-    or None).
+  def _sums(
+    self, ranker: ranking.Ranker, asked, empty: dict, spelled: dict
+  ) -> tuple[np.ndarray, Any]:
+    """(log-probabilities (n, answers), those (n, m, answers) of m inputs that say
+    nothing, or None); -inf where an example offers fewer answers.
     """
     keys = empty['keys']
+    most = max(len(words) for _, words in keys)
     by_key: dict[tuple, np.ndarray] = {}
-    sums = np.zeros((len(asked), len(answers)))
+    sums = np.full((len(asked), most), -np.inf)
     done = 0
     for places in self._together(keys):
+      told = [(asked[place], keys[place]) for place in places]
       # In this order, whatever the order of a set.
-      own_keys = list(dict.fromkeys(keys[place] for place in places))
-      nothing = [empty['prompts'].get(key, ()) for key in own_keys]
-      prompts_ = [asked[place] for place in places]
-      prompts_ += itertools.chain.from_iterable(nothing)
-      requests = [ranking.Request(each.ids, answers) for each in prompts_]
+      own_keys = list(dict.fromkeys(key for _, key in told))
+      for key in own_keys:
+        told += zip(empty['prompts'].get(key, ()), itertools.repeat(key))
+      requests = [_request(*each, spelled) for each in told]
       found = ranker.rank(requests, self._watch(done, len(asked)))
+      values = _table([each.sums for each in found], -np.inf, most)
       done += len(places)
-      values = np.array([each.sums for each in found])
       sums[places] = values[: len(places)]
-      rest = values[len(places) :]
-      if len(rest):
-        by_key.update(zip(own_keys, np.split(rest, len(own_keys)), strict=True))
+      by_key |= _shared_out(values[len(places) :], own_keys)
     if not by_key:
       return sums, None
     return sums, np.array([by_key[key] for key in keys])
@@ -276,8 +307,8 @@ class _Asking(NamedTuple):
       yield list(range(len(keys)))
       return
     groups = collections.defaultdict(list)
-    for place, key in enumerate(keys):
-      groups[key].append(place)
+    for place, (shown, _) in enumerate(keys):
+      groups[shown].append(place)
     yield from groups.values()
 
   def _watch(self, done: int, total: int) -> Callable[[int], None]:
@@ -318,16 +349,58 @@ def _count(numbers: Sequence[Sequence[int]]) -> int:
   return len(set(itertools.chain.from_iterable(numbers)))
 
 
-def _lines(by_name: dict, asked: Sequence[prompts.Asked], labels) -> list[dict]:
-  """What predictions.jsonl has of each example: all scores by label, and how many
-  demonstrations were in its prompt.
+def _request(asked: prompts.Asked, key: tuple, spelled: dict) -> ranking.Request:
+  """A prompt with the answers that are offered."""
+  _, words = key
+  return ranking.Request(asked.ids, [spelled[word] for word in words])
+
+
+def _shared_out(values: np.ndarray, keys: Sequence[tuple]) -> dict[tuple, np.ndarray]:
+  """Rows of equal numbers for each key, in order; nothing where there are none."""
+  if not len(values):
+    return {}
+  return dict(zip(keys, np.split(values, len(keys)), strict=True))
+
+
+def _unconditional(
+  ranker: ranking.Ranker, context: Sequence[int], spelled: dict[str, list[int]]
+) -> dict[str, float]:
+  """log P(answer | answer context) of all answers, by their words."""
+  found = {}
+  words = list(spelled)
+  some = [words[first : first + OFFERED] for first in range(0, len(words), OFFERED)]
+  requests = [
+    ranking.Request(context, [spelled[word] for word in each]) for each in some
+  ]
+  for each, ranked in zip(some, ranker.rank(requests), strict=True):
+    found |= dict(zip(each, ranked.sums.tolist(), strict=True))
+  return found
+
+
+def _table(
+  rows: Sequence[Sequence[float]], missing: float, most: int = 0
+) -> np.ndarray:
+  """Rows of different lengths as float64 (n, most), `missing` behind the shorter ones."""
+  most = most or max(map(len, rows))
+  found = np.full((len(rows), most), missing, np.float64)
+  for place, row in enumerate(rows):
+    found[place, : len(row)] = row
+  return found
+
+
+def _lines(
+  by_name: dict, asked: Sequence[prompts.Asked], offered: Sequence[prompts.Offer]
+) -> list[dict]:
+  """What predictions.jsonl has of each example: all scores by label or candidate, and
+  how many demonstrations were in its prompt.
   """
   lines = []
-  for place, each in enumerate(asked):
+  for place, (each, offer) in enumerate(zip(asked, offered, strict=True)):
     found = {}
     for name, values in by_name.items():
-      rounded = [round(float(value), DIGITS) for value in values[place]]
-      found[name] = dict(zip(labels, rounded, strict=True))
+      own = values[place, : len(offer.names)]
+      rounded = [round(float(value), DIGITS) for value in own]
+      found[name] = dict(zip(offer.names, rounded, strict=True))
     lines.append(dict(scores=found, shots=each.shots))
   return lines
 

@@ -46,7 +46,10 @@ def method_of(
   name = settings.method.get('name')
   if is_transfer and name in UNTRAINED:
     if name == IN_CONTEXT:
-      prompting_of(settings)
+      prompting = prompting_of(settings)
+      # Before anything is loaded: a label may be misspelt.
+      if task is not None:
+        prompting.words_of(task.labels)
     # Of a run that is read again without its files, there is no task to ask.
     if task is not None:
       _require_answers(name, task)
@@ -131,9 +134,9 @@ def trains_head(stored) -> bool:
 def _require_answers(name: str, task: tasks.Task) -> None:
   """Raises ConfigError for a task whose answers a baseline, or a prompt, cannot give."""
   if name == IN_CONTEXT:
-    is_text = task.problem.name == 'text'
-    fits = is_text or (task.problem.exclusive and not task.parts)
-    answers = 'one label per example, or texts to write'
+    has_answers = task.problem.exclusive or task.problem.name in ('choice', 'text')
+    fits = has_answers and not task.parts
+    answers = 'one label per example, candidates, or texts to write'
   elif name in evals.WRITERS:
     fits, answers = task.problem.answer == 'generate', 'texts to write'
   else:
@@ -179,6 +182,10 @@ def _make(group, path: str, keep_head: tuple | None) -> transfer.TransferMethod:
     group.get('name'),
     f'{path}.name',
   )
+  if constructor is None:
+    raise ConfigError(
+      f'{path}.name: {group["name"]} stands alone, as the one method of a transfer'
+    )
   given = {}
   # The config may name the leaves of a head itself.
   if 'head' in inspect.signature(constructor).parameters and 'head' not in group:
