@@ -94,7 +94,7 @@ def test_the_probability_of_one_class_stands_for_two(examples):
 )
 def test_edges(probabilities, classes, of_brier, of_calibration):
   assert brier(probabilities, classes)['brier'] == pytest.approx(of_brier)
-  found = calibration_error(probabilities, classes)
+  found = calibration_error(probabilities, classes, bins=(10, 15, 20))
   assert set(found) == {f'calibration_error_{count}' for count in (10, 15, 20)}
   assert list(found.values()) == pytest.approx([of_calibration] * 3)
 
