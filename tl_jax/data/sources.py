@@ -148,7 +148,8 @@ def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source
   `name` is an embedded set (`vader_movie`: labelled texts; `vader_movie/rating`: all
   texts with ratings), a fetched one (`spam`) or a public tensorflow-datasets name
   (`glue/sst2`) prepared below `data_dir`, or a file or a folder as `files.load` reads
-  them, with its `columns`.
+  them, with its `columns`. The files of GLUE and SuperGLUE as they are published may lie
+  below `data_dir`, too, as `benchmarks` reads them.
   `split` is `train`, `test`, or a part such as `train[:10%]` or `train[100:200]`.
   Raises ValueError of one line for a set, a split or a line that cannot be read.
   """
@@ -167,6 +168,10 @@ def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source
 
     builder, key = fetch.open_builder(name, data_dir)
     return _from_builder(name, builder, split, store.digest(key, split))
+  from tl_jax.data import benchmarks
+
+  if benchmarks.folder_of(name, _root(data_dir)):
+    return benchmarks.load(name, split, _root(data_dir))
   return _public(name, base, split, data_dir)
 
 
@@ -188,11 +193,27 @@ def require(name: str, data_dir=None) -> None:
     return
   if _is_known(name):
     return
+  if name.startswith('super_glue/'):
+    _require_published(name, data_dir)
+    return
   # Or a set that the user prepared with tensorflow-datasets.
   if not (_root(data_dir) / name).is_dir():
     raise ValueError(
       f'data: no set, no file and no folder of .txt files is named {name!r}; '
       f'nearest: {_nearest(name, [*EMBEDDED, *FETCHED, *PUBLIC])}'
+    )
+
+
+def _require_published(name: str, data_dir) -> None:
+  """Raises ValueError where the published files of a task are not here.
+
+  tensorflow-datasets reads SuperGLUE by TensorFlow alone.
+  """
+  from tl_jax.data import benchmarks
+
+  if benchmarks.set_of(name) and not benchmarks.folder_of(name, _root(data_dir)):
+    raise ValueError(
+      f'data: {name!r} is read from its published files; say {benchmarks.missing(name)}'
     )
 
 
@@ -242,8 +263,14 @@ def _public(name: str, base: str, split: str, data_dir) -> Source:
     raise ValueError(f'data: {name!r} cannot be opened: {_one_line(error)}') from error
   # Never prepared here: that would download, or start Apache Beam.
   if not builder.info.splits:
+    from tl_jax.data import benchmarks
+
+    published = ''
+    if benchmarks.set_of(name):
+      published = f'; its published files: {benchmarks.missing(name)}'
     raise ValueError(
       f'data: {name!r} is not prepared; it would be read from {builder.data_path}'
+      f'{published}'
     )
   # The name has the version. Hashing gigabytes for the content would take minutes.
   sizes = {}

@@ -5,6 +5,7 @@
 ('b a', 'equivalent', 'f1')
 """
 
+import dataclasses
 import functools
 
 from tl_jax.data import files
@@ -70,6 +71,14 @@ MNLI = _task(
   ('entailment', 'neutral', 'contradiction'),
   test='validation_matched',
 )
+# The same, tested on other genres.
+MNLI_MISMATCHED = dataclasses.replace(
+  MNLI,
+  name='mnli_mismatched',
+  splits=dict(train='train', test='validation_mismatched'),
+)
 # Has a sentence the answer to a question (Rajpurkar et al. 2016)?
 QNLI = _task('qnli', ('question', 'sentence'), ENTAILED)
-PAIRS = (MRPC, QQP, STSB, RTE, MNLI, QNLI)
+# Is a sentence with a pronoun resolved entailed (Levesque et al. 2012)?
+WNLI = _task('wnli', _SENTENCES, ENTAILED[::-1])
+PAIRS = (MRPC, QQP, STSB, RTE, MNLI, QNLI, WNLI)

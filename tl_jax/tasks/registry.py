@@ -24,7 +24,7 @@ from tl_jax.data.classes import (
   POLARITY,
   SECTIONS,
 )
-from tl_jax.tasks import code, glue, own, writing
+from tl_jax.tasks import code, glue, own, superglue, writing
 from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
 
@@ -195,6 +195,8 @@ ALL = (
   _polarity('sst2', 'glue/sst2', text='sentence', test='validation'),
   _cola(),
   *glue.PAIRS,
+  glue.MNLI_MISMATCHED,
+  *superglue.ALL,
   _news(),
   writing.summary('aeslc', 'aeslc', 'email_body', 'subject_line'),
   _cnn_dailymail(),
