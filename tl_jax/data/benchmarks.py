@@ -136,6 +136,7 @@ def folder_of(name: str, root: pathlib.Path) -> pathlib.Path | None:
   if found is None:
     return None
   files = set(found.splits.values())
+  # One folder may hold several benchmarks, each in a folder of its own.
   for above in _folders(root, ABOVE):
     for folder in _folders(above, (found.folder.lower(),)):
       # tensorflow-datasets has folders of these names, too, and RTE is in both sets.
@@ -176,6 +177,7 @@ def load(name: str, split: str, root) -> Source:
   path = folder / found.splits[base]
   if not path.is_file():
     raise ValueError(f'data: {name!r} has no split {base!r}: {path}: no such file')
+  # GLUE has tables, SuperGLUE lines of JSON.
   if path.suffix == '.tsv':
     records, broken = _read_table(path, found)
   else:
@@ -197,45 +199,58 @@ def _read_table(path: pathlib.Path, found: Set) -> tuple[list[dict], int]:
 
   A quotation mark is one as any character is: cells are parted by tabs alone.
   """
-  # A mark of the byte order stands before MRPC's header. Not splitlines, which takes
-  # characters within a sentence for ends of lines.
+  header, first, rows = _cells(path, found)
+  columns = _columns(path, header, found)
+  last = max(map(header.index, columns))
+  records = []
+  broken = 0
+  for number, row in enumerate(rows, first):
+    # A row may have more cells than the header, as nobody reads them.
+    if len(row) > last:
+      cells = dict(zip(header, row, strict=False))
+      records.append(_record(f'{path}:{number}', cells, found, len(records)))
+      continue
+    broken += 1
+    if broken * MOST_BROKEN > len(rows):
+      raise ValueError(
+        f'{path}:{number}: {len(row)} cells; the header has {len(header)}'
+      )
+  if broken:
+    _LOG.warning('%s: %d rows have too few cells and are left out', path, broken)
+  return records, broken
+
+
+def _cells(path: pathlib.Path, found: Set) -> tuple[list[str], int, list[list[str]]]:
+  """(the header of a table, the line of its first row, the cells of its rows)."""
+  # A mark of the byte order stands before MRPC's header.
   text = path.read_bytes().decode('utf-8-sig', 'replace')
-  rows = [line.rstrip('\r').split('\t') for line in text.rstrip('\n').split('\n')]
-  header = rows[0]
-  first = 1
-  is_bare = found.bare and len(header) == len(found.bare)
-  if is_bare:
-    header = list(found.bare)
-    first = 0
+  # Not splitlines, which takes characters within a sentence for ends of lines.
+  lines = text.rstrip('\n').split('\n')
+  rows = [line.rstrip('\r').split('\t') for line in lines]
+  # CoLA has a header above its test alone.
+  if found.bare and len(rows[0]) == len(found.bare):
+    return list(found.bare), 1, rows
+  return rows[0], 2, rows[1:]
+
+
+def _columns(path: pathlib.Path, header: list[str], found: Set) -> list[str]:
+  """The columns that are read. Raises ValueError for one that is not there."""
   columns = [*found.fields.values()]
-  # A test set whose labels are kept back has no such column.
+  # A test whose labels are kept back has no such column.
   if found.label in header:
     columns.append(found.label)
   for column in columns:
     if column not in header:
       there = ', '.join(header)
       raise ValueError(f'{path}:1: {column}: missing; the header has {there}')
-  records = []
-  broken = 0
-  for number, row in enumerate(rows[first:], first + 1):
-    if len(row) <= max(map(header.index, columns)):
-      broken += 1
-      if broken * MOST_BROKEN > len(rows):
-        raise ValueError(
-          f'{path}:{number}: {len(row)} cells; the header has {len(header)}'
-        )
-      continue
-    cells = dict(zip(header, row, strict=False))
-    records.append(_record(f'{path}:{number}', cells, found, len(records)))
-  if broken:
-    _LOG.warning('%s: %d rows have too few cells and are left out', path, broken)
-  return records, broken
+  return columns
 
 
 def _read_lines(path: pathlib.Path, found: Set) -> list[dict]:
   """The records of a file of one JSON object a line."""
   records = []
   for number, line in enumerate(path.read_bytes().split(b'\n'), 1):
+    # The last line has an end, too.
     if not line.strip():
       continue
     where = f'{path}:{number}'
@@ -258,6 +273,7 @@ def _record(where: str, row: dict[str, Any], found: Set, number: int) -> dict:
     if column not in row:
       there = ', '.join(row)
       raise ValueError(f'{where}: {column}: missing; the line has {there}')
+    # Texts as tokenizers take them, as those of other files are.
     value = row[column]
     record[name] = tokenizers.plain(value) if isinstance(value, str) else value
   record['label'] = _label(where, row.get(found.label), found)

@@ -75,6 +75,7 @@ class Candidates:
   @functools.cached_property
   def lengths(self) -> np.ndarray:
     """How many tokens the candidates of each question have together, int32 (n,)."""
+    # From the cumulative lengths: a question may have any number of candidates.
     ends = np.concatenate([[0], np.cumsum(self.flat.lengths, dtype=np.int64)])
     return np.diff(ends[self._starts]).astype(np.int32)
 

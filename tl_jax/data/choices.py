@@ -127,6 +127,7 @@ def _lettered(row: Mapping[str, Any], stem: str) -> tuple[str, ...]:
       if f'{stem}{letter}' not in row:
         break
       found.append(f'{stem}{letter}')
+    # Large and small letters are not mixed.
     if found:
       return tuple(found)
   return ()
@@ -165,6 +166,7 @@ def _put(context: str, question: str, answers: tuple[str, ...]):
     context, question = ('', question) if _GAP.search(question) else (question, '')
   elif not question and _GAP.search(context):
     context, question = '', context
+  # The candidates are answers, or ends of the context, by themselves.
   if not question:
     return context, answers
   return context, tuple(_filled(question, answer) for answer in answers)

@@ -12,6 +12,7 @@ class, a constant) is 0.0.
 
 from tl_jax.metrics.answers import squad, squad_v2
 from tl_jax.metrics.calibration import brier, calibration_error
+from tl_jax.metrics.candidates import answer_sets, best_answer
 from tl_jax.metrics.classification import accuracy, choice_accuracy, f1, matthews
 from tl_jax.metrics.diversity import copying, distinct, repetition, self_bleu
 from tl_jax.metrics.language import perplexity
@@ -32,6 +33,8 @@ METRICS = {
   'f1': f1,
   'matthews': matthews,
   'choice_accuracy': choice_accuracy,
+  'answer_sets': answer_sets,
+  'best_answer': best_answer,
   'entity_f1': entity_f1,
   'tag_accuracy': tag_accuracy,
   'brier': brier,

@@ -19,13 +19,18 @@ from tl_jax.objectives.losses import weighted_sum
 from tl_jax.objectives.types import Mean, Objective, Term
 
 
-def choice(*, smoothing: Fraction = 0.0) -> Objective:
+def choice(*, smoothing: Fraction = 0.0, each: bool = False) -> Objective:
   """Learns which candidate of a question is right, by the softmax over its candidates.
 
   A packed row has scores (rows, questions, candidates), and batch['examples'] int32 of
   that shape, which is 0 where a question has no such candidate and in an empty place.
   batch['labels'] (rows, questions) int32 are the places of the right candidates.
   `smoothing` spreads so much of a target evenly over the candidates of its question.
+
+  Labels may also be float32 (rows, questions, candidates), 1 for each right candidate.
+  Then any of these is right: the loss is that of their probabilities together. With
+  `each` every candidate is decided for itself by a sigmoid, and the loss of a question
+  is the mean over its candidates.
 
   A question weighs 1; an empty place, and a label below 0 (unknown), weigh 0. The term
   is `choice`, the metric `accuracy`. Errors: ValueError for scores of another shape.
@@ -36,7 +41,10 @@ def choice(*, smoothing: Fraction = 0.0) -> Objective:
     return batch
 
   def weights_of(batch):
-    is_known = real_examples(batch) & (batch['labels'] >= 0)
+    labels = batch['labels']
+    # Some candidate is at least wrong, where anything is known of them.
+    known = labels if labels.ndim == 2 else labels.max(-1)
+    is_known = real_examples(batch) & (known >= 0)
     return is_known.astype(jnp.float32)
 
   def weights(batch):
@@ -52,10 +60,15 @@ def choice(*, smoothing: Fraction = 0.0) -> Objective:
         'the model needs the head for choices'
       )
     weight = weights_of(batch)
-    # Of a place without weight the label may be anything.
-    right = jnp.where(weight > 0, batch['labels'], 0)
-    values = _losses(scores, examples > 0, right, smoothing)
-    is_right = scores.argmax(-1) == right
+    labels = batch['labels']
+    if labels.ndim == 2:
+      # Of a place without weight the label may be anything.
+      right = jnp.where(weight > 0, labels, 0)
+      values = _losses(scores, examples > 0, right, smoothing)
+      is_right = scores.argmax(-1) == right
+    else:
+      make = _each if each else _any_of
+      values, is_right = make(scores, examples > 0, labels >= 1)
     means = {'accuracy': Mean(weighted_sum(is_right, weight), weight.sum())}
     return {'choice': Term(weighted_sum(values, weight))}, means
 
@@ -76,3 +89,25 @@ def _losses(scores, is_there, right, smoothing: float):
   count = jnp.maximum(is_there.sum(-1), 1)
   mean = jnp.where(is_there, log_probabilities, 0.0).sum(-1) / count
   return -(1 - smoothing) * chosen - smoothing * mean
+
+
+def _any_of(scores, is_there, right):
+  """(losses, is the best candidate right), both (rows, questions).
+
+  right bool (rows, questions, candidates): which candidates are.
+  """
+  # Of an empty place no candidate is right, and its loss weighs nothing.
+  right = right | ~right.any(-1, keepdims=True)
+  whole = jax.nn.logsumexp(jnp.where(is_there, scores, -1e9), -1)
+  part = jax.nn.logsumexp(jnp.where(is_there & right, scores, -1e9), -1)
+  best = jnp.take_along_axis(right, scores.argmax(-1)[..., None], -1)[..., 0]
+  return whole - part, best
+
+
+def _each(scores, is_there, right):
+  """(losses, are all candidates decided rightly), both (rows, questions)."""
+  scores = jnp.where(is_there, scores, 0.0)
+  values = jax.nn.softplus(scores) - right * scores
+  total = jnp.where(is_there, values, 0.0).sum(-1)
+  are_right = ((scores > 0) == right) | ~is_there
+  return total / jnp.maximum(is_there.sum(-1), 1), are_right.all(-1)

@@ -8,12 +8,15 @@ What a model reads of each, as a pair of texts unless it says otherwise:
 BoolQ: the question, the passage. CB and RTE: the premise, the hypothesis. COPA: the
 premise with what is asked of it, and each alternative (multiple choice). WiC: the first
 sentence behind the word and a colon, the second sentence. WSC: the text with the pronoun
-between stars, the noun. MultiRC: the paragraph, and the question with an answer.
+between stars, the noun. MultiRC: the paragraph, and the question with an answer, of
+which several may be right. ReCoRD: the passage, and the query with an entity in its gap.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from tl_jax import metrics
 from tl_jax.data import choices
+from tl_jax.data.candidates import Choices
 from tl_jax.data.pairs import Pair
 from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
@@ -67,6 +70,7 @@ def _wsc(record) -> Example:
   """A text with its pronoun between stars, and the noun that it may stand for."""
   target = record['target']
   words = record['text'].split(' ')
+  # Counted in words that one space parts.
   first = target['span2_index']
   # The word may have a mark behind it that is not part of the pronoun.
   count = len(target['span2_text'].split(' '))
@@ -74,6 +78,44 @@ def _wsc(record) -> Example:
   marked = [*words[:first], f'*{pronoun}*', *words[first + count :]]
   pair = Pair(' '.join(marked), target['span1_text'])
   return Example((pair,), record['label'])
+
+
+def _multirc(record) -> Iterator[Example]:
+  """The questions on a paragraph, each with answers that are right or wrong."""
+  passage = record['passage']
+  for question in passage['questions']:
+    answers = question['answers']
+    texts = [f'{question["question"]} {answer["text"]}' for answer in answers]
+    # The labels of a test are kept back.
+    worths = tuple(float(answer.get('label', 0)) for answer in answers)
+    yield Example((Choices(passage['text'], texts),), worths)
+
+
+def _record(record) -> Iterator[Example]:
+  """The queries on a passage, whose gap one of its entities fills.
+
+  An entity is worth the F1 of its words with the answer that is most like it.
+  """
+  passage = record['passage']
+  text = passage['text']
+  # The last character of a span belongs to it.
+  spans = [text[each['start'] : each['end'] + 1] for each in passage['entities']]
+  # An entity may be named several times.
+  entities = list(dict.fromkeys(spans))
+  # What parts the highlights of an article is no word.
+  text = text.replace('@highlight', '-')
+  for query in record['qas']:
+    answers = [answer['text'] for answer in query.get('answers', [])]
+    filled = [query['query'].replace('@placeholder', entity) for entity in entities]
+    worths = tuple(_worth(entity, answers) for entity in entities)
+    yield Example((Choices(text, filled),), worths)
+
+
+def _worth(entity: str, answers: list[str]) -> float:
+  """The F1 of the words of an entity with the best answer; 0 without answers."""
+  if not answers:
+    return 0.0
+  return metrics.squad([entity], [answers])['squad_f1']
 
 
 BOOLQ = _task('boolq', _pair_of('question', 'passage'))
@@ -93,4 +135,6 @@ RTE = _task(
 )
 WIC = _task('wic', _wic)
 WSC = _task('wsc', _wsc)
-ALL = (BOOLQ, CB, COPA, RTE, WIC, WSC)
+MULTIRC = _task('multirc', _multirc, (), ('answer_sets',), problem='each_choice')
+RECORD = _task('record', _record, (), ('best_answer',), problem='any_choice')
+ALL = (BOOLQ, CB, COPA, MULTIRC, RECORD, RTE, WIC, WSC)

@@ -33,6 +33,8 @@ HEADLINES = {
   'distinct': 'distinct_2',
   'repetition': 'repetition_4',
   'copying': 'copying_8',
+  'answer_sets': 'answer_f1',
+  'best_answer': 'best_answer_f1',
 }
 
 
@@ -40,7 +42,8 @@ HEADLINES = {
 class Task:
   """A task with examples that say what is right.
 
-  `example(record)` gives an Example, or None to leave the record out. Every record has
+  `example(record)` gives an Example, None to leave the record out, or an iterator of the
+  examples of a record that holds several. Every record has
   the name of its source in the field `source`, since a task may have several. `problem`
   says what a target is, and what becomes of it. `splits` maps train, test and, where
   there is one, validation to the source's own splits. `metrics` are names of
@@ -165,11 +168,17 @@ def labelled(
   for source in task.sources(split, data_dir):
     for record in source:
       # A copy: the record may be one that the source keeps.
-      example = task.example({**record, 'source': source.name})
-      if example is not None:
-        found.append(example)
+      found += _examples_of(task, {**record, 'source': source.name})
   texts = [_text_of(example) for example in found]
   return texts, task.problem.gather(found)
+
+
+def _examples_of(task: Task, record: dict) -> list[Example]:
+  """The examples of a record: one, none, or those of all questions on a passage."""
+  example = task.example(record)
+  if example is None:
+    return []
+  return [example] if isinstance(example, Example) else list(example)
 
 
 def _text_of(example: Example) -> str:

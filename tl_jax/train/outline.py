@@ -209,7 +209,7 @@ def _row_of(
     return layout.fill(pipeline.Examples(_tokens()), [0])
   arch = parts.model.arch
   length = group.length
-  if task.problem.form == 'place':
+  if task.problem.head == 'choice':
     # How long rows are depends on the questions: of this many whole candidates here.
     length *= CANDIDATES
   most = group.examples_per_row or max(1, group.length // 8)
@@ -229,10 +229,13 @@ def _tokens() -> TokenList:
 
 def _example_of(task: tasks.Task, arch: models.Arch) -> pipeline.Examples:
   """One example as the problem of a task encodes it."""
-  if task.problem.form == 'place':
+  if task.problem.head == 'choice':
     flat = TokenList([np.arange(1, 3)] * CANDIDATES)
     tokens = Candidates(flat, np.array([CANDIDATES]))
-    return pipeline.Examples(tokens, labels=np.zeros(1, np.int32))
+    labels = np.zeros(1, np.int32)
+    if task.problem.form == 'worths':
+      labels = np.zeros((1, CANDIDATES), np.float32)
+    return pipeline.Examples(tokens, labels=labels)
   if task.problem.answer == 'logits':
     count = task.outputs
     labels = np.zeros(1, np.int32)

@@ -4,7 +4,7 @@
 (1, 'f1_micro')
 """
 
-from tl_jax.tasks.problems.choice import CHOICE
+from tl_jax.tasks.problems.choice import ANY_CHOICE, CHOICE, EACH_CHOICE
 from tl_jax.tasks.problems.conversation import CONVERSATION
 from tl_jax.tasks.problems.labels import (
   MULTI_LABEL,
@@ -31,6 +31,8 @@ PROBLEMS = {
   'text': TEXT,
   'conversation': CONVERSATION,
   'choice': CHOICE,
+  'any_choice': ANY_CHOICE,
+  'each_choice': EACH_CHOICE,
 }
 
 

@@ -7,6 +7,8 @@ A model reads the question with each candidate and gives one number. The probabi
 are the softmax over the candidates of a question (Radford et al. 2018, section 3.3).
 """
 
+import functools
+
 import numpy as np
 
 from tl_jax import models, objectives
@@ -22,6 +24,9 @@ from tl_jax.tasks.problems.problem import (
   Limits,
   Problem,
 )
+
+# In the place of a candidate that a question does not have.
+NO_WORTH = -1.0
 
 
 def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
@@ -39,8 +44,8 @@ def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
   return Encoded(examples, cut)
 
 
-def _objective(facts: Facts) -> objectives.Objective:
-  return objectives.choice(smoothing=facts.smoothing)
+def _objective(facts: Facts, each: bool = False) -> objectives.Objective:
+  return objectives.choice(smoothing=facts.smoothing, each=each)
 
 
 def _places(examples: list[Example]) -> Array:
@@ -76,6 +81,7 @@ def _read(value, names: tuple[str, ...]) -> int:
 
 def _line(text, target, prediction, raw, names) -> dict:
   place = _read(prediction, names)
+  # Called as in the file, which may name them A, B and C.
   return dict(
     text=text.question,
     candidates=list(text.answers),
@@ -86,25 +92,87 @@ def _line(text, target, prediction, raw, names) -> dict:
   )
 
 
-CHOICE = Problem(
-  name='choice',
+# What all problems of candidates have alike.
+_COMMON = dict(
   head='choice',
   kinds=KINDS,
   fresh_head=True,
   answer='logits',
+  outputs=lambda labels: 0,
+  encode=_encode,
+  decide=_decide,
+  read=_read,
+  count=lambda targets, labels: [],
+)
+
+
+def _worths(examples: list[Example]) -> Array:
+  """What the candidates of each question are worth: float32 (n, candidates), 1 for a
+  right one, `NO_WORTH` in the place of one that is not there.
+  """
+  most = max(len(example.target) for example in examples)
+  found = np.full((len(examples), most), NO_WORTH, np.float32)
+  for row, example in enumerate(examples):
+    found[row, : len(example.target)] = example.target
+  return found
+
+
+def _plain_worths(values) -> list:
+  """Scores, or worths, of the candidates that there are."""
+  return [there(row)[there(row) != NO_WORTH].tolist() for row in np.asarray(values)]
+
+
+def _line_of_worths(text, target, prediction, raw, names) -> dict:
+  del prediction, names
+  # Behind them stand the places of candidates of other questions.
+  count = len(text.answers)
+  return dict(
+    text=text.question,
+    candidates=list(text.answers),
+    target=[round(float(value), 6) for value in target[:count]],
+    outputs=[round(float(value), 6) for value in raw[:count]],
+  )
+
+
+CHOICE = Problem(
+  name='choice',
   form='place',
   scores=('choice_accuracy', 'brier', 'calibration_error'),
   metrics=('choice_accuracy',),
   headline='choice_accuracy',
-  outputs=lambda labels: 0,
   from_column=columns.read_choices,
   gather=_places,
-  encode=_encode,
   objective=_objective,
-  decide=_decide,
   plain=_plain,
-  read=_read,
-  count=lambda targets, labels: [],
   line=_line,
   probabilities=labels.softmax,
+  **_COMMON,
+)
+# Several candidates may be right, and the best one is the answer.
+ANY_CHOICE = Problem(
+  name='any_choice',
+  form='worths',
+  scores=('best_answer',),
+  metrics=('best_answer',),
+  headline='best_answer_f1',
+  from_column=columns.read_choices,
+  gather=_worths,
+  objective=_objective,
+  plain=_plain_worths,
+  line=_line_of_worths,
+  **_COMMON,
+)
+# Each candidate is right or wrong by itself.
+EACH_CHOICE = Problem(
+  name='each_choice',
+  form='worths',
+  scores=('answer_sets',),
+  metrics=('answer_sets',),
+  headline='answer_f1',
+  from_column=columns.read_choices,
+  gather=_worths,
+  objective=functools.partial(_objective, each=True),
+  plain=_plain_worths,
+  line=_line_of_worths,
+  **_COMMON,
 )

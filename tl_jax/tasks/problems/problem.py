@@ -126,7 +126,8 @@ class Problem:
   scores: the names of the metrics that there are for it. metrics, headline: those of a
     task that does not say itself, and the value among them that a table shows.
   form: of a target: the number of one class, a 0 or 1 for each of a set of labels, a
-    number, a text, the turns of a conversation, or the place of a candidate.
+    number, a text, the turns of a conversation, the place of a candidate, or
+    what each candidate is worth.
   outputs(labels) -> how many numbers the head gives for an example.
   from_column(opened, known) -> the column of targets in a user's files: how a record of
     them is read, the labels, and what it holds. opened: these files. known: what a model
@@ -154,7 +155,7 @@ class Problem:
   kinds: tuple[str, ...]
   fresh_head: bool
   answer: Literal['logits', 'generate']
-  form: Literal['class', 'set', 'number', 'text', 'turns', 'place']
+  form: Literal['class', 'set', 'number', 'text', 'turns', 'place', 'worths']
   scores: tuple[str, ...]
   metrics: tuple[str, ...]
   headline: str
