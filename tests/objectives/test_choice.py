@@ -64,3 +64,32 @@ def test_a_missing_candidate_has_no_gradient():
 def test_scores_of_another_head_are_refused():
   with pytest.raises(ValueError, match='needs the head for choices'):
     loss_of(SCORES[..., :1])
+
+
+WORTHS = dict(BATCH, labels=jnp.array([[[1.0, 0, 1], [0, 1, -1]], [[0.0] * 3] * 2]))
+
+
+def test_any_right_candidate_counts_by_their_probabilities_together():
+  total, accuracy, weight = loss_of(SCORES, WORTHS)
+  first = np.exp(log_softmax(SCORES[0, 0]))
+  second = np.exp(log_softmax(SCORES[0, 1, :2]))
+  wanted = -np.log(first[0] + first[2]) - np.log(second[1])
+  np.testing.assert_allclose(total, wanted, rtol=1e-6)
+  assert (float(accuracy.sum), float(weight)) == (2.0, 2.0)
+
+
+def test_each_candidate_may_be_decided_for_itself():
+  total, accuracy, _ = loss_of(SCORES, WORTHS, each=True)
+  signs = [np.array([1, -1, 1]), np.array([-1, 1])]
+  own = [SCORES[0, 0], SCORES[0, 1, :2]]
+  wanted = [np.log1p(np.exp(-s * x)).mean() for s, x in zip(signs, own, strict=True)]
+  np.testing.assert_allclose(total, sum(wanted), rtol=1e-6)
+  # Of the second question the wrong candidate is taken for right, too.
+  assert float(accuracy.sum) == 1.0
+
+
+@pytest.mark.parametrize('each', [False, True])
+def test_an_empty_place_of_several_has_no_gradient(each):
+  gradient = jax.grad(lambda scores: loss_of(scores, WORTHS, each=each)[0])(SCORES)
+  assert np.isfinite(gradient).all() and not gradient[1].any()
+  assert not gradient[0, 1, 2] and gradient[0, 0].all()

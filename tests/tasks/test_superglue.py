@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tl_jax import tasks
-from tl_jax.tasks import superglue
+from tl_jax import models, tasks
+from tl_jax.tasks import suites, superglue
 
 
 def example_of(name, **record):
@@ -61,3 +61,40 @@ def test_cb_is_scored_by_the_mean_f1_of_its_classes():
   assert superglue.CB.headline == 'f1_macro'
   assert found['f1_macro'] == pytest.approx(2 / 3)
   assert found['accuracy'] == pytest.approx(2 / 3)
+
+
+def test_multirc_has_the_answers_of_every_question_of_a_paragraph():
+  answers = [dict(text='x', label=1), dict(text='y', label=0)]
+  questions = [
+    dict(question='Q?', answers=answers),
+    dict(question='R?', answers=[*answers, dict(text='z', label=1)]),
+  ]
+  record = dict(passage=dict(text='P.', questions=questions))
+  first, second = superglue.MULTIRC.example(record)
+  assert first.inputs[0].question == 'P.' and first.target == (1.0, 0.0)
+  assert second.inputs[0].answers == ('R? x', 'R? y', 'R? z')
+  targets = superglue.MULTIRC.problem.gather([first, second])
+  scores = np.array([[1.0, -1.0, models.NO_CANDIDATE], [1.0, -1.0, -1.0]])
+  found = tasks.score(superglue.MULTIRC, scores, targets)
+  # Of three right answers two are found.
+  assert found == {'answer_f1': pytest.approx(0.8), 'question_match': 0.5}
+
+
+def test_record_fills_the_gap_with_every_entity_once():
+  text = 'Tom Smith met Tom .\n@highlight\nHe paid'
+  entities = [dict(start=0, end=8), dict(start=14, end=16), dict(start=0, end=8)]
+  query = dict(query='@placeholder left', answers=[dict(text='the Tom Smith')])
+  record = dict(passage=dict(text=text, entities=entities), qas=[query])
+  (example,) = superglue.RECORD.example(record)
+  (asked,) = example.inputs
+  assert asked.answers == ('Tom Smith left', 'Tom left')
+  assert '@highlight' not in asked.question
+  assert example.target == (1.0, pytest.approx(2 / 3))
+  targets = superglue.RECORD.problem.gather([example])
+  found = tasks.score(superglue.RECORD, np.array([[0.0, 1.0]]), targets)
+  assert found == {'best_answer_f1': pytest.approx(2 / 3), 'best_answer_match': 0.0}
+
+
+def test_every_number_of_a_benchmark_is_of_a_task_here():
+  for name in suites.NAMES:
+    assert tasks.find(name).problem.answer == 'logits'

@@ -25,9 +25,6 @@ from tl_jax.tasks.problems.problem import (
   Problem,
 )
 
-# In the place of a candidate that a question does not have.
-NO_WORTH = -1.0
-
 
 def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
   """The candidates of every question, each cut to `limits.length` tokens."""
@@ -54,7 +51,7 @@ def _places(examples: list[Example]) -> Array:
 
 
 def there(scores) -> Array:
-  """The scores of the candidates that a question has, of (n,) scores."""
+  """The scores, or worths, of the candidates that a question has, of (n,) of them."""
   scores = np.asarray(scores)
   return scores[scores > models.NO_CANDIDATE / 2]
 
@@ -108,10 +105,10 @@ _COMMON = dict(
 
 def _worths(examples: list[Example]) -> Array:
   """What the candidates of each question are worth: float32 (n, candidates), 1 for a
-  right one, `NO_WORTH` in the place of one that is not there.
+  right one, `NO_CANDIDATE` in the place of one that is not there.
   """
   most = max(len(example.target) for example in examples)
-  found = np.full((len(examples), most), NO_WORTH, np.float32)
+  found = np.full((len(examples), most), models.NO_CANDIDATE, np.float32)
   for row, example in enumerate(examples):
     found[row, : len(example.target)] = example.target
   return found
@@ -119,7 +116,7 @@ def _worths(examples: list[Example]) -> Array:
 
 def _plain_worths(values) -> list:
   """Scores, or worths, of the candidates that there are."""
-  return [there(row)[there(row) != NO_WORTH].tolist() for row in np.asarray(values)]
+  return [there(row).tolist() for row in np.asarray(values)]
 
 
 def _line_of_worths(text, target, prediction, raw, names) -> dict:
