@@ -175,6 +175,8 @@ def test_the_names_of_the_interface_are_there_and_nothing_heavy_is_loaded():
     'f1',
     'matthews',
     'choice_accuracy',
+    'answer_sets',
+    'best_answer',
     'entity_f1',
     'tag_accuracy',
     'brier',
