@@ -82,8 +82,11 @@ Tasks by where their data are:
     with texts to write summary_full, translate_en_de_full, translate_en_fr_full,
     translate_en_it_full
   by tensorflow-datasets: imdb, sst2, cola, news; of two texts mrpc, qqp, stsb, rte,
-    mnli, qnli; with texts to write aeslc, cnn_dailymail, xsum, gigaword, samsum,
+    mnli, mnli_mismatched, qnli, wnli; with texts to write aeslc, cnn_dailymail, xsum, gigaword, samsum,
     wmt14_en_de, wmt14_en_fr, wmt16_en_ro, opus_medical
+  in their published files, --config.data.directory=FOLDER that has CoLA/train.tsv or
+    BoolQ/train.jsonl: all nine tasks of GLUE, and of SuperGLUE boolq, cb, copa, multirc
+    (kind each_choice), record (kind any_choice), superglue_rte, wic, wsc
 
 Usual keys, as they are for task=sentiment where nobody says otherwise:
   --config.seed=0 --config.task.labels=0 --config.data.length=128

@@ -123,6 +123,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   that `known` does not have.
   """
   how = how or Reading()
+  _require_of_files(name, labels.expected_kind(how.kind, known))
   columns = _columns(name, how, known)
   said = _kind_said(how, columns)
   kind = labels.expected_kind(said, known)
@@ -152,6 +153,15 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
     opened=opened.sources,
     told=tuple(told),
   )
+
+
+def _require_of_files(name: str, kind: str) -> None:
+  """Raises ConfigError for a kind that only tasks of the package have."""
+  if kind and PROBLEMS[kind].from_column is None:
+    raise ConfigError(
+      f'config.task.kind: {kind!r} is of tasks that are read by their name, such as '
+      f'multirc; {name} is a file, whose questions are of kind {labels.CHOICE!r}'
+    )
 
 
 def _kind_said(how: Reading, columns: files.Columns) -> str:

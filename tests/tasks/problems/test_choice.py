@@ -99,3 +99,10 @@ def test_what_is_no_question_is_refused_in_one_line(rows, how, complaint, tmp_pa
   path = write(tmp_path / 'a.jsonl', *rows)
   with pytest.raises(ConfigError, match=complaint.replace('?', r'\?')):
     tasks.find(path, None, Reading(**how))
+
+
+@pytest.mark.parametrize('kind', ['any_choice', 'each_choice'])
+def test_a_file_has_no_kind_of_several_right_candidates(kind, tmp_path):
+  path = write(tmp_path / 'a.jsonl', row(0))
+  with pytest.raises(ConfigError, match=f'{kind}.*whose questions are of kind .choice'):
+    tasks.find(path, None, Reading(kind=kind))

@@ -131,7 +131,7 @@ class Problem:
   outputs(labels) -> how many numbers the head gives for an example.
   from_column(opened, known) -> the column of targets in a user's files: how a record of
     them is read, the labels, and what it holds. opened: these files. known: what a model
-    answers that is tried on the task, or None.
+    answers that is tried on the task, or None. Without it no file has such targets.
   gather(examples) -> targets of these examples.
   encode(texts, targets, tokenizer, limits) -> Encoded.
   objective(facts) -> what a model is trained on.
@@ -160,7 +160,7 @@ class Problem:
   metrics: tuple[str, ...]
   headline: str
   outputs: Callable[[int], int]
-  from_column: Callable[[Any, Any], tuple[Callable, tuple[str, ...], str]]
+  from_column: Callable[[Any, Any], tuple[Callable, tuple[str, ...], str]] | None
   gather: Callable[[list[Example]], Array]
   encode: Callable[[list[str], Array, Any, Limits], Encoded]
   objective: Callable[[Facts], Objective]
