@@ -137,7 +137,8 @@ def test_logits_by_parts_need_less_memory(chip, monkeypatch):
     monkeypatch.setattr(tokens, 'MOST', most)
     jax.clear_caches()
     needed.append(figures_of(compiled_for(chip, *CASES['decoder']))['temporaries'])
-  assert needed[1] < 0.7 * needed[0]
+  # All at once, the logits are there once, in bfloat16: 0.2 of what a step needs.
+  assert needed[1] < 0.8 * needed[0]
 
 
 @pytest.mark.parametrize('case', CASES)
