@@ -4,10 +4,10 @@
   tl-jax table experiments/few_shot.py --scale=mini --workdir=W
 
 After GPT-3 (Brown et al. 2020, section 2) and its calibration (Zhao et al. 2021): four
-templates, the labels ranked by their log-probability as it is and by contextual
-calibration. The model is SmolLM2-135M-Instruct in four bits per weight. The task is the
-sentiment of film-review snippets, 200 of the test split, half of them positive: chance
-is 50 %. Demonstrations are one draw for all
+templates, the labels ranked by their log-probability as it is, by contextual
+calibration, and less that behind the answer context. The model is SmolLM2-135M-Instruct
+in four bits per weight. The task is the sentiment of film-review snippets, 200 of the
+test split, half of them positive: chance is 50 %. Demonstrations are one draw for all
 examples: seed 1 at scale `mini`, three draws at `draws`. Claims are on means over the
 templates. Nothing is tuned: templates, words and claims stood here before the run.
 """
@@ -33,7 +33,11 @@ TEMPLATES = {
   'arrow': ('{text}\n=> {target}', ('negative', 'positive')),
 }
 SHOTS = (0, 4, 16)
-SCORES = {'raw': 'sum', 'calibrated': 'calibrated'}
+SCORES = {
+  'raw': 'sum',
+  'calibrated': 'calibrated',
+  'unconditional': 'unconditional',
+}
 COLUMNS = {f'{k}, {name}': (k, score) for k in SHOTS for name, score in SCORES.items()}
 HEADLINE = {name: f'{score}/accuracy' for name, (_, score) in COLUMNS.items()}
 
