@@ -246,6 +246,7 @@ def get_config(arg: str = '') -> ConfigDict:
     decoding={},
     smoothing=0.0,
     weights=None,
+    contrast=dict(temperature=0.05, symmetric=False),
     files=dict(train=a.train, validation=a.validation, test=a.test),
   )
   c.method = method(a.method)

@@ -67,6 +67,9 @@ class Columns:
 
   `delimiter` is the character that parts the cells of .csv, .tsv and .txt files; ''
   leaves it to the header. With it a .txt file is a table, too.
+
+  With `listed` columns of `label` hold texts, and an example's label is the list of
+  those that are there, behind the first.
   """
 
   text: tuple[str, ...] = ('text',)
@@ -75,6 +78,7 @@ class Columns:
   conversation: bool = False
   choices: bool = False
   delimiter: str = ''
+  listed: bool = False
 
 
 ROWS = Columns(text=(), label=())
@@ -129,6 +133,8 @@ class Table(NamedTuple):
       options.append('conversation')
     if self.columns.choices:
       options.append('choices')
+    if self.columns.listed:
+      options.append('listed')
     if self.columns.delimiter:
       options.append(f'delimiter {self.columns.delimiter}')
     # The default columns are not part of the key: caches from before there was a choice
@@ -195,7 +201,7 @@ def conversation_in(path, delimiter: str = '') -> tuple[str, str] | None:
   """The columns of the conversations that a file has, by its first row; None where it
   has none, or has texts with labels. A `delimiter` is that of `Columns`.
   """
-  row = _first_row(path, delimiter)
+  row = first_row(path, delimiter)
   usual = {'text', 'label'} <= row.keys()
   return None if usual else conversations.fields_of(row)
 
@@ -206,10 +212,10 @@ def choices_in(
   """The fields of the questions with candidates that a file has, by its first row; None
   where it has none. `text` and `answer` are as of `choices.fields_of`.
   """
-  return choices.fields_of(_first_row(path, delimiter), text, answer)
+  return choices.fields_of(first_row(path, delimiter), text, answer)
 
 
-def _first_row(path, delimiter: str) -> dict:
+def first_row(path, delimiter: str) -> dict:
   """The first row of a file; {} where there is none, or texts alone."""
   require(path)
   path = pathlib.Path(path)
@@ -294,7 +300,7 @@ _parse_kept = functools.lru_cache(maxsize=4)(_parse)
 
 def _classes(path: pathlib.Path, columns: Columns) -> dict[str, tuple[str, ...]]:
   """{'label': names} where the file or the choice of columns names the classes."""
-  if len(columns.label) > 1:
+  if len(columns.label) > 1 and not columns.listed:
     return {'label': columns.label}
   names = tables.classes(path).get(columns.label[0] if columns.label else '')
   return {'label': names} if names else {}
@@ -328,7 +334,8 @@ def _checked(file, line: int, row: dict, columns: Columns):
     example = {name: _plain(value) for name, value in example.items()}
   else:
     example['text'] = text_of(file, line, row, columns)
-    example |= _label(file, line, row, columns)
+    label = _listed if columns.listed else _label
+    example |= label(file, line, row, columns)
   return example, split.strip() if split else None
 
 
@@ -442,6 +449,15 @@ def _is_label(value) -> bool:
     # Two halves of characters would become one label.
     return bool(value.strip()) and value == tokenizers.plain(value)
   return isinstance(value, int)
+
+
+def _listed(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
+  """{'label': the texts of the columns}; of a row without the first {'label': None}.
+
+  Raises ValueError for one that holds no text.
+  """
+  texts = [_text_in(file, line, row, name).strip() for name in columns.label]
+  return {'label': [text for text in texts if text] if texts[0] else None}
 
 
 def _indicated(file, line: int, row: dict, names: tuple[str, ...]) -> list[str] | None:

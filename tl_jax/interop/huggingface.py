@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax import files, models, parallel, tree
-from tl_jax.interop import classifiers, configs, fitting, names, tensors
+from tl_jax.interop import classifiers, configs, fitting, names, sentences, tensors
 from tl_jax.interop.contents import read_object
 
 _LOG = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Loaded(NamedTuple):
   labels: the names of the labels in the order of the outputs, () where nothing says
   them; kind: of the task, 'single_label', 'multi_label' or 'regression', '' where
   nothing says it or the head does.
+  pooling: how it makes vectors of texts, of a model that learned them.
   """
 
   model: models.Model
@@ -48,6 +49,7 @@ class Loaded(NamedTuple):
   step: int | None = None
   labels: tuple[str, ...] = ()
   kind: str = ''
+  pooling: sentences.Pooling = sentences.Pooling()
 
 
 class Source(NamedTuple):
@@ -213,6 +215,8 @@ def save(
 
     tokenizer = _tokenizer_of(loaded)
     tokenizers.save_tokenizer(path, tokenizer, typed=arch.types > 1)
+  if loaded.pooling.modes:
+    sentences.write_pooling(path, loaded.pooling, arch.width)
   # The config comes last: without it a folder that was cut short is none.
   generation = _generation_of(loaded, config)
   for name, content in ((GENERATION, generation), ('config.json', config)):

@@ -4,6 +4,7 @@
 True
 """
 
+import json
 import pathlib
 from typing import NamedTuple
 
@@ -82,6 +83,32 @@ def read_pooling(folder) -> Pooling | None:
     _prompt(folder / PROMPTS),
     bool(said.get('do_lower_case')),
   )
+
+
+def write_pooling(folder, pooling: Pooling, width: int) -> None:
+  """Writes what a folder says of sentences, so that sentence-transformers opens it.
+
+  width: of the hidden states. A prompt and lower case are those of the tokenizer.
+  """
+  folder = pathlib.Path(folder)
+  names = ['Transformer', 'Pooling'] + ['Normalize'] * pooling.normalize
+  modules = []
+  for place, name in enumerate(names):
+    path = '' if place == 0 else f'{place}_{name}'
+    kind = f'sentence_transformers.models.{name}'
+    modules.append(dict(idx=place, name=str(place), path=path, type=kind))
+    (folder / path).mkdir(parents=True, exist_ok=True)
+  declared = {flag: mode in pooling.modes for flag, mode in _FLAGS.items()}
+  declared['word_embedding_dimension'] = width
+  _write(folder / '1_Pooling' / 'config.json', declared)
+  _write(folder / LENGTH, dict(max_seq_length=pooling.length, do_lower_case=False))
+  # Last: without it there is no folder of sentences.
+  _write(folder / MODULES, modules)
+
+
+def _write(file: pathlib.Path, value) -> None:
+  text = json.dumps(value, indent=2, sort_keys=True) + '\n'
+  files.write_atomically(file, text.encode())
 
 
 def _modes(file: pathlib.Path) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from tl_jax.metrics.classification import accuracy, choice_accuracy, f1, matthew
 from tl_jax.metrics.diversity import copying, distinct, repetition, self_bleu
 from tl_jax.metrics.language import perplexity
 from tl_jax.metrics.regression import mean_squared_error, pearson, spearman
+from tl_jax.metrics.retrieval import retrieval, uniformity
 from tl_jax.metrics.tags import entity_f1, tag_accuracy
 from tl_jax.metrics.text import (
   LIBRARIES,
@@ -42,6 +43,8 @@ METRICS = {
   'pearson': pearson,
   'spearman': spearman,
   'mean_squared_error': mean_squared_error,
+  'retrieval': retrieval,
+  'uniformity': uniformity,
   'exact_match': exact_match,
   'squad': squad,
   'squad_v2': squad_v2,

@@ -118,8 +118,17 @@ class Arch:
   pooler_place: Literal['body', 'new', 'head'] = 'head'
   # ModernBERT: no bias, a norm behind it, and before token and span heads too
   pooler_norm: bool = False
+  # embedding: none of its own, the vector of each example as it is pooled
   head: Literal[
-    'none', 'masked', 'causal', 'classifier', 'choice', 'token', 'span', 'replaced'
+    'none',
+    'masked',
+    'causal',
+    'classifier',
+    'choice',
+    'token',
+    'span',
+    'replaced',
+    'embedding',
   ] = 'none'
   # masked, replaced; '': the activation (RoBERTa, ELECTRA: gelu whatever the layers
   # have)
@@ -262,13 +271,14 @@ class Arch:
     """Is there a pooler between the hidden states and what the model answers?"""
     if self.head == 'none':
       return self.keeps_pooler
-    is_read = self.reads_examples or (self.pooler_norm and self.reads_tokens)
+    answers = self.reads_examples and self.head != 'embedding'
+    is_read = answers or (self.pooler_norm and self.reads_tokens)
     return bool(self.pooler) and is_read
 
   @property
   def reads_examples(self) -> bool:
     """Does the head read one vector of each example, or of each of its candidates?"""
-    return self.head in ('classifier', 'choice')
+    return self.head in ('classifier', 'choice', 'embedding')
 
   @property
   def reads_tokens(self) -> bool:
@@ -278,6 +288,8 @@ class Arch:
   @property
   def repeats_text(self) -> bool:
     """Does the decoder of an encoder-decoder read the text that the encoder reads?"""
+    if self.head == 'embedding':
+      return False
     is_classifier = self.reads_examples and self.pool == 'last'
     return is_classifier and self.kind == 'encoder-decoder'
 
@@ -286,7 +298,8 @@ class Arch:
     """Does the body have a pooler of its own, under whatever head? RoBERTa's has one
     where there is no head.
     """
-    if self.head == 'none' and self.pooler_place == 'head':
+    is_body = self.head in ('none', 'embedding')
+    if is_body and self.pooler_place == 'head':
       return self.pooler == 'tanh' and self.kind == 'encoder' and not self.pooler_norm
     return bool(self.pooler) and self.pooler_place == 'body'
 

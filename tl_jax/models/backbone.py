@@ -446,6 +446,8 @@ def _answer_examples(
   def unpack(x):
     return x if packed else x[:, 0]
 
+  if arch.head == 'embedding':
+    return Outputs(hidden, unpack(_of_texts(pooled, batch)), told)
   if arch.head == 'none':
     weights = {'params': params['pooler']}
     pooled = Pooler(arch).apply(weights, pooled)
@@ -453,6 +455,15 @@ def _answer_examples(
   logits = unpack(label(arch, params, pooled, compute.dropout, key))
   logits = by_question(arch, logits, batch)
   return Outputs(hidden, logits, told, features=pooled)
+
+
+def _of_texts(pooled, batch):
+  """Vectors (batch, texts, width) in float32, those of one example side by side."""
+  pooled = pooled.astype(jnp.float32)
+  shape = batch['examples'].shape if 'examples' in batch else ()
+  if len(shape) < 3:
+    return pooled
+  return pooled.reshape(*shape[:2], -1)
 
 
 def build(

@@ -101,7 +101,7 @@ def _init_head(arch: Arch, draw: Callable, hidden, table) -> dict:
   head = {}
   if arch.head in ('masked', 'causal'):
     head |= draw(VocabularyHead(arch), 'head', hidden, table)
-  elif arch.head != 'none':
+  elif arch.head not in ('none', 'embedding'):
     head |= draw(LabelHead(arch), 'head', hidden)
   if arch.pair_head:
     pair = Linear(2, True, initializer(arch))

@@ -10,6 +10,7 @@
 from tl_jax.objectives.causal import causal
 from tl_jax.objectives.choice import choice
 from tl_jax.objectives.classify import classify
+from tl_jax.objectives.contrastive import contrastive, similarity
 from tl_jax.objectives.distillation import Teacher, distill, projecting
 from tl_jax.objectives.masked import masked
 from tl_jax.objectives.seq2seq import seq2seq
@@ -28,9 +29,11 @@ __all__ = [
   'causal',
   'choice',
   'classify',
+  'contrastive',
   'distill',
   'masked',
   'projecting',
   'seq2seq',
+  'similarity',
   'span',
 ]

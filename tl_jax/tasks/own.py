@@ -15,7 +15,7 @@ from tl_jax import config
 from tl_jax.config import ConfigError
 from tl_jax.data import choices, conversations, files, missing, separated
 from tl_jax.data.sources import Source
-from tl_jax.tasks import labels, unlabelled
+from tl_jax.tasks import alike, labels, unlabelled
 from tl_jax.tasks.problems import PROBLEMS, form_of
 from tl_jax.tasks.problems.columns import Opened, quoted
 from tl_jax.tasks.task import Task
@@ -63,7 +63,7 @@ class Reading:
         f'config.task.kind: {self.kind!r}: name the column of the texts to write by '
         'target=COLUMN'
       )
-    if self.target and (self.label or self.kind not in ('', labels.TEXT)):
+    if self.target and (self.label or not alike.takes_target(self.kind)):
       other = 'label' if self.label else 'kind'
       raise ConfigError(
         f'config.task.target: {self.target!r} beside {other}='
@@ -127,7 +127,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   columns = _columns(name, how, known)
   said = _kind_said(how, columns)
   kind = labels.expected_kind(said, known)
-  if known and kind != known.kind:
+  if not alike.is_answered(kind, known):
     raise ConfigError(
       f'config.task.kind: {kind!r}; the model was trained on {known.kind!r}'
     )
@@ -170,7 +170,7 @@ def _kind_said(how: Reading, columns: files.Columns) -> str:
     return labels.CONVERSATION
   if columns.choices:
     return labels.CHOICE
-  return labels.TEXT if how.target else how.kind
+  return how.kind or (labels.TEXT if how.target else '')
 
 
 def _columns(name: str, how: Reading, known) -> files.Columns:
@@ -180,6 +180,8 @@ def _columns(name: str, how: Reading, known) -> files.Columns:
   """
   kind = labels.expected_kind(how.kind, None if how.target else known)
   is_said = bool(how.text or how.label or how.target)
+  if alike.is_vector(kind):
+    return alike.columns(name, how, kind)
   if kind == labels.CHOICE:
     return _choice_columns(name, how)
   if kind == labels.CONVERSATION:

@@ -24,7 +24,7 @@ from tl_jax.data.classes import (
   POLARITY,
   SECTIONS,
 )
-from tl_jax.tasks import code, glue, own, superglue, writing
+from tl_jax.tasks import alike, code, glue, own, superglue, writing
 from tl_jax.tasks.problems import PROBLEMS, Example
 from tl_jax.tasks.task import Task
 
@@ -346,7 +346,7 @@ def as_known(task: Task, known: Known) -> Task:
   problem = task.problem
   if (problem.name, task.labels) == known:
     return task
-  if problem.name != known.kind:
+  if not alike.is_answered(problem.name, known):
     raise ConfigError(
       f'config.task.name: {task.name} is of kind {problem.name!r}, the model was '
       f'trained on {known.kind!r}'

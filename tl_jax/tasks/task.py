@@ -35,6 +35,7 @@ HEADLINES = {
   'copying': 'copying_8',
   'answer_sets': 'answer_f1',
   'best_answer': 'best_answer_f1',
+  'retrieval': 'mrr',
 }
 
 

@@ -109,7 +109,8 @@ def columns_of(
     return configs.names(text)
   own = ''
   if isinstance(settings, Transfer):
-    own = settings.task.text
+    # A run that compares two texts makes a vector of each.
+    own = '' if settings.task.kind == 'similarity' else settings.task.text
   elif settings is not None:
     own = settings.data.column
   return configs.names(text or own) or ('text',)
@@ -195,6 +196,7 @@ def open_subject(
     parts,
     method.reserved_positions,
     alone=bool(method.prompt_positions),
+    pooling=loaded.pooling,
     pairs=frames_pairs(path, loaded.step),
   )
   problem = learned_problem(path, loaded.step)

@@ -15,6 +15,7 @@ import optax
 
 from tl_jax import config as configs
 from tl_jax import interop, layers, models, objectives, optim, tasks, transfer, tree
+from tl_jax.train import vectors
 from tl_jax.train.placing import require_tensor
 from tl_jax.train.settings import SCRATCH, Pretrain, Settings
 from tl_jax.train.step import TrainState, init_state, make_step
@@ -96,7 +97,9 @@ def with_reading(arch: models.Arch, settings: Settings) -> models.Arch:
   """
   reading = reading_of(settings)
   for key in reading:
-    if not arch.reads_examples:
+    # A vector has nothing behind its pooling.
+    is_read = arch.reads_examples and (arch.head != vectors.HEAD or key == 'pool')
+    if not is_read:
       raise configs.ConfigError(
         f'config.model.{key}: only a classifier reads it, and this task has the head '
         f'{arch.head!r}; leave it out'
@@ -243,7 +246,10 @@ def objective_of(
   """
   if task is not None:
     facts = task.facts(
-      smoothing=settings.task.smoothing, writer=writer, class_weights=class_weights
+      smoothing=settings.task.smoothing,
+      writer=writer,
+      class_weights=class_weights,
+      **dataclasses.asdict(settings.task.contrast),
     )
     try:
       return task.problem.objective(facts)
@@ -285,10 +291,11 @@ def make_arch(
   """
   head = head_of(settings, task)
   if source is None:
-    return base_arch(settings.model, vocabulary=tokenizer.vocabulary_size, **head)
+    arch = base_arch(settings.model, vocabulary=tokenizer.vocabulary_size, **head)
+    return vectors.with_pool(arch, settings)
   arch = dataclasses.replace(interop.with_head(source, head['head']), **head)
   require_kind(settings, task, arch.kind, settings.init)
-  arch = with_reading(arch, settings)
+  arch = with_reading(vectors.with_pool(arch, settings), settings)
   require_fit(settings, arch, reserved)
   return arch
 

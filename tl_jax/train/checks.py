@@ -18,7 +18,7 @@ from typing import NamedTuple
 from tl_jax import config as configs
 from tl_jax import files, parallel, tasks, transfer
 from tl_jax.config import ConfigError
-from tl_jax.train import assembly, datasets, methods, mixtures, weighting
+from tl_jax.train import assembly, datasets, methods, mixtures, vectors, weighting
 from tl_jax.train.settings import (
   SCRATCH,
   Data,
@@ -145,6 +145,7 @@ def check_settings(settings: Settings, where_made: bool = True) -> Checked:
     task = datasets.open_task(settings.task, settings.data.directory)
     weighting.require_classes(settings.task, task)
     _require_texts_to_write(settings.eval, task)
+    vectors.require_contrast(settings, task)
   method = methods.method_of(settings, task)
   assembly.require_parts(settings, task, method)
   return Checked(settings, method, task)

@@ -19,6 +19,7 @@ LOWER_IS_BETTER = (
   'mean_squared_error',
   'brier',
   'calibration_error_15',
+  'uniformity',
 )
 
 

@@ -21,7 +21,15 @@ from tl_jax import config as configs
 from tl_jax.data import pipeline
 from tl_jax.data.candidates import Candidates
 from tl_jax.data.tokens import TokenList
-from tl_jax.train import assembly, methods, mixtures, starting, tokenizing, writing
+from tl_jax.train import (
+  assembly,
+  methods,
+  mixtures,
+  starting,
+  tokenizing,
+  vectors,
+  writing,
+)
 from tl_jax.train.checks import Checked, check_settings, settings_of
 from tl_jax.train.datasets import target_length
 from tl_jax.train.restoring import arch_of, choose_step
@@ -212,6 +220,8 @@ def _row_of(
   if task.problem.head == 'choice':
     # How long rows are depends on the questions: of this many whole candidates here.
     length *= CANDIDATES
+  if vectors.is_vector(task):
+    length *= vectors.TEXTS
   most = group.examples_per_row or max(1, group.length // 8)
   layout = pipeline.Layout(
     length,
@@ -227,15 +237,21 @@ def _tokens() -> TokenList:
   return TokenList([np.arange(1, 3)])
 
 
+def _candidates(count: int) -> Candidates:
+  """Several texts of one example."""
+  return Candidates(TokenList([np.arange(1, 3)] * count), np.array([count]))
+
+
 def _example_of(task: tasks.Task, arch: models.Arch) -> pipeline.Examples:
   """One example as the problem of a task encodes it."""
   if task.problem.head == 'choice':
-    flat = TokenList([np.arange(1, 3)] * CANDIDATES)
-    tokens = Candidates(flat, np.array([CANDIDATES]))
     labels = np.zeros(1, np.int32)
     if task.problem.form == 'worths':
       labels = np.zeros((1, CANDIDATES), np.float32)
-    return pipeline.Examples(tokens, labels=labels)
+    return pipeline.Examples(_candidates(CANDIDATES), labels=labels)
+  if vectors.is_vector(task):
+    labels = np.zeros((1, vectors.TEXTS), np.float32)
+    return pipeline.Examples(_candidates(vectors.TEXTS), labels=labels)
   if task.problem.answer == 'logits':
     count = task.outputs
     labels = np.zeros(1, np.int32)

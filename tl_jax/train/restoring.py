@@ -30,7 +30,15 @@ from tl_jax import config as configs
 from tl_jax.config import ConfigError
 from tl_jax.data import chats
 from tl_jax.interop.huggingface import GENERATION
-from tl_jax.train import assembly, datasets, methods, starting, tokenizing, writing
+from tl_jax.train import (
+  assembly,
+  datasets,
+  methods,
+  starting,
+  tokenizing,
+  vectors,
+  writing,
+)
 from tl_jax.train.checks import read, without_foreign_keys
 from tl_jax.train.frozen import kept_in
 from tl_jax.train.settings import Settings
@@ -292,6 +300,8 @@ def tokenizer_of(opened: Opened):
 def source_of(opened: Opened, generation: dict | None) -> interop.Loaded:
   """An opened step as the source of another model; see `interop.Loaded`."""
   arch, params = models.adopt_pooler(opened.arch, opened.params)
+  pooling = vectors.pooling_of(arch, opened.settings.data.length)
+  arch = vectors.as_body(arch)
   return interop.Loaded(
     models.build(arch),
     params,
@@ -299,6 +309,7 @@ def source_of(opened: Opened, generation: dict | None) -> interop.Loaded:
     arch,
     generation=generation,
     step=opened.step,
+    pooling=pooling,
     **opened.named,
   )
 

@@ -192,7 +192,8 @@ def digest_examples(texts: Sequence[str], targets) -> str:
 
 def digest_split(task: tasks.Task, split: Labelled) -> str:
   """The digest of the examples of a split, with what is right of each."""
-  if task.problem.answer == 'logits':
+  # Numbers, unless texts are what is right.
+  if split.targets.dtype != object:
     return digest_examples(split.texts, split.targets)
   answers = task.problem.written(split.targets)
   return digest_examples([*split.texts, *answers], [])

@@ -112,6 +112,14 @@ class SplitFiles:
 
 
 @dataclasses.dataclass(frozen=True)
+class Contrast:
+  """How texts are compared that learn vectors."""
+
+  temperature: Positive = 0.05  # what cosines are divided by
+  symmetric: bool = False  # does each of two texts look for the other?
+
+
+@dataclasses.dataclass(frozen=True)
 class TaskChoice:
   """The task of a transfer, and how many of its examples are used."""
 
@@ -146,6 +154,7 @@ class TaskChoice:
   # what an example of a class weighs in the loss: {class: weight}, the others weigh 1,
   # or so much that all classes count the same
   weights: Literal['balanced'] | dict[str, Positive] | None = None
+  contrast: Contrast = dataclasses.field(default_factory=Contrast)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

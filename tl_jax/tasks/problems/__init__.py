@@ -6,6 +6,7 @@
 
 from tl_jax.tasks.problems.choice import ANY_CHOICE, CHOICE, EACH_CHOICE
 from tl_jax.tasks.problems.conversation import CONVERSATION
+from tl_jax.tasks.problems.embedding import VECTORS
 from tl_jax.tasks.problems.labels import (
   MULTI_LABEL,
   REGRESSION,
@@ -33,6 +34,7 @@ PROBLEMS = {
   'choice': CHOICE,
   'any_choice': ANY_CHOICE,
   'each_choice': EACH_CHOICE,
+  **{each.name: each for each in VECTORS},
 }
 
 

@@ -94,6 +94,19 @@ def read_texts(opened: Opened, known):
   return Column(read, (), f'texts of {_from_to(words, "word")}')
 
 
+def read_alike(opened: Opened, known):
+  """Columns of texts that belong to a text: the right one, then wrong ones."""
+  del known
+  values = [_references(value) for value in opened.values]
+  words = [len(text.split()) for value in values for text in value]
+
+  def read(record):
+    others = _references(record['label'])
+    return Example((record['text'],), others[0], others)
+
+  return Column(read, (), f'texts of {_from_to(words, "word")} that belong to others')
+
+
 def _references(value: Any) -> tuple[str, ...]:
   """The texts that are right, of which a file may name one or a list."""
   values = value if isinstance(value, list) else [value]

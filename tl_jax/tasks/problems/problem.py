@@ -113,6 +113,9 @@ class Facts(NamedTuple):
   # What an example of every class weighs; () where all weigh 1.
   class_weights: tuple[float, ...] = ()
   writer: Writer = Writer()
+  # What cosines are divided by, and whether both texts of a pair ask for the other.
+  temperature: float = 0.05
+  symmetric: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
