@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tl_jax.interop.sentences import Pooling, read_pooling
+from tl_jax.interop.sentences import Pooling, read_pooling, write_pooling
 
 MODULES = ('Transformer', 'Pooling', 'Normalize')
 
@@ -49,3 +49,10 @@ def test_what_is_not_followed_is_named(tmp_path):
     ValueError, match="config.json: pooling_mode: 'median' is none of"
   ):
     read_pooling(tmp_path)
+
+
+def test_what_is_written_is_read_again(tmp_path):
+  for mode in ('cls', 'mean', 'lasttoken'):
+    said = Pooling((mode,), normalize=True, length=48)
+    write_pooling(tmp_path / mode, said, width=16)
+    assert read_pooling(tmp_path / mode) == said

@@ -334,8 +334,7 @@ def _checked(file, line: int, row: dict, columns: Columns):
     example = {name: _plain(value) for name, value in example.items()}
   else:
     example['text'] = text_of(file, line, row, columns)
-    label = _listed if columns.listed else _label
-    example |= label(file, line, row, columns)
+    example |= _target(file, line, row, columns)
   return example, split.strip() if split else None
 
 
@@ -419,6 +418,13 @@ def _text_in(file, line: int, row: dict, name: str) -> str:
   if not isinstance(value, str):
     raise _wrong(file, line, row, name)
   return tokenizers.plain(value)
+
+
+def _target(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
+  """{'label': value} of a row, whatever its columns hold."""
+  # Texts may be anything: what would be no label is one all the same.
+  read = _listed if columns.listed else _label
+  return read(file, line, row, columns)
 
 
 def _label(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:

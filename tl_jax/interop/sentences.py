@@ -92,12 +92,14 @@ def write_pooling(folder, pooling: Pooling, width: int) -> None:
   """
   folder = pathlib.Path(folder)
   names = ['Transformer', 'Pooling'] + ['Normalize'] * pooling.normalize
+  # The model itself lies in the folder, the others below it.
   modules = []
   for place, name in enumerate(names):
     path = '' if place == 0 else f'{place}_{name}'
     kind = f'sentence_transformers.models.{name}'
     modules.append(dict(idx=place, name=str(place), path=path, type=kind))
     (folder / path).mkdir(parents=True, exist_ok=True)
+  # Earlier versions know the flags alone, later ones read them too.
   declared = {flag: mode in pooling.modes for flag, mode in _FLAGS.items()}
   declared['word_embedding_dimension'] = width
   _write(folder / '1_Pooling' / 'config.json', declared)

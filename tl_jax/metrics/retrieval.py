@@ -46,6 +46,7 @@ def uniformity(predictions, references) -> dict[str, float]:
   if count < 2:
     return {'uniformity': 0.0}
   vectors = np.asarray(predictions, np.float64)
+  # In float64: most of the terms are tiny.
   total = 0.0
   for start in range(0, count, BLOCK):
     near = vectors[start : start + BLOCK] @ vectors.T

@@ -59,11 +59,13 @@ def contrastive(*, temperature: Positive = 0.05, symmetric: bool = False) -> Obj
 
   def loss(forward, batch, key):
     found = _read(forward, batch, key)
+    # Rows do not matter: all examples of the batch are compared with each other.
     labels = batch['labels'].reshape(found.real.shape)
     weight = _real(batch).astype(jnp.float32)
     positives, negatives = _similarities(found, labels, temperature)
     candidates = jnp.concatenate([positives, negatives], 1)
     nll = _cross_entropy(candidates)
+    # The other way round there are no third texts: they ask for nothing.
     if symmetric:
       nll = (nll + _cross_entropy(positives.T)) / 2
     right = jnp.argmax(candidates, -1) == jnp.arange(len(weight))
@@ -91,7 +93,9 @@ def similarity(*, temperature: Positive = 0.05) -> Objective:
     found = _read(forward, batch, key)
     real = _real(batch)
     scores = batch['labels'].reshape(-1)
+    # The vectors have length 1.
     cosines = (found.vectors[:, 0] * found.vectors[:, 1]).sum(-1) / temperature
+    # Of every two examples with different scores, one order counts.
     counts = real[:, None] & real[None, :] & (scores[:, None] > scores[None, :])
     differences = jnp.where(counts, cosines[None, :] - cosines[:, None], _NEVER)
     # The one beside the sum is the exponential of 0.
@@ -109,6 +113,7 @@ def _real(batch) -> Array:
 
 def _read(forward, batch, key) -> Texts:
   """What a model makes of the texts of a batch."""
+  # One forward pass: the texts of an example are segments of one row.
   outputs = forward(batch, key=key, train=key is not None)
   texts = batch['examples'].shape[-1]
   real = batch['examples'].reshape(-1, texts) > 0
@@ -128,9 +133,11 @@ def _similarities(found: Texts, labels: Array, temperature: float):
   own = jnp.eye(len(first), dtype=bool)
   # The same pair of examples is left out from either side.
   same = _equal(labels[:, 0], labels[:, 0]) | _equal(labels[:, 1], labels[:, 1])
+  # The right text of one may be the first text of another.
   crossed = _equal(labels[:, 0], labels[:, 1])
   is_negative = ~(same | crossed | crossed.T) & _both(found.real[:, :2].all(-1))
   positives = jnp.where(own | is_negative, first @ second.T / temperature, _NEVER)
+  # Third texts are wrong for all examples but those that have them as right ones.
   others = found.vectors[:, 2:]
   flat = others.reshape(-1, others.shape[-1])
   numbers = labels[:, 2:].reshape(-1)

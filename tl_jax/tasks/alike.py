@@ -83,14 +83,15 @@ def columns(name: str, how, kind: str) -> files.Columns:
   """
   delimiter = separated.delimiter_of(how.delimiter)
   said = config.names(how.text), config.names(how.target or how.label)
-  # A text belongs to itself.
+  # Of texts alone, each belongs to itself.
   if kind == 'simcse':
     said = said[0], said[0]
   if not any(said):
     said = _usual_of(how.file('train') or name, kind, delimiter)
   text, label = said
   _require(kind, how, text, label)
-  listed = kind == 'embedding'
+  # What belongs to a text is a text, also where it looks like a number.
+  listed = kind != 'similarity'
   return files.Columns(text, label, labelled=True, delimiter=delimiter, listed=listed)
 
 

@@ -179,11 +179,11 @@ def _columns(name: str, how: Reading, known) -> files.Columns:
   Raises ConfigError where conversations are asked for and are not there.
   """
   kind = labels.expected_kind(how.kind, None if how.target else known)
-  is_said = bool(how.text or how.label or how.target)
   if alike.is_vector(kind):
     return alike.columns(name, how, kind)
   if kind == labels.CHOICE:
     return _choice_columns(name, how)
+  is_said = bool(how.text + how.label + how.target)
   if kind == labels.CONVERSATION:
     return _required_conversations(name, how, is_said)
   if kind or is_said:

@@ -35,6 +35,7 @@ def require_contrast(settings: Settings, task: tasks.Task | None) -> None:
       f'config.data.accumulate: {group.accumulate}, but a text is compared with all '
       'others of its batch, which micro-batches would part; nearest: 1'
     )
+  # A packed row has several examples.
   if group.batch == 1 and not group.pack:
     raise ConfigError(
       'config.data.batch: 1 example without packing has no other to be compared with; '
@@ -66,6 +67,7 @@ def usual_pool(init: str, arch: models.Arch) -> str:
   said = read_pooling(path) if path.is_dir() else None
   if said is None:
     return 'last' if arch.kind == 'decoder' else 'mean'
+  # Others, such as the largest number of each column, no head of a run has.
   pools = [BY_FIELD[mode] for mode in said.modes if mode in BY_FIELD]
   if len(pools) != 1 or len(said.modes) != 1:
     raise ConfigError(

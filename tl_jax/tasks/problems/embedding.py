@@ -62,7 +62,9 @@ def _encode(groups, labels: Array, tokenizer, limits: Limits) -> Encoded:
 def _encode_alike(texts, targets, tokenizer, limits: Limits) -> Encoded:
   """Texts with those that belong to them, and which of all texts are the same."""
   groups = [(str(each), *others) for each, others in zip(texts, targets, strict=True)]
+  # By what they say, whichever place they have in an example.
   numbers: dict[str, int] = {}
+  # Where an example has fewer texts than others, no number is that of a text.
   labels = np.full((len(groups), max(map(len, groups))), -1.0, np.float32)
   for place, group in enumerate(groups):
     for part, each in enumerate(group):
@@ -112,11 +114,13 @@ def ranks(raw: Array, answers: Sequence[str], texts: int = 2) -> Array:
   _, number = np.unique(np.asarray(answers, object), return_inverse=True)
   found = np.zeros(len(first))
   for start in range(0, len(first), BLOCK):
+    # Not all at once: the similarities of many texts would fill the memory.
     part = slice(start, start + BLOCK)
     near = first[part] @ second.T
     places = np.arange(len(near))
     own = near[places, start + places][:, None]
     rivals = number[part, None] != number[None, :]
+    # A model that says the same of all texts finds none of them.
     nearer = ((near > own) & rivals).sum(-1)
     as_near = ((near == own) & rivals).sum(-1)
     found[part] = 1 + nearer + as_near / 2
@@ -125,6 +129,7 @@ def ranks(raw: Array, answers: Sequence[str], texts: int = 2) -> Array:
 
 def _rank(raw: Array, targets: Array, groups: tuple) -> Array:
   del groups
+  # The first is the right one, the others are wrong.
   answers = [others[0] for others in targets]
   return ranks(raw, answers, 1 + max(map(len, targets)))
 
@@ -167,7 +172,7 @@ def _make(name: str, **functions) -> Problem:
     fresh_head=False,
     answer='logits',
     outputs=lambda labels: 0,
-    count=lambda targets, labels: [],
+    count=lambda targets, labels: [len(targets)] * labels,
     **functions,
   )
 
