@@ -25,6 +25,7 @@ MEANS = {
   'choice_accuracy': ('choice_accuracy',),
   'exact_match': ('exact_match',),
   'mean_squared_error': ('mean_squared_error',),
+  'retrieval': ('mrr', 'accuracy_1', 'accuracy_10'),
   'rouge': ('rouge1', 'rouge2', 'rougeL', 'rougeLsum'),
   'squad': ('squad_exact_match', 'squad_f1'),
   # Those of the questions with an answer alone are means of others each time.

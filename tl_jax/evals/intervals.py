@@ -40,10 +40,11 @@ def of_task(
   task: tasks.Task, raw, targets: np.ndarray, values: Mapping[str, float]
 ) -> dict[str, Ends]:
   """The intervals of what `tasks.score` gave for a model's answers, as far as there are
-  any: not of a loss, nor of how diverse texts are, as a draw has some of them twice.
+  any: not of a loss, nor of how diverse texts or how far apart their vectors are, as a
+  draw has some of them twice.
   """
   # Two calls: the one judges answers, the other how sure the model was of them.
-  names = set(task.metrics) - set(metrics.FREE)
+  names = set(task.metrics) - {*metrics.FREE, *metrics.OF_TWO}
   of_chances = sorted(names & set(metrics.OF_PROBABILITIES))
   of_answers = sorted(names - set(metrics.OF_PROBABILITIES))
   predictions, references = tasks.as_scored(task, raw, targets)

@@ -59,6 +59,8 @@ METRICS = {
 }
 # Metrics of how probable the answers are, not of the answers.
 OF_PROBABILITIES = ('brier', 'calibration_error')
+# Metrics of every two examples: one that is there twice is at no distance from itself.
+OF_TWO = ('uniformity',)
 # Metrics of free texts: no reference says what would have been right.
 FREE = ('distinct', 'repetition', 'self_bleu', 'copying')
 
@@ -67,6 +69,7 @@ __all__ = [
   'LIBRARIES',
   'METRICS',
   'OF_PROBABILITIES',
+  'OF_TWO',
   'h_score',
   'log_evidence',
   'signatures',
