@@ -178,3 +178,10 @@ def test_several_labels_have_calibration_too():
   # Of two classes each: (1 - 0)^2 for both.
   assert values['brier'] == pytest.approx(2)
   assert values['calibration_error_15'] == pytest.approx(1)
+
+
+def test_ranks_have_an_interval_and_the_spread_of_vectors_has_none():
+  found = intervals.intervals(('retrieval',), [1, 2, 20] * 10, ['a'] * 30)
+  assert set(found) == {'mrr', 'accuracy_1', 'accuracy_10'}
+  assert found['mrr'][0] < (1 + 1 / 2 + 1 / 20) / 3 < found['mrr'][1]
+  assert 'uniformity' in metrics.OF_TWO

@@ -75,8 +75,6 @@ def test_texts_that_belong_together_are_found(trained):
   assert set(metrics) == {'mrr', 'accuracy_1', 'accuracy_10'}
   # Of 30 texts, chance finds 1 in 10 among the first three.
   assert metrics['mrr'] > 0.5
-  low, high = result['intervals']['mrr']
-  assert low < metrics['mrr'] < high
   line = json.loads((path / 'predictions.jsonl').read_text().splitlines()[0])
   assert line['target'] == ['so sun dog cat', 'cat dog cat']
   assert line['prediction'] >= 1
