@@ -55,22 +55,31 @@ def contrastive(*, temperature: Positive = 0.05, symmetric: bool = False) -> Obj
   """
 
   def weights(batch):
-    return {'contrastive': _real(batch).sum().astype(jnp.float32)}
+    real = _real(batch)
+    count = real.sum()
+    return {'contrastive': count.astype(jnp.float32)}
 
   def loss(forward, batch, key):
     found = _read(forward, batch, key)
     # Rows do not matter: all examples of the batch are compared with each other.
-    labels = batch['labels'].reshape(found.real.shape)
-    weight = _real(batch).astype(jnp.float32)
+    labels = batch['labels']
+    labels = labels.reshape(found.real.shape)
+    real = _real(batch)
+    weight = real.astype(jnp.float32)
     positives, negatives = _similarities(found, labels, temperature)
     candidates = jnp.concatenate([positives, negatives], 1)
     nll = _cross_entropy(candidates)
     # The other way round there are no third texts: they ask for nothing.
     if symmetric:
-      nll = (nll + _cross_entropy(positives.T)) / 2
-    right = jnp.argmax(candidates, -1) == jnp.arange(len(weight))
-    means = dict(accuracy=Mean(weighted_sum(right, weight), weight.sum()))
-    return {'contrastive': Term(weighted_sum(nll, weight))}, means
+      other = _cross_entropy(positives.T)
+      nll = (nll + other) / 2
+    nearest = jnp.argmax(candidates, -1)
+    count = len(weight)
+    right = nearest == jnp.arange(count)
+    hits = weighted_sum(right, weight)
+    means = dict(accuracy=Mean(hits, weight.sum()))
+    total = weighted_sum(nll, weight)
+    return {'contrastive': Term(total)}, means
 
   return Objective(lambda key, batch: batch, weights, loss)
 
@@ -87,41 +96,62 @@ def similarity(*, temperature: Positive = 0.05) -> Objective:
   """
 
   def weights(batch):
-    return {'similarity': _real(batch).any().astype(jnp.float32)}
+    real = _real(batch)
+    is_any = real.any()
+    return {'similarity': is_any.astype(jnp.float32)}
 
   def loss(forward, batch, key):
     found = _read(forward, batch, key)
     real = _real(batch)
     scores = batch['labels'].reshape(-1)
     # The vectors have length 1.
-    cosines = (found.vectors[:, 0] * found.vectors[:, 1]).sum(-1) / temperature
+    first = found.vectors[:, 0]
+    second = found.vectors[:, 1]
+    products = first * second
+    cosines = products.sum(-1) / temperature
     # Of every two examples with different scores, one order counts.
-    counts = real[:, None] & real[None, :] & (scores[:, None] > scores[None, :])
-    differences = jnp.where(counts, cosines[None, :] - cosines[:, None], _NEVER)
+    above = scores[:, None] > scores
+    counts = _both(real) & above
+    others = cosines - cosines[:, None]
+    differences = jnp.where(counts, others, _NEVER)
     # The one beside the sum is the exponential of 0.
-    all_of_them = jnp.append(differences.reshape(-1), 0.0)
-    return {'similarity': Term(jax.nn.logsumexp(all_of_them))}, {}
+    flat = differences.reshape(-1)
+    all_of_them = jnp.append(flat, 0.0)
+    total = jax.nn.logsumexp(all_of_them)
+    return {'similarity': Term(total)}, {}
 
   return Objective(lambda key, batch: batch, weights, loss)
 
 
 def _real(batch) -> Array:
   """Which examples (n,) are there: those with a first and a second text."""
-  texts = batch['examples'].shape[-1]
-  return (batch['examples'].reshape(-1, texts)[:, :2] > 0).all(-1)
+  segments = _segments(batch)
+  first_two = segments[:, :2]
+  real = first_two > 0
+  return real.all(-1)
+
+
+def _segments(batch) -> Array:
+  """The segments (n, texts) of the texts of all examples, whatever row they are in."""
+  examples = batch['examples']
+  texts = examples.shape[-1]
+  return examples.reshape(-1, texts)
 
 
 def _read(forward, batch, key) -> Texts:
   """What a model makes of the texts of a batch."""
   # One forward pass: the texts of an example are segments of one row.
   outputs = forward(batch, key=key, train=key is not None)
-  texts = batch['examples'].shape[-1]
-  real = batch['examples'].reshape(-1, texts) > 0
-  vectors = outputs.logits.astype(jnp.float32).reshape(*real.shape, -1)
+  real = _segments(batch) > 0
+  vectors = outputs.logits.astype(jnp.float32)
+  vectors = vectors.reshape(*real.shape, -1)
   # An empty place may hold anything, and its gradient must be 0.
   vectors = jnp.where(real[..., None], vectors, 1.0)
-  squared = jnp.square(vectors).sum(-1, keepdims=True)
-  return Texts(vectors * jax.lax.rsqrt(jnp.maximum(squared, 1e-24)), real)
+  squares = jnp.square(vectors)
+  squared = squares.sum(-1, keepdims=True)
+  squared = jnp.maximum(squared, 1e-24)
+  units = vectors * jax.lax.rsqrt(squared)
+  return Texts(units, real)
 
 
 def _similarities(found: Texts, labels: Array, temperature: float):
@@ -129,21 +159,38 @@ def _similarities(found: Texts, labels: Array, temperature: float):
 
   labels (n, texts): which text is which. What is no candidate has no part in a sum.
   """
-  first, second = found.vectors[:, 0], found.vectors[:, 1]
-  own = jnp.eye(len(first), dtype=bool)
+  first = found.vectors[:, 0]
+  second = found.vectors[:, 1]
+  asks = labels[:, 0]
+  answers = labels[:, 1]
+  count = len(first)
+  own = jnp.eye(count, dtype=bool)
   # The same pair of examples is left out from either side.
-  same = _equal(labels[:, 0], labels[:, 0]) | _equal(labels[:, 1], labels[:, 1])
+  same_first = _equal(asks, asks)
+  same_second = _equal(answers, answers)
   # The right text of one may be the first text of another.
-  crossed = _equal(labels[:, 0], labels[:, 1])
-  is_negative = ~(same | crossed | crossed.T) & _both(found.real[:, :2].all(-1))
-  positives = jnp.where(own | is_negative, first @ second.T / temperature, _NEVER)
+  crossed = _equal(asks, answers)
+  same = same_first | same_second
+  same = same | crossed | crossed.T
+  real = found.real[:, :2]
+  is_there = _both(real.all(-1))
+  counts = own | (is_there & ~same)
+  logits = first @ second.T / temperature
+  positives = jnp.where(counts, logits, _NEVER)
   # Third texts are wrong for all examples but those that have them as right ones.
   others = found.vectors[:, 2:]
-  flat = others.reshape(-1, others.shape[-1])
-  numbers = labels[:, 2:].reshape(-1)
-  is_right = _equal(labels[:, 0], numbers) | _equal(labels[:, 1], numbers)
-  counts = found.real[:, 2:].reshape(-1) & ~is_right
-  return positives, jnp.where(counts, first @ flat.T / temperature, _NEVER)
+  width = others.shape[-1]
+  flat = others.reshape(-1, width)
+  numbers = labels[:, 2:]
+  numbers = numbers.reshape(-1)
+  is_first = _equal(asks, numbers)
+  is_second = _equal(answers, numbers)
+  is_right = is_first | is_second
+  real = found.real[:, 2:]
+  counts = real.reshape(-1) & ~is_right
+  logits = first @ flat.T / temperature
+  negatives = jnp.where(counts, logits, _NEVER)
+  return positives, negatives
 
 
 def _equal(first: Array, second: Array) -> Array:
@@ -158,4 +205,6 @@ def _both(real: Array) -> Array:
 
 def _cross_entropy(logits: Array) -> Array:
   """The loss (n,) of logits (n, m) whose right one is on the diagonal."""
-  return jax.nn.logsumexp(logits, -1) - jnp.diagonal(logits)
+  right = jnp.diagonal(logits)
+  total = jax.nn.logsumexp(logits, -1)
+  return total - right

@@ -9,6 +9,7 @@ answers all three, so that what one of them trained is tried on another.
 [1.0, 2.0]
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,26 +50,42 @@ def _encode(groups, labels: Array, tokenizer, limits: Limits) -> Encoded:
 
   groups: (n) tuples of texts. labels: (n, k) numbers.
   """
-  flat = [each for group in groups for each in group]
+  flat = []
+  counts = []
+  for group in groups:
+    flat += group
+    counts.append(len(group))
+  texts = _Texts(flat)
+  length = limits.length
   encoded = data.tokenize(
-    _Texts(flat), tokenizer, limits.folder, max_length=limits.length, keep_empty=True
+    texts, tokenizer, limits.folder, max_length=length, keep_empty=True
   )
   # As the candidates of a question, no text of an example sees another one.
-  tokens = Candidates(encoded, np.array(list(map(len, groups))))
-  cut = Cut('text', encoded.counts['truncated'], limits.length, encoded.whole)
-  return Encoded(pipeline.Examples(tokens, labels), (cut,))
+  counts = np.array(counts)
+  tokens = Candidates(encoded, counts)
+  truncated = encoded.counts['truncated']
+  cut = Cut('text', truncated, length, encoded.whole)
+  examples = pipeline.Examples(tokens, labels)
+  return Encoded(examples, (cut,))
 
 
 def _encode_alike(texts, targets, tokenizer, limits: Limits) -> Encoded:
   """Texts with those that belong to them, and which of all texts are the same."""
-  groups = [(str(each), *others) for each, others in zip(texts, targets, strict=True)]
+  groups = []
+  most = 0
+  for each, others in zip(texts, targets, strict=True):
+    group = (str(each), *others)
+    groups.append(group)
+    most = max(most, len(group))
   # By what they say, whichever place they have in an example.
   numbers: dict[str, int] = {}
   # Where an example has fewer texts than others, no number is that of a text.
-  labels = np.full((len(groups), max(map(len, groups))), -1.0, np.float32)
+  count = len(groups)
+  labels = np.full((count, most), -1.0, np.float32)
   for place, group in enumerate(groups):
     for part, each in enumerate(group):
-      labels[place, part] = numbers.setdefault(each, len(numbers))
+      following = len(numbers)
+      labels[place, part] = numbers.setdefault(each, following)
   return _encode(groups, labels, tokenizer, limits)
 
 
@@ -79,7 +96,10 @@ def _encode_scored(texts, targets, tokenizer, limits: Limits) -> Encoded:
       raise ConfigError(
         'config.task.text: kind similarity compares two texts, text=COLUMN+COLUMN'
       )
-  groups = [(each.first, each.second) for each in texts]
+  groups = []
+  for each in texts:
+    group = (each.first, each.second)
+    groups.append(group)
   return _encode(groups, targets, tokenizer, limits)
 
 
@@ -94,13 +114,17 @@ def _first_two(raw: Array, texts: int = 2) -> tuple[Array, Array]:
   """The unit vectors (n, width) of the first and the second text of each example."""
   # Those of third texts stand behind, and no metric asks for them.
   width = raw.shape[-1] // texts
-  return _unit(raw[:, :width]), _unit(raw[:, width : 2 * width])
+  end = 2 * width
+  first = raw[:, :width]
+  second = raw[:, width:end]
+  return _unit(first), _unit(second)
 
 
 def cosines(raw: Array) -> Array:
   """The cosine (n,) of the two vectors that stand side by side in raw (n, 2 width)."""
   first, second = _first_two(raw)
-  return (first * second).sum(-1)
+  products = first * second
+  return products.sum(-1)
 
 
 def ranks(raw: Array, answers: Sequence[str], texts: int = 2) -> Array:
@@ -111,18 +135,27 @@ def ranks(raw: Array, answers: Sequence[str], texts: int = 2) -> Array:
   rival. Rivals that are exactly as near count half.
   """
   first, second = _first_two(raw, texts)
-  _, number = np.unique(np.asarray(answers, object), return_inverse=True)
-  found = np.zeros(len(first))
-  for start in range(0, len(first), BLOCK):
+  names = np.asarray(answers, object)
+  _, number = np.unique(names, return_inverse=True)
+  count = len(first)
+  found = np.zeros(count)
+  for start in range(0, count, BLOCK):
     # Not all at once: the similarities of many texts would fill the memory.
-    part = slice(start, start + BLOCK)
-    near = first[part] @ second.T
-    places = np.arange(len(near))
-    own = near[places, start + places][:, None]
-    rivals = number[part, None] != number[None, :]
+    stop = start + BLOCK
+    part = slice(start, stop)
+    asking = first[part]
+    near = asking @ second.T
+    size = len(near)
+    places = np.arange(size)
+    own = near[places, start + places]
+    own = own[:, None]
+    asked = number[part, None]
+    rivals = asked != number
     # A model that says the same of all texts finds none of them.
-    nearer = ((near > own) & rivals).sum(-1)
-    as_near = ((near == own) & rivals).sum(-1)
+    is_nearer = (near > own) & rivals
+    is_as_near = (near == own) & rivals
+    nearer = is_nearer.sum(-1)
+    as_near = is_as_near.sum(-1)
     found[part] = 1 + nearer + as_near / 2
   return found
 
@@ -130,97 +163,142 @@ def ranks(raw: Array, answers: Sequence[str], texts: int = 2) -> Array:
 def _rank(raw: Array, targets: Array, groups: tuple) -> Array:
   del groups
   # The first is the right one, the others are wrong.
-  answers = [others[0] for others in targets]
-  return ranks(raw, answers, 1 + max(map(len, targets)))
+  answers = []
+  most = 0
+  for others in targets:
+    answers.append(others[0])
+    most = max(most, len(others))
+  return ranks(raw, answers, 1 + most)
+
+
+def _first(raw, targets, groups):
+  del targets, groups
+  first, _ = _first_two(raw)
+  return first
+
+
+def _cosine(raw, targets, groups):
+  del targets, groups
+  found = cosines(raw)
+  return found[:, None]
 
 
 def _contrast(facts: Facts) -> objectives.Objective:
-  return objectives.contrastive(
-    temperature=facts.temperature, symmetric=facts.symmetric
-  )
+  temperature = facts.temperature
+  symmetric = facts.symmetric
+  return objectives.contrastive(temperature=temperature, symmetric=symmetric)
 
 
 def _order(facts: Facts) -> objectives.Objective:
-  return objectives.similarity(temperature=facts.temperature)
+  temperature = facts.temperature
+  return objectives.similarity(temperature=temperature)
 
 
-def _line_of_alike(text, target, prediction, raw, labels) -> dict:
+def _line_of_alike(text, target, prediction, raw, labels):
   del raw, labels
-  return dict(text=text, target=list(target), prediction=float(prediction))
+  line = dict(text=text)
+  line['target'] = list(target)
+  line['prediction'] = float(prediction)
+  return line
 
 
-def _line_of_text(text, target, prediction, raw, labels) -> dict:
+def _line_of_text(text, target, prediction, raw, labels):
   del target, prediction, raw, labels
   return dict(text=text)
 
 
-def _line_of_scored(text, target, prediction, raw, labels) -> dict:
+def _line_of_scored(text, target, prediction, raw, labels):
   del raw, labels
-  return dict(
-    text=text.first,
-    text_pair=text.second,
-    target=round(float(target[0]), 6),
-    prediction=round(float(prediction[0]), 6),
-  )
+  line = dict(text=text.first)
+  line['text_pair'] = text.second
+  line['target'] = _number(target)
+  line['prediction'] = _number(prediction)
+  return line
 
 
-def _make(name: str, **functions) -> Problem:
-  return Problem(
-    name=name,
-    head=HEAD,
-    kinds=KINDS,
-    fresh_head=False,
-    answer='logits',
-    outputs=lambda labels: 0,
-    count=lambda targets, labels: [len(targets)] * labels,
-    **functions,
-  )
+def _number(value):
+  number = float(value[0])
+  return round(number, 6)
 
 
-# The target are the texts that belong to a text: the right one, then wrong ones.
-EMBEDDING = _make(
-  'embedding',
+def _numbers(values):
+  values = np.asarray(values)
+  first = values[:, 0]
+  return first.tolist()
+
+
+def _read_number(value, labels):
+  del labels
+  return _number(value)
+
+
+def _as_it_is(value, labels):
+  del labels
+  return value
+
+
+def _no_outputs(labels):
+  del labels
+  return 0
+
+
+def _nothing(targets):
+  del targets
+  return []
+
+
+def _count(targets, labels):
+  count = len(targets)
+  return [count] * labels
+
+
+def _gather_scores(examples: list[Example]) -> Array:
+  """The scores, float32 (n, 1)."""
+  scores = []
+  for example in examples:
+    scores.append(example.target)
+  found = np.asarray(scores, np.float32)
+  return found.reshape(-1, 1)
+
+
+# The target are the texts that belong to a text: the right one, then wrong ones. What is
+# true of all three problems is said here.
+EMBEDDING = Problem(
+  name='embedding',
+  head=HEAD,
+  kinds=KINDS,
+  fresh_head=False,
+  answer='logits',
   form='text',
   scores=('retrieval',),
   metrics=('retrieval',),
   headline='mrr',
+  outputs=_no_outputs,
   from_column=columns.read_alike,
   gather=text.TEXT.gather,
   encode=_encode_alike,
   objective=_contrast,
   decide=_rank,
   plain=list,
-  read=lambda value, labels: value,
+  read=_as_it_is,
+  count=_count,
   line=_line_of_alike,
   written=text.TEXT.written,
 )
 # The target is the text itself.
-SIMCSE = _make(
-  'simcse',
-  form='text',
+SIMCSE = dataclasses.replace(
+  EMBEDDING,
+  name='simcse',
   scores=('uniformity',),
   metrics=('uniformity',),
   headline='uniformity',
-  from_column=columns.read_alike,
-  gather=text.TEXT.gather,
-  encode=_encode_alike,
-  objective=_contrast,
-  decide=lambda raw, targets, groups: _first_two(raw)[0],
-  plain=list,
-  read=lambda value, labels: value,
+  decide=_first,
   line=_line_of_text,
 )
-
-
-def _gather_scores(examples: list[Example]) -> Array:
-  """The scores, float32 (n, 1)."""
-  scores = [[example.target] for example in examples]
-  return np.asarray(scores, np.float32).reshape(-1, 1)
-
-
 # The target is a number.
-SIMILARITY = _make(
-  'similarity',
+SIMILARITY = dataclasses.replace(
+  EMBEDDING,
+  name='similarity',
   form='number',
   scores=('spearman', 'pearson'),
   metrics=('spearman', 'pearson'),
@@ -229,10 +307,11 @@ SIMILARITY = _make(
   gather=_gather_scores,
   encode=_encode_scored,
   objective=_order,
-  decide=lambda raw, targets, groups: cosines(raw)[:, None],
-  plain=lambda values: np.asarray(values)[:, 0].tolist(),
-  read=lambda value, labels: round(float(value[0]), 6),
+  decide=_cosine,
+  plain=_numbers,
+  read=_read_number,
   line=_line_of_scored,
+  written=_nothing,
 )
 # Those that one model answers.
 VECTORS = (EMBEDDING, SIMCSE, SIMILARITY)
