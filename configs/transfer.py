@@ -22,15 +22,20 @@ names may say the splits, as train-0001.parquet and test.csv. Of a file: text, t
 column of the texts, or several with + between (default: text), of which two are a
 pair, as premise+hypothesis, read as the tokenizer frames two texts (by a decoder as
 one); label, that of the labels, or several that hold 0 or 1 each (default: label);
-kind, single_label, multi_label, regression, choice or conversation (default: what labels
-are); target, in the place of a label, the column of texts that an encoder-decoder or a
-decoder learns to write; delimiter, what parts the cells of a .csv, .tsv or .txt file: a
-character, or comma, semicolon, tab, bar or space (default: the one of the first four
-that the header shows, and none of a .txt file); train, validation, test, files of one
-split each. A comma or a + in the name of a file is escaped by a backslash.
+kind, single_label, multi_label, regression, choice, embedding, simcse, similarity or
+conversation (default: what labels are); target, in the place of a label, the column of
+texts that an encoder-decoder or a decoder learns to write; delimiter, what parts the
+cells of a .csv, .tsv or .txt file: a character, or comma, semicolon, tab, bar or space
+(default: the one of the first four that the header shows, and none of a .txt file);
+train, validation, test, files of one split each. A comma or a + in the name of a file
+is escaped by a backslash.
 
 Questions with candidates to choose among are those of kind=choice, in the fields of
 SWAG, HellaSwag, ARC, RACE, COPA, PIQA, MMLU and others, or in columns A, B, C and answer.
+
+Of kind=embedding are pairs of texts that belong together, in the columns anchor, positive
+and maybe negative, whose vectors are made alike; of kind=simcse texts alone; of
+kind=similarity two texts and how alike they are (sentence1, sentence2 and score).
 
 Of conversations a decoder learns what the assistant says in them, put by its chat
 template (which needs jinja2), or a line `role: content` each where it has none. They
