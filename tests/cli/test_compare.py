@@ -61,3 +61,25 @@ def test_what_cannot_be_compared_is_one_line_and_exit_code_2(files, tmp_path, ca
     out, err = capsys.readouterr()
     assert out == '' and err.startswith('error: ') and err.count('\n') == 1
     assert said in err
+
+
+def test_several_runs_of_each_side_are_compared_over_their_seeds(
+  files, tmp_path, capsys
+):
+  good, bad = files
+  others = [
+    write(tmp_path / f'{name}.jsonl', ['good'] * right + ['bad'] * (100 - right))
+    for name, right in (('c', 88), ('d', 72))
+  ]
+  # Two models alone say nothing of seeds, and that is said.
+  assert command.main(['compare', good, bad, '--samples=50']) == 0
+  assert 'compare A1,A2 B1,B2' in capsys.readouterr().out
+  path = tmp_path / 'found.json'
+  sides = [f'{good},{others[0]}', f'{bad},{others[1]}']
+  assert command.main(['compare', *sides, '--samples=50', f'--json={path}']) == 0
+  last = capsys.readouterr().out.splitlines()[-1]
+  assert last.startswith('accuracy of A is higher than that of B by 0.180 (95 %')
+  assert 'over 2 and 2 runs' in last
+  assert json.loads(path.read_text())['sentence'] == last
+  assert command.main(['compare', sides[0], bad]) == 2
+  assert 'two or more of each' in capsys.readouterr().err

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tl_jax.evals import statistics
 from tl_jax.evals.statistics import (
   Interval,
   bootstrap_interval,
@@ -187,3 +188,29 @@ def test_json_has_no_infinity():
   )
   assert Interval(1.0, 2.0, math.inf).half is None
   assert 'censored' not in Interval(1.0).as_dict()
+
+
+def test_an_interval_of_seeds_and_examples_has_both_sources():
+  values = [0.8, 0.82, 0.84]
+  alone = statistics.t_interval(values)
+  # Without a variance over examples it is Student's.
+  found = statistics.seeds_and_examples(values, 0.0, 100)
+  assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
+  wider = statistics.seeds_and_examples(values, 0.02**2, 100)
+  assert wider.df > alone.df and wider.low < found.mean - 1.96 * 0.02
+  # Of examples alone, of which there are many, it is the normal one.
+  many = statistics.seeds_and_examples([0.8, 0.8 + 1e-9], 0.01**2, 10**6)
+  assert many.half == pytest.approx(1.96 * 0.01, rel=1e-3)
+  assert statistics.seeds_and_examples([0.8], 0.01, 100).low is None
+
+
+def test_a_difference_over_seeds_is_that_of_welch():
+  from scipy import stats
+
+  first, second = [0.8, 0.85, 0.83, 0.9], [0.7, 0.79, 0.81]
+  found = statistics.difference_of_seeds(first, second, 0.0, 1000)
+  expected = stats.ttest_ind(first, second, equal_var=False)
+  ends = expected.confidence_interval()
+  assert (found.low, found.high) == pytest.approx((ends.low, ends.high))
+  assert statistics.p_value(found) == pytest.approx(expected.pvalue)
+  assert statistics.p_value(statistics.Interval(0.1)) == 1.0

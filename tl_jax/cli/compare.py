@@ -14,7 +14,10 @@ from tl_jax.config import ConfigError
 
 
 def _add_compare(parser):
-  what = 'the folder of a finished run, or a file of predictions that one left'
+  what = (
+    'the folder of a finished run, or a file of predictions that one left; or several '
+    'with commas between'
+  )
   parser.add_argument('first', metavar='A', help=what)
   parser.add_argument('second', metavar='B', help='another one')
   parser.add_argument(
@@ -60,10 +63,36 @@ def _compare(flags, _) -> int:
     _require_output(pathlib.Path(files.require_local(flags.json, 'json')))
   from tl_jax.evals import comparing
 
+  sides = [_runs_of(flags.first), _runs_of(flags.second)]
+  if any(len(side) > 1 for side in sides):
+    return _compare_several(sides, flags)
   both = comparing.pair(flags.first, flags.second, flags.metric)
   with Screen() as screen, screen.busy(f'comparing by {", ".join(both.names)}'):
     report = comparing.compare(both, flags.samples, flags.seed)
-  for line in _lines(report):
+  return _tell(report, _lines(report), flags)
+
+
+def _runs_of(text: str) -> list[str]:
+  """The runs of a side, with commas between; a path may have some of its own."""
+  if pathlib.Path(text).exists():
+    return [text]
+  return [name for name in text.split(',') if name] or [text]
+
+
+def _compare_several(sides, flags) -> int:
+  """Two sides of several runs each."""
+  from tl_jax.evals import several
+
+  # Before anything is read or drawn.
+  several.require_several(*sides)
+  with Screen() as screen, screen.busy(f'comparing {len(sides[0] + sides[1])} runs'):
+    report = several.compare(*sides, flags.metric, flags.samples, flags.seed)
+  return _tell(report, _lines_of_several(report), flags)
+
+
+def _tell(report, lines: list[str], flags) -> int:
+  """Prints what was found, and writes it where it was asked for."""
+  for line in lines:
     say(line)
   if flags.json:
     text = files.encode(report.as_dict(), indent=1) + '\n'
@@ -80,8 +109,7 @@ def _require_output(path: pathlib.Path) -> None:
 def _lines(report) -> list[str]:
   """What a person reads of a comparison."""
   head = ('', 'A', 'B', 'A - B', 'p', 'examples that differ')
-  rows = [head, *map(_row, report.comparisons)]
-  table = in_columns(rows)
+  table = in_columns([head, *map(_row, report.comparisons)])
   count = f'{report.other_predictions:,} of {report.n:,}'
   lines = [
     f'A: {report.first.path}',
@@ -90,6 +118,8 @@ def _lines(report) -> list[str]:
     '',
     *table,
     '',
+    'this is about two models on other examples; of other seeds of their training tell '
+    'several runs of each: tl-jax compare A1,A2 B1,B2',
     *filter(None, map(_of_mcnemar, report.comparisons)),
   ]
   if report.left_out:
@@ -97,6 +127,26 @@ def _lines(report) -> list[str]:
       f'not compared, as predictions do not tell it: {", ".join(report.left_out)}'
     )
   return [*lines, report.sentence]
+
+
+def _lines_of_several(report) -> list[str]:
+  """What a person reads of a comparison of several runs."""
+  rows = [('', 'A', 'B', 'A - B', 'p', 'of the variance: seeds', 'examples')]
+  for found in report.comparisons:
+    total = max(found.by_seed + found.by_example, 1e-300)
+    shares = [f'{part / total:.0%}' for part in (found.by_seed, found.by_example)]
+    values = map(_cell, (found.first, found.second, found.difference))
+    rows.append((found.metric, *values, f'{found.p_value:.2g}', *shares))
+  return [
+    f'A: {len(report.first)} runs: {", ".join(report.first)}',
+    f'B: {len(report.second)} runs: {", ".join(report.second)}',
+    '',
+    *in_columns(rows),
+    '',
+    f'means over runs on the same {report.n:,} examples; 95 % t intervals of '
+    's1²/S1 + s2²/S2 over seeds + the variance over examples (bootstrap)',
+    report.sentence,
+  ]
 
 
 def _row(comparison) -> tuple[str, ...]:
@@ -138,6 +188,10 @@ metrics that are no mean over examples, as F1, correlations and BLEU, are comput
 for every draw; fewer draws take less time:
   tl-jax compare /tmp/lora /tmp/full --metric=f1_macro --samples=200 --json=found.json
   tl-jax compare /tmp/lora/predictions.jsonl other.jsonl
+
+several runs of each side, as other seeds, with commas between: whether one way to train
+is better than the other, for other seeds and other examples:
+  tl-jax compare /tmp/lora/0,/tmp/lora/1,/tmp/lora/2 /tmp/full/0,/tmp/full/1,/tmp/full/2
 
 the headline of the task stands first, and the last line is about it.
 """

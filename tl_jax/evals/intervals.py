@@ -86,6 +86,27 @@ def intervals(
   # One example is drawn again and again.
   if count < 2:
     return {}
+  found = {}
+  drawn = resampled(functions, predictions, references, draws=draws, seed=seed)
+  for name, (value, own) in drawn.items():
+    ends = _ends(name, value, own, count)
+    if ends is not None:
+      found[name] = ends
+  return found
+
+
+def resampled(
+  functions: Sequence[str],
+  predictions: Sequence,
+  references: Sequence,
+  *,
+  draws: int = DRAWS,
+  seed: int = SEED,
+) -> dict[str, tuple[float, np.ndarray]]:
+  """name -> (the value, its values on draws (draws,) of the n examples).
+
+  Another model on the same examples meets the same draws.
+  """
   drawn = {}
   of_sums = {}
   for function in functions:
@@ -94,13 +115,7 @@ def intervals(
       drawn |= _anew(function, predictions, references, draws, seed)
     else:
       of_sums[function] = additive
-  drawn |= _of_sums(of_sums, predictions, references, draws, seed)
-  found = {}
-  for name, (value, own) in drawn.items():
-    ends = _ends(name, value, own, count)
-    if ends is not None:
-      found[name] = ends
-  return found
+  return drawn | _of_sums(of_sums, predictions, references, draws, seed)
 
 
 def _weights(count: int, draws: int, seed: int) -> Iterator[np.ndarray]:

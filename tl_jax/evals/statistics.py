@@ -132,6 +132,71 @@ def paired_difference(first: Mapping, second: Mapping, level: float = 0.95) -> I
   return paired_t_interval(ours, theirs, level)
 
 
+def seeds_and_examples(
+  values: Sequence[float], of_examples: float, n: int, level: float = 0.95
+) -> Interval:
+  """The interval of a mean over runs, for other seeds and other examples.
+
+  Its variance is s^2 / S + v: s^2 that of the S values, all on the same n examples, and
+  v the variance that other examples give their mean. It is a t interval whose degrees
+  of freedom are Satterthwaite's (1946). What a seed changes on some examples alone is in
+  both terms, so that the interval is rather too wide than too narrow.
+
+  of_examples: v. It has no ends for fewer than two values.
+  """
+  return _of_sources(mean(values), [values], of_examples, n, level)
+
+
+def difference_of_seeds(
+  first: Sequence[float],
+  second: Sequence[float],
+  of_examples: float,
+  n: int,
+  level: float = 0.95,
+) -> Interval:
+  """The interval of mean(first) - mean(second), for other seeds and other examples.
+
+  Welch's (1947), with the variance v that other examples give the difference:
+  s1^2 / S1 + s2^2 / S2 + v. It has no ends where a side has fewer than two values.
+  """
+  gap = mean(first) - mean(second)
+  return _of_sources(gap, [first, second], of_examples, n, level)
+
+
+def _of_sources(
+  centre: float, sides: Sequence[Sequence[float]], of_examples: float, n: int, level
+) -> Interval:
+  """A t interval whose variance is that of the means of several sides and `of_examples`."""
+  _check_level(level)
+  count = min(map(len, sides))
+  # A single run does not say what another seed would give.
+  if count < 2:
+    return Interval(centre, n=count, level=level)
+  parts = [(deviation(side) ** 2 / len(side), len(side) - 1) for side in sides]
+  parts.append((of_examples, max(1, n - 1)))
+  variance = math.fsum(part for part, _ in parts)
+  # Without any spread there is no telling.
+  if variance <= 0:
+    return Interval(centre, n=count, level=level)
+  df = variance**2 / math.fsum(part**2 / free for part, free in parts)
+  # Inside, as scipy is slow to import.
+  from scipy.special import stdtrit
+
+  half = float(stdtrit(df, (1 + level) / 2)) * math.sqrt(variance)
+  return Interval(centre, centre - half, centre + half, count, df, level)
+
+
+def p_value(interval: Interval) -> float:
+  """The two-sided p-value of a mean of 0, of a t interval; 1.0 where it has no ends."""
+  if not interval.half or interval.df is None:
+    return 1.0
+  # Inside, as scipy is slow to import.
+  from scipy.special import stdtr, stdtrit
+
+  error = interval.half / float(stdtrit(interval.df, (1 + interval.level) / 2))
+  return float(2 * stdtr(interval.df, -abs(interval.mean) / error))
+
+
 def bootstrap_interval(
   values: Sequence[float],
   statistic: Callable | None = None,

