@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from tl_jax.evals.curves import LabelsSaved
 from tl_jax.evals.statistics import Interval
-from tl_jax.report.cells import Cell, is_number
+from tl_jax.report import populations
+from tl_jax.report.cells import Cell, is_number, metric_of
 from tl_jax.report.findings import (
   Findings,
   amount,
@@ -132,6 +133,9 @@ def sections(outcome, findings: Findings) -> list[tuple[str, list[list[str]]]]:
   """
   reference = outcome.table.reference
   found = [('Results', results(outcome)), ('Cost of a run', costs(outcome))]
+  wider = of_populations(outcome)
+  if wider:
+    found.append((populations.TITLE, wider))
   if findings.gains:
     title = f'Gain over {reference}, paired by seed'
     found.append((title, gains(outcome, findings)))
@@ -169,6 +173,36 @@ def results(outcome) -> list[list[str]]:
       line.append('; '.join([text, *beside_published(outcome, row, column)]))
     lines.append(line)
   return lines
+
+
+def of_populations(outcome) -> list[list[str]]:
+  """Every cell with its interval for other seeds and other examples; [] where no run
+  has an interval over examples.
+  """
+  table, cells = outcome.table, outcome.cells
+  lines = [_head(cells.columns)]
+  is_known = False
+  for row in cells.rows:
+    line = [str(row)]
+    for column in cells.columns:
+      cell = cells[row, column]
+      metric = metric_of(table.headline, column)
+      found = populations.interval_of(cell, metric, table.factor)
+      is_known = is_known or found is not None
+      line.append('–' if found is None else _with_ends(found, cell, table.digits))
+    lines.append(line)
+  return lines if is_known else []
+
+
+def _with_ends(found: Interval, cell: Cell, digits: int) -> str:
+  """A mean with its interval, and what is missing of it."""
+  text = f'{found.mean:.{digits}f} {ends(found, digits)}'
+  if found.n == 1:
+    text += ' (examples alone)'
+  # A mean over some of the seeds is none over all.
+  if cell.holes:
+    text += f' ({counted(cell)})'
+  return text
 
 
 def differing_metrics(outcome) -> list[str]:
