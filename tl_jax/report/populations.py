@@ -8,7 +8,7 @@
 ...   runs.append(Run('lora', 'mine', seed, result=result))
 >>> found = interval_of(cells(runs, 'accuracy')['lora', 'mine'], 'accuracy')
 >>> round(found.mean, 2), round(found.half, 3)
-(0.81, 0.052)
+(0.81, 0.047)
 
 Rows of a table share their test examples, so that its ± over seeds is what compares
 them. How well a method would do on other examples of the kind is a wider question.
