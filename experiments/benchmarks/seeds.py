@@ -5,11 +5,11 @@ and how often it finds a planted difference of 3 points.
   python experiments/benchmarks/seeds.py --out=/tmp/seeds
 
 all-MiniLM-L6-v2 learns the task `sentiment` from 200 labels as a probe, 300 steps of 8
-rows, once for every seed, and is judged on the same 2,000 snippets. training: all runs have the same 200 labels, so that a
-seed is that of the new leaves and the order. labels: every run draws labels of
-its own too. Each of ten runs is compared with the next one and the one after it, in a
-ring: 20 pairs of an arm. Three runs are also compared with three others, 20 times, by
-`tl-jax compare A1,A2,A3 B1,B2,B3`.
+rows, once for every seed, and is judged on the same 2,000 snippets. training: all runs
+have the same 200 labels, so that a seed is that of the new leaves and the order. labels:
+every run draws labels of its own too. Each of ten runs is compared with the next one and
+the one after it, in a ring: 20 pairs of an arm. Three runs are also compared with three
+others, 20 times, by `tl-jax compare A1,A2,A3 B1,B2,B3`.
 
 The planted difference: of one run's answers, right ones at random are made wrong until
 its accuracy is 3 points below that of another run, whose answers stay as they are.

@@ -78,9 +78,9 @@ def test_the_class_of_the_body_over_a_masked_model_opens_as_that(tmp_path, caplo
 
 def test_a_head_that_is_asked_for_opens_a_class_that_is_not_known(tmp_path):
   folder = folder_of(
-    'bert-ForMaskedLM', tmp_path, architectures=['BertForMultipleChoice']
+    'bert-ForMaskedLM', tmp_path, architectures=['BertForNextSentencePrediction']
   )
-  with pytest.raises(ValueError, match='BertForMultipleChoice.*--head'):
+  with pytest.raises(ValueError, match='BertForNextSentencePrediction.*--head'):
     interop.load(folder)
   loaded = interop.load(folder, head='masked')
   assert loaded.arch.head == 'masked'

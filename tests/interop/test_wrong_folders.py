@@ -39,7 +39,10 @@ def changed(tmp_path, case='bert-ForMaskedLM', config=None, tensors=None):
   ('config', 'said'),
   [
     (dict(model_type='brt'), "'bert'"),
-    (dict(architectures=['BertForMultipleChoice']), 'BertForMultipleChoice'),
+    (
+      dict(architectures=['BertForNextSentencePrediction']),
+      'BertForNextSentencePrediction',
+    ),
     (dict(hidden_act='mish'), 'hidden_act'),
     (dict(position_embedding_type='relative_key'), 'position_embedding_type'),
     (dict(quantization_config=dict(bits=4)), 'quantization_config'),

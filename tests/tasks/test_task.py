@@ -41,7 +41,16 @@ def test_no_test_text_is_trained_on(name):
   assert not train & test
 
 
-@pytest.mark.parametrize('name', tasks.TASKS)
+# Those of candidates have outputs of another shape; test_superglue scores them.
+OF_CANDIDATES = ('place', 'worths')
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    name for name, task in tasks.TASKS.items() if task.problem.form not in OF_CANDIDATES
+  ],
+)
 def test_the_headline_is_among_the_scores(name):
   task = tasks.TASKS[name]
   generator = np.random.default_rng(0)

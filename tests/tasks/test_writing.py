@@ -17,10 +17,12 @@ def source_of(task):
 
 
 # The sets that are no part of the package, whose fields other tests do not meet.
+# The builder of SuperGLUE needs TensorFlow; test_superglue reads its published lines.
+NOT_BUILT = (*sources.EMBEDDED, 'super_glue')
 OUTSIDE = [
   name
   for name, task in tasks.TASKS.items()
-  if source_of(task).partition('/')[0] not in sources.EMBEDDED
+  if source_of(task).partition('/')[0] not in NOT_BUILT
 ]
 
 
