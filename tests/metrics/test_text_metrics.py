@@ -195,6 +195,8 @@ def test_the_names_of_the_interface_are_there_and_nothing_heavy_is_loaded():
     'repetition',
     'self_bleu',
     'copying',
+    'retrieval',
+    'uniformity',
   }
   assert set(metrics.METRICS) == names
   assert all(getattr(metrics, name) is metrics.METRICS[name] for name in names)

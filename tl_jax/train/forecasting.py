@@ -73,11 +73,6 @@ class Candidate(NamedTuple):
   log_evidence: float | None = None
   h_score: float | None = None
 
-  @property
-  def parameters(self) -> int:
-    """How many numbers are trained for each class."""
-    return self.width + 1 if self.width else 0
-
   def accuracy_at(self, labels: int) -> Interval:
     """The accuracy of training with so many labels, with its interval."""
     # Of all texts there are: nobody's test split adds its noise.
@@ -93,9 +88,10 @@ class Candidate(NamedTuple):
 
 class Forecast(NamedTuple):
   """What is said of a task: the candidates, the best first, by the accuracy that they
-  are expected to have at twice the labels.
+  are expected to have at the first number of labels `ahead`.
 
-  suggested: texts to label next, in the order in which they are wanted, each with how
+  labels: how many are at hand, of these `classes`, the most frequent of which has this
+  `share` of them. suggested: texts to label next, in the order in which they are wanted, each with how
   sure the best model is of it; () where nobody asked.
   """
 
@@ -120,15 +116,14 @@ class Forecast(NamedTuple):
     return found
 
   def _of_candidate(self, one: Candidate) -> dict:
-    points = [
-      dict(labels=labels, accuracy=1 - error, noise=noise)
-      for labels, error, noise in zip(
-        one.measured.labels, one.measured.errors, one.measured.noise, strict=True
-      )
-    ]
-    forecast = {
-      labels: one.accuracy_at(labels).as_dict() for labels in (self.labels, *self.ahead)
-    }
+    measured = one.measured
+    points = []
+    rows = zip(measured.labels, measured.errors, measured.noise, strict=True)
+    for labels, error, noise in rows:
+      points.append(dict(labels=labels, accuracy=1 - error, noise=noise))
+    forecast = {}
+    for labels in (self.labels, *self.ahead):
+      forecast[labels] = one.accuracy_at(labels).as_dict()
     needed = None if self.target is None else one.labels_for(self.target).as_dict()
     return dict(
       name=one.name,
@@ -366,7 +361,7 @@ def curve_points(one: Candidate, labels: Sequence[int]) -> list[tuple]:
   ends = one.measured.labels[0], max(labels)
   places = np.geomspace(*ends, 40)
   found = []
-  for place in itertools.chain(places):
+  for place in places:
     interval = one.accuracy_at(place)
     found.append((float(place), interval.mean, interval.low, interval.high))
   return found
