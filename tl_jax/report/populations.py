@@ -34,19 +34,16 @@ def interval_of(cell: Cell, metric: str, factor: float = 1.0) -> Interval | None
 
   factor: multiplies the values, as it does those of the cell.
   """
-  ends = []
-  counts = []
+  results = []
   for seed in cell.values:
     run = cell.runs.get(seed)
-    result = {} if run is None or run.result is None else run.result
-    own = (result.get('intervals') or {}).get(metric)
-    # An earlier version gave none. A mean over some seeds would stand for all.
-    if own is None:
-      return None
-    ends.append([factor * end for end in own])
-    counts.append(result.get('n') or 2)
-  if not ends:
+    results.append({} if run is None else run.result or {})
+  own = [(result.get('intervals') or {}).get(metric) for result in results]
+  # An earlier version gave none. A mean over some seeds would stand for all.
+  if not own or None in own:
     return None
+  ends = [(factor * low, factor * high) for low, high in own]
+  counts = [result.get('n') or 2 for result in results]
   values = list(cell.values.values())
   if len(values) == 1:
     [(low, high)] = ends

@@ -91,8 +91,8 @@ class Forecast(NamedTuple):
   are expected to have at the first number of labels `ahead`.
 
   labels: how many are at hand, of these `classes`, the most frequent of which has this
-  `share` of them. suggested: texts to label next, in the order in which they are wanted, each with how
-  sure the best model is of it; () where nobody asked.
+  `share` of them. suggested: texts to label next, in the order in which they are
+  wanted, each with how sure the best model is of it; () where nobody asked.
   """
 
   task: str
