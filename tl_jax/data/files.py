@@ -10,7 +10,6 @@
 import dataclasses
 import functools
 import json
-import math
 import os
 import pathlib
 import re
@@ -18,8 +17,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tl_jax.data import (
+  cells,
   choices,
   conversations,
+  lines,
   missing,
   pairs,
   slices,
@@ -27,8 +28,8 @@ from tl_jax.data import (
   subsets,
   tables,
   tokenizers,
+  words,
 )
-from tl_jax.data.separated import NoColumn
 from tl_jax.data.sources import Source
 from tl_jax.files import digest
 
@@ -36,10 +37,8 @@ ENDINGS = tables.ENDINGS
 # A file up to this size stays parsed: a run asks for its texts several times.
 KEPT_BYTES = 2**26
 ALL = slices.ALL
-# How files write 1 and 0 in a column that says whether an example has a label.
-# A column with a missing value has 1.0 and 0.0 once pandas wrote it.
-YES = (1, '1', '1.0', 'true', 'True', 'TRUE')
-NO = (0, '0', '0.0', 'false', 'False', 'FALSE')
+# Names of the tags that files have by number.
+NAMES = 'labels.txt'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +67,10 @@ class Columns:
   `delimiter` is the character that parts the cells of .csv, .tsv and .txt files; ''
   leaves it to the header. With it a .txt file is a table, too.
 
+  With `tagged` a row is a sentence with a tag for every word, in one column of `text`
+  and one of `label`. The text of an example is `words.Words`, its label the list of the
+  tags or None.
+
   With `listed` columns of `label` hold texts, and an example's label is the list of
   those that are there, behind the first.
   """
@@ -79,6 +82,7 @@ class Columns:
   choices: bool = False
   delimiter: str = ''
   listed: bool = False
+  tagged: bool = False
 
 
 ROWS = Columns(text=(), label=())
@@ -135,6 +139,8 @@ class Table(NamedTuple):
       options.append('choices')
     if self.columns.listed:
       options.append('listed')
+    if self.columns.tagged:
+      options.append('tagged')
     if self.columns.delimiter:
       options.append(f'delimiter {self.columns.delimiter}')
     # The default columns are not part of the key: caches from before there was a choice
@@ -303,7 +309,17 @@ def _classes(path: pathlib.Path, columns: Columns) -> dict[str, tuple[str, ...]]
   if len(columns.label) > 1 and not columns.listed:
     return {'label': columns.label}
   names = tables.classes(path).get(columns.label[0] if columns.label else '')
+  if columns.tagged and not names:
+    names = _names_beside(path)
   return {'label': names} if names else {}
+
+
+def _names_beside(path: pathlib.Path) -> tuple[str, ...]:
+  """The names of tags in a file labels.txt beside others, a line each; () for none."""
+  file = (path if path.is_dir() else path.parent) / NAMES
+  if not file.is_file():
+    return ()
+  return tuple(line.strip() for _, line in lines.read(file, tables.ignore))
 
 
 def _by_hash(texts: Sequence[str]) -> list[str]:
@@ -324,12 +340,14 @@ def _checked(file, line: int, row: dict, columns: Columns):
   """
   split = row.get('split')
   if 'split' in row and not _is_split(split):
-    raise _wrong(file, line, row, 'split')
+    raise cells.wrong(file, line, row, 'split')
   example = {name: value for name, value in row.items() if name != 'split'}
   if columns.conversation:
     example |= _conversation(file, line, row, columns)
   elif columns.choices:
     example |= question_of(file, line, row, columns)
+  elif columns.tagged:
+    example |= sentence_of(file, line, row, columns)
   elif columns == ROWS:
     example = {name: _plain(value) for name, value in example.items()}
   else:
@@ -373,7 +391,7 @@ def question_of(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
   fields = choices.fields_of(row, text, answer)
   for name in (*text, *columns.label):
     if name not in row:
-      raise _wrong(file, line, row, name)
+      raise cells.wrong(file, line, row, name)
   if fields is None:
     raise ValueError(f'{file}:{line}: no question with candidates')
   fields = fields._replace(answer=answer)
@@ -382,6 +400,21 @@ def question_of(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
   except ValueError as error:
     raise ValueError(f'{file}:{line}: {error}') from error
   return {'text': asked, 'label': place}
+
+
+def sentence_of(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
+  """{'text': the words, 'label': their tags or None} of a row.
+
+  Without a column of labels no tag is looked at.
+  """
+  for name in (*columns.text, *columns.label):
+    if name not in row:
+      raise cells.wrong(file, line, row, name)
+  try:
+    found, tags = words.read(row, columns.text[0], ''.join(columns.label))
+  except ValueError as error:
+    raise ValueError(f'{file}:{line}: {error}') from error
+  return {'text': found, 'label': tags}
 
 
 def _is_split(value) -> bool:
@@ -397,7 +430,7 @@ def text_of(file, line: int, row: dict, columns: Columns) -> str:
   A null of JSON or Parquet is an empty text. Raises ValueError for a column that is not
   there or holds no text.
   """
-  parts = [_text_in(file, line, row, name) for name in columns.text]
+  parts = [cells.text_in(file, line, row, name) for name in columns.text]
   text = parts[0]
   # Names alone are no text: a row whose columns are all empty counts as empty.
   if len(parts) > 1 and any(part.strip() for part in parts):
@@ -410,90 +443,8 @@ def text_of(file, line: int, row: dict, columns: Columns) -> str:
   return pairs.Pair(first, second, text)
 
 
-def _text_in(file, line: int, row: dict, name: str) -> str:
-  """The text in one column of a row."""
-  value = row.get(name)
-  if name in row and not isinstance(value, str) and missing.is_missing(value):
-    value = ''
-  if not isinstance(value, str):
-    raise _wrong(file, line, row, name)
-  return tokenizers.plain(value)
-
-
 def _target(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
   """{'label': value} of a row, whatever its columns hold."""
   # Texts may be anything: what would be no label is one all the same.
-  read = _listed if columns.listed else _label
-  return read(file, line, row, columns)
-
-
-def _label(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
-  """{'label': value} of a row, a missing value as it stands; {} without a column."""
-  if len(columns.label) > 1:
-    return {'label': _indicated(file, line, row, columns.label)}
-  if not columns.label:
-    return {}
-  (name,) = columns.label
-  if name not in row and not columns.labelled:
-    return {}
-  label = row.get(name)
-  if isinstance(label, str):
-    label = label.strip()
-  if name in row and missing.is_missing(label):
-    return {'label': label}
-  values = label if isinstance(label, list) else [label]
-  if not all(map(_is_label, values)):
-    raise _wrong(file, line, row, name)
-  return {'label': label}
-
-
-def _is_label(value) -> bool:
-  """Is this a text, or a number that is one?"""
-  if isinstance(value, float):
-    return math.isfinite(value)
-  if isinstance(value, str):
-    # Two halves of characters would become one label.
-    return bool(value.strip()) and value == tokenizers.plain(value)
-  return isinstance(value, int)
-
-
-def _listed(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
-  """{'label': the texts of the columns}; of a row without the first {'label': None}.
-
-  Raises ValueError for one that holds no text.
-  """
-  texts = [_text_in(file, line, row, name).strip() for name in columns.label]
-  return {'label': [text for text in texts if text] if texts[0] else None}
-
-
-def _indicated(file, line: int, row: dict, names: tuple[str, ...]) -> list[str] | None:
-  """The columns that hold a 1; None where one holds nothing.
-
-  Raises ValueError for one that holds neither 0 nor 1.
-  """
-  if any(name in row and missing.is_missing(row[name]) for name in names):
-    return None
-  found = []
-  for name in names:
-    value = row.get(name)
-    if isinstance(value, str):
-      value = value.strip()
-    if value not in YES + NO:
-      rule = '; of several label columns each holds 0 or 1'
-      raise _wrong(file, line, row, name, rule)
-    if value in YES:
-      found.append(name)
-  return found
-
-
-def _wrong(file, line: int, row: dict, field: str, rule: str = '') -> ValueError:
-  """The error of a field of a row, which may break a rule that stands behind it."""
-  place = f'{file}:{line}: {field}'
-  if field not in row:
-    there = ', '.join(map(str, list(row)[:8])) or 'nothing'
-    return NoColumn(f'{place}: missing; the line has {there}{rule}', field)
-  value = row[field]
-  if value is None or value == '':
-    return ValueError(f'{place}: empty{rule}')
-  kind = type(value).__name__
-  return ValueError(f'{place}: {str(value)[:40]!r} ({kind}) is not allowed{rule}')
+  read = cells.listed if columns.listed else cells.label
+  return read(file, line, row, columns.label, columns.labelled)

@@ -19,7 +19,6 @@ import numpy as np
 
 from tl_jax.config import Count
 from tl_jax.data import packing, subsets, windows
-from tl_jax.data.candidates import Candidates
 
 # Rows in which a mixture takes exactly its shares.
 BLOCK = 1024
@@ -146,7 +145,8 @@ class Layout:
       )
     elif self.examples_per_row:
       row |= packing.fill_examples(members, examples.identifiers, examples_per_row)
-    if isinstance(examples.tokens, Candidates):
+    # Candidates and words have parts of a row that whole examples have not.
+    if hasattr(examples.tokens, 'fill'):
       row |= examples.tokens.fill(members, self.length, examples_per_row)
     return row
 

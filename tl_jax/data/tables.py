@@ -18,10 +18,10 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 
 from tl_jax.config.disguises import START_BYTES, require_content, stands_in
-from tl_jax.data import lines, separated
+from tl_jax.data import conll, lines, separated
 from tl_jax.files import unique_keys
 
-ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt')
+ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt', *conll.ENDINGS)
 # What parts the cells of a row, unless it is given or the header shows something else.
 DELIMITERS = {'.csv': ',', '.tsv': '\t'}
 # Files in a folder that tensorflow-datasets or datasets has prepared.
@@ -105,7 +105,8 @@ def rows(
   that was found out and that its name does not say. With `keep_blank` nothing that is
   empty is left out: rows of empty cells are rows, and every line of a .txt file is a
   text. A `delimiter` is the character that parts the cells of .csv, .tsv and .txt
-  files; with it the last of these are tables, too. Raises ValueError `file:line:
+  files; with it the last of these are tables, too. `conll.LINES` says that a word
+  stands on every line of a .txt or .tsv file. Raises ValueError `file:line:
   reason` for the first row that cannot be read.
   """
   if path.is_dir():
@@ -176,6 +177,9 @@ def _rows_of_file(
   form = ending(path)
   is_text = form == '.txt' and not delimiter
   _require_no_other(path, is_text)
+  is_open = form in ('.txt', '.tsv') and delimiter == conll.LINES
+  if is_open or form in conll.ENDINGS:
+    return conll.rows(path, tell)
   if is_text:
     return _line_rows(path, tell) if keep_blank else _text_rows(path, tell)
   if form in (*DELIMITERS, '.txt'):
@@ -225,7 +229,12 @@ def classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
     return {}
   found = {}
   for name, feature in features.items():
-    names = feature.get('names') if isinstance(feature, dict) else None
+    # Of a list of classes, the feature is within that of the list.
+    while isinstance(feature, list) and len(feature) == 1:
+      feature = feature[0]
+    feature = feature if isinstance(feature, dict) else {}
+    inner = feature.get('feature')
+    names = (inner if isinstance(inner, dict) else feature).get('names')
     if isinstance(names, list):
       found[name] = tuple(names)
   return found

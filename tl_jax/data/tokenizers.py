@@ -158,11 +158,7 @@ class Tokenizer:
     parse_special: bool | None = None,
   ) -> list[list[int]]:
     """The ids of many texts; a lone surrogate is read as a question mark."""
-    parsed = self.parse_special if parse_special is None else parse_special
-    backend = self._parsing_backend if parsed else self._plain_backend
-    encodings = backend.encode_batch(
-      [plain(text) for text in texts], add_special_tokens=False
-    )
+    encodings = self._encodings(texts, parse_special)
     prefix = list(self.prefix) if special else []
     suffix = list(self.suffix) if special else []
     room = None
@@ -170,6 +166,22 @@ class Tokenizer:
       framed = len(prefix) + len(suffix)
       room = _room(max_length, framed)
     return [prefix + encoding.ids[:room] + suffix for encoding in encodings]
+
+  def encode_spans(
+    self, texts: Sequence[str]
+  ) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """(ids, spans) of many texts without special tokens around them.
+
+    A span is the first character that a token stands for, and that behind the last.
+    """
+    return [(found.ids, found.offsets) for found in self._encodings(texts)]
+
+  def _encodings(self, texts: Sequence[str], parse_special: bool | None = None):
+    """What the backend says of texts; `parse_special` as of `encode`."""
+    parsed = self.parse_special if parse_special is None else parse_special
+    backend = self._parsing_backend if parsed else self._plain_backend
+    plain_texts = [plain(text) for text in texts]
+    return backend.encode_batch(plain_texts, add_special_tokens=False)
 
   def encode_places(self, text: str) -> list[tuple[int, int, int]]:
     """(id, first, end) of every token of a text: the characters that it stands for.

@@ -16,6 +16,7 @@ from tl_jax.objectives.masked import masked
 from tl_jax.objectives.seq2seq import seq2seq
 from tl_jax.objectives.span import span
 from tl_jax.objectives.table import OBJECTIVES, Nominal
+from tl_jax.objectives.tags import tags
 from tl_jax.objectives.types import Mean, Objective, Prediction, Term
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
   'seq2seq',
   'similarity',
   'span',
+  'tags',
 ]

@@ -15,7 +15,7 @@ from tl_jax import config
 from tl_jax.config import ConfigError
 from tl_jax.data import choices, conversations, files, missing, separated
 from tl_jax.data.sources import Source
-from tl_jax.tasks import alike, labels, unlabelled
+from tl_jax.tasks import alike, labels, tagging, unlabelled
 from tl_jax.tasks.problems import PROBLEMS, form_of
 from tl_jax.tasks.problems.columns import Opened, quoted
 from tl_jax.tasks.task import Task
@@ -170,6 +170,8 @@ def _kind_said(how: Reading, columns: files.Columns) -> str:
     return labels.CONVERSATION
   if columns.choices:
     return labels.CHOICE
+  if columns.tagged:
+    return labels.TAGS
   return how.kind or (labels.TEXT if how.target else '')
 
 
@@ -183,12 +185,17 @@ def _columns(name: str, how: Reading, known) -> files.Columns:
     return alike.columns(name, how, kind)
   if kind == labels.CHOICE:
     return _choice_columns(name, how)
+  if kind == labels.TAGS:
+    return tagging.columns(name, how)
   is_said = bool(how.text + how.label + how.target)
   if kind == labels.CONVERSATION:
     return _required_conversations(name, how, is_said)
-  if kind or is_said:
+  if kind:
     return how.columns
-  # Where nothing is said, the fields of the file decide.
+  # Where the kind is not said, the fields of the file decide.
+  tagged = tagging.found(name, how)
+  if tagged or is_said:
+    return tagged or how.columns
   found = _conversation_columns(name, how) or _found_choices(name, how)
   return found or how.columns
 

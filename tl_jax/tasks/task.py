@@ -81,6 +81,9 @@ class Task:
 
   def __post_init__(self):
     headline = self.problem.headline
+    # What scores an answer may depend on what the labels are.
+    if self.problem.metrics_of and not self.metrics:
+      object.__setattr__(self, 'metrics', self.problem.metrics_of(self.labels))
     if self.metrics:
       headline = HEADLINES.get(self.metrics[0], self.metrics[0])
     # The dataclass is frozen, so defaults are set past its own guard.
@@ -284,10 +287,45 @@ def score(
   return values
 
 
+def count_units(task: Task, targets: np.ndarray) -> int:
+  """How many examples, or parts of such, a model answers one by one."""
+  if task.problem.units is None:
+    return len(targets)
+  return int(task.problem.units(targets).sum())
+
+
+def collected(task: Task, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+  """What a model answered of the examples, from its outputs for them or their parts."""
+  if task.problem.collect is None:
+    return outputs
+  return task.problem.collect(outputs, targets)
+
+
+def places(task: Task, targets: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+  """The place of every example, or part of one, among those of the chosen examples.
+
+  targets: of all examples. numbers: of those that are chosen. The place of others is -1;
+  so is the last place, which is nobody's.
+  """
+  sizes = np.ones(len(targets), np.int64)
+  if task.problem.units is not None:
+    sizes = task.problem.units(targets)
+  ends = np.cumsum(sizes)
+  spans = zip((ends - sizes)[numbers].tolist(), ends[numbers].tolist(), strict=True)
+  chosen = [np.arange(*span) for span in spans]
+  chosen = np.concatenate([np.zeros(0, np.int64), *chosen])
+  found = np.full(int(sizes.sum()) + 1, -1)
+  found[chosen] = np.arange(len(chosen))
+  return found
+
+
 def as_scored(task: Task, raw, targets: np.ndarray) -> tuple[list, list]:
   """(predictions, references) as the metrics take them."""
-  predictions = task.problem.plain(decide(task, raw, targets))
-  return predictions, task.problem.plain(targets)
+  predictions = decide(task, raw, targets)
+  if task.problem.form == 'tags':
+    # Where entities begin and end, only the names of tags say.
+    return list(map(task.named, predictions)), list(map(task.named, targets))
+  return task.problem.plain(predictions), task.problem.plain(targets)
 
 
 def probabilities(task: Task, raw, targets: np.ndarray) -> np.ndarray | None:

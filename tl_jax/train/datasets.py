@@ -165,7 +165,7 @@ class TaskExamples(NamedTuple):
       examples_per_row=self.train.examples_per_row,
       target_length=self.train.limits.target_length,
       pad=self.pad,
-      subset=chosen,
+      subset=pieces_of(self.train, chosen),
     )
     return stream, chosen
 
@@ -359,5 +359,20 @@ def labelled_pass(
     examples_per_row=split.examples_per_row,
     target_length=split.limits.target_length,
     pad=pad,
-    subset=subset,
+    subset=None if subset is None else pieces_of(split, subset),
   )
+
+
+def pieces_of(split: Labelled, numbers: np.ndarray) -> np.ndarray:
+  """The numbers of what the examples with these `numbers` became as tokens.
+
+  That are the same ones, unless long examples became several pieces.
+  """
+  index = np.asarray(split.examples.tokens.index)
+  if len(index) == len(split.texts):
+    return numbers
+  first = np.searchsorted(index, numbers)
+  end = np.searchsorted(index, numbers, side='right')
+  spans = zip(first.tolist(), end.tolist(), strict=True)
+  found = [np.arange(*span) for span in spans]
+  return np.concatenate([np.zeros(0, np.int64), *found])

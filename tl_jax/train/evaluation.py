@@ -177,7 +177,9 @@ def _measure_labels(opened: Opened, task: tasks.Task, test: datasets.Labelled):
   batches = datasets.labelled_pass(settings.data, test, pad, batch)
 
   def measure(params):
-    found = evals.outputs(apply, params, batches, len(test.texts))
+    count = tasks.count_units(task, test.targets)
+    found = evals.outputs(apply, params, batches, count)
+    found = tasks.collected(task, found, test.targets)
     return tasks.score(task, found, test.targets), found
 
   return measure

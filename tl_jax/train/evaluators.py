@@ -245,7 +245,7 @@ class TaskEvaluator:
       # Laid into rows once: a run does not change them, nor the body that it holds.
       if not batches:
         batches.extend(self._batches(portion, state))
-      found = evals.outputs(self._apply, state, batches, len(portion.numbers))
+      found = self._answers(state, batches, portion.targets)
       return tasks.score(self._task, found, portion.targets)
 
     return Watch('validation', self._task.headline, measure)
@@ -253,8 +253,7 @@ class TaskEvaluator:
   def _batches(self, portion: Portion, state) -> Iterator[dict]:
     """The batches of a portion, whose examples are numbered from 0."""
     split, numbers = portion
-    place = np.full(len(split.texts) + 1, -1)
-    place[numbers] = np.arange(len(numbers))
+    place = tasks.places(self._task, split.targets, numbers)
     batches = self._inputs.batches(split, numbers)
     if self._features is not None:
       batches = self._features.batches(split, numbers, state)
@@ -267,7 +266,13 @@ class TaskEvaluator:
     batches = self._inputs.test
     if self._features is not None:
       batches = self._features.test(state)
-    return evals.outputs(self._apply, state, batches, len(self._test.texts))
+    return self._answers(state, batches, self._test.targets)
+
+  def _answers(self, state, batches: Iterable, targets: np.ndarray) -> np.ndarray:
+    """What the model says of the examples of these targets, which the batches hold."""
+    count = tasks.count_units(self._task, targets)
+    found = evals.outputs(self._apply, state, batches, count)
+    return tasks.collected(self._task, found, targets)
 
   def evaluate(self, state) -> Evaluation:
     """The metrics, with a digest of the test split and all outputs."""

@@ -147,7 +147,10 @@ class FeatureCache:
 def holds_body(parts: assembly.Components) -> bool:
   """Is nothing trained but what a new task brings?
 
-  That is a head, and a pooler where the body has none.
+  That is a head, and a pooler where the body has none. A head of tokens reads all that
+  the body says, which would be too much to keep.
   """
+  if parts.model.arch.reads_tokens:
+    return False
   trained, _ = parts.method.axes(parts.model.axes)
   return all(map(tree.matcher(assembly.HEAD_PATTERNS), tree.flatten(trained)))

@@ -20,6 +20,7 @@ from tl_jax import checkpoint, data, files, interop, models, objectives, tasks
 from tl_jax import config as configs
 from tl_jax.data import pipeline
 from tl_jax.data.candidates import Candidates
+from tl_jax.data.tagged import Windows
 from tl_jax.data.tokens import TokenList
 from tl_jax.train import (
   assembly,
@@ -242,6 +243,13 @@ def _candidates(count: int) -> Candidates:
   return Candidates(TokenList([np.arange(1, 3)] * count), np.array([count]))
 
 
+def _tagged() -> Windows:
+  """A sentence of two words."""
+  words = np.arange(2)
+  first = np.zeros(1, np.int32)
+  return Windows([words + 1], first, [words], [words], np.zeros(2, np.int32))
+
+
 def _example_of(task: tasks.Task, arch: models.Arch) -> pipeline.Examples:
   """One example as the problem of a task encodes it."""
   if task.problem.head == 'choice':
@@ -252,6 +260,8 @@ def _example_of(task: tasks.Task, arch: models.Arch) -> pipeline.Examples:
   if vectors.is_vector(task):
     labels = np.zeros((1, vectors.TEXTS), np.float32)
     return pipeline.Examples(_candidates(vectors.TEXTS), labels=labels)
+  if task.problem.form == 'tags':
+    return pipeline.Examples(_tagged())
   if task.problem.answer == 'logits':
     count = task.outputs
     labels = np.zeros(1, np.int32)

@@ -23,6 +23,7 @@ from tl_jax.tasks.problems.problem import (
   Problem,
   Writer,
 )
+from tl_jax.tasks.problems.tags import TAGS
 from tl_jax.tasks.problems.text import TEXT, prompt_of
 
 PROBLEMS = {
@@ -34,6 +35,7 @@ PROBLEMS = {
   'choice': CHOICE,
   'any_choice': ANY_CHOICE,
   'each_choice': EACH_CHOICE,
+  'tags': TAGS,
   **{each.name: each for each in VECTORS},
 }
 

@@ -12,6 +12,7 @@ fails in its middle. `known` is what a model answers that is tried on the task, 
 """
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -180,6 +181,59 @@ def read_classes(opened: Opened, known):
     return Example((record['text'],), index[name])
 
   return Column(read, table, _of_classes(names, table, known))
+
+
+def read_tags(opened: Opened, known):
+  """A column with a list of tags for every sentence, as names or as numbers of such."""
+  names: list[str] = []
+  places: list[str] = []
+  for value, place in zip(opened.values, opened.places, strict=True):
+    own = [_tag_name(tag, opened, place) for tag in value]
+    names += own
+    places += [place] * len(own)
+  table = known.labels if known else opened.classes or labels.in_order(set(names))
+  _require_known(names, dataclasses.replace(opened, places=places), table, known)
+  index = {name: place for place, name in enumerate(table)}
+
+  def read(record):
+    found = [_tag_name(tag, opened, '') for tag in record['label']]
+    return Example((record['text'],), tuple(index[name] for name in found))
+
+  count = len(opened.values)
+  scheme = _scheme(names)
+  holds = (
+    f'tags of {len(names)} words in {count} sentences, {scheme}'
+    f'{_of_classes(names, table, known)}'
+  )
+  return Column(read, table, holds)
+
+
+def _tag_name(value: Any, opened: Opened, place: str) -> str:
+  """A tag, of a number the name that the file gives it.
+
+  Raises ConfigError for a number that none of the names has.
+  """
+  if isinstance(value, str):
+    return value.strip()
+  if not opened.classes:
+    return str(value)
+  if not 0 <= value < len(opened.classes):
+    raise ConfigError(
+      f'{place}: {opened.column}: tag {value}, but the file names those from 0 to '
+      f'{len(opened.classes) - 1}'
+    )
+  return opened.classes[value]
+
+
+def _scheme(names: Iterable[str]) -> str:
+  """How tags mark entities, behind a comma; '' where they mark none."""
+  prefixes = {name[:1] for name in set(names) if re.match(r'[BIES]-.', name)}
+  if not prefixes & {'B', 'I'}:
+    return ''
+  if prefixes & {'E', 'S'}:
+    return 'entities as BIOES, '
+  # In IOB1 a tag with B- stands between two entities alone, which may be rare.
+  return 'entities as IOB, '
 
 
 def _of_classes(names: Iterable[str], table: tuple[str, ...], known) -> str:

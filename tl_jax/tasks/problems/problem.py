@@ -129,8 +129,8 @@ class Problem:
   scores: the names of the metrics that there are for it. metrics, headline: those of a
     task that does not say itself, and the value among them that a table shows.
   form: of a target: the number of one class, a 0 or 1 for each of a set of labels, a
-    number, a text, the turns of a conversation, the place of a candidate, or
-    what each candidate is worth.
+    number, a text, the turns of a conversation, the place of a candidate, what each
+    candidate is worth, or a tag for every word.
   outputs(labels) -> how many numbers the head gives for an example.
   from_column(opened, known) -> the column of targets in a user's files: how a record of
     them is read, the labels, and what it holds. opened: these files. known: what a model
@@ -151,6 +151,12 @@ class Problem:
   told(tokenizer) -> lines on how its examples are put.
   move(target, places, labels) -> the target for a model that has so many labels, those
     of the task at these places. None: it is the same whatever the labels are called.
+  metrics_of(labels) -> the metrics of a task with these labels that does not say itself.
+    None: `metrics`, whatever the labels are.
+  units(targets) -> how many parts of every example (n,) the model answers one by one,
+    such as words. None: it answers an example as a whole.
+  collect(outputs, targets) -> what it answered of examples, from its outputs (units,
+    labels) for the units of all examples, one after the other.
   """
 
   name: str
@@ -158,7 +164,7 @@ class Problem:
   kinds: tuple[str, ...]
   fresh_head: bool
   answer: Literal['logits', 'generate']
-  form: Literal['class', 'set', 'number', 'text', 'turns', 'place', 'worths']
+  form: Literal['class', 'set', 'number', 'text', 'turns', 'place', 'worths', 'tags']
   scores: tuple[str, ...]
   metrics: tuple[str, ...]
   headline: str
@@ -178,6 +184,9 @@ class Problem:
   told: Callable[[Any], list[str]] = lambda tokenizer: []
   move: Callable[[Any, list[int], int], Any] | None = None
   probabilities: Callable[[Array], Array] | None = None
+  metrics_of: Callable[[tuple[str, ...]], tuple[str, ...]] | None = None
+  units: Callable[[Array], Array] | None = None
+  collect: Callable[[Array, Array], Array] | None = None
 
   @property
   def exclusive(self) -> bool:
