@@ -22,8 +22,8 @@ names may say the splits, as train-0001.parquet and test.csv. Of a file: text, t
 column of the texts, or several with + between (default: text), of which two are a
 pair, as premise+hypothesis, read as the tokenizer frames two texts (by a decoder as
 one); label, that of the labels, or several that hold 0 or 1 each (default: label);
-kind, single_label, multi_label, regression, choice, embedding, simcse, similarity or
-conversation (default: what labels are); target, in the place of a label, the column of
+kind, single_label, multi_label, regression, choice, tags, embedding, simcse, similarity
+or conversation (default: what labels are); target, in the place of a label, the column of
 texts that an encoder-decoder or a decoder learns to write; delimiter, what parts the
 cells of a .csv, .tsv or .txt file: a character, or comma, semicolon, tab, bar or space
 (default: the one of the first four that the header shows, and none of a .txt file);
@@ -32,6 +32,15 @@ is escaped by a backslash.
 
 Questions with candidates to choose among are those of kind=choice, in the fields of
 SWAG, HellaSwag, ARC, RACE, COPA, PIQA, MMLU and others, or in columns A, B, C and answer.
+
+Of kind=tags are words with a tag each: files .conll, .conllu, .iob, or .tsv and .txt with
+kind=tags, that have a word and its columns on every line (the tag is the last one, or
+label=NUMBER, counted from 1, or of .conllu a name such as xpos) and an empty line between
+sentences; or lists of words and tags in .jsonl and .parquet, as tokens and ner_tags. Tags
+that are numbers have their names in the features of a .parquet file or in a labels.txt
+beside the file, a line each. A long sentence is read in windows that overlap. Tags such
+as B-PER and I-PER are scored by the F1 of entities, others by their accuracy; the
+baseline is method=most-frequent.
 
 Of kind=embedding are pairs of texts that belong together, in the columns anchor, positive
 and maybe negative, whose vectors are made alike; of kind=simcse texts alone; of
@@ -47,8 +56,8 @@ method: a name of `tl_jax.transfer.METHODS`, or several with + between, as lora+
 the partitions full, probe, bitfit, norms, last and subset; the leaf edits lora, dora,
 qlora, ia3 and diff; the parts adapter, prompt and prefix; the regularizers l2sp,
 prior_decay, mixout, ewc, reinitialize, rdrop and unfreeze, which act on what the others
-train. Besides, in_context, which trains nothing (below), and the baselines tf-idf, copy
-and lead.
+train. Besides, in_context, which trains nothing (below), and the baselines tf-idf, copy,
+lead and, of tags, most-frequent.
 init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels:
 how many labelled examples; 0: all. epochs: passes over them, in the place of 100 steps.
 Classes of unequal size may count the same: --config.task.weights=balanced, or

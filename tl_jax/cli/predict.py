@@ -102,13 +102,14 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     '--input',
     required=True,
     metavar='FILE',
-    help='.csv, .tsv, .jsonl, .json, .parquet or .txt (a text per line), each also .gz',
+    help='.csv, .tsv, .jsonl, .json, .parquet or .txt (a text per line), each also .gz; '
+    'of words to tag also .conll',
   )
   parser.add_argument(
     '--output',
     required=True,
     metavar='FILE',
-    help='.jsonl or .csv; of embeddings .jsonl or .npy',
+    help='.jsonl or .csv; of embeddings .jsonl or .npy; of tags also .conll',
   )
   parser.add_argument(
     '--text',

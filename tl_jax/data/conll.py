@@ -11,6 +11,7 @@ An empty line ends a sentence. The columns of a line are parted by tabs, or wher
 none by white space.
 """
 
+import itertools
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,9 @@ _TAGS = ('upos', 'tag', 'ner', 'ne', 'label')
 _NAMES = re.compile(r'#\s*global\.columns\s*=\s*(.+)')
 # Of CoNLL-U, lines that are no words: several words in one, and words left out.
 _NO_WORD = re.compile(r'\d+[-.]\d+')
+
+# Lines that tell whether a file is one of these.
+SAMPLE = 1000
 
 Line = tuple[int, list[str]]
 
@@ -71,6 +75,22 @@ def rows(path: pathlib.Path, tell: Callable = ignore) -> Iterator[tuple[int, dic
     sentence.append((number, cells))
   if sentence:
     yield _row(sentence, names)
+
+
+def looks_so(path: pathlib.Path) -> bool:
+  """Has a file of text a word on every line, with as many columns each?
+
+  There are empty lines then, and no line is longer than a few columns.
+  """
+  widths = set()
+  has_gap = False
+  for _, text in itertools.islice(lines.read(path, ignore), SAMPLE):
+    cells = _cells(text)
+    # A gap at the end is no gap between sentences, but does no harm.
+    has_gap = has_gap or not cells
+    if cells and cells[0] != _DOCUMENT and not text.startswith('# '):
+      widths.add(len(cells))
+  return has_gap and len(widths) == 1 and max(widths) <= len(_UNIVERSAL)
 
 
 def _is_universal(path: pathlib.Path) -> bool:

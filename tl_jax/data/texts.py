@@ -11,9 +11,10 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tl_jax.data import conversations, files, tables
+from tl_jax.data import conll, conversations, files, tables, words
 from tl_jax.data.candidates import Choices
 from tl_jax.data.conversations import Turn
+from tl_jax.data.words import Words
 
 
 def require(path) -> None:
@@ -68,6 +69,35 @@ def read_choices(
   rows = tables.rows(path, fields.text, tell, keep_blank=True, delimiter=delimiter)
   for file, line, row in rows:
     yield files.question_of(file, line, row, wanted)['text']
+
+
+def read_words(
+  path,
+  columns: tuple[str, ...] = (),
+  tell: Callable = tables.ignore,
+  delimiter: str = '',
+) -> Iterator[Words]:
+  """Yields the words of every row in order, as `files.Columns` has them with `tagged`.
+
+  Without `columns` the fields of the first row decide; the words of a text are what
+  white space parts. A .tsv file has a word on every line, and so has a .txt file that
+  looks like it. Otherwise as `read`. Tags are not looked at.
+  """
+  path = pathlib.Path(path)
+  require(path)
+  form = tables.ending(path)
+  if form == '.tsv' or (form == '.txt' and conll.looks_so(path)):
+    tell('a word on every line, with empty lines between sentences')
+    delimiter = conll.LINES
+  rows = tables.rows(path, columns, tell, keep_blank=True, delimiter=delimiter)
+  fields = columns
+  for file, line, row in rows:
+    # One column of words, whatever the row has besides.
+    fields = fields or (words.fields_of(row) or ('text',))[:1]
+    if len(fields) > 1:
+      raise ValueError(f'{path}: words stand in one column, not in {"+".join(fields)}')
+    wanted = files.Columns(fields, label=(), tagged=True)
+    yield files.sentence_of(file, line, row, wanted)['text']
 
 
 def read_asked(

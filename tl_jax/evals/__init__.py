@@ -5,10 +5,18 @@
 3
 """
 
-from tl_jax.evals.baselines import BASELINES, CLASSIFIERS, WRITERS
+from tl_jax.evals.baselines import BASELINES, CLASSIFIERS, TAGGERS, WRITERS
 from tl_jax.evals.evaluate import outputs
 
-__all__ = ['BASELINES', 'CLASSIFIERS', 'WRITERS', 'outputs', 'settings_of', 'write']
+__all__ = [
+  'BASELINES',
+  'CLASSIFIERS',
+  'TAGGERS',
+  'WRITERS',
+  'outputs',
+  'settings_of',
+  'write',
+]
 
 
 def __getattr__(name: str):

@@ -31,6 +31,8 @@ from tl_jax.config import ConfigError
 
 # Beside a file of answers: what it was made from, and how far it is whole.
 ORIGIN = '.origin.json'
+# The ending of a file with a word on every line.
+WORD_LINES = '.conll'
 # Bytes of the head of a .npy file, whatever the number of its rows.
 _NUMPY_HEAD = 128
 # Digits of a number of an embedding, in text.
@@ -92,6 +94,25 @@ class CommaSeparated:
     text = io.StringIO()
     csv.writer(text, lineterminator='\n').writerows(rows)
     return text.getvalue().encode()
+
+
+class WordLines:
+  """A word and its tag on every line, and an empty line behind every sentence."""
+
+  def head(self, count: int) -> bytes:
+    """What stands before the answers."""
+    del count
+    return b''
+
+  def body(self, first: int, answers: Sequence[Mapping[str, Any]]) -> bytes:
+    """Answers that have `tokens` and `tags`."""
+    del first
+    lines = []
+    for answer in answers:
+      pairs = zip(answer['tokens'], answer['tags'], strict=True)
+      # By a tab: a word may hold spaces.
+      lines += [f'{word}\t{tag}\n' for word, tag in pairs] + ['\n']
+    return ''.join(lines).encode()
 
 
 class NumpyArray:
@@ -183,7 +204,7 @@ class Answers:
 def require_output(path, embeddings: bool) -> None:
   """Raises ConfigError for a file that answers cannot be written to."""
   path = pathlib.Path(files.require_local(path, 'output'))
-  endings = ('.jsonl', '.npy') if embeddings else ('.jsonl', '.csv')
+  endings = ('.jsonl', '.npy') if embeddings else ('.jsonl', '.csv', WORD_LINES)
   if path.suffix.lower() not in endings:
     what = 'embeddings' if embeddings else 'answers'
     raise ConfigError(
@@ -204,6 +225,13 @@ def form_of(path, columns: Sequence[str] = (), width: int = 0):
   suffix = pathlib.Path(path).suffix.lower()
   if suffix == '.csv':
     return CommaSeparated(columns)
+  if suffix == WORD_LINES:
+    if 'tags' not in columns:
+      raise ConfigError(
+        f'--output: {path}: a word on every line is of tags, which this model does not '
+        'give; nearest: .jsonl'
+      )
+    return WordLines()
   return NumpyArray(width) if suffix == '.npy' else JsonLines()
 
 

@@ -9,9 +9,12 @@
 """
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+
+from tl_jax.data.words import Words
 
 # The log-probability of a class that no labelled example has: below that of any other,
 # and still a number that JSON can hold.
@@ -73,6 +76,41 @@ def _model():
   )
 
 
+def most_frequent(
+  texts: Sequence[Words], targets: np.ndarray, test: Sequence[Words]
+) -> np.ndarray:
+  """The tag that every word has most often, and of an unknown word the tag of most.
+
+  targets int32 (n, words): the tags of the texts to learn from, -1 behind the last word.
+  Of tags that are equally frequent the first one counts. Returns float32 (tests, words,
+  2): the tag and its share among those of the word, -1 behind the last word. Raises
+  ValueError where there is no word to learn from.
+  """
+  counts: dict[str, Counter] = defaultdict(Counter)
+  of_all: Counter = Counter()
+  for text, tags in zip(texts, np.asarray(targets).tolist(), strict=True):
+    # Behind the last word there is none to count.
+    for word, tag in zip(text.words, tags, strict=False):
+      counts[word][tag] += 1
+      of_all[tag] += 1
+  if not of_all:
+    raise ValueError('most-frequent: there is no word to learn from')
+  known = {word: _most(own) for word, own in counts.items()}
+  usual = _most(of_all)
+  most = max((len(text.words) for text in test), default=0)
+  found = np.full((len(test), most, 2), -1.0, np.float32)
+  for row, text in enumerate(test):
+    for place, word in enumerate(text.words):
+      found[row, place] = known.get(word, usual)
+  return found
+
+
+def _most(counts: Counter) -> tuple[int, float]:
+  """(the most frequent tag, its share)."""
+  tag = min(counts, key=lambda tag: (-counts[tag], tag))
+  return tag, counts[tag] / counts.total()
+
+
 def copy(test: Sequence[str]) -> list[str]:
   """The texts themselves: of a translation, what stays as it is."""
   return list(test)
@@ -85,6 +123,8 @@ def lead(test: Sequence[str]) -> list[str]:
 
 # (texts, labels, test, classes) -> log-probabilities of classes.
 CLASSIFIERS = {'tf-idf': tf_idf}
+# (texts, targets, test) -> tags of words with their probabilities.
+TAGGERS = {'most-frequent': most_frequent}
 # (test) -> texts, of which nothing is learned.
 WRITERS = {'copy': copy, 'lead': lead}
-BASELINES = (*CLASSIFIERS, *WRITERS)
+BASELINES = (*CLASSIFIERS, *TAGGERS, *WRITERS)

@@ -23,7 +23,7 @@ from tl_jax.tasks.task import HEADLINES
 
 PREDICTIONS = 'predictions.jsonl'
 # What a line says of the model; the rest of it is the example.
-_ANSWER = ('prediction', 'outputs')
+_ANSWER = ('prediction', 'outputs', 'probabilities')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,11 +261,20 @@ def _kind_of_line(line: Mapping) -> str | None:
   if 'reference' in line:
     return 'text' if isinstance(prediction, str) else None
   target = line['target']
+  if 'tokens' in line:
+    return 'tags' if _are_tags([line['tokens'], target, prediction]) else None
   forms = dict(single_label=str, multi_label=list, regression=(int, float))
   for kind, form in forms.items():
     if isinstance(target, form) and isinstance(prediction, form):
       return kind if _are_names([target, prediction]) else None
   return None
+
+
+def _are_tags(lists: list) -> bool:
+  """Are words, their tags and those that are predicted lists of as many names?"""
+  if not all(isinstance(each, list) for each in lists):
+    return False
+  return _are_names(lists) and len(set(map(len, lists))) == 1
 
 
 def _are_names(values: list) -> bool:
@@ -282,6 +291,9 @@ def _headline(path: pathlib.Path, kind: str, result: Mapping) -> str:
   names = choice.get('metrics') if isinstance(choice, dict) else None
   if names:
     return HEADLINES.get(names[0], names[0])
+  # What scores tags depends on what they are called.
+  if kind == 'tags' and 'entity_f1' in result.get('metrics', {}):
+    return 'entity_f1'
   task = TASKS.get(result.get('task'))
   return PROBLEMS[kind].headline if task is None else task.headline
 

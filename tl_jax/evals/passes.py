@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tl_jax import models
-from tl_jax.data import packing, pairs, tokens
+from tl_jax.data import packing, pairs, tagged, tokens
 from tl_jax.data.candidates import Candidates, Choices, are_choices, flattened
+from tl_jax.data.words import Words, are_words
 from tl_jax.evals.evaluate import outputs
 
 # Texts that are read, encoded and packed together.
@@ -53,6 +54,8 @@ class Window(NamedTuple):
   of these. rows: (tokens in the row, members) each. cut: how many texts were too long.
   types: those of the tokens, as `ids`, for a model that tells pairs apart by them.
   questions: of questions with candidates, whose candidates are segments; else None.
+  sentences: of sentences with words to tag, whose windows are the texts and whose words
+  are counted here; else None.
   """
 
   count: int
@@ -62,6 +65,7 @@ class Window(NamedTuple):
   cut: int
   types: list[np.ndarray] | None = None
   questions: Candidates | None = None
+  sentences: tagged.Windows | None = None
 
 
 def row_length(tokens: int) -> int:
@@ -82,6 +86,8 @@ def read_window(reader: Reader, texts: Iterable[str]) -> Window:
   texts = list(texts)
   if are_choices(texts):
     return _read_choices(reader, texts)
+  if are_words(texts):
+    return _read_words(reader, texts)
   if reader.pairs and pairs.are_framed(texts, tokenizer):
     return _read_pairs(reader, texts)
   suffix = list(tokenizer.suffix)
@@ -148,6 +154,14 @@ def _read_choices(reader: Reader, texts: list[Choices]) -> Window:
   )
 
 
+def _read_words(reader: Reader, texts: list[Words]) -> Window:
+  """Encodes sentences, of which nothing is cut."""
+  found = tagged.windows(texts, reader.tokenizer, reader.length)
+  count = sum(len(text.words) for text in texts)
+  rows = plan_rows(found.lengths.astype(np.int64), reader.alone)
+  return Window(count, np.arange(count), found.arrays, rows, 0, sentences=found)
+
+
 def plan_rows(sizes: np.ndarray, alone: bool) -> list[tuple[int, list[int]]]:
   """(tokens in the row, members) of every row, for texts of these sizes (n,).
 
@@ -205,6 +219,8 @@ def _fill(reader: Reader, window: Window, numbers, members, length: int) -> dict
   row |= packing.fill_examples(members, numbers, most)
   if window.questions is not None:
     row |= window.questions.fill(members, length, most)
+  if window.sentences is not None:
+    row |= window.sentences.fill(members, length, most)
   return row
 
 
@@ -224,6 +240,7 @@ def run(
   Args:
     forward: forward(batch) starts the work on a batch of numpy arrays; what comes has
       an axis of rows, of examples, and of `width` numbers, or one for each candidate.
+      Of sentences the second axis is of tokens, and every word has a row of numbers.
     fetch: brings that back as an array.
     watch: called after every batch with the number of texts of this window that have
       an answer, and of all texts that were cut so far.
@@ -233,8 +250,9 @@ def run(
   answered = 0
   cut = 0
 
-  def read() -> Window:
-    return read_window(reader, itertools.islice(texts, WINDOW))
+  def read() -> Window | None:
+    some = list(itertools.islice(texts, WINDOW))
+    return read_window(reader, some) if some else None
 
   def started(window: Window) -> Iterator[dict]:
     """The batches in order, each with its results; the device is kept busy."""
@@ -257,7 +275,7 @@ def run(
 
   with ThreadPoolExecutor(1) as pool:
     coming = pool.submit(read)
-    while (window := coming.result()).count:
+    while (window := coming.result()) is not None:
       coming = pool.submit(read)
       answered = 0
       cut += window.cut
@@ -265,7 +283,7 @@ def run(
       most = width if window.questions is None else window.questions.most
       found = np.full((window.count, most), np.nan, np.float32)
       if window.ids:
-        known = outputs(take, None, started(window), len(window.ids))
+        known = outputs(take, None, started(window), len(window.places))
         if not np.isfinite(known).all():
           raise ValueError('the model gives no finite numbers for some text')
         found[window.places] = known

@@ -14,6 +14,7 @@ import numpy as np
 
 from tl_jax import tasks
 from tl_jax.data.candidates import Choices
+from tl_jax.data.words import Words
 from tl_jax.tasks import PROBLEMS
 
 # Digits of a probability or a value.
@@ -130,6 +131,31 @@ def describe_choices(texts: Sequence[Choices], found: np.ndarray) -> list[dict]:
         probabilities=chances,
       )
     )
+  return said
+
+
+def describe_tags(
+  texts: Sequence[Words], labels: Sequence[str], found: np.ndarray
+) -> list[dict]:
+  """What outputs (words, labels) say of the words of all sentences, by sentence.
+
+  `tokens` are the words, `tags` theirs, `probabilities` those of these tags.
+  """
+  chances = PROBLEMS['single_label'].probabilities(found)
+  places = chances.argmax(-1).tolist()
+  best = chances.max(-1, initial=0.0).tolist()
+  said = []
+  first = 0
+  for text in texts:
+    own = slice(first, first + len(text.words))
+    said.append(
+      dict(
+        tokens=list(text.words),
+        tags=[labels[place] for place in places[own]],
+        probabilities=[round(chance, DIGITS) for chance in best[own]],
+      )
+    )
+    first = own.stop
   return said
 
 

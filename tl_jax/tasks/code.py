@@ -26,6 +26,7 @@ from tl_jax.config import ConfigError
 from tl_jax.data import files
 from tl_jax.data.conversations import Turn
 from tl_jax.data.sources import Source
+from tl_jax.data.words import Words
 from tl_jax.files import digest
 from tl_jax.tasks.own import told_of_splits
 from tl_jax.tasks.problems import Example, Problem
@@ -198,6 +199,13 @@ def _judged(found: Example, task: Task) -> tuple[bool, str]:
   if problem.form == 'turns':
     are_turns = all(isinstance(turn, Turn) for turn in target or [None])
     return are_turns, 'a tuple of tl_jax.data.conversations.Turn'
+  if problem.form == 'tags':
+    words = found.inputs[0]
+    are_tags = isinstance(words, Words) and _are_tags(target, words, count)
+    return are_tags, (
+      f'the number of a tag, from 0 to {count - 1}, for every word of '
+      'tl_jax.data.words.Words'
+    )
   if problem.form == 'text':
     return _are_texts(found.references or [target]), 'a text'
   if problem.exclusive:
@@ -210,6 +218,12 @@ def _judged(found: Example, task: Task) -> tuple[bool, str]:
 
 def _are_texts(values: Iterable) -> bool:
   return all(isinstance(value, str) for value in values)
+
+
+def _are_tags(target: Any, text: Words, labels: int) -> bool:
+  if not isinstance(target, (list, tuple)) or len(target) != len(text.words):
+    return False
+  return all(tag in range(labels) for tag in target)
 
 
 def _are_indicators(target: Any, labels: int) -> bool:

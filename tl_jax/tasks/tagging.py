@@ -24,6 +24,9 @@ def found(name: str, how) -> files.Columns | None:
   how: `own.Reading`.
   """
   path = how.file('train') or name
+  # Such a file can be nothing else.
+  if tables.ending(path) in conll.ENDINGS:
+    return columns(name, how)
   text, label = config.names(how.text), config.names(how.label)
   if how.target or len(text) > 1 or len(label) > 1 or not files.is_file(path):
     return None

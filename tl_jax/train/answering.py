@@ -17,6 +17,7 @@ from tl_jax import checkpoint, data, interop, models, parallel, tasks
 from tl_jax import config as configs
 from tl_jax.config import ConfigError
 from tl_jax.data.candidates import Choices
+from tl_jax.data.words import Words
 from tl_jax.evals import answers, generation, passes, prediction
 from tl_jax.interop.huggingface import read_config
 from tl_jax.interop.sentences import Pooling, read_pooling
@@ -102,8 +103,8 @@ def columns_of(
 ) -> tuple[str, ...]:
   """The columns of the texts in a file: those that are asked for, else the run's own.
 
-  chat: are they what users say, or questions with candidates? Then () leaves it to the
-  fields of the file.
+  chat: are they what users say, questions with candidates, or words? Then () leaves it
+  to the fields of the file.
   """
   if chat:
     return configs.names(text)
@@ -230,17 +231,19 @@ def learned_problem(path: pathlib.Path, step: int | None) -> tasks.Problem | Non
   return problem if problem and problem.answer == 'generate' else None
 
 
-def chooses(path: pathlib.Path, step: int | None, head: str | None) -> bool:
-  """Is the model of a workdir, or of a folder under a head, one for multiple choice?"""
+def head_of(path: pathlib.Path, step: int | None, head: str | None) -> str:
+  """The head of the model of a workdir, or of a folder, opened under `head` if it is
+  said; '' where it is not known before the model is opened.
+  """
   if step is not None:
     known = known_of(path, step)
-    return known is not None and known.kind == 'choice'
+    return '' if known is None else tasks.PROBLEMS[known.kind].head
   if head is not None or not (path / 'config.json').is_file():
-    return head == 'choice'
+    return head or ''
   config = read_config(path)
-  return (
-    interop.configs.is_known(config) and interop.configs.head_of(config)[0] == 'choice'
-  )
+  if not interop.configs.is_known(config):
+    return ''
+  return interop.configs.head_of(config)[0]
 
 
 def _longest(loaded: interop.Loaded) -> int:
@@ -284,6 +287,8 @@ def make_answering(
     return _classify(subject, mesh, batch)
   if arch.head == 'choice':
     return _choose(subject, mesh, batch)
+  if arch.head == 'token':
+    return _tag(subject, mesh, batch)
   if arch.head == 'causal':
     asking = subject.asking(manner, decoding, tell)
     return _write(subject, mesh, batch, asking)
@@ -325,6 +330,24 @@ def _choose(subject: Subject, mesh, batch: int) -> Answering:
   # A table names its columns before there is an answer.
   example = prediction.describe_choices([Choices('', ('a', 'b'))], np.zeros((1, 2)))
   return Answering(tuple(answers.flat(example[0])), 0, windows)
+
+
+def _tag(subject: Subject, mesh, batch: int) -> Answering:
+  """A tag for every word."""
+  loaded = subject.loaded
+  model = models.build(loaded.arch, subject.compute, ordered=True)
+  run = _packed(subject, mesh, batch, programs.outputs_of_params(model))
+  (part,) = prediction.parts_of('tags', loaded.labels, loaded.arch.labels)
+
+  def windows(texts, first, watch):
+    del first
+    asked, read = itertools.tee(texts)
+    for found in run(read, loaded.arch.labels, watch):
+      own = list(itertools.islice(asked, passes.WINDOW))
+      yield prediction.describe_tags(own, part.labels, found)
+
+  example = prediction.describe_tags([Words(('a',))], ('O',), np.zeros((1, 1)))
+  return Answering(tuple(example[0]), 0, windows)
 
 
 def _embed(subject: Subject, mesh, batch: int, normalize: bool) -> Answering:

@@ -68,9 +68,12 @@ class Baseline(NamedTuple):
     chosen = self.corpus.draw(settings).trained
     train = self.corpus.train
     seen = [train.texts[index] for index in chosen]
+    count = len(set(chosen.tolist()))
+    if name in evals.TAGGERS:
+      return evals.TAGGERS[name](seen, train.targets[chosen], test.texts), count
     classify = evals.CLASSIFIERS[name]
     found = classify(seen, train.targets[chosen], test.texts, self.corpus.task.outputs)
-    return found, len(set(chosen.tolist()))
+    return found, count
 
 
 def conclude(

@@ -139,6 +139,8 @@ def _require_answers(name: str, task: tasks.Task) -> None:
     answers = 'one label per example, candidates, or texts to write'
   elif name in evals.WRITERS:
     fits, answers = task.problem.answer == 'generate', 'texts to write'
+  elif name in evals.TAGGERS:
+    fits, answers = task.problem.form == 'tags', 'a tag for every word'
   else:
     fits, answers = task.problem.exclusive, 'one label per example'
   if not fits:

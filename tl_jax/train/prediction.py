@@ -25,9 +25,9 @@ from tl_jax.evals import answers
 from tl_jax.train.answering import (
   Answering,
   Subject,
-  chooses,
   columns_of,
   delimiter_of,
+  head_of,
   learned_problem,
   make_answering,
   open_settings,
@@ -80,22 +80,22 @@ class Request(NamedTuple):
 class Questions(NamedTuple):
   """The texts that are answered: `columns` of the file `path`.
 
-  chat: are they what users say in conversations? choices: are they questions with
-  candidates? delimiter: what parts the cells of the
-  file; '' for what its header shows.
+  chat: are they what users say in conversations? head: of the model, which reads
+  questions with candidates, or words, in a way of its own. delimiter: what parts the
+  cells of the file; '' for what its header shows.
   """
 
   path: str
   columns: tuple[str, ...]
   chat: bool
   delimiter: str = ''
-  choices: bool = False
+  head: str = ''
 
   @property
   def reader(self) -> Callable[..., Iterator[Question]]:
     read = data.texts.read_asked if self.chat else data.texts.read
-    if self.choices:
-      read = data.texts.read_choices
+    own = dict(choice=data.texts.read_choices, token=data.texts.read_words)
+    read = own.get(self.head, read)
     return functools.partial(read, delimiter=self.delimiter)
 
   def read(self) -> Iterator[Question]:
@@ -119,10 +119,11 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
   path = pathlib.Path(files.require_local(request.model, 'model'))
   settings, step = open_settings(path, request.step)
   chat = not request.embeddings and is_chat(request.manner, learned_problem(path, step))
-  choices = not request.embeddings and chooses(path, step, request.head)
-  columns = columns_of(request.text, settings, chat or choices)
+  head = '' if request.embeddings else head_of(path, step, request.head)
+  by_fields = chat or head in ('choice', 'token')
+  columns = columns_of(request.text, settings, by_fields)
   delimiter = delimiter_of(request.delimiter, request.input, settings)
-  questions = Questions(request.input, columns, chat, delimiter, choices)
+  questions = Questions(request.input, columns, chat, delimiter, head)
   total = _count(questions, reporter)
   origin = _origin(request, path, step, questions)
   output = pathlib.Path(request.output)
@@ -161,8 +162,8 @@ def _said_of_columns(
   columns: tuple[str, ...], settings: Settings | None, subject: Subject
 ) -> list[str]:
   """A line, or none, on how a model reads the columns of texts that it is given."""
-  # Questions with candidates are found by their fields.
-  if subject.loaded.arch.head == 'choice':
+  # Questions with candidates, and words, are found by their fields.
+  if subject.loaded.arch.head in ('choice', 'token'):
     return []
   names = '+'.join(columns)
   count = len(columns)
