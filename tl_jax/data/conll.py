@@ -59,7 +59,8 @@ def rows(path: pathlib.Path, tell: Callable = ignore) -> Iterator[tuple[int, dic
   for number, text in lines.read(path, tell):
     found = _NAMES.match(text)
     if found:
-      names = tuple(found.group(1).lower().split())
+      said = found.group(1)
+      names = said.lower().split()
       continue
     cells = _cells(text)
     if not cells or cells[0] == _DOCUMENT:
@@ -70,9 +71,11 @@ def rows(path: pathlib.Path, tell: Callable = ignore) -> Iterator[tuple[int, dic
       continue
     if _is_left_out(cells, names, width, bool(sentence)):
       continue
+    # The first word says how many columns all have.
     width = width or len(cells)
     _require_width(path, number, cells, width, names)
-    sentence.append((number, cells))
+    word = (number, cells)
+    sentence.append(word)
   if sentence:
     yield _row(sentence, names)
 
@@ -84,17 +87,25 @@ def looks_so(path: pathlib.Path) -> bool:
   """
   widths = set()
   has_gap = False
-  for _, text in itertools.islice(lines.read(path, ignore), SAMPLE):
+  numbered = lines.read(path, ignore)
+  for _, text in itertools.islice(numbered, SAMPLE):
     cells = _cells(text)
-    # A gap at the end is no gap between sentences, but does no harm.
-    has_gap = has_gap or not cells
-    if cells and cells[0] != _DOCUMENT and not text.startswith('# '):
+    if not cells:
+      has_gap = True
+      continue
+    is_word = cells[0] != _DOCUMENT and not text.startswith('# ')
+    if is_word:
       widths.add(len(cells))
-  return has_gap and len(widths) == 1 and max(widths) <= len(_UNIVERSAL)
+  # Texts have lines of many lengths, and long ones.
+  if not has_gap or len(widths) != 1:
+    return False
+  (width,) = widths
+  return width <= len(_UNIVERSAL)
 
 
 def _is_universal(path: pathlib.Path) -> bool:
-  return path.name.lower().removesuffix('.gz').endswith('.conllu')
+  name = path.name.lower()
+  return name.endswith(('.conllu', '.conllu.gz'))
 
 
 def _cells(text: str) -> list[str]:
@@ -103,7 +114,8 @@ def _cells(text: str) -> list[str]:
     return []
   # Between tabs a word may hold spaces.
   if '\t' in text:
-    return [cell.strip() for cell in text.rstrip('\r\n').split('\t')]
+    line = text.rstrip('\r\n')
+    return [cell.strip() for cell in line.split('\t')]
   return text.split()
 
 
@@ -111,14 +123,15 @@ def _is_left_out(
   cells: list[str], names: Sequence[str], width: int, is_inside: bool
 ) -> bool:
   """Is a line no word: a comment, or what CoNLL-U has besides?"""
-  if names and names[0] == 'id' and _NO_WORD.fullmatch(cells[0]):
+  first = cells[0]
+  if 'id' in names[:1] and _NO_WORD.fullmatch(first):
     return True
-  if not cells[0].startswith('#'):
+  # Comments stand before a sentence.
+  if is_inside or not first.startswith('#'):
     return False
   # A number sign is a word, too, if it has the columns of one.
-  wanted = len(names) or width
-  is_word = len(cells) == wanted if wanted else len(cells) == 2
-  return not is_inside and not is_word
+  wanted = len(names) or width or 2
+  return len(cells) != wanted
 
 
 def _require_width(
@@ -126,9 +139,10 @@ def _require_width(
 ) -> None:
   """Raises ValueError for a line with other columns than there are, or an empty word."""
   wanted = len(names) or width
-  if len(cells) != wanted:
+  count = len(cells)
+  if count != wanted:
     raise ValueError(
-      f'{path}:{number}: {len(cells)} columns; a word of this file has {wanted}'
+      f'{path}:{number}: {count} columns; a word of this file has {wanted}'
     )
   if not all(cells):
     place = cells.index('') + 1
@@ -137,19 +151,27 @@ def _require_width(
 
 def _row(sentence: list[Line], names: Sequence[str]) -> tuple[int, dict]:
   """(line of the beginning, row) of a sentence."""
-  columns = [
-    list(column) for column in zip(*(cells for _, cells in sentence), strict=True)
-  ]
-  row = {str(place): column for place, column in enumerate(columns, 1)}
+  words = [cells for _, cells in sentence]
+  columns = [list(column) for column in zip(*words, strict=True)]
+  # A file without names has none here.
   named = dict(zip(names, columns, strict=False))
-  tokens = _first_of(_WORDS, named) or columns[0]
-  tags = _first_of(_TAGS, named) or (columns[-1] if len(columns) > 1 else None)
-  row = dict(tokens=tokens) | row | named
+  row = {}
+  row['tokens'] = _first_of(_WORDS, named) or columns[0]
+  for place, column in enumerate(columns, 1):
+    row[str(place)] = column
+  row.update(named)
+  tags = _first_of(_TAGS, named)
+  if tags is None and len(columns) > 1:
+    tags = columns[-1]
   if tags is not None:
     row['tags'] = tags
-  return sentence[0][0], row
+  line, _ = sentence[0]
+  return line, row
 
 
 def _first_of(known: Sequence[str], named: dict) -> list[str] | None:
   """The first column of a file that has one of these names."""
-  return next((named[name] for name in known if name in named), None)
+  for name in known:
+    if name in named:
+      return named[name]
+  return None

@@ -342,18 +342,22 @@ def _checked(file, line: int, row: dict, columns: Columns):
   if 'split' in row and not _is_split(split):
     raise cells.wrong(file, line, row, 'split')
   example = {name: value for name, value in row.items() if name != 'split'}
-  if columns.conversation:
-    example |= _conversation(file, line, row, columns)
-  elif columns.choices:
-    example |= question_of(file, line, row, columns)
-  elif columns.tagged:
-    example |= sentence_of(file, line, row, columns)
-  elif columns == ROWS:
-    example = {name: _plain(value) for name, value in example.items()}
-  else:
-    example['text'] = text_of(file, line, row, columns)
-    example |= _target(file, line, row, columns)
+  example |= _read(file, line, row, columns, example)
   return example, split.strip() if split else None
+
+
+def _read(file, line: int, row: dict, columns: Columns, example: dict) -> dict:
+  """The text and the label of a row, or all that it has of a file of rows."""
+  if columns.conversation:
+    return _conversation(file, line, row, columns)
+  if columns.choices:
+    return question_of(file, line, row, columns)
+  if columns.tagged:
+    return sentence_of(file, line, row, columns)
+  if columns == ROWS:
+    return {name: _plain(value) for name, value in example.items()}
+  text = text_of(file, line, row, columns)
+  return {'text': text} | _target(file, line, row, columns)
 
 
 def _plain(value: Any) -> Any:

@@ -177,3 +177,23 @@ def _require_balance(names: np.ndarray, chosen: np.ndarray, count: int) -> None:
         f"{str(name)!r}, which has {size}; by='stratified' keeps the proportions of "
         'the set'
       )
+
+
+def spans(sizes, numbers) -> np.ndarray:
+  """The numbers of the parts of the chosen examples, example after example, int64.
+
+  sizes (n,): how many parts each of all examples has; these count through.
+
+  >>> spans([2, 1, 3], [2, 0]).tolist()
+  [3, 4, 5, 0, 1]
+  """
+  sizes = np.asarray(sizes, np.int64)
+  ends = np.cumsum(sizes)
+  chosen = np.asarray(numbers, np.int64)
+  counts = sizes[chosen]
+  starts = ends[chosen] - counts
+  total = int(counts.sum())
+  # Where each example begins in what is returned.
+  before = np.cumsum(counts) - counts
+  shift = np.repeat(starts - before, counts)
+  return np.arange(total) + shift

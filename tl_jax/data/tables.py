@@ -16,6 +16,7 @@ import pathlib
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from tl_jax.config.disguises import START_BYTES, require_content, stands_in
 from tl_jax.data import conll, lines, separated
@@ -229,15 +230,24 @@ def classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
     return {}
   found = {}
   for name, feature in features.items():
-    # Of a list of classes, the feature is within that of the list.
-    while isinstance(feature, list) and len(feature) == 1:
-      feature = feature[0]
-    feature = feature if isinstance(feature, dict) else {}
-    inner = feature.get('feature')
-    names = (inner if isinstance(inner, dict) else feature).get('names')
-    if isinstance(names, list):
-      found[name] = tuple(names)
+    names = _names_in(feature)
+    if names:
+      found[name] = names
   return found
+
+
+def _names_in(feature: Any) -> tuple[str, ...]:
+  """The class names of a feature, or of the list that it is; () for none."""
+  if isinstance(feature, list) and len(feature) == 1:
+    (feature,) = feature
+  if not isinstance(feature, dict):
+    return ()
+  inner = feature.get('feature')
+  # A list of classes says of what it is a list.
+  if isinstance(inner, dict):
+    return _names_in(inner)
+  names = feature.get('names')
+  return tuple(names) if isinstance(names, list) else ()
 
 
 def _classes_of_folder(files: Sequence[pathlib.Path]) -> dict[str, tuple[str, ...]]:

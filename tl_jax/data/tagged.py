@@ -60,16 +60,19 @@ class Windows:
     labels = np.full(row_length, NO_TAG, np.int32)
     identifiers = np.full(row_length, -1, np.int32)
     start = 0
-    for member in map(int, members):
-      columns = start + self.columns[member]
-      numbers = self.numbers[member]
-      identifiers[columns] = numbers
+    for member in members:
+      number = int(member)
+      columns = start + self.columns[number]
+      words = self.numbers[number]
+      identifiers[columns] = words
       if self.tags is not None:
-        labels[columns] = self.tags[numbers]
-      start += int(self.lengths[member])
-    if self.tags is None:
-      return dict(identifiers=identifiers)
-    return dict(labels=labels, identifiers=identifiers)
+        labels[columns] = self.tags[words]
+      length = self.lengths[number]
+      start += int(length)
+    row = dict(identifiers=identifiers)
+    if self.tags is not None:
+      row['labels'] = labels
+    return row
 
 
 class Pieces(NamedTuple):
@@ -91,28 +94,36 @@ def windows(
   """
   prefix = np.array(tokenizer.prefix, np.int32)
   suffix = np.array(tokenizer.suffix, np.int32)
-  room = length - len(prefix) - len(suffix)
+  framing = len(prefix) + len(suffix)
+  room = length - framing
   if room < 1:
     raise ValueError(
-      f'max_length: {length} leaves no room beside {len(prefix) + len(suffix)} special '
-      'tokens'
+      f'max_length: {length} leaves no room beside {framing} special tokens'
     )
-  found = Windows([], [], [], [], tags)
+  arrays = []
+  index = []
+  columns = []
+  numbers = []
   before = 0
-  for number, pieces in enumerate(pieces_of(texts, tokenizer)):
-    # The columns of the first pieces: where another word begins.
-    is_first = np.diff(pieces.words, prepend=-1) > 0
+  sentences = pieces_of(texts, tokenizer)
+  for number, pieces in enumerate(sentences):
+    # A word has its tag where it begins.
+    change = np.diff(pieces.words, prepend=-1)
+    is_first = change > 0
     for start, stop, first, last in parts(pieces.words, room):
-      own = slice(start, start + min(room, stop - start))
+      end = min(stop, start + room)
+      own = slice(start, end)
       words = pieces.words[own]
-      is_tagged = is_first[own] & (words >= first) & (words < last)
-      columns = np.flatnonzero(is_tagged)
-      found.arrays.append(np.concatenate([prefix, pieces.ids[own], suffix]))
-      found.index.append(number)
-      found.columns.append(len(prefix) + columns)
-      found.numbers.append(before + words[columns])
-    before += len(texts[number].words)
-  return dataclasses.replace(found, index=np.array(found.index, np.int32))
+      is_own = (words >= first) & (words < last)
+      places = np.flatnonzero(is_first[own] & is_own)
+      row = [prefix, pieces.ids[own], suffix]
+      arrays.append(np.concatenate(row))
+      index.append(number)
+      columns.append(len(prefix) + places)
+      numbers.append(before + words[places])
+    sentence = texts[number]
+    before += len(sentence.words)
+  return Windows(arrays, np.array(index, np.int32), columns, numbers, tags)
 
 
 def parts(words: np.ndarray, room: int) -> list[tuple[int, int, int, int]]:
@@ -125,19 +136,22 @@ def parts(words: np.ndarray, room: int) -> list[tuple[int, int, int, int]]:
   if not len(words):
     return []
   # The first token of every word, and the end of the last.
-  starts = np.searchsorted(words, np.arange(words[-1] + 2)).tolist()
-  count = len(starts) - 1
+  count = int(words[-1]) + 1
+  numbers = np.arange(count + 1)
+  starts = np.searchsorted(words, numbers).tolist()
   if starts[count] <= room:
     return [(0, starts[count], 0, count)]
   found = []
   first = 0
   while first < count:
     last = first + 1
-    # Half of the room for what is tagged, and all of it at the end of a sentence.
-    while last < count and starts[last + 1] - starts[first] <= room // 2:
+    # Half of the room is for what is tagged, the rest for what stands around it.
+    end = starts[first] + room // 2
+    while last < count and starts[last + 1] <= end:
       last += 1
     ahead, behind = _in_sight(starts, first, last, room)
-    found.append((starts[ahead], starts[behind], first, last))
+    window = (starts[ahead], starts[behind], first, last)
+    found.append(window)
     first = last
   return found
 
@@ -147,19 +161,22 @@ def _in_sight(starts: list[int], first: int, last: int, room: int) -> tuple[int,
 
   starts: the first token of every word, and the end of the last.
   """
-  ahead, behind = first, last
+  ahead = first
+  behind = last
+  count = len(starts) - 1
   while True:
     # (tokens of context on a side, the words with one more there)
     sides = []
-    if ahead > 0:
-      sides.append((starts[first] - starts[ahead], ahead - 1, behind))
-    if behind < len(starts) - 1:
-      sides.append((starts[behind] - starts[last], ahead, behind + 1))
-    fitting = [side for side in sides if starts[side[2]] - starts[side[1]] <= room]
-    if not fitting:
+    if ahead > 0 and starts[behind] - starts[ahead - 1] <= room:
+      context = starts[first] - starts[ahead]
+      sides.append((context, ahead - 1, behind))
+    if behind < count and starts[behind + 1] - starts[ahead] <= room:
+      context = starts[behind] - starts[last]
+      sides.append((context, ahead, behind + 1))
+    if not sides:
       return ahead, behind
     # Both sides grow alike.
-    _, ahead, behind = min(fitting)
+    _, ahead, behind = min(sides)
 
 
 def pieces_of(texts: Sequence[Words], tokenizer) -> list[Pieces]:
@@ -170,18 +187,28 @@ def pieces_of(texts: Sequence[Words], tokenizer) -> list[Pieces]:
   control character, has that of unknown words. Raises ValueError where there is none.
   """
   found = []
-  for text, (ids, offsets) in zip(texts, tokenizer.encode_spans(texts), strict=True):
-    words = _words_at(text.spans, np.array(offsets, np.int64).reshape(-1, 2))
-    ids = np.array(ids, np.int32)
-    missing = np.setdiff1d(np.arange(len(text.words)), words)
+  encoded = tokenizer.encode_spans(texts)
+  for text, (ids, spans) in zip(texts, encoded, strict=True):
+    offsets = np.array(spans, np.int64)
+    words = _words_at(text.spans, offsets.reshape(-1, 2))
+    pieces = Pieces(np.array(ids, np.int32), words)
+    numbers = np.arange(len(text.words))
+    missing = np.setdiff1d(numbers, words)
     if len(missing):
-      if tokenizer.unk is None:
-        raise ValueError(f'the tokenizer has no token for {text.words[missing[0]]!r}')
-      places = np.searchsorted(words, missing)
-      ids = np.insert(ids, places, tokenizer.unk)
-      words = np.insert(words, places, missing)
-    found.append(Pieces(ids, words))
+      pieces = _with_unknown(pieces, text, missing, tokenizer.unk)
+    found.append(pieces)
   return found
+
+
+def _with_unknown(pieces: Pieces, text: Words, missing, unknown: int | None) -> Pieces:
+  """The pieces with the unknown one for each of the words that are missing."""
+  if unknown is None:
+    word = text.words[missing[0]]
+    raise ValueError(f'the tokenizer has no token for {word!r}')
+  places = np.searchsorted(pieces.words, missing)
+  ids = np.insert(pieces.ids, places, unknown)
+  words = np.insert(pieces.words, places, missing)
+  return Pieces(ids, words)
 
 
 def _words_at(spans: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -194,10 +221,12 @@ def _words_at(spans: np.ndarray, offsets: np.ndarray) -> np.ndarray:
   first, end = offsets.T
   # By its last character: the first may be the space before a word.
   place = np.maximum(first, end - 1)
-  words = np.searchsorted(spans[:, 0], place, side='right') - 1
-  words = np.maximum(words, 0)
+  starts, ends = spans.T
+  begun = np.searchsorted(starts, place, side='right')
+  words = np.maximum(begun - 1, 0)
   # A token that is a space alone begins the word behind it.
-  words += place >= spans[words, 1]
+  is_behind = place >= ends[words]
+  words += is_behind
   words = np.minimum(words, len(spans) - 1)
   # No token goes back to a word before.
   return np.maximum.accumulate(words)

@@ -41,9 +41,12 @@ class Words(str):
   @property
   def spans(self) -> np.ndarray:
     """The first character of every word and that behind its last, int64 (n, 2)."""
-    lengths = np.array([len(word) for word in self.words], np.int64)
-    ends = np.cumsum(lengths + 1) - 1
-    return np.stack([ends - lengths, ends], 1)
+    lengths = np.array(list(map(len, self.words)), np.int64)
+    # A space stands behind every word.
+    behind = np.cumsum(lengths + 1)
+    ends = behind - 1
+    starts = ends - lengths
+    return np.stack([starts, ends], 1)
 
 
 def fields_of(
@@ -62,7 +65,11 @@ def fields_of(
 
 def _first_list(names: Sequence[str], row: Mapping[str, Any]) -> str:
   """The first of these fields that has a list; '' for none."""
-  return next((name for name in names if isinstance(row.get(name), list)), '')
+  for name in names:
+    value = row.get(name)
+    if isinstance(value, list):
+      return name
+  return ''
 
 
 def read(
@@ -73,25 +80,31 @@ def read(
   Words that are a text are parted by white space. Raises ValueError `field: ...` for
   what is no list of words, and for tags of another number.
   """
-  words = _words(row.get(tokens), tokens)
+  words = Words(_words(row.get(tokens), tokens))
   found = row.get(tags) if tags else None
-  if found is None or (isinstance(found, str) and missing.is_missing(found)):
-    return Words(words), None
+  if not isinstance(found, list) and missing.is_missing(found):
+    return words, None
   # As many tags as words, also where both are parted by white space.
-  listed = found.split() if isinstance(found, str) else found
-  if not isinstance(listed, list) or not all(map(_is_tag, listed)):
-    raise ValueError(f'{tags}: {str(found)[:40]!r} is no list of tags')
-  if len(listed) != len(words):
-    raise ValueError(f'{tags}: {len(listed)} tags for {len(words)} words')
-  return Words(words), listed
+  if isinstance(found, str):
+    found = found.split()
+  if not isinstance(found, list) or not all(map(_is_tag, found)):
+    shown = str(found)
+    raise ValueError(f'{tags}: {shown[:40]!r} is no list of tags')
+  count = len(found)
+  wanted = len(words.words)
+  if count != wanted:
+    raise ValueError(f'{tags}: {count} tags for {wanted} words')
+  return words, found
 
 
 def _words(value: Any, name: str) -> list[str]:
   """The words of a field. Raises ValueError for what holds none."""
   if isinstance(value, str):
-    return plain(value).split()
+    text = plain(value)
+    return text.split()
   if not isinstance(value, list):
-    raise ValueError(f'{name}: {str(value)[:40]!r} is no list of words')
+    shown = str(value)
+    raise ValueError(f'{name}: {shown[:40]!r} is no list of words')
   for word in value:
     if not isinstance(word, str) or not word.strip():
       raise ValueError(f'{name}: {word!r} among the words is none')
@@ -102,7 +115,8 @@ def _is_tag(value: Any) -> bool:
   """Is this a name, or a number that stands for one?"""
   if isinstance(value, str):
     return bool(value.strip())
-  return isinstance(value, int) and not isinstance(value, bool)
+  # True is no number of a tag, though Python says so.
+  return type(value) is int
 
 
 def are_words(texts: Sequence[str]) -> bool:

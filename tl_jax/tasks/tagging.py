@@ -10,6 +10,7 @@
 """
 
 import pathlib
+from collections.abc import Mapping, Sequence
 
 from tl_jax import config
 from tl_jax.config import ConfigError
@@ -27,18 +28,29 @@ def found(name: str, how) -> files.Columns | None:
   # Such a file can be nothing else.
   if tables.ending(path) in conll.ENDINGS:
     return columns(name, how)
-  text, label = config.names(how.text), config.names(how.label)
-  if how.target or len(text) > 1 or len(label) > 1 or not files.is_file(path):
+  text = config.names(how.text)
+  label = config.names(how.label)
+  is_of_others = bool(how.target) or max(len(text), len(label)) > 1
+  if is_of_others or not files.is_file(path):
     return None
-  row = files.first_row(path, separated.delimiter_of(how.delimiter))
+  delimiter = separated.delimiter_of(how.delimiter)
+  row = files.first_row(path, delimiter)
   fields = words.fields_of(row, ''.join(text), ''.join(label))
   # Words alone are no task.
-  if fields is None or not all(isinstance(row.get(name), list) for name in fields):
+  if fields is None or not _are_lists(row, fields):
     return None
   # Beside texts the words are something else that is told of these.
-  others = {'text'} if text or label else {'text', 'label'}
-  is_of_texts = not text and others <= row.keys()
-  return None if is_of_texts else _columns(fields, '')
+  others = {'text'}
+  if not text and not label:
+    others = {'text', 'label'}
+  if not text and others <= row.keys():
+    return None
+  return _columns(fields, '')
+
+
+def _are_lists(row: Mapping, names: Sequence[str]) -> bool:
+  values = [row.get(name) for name in names]
+  return all(isinstance(value, list) for value in values)
 
 
 def columns(name: str, how) -> files.Columns:
@@ -46,8 +58,9 @@ def columns(name: str, how) -> files.Columns:
 
   Raises ConfigError for columns that are not said and not there.
   """
-  text, label = config.names(how.text), config.names(how.label)
-  if len(text) > 1 or len(label) > 1:
+  text = config.names(how.text)
+  label = config.names(how.label)
+  if max(len(text), len(label)) > 1:
     raise ConfigError(
       f'config.task.kind: {TAGS!r} has one column of words and one of their tags'
     )
@@ -55,14 +68,21 @@ def columns(name: str, how) -> files.Columns:
   delimiter = _delimiter(path, how)
   row = files.first_row(path, delimiter)
   fields = words.fields_of(row, ''.join(text), ''.join(label))
-  if fields is None or not fields[1]:
-    missing = 'text' if fields is None else 'label'
-    there = ', '.join(map(str, list(row)[:8])) or 'nothing'
-    raise ConfigError(
-      f'{path}: kind={TAGS}: no column of {"words" if fields is None else "tags"}; the '
-      f'file has {there}; {missing}=COLUMN names it'
-    )
+  if fields is None:
+    raise _no_column(path, row, 'words', 'text')
+  if not fields[1]:
+    raise _no_column(path, row, 'tags', 'label')
   return _columns(fields, delimiter)
+
+
+def _no_column(path: str, row: Mapping, what: str, key: str) -> ConfigError:
+  """The error of a file without words, or without tags."""
+  names = [str(name) for name in row]
+  there = ', '.join(names[:8]) or 'nothing'
+  return ConfigError(
+    f'{path}: kind={TAGS}: no column of {what}; the file has {there}; {key}=COLUMN '
+    'names it'
+  )
 
 
 def _columns(fields: tuple[str, str], delimiter: str) -> files.Columns:
@@ -82,14 +102,17 @@ def _delimiter(path: str, how) -> str:
       f'config.task.delimiter: {how.delimiter!r}, but kind={TAGS} reads a word on '
       'every line, with columns between tabs or spaces'
     )
-  inner = pathlib.Path(path)
-  endings = {tables.ending(inner)}
-  if inner.is_dir():
-    endings = set(map(tables.ending, tables.files_in(inner)))
+  folder = pathlib.Path(path)
+  inside = [folder]
+  if folder.is_dir():
+    inside = tables.files_in(folder)
+  endings = set(map(tables.ending, inside))
   if '.csv' in endings:
+    known = ', '.join(conll.ENDINGS)
     raise ConfigError(
-      f'{path}: kind={TAGS} is of files with a word on every line '
-      f'({", ".join(conll.ENDINGS)}, .tsv, .txt) and of lists in .jsonl and .parquet, '
-      'not of .csv'
+      f'{path}: kind={TAGS} is of files with a word on every line ({known}, .tsv, .txt) '
+      'and of lists in .jsonl and .parquet, not of .csv'
     )
-  return conll.LINES if endings & {'.txt', '.tsv'} else ''
+  if endings & {'.txt', '.tsv'}:
+    return conll.LINES
+  return ''

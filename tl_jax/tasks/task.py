@@ -18,6 +18,7 @@ import numpy as np
 
 from tl_jax import data, metrics
 from tl_jax.config import ConfigError
+from tl_jax.data import subsets
 from tl_jax.data.pairs import Pair
 from tl_jax.data.sources import Source
 from tl_jax.tasks import problems
@@ -310,11 +311,9 @@ def places(task: Task, targets: np.ndarray, numbers: np.ndarray) -> np.ndarray:
   sizes = np.ones(len(targets), np.int64)
   if task.problem.units is not None:
     sizes = task.problem.units(targets)
-  ends = np.cumsum(sizes)
-  spans = zip((ends - sizes)[numbers].tolist(), ends[numbers].tolist(), strict=True)
-  chosen = [np.arange(*span) for span in spans]
-  chosen = np.concatenate([np.zeros(0, np.int64), *chosen])
-  found = np.full(int(sizes.sum()) + 1, -1)
+  chosen = subsets.spans(sizes, numbers)
+  total = int(sizes.sum())
+  found = np.full(total + 1, -1)
   found[chosen] = np.arange(len(chosen))
   return found
 

@@ -52,10 +52,12 @@ def _objective(facts: Facts) -> objectives.Objective:
 
 def _rows(examples: list[Example]) -> Array:
   """The tags of all sentences, int32 (n, words)."""
-  most = max((len(example.target) for example in examples), default=0)
-  found = np.full((len(examples), most), NO_TAG, np.int32)
+  lengths = [len(example.target) for example in examples]
+  shape = len(examples), max(lengths, default=0)
+  found = np.full(shape, NO_TAG, np.int32)
   for row, example in enumerate(examples):
-    found[row, : len(example.target)] = example.target
+    end = lengths[row]
+    found[row, :end] = example.target
   return found
 
 
@@ -74,15 +76,17 @@ def _collect(outputs: Array, targets: Array) -> Array:
   # A tag says less than the outputs, but those of many words and tags are large.
   chances = softmax(outputs)
   tags = chances.argmax(-1)
-  best = np.take_along_axis(chances, tags[:, None], -1)[:, 0]
-  found[targets != NO_TAG] = np.stack([tags, best], -1)
+  best = chances.max(-1)
+  is_word = targets != NO_TAG
+  found[is_word] = np.stack([tags, best], -1)
   return found
 
 
 def _decide(raw: Array, targets: Array, groups: tuple) -> Array:
   """The tags (n, words) that a model says."""
   del targets, groups
-  return np.asarray(raw)[..., 0].astype(np.int32)
+  tags = np.asarray(raw)[..., 0]
+  return tags.astype(np.int32)
 
 
 def _read(value, labels: tuple[str, ...]) -> list[str]:
@@ -92,19 +96,29 @@ def _read(value, labels: tuple[str, ...]) -> list[str]:
 
 def _line(text, target, prediction, raw, labels) -> dict:
   words = list(text.words)
-  chances = np.asarray(raw)[: len(words), 1].tolist()
-  return dict(
-    tokens=words,
-    target=_read(target, labels),
-    prediction=_read(prediction, labels),
-    # A float32 has about seven digits.
-    probabilities=[round(chance, 6) for chance in chances],
-  )
+  count = len(words)
+  chances = raw[:count, 1].tolist()
+  # A float32 has about seven digits.
+  rounded = [round(chance, 6) for chance in chances]
+  right = _read(target, labels)
+  said = _read(prediction, labels)
+  return dict(tokens=words, target=right, prediction=said, probabilities=rounded)
 
 
 def _count(targets: Array, labels: int) -> list[int]:
   """How many words have each tag."""
-  return np.bincount(targets[targets != NO_TAG], minlength=labels).tolist()
+  tags = targets[targets != NO_TAG]
+  counts = np.bincount(tags, minlength=labels)
+  return counts.tolist()
+
+
+def _plain(values) -> list[list[int]]:
+  """The numbers of the tags of every sentence."""
+  found = []
+  for row in values:
+    own = [tag for tag in row if tag != NO_TAG]
+    found.append(own)
+  return found
 
 
 def _move(target, places: list[int], labels: int) -> tuple[int, ...]:
@@ -130,7 +144,7 @@ TAGS = Problem(
   encode=_encode,
   objective=_objective,
   decide=_decide,
-  plain=lambda values: [[tag for tag in row if tag != NO_TAG] for row in values],
+  plain=_plain,
   read=_read,
   count=_count,
   line=_line,
