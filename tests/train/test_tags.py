@@ -114,6 +114,19 @@ def test_a_run_answers_files_of_words(trained, tmp_path):
   assert found == [row['tags'] for row in ours]
 
 
+def test_a_run_knows_the_column_of_its_words(trained, tmp_path):
+  path = tmp_path / 'own.jsonl'
+  renamed = [
+    dict(tokens=['Oslo'], form=row['tokens'], upos=row['ner_tags'], split=row['split'])
+    for row in rows_of(8)
+  ]
+  path.write_text('\n'.join(map(json.dumps, renamed)))
+  steps = ('schedule.steps', '2')
+  train.transfer(config_of(path, steps, text='form', label='upos'), tmp_path / 'w')
+  found = read(predict(tmp_path / 'w', path, tmp_path / 'a.jsonl'))
+  assert [row['tokens'] for row in found] == [row['form'] for row in renamed]
+
+
 def test_sentences_without_a_word_have_no_tag(trained, tmp_path):
   path = tmp_path / 'a.jsonl'
   path.write_text('{"tokens": []}\n{"tokens": ["Ann"]}\n{"tokens": []}\n')

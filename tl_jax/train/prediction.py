@@ -35,7 +35,7 @@ from tl_jax.train.answering import (
 )
 from tl_jax.train.asking import Manner, Question, is_chat
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
-from tl_jax.train.settings import Settings
+from tl_jax.train.settings import Settings, Transfer
 from tl_jax.train.stopping import Stopped, Stopping
 
 # The files of a folder that say what its model answers.
@@ -120,8 +120,12 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
   settings, step = open_settings(path, request.step)
   chat = not request.embeddings and is_chat(request.manner, learned_problem(path, step))
   head = '' if request.embeddings else head_of(path, step, request.head)
+  text = request.text
+  if head == 'token' and isinstance(settings, Transfer):
+    # The run knows the column of its words, if that was said.
+    text = text or settings.task.text
   by_fields = chat or head in ('choice', 'token')
-  columns = columns_of(request.text, settings, by_fields)
+  columns = columns_of(text, settings, by_fields)
   delimiter = delimiter_of(request.delimiter, request.input, settings)
   questions = Questions(request.input, columns, chat, delimiter, head)
   total = _count(questions, reporter)
