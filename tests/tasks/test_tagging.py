@@ -42,6 +42,20 @@ def test_a_folder_of_word_lines_is_a_task(tmp_path):
   assert 'tags of 13 words in 5 sentences, entities as IOB, 4 classes' in task.told[-1]
 
 
+def test_notes_beside_files_of_words_are_not_read(tmp_path):
+  (tmp_path / 'train.conll').write_text(CONLL * 3)
+  (tmp_path / 'test.conll').write_text(CONLL)
+  (tmp_path / 'README.txt').write_text('What these files are.\n')
+  assert len(tasks.labelled(read_task(str(tmp_path)), 'train')[0]) == 3
+
+
+def test_a_folder_of_lists_has_its_names_beside_them(tmp_path):
+  numbered = [dict(row, ner_tags=[0] * len(row['tokens'])) for row in rows()]
+  write_rows(tmp_path / 'a.jsonl', numbered)
+  (tmp_path / 'labels.txt').write_text('O\nB-PER\n')
+  assert read_task(str(tmp_path)).labels == ('O', 'B-PER')
+
+
 @pytest.mark.parametrize('label', ['2', 'tags', ''])
 def test_the_column_of_the_tags_may_be_said(tmp_path, label):
   path = tmp_path / 'a.conll'

@@ -37,8 +37,6 @@ ENDINGS = tables.ENDINGS
 # A file up to this size stays parsed: a run asks for its texts several times.
 KEPT_BYTES = 2**26
 ALL = slices.ALL
-# Names of the tags that files have by number.
-NAMES = 'labels.txt'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -316,7 +314,7 @@ def _classes(path: pathlib.Path, columns: Columns) -> dict[str, tuple[str, ...]]
 
 def _names_beside(path: pathlib.Path) -> tuple[str, ...]:
   """The names of tags in a file labels.txt beside others, a line each; () for none."""
-  file = (path if path.is_dir() else path.parent) / NAMES
+  file = (path if path.is_dir() else path.parent) / tables.NAMES
   if not file.is_file():
     return ()
   return tuple(line.strip() for _, line in lines.read(file, tables.ignore))

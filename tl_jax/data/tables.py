@@ -25,6 +25,8 @@ from tl_jax.files import unique_keys
 ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt', *conll.ENDINGS)
 # What parts the cells of a row, unless it is given or the header shows something else.
 DELIMITERS = {'.csv': ',', '.tsv': '\t'}
+# Names of the tags that files have by number.
+NAMES = 'labels.txt'
 # Files in a folder that tensorflow-datasets or datasets has prepared.
 PREPARED = ('dataset_info.json', 'dataset_dict.json')
 # A split as files and folders are called by it.
@@ -49,12 +51,19 @@ def files_in(folder) -> list[pathlib.Path]:
   """The .txt files at any depth below a folder, or else its tables, by their paths.
 
   Of a folder that a library prepared for itself, the tables are none of the user's.
+  Beside tables a `labels.txt` is no text, and beside files of words none is.
   """
   paths = sorted(path for path in pathlib.Path(folder).rglob('*') if path.is_file())
   texts = [path for path in paths if ending(path) == '.txt']
-  if texts or any(path.name in PREPARED for path in paths):
+  others = [path for path in paths if path not in texts and _is_table(path)]
+  # Names of tags are no text, nor is what somebody says of files of words.
+  are_beside = all(path.name == NAMES for path in texts)
+  if any(ending(path) in conll.ENDINGS for path in others):
+    are_beside = True
+  is_prepared = any(path.name in PREPARED for path in paths)
+  if is_prepared or (texts and not (others and are_beside)):
     return texts
-  return list(filter(_is_table, paths))
+  return others
 
 
 def is_separated(path) -> bool:

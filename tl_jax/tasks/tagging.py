@@ -31,7 +31,8 @@ def found(name: str, how) -> files.Columns | None:
   text = config.names(how.text)
   label = config.names(how.label)
   is_of_others = bool(how.target) or max(len(text), len(label)) > 1
-  if is_of_others or not files.is_file(path):
+  # Cells hold no lists.
+  if is_of_others or not files.is_file(path) or tables.is_separated(path):
     return None
   delimiter = separated.delimiter_of(how.delimiter)
   row = files.first_row(path, delimiter)
