@@ -15,7 +15,7 @@ import os
 import pathlib
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tl_jax.config.disguises import START_BYTES, require_content, stands_in
@@ -53,17 +53,32 @@ def files_in(folder) -> list[pathlib.Path]:
   Of a folder that a library prepared for itself, the tables are none of the user's.
   Beside tables a `labels.txt` is no text, and beside files of words none is.
   """
-  paths = sorted(path for path in pathlib.Path(folder).rglob('*') if path.is_file())
-  texts = [path for path in paths if ending(path) == '.txt']
-  others = [path for path in paths if path not in texts and _is_table(path)]
-  # Names of tags are no text, nor is what somebody says of files of words.
-  are_beside = all(path.name == NAMES for path in texts)
-  if any(ending(path) in conll.ENDINGS for path in others):
-    are_beside = True
-  is_prepared = any(path.name in PREPARED for path in paths)
-  if is_prepared or (texts and not (others and are_beside)):
+  found = pathlib.Path(folder).rglob('*')
+  paths = sorted(filter(pathlib.Path.is_file, found))
+  texts = []
+  others = []
+  for path in paths:
+    if ending(path) == '.txt':
+      texts.append(path)
+    elif _is_table(path):
+      others.append(path)
+  names = {path.name for path in paths}
+  if not names.isdisjoint(PREPARED):
     return texts
-  return others
+  if others and _are_beside(texts, others):
+    return others
+  return texts or others
+
+
+def _are_beside(texts: Iterable[pathlib.Path], tables: Iterable[pathlib.Path]) -> bool:
+  """Do texts only tell of the tables in their folder?
+
+  Names of tags do, and whatever somebody says of files of words.
+  """
+  endings = set(map(ending, tables))
+  if not endings.isdisjoint(conll.ENDINGS):
+    return True
+  return all(path.name == NAMES for path in texts)
 
 
 def is_separated(path) -> bool:

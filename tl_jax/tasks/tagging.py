@@ -28,25 +28,30 @@ def found(name: str, how) -> files.Columns | None:
   # Such a file can be nothing else.
   if tables.ending(path) in conll.ENDINGS:
     return columns(name, how)
-  text = config.names(how.text)
-  label = config.names(how.label)
-  is_of_others = bool(how.target) or max(len(text), len(label)) > 1
-  # Cells hold no lists.
-  if is_of_others or not files.is_file(path) or tables.is_separated(path):
+  if _is_of_others(path, how):
     return None
   delimiter = separated.delimiter_of(how.delimiter)
   row = files.first_row(path, delimiter)
-  fields = words.fields_of(row, ''.join(text), ''.join(label))
+  text = ''.join(config.names(how.text))
+  label = ''.join(config.names(how.label))
+  fields = words.fields_of(row, text, label)
   # Words alone are no task.
   if fields is None or not _are_lists(row, fields):
     return None
   # Beside texts the words are something else that is told of these.
-  others = {'text'}
-  if not text and not label:
-    others = {'text', 'label'}
-  if not text and others <= row.keys():
+  others = {'text'} if how.label else {'text', 'label'}
+  if not how.text and others <= row.keys():
     return None
   return _columns(fields, '')
+
+
+def _is_of_others(path: str, how) -> bool:
+  """Is a file none of lists, or asked for by columns that lists have not?"""
+  count = max(len(config.names(how.text)), len(config.names(how.label)))
+  if how.target or count > 1:
+    return True
+  # Cells hold no lists.
+  return not files.is_file(path) or tables.is_separated(path)
 
 
 def _are_lists(row: Mapping, names: Sequence[str]) -> bool:
