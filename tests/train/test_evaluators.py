@@ -1,12 +1,15 @@
 """What a run of texts to write is watched by: a loss, or the texts that it writes."""
 
 import json
+import math
 
 import pytest
 
 from tl_jax import config, train
 from tl_jax.config import ConfigError
+from tiny_runs import SMALL
 from tl_jax.train.checks import read
+from tl_jax.train.evaluators import add_up
 
 TINY = str(dict(family='tiny-gpt', layers=1, width=16, heads=2, mlp=16))
 WATCHED = [
@@ -63,3 +66,56 @@ def test_to_write_on_the_way_is_refused_where_nothing_is_written(file):
   )
   with pytest.raises(ConfigError, match='write: True needs evaluations'):
     read(never)
+
+
+def pretrained(folder, texts, workdir):
+  sources = []
+  for name, lines in texts.items():
+    path = folder / f'{name}.txt'
+    path.write_text('\n'.join(lines))
+    sources.append(str(path))
+  text = '+'.join(sources)
+  small = config.load(f'configs/pretrain.py:tiny-gpt,text={text}', [*SMALL, ('model', TINY)])
+  small.optim.lr = 0.01
+  small.schedule.steps = 40
+  small.eval.batches = 0
+  small.eval.every = 20
+  found = train.pretrain(small, workdir)
+  logged = (workdir / 'evaluations.jsonl').read_text().splitlines()
+  return found['metrics'], [json.loads(line) for line in logged]
+
+
+def test_every_source_of_a_mixture_has_its_own_figures(tmp_path):
+  same = [f'one two three four {place}' for place in range(60)]
+  varied = [f'{a} {b} {a * b} {a + b}' for a in range(7, 15) for b in range(8)]
+  texts = dict(same=same, varied=varied)
+  found, logged = pretrained(tmp_path, texts, tmp_path / 'both')
+  of_same = found[f'{tmp_path}/same.txt/loss']
+  of_varied = found[f'{tmp_path}/varied.txt/loss']
+  # What is nearly the same is the easier to learn.
+  assert of_same < of_varied - 0.5
+  # The whole is the mean over tokens, not over sources.
+  assert of_same < found['loss'] < of_varied
+  assert found[f'{tmp_path}/same.txt/perplexity'] == pytest.approx(math.exp(of_same))
+  on_the_way = [line for line in logged if f'test/{tmp_path}/same.txt/loss' in line]
+  assert [line['step'] for line in on_the_way] == [20]
+
+
+def test_a_single_source_is_the_whole(tmp_path):
+  texts = dict(same=[f'one two three four {place}' for place in range(60)])
+  found, _ = pretrained(tmp_path, texts, tmp_path / 'one')
+  assert not [name for name in found if '/' in name]
+
+
+def test_sums_of_sources_are_those_of_all_batches():
+  numbered = []
+
+  def sums(params, batch, index):
+    numbered.append(index)
+    return {'loss/causal': (params * batch, batch)}, 1
+
+  first = add_up(sums, 2.0, [1.0, 2.0])
+  second = add_up(sums, 2.0, [4.0], first.batches)
+  assert first + second == add_up(sums, 2.0, [1.0, 2.0, 4.0])
+  # Every batch of a mixture has draws of its own.
+  assert numbered[:3] == [0, 1, 2]

@@ -132,7 +132,10 @@ class MixtureEvaluator:
     return Watch('test', 'loss', self.metrics)
 
   def metrics(self, state) -> dict[str, float]:
-    """Loss, perplexity and the objective's metrics, and how many `examples` were seen."""
+    """Loss, perplexity and the objective's metrics, and how many `examples` were seen.
+
+    Of a mixture of several sources each has its own, too, as `SOURCE/loss`.
+    """
     return self.measure(self._merged(state))
 
   def evaluate(self, state) -> Evaluation:
@@ -141,30 +144,37 @@ class MixtureEvaluator:
 
   def measure(self, params) -> dict[str, float]:
     """The metrics of merged parameters."""
-    rows = self._settings.data.batch
-    placed = (
-      parallel.place_batch(batch, self._sharding, rows, self._held)
-      for batch in self._batches()
-    )
-    metrics, seen = measure(self._sums, params, placed)
-    return dict(**metrics, examples=seen)
+    parts = {}
+    first = 0
+    for name in self._examples:
+      found = add_up(self._sums, params, self._batches(name), first)
+      first += found.batches
+      parts[name] = found
+    whole = sum(parts.values(), Sums())
+    metrics = sum_up(whole.totals)
+    # A single source is the whole.
+    if len(parts) > 1:
+      metrics |= _of_sources(parts)
+    return dict(**metrics, examples=whole.examples)
 
-  def _batches(self):
-    """The batches of every source: of each as many, so that none is left out."""
+  def _batches(self, name: str) -> Iterator[dict]:
+    """The batches of a source on the mesh: of each as many, so that none is left out."""
     settings = self._settings
     # 0 batches, which means all, stay None.
     most = -(-settings.eval.batches // len(self._examples)) or None
-    for part in self._examples.values():
-      yield from data.evaluation(
-        part,
-        length=self._rows.length,
-        room=self._rows.room,
-        batch=settings.data.batch,
-        pack=settings.data.pack,
-        pad=self._pad,
-        rows=self._held,
-        batches=most,
-      )
+    batches = data.evaluation(
+      self._examples[name],
+      length=self._rows.length,
+      room=self._rows.room,
+      batch=settings.data.batch,
+      pack=settings.data.pack,
+      pad=self._pad,
+      rows=self._held,
+      batches=most,
+    )
+    for batch in batches:
+      rows = settings.data.batch
+      yield parallel.place_batch(batch, self._sharding, rows, self._held)
 
   def _digest(self) -> str:
     """A digest of the tokens that are seen: texts and tokenizer, and the rows where
@@ -178,22 +188,56 @@ class MixtureEvaluator:
     return configs.digest(seen)[:16]
 
 
-def measure(sums: Callable, params, batches: Iterable) -> tuple[dict[str, float], int]:
-  """(the means of an objective over batches, how many examples these have).
+class Sums(NamedTuple):
+  """What an objective adds up to over batches: name -> (sum, weight); the examples in
+  them, and how many batches they are.
+  """
+
+  totals: Mapping[str, tuple[float, float]] = {}
+  examples: int = 0
+  batches: int = 0
+
+  def __add__(self, other: 'Sums') -> 'Sums':
+    totals = dict(self.totals)
+    for name, (total, weight) in other.totals.items():
+      before, weight_before = totals.get(name, (0.0, 0.0))
+      totals[name] = (before + total, weight_before + weight)
+    examples = self.examples + other.examples
+    return Sums(totals, examples, self.batches + other.batches)
+
+
+def add_up(sums: Callable, params, batches: Iterable, first: int = 0) -> Sums:
+  """The sums of an objective over batches, whose draws are those of the numbers from
+  `first` on.
 
   sums: as `programs.loss_sums`.
   """
   # Sums in Python's floats, divided at the end: batches count by what is in them, and
   # many of them lose no digits.
-  totals: dict[str, tuple[float, float]] = {}
-  seen = 0
-  for index, batch in enumerate(batches):
+  whole = Sums()
+  for index, batch in enumerate(batches, first):
     found, count = jax.device_get(sums(params, batch, index))
+    totals = {}
     for name, (total, weight) in found.items():
-      before, weight_before = totals.get(name, (0.0, 0.0))
-      totals[name] = (before + float(total), weight_before + float(weight))
-    seen += int(count)
-  return sum_up(totals), seen
+      totals[name] = (float(total), float(weight))
+    whole += Sums(totals, int(count), 1)
+  return whole
+
+
+def _of_sources(parts: Mapping[str, Sums]) -> dict[str, float]:
+  """SOURCE/METRIC of every source that has a text.
+
+  >>> _of_sources({'austen': Sums({'loss/causal': (6.0, 3.0)}, 1, 1), 'none': Sums()})
+  {'austen/loss': 2.0, 'austen/perplexity': 7.38905609893065}
+  """
+  metrics = {}
+  for source, part in parts.items():
+    # Nothing is not the best text of all.
+    if not part.examples:
+      continue
+    found = sum_up(part.totals)
+    metrics |= {f'{source}/{name}': value for name, value in found.items()}
+  return metrics
 
 
 def sum_up(totals: dict[str, tuple[float, float]]) -> dict[str, float]:
@@ -353,7 +397,8 @@ class TextEvaluator:
 
   def loss(self, params, portion: Portion) -> dict[str, float]:
     """Loss, perplexity and accuracy of the tokens of the targets."""
-    found, _ = measure(self._sums, params, self._batches(portion))
+    whole = add_up(self._sums, params, self._batches(portion))
+    found = sum_up(whole.totals)
     found['token_accuracy'] = found.pop('accuracy')
     return found
 
