@@ -22,7 +22,7 @@ names may say the splits, as train-0001.parquet and test.csv. Of a file: text, t
 column of the texts, or several with + between (default: text), of which two are a
 pair, as premise+hypothesis, read as the tokenizer frames two texts (by a decoder as
 one); label, that of the labels, or several that hold 0 or 1 each (default: label);
-kind, single_label, multi_label, regression, choice, tags, embedding, simcse, similarity
+kind, single_label, multi_label, regression, choice, tags, span, embedding, simcse, similarity
 or conversation (default: what labels are); target, in the place of a label, the column of
 texts that an encoder-decoder or a decoder learns to write; delimiter, what parts the
 cells of a .csv, .tsv or .txt file: a character, or comma, semicolon, tab, bar or space
@@ -42,6 +42,13 @@ beside the file, a line each. A long sentence is read in windows that overlap. T
 as B-PER and I-PER are scored by the F1 of entities, others by their accuracy; the
 baseline is method=most-frequent.
 
+Of kind=span are questions whose answer is a part of a passage: SQuAD's files, 1.1 and 2.0,
+as their authors publish them (.json) or as rows with question, context and answers, or the
+columns question, context and answer, whose place is looked for where no answer_start says
+it. A long passage is read in windows that overlap. Where some questions have no answer,
+the model may say so, and SQuAD 2.0's metrics are those of the task. The baseline is
+method=best-sentence.
+
 Of kind=embedding are pairs of texts that belong together, in the columns anchor, positive
 and maybe negative, whose vectors are made alike; of kind=simcse texts alone; of
 kind=similarity two texts and how alike they are (sentence1, sentence2 and score).
@@ -57,7 +64,7 @@ the partitions full, probe, bitfit, norms, last and subset; the leaf edits lora,
 qlora, ia3 and diff; the parts adapter, prompt and prefix; the regularizers l2sp,
 prior_decay, mixout, ewc, reinitialize, rdrop and unfreeze, which act on what the others
 train. Besides, in_context, which trains nothing (below), and the baselines tf-idf, copy,
-lead and, of tags, most-frequent.
+lead, of tags most-frequent and of spans best-sentence.
 init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels:
 how many labelled examples; 0: all. epochs: passes over them, in the place of 100 steps.
 Classes of unequal size may count the same: --config.task.weights=balanced, or

@@ -4,10 +4,10 @@ import json
 import math
 
 import pytest
+from tiny_runs import SMALL
 
 from tl_jax import config, train
 from tl_jax.config import ConfigError
-from tiny_runs import SMALL
 from tl_jax.train.checks import read
 from tl_jax.train.evaluators import add_up
 
@@ -75,7 +75,9 @@ def pretrained(folder, texts, workdir):
     path.write_text('\n'.join(lines))
     sources.append(str(path))
   text = '+'.join(sources)
-  small = config.load(f'configs/pretrain.py:tiny-gpt,text={text}', [*SMALL, ('model', TINY)])
+  small = config.load(
+    f'configs/pretrain.py:tiny-gpt,text={text}', [*SMALL, ('model', TINY)]
+  )
   small.optim.lr = 0.01
   small.schedule.steps = 40
   small.eval.batches = 0

@@ -23,6 +23,7 @@ from tl_jax.data import (
   lines,
   missing,
   pairs,
+  passages,
   slices,
   store,
   subsets,
@@ -69,6 +70,10 @@ class Columns:
   and one of `label`. The text of an example is `words.Words`, its label the list of the
   tags or None.
 
+  With `passages` a row is a question on a passage with its answers, as `passages.read`
+  reads it. The text of an example is a `passages.PassageQuestion`, its label
+  `passages.Answers` or None.
+
   With `listed` columns of `label` hold texts, and an example's label is the list of
   those that are there, behind the first.
   """
@@ -81,6 +86,7 @@ class Columns:
   delimiter: str = ''
   listed: bool = False
   tagged: bool = False
+  passages: bool = False
 
 
 ROWS = Columns(text=(), label=())
@@ -139,6 +145,8 @@ class Table(NamedTuple):
       options.append('listed')
     if self.columns.tagged:
       options.append('tagged')
+    if self.columns.passages:
+      options.append('passages')
     if self.columns.delimiter:
       options.append(f'delimiter {self.columns.delimiter}')
     # The default columns are not part of the key: caches from before there was a choice
@@ -352,6 +360,8 @@ def _read(file, line: int, row: dict, columns: Columns, example: dict) -> dict:
     return question_of(file, line, row, columns)
   if columns.tagged:
     return sentence_of(file, line, row, columns)
+  if columns.passages:
+    return passage_of(file, line, row, columns)
   if columns == ROWS:
     return {name: _plain(value) for name, value in example.items()}
   text = text_of(file, line, row, columns)
@@ -402,6 +412,23 @@ def question_of(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
   except ValueError as error:
     raise ValueError(f'{file}:{line}: {error}') from error
   return {'text': asked, 'label': place}
+
+
+def passage_of(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:
+  """{'text': the question on its passage, 'label': its answers or None} of a row.
+
+  Without a column of labels no answer is looked at.
+  """
+  for name in (*columns.text, *columns.label):
+    if name not in row:
+      raise cells.wrong(file, line, row, name)
+  question, passage = columns.text
+  fields = passages.Fields(question, passage, ''.join(columns.label))
+  try:
+    asked, answers = passages.read(row, fields)
+  except ValueError as error:
+    raise ValueError(f'{file}:{line}: {error}') from error
+  return {'text': asked, 'label': answers}
 
 
 def sentence_of(file, line: int, row: dict, columns: Columns) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tl_jax.config.disguises import START_BYTES, require_content, stands_in
-from tl_jax.data import conll, lines, separated
+from tl_jax.data import conll, lines, passages, separated
 from tl_jax.files import unique_keys
 
 ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt', *conll.ENDINGS)
@@ -325,8 +325,28 @@ def _json_rows(path, tell: Callable):
   if lines.start(path).lstrip().startswith(b'['):
     text = ''.join(line for _, line in lines.read(path, tell))
     yield from _array_rows(path, text)
-  else:
+    return
+  document = None
+  if ending(path) == '.json':
+    document = _nested(path)
+  if document is None:
     yield from _json_lines(path, tell)
+    return
+  try:
+    yield from enumerate(passages.nested_rows(document), 1)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+
+
+def _nested(path) -> dict | None:
+  """The only object of a file of questions on passages, as SQuAD's; else None."""
+  text = ''.join(line for _, line in lines.read(path, ignore))
+  try:
+    document = json.loads(text, object_pairs_hook=unique_keys)
+  except (ValueError, RecursionError):
+    # It has several objects, or none; who reads them says what is wrong.
+    return None
+  return document if passages.is_nested(document) else None
 
 
 def _json_lines(path, tell: Callable):

@@ -25,7 +25,8 @@ NO_TAG = -1
 class Windows:
   """What `tokens.Tokens` is, for sentences: the tokens of every window of each.
 
-  `index` int32 (n,) says which sentence a window is of. `columns` has the columns of
+  `index` int32 (n,) says which sentence a window is of, `units` int64 (sentences,) how
+  many words each sentence has. `columns` has the columns of
   the tokens whose words are tagged in the window, `numbers` the numbers of these words
   among those of all sentences. `tags` int32 (words,) are theirs, None where nobody
   knows them.
@@ -35,6 +36,7 @@ class Windows:
   index: np.ndarray
   columns: Sequence[np.ndarray]
   numbers: Sequence[np.ndarray]
+  units: np.ndarray
   tags: np.ndarray | None = None
 
   @functools.cached_property
@@ -123,7 +125,8 @@ def windows(
       numbers.append(before + words[places])
     sentence = texts[number]
     before += len(sentence.words)
-  return Windows(arrays, np.array(index, np.int32), columns, numbers, tags)
+  units = np.array([len(text.words) for text in texts], np.int64)
+  return Windows(arrays, np.array(index, np.int32), columns, numbers, units, tags)
 
 
 def parts(words: np.ndarray, room: int) -> list[tuple[int, int, int, int]]:

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tl_jax.data import conll, conversations, files, tables, words
+from tl_jax.data import conll, conversations, files, passages, tables, words
 from tl_jax.data.candidates import Choices
 from tl_jax.data.conversations import Turn
 from tl_jax.data.words import Words
@@ -98,6 +98,29 @@ def read_words(
       raise ValueError(f'{path}: words stand in one column, not in {"+".join(fields)}')
     wanted = files.Columns(fields, label=(), tagged=True)
     yield files.sentence_of(file, line, row, wanted)['text']
+
+
+def read_passages(
+  path,
+  columns: tuple[str, ...] = (),
+  tell: Callable = tables.ignore,
+  delimiter: str = '',
+) -> Iterator[passages.PassageQuestion]:
+  """Yields the question on a passage of every row in order.
+
+  Without two `columns` the fields of the first row decide. Otherwise as `read`. The
+  answers of a row are not looked at.
+  """
+  path = pathlib.Path(path)
+  require(path)
+  fields = passages.fields_of(files.first_row(path, delimiter), columns)
+  if fields is None:
+    raise ValueError(f'{path}: no question with a passage; --text=QUESTION+PASSAGE')
+  text = (fields.question, fields.passage)
+  wanted = files.Columns(text, label=(), passages=True)
+  rows = tables.rows(path, text, tell, keep_blank=True, delimiter=delimiter)
+  for file, line, row in rows:
+    yield files.passage_of(file, line, row, wanted)['text']
 
 
 def read_asked(

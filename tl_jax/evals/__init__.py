@@ -5,12 +5,19 @@
 3
 """
 
-from tl_jax.evals.baselines import BASELINES, CLASSIFIERS, TAGGERS, WRITERS
+from tl_jax.evals.baselines import (
+  BASELINES,
+  CLASSIFIERS,
+  READERS,
+  TAGGERS,
+  WRITERS,
+)
 from tl_jax.evals.evaluate import outputs
 
 __all__ = [
   'BASELINES',
   'CLASSIFIERS',
+  'READERS',
   'TAGGERS',
   'WRITERS',
   'outputs',

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tl_jax.data.passages import PassageQuestion
 from tl_jax.data.words import Words
 
 # The log-probability of a class that no labelled example has: below that of any other,
@@ -21,6 +22,7 @@ from tl_jax.data.words import Words
 NEVER = float(np.log(np.finfo(np.float32).tiny))
 # The white space between two sentences, or two paragraphs.
 _BETWEEN = re.compile(r'(?<=[.!?])\s+|\n\s*\n')
+_WORD = re.compile(r'\w+')
 
 
 def tf_idf(
@@ -123,8 +125,44 @@ def lead(test: Sequence[str]) -> list[str]:
 
 # (texts, labels, test, classes) -> log-probabilities of classes.
 CLASSIFIERS = {'tf-idf': tf_idf}
+
+
+def best_sentence(test: Sequence[PassageQuestion]) -> list[tuple[int, int]]:
+  """The sentence of every passage that shares the most words with its question, of equal
+  ones the first: its first character, and that behind its last.
+
+  >>> best_sentence([PassageQuestion('Who ran?', 'It rains. Ann ran.')])
+  [(10, 18)]
+  """
+  places = []
+  for text in test:
+    words = set(_WORD.findall(text.first.lower()))
+    parts = _sentences(text.second)
+    shared = []
+    for begin, end in parts:
+      own = _WORD.findall(text.second[begin:end].lower())
+      shared.append(len(words.intersection(own)))
+    best = shared.index(max(shared))
+    places.append(parts[best])
+  return places
+
+
+def _sentences(text: str) -> list[tuple[int, int]]:
+  """(first character, end) of every sentence; of a text without any it is one."""
+  found = []
+  begin = 0
+  for gap in [*_BETWEEN.finditer(text), None]:
+    end = len(text) if gap is None else gap.start()
+    if text[begin:end].strip():
+      found.append((begin, end))
+    begin = len(text) if gap is None else gap.end()
+  return found or [(0, len(text))]
+
+
 # (texts, targets, test) -> tags of words with their probabilities.
 TAGGERS = {'most-frequent': most_frequent}
+# test -> the characters of the answers in their passages.
+READERS = {'best-sentence': best_sentence}
 # (test) -> texts, of which nothing is learned.
 WRITERS = {'copy': copy, 'lead': lead}
-BASELINES = (*CLASSIFIERS, *TAGGERS, *WRITERS)
+BASELINES = (*CLASSIFIERS, *TAGGERS, *READERS, *WRITERS)

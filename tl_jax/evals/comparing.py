@@ -227,8 +227,8 @@ def _shared(one: Judged, two: Judged, known: dict) -> list[str]:
   """The values that both results have, the headline first."""
   told = [set(_told(each)) for each in (one, two) if each.result]
   usual = PROBLEMS[one.kind].metrics
-  if told and one.kind == 'tags':
-    # Whether tags mark entities, the results say.
+  if told and PROBLEMS[one.kind].metrics_of:
+    # Whether tags mark entities, or all questions have answers, the results say.
     usual = PROBLEMS[one.kind].scores
   names = [name for name in known if known[name] in usual]
   if told:

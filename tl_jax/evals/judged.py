@@ -23,7 +23,7 @@ from tl_jax.tasks.task import HEADLINES
 
 PREDICTIONS = 'predictions.jsonl'
 # What a line says of the model; the rest of it is the example.
-_ANSWER = ('prediction', 'outputs', 'probabilities')
+_ANSWER = ('prediction', 'outputs', 'probabilities', 'start')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,6 +263,8 @@ def _kind_of_line(line: Mapping) -> str | None:
   target = line['target']
   if 'tokens' in line:
     return 'tags' if _are_tags([line['tokens'], target, prediction]) else None
+  if isinstance(target, list) and isinstance(prediction, str):
+    return 'span' if _are_names([target]) else None
   forms = dict(single_label=str, multi_label=list, regression=(int, float))
   for kind, form in forms.items():
     if isinstance(target, form) and isinstance(prediction, form):
@@ -291,9 +293,10 @@ def _headline(path: pathlib.Path, kind: str, result: Mapping) -> str:
   names = choice.get('metrics') if isinstance(choice, dict) else None
   if names:
     return HEADLINES.get(names[0], names[0])
-  # What scores tags depends on what they are called.
-  if kind == 'tags' and 'entity_f1' in result.get('metrics', {}):
-    return 'entity_f1'
+  # What scores tags depends on what they are called, and spans on whether there are some.
+  for name in ('entity_f1', 'squad_v2_f1'):
+    if PROBLEMS[kind].metrics_of and name in result.get('metrics', {}):
+      return name
   task = TASKS.get(result.get('task'))
   return PROBLEMS[kind].headline if task is None else task.headline
 

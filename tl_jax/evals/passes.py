@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tl_jax import models
-from tl_jax.data import packing, pairs, tagged, tokens
+from tl_jax.data import extracts, packing, pairs, tagged, tokens
 from tl_jax.data.candidates import Candidates, Choices, are_choices, flattened
+from tl_jax.data.passages import PassageQuestion
 from tl_jax.data.words import Words, are_words
 from tl_jax.evals.evaluate import outputs
 
@@ -54,8 +55,8 @@ class Window(NamedTuple):
   of these. rows: (tokens in the row, members) each. cut: how many texts were too long.
   types: those of the tokens, as `ids`, for a model that tells pairs apart by them.
   questions: of questions with candidates, whose candidates are segments; else None.
-  sentences: of sentences with words to tag, whose windows are the texts and whose words
-  are counted here; else None.
+  parts: of sentences with words to tag, or of questions on passages, whose windows are
+  the texts and whose words or tokens are counted here; else None.
   """
 
   count: int
@@ -65,7 +66,7 @@ class Window(NamedTuple):
   cut: int
   types: list[np.ndarray] | None = None
   questions: Candidates | None = None
-  sentences: tagged.Windows | None = None
+  parts: tagged.Windows | extracts.Extracts | None = None
 
 
 def row_length(tokens: int) -> int:
@@ -88,6 +89,8 @@ def read_window(reader: Reader, texts: Iterable[str]) -> Window:
     return _read_choices(reader, texts)
   if are_words(texts):
     return _read_words(reader, texts)
+  if reader.arch.head == 'span':
+    return _read_passages(reader, texts)
   if reader.pairs and pairs.are_framed(texts, tokenizer):
     return _read_pairs(reader, texts)
   suffix = list(tokenizer.suffix)
@@ -159,7 +162,18 @@ def _read_words(reader: Reader, texts: list[Words]) -> Window:
   found = tagged.windows(texts, reader.tokenizer, reader.length)
   count = sum(len(text.words) for text in texts)
   rows = plan_rows(found.lengths.astype(np.int64), reader.alone)
-  return Window(count, np.arange(count), found.arrays, rows, 0, sentences=found)
+  return Window(count, np.arange(count), found.arrays, rows, 0, parts=found)
+
+
+def _read_passages(reader: Reader, texts: list[PassageQuestion]) -> Window:
+  """Encodes questions on passages, of which nothing is cut."""
+  found, _ = extracts.encode(texts, reader.tokenizer, reader.length)
+  count = int(found.units.sum())
+  rows = plan_rows(found.lengths.astype(np.int64), reader.alone)
+  places = np.arange(count)
+  ids = [window.ids for window in found.windows]
+  types = found.types if reader.arch.types > 1 else None
+  return Window(count, places, ids, rows, 0, types, parts=found)
 
 
 def plan_rows(sizes: np.ndarray, alone: bool) -> list[tuple[int, list[int]]]:
@@ -219,8 +233,8 @@ def _fill(reader: Reader, window: Window, numbers, members, length: int) -> dict
   row |= packing.fill_examples(members, numbers, most)
   if window.questions is not None:
     row |= window.questions.fill(members, length, most)
-  if window.sentences is not None:
-    row |= window.sentences.fill(members, length, most)
+  if window.parts is not None:
+    row |= window.parts.fill(members, length, most)
   return row
 
 
@@ -231,7 +245,8 @@ def run(
   width: int,
   texts: Iterable[str],
   watch: Callable[[int, int], None] = lambda answered, cut: None,
-) -> Iterator[np.ndarray]:
+  collect: Callable[[Window, np.ndarray], Any] = lambda window, found: found,
+) -> Iterator[Any]:
   """Yields what a function says of the texts, float32 (texts, width), window by window.
 
   The texts are read, encoded and packed one window ahead. A text without any token has
@@ -240,10 +255,12 @@ def run(
   Args:
     forward: forward(batch) starts the work on a batch of numpy arrays; what comes has
       an axis of rows, of examples, and of `width` numbers, or one for each candidate.
-      Of sentences the second axis is of tokens, and every word has a row of numbers.
+      Of sentences the second axis is of tokens, and every word has a row of numbers; so
+      it is of questions on passages, and every token of the passage.
     fetch: brings that back as an array.
     watch: called after every batch with the number of texts of this window that have
       an answer, and of all texts that were cut so far.
+    collect: collect(window, found) is what is yielded of a window.
   Raises ValueError where what is said of a text is no number.
   """
   texts = iter(texts)
@@ -287,4 +304,4 @@ def run(
         if not np.isfinite(known).all():
           raise ValueError('the model gives no finite numbers for some text')
         found[window.places] = known
-      yield found
+      yield collect(window, found)

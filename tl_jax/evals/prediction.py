@@ -14,8 +14,10 @@ import numpy as np
 
 from tl_jax import tasks
 from tl_jax.data.candidates import Choices
+from tl_jax.data.passages import PassageQuestion
 from tl_jax.data.words import Words
 from tl_jax.tasks import PROBLEMS
+from tl_jax.tasks.problems import span
 
 # Digits of a probability or a value.
 DIGITS = 6
@@ -165,3 +167,34 @@ def _value(numbers: np.ndarray) -> dict[str, Any]:
   for number in numbers.tolist():
     rounded.append(None if math.isnan(number) else round(number, DIGITS))
   return dict(value=rounded[0] if len(rounded) == 1 else rounded)
+
+
+def describe_spans(
+  texts: Sequence[PassageQuestion], raw: np.ndarray, has_none: bool
+) -> list[dict[str, Any]]:
+  """What a model says of questions on passages, as `tasks.problems.span` has it.
+
+  `answer` is a part of the passage from the character `start` to `end`. has_none: may
+  it be empty where no answer is the most probable? Then it has no place. `no_answer` is
+  the probability of that among the best answers.
+  """
+  said = []
+  for text, numbers in zip(texts, raw, strict=True):
+    chances = span.chances_of(numbers)
+    is_none = has_none and span.doubt_of(numbers) > 0
+    best = int(chances[1:].argmax()) + 1
+    begin, end = numbers[best, :2].astype(int).tolist()
+    place = 0 if is_none else best
+    # Of spans that do not exist there is no text either.
+    is_none = is_none or begin < 0
+    said.append(
+      dict(
+        id=text.name,
+        answer='' if is_none else span.text_of(numbers, text.second),
+        start=None if is_none else begin,
+        end=None if is_none else end,
+        probability=round(float(chances[place]), DIGITS),
+        no_answer=round(float(chances[0]), DIGITS),
+      )
+    )
+  return said

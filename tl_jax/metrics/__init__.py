@@ -59,6 +59,8 @@ METRICS = {
 }
 # Metrics of how probable the answers are, not of the answers.
 OF_PROBABILITIES = ('brier', 'calibration_error')
+# Metrics of answers and of how sure it is that there is none.
+OF_DOUBT = ('squad_v2',)
 # Metrics of every two examples: one that is there twice is at no distance from itself.
 OF_TWO = ('uniformity',)
 # Metrics of free texts: no reference says what would have been right.

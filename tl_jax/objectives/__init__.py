@@ -12,6 +12,7 @@ from tl_jax.objectives.choice import choice
 from tl_jax.objectives.classify import classify
 from tl_jax.objectives.contrastive import contrastive, similarity
 from tl_jax.objectives.distillation import Teacher, distill, projecting
+from tl_jax.objectives.extract import extract
 from tl_jax.objectives.masked import masked
 from tl_jax.objectives.seq2seq import seq2seq
 from tl_jax.objectives.span import span
@@ -32,6 +33,7 @@ __all__ = [
   'classify',
   'contrastive',
   'distill',
+  'extract',
   'masked',
   'projecting',
   'seq2seq',

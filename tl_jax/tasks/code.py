@@ -25,6 +25,7 @@ from tl_jax import config, data
 from tl_jax.config import ConfigError
 from tl_jax.data import files
 from tl_jax.data.conversations import Turn
+from tl_jax.data.passages import Answers, PassageQuestion
 from tl_jax.data.sources import Source
 from tl_jax.data.words import Words
 from tl_jax.files import digest
@@ -205,6 +206,11 @@ def _judged(found: Example, task: Task) -> tuple[bool, str]:
     return are_tags, (
       f'the number of a tag, from 0 to {count - 1}, for every word of '
       'tl_jax.data.words.Words'
+    )
+  if problem.form == 'span':
+    is_asked = isinstance(found.inputs[0], PassageQuestion)
+    return is_asked and isinstance(target, Answers), (
+      'tl_jax.data.passages.Answers of a tl_jax.data.passages.PassageQuestion'
     )
   if problem.form == 'text':
     return _are_texts(found.references or [target]), 'a text'

@@ -25,6 +25,7 @@ REGRESSION = 'regression'
 CONVERSATION = 'conversation'
 CHOICE = 'choice'
 TAGS = 'tags'
+SPAN = 'span'
 # The kind of a task whose labels are texts to write; a column of these is named apart.
 TEXT = 'text'
 # A number as JSON and CSV files write it. 007 is a code, not a number.

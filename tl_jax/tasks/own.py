@@ -15,7 +15,7 @@ from tl_jax import config
 from tl_jax.config import ConfigError
 from tl_jax.data import choices, conversations, files, missing, separated
 from tl_jax.data.sources import Source
-from tl_jax.tasks import alike, labels, tagging, unlabelled
+from tl_jax.tasks import alike, labels, reading, tagging, unlabelled
 from tl_jax.tasks.problems import PROBLEMS, form_of
 from tl_jax.tasks.problems.columns import Opened, quoted
 from tl_jax.tasks.task import Task
@@ -172,6 +172,8 @@ def _kind_said(how: Reading, columns: files.Columns) -> str:
     return labels.CHOICE
   if columns.tagged:
     return labels.TAGS
+  if columns.passages:
+    return labels.SPAN
   return how.kind or (labels.TEXT if how.target else '')
 
 
@@ -185,17 +187,18 @@ def _columns(name: str, how: Reading, known) -> files.Columns:
     return alike.columns(name, how, kind)
   if kind == labels.CHOICE:
     return _choice_columns(name, how)
-  if kind == labels.TAGS:
-    return tagging.columns(name, how)
+  by_kind = {labels.TAGS: tagging.columns, labels.SPAN: reading.columns}
+  if kind in by_kind:
+    return by_kind[kind](name, how)
   is_said = bool(how.text + how.label + how.target)
   if kind == labels.CONVERSATION:
     return _required_conversations(name, how, is_said)
   if kind:
     return how.columns
   # Where the kind is not said, the fields of the file decide.
-  tagged = tagging.found(name, how)
-  if tagged or is_said:
-    return tagged or how.columns
+  parts = tagging.found(name, how) or reading.found(name, how)
+  if parts or is_said:
+    return parts or how.columns
   found = _conversation_columns(name, how) or _found_choices(name, how)
   return found or how.columns
 

@@ -277,6 +277,9 @@ def score(
       values |= _beside_authors(metric, predictions, references, trained or ())
     elif name in metrics.OF_PROBABILITIES:
       values |= _of_probabilities(metric, task, raw, targets)
+    elif name in metrics.OF_DOUBT:
+      texts, doubts = task.problem.in_doubt(raw, targets)
+      values |= metric(texts, references, no_answer=doubts, threshold=0.0)
     else:
       values |= metric(predictions, references)
   # A test may hold two of many classes; its scores are those of the task all the same.
@@ -288,29 +291,25 @@ def score(
   return values
 
 
-def count_units(task: Task, targets: np.ndarray) -> int:
-  """How many examples, or parts of such, a model answers one by one."""
-  if task.problem.units is None:
-    return len(targets)
-  return int(task.problem.units(targets).sum())
-
-
-def collected(task: Task, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-  """What a model answered of the examples, from its outputs for them or their parts."""
+def collected(task: Task, outputs: np.ndarray, tokens, numbers, targets: np.ndarray):
+  """What a model answered of the examples with these numbers, which have these targets,
+  from its outputs for them or their parts.
+  """
   if task.problem.collect is None:
     return outputs
-  return task.problem.collect(outputs, targets)
+  return task.problem.collect(outputs, tokens, numbers, targets)
 
 
-def places(task: Task, targets: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def places(sizes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
   """The place of every example, or part of one, among those of the chosen examples.
 
-  targets: of all examples. numbers: of those that are chosen. The place of others is -1;
-  so is the last place, which is nobody's.
+  sizes (n,): how many parts each of all examples has, 1 where it has none. numbers: of
+  those that are chosen. The place of others is -1; so is the last place, which is
+  nobody's.
+
+  >>> places(np.array([1, 2]), np.array([1])).tolist()
+  [-1, 0, 1, -1]
   """
-  sizes = np.ones(len(targets), np.int64)
-  if task.problem.units is not None:
-    sizes = task.problem.units(targets)
   chosen = subsets.spans(sizes, numbers)
   total = int(sizes.sum())
   found = np.full(total + 1, -1)

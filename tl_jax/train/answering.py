@@ -17,10 +17,13 @@ from tl_jax import checkpoint, data, interop, models, parallel, tasks
 from tl_jax import config as configs
 from tl_jax.config import ConfigError
 from tl_jax.data.candidates import Choices
+from tl_jax.data.passages import PassageQuestion
 from tl_jax.data.words import Words
 from tl_jax.evals import answers, generation, passes, prediction
 from tl_jax.interop.huggingface import read_config
 from tl_jax.interop.sentences import Pooling, read_pooling
+from tl_jax.tasks.problems import span
+from tl_jax.tasks.problems.columns import NO_ANSWER
 from tl_jax.train import datasets, methods, programs, writing
 from tl_jax.train.asking import Asking, Learned, Manner, Question, asking_of
 from tl_jax.train.restoring import (
@@ -289,6 +292,8 @@ def make_answering(
     return _choose(subject, mesh, batch)
   if arch.head == 'token':
     return _tag(subject, mesh, batch)
+  if arch.head == 'span':
+    return _extract(subject, mesh, batch)
   if arch.head == 'causal':
     asking = subject.asking(manner, decoding, tell)
     return _write(subject, mesh, batch, asking)
@@ -350,6 +355,30 @@ def _tag(subject: Subject, mesh, batch: int) -> Answering:
   return Answering(tuple(example[0]), 0, windows)
 
 
+def _extract(subject: Subject, mesh, batch: int) -> Answering:
+  """The part of a passage that answers a question."""
+  model = models.build(subject.loaded.arch, subject.compute, ordered=True)
+  run = _packed(subject, mesh, batch, programs.outputs_of_params(model), _spans_of)
+  has_none = NO_ANSWER in (subject.loaded.labels or ())
+
+  def windows(texts, first, watch):
+    del first
+    asked, read = itertools.tee(texts)
+    for found in run(read, 2, watch):
+      own = list(itertools.islice(asked, len(found)))
+      yield prediction.describe_spans(own, found, has_none)
+
+  example = span.raw_of([(0, 1)])
+  columns = prediction.describe_spans([PassageQuestion('a', 'b')], example, has_none)
+  return Answering(tuple(columns[0]), 0, windows)
+
+
+def _spans_of(window: passes.Window, found: np.ndarray) -> np.ndarray:
+  """What a model says of every question of a window, from the scores of its tokens."""
+  numbers = np.arange(window.parts.count)
+  return span.collect(found, window.parts, numbers)
+
+
 def _embed(subject: Subject, mesh, batch: int, normalize: bool) -> Answering:
   """One vector of each text."""
   width, run = vectors(subject, mesh, batch=batch)
@@ -397,8 +426,13 @@ def vectors(
   return width, windows
 
 
-def _packed(subject: Subject, mesh, batch: int, program: Callable) -> Callable:
-  """(texts, width, watch) -> what the program says of texts, packed into rows."""
+def _packed(
+  subject: Subject, mesh, batch: int, program: Callable, collect: Callable | None = None
+) -> Callable:
+  """(texts, width, watch) -> what the program says of texts, packed into rows.
+
+  collect: as of `passes.run`.
+  """
   loaded = subject.loaded
   sharding = parallel.batch_sharding(mesh)
   params = parallel.place(loaded.params, parallel.replicated(mesh))
@@ -418,7 +452,8 @@ def _packed(subject: Subject, mesh, batch: int, program: Callable) -> Callable:
     return program(params, parallel.place_batch(batch, sharding, rows))
 
   def run(texts, width, watch):
-    return passes.run(reader, forward, parallel.to_host, width, texts, watch)
+    more = {} if collect is None else dict(collect=collect)
+    return passes.run(reader, forward, parallel.to_host, width, texts, watch, **more)
 
   return run
 

@@ -8,6 +8,7 @@ of them.
 import dataclasses
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from tl_jax import data, models, tasks
 from tl_jax.config import ConfigError
 from tl_jax.data import packing, pairs, pipeline, subsets
 from tl_jax.data.candidates import Candidates
+from tl_jax.data.extracts import Extracts
 from tl_jax.train import drawing, keeping, weighting, writing
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import TaskChoice, TaskData, Transfer
@@ -85,6 +87,23 @@ class Portion(NamedTuple):
   @property
   def targets(self) -> np.ndarray:
     return self.split.targets[self.numbers]
+
+  @property
+  def sizes(self) -> np.ndarray:
+    """How many parts each example of the split has that are answered one by one, such as
+    words, int64 (n,); 1 where it is answered as a whole.
+    """
+    tokens = self.split.examples.tokens
+    return getattr(tokens, 'units', np.ones(len(self.split.texts), np.int64))
+
+  def collected(self, task: tasks.Task, outputs: Callable[[int], np.ndarray]):
+    """What a model answers of the chosen examples.
+
+    outputs(count) gives the numbers of its head for all parts of these.
+    """
+    count = int(self.sizes[self.numbers].sum())
+    tokens = self.split.examples.tokens
+    return tasks.collected(task, outputs(count), tokens, self.numbers, self.targets)
 
 
 class TaskExamples(NamedTuple):
@@ -245,7 +264,7 @@ def encode(
   tokens = found.examples.tokens
   count = examples_per_row_of(group, found.examples, prompt_positions)
   framed = tokens.flat if isinstance(tokens, Candidates) else tokens
-  is_framed = isinstance(framed, pairs.Framed)
+  is_framed = isinstance(framed, (pairs.Framed, Extracts))
   return split._replace(
     examples=found.examples,
     limits=limits,

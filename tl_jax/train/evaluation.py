@@ -5,6 +5,7 @@ Traceback (most recent call last):
 tl_jax.config.checks.ConfigError: /no/such/workdir: not a workdir (no config.json in it)
 """
 
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -177,9 +178,8 @@ def _measure_labels(opened: Opened, task: tasks.Task, test: datasets.Labelled):
   batches = datasets.labelled_pass(settings.data, test, pad, batch)
 
   def measure(params):
-    count = tasks.count_units(task, test.targets)
-    found = evals.outputs(apply, params, batches, count)
-    found = tasks.collected(task, found, test.targets)
+    outputs = functools.partial(evals.outputs, apply, params, batches)
+    found = datasets.Portion.of(test).collected(task, outputs)
     return tasks.score(task, found, test.targets), found
 
   return measure

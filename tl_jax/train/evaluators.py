@@ -289,7 +289,7 @@ class TaskEvaluator:
       # Laid into rows once: a run does not change them, nor the body that it holds.
       if not batches:
         batches.extend(self._batches(portion, state))
-      found = self._answers(state, batches, portion.targets)
+      found = self._answers(state, batches, portion)
       return tasks.score(self._task, found, portion.targets)
 
     return Watch('validation', self._task.headline, measure)
@@ -297,7 +297,7 @@ class TaskEvaluator:
   def _batches(self, portion: Portion, state) -> Iterator[dict]:
     """The batches of a portion, whose examples are numbered from 0."""
     split, numbers = portion
-    place = tasks.places(self._task, split.targets, numbers)
+    place = tasks.places(portion.sizes, numbers)
     batches = self._inputs.batches(split, numbers)
     if self._features is not None:
       batches = self._features.batches(split, numbers, state)
@@ -310,13 +310,15 @@ class TaskEvaluator:
     batches = self._inputs.test
     if self._features is not None:
       batches = self._features.test(state)
-    return self._answers(state, batches, self._test.targets)
+    return self._answers(state, batches, Portion.of(self._test))
 
-  def _answers(self, state, batches: Iterable, targets: np.ndarray) -> np.ndarray:
-    """What the model says of the examples of these targets, which the batches hold."""
-    count = tasks.count_units(self._task, targets)
-    found = evals.outputs(self._apply, state, batches, count)
-    return tasks.collected(self._task, found, targets)
+  def _answers(self, state, batches: Iterable, portion: Portion) -> np.ndarray:
+    """What the model says of the examples of a portion, which the batches hold."""
+
+    def outputs(count: int) -> np.ndarray:
+      return evals.outputs(self._apply, state, batches, count)
+
+    return portion.collected(self._task, outputs)
 
   def evaluate(self, state) -> Evaluation:
     """The metrics, with a digest of the test split and all outputs."""

@@ -141,6 +141,8 @@ def _require_answers(name: str, task: tasks.Task) -> None:
     fits, answers = task.problem.answer == 'generate', 'texts to write'
   elif name in evals.TAGGERS:
     fits, answers = task.problem.form == 'tags', 'a tag for every word'
+  elif name in evals.READERS:
+    fits, answers = task.problem.form == 'span', 'answers that stand in passages'
   else:
     fits, answers = task.problem.exclusive, 'one label per example'
   if not fits:

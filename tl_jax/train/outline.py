@@ -18,7 +18,7 @@ import numpy as np
 
 from tl_jax import checkpoint, data, files, interop, models, objectives, tasks
 from tl_jax import config as configs
-from tl_jax.data import pipeline
+from tl_jax.data import extracts, pipeline
 from tl_jax.data.candidates import Candidates
 from tl_jax.data.tagged import Windows
 from tl_jax.data.tokens import TokenList
@@ -247,7 +247,18 @@ def _tagged() -> Windows:
   """A sentence of two words."""
   words = np.arange(2)
   first = np.zeros(1, np.int32)
-  return Windows([words + 1], first, [words], [words], np.zeros(2, np.int32))
+  count = np.array([2])
+  return Windows([words + 1], first, [words], [words], count, np.zeros(2, np.int32))
+
+
+def _extracts() -> extracts.Extracts:
+  """A question on a passage of one token."""
+  ids = np.arange(1, 3)
+  places = np.array([[0, 1]])
+  window = extracts.Window(ids, 0 * ids, 1, places, np.array([True]))
+  return extracts.Extracts(
+    [window], np.zeros(1, np.int32), 1, np.ones((1, 2), np.int32)
+  )
 
 
 def _example_of(task: tasks.Task, arch: models.Arch) -> pipeline.Examples:
@@ -262,6 +273,9 @@ def _example_of(task: tasks.Task, arch: models.Arch) -> pipeline.Examples:
     return pipeline.Examples(_candidates(vectors.TEXTS), labels=labels)
   if task.problem.form == 'tags':
     return pipeline.Examples(_tagged())
+  if task.problem.form == 'span':
+    tokens = _extracts()
+    return pipeline.Examples(tokens, types=tokens.types if arch.types > 1 else None)
   if task.problem.answer == 'logits':
     count = task.outputs
     labels = np.zeros(1, np.int32)

@@ -94,7 +94,11 @@ class Questions(NamedTuple):
   @property
   def reader(self) -> Callable[..., Iterator[Question]]:
     read = data.texts.read_asked if self.chat else data.texts.read
-    own = dict(choice=data.texts.read_choices, token=data.texts.read_words)
+    own = dict(
+      choice=data.texts.read_choices,
+      token=data.texts.read_words,
+      span=data.texts.read_passages,
+    )
     read = own.get(self.head, read)
     return functools.partial(read, delimiter=self.delimiter)
 
@@ -121,10 +125,10 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
   chat = not request.embeddings and is_chat(request.manner, learned_problem(path, step))
   head = '' if request.embeddings else head_of(path, step, request.head)
   text = request.text
-  if head == 'token' and isinstance(settings, Transfer):
-    # The run knows the column of its words, if that was said.
+  if head in ('token', 'span') and isinstance(settings, Transfer):
+    # The run knows the columns of its texts, if they were said.
     text = text or settings.task.text
-  by_fields = chat or head in ('choice', 'token')
+  by_fields = chat or head in ('choice', 'token', 'span')
   columns = columns_of(text, settings, by_fields)
   delimiter = delimiter_of(request.delimiter, request.input, settings)
   questions = Questions(request.input, columns, chat, delimiter, head)

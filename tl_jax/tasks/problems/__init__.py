@@ -23,6 +23,7 @@ from tl_jax.tasks.problems.problem import (
   Problem,
   Writer,
 )
+from tl_jax.tasks.problems.span import SPAN
 from tl_jax.tasks.problems.tags import TAGS
 from tl_jax.tasks.problems.text import TEXT, prompt_of
 
@@ -36,6 +37,7 @@ PROBLEMS = {
   'any_choice': ANY_CHOICE,
   'each_choice': EACH_CHOICE,
   'tags': TAGS,
+  'span': SPAN,
   **{each.name: each for each in VECTORS},
 }
 

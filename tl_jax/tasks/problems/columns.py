@@ -19,10 +19,13 @@ from typing import Any, NamedTuple
 
 from tl_jax.config import ConfigError
 from tl_jax.data.conversations import Turn
+from tl_jax.data.passages import Answers
 from tl_jax.data.sources import Source
 from tl_jax.tasks import labels
 from tl_jax.tasks.problems.problem import Example
 
+# The label of tasks with questions that their passage does not answer.
+NO_ANSWER = 'no answer'
 # So many classes are named with the number of their examples.
 MOST_SHOWN = 8
 
@@ -142,6 +145,31 @@ def read_choices(opened: Opened, known):
 
   holds = f'questions with {_from_to(counts, "candidate")}, one of which is right'
   return Column(read, (), holds)
+
+
+def read_answers(opened: Opened, known):
+  """Answers that stand in passages, or none, which a source reads as such."""
+  # A source gives them as plain lists.
+  values = list(map(_as_answers, opened.values))
+  without = sum(not value.texts for value in values)
+  doubtful = sum(value.count > 1 for value in values)
+  has_none = without > 0 or bool(known and known.labels)
+
+  def read(record):
+    return Example((record['text'],), _as_answers(record['label']))
+
+  holds = f'answers to {len(values)} questions, which stand in their passages'
+  if without:
+    holds += f', {without} of them without an answer'
+  if doubtful:
+    holds += f'; {doubtful} stand there several times, of which the first counts'
+  # What a model of such questions answers is their only label.
+  return Column(read, (NO_ANSWER,) if has_none else (), holds)
+
+
+def _as_answers(value: Sequence) -> Answers:
+  texts, starts, count = value
+  return Answers(tuple(texts), tuple(starts), count)
 
 
 def _from_to(counts: Sequence[int], unit: str) -> str:

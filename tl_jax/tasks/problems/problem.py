@@ -130,7 +130,7 @@ class Problem:
     task that does not say itself, and the value among them that a table shows.
   form: of a target: the number of one class, a 0 or 1 for each of a set of labels, a
     number, a text, the turns of a conversation, the place of a candidate, what each
-    candidate is worth, or a tag for every word.
+    candidate is worth, a tag for every word, or a part of a passage.
   outputs(labels) -> how many numbers the head gives for an example.
   from_column(opened, known) -> the column of targets in a user's files: how a record of
     them is read, the labels, and what it holds. opened: these files. known: what a model
@@ -153,10 +153,13 @@ class Problem:
     of the task at these places. None: it is the same whatever the labels are called.
   metrics_of(labels) -> the metrics of a task with these labels that does not say itself.
     None: `metrics`, whatever the labels are.
-  units(targets) -> how many parts of every example (n,) the model answers one by one,
-    such as words. None: it answers an example as a whole.
-  collect(outputs, targets) -> what it answered of examples, from its outputs (units,
-    labels) for the units of all examples, one after the other.
+  collect(outputs, tokens, numbers, targets) -> what the model answered of the examples
+    with these numbers, where it answers parts of them one by one, such as words. Its
+    outputs (units, labels) are for those of all of them, one after the other, of which
+    `tokens.units` says how many each has. None: it answers an example as a whole.
+  in_doubt(raw, targets) -> (the answers as if there were one to every example, how much
+    more the model says that there is none), for metrics that look at both. None: an
+    example always has an answer.
   """
 
   name: str
@@ -164,7 +167,9 @@ class Problem:
   kinds: tuple[str, ...]
   fresh_head: bool
   answer: Literal['logits', 'generate']
-  form: Literal['class', 'set', 'number', 'text', 'turns', 'place', 'worths', 'tags']
+  form: Literal[
+    'class', 'set', 'number', 'text', 'turns', 'place', 'worths', 'tags', 'span'
+  ]
   scores: tuple[str, ...]
   metrics: tuple[str, ...]
   headline: str
@@ -185,8 +190,8 @@ class Problem:
   move: Callable[[Any, list[int], int], Any] | None = None
   probabilities: Callable[[Array], Array] | None = None
   metrics_of: Callable[[tuple[str, ...]], tuple[str, ...]] | None = None
-  units: Callable[[Array], Array] | None = None
-  collect: Callable[[Array, Array], Array] | None = None
+  collect: Callable[[Array, Any, Array, Array], Array] | None = None
+  in_doubt: Callable[[Array, Array], tuple[list, Array]] | None = None
 
   @property
   def exclusive(self) -> bool:

@@ -61,17 +61,14 @@ def _rows(examples: list[Example]) -> Array:
   return found
 
 
-def count_words(targets: Array) -> Array:
-  """How many words every sentence has, int (n,)."""
-  return (targets != NO_TAG).sum(-1)
-
-
-def _collect(outputs: Array, targets: Array) -> Array:
+def _collect(outputs: Array, tokens, numbers: Array, targets: Array) -> Array:
   """What a model says of every word, as sentences have it: float32 (n, words, 2).
 
   outputs (words, labels): of the words of all sentences, one after the other. The
   first number is the tag, the second its probability. Both are -1 behind the last word.
   """
+  # The targets have as many words as the sentences.
+  del tokens, numbers
   found = np.full((*targets.shape, 2), float(NO_TAG), np.float32)
   # A tag says less than the outputs, but those of many words and tags are large.
   chances = softmax(outputs)
@@ -149,6 +146,5 @@ TAGS = Problem(
   count=_count,
   line=_line,
   move=_move,
-  units=count_words,
   collect=_collect,
 )
