@@ -137,9 +137,10 @@ def _answers(row: Mapping, field: str, asked: PassageQuestion) -> Answers | None
   if len(starts) != len(texts):
     start, count = _found(plain_texts[0], field, asked)
     return Answers(plain_texts, (start,), count)
+  places = []
   for text, start in zip(plain_texts, starts, strict=True):
-    _require_there(text, start, field, asked)
-  return Answers(plain_texts, tuple(map(int, starts)))
+    places.append(_place_of(text, start, field, asked))
+  return Answers(plain_texts, tuple(places))
 
 
 def _is_true(value: Any) -> bool:
@@ -181,8 +182,11 @@ def _found(text: str, field: str, asked: PassageQuestion) -> tuple[int, int]:
   return start, asked.second.count(text)
 
 
-def _require_there(text: Any, start: Any, field: str, asked: PassageQuestion) -> None:
-  """Raises ValueError for an answer that does not stand where it is said to begin."""
+def _place_of(text: str, start: Any, field: str, asked: PassageQuestion) -> int:
+  """The first character of an answer.
+
+  Raises ValueError for one that does not stand where it is said to begin.
+  """
   number = str(start).removesuffix('.0')
   if not number.isdigit():
     raise ValueError(
@@ -191,7 +195,7 @@ def _require_there(text: Any, start: Any, field: str, asked: PassageQuestion) ->
   first = int(number)
   there = asked.second[first : first + len(text)]
   if text and there == text:
-    return
+    return first
   nearest = asked.second.find(text) if text else -1
   where = f'; it stands at {nearest}' if nearest >= 0 else ''
   raise ValueError(

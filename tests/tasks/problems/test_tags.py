@@ -7,7 +7,7 @@ from tl_jax import metrics, tasks
 from tl_jax.data import tokenizers
 from tl_jax.data.words import Words
 from tl_jax.tasks.problems import PROBLEMS, Example, Limits
-from tl_jax.tasks.task import collected, count_units, places
+from tl_jax.tasks.task import collected, places
 
 TAGS = PROBLEMS['tags']
 NAMES = ('B-LOC', 'B-PER', 'I-PER', 'O')
@@ -26,7 +26,6 @@ def test_sentences_of_any_length_are_gathered():
   assert TARGETS.tolist() == [[1, 2, 3], [0, -1, -1]]
   assert TAGS.gather([]).shape == (0, 0)
   assert TAGS.count(TARGETS, 4) == [1, 1, 1, 1]
-  assert count_units(task(), TARGETS) == 4
 
 
 def outputs_of(tags):
@@ -34,7 +33,7 @@ def outputs_of(tags):
 
 
 def test_outputs_of_words_become_those_of_sentences():
-  raw = collected(task(), outputs_of([1, 3, 3, 0]), TARGETS)
+  raw = collected(task(), outputs_of([1, 3, 3, 0]), None, [0, 1], TARGETS)
   assert tasks.decide(task(), raw, TARGETS).tolist() == [[1, 3, 3], [0, -1, -1]]
   chance = np.exp(4) / (np.exp(4) + 3)
   np.testing.assert_allclose(raw[0, :, 1], chance, rtol=1e-6)
@@ -48,7 +47,7 @@ def test_outputs_of_words_become_those_of_sentences():
 
 
 def test_entities_are_scored_where_tags_mark_such():
-  raw = collected(task(), outputs_of([1, 3, 3, 0]), TARGETS)
+  raw = collected(task(), outputs_of([1, 3, 3, 0]), None, [0, 1], TARGETS)
   found = tasks.score(task(), raw, TARGETS)
   named = [['B-PER', 'O', 'O'], ['B-LOC']], [['B-PER', 'I-PER', 'O'], ['B-LOC']]
   assert found == metrics.entity_f1(*named) | metrics.tag_accuracy(*named)
@@ -59,9 +58,9 @@ def test_entities_are_scored_where_tags_mark_such():
 
 
 def test_places_of_words_follow_the_chosen_sentences():
-  found = places(task(), TARGETS, np.array([1, 0]))
+  found = places(np.array([3, 1]), np.array([1, 0]))
   assert found.tolist() == [1, 2, 3, 0, -1]
-  assert places(task(), TARGETS, np.array([1])).tolist() == [-1, -1, -1, 0, -1]
+  assert places(np.array([3, 1]), np.array([1])).tolist() == [-1, -1, -1, 0, -1]
 
 
 def test_encoding_cuts_nothing(tmp_path):
