@@ -153,20 +153,21 @@ def _parted(value: Any, start: Any) -> tuple[list[str] | None, list]:
   where these are not said.
   """
   if isinstance(value, Mapping):
-    return _listed(value.get('text')), _listed(value.get(START)) or []
-  if isinstance(value, list) and value and isinstance(value[0], Mapping):
+    return _listed(value.get('text')), _listed(value.get(START))
+  values = _listed(value)
+  if values and isinstance(values[0], Mapping):
     # One object for each answer, as the authors of SQuAD have them.
-    return [each.get('text') for each in value], [each.get(START) for each in value]
-  if not isinstance(value, list) and missing.is_missing(value):
+    return [each.get('text') for each in values], [each.get(START) for each in values]
+  if not values and not isinstance(value, list):
     return None, []
-  return _listed(value), [] if missing.is_missing(start) else _listed(start)
+  return values, _listed(start)
 
 
-def _listed(value: Any) -> list | None:
-  """A list as it is, a single value as a list of it."""
-  if value is None or isinstance(value, list):
+def _listed(value: Any) -> list:
+  """A list as it is, a single value as a list of it; [] for a missing one."""
+  if isinstance(value, list):
     return value
-  return [value]
+  return [] if missing.is_missing(value) else [value]
 
 
 def _found(text: str, field: str, asked: PassageQuestion) -> tuple[int, int]:

@@ -24,6 +24,14 @@ from tl_jax.tasks.task import HEADLINES
 PREDICTIONS = 'predictions.jsonl'
 # What a line says of the model; the rest of it is the example.
 _ANSWER = ('prediction', 'outputs', 'probabilities', 'start')
+# kind -> (what its targets are, what its predictions are) in lines that say no kind.
+_NUMBER = (int, float)
+_FORMS = dict(
+  single_label=(str, str),
+  multi_label=(list, list),
+  regression=(_NUMBER, _NUMBER),
+  span=(list, str),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,11 +271,8 @@ def _kind_of_line(line: Mapping) -> str | None:
   target = line['target']
   if 'tokens' in line:
     return 'tags' if _are_tags([line['tokens'], target, prediction]) else None
-  if isinstance(target, list) and isinstance(prediction, str):
-    return 'span' if _are_names([target]) else None
-  forms = dict(single_label=str, multi_label=list, regression=(int, float))
-  for kind, form in forms.items():
-    if isinstance(target, form) and isinstance(prediction, form):
+  for kind, (asked, answered) in _FORMS.items():
+    if isinstance(target, asked) and isinstance(prediction, answered):
       return kind if _are_names([target, prediction]) else None
   return None
 

@@ -197,21 +197,8 @@ def _judged(found: Example, task: Task) -> tuple[bool, str]:
   problem = task.problem
   target = found.target
   count = len(task.labels)
-  if problem.form == 'turns':
-    are_turns = all(isinstance(turn, Turn) for turn in target or [None])
-    return are_turns, 'a tuple of tl_jax.data.conversations.Turn'
-  if problem.form == 'tags':
-    words = found.inputs[0]
-    are_tags = isinstance(words, Words) and _are_tags(target, words, count)
-    return are_tags, (
-      f'the number of a tag, from 0 to {count - 1}, for every word of '
-      'tl_jax.data.words.Words'
-    )
-  if problem.form == 'span':
-    is_asked = isinstance(found.inputs[0], PassageQuestion)
-    return is_asked and isinstance(target, Answers), (
-      'tl_jax.data.passages.Answers of a tl_jax.data.passages.PassageQuestion'
-    )
+  if problem.form in _OF_PARTS:
+    return _OF_PARTS[problem.form](found.inputs[0], target, count)
   if problem.form == 'text':
     return _are_texts(found.references or [target]), 'a text'
   if problem.exclusive:
@@ -220,6 +207,32 @@ def _judged(found: Example, task: Task) -> tuple[bool, str]:
     is_right = _are_indicators(target, count)
     return is_right, f'a 0 or 1 for each of the {count} labels'
   return isinstance(target, numbers.Real), 'a number'
+
+
+def _judged_turns(text: Any, target: Any, count: int) -> tuple[bool, str]:
+  del text, count
+  are_turns = all(isinstance(turn, Turn) for turn in target or [None])
+  return are_turns, 'a tuple of tl_jax.data.conversations.Turn'
+
+
+def _judged_tags(text: Any, target: Any, count: int) -> tuple[bool, str]:
+  are_tags = isinstance(text, Words) and _are_tags(target, text, count)
+  return are_tags, (
+    f'the number of a tag, from 0 to {count - 1}, for every word of '
+    'tl_jax.data.words.Words'
+  )
+
+
+def _judged_spans(text: Any, target: Any, count: int) -> tuple[bool, str]:
+  del count
+  is_asked = isinstance(text, PassageQuestion)
+  return is_asked and isinstance(target, Answers), (
+    'tl_jax.data.passages.Answers of a tl_jax.data.passages.PassageQuestion'
+  )
+
+
+# (text, target, labels) -> what `_judged` gives, of targets with parts of a text.
+_OF_PARTS = dict(turns=_judged_turns, tags=_judged_tags, span=_judged_spans)
 
 
 def _are_texts(values: Iterable) -> bool:

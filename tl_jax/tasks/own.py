@@ -82,6 +82,11 @@ class Reading:
     return names[0] if names else ''
 
   @property
+  def says_columns(self) -> bool:
+    """Is any column named?"""
+    return bool(self.text + self.label + self.target)
+
+  @property
   def columns(self) -> files.Columns:
     """The columns to read."""
     if self.target:
@@ -185,31 +190,32 @@ def _columns(name: str, how: Reading, known) -> files.Columns:
   kind = labels.expected_kind(how.kind, None if how.target else known)
   if alike.is_vector(kind):
     return alike.columns(name, how, kind)
-  if kind == labels.CHOICE:
-    return _choice_columns(name, how)
-  by_kind = {labels.TAGS: tagging.columns, labels.SPAN: reading.columns}
+  by_kind = {
+    labels.CHOICE: _choice_columns,
+    labels.TAGS: tagging.columns,
+    labels.SPAN: reading.columns,
+    labels.CONVERSATION: _required_conversations,
+  }
   if kind in by_kind:
     return by_kind[kind](name, how)
-  is_said = bool(how.text + how.label + how.target)
-  if kind == labels.CONVERSATION:
-    return _required_conversations(name, how, is_said)
-  if kind:
-    return how.columns
-  # Where the kind is not said, the fields of the file decide.
+  return how.columns if kind else _columns_by_fields(name, how)
+
+
+def _columns_by_fields(name: str, how: Reading) -> files.Columns:
+  """The columns of a file of which nobody says the kind: its fields decide."""
   parts = tagging.found(name, how) or reading.found(name, how)
-  if parts or is_said:
+  if parts or how.says_columns:
     return parts or how.columns
   found = _conversation_columns(name, how) or _found_choices(name, how)
   return found or how.columns
 
 
-def _required_conversations(name: str, how: Reading, is_said: bool) -> files.Columns:
+def _required_conversations(name: str, how: Reading) -> files.Columns:
   """The columns of the conversations in a file that is said to have such.
 
-  is_said: are other columns named? Raises ConfigError for these, and for a file without
-  conversations.
+  Raises ConfigError where other columns are named, and for a file without conversations.
   """
-  if is_said:
+  if how.says_columns:
     raise ConfigError(
       f'config.task.kind: {labels.CONVERSATION!r} has columns of its own, neither text= '
       'nor label='

@@ -275,11 +275,8 @@ def score(
     metric = metrics.METRICS[name]
     if name in metrics.FREE:
       values |= _beside_authors(metric, predictions, references, trained or ())
-    elif name in metrics.OF_PROBABILITIES:
-      values |= _of_probabilities(metric, task, raw, targets)
-    elif name in metrics.OF_DOUBT:
-      texts, doubts = task.problem.in_doubt(raw, targets)
-      values |= metric(texts, references, no_answer=doubts, threshold=0.0)
+    elif name in _OF_OUTPUTS:
+      values |= _OF_OUTPUTS[name](metric, task, raw, targets)
     else:
       values |= metric(predictions, references)
   # A test may hold two of many classes; its scores are those of the task all the same.
@@ -369,6 +366,22 @@ def _of_probabilities(
   if chances is None:
     return {}
   return metric(chances, task.problem.plain(targets))
+
+
+def _of_doubt(
+  metric: Callable, task: Task, raw, targets: np.ndarray
+) -> dict[str, float]:
+  """A metric of answers and of how much more a model says that there is none."""
+  answers, doubts = task.problem.in_doubt(raw, targets)
+  references = task.problem.plain(targets)
+  return metric(answers, references, no_answer=doubts, threshold=0.0)
+
+
+# The metrics that look at what a model says, not at its decisions alone.
+_OF_OUTPUTS = {
+  **dict.fromkeys(metrics.OF_PROBABILITIES, _of_probabilities),
+  **dict.fromkeys(metrics.OF_DOUBT, _of_doubt),
+}
 
 
 def _beside_authors(
