@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tl_jax.data import packing, pipeline, subsets
+from tl_jax.data import mixing, packing, pipeline, subsets
 from tl_jax.data.tokens import TokenList
 
 
@@ -149,8 +149,8 @@ def test_targets_share_the_segments_of_their_sources():
 
 def test_a_mixture_keeps_its_weights_exactly():
   source = mixed()
-  parts = [source.locate(row)[0] for row in range(2 * pipeline.BLOCK)]
-  for block in (parts[: pipeline.BLOCK], parts[pipeline.BLOCK :]):
+  parts = [source.locate(row)[0] for row in range(2 * mixing.BLOCK)]
+  for block in (parts[: mixing.BLOCK], parts[mixing.BLOCK :]):
     assert np.bincount(block).tolist() == [768, 256]
   assert set(source.epoch_of(400)) == {'a', 'b'}
 
@@ -177,8 +177,8 @@ def test_wrong_weights_are_named(weights, message):
 )
 def test_shares_fill_a_block(weights):
   named = {str(i): weight for i, weight in enumerate(weights)}
-  shares = pipeline._shares(dict.fromkeys(named), named)
-  assert sum(shares.values()) == pipeline.BLOCK
+  shares = mixing.shares(named)
+  assert sum(shares.values()) == mixing.BLOCK
   assert all((share > 0) == (named[name] > 0) for name, share in shares.items())
 
 

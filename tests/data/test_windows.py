@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tl_jax.data import packing, pipeline, windows
+from tl_jax.data import mixing, packing, pipeline, windows
 
 COUNT = 20_000
 # Some rows of a source of so many examples, for seed 3.
@@ -222,7 +222,7 @@ def test_a_mixture_has_small_and_large_sources(small):
   assert [type(part) for part in source.parts] == [windows.Windows, pipeline.Epochs]
   alone = pipeline.stream(examples(), seed=0, length=64, batch=8)
   assert alone.parts[0].windows == source.parts[0].windows
-  found = [source.locate(row)[0] for row in range(pipeline.BLOCK)]
+  found = [source.locate(row)[0] for row in range(mixing.BLOCK)]
   assert np.bincount(found).tolist() == [768, 256]
   assert source.epoch_of(400)['a'] == 0 and source.epoch_of(400)['b'] > 10
 

@@ -6,7 +6,7 @@ import pytest
 
 from tl_jax import config, train
 from tl_jax.objectives import Nominal
-from tl_jax.train import assembly, mixtures
+from tl_jax.train import assembly, checks, mixtures, preparing, workdir
 from tl_jax.train.checks import read
 from tl_jax.train.settings import MixtureData
 
@@ -93,3 +93,90 @@ def test_a_set_without_text_says_what_it_has():
   message = "'help_sample' has no field 'text'; name one of de, en, id in config.data"
   with pytest.raises(config.ConfigError, match=message):
     mixture_of({'help_sample': 1.0})
+
+
+def own_files(folder):
+  """Two files of texts with the numbers of their words' tokens all alike."""
+  for name, count in (('large', 400), ('small', 40)):
+    lines = [f'sea wind ship {number % 7} house {name}' for number in range(count)]
+    (folder / f'{name}.txt').write_text('\n'.join(lines))
+  return str(folder / 'large.txt'), str(folder / 'small.txt')
+
+
+def prepared_with(folder, **data):
+  c = config.load('configs/pretrain.py:tiny')
+  c.tokenizer.size = 120
+  c.data.update(batch=4, accumulate=1, length=16)
+  with c.unlocked(), c.data.ignore_type():
+    for key, value in data.items():
+      c.data[key] = value
+  (folder / 'run').mkdir(exist_ok=True)
+  return preparing.prepare(checks.check(c), folder / 'run')
+
+
+def rows_of_mixture(ready):
+  stream, _ = ready.corpus.stream(ready.settings)
+  return {name: rows for name, (rows, _) in stream.passes(256).items()}
+
+
+def test_a_config_mixes_by_size_within_budgets(tmp_path):
+  large, small = own_files(tmp_path)
+  pairs = ((large, 1.0), (small, 1.0))
+  sized = prepared_with(tmp_path, mixture=pairs, temperature=1.0)
+  rows = rows_of_mixture(sized)
+  sizes = {
+    name: part.tokens.lengths.sum() for name, part in sized.corpus.examples.items()
+  }
+  ratio = sizes[large] / sizes[small]
+  assert ratio > 5 and rows[large] / rows[small] == pytest.approx(ratio, rel=0.05)
+  # Under a budget a source is as large as what is seen of it.
+  tokens = int(sizes[small])
+  even = prepared_with(
+    tmp_path, mixture=pairs, temperature=1.0, unique=((large, tokens),)
+  )
+  rows = rows_of_mixture(even)
+  assert rows[large] == pytest.approx(rows[small], rel=0.05)
+  assert even.notes(even.settings, ())[-1].endswith(' passes in 60 steps')
+
+
+def test_a_set_of_another_content_is_refused_by_a_run_that_goes_on():
+  found = mixtures.Mixture(mixture_of({'austen': 1.0})).sets()
+  assert found == {'austen': mixture_of({'austen': 1.0})['austen'].manifest}
+
+  class Newest:
+    """A run whose newest step was trained on these sets."""
+
+    def _said_by_newest(self, key):
+      return 7, {'sets': found}[key]
+
+  workdir.Run.require_files(Newest(), found, 'sets')
+  with pytest.raises(config.ConfigError, match='austen: its content is not that from'):
+    workdir.Run.require_files(Newest(), {'austen': 'another'}, 'sets')
+
+
+WRONG = [
+  (dict(mixture={'austen': 1.0}, epochs={'austin': 1.0}), r"epochs.austin: .*'austen'"),
+  (
+    dict(mixture={'austen': 1.0}, unique={'x': 5}),
+    'unique.x: no source of the mixture',
+  ),
+  (dict(mixture={'austen': 1.0}, cap=5), 'cap: 5 is of weights by size'),
+  (
+    dict(mixture={'austen': 1.0}, stages=((9, {'austen': 1.0}), (9, {'austen': 2.0}))),
+    r'stages\[1\]: step 9 does not come after 9',
+  ),
+]
+
+
+@pytest.mark.parametrize(('group', 'message'), WRONG)
+def test_what_is_about_no_source_is_refused_before_anything_is_opened(group, message):
+  with pytest.raises(config.ConfigError, match=f'config.data.{message}'):
+    mixtures.require_texts(MixtureData(**group), where_made=False)
+
+
+def test_a_run_longer_than_its_passes_says_how_many_steps_it_has(tmp_path):
+  large, small = own_files(tmp_path)
+  wanted = dict(mixture=((small, 1.0),), epochs=((small, 2.0),))
+  with pytest.raises(config.ConfigError, match='config.schedule.steps is 60'):
+    ready = prepared_with(tmp_path, **wanted)
+    ready.corpus.stream(ready.settings)

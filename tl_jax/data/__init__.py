@@ -20,6 +20,7 @@ MODULES = (
   'files',
   'lines',
   'missing',
+  'mixing',
   'packing',
   'pairs',
   'pipeline',

@@ -9,19 +9,15 @@
 
 import dataclasses
 import functools
-import itertools
-import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tl_jax.config import Count
-from tl_jax.data import packing, subsets, windows
+from tl_jax.data import mixing, packing, subsets, windows
 
-# Rows in which a mixture takes exactly its shares.
-BLOCK = 1024
 # Steps of a stream that nobody ends; grain wants a number.
 ENDLESS = 2**40
 
@@ -224,16 +220,15 @@ class Stream:
   """An endless sequence of batches.
 
   `batch_at(step)` is a pure function, so that the number of a step is the whole state.
-  `parts` are the sources of a mixture by `names`; of every `BLOCK` rows a source gives
-  as many as its number in `shares`. `size` is the number of rows of a batch.
+  `parts` are the sources of a mixture by `names`; its `course` says which of them a row
+  comes from. `size` is the number of rows of a batch.
   """
 
   parts: tuple[Epochs | windows.Windows, ...]
   names: tuple[str, ...]
-  shares: tuple[int, ...]
+  course: mixing.Course
   layout: Layout
   size: int
-  seed: int
 
   def batch_at(self, step: int, rows=None) -> dict[str, np.ndarray]:
     """The batch of a step, or its rows with the numbers `rows`, in that order.
@@ -260,15 +255,7 @@ class Stream:
 
   def locate(self, row: int) -> tuple[int, int, np.ndarray]:
     """(number of the source, its epoch, members) of a global row."""
-    part = 0
-    inside = row
-    if len(self.parts) > 1:
-      block, offset = divmod(row, BLOCK)
-      turns = _turns(self.seed, self.shares, block)
-      part = int(turns[offset])
-      # Rows of the source in whole blocks before this one, then in this block.
-      earlier = np.count_nonzero(turns[:offset] == part)
-      inside = block * self.shares[part] + int(earlier)
+    part, inside = self.course.stage_of(row).locate(row)
     epoch, members = self.parts[part].locate(inside)
     return part, epoch, members
 
@@ -282,25 +269,30 @@ class Stream:
         break
     return np.array(sorted(found), np.int64)
 
+  def passes(self, steps: int) -> dict[str, tuple[int, float]]:
+    """{source: (its rows, its passes)} of the first `steps` steps.
+
+    A pass is counted in rows of the first epoch: packed ones differ a little.
+    """
+    rows = steps * self.size
+    stage = self.course.stage_of(max(0, rows - 1))
+    counts = stage.after(rows - stage.first)
+    found = {}
+    for name, part, count in zip(self.names, self.parts, counts, strict=True):
+      found[name] = count, count / part.rows_in(0)
+    return found
+
   def epoch_of(self, step: int) -> dict[str, int]:
     """The epoch that each source is in when step `step` begins."""
     found = {}
-    # A block has a row of every source.
-    for row in range(step * self.size, step * self.size + BLOCK):
+    # A block has a row of every source that is not left out.
+    first = step * self.size
+    for row in range(first, first + mixing.BLOCK):
       part, epoch, _ = self.locate(row)
       found.setdefault(self.names[part], epoch)
       if len(found) == len(self.parts):
         break
     return found
-
-
-# A few blocks are being read at any time, by several threads.
-@functools.lru_cache(maxsize=16)
-def _turns(seed: int, shares: tuple[int, ...], block: int) -> np.ndarray:
-  """Which source each row of a block comes from: exact shares in a shuffled order."""
-  turns = np.repeat(np.arange(len(shares)), shares)
-  order = subsets.permutation(BLOCK, subsets.seed_of(seed, 'mixture'), block)
-  return turns[order]
 
 
 def rows_of(size: int, rows=None) -> list[int]:
@@ -328,6 +320,8 @@ def stream(
   target_length: Count | None = None,
   pad: int = 0,
   weights: Mapping[str, float] | None = None,
+  stages: Sequence[tuple[int, Mapping[str, float]]] = (),
+  epochs: Mapping[str, float] | None = None,
   subset=None,
   shuffle: bool = True,
   room: Room | None = None,
@@ -338,25 +332,47 @@ def stream(
   default `length` tokens. `batch` is the number of rows of a global batch.
   `examples_per_row` is how many labelled examples a row may hold (1 with `pack=False`).
   `weights` {name: weight} count the rows of a mixture and are kept to 1/1024. A short
-  source begins its next epoch when it ends. `subset` has the indices to use, for a
-  single source. Raises ValueError that names a weight or a source that cannot be.
+  source begins its next epoch when it ends. From each step of `stages` ((step, weights),
+  ...) on, other weights hold. `epochs` {name: passes} are the most of a source: after
+  them the others go on without it. `subset` has the indices to use, of a mixture
+  {name: indices}. Raises ValueError that names a weight or a source that cannot be.
   """
   mixture = dict(examples) if isinstance(examples, Mapping) else {'': examples}
-  if subset is not None and len(mixture) > 1:
-    raise ValueError(
-      'data: a subset of a mixture is not defined; give it for a single source'
-    )
+  chosen = _subsets(mixture, subset)
   _require_rows(mixture.values(), batch, examples_per_row, pack)
-  shares = _shares(mixture, weights)
+  weights = dict.fromkeys(mixture, 1.0) if weights is None else weights
+  changes = mixing.changes(mixture, weights, stages)
   layout = Layout(length, examples_per_row, target_length, pad, pack, room)
-  names = [name for name in mixture if shares[name]]
+  names = []
+  for name in mixture:
+    if any(stage[name] for _, stage in changes):
+      names.append(name)
   parts = []
   for name in names:
     # By name: a source has the same order in every mixture.
     own_seed = subsets.seed_of(seed, f'source/{name}')
-    parts.append(_rows_of_source(mixture[name], layout, own_seed, subset, shuffle))
-  used = tuple(shares[name] for name in names)
-  return Stream(tuple(parts), tuple(names), used, layout, batch, seed)
+    own = chosen.get(name)
+    parts.append(_rows_of_source(mixture[name], layout, own_seed, own, shuffle))
+  rows = []
+  for step, stage in changes:
+    rows.append((step * batch, {name: stage[name] for name in names}))
+  limits = mixing.limits(names, parts, epochs or {})
+  course = mixing.course(rows, seed, limits)
+  return Stream(tuple(parts), tuple(names), course, layout, batch)
+
+
+def _subsets(mixture: Mapping[str, Examples], subset) -> dict:
+  """The indices to use, by source. Raises ValueError where it is not clear of which."""
+  if subset is None:
+    return {}
+  if isinstance(subset, Mapping):
+    unknown = sorted(set(subset) - set(mixture))
+    if unknown:
+      raise ValueError(f'data: a subset of {unknown[0]!r}, which is no source')
+    return dict(subset)
+  if len(mixture) > 1:
+    raise ValueError('data: a subset of a mixture is given by source')
+  return dict.fromkeys(mixture, subset)
 
 
 def _require_rows(parts, batch: int, examples_per_row: int | None, pack: bool) -> None:
@@ -369,49 +385,6 @@ def _require_rows(parts, batch: int, examples_per_row: int | None, pack: bool) -
     raise ValueError(
       'data.examples_per_row: packed rows of labelled examples need a fixed number'
     )
-
-
-def _shares(
-  mixture: Mapping[str, Examples], weights: Mapping[str, float] | None
-) -> dict[str, int]:
-  """Rows of each source in a block of `BLOCK` rows, by largest remainders.
-
-  Every positive weight gets one row at least. Weights of no source are a ValueError.
-  """
-  weights = dict.fromkeys(mixture, 1.0) if weights is None else dict(weights)
-  _require_weights(mixture, weights)
-  total = math.fsum(weights.values())
-  exact = {name: BLOCK * weight / total for name, weight in weights.items()}
-  shares = {}
-  for name, value in exact.items():
-    fewest = 1 if value > 0 else 0
-    shares[name] = max(int(value), fewest)
-  # Rows that rounding down left over go to the sources that lost most by it.
-  by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
-  positive = [name for name in by_remainder if exact[name] > 0]
-  for name in itertools.cycle(positive):
-    if sum(shares.values()) >= BLOCK:
-      break
-    shares[name] += 1
-  # Sources that were lifted to one row take it from the largest.
-  while sum(shares.values()) > BLOCK:
-    largest = max(shares, key=lambda name: (shares[name], name))
-    shares[largest] -= 1
-  return shares
-
-
-def _require_weights(
-  mixture: Mapping[str, Examples], weights: Mapping[str, float]
-) -> None:
-  """Raises ValueError unless every source has a weight >= 0 and some are above 0."""
-  odd = sorted(set(weights) ^ set(mixture))
-  if odd:
-    raise ValueError(f'data.mixture: {odd[0]!r} has a weight or a source but not both')
-  for name, weight in weights.items():
-    if not (math.isfinite(weight) and weight >= 0):
-      raise ValueError(f'data.mixture.{name}: the weight {weight} is not a number >= 0')
-  if not math.fsum(weights.values()) > 0:
-    raise ValueError('data.mixture: the weights sum to 0')
 
 
 def batches(

@@ -158,13 +158,16 @@ def open_tokens(folder) -> Tokens:
   return _read(pathlib.Path(folder))
 
 
-def frequencies(encoded, vocabulary: int) -> np.ndarray:
+def frequencies(encoded, vocabulary: int, chosen=None) -> np.ndarray:
   """How often each token occurs in `Tokens` or a `TokenList`, int64 (vocabulary,).
 
-  Of a large source as many pieces are counted as suffice, evenly spread.
+  Of a large source as many pieces are counted as suffice, evenly spread. `chosen` has
+  the numbers of those that count, all by default.
   """
   counts = np.zeros(vocabulary, np.int64)
-  for i in subsets.spread(len(encoded), ENOUGH):
+  counted = range(len(encoded)) if chosen is None else chosen
+  for place in subsets.spread(len(counted), ENOUGH):
+    i = int(counted[place])
     # Adds one for each, as often as a token is there.
     np.add.at(counts, encoded[i], 1)
   return counts

@@ -13,7 +13,7 @@ import numpy as np
 from tl_jax import config as configs
 from tl_jax import optim
 from tl_jax.config import ConfigError
-from tl_jax.data import pipeline
+from tl_jax.data import mixing, pipeline
 from tl_jax.train.settings import Settings
 
 # Either of them is a length; the other one is None.
@@ -44,12 +44,7 @@ def steps_of(stream: pipeline.Stream, epochs: float) -> int:
 
   Of a mixture they have as many rows as all of its sources, however they share them.
   """
-  whole, part = divmod(epochs, 1)
-  rows = 0.0
-  for source in stream.parts:
-    rows += sum(source.rows_in(epoch) for epoch in range(int(whole)))
-    if part:
-      rows += part * source.rows_in(int(whole))
+  rows = sum(mixing.rows_of_epochs(source, epochs) for source in stream.parts)
   return max(1, math.ceil(rows / stream.size))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from tl_jax import config as configs
 from tl_jax import data
 from tl_jax.config import ConfigError
-from tl_jax.data import pipeline, subsets
+from tl_jax.data import mixing, pipeline, subsets
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import MixtureData, Pretrain
 from tl_jax.train.tokenizing import token_cache
@@ -22,17 +22,52 @@ ENOUGH_TEXTS = 100_000  # of one source, to train a tokenizer on
 
 
 def require_texts(group: MixtureData, where_made: bool) -> None:
-  """Raises ConfigError for a mixture without texts, and `where_made` for a source that is
-  not there.
+  """Raises ConfigError for a mixture without texts, for settings about no source of it,
+  and `where_made` for a source that is not there.
   """
   if not sum(group.mixture.values()):
     raise ConfigError(
       'config.data.mixture: names no text; give {source: weight} with a weight above 0'
     )
+  used = names_of(group)
+  _require_known(group, used)
+  if group.cap and not group.temperature:
+    raise ConfigError(
+      f'config.data.cap: {group.cap} is of weights by size; give config.data.temperature'
+    )
   if where_made:
-    for name, weight in group.mixture.items():
-      if weight:
-        data.sources.require(name, group.directory or None)
+    for name in used:
+      data.sources.require(name, group.directory or None)
+
+
+def _require_known(group: MixtureData, used: list[str]) -> None:
+  """Raises ConfigError for passes or a budget of no source, and for stages out of
+  order.
+  """
+  for key in ('epochs', 'unique'):
+    for name in getattr(group, key):
+      if name not in used:
+        raise ConfigError(
+          f'config.data.{key}.{name}: no source of the mixture; '
+          f'nearest: {configs.nearest(name, used)}'
+        )
+  try:
+    mixing.changes(used, first_weights(group), group.stages)
+  except ValueError as error:
+    raise ConfigError(f'config.{error}') from error
+
+
+def names_of(group: MixtureData) -> list[str]:
+  """The sources that have a weight above 0, now or in a later stage."""
+  found = []
+  for weights in (group.mixture, *(weights for _, weights in group.stages)):
+    found += [name for name, weight in weights.items() if weight]
+  return list(dict.fromkeys(found))
+
+
+def first_weights(group: MixtureData) -> dict[str, float]:
+  """The weights with which a run begins, of all sources that it ever reads."""
+  return {name: group.mixture.get(name, 0.0) for name in names_of(group)}
 
 
 def mixture_texts(group: MixtureData, split: str = 'train') -> dict:
@@ -42,9 +77,8 @@ def mixture_texts(group: MixtureData, split: str = 'train') -> dict:
   directory = group.directory or None
   columns = data.files.Columns(configs.names(group.column) or ('text',), label=())
   found = {}
-  for name, weight in group.mixture.items():
-    if weight:
-      found[name] = _with_texts(data.load(name, split, directory, columns), columns)
+  for name in names_of(group):
+    found[name] = _with_texts(data.load(name, split, directory, columns), columns)
   return found
 
 
@@ -127,12 +161,22 @@ class Mixture(NamedTuple):
     """The first bias of the head, (vocabulary,), where the config wants one."""
     if not settings.unigram_bias:
       return None
-    return log_frequencies(settings.data.mixture, self.examples, vocabulary)
+    chosen = self._chosen(settings)
+    weights = self._by_size(first_weights(settings.data), settings, chosen)
+    return log_frequencies(weights, self.examples, vocabulary, chosen)
 
   @property
   def own_sources(self) -> tuple[data.Source, ...]:
     """The sources that may be files of the user."""
     return tuple(self.sources.values())
+
+  def sets(self) -> dict[str, str]:
+    """What names the content of every source that is no file of the user."""
+    found = {}
+    for name, source in self.sources.items():
+      if not source.files:
+        found[name] = source.manifest
+    return found
 
   def class_weights(self, settings: Pretrain) -> tuple:
     """(): texts have no classes."""
@@ -143,23 +187,71 @@ class Mixture(NamedTuple):
     """None: pre-training is evaluated on the test texts, by which nothing is chosen."""
     del settings
 
+  def _chosen(self, settings: Pretrain) -> dict[str, np.ndarray]:
+    """The pieces that the budgets of a run let it see, of each source that has one."""
+    found = {}
+    for name, most in settings.data.unique.items():
+      tokens = self.examples[name].tokens
+      found[name] = mixing.budget(tokens, most, settings.seed, name)
+    return found
+
+  def _by_size(self, weights: dict, settings: Pretrain, chosen: dict) -> dict:
+    """The weights, times the sizes of what is seen of the sources where the config
+    wants it.
+    """
+    group = settings.data
+    if not group.temperature:
+      return weights
+    sizes = {}
+    for name in weights:
+      lengths = np.asarray(self.examples[name].tokens.lengths)
+      if name in chosen:
+        lengths = lengths[chosen[name]]
+      sizes[name] = int(lengths.sum(dtype=np.int64))
+    how = dict(temperature=group.temperature, cap=group.cap)
+    return mixing.by_size(weights, sizes, **how)
+
   def stream(self, settings: Pretrain) -> tuple[pipeline.Stream, np.ndarray]:
     """The endless rows of the mixture, a function of (seed, step); they come from no
     labelled example.
+
+    Raises ConfigError for a run longer than its sources may be read.
     """
     group = settings.data
-    stream = data.stream(
-      self.examples,
-      seed=settings.seed,
-      length=self.rows.length,
-      room=self.rows.room,
-      batch=group.batch,
-      pack=group.pack,
-      pad=self.pad,
-      weights={name: group.mixture[name] for name in self.examples},
-    )
+    try:
+      chosen = self._chosen(settings)
+      stages = []
+      for step, weights in group.stages:
+        stages.append((step, self._by_size(weights, settings, chosen)))
+      stream = data.stream(
+        self.examples,
+        seed=settings.seed,
+        length=self.rows.length,
+        room=self.rows.room,
+        batch=group.batch,
+        pack=group.pack,
+        pad=self.pad,
+        weights=self._by_size(first_weights(group), settings, chosen),
+        stages=stages,
+        epochs=group.epochs,
+        subset=chosen,
+      )
+    except ValueError as error:
+      raise ConfigError(f'config.{error}') from error
+    _require_rows(stream, settings.schedule.steps)
     # So a result of pre-training has 0 labels.
     return stream, np.zeros(0, int)
+
+
+def _require_rows(stream: pipeline.Stream, steps: int | None) -> None:
+  """Raises ConfigError where the passes of all sources end before the run does."""
+  end = stream.course.end
+  if end is None or steps is None or steps * stream.size <= end:
+    return
+  raise ConfigError(
+    f'config.data.epochs: all sources are read so often after {end // stream.size} '
+    f'steps, but config.schedule.steps is {steps}'
+  )
 
 
 def text_rows(size: int, inputs: Callable | None) -> Rows:
@@ -198,13 +290,18 @@ def encode_mixture(sources: dict, rows: Rows, tokenizer, folder: pathlib.Path) -
   }
 
 
-def log_frequencies(weights: dict, examples: dict, vocabulary: int) -> np.ndarray:
+def log_frequencies(
+  weights: dict, examples: dict, vocabulary: int, chosen: dict
+) -> np.ndarray:
   """Log of each token's frequency in the mixture of these weights, float32
   (vocabulary,), every token counted once more than seen.
+
+  chosen: the pieces that are seen, of sources of which not all are.
   """
   total = np.zeros(vocabulary)
   for name, part in examples.items():
     # One more, because the logarithm of a token that is never seen is no number.
-    counts = data.tokens.frequencies(part.tokens, vocabulary) + 1
+    seen = chosen.get(name)
+    counts = data.tokens.frequencies(part.tokens, vocabulary, seen) + 1
     total += weights[name] * counts / counts.sum()
   return np.log(total / total.sum()).astype(np.float32)

@@ -11,6 +11,7 @@ import numpy as np
 from tl_jax import tasks
 from tl_jax.data import subsets
 from tl_jax.data.pairs import Pair
+from tl_jax.data.pipeline import Stream
 from tl_jax.data.sources import Source
 from tl_jax.tasks.own import quoted
 from tl_jax.train.datasets import Labelled, Portion, TaskExamples
@@ -106,6 +107,17 @@ def of_mixture(sources: Mapping[str, Source], examples: Mapping) -> list[str]:
       left_out.append(f'{tokenless} without a token skipped')
     if left_out:
       lines.append(f'{name}: {", ".join(left_out)}')
+  return lines
+
+
+def of_shares(stream: Stream, steps: int) -> list[str]:
+  """A line on each source of a mixture: its part of a run of so many steps, and how
+  often it is read.
+  """
+  lines = []
+  for name, (rows, passes) in stream.passes(steps).items():
+    share = _percent(rows / (steps * stream.size))
+    lines.append(f'{name}: {share} of the rows, {passes:.3g} passes in {steps} steps')
   return lines
 
 

@@ -72,7 +72,9 @@ class Prepared(NamedTuple):
     """
     corpus = self.corpus
     if self.task is None:
-      return notes.of_mixture(corpus.sources, corpus.examples)
+      lines = notes.of_mixture(corpus.sources, corpus.examples)
+      stream, _ = corpus.stream(settings)
+      return [*lines, *notes.of_shares(stream, settings.schedule.steps)]
     lines = notes.of_task(corpus, chosen, corpus.watched(settings))
     lines += notes.of_weights(self.task, corpus.class_weights(settings))
     return [*lines, *self.task.problem.told(self.tokenizer)]
@@ -87,6 +89,10 @@ class Prepared(NamedTuple):
     """A digest of every file of the user that the run reads, by path."""
     code = {} if self.task is None else self.task.own_code
     return notes.files_of(self.corpus.own_sources) | code
+
+  def sets(self) -> dict[str, str]:
+    """What names the content of every set that pre-training reads, by name."""
+    return {} if self.task is not None else self.corpus.sets()
 
   @property
   def frame(self) -> str:

@@ -249,6 +249,7 @@ class Trainer:
     trained on something else.
     """
     run.require_files(self.ready.files())
+    run.require_files(self.ready.sets(), 'sets')
     stream, chosen = self.ready.corpus.stream(settings)
     run.require_trained_on(results.digest_numbers(chosen))
     run.require_frame(self.ready.frame)
@@ -318,6 +319,7 @@ class Trainer:
     watch = self.evaluator.watch(ready.corpus.watched(settings))
     said = meta(ready.parts.model.arch, ready.files(), ready.task, ready.frame)
     steps = settings.schedule.steps
+    said |= dict(sets=ready.sets())
     said |= dict(trained_on=results.digest_numbers(chosen), steps=steps)
     course = Course.of(settings, watch.metric)
     recorder = run.recorder(settings, watch, course, said)

@@ -39,9 +39,23 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class MixtureData(Data):
-  """The texts of pre-training: sources with their weights."""
+  """The texts of pre-training: sources with their weights.
+
+  Weights need not sum to 1. A source that ends begins anew, in another order, unless
+  `epochs` says how often it may be read.
+  """
 
   mixture: dict[str, NonNegative] = dataclasses.field(default_factory=dict)
+  # each weight is times the tokens of its source ** (1 / temperature); 0: as it is.
+  # At 1, weights are how often each source is read beside the others
+  temperature: NonNegative = 0.0
+  cap: Natural = 0  # most tokens that count for a weight by temperature; 0: all
+  # most passes over a source, after which the others go on without it: {source: passes}
+  epochs: dict[str, Positive] = dataclasses.field(default_factory=dict)
+  # most tokens of a source that are ever seen, chosen by the seed: {source: tokens}
+  unique: dict[str, Count] = dataclasses.field(default_factory=dict)
+  # other weights from a step on: ((step, {source: weight}), ...)
+  stages: tuple[tuple[Count, dict[str, NonNegative]], ...] = ()
   # that of the texts, in a file or a set; several with +; empty: text
   column: str = ''
 

@@ -144,21 +144,21 @@ class Run(NamedTuple):
       self.workdir.truncate_metrics(None if restored is None else restored.step)
     return restored
 
-  def require_files(self, files: Mapping[str, str]) -> None:
-    """Raises ValueError that names a file of the user which the newest step was not
-    trained on.
+  def require_files(self, files: Mapping[str, str], kind: str = 'files') -> None:
+    """Raises ValueError that names a file of the user, or one of the `sets`, which the
+    newest step was not trained on.
 
-    files: the sha256 of every file that the run reads, by path. Half a run on one
-    content and half on another is neither.
+    files: the sha256 of every file that the run reads, by path, or what names the
+    content of every set. Half a run on one content and half on another is neither.
     """
-    step, made = self._said_by_newest('files')
+    step, made = self._said_by_newest(kind)
     if made is None:
       return
     for path in sorted(made.keys() | files.keys()):
       if made.get(path) != files.get(path):
         raise ConfigError(
           f'{path}: its content is not that from which step {step} was trained; a run goes '
-          'on only with the same data: put the file back, or take another workdir'
+          'on only with the same data: put it back, or take another workdir'
         )
 
   def require_trained_on(self, examples: str) -> None:
