@@ -34,6 +34,7 @@ def by_size(
   """
   found = {}
   for name, weight in weights.items():
+    # Without a cap the size is its own.
     size = min(sizes[name], cap or sizes[name])
     found[name] = weight * size ** (1 / temperature)
   return found
@@ -50,6 +51,7 @@ def budget(tokens, most: int, seed: int, name: str) -> np.ndarray:
   own_seed = subsets.seed_of(seed, f'budget/{name}')
   count = len(tokens)
   found = []
+  # Tokens that are not spent yet.
   left = most
   for start in range(0, count, _CHUNK):
     places = np.arange(start, min(start + _CHUNK, count))
@@ -61,6 +63,7 @@ def budget(tokens, most: int, seed: int, name: str) -> np.ndarray:
       break
     left -= int(ends[-1])
   else:
+    # All pieces are taken, and the budget is not spent.
     if left:
       raise ValueError(
         f'data.unique.{name}: {most} tokens, but the source has {most - left}'
@@ -85,6 +88,7 @@ def shares(weights: Weights) -> dict[str, int]:
   # Rows that rounding down left over go to the sources that lost most by it.
   by_remainder = sorted(exact, key=lambda name: (found[name] - exact[name], name))
   positive = [name for name in by_remainder if exact[name] > 0]
+  # They may be more than the sources: then it goes round again.
   for name in itertools.cycle(positive):
     if sum(found.values()) >= BLOCK:
       break
@@ -125,6 +129,7 @@ def changes(
     where = f'data.stages[{number}]'
     if step <= found[-1][0]:
       raise ValueError(f'{where}: step {step} does not come after {found[-1][0]}')
+    # All stages know the same sources, by their numbers.
     whole = dict.fromkeys(names, 0.0) | dict(named)
     require_weights(names, whole, where)
     found.append((step, whole))
@@ -173,6 +178,7 @@ class Stage(NamedTuple):
     found = []
     for source, (limit, share) in enumerate(zip(limits, self.shares, strict=True)):
       if limit is not None and share:
+        # The last of its rows is so many blocks and rows of a block away.
         block, more = divmod(limit - self.before[source] - 1, share)
         # The place of its last row in the block.
         places = np.flatnonzero(self.turns(block) == source)
@@ -222,25 +228,45 @@ def course(
   their proportions among themselves.
   """
   names = list(changes[0][1])
+  # In the order of the sources: a stage knows them by their numbers.
   most = [None if limits is None else limits.get(name) for name in names]
   stages: list[Stage] = []
   given = (0,) * len(names)
   stops = [row for row, _ in changes[1:]]
   for (first, weights), stop in zip(changes, [*stops, None], strict=True):
-    while True:
-      left = _unfinished(weights, given, most)
-      if not any(left.values()):
-        return Course(tuple(stages), first)
-      stage = Stage(first, given, tuple(shares(left).values()), seed)
-      stages.append(stage)
-      rows = stage.ends(most)
-      if rows is None or (stop is not None and first + rows >= stop):
-        break
-      given = stage.after(rows)
-      first += rows
+    found, end = _stages(weights, Stage(first, given, (), seed), stop, most)
+    stages += found
+    # Whatever comes later, the run cannot get there.
+    if end is not None:
+      return Course(tuple(stages), end)
     if stop is not None:
-      given = stage.after(stop - first)
+      last = stages[-1]
+      given = last.after(stop - last.first)
   return Course(tuple(stages))
+
+
+def _stages(
+  weights: Weights, begin: Stage, stop: int | None, limits: Sequence[int | None]
+) -> tuple[list[Stage], int | None]:
+  """(the stages of these weights until the row `stop`, the row at which nothing is left).
+
+  `begin` is the first of them, without shares. Each one ends where a source has given
+  all that it may. The second is None where something is left.
+  """
+  found = []
+  while True:
+    left = _unfinished(weights, begin.before, limits)
+    if not any(left.values()):
+      return found, begin.first
+    stage = begin._replace(shares=tuple(shares(left).values()))
+    found.append(stage)
+    rows = stage.ends(limits)
+    # Without a limit the stage lasts until other weights hold, or for ever.
+    if rows is None:
+      return found, None
+    if stop is not None and stage.first + rows >= stop:
+      return found, None
+    begin = begin._replace(first=stage.first + rows, before=stage.after(rows))
 
 
 def _unfinished(
@@ -256,6 +282,7 @@ def _unfinished(
 
 def rows_of_epochs(source, epochs: float) -> float:
   """How many rows so many passes over a source have, of which the last may be a part."""
+  # Packed passes differ in length, so each is counted.
   whole, part = divmod(epochs, 1)
   rows = float(sum(source.rows_in(epoch) for epoch in range(int(whole))))
   if part:

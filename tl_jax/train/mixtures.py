@@ -51,6 +51,7 @@ def _require_known(group: MixtureData, used: list[str]) -> None:
           f'config.data.{key}.{name}: no source of the mixture; '
           f'nearest: {configs.nearest(name, used)}'
         )
+  # Stages are looked at as the stream will: it would be too late to say it there.
   try:
     mixing.changes(used, first_weights(group), group.stages)
   except ValueError as error:
@@ -189,6 +190,7 @@ class Mixture(NamedTuple):
 
   def _chosen(self, settings: Pretrain) -> dict[str, np.ndarray]:
     """The pieces that the budgets of a run let it see, of each source that has one."""
+    # Of this run's seed, which is not that of all who share the encoded texts.
     found = {}
     for name, most in settings.data.unique.items():
       tokens = self.examples[name].tokens
@@ -205,6 +207,7 @@ class Mixture(NamedTuple):
     sizes = {}
     for name in weights:
       lengths = np.asarray(self.examples[name].tokens.lengths)
+      # A source is as large as what is seen of it, as in T5.
       if name in chosen:
         lengths = lengths[chosen[name]]
       sizes[name] = int(lengths.sum(dtype=np.int64))
