@@ -22,13 +22,13 @@ names may say the splits, as train-0001.parquet and test.csv. Of a file: text, t
 column of the texts, or several with + between (default: text), of which two are a
 pair, as premise+hypothesis, read as the tokenizer frames two texts (by a decoder as
 one); label, that of the labels, or several that hold 0 or 1 each (default: label);
-kind, single_label, multi_label, regression, choice, tags, span, embedding, simcse, similarity
-or conversation (default: what labels are); target, in the place of a label, the column of
-texts that an encoder-decoder or a decoder learns to write; delimiter, what parts the
-cells of a .csv, .tsv or .txt file: a character, or comma, semicolon, tab, bar or space
-(default: the one of the first four that the header shows, and none of a .txt file);
-train, validation, test, files of one split each. A comma or a + in the name of a file
-is escaped by a backslash.
+kind, single_label, multi_label, regression, choice, tags, span, embedding, simcse,
+similarity, minimal_pairs, last_word or conversation (default: what labels are); target,
+in the place of a label, the column of texts that an encoder-decoder or a decoder learns
+to write; delimiter, what parts the cells of a .csv, .tsv or .txt file: a character, or
+comma, semicolon, tab, bar or space (default: the one of the first four that the header
+shows, and none of a .txt file); train, validation, test, files of one split each. A
+comma or a + in the name of a file is escaped by a backslash.
 
 Questions with candidates to choose among are those of kind=choice, in the fields of
 SWAG, HellaSwag, ARC, RACE, COPA, PIQA, MMLU and others, or in columns A, B, C and answer.
@@ -52,6 +52,15 @@ method=best-sentence.
 Of kind=embedding are pairs of texts that belong together, in the columns anchor, positive
 and maybe negative, whose vectors are made alike; of kind=simcse texts alone; of
 kind=similarity two texts and how alike they are (sentence1, sentence2 and score).
+
+Of two kinds nothing is learned, a model is asked how probable texts are, with
+method=in_context, which is about all examples where no column says splits.
+kind=minimal_pairs, as BLiMP (sentence_good, sentence_bad; a folder with its files, or
+text=GOOD+BAD): is the acceptable sentence the more probable one? Of a decoder by
+log-likelihood, of a masked encoder by pseudo-log-likelihood; result.json has each
+phenomenon and paradigm. kind=last_word, as LAMBADA (text): does a decoder say the last
+word, and how probable is it? Put as in GPT-3's cloze, it is
+--config.method.template='{text} ____. -> {target}' with demonstrations of train=FILE.
 
 Of conversations a decoder learns what the assistant says in them, put by its chat
 template (which needs jinja2), or a line `role: content` each where it has none. They
@@ -270,7 +279,7 @@ def get_config(arg: str = '') -> ConfigDict:
     contrast=dict(temperature=0.05, symmetric=False),
     files=dict(train=a.train, validation=a.validation, test=a.test),
   )
-  c.method = method(a.method)
+  c.method = method(a.method, a.kind)
   # All but parse_special is used where there is no checkpoint.
   c.tokenizer = dict(
     kind='wordpiece' if fresh == 'tiny' else 'bpe',
@@ -342,8 +351,11 @@ def is_published(init: str) -> bool:
   return init.lower().endswith('.gguf') or any(pathlib.Path(init).glob('*.safetensors'))
 
 
-def method(names: str) -> dict:
+def method(names: str, kind: str = '') -> dict:
   first, *more = names.split('+')
+  if names == 'in_context' and kind == 'last_word':
+    # The word goes on with the text as it stands.
+    return dict(name=names, **OPTIONS[names] | dict(template='{text} {target}'))
   if not more:
     return dict(name=first, **OPTIONS.get(first, {}))
   return dict(

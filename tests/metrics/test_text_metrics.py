@@ -197,6 +197,8 @@ def test_the_names_of_the_interface_are_there_and_nothing_heavy_is_loaded():
     'copying',
     'retrieval',
     'uniformity',
+    'minimal_pairs',
+    'last_word',
   }
   assert set(metrics.METRICS) == names
   assert all(getattr(metrics, name) is metrics.METRICS[name] for name in names)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tl_jax import metrics
-from tl_jax.metrics import calibration, tags, text
+from tl_jax.metrics import calibration, likelihood, tags, text
 
 # metric(predictions, references) -> its values by name.
 Metric = Callable[[Sequence, Sequence], dict[str, float]]
@@ -25,6 +25,8 @@ MEANS = {
   'choice_accuracy': ('choice_accuracy',),
   'exact_match': ('exact_match',),
   'mean_squared_error': ('mean_squared_error',),
+  # Those of groups are means of fewer pairs.
+  'minimal_pairs': ('pair_accuracy',),
   'retrieval': ('mrr', 'accuracy_1', 'accuracy_10'),
   'rouge': ('rouge1', 'rouge2', 'rougeL', 'rougeLsum'),
   'squad': ('squad_exact_match', 'squad_f1'),
@@ -335,6 +337,22 @@ def _entity_f1(answers, references) -> Additive:
   return Additive(names, rows, values)
 
 
+def _last_word(answers, references) -> Additive:
+  """The share of words that are the most probable ones, and the perplexity of all."""
+  del answers, references
+
+  def rows(predictions, references) -> np.ndarray:
+    del references
+    return np.asarray(predictions, np.float64)
+
+  def values(sums, count: int) -> np.ndarray:
+    means = np.asarray(sums) / count
+    accuracy = means[..., 1]
+    return np.stack([accuracy, likelihood.perplexities(means[..., 0])], axis=-1)
+
+  return Additive(('last_word_accuracy', 'last_word_perplexity'), rows, values)
+
+
 _MAKERS = {
   'accuracy': _accuracy,
   'brier': _brier,
@@ -344,4 +362,5 @@ _MAKERS = {
   'calibration_error': _calibration_error,
   'tag_accuracy': _tag_accuracy,
   'entity_f1': _entity_f1,
+  'last_word': _last_word,
 }

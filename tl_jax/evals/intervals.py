@@ -17,6 +17,7 @@ import numpy as np
 from tl_jax import metrics, tasks
 from tl_jax.evals.additive import Additive, additive_of
 from tl_jax.evals.statistics import wilson_interval
+from tl_jax.metrics import likelihood
 
 DRAWS = 1000
 LEVEL = 0.95
@@ -29,7 +30,14 @@ MANNER = dict(
 # surplus once more, which is taken off.
 BIASED = ('calibration_error',)
 # Shares of examples that are right. Where all are, Wilson's interval says more.
-SHARES = ('accuracy', 'choice_accuracy', 'exact_match', 'squad_exact_match')
+SHARES = (
+  'accuracy',
+  'choice_accuracy',
+  'exact_match',
+  'squad_exact_match',
+  'pair_accuracy',
+  'last_word_accuracy',
+)
 # Numbers that are held at once.
 _ROOM = 1 << 22
 
@@ -49,6 +57,8 @@ def of_task(
   of_answers = sorted(names - set(metrics.OF_PROBABILITIES))
   predictions, references = tasks.as_scored(task, raw, targets)
   found = intervals(of_answers, predictions, references)
+  if 'minimal_pairs' in names:
+    found |= _of_groups(predictions, references)
   chances = tasks.probabilities(task, raw, targets) if of_chances else None
   if chances is not None:
     found |= intervals(of_chances, chances, references)
@@ -58,6 +68,19 @@ def of_task(
     found |= {f'{part.name}/{name}': ends for name, ends in own.items()}
   # In the order of the values, which have no F1 of one class where there are several.
   return {name: found[name] for name in values if name in found}
+
+
+def _of_groups(predictions, references) -> dict[str, Ends]:
+  """Wilson's intervals of the shares of groups of pairs, whatever their size: a draw of
+  all pairs may have none of a small group.
+  """
+  right = likelihood.successes(predictions)
+  found = {}
+  for name, is_member in likelihood.members(references).items():
+    own = right[is_member]
+    exact = wilson_interval(int(own.sum()), len(own), LEVEL)
+    found[f'{name}/pair_accuracy'] = exact.low, exact.high
+  return found
 
 
 def said() -> str:

@@ -16,6 +16,7 @@ from tl_jax.metrics.candidates import answer_sets, best_answer
 from tl_jax.metrics.classification import accuracy, choice_accuracy, f1, matthews
 from tl_jax.metrics.diversity import copying, distinct, repetition, self_bleu
 from tl_jax.metrics.language import perplexity
+from tl_jax.metrics.likelihood import last_word, minimal_pairs
 from tl_jax.metrics.regression import mean_squared_error, pearson, spearman
 from tl_jax.metrics.retrieval import retrieval, uniformity
 from tl_jax.metrics.tags import entity_f1, tag_accuracy
@@ -49,6 +50,8 @@ METRICS = {
   'squad': squad,
   'squad_v2': squad_v2,
   'perplexity': perplexity,
+  'minimal_pairs': minimal_pairs,
+  'last_word': last_word,
   'rouge': rouge,
   'bleu': bleu,
   'chrf': chrf,

@@ -15,7 +15,7 @@ from tl_jax import config
 from tl_jax.config import ConfigError
 from tl_jax.data import choices, conversations, files, missing, separated
 from tl_jax.data.sources import Source
-from tl_jax.tasks import alike, labels, reading, tagging, unlabelled
+from tl_jax.tasks import alike, judged, labels, reading, tagging, unlabelled
 from tl_jax.tasks.problems import PROBLEMS, form_of
 from tl_jax.tasks.problems.columns import Opened, quoted
 from tl_jax.tasks.task import Task
@@ -129,6 +129,7 @@ def read_task(name: str, how: Reading | None = None, known=None) -> Task:
   """
   how = how or Reading()
   _require_of_files(name, labels.expected_kind(how.kind, known))
+  how = judged.with_kind_found(name, how, known)
   columns = _columns(name, how, known)
   said = _kind_said(how, columns)
   kind = labels.expected_kind(said, known)
@@ -190,6 +191,8 @@ def _columns(name: str, how: Reading, known) -> files.Columns:
   kind = labels.expected_kind(how.kind, None if how.target else known)
   if alike.is_vector(kind):
     return alike.columns(name, how, kind)
+  if judged.is_judged(kind):
+    return judged.columns(how, kind)
   by_kind = {
     labels.CHOICE: _choice_columns,
     labels.TAGS: tagging.columns,
@@ -304,6 +307,8 @@ def _open(name: str, how: Reading, columns: files.Columns, said: str, known) -> 
     found = _split_files(name, how, columns)
   except ValueError as error:
     raise ConfigError(f'{error}{_key_of(error, columns, how)}') from error
+  if judged.is_judged(said):
+    found = judged.whole(found)
   parts = unlabelled.leave_out(found, said, known)
   sources = {}
   for split, part in parts.items():
@@ -400,7 +405,7 @@ def told_of_splits(name: str, sources: Mapping[str, Source]) -> list[str]:
   train = sources['train']
   test = sources['test']
   told = []
-  if train.divided and test.name == train.name:
+  if train.divided and test.name == train.name and test.split != files.ALL:
     told.append(
       f'{name}: no column split; {DIVIDED} {len(train)} examples are '
       f'for train, {len(test)} for test'

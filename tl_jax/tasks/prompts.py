@@ -192,10 +192,7 @@ class Prompter(NamedTuple):
   def context(self) -> list[int]:
     """The ids of the answer context; one token where it is empty."""
     ids = self._framed(*self._ids([self.prompting.context]))
-    tokenizer = self.tokenizer
-    # What a text begins with, where the tokenizer does not put it there.
-    first = tokenizer.bos if tokenizer.bos is not None else tokenizer.eos
-    return ids or [tokenizer.pad if first is None else first]
+    return ids or beginning(self.tokenizer)
 
   @property
   def _most(self) -> int:
@@ -238,6 +235,15 @@ class Prompter(NamedTuple):
       )
     (ids,) = self._ids([whole.removesuffix(template.after)])
     return Asked(self._framed(ids[:room] + after), 0, True)
+
+
+def beginning(tokenizer) -> list[int]:
+  """What a decoder reads before the first token of a text."""
+  if tokenizer.prefix:
+    return list(tokenizer.prefix)
+  # What a text begins with, where the tokenizer does not put it there.
+  first = tokenizer.bos if tokenizer.bos is not None else tokenizer.eos
+  return [tokenizer.pad if first is None else first]
 
 
 def draw(

@@ -37,6 +37,8 @@ HEADLINES = {
   'answer_sets': 'answer_f1',
   'best_answer': 'best_answer_f1',
   'retrieval': 'mrr',
+  'minimal_pairs': 'pair_accuracy',
+  'last_word': 'last_word_accuracy',
 }
 
 

@@ -40,10 +40,9 @@ def open_task(
   )
   task = tasks.find(choice.name, directory or None, how, known)
   if choice.template and task.problem.name != 'text':
-    has = 'labels' if task.problem.answer == 'logits' else 'conversations'
     raise ConfigError(
-      f'config.task.template: {choice.template!r}, but {task.name} has {has}; it is of '
-      'tasks with texts to write (config.task.target)'
+      f'config.task.template: {choice.template!r}, but {task.name} is of kind '
+      f'{task.problem.name!r}; it is of tasks with texts to write (config.task.target)'
     )
   if choice.metrics:
     task = tasks.scored_by(task, choice.metrics)

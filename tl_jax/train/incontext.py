@@ -18,7 +18,7 @@ from tl_jax import evals, interop, models, parallel, tasks, tree
 from tl_jax.config import ConfigError
 from tl_jax.evals import intervals, ranking, scores
 from tl_jax.tasks import prompts
-from tl_jax.train import notes, restoring, writing
+from tl_jax.train import likelihoods, notes, restoring, writing
 from tl_jax.train.baselines import Answered, conclude
 from tl_jax.train.datasets import TaskExamples, limits_of
 from tl_jax.train.methods import prompting_of
@@ -53,22 +53,31 @@ class InContext(NamedTuple):
       reporter.info(line)
     with jax.set_mesh(self.mesh):
       asking = self._asking(settings, reporter)
-      if self.corpus.task.problem.answer == 'generate':
-        made = asking.write(run)
-      else:
-        made = asking.rank()
+      made = self._answered(asking, run)
     for line in made.notes:
       reporter.info(line)
     made = made._replace(notes=(*told, *made.notes))
     return conclude(self.corpus, made, settings, run, reporter)
 
+  def _answered(self, asking: '_Asking', run: Run) -> Answered:
+    """What the model says of the test examples, as the kind of the task wants it."""
+    problem = self.corpus.task.problem
+    if problem.answer == 'generate':
+      return asking.write(run)
+    if problem.name == 'last_word':
+      return asking.say_last_words()
+    if problem.name == 'minimal_pairs':
+      return asking.compare_pairs()
+    return asking.rank()
+
   def _asking(self, settings: Transfer, reporter: Reporter) -> '_Asking':
     loaded = restoring.open_source(settings.init)
-    if loaded.arch.kind == 'encoder' or loaded.arch.head != 'causal':
-      raise ConfigError(
-        f'config.init: {settings.init}: an {loaded.arch.kind} with the head '
-        f'{loaded.arch.head!r} writes no text; in_context needs one that does'
-      )
+    problem = self.corpus.task.problem
+    likelihoods.require_model(settings, problem, loaded.arch)
+    if problem.answer == 'likelihood':
+      shots = prompting_of(settings).shots
+      own = self.corpus.train.texts, self.corpus.test.texts
+      likelihoods.require_demonstrations(shots, problem, *own)
     params = parallel.place(loaded.params, parallel.replicated(self.mesh))
     pool = self.corpus.draw(settings).trained
     return _Asking(self.corpus, settings, loaded, params, self.mesh, pool, reporter)
@@ -160,6 +169,44 @@ class _Asking(NamedTuple):
     labels = _count(numbers)
     return Answered(found, labels, self._notes(asked), {}, shots, parameters)
 
+  def say_last_words(self) -> Answered:
+    """How probable the last word of each test text is, and whether the model says it.
+
+    The demonstrations are whole texts of the train split.
+    """
+    test = self.corpus.test
+    words = list(test.targets)
+    # Whatever the room: how long they are is what is asked for.
+    spelled = self._prompter(0).answers(words)
+    prompter = self._prompter(max(map(len, spelled)))
+    numbers = self._drawn()
+    asked, _ = self._ask(prompter, numbers)
+    likelihoods.require_whole(asked, prompter.room)
+    requests = []
+    for each, ids in zip(asked, spelled, strict=True):
+      requests.append(ranking.Request(each.ids, [ids]))
+    ranked = self._ranker().rank(requests, self._watch(0, len(requests)))
+    found = np.array([(each.sums[0], each.greedy[0]) for each in ranked])
+    parameters = tree.count(self.loaded.params)
+    return Answered(found, _count(numbers), self._notes(asked), parameters=parameters)
+
+  def compare_pairs(self) -> Answered:
+    """The likelihoods of both sentences of each test pair."""
+    # Whatever the prompt: a sentence is judged as it stands.
+    pairs = self.corpus.test.texts
+    if self.loaded.arch.kind == 'decoder':
+      found = likelihoods.of_decoder(self._ranker(), self.loaded.tokenizer, pairs)
+    else:
+      found = likelihoods.of_encoder(
+        self.loaded,
+        self.params,
+        pairs,
+        likelihoods.Rows(self.settings.data.batch, self.mesh.size, self._placed),
+      )
+    parameters = tree.count(self.loaded.params)
+    told = ("the intervals of paradigms are Wilson's",)
+    return Answered(found, 0, told, parameters=parameters)
+
   @property
   def _prompting(self) -> tasks.Prompting:
     return prompting_of(self.settings)
@@ -233,14 +280,20 @@ class _Asking(NamedTuple):
       self._offers([train.texts[number] for number in numbers]), numbers, strict=True
     ):
       target = train.targets[number]
-      writes = self.corpus.task.problem.answer == 'generate'
-      found.append((offer.question, target[0] if writes else offer.words[target]))
+      found.append((offer.question, self._spelled_answer(offer, target)))
     return found
+
+  def _spelled_answer(self, offer: prompts.Offer, target) -> str:
+    """The words of the right answer of a train example."""
+    answer = self.corpus.task.problem.answer
+    if answer == 'generate':
+      return target[0]
+    return target if answer == 'likelihood' else offer.words[target]
 
   @property
   def _calibrates(self) -> bool:
     prompting, task = self._prompting, self.corpus.task
-    if task.problem.answer == 'generate':
+    if task.problem.answer != 'logits':
       return False
     # Where examples differ in demonstrations or in what they offer, it takes several
     # times as long.

@@ -18,6 +18,8 @@ from tl_jax.train.settings import SCRATCH, Pretrain, Settings, Transfer
 IN_CONTEXT = tasks.Prompting.name
 # Names of methods that train nothing.
 UNTRAINED = (*evals.BASELINES, IN_CONTEXT)
+# Besides those with one label per example, the kinds that a model is asked in context.
+ASKED = ('choice', 'text', 'minimal_pairs', 'last_word')
 # What adds to the loss of other methods, or changes their weights, and trains nothing.
 REGULARIZERS = (
   transfer.l2sp,
@@ -54,6 +56,11 @@ def method_of(
     if task is not None:
       _require_answers(name, task)
     return None
+  if task is not None and task.problem.answer == 'likelihood':
+    raise ConfigError(
+      f'config.method.name: {name}: of {task.name}, which is of kind '
+      f'{task.problem.name!r}, nothing is learned; nearest: {IN_CONTEXT}'
+    )
   group, fresh_head = settings.method, brings_head(settings, task)
   method = make(group, fresh_head, of_pretraining=isinstance(settings, Pretrain))
   # Without a task this is pre-training, or a run that has been made already.
@@ -134,7 +141,7 @@ def trains_head(stored) -> bool:
 def _require_answers(name: str, task: tasks.Task) -> None:
   """Raises ConfigError for a task whose answers a baseline, or a prompt, cannot give."""
   if name == IN_CONTEXT:
-    has_answers = task.problem.exclusive or task.problem.name in ('choice', 'text')
+    has_answers = task.problem.exclusive or task.problem.name in ASKED
     fits = has_answers and not task.parts
     answers = 'one label per example, candidates, or texts to write'
   elif name in evals.WRITERS:

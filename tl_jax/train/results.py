@@ -27,6 +27,8 @@ from tl_jax.train.reporter import Reporter
 FILE = 'result.json'
 FAILED = 'failed.json'
 PREDICTIONS = 'predictions.jsonl'
+# So many metrics are told in a line; benchmarks of many parts have more.
+SHOWN = 24
 
 
 class Diverged(RuntimeError):
@@ -44,10 +46,13 @@ def shown(
   'accuracy 0.5000 [0.4000, 0.6000], loss 1.0000'
   """
   parts = []
-  for name, value in metrics.items():
+  for name, value in list(metrics.items())[:SHOWN]:
     ends = intervals.get(name)
     spread = '' if ends is None else f' [{ends[0]:.4f}, {ends[1]:.4f}]'
     parts.append(f'{name} {value:.4f}{spread}')
+  more = len(metrics) - SHOWN
+  if more > 0:
+    parts.append(f'{more} more in {FILE}')
   return ', '.join(parts)
 
 

@@ -7,6 +7,7 @@
 from tl_jax.tasks.problems.choice import ANY_CHOICE, CHOICE, EACH_CHOICE
 from tl_jax.tasks.problems.conversation import CONVERSATION
 from tl_jax.tasks.problems.embedding import VECTORS
+from tl_jax.tasks.problems.judged import LAST_WORD, MINIMAL_PAIRS
 from tl_jax.tasks.problems.labels import (
   MULTI_LABEL,
   REGRESSION,
@@ -38,6 +39,8 @@ PROBLEMS = {
   'each_choice': EACH_CHOICE,
   'tags': TAGS,
   'span': SPAN,
+  'minimal_pairs': MINIMAL_PAIRS,
+  'last_word': LAST_WORD,
   **{each.name: each for each in VECTORS},
 }
 

@@ -125,7 +125,8 @@ class Problem:
   name: how files and configs call it.
   head: the head of the model that answers. kinds: the kinds of model that can have it.
   fresh_head: does a task bring a head of its own? Else the model keeps the one it has.
-  answer: what the model is asked for: logits of its head, or texts that it generates.
+  answer: what the model is asked for: logits of its head, texts that it generates, or
+    the likelihood of texts that are there, of which nothing is learned.
   scores: the names of the metrics that there are for it. metrics, headline: those of a
     task that does not say itself, and the value among them that a table shows.
   form: of a target: the number of one class, a 0 or 1 for each of a set of labels, a
@@ -166,7 +167,7 @@ class Problem:
   head: str
   kinds: tuple[str, ...]
   fresh_head: bool
-  answer: Literal['logits', 'generate']
+  answer: Literal['logits', 'generate', 'likelihood']
   form: Literal[
     'class', 'set', 'number', 'text', 'turns', 'place', 'worths', 'tags', 'span'
   ]
