@@ -58,11 +58,14 @@ def likelihoods(
     for first in range(0, len(hidden), rows):
       some = hidden[first : first + rows]
       batch = hide(texts, some, rows, length, mask)
-      own = np.asarray(fetch(chances(params, place(batch))), np.float64)
+      placed = place(batch)
+      fetched = fetch(chances(params, placed))
+      own = np.asarray(fetched, np.float64)
+      count = len(some)
       numbers = [number for number, _ in some]
       # Not `+=`: several rows of a batch belong to one text.
-      np.add.at(found, numbers, own[: len(some)])
-      done += len(some)
+      np.add.at(found, numbers, own[:count])
+      done += count
       watch(done)
   return found
 
@@ -75,29 +78,31 @@ def hide(
 
   Rows that are missing repeat the first one: a model has nothing to say of no token.
   """
-  batch = dict(
-    tokens=np.zeros((rows, length), np.int32),
-    segments=np.zeros((rows, length), np.int32),
-    score=np.zeros((rows, 1), np.int32),
-    targets=np.zeros(rows, np.int32),
-  )
+  shape = (rows, length)
+  tokens = np.zeros(shape, np.int32)
+  segments = np.zeros(shape, np.int32)
+  score = np.zeros((rows, 1), np.int32)
+  targets = np.zeros(rows, np.int32)
   for row in range(rows):
-    number, place = hidden[row if row < len(hidden) else 0]
+    source = row if row < len(hidden) else 0
+    number, place = hidden[source]
     ids = texts[number]
-    batch['tokens'][row, : len(ids)] = ids
-    batch['segments'][row, : len(ids)] = 1
+    size = len(ids)
+    tokens[row, :size] = ids
+    segments[row, :size] = 1
+    score[row] = place
+    targets[row] = ids[place]
     # After the whole text is there, whose own token it takes the place of.
-    batch['tokens'][row, place] = mask
-    batch['score'][row] = place
-    batch['targets'][row] = ids[place]
-  return batch
+    tokens[row, place] = mask
+  return dict(tokens=tokens, segments=segments, score=score, targets=targets)
 
 
 def _by_length(texts: Texts, frame: tuple[int, int]) -> dict[int, list[Hidden]]:
   """What is hidden in rows of each length, the shortest first."""
   found: dict[int, list[Hidden]] = collections.defaultdict(list)
   for number, ids in enumerate(texts):
-    length = -(-len(ids) // STEP) * STEP
+    steps = -(-len(ids) // STEP)
+    length = steps * STEP
     # Special ids say nothing of the text: they stand around every one.
     places = list(_own_places(ids, frame))
     if not places:
@@ -117,5 +122,8 @@ def _chances(model, params, batch: dict):
   seen = dict(tokens=batch['tokens'], segments=batch['segments'])
   # Logits of one place in a row: those of all would be as large as the vocabulary.
   logits = model.apply(params, seen, score=batch['score']).logits
-  chances = jax.nn.log_softmax(logits[:, 0].astype(jnp.float32))
-  return jnp.take_along_axis(chances, batch['targets'][:, None], axis=-1)[:, 0]
+  single = logits[:, 0].astype(jnp.float32)
+  chances = jax.nn.log_softmax(single)
+  targets = batch['targets'][:, None]
+  own = jnp.take_along_axis(chances, targets, axis=-1)
+  return own[:, 0]

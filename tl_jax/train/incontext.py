@@ -178,31 +178,39 @@ class _Asking(NamedTuple):
     words = list(test.targets)
     # Whatever the room: how long they are is what is asked for.
     spelled = self._prompter(0).answers(words)
-    prompter = self._prompter(max(map(len, spelled)))
+    longest = max(map(len, spelled))
+    prompter = self._prompter(longest)
     numbers = self._drawn()
     asked, _ = self._ask(prompter, numbers)
     likelihoods.require_whole(asked, prompter.room)
     requests = []
     for each, ids in zip(asked, spelled, strict=True):
-      requests.append(ranking.Request(each.ids, [ids]))
-    ranked = self._ranker().rank(requests, self._watch(0, len(requests)))
-    found = np.array([(each.sums[0], each.greedy[0]) for each in ranked])
+      request = ranking.Request(each.ids, [ids])
+      requests.append(request)
+    ranker = self._ranker()
+    watch = self._watch(0, len(requests))
+    found = []
+    for each in ranker.rank(requests, watch):
+      both = each.sums[0], each.greedy[0]
+      found.append(both)
+    found = np.array(found)
+    notes = self._notes(asked)
     parameters = tree.count(self.loaded.params)
-    return Answered(found, _count(numbers), self._notes(asked), parameters=parameters)
+    shown = _count(numbers)
+    return Answered(found, shown, notes, parameters=parameters)
 
   def compare_pairs(self) -> Answered:
     """The likelihoods of both sentences of each test pair."""
     # Whatever the prompt: a sentence is judged as it stands.
     pairs = self.corpus.test.texts
-    if self.loaded.arch.kind == 'decoder':
-      found = likelihoods.of_decoder(self._ranker(), self.loaded.tokenizer, pairs)
+    loaded = self.loaded
+    if loaded.arch.kind == 'decoder':
+      ranker = self._ranker()
+      found = likelihoods.of_decoder(ranker, loaded.tokenizer, pairs)
     else:
-      found = likelihoods.of_encoder(
-        self.loaded,
-        self.params,
-        pairs,
-        likelihoods.Rows(self.settings.data.batch, self.mesh.size, self._placed),
-      )
+      batch = self.settings.data.batch
+      rows = likelihoods.Rows(batch, self.mesh.size, self._placed)
+      found = likelihoods.of_encoder(loaded, self.params, pairs, rows)
     parameters = tree.count(self.loaded.params)
     told = ("the intervals of paradigms are Wilson's",)
     return Answered(found, 0, told, parameters=parameters)

@@ -102,10 +102,12 @@ def _line_of_pair(text, target, prediction, raw, names) -> dict:
 
 def _line_of_word(text, target, prediction, raw, names) -> dict:
   del prediction, names
-  likelihood, is_greedy = map(float, raw)
-  return dict(
-    text=text, target=target, likelihood=round(likelihood, 6), greedy=bool(is_greedy)
-  )
+  likelihood, greedy = map(float, raw)
+  line = dict(text=text)
+  line['target'] = target
+  line['likelihood'] = round(likelihood, 6)
+  line['greedy'] = bool(greedy)
+  return line
 
 
 def _not_learned(*_):
