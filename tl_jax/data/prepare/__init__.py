@@ -1,0 +1,10 @@
+"""Corpora prepared: filtered by quality, without duplicates and evaluation text, chosen.
+
+>>> Corpus(sources={'a': 'a.jsonl'}).steps
+('gopher', 'repetition', 'c4', 'fineweb', 'exact', 'near')
+"""
+
+from tl_jax.data.prepare.running import prepare, require
+from tl_jax.data.prepare.settings import Corpus
+
+__all__ = ['Corpus', 'prepare', 'require']
