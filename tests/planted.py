@@ -33,7 +33,10 @@ def prose(count, words=130):
     length = len(sentence.split())
     signs = len(re.findall(r'[^\w\s]', sentence))
     # Dialogues have so many signs that Gopher's rule on letters leaves them out.
-    if 6 <= length <= 40 and signs <= 0.15 * length:
+    is_whole = sentence[:1].isupper() and not re.search(
+      r'\b(Mrs?|Dr|St|[A-Z])\.$', sentence
+    )
+    if is_whole and 6 <= length <= 40 and signs <= 0.15 * length:
       sentences.append(sentence)
   found = []
   own = []

@@ -70,3 +70,46 @@ def test_a_task_whose_set_is_not_here_is_refused_in_a_line(
   assert command.main(words) == 2
   (line,) = capsys.readouterr().err.splitlines()
   assert line.endswith('tl-jax data fetch spam brings it (19.9 MB)')
+
+
+def test_a_corpus_is_prepared_by_one_command(tmp_path, capsys):
+  texts = ['One text.', 'one  TEXT.', 'Another.']
+  (tmp_path / 'a.txt').write_text('\n'.join(texts))
+  config = f'--config=configs/corpus.py:text={tmp_path}/a.txt'
+  words = ['data', 'prepare', config, f'--workdir={tmp_path}/out']
+  assert command.main([*words, "--config.steps=('exact',)"]) == 0
+  said = capsys.readouterr().out
+  assert '* 2 of 3 documents stay (66.7 %)' in said and 'exact' in said
+  assert (tmp_path / 'out' / 'report.html').is_file()
+  assert command.main([*words, "--config.steps=('exact',)"]) == 0
+  assert 'is there already' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  'more, said',
+  [
+    (
+      [],
+      'data prepare: needs --config=configs/corpus.py:text=FILE and --workdir=FOLDER',
+    ),
+    (['--config=configs/corpus.py'], 'data prepare: needs --config'),
+    (['--config=configs/corpus.py', '--workdir=W'], 'config: sources: names no text'),
+    (
+      ['--config=configs/corpus.py:text=nowhere.jsonl', '--workdir=W'],
+      'config.sources.nowhere',
+    ),
+    (
+      ['--config=configs/corpus.py:text=austen,languages=eng', '--workdir=W'],
+      "languages: 'eng' is not known; nearest: 'en'",
+    ),
+    (
+      ['--config=configs/corpus.py:text=austen', '--workdir=W', '--config.step=1'],
+      'config.step: ',
+    ),
+  ],
+)
+def test_what_is_wrong_with_a_corpus_is_said_in_a_line(more, said, capsys, tmp_path):
+  more = [each.replace('=W', f'={tmp_path}/w') for each in more]
+  assert command.main(['data', 'prepare', *more]) == 2
+  found = capsys.readouterr().err
+  assert said in found and found.count('\n') == 1

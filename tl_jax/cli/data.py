@@ -80,8 +80,8 @@ def corpus_of(spec: str, overrides, directory: str | None):
 
   loaded = load(spec, overrides)
   group = plain(loaded)
-  # A name is the last part of a path: a folder of shards says no more.
-  group['sources'] = named(group['sources'])
+  # Pairs where a path has a dot. A name is the last part of a path.
+  group['sources'] = named(dict(group['sources']))
   if directory:
     group['directory'] = directory
   return struct(Corpus, group, 'config')

@@ -6,7 +6,9 @@
 >>> found.counts.tolist(), found.per_document(found.table.is_alphabetic).tolist()
 ([6, 0], [4, 0])
 
-A word is a run of letters and digits, within which an apostrophe may stand, or a sign.
+A word is a run of letters and digits, before which an apostrophe may stand, or a sign: so
+`don't` is two words, and 3.5, a.txt and an address are one, as the tokenizers of English
+have it.
 """
 
 import dataclasses
@@ -17,7 +19,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_WORD = re.compile(r"\w+(?:['’]\w+)?|\.{2,}|-{2,}|[^\w\s]")
+_WORD = re.compile(
+  r'https?://\S*[\w/]'
+  # Within a word: Some::Module, file.txt, 3.5 and 1,000; behind it: C++.
+  r"|['’]?\w+(?:(?:::|\.(?=[a-z0-9])|,(?=\d))\w+)*\+{0,2}"
+  r'|\.{2,}|-{2,}|[^\w\s]'
+)
 # Of a hash of several words; odd, so that no word is lost.
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 # The mixing of splitmix64 (Steele et al. 2014).

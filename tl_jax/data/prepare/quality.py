@@ -25,7 +25,10 @@ _ELLIPSIS = ('...', '…')
 _BULLETS = ('•', '-')
 # What Wikipedia's references look like.
 _CITATION = re.compile(r'\[\d*]|\[edit]|\[citation needed]')
-_SENTENCE_END = re.compile(r'[.!?]["\')\]]*(?=\s|$)')
+# No title or initial ends a sentence.
+_SENTENCE_END = re.compile(
+  r'(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\b[A-Z])[.!?]+["\'”’)\]]*(?=\s|$)'
+)
 _POLICIES = (
   *('terms of use', 'privacy policy', 'cookie policy', 'uses cookies'),
   *('use of cookies', 'use cookies'),

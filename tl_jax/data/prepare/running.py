@@ -74,6 +74,8 @@ def prepare(
   key = _key(corpus)
   known = files.find_json(folder / MANIFEST)
   if known is not None and known.get('key') == key:
+    # It may have been killed behind its manifest.
+    shutil.rmtree(folder / _CHUNKS, ignore_errors=True)
     tell(f'{folder}: is there already')
     return known
   chunks = list(_chunks(corpus, folder / _CHUNKS / key, tell))
@@ -293,8 +295,9 @@ class Shards:
     """Writes the last file; returns the documents of every file by its name."""
     if self._lines:
       self._write()
-    # An earlier run of another config may have had more of them.
-    for path in sorted(self.folder.glob('part-*')):
+    # An earlier run of another config may have had more of them, and one that was killed
+    # may have left a part of one.
+    for path in sorted(self.folder.glob('*part-*')):
       if path.name not in self._written:
         path.unlink()
     return self._written
