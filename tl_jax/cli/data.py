@@ -54,7 +54,7 @@ def _prepare(flags, overrides) -> int:
     raise ConfigError(
       'data prepare: needs --config=configs/corpus.py:text=FILE and --workdir=FOLDER'
     )
-  corpus = corpus_of(flags.config, overrides, flags.directory)
+  corpus = corpus_of(load(flags.config, overrides), flags.directory)
   prepare.require(corpus)
   folder = pathlib.Path(flags.workdir)
   folder.mkdir(parents=True, exist_ok=True)
@@ -74,11 +74,10 @@ def _prepare(flags, overrides) -> int:
   return 0
 
 
-def corpus_of(spec: str, overrides, directory: str | None):
+def corpus_of(loaded, directory: str | None = None):
   """The corpus that a config describes. Raises ConfigError for whatever is wrong."""
   from tl_jax.data.prepare import Corpus
 
-  loaded = load(spec, overrides)
   group = plain(loaded)
   # Pairs where a path has a dot. A name is the last part of a path.
   group['sources'] = named(dict(group['sources']))

@@ -173,6 +173,7 @@ def _windows_of(
   parts = strided(len(ids), room, min(STRIDE, max(1, room // 2)))
   found = []
   for (first, end), middle in zip(parts, central(parts), strict=True):
+    # The frame says where each of them stands.
     texts = dict(A=list(question), B=list(ids[first:end]))
     framed = _framed(frame, texts)
     found.append(Window(*framed, places[first:end], middle))

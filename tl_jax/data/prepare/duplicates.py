@@ -48,6 +48,7 @@ def signatures(batch: Batch) -> np.ndarray:
   for document in np.setdiff1d(np.arange(len(batch)), owners):
     own = np.frombuffer(fingerprint(batch.texts[document]), np.uint64)[:1]
     least[document] = _least(own, np.zeros(1, int), 1)[0]
+  # A bucket has every eighth hash function, and a key in which all eight have a part.
   keys = np.zeros((len(batch), BUCKETS), np.uint64)
   for row in range(ROWS):
     keys = mixed(keys ^ least[:, row::ROWS])
@@ -63,11 +64,13 @@ def _least(hashes: np.ndarray, owners: np.ndarray, count: int) -> np.ndarray:
   generator = np.random.default_rng(_SEED)
   size = ROWS * BUCKETS
   factors = generator.integers(0, 2**63, size, dtype=np.uint64) * np.uint64(2)
+  # An odd factor maps no two hashes to one.
   factors += np.uint64(1)
   shifts = generator.integers(0, 2**63, size, dtype=np.uint64)
   found = np.zeros((count, size), np.uint64)
   if not len(hashes):
     return found
+  # The runs of a document stand side by side.
   present, starts = np.unique(owners, return_index=True)
   for column in range(size):
     values = hashes * factors[column] + shifts[column]
@@ -85,6 +88,7 @@ def clusters(keys: np.ndarray) -> np.ndarray:
   """
   parents = np.arange(len(keys))
   for bucket in range(keys.shape[1]):
+    # Equal keys come side by side, the first document first.
     order = np.argsort(keys[:, bucket], kind='stable')
     sorted_keys = keys[order, bucket]
     is_same = sorted_keys[1:] == sorted_keys[:-1]

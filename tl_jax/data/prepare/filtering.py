@@ -132,6 +132,7 @@ def filtered(corpus: Corpus, documents: Sequence[Document], known: Runs) -> Filt
   # The lines that C4's rule left are what the others look at.
   kept = _judged(kept, _batch(kept), _rules_on_lines(corpus, known), removed)
   batch = _batch(kept)
+  # What is compared with all other documents later.
   prints = [duplicates.fingerprint(text) for _, text in kept]
   digests = np.frombuffer(b''.join(prints), np.uint8)
   return Filtered(

@@ -46,6 +46,7 @@ def languages(batch: Batch) -> tuple[list[str], np.ndarray]:
   are small words of it, (documents,)).
   """
   lower = [word.lower() for word in batch.table.words]
+  # Signs and numbers are of every language.
   total = np.maximum(batch.per_document(batch.table.is_alphabetic), 1)
   shares = []
   for words in _SETS.values():

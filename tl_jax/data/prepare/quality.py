@@ -147,6 +147,7 @@ def clean(text: str, rule: C4) -> tuple[str, str]:
     line = _CITATION.sub('', line)
     if not _is_prose(line, words, rule):
       continue
+    # Some words forbid the line, others the whole document.
     lower = line.lower()
     if 'lorem ipsum' in lower:
       return '', 'c4: lorem ipsum'
@@ -156,6 +157,7 @@ def clean(text: str, rule: C4) -> tuple[str, str]:
       return '', 'c4: curly bracket'
     if any(policy in lower for policy in _POLICIES):
       continue
+    # A line that stays is a sentence at least.
     sentences += max(1, len(_SENTENCE_END.findall(line)))
     kept.append(line)
   if sentences < rule.sentences:

@@ -12,7 +12,8 @@ only a document beyond it is counted word by word.
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,21 +50,37 @@ def reasons(batch: Batch, rule: Repetition) -> list[str]:
   """Why each document is left out, '' where it stays."""
   found = [_of_parts(text, rule) for text in batch.texts]
   sizes = np.array([max(1, len(text)) for text in batch.texts])
+  # Of the words as they are: here case counts. 0 is the hash of no word.
   hashes = mixed(batch.ids.astype(np.uint64) + np.uint64(1))
-  # (words of a run, share, the bound on its characters, the count word by word, name)
-  rules = []
+  for run in _runs(rule):
+    hits = grams(hashes, batch.documents, run.size)
+    most = run.bound(batch, *hits, run.size)
+    # Few documents are beyond the bound, and only these are counted.
+    for place in np.flatnonzero(most > run.share * sizes):
+      characters = run.exact(batch.words[place], run.size)
+      if characters > run.share * sizes[place]:
+        found[place] = found[place] or run.name
+  return [f'repetition: {reason}' if reason else '' for reason in found]
+
+
+class _Run(NamedTuple):
+  """A rule on runs of `size` words: the share that they may have of a document, a bound
+  on their characters in every document of a batch, and the count in one.
+  """
+
+  size: int
+  share: float
+  bound: Callable[..., np.ndarray]
+  exact: Callable[[Sequence[str], int], int]
+  name: str
+
+
+def _runs(rule: Repetition) -> Iterator[_Run]:
   for size, share in enumerate(rule.top, _TOP):
-    rules.append((size, share, _top_bound, _top, f'top {size}-gram'))
+    yield _Run(size, share, _top_bound, _top, f'top {size}-gram')
   for size, share in enumerate(rule.repeated, _REPEATED):
     name = f'repeated {size}-grams'
-    rules.append((size, share, _repeated_bound, _repeated, name))
-  for size, share, bound, exact, name in rules:
-    most = bound(batch, *grams(hashes, batch.documents, size), size)
-    for place in np.flatnonzero(most > share * sizes):
-      words = batch.words[place]
-      if not found[place] and exact(words, size) > share * sizes[place]:
-        found[place] = name
-  return [f'repetition: {reason}' if reason else '' for reason in found]
+    yield _Run(size, share, _repeated_bound, _repeated, name)
 
 
 def _of_parts(text: str, rule: Repetition) -> str:
@@ -78,6 +95,7 @@ def _of_parts(text: str, rule: Repetition) -> str:
     ('lines', _LINES.split(text), rule.lines, rule.line_characters),
   )
   for name, parts, share, of_characters in kinds:
+    # Parts that stood before, whatever they are.
     again = len(parts) - len(set(parts))
     if again > share * len(parts):
       return f'repeated {name}'
@@ -95,6 +113,7 @@ def _top_bound(batch: Batch, hashes, places, size: int) -> np.ndarray:
   # Of each run of each document: how often it is there, times its characters.
   keys = hashes ^ mixed(documents.astype(np.uint64))
   _, first, counts = np.unique(keys, return_index=True, return_counts=True)
+  # The characters before each word, so that a difference is those of a run.
   ends = np.concatenate([[0], np.cumsum(batch.lengths)])
   starts = places[first]
   # With a space between two words.
@@ -109,6 +128,7 @@ def _repeated_bound(batch: Batch, hashes, places, size: int) -> np.ndarray:
     return np.zeros(len(batch))
   documents = batch.documents[places]
   keys = hashes ^ mixed(documents.astype(np.uint64))
+  # All but the first of equal runs.
   _, first = np.unique(keys, return_index=True)
   is_again = np.ones(len(keys), bool)
   is_again[first] = False

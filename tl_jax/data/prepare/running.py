@@ -140,6 +140,7 @@ def _fates(corpus: Corpus, chunks: list[Chunk], tell: Callable) -> list[str]:
 
   That are the steps that look at all documents together.
   """
+  # Of every document a few bytes, so that millions fit into memory.
   prints = []
   keys = []
   for chunk in chunks:
@@ -153,6 +154,7 @@ def _fates(corpus: Corpus, chunks: list[Chunk], tell: Callable) -> list[str]:
     _mark_near(fates, np.concatenate(keys))
   tell(f'{len(prints):,} documents compared, {sum(map(bool, fates)):,} are there twice')
   if corpus.classifier.good or corpus.selection.target:
+    # These steps have all texts in memory.
     texts = [text for chunk in chunks for text in chunk.read().texts]
     _mark_weighed(fates, texts, corpus)
   return fates
@@ -169,6 +171,7 @@ def _mark_again(fates: list[str], prints: list[bytes]) -> None:
 
 def _mark_near(fates: list[str], keys: np.ndarray) -> None:
   """Leaves out all but the first document of those that are nearly the same."""
+  # What is out already is the first of no cluster.
   left = np.flatnonzero([not fate for fate in fates])
   firsts = duplicates.clusters(keys[left])
   for place in left[firsts != np.arange(len(left))]:

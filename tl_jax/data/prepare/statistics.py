@@ -76,6 +76,7 @@ class Statistics:
 def of(batch: Batch) -> Statistics:
   """The statistics of some documents."""
   words = batch.table.hashes[batch.ids]
+  # By hashes: words of other chunks have other places in their tables.
   hashes, counts = np.unique(words, return_counts=True)
   runs, _ = grams(words, batch.documents, _RUN)
   size = sum(len(text.encode('utf-8', 'replace')) for text in batch.texts)
@@ -109,6 +110,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Statistics:
   """The statistics that `to_arrays` made."""
   values = {}
   for field in dataclasses.fields(Statistics):
+    # A number was kept as an array without an axis.
     value = arrays[f'{name}.{field.name}']
     values[field.name] = value if value.ndim else int(value)
   return Statistics(**values)

@@ -101,6 +101,7 @@ def chosen_by(weights: np.ndarray, share: float, seed: int) -> np.ndarray:
   """
   count = round(share * len(weights))
   noise = _generator(seed, 'selection').gumbel(size=len(weights))
+  # By their places where two are equal, so that the same run chooses the same.
   order = np.argsort(-(weights + noise), kind='stable')
   found = np.zeros(len(weights), bool)
   found[order[:count]] = True

@@ -137,6 +137,7 @@ def _add_spans(spans: dict, scores: Array, window: extracts.Window) -> None:
 
 def _best_of(spans: dict[tuple[int, int], float], null: float) -> Array:
   """The best spans behind the score of no answer, float32 (1 + BEST, 3)."""
+  # Of equal ones the one that begins first.
   ordered = sorted(spans, key=lambda span: (-spans[span], span))
   found = np.full((1 + BEST, 3), -1, np.float32)
   found[:, 2] = NOWHERE
@@ -154,6 +155,7 @@ def raw_of(places: Sequence[tuple[int, int]]) -> Array:
 
 def text_of(raw: Array, passage: str) -> str:
   """The best span of a passage; '' where there is none."""
+  # Of a span that is not there both are -1.
   begin, end, _ = raw[1]
   return passage[max(0, int(begin)) : max(0, int(end))].strip()
 
