@@ -208,3 +208,19 @@ def test_a_report_is_json(classes):
   assert found['n'] == COUNT and found['headline'] == 'accuracy'
   assert found['metrics']['accuracy']['different'] is True
   assert found['metrics']['accuracy']['difference']['mean'] > 0.1
+
+
+@pytest.mark.parametrize('texts, name', [(['Oslo'], 'squad_f1'), ([], 'squad_v2_f1')])
+def test_answers_of_files_alone_are_compared_by_the_version_they_have(
+  tmp_path, texts, name
+):
+  lines = []
+  for place in range(20):
+    target = texts if place % 2 else ['Rome']
+    lines.append(dict(index=place, question=f'{place}?', target=target))
+  for side, said in (('a', 'Rome'), ('b', 'Oslo')):
+    rows = [json.dumps(line | dict(prediction=said)) for line in lines]
+    (tmp_path / f'{side}.jsonl').write_text('\n'.join(rows))
+  both = comparing.pair(tmp_path / 'a.jsonl', tmp_path / 'b.jsonl')
+  found = comparing.compare(both, samples=50)
+  assert name in [each.metric for each in found.comparisons]

@@ -226,14 +226,12 @@ def _chosen(one: Judged, two: Judged, metric: str, known: dict) -> list[str]:
 def _shared(one: Judged, two: Judged, known: dict) -> list[str]:
   """The values that both results have, the headline first."""
   told = [set(_told(each)) for each in (one, two) if each.result]
-  usual = PROBLEMS[one.kind].metrics
-  if told and PROBLEMS[one.kind].metrics_of:
-    # Whether tags mark entities, or all questions have answers, the results say.
-    usual = PROBLEMS[one.kind].scores
-  names = [name for name in known if known[name] in usual]
   if told:
     shared = set.intersection(*told)
     names = [name for name in known if name in shared]
+  else:
+    usual = _usual(one)
+    names = [name for name in known if known[name] in usual]
   if not names:
     raise ConfigError(
       f'{one.path} and {two.path}: no metric that both have can be computed from '
@@ -241,6 +239,14 @@ def _shared(one: Judged, two: Judged, known: dict) -> list[str]:
     )
   headline = one.headline if one.result else two.headline
   return sorted(names, key=lambda name: name != headline)
+
+
+def _usual(one: Judged) -> tuple[str, ...]:
+  """The metrics of a task of which only predictions are known."""
+  # SQuAD 1.1 has no score for a question without an answer.
+  if one.kind == 'span' and [] in one.references:
+    return ('squad_v2',)
+  return PROBLEMS[one.kind].metrics
 
 
 def _metric(both: Pair, function: str) -> paired.Metric:

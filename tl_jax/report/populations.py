@@ -14,6 +14,9 @@ Rows of a table share their test examples, so that its ± over seeds is what com
 them. How well a method would do on other examples of the kind is a wider question.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from tl_jax.evals.statistics import Interval, mean, seeds_and_examples
 from tl_jax.report.cells import Cell
 
@@ -34,11 +37,8 @@ def interval_of(cell: Cell, metric: str, factor: float = 1.0) -> Interval | None
 
   factor: multiplies the values, as it does those of the cell.
   """
-  results = []
-  for seed in cell.values:
-    run = cell.runs.get(seed)
-    results.append({} if run is None else run.result or {})
-  own = [(result.get('intervals') or {}).get(metric) for result in results]
+  results = [_result_of(cell, seed) for seed in cell.values]
+  own = [_ends_of(result, metric) for result in results]
   # An earlier version gave none. A mean over some seeds would stand for all.
   if not own or None in own:
     return None
@@ -50,3 +50,15 @@ def interval_of(cell: Cell, metric: str, factor: float = 1.0) -> Interval | None
     return Interval(values[0], low, high, 1)
   variances = [((high - low) / (2 * _ERRORS)) ** 2 for low, high in ends]
   return seeds_and_examples(values, mean(variances), min(counts))
+
+
+def _result_of(cell: Cell, seed: int) -> Mapping[str, Any]:
+  """What a run of a cell found; {} where there is no such run, or no result of it."""
+  run = cell.runs.get(seed)
+  return {} if run is None else run.result or {}
+
+
+def _ends_of(result: Mapping[str, Any], metric: str) -> Sequence[float] | None:
+  """The interval of a metric over the examples; None where the result has none."""
+  intervals = result.get('intervals') or {}
+  return intervals.get(metric)
