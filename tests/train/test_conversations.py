@@ -264,7 +264,11 @@ def test_what_was_found_is_told(file, tmp_path):
       [('model.family', 'tiny')],
       "of kind 'conversation', which models .*'decoder'",
     ),
-    ('', [('task.template', 'a {text}')], 'config.task.template: .* has conversations'),
+    (
+      '',
+      [('task.template', 'a {text}')],
+      'config.task.template: .* is of kind .conversation.',
+    ),
     (',kind=conversation,label=split', (), 'has columns of its own'),
     (',kind=single_label', (), 'chats.jsonl:1: text: missing'),
   ],
