@@ -81,8 +81,8 @@ def test_a_decoder_compares_log_likelihoods(tmp_path, folders, blimp):
     float(chances(loaded, [*begin, *encode(lines[0][which])])[0].sum())
     for which in ('good', 'bad')
   ]
-  assert lines[0]['likelihoods'] == pytest.approx(expected, abs=1e-3)
-  right = [line['likelihoods'][0] > line['likelihoods'][1] for line in lines]
+  assert lines[0]['prediction'] == pytest.approx(expected, abs=1e-3)
+  right = [line['prediction'][0] > line['prediction'][1] for line in lines]
   metrics = result['metrics']
   assert result['n'] == len(lines) == 8
   assert metrics['pair_accuracy'] == metrics['anaphor/pair_accuracy'] == np.mean(right)
@@ -103,7 +103,7 @@ def test_a_masked_encoder_compares_pseudo_log_likelihoods(tmp_path, folders, bli
   batch = dict(tokens=tokens, segments=np.ones_like(tokens))
   logits = loaded.model.apply(loaded.params, batch).logits
   own = jax.nn.log_softmax(logits)[places - 1, places, ids[places]]
-  assert lines[0]['likelihoods'][0] == pytest.approx(float(own.sum()), abs=1e-3)
+  assert lines[0]['prediction'][0] == pytest.approx(float(own.sum()), abs=1e-3)
 
 
 def test_the_last_word_is_judged_behind_all_others(tmp_path, folders, lambada):
@@ -117,9 +117,9 @@ def test_the_last_word_is_judged_behind_all_others(tmp_path, folders, lambada):
     word = encode(' ' + line['target'])
     own, best = chances(loaded, [*context, *word])
     sums.append(float(own[-len(word) :].sum()))
-    assert line['greedy'] == bool(best[-len(word) :].all())
-    assert line['likelihood'] == pytest.approx(sums[-1], abs=1e-3)
-  sums = [line['likelihood'] for line in lines]
+    assert line['prediction'][1] == bool(best[-len(word) :].all())
+    assert line['prediction'][0] == pytest.approx(sums[-1], abs=1e-3)
+  sums = [line['prediction'][0] for line in lines]
   perplexity = np.exp(-np.mean(sums))
   found = result['metrics']
   assert found['last_word_perplexity'] == pytest.approx(perplexity, rel=1e-3)

@@ -35,6 +35,10 @@ VALUES = dict(
   calibration_error=('calibration_error_15',),
   squad=('squad_exact_match', 'squad_f1'),
   squad_v2=('squad_v2_exact_match', 'squad_v2_f1'),
+  retrieval=('mrr', 'accuracy_1', 'accuracy_10'),
+  # Those of groups are of fewer examples.
+  minimal_pairs=('pair_accuracy',),
+  last_word=('last_word_accuracy', 'last_word_perplexity'),
   entity_f1=('entity_precision', 'entity_recall', 'entity_f1', 'entity_f1_macro'),
 )
 # It stands among the values of rouge and says how it was computed.

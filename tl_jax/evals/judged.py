@@ -31,6 +31,8 @@ _FORMS = dict(
   multi_label=(list, list),
   regression=(_NUMBER, _NUMBER),
   span=(list, str),
+  # The texts that belong to one, and the rank of the right one.
+  embedding=(list, _NUMBER),
 )
 
 
@@ -271,6 +273,9 @@ def _kind_of_line(line: Mapping) -> str | None:
   target = line['target']
   if 'tokens' in line:
     return 'tags' if _are_tags([line['tokens'], target, prediction]) else None
+  if isinstance(target, str) and isinstance(prediction, list):
+    # Numbers of both sentences of a pair, or of one word.
+    return 'minimal_pairs' if 'good' in line else 'last_word'
   for kind, (asked, answered) in _FORMS.items():
     if isinstance(target, asked) and isinstance(prediction, answered):
       return kind if _are_names([target, prediction]) else None

@@ -2,7 +2,7 @@
 
 >>> from tl_jax.data.pairs import Pair
 >>> line = MINIMAL_PAIRS.line(Pair('He runs.', 'He run.'), 'verbs', [0, 0], [-3, -5], ())
->>> line['good'], line['likelihoods']
+>>> line['good'], line['prediction']
 ('He runs.', [-3.0, -5.0])
 
 Of a minimal pair the acceptable sentence should be the more probable one (Warstadt et
@@ -97,7 +97,7 @@ def _read(value, names):
 def _line_of_pair(text, target, prediction, raw, names) -> dict:
   del prediction, names
   numbers = [round(float(each), 6) for each in raw]
-  return dict(good=text.first, bad=text.second, target=target, likelihoods=numbers)
+  return dict(good=text.first, bad=text.second, target=target, prediction=numbers)
 
 
 def _line_of_word(text, target, prediction, raw, names) -> dict:
@@ -105,8 +105,8 @@ def _line_of_word(text, target, prediction, raw, names) -> dict:
   likelihood, greedy = map(float, raw)
   line = dict(text=text)
   line['target'] = target
-  line['likelihood'] = round(likelihood, 6)
-  line['greedy'] = bool(greedy)
+  # Its log-probability, and 1 where the model would say it.
+  line['prediction'] = [round(likelihood, 6), greedy]
   return line
 
 
