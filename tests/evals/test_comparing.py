@@ -224,3 +224,29 @@ def test_answers_of_files_alone_are_compared_by_the_version_they_have(
   both = comparing.pair(tmp_path / 'a.jsonl', tmp_path / 'b.jsonl')
   found = comparing.compare(both, samples=50)
   assert name in [each.metric for each in found.comparisons]
+
+
+@pytest.mark.parametrize(
+  ('name', 'line', 'right', 'wrong'),
+  [
+    ('mrr', dict(text='a', target=['b']), 1.0, 4.0),
+    (
+      'pair_accuracy',
+      dict(good='a', bad='b', target='x/y'),
+      [-1.0, -2.0],
+      [-2.0, -1.0],
+    ),
+    ('last_word_accuracy', dict(text='a', target='b'), [-1.0, 1.0], [-2.0, 0.0]),
+  ],
+)
+def test_vectors_pairs_and_last_words_are_compared(tmp_path, name, line, right, wrong):
+  for file, answer in (('a', right), ('b', wrong)):
+    lines = [
+      json.dumps(dict(index=place, **line, prediction=answer)) for place in range(9)
+    ]
+    (tmp_path / f'{file}.jsonl').write_text('\n'.join(lines))
+  both = comparing.pair(tmp_path / 'a.jsonl', tmp_path / 'b.jsonl')
+  report = comparing.compare(both, samples=99)
+  assert report.comparisons[0].metric == name
+  assert report.comparisons[0].difference.mean > 0
+  assert 'a difference at 5 %' in report.sentence

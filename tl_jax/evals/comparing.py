@@ -25,6 +25,7 @@ from tl_jax.evals import judged, paired
 from tl_jax.evals.additive import additive_of
 from tl_jax.evals.judged import Judged
 from tl_jax.evals.paired import Comparison
+from tl_jax.metrics.likelihood import ABOVE
 from tl_jax.tasks import PROBLEMS
 from tl_jax.tasks.task import HEADLINES
 
@@ -178,6 +179,9 @@ def compare(both: Pair, samples: int = paired.SAMPLES, seed: int = 0) -> Report:
     found |= {comparison.metric: comparison for comparison in comparisons}
   answers = zip(both.answers.first, both.answers.second, strict=True)
   told = {*_told(both.first), *_told(both.second)} - {_NO_SCORE}
+  if both.first.kind == 'minimal_pairs':
+    # Predictions tell those of groups, too; two models are compared by all pairs.
+    told = {name for name in told if ABOVE not in name}
   return Report(
     both.first,
     both.second,
