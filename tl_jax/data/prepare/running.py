@@ -225,10 +225,9 @@ def _written(
       if not fate:
         shards.add(dict(id=place, source=chunk.source, text=text))
   written = shards.close()
-  tell(f'{sum(written.values()):,} documents in {len(written)} files: {shards.folder}')
-  return dict(
-    key=key, config=dataclasses.asdict(corpus), files=written, **account.said()
-  )
+  said = account.said()
+  tell(f'{said["kept"]:,} documents in {len(written)} files: {shards.folder}')
+  return dict(key=key, config=dataclasses.asdict(corpus), files=written, **said)
 
 
 class Account:
@@ -286,7 +285,7 @@ class Shards:
     self.folder = folder
     self._size = size
     self._lines: list[str] = []
-    self._written: dict[str, int] = {}
+    self._written: dict[str, dict[str, Any]] = {}
 
   def add(self, document: dict[str, str]) -> None:
     """Adds a document; a full file is written."""
@@ -294,8 +293,8 @@ class Shards:
     if len(self._lines) == self._size:
       self._write()
 
-  def close(self) -> dict[str, int]:
-    """Writes the last file; returns the documents of every file by its name."""
+  def close(self) -> dict[str, dict[str, Any]]:
+    """Writes the last file; returns the documents and the sha256 of each by its name."""
     if self._lines:
       self._write()
     # An earlier run of another config may have had more of them, and one that was killed
@@ -312,6 +311,8 @@ class Shards:
     with gzip.GzipFile(fileobj=content, mode='wb', mtime=0, compresslevel=6) as file:
       file.write(''.join(self._lines).encode('utf-8', 'replace'))
     self.folder.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(self.folder / name, content.getvalue())
-    self._written[name] = len(self._lines)
+    path = self.folder / name
+    files.write_atomically(path, content.getvalue())
+    _, checksum = files.digest(path)
+    self._written[name] = dict(documents=len(self._lines), sha256=checksum)
     self._lines = []
