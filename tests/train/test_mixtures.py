@@ -180,3 +180,13 @@ def test_a_run_longer_than_its_passes_says_how_many_steps_it_has(tmp_path):
   with pytest.raises(config.ConfigError, match='config.schedule.steps is 60'):
     ready = prepared_with(tmp_path, **wanted)
     ready.corpus.stream(ready.settings)
+
+
+def test_a_result_says_how_many_tokens_were_read_and_how_many_are_different(tmp_path):
+  large, small = own_files(tmp_path)
+  ready = prepared_with(tmp_path, mixture=((small, 1.0),), unique=((small, 100),))
+  found = ready.counted(ready.settings)
+  # All of its 60 steps are counted.
+  stream, _ = ready.corpus.stream(ready.settings)
+  assert found['tokens'] == sum(map(stream.tokens_at, range(60)))
+  assert 80 < found['unique_tokens'] <= 100

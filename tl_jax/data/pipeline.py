@@ -170,6 +170,7 @@ class Epochs:
     self.layout = layout
     self.seed = seed
     self.shuffle = shuffle
+    self.subset = subset
     self.indices = subsets.indices(len(examples), subset)
     self.count = len(self.indices)
     # The first row of each epoch so far.

@@ -19,6 +19,7 @@ from tl_jax.train.settings import MixtureData, Pretrain
 from tl_jax.train.tokenizing import token_cache
 
 ENOUGH_TEXTS = 100_000  # of one source, to train a tokenizer on
+ENOUGH_STEPS = 100  # of a run, to know how many tokens all of them read
 
 
 def require_texts(group: MixtureData, where_made: bool) -> None:
@@ -244,6 +245,24 @@ class Mixture(NamedTuple):
     _require_rows(stream, settings.schedule.steps)
     # So a result of pre-training has 0 labels.
     return stream, np.zeros(0, int)
+
+  def counted(self, settings: Pretrain) -> dict[str, int]:
+    """How many `tokens` a run of these settings reads, and how many `unique_tokens`.
+
+    Of a long run some steps are counted, evenly spread.
+    """
+    steps = settings.schedule.steps
+    stream, _ = self.stream(settings)
+    counted = subsets.spread(steps, ENOUGH_STEPS)
+    per_step = sum(map(stream.tokens_at, counted)) / len(counted)
+    unique = 0.0
+    passes = stream.passes(steps)
+    for name, part in zip(stream.names, stream.parts, strict=True):
+      lengths = np.asarray(self.examples[name].tokens.lengths)
+      seen = lengths if part.subset is None else lengths[part.subset]
+      # What is read twice is still the same text.
+      unique += min(1.0, passes[name][1]) * int(seen.sum(dtype=np.int64))
+    return dict(tokens=round(per_step * steps), unique_tokens=round(unique))
 
 
 def _require_rows(stream: pipeline.Stream, steps: int | None) -> None:

@@ -94,6 +94,10 @@ class Prepared(NamedTuple):
     """What names the content of every set that pre-training reads, by name."""
     return {} if self.task is not None else self.corpus.sets()
 
+  def counted(self, settings: Settings) -> dict[str, int]:
+    """How many tokens a run of pre-training reads; nothing of a transfer."""
+    return {} if self.task is not None else self.corpus.counted(settings)
+
   @property
   def frame(self) -> str:
     """In which two texts of an example stand; '' where none do."""

@@ -114,6 +114,9 @@ class Result:
 
   peak_bytes: the most memory used, of the fullest device, or on CPUs of the process.
 
+  tokens: how many pre-training read, and unique_tokens, how many different ones; 0 of a
+  transfer.
+
   notes: what the run said of its examples at its start: skipped, cut, missing.
   signatures: versions and options of the libraries that gave scores of texts, by
   metric.
@@ -136,6 +139,8 @@ class Result:
   compile_seconds: float
   peak_bytes: int
   step: int = 0
+  tokens: int = 0
+  unique_tokens: int = 0
   stopped: str = ''
   notes: list[str] = dataclasses.field(default_factory=list)
   signatures: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -429,6 +429,7 @@ def make_result(
     peak_bytes=peak_bytes(),
     notes=ready.notes(settings, chosen),
     signatures=ready.signatures(),
+    **ready.counted(settings),
     **results.spread(found.intervals),
     **clock.totals(),
   )
