@@ -36,7 +36,8 @@ def by_size(
   for name, weight in weights.items():
     # Without a cap the size is its own.
     size = min(sizes[name], cap or sizes[name])
-    found[name] = weight * size ** (1 / temperature)
+    mixing_rate = size ** (1 / temperature)
+    found[name] = weight * mixing_rate
   return found
 
 
@@ -167,7 +168,9 @@ class Stage(NamedTuple):
     """How many rows each source has given when the stage is so many rows old."""
     block, offset = divmod(rows, BLOCK)
     begun = np.bincount(self.turns(block)[:offset], minlength=len(self.shares))
-    found = np.array(self.before) + block * np.array(self.shares) + begun
+    # Those of earlier stages, of whole blocks, and of the block that is begun.
+    whole = block * np.array(self.shares)
+    found = np.array(self.before) + whole + begun
     return tuple(found.tolist())
 
   def ends(self, limits: Sequence[int | None]) -> int | None:
@@ -264,9 +267,10 @@ def _stages(
     # Without a limit the stage lasts until other weights hold, or for ever.
     if rows is None:
       return found, None
-    if stop is not None and stage.first + rows >= stop:
+    first = stage.first + rows
+    if stop is not None and first >= stop:
       return found, None
-    begin = begin._replace(first=stage.first + rows, before=stage.after(rows))
+    begin = begin._replace(first=first, before=stage.after(rows))
 
 
 def _unfinished(

@@ -101,6 +101,7 @@ def fit(points: Sequence[Point], *, constrained: bool, start: Law | None = None)
 
   def distance(logarithms) -> float:
     _, error = _linear(points, np.exp(logarithms))
+    # The more runs there are, the less it counts.
     pulled = np.mean(np.square(logarithms - np.log(published)))
     return 1e6 * (error + _PULL**2 * pulled / len(points))
 
@@ -125,12 +126,15 @@ def _linear(points: Sequence[Point], chosen: Sequence[float]) -> tuple[Law, floa
       data = worth(data, min(point.unique, data), repeats[0])
     rows.append([1.0, point.parameters**-alpha, data**-beta])
   terms = np.array(rows)
-  if len({point.parameters for point in points}) == 1:
+  # Of one size its term cannot be told from the floor.
+  if _sizes(points) == 1:
     terms[:, 1] = 0.0
   # A column of tiny numbers would be lost beside ones.
   scales = np.maximum(terms.max(0), 1e-300)
   losses = np.array([point.loss for point in points])
-  found, norm = nnls(terms / scales / losses[:, None], np.ones(len(points)))
+  # Divided by the losses, so that all errors are relative.
+  relative = terms / scales / losses[:, None]
+  found, norm = nnls(relative, np.ones(len(points)))
   floor, a, b = map(float, found / scales)
   law = Law(floor, a, b, alpha, beta, *repeats)
   return law, norm**2 / len(points)
@@ -159,7 +163,10 @@ class Forecast:
     """The loss with its interval, of a run that is made once."""
     losses = [law.loss(parameters, tokens, unique) for law in self.laws]
     # Every law with every error that may come on top of it.
-    spread = np.outer(losses, np.exp([*self.errors, *(-e for e in self.errors)]))
+    # An error may be to either side.
+    errors = np.array(self.errors)
+    factors = np.exp(np.concatenate([errors, -errors]))
+    spread = np.outer(losses, factors)
     tails = 50 * (1 - COVERAGE)
     low, high = np.percentile(spread, [tails, 100 - tails])
     mean = self.law.loss(parameters, tokens, unique)
@@ -173,9 +180,10 @@ def forecast(points: Sequence[Point], *, constrained: bool, seed: int = 0) -> Fo
   draw = np.random.default_rng(seed)
   laws = []
   for _ in range(DRAWS):
-    again = [points[place] for place in draw.integers(len(points), size=len(points))]
+    places = draw.integers(len(points), size=len(points))
+    again = [points[place] for place in places]
     # Drawn points of one size alone would say nothing about others.
-    if _sizes(again) == _sizes(points) or _sizes(points) > 2 <= _sizes(again):
+    if _sizes(again) >= min(2, _sizes(points)):
       laws.append(fit(again, constrained=constrained, start=law))
 
   def refit(others: Sequence[Point]) -> Law:
@@ -211,4 +219,6 @@ def _errors(
     if len(others) < 3 or _sizes(others) < min(2, _sizes(points)):
       continue
     last = max(own, key=lambda point: point.tokens)
-    yield math.log(last.loss / _of_point(refit(others), last))
+    # Of a run that the law has not seen, as whoever asks has not.
+    predicted = _of_point(refit(others), last)
+    yield math.log(last.loss / predicted)

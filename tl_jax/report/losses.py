@@ -81,14 +81,17 @@ def points_of(folder: pathlib.Path, on_the_way: bool) -> list[Point]:
       f'{folder}: result.json does not say how many tokens it was trained on; a loss is '
       'forecast from runs of pre-training, of this version'
     )
-  losses = {result['steps']: result['metrics']['loss']}
+  # The last one is of more text than those on the way.
+  last = result['metrics']['loss']
+  losses = {result['steps']: last}
   if on_the_way:
     losses = _losses(folder / 'evaluations.jsonl') | losses
   found = []
   for step, loss in sorted(losses.items()):
     tokens = result['tokens'] * step / result['steps']
     unique = min(tokens, result['unique_tokens'])
-    found.append(Point(str(folder), result['total_parameters'], tokens, unique, loss))
+    parameters = result['total_parameters']
+    found.append(Point(str(folder), parameters, tokens, unique, loss))
   return found
 
 
@@ -115,9 +118,10 @@ def forecast_loss(
     points += points_of(pathlib.Path(folder), on_the_way)
   _require_enough(points, asked)
   largest = max(point.parameters for point in points)
-  asked = asked._replace(
-    parameters=asked.parameters or largest, unique=asked.unique or asked.tokens
-  )
+  # 0 of either is the plainest case.
+  parameters = asked.parameters or largest
+  unique = asked.unique or asked.tokens
+  asked = Asked(asked.tokens, parameters, unique)
   forms = {}
   for name in FORMS:
     constrained = name == FORMS[1]
@@ -177,10 +181,10 @@ def sentences(found: Found) -> list[str]:
   asked, points = found.asked, found.points
   runs = len({point.run for point in points})
   again = asked.tokens / asked.unique
-  lines = [
-    f'{count(asked.parameters)} parameters after {count(asked.tokens)} tokens, '
-    f'{again:.3g} passes, from {len(points)} losses of {runs} runs.'
-  ]
+  # What is asked for, as it was understood.
+  what = f'{count(asked.parameters)} parameters after {count(asked.tokens)} tokens'
+  known = f'{len(points)} losses of {runs} runs'
+  lines = [f'{what}, {again:.3g} passes, from {known}.']
   most = max(point.tokens for point in points)
   largest = max(point.parameters for point in points)
   further = max(asked.tokens / most, asked.parameters / largest)
@@ -223,11 +227,13 @@ def published_laws() -> dict[str, Law]:
   readme = 'README parametric fit'
   # Its constants of the terms are printed as logarithms.
   scales = [math.exp(number) for number in _printed(readme, logarithms)]
-  return {
-    'Hoffmann et al. 2022': Law(*_printed('approach 3', plain)),
-    'Epoch AI 2024, refit of it': Law(*_printed('refit (std err)', plain)),
-    'Muennighoff et al. 2023': Law(*scales, *_printed(readme, of_repeats)),
-  }
+  found = {}
+  found['Hoffmann et al. 2022'] = Law(*_printed('approach 3', plain))
+  # The same runs, read from the figure and fitted again.
+  found['Epoch AI 2024, refit of it'] = Law(*_printed('refit (std err)', plain))
+  rest = _printed(readme, of_repeats)
+  found['Muennighoff et al. 2023'] = Law(*scales, *rest)
+  return found
 
 
 def _printed(table: str, metrics: Sequence[str]) -> list[float]:
@@ -255,19 +261,18 @@ def page(found: Found) -> str:
   for point in found.points:
     sizes = [count(point.parameters), count(point.tokens), count(point.unique)]
     measured.append([point.run, *sizes, f'{point.loss:.4f}'])
-  parts = [
-    f'<h1>{title}</h1>',
-    f'<section class="summary">{words}</section>',
-    section('What to expect', note + grid(table(found))),
-    _curves(found),
-    section('The laws', grid(laws(found))),
-    section('What was measured', grid(measured)),
-  ]
+  parts = [f'<h1>{title}</h1>', f'<section class="summary">{words}</section>']
+  expected = grid(table(found))
+  parts.append(section('What to expect', note + expected))
+  parts.append(_curves(found))
+  # One can see at a glance whether what was fitted is of the usual size.
+  constants = grid(laws(found))
+  parts.append(section('The laws', constants))
+  parts.append(section('What was measured', grid(measured)))
   body = '\n'.join(filter(None, parts))
-  return (
-    f'{HEAD}<title>{title}</title>\n<style>\n{style}</style>\n</head>\n'
-    f'<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n'
-  )
+  # A page needs nothing beside it.
+  head = f'{HEAD}<title>{title}</title>\n<style>\n{style}</style>\n</head>\n'
+  return f'{head}<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n'
 
 
 def _curves(found: Found) -> str:

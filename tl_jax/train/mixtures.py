@@ -259,9 +259,11 @@ class Mixture(NamedTuple):
     passes = stream.passes(steps)
     for name, part in zip(stream.names, stream.parts, strict=True):
       lengths = np.asarray(self.examples[name].tokens.lengths)
-      seen = lengths if part.subset is None else lengths[part.subset]
+      if part.subset is not None:
+        lengths = lengths[part.subset]
       # What is read twice is still the same text.
-      unique += min(1.0, passes[name][1]) * int(seen.sum(dtype=np.int64))
+      _, times = passes[name]
+      unique += min(1.0, times) * int(lengths.sum(dtype=np.int64))
     return dict(tokens=round(per_step * steps), unique_tokens=round(unique))
 
 
@@ -303,13 +305,13 @@ def encode_mixture(sources: dict, rows: Rows, tokenizer, folder: pathlib.Path) -
   """Encoded documents of each of the mixture's sources, long ones split into pieces
   that fit a row.
   """
-  cache, longest = token_cache(folder), rows.longest
-  return {
-    name: pipeline.Examples(
-      data.tokenize(source, tokenizer, cache, max_length=longest, split=True)
-    )
-    for name, source in sources.items()
-  }
+  cache = token_cache(folder)
+  how = dict(max_length=rows.longest, split=True)
+  found = {}
+  for name, source in sources.items():
+    encoded = data.tokenize(source, tokenizer, cache, **how)
+    found[name] = pipeline.Examples(encoded)
+  return found
 
 
 def log_frequencies(
