@@ -1,5 +1,5 @@
-"""Pre-training: masked (BERT), causal (GPT) and span corruption (T5) on a mixture of
-texts.
+"""Pre-training: masked (BERT), causal (GPT), span corruption (T5), a mixture of denoisers
+(UL2) and infilling (BART) on a mixture of texts.
 
   tl-jax pretrain --config=configs/pretrain.py:tiny --workdir=/tmp/tiny
   tl-jax pretrain --config=configs/pretrain.py:demo --workdir=/tmp/demo
@@ -27,11 +27,14 @@ ARGUMENTS = (
   'tiny',
   'tiny-gpt',
   'tiny-t5',
+  'tiny-ul2',
+  'tiny-bart',
   'demo',
   'bert-small',
   'bert-base',
   'gpt2',
   't5-small',
+  'bart-base',
   'tiny-gpt,text=austen+vader_nyt',
 )
 EMBEDDED = {
@@ -43,6 +46,8 @@ EMBEDDED = {
 }
 TINY = {'austen': 0.5, 'vader_movie': 0.5}
 PUBLIC = {'c4/en': 1.0}
+# The seven denoisers, equally often: mean length of spans and percent that they hide.
+UL2 = ('r3_15', 'r8_15', 'x3_50', 'x8_50', 'x64_15', 'x64_50', 's')
 
 
 def get_config(arg: str = 'tiny') -> ConfigDict:
@@ -115,6 +120,11 @@ def objective(family: str) -> dict:
     return dict(name='causal')
   if 't5' in family:
     return dict(name='span', rate=0.15, mean=3.0)
+  if 'ul2' in family:
+    # A weight of 0 leaves one out. `s` alone, without modes, is T5's prefix LM.
+    return dict(name='denoisers', mixture=dict.fromkeys(UL2, 1.0), modes=True)
+  if 'bart' in family:
+    return dict(name='infilling', rate=0.3, mean=3.0, permute=True)
   return dict(name='masked', rate=0.15, whole_word=False)
 
 

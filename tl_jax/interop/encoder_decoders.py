@@ -158,11 +158,10 @@ def _read_own_bart(config):
 
 
 def _write_own_bart(arch):
-  found = _write_bart(arch)
-  # Under other heads nothing here reads it, so that it may be anything.
-  if arch.repeats_text:
-    found['decoder_start_token_id'] = arch.start
-  return found
+  # Its decoder starts with the token that ends a text, and transformers ends texts that
+  # are too long with it; where nothing is said, that is 2.
+  ids = dict(decoder_start_token_id=arch.start, forced_eos_token_id=arch.start)
+  return _write_bart(arch) | ids
 
 
 _BART_KEYS = dict(

@@ -198,8 +198,8 @@ def _followed_keys() -> set[str]:
 def _ids(loaded: Loaded, declared: Mapping[str, Any]) -> dict[str, Any]:
   """`eos`, `pad` and `start`, as the folder says, else as the tokenizer does.
 
-  start: what the decoder of an encoder-decoder begins with, the pad if nothing is said
-  (T5); nothing for a decoder.
+  start: what the decoder of an encoder-decoder begins with. If nothing is said, it is
+  what the architecture says (BART), or the pad (T5). It is nothing for a decoder.
   """
   tokenizer = loaded.tokenizer
   eos = declared.get('eos_token_id')
@@ -211,7 +211,9 @@ def _ids(loaded: Loaded, declared: Mapping[str, Any]) -> dict[str, Any]:
   start = ()
   if loaded.arch.kind == 'encoder-decoder':
     first = declared.get('decoder_start_token_id')
-    start = _several(pad if first is None else first)
+    if first is None:
+      first = loaded.arch.start if loaded.arch.start > 0 else pad
+    start = _several(first)
   return dict(eos=_several(eos), pad=pad, start=start)
 
 

@@ -16,6 +16,8 @@ _TINY = {
   'tiny': encoders.bert(2, 64, heads=2, max_positions=128),
   'tiny-gpt': decoders.gpt(2, 64, 2, max_positions=128),
   'tiny-t5': encoder_decoders.t5(2, 64, 2, 128, head_dim=32),
+  'tiny-ul2': encoder_decoders.ul2(2, 64, 2, 128, head_dim=32),
+  'tiny-bart': encoder_decoders.bart(2, 64, 2, max_positions=130),
   'demo': encoders.bert(3, 128, **_DEMO),
 }
 FAMILIES = _TINY | encoders.SIZES | decoders.SIZES | encoder_decoders.SIZES

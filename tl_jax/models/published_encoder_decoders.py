@@ -50,6 +50,11 @@ def t5_1_1(layers: int, width: int, heads: int, mlp: int, **fields) -> dict:
   return t5(layers, width, heads, mlp) | _T5_1_1_CHANGES | fields
 
 
+def ul2(layers: int, width: int, heads: int, mlp: int, **fields) -> dict:
+  """UL2 (Tay et al. 2022): T5 1.1 with Swish in its gates."""
+  return t5_1_1(layers, width, heads, mlp, activation='silu') | fields
+
+
 _UMT5_CHANGES = dict(vocabulary=256384, positions='relative_by_layer')
 _T5_1_1 = {
   't5-1.1-small': t5_1_1(8, 512, 6, 1024),
@@ -60,6 +65,7 @@ _T5_1_1 = {
   'umt5-small': t5_1_1(8, 512, 6, 1024, **_UMT5_CHANGES),
   'umt5-base': t5_1_1(12, 768, 12, 2048, **_UMT5_CHANGES),
   't5-1.1-xl': t5_1_1(24, 2048, 32, 5120),
+  'ul2': ul2(32, 4096, 16, 16384, head_dim=256),
 }
 
 _BART_BLOCK = dict(

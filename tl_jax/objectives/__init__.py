@@ -11,8 +11,10 @@ from tl_jax.objectives.causal import causal
 from tl_jax.objectives.choice import choice
 from tl_jax.objectives.classify import classify
 from tl_jax.objectives.contrastive import contrastive, similarity
+from tl_jax.objectives.denoisers import DENOISERS, denoisers
 from tl_jax.objectives.distillation import Teacher, distill, projecting
 from tl_jax.objectives.extract import extract
+from tl_jax.objectives.infilling import infilling
 from tl_jax.objectives.masked import masked
 from tl_jax.objectives.seq2seq import seq2seq
 from tl_jax.objectives.span import span
@@ -21,6 +23,7 @@ from tl_jax.objectives.tags import tags
 from tl_jax.objectives.types import Mean, Objective, Prediction, Term
 
 __all__ = [
+  'DENOISERS',
   'OBJECTIVES',
   'Mean',
   'Nominal',
@@ -32,8 +35,10 @@ __all__ = [
   'choice',
   'classify',
   'contrastive',
+  'denoisers',
   'distill',
   'extract',
+  'infilling',
   'masked',
   'projecting',
   'seq2seq',

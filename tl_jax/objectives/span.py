@@ -82,29 +82,15 @@ def span(
     noise = jax.random.uniform(key, tokens.shape)
 
     def corrupt_row(tokens, segments, noise):
-      content, is_last = _content(tokens, segments, eos_id)
+      content, is_last = content_of(tokens, segments, eos_id)
       hidden = cut(content, segments, noise, lost, spans)
-      pieces = _pieces(tokens, segments, content, hidden, is_last, names, eos_id)
+      pieces = pieces_of(tokens, segments, content, hidden, is_last, names, eos_id)
       encoder = write(pieces.encoder, pieces.values, segments, inputs_length, pad_id)
       decoder = write(pieces.decoder, pieces.values, segments, targets_length, pad_id)
       return encoder, decoder
 
     encoder, decoder = jax.vmap(corrupt_row)(tokens, segments, noise)
-    # The types of the original positions fit neither text.
-    prepared = {name: value for name, value in batch.items() if name != 'types'}
-    prepared |= {
-      'tokens': encoder.tokens,
-      'segments': encoder.segments,
-      'positions': positions_of(encoder.segments),
-    }
-    shifted = shift_right(decoder.tokens, decoder.segments, pad_id)
-    prepared |= {
-      'decoder_tokens': shifted,
-      'decoder_segments': decoder.segments,
-      'decoder_positions': positions_of(decoder.segments),
-    }
-    weights = (decoder.segments > 0).astype(jnp.float32)
-    return prepared | {'targets': decoder.tokens, 'target_weights': weights}
+    return with_texts(batch, encoder, decoder, pad_id)
 
   def loss(forward, batch, key):
     return token_loss('span', forward, batch, key)
@@ -120,6 +106,29 @@ class Text(NamedTuple):
 
   tokens: Array
   segments: Array
+
+
+def with_texts(batch, encoder: Text, decoder: Text, start_id: int):
+  """The batch with the text that the encoder reads, and the one to be written.
+
+  Both have a leading axis of rows. The decoder reads its text one place late, after
+  `start_id`; every token of the text is a target.
+  """
+  # The types of the original positions fit neither text.
+  prepared = {name: value for name, value in batch.items() if name != 'types'}
+  prepared |= {
+    'tokens': encoder.tokens,
+    'segments': encoder.segments,
+    'positions': positions_of(encoder.segments),
+  }
+  shifted = shift_right(decoder.tokens, decoder.segments, start_id)
+  prepared |= {
+    'decoder_tokens': shifted,
+    'decoder_segments': decoder.segments,
+    'decoder_positions': positions_of(decoder.segments),
+  }
+  weights = (decoder.segments > 0).astype(jnp.float32)
+  return prepared | {'targets': decoder.tokens, 'target_weights': weights}
 
 
 def count_tables(
@@ -165,7 +174,7 @@ def target_places(lost: np.ndarray, spans: np.ndarray) -> int:
   return single + length // 16
 
 
-def _content(tokens, segments, eos_id):
+def content_of(tokens, segments, eos_id):
   """(content, is_last) of one row, boolean (length,).
 
   The content is what may be cut: all but padding and an `eos_id` that ends a segment.
@@ -178,7 +187,7 @@ def _content(tokens, segments, eos_id):
   return content, is_last
 
 
-class _Pieces(NamedTuple):
+class Pieces(NamedTuple):
   """What the positions of a row write into its two texts.
 
   values: three int32 (length,), of which a position can write the first, a sentinel,
@@ -191,7 +200,7 @@ class _Pieces(NamedTuple):
   decoder: tuple[Array, Array, Array]
 
 
-def _pieces(tokens, segments, content, hidden, is_last, names, eos_id) -> _Pieces:
+def pieces_of(tokens, segments, content, hidden, is_last, names, eos_id) -> Pieces:
   """The pieces of one row whose `hidden` tokens are lost."""
   length = tokens.shape[0]
   follows_hidden = jnp.pad(hidden[:-1], (1, 0))
@@ -205,7 +214,7 @@ def _pieces(tokens, segments, content, hidden, is_last, names, eos_id) -> _Piece
   sentinel = jnp.asarray(names)[known]
   end = jnp.full_like(tokens, eos_id)
   kept = content & ~hidden
-  return _Pieces(
+  return Pieces(
     values=(sentinel, tokens, end),
     encoder=(first, kept, is_last),
     decoder=(first, hidden, is_last),
@@ -231,24 +240,35 @@ def write(emits, values, segments, places: int, pad_id: int) -> Text:
   return Text(written, written_segments)
 
 
-def cut(content, segments, noise, lost_table, span_table):
-  """Boolean (length,) of one row: which tokens are lost?
+def counted(content, segments):
+  """(count, item) of one row, from its content, boolean (length,), and its segments.
 
-  content: boolean (length,), the tokens that may be lost. noise: uniform (length,).
-  lost_table, span_table: see `count_tables`.
+  count (length + 1,): how much content each segment has. item (length,): of each
+  position with content, the number of it in its segment, from 0 on.
   """
   length = content.shape[0]
   count = jax.ops.segment_sum(content.astype(jnp.int32), segments, length + 1)
   # Segment 0 is padding.
   count = count.at[0].set(0)
-  lost = jnp.asarray(lost_table)[count]
-  spans = jnp.asarray(span_table)[count]
+  place = jnp.cumsum(content) - 1
+  begin = _least(place, content, segments, length + 1)
+  return count, place - begin[segments]
+
+
+def cut(content, segments, noise, lost_table, span_table, kind=0):
+  """Boolean (length,) of one row: which tokens are lost?
+
+  content: boolean (length,), the tokens that may be lost. noise: uniform (length,).
+  lost_table, span_table: see `count_tables`; or such tables of several kinds (kinds,
+  length + 1). Then kind (length + 1,) says which one each segment has.
+  """
+  length = content.shape[0]
+  count, item = counted(content, segments)
+  lost = jnp.atleast_2d(lost_table)[kind, count]
+  spans = jnp.atleast_2d(span_table)[kind, count]
 
   # Stand for the kept items of a segment by its first places, for the lost ones by
   # those after, and cut each group.
-  place = jnp.cumsum(content) - 1
-  begin = _least(place, content, segments, length + 1)
-  item = place - begin[segments]
   kept = (count - lost)[segments]
   is_lost = item >= kept
   item = jnp.where(is_lost, item - kept, item)
@@ -277,6 +297,7 @@ def cut(content, segments, noise, lost_table, span_table):
   change = change.at[begins].add(1)
   change = change.at[ends].add(-1)
   in_span = jnp.cumsum(change) > 0
+  place = jnp.cumsum(content) - 1
   return content & in_span[jnp.clip(place, 0, length)]
 
 

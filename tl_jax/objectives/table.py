@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from tl_jax.objectives.causal import CAUSAL
 from tl_jax.objectives.classify import CLASSIFY
+from tl_jax.objectives.denoisers import DENOISING
+from tl_jax.objectives.infilling import INFILLING
 from tl_jax.objectives.masked import MASKED
 from tl_jax.objectives.seq2seq import SEQ2SEQ
 from tl_jax.objectives.span import SPAN
@@ -23,13 +25,24 @@ class Nominal(NamedTuple):
   eos: int = 3
   special_ids: tuple = (0, 1, 2, 3, 4)
   sentinels: tuple = (5, 6, 7)
-  continues: None = None
+
+  @property
+  def continues(self) -> list[bool]:
+    """Every piece is a word."""
+    return [False] * self.vocabulary_size
+
+  def encode(self, text: str, *, special: bool) -> list[int]:
+    """An id for each character: no text has more."""
+    del special
+    return [self.vocabulary_size - 1] * len(text)
 
 
 OBJECTIVES = {
   'masked': MASKED,
   'causal': CAUSAL,
   'span': SPAN,
+  'denoisers': DENOISING,
+  'infilling': INFILLING,
   'seq2seq': SEQ2SEQ,
   'classify': CLASSIFY,
 }

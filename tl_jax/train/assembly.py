@@ -292,6 +292,10 @@ def make_arch(
   head = head_of(settings, task)
   if source is None:
     arch = base_arch(settings.model, vocabulary=tokenizer.vocabulary_size, **head)
+    # BART's decoder starts with the token that ends a text, whose id in the family is
+    # that of another vocabulary.
+    if arch.start > 0 and 'start' not in settings.model:
+      arch = dataclasses.replace(arch, start=tokenizer.eos)
     return vectors.with_pool(arch, settings)
   arch = dataclasses.replace(interop.with_head(source, head['head']), **head)
   require_kind(settings, task, arch.kind, settings.init)

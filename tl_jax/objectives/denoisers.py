@@ -1,0 +1,228 @@
+"""UL2's mixture of denoisers: a decoder restores texts that are spoilt in several ways.
+
+>>> read = lambda text: (7,)
+>>> objective = denoisers(sentinels=(99, 98), pad_id=0, eos_id=1, encode=read)
+>>> tokens = jnp.arange(10, 30).reshape(1, 20)
+>>> batch = objective.prepare(jax.random.key(0), {'tokens': tokens})
+>>> int(batch['tokens'][0, 0]), int(batch['decoder_tokens'][0, 0])
+(7, 0)
+
+Each text is given to one denoiser. A regular or an extreme one cuts spans, as `span`
+does. The sequential one keeps a beginning of the text, and the rest is the target: T5's
+prefix language model. The encoder's text begins with the mode of its denoiser, so that
+later tasks can ask for that mode by writing it before their texts.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tl_jax.config import Count, Natural, NonNegative, lookup
+from tl_jax.objectives.span import (
+  content_of,
+  count_tables,
+  counted,
+  cut,
+  input_lengths,
+  pieces_of,
+  with_texts,
+  write,
+)
+from tl_jax.objectives.tokens import token_loss, token_weights
+from tl_jax.objectives.types import Array, Entry, Objective
+from tl_jax.segments import segments_of, starts_of
+
+
+class Denoiser(NamedTuple):
+  """A way to spoil a text.
+
+  mode: the text before what the encoder reads. rate, mean: of `span`; a rate of 0 is
+  that of the sequential denoiser, which cuts no spans.
+  """
+
+  mode: str
+  rate: float = 0.0
+  mean: float = 1.0
+
+
+# Table 1 of Tay et al. (2022): regular, extreme and sequential. A name says the mean
+# length of the spans and the rate in percent.
+DENOISERS = {
+  'r3_15': Denoiser('[NLU]', 0.15, 3.0),
+  'r8_15': Denoiser('[NLU]', 0.15, 8.0),
+  'x3_50': Denoiser('[NLG]', 0.5, 3.0),
+  'x8_50': Denoiser('[NLG]', 0.5, 8.0),
+  'x64_15': Denoiser('[NLG]', 0.15, 64.0),
+  'x64_50': Denoiser('[NLG]', 0.5, 64.0),
+  's': Denoiser('[S2S]'),
+}
+
+
+def denoisers(
+  *,
+  sentinels: Sequence[int],
+  pad_id: Natural,
+  eos_id: Natural,
+  encode: Callable[[str], Sequence[int]],
+  mixture: dict[str, NonNegative] | None = None,
+  modes: bool = True,
+  length: Count | None = None,
+  targets: Count | None = None,
+) -> Objective:
+  """UL2's objective (Tay et al. 2022, sections 3.1 and 9.2).
+
+  sentinels, pad_id, eos_id, length: as those of `span`.
+  encode: the ids of a text without special pieces, for the modes.
+  mixture: {name in `DENOISERS`: weight}. None: all seven alike, as in their code. Each
+    segment draws its denoiser with these weights. The sequential one keeps the first p
+    of n tokens, p uniform in 1..n-1, and puts no sentinel; alone, without modes, it is
+    T5's prefix language model.
+  modes: does the encoder's text begin with the mode?
+  targets: places of the target texts. By default those that a row of one segment needs
+    at most, and one more for each 16 tokens, as in `span`.
+
+  `prepare` does to a batch what that of `span` does. The term is `denoisers`, the
+  metric `accuracy`.
+  Errors: ValueError for a mixture of no weight, and for a name that is no denoiser.
+  """
+  names = np.asarray(tuple(sentinels), np.int32)
+  mixture = dict.fromkeys(DENOISERS, 1.0) if mixture is None else mixture
+  known = {name: lookup(DENOISERS, name, 'mixture') for name in mixture}
+  ways = [way for name, way in known.items() if mixture[name] > 0]
+  if not ways:
+    raise ValueError('mixture: no denoiser has a weight above 0')
+  if not names.size and any(way.rate for way in ways):
+    raise ValueError('sentinels: denoisers that cut spans need one or more')
+  written = [tuple(encode(way.mode)) if modes else () for way in ways]
+  weights = [weight for weight in mixture.values() if weight > 0]
+  limits = np.cumsum(weights) / np.sum(weights)
+
+  def prepare(key, batch):
+    tokens = batch['tokens']
+    segments = segments_of(batch)
+    rows, places = tokens.shape
+    tables = _tables(ways, written, places, names.size)
+    inputs_length = length or places
+    targets_length = targets or _target_places(tables)
+    kind_key, noise_key, prefix_key = jax.random.split(key, 3)
+    # One of each for every segment that a row may have, and for its padding.
+    drawn = jax.random.uniform(kind_key, (rows, places + 1))
+    kinds = jnp.searchsorted(limits[:-1], drawn, side='right')
+    shares = jax.random.uniform(prefix_key, (rows, places + 1))
+    noise = jax.random.uniform(noise_key, tokens.shape)
+
+    def corrupt_row(tokens, segments, kind, share, noise):
+      content, is_last = content_of(tokens, segments, eos_id)
+      hidden = cut(content, segments, noise, tables.lost, tables.spans, kind)
+      is_sequential = jnp.asarray(tables.is_sequential)[kind][segments]
+      hidden = jnp.where(is_sequential, behind(content, segments, share), hidden)
+      pieces = pieces_of(tokens, segments, content, hidden, is_last, names, eos_id)
+      first, kept, end = pieces.encoder
+      sentinel = first & ~is_sequential
+      begins = starts_of(segments[None])[0] & (segments > 0)
+      mode = jnp.asarray(tables.modes)[kind][segments].T
+      has_mode = begins & (mode >= 0)
+      encoder = write(
+        (*has_mode, sentinel, kept, end),
+        (*mode, *pieces.values),
+        segments,
+        inputs_length,
+        pad_id,
+      )
+      decoder = write(
+        (sentinel, hidden, end), pieces.values, segments, targets_length, pad_id
+      )
+      return encoder, decoder
+
+    encoder, decoder = jax.vmap(corrupt_row)(tokens, segments, kinds, shares, noise)
+    return with_texts(batch, encoder, decoder, pad_id)
+
+  def loss(forward, batch, key):
+    return token_loss('denoisers', forward, batch, key)
+
+  def inputs(lengths):
+    taken = [
+      _inputs_of(way, len(mode), lengths, names.size)
+      for way, mode in zip(ways, written, strict=True)
+    ]
+    return np.max(taken, axis=0)
+
+  return Objective(prepare, token_weights('denoisers'), loss, inputs=inputs)
+
+
+class _Tables(NamedTuple):
+  """What the denoisers of a mixture do, each in a row.
+
+  lost, spans: (denoisers, length + 1), as `count_tables` has them. modes: ids
+  (denoisers, longest), behind which a shorter mode has -1. is_sequential (denoisers,).
+  """
+
+  lost: np.ndarray
+  spans: np.ndarray
+  modes: np.ndarray
+  is_sequential: np.ndarray
+
+
+def _tables(ways: list[Denoiser], written, length: int, most: int) -> _Tables:
+  longest = max(map(len, written))
+  modes = np.full((len(ways), longest), -1, np.int32)
+  lost, spans = [], []
+  for row, (way, mode) in enumerate(zip(ways, written, strict=True)):
+    modes[row, : len(mode)] = mode
+    # Of the sequential one, whose tokens are not lost by this table, the least.
+    of_way = count_tables(way.rate, way.mean, length, most)
+    lost.append(of_way[0])
+    spans.append(of_way[1])
+  is_sequential = np.array([not way.rate for way in ways])
+  return _Tables(np.stack(lost), np.stack(spans), modes, is_sequential)
+
+
+def _target_places(tables: _Tables) -> int:
+  """The default number of target places of a row."""
+  length = tables.lost.shape[1] - 1
+  # Of a prefix of one token, all the others.
+  of_each = np.where(
+    tables.is_sequential, length, tables.lost[:, -1] + tables.spans[:, -1] + 1
+  )
+  return int(of_each.max()) + length // 16
+
+
+def _inputs_of(way: Denoiser, mode: int, lengths, most: int) -> np.ndarray:
+  """The encoder's tokens, at most, for segments of these lengths without `eos_id`."""
+  if way.rate:
+    return input_lengths(lengths, way.rate, way.mean, most) + mode
+  # All tokens but the last, and `eos_id`; a text of one token is not cut.
+  lengths = np.asarray(lengths, np.int64)
+  return np.maximum(lengths, 2) + mode
+
+
+def behind(content, segments, share) -> Array:
+  """Boolean (length,) of one row: what stands behind the prefix of its segment.
+
+  share (length + 1,): uniform, of each segment. A segment of n tokens has a prefix of
+  1..n-1, each as likely; of one token there is nothing behind.
+  """
+  count, item = counted(content, segments)
+  # A product may be rounded up to what it must stay below.
+  wanted = 1 + (share * (count - 1)).astype(jnp.int32)
+  prefix = jnp.clip(wanted, 1, jnp.maximum(count - 1, 1))
+  return content & (item >= prefix[segments])
+
+
+def _facts(tokenizer, length) -> dict:
+  def encode(text: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode(text, special=False))
+
+  return dict(
+    sentinels=tokenizer.sentinels,
+    pad_id=tokenizer.pad,
+    eos_id=tokenizer.eos,
+    encode=encode,
+    length=length,
+  )
+
+
+DENOISING = Entry(denoisers, 'causal', ('encoder-decoder',), facts=_facts)
