@@ -122,13 +122,15 @@ def test_the_decoder_of_a_classifier_reads_the_text_again(case, tmp_path):
 
 def test_what_a_decoder_begins_with_is_written_where_it_counts():
   def written(**fields):
-    arch = models.arch('bart-base', vocabulary=32, start=7, **fields)
+    arch = models.arch('bart-base', vocabulary=32, **fields)
     found = configs.write(arch, 'bart')
-    assert configs.read(found, arch.head).start == found.get(
-      'decoder_start_token_id', 2
-    )
-    return found.get('decoder_start_token_id')
+    first = found.get('decoder_start_token_id')
+    assert configs.read(found, arch.head).start == (2 if first is None else first)
+    assert found.get('forced_eos_token_id') == (first or None)
+    return first
 
-  assert written(head='classifier') == 7
+  assert written(head='classifier', start=7) == 7
+  assert written(head='causal', start=7) == 7
+  assert written(head='classifier', start=0) == 0
   # What an older checkpoint does not say must not come between a text and its decoder.
-  assert written(head='causal') is None
+  assert written(head='causal', start=0) is None

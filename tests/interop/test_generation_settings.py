@@ -40,7 +40,7 @@ CNN = IDS | dict(
 def loaded(said, kind='encoder-decoder', config=None):
   """A stand-in for a model whose folder says this."""
   return interop.Loaded(
-    None, None, None, types.SimpleNamespace(kind=kind), config, said
+    None, None, None, types.SimpleNamespace(kind=kind, start=0), config, said
   )
 
 

@@ -16,6 +16,8 @@ from tl_jax.objectives import (
   Term,
   causal,
   classify,
+  denoisers,
+  infilling,
   masked,
   seq2seq,
   span,
@@ -82,6 +84,23 @@ CASES = {
   'causal': (causal(), text_batch()),
   'causal smoothed': (causal(smoothing=0.1), text_batch()),
   'span': (span(sentinels=range(49, 40, -1), pad_id=0, eos_id=1), text_batch()),
+  'denoisers': (
+    denoisers(
+      sentinels=range(49, 40, -1), pad_id=0, eos_id=1, encode=lambda mode: (2, 3)
+    ),
+    text_batch(),
+  ),
+  'infilling': (
+    infilling(
+      mask_id=4,
+      stop_id=9,
+      pad_id=0,
+      start_id=1,
+      special_ids=range(5),
+      continues=np.arange(VOCABULARY) > 25,
+    ),
+    text_batch(),
+  ),
   'seq2seq': (seq2seq(), pair_batch()),
   'single_label': (classify(labels=LABELS, smoothing=0.1), label_batch()),
   'multi_label': (
@@ -225,9 +244,9 @@ def test_an_objective_is_made_of_its_facts_alone(name):
   entry = OBJECTIVES[name]
   tokenizer = Nominal(pad=9)
   made = entry.make(**entry.facts(tokenizer, 16))
-  prepared = made.prepare(
-    jax.random.key(0), pair_batch() if entry.reads == 'pairs' else text_batch()
-  )
+  batch = pair_batch() if entry.reads == 'pairs' else text_batch()
+  # Compiled as a whole, which takes less than its operations one by one.
+  prepared = jax.jit(made.prepare)(jax.random.key(0), batch)
   assert entry.kinds and entry.head in ('masked', 'causal')
   if name == 'seq2seq':
     # The decoder starts where the tokenizer pads, not where the default says.

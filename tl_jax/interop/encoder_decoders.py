@@ -158,10 +158,15 @@ def _read_own_bart(config):
 
 
 def _write_own_bart(arch):
-  # Its decoder starts with the token that ends a text, and transformers ends texts that
-  # are too long with it; where nothing is said, that is 2.
-  ids = dict(decoder_start_token_id=arch.start, forced_eos_token_id=arch.start)
-  return _write_bart(arch) | ids
+  found = _write_bart(arch)
+  # Its decoder starts with the token that ends a text, and with that transformers ends
+  # texts that are too long; where nothing is said, it is 2.
+  if arch.start > 0:
+    found['forced_eos_token_id'] = arch.start
+  # A checkpoint from before there was `start` has 0 in its place.
+  if arch.start > 0 or arch.repeats_text:
+    found['decoder_start_token_id'] = arch.start
+  return found
 
 
 _BART_KEYS = dict(

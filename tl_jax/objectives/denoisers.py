@@ -22,6 +22,7 @@ import numpy as np
 
 from tl_jax.config import Count, Natural, NonNegative, lookup
 from tl_jax.objectives.span import (
+  Pieces,
   content_of,
   count_tables,
   counted,
@@ -89,68 +90,109 @@ def denoisers(
   Errors: ValueError for a mixture of no weight, and for a name that is no denoiser.
   """
   names = np.asarray(tuple(sentinels), np.int32)
-  mixture = dict.fromkeys(DENOISERS, 1.0) if mixture is None else mixture
-  known = {name: lookup(DENOISERS, name, 'mixture') for name in mixture}
-  ways = [way for name, way in known.items() if mixture[name] > 0]
-  if not ways:
-    raise ValueError('mixture: no denoiser has a weight above 0')
-  if not names.size and any(way.rate for way in ways):
-    raise ValueError('sentinels: denoisers that cut spans need one or more')
+  if not names.size:
+    raise ValueError('sentinels: needs one or more ids')
+  ways, limits = _chosen(mixture)
   written = [tuple(encode(way.mode)) if modes else () for way in ways]
-  weights = [weight for weight in mixture.values() if weight > 0]
-  limits = np.cumsum(weights) / np.sum(weights)
 
   def prepare(key, batch):
     tokens = batch['tokens']
     segments = segments_of(batch)
-    rows, places = tokens.shape
-    tables = _tables(ways, written, places, names.size)
-    inputs_length = length or places
-    targets_length = targets or _target_places(tables)
-    kind_key, noise_key, prefix_key = jax.random.split(key, 3)
-    # One of each for every segment that a row may have, and for its padding.
-    drawn = jax.random.uniform(kind_key, (rows, places + 1))
-    kinds = jnp.searchsorted(limits[:-1], drawn, side='right')
-    shares = jax.random.uniform(prefix_key, (rows, places + 1))
-    noise = jax.random.uniform(noise_key, tokens.shape)
+    tables = _tables(ways, written, tokens.shape[1], names.size)
+    draws = _draw(key, tokens.shape, limits)
+    encoder_places = length or tokens.shape[1]
+    decoder_places = targets or _target_places(tables)
 
-    def corrupt_row(tokens, segments, kind, share, noise):
+    def corrupt_row(tokens, segments, draws):
       content, is_last = content_of(tokens, segments, eos_id)
-      hidden = cut(content, segments, noise, tables.lost, tables.spans, kind)
-      is_sequential = jnp.asarray(tables.is_sequential)[kind][segments]
-      hidden = jnp.where(is_sequential, behind(content, segments, share), hidden)
+      is_sequential = jnp.asarray(tables.is_sequential)[draws.kinds][segments]
+      spans = cut(
+        content, segments, draws.noise, tables.lost, tables.spans, draws.kinds
+      )
+      rest = behind(content, segments, draws.shares)
+      hidden = jnp.where(is_sequential, rest, spans)
       pieces = pieces_of(tokens, segments, content, hidden, is_last, names, eos_id)
-      first, kept, end = pieces.encoder
-      sentinel = first & ~is_sequential
-      begins = starts_of(segments[None])[0] & (segments > 0)
-      mode = jnp.asarray(tables.modes)[kind][segments].T
-      has_mode = begins & (mode >= 0)
-      encoder = write(
-        (*has_mode, sentinel, kept, end),
-        (*mode, *pieces.values),
-        segments,
-        inputs_length,
-        pad_id,
-      )
-      decoder = write(
-        (sentinel, hidden, end), pieces.values, segments, targets_length, pad_id
-      )
+      pieces = _without_sentinels(pieces, is_sequential)
+      modes = jnp.asarray(tables.modes)[draws.kinds][segments]
+      opened = _with_modes(pieces, segments, modes)
+      encoder = write(opened.encoder, opened.values, segments, encoder_places, pad_id)
+      decoder = write(pieces.decoder, pieces.values, segments, decoder_places, pad_id)
       return encoder, decoder
 
-    encoder, decoder = jax.vmap(corrupt_row)(tokens, segments, kinds, shares, noise)
+    encoder, decoder = jax.vmap(corrupt_row)(tokens, segments, draws)
     return with_texts(batch, encoder, decoder, pad_id)
 
   def loss(forward, batch, key):
     return token_loss('denoisers', forward, batch, key)
 
   def inputs(lengths):
-    taken = [
-      _inputs_of(way, len(mode), lengths, names.size)
-      for way, mode in zip(ways, written, strict=True)
-    ]
+    taken = []
+    for way, mode in zip(ways, written, strict=True):
+      taken.append(_inputs_of(way, lengths, names.size) + len(mode))
     return np.max(taken, axis=0)
 
   return Objective(prepare, token_weights('denoisers'), loss, inputs=inputs)
+
+
+def _chosen(mixture) -> tuple[list[Denoiser], np.ndarray]:
+  """(the denoisers of a mixture, the chance of each but the last or of one before it)."""
+  if mixture is None:
+    mixture = dict.fromkeys(DENOISERS, 1.0)
+  ways, weights = [], []
+  for name, weight in mixture.items():
+    way = lookup(DENOISERS, name, 'mixture')
+    if weight:
+      ways.append(way)
+      weights.append(weight)
+  if not ways:
+    raise ValueError('mixture: no denoiser has a weight above 0')
+  total = np.cumsum(weights)
+  return ways, total[:-1] / total[-1]
+
+
+class _Draws(NamedTuple):
+  """All that is random, of every row.
+
+  kinds, shares (rows, length + 1): of each segment, which denoiser it has, and which
+  part of it is the prefix. noise (rows, length).
+  """
+
+  kinds: Array
+  shares: Array
+  noise: Array
+
+
+def _draw(key, shape: tuple[int, int], limits) -> _Draws:
+  """limits: as `_chosen` has them."""
+  kind_key, share_key, noise_key = jax.random.split(key, 3)
+  rows, length = shape
+  # One for every segment that a row may have, and for its padding.
+  by_segment = (rows, length + 1)
+  kinds = jnp.searchsorted(
+    limits, jax.random.uniform(kind_key, by_segment), side='right'
+  )
+  shares = jax.random.uniform(share_key, by_segment)
+  return _Draws(kinds, shares, jax.random.uniform(noise_key, shape))
+
+
+def _without_sentinels(pieces: Pieces, is_sequential) -> Pieces:
+  """The pieces of one row, without the sentinels of sequential texts."""
+  sentinel, kept, end = pieces.encoder
+  _, hidden, _ = pieces.decoder
+  sentinel &= ~is_sequential
+  return pieces._replace(encoder=(sentinel, kept, end), decoder=(sentinel, hidden, end))
+
+
+def _with_modes(pieces: Pieces, segments, modes) -> Pieces:
+  """The pieces of one row for an encoder whose texts begin with modes.
+
+  modes (length, longest): of every token's text; -1 behind a mode that is shorter.
+  """
+  begins = starts_of(segments[None])[0] & (segments > 0)
+  written = begins & (modes.T >= 0)
+  return pieces._replace(
+    values=(*modes.T, *pieces.values), encoder=(*written, *pieces.encoder)
+  )
 
 
 class _Tables(NamedTuple):
@@ -172,10 +214,10 @@ def _tables(ways: list[Denoiser], written, length: int, most: int) -> _Tables:
   lost, spans = [], []
   for row, (way, mode) in enumerate(zip(ways, written, strict=True)):
     modes[row, : len(mode)] = mode
-    # Of the sequential one, whose tokens are not lost by this table, the least.
-    of_way = count_tables(way.rate, way.mean, length, most)
-    lost.append(of_way[0])
-    spans.append(of_way[1])
+    # Of the sequential one, which cuts no spans, nothing of this is used.
+    lost_by_length, spans_by_length = count_tables(way.rate, way.mean, length, most)
+    lost.append(lost_by_length)
+    spans.append(spans_by_length)
   is_sequential = np.array([not way.rate for way in ways])
   return _Tables(np.stack(lost), np.stack(spans), modes, is_sequential)
 
@@ -183,20 +225,20 @@ def _tables(ways: list[Denoiser], written, length: int, most: int) -> _Tables:
 def _target_places(tables: _Tables) -> int:
   """The default number of target places of a row."""
   length = tables.lost.shape[1] - 1
-  # Of a prefix of one token, all the others.
-  of_each = np.where(
-    tables.is_sequential, length, tables.lost[:, -1] + tables.spans[:, -1] + 1
-  )
-  return int(of_each.max()) + length // 16
+  of_spans = tables.lost[:, -1] + tables.spans[:, -1] + 1
+  # Behind a prefix of one token there are all the others, and `eos_id`.
+  needed = np.where(tables.is_sequential, length, of_spans)
+  return int(needed.max()) + length // 16
 
 
-def _inputs_of(way: Denoiser, mode: int, lengths, most: int) -> np.ndarray:
-  """The encoder's tokens, at most, for segments of these lengths without `eos_id`."""
+def _inputs_of(way: Denoiser, lengths, most: int) -> np.ndarray:
+  """The encoder's tokens, at most and without the mode, for segments of these lengths
+  without `eos_id`.
+  """
   if way.rate:
-    return input_lengths(lengths, way.rate, way.mean, most) + mode
+    return input_lengths(lengths, way.rate, way.mean, most)
   # All tokens but the last, and `eos_id`; a text of one token is not cut.
-  lengths = np.asarray(lengths, np.int64)
-  return np.maximum(lengths, 2) + mode
+  return np.maximum(lengths, 2)
 
 
 def behind(content, segments, share) -> Array:

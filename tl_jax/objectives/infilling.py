@@ -75,7 +75,7 @@ def infilling(
     segments = segments_of(batch)
     places = tokens.shape[1]
     inputs_length = length or places
-    budgets = np.array([math.ceil(rate * n) for n in range(places + 1)], np.int32)
+    budgets = np.ceil(rate * np.arange(places + 1)).astype(np.int32)
     order_key, length_key, start_key, slot_key = jax.random.split(key, 4)
     order = jax.random.uniform(order_key, tokens.shape)
     drawn = jax.random.uniform(length_key, tokens.shape)
@@ -87,17 +87,16 @@ def infilling(
       content = content_of(tokens, segments, jnp.asarray(special))
       if permute:
         tokens = permute_sentences(tokens, segments, content, stop_id, order)
-      follows = jnp.asarray(continues)[tokens] & ~_firsts(content, segments)
-      begins = content & ~follows
-      sizes = span_lengths(lengths, jnp.asarray(budgets)[begins.sum()])
+      continuing = jnp.asarray(continues)[tokens]
+      begins = content & (_firsts(content, segments) | ~continuing)
+      budget = jnp.asarray(budgets)[begins.sum()]
+      sizes = span_lengths(lengths, budget)
       head, hidden = spans(content, begins, segments, sizes, noise)
       kept = (segments > 0) & (head | ~hidden)
-      tokens = jnp.where(head, mask_id, tokens)
-      places = Places(kept, kept & ~_opens(content, segments))
+      gaps = Places(kept, kept & ~_opens(content, segments))
+      text = Text(jnp.where(head, mask_id, tokens), segments)
       inserts = (sizes == 0).sum()
-      return insert(
-        Text(tokens, segments), places, inserts, slots, inputs_length, mask_id, pad_id
-      )
+      return insert(text, gaps, inserts, slots, inputs_length, mask_id, pad_id)
 
     encoder = jax.vmap(corrupt_row)(tokens, segments, order, lengths, noise, slots)
     return with_texts(batch, encoder, Text(tokens, segments), start_id)
@@ -124,9 +123,10 @@ def content_of(tokens, segments, special) -> Array:
   segments.
   """
   real = segments > 0
-  is_first = _firsts(real, segments)
-  is_last = real & (segments != jnp.pad(segments[1:], (0, 1)))
-  return real & ~((is_first | is_last) & special[tokens])
+  after = jnp.pad(segments[1:], (0, 1))
+  is_edge = _firsts(real, segments) | (segments != after)
+  is_framing = is_edge & special[tokens]
+  return real & ~is_framing
 
 
 def _firsts(content, segments) -> Array:
@@ -148,17 +148,21 @@ def permute_sentences(tokens, segments, content, stop_id: int, noise) -> Array:
   length = len(tokens)
   firsts = _firsts(content, segments)
   # A text ends with a sentence, whatever its last token.
-  is_last = content & ~(jnp.pad(content[1:], (0, 1)) & ~jnp.pad(firsts[1:], (0, 1)))
+  goes_on = jnp.pad(content[1:] & ~firsts[1:], (0, 1))
+  is_last = content & ~goes_on
   stops = content & ((tokens == stop_id) | is_last)
   # Of several stops in a row the first one ends the sentence.
-  ends = stops & (firsts | ~jnp.pad(stops[:-1], (1, 0)))
-  begins = firsts | content & jnp.pad(ends[:-1], (1, 0))
+  follows_stop = jnp.pad(stops[:-1], (1, 0)) & ~firsts
+  ends = stops & ~follows_stop
+  follows_end = jnp.pad(ends[:-1], (1, 0))
+  begins = content & (firsts | follows_end)
   sentence = jnp.cumsum(begins) - 1
   # What is behind the last end, a stop behind a stop, stays behind.
-  has_end = jax.ops.segment_max(ends.astype(jnp.int32), sentence, length)[sentence]
-  rank = jnp.where(has_end > 0, noise[sentence], 1.0)
+  count = jax.ops.segment_sum(ends.astype(jnp.int32), sentence, length)
+  rank = jnp.where(count[sentence] > 0, noise[sentence], 1.0)
   # The special tokens stay in front and behind.
-  rank = jnp.where(content, rank, jnp.where(_opens(content, segments), -1.0, 2.0))
+  frame = jnp.where(_opens(content, segments), -1.0, 2.0)
+  rank = jnp.where(content, rank, frame)
   run = jnp.cumsum(starts_of(segments[None])[0])
   index = jnp.arange(length)
   *_, places = jax.lax.sort((run, rank, sentence, index), num_keys=4)
@@ -189,12 +193,14 @@ def spans(content, begins, segments, sizes, noise) -> tuple[Array, Array]:
   first_spans = jnp.argsort(~is_span, stable=True)
   by_rank = jnp.where(is_span, sizes, 0)[first_spans]
   order = jnp.argsort(jnp.where(begins, noise, 2.0))
-  rank = jnp.zeros(length, jnp.int32).at[order].set(jnp.arange(length))
+  rank = jnp.zeros(length, jnp.int32)
+  rank = rank.at[order].set(jnp.arange(length))
   size = jnp.where(begins, by_rank[rank], 0)
   # Where spans begin and end among the words; none goes on behind its segment.
   word = jnp.clip(jnp.cumsum(begins) - 1, 0, length)
   last = jax.ops.segment_max(jnp.where(content, word, -1), segments, length + 1)
-  end = jnp.minimum(word + size, last[segments] + 1)
+  behind = last[segments] + 1
+  end = jnp.minimum(word + size, behind)
   starts = size > 0
   change = jnp.zeros(length + 1, jnp.int32)
   change = change.at[jnp.where(starts, word, length)].add(1)
@@ -229,17 +235,20 @@ def insert(
   slots = open_.sum() + wanted - 1
   slot = jnp.arange(len(noise))
   order = jnp.argsort(jnp.where(slot < slots, noise, 2.0))
-  rank = jnp.zeros_like(slot).at[order].set(slot)
+  rank = jnp.zeros_like(slot)
+  rank = rank.at[order].set(slot)
   is_mask = (slot < slots) & (rank < wanted)
   # Then how many masks stand before the k-th token?
   token = jnp.cumsum(~is_mask) - 1
   ahead = jnp.zeros(len(kept), slot.dtype)
-  ahead = ahead.at[jnp.where(is_mask, len(kept), token)].set(slot - token, mode='drop')
+  own = jnp.where(is_mask, len(kept), token)
+  ahead = ahead.at[own].set(slot - token, mode='drop')
   number = jnp.cumsum(open_) - 1
   moved = jnp.where(number >= 0, ahead[number], 0)
 
   index = jnp.where(kept, jnp.cumsum(kept) - 1 + moved, length)
-  is_token = jnp.zeros(length, bool).at[index].set(True, mode='drop')
+  is_token = jnp.zeros(length, bool)
+  is_token = is_token.at[index].set(True, mode='drop')
   tokens = jnp.full(length, pad_id, text.tokens.dtype)
   tokens = tokens.at[index].set(text.tokens, mode='drop')
   # A mask belongs to the segment of the token behind it.
