@@ -27,19 +27,21 @@ def segments_of(
 
 
 def starts_of(segments: jax.Array) -> jax.Array:
-  """Boolean (rows, length): the first position of each run of one segment number."""
+  """Boolean (..., length): the first position of each run of one segment number."""
   # -1 is the number of no segment, so that every row begins with a start.
   return segments != one_right(segments, first=-1)
 
 
 def one_right(array: jax.Array, first: int = 0) -> jax.Array:
-  """The array (rows, length) one place to the right, `first` in the first place."""
-  return jnp.pad(array[:, :-1], ((0, 0), (1, 0)), constant_values=first)
+  """The array (..., length) one place to the right, `first` in the first place."""
+  moved = jnp.roll(array, 1, -1)
+  return moved.at[..., 0].set(first)
 
 
 def one_left(array: jax.Array) -> jax.Array:
-  """The array (rows, length) one place to the left, 0 in the last place."""
-  return jnp.pad(array[:, 1:], ((0, 0), (0, 1)))
+  """The array (..., length) one place to the left, 0 in the last place."""
+  moved = jnp.roll(array, -1, -1)
+  return moved.at[..., -1].set(0)
 
 
 def positions_of(segments: jax.Array) -> jax.Array:

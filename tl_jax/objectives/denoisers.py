@@ -105,7 +105,8 @@ def denoisers(
 
     def corrupt_row(tokens, segments, draws):
       content, is_last = content_of(tokens, segments, eos_id)
-      is_sequential = jnp.asarray(tables.is_sequential)[draws.kinds][segments]
+      kind = draws.kinds[segments]
+      is_sequential = jnp.asarray(tables.is_sequential)[kind]
       spans = cut(
         content, segments, draws.noise, tables.lost, tables.spans, draws.kinds
       )
@@ -113,7 +114,7 @@ def denoisers(
       hidden = jnp.where(is_sequential, rest, spans)
       pieces = pieces_of(tokens, segments, content, hidden, is_last, names, eos_id)
       pieces = _without_sentinels(pieces, is_sequential)
-      modes = jnp.asarray(tables.modes)[draws.kinds][segments]
+      modes = jnp.asarray(tables.modes)[kind]
       opened = _with_modes(pieces, segments, modes)
       encoder = write(opened.encoder, opened.values, segments, encoder_places, pad_id)
       decoder = write(pieces.decoder, pieces.values, segments, decoder_places, pad_id)
@@ -128,7 +129,8 @@ def denoisers(
   def inputs(lengths):
     taken = []
     for way, mode in zip(ways, written, strict=True):
-      taken.append(_inputs_of(way, lengths, names.size) + len(mode))
+      own = _inputs_of(way, lengths, names.size)
+      taken.append(own + len(mode))
     return np.max(taken, axis=0)
 
   return Objective(prepare, token_weights('denoisers'), loss, inputs=inputs)
@@ -168,11 +170,11 @@ def _draw(key, shape: tuple[int, int], limits) -> _Draws:
   rows, length = shape
   # One for every segment that a row may have, and for its padding.
   by_segment = (rows, length + 1)
-  kinds = jnp.searchsorted(
-    limits, jax.random.uniform(kind_key, by_segment), side='right'
-  )
+  drawn = jax.random.uniform(kind_key, by_segment)
+  kinds = jnp.searchsorted(limits, drawn, side='right')
   shares = jax.random.uniform(share_key, by_segment)
-  return _Draws(kinds, shares, jax.random.uniform(noise_key, shape))
+  noise = jax.random.uniform(noise_key, shape)
+  return _Draws(kinds, shares, noise)
 
 
 def _without_sentinels(pieces: Pieces, is_sequential) -> Pieces:
@@ -188,11 +190,11 @@ def _with_modes(pieces: Pieces, segments, modes) -> Pieces:
 
   modes (length, longest): of every token's text; -1 behind a mode that is shorter.
   """
-  begins = starts_of(segments[None])[0] & (segments > 0)
-  written = begins & (modes.T >= 0)
-  return pieces._replace(
-    values=(*modes.T, *pieces.values), encoder=(*written, *pieces.encoder)
-  )
+  begins = starts_of(segments) & (segments > 0)
+  is_written = begins & (modes.T >= 0)
+  values = *modes.T, *pieces.values
+  encoder = *is_written, *pieces.encoder
+  return pieces._replace(values=values, encoder=encoder)
 
 
 class _Tables(NamedTuple):
@@ -228,7 +230,8 @@ def _target_places(tables: _Tables) -> int:
   of_spans = tables.lost[:, -1] + tables.spans[:, -1] + 1
   # Behind a prefix of one token there are all the others, and `eos_id`.
   needed = np.where(tables.is_sequential, length, of_spans)
-  return int(needed.max()) + length // 16
+  more = length // 16
+  return int(needed.max()) + more
 
 
 def _inputs_of(way: Denoiser, lengths, most: int) -> np.ndarray:
@@ -249,8 +252,9 @@ def behind(content, segments, share) -> Array:
   """
   count, item = counted(content, segments)
   # A product may be rounded up to what it must stay below.
-  wanted = 1 + (share * (count - 1)).astype(jnp.int32)
-  prefix = jnp.clip(wanted, 1, jnp.maximum(count - 1, 1))
+  most = jnp.maximum(count - 1, 1)
+  drawn = 1 + jnp.floor(share * most)
+  prefix = jnp.minimum(drawn, most)
   return content & (item >= prefix[segments])
 
 

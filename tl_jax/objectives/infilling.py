@@ -21,7 +21,7 @@ from tl_jax.config import Count, Fraction, Natural, Positive
 from tl_jax.objectives.span import Text, with_texts
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Array, Entry, Objective
-from tl_jax.segments import segments_of, starts_of
+from tl_jax.segments import one_left, one_right, segments_of, starts_of
 
 # Lengths of spans that are less likely than this are not drawn, as in BART's code.
 LEAST = 1e-7
@@ -75,11 +75,12 @@ def infilling(
     segments = segments_of(batch)
     places = tokens.shape[1]
     inputs_length = length or places
-    budgets = np.ceil(rate * np.arange(places + 1)).astype(np.int32)
+    wanted = np.ceil(rate * np.arange(places + 1))
+    budgets = wanted.astype(np.int32)
     order_key, length_key, start_key, slot_key = jax.random.split(key, 4)
     order = jax.random.uniform(order_key, tokens.shape)
     drawn = jax.random.uniform(length_key, tokens.shape)
-    lengths = jnp.searchsorted(cdf, drawn, side='right').astype(jnp.int32)
+    lengths = jnp.searchsorted(cdf, drawn, side='right')
     noise = jax.random.uniform(start_key, tokens.shape)
     slots = jax.random.uniform(slot_key, (len(tokens), 2 * places))
 
@@ -88,13 +89,18 @@ def infilling(
       if permute:
         tokens = permute_sentences(tokens, segments, content, stop_id, order)
       continuing = jnp.asarray(continues)[tokens]
-      begins = content & (_firsts(content, segments) | ~continuing)
-      budget = jnp.asarray(budgets)[begins.sum()]
+      firsts = _firsts(content, segments)
+      begins = content & (firsts | ~continuing)
+      words = begins.sum()
+      budget = jnp.asarray(budgets)[words]
       sizes = span_lengths(lengths, budget)
       head, hidden = spans(content, begins, segments, sizes, noise)
-      kept = (segments > 0) & (head | ~hidden)
-      gaps = Places(kept, kept & ~_opens(content, segments))
-      text = Text(jnp.where(head, mask_id, tokens), segments)
+      seen = head | ~hidden
+      kept = seen & (segments > 0)
+      opens = _opens(content, segments)
+      gaps = Places(kept, kept & ~opens)
+      masked = jnp.where(head, mask_id, tokens)
+      text = Text(masked, segments)
       inserts = (sizes == 0).sum()
       return insert(text, gaps, inserts, slots, inputs_length, mask_id, pad_id)
 
@@ -112,10 +118,12 @@ def poisson(mean: float) -> np.ndarray:
   chances = [math.exp(-mean)]
   # Up to the mean chances grow, and behind it they fall.
   while len(chances) <= mean or chances[-1] >= LEAST:
-    chances.append(chances[-1] * mean / len(chances))
+    factor = mean / len(chances)
+    chances.append(chances[-1] * factor)
   total = np.cumsum(chances)
   # One less than there are lengths: what is behind the last has the longest.
-  return (total / total[-1])[:-1]
+  parts = total / total[-1]
+  return parts[:-1]
 
 
 def content_of(tokens, segments, special) -> Array:
@@ -123,21 +131,22 @@ def content_of(tokens, segments, special) -> Array:
   segments.
   """
   real = segments > 0
-  after = jnp.pad(segments[1:], (0, 1))
-  is_edge = _firsts(real, segments) | (segments != after)
+  is_last = segments != one_left(segments)
+  is_edge = is_last | starts_of(segments)
   is_framing = is_edge & special[tokens]
   return real & ~is_framing
 
 
 def _firsts(content, segments) -> Array:
   """Boolean (length,): content that has none of its segment right before it."""
-  follows = jnp.pad(content[:-1], (1, 0))
-  return content & (starts_of(segments[None])[0] | ~follows)
+  is_first = starts_of(segments) | ~one_right(content)
+  return content & is_first
 
 
 def _opens(content, segments) -> Array:
   """Boolean (length,): the special tokens that begin segments."""
-  return (segments > 0) & starts_of(segments[None])[0] & ~content
+  is_framing = (segments > 0) & ~content
+  return is_framing & starts_of(segments)
 
 
 def permute_sentences(tokens, segments, content, stop_id: int, noise) -> Array:
@@ -148,24 +157,28 @@ def permute_sentences(tokens, segments, content, stop_id: int, noise) -> Array:
   length = len(tokens)
   firsts = _firsts(content, segments)
   # A text ends with a sentence, whatever its last token.
-  goes_on = jnp.pad(content[1:] & ~firsts[1:], (0, 1))
-  is_last = content & ~goes_on
-  stops = content & ((tokens == stop_id) | is_last)
+  is_inner = content & ~firsts
+  is_last = content & ~one_left(is_inner)
+  is_stop = (tokens == stop_id) | is_last
+  stops = content & is_stop
   # Of several stops in a row the first one ends the sentence.
-  follows_stop = jnp.pad(stops[:-1], (1, 0)) & ~firsts
+  follows_stop = is_inner & one_right(stops)
   ends = stops & ~follows_stop
-  follows_end = jnp.pad(ends[:-1], (1, 0))
-  begins = content & (firsts | follows_end)
+  follows_end = content & one_right(ends)
+  begins = firsts | follows_end
   sentence = jnp.cumsum(begins) - 1
   # What is behind the last end, a stop behind a stop, stays behind.
-  count = jax.ops.segment_sum(ends.astype(jnp.int32), sentence, length)
-  rank = jnp.where(count[sentence] > 0, noise[sentence], 1.0)
+  ones = ends.astype(jnp.int32)
+  count = jax.ops.segment_sum(ones, sentence, length)
+  has_end = count[sentence] > 0
+  rank = jnp.where(has_end, noise[sentence], 1.0)
   # The special tokens stay in front and behind.
-  frame = jnp.where(_opens(content, segments), -1.0, 2.0)
+  opens = _opens(content, segments)
+  frame = jnp.where(opens, -1.0, 2.0)
   rank = jnp.where(content, rank, frame)
-  run = jnp.cumsum(starts_of(segments[None])[0])
-  index = jnp.arange(length)
-  *_, places = jax.lax.sort((run, rank, sentence, index), num_keys=4)
+  run = jnp.cumsum(starts_of(segments))
+  # The last key counts first; a sort of all four at once takes long to compile.
+  places = jnp.lexsort((sentence, rank, run))
   return tokens[places]
 
 
@@ -177,7 +190,8 @@ def span_lengths(lengths, budget) -> Array:
   total = jnp.cumsum(lengths)
   before = total - lengths
   left = budget - before
-  return jnp.where(left > 0, jnp.minimum(lengths, left), -1)
+  fitting = jnp.minimum(lengths, left)
+  return jnp.where(left > 0, fitting, -1)
 
 
 def spans(content, begins, segments, sizes, noise) -> tuple[Array, Array]:
@@ -191,21 +205,25 @@ def spans(content, begins, segments, sizes, noise) -> tuple[Array, Array]:
   # Spans without words apart, the k-th span starts at the k-th word of a random order.
   is_span = sizes > 0
   first_spans = jnp.argsort(~is_span, stable=True)
-  by_rank = jnp.where(is_span, sizes, 0)[first_spans]
-  order = jnp.argsort(jnp.where(begins, noise, 2.0))
+  by_rank = jnp.maximum(sizes, 0)[first_spans]
+  by_chance = jnp.where(begins, noise, 2.0)
+  order = jnp.argsort(by_chance)
   rank = jnp.zeros(length, jnp.int32)
   rank = rank.at[order].set(jnp.arange(length))
   size = jnp.where(begins, by_rank[rank], 0)
   # Where spans begin and end among the words; none goes on behind its segment.
-  word = jnp.clip(jnp.cumsum(begins) - 1, 0, length)
-  last = jax.ops.segment_max(jnp.where(content, word, -1), segments, length + 1)
+  number = jnp.cumsum(begins) - 1
+  word = jnp.maximum(number, 0)
+  own = jnp.where(content, word, -1)
+  last = jax.ops.segment_max(own, segments, length + 1)
   behind = last[segments] + 1
   end = jnp.minimum(word + size, behind)
   starts = size > 0
   change = jnp.zeros(length + 1, jnp.int32)
-  change = change.at[jnp.where(starts, word, length)].add(1)
-  change = change.at[jnp.where(starts, end, length)].add(-1)
-  depth = jnp.where(content, jnp.cumsum(change)[word], 0)
+  change = change.at[word].add(starts)
+  change = change.at[end].add(-1 * starts)
+  depth_of_word = jnp.cumsum(change)
+  depth = jnp.where(content, depth_of_word[word], 0)
   # A start that another span covers, too, is hidden with it.
   return starts & (depth == 1), depth > 0
 
@@ -230,14 +248,17 @@ def insert(
   """
   kept, open_ = places
   count = kept.sum()
-  wanted = jnp.minimum(wanted, jnp.maximum(length - count, 0))
+  room = jnp.maximum(length - count, 0)
+  wanted = jnp.minimum(wanted, room)
   # Which slots of that line hold masks?
   slots = open_.sum() + wanted - 1
   slot = jnp.arange(len(noise))
-  order = jnp.argsort(jnp.where(slot < slots, noise, 2.0))
+  is_slot = slot < slots
+  by_chance = jnp.where(is_slot, noise, 2.0)
+  order = jnp.argsort(by_chance)
   rank = jnp.zeros_like(slot)
   rank = rank.at[order].set(slot)
-  is_mask = (slot < slots) & (rank < wanted)
+  is_mask = is_slot & (rank < wanted)
   # Then how many masks stand before the k-th token?
   token = jnp.cumsum(~is_mask) - 1
   ahead = jnp.zeros(len(kept), slot.dtype)
@@ -246,7 +267,8 @@ def insert(
   number = jnp.cumsum(open_) - 1
   moved = jnp.where(number >= 0, ahead[number], 0)
 
-  index = jnp.where(kept, jnp.cumsum(kept) - 1 + moved, length)
+  place = jnp.cumsum(kept) - 1 + moved
+  index = jnp.where(kept, place, length)
   is_token = jnp.zeros(length, bool)
   is_token = is_token.at[index].set(True, mode='drop')
   tokens = jnp.full(length, pad_id, text.tokens.dtype)
@@ -257,8 +279,10 @@ def insert(
   segments = segments.at[index].set(text.segments, mode='drop')
   segments = jax.lax.cummin(segments, reverse=True)
   is_used = jnp.arange(length) < count + wanted
-  tokens = jnp.where(is_used & ~is_token, mask_id, tokens)
-  return Text(tokens, jnp.where(is_used, segments, 0))
+  is_mask = is_used & ~is_token
+  tokens = jnp.where(is_mask, mask_id, tokens)
+  segments = jnp.where(is_used, segments, 0)
+  return Text(tokens, segments)
 
 
 def _facts(tokenizer, length) -> dict:

@@ -17,7 +17,7 @@ import numpy as np
 from tl_jax.config import Count, Fraction, Natural
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Entry, Objective
-from tl_jax.segments import segments_of, starts_of
+from tl_jax.segments import one_right, segments_of, starts_of
 
 # What becomes of the chosen tokens: these fractions are masked or stay as they are. The
 # rest become another token.
@@ -83,12 +83,14 @@ def masked(
 
     # What does the model see there?
     fate = jax.random.uniform(fate_key, targets.shape)
-    drawn = jax.random.randint(fresh_key, targets.shape, 0, len(draws))
+    count = len(draws)
+    drawn = jax.random.randint(fresh_key, targets.shape, 0, count)
     other = jnp.asarray(draws)[drawn]
     kept_or_other = jnp.where(fate < HIDDEN + KEPT, targets, other)
     seen = jnp.where(fate < HIDDEN, mask_id, kept_or_other)
     # A slot that no chosen position fills holds some other position: it stays.
-    seen = jnp.where(weights > 0, seen, targets).astype(tokens.dtype)
+    seen = jnp.where(weights > 0, seen, targets)
+    seen = seen.astype(tokens.dtype)
     put = jax.vmap(lambda row, places, new: row.at[places].set(new))
     return {
       **batch,
@@ -130,21 +132,26 @@ def choose_words(candidate, begins, noise, budget):
   length = candidate.shape[0]
   # A word starts at a candidate that does not continue one, or that has no candidate
   # before it to continue.
-  follows = jnp.pad(candidate[:-1], (1, 0))
-  begins = candidate & (begins | ~follows)
+  is_start = begins | ~one_right(candidate)
+  begins = candidate & is_start
   # Words are numbered along the row; what is in no word has the number `length`.
-  word = jnp.where(candidate, jnp.cumsum(begins) - 1, length)
+  number = jnp.cumsum(begins) - 1
+  word = jnp.where(candidate, number, length)
   sizes = jnp.zeros(length + 1, jnp.int32)
   sizes = sizes.at[word].add(1)
-  sizes = sizes.at[length].set(0)[:length]
-  order = jnp.argsort(jnp.where(sizes > 0, noise, 2.0))
+  sizes = sizes[:length]
+  # Numbers that no word has come last.
+  by_chance = jnp.where(sizes > 0, noise, 2.0)
+  order = jnp.argsort(by_chance)
 
   def take(used, size):
     fits = (size > 0) & (used + size <= budget)
     return used + jnp.where(fits, size, 0), fits
 
-  _, taken = jax.lax.scan(take, jnp.int32(0), sizes[order])
-  by_word = jnp.zeros(length + 1, bool).at[order].set(taken)
+  nothing = jnp.int32(0)
+  _, taken = jax.lax.scan(take, nothing, sizes[order])
+  by_word = jnp.zeros(length + 1, bool)
+  by_word = by_word.at[order].set(taken)
   return by_word[word]
 
 

@@ -32,7 +32,7 @@ from tl_jax.config import Count, Fraction, Natural, Positive
 from tl_jax.objectives.losses import shift_right
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Array, Entry, Objective
-from tl_jax.segments import positions_of, segments_of
+from tl_jax.segments import one_left, one_right, positions_of, segments_of, starts_of
 
 
 def span(
@@ -160,8 +160,9 @@ def input_lengths(lengths, rate: float, mean: float, most: int) -> np.ndarray:
   lengths = np.asarray(lengths, np.int64)
   longest = int(lengths.max(initial=0))
   lost, spans = count_tables(rate, mean, longest, most)
-  # What is kept, a sentinel for each span, and `eos_id`.
-  return lengths - lost[lengths] + spans[lengths] + 1
+  kept = lengths - lost[lengths]
+  # A sentinel for each span, and `eos_id`.
+  return kept + spans[lengths] + 1
 
 
 def target_places(lost: np.ndarray, spans: np.ndarray) -> int:
@@ -170,8 +171,9 @@ def target_places(lost: np.ndarray, spans: np.ndarray) -> int:
   It is that of a single segment, and one more for each 16 tokens.
   """
   length = len(lost) - 1
-  single = int(lost[-1] + spans[-1] + 1)
-  return single + length // 16
+  single = lost[-1] + spans[-1] + 1
+  more = length // 16
+  return int(single) + more
 
 
 def content_of(tokens, segments, eos_id):
@@ -181,9 +183,9 @@ def content_of(tokens, segments, eos_id):
   `is_last` is true for the last position of each segment.
   """
   real = segments > 0
-  after = jnp.pad(segments[1:], (0, 1))
-  is_last = real & (segments != after)
-  content = real & ~(is_last & (tokens == eos_id))
+  is_last = real & (segments != one_left(segments))
+  is_end = is_last & (tokens == eos_id)
+  content = real & ~is_end
   return content, is_last
 
 
@@ -203,8 +205,7 @@ class Pieces(NamedTuple):
 def pieces_of(tokens, segments, content, hidden, is_last, names, eos_id) -> Pieces:
   """The pieces of one row whose `hidden` tokens are lost."""
   length = tokens.shape[0]
-  follows_hidden = jnp.pad(hidden[:-1], (1, 0))
-  first = hidden & ~follows_hidden
+  first = hidden & ~one_right(hidden)
   # Spans are numbered over the row; a segment's number starts again.
   number = jnp.cumsum(first) - 1
   before = _least(number, first, segments, length + 1)
@@ -213,12 +214,11 @@ def pieces_of(tokens, segments, content, hidden, is_last, names, eos_id) -> Piec
   known = jnp.clip(in_segment, 0, len(names) - 1)
   sentinel = jnp.asarray(names)[known]
   end = jnp.full_like(tokens, eos_id)
+  values = sentinel, tokens, end
   kept = content & ~hidden
-  return Pieces(
-    values=(sentinel, tokens, end),
-    encoder=(first, kept, is_last),
-    decoder=(first, hidden, is_last),
-  )
+  encoder = first, kept, is_last
+  decoder = first, hidden, is_last
+  return Pieces(values, encoder, decoder)
 
 
 def write(emits, values, segments, places: int, pad_id: int) -> Text:
@@ -229,8 +229,9 @@ def write(emits, values, segments, places: int, pad_id: int) -> Text:
   `places` is dropped.
   """
   emitted = jnp.stack(emits, axis=-1).reshape(-1)
+  number = jnp.cumsum(emitted) - 1
   # What is not emitted goes to the place after the last, which is dropped.
-  index = jnp.where(emitted, jnp.cumsum(emitted) - 1, places)
+  index = jnp.where(emitted, number, places)
   tokens = jnp.stack(values, axis=-1).reshape(-1)
   owners = jnp.repeat(segments, len(emits))
   written = jnp.full(places, pad_id, tokens.dtype)
@@ -247,7 +248,8 @@ def counted(content, segments):
   position with content, the number of it in its segment, from 0 on.
   """
   length = content.shape[0]
-  count = jax.ops.segment_sum(content.astype(jnp.int32), segments, length + 1)
+  ones = content.astype(jnp.int32)
+  count = jax.ops.segment_sum(ones, segments, length + 1)
   # Segment 0 is padding.
   count = count.at[0].set(0)
   place = jnp.cumsum(content) - 1
@@ -273,7 +275,8 @@ def cut(content, segments, noise, lost_table, span_table, kind=0):
   is_lost = item >= kept
   item = jnp.where(is_lost, item - kept, item)
   # Two groups for each segment, and one, the last, for what is no content.
-  group = jnp.where(content, 2 * segments + is_lost, 2 * length + 2)
+  own = 2 * segments + is_lost
+  group = jnp.where(content, own, 2 * length + 2)
   # A group begins with a part; the other parts begin at items drawn from the rest.
   is_rest = content & (item > 0)
   drawn = draw(is_rest, group, noise, spans[segments] - 1)
@@ -281,16 +284,20 @@ def cut(content, segments, noise, lost_table, span_table, kind=0):
 
   # The k-th part of a group is the k-th span of its segment; a segment without spans
   # keeps all in one part.
-  parts = jnp.where(count > 0, jnp.maximum(spans, 1), 0)
+  some = jnp.maximum(spans, 1)
+  parts = jnp.where(count > 0, some, 0)
   ahead = jnp.cumsum(parts) - parts
   part = jnp.cumsum(starts)
   part_before = _least(part, content, group, 2 * length + 3)
   in_group = part - part_before[group]
-  index = jnp.where(content, ahead[segments] + in_group, length)
+  in_row = ahead[segments] + in_group
+  index = jnp.where(content, in_row, length)
 
   # The lengths of the parts, then where the lost ones begin and end among the content.
-  kept_lengths = _occurrences(jnp.where(is_lost, length, index), length)
-  lost_lengths = _occurrences(jnp.where(is_lost, index, length), length)
+  of_kept = jnp.where(is_lost, length, index)
+  of_lost = jnp.where(is_lost, index, length)
+  kept_lengths = _occurrences(of_kept, length)
+  lost_lengths = _occurrences(of_lost, length)
   ends = jnp.cumsum(kept_lengths + lost_lengths)
   begins = ends - lost_lengths
   change = jnp.zeros(length + 1, jnp.int32)
@@ -298,7 +305,8 @@ def cut(content, segments, noise, lost_table, span_table, kind=0):
   change = change.at[ends].add(-1)
   in_span = jnp.cumsum(change) > 0
   place = jnp.cumsum(content) - 1
-  return content & in_span[jnp.clip(place, 0, length)]
+  known = jnp.clip(place, 0, length)
+  return content & in_span[known]
 
 
 def _least(values, counts, group, groups: int):
@@ -308,12 +316,14 @@ def _least(values, counts, group, groups: int):
   is a number that means nothing.
   """
   beyond = 2 * values.shape[0]
-  return jax.ops.segment_min(jnp.where(counts, values, beyond), group, groups)
+  counted_values = jnp.where(counts, values, beyond)
+  return jax.ops.segment_min(counted_values, group, groups)
 
 
 def _occurrences(index, most: int):
   """How often each number below `most` occurs: int32 (most,)."""
-  return jnp.zeros(most, jnp.int32).at[index].add(1, mode='drop')
+  counts = jnp.zeros(most, jnp.int32)
+  return counts.at[index].add(1, mode='drop')
 
 
 def draw(eligible, group, noise, most):
@@ -326,9 +336,9 @@ def draw(eligible, group, noise, most):
   group = jnp.where(eligible, group, 2 * length + 2)
   index = jnp.arange(length)
   ordered, _, places = jax.lax.sort((group, noise, index), num_keys=2)
-  before = jnp.pad(ordered[:-1], (1, 0), constant_values=-1)
-  is_first = ordered != before
-  first = jax.lax.cummax(jnp.where(is_first, index, 0))
+  is_first = starts_of(ordered)
+  first_or_zero = jnp.where(is_first, index, 0)
+  first = jax.lax.cummax(first_or_zero)
   rank_of_place = jnp.zeros(length, jnp.int32)
   rank_of_place = rank_of_place.at[places].set(index - first)
   return eligible & (rank_of_place < most)
