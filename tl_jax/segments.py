@@ -34,14 +34,14 @@ def starts_of(segments: jax.Array) -> jax.Array:
 
 def one_right(array: jax.Array, first: int = 0) -> jax.Array:
   """The array (..., length) one place to the right, `first` in the first place."""
-  moved = jnp.roll(array, 1, -1)
-  return moved.at[..., 0].set(first)
+  front = jnp.full_like(array[..., :1], first)
+  return jnp.concatenate([front, array[..., :-1]], -1)
 
 
 def one_left(array: jax.Array) -> jax.Array:
   """The array (..., length) one place to the left, 0 in the last place."""
-  moved = jnp.roll(array, -1, -1)
-  return moved.at[..., -1].set(0)
+  back = jnp.zeros_like(array[..., :1])
+  return jnp.concatenate([array[..., 1:], back], -1)
 
 
 def positions_of(segments: jax.Array) -> jax.Array:

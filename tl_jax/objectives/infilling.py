@@ -74,43 +74,62 @@ def infilling(
     tokens = batch['tokens']
     segments = segments_of(batch)
     places = tokens.shape[1]
-    inputs_length = length or places
+    encoder_places = length or places
     wanted = np.ceil(rate * np.arange(places + 1))
     budgets = wanted.astype(np.int32)
-    order_key, length_key, start_key, slot_key = jax.random.split(key, 4)
-    order = jax.random.uniform(order_key, tokens.shape)
-    drawn = jax.random.uniform(length_key, tokens.shape)
-    lengths = jnp.searchsorted(cdf, drawn, side='right')
-    noise = jax.random.uniform(start_key, tokens.shape)
-    slots = jax.random.uniform(slot_key, (len(tokens), 2 * places))
 
-    def corrupt_row(tokens, segments, order, lengths, noise, slots):
+    def corrupt_row(tokens, segments, draws):
       content = content_of(tokens, segments, jnp.asarray(special))
       if permute:
-        tokens = permute_sentences(tokens, segments, content, stop_id, order)
+        tokens = permute_sentences(tokens, segments, content, stop_id, draws.order)
       continuing = jnp.asarray(continues)[tokens]
       firsts = _firsts(content, segments)
       begins = content & (firsts | ~continuing)
       words = begins.sum()
-      budget = jnp.asarray(budgets)[words]
-      sizes = span_lengths(lengths, budget)
-      head, hidden = spans(content, begins, segments, sizes, noise)
+      sizes = span_lengths(draws.lengths, jnp.asarray(budgets)[words])
+      head, hidden = spans(content, begins, segments, sizes, draws.starts)
       seen = head | ~hidden
       kept = seen & (segments > 0)
-      opens = _opens(content, segments)
-      gaps = Places(kept, kept & ~opens)
+      gaps = Places(kept, kept & ~_opens(content, segments))
       masked = jnp.where(head, mask_id, tokens)
       text = Text(masked, segments)
       inserts = (sizes == 0).sum()
-      return insert(text, gaps, inserts, slots, inputs_length, mask_id, pad_id)
+      return insert(text, gaps, inserts, draws.slots, encoder_places, mask_id, pad_id)
 
-    encoder = jax.vmap(corrupt_row)(tokens, segments, order, lengths, noise, slots)
+    draws = _draw(key, tokens.shape, cdf)
+    encoder = jax.vmap(corrupt_row)(tokens, segments, draws)
     return with_texts(batch, encoder, Text(tokens, segments), start_id)
 
   def loss(forward, batch, key):
     return token_loss('infilling', forward, batch, key)
 
   return Objective(prepare, token_weights('infilling'), loss)
+
+
+class _Draws(NamedTuple):
+  """All that is random, of every row: (rows, length) each, but for slots, which are
+  twice as many.
+
+  order: by it sentences stand in their new order. lengths: of spans, in words. starts:
+  by it the words come that spans start at. slots: by it places come for masks.
+  """
+
+  order: Array
+  lengths: Array
+  starts: Array
+  slots: Array
+
+
+def _draw(key, shape: tuple[int, int], cdf) -> _Draws:
+  """cdf: as `poisson` has it."""
+  order_key, length_key, start_key, slot_key = jax.random.split(key, 4)
+  rows, length = shape
+  order = jax.random.uniform(order_key, shape)
+  chances = jax.random.uniform(length_key, shape)
+  lengths = jnp.searchsorted(cdf, chances, side='right')
+  starts = jax.random.uniform(start_key, shape)
+  slots = jax.random.uniform(slot_key, (rows, 2 * length))
+  return _Draws(order, lengths, starts, slots)
 
 
 def poisson(mean: float) -> np.ndarray:
