@@ -46,8 +46,8 @@ Of kind=span are questions whose answer is a part of a passage: SQuAD's files, 1
 as their authors publish them (.json) or as rows with question, context and answers, or the
 columns question, context and answer, whose place is looked for where no answer_start says
 it. A long passage is read in windows that overlap. Where some questions have no answer,
-the model may say so, and SQuAD 2.0's metrics are those of the task. The baseline is
-method=best-sentence.
+the model may say so, and SQuAD 2.0's metrics are those of the task. An answer has 30
+tokens at most, or --config.data.target_length=96. The baseline is method=best-sentence.
 
 Of kind=embedding are pairs of texts that belong together, in the columns anchor, positive
 and maybe negative, whose vectors are made alike; of kind=simcse texts alone; of

@@ -74,6 +74,12 @@ def test_a_wrong_place_is_named(start, match):
     read(answers=dict(text=['Oslo'], answer_start=[start]))
 
 
+@pytest.mark.parametrize('answers', [[None], [5], dict(text=[None], answer_start=[0])])
+def test_an_answer_that_is_no_text_is_named(answers):
+  with pytest.raises(ValueError, match=r'answers: .* is no text \(question 7\)'):
+    read(answers=answers)
+
+
 def test_an_empty_passage_is_refused():
   with pytest.raises(ValueError, match=r'context: an empty passage \(question 7\)'):
     read(context='  ', answers=[])
@@ -112,6 +118,11 @@ def test_a_damaged_file_of_the_authors_is_named(tmp_path):
   document['data'][0]['paragraphs'][0].pop('context')
   path.write_text(json.dumps(document))
   with pytest.raises(ValueError, match=r'dev.json: paragraphs: .* has no context'):
+    list(tables.rows(path))
+  document = nested()
+  document['data'][0]['paragraphs'][0]['qas'] = ['Who?']
+  path.write_text(json.dumps(document))
+  with pytest.raises(ValueError, match=r"dev.json: qas: 'Who\?' is no question"):
     list(tables.rows(path))
 
 

@@ -21,9 +21,11 @@ import numpy as np
 from tl_jax.data.pairs import Frame
 from tl_jax.data.passages import Answers, PassageQuestion
 
-# Tokens of a question that are read, and by which windows are apart: those of BERT.
+# Tokens of a question that are read, by which windows are apart, and that an answer has
+# at most: those of BERT.
 QUESTION = 64
 STRIDE = 128
+LONGEST = 30
 # The column of a window that stands for no answer.
 NULL = 0
 
@@ -57,13 +59,15 @@ class Extracts:
 
   `index` int32 (n,) says which question a window is of. `count` is the number of the
   questions. `answers` int32 (n, 2) has the columns of the first and the last token of the
-  answer in every window, None where nobody knows them.
+  answer in every window, None where nobody knows them. `longest` is the most tokens of an
+  answer that is given.
   """
 
   windows: Sequence[Window]
   index: np.ndarray
   count: int
   answers: np.ndarray | None = None
+  longest: int = LONGEST
 
   @functools.cached_property
   def lengths(self) -> np.ndarray:
@@ -85,6 +89,19 @@ class Extracts:
   def starts(self) -> np.ndarray:
     """The number of the first such column of every window, among those of all."""
     return np.cumsum(self.sizes) - self.sizes
+
+  @property
+  def answer_lengths(self) -> np.ndarray:
+    """Tokens of the answer to every question, int64 (questions,); 0 where no window has
+    it whole, and where there is none.
+    """
+    found = np.zeros(self.count, np.int64)
+    if self.answers is None:
+      return found
+    first, last = self.answers.T
+    tokens = np.where(first == NULL, 0, last - first + 1)
+    np.maximum.at(found, self.index, tokens)
+    return found
 
   @property
   def types(self) -> list[np.ndarray]:

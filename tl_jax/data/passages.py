@@ -133,6 +133,9 @@ def _answers(row: Mapping, field: str, asked: PassageQuestion) -> Answers | None
     return None
   if not texts:
     return Answers()
+  strange = [text for text in texts if not isinstance(text, str)]
+  if strange:
+    raise ValueError(f'{field}: {str(strange[0])[:40]!r} is no text{_of(asked)}')
   plain_texts = tuple(map(plain, texts))
   if len(starts) != len(texts):
     start, count = _found(plain_texts[0], field, asked)
@@ -223,7 +226,7 @@ def is_nested(document: Any) -> bool:
 def nested_rows(document: Mapping) -> Iterator[dict[str, Any]]:
   """A row of its own for every question of such a file.
 
-  Raises ValueError for an article or a paragraph of another form.
+  Raises ValueError for a paragraph or a question of another form.
   """
   for article in document['data']:
     for paragraph in article['paragraphs']:
@@ -231,4 +234,6 @@ def nested_rows(document: Mapping) -> Iterator[dict[str, Any]]:
         raise ValueError(f'paragraphs: {str(paragraph)[:40]!r} has no context')
       shared = dict(title=article.get('title', ''), context=paragraph['context'])
       for question in paragraph.get('qas', []):
+        if not isinstance(question, Mapping):
+          raise ValueError(f'qas: {str(question)[:40]!r} is no question')
         yield {**question, **shared}

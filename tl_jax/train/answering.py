@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import functools
 import itertools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ import numpy as np
 from tl_jax import checkpoint, data, interop, models, parallel, tasks
 from tl_jax import config as configs
 from tl_jax.config import ConfigError
+from tl_jax.data import extracts
 from tl_jax.data.candidates import Choices
 from tl_jax.data.passages import PassageQuestion
 from tl_jax.data.words import Words
@@ -53,7 +55,7 @@ class Subject(NamedTuple):
   reserved: the positions that its method keeps. alone: does every text need a row to
   itself? pooling: how it makes one vector of a text. learned: what its run says of texts
   to write, where it learned to write them; else None. pairs: does it read two texts in a
-  frame?
+  frame? longest: the most tokens of an answer in a passage; 0: as usual.
   """
 
   path: pathlib.Path
@@ -66,6 +68,7 @@ class Subject(NamedTuple):
   pooling: Pooling = Pooling()
   learned: Learned | None = None
   pairs: bool = False
+  longest: int = 0
 
   @property
   def room(self) -> int | None:
@@ -202,6 +205,7 @@ def open_subject(
     alone=bool(method.prompt_positions),
     pooling=loaded.pooling,
     pairs=frames_pairs(path, loaded.step),
+    longest=getattr(settings.data, 'target_length', 0),
   )
   problem = learned_problem(path, loaded.step)
   if problem is None:
@@ -358,7 +362,9 @@ def _tag(subject: Subject, mesh, batch: int) -> Answering:
 def _extract(subject: Subject, mesh, batch: int) -> Answering:
   """The part of a passage that answers a question."""
   model = models.build(subject.loaded.arch, subject.compute, ordered=True)
-  run = _packed(subject, mesh, batch, programs.outputs_of_params(model), _spans_of)
+  longest = subject.longest or extracts.LONGEST
+  collect = functools.partial(_spans_of, longest)
+  run = _packed(subject, mesh, batch, programs.outputs_of_params(model), collect)
   has_none = NO_ANSWER in (subject.loaded.labels or ())
 
   def windows(texts, first, watch):
@@ -373,10 +379,11 @@ def _extract(subject: Subject, mesh, batch: int) -> Answering:
   return Answering(tuple(columns[0]), 0, windows)
 
 
-def _spans_of(window: passes.Window, found: np.ndarray) -> np.ndarray:
-  """What a model says of every question of a window, from the scores of its tokens."""
-  numbers = np.arange(window.parts.count)
-  return span.collect(found, window.parts, numbers)
+def _spans_of(longest: int, window: passes.Window, found: np.ndarray) -> np.ndarray:
+  """What a model says of every question of a window, in `longest` tokens at most."""
+  tokens = dataclasses.replace(window.parts, longest=longest)
+  numbers = np.arange(tokens.count)
+  return span.collect(found, tokens, numbers)
 
 
 def _embed(subject: Subject, mesh, batch: int, normalize: bool) -> Answering:

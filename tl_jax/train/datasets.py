@@ -308,6 +308,7 @@ def limits_of(
     writer,
     reads_pairs and arch.kind != 'decoder',
     arch.types,
+    group.target_length,
   )
 
 

@@ -66,7 +66,8 @@ class TaskData(Data):
 
   # most examples in a row; 0: one per 8 tokens, or what packs best
   examples_per_row: Natural = 0
-  # most tokens of a text to write; 0: as many as of a row, of a decoder half of them
+  # most tokens of a text to write; 0: as many as of a row, of a decoder half of them;
+  # of an answer that stands in a passage, 0: 30
   target_length: Natural = 0
 
 

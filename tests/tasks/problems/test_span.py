@@ -1,5 +1,6 @@
 """The problem of spans, from the scores of tokens to metrics."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -10,7 +11,7 @@ from tl_jax.config import ConfigError
 from tl_jax.data import extracts, tokenizers
 from tl_jax.data.passages import Answers, PassageQuestion
 from tl_jax.tasks import code
-from tl_jax.tasks.problems import PROBLEMS, Example, Limits, span
+from tl_jax.tasks.problems import PROBLEMS, Example, Limits
 
 SPAN = PROBLEMS['span']
 WORDS = [f'w{number}' for number in range(40)]
@@ -64,7 +65,27 @@ def test_a_span_neither_ends_before_it_begins_nor_is_too_long():
   (found, _), raw = answers(scores([('w18', 'w17', 6.0)]))
   assert found != 'w18' and raw[0, 1, 0] < raw[0, 1, 1]
   far, _ = answers(scores([('w1', 'w39', 6.0)]))
-  assert len(TOKENIZER.encode(far[0], special=False)) <= span.LONGEST
+  assert len(TOKENIZER.encode(far[0], special=False)) <= extracts.LONGEST
+
+
+def test_longer_answers_may_be_asked_for():
+  outputs = scores([('w2', 'w6', 6.0)])
+  whole = ' '.join(WORDS[2:7])
+  count = len(TOKENIZER.encode(whole, special=False))
+  for longest, is_given in ((count, True), (count - 1, False)):
+    tokens = dataclasses.replace(ENCODED, longest=longest)
+    raw = SPAN.collect(outputs, tokens, np.array([0, 1]), TARGETS)
+    found, _ = tasks.decide(task(), raw, TARGETS)
+    assert (found == whole) is is_given
+
+
+def test_answers_beyond_the_longest_are_told(tmp_path):
+  inputs = [example.inputs[0] for example in EXAMPLES]
+  limits = Limits(24, tmp_path, answer_length=1)
+  (_, cut) = SPAN.encode(inputs, TARGETS, TOKENIZER, limits).cut
+  # The second question has no answer, which has no length.
+  assert (cut.what, cut.count, len(cut.whole)) == ('answer', 1, 1)
+  assert cut.enough() == len(TOKENIZER.encode('w17 w18', special=False))
 
 
 def test_an_answer_begins_where_most_is_around_it():

@@ -63,6 +63,8 @@ class Limits(NamedTuple):
   pairs: bool = False
   # How many types of tokens the model tells apart.
   types: int = 0
+  # The most tokens of an answer that stands in a passage; 0: the usual number.
+  answer_length: int = 0
 
 
 class Cut(NamedTuple):

@@ -10,6 +10,7 @@ no answer behind two -1, then the best spans as their first character, the one b
 their last, and their score.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,10 +33,9 @@ from tl_jax.tasks.problems.problem import (
   Problem,
 )
 
-# Spans of a question that are kept, tokens that begin or end the best ones of a window,
-# and the most tokens of an answer: those of BERT.
+# Spans of a question that are kept, and tokens that begin or end the best ones of a
+# window: those of BERT.
 BEST = 20
-LONGEST = 30
 # The score of a span that is not there.
 NOWHERE = -1e9
 
@@ -81,8 +81,14 @@ def _encode(texts, targets, tokenizer, limits: Limits) -> Encoded:
     answers.append(Answers(target.texts, starts))
   tokens, sizes = extracts.encode(texts, tokenizer, limits.length, answers)
   types = tokens.types if limits.types > 1 else None
-  cut = Cut.of('question', sizes, extracts.QUESTION)
-  return Encoded(pipeline.Examples(tokens, types=types), (cut,))
+  longest = limits.answer_length or extracts.LONGEST
+  tokens = dataclasses.replace(tokens, longest=longest)
+  # No longer row has more of a question: which length would is not said.
+  asked = Cut('question', int((sizes > extracts.QUESTION).sum()), extracts.QUESTION)
+  # A model that learns longer answers than it may give would give bits of others.
+  lengths = tokens.answer_lengths
+  answered = Cut.of('answer', lengths[lengths > 0], longest)
+  return Encoded(pipeline.Examples(tokens, types=types), (asked, answered))
 
 
 def _objective(facts: Facts) -> objectives.Objective:
@@ -93,7 +99,7 @@ def collect(outputs: Array, tokens: Extracts, numbers: Array) -> Array:
   """What a model says of the chosen questions, float32 (n, 1 + BEST, 3).
 
   outputs (units, 2): the scores of every column of their windows as the first and as the
-  last of an answer, question after question.
+  last of an answer, question after question. No span has more than `tokens.longest`.
   """
   found = np.empty((len(numbers), 1 + BEST, 3), np.float32)
   # The windows of a question stand side by side.
@@ -107,17 +113,19 @@ def collect(outputs: Array, tokens: Extracts, numbers: Array) -> Array:
       end = start + int(tokens.sizes[window])
       scores = outputs[start:end]
       null = min(null, float(scores[0].sum()))
-      _add_spans(spans, scores[1:], tokens.windows[window])
+      _add_spans(spans, scores[1:], tokens.windows[window], tokens.longest)
       start = end
       window += 1
     found[row] = _best_of(spans, null)
   return found
 
 
-def _add_spans(spans: dict, scores: Array, window: extracts.Window) -> None:
+def _add_spans(
+  spans: dict, scores: Array, window: extracts.Window, longest: int
+) -> None:
   """Adds the best spans of a window, or what they are worth there if it is more.
 
-  scores (m, 2): of the tokens of the passage.
+  scores (m, 2): of the tokens of the passage. longest: the most tokens of a span.
   """
   # An answer begins where most of the passage around it is in sight.
   starts = np.where(window.central, scores[:, 0], -np.inf)
@@ -125,7 +133,7 @@ def _add_spans(spans: dict, scores: Array, window: extracts.Window) -> None:
   lasts = np.argsort(-scores[:, 1], kind='stable')[:BEST]
   sums = starts[firsts, None] + scores[None, lasts, 1]
   tokens = lasts[None, :] - firsts[:, None] + 1
-  fits = (tokens >= 1) & (tokens <= LONGEST) & np.isfinite(sums)
+  fits = (tokens >= 1) & (tokens <= longest) & np.isfinite(sums)
   for row, column in zip(*np.nonzero(fits), strict=True):
     begin = int(window.places[firsts[row], 0])
     end = int(window.places[lasts[column], 1])
