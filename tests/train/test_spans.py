@@ -195,6 +195,17 @@ def test_other_methods_train_spans_too(trained, method, tmp_path):
   assert result['n'] == 20 and 0 <= result['metrics']['squad_v2_f1'] <= 1
 
 
+def test_the_run_says_how_long_an_answer_may_be(trained, tmp_path):
+  more = [('data.target_length', '1'), ('schedule.steps', '2')]
+  train.transfer(config_of(trained[1], *more), tmp_path / 'w')
+  lines = read(tmp_path / 'w' / 'predictions.jsonl')
+  rows = read(predict(tmp_path / 'w', trained[1], tmp_path / 'a.jsonl'))
+  found = [line['prediction'] for line in lines] + [row['answer'] for row in rows]
+  assert len(set(found)) > 1
+  # One token is a word at most.
+  assert not any(' ' in text for text in found)
+
+
 def test_the_best_sentence_is_a_baseline(trained, tmp_path):
   made = train.transfer(config_of(trained[1], method='best-sentence'), tmp_path / 'w')
   # It always answers, with more words than the right ones.
