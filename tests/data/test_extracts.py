@@ -1,5 +1,7 @@
 """Windows of passages behind their questions, and where answers stand in them."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,21 @@ def test_an_answer_within_a_word_has_the_whole_tokens(tokenizer):
   first, last = found.answers[0] - window.first
   begin, end = window.places[first, 0], window.places[last, 1]
   assert '11' in asked.second[begin:end]
+
+
+def test_an_answer_begins_behind_the_space_that_a_token_has():
+  spans = [(0, 3), (3, 7), (7, 9), (9, 10)]
+  spaced = types.SimpleNamespace(
+    encode_batch=lambda texts, special: [[5]] * len(texts),
+    encode_spans=lambda texts: [([6, 7, 8, 9], spans)],
+    pair=(('A', 0), (2, 0), ('B', 1)),
+  )
+  asked = PassageQuestion('who', 'Ann ran  .')
+  found, _ = extracts.encode([asked], spaced, 24, [Answers(('ran',), (4,))])
+  (window,) = found.windows
+  # A token of spaces alone has no character.
+  assert window.places.tolist() == [[0, 3], [4, 7], [9, 9], [9, 10]]
+  assert (found.answers[0] - window.first).tolist() == [1, 1]
 
 
 def test_no_answer_points_at_the_first_token(tokenizer):

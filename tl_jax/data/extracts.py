@@ -158,6 +158,8 @@ def encode(
   columns: list[tuple[int, int]] = []
   asked = zip(questions, passages, strict=True)
   for number, (question, (ids, spans)) in enumerate(asked):
+    passage = texts[number].second
+    spans = [(_behind_space(passage, *span), span[1]) for span in spans]
     places = np.array(spans, np.int64).reshape(-1, 2)
     own = _windows_of(question, ids, places, tokenizer.pair, length)
     windows += own
@@ -168,6 +170,13 @@ def encode(
   numbers = np.array(index, np.int32)
   sizes = np.array([len(question) for question in questions], np.int64)
   return Extracts(windows, numbers, len(texts), known), sizes
+
+
+def _behind_space(text: str, begin: int, end: int) -> int:
+  """Where a token begins without the space that some tokenizers count as its own."""
+  while begin < end and text[begin].isspace():
+    begin += 1
+  return begin
 
 
 def _windows_of(
