@@ -127,3 +127,27 @@ def test_a_run_of_a_few_updates_still_has_finite_factors(steps):
 def test_refusals_name_the_field(group, message):
   with pytest.raises(ConfigError, match=message):
     struct(ScheduleConfig, group, path='config.schedule')
+
+
+def test_a_cosine_may_settle_before_its_end():
+  """GPT-3 reads 260 of its 300 billion tokens before the rate stays at a tenth."""
+  settled = make_schedule(
+    ScheduleConfig(name='cosine', steps=300, warmup=10, final=0.1, settled=40)
+  )
+  shorter = make_schedule(
+    ScheduleConfig(name='cosine', steps=260, warmup=10, final=0.1)
+  )
+  for step in (0, 5, 10, 135, 259):
+    assert float(settled(step)) == float(shorter(step))
+  for step in (260, 280, 300):
+    assert float(settled(step)) == pytest.approx(0.1)
+  with pytest.raises(ValueError, match='settled: 95 updates and 10 of warm-up'):
+    ScheduleConfig(name='cosine', steps=100, warmup=10, settled=95)
+
+
+def test_the_line_of_bert_may_end_before_its_bottom():
+  """900,000 steps down to a tenth are those of a million down to 0."""
+  part = make_schedule(ScheduleConfig(name='bert', steps=900, warmup=10, final=0.1))
+  whole = make_schedule(ScheduleConfig(name='bert', steps=1000, warmup=10))
+  for step in (0, 9, 10, 500, 899):
+    assert float(part(step)) == pytest.approx(float(whole(step)), rel=1e-6)

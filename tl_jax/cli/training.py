@@ -95,7 +95,7 @@ PRETRAIN = Verb(
   flags=_add_training,
   action=_pretrain,
   overrides=True,
-  configs=('configs/pretrain.py', 'configs/adapt.py'),
+  configs=('configs/pretrain.py', 'configs/adapt.py', 'configs/recipes.py'),
 )
 TRANSFER = Verb(
   purpose='takes a checkpoint to a task under a method',

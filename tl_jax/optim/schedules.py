@@ -40,27 +40,41 @@ def linear(*, steps: Count, warmup: Natural = 0, final: Probability = 0.0) -> Sc
   return factor
 
 
-def bert(*, steps: Count, warmup: Natural = 0) -> Schedule:
-  """BERT's own: a line to 0 at `steps` that starts at step 0.
+def bert(*, steps: Count, warmup: Natural = 0, final: Probability = 0.0) -> Schedule:
+  """BERT's own: a line to `final` at `steps` that starts at step 0.
 
   The warm-up overrides it. The factor therefore jumps from almost 1 to 1 - warmup /
   steps when the warm-up ends (their optimization.py).
   """
 
   def factor(step):
-    return _rising(step, warmup, 1 - _progress(step, steps, 0))
+    left = 1 - _progress(step, steps, 0)
+    return _rising(step, warmup, final + (1 - final) * left)
 
   return factor
 
 
-def cosine(*, steps: Count, warmup: Natural = 0, final: Probability = 0.0) -> Schedule:
+def cosine(
+  *,
+  steps: Count,
+  warmup: Natural = 0,
+  final: Probability = 0.0,
+  settled: Natural = 0,
+) -> Schedule:
   """Rises over `warmup` updates, then falls as half a cosine.
 
-  It reaches `final` at `steps` (Loshchilov and Hutter 2016, eq. 5).
+  It reaches `final` at `steps` (Loshchilov and Hutter 2016, eq. 5), or `settled` updates
+  before it and stays there, as GPT-3 does. Errors: ValueError for more of these than
+  there are.
   """
+  bottom = steps - settled
+  if bottom < warmup:
+    raise ValueError(
+      f'settled: {settled} updates and {warmup} of warm-up are more than {steps}'
+    )
 
   def factor(step):
-    progress = _progress(step, steps, warmup)
+    progress = _progress(step, bottom, warmup)
     wave = 0.5 * (1 + jnp.cos(jnp.pi * progress))
     return _rising(step, warmup, final + (1 - final) * wave)
 
@@ -148,6 +162,7 @@ class ScheduleConfig:
   hold: Natural | None = None
   cut: Fraction | None = None
   ratio: Positive | None = None
+  settled: Natural | None = None
   epochs: Positive | None = None
 
   def __post_init__(self):

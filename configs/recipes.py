@@ -1,0 +1,197 @@
+"""Pre-training as papers did it, with their numbers.
+
+  tl-jax pretrain --config=configs/recipes.py:bert-base --workdir=/mnt/first
+  tl-jax pretrain --config=configs/recipes.py:bert-base,init=/mnt/first --workdir=/mnt/bert
+  tl-jax pretrain --config=configs/recipes.py:gpt3-small --workdir=/mnt/gpt
+  tl-jax pretrain --config=configs/recipes.py:tapt,init=/models/roberta,text=mails.csv \\
+    --workdir=/mnt/tapt
+
+| recipe | parameters | tokens read | FLOPs | what the paper got |
+|---|---|---|---|---|
+| bert-base | 109.5M | 43B | 2.8e19 | GLUE 79.6, SQuAD 1.1 F1 88.5 |
+| bert-large | 335.1M | 43B | 8.6e19 | GLUE 82.1, SQuAD 1.1 F1 90.9 |
+| bert-2-128 ... bert-12-768 | 4.4M to 109.5M | 43B | to 2.8e19 | GLUE 64.2 to 79.6 |
+| roberta-base | 124.6M | 2.1T | 1.6e21 | MNLI 87.6, SST-2 94.8 |
+| roberta-large | 355.4M | 2.1T | 4.5e21 | MNLI 90.2, SST-2 96.4 |
+| t5-base | 222.9M | 34B | 4.6e19 | GLUE 83.28 |
+| gpt3-small ... gpt3-175b | 125M to 175B | 300B | 2.3e20 to 3.2e23 | LAMBADA 76.2 zero-shot |
+| dapt, tapt | of `init` | 13B, 100 passes | | ACL-ARC 63.0 to 75.4 |
+
+FLOPs are six times parameters times tokens. bert-L-H has L of 2, 4, ... 12 layers and a
+width H of 128, 256, 512 or 768 (Turc et al. 2019; 2-128 is tiny, 4-256 mini, 4-512 small,
+8-512 medium). BERT goes in two phases: without `init` the 900,000 steps of 128 tokens, with
+the workdir of the first the 100,000 of 512, at the rates of one run of a million. The
+second begins with empty moments of Adam. Only words are masked: the next sentence is not
+asked for, which lost RoBERTa nothing.
+
+GPT-3 reads its mixture below `data.directory`, each source a folder of texts:
+
+| source | folder | tokens | weight | passes published | passes here |
+|---|---|---|---|---|---|
+| Common Crawl | common_crawl | 410B | 60 % | 0.44 | 0.43 |
+| WebText2 | webtext2 | 19B | 22 % | 2.9 | 3.4 |
+| Books1 | books1 | 12B | 8 % | 1.9 | 2.0 |
+| Books2 | books2 | 55B | 8 % | 0.43 | 0.43 |
+| Wikipedia | wikipedia | 3B | 3 % | 3.4 | 3.0 |
+
+The printed weights sum to 101 % and are normalised. A run prints the passes that it makes.
+The batch is whole from the first step, where the paper lets it grow over the first 4 to 12
+billion tokens; documents that share a row do not see each other. text: other texts, as in
+configs/pretrain.py.
+"""
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+from tl_jax import config
+from tl_jax.config import ConfigError, arguments, group, names
+
+ARGUMENTS = (
+  'bert-base',
+  'bert-2-128',
+  'roberta-large',
+  't5-base',
+  'gpt3-small',
+  'gpt3-175b',
+)
+HERE = pathlib.Path(__file__).parent
+# Table 2.2 of Brown et al. 2020: percent of what is read.
+GPT3 = dict(common_crawl=60.0, webtext2=22.0, books1=8.0, books2=8.0, wikipedia=3.0)
+GPT3_CONTEXT = 2048
+# Table 2.1: rows of a batch, of 2,048 tokens each, and the peak rate.
+GPT3_SIZES = {
+  'gpt3-small': (256, 6e-4),
+  'gpt3-medium': (256, 3e-4),
+  'gpt3-large': (256, 2.5e-4),
+  'gpt3-xl': (512, 2e-4),
+  'gpt3-2.7b': (512, 1.6e-4),
+  'gpt3-6.7b': (1024, 1.2e-4),
+  'gpt3-13b': (1024, 1e-4),
+  # 3.2M tokens are 1,562 rows; this many are divided by 512 devices
+  'gpt3-175b': (1536, 0.6e-4),
+}
+# Liu et al. 2019, table 9: warm-up and peak rate.
+ROBERTA = {'roberta-base': (24_000, 6e-4), 'roberta-large': (30_000, 4e-4)}
+BERT = {'bert-base': (12, 768), 'bert-large': (24, 1024)}
+LAYERS = (2, 4, 6, 8, 10, 12)
+WIDTHS = (128, 256, 512, 768)
+MINIATURES = {}
+for _layers in LAYERS:
+  for _width in WIDTHS:
+    MINIATURES[f'bert-{_layers}-{_width}'] = (_layers, _width)
+NAMES = (*BERT, *MINIATURES, *ROBERTA, 't5-base', *GPT3_SIZES, 'dapt', 'tapt')
+
+
+def get_config(arg: str = 'bert-base') -> ConfigDict:
+  a = arguments(arg, recipe='bert-base', text='', column='', init='')
+  if a.recipe not in NAMES:
+    near = config.nearest(a.recipe, NAMES)
+    raise ConfigError(f'argument recipe: {a.recipe!r} is unknown; nearest: {near}')
+  if a.recipe in ('dapt', 'tapt'):
+    return adapted(a)
+  if a.init and a.recipe not in BERT | MINIATURES:
+    raise ConfigError('argument init: is of BERT (its second phase), dapt and tapt')
+  c = config.load(f'{HERE / "pretrain.py"}:bert-base')
+  # A recipe sets keys that are defaults there.
+  c.unlock()
+  c.data.column = a.column
+  if a.recipe in GPT3_SIZES:
+    gpt3(c, a.recipe)
+  elif a.recipe in ROBERTA:
+    roberta(c, a.recipe)
+  elif a.recipe == 't5-base':
+    t5(c)
+  else:
+    bert(c, a.recipe, a.init)
+  if a.text:
+    c.data.mixture = group(dict.fromkeys(names(a.text), 1.0))
+  return c
+
+
+def bert(c: ConfigDict, recipe: str, init: str) -> None:
+  """Devlin et al. 2018, with the optimizer and the schedule of their code."""
+  layers, width = (BERT | MINIATURES)[recipe]
+  size = dict(layers=layers, width=width, heads=width // 64, mlp=4 * width)
+  c.model = dict(family='bert-base', **size)
+  c.optim.name = 'bert_adam'
+  if not init:
+    c.data.length = 128
+    # Their line reaches 0 at a million steps: at 900,000 it stands at a tenth.
+    c.schedule = dict(name='bert', warmup=10_000, steps=900_000, final=0.1, epochs=None)
+    return
+  c.init = init
+  # The model is that of the first phase.
+  c.model = dict(family='')
+  c.optim.lr = 1e-5
+  c.schedule = dict(name='linear', warmup=0, steps=100_000, final=0.0, epochs=None)
+
+
+def roberta(c: ConfigDict, recipe: str) -> None:
+  """Liu et al. 2019, table 9: 500,000 steps of 8,192 rows, nothing clipped."""
+  warmup, rate = ROBERTA[recipe]
+  c.model = dict(family=recipe)
+  c.tokenizer.update(kind='bpe', size=50_265, lowercase=False)
+  c.data.batch = 8192
+  c.optim.update(lr=rate, clip=None, b2=0.98, eps=1e-6)
+  c.schedule.update(warmup=warmup, steps=500_000)
+
+
+def t5(c: ConfigDict) -> None:
+  """The baseline of Raffel et al. 2020: 2^19 steps of 128 rows of 512 tokens of C4."""
+  c.model = dict(family='t5-base')
+  c.objective = dict(name='span', rate=0.15, mean=3.0)
+  c.tokenizer.update(kind='bpe', size=32_000, lowercase=False)
+  c.data.batch = 128
+  # 1 / sqrt(max(step, 10,000)).
+  c.optim.update(name='adafactor', lr=0.01, decay=0.0, clip=None)
+  c.schedule = dict(
+    name='inverse_sqrt', warmup=0, hold=10_000, steps=2**19, epochs=None
+  )
+
+
+def gpt3(c: ConfigDict, recipe: str) -> None:
+  """Brown et al. 2020: 300 billion tokens, of which the rate falls for 260."""
+  rows, rate = GPT3_SIZES[recipe]
+  tokens = rows * GPT3_CONTEXT
+  c.model = dict(family=recipe)
+  c.objective = dict(name='causal')
+  c.compute.dropout = 0.0
+  c.tokenizer.update(kind='bpe', size=50_257, lowercase=False)
+  c.data.mixture = group(GPT3)
+  c.data.update(length=GPT3_CONTEXT, batch=rows)
+  c.optim.update(lr=rate, decay=0.1, b2=0.95, eps=1e-8)
+  # What remains of the 300 billion is read at a tenth of the rate.
+  c.schedule = dict(
+    name='cosine',
+    warmup=round(375e6 / tokens),
+    steps=round(300e9 / tokens),
+    settled=round(40e9 / tokens),
+    final=0.1,
+    epochs=None,
+  )
+
+
+def adapted(a: ConfigDict) -> ConfigDict:
+  """Gururangan et al. 2020: a domain for 12,500 steps, or a task's texts a hundred
+  times.
+  """
+  if not a.init:
+    raise ConfigError(
+      f'argument init: {a.recipe} goes on from a model; give its folder'
+    )
+  given = [f'text={a.text or "vader_movie"}']
+  given += [f'{name}={a[name]}' for name in ('column', 'init') if a[name]]
+  c = config.load(f'{HERE / "adapt.py"}:{",".join(given)}')
+  c.unlock()
+  c.data.length = 512
+  c.optim.update(b2=0.98, eps=1e-6)
+  if a.recipe == 'dapt':
+    c.data.batch = 2048
+    c.optim.lr = 5e-4
+    c.schedule.update(warmup=750, steps=12_500)
+    return c
+  c.data.batch = 256
+  c.optim.lr = 1e-4
+  c.schedule = dict(name='linear', warmup=0, steps=None, epochs=100.0)
+  return c

@@ -1,0 +1,145 @@
+"""The recipes have the numbers of their papers: sizes, tokens, and rates at steps."""
+
+import re
+
+import numpy as np
+import pytest
+
+from tl_jax import config, models, optim
+from tl_jax.train.checks import read
+
+RECIPES = config.execute('configs/recipes.py')
+
+
+def settings_of(recipe, more=''):
+  return read(config.load(f'configs/recipes.py:{recipe}{more}'), where_made=False)
+
+
+def rate_at(settings, step):
+  factor = optim.make_schedule(settings.schedule)(step)
+  return float(np.asarray(factor)) * settings.optim.lr
+
+
+def count_of(settings, **fields):
+  return models.count(models.arch(**settings.model, **fields))
+
+
+# Of the body with its pooler (google-research/bert; Liu et al. 2019; Raffel et al. 2020).
+COUNTS = {
+  'bert-2-128': 4_385_920,
+  'bert-4-256': 11_170_560,
+  'bert-4-512': 28_763_648,
+  'bert-8-512': 41_373_184,
+  'bert-12-768': 109_482_240,
+  'bert-base': 109_482_240,
+  'bert-large': 335_141_888,
+  'roberta-base': 124_645_632,
+}
+
+
+@pytest.mark.parametrize('recipe', COUNTS)
+def test_a_recipe_has_the_size_that_was_published(recipe):
+  assert count_of(settings_of(recipe)) == COUNTS[recipe]
+
+
+# In millions, and the tokens of a batch in the units of table 2.1. Of 13B with the width
+# 5,120 of its heads; with the printed 5,140 they are 12,952.9.
+GPT3 = {
+  'gpt3-small': (125.2, '0.5M', 6e-4),
+  'gpt3-medium': (355.9, '0.5M', 3e-4),
+  'gpt3-large': (760.3, '0.5M', 2.5e-4),
+  'gpt3-xl': (1315.7, '1M', 2e-4),
+  'gpt3-2.7b': (2651.6, '1M', 1.6e-4),
+  'gpt3-6.7b': (6658.4, '2M', 1.2e-4),
+  'gpt3-13b': (12853.4, '2M', 1e-4),
+  'gpt3-175b': (174604.3, '3.2M', 0.6e-4),
+}
+
+
+@pytest.mark.parametrize('recipe', GPT3)
+def test_gpt3_has_the_numbers_of_table_2_1(recipe):
+  size, batch, rate = GPT3[recipe]
+  settings = settings_of(recipe)
+  made = models.arch(**settings.model)
+  width, layers = made.width, made.layers
+  formula = 12 * layers * width**2 + 13 * layers * width
+  formula += (50_257 + 2048 + 2) * width
+  assert models.count(made) == formula
+  assert formula / 1e6 == pytest.approx(size, abs=0.06)
+  tokens = settings.data.batch * settings.data.length
+  assert tokens == pytest.approx(1e6 * float(batch.rstrip('M')), rel=0.05)
+  steps = settings.schedule.steps
+  assert steps * tokens == pytest.approx(300e9, rel=1e-3)
+  # Warm-up over 375 million tokens, then a cosine to a tenth over 260 billion in all.
+  warmup, bottom = round(375e6 / tokens), round(260e9 / tokens)
+  assert rate_at(settings, warmup) == pytest.approx(rate)
+  assert rate_at(settings, warmup // 2) == pytest.approx(rate / 2, rel=0.02)
+  middle = (warmup + bottom) // 2
+  assert rate_at(settings, middle) == pytest.approx(0.55 * rate, rel=1e-3)
+  for step in (bottom + 1, (bottom + steps) // 2, steps):
+    assert rate_at(settings, step) == pytest.approx(0.1 * rate)
+  assert (settings.optim.b2, settings.optim.eps, settings.optim.clip) == (0.95, 1e-8, 1)
+
+
+def test_the_two_phases_of_bert_have_the_rates_of_one_run():
+  """A line from step 0 to 0 at a million, of which the first 10,000 are overridden."""
+  first, second = settings_of('bert-base'), settings_of('bert-base', ',init=/tmp/first')
+  assert (first.data.length, second.data.length) == (128, 512)
+  assert first.schedule.steps + second.schedule.steps == 10**6
+  assert first.optim.name == second.optim.name == 'bert_adam'
+  assert rate_at(first, 5000) == pytest.approx(0.5e-4)
+  for step in (10_000, 455_000, 899_999):
+    assert rate_at(first, step) == pytest.approx(1e-4 * (1 - step / 10**6), rel=1e-5)
+  for step in (0, 50_000, 99_999):
+    expected = 1e-4 * (1 - (900_000 + step) / 10**6)
+    assert rate_at(second, step) == pytest.approx(expected, rel=1e-3)
+
+
+def test_roberta_and_t5_and_those_who_go_on():
+  roberta = settings_of('roberta-large')
+  assert roberta.data.batch * roberta.schedule.steps == 8192 * 500_000
+  assert rate_at(roberta, 30_000) == pytest.approx(4e-4)
+  assert rate_at(roberta, 265_000) == pytest.approx(2e-4)
+  assert roberta.optim.clip is None and roberta.optim.b2 == 0.98
+  t5 = settings_of('t5-base')
+  assert t5.schedule.steps * t5.data.batch * t5.data.length == 2**19 * 2**16
+  for step in (0, 10_000, 40_000):
+    assert rate_at(t5, step) == pytest.approx(1 / max(step, 10_000) ** 0.5)
+  dapt = settings_of('dapt', ',init=/models/roberta')
+  assert (dapt.data.batch, dapt.schedule.steps, dapt.optim.lr) == (2048, 12_500, 5e-4)
+  tapt = settings_of('tapt', ',init=/models/roberta,text=mails.csv')
+  assert (tapt.data.batch, tapt.schedule.epochs, tapt.optim.lr) == (256, 100.0, 1e-4)
+  assert tapt.data.mixture == {'mails.csv': 1.0}
+
+
+def test_gpt3_reads_what_table_2_2_says():
+  """The passes that the docstring names are those of its weights."""
+  weights = settings_of('gpt3-small').data.mixture
+  assert sum(weights.values()) == 101
+  lines = re.findall(
+    r'\| (\w+) \| (\d+)B \| (\d+) % \| [\d.]+ \| ([\d.]+) \|', RECIPES.__doc__
+  )
+  assert {name for name, *_ in lines} == set(weights)
+  for name, tokens, weight, passes in lines:
+    assert weights[name] == float(weight)
+    found = 300 * float(weight) / 101 / float(tokens)
+    assert found == pytest.approx(float(passes), rel=0.03)
+
+
+def test_all_miniatures_are_there():
+  sizes = {tuple(map(int, name.split('-')[1:])) for name in RECIPES.MINIATURES}
+  assert len(sizes) == 24
+  assert sizes == {(a, b) for a in range(2, 13, 2) for b in (128, 256, 512, 768)}
+
+
+@pytest.mark.parametrize(
+  ('argument', 'message'),
+  [
+    ('bert-bass', "'bert-bass' is unknown; nearest: 'bert-base'"),
+    ('gpt3-small,init=/tmp/x', 'argument init: is of BERT'),
+    ('dapt', 'argument init: dapt goes on from a model'),
+  ],
+)
+def test_what_is_no_recipe_is_said(argument, message):
+  with pytest.raises(config.ConfigError, match=message):
+    config.load(f'configs/recipes.py:{argument}')
