@@ -24,7 +24,7 @@ the workdir of the first the 100,000 of 512, at the rates of one run of a millio
 second begins with empty moments of Adam. Only words are masked: the next sentence is not
 asked for, which lost RoBERTa nothing.
 
-GPT-3 reads its mixture below `data.directory`, each source a folder of texts:
+GPT-3 reads folders of .txt files, or sets that were prepared below `data.directory`:
 
 | source | folder | tokens | weight | passes published | passes here |
 |---|---|---|---|---|---|
@@ -52,8 +52,8 @@ ARGUMENTS = (
   'bert-2-128',
   'roberta-large',
   't5-base',
-  'gpt3-small',
-  'gpt3-175b',
+  'gpt3-small,text=austen',
+  'gpt3-175b,text=austen',
 )
 HERE = pathlib.Path(__file__).parent
 # Table 2.2 of Brown et al. 2020: percent of what is read.
