@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tl_jax import config
 from tl_jax.cli import main as command
 
 
@@ -80,5 +81,32 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(
   }
   for said, flags in wrong.items():
     assert forecast(*flags) == 2, said
-    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    (line,) = capsys.readouterr().out.splitlines()[-1:]
     assert said in line
+
+
+@pytest.mark.slow
+def test_trained_runs_stand_beside_and_are_not_trained_again(
+  mails, pretrained, tmp_path, capsys
+):
+  short = [('schedule.steps', '4'), ('schedule.warmup', '0'), ('data.length', '16')]
+  found = config.load(f'configs/transfer.py:init={pretrained}', short)
+  recipe = tmp_path / 'short.json'
+  recipe.write_text(json.dumps(config.to_json(found)))
+  flags = [f'--task={mails}', '--text=subject', '--label=folder', '--repeats=1']
+  flags += [
+    f'--init={pretrained}',
+    f'--workdir={tmp_path / "w"}',
+    f'--trained={recipe}',
+  ]
+  assert forecast(*flags) == 0
+  name = f'{pretrained.name}, full'
+  first = json.loads((tmp_path / 'w' / 'forecast.json').read_text())
+  [runs] = [one for one in first['candidates'] if one['name'] == name]
+  assert len(runs['measured']) == 3
+  assert f'{name}: 15 trainings' in capsys.readouterr().out
+  kept = {
+    path: path.stat().st_mtime_ns for path in (tmp_path / 'w').rglob('result.json')
+  }
+  assert len(kept) == 15 and forecast(*flags) == 0
+  assert all(path.stat().st_mtime_ns == when for path, when in kept.items())

@@ -86,6 +86,13 @@ def _add_forecast(parser: argparse.ArgumentParser) -> None:
     help='of the cross-validation (default: 5); the time grows with them',
   )
   parser.add_argument(
+    '--trained',
+    action='append',
+    default=[],
+    metavar='CONFIG',
+    help='also trains each model by this config of a transfer; may be given again',
+  )
+  parser.add_argument(
     '--suggest',
     type=_count,
     default=0,
@@ -121,6 +128,7 @@ def _forecast(flags, _) -> int:
     flags.dtype,
     pool=flags.pool,
     suggest=flags.suggest,
+    trained=tuple(flags.trained),
   )
   # Made before anything is computed, so that a wrong one costs nothing.
   workdir = pathlib.Path(flags.workdir)
@@ -166,6 +174,12 @@ beside. LogME and H-score rank models without training anything.
   tl-jax forecast --task=mails.csv --init=/models/minilm --suggest=50 --pool=unread.csv \\
     --workdir=/tmp/mails
 
+  tl-jax forecast --task=mails.csv --init=/models/minilm --workdir=/tmp/mails \\
+    --trained=configs/transfer.py:method=full --trained=configs/transfer.py:method=lora
+
+--trained measures what training the model itself gives: 5 folds at 3 numbers of labels,
+twice, are 30 runs below runs/, which a second start does not train again; what they
+cost is printed.
 forecast.html has the curves, forecast.json all numbers, suggested.csv the texts with a
 column to fill in. run again, it takes the vectors that are there.
 """

@@ -273,13 +273,23 @@ def _kind_of_line(line: Mapping) -> str | None:
   target = line['target']
   if 'tokens' in line:
     return 'tags' if _are_tags([line['tokens'], target, prediction]) else None
-  if isinstance(target, str) and isinstance(prediction, list):
-    # Numbers of both sentences of a pair, or of one word.
-    return 'minimal_pairs' if 'good' in line else 'last_word'
+  of_likelihoods = _kind_of_likelihoods(line)
+  if of_likelihoods:
+    return of_likelihoods
   for kind, (asked, answered) in _FORMS.items():
     if isinstance(target, asked) and isinstance(prediction, answered):
       return kind if _are_names([target, prediction]) else None
   return None
+
+
+def _kind_of_likelihoods(line: Mapping) -> str:
+  """Are the numbers of a line those of both sentences of a pair, or of one word? ''
+  where they are neither.
+  """
+  # A name is right, and numbers are answered.
+  if not isinstance(line['target'], str) or not isinstance(line['prediction'], list):
+    return ''
+  return 'minimal_pairs' if 'good' in line else 'last_word'
 
 
 def _are_tags(lists: list) -> bool:

@@ -126,14 +126,16 @@ def measure(
   *,
   repeats: int = 5,
   seed: int = 0,
+  steps: int = 6,
   watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Measured:
   """The errors of a learner from a few labels up to most of those that there are.
 
   All examples are asked in every repeat, each by a learner that has seen none of its
   fold; of the others it has seen as many as the size says, drawn by class. inputs: what
-  `learn` takes, by number. watch(done, total) counts the learners. Raises ValueError
-  for fewer than two labels of a class, which no fold could leave out.
+  `learn` takes, by number. steps: how many sizes there are. watch(done, total) counts
+  the learners. Raises ValueError for fewer than two labels of a class, which no fold
+  could leave out.
   """
   from threadpoolctl import threadpool_limits
 
@@ -141,7 +143,7 @@ def measure(
   counts = np.unique(labels, return_counts=True)[1]
   if len(counts) < 2 or counts.min() < 2:
     raise ValueError('forecast: needs two classes, and two labels or more of each')
-  sizes = sizes_of(len(labels), len(counts))
+  sizes = sizes_of(len(labels), len(counts), steps)
   folds = min(FOLDS, int(counts.min()))
   # Example by example, because the noise of training is told by what goes together.
   wrong = np.zeros((repeats, len(sizes), len(labels)))

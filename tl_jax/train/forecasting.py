@@ -22,7 +22,7 @@ from tl_jax.evals import baselines, forecasting, probes, suggesting
 from tl_jax.evals.forecasting import Curve
 from tl_jax.evals.probes import Measured
 from tl_jax.evals.statistics import Interval
-from tl_jax.train import datasets, encoding
+from tl_jax.train import datasets, encoding, rehearsing
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
 from tl_jax.train.settings import TaskChoice
 
@@ -41,7 +41,8 @@ class Asked:
   labels: how many of the labelled examples are used, drawn by class; 0 for all. times:
   of how many times as many labels something is said. target: the accuracy that is
   wanted; None for none. repeats: of the cross-validation. pool, suggest: a file of
-  unlabelled texts, and how many of them are chosen to be labelled next.
+  unlabelled texts, and how many of them are chosen to be labelled next. trained: the
+  configs by which each model is also trained, `FILE.py:ARGUMENTS` each.
   """
 
   task: TaskChoice
@@ -55,6 +56,7 @@ class Asked:
   directory: str = ''
   pool: str = ''
   suggest: int = 0
+  trained: tuple[str, ...] = ()
 
 
 class Candidate(NamedTuple):
@@ -149,7 +151,8 @@ def forecast(
 
   folder: where vectors are kept. Each model is run once over the texts; on its vectors
   a logistic regression is trained some hundred times on parts of the labels. TF-IDF
-  stands beside. Raises ConfigError for a task without classes, or with too few labels.
+  stands beside, and where it is asked for, runs that train the model itself. Raises
+  ConfigError for a task without classes, or with too few labels.
   """
   began = time.monotonic()
   task = datasets.open_task(asked.task, asked.directory)
@@ -160,6 +163,7 @@ def forecast(
       reporter.info(line)
   # First, so that a file that cannot be read costs nobody an hour.
   pool = read_pool(asked)
+  trained = _runs_of(asked, folder.parent / 'runs')
   # All models before any learner: the second start finds what the first one left.
   vectors = {
     init: encoding.encode(init, texts, folder, dtype=asked.dtype, reporter=reporter)
@@ -170,6 +174,8 @@ def forecast(
   for init, encoded in vectors.items():
     candidates.append(_of_model(names[init], encoded, labels, asked, reporter))
   candidates.append(_of_words(texts, labels, asked, reporter))
+  for runs in trained:
+    candidates.append(_of_runs(runs, task, texts, labels, asked, reporter))
   # By what comes next, not by what is now: curves cross.
   soon = ahead(len(labels), asked.times)
   best_first = sorted(candidates, key=lambda one: one.accuracy_at(soon[0]).mean)[::-1]
@@ -318,8 +324,60 @@ def _of_words(
   return Candidate(TF_IDF, measured, curve)
 
 
+class _Runs(NamedTuple):
+  """The runs of one recipe: what they are called together, and where they are."""
+
+  recipe: rehearsing.Recipe
+  name: str
+  folder: pathlib.Path
+
+
+def _runs_of(asked: Asked, folder: pathlib.Path) -> list[_Runs]:
+  """The runs of every config that is asked for, with every model.
+
+  Raises ConfigError for a config that trains no model.
+  """
+  names = distinct(asked.init)
+  found = []
+  for spec in asked.trained:
+    for init in asked.init:
+      recipe = rehearsing.Recipe(spec, init)
+      name = f'{names[init]}, {recipe.method}'
+      found.append(_Runs(recipe, name, folder))
+  return found
+
+
+def _of_runs(
+  runs: _Runs,
+  task: tasks.Task,
+  texts: list[str],
+  labels: np.ndarray,
+  asked: Asked,
+  reporter: Reporter,
+) -> Candidate:
+  """What training the model itself promises; what it cost is told."""
+  seconds: list[float] = []
+  learn = rehearsing.learner(runs.recipe, task.labels, runs.folder, seconds.append)
+  few = dataclasses.replace(asked, repeats=min(asked.repeats, rehearsing.REPEATS))
+  measured, curve = _measure(
+    runs.name, texts, labels, learn, few, reporter, rehearsing.SIZES
+  )
+  count = len(seconds)
+  total = sum(seconds)
+  reporter.info(
+    f'{runs.name}: {count} trainings, {total:.0f} s, {total / count:.1f} s each'
+  )
+  return Candidate(runs.name, measured, curve)
+
+
 def _measure(
-  name: str, inputs, labels: np.ndarray, learn, asked: Asked, reporter: Reporter
+  name: str,
+  inputs,
+  labels: np.ndarray,
+  learn,
+  asked: Asked,
+  reporter: Reporter,
+  steps: int = 6,
 ) -> tuple[Measured, Curve]:
   """The errors of a learner on the labels at hand, and how they go on."""
 
@@ -327,7 +385,13 @@ def _measure(
     reporter.progress(f'{name}, learners', done, total)
 
   measured = probes.measure(
-    inputs, labels, learn, repeats=asked.repeats, seed=asked.seed, watch=watch
+    inputs,
+    labels,
+    learn,
+    repeats=asked.repeats,
+    seed=asked.seed,
+    steps=steps,
+    watch=watch,
   )
   curve = forecasting.fit(
     measured.labels,
