@@ -369,3 +369,24 @@ def test_a_head_of_another_size_is_named():
 def test_only_one_label_can_be_smoothed():
   with pytest.raises(ValueError, match='smoothing'):
     classify(labels=4, kind='regression', smoothing=0.1)
+
+
+def test_behind_a_prefix_of_any_length_every_token_is_predicted():
+  segments = jnp.broadcast_to(
+    jnp.repeat(jnp.array([1, 2, 0]), jnp.array([6, 4, 2])), (900, 12)
+  )
+  tokens = jnp.broadcast_to(jnp.arange(12), (900, 12))
+  batch = {'tokens': tokens, 'segments': segments}
+  out = jax.device_get(causal(prefix=True).prepare(jax.random.key(0), batch))
+  seen, weights = out['seen'], out['target_weights']
+  for first, n in ((0, 6), (6, 4)):
+    read = seen[:, first : first + n]
+    lengths = read.sum(1)
+    assert (read == (np.arange(n) < lengths[:, None])).all()
+    counts = np.bincount(lengths, minlength=n)
+    assert counts[0] == 0 and abs(counts[1:] - 900 / (n - 1)).max() < 60
+    # The first target is that of the prefix's last token.
+    assert (weights[:, first : first + n].sum(1) == n - lengths).all()
+    last = weights[np.arange(900), first + lengths - 1]
+    assert (last == 1).all() and not weights[:, first + n - 1].any()
+  assert not seen[:, 10:].any()

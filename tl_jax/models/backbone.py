@@ -30,6 +30,7 @@ from tl_jax.models.columns import (
   prefix_length,
   repeat_text,
   taken,
+  with_seen,
 )
 from tl_jax.models.disentangled import RelativeTable, table_rows
 from tl_jax.models.forms import require_form
@@ -121,6 +122,8 @@ def _stack_context(arch: Arch, stack: Stack, part: dict, placed: Placed) -> dict
   """What all layers of a stack see beside the hidden states; a memory is added later."""
   segments, positions = placed.segments, placed.positions
   context = dict(segments=segments, positions=positions, bias=None)
+  if placed.seen is not None:
+    context['seen'] = placed.seen
   if arch.long_rotary:
     context['last'] = last_positions(segments, positions)
   key_positions = key_columns(positions, prefix_length(part))
@@ -272,6 +275,8 @@ def encode(
   examples, _ = _examples(batch, segments)
   placed = place(part, prompt, segments, positions, types, examples)
   placed = placed._replace(in_order=counts_columns and _keeps_distances(arch, placed))
+  if stack.causal and 'seen' in own:
+    placed = with_seen(placed, own['seen'], arch.windows)
 
   x = embed.apply({'params': weights}, tokens, placed.positions, placed.types, key)
   x = constrain(x, 'batch', 'length', None)

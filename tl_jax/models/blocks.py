@@ -67,7 +67,7 @@ class Block(nn.Module):
     keys = context.get('keys', own)
     queries = pick(context['segments']), pick(context['positions'])
     segments, positions = queries
-    sight = _sight(self, reach, queries, keys)
+    sight = _sight(self, reach, queries, keys, context.get('seen'))
     bias = _position_bias(self, context, positions, keys[1], pick)
     places = dict(bias=bias, positions=(positions, context['positions']))
     if arch.positions == 'rotary':
@@ -140,10 +140,16 @@ def _adapt(adapter, given, x, y, finish):
   return adapter(finish(x + y))
 
 
-def _sight(block: Block, reach, queries, keys) -> Sight:
-  """Which keys each query attends to, of (segments, positions) of both."""
+def _sight(block: Block, reach, queries, keys, seen=None) -> Sight:
+  """Which keys each query attends to, of (segments, positions) of both.
+
+  seen (batch, keys): above 0 for keys that every query of their segment attends to.
+  """
   segments, positions = queries
   key_segments, key_positions = keys
+  if seen is not None:
+    # No query stands before the first place.
+    key_positions = jnp.where(seen > 0, 0, key_positions)
   return Sight(
     (segments, key_segments),
     (positions, key_positions),

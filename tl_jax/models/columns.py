@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from tl_jax.config import ConfigError
 from tl_jax.segments import one_right, segments_of
 
 
@@ -18,6 +19,8 @@ class Placed(NamedTuple):
   of that shape or None.
 
   in_order: within a segment, positions are columns counted from some column on.
+  seen (batch, prompt + length): above 0 for the columns that every other of their
+  segment sees, whatever the positions say; None where there are none.
   """
 
   segments: Any
@@ -25,6 +28,7 @@ class Placed(NamedTuple):
   types: Any
   prompt: int
   in_order: bool = True
+  seen: Any = None
 
 
 def prefix_length(part: dict) -> int:
@@ -112,6 +116,21 @@ def place(part: dict, prompt, segments, positions, types, examples) -> Placed:
   if types is not None:
     types = before(jnp.zeros((1, 1), jnp.int32), types)
   return Placed(segments, positions, types, columns)
+
+
+def with_seen(placed: Placed, seen, windows: tuple[int, ...]) -> Placed:
+  """The columns with those that all of their segment see, seen (batch, length).
+
+  windows: of the layers. Raises ConfigError where one would hide what is to be seen.
+  """
+  if any(windows):
+    raise ConfigError(
+      'config.objective.prefix: all tokens see a prefix, but config.model.windows hides '
+      'what is far; leave one of them out'
+    )
+  # Those of a prompt are in front of all, so they are seen anyway.
+  columns = jnp.pad(seen, ((0, 0), (placed.prompt, 0)))
+  return placed._replace(in_order=False, seen=columns)
 
 
 def take_columns(x, columns):
