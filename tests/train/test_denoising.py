@@ -31,7 +31,7 @@ READING = {
 
 def pretrain(family, workdir):
   more = [*FEW, ('model', MODEL.format(family)), ('schedule.steps', '6')]
-  more += [('checkpoint.every', '3')]
+  more += [('checkpoint.every', '3'), ('schedule.warmup', '1')]
   return train.run(config.load(f'configs/pretrain.py:{family}', more), workdir)
 
 
@@ -92,7 +92,7 @@ def test_it_transfers_to_sentiment_and_opens_in_transformers(trained, tmp_path):
   torch = pytest.importorskip('torch')
   transformers = pytest.importorskip('transformers')
   family, workdir = trained
-  more = [('schedule.steps', '2'), ('schedule.epochs', 'None'), ('task.test', '20')]
+  more = [('schedule.steps', '2'), ('schedule.warmup', '1'), ('task.test', '20')]
   more += [('model', READING[family]), ('log.tensorboard', 'false')]
   name = f'configs/transfer.py:task=sentiment,method=full,init={workdir},labels=20'
   train.run(config.load(name, more), tmp_path / 'run')
