@@ -117,7 +117,7 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
 def objective(family: str) -> dict:
   """What each shape of model is pre-trained to do in its paper."""
   if 'gpt' in family:
-    return dict(name='causal')
+    return dict(name='causal', prefix=False)
   if 't5' in family:
     return dict(name='span', rate=0.15, mean=3.0)
   if 'ul2' in family:

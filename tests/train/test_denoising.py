@@ -11,6 +11,7 @@ import pytest
 
 import tl_jax
 from tl_jax import config, train
+from tl_jax.train import checks
 
 # One layer of each stack.
 MODEL = "{{'family': '{}', 'layers': 1, 'width': 16, 'heads': 2, 'mlp': 16}}"
@@ -106,3 +107,21 @@ def test_it_transfers_to_sentiment_and_opens_in_transformers(trained, tmp_path):
     found = theirs(input_ids=torch.tensor(tokens)).logits.numpy()
   own = logits_of(ours, dict(tokens=tokens))
   assert np.abs(found - own).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+  ('family', 'key', 'value'),
+  [('tiny', 'whole_word', 'True'), ('tiny-gpt', 'prefix', 'True')],
+)
+def test_a_setting_of_an_objective_is_taken_before_there_is_a_tokenizer(
+  family, key, value
+):
+  loaded = config.load(f'configs/pretrain.py:{family}', [(f'objective.{key}', value)])
+  assert checks.check(loaded).settings.objective[key] is True
+
+
+def test_a_denoiser_that_is_none_is_refused_with_the_nearest():
+  more = [('objective.mixture', "{'r3_16': 1.0}")]
+  loaded = config.load('configs/pretrain.py:tiny-ul2', more)
+  with pytest.raises(config.ConfigError, match="unknown name 'r3_16'.*'r3_15'"):
+    checks.check(loaded)
