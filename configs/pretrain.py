@@ -5,12 +5,15 @@
   tl-jax pretrain --config=configs/pretrain.py:demo --workdir=/tmp/demo
   tl-jax pretrain --config=configs/pretrain.py:bert-small --workdir=/mnt/bert
   tl-jax pretrain --config=configs/pretrain.py:tiny-gpt,text=novels/ --workdir=/tmp/gpt
+  tl-jax pretrain --config=configs/pretrain.py:tiny,objective=next_sentence \\
+    --workdir=/tmp/nsp
   tl-jax generate --model=/tmp/gpt --prompt='The sea'
 
 `tiny` takes seconds on embedded text, `demo` minutes on 2 cores, `bert-small` hours on
 a v5e-8.
 
-The argument is a family of `tl_jax.models`; its shape chooses the objective. text: in
+The argument is a family of `tl_jax.models`; its shape chooses the objective.
+objective: another one, as BERT's next_sentence or ALBERT's sentence_order. text: in
 the place of the family's mixture a set of `tl_jax.data`, a file of texts (.txt, .jsonl,
 .json, .csv, .tsv or .parquet, each also with .gz) or a folder of .txt files, each of
 them one text; several with + between, in equal parts. A comma or a + in the name of a
@@ -29,6 +32,8 @@ ARGUMENTS = (
   'tiny-t5',
   'tiny-ul2',
   'tiny-bart',
+  'tiny,objective=next_sentence',
+  'tiny,objective=sentence_order',
   'demo',
   'bert-small',
   'bert-base',
@@ -45,13 +50,15 @@ EMBEDDED = {
   'vader_nyt': 0.1,
 }
 TINY = {'austen': 0.5, 'vader_movie': 0.5}
+# Objectives of models that read words with a piece for what is hidden.
+MASKING = ('masked', 'next_sentence', 'sentence_order')
 PUBLIC = {'c4/en': 1.0}
 # The seven denoisers, equally often: mean length of spans and percent that they hide.
 UL2 = ('r3_15', 'r8_15', 'x3_50', 'x8_50', 'x64_15', 'x64_50', 's')
 
 
 def get_config(arg: str = 'tiny') -> ConfigDict:
-  a = arguments(arg, family='tiny', text='', column='')
+  a = arguments(arg, family='tiny', text='', column='', objective='')
   family = a.family
   mixture = {'demo': EMBEDDED, 'tiny': TINY}.get(family.partition('-')[0], PUBLIC)
   if a.text:
@@ -67,9 +74,9 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
     frozen='float32',  # bfloat16: half the memory of what is not trained
     dropout=0.1,
   )
-  c.objective = objective(family)
+  c.objective = dict(name=a.objective) if a.objective else objective(family)
   c.tokenizer = dict(
-    kind='wordpiece' if c.objective.name == 'masked' else 'bpe',
+    kind='wordpiece' if c.objective.name in MASKING else 'bpe',
     size=30522,
     lowercase=True,
     path='',

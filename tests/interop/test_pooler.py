@@ -208,7 +208,10 @@ def test_transformers_opens_the_whole_to_the_same_numbers(family, tmp_path):
     second[pairs]
   )
   ours = {name: jnp.array(value[:2]) for name, value in batch.items()}
-  words = loaded.model.apply(loaded.params, ours).logits
+  said = loaded.model.apply(loaded.params, ours, keep=('pair',))
+  words = said.logits
+  expected = first[pairs].detach().numpy()
+  assert np.abs(np.asarray(said.pair).reshape(2, 2) - expected).max() < 1e-4
   real = batch['segments'][:2] > 0
   assert (
     np.abs(

@@ -24,6 +24,8 @@ MODULES = (
   'packing',
   'pairs',
   'pipeline',
+  'segment_pairs',
+  'sentences',
   'separated',
   'sources',
   'store',

@@ -136,7 +136,7 @@ class Arch:
     '', 'gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'silu', 'tanh'
   ] = ''
   # BERT's head for the next sentence and ALBERT's for the order of two, beside the
-  # masked one: kept with its checkpoint; no objective here reads it.
+  # masked one: kept with its checkpoint; some objectives read it.
   pair_head: bool = False
   # of the last product (GPT, Llama: none; BART has one on its logits)
   head_bias: bool = True

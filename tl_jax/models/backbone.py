@@ -29,6 +29,7 @@ from tl_jax.models.columns import (
   place,
   prefix_length,
   repeat_text,
+  take_columns,
   taken,
   with_seen,
 )
@@ -38,6 +39,7 @@ from tl_jax.models.heads import (
   Embedding,
   Pooler,
   VocabularyHead,
+  answer_pairs,
   by_question,
   example_columns,
   label,
@@ -59,7 +61,7 @@ from tl_jax.models.stacks import (
 from tl_jax.parallel import constrain
 from tl_jax.segments import positions_of, segments_of
 
-KEPT = ('states', 'attentions', 'readout', 'features')
+KEPT = ('states', 'attentions', 'readout', 'features', 'pair')
 
 
 class Outputs(NamedTuple):
@@ -81,6 +83,7 @@ class Outputs(NamedTuple):
   them all at once.
   features (batch, examples, width): what a classifier's pooler and head read of each
   example.
+  pair (batch, examples, 2): what the head for pairs says of each, beside a masked head.
 
   A head that reads some columns (a classifier's first token, the positions to score)
   gets them from a last layer that runs for these alone. Under jit, hidden costs the
@@ -96,6 +99,7 @@ class Outputs(NamedTuple):
   attentions: Any = None
   readout: Any = None
   features: Any = None
+  pair: Any = None
 
 
 class Model(NamedTuple):
@@ -103,8 +107,8 @@ class Model(NamedTuple):
 
   init(key) -> params.
   apply(params, batch, *, key=None, train=False, score=None, keep=()) -> Outputs.
-  score (batch, n): the positions whose logits are wanted. keep: which of 'states',
-  'attentions', 'readout' and 'features' Outputs shall hold. A batch for a classifier
+  score (batch, n): the positions whose logits are wanted. keep: which of `KEPT` Outputs
+  shall hold. A batch for a classifier
   may have such `features` instead of tokens; then nothing before the pooler and the
   head is computed.
   axes: the logical axis names of every parameter, a PartitionSpec each.
@@ -354,7 +358,8 @@ def _apply(
   if arch.repeats_text and 'decoder_tokens' not in batch:
     batch = repeat_text(batch, arch.start)
   # Which columns the head reads is known only when the prompt has its place.
-  columns = functools.partial(_read_columns, arch, batch, score)
+  pair = 'pair' in keep
+  columns = functools.partial(_read_columns, arch, batch, score, pair)
   memory = None
   for stack in before:
     memory = encode(arch, compute, params, batch, stack, key=key, ordered=ordered)
@@ -370,7 +375,7 @@ def _apply(
     columns=columns,
     ordered=ordered,
   )
-  outputs = _answer(arch, compute, params, batch, encoded, head_key)
+  outputs = _answer(arch, compute, params, batch, encoded, head_key, pair)
   outputs = outputs._replace(**encoded.kept)
   # What nobody asked for is not an output, so that jit need not compute it.
   unwanted = {name: None for name in KEPT if name not in keep}
@@ -395,14 +400,27 @@ def _stacks_read(arch: Arch) -> tuple[Stack, ...]:
   return stacks
 
 
-def _read_columns(arch: Arch, batch, score, placed: Placed):
-  """The columns (batch, n) that the head reads; None for all of them, or their mean."""
+def _read_columns(arch: Arch, batch, score, pair: bool, placed: Placed):
+  """The columns (batch, n) that the head reads; None for all of them, or their mean.
+
+  pair: are those of the head for pairs among them, the last ones?
+  """
   if arch.head in ('masked', 'causal'):
-    return None if score is None else placed.prompt + score
+    if score is None:
+      return None
+    scored = placed.prompt + score
+    if not pair:
+      return scored
+    return jnp.concatenate([scored, _first_columns(arch, batch, placed.segments)], 1)
   if arch.reads_examples and arch.pool != 'mean':
-    examples, _ = _examples(batch, placed.segments)
-    return example_columns(arch, placed.segments, examples)
+    return _first_columns(arch, batch, placed.segments)
   return None
+
+
+def _first_columns(arch: Arch, batch, segments):
+  """The column (batch, examples) of each example that is read for all of it."""
+  examples, _ = _examples(batch, segments)
+  return example_columns(arch, segments, examples)
 
 
 def reads_columns(arch: Arch, stack: Stack) -> bool:
@@ -417,14 +435,12 @@ def reads_columns(arch: Arch, stack: Stack) -> bool:
 
 
 def _answer(
-  arch: Arch, compute: Compute, params, batch, encoded: Encoded, key
+  arch: Arch, compute: Compute, params, batch, encoded: Encoded, key, pair: bool
 ) -> Outputs:
-  """What the head says of the hidden states."""
+  """What the head says of the hidden states; pair: is the head for pairs asked, too?"""
   hidden = encoded.hidden[:, encoded.prompt :]
   if arch.head in ('masked', 'causal'):
-    read = hidden if encoded.read is None else encoded.read
-    readout = read_out(arch, params, read)
-    return Outputs(hidden, readout.logits(), readout=readout)
+    return _answer_tokens(arch, params, batch, encoded, pair)
   if arch.head in ('token', 'span', 'replaced'):
     logits = label(arch, params, hidden, compute.dropout, key)
     if arch.head == 'replaced':
@@ -434,6 +450,26 @@ def _answer(
   if arch.head == 'none' and not arch.pools:
     return Outputs(hidden)
   return _answer_examples(arch, compute, params, batch, encoded, key)
+
+
+def _answer_tokens(arch: Arch, params, batch, encoded: Encoded, pair: bool) -> Outputs:
+  """The logits over the vocabulary, and where `pair` asks for it what is said of each
+  pair of texts.
+  """
+  hidden = encoded.hidden[:, encoded.prompt :]
+  read = hidden if encoded.read is None else encoded.read
+  found = None
+  if pair:
+    first = _first_columns(arch, batch, encoded.segments)
+    if encoded.read is None:
+      pooled = take_columns(encoded.hidden, first)
+    else:
+      # They stand behind the positions to score.
+      scored = read.shape[1] - first.shape[1]
+      read, pooled = read[:, :scored], read[:, scored:]
+    found = answer_pairs(arch, params, pooled)
+  readout = read_out(arch, params, read)
+  return Outputs(hidden, readout.logits(), readout=readout, pair=found)
 
 
 def _answer_examples(

@@ -217,6 +217,19 @@ def label(arch: Arch, params: dict, x, rate: float, key):
   return LabelHead(arch).apply({'params': params['head']}, x)
 
 
+def answer_pairs(arch: Arch, params: dict, x):
+  """Logits (..., 2) in float32 of pairs of texts, from vectors (..., width) through the
+  pooler of the body: does the second text follow the first (0), or not (1)?
+
+  Raises ValueError for a model without such a head or pooler.
+  """
+  if not (arch.pair_head and arch.keeps_pooler):
+    raise ValueError('keep: a model without a pooler and a head for pairs has no pair')
+  x = Pooler(arch).apply({'params': params['pooler']}, x)
+  head = Linear(2, True, initializer(arch))
+  return head.apply({'params': params['head']['pair']}, x).astype(jnp.float32)
+
+
 # The score of a candidate that is not there: its probability is 0.
 NO_CANDIDATE = -1e9
 
@@ -237,9 +250,14 @@ def by_question(arch: Arch, logits, batch):
   return jnp.where(examples > 0, scores.reshape(examples.shape), NO_CANDIDATE)
 
 
-def unread(arch: Arch) -> tuple[str, ...]:
-  """Patterns of the parameters that this head does not read: they have no gradient."""
+def unread(arch: Arch, pair: bool = False) -> tuple[str, ...]:
+  """Patterns of the parameters that this head does not read: they have no gradient.
+
+  pair: is the head for pairs read, too?
+  """
   patterns = []
+  if pair:
+    return ()
   if arch.keeps_pooler and not arch.pools:
     patterns.append(r'pooler/.*')
   if arch.pair_head:

@@ -16,11 +16,12 @@ from tl_jax.objectives.distillation import Teacher, distill, projecting
 from tl_jax.objectives.extract import extract
 from tl_jax.objectives.infilling import infilling
 from tl_jax.objectives.masked import masked
+from tl_jax.objectives.segment_pairs import next_sentence, sentence_order
 from tl_jax.objectives.seq2seq import seq2seq
 from tl_jax.objectives.span import span
 from tl_jax.objectives.table import OBJECTIVES, Nominal
 from tl_jax.objectives.tags import tags
-from tl_jax.objectives.types import Mean, Objective, Prediction, Term
+from tl_jax.objectives.types import Mean, Objective, Prediction, Segments, Term
 
 __all__ = [
   'DENOISERS',
@@ -29,6 +30,7 @@ __all__ = [
   'Nominal',
   'Objective',
   'Prediction',
+  'Segments',
   'Teacher',
   'Term',
   'causal',
@@ -40,7 +42,9 @@ __all__ = [
   'extract',
   'infilling',
   'masked',
+  'next_sentence',
   'projecting',
+  'sentence_order',
   'seq2seq',
   'similarity',
   'span',

@@ -12,6 +12,7 @@ from tl_jax.objectives.classify import CLASSIFY
 from tl_jax.objectives.denoisers import DENOISING
 from tl_jax.objectives.infilling import INFILLING
 from tl_jax.objectives.masked import MASKED
+from tl_jax.objectives.segment_pairs import NEXT_SENTENCE, SENTENCE_ORDER
 from tl_jax.objectives.seq2seq import SEQ2SEQ
 from tl_jax.objectives.span import SPAN
 
@@ -39,6 +40,8 @@ class Nominal(NamedTuple):
 
 OBJECTIVES = {
   'masked': MASKED,
+  'next_sentence': NEXT_SENTENCE,
+  'sentence_order': SENTENCE_ORDER,
   'causal': CAUSAL,
   'span': SPAN,
   'denoisers': DENOISING,

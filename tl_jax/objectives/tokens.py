@@ -63,6 +63,11 @@ def token_loss(name: str, forward, batch: Batch, key, smoothing: float = 0.0, **
   passed on to the model.
   """
   outputs = forward(batch, key=key, train=key is not None, keep=('readout',), **asked)
+  return token_terms(name, outputs, batch, smoothing)
+
+
+def token_terms(name: str, outputs, batch: Batch, smoothing: float = 0.0):
+  """What `token_loss` gives, of outputs that are there already."""
   weights = batch['target_weights'].astype(jnp.float32)
   # A slot without weight may hold any number, even one outside the vocabulary.
   targets = jnp.where(weights > 0, batch['targets'], 0)

@@ -54,6 +54,20 @@ class Prediction(NamedTuple):
   log_probabilities: Callable[[Array, Array], Array] | None = None
 
 
+class Segments(NamedTuple):
+  """What an objective wants of the documents of a mixture, where it reads pairs of
+  segments instead of texts.
+
+  swaps, short: as of `data.segment_pairs.Rules`. sentences: as of
+  `data.sentences.documents`. duplicates: how many times the documents are cut.
+  """
+
+  swaps: bool
+  short: float
+  duplicates: int
+  sentences: str
+
+
 class Objective(NamedTuple):
   """What a model is trained to do, as pure functions.
 
@@ -68,6 +82,7 @@ class Objective(NamedTuple):
     nothing of an example.
   inputs(lengths) -> int array: how many tokens, at most, the model is given of texts of
     these lengths. It does not fall with the length. None: as many.
+  segments: which pairs it reads. None: texts as they are.
 
   The loss of a step is the sum over terms of coefficient * sum / weight, 0 where the
   weight is 0. Both sums are taken over the global batch, so that sharding, accumulation
@@ -79,6 +94,7 @@ class Objective(NamedTuple):
   loss: Callable[[Callable, Batch, Array], tuple[dict[str, Term], dict[str, Mean]]]
   prediction: Prediction | None = None
   inputs: Callable[[Any], Any] | None = None
+  segments: Segments | None = None
 
 
 class Entry(NamedTuple):
@@ -91,6 +107,7 @@ class Entry(NamedTuple):
     labels.
   facts(tokenizer, length) -> dict: the arguments of `make` that no config gives.
     `length` counts the tokens of a row.
+  fields: what else of the model's architecture it asks for.
   """
 
   make: Callable[..., Objective]
@@ -98,3 +115,4 @@ class Entry(NamedTuple):
   kinds: tuple[str, ...]
   reads: Literal['text', 'pairs', 'labels'] = 'text'
   facts: Callable[[Any, int], dict] = lambda tokenizer, length: {}
+  fields: dict = {}

@@ -52,8 +52,8 @@ def base_arch(group: Mapping, **fields) -> models.Arch:
       )
     fields['vocabulary'] = rows
   arch = models.arch(family, **group | fields)
-  # None of our objectives trains BERT's pooler: it comes with the first task.
-  if arch.pooler_place == 'body':
+  # Without the head for pairs nothing trains BERT's pooler: it comes with the first task.
+  if arch.pooler_place == 'body' and not arch.pair_head:
     arch = dataclasses.replace(arch, pooler_place='new')
   return arch
 
@@ -63,7 +63,8 @@ def head_of(settings: Settings, task: tasks.Task | None) -> dict:
   objective.
   """
   if task is None:
-    return dict(head=objectives.OBJECTIVES[settings.objective['name']].head)
+    entry = objectives.OBJECTIVES[settings.objective['name']]
+    return dict(head=entry.head, **entry.fields)
   return task.arch
 
 
@@ -135,6 +136,19 @@ def require_kind(
   )
 
 
+def require_pooler(settings: Settings, arch: models.Arch, model: str) -> None:
+  """Raises ConfigError for an objective on pairs of segments and a model whose body has
+  no pooler for it.
+
+  model: what the error calls the model.
+  """
+  if arch.pair_head and not arch.keeps_pooler:
+    raise configs.ConfigError(
+      f'config.objective.name: {settings.objective["name"]!r} needs a pooler in the body, '
+      f'as BERT and ALBERT have it; {model} has none'
+    )
+
+
 def require_fit(settings: Settings, arch: models.Arch, reserved: int) -> None:
   """Raises ConfigError for rows longer than the model's positions, and for heads that
   the tensor axis does not divide.
@@ -178,7 +192,8 @@ def require_parts(
   if isinstance(settings, Pretrain):
     make_objective(settings.objective, settings.data.length, objectives.Nominal())
     objective = settings.objective['name']
-    if settings.unigram_bias and objective != 'masked':
+    head = objectives.OBJECTIVES[objective].head
+    if settings.unigram_bias and head != 'masked':
       raise configs.ConfigError(
         'config.unigram_bias: only the head of objective masked has a bias, not that of '
         f'{objective!r}'
@@ -186,9 +201,11 @@ def require_parts(
   if settings.init != SCRATCH:
     _require_no_model(settings)
     return
-  arch = base_arch(settings.model)
+  fields = head_of(settings, None) if isinstance(settings, Pretrain) else {}
+  arch = base_arch(settings.model, **fields)
   family = f'config.model.family {settings.model["family"]!r}'
   require_kind(settings, task, arch.kind, family)
+  require_pooler(settings, arch, family)
   reserved = 0 if method is None else method.reserved_positions
   require_fit(settings, arch, reserved)
 
@@ -318,7 +335,8 @@ def assemble(
   model = models.build(arch, settings.compute, ordered=True)
   names = list(tree.flatten(model.axes))
   # Without a gradient a leaf would still decay: it is kept as it came.
-  still = tuple((pattern, None) for pattern in models.unread(arch))
+  pair = objective.segments is not None
+  still = tuple((pattern, None) for pattern in models.unread(arch, pair))
   groups = still + tuple(settings.optim.groups)
   config = dataclasses.replace(settings.optim, groups=groups)
   # Of so many epochs the steps are not known before the texts are encoded; until then

@@ -111,9 +111,14 @@ class MixtureEvaluator:
   ):
     self._settings, self._parts, self._sharding = settings, parts, sharding
     sources = mixtures.mixture_texts(settings.data, 'test')
-    inputs = parts.objective.inputs
-    self._rows = mixtures.text_rows(settings.data.length, inputs)
-    self._examples = mixtures.encode_mixture(sources, self._rows, tokenizer, folder)
+    segments = parts.objective.segments
+    if segments is not None:
+      # Of each test text the same pairs once.
+      segments = segments._replace(duplicates=1)
+    self._rows = mixtures.rows_for(settings.data, parts.objective)
+    self._examples = mixtures.encode_mixture(
+      sources, self._rows, tokenizer, folder, segments
+    )
     self._pad = tokenizer.pad
     self._held = parallel.host_rows(sharding, settings.data.batch)
     # Not of the step: all points of a curve are of the same masked tokens.
@@ -166,6 +171,7 @@ class MixtureEvaluator:
       self._examples[name],
       length=self._rows.length,
       room=self._rows.room,
+      examples_per_row=self._rows.pairs,
       batch=settings.data.batch,
       pack=settings.data.pack,
       pad=self._pad,

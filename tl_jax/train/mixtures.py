@@ -13,11 +13,13 @@ import numpy as np
 from tl_jax import config as configs
 from tl_jax import data
 from tl_jax.config import ConfigError
-from tl_jax.data import mixing, pipeline, subsets
+from tl_jax.data import mixing, pipeline, segment_pairs, subsets
+from tl_jax.objectives import Objective, Segments
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import MixtureData, Pretrain
 from tl_jax.train.tokenizing import token_cache
 
+SHORT_PAIR = 32  # tokens; of that size there may be several pairs in a row
 ENOUGH_TEXTS = 100_000  # of one source, to train a tokenizer on
 ENOUGH_STEPS = 100  # of a run, to know how many tokens all of them read
 
@@ -114,11 +116,14 @@ def _with_texts(source: data.Source, columns: data.files.Columns) -> data.Source
 class Rows(NamedTuple):
   """Rows of text that fill the rows of a model: the longest piece of a document, the
   places of a row, and what it has room for.
+
+  pairs: how many pairs of segments a row has at most; None of rows of texts.
   """
 
   longest: int
   length: int
   room: pipeline.Room | None = None
+  pairs: int | None = None
 
 
 class Mixture(NamedTuple):
@@ -155,8 +160,9 @@ class Mixture(NamedTuple):
     self, settings: Pretrain, parts: Components, tokenizer, cache: pathlib.Path
   ) -> 'Mixture':
     """The mixture with its texts as tokens, which are kept below `cache`."""
-    rows = text_rows(settings.data.length, parts.objective.inputs)
-    examples = encode_mixture(self.sources, rows, tokenizer, cache)
+    asked = parts.objective.segments
+    rows = rows_for(settings.data, parts.objective)
+    examples = encode_mixture(self.sources, rows, tokenizer, cache, asked)
     return self._replace(rows=rows, examples=examples, pad=tokenizer.pad)
 
   def first_bias(self, settings: Pretrain, vocabulary: int) -> np.ndarray | None:
@@ -232,6 +238,7 @@ class Mixture(NamedTuple):
         seed=settings.seed,
         length=self.rows.length,
         room=self.rows.room,
+        examples_per_row=self.rows.pairs,
         batch=group.batch,
         pack=group.pack,
         pad=self.pad,
@@ -278,6 +285,16 @@ def _require_rows(stream: pipeline.Stream, steps: int | None) -> None:
   )
 
 
+def rows_for(group: MixtureData, objective: Objective) -> Rows:
+  """The rows that an objective is given."""
+  rows = text_rows(group.length, objective.inputs)
+  if objective.segments is None:
+    return rows
+  # Most pairs fill a row; the short ones may share one.
+  most = max(1, group.length // SHORT_PAIR)
+  return rows._replace(pairs=most if group.pack else 1)
+
+
 def text_rows(size: int, inputs: Callable | None) -> Rows:
   """The rows of text of which an objective makes the `size` tokens of a model's.
 
@@ -301,17 +318,44 @@ def text_rows(size: int, inputs: Callable | None) -> Rows:
   return Rows(int(lengths.max()), most, pipeline.Room(size, inputs))
 
 
-def encode_mixture(sources: dict, rows: Rows, tokenizer, folder: pathlib.Path) -> dict:
+def encode_mixture(
+  sources: dict,
+  rows: Rows,
+  tokenizer,
+  folder: pathlib.Path,
+  segments: Segments | None = None,
+) -> dict:
   """Encoded documents of each of the mixture's sources, long ones split into pieces
-  that fit a row.
+  that fit a row; where an objective asks for `segments`, the pairs that are cut of
+  them.
+
+  Raises ConfigError for rows, a tokenizer or a source that give no pair.
   """
   cache = token_cache(folder)
   how = dict(max_length=rows.longest, split=True)
   found = {}
   for name, source in sources.items():
+    if segments is not None:
+      # Its documents are cut into pairs, not into pieces.
+      found[name] = encode_pairs(source, rows.longest, tokenizer, cache, segments)
+      continue
     encoded = data.tokenize(source, tokenizer, cache, **how)
     found[name] = pipeline.Examples(encoded)
   return found
+
+
+def encode_pairs(
+  source: data.Source, length: int, tokenizer, cache: pathlib.Path, asked: Segments
+) -> pipeline.Examples:
+  """The pairs of a source with their labels, for rows of so many tokens."""
+  special = len(tokenizer.pair) - 2
+  rules = segment_pairs.Rules(length, asked.short, asked.swaps, special)
+  how = dict(manner=asked.sentences, duplicates=asked.duplicates)
+  try:
+    found = segment_pairs.encode(source, tokenizer, cache, rules, **how)
+  except ValueError as error:
+    raise ConfigError(f'config.objective.name: {source.name}: {error}') from error
+  return pipeline.Examples(found, labels=found.labels, types=found.types)
 
 
 def log_frequencies(

@@ -213,9 +213,12 @@ def _row_of(
   """A row of a run's batches, laid out from a made-up example."""
   group = settings.data
   if task is None:
-    rows = mixtures.text_rows(group.length, parts.objective.inputs)
-    layout = pipeline.Layout(rows.length, pack=group.pack, room=rows.room)
-    return layout.fill(pipeline.Examples(_tokens()), [0])
+    rows = mixtures.rows_for(group, parts.objective)
+    layout = pipeline.Layout(rows.length, rows.pairs, pack=group.pack, room=rows.room)
+    examples = pipeline.Examples(_tokens())
+    if rows.pairs is not None:
+      examples = pipeline.Examples(_tokens(), np.zeros(1, int), types=_tokens())
+    return layout.fill(examples, [0])
   arch = parts.model.arch
   length = group.length
   if task.problem.head == 'choice':
