@@ -74,7 +74,7 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
     frozen='float32',  # bfloat16: half the memory of what is not trained
     dropout=0.1,
   )
-  c.objective = dict(name=a.objective) if a.objective else objective(family)
+  c.objective = named(a.objective) if a.objective else objective(family)
   c.tokenizer = dict(
     kind='wordpiece' if c.objective.name in MASKING else 'bpe',
     size=30522,
@@ -119,6 +119,20 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
   elif family == 'demo':
     demo(c)
   return c
+
+
+def named(name: str) -> dict:
+  """An objective that was asked for; the keys of pairs are there to be overridden."""
+  if name in MASKING[1:]:
+    return dict(
+      name=name,
+      rate=0.15,
+      whole_word=False,
+      short=0.1,  # of the documents, cut into shorter pairs
+      duplicates=10,  # times that all documents are cut, each with other draws
+      sentences='split',  # lines: one on each, an empty one between documents
+    )
+  return dict(name=name)
 
 
 def objective(family: str) -> dict:

@@ -15,15 +15,17 @@ LINES = [('objective.sentences', 'lines'), ('objective.duplicates', '2')]
 
 
 def corpus(folder):
-  """Two texts, each of documents with a sentence on every line."""
+  """Some texts, each of documents with a sentence on every line."""
   folder.mkdir()
   words = ['sun', 'rain', 'wind', 'snow', 'fog', 'hail', 'cloud', 'storm']
-  for name in 'ab':
+  for name in 'abcdefghijkl':
     lines = []
-    for place in range(40):
+    for place in range(15):
       if place % 5 == 0:
         lines.append('')
-      lines.append(' '.join(words[(place + i) % 8] for i in range(3 + place % 4)))
+      lines.append(
+        ' '.join(words[(place + i + ord(name)) % 8] for i in range(3 + place % 4))
+      )
     (folder / f'{name}.txt').write_text('\n'.join(lines))
   return folder
 

@@ -37,7 +37,9 @@ def split(text: str) -> list[str]:
       if not _is_abbreviated(block[start : stop.start()], stop.group()):
         found.append(block[start : stop.end()])
         start = stop.end()
+    # What stands behind the last stop is a sentence, too, as a title is.
     found.append(block[start:])
+  # Hard line ends within a sentence say nothing.
   plain = (' '.join(sentence.split()) for sentence in found)
   return [sentence for sentence in plain if sentence]
 
@@ -56,6 +58,7 @@ def documents(text: str, manner: Manner) -> list[list[str]]:
   Of 'split' the text is one document. Of 'lines' every line is a sentence, and an empty
   line stands between two documents: the format of BERT's create_pretraining_data.py.
   """
+  # A text that is prose holds one document, a file of lines may hold many.
   if manner == 'split':
     found = [split(text)]
   else:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tl_jax import leaves, rng, tree
 from tl_jax.config import nearest
@@ -41,8 +40,10 @@ from tl_jax.models.heads import (
   VocabularyHead,
   answer_pairs,
   by_question,
-  example_columns,
+  examples_of,
+  first_columns,
   label,
+  of_texts,
   pool,
 )
 from tl_jax.models.limits import require_rows
@@ -189,28 +190,6 @@ def _run_stack(
   return finished
 
 
-def _examples(batch: dict, segments):
-  """The examples to classify (batch, examples), and whether the caller packed them.
-
-  Each is given by the number of its segment, 0 for none. Outside jit the segments say
-  how many there are; inside, a packed batch must say it in `examples`.
-  """
-  if 'examples' in batch:
-    examples = batch['examples']
-    # Those of questions are (batch, questions, candidates).
-    return examples.reshape(len(examples), -1), True
-  most = 1
-  # A traced value cannot say how many examples there are.
-  if 'segments' in batch and not isinstance(segments, jax.core.Tracer):
-    most = int(np.asarray(segments).max())
-  if most <= 1:
-    rows = segments.shape[0]
-    return jnp.ones((rows, 1), jnp.int32), False
-  examples = jnp.arange(1, most + 1)[None]
-  is_member = segments[:, None, :] == examples[:, :, None]
-  return jnp.where(is_member.any(-1), examples, 0), True
-
-
 class Encoded(NamedTuple):
   """What a stack made of its tokens: hidden (batch, length, width), and their segments
   and positions (batch, length).
@@ -276,7 +255,7 @@ def encode(
     if name.startswith('decoder_') == stack.cross:
       own[name] = batch[name]
   require_rows(arch, own, taken(part, prompt))
-  examples, _ = _examples(batch, segments)
+  examples, _ = examples_of(batch, segments)
   placed = place(part, prompt, segments, positions, types, examples)
   placed = placed._replace(in_order=counts_columns and _keeps_distances(arch, placed))
   if stack.causal and 'seen' in own:
@@ -408,19 +387,14 @@ def _read_columns(arch: Arch, batch, score, pair: bool, placed: Placed):
   if arch.head in ('masked', 'causal'):
     if score is None:
       return None
+    # A prompt stands in front of the text, whose positions `score` counts.
     scored = placed.prompt + score
     if not pair:
       return scored
-    return jnp.concatenate([scored, _first_columns(arch, batch, placed.segments)], 1)
+    return jnp.concatenate([scored, first_columns(arch, batch, placed.segments)], 1)
   if arch.reads_examples and arch.pool != 'mean':
-    return _first_columns(arch, batch, placed.segments)
+    return first_columns(arch, batch, placed.segments)
   return None
-
-
-def _first_columns(arch: Arch, batch, segments):
-  """The column (batch, examples) of each example that is read for all of it."""
-  examples, _ = _examples(batch, segments)
-  return example_columns(arch, segments, examples)
 
 
 def reads_columns(arch: Arch, stack: Stack) -> bool:
@@ -460,7 +434,7 @@ def _answer_tokens(arch: Arch, params, batch, encoded: Encoded, pair: bool) -> O
   read = hidden if encoded.read is None else encoded.read
   found = None
   if pair:
-    first = _first_columns(arch, batch, encoded.segments)
+    first = first_columns(arch, batch, encoded.segments)
     if encoded.read is None:
       pooled = take_columns(encoded.hidden, first)
     else:
@@ -477,7 +451,7 @@ def _answer_examples(
 ) -> Outputs:
   """What a pooler, or it and a classifier, say of each example in a row."""
   hidden = encoded.hidden[:, encoded.prompt :]
-  examples, packed = _examples(batch, encoded.segments)
+  examples, packed = examples_of(batch, encoded.segments)
   pooled = encoded.read
   if pooled is None:
     pooled = pool(arch, encoded.hidden, encoded.segments, examples)
@@ -488,7 +462,7 @@ def _answer_examples(
     return x if packed else x[:, 0]
 
   if arch.head == 'embedding':
-    return Outputs(hidden, unpack(_of_texts(pooled, batch)), told)
+    return Outputs(hidden, unpack(of_texts(pooled, batch)), told)
   if arch.head == 'none':
     weights = {'params': params['pooler']}
     pooled = Pooler(arch).apply(weights, pooled)
@@ -496,15 +470,6 @@ def _answer_examples(
   logits = unpack(label(arch, params, pooled, compute.dropout, key))
   logits = by_question(arch, logits, batch)
   return Outputs(hidden, logits, told, features=pooled)
-
-
-def _of_texts(pooled, batch):
-  """Vectors (batch, texts, width) in float32, those of one example side by side."""
-  pooled = pooled.astype(jnp.float32)
-  shape = batch['examples'].shape if 'examples' in batch else ()
-  if len(shape) < 3:
-    return pooled
-  return pooled.reshape(*shape[:2], -1)
 
 
 def build(

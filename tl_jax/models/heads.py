@@ -10,6 +10,7 @@ import dataclasses
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -313,3 +314,40 @@ def pool(arch: Arch, hidden, segments, examples):
   if arch.pool == 'mean':
     return example_mean(hidden, segments, examples)
   return take_columns(hidden, example_columns(arch, segments, examples))
+
+
+def examples_of(batch: dict, segments):
+  """The examples to classify (batch, examples), and whether the caller packed them.
+
+  Each is given by the number of its segment, 0 for none. Outside jit the segments say
+  how many there are; inside, a packed batch must say it in `examples`.
+  """
+  if 'examples' in batch:
+    examples = batch['examples']
+    # Those of questions are (batch, questions, candidates).
+    return examples.reshape(len(examples), -1), True
+  most = 1
+  # A traced value cannot say how many examples there are.
+  if 'segments' in batch and not isinstance(segments, jax.core.Tracer):
+    most = int(np.asarray(segments).max())
+  if most <= 1:
+    rows = segments.shape[0]
+    return jnp.ones((rows, 1), jnp.int32), False
+  examples = jnp.arange(1, most + 1)[None]
+  is_member = segments[:, None, :] == examples[:, :, None]
+  return jnp.where(is_member.any(-1), examples, 0), True
+
+
+def first_columns(arch: Arch, batch, segments):
+  """The column (batch, examples) of each example that is read for all of it."""
+  examples, _ = examples_of(batch, segments)
+  return example_columns(arch, segments, examples)
+
+
+def of_texts(pooled, batch):
+  """Vectors (batch, texts, width) in float32, those of one example side by side."""
+  pooled = pooled.astype(jnp.float32)
+  shape = batch['examples'].shape if 'examples' in batch else ()
+  if len(shape) < 3:
+    return pooled
+  return pooled.reshape(*shape[:2], -1)

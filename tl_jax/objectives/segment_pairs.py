@@ -55,6 +55,7 @@ def next_sentence(
   return Objective(hiding.prepare, pair_weights, pair_loss, segments=asked)
 
 
+# With the signature of the other, which says what a config may ask for.
 @functools.wraps(next_sentence, assigned=('__annotations__',))
 def sentence_order(**options) -> Objective:
   """ALBERT's pre-training (Lan et al. 2020, section 3.1): as `next_sentence`, but of
@@ -74,6 +75,7 @@ def pair_weights(batch):
 
 def pair_loss(forward, batch, key):
   """Both terms and both accuracies, from one pass of the model."""
+  # One pass: the pair is read where [CLS] stands, the words where they are hidden.
   outputs = forward(
     batch,
     key=key,
@@ -85,6 +87,7 @@ def pair_loss(forward, batch, key):
   weights = _is_pair(batch)
   labels = batch['labels']
   loss = weighted_sum(cross_entropy(outputs.pair, labels), weights)
+  # Chance is a half, whatever the loss of the words.
   is_right = outputs.pair.argmax(-1) == labels
   right = weighted_sum(is_right, weights)
   terms['pair'] = Term(loss)

@@ -1,7 +1,7 @@
 """The mixture of pre-training: its texts opened, encoded and laid into rows.
 
 >>> text_rows(8, None)
-Rows(longest=8, length=8, room=None)
+Rows(longest=8, length=8, room=None, pairs=None)
 """
 
 import pathlib
