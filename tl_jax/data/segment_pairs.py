@@ -3,7 +3,7 @@
 >>> draw = random.Random(1)
 >>> found = cut([[4, 3, 5], [6, 2]], 0, Rules(length=12, short=0.0), draw)
 >>> [pair.label for pair in found]
-[0, 1]
+[1, 0]
 
 The rules are those of create_pretraining_data.py of both. They speak of the lengths of
 sentences alone, so that a pair is two ranges of tokens, and no token is copied.
