@@ -32,6 +32,7 @@ ARGUMENTS = (
   'tiny-t5',
   'tiny-ul2',
   'tiny-bart',
+  'tiny-electra',
   'tiny,objective=next_sentence',
   'tiny,objective=sentence_order',
   'demo',
@@ -51,7 +52,8 @@ EMBEDDED = {
 }
 TINY = {'austen': 0.5, 'vader_movie': 0.5}
 # Objectives of models that read words with a piece for what is hidden.
-MASKING = ('masked', 'next_sentence', 'sentence_order')
+PAIRS = ('next_sentence', 'sentence_order')
+MASKING = ('masked', 'electra', *PAIRS)
 PUBLIC = {'c4/en': 1.0}
 # The seven denoisers, equally often: mean length of spans and percent that they hide.
 UL2 = ('r3_15', 'r8_15', 'x3_50', 'x8_50', 'x64_15', 'x64_50', 's')
@@ -123,7 +125,7 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
 
 def named(name: str) -> dict:
   """An objective that was asked for; the keys of pairs are there to be overridden."""
-  if name in MASKING[1:]:
+  if name in PAIRS:
     return dict(
       name=name,
       rate=0.15,
@@ -141,6 +143,9 @@ def objective(family: str) -> dict:
     return dict(name='causal', prefix=False)
   if 't5' in family:
     return dict(name='span', rate=0.15, mean=3.0)
+  if 'electra' in family:
+    # weight: of the discriminator's loss. rate: .25 for electra-large.
+    return dict(name='electra', rate=0.15, weight=50.0)
   if 'ul2' in family:
     # A weight of 0 leaves one out. `s` alone, without modes, is T5's prefix LM.
     return dict(name='denoisers', mixture=dict.fromkeys(UL2, 1.0), modes=True)

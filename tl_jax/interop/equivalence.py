@@ -12,7 +12,7 @@ import dataclasses
 from tl_jax.models import Arch
 
 # Fields that do not change what a given head computes.
-FREE = ('init', 'init_std', 'labels', 'tied', 'pair_head')
+FREE = ('init', 'init_std', 'labels', 'tied', 'pair_head', 'generator')
 
 
 def difference(first: Arch, second: Arch) -> str | None:

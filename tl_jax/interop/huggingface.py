@@ -189,6 +189,7 @@ def save(
   """Writes a folder that `transformers` opens to the same numbers: config.json,
   safetensors, the tokenizer's files.
 
+  A discriminator with a generator becomes two folders, the generator in `generator`.
   format: 'hf'; what 'peft' needs besides, the error says.
   family: the `model_type` to write; by default that of the folder it came from, or the
   first that can say it all. Raises ValueError that names what the family cannot
@@ -196,6 +197,10 @@ def save(
   """
   # Everything is made, and refused, before anything is written.
   _require_format(format)
+  if loaded.arch.generates:
+    how = dict(family=family, shard_bytes=shard_bytes)
+    generator, loaded = _apart(loaded)
+    save(pathlib.Path(path) / 'generator', generator, **how)
   path = pathlib.Path(path)
   arch = loaded.arch
   own_family = (loaded.config or {}).get('model_type')
@@ -225,6 +230,19 @@ def save(
       text += '\n'
       files.write_atomically(path / name, text.encode())
   return path
+
+
+def _apart(loaded: Loaded) -> tuple[Loaded, Loaded]:
+  """ELECTRA's generator and its discriminator as two models."""
+  arch, params = loaded.arch, loaded.params
+  small = models.generator_arch(arch)
+  own = models.generator_params(params)
+  generator = loaded._replace(
+    model=models.build(small), params=own, arch=small, config=None
+  )
+  plain = dataclasses.replace(arch, generator=0)
+  rest = models.discriminator_params(params)
+  return generator, loaded._replace(model=models.build(plain), params=rest, arch=plain)
 
 
 def _ids_read(loaded: Loaded) -> dict[str, int | None]:

@@ -13,6 +13,11 @@ from tl_jax.models.blocks import scans
 from tl_jax.models.decoding import Decoder, decoder
 from tl_jax.models.families import FAMILIES, arch
 from tl_jax.models.forms import require_form, require_platform
+from tl_jax.models.generator import (
+  discriminator_params,
+  generator_arch,
+  generator_params,
+)
 from tl_jax.models.heads import NO_CANDIDATE, adopt_pooler, sinusoids, unread
 from tl_jax.models.limits import require_rows
 from tl_jax.models.pooling import POOLS, embed, embed_layers
@@ -35,8 +40,11 @@ __all__ = [
   'complete',
   'count',
   'decoder',
+  'discriminator_params',
   'embed',
   'embed_layers',
+  'generator_arch',
+  'generator_params',
   'reads_columns',
   'require_form',
   'require_platform',

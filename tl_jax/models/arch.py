@@ -138,6 +138,8 @@ class Arch:
   # BERT's head for the next sentence and ALBERT's for the order of two, beside the
   # masked one: kept with its checkpoint; some objectives read it.
   pair_head: bool = False
+  # replaced: the width of ELECTRA's generator, which pre-training has beside it; 0: none
+  generator: Natural = 0
   # of the last product (GPT, Llama: none; BART has one on its logits)
   head_bias: bool = True
   labels: Count = 2
@@ -219,6 +221,11 @@ class Arch:
       raise ValueError(
         f'relative_buckets: {self.relative_buckets} for distances up to {self.relative_distance}'
       )
+
+  @property
+  def generates(self) -> bool:
+    """Is there a generator beside the discriminator?"""
+    return self.head == 'replaced' and self.generator > 0
 
   @property
   def decoder(self) -> 'Arch':

@@ -34,6 +34,7 @@ from tl_jax.models.columns import (
 )
 from tl_jax.models.disentangled import RelativeTable, table_rows
 from tl_jax.models.forms import require_form
+from tl_jax.models.generator import beside, generator_arch
 from tl_jax.models.heads import (
   Embedding,
   Pooler,
@@ -487,6 +488,9 @@ def build(
   require_form(arch, compute)
   init = functools.partial(init_params, arch)
   apply = functools.partial(_apply, arch, compute, ordered)
+  if arch.generates:
+    small = functools.partial(_apply, generator_arch(arch), compute, ordered)
+    apply = beside(apply, small)
   # The key is made within: an array would ask for a device.
   axes = axes_of(jax.eval_shape(lambda: init(jax.random.key(0))))
   return Model(init, apply, axes, arch, compute)

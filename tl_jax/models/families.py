@@ -18,6 +18,9 @@ _TINY = {
   'tiny-t5': encoder_decoders.t5(2, 64, 2, 128, head_dim=32),
   'tiny-ul2': encoder_decoders.ul2(2, 64, 2, 128, head_dim=32),
   'tiny-bart': encoder_decoders.bart(2, 64, 2, max_positions=130),
+  'tiny-electra': encoders.electra(
+    2, 64, 4, max_positions=128, embedding_width=32, generator=16
+  ),
   'demo': encoders.bert(3, 128, **_DEMO),
 }
 FAMILIES = _TINY | encoders.SIZES | decoders.SIZES | encoder_decoders.SIZES

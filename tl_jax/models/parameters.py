@@ -17,6 +17,7 @@ from tl_jax import rng
 from tl_jax.models.arch import Arch
 from tl_jax.models.blocks import Block
 from tl_jax.models.disentangled import RelativeTable
+from tl_jax.models.generator import generator_arch, own_params
 from tl_jax.models.heads import Embedding, LabelHead, Pooler, VocabularyHead
 from tl_jax.models.layers import Linear, Norm, initializer
 from tl_jax.models.relative import RelativeBias
@@ -60,6 +61,9 @@ def init_params(arch: Arch, key) -> dict:
   if arch.keeps_pooler or arch.pools:
     holder = params if arch.keeps_pooler else head
     holder['pooler'] = draw(Pooler(arch), 'pooler', hidden)
+  if arch.generates:
+    small = init_params(generator_arch(arch), rng.stream(key, 'head/generator'))
+    head['generator'] = own_params(small)
   if head:
     params['head'] = head
   return params

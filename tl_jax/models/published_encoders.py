@@ -103,9 +103,9 @@ def electra(layers: int, width: int, heads: int, **fields) -> dict:
 
 
 _ELECTRA = {
-  'electra-small': electra(12, 256, 4, embedding_width=128),
-  'electra-base': electra(12, 768, 12),
-  'electra-large': electra(24, 1024, 16),
+  'electra-small': electra(12, 256, 4, embedding_width=128, generator=64),
+  'electra-base': electra(12, 768, 12, generator=256),
+  'electra-large': electra(24, 1024, 16, generator=256),
 }
 
 _ALBERT_CHANGES = dict(

@@ -13,6 +13,7 @@ from tl_jax.objectives.classify import classify
 from tl_jax.objectives.contrastive import contrastive, similarity
 from tl_jax.objectives.denoisers import DENOISERS, denoisers
 from tl_jax.objectives.distillation import Teacher, distill, projecting
+from tl_jax.objectives.electra import electra
 from tl_jax.objectives.extract import extract
 from tl_jax.objectives.infilling import infilling
 from tl_jax.objectives.masked import masked
@@ -39,6 +40,7 @@ __all__ = [
   'contrastive',
   'denoisers',
   'distill',
+  'electra',
   'extract',
   'infilling',
   'masked',

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from tl_jax.objectives.causal import CAUSAL
 from tl_jax.objectives.classify import CLASSIFY
 from tl_jax.objectives.denoisers import DENOISING
+from tl_jax.objectives.electra import ELECTRA
 from tl_jax.objectives.infilling import INFILLING
 from tl_jax.objectives.masked import MASKED
 from tl_jax.objectives.segment_pairs import NEXT_SENTENCE, SENTENCE_ORDER
@@ -40,6 +41,7 @@ class Nominal(NamedTuple):
 
 OBJECTIVES = {
   'masked': MASKED,
+  'electra': ELECTRA,
   'next_sentence': NEXT_SENTENCE,
   'sentence_order': SENTENCE_ORDER,
   'causal': CAUSAL,

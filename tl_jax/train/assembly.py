@@ -52,10 +52,19 @@ def base_arch(group: Mapping, **fields) -> models.Arch:
       )
     fields['vocabulary'] = rows
   arch = models.arch(family, **group | fields)
+  arch = with_generator(arch)
   # Without the head for pairs nothing trains BERT's pooler: it comes with the first task.
   if arch.pooler_place == 'body' and not arch.pair_head:
     arch = dataclasses.replace(arch, pooler_place='new')
   return arch
+
+
+def with_generator(arch: models.Arch) -> models.Arch:
+  """The architecture with a generator where its head learns from one."""
+  if arch.head != 'replaced' or arch.generator:
+    return arch
+  # A quarter of the width, as of the paper's small and large models.
+  return dataclasses.replace(arch, generator=max(1, arch.width // 4))
 
 
 def head_of(settings: Settings, task: tasks.Task | None) -> dict:
@@ -315,6 +324,7 @@ def make_arch(
       arch = dataclasses.replace(arch, start=tokenizer.eos)
     return vectors.with_pool(arch, settings)
   arch = dataclasses.replace(interop.with_head(source, head['head']), **head)
+  arch = with_generator(arch)
   require_kind(settings, task, arch.kind, settings.init)
   arch = with_reading(vectors.with_pool(arch, settings), settings)
   require_fit(settings, arch, reserved)

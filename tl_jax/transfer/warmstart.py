@@ -38,6 +38,7 @@ OWN = (
   'head',
   'head_activation',
   'pair_head',
+  'generator',
   'head_bias',
   'labels',
   'tied',
