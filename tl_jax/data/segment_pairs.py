@@ -25,9 +25,10 @@ TRIES = 10
 class Rules(NamedTuple):
   """How pairs are cut.
 
-  length: of a row, with its special tokens. special: how many these are. short: the part of pairs that are
-  made shorter, so that short rows are known, too. swaps: is the other case that of two
-  segments in the wrong order (ALBERT), or of a second one from elsewhere (BERT)?
+  length: of a row, with its special tokens. special: how many these are. short: the
+  part of documents that give shorter pairs, so that short rows are known, too. swaps:
+  is the other case that of two segments in the wrong order (ALBERT), or of a second one
+  from elsewhere (BERT)?
   """
 
   length: int
@@ -246,9 +247,9 @@ def draw_pairs(
 ) -> SegmentPairs:
   """The pairs of all documents, cut so many times with other draws.
 
-  parts: all sentences as tokens. document_of int (n,): the document of every sentence, ascending. What a document
-  gives is a function of (number of the time, document): pairs are data, which all runs
-  share, whatever their seeds.
+  parts: all sentences as tokens. document_of int (n,): the document of every sentence,
+  ascending. What a document gives is a function of (number of the time, document):
+  pairs are data, which all runs share, whatever their seeds.
   """
   lengths = np.asarray(parts.lengths, np.int64)
   # Where a new document begins.

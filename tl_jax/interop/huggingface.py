@@ -197,11 +197,8 @@ def save(
   """
   # Everything is made, and refused, before anything is written.
   _require_format(format)
-  if loaded.arch.generates:
-    how = dict(family=family, shard_bytes=shard_bytes)
-    generator, loaded = _apart(loaded)
-    save(pathlib.Path(path) / 'generator', generator, **how)
   path = pathlib.Path(path)
+  generator, loaded = _apart(loaded)
   arch = loaded.arch
   own_family = (loaded.config or {}).get('model_type')
   classifiers.require_class(arch, dict(model_type=family or own_family))
@@ -213,13 +210,11 @@ def save(
   config['dtype'] = _dtype_name(held)
   found = _their_tensors(loaded, family, config, held)
 
+  if generator is not None:
+    save(path / 'generator', generator, family=family, shard_bytes=shard_bytes)
   os.makedirs(path, exist_ok=True)
   tensors.save_tensors(path, sorted(found.items()), shard_bytes=shard_bytes)
-  if loaded.tokenizer is not None:
-    from tl_jax.interop import tokenizers
-
-    tokenizer = _tokenizer_of(loaded)
-    tokenizers.save_tokenizer(path, tokenizer, typed=arch.types > 1)
+  _write_tokenizer(path, loaded)
   if loaded.pooling.modes:
     sentences.write_pooling(path, loaded.pooling, arch.width)
   # The config comes last: without it a folder that was cut short is none.
@@ -232,9 +227,23 @@ def save(
   return path
 
 
-def _apart(loaded: Loaded) -> tuple[Loaded, Loaded]:
-  """ELECTRA's generator and its discriminator as two models."""
+def _write_tokenizer(path: pathlib.Path, loaded: Loaded) -> None:
+  """Writes the files of the tokenizer, where there is one."""
+  if loaded.tokenizer is None:
+    return
+  from tl_jax.interop import tokenizers
+
+  tokenizer = _tokenizer_of(loaded)
+  tokenizers.save_tokenizer(path, tokenizer, typed=loaded.arch.types > 1)
+
+
+def _apart(loaded: Loaded) -> tuple[Loaded | None, Loaded]:
+  """ELECTRA's generator and its discriminator as two models; (None, the model) of one
+  that has no generator.
+  """
   arch, params = loaded.arch, loaded.params
+  if not arch.generates:
+    return None, loaded
   small = models.generator_arch(arch)
   own = models.generator_params(params)
   generator = loaded._replace(
