@@ -428,9 +428,7 @@ def _answer(
 
 
 def _answer_tokens(arch: Arch, params, batch, encoded: Encoded, pair: bool) -> Outputs:
-  """The logits over the vocabulary, and where `pair` asks for it what is said of each
-  pair of texts.
-  """
+  """The logits over the vocabulary; pair: and those of every pair of texts."""
   hidden = encoded.hidden[:, encoded.prompt :]
   read = hidden if encoded.read is None else encoded.read
   found = None
