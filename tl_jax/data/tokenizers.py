@@ -158,7 +158,11 @@ class Tokenizer:
     parse_special: bool | None = None,
   ) -> list[list[int]]:
     """The ids of many texts; a lone surrogate is read as a question mark."""
-    encodings = self._encodings(texts, parse_special)
+    parsed = self.parse_special if parse_special is None else parse_special
+    backend = self._parsing_backend if parsed else self._plain_backend
+    plain_texts = [plain(text) for text in texts]
+    # Ids alone: it takes time to find out which characters a token stands for.
+    encodings = backend.encode_batch_fast(plain_texts, add_special_tokens=False)
     prefix = list(self.prefix) if special else []
     suffix = list(self.suffix) if special else []
     room = None
@@ -174,14 +178,10 @@ class Tokenizer:
 
     A span is the first character that a token stands for, and that behind the last.
     """
-    return [(found.ids, found.offsets) for found in self._encodings(texts)]
-
-  def _encodings(self, texts: Sequence[str], parse_special: bool | None = None):
-    """What the backend says of texts; `parse_special` as of `encode`."""
-    parsed = self.parse_special if parse_special is None else parse_special
-    backend = self._parsing_backend if parsed else self._plain_backend
+    backend = self._parsing_backend if self.parse_special else self._plain_backend
     plain_texts = [plain(text) for text in texts]
-    return backend.encode_batch(plain_texts, add_special_tokens=False)
+    encodings = backend.encode_batch(plain_texts, add_special_tokens=False)
+    return [(found.ids, found.offsets) for found in encodings]
 
   def encode_places(self, text: str) -> list[tuple[int, int, int]]:
     """(id, first, end) of every token of a text: the characters that it stands for.
