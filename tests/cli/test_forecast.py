@@ -81,7 +81,7 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(
   }
   for said, flags in wrong.items():
     assert forecast(*flags) == 2, said
-    (line,) = capsys.readouterr().out.splitlines()[-1:]
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert said in line
 
 
