@@ -83,6 +83,34 @@ def test_the_same_again_is_there_already_and_other_rules_are_not(planted, tmp_pa
   assert found['removed'] == {'exact': 30}
 
 
+def test_a_damaged_file_is_made_again(planted, tmp_path):
+  folder, _, _ = planted
+  corpus = corpus_of(folder, steps=('exact',), shard=100)
+  prepare.prepare(corpus, tmp_path / 'out')
+  wanted = documents(tmp_path / 'out')
+  shards = sorted((tmp_path / 'out' / 'corpus').iterdir())
+  shards[0].unlink()
+  shards[1].write_bytes(shards[1].read_bytes()[:-9])
+  told = []
+  prepare.prepare(corpus, tmp_path / 'out', told.append)
+  assert documents(tmp_path / 'out') == wanted and 'already' not in ''.join(told)
+
+
+def test_a_corpus_that_is_replaced_has_no_manifest_meanwhile(
+  planted, tmp_path, monkeypatch
+):
+  folder, _, _ = planted
+  prepare.prepare(corpus_of(folder, steps=('exact',)), tmp_path / 'out')
+
+  def killed(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(prepare.running.Shards, 'close', killed)
+  with pytest.raises(KeyboardInterrupt):
+    prepare.prepare(corpus_of(folder, steps=()), tmp_path / 'out')
+  assert not (tmp_path / 'out' / 'manifest.json').exists()
+
+
 def test_documents_are_the_same_whatever_the_chunks(planted, tmp_path):
   folder, _, _ = planted
   prepare.prepare(corpus_of(folder, chunk=37), tmp_path / 'out')

@@ -19,7 +19,7 @@ import json
 import pathlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,20 +72,31 @@ def prepare(
   """
   require(corpus)
   key = _key(corpus)
-  known = files.find_json(folder / MANIFEST)
-  if known is not None and known.get('key') == key:
+  known = files.find_json(folder / MANIFEST) or {}
+  if known.get('key') == key and _is_whole(folder, known):
     # It may have been killed behind its manifest.
     shutil.rmtree(folder / _CHUNKS, ignore_errors=True)
     tell(f'{folder}: is there already')
     return known
   chunks = list(_chunks(corpus, folder / _CHUNKS / key, tell))
   fates = _fates(corpus, chunks, tell)
+  # From now on the files are no longer those of an earlier corpus.
+  (folder / MANIFEST).unlink(missing_ok=True)
   manifest = _written(corpus, folder, key, chunks, fates, tell)
   content = files.encode(manifest, indent=1) + '\n'
   # Last: a folder with a manifest is whole.
   files.write_atomically(folder / MANIFEST, content.encode())
   shutil.rmtree(folder / _CHUNKS, ignore_errors=True)
   return manifest
+
+
+def _is_whole(folder: pathlib.Path, manifest: Mapping[str, Any]) -> bool:
+  """Are all files of a corpus there, as they were written?"""
+  for name, said in manifest['files'].items():
+    path = folder / SHARDS / name
+    if not path.is_file() or files.digest(path)[1] != said['sha256']:
+      return False
+  return True
 
 
 def require(corpus: Corpus) -> None:
