@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -57,6 +59,40 @@ def test_several_at_once_lose_nothing(pretrained, tmp_path):
   found = [run.result().vectors for run in runs]
   np.testing.assert_allclose(found[0], found[1], atol=1e-6)
   assert [path.suffix for path in tmp_path.iterdir()] == ['.npy']
+
+
+# Says that it is ready and waits, so that all of them begin at once.
+PROCESS = """
+import pathlib
+import sys
+from tl_jax.train.encoding import encode
+model, folder, *texts = sys.argv[1:]
+folder = pathlib.Path(folder)
+print('ready', flush=True)
+sys.stdin.readline()
+encode(model, texts, folder)
+encode(model, texts[:2], folder)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_write_at_once_lose_nothing(pretrained, tmp_path):
+  command = [sys.executable, '-c', PROCESS, str(pretrained), str(tmp_path), *TEXTS]
+  pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+  processes = [subprocess.Popen(command, **pipes) for _ in range(3)]
+  for process in processes:
+    assert process.stdout.readline() == 'ready\n'
+  for process in processes:
+    process.stdin.write('\n')
+    process.stdin.flush()
+  for process in processes:
+    process.communicate()
+  assert [process.returncode for process in processes] == [0, 0, 0]
+  assert [path.suffix for path in tmp_path.iterdir()] == ['.npy', '.npy']
+  # Both sets of texts are there whole: no model is asked again.
+  for texts in (TEXTS, TEXTS[:2]):
+    found = encode(str(pretrained), texts, tmp_path)
+    assert found.seconds == 0 and np.isfinite(found.vectors).all()
 
 
 def test_whatever_changes_a_vector_changes_its_key():
