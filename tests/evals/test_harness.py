@@ -166,16 +166,16 @@ def test_whole_texts_have_the_probability_of_their_windows(loaded):
   from lm_eval.api.instance import Instance
 
   model = harness.language_model(loaded)
-  text = 'good film ' * 100
+  # More tokens than the model has positions, fewer than twice as many.
+  text = 'good film ' * 80
   request = Instance('loglikelihood_rolling', {}, (text,), 0)
   (found,) = model.loglikelihood_rolling([request])
   scorer = harness.Scorer(loaded, rows=1)
   ids = scorer.encode(text, special=False)
-  assert len(ids) > 128
+  assert 128 < len(ids) < 254
   # As many tokens as the model has positions, then the rest behind what it saw.
   size = 127
   wanted = chance(loaded, [scorer.first], ids[:size])
   rest = ids[size:]
-  assert len(rest) < size
   wanted += chance(loaded, ids[-size - 1 : -len(rest)], rest)
   assert found == pytest.approx(wanted, rel=1e-4)
