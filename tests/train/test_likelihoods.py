@@ -106,6 +106,22 @@ def test_a_masked_encoder_compares_pseudo_log_likelihoods(tmp_path, folders, bli
   assert lines[0]['prediction'][0] == pytest.approx(float(own.sum()), abs=1e-3)
 
 
+@pytest.mark.parametrize('kind', ['decoder', 'encoder'])
+def test_how_far_pairs_have_come_is_told_to_the_end(tmp_path, folders, blimp, kind):
+  told = []
+
+  def progress(title, done, total, **figures):
+    told.append((done, total))
+
+  reporter = train.NULL_REPORTER._replace(progress=progress)
+  spec = f'configs/transfer.py:task={blimp},method=in_context,init={folders[kind]}'
+  train.transfer(config.load(spec, [('data.batch', '2')]), tmp_path / 'w', reporter)
+  dones = [done for done, _ in told]
+  assert len(told) > 1
+  assert dones == sorted(set(dones))
+  assert {total for _, total in told} == {dones[-1]}
+
+
 def test_the_last_word_is_judged_behind_all_others(tmp_path, folders, lambada):
   task = f'{lambada},kind=last_word'
   result, lines = ask(task, folders['decoder'], tmp_path / 'w')

@@ -206,11 +206,11 @@ class _Asking(NamedTuple):
     loaded = self.loaded
     if loaded.arch.kind == 'decoder':
       ranker = self._ranker()
-      found = likelihoods.of_decoder(ranker, loaded.tokenizer, pairs)
+      found = likelihoods.of_decoder(ranker, loaded.tokenizer, pairs, self._progress)
     else:
       batch = self.settings.data.batch
       rows = likelihoods.Rows(batch, self.mesh.size, self._placed)
-      found = likelihoods.of_encoder(loaded, self.params, pairs, rows)
+      found = likelihoods.of_encoder(loaded, self.params, pairs, rows, self._progress)
     parameters = tree.count(self.loaded.params)
     told = ("the intervals of paradigms are Wilson's",)
     return Answered(found, 0, told, parameters=parameters)
@@ -374,10 +374,12 @@ class _Asking(NamedTuple):
 
   def _watch(self, done: int, total: int) -> Callable[[int], None]:
     def watch(ranked: int) -> None:
-      so_far = min(done + ranked, total)
-      self.reporter.progress(f'{self.corpus.name}, in context', so_far, total)
+      self._progress(min(done + ranked, total), total)
 
     return watch
+
+  def _progress(self, done: int, total: int) -> None:
+    self.reporter.progress(f'{self.corpus.name}, in context', done, total)
 
   def _metrics_of_all(self, by_name: dict[str, np.ndarray]) -> tuple[dict, dict]:
     """The headline by every score, as `calibrated/accuracy`, and its intervals."""

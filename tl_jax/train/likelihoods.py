@@ -83,18 +83,34 @@ def require_whole(asked: Sequence[prompts.Asked], room: int) -> None:
     )
 
 
-def of_decoder(ranker: ranking.Ranker, tokenizer, pairs: Sequence[Pair]) -> np.ndarray:
-  """log P of both sentences of each pair, float64 (n, 2)."""
+def of_decoder(
+  ranker: ranking.Ranker,
+  tokenizer,
+  pairs: Sequence[Pair],
+  watch: Callable[[int, int], None],
+) -> np.ndarray:
+  """log P of both sentences of each pair, float64 (n, 2).
+
+  watch: called after every batch with how many pairs are done, and how many there are.
+  """
   begin = prompts.beginning(tokenizer)
   ids = _encoded(tokenizer, pairs, special=False)
   # Whole sentences stand behind a prompt that says nothing.
   requests = [ranking.Request(begin, two) for two in ids]
-  return np.array([each.sums for each in ranker.rank(requests)])
+  ranked = ranker.rank(requests, lambda done: watch(done, len(requests)))
+  return np.array([each.sums for each in ranked])
 
 
-def of_encoder(loaded, params, pairs: Sequence[Pair], rows: Rows) -> np.ndarray:
+def of_encoder(
+  loaded,
+  params,
+  pairs: Sequence[Pair],
+  rows: Rows,
+  watch: Callable[[int, int], None],
+) -> np.ndarray:
   """The pseudo-log-likelihoods of both sentences of each pair, float64 (n, 2).
 
+  watch: called after every batch with how many tokens were hidden, and how many will be.
   Raises ConfigError for a tokenizer without a mask, and a text that is too long.
   """
   tokenizer, room = loaded.tokenizer, loaded.arch.room
@@ -109,15 +125,19 @@ def of_encoder(loaded, params, pairs: Sequence[Pair], rows: Rows) -> np.ndarray:
     raise ConfigError(
       f'config.init: a sentence has {longest} tokens, the model has room for {room}'
     )
+  frame = len(tokenizer.prefix), len(tokenizer.suffix)
+  # Each token of a sentence, but those of the frame, is hidden once.
+  hidden = sum(map(len, ids)) - sum(frame) * len(ids)
   found = pseudo.likelihoods(
     loaded.model,
     params,
     ids,
-    (len(tokenizer.prefix), len(tokenizer.suffix)),
+    frame,
     tokenizer.mask,
     rows=rows.count,
     place=rows.place,
     fetch=parallel.to_host,
+    watch=lambda done: watch(done, hidden),
   )
   return found.reshape(-1, 2)
 
