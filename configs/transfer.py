@@ -73,7 +73,7 @@ the partitions full, probe, bitfit, norms, last and subset; the leaf edits lora,
 qlora, ia3 and diff; the parts adapter, prompt and prefix; the regularizers l2sp,
 prior_decay, mixout, ewc, reinitialize, rdrop and unfreeze, which act on what the others
 train. Besides, in_context, which trains nothing (below), and the baselines tf-idf, copy,
-lead, of tags most-frequent and of spans best-sentence.
+lead, of tags most-frequent, of spans best-sentence and of choices best-candidate.
 init: a workdir of `pretrain` or `transfer`, a Hugging Face folder, or scratch. labels:
 how many labelled examples; 0: all. epochs: passes over them, in the place of 100 steps.
 Classes of unequal size may count the same: --config.task.weights=balanced, or

@@ -14,8 +14,6 @@ question. One seed; the rates are those of configs/transfer.py, none was tuned. 
 brackets stands the 95 % interval of a bootstrap over questions.
 """
 
-import argparse
-import json
 import pathlib
 import random
 import re
@@ -23,11 +21,10 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tl_jax import config, data, train
+from tl_jax import config, data
 from tl_jax.report import Claim
 
-HERE = pathlib.Path(__file__)
-CONFIG = HERE.parents[1] / 'configs' / 'transfer.py'
+transferred = config.execute(pathlib.Path(__file__).with_name('transferred.py'))
 BASELINE = 'best-sentence'
 METHODS = (BASELINE, 'full')
 # The set -> of how many questions one has no answer; 0 for none.
@@ -103,35 +100,24 @@ def row_of(own: Description, inside: Sequence[Description], is_answered: bool) -
 
 def write(folder: pathlib.Path) -> None:
   """Writes a folder of both splits for each set."""
-  for split, count in SIZES.items():
-    packages = descriptions(split)
-    for name, without in SETS.items():
+  packages = {split: descriptions(split) for split in SIZES}
+  for name, without in SETS.items():
+    splits = {}
+    for split, count in SIZES.items():
       # Of a seed of its own: whoever changes one set changes no other.
       generator = random.Random(f'{name} {split}')
-      rows = questions(packages, count, without, generator)
-      own = folder / name
-      own.mkdir(parents=True, exist_ok=True)
-      lines = [json.dumps(row) + '\n' for row in rows]
-      (own / f'{split}.jsonl').write_text(''.join(lines))
+      splits[split] = questions(packages[split], count, without, generator)
+    transferred.write(folder / name, splits)
 
 
 def run(folder: pathlib.Path, name: str, method: str, is_smoke: bool) -> dict:
   """The result of a run."""
-  matrix = config.execute(HERE.with_name('peft_matrix.py'))
-  start = f'method={method},init={matrix.encoder()}'
-  c = config.load(f'{CONFIG}:task={folder / name},kind=span,{start}')
-  c.seed = 1
-  c.compute.dtype = 'bfloat16'
-  c.data.update(batch=8, length=384)
-  c.schedule.update(steps=None, epochs=2.0)
-  c.log.tensorboard = False
+  c = transferred.settings(folder / name, method, 2.0, 'span')
+  c.data.length = 384
   if is_smoke:
     c.task.labels = 64
     c.task.test = 50
-  result = train.run(c, folder / f'{name}-{method}')
-  seconds = result['training_seconds']
-  sys.stderr.write(f'{name}, {method}: trained in {seconds:.0f} s\n')
-  return result
+  return transferred.run(c, folder / f'{name}-{method}')
 
 
 def metric_of(name: str) -> str:
@@ -170,20 +156,13 @@ def shown(result: dict, name: str) -> list[str]:
   """The cells of a row: both scores in per cent, each with its interval."""
   cells = []
   for score in ('exact_match', 'f1'):
-    key = f'{metric_of(name)}_{score}'
-    low, high = result['intervals'][key]
-    middle = result['metrics'][key]
-    cells.append(f'{100 * middle:.1f} [{100 * low:.1f}, {100 * high:.1f}]')
+    ends = result['intervals'][f'{metric_of(name)}_{score}']
+    cells.append(transferred.in_per_cent(value(result, name, score), ends))
   return cells
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument('--workdir', required=True, type=pathlib.Path)
-  parser.add_argument('--smoke', action='store_true', help='from 64 questions')
-  options = parser.parse_args()
+  options = transferred.options(__doc__, 'from 64 questions')
   write(options.workdir)
   found = {}
   sys.stdout.write('| set | method | exact match | F1 |\n|---|---|---|---|\n')
@@ -193,9 +172,7 @@ def main() -> None:
       found[name, method] = result
       cells = ' | '.join(shown(result, name))
       sys.stdout.write(f'| {name} | {method} | {cells} |\n')
-  for claim in claims(found):
-    judged = claim.judge(None)
-    sys.stdout.write(f'{judged.verdict}: {judged.text}\n')
+  transferred.tell(claims(found))
 
 
 if __name__ == '__main__':

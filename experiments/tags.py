@@ -12,20 +12,18 @@ on one side. One seed; the rates are those of configs/transfer.py, none was tune
 brackets stands the 95 % interval of a bootstrap over test passages.
 """
 
-import argparse
 import json
 import pathlib
 import re
 import sys
 from collections.abc import Iterable, Iterator
 
-from tl_jax import config, data, train
+from tl_jax import config, data
 from tl_jax.data.classes import BROWN_GENRES
 from tl_jax.evals.intervals import intervals
 from tl_jax.report import Claim
 
-HERE = pathlib.Path(__file__)
-CONFIG = HERE.parents[1] / 'configs' / 'transfer.py'
+transferred = config.execute(pathlib.Path(__file__).with_name('transferred.py'))
 GENRES = tuple(BROWN_GENRES.values())
 NEWS = GENRES[0]
 BASELINE = 'most-frequent'
@@ -60,29 +58,18 @@ def passages(split: str, trained: str) -> Iterator[dict]:
 def write(folder: pathlib.Path) -> None:
   """Writes a folder of both splits for each way to train."""
   for trained in TRAINED:
-    own = folder / trained
-    own.mkdir(parents=True, exist_ok=True)
-    for split in ('train', 'test'):
-      lines = [json.dumps(passage) + '\n' for passage in passages(split, trained)]
-      (own / f'{split}.jsonl').write_text(''.join(lines))
+    splits = {split: passages(split, trained) for split in ('train', 'test')}
+    transferred.write(folder / trained, splits)
 
 
 def run(folder: pathlib.Path, method: str, trained: str, is_smoke: bool) -> list[dict]:
   """The predictions of a run for every test passage."""
-  matrix = config.execute(HERE.with_name('peft_matrix.py'))
   labels, epochs = TRAINED[trained]
-  labels = 50 if is_smoke else labels
-  start = f'method={method},init={matrix.encoder()}'
-  c = config.load(f'{CONFIG}:task={folder / trained},labels={labels},{start}')
-  c.seed = 1
-  c.compute.dtype = 'bfloat16'
-  c.data.update(batch=8, length=128)
-  c.schedule.update(steps=None, epochs=epochs)
-  c.log.tensorboard = False
+  c = transferred.settings(folder / trained, method, epochs, 'tags')
+  c.data.length = 128
+  c.task.labels = 50 if is_smoke else labels
   workdir = folder / f'{trained}-{method}'
-  result = train.run(c, workdir)
-  seconds = result['training_seconds']
-  sys.stderr.write(f'{trained}, {method}: trained in {seconds:.0f} s\n')
+  transferred.run(c, workdir)
   lines = (workdir / 'predictions.jsonl').read_text().splitlines()
   return list(map(json.loads, lines))
 
@@ -149,31 +136,19 @@ def claims(found: dict[str, dict]) -> tuple[Claim, ...]:
   )
 
 
-def shown(cell: tuple[float, tuple[float, float]]) -> str:
-  value, (low, high) = cell
-  return f'{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]'
-
-
 def main() -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument('--workdir', required=True, type=pathlib.Path)
-  parser.add_argument('--smoke', action='store_true', help='from 50 passages')
-  options = parser.parse_args()
+  options = transferred.options(__doc__, 'from 50 passages')
   write(options.workdir)
   found = measure(options.workdir, options.smoke)
   heads = list(found)
   sys.stdout.write(f'| genre | {" | ".join(heads)} |\n')
   sys.stdout.write('|---' * (len(heads) + 1) + '|\n')
   for genre in found[heads[0]]:
-    cells = [shown(found[head][genre]) for head in heads]
+    cells = [transferred.in_per_cent(*found[head][genre]) for head in heads]
     sys.stdout.write(f'| {genre} | {" | ".join(cells)} |\n')
   others = [f'{100 * elsewhere(found[head]):.1f}' for head in heads]
   sys.stdout.write(f'| mean without news | {" | ".join(others)} |\n')
-  for claim in claims(found):
-    judged = claim.judge(None)
-    sys.stdout.write(f'{judged.verdict}: {judged.text}\n')
+  transferred.tell(claims(found))
   (options.workdir / 'tags.json').write_text(json.dumps(found, indent=1) + '\n')
 
 

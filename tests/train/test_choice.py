@@ -120,3 +120,17 @@ def test_a_folder_answers_as_the_run_does(trained, tmp_path):
 def test_other_methods_train_candidates_too(trained, method, tmp_path):
   result = train.transfer(config_of(trained[1], method=method), tmp_path / 'w')
   assert result['n'] == 16 and 0 <= result['metrics']['choice_accuracy'] <= 1
+
+
+def test_the_best_candidate_is_a_baseline(trained, tmp_path):
+  _, path, _ = trained
+  made = train.transfer(config_of(path, method='best-candidate'), tmp_path / 'w')
+  # The right candidate alone has the animal of the question.
+  assert made['metrics'] == {'choice_accuracy': 1.0} and made['labels'] == 0
+  shared = outputs_of(tmp_path / 'w')
+  # 'a' is in both.
+  assert {score for row in shared for score in row} == {1.0, 2.0}
+  other = tmp_path / 'a.csv'
+  other.write_text('text,label\ngood,1\nbad,0\nfine,1\nawful,0\n')
+  with pytest.raises(config.ConfigError, match='best-candidate needs a task with cand'):
+    train.transfer(config_of(other, method='best-candidate'), tmp_path / 'x')

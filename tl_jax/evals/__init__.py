@@ -7,6 +7,7 @@
 
 from tl_jax.evals.baselines import (
   BASELINES,
+  CHOOSERS,
   CLASSIFIERS,
   READERS,
   TAGGERS,
@@ -16,6 +17,7 @@ from tl_jax.evals.evaluate import outputs
 
 __all__ = [
   'BASELINES',
+  'CHOOSERS',
   'CLASSIFIERS',
   'READERS',
   'TAGGERS',

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tl_jax.data.candidates import Choices
 from tl_jax.data.passages import PassageQuestion
 from tl_jax.data.words import Words
 
@@ -136,12 +137,8 @@ def best_sentence(test: Sequence[PassageQuestion]) -> list[tuple[int, int]]:
   """
   places = []
   for text in test:
-    words = set(_WORD.findall(text.first.lower()))
     parts = _sentences(text.second)
-    shared = []
-    for begin, end in parts:
-      own = _WORD.findall(text.second[begin:end].lower())
-      shared.append(len(words.intersection(own)))
+    shared = [_shared(text.first, text.second[begin:end]) for begin, end in parts]
     best = shared.index(max(shared))
     places.append(parts[best])
   return places
@@ -159,10 +156,27 @@ def _sentences(text: str) -> list[tuple[int, int]]:
   return found or [(0, len(text))]
 
 
+def best_candidate(test: Sequence[Choices]) -> list[list[int]]:
+  """How many words of its question each candidate has.
+
+  >>> best_candidate([Choices('Who ran?', ('It rains.', 'Ann ran.'))])
+  [[0, 1]]
+  """
+  return [[_shared(text.question, answer) for answer in text.answers] for text in test]
+
+
+def _shared(first: str, second: str) -> int:
+  """How many words two texts have in common, in whichever case."""
+  words = set(_WORD.findall(first.lower()))
+  return len(words.intersection(_WORD.findall(second.lower())))
+
+
 # (texts, targets, test) -> tags of words with their probabilities.
 TAGGERS = {'most-frequent': most_frequent}
 # test -> the characters of the answers in their passages.
 READERS = {'best-sentence': best_sentence}
+# test -> a score for every candidate of a question, the higher the better.
+CHOOSERS = {'best-candidate': best_candidate}
 # (test) -> texts, of which nothing is learned.
 WRITERS = {'copy': copy, 'lead': lead}
-BASELINES = (*CLASSIFIERS, *TAGGERS, *READERS, *WRITERS)
+BASELINES = (*CLASSIFIERS, *TAGGERS, *READERS, *CHOOSERS, *WRITERS)

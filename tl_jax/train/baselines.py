@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tl_jax import evals, tasks
 from tl_jax.evals.intervals import of_task
-from tl_jax.tasks.problems import span
+from tl_jax.tasks.problems import choice, span
 from tl_jax.train import notes, results
 from tl_jax.train.datasets import TaskExamples
 from tl_jax.train.reporter import NULL_REPORTER, Reporter, peak_bytes
@@ -68,6 +68,8 @@ class Baseline(NamedTuple):
     if name in evals.READERS:
       places = evals.READERS[name](test.texts)
       return span.raw_of(places), 0
+    if name in evals.CHOOSERS:
+      return choice.raw_of(evals.CHOOSERS[name](test.texts)), 0
     # As a model would be: what it is compared with has seen the same examples.
     chosen = self.corpus.draw(settings).trained
     train = self.corpus.train

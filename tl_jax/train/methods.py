@@ -150,6 +150,8 @@ def _require_answers(name: str, task: tasks.Task) -> None:
     fits, answers = task.problem.form == 'tags', 'a tag for every word'
   elif name in evals.READERS:
     fits, answers = task.problem.form == 'span', 'answers that stand in passages'
+  elif name in evals.CHOOSERS:
+    fits, answers = task.problem.form == 'place', 'candidates, one of which is right'
   else:
     fits, answers = task.problem.exclusive, 'one label per example'
   if not fits:

@@ -8,6 +8,7 @@ are the softmax over the candidates of a question (Radford et al. 2018, section 
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -54,6 +55,20 @@ def there(scores) -> Array:
   """The scores, or worths, of the candidates that a question has, of (n,) of them."""
   scores = np.asarray(scores)
   return scores[scores > models.NO_CANDIDATE / 2]
+
+
+def raw_of(scores: Sequence[Sequence[float]]) -> Array:
+  """What a model that gives the candidates of each question these scores would say:
+  float32 (n, most candidates), `NO_CANDIDATE` in the place of one that is not there.
+
+  >>> raw_of([[1, 2], [3]]).tolist()
+  [[1.0, 2.0], [3.0, -1000000000.0]]
+  """
+  most = max(map(len, scores))
+  found = np.full((len(scores), most), models.NO_CANDIDATE, np.float32)
+  for row, own in enumerate(scores):
+    found[row, : len(own)] = own
+  return found
 
 
 def _decide(raw, targets: Array, groups: tuple) -> Array:
@@ -107,11 +122,7 @@ def _worths(examples: list[Example]) -> Array:
   """What the candidates of each question are worth: float32 (n, candidates), 1 for a
   right one, `NO_CANDIDATE` in the place of one that is not there.
   """
-  most = max(len(example.target) for example in examples)
-  found = np.full((len(examples), most), models.NO_CANDIDATE, np.float32)
-  for row, example in enumerate(examples):
-    found[row, : len(example.target)] = example.target
-  return found
+  return raw_of([example.target for example in examples])
 
 
 def _plain_worths(values) -> list:
