@@ -119,7 +119,9 @@ def claims(found: dict[tuple[str, str], dict]) -> tuple[Claim, ...]:
     Claim('sentences, full: 93 %', lambda _: sentences, at_least=0.93),
     Claim('sentences: 8 points above the baseline', lambda _: gain, at_least=0.08),
     Claim('names, full: 75 %', lambda _: names, at_least=0.75),
-    Claim('names: 25 points above the baseline', lambda _: gain_of_names, at_least=0.25),
+    Claim(
+      'names: 25 points above the baseline', lambda _: gain_of_names, at_least=0.25
+    ),
   )
 
 

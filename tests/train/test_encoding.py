@@ -5,12 +5,15 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 import tl_jax
+from tl_jax import models, parallel
 from tl_jax.data.pairs import Pair
 from tl_jax.train import encoding
+from tl_jax.train.answering import open_settings, open_subject, vectors
 from tl_jax.train.encoding import encode, key_of
 
 TEXTS = ['a film of the year', 'nobody came', 'a cat', 'the end']
@@ -40,6 +43,21 @@ def test_a_second_time_no_model_is_opened(pretrained, tmp_path, opened):
   other = encode(str(pretrained), TEXTS[::-1], tmp_path)
   np.testing.assert_allclose(other.vectors[::-1], first.vectors, atol=1e-5)
   assert len(opened) == 2
+
+
+@pytest.mark.parametrize('said', [dict(modes=models.POOLS), dict(layers=True)])
+def test_texts_in_one_row_have_the_vectors_of_texts_alone(pretrained, said):
+  """However they are pooled, and after every layer."""
+  settings, step = open_settings(pretrained)
+  subject = open_subject(pretrained, settings, step, '', None)
+  mesh = parallel.make_mesh(parallel.MeshShape())
+  with jax.set_mesh(mesh):
+    width, run = vectors(subject, mesh, batch=2, **said)
+    (packed,) = run(TEXTS, lambda answered, cut: None)
+    alone = [next(run([text], lambda answered, cut: None)) for text in TEXTS]
+  assert packed.shape == (len(TEXTS), width)
+  np.testing.assert_allclose(packed, np.concatenate(alone), atol=1e-5)
+  assert np.ptp(packed, axis=0).max() > 1e-2
 
 
 def test_half_a_file_is_never_read(pretrained, tmp_path, opened):

@@ -74,6 +74,22 @@ def test_a_step_on_features_is_the_step_on_tokens(ready):
   )
 
 
+def test_rows_with_one_example_give_the_same_features(ready, tmp_path):
+  alone = preparing.prepare(
+    check(make_config('probe', more=[('data.pack', 'false')])), tmp_path
+  )
+  numbers = np.arange(0, 40, 3)
+  found = []
+  for one in (ready, alone):
+    inputs = EvaluationInputs(one.corpus, one.parts)
+    cache = FeatureCache(one.corpus, one.parts, inputs)
+    found.append(cache._run(state_of(one), one.corpus.train, numbers).vectors)
+  packed, unpacked = found
+  assert alone.corpus.train.examples_per_row == 1 < ready.corpus.train.examples_per_row
+  assert packed.shape == (len(numbers), ready.parts.model.arch.width)
+  np.testing.assert_allclose(packed, unpacked, atol=1e-5)
+
+
 def test_the_judge_says_of_features_what_it_says_of_texts(ready):
   state = state_of(ready)
   evaluator = evaluators.TaskEvaluator(ready.corpus, ready.parts)

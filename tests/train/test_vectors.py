@@ -10,7 +10,7 @@ from tiny_runs import SMALL
 
 from tl_jax import config, interop, train
 from tl_jax.config import ConfigError
-from tl_jax.train import checks, prediction
+from tl_jax.train import checks, datasets, evaluation, prediction, restoring
 from tl_jax.train.restoring import load
 
 WORDS = ['cat', 'dog', 'sun', 'moon', 'tree', 'rock', 'sea', 'sky', 'red', 'blue']
@@ -80,16 +80,19 @@ def test_texts_that_belong_together_are_found(trained):
   assert line['prediction'] >= 1
 
 
-def test_rows_with_one_example_say_the_same(trained):
+def test_rows_with_one_example_give_the_same_vectors(trained):
   path, _ = trained
-  found = []
+  found = {}
   for pack in ('true', 'false'):
-    output = path.parent / f'{pack}.jsonl'
-    overrides = [('data.pack', pack)]
-    train.evaluate(path, overrides=overrides, output=output)
-    lines = map(json.loads, output.read_text().splitlines())
-    found.append([line['prediction'] for line in lines])
-  assert found[0] == found[1]
+    # Rows of the run itself have no room for two examples.
+    overrides = [('data.pack', pack), ('data.length', '64')]
+    opened = restoring.open_workdir(path, overrides=overrides)
+    task = datasets.open_task(opened.settings.task, '', opened.known)
+    test, measure = evaluation.make_measure(opened, task, path)
+    _, found[pack] = measure(opened.params)
+    assert (test.examples_per_row > 1) == (pack == 'true')
+  assert found['true'].shape == (len(test.texts), 3 * 16)
+  np.testing.assert_allclose(found['true'], found['false'], atol=1e-5)
 
 
 def test_a_set_of_scores_judges_what_pairs_have_trained(trained, tmp_path):
