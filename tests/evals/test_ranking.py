@@ -143,6 +143,27 @@ def test_a_long_prompt_and_a_long_candidate_need_not_have_room_together():
   assert [first.sums[1], second.sums[0]] == pytest.approx(wanted, abs=1e-3)
 
 
+def test_short_candidates_are_not_padded_to_the_longest_of_all(monkeypatch):
+  arch = ARCHS['gpt2']
+  params = made(arch)
+  draw = np.random.default_rng(0)
+  sizes = [2, 12, 3, 11, 2, 10, 4, 2]
+  candidates = [draw.integers(0, 61, size).tolist() for size in sizes]
+  ranker = Ranker(models.decoder(arch), params, rows=1)
+  padded_to = []
+  rank = ranking._rank
+
+  def seen(*given):
+    padded_to.append(given[4]['tokens'].shape[-1])
+    return rank(*given)
+
+  monkeypatch.setattr(ranking, '_rank', seen)
+  found = ranker.rank([Request((5, 6), (each,)) for each in candidates])
+  assert padded_to == [4] * 5 + [12] * 3
+  wanted = [score for score, _ in alone(arch, params, [(5, 6)] * 8, candidates)]
+  assert [each.sums[0] for each in found] == pytest.approx(wanted, abs=1e-4)
+
+
 @pytest.mark.parametrize(
   ('request_', 'said'),
   [

@@ -21,6 +21,9 @@ import numpy as np
 
 # Tokens that all prompts of a call begin with are read once where they are so many.
 FEWEST_SHARED = 16
+# Candidates of other lengths have batches of their own where they fill so many: each
+# length is compiled.
+FEWEST_BATCHES = 4
 # Prompts have one of few lengths, so that few programs are compiled.
 SHORTEST = 16
 # Tokens of candidates that are looked at at once.
@@ -115,15 +118,27 @@ class Ranker:
     return found
 
   def _groups(self, requests: Sequence[Request]) -> Iterator[list[int]]:
-    """The numbers of requests of which any prompt has room with any candidate."""
-    lengths = [len(request.prompt) for request in requests]
+    """The numbers of requests whose candidates are of like lengths, and of which any
+    prompt has room with any candidate.
+    """
     own = [_longest_candidate([request]) for request in requests]
-    if not self._is_decoder or self._room is None:
-      yield list(range(len(requests)))
-      return
+    for alike in _alike(own, FEWEST_BATCHES * self._rows):
+      if not self._is_decoder or self._room is None:
+        yield alike
+      else:
+        yield from self._with_room(requests, alike, own)
+
+  def _with_room(
+    self, requests: Sequence[Request], numbers: list[int], own: list[int]
+  ) -> Iterator[list[int]]:
+    """These numbers in groups of which any prompt has room with any candidate.
+
+    own: the length of the longest candidate of every request.
+    """
+    lengths = [len(request.prompt) for request in requests]
     group: list[int] = []
     longest = 0
-    for number in np.argsort(lengths, kind='stable').tolist():
+    for number in sorted(numbers, key=lengths.__getitem__):
       with_this = max(longest, own[number])
       # The prompt is the longest so far.
       if group and lengths[number] + with_this > self._room:
@@ -239,6 +254,23 @@ class _Batch(NamedTuple):
   prompts: dict
   candidates: dict
   capacity: int
+
+
+def _alike(lengths: Sequence[int], fewest: int) -> Iterator[list[int]]:
+  """Numbers in order of their lengths, in groups of at least so many, but for the last.
+
+  Within a group the longest is at most twice the shortest, unless it would be too few.
+  """
+  order = np.argsort(lengths, kind='stable')
+  group: list[int] = []
+  for number in order.tolist():
+    # All are padded to the longest of their group.
+    is_longer = bool(group) and lengths[number] > 2 * lengths[group[0]]
+    if is_longer and len(group) >= fewest:
+      yield group
+      group = []
+    group.append(number)
+  yield group
 
 
 def _common(prompts: Sequence[Sequence[int]]) -> int:
