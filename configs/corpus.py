@@ -14,7 +14,9 @@ file is escaped by a backslash. column: that of the texts (default: text). langu
 that stay, as en+de (default: all). evaluation: sources of texts whose runs of 13 words are
 in no document that stays. good: a source of good texts, by which a classifier of quality
 is learned (Brown et al. 2020). target: a source of texts like which half of the documents
-are chosen (DSIR, Xie et al. 2023).
+are chosen (DSIR, Xie et al. 2023). model: a workdir or a folder of a decoder, or of an
+encoder with a masked head; the half of the documents stays whose perplexity is in the
+middle (Marion et al. 2023), or another part by config.perplexity.keep=lowest or highest.
 
 config.steps: gopher and repetition (Rae et al. 2021), c4 (Raffel et al. 2020, which drops
 lines, too) and fineweb (Penedo et al. 2024) are rules of quality, exact and near leave out
@@ -32,7 +34,14 @@ ARGUMENTS = ('text=austen', 'text=austen+debian,languages=en')
 
 def get_config(arg: str = '') -> ConfigDict:
   a = arguments(
-    arg, text='', column='', languages='', evaluation='', good='', target=''
+    arg,
+    text='',
+    column='',
+    languages='',
+    evaluation='',
+    good='',
+    target='',
+    model='',
   )
   c = ConfigDict()
   c.seed = 0
@@ -70,6 +79,7 @@ def get_config(arg: str = '') -> ConfigDict:
   )
   c.evaluation = names(a.evaluation)
   c.classifier = dict(good=a.good, alpha=9.0)
+  c.perplexity = dict(model=a.model, keep='middle', share=0.5)
   c.selection = dict(target=a.target, share=0.5)
   c.shard = 10_000
   c.chunk = 1000

@@ -85,6 +85,18 @@ def test_a_corpus_is_prepared_by_one_command(tmp_path, capsys):
   assert 'is there already' in capsys.readouterr().out
 
 
+def test_a_model_chooses_by_perplexity(pretrained, tmp_path, capsys):
+  texts = ['A fine product and a good price.', 'zq xv jj', 'The product is good.', 'q']
+  (tmp_path / 'a.txt').write_text('\n'.join(texts))
+  config = f'--config=configs/corpus.py:text={tmp_path}/a.txt,model={pretrained}'
+  words = ['data', 'prepare', config, f'--workdir={tmp_path}/out', '--config.steps=()']
+  assert command.main([*words, '--config.perplexity.keep=lowest']) == 0
+  said = capsys.readouterr().out
+  assert '* 2 of 4 documents stay (50.0 %)' in said and 'perplexity: above' in said
+  page = (tmp_path / 'out' / 'report.html').read_text()
+  assert 'perplexity: above' in page and 'zq xv jj' in page
+
+
 @pytest.mark.parametrize(
   'more, said',
   [
@@ -101,6 +113,18 @@ def test_a_corpus_is_prepared_by_one_command(tmp_path, capsys):
     (
       ['--config=configs/corpus.py:text=austen,languages=eng', '--workdir=W'],
       "languages: 'eng' is not known; nearest: 'en'",
+    ),
+    (
+      ['--config=configs/corpus.py:text=austen,model=/no/such', '--workdir=W'],
+      'config.perplexity.model: /no/such: not a folder',
+    ),
+    (
+      [
+        '--config=configs/corpus.py:text=austen,model=/no/such',
+        '--workdir=W',
+        '--config.perplexity.keep=midle',
+      ],
+      "keep: 'midle'; nearest: 'middle'",
     ),
     (
       ['--config=configs/corpus.py:text=austen', '--workdir=W', '--config.step=1'],

@@ -56,12 +56,13 @@ def _prepare(flags, overrides) -> int:
     )
   corpus = corpus_of(load(flags.config, overrides), flags.directory)
   prepare.require(corpus)
+  scorer = _scorer_of(corpus.perplexity.model)
   folder = pathlib.Path(flags.workdir)
   folder.mkdir(parents=True, exist_ok=True)
   lock = Lock(folder)
   try:
     with Screen() as screen:
-      manifest = prepare.prepare(corpus, folder, screen.say)
+      manifest = prepare.prepare(corpus, folder, screen.say, scorer)
   finally:
     lock.release()
   page = folder / 'report.html'
@@ -72,6 +73,19 @@ def _prepare(flags, overrides) -> int:
     say(line)
   say(f'report: {page}')
   return 0
+
+
+def _scorer_of(model: str):
+  """What finds perplexities, where a config names a model for it."""
+  if not model:
+    return None
+  # Inside: without a model no device is touched.
+  from tl_jax.train import scoring
+
+  try:
+    return scoring.scorer(model)
+  except ValueError as error:
+    raise ConfigError(f'config.perplexity.model: {error}') from error
 
 
 def corpus_of(loaded, directory: str | None = None):

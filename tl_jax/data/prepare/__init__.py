@@ -4,7 +4,8 @@
 ('gopher', 'repetition', 'c4', 'fineweb', 'exact', 'near')
 """
 
+from tl_jax.data.prepare.perplexity import Scorer
 from tl_jax.data.prepare.running import prepare, require
 from tl_jax.data.prepare.settings import Corpus
 
-__all__ = ['Corpus', 'prepare', 'require']
+__all__ = ['Corpus', 'Scorer', 'prepare', 'require']

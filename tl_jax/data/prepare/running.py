@@ -30,12 +30,14 @@ from tl_jax.data.prepare import batch as batches
 from tl_jax.data.prepare import (
   decontamination,
   duplicates,
+  perplexity,
   reading,
   statistics,
   weighing,
 )
 from tl_jax.data.prepare.decontamination import Runs
 from tl_jax.data.prepare.filtering import SHOWN, Filtered, filtered
+from tl_jax.data.prepare.perplexity import Scorer
 from tl_jax.data.prepare.settings import Corpus
 from tl_jax.data.prepare.statistics import Statistics, overlap
 
@@ -63,15 +65,23 @@ def ignore(told: str) -> None:
 
 
 def prepare(
-  corpus: Corpus, folder: pathlib.Path, tell: Callable[[str], None] = ignore
+  corpus: Corpus,
+  folder: pathlib.Path,
+  tell: Callable[[str], None] = ignore,
+  scorer: Scorer | None = None,
 ) -> dict[str, Any]:
   """Prepares a corpus below a folder; returns what its manifest holds.
 
-  What is there already of the same config and texts is not made again. Raises ConfigError
-  for a source that is not there, and ValueError for what cannot be read.
+  What is there already of the same config, texts and model is not made again.
+
+  scorer: the model of `corpus.perplexity`, where one is named.
+  Raises ConfigError for a source or a scorer that is not there, and ValueError for what
+  cannot be read.
   """
   require(corpus)
-  key = _key(corpus)
+  if corpus.perplexity.model and scorer is None:
+    raise configs.ConfigError('perplexity.model: nobody opened it; scorer=... does')
+  key = _key(corpus, scorer)
   known = files.find_json(folder / MANIFEST) or {}
   if known.get('key') == key and _is_whole(folder, known):
     # It may have been killed behind its manifest.
@@ -79,7 +89,7 @@ def prepare(
     tell(f'{folder}: is there already')
     return known
   chunks = list(_chunks(corpus, folder / _CHUNKS / key, tell))
-  fates = _fates(corpus, chunks, tell)
+  fates = _fates(corpus, chunks, scorer, tell)
   # From now on the files are no longer those of an earlier corpus.
   (folder / MANIFEST).unlink(missing_ok=True)
   manifest = _written(corpus, folder, key, chunks, fates, tell)
@@ -111,8 +121,8 @@ def require(corpus: Corpus) -> None:
       reading.require(name, source, corpus.directory)
 
 
-def _key(corpus: Corpus) -> str:
-  """A digest of the config and of all texts."""
+def _key(corpus: Corpus, scorer: Scorer | None) -> str:
+  """A digest of the config, of all texts and of the model that scores them."""
   named = [
     *corpus.sources.values(),
     *corpus.evaluation,
@@ -120,7 +130,8 @@ def _key(corpus: Corpus) -> str:
     corpus.selection.target,
   ]
   sums = [reading.digest(name, corpus.directory) for name in named if name]
-  return configs.digest([VERSION, dataclasses.asdict(corpus), sums])[:16]
+  model = '' if scorer is None else scorer.digest
+  return configs.digest([VERSION, dataclasses.asdict(corpus), sums, model])[:16]
 
 
 def _chunks(corpus: Corpus, folder: pathlib.Path, tell: Callable) -> Iterator[Chunk]:
@@ -146,7 +157,9 @@ def _evaluation_runs(corpus: Corpus) -> Runs:
   return decontamination.runs_of(texts)
 
 
-def _fates(corpus: Corpus, chunks: list[Chunk], tell: Callable) -> list[str]:
+def _fates(
+  corpus: Corpus, chunks: list[Chunk], scorer: Scorer | None, tell: Callable
+) -> list[str]:
   """Why each document that the rules left is left out after all, '' where it stays.
 
   That are the steps that look at all documents together.
@@ -164,10 +177,14 @@ def _fates(corpus: Corpus, chunks: list[Chunk], tell: Callable) -> list[str]:
   if 'near' in corpus.steps and prints:
     _mark_near(fates, np.concatenate(keys))
   tell(f'{len(prints):,} documents compared, {sum(map(bool, fates)):,} are there twice')
-  if corpus.classifier.good or corpus.selection.target:
+  if corpus.classifier.good or scorer is not None or corpus.selection.target:
     # These steps have all texts in memory.
     texts = [text for chunk in chunks for text in chunk.read().texts]
-    _mark_weighed(fates, texts, corpus)
+    _mark_by_quality(fates, texts, corpus)
+    if scorer is not None and chunks:
+      folder = chunks[0].path.parent
+      _mark_by_perplexity(fates, texts, corpus, scorer, folder, tell)
+    _mark_by_target(fates, texts, corpus)
   return fates
 
 
@@ -189,20 +206,43 @@ def _mark_near(fates: list[str], keys: np.ndarray) -> None:
     fates[place] = 'near'
 
 
-def _mark_weighed(fates: list[str], texts: list[str], corpus: Corpus) -> None:
-  """Leaves out by quality, and then by how like the target a document is."""
-  if corpus.classifier.good:
-    left, own = _left(fates, texts)
-    good = reading.texts(corpus.classifier.good, corpus.column, corpus.directory)
-    scores = weighing.scores_of(own, good, corpus.seed)
-    stays = weighing.kept_by(scores, corpus.classifier.alpha, corpus.seed)
-    _mark(fates, left[~stays], 'classifier')
-  if corpus.selection.target:
-    left, own = _left(fates, texts)
-    target = reading.texts(corpus.selection.target, corpus.column, corpus.directory)
-    weights = weighing.weights_of(own, target)
-    stays = weighing.chosen_by(weights, corpus.selection.share, corpus.seed)
-    _mark(fates, left[~stays], 'selection')
+def _mark_by_quality(fates: list[str], texts: list[str], corpus: Corpus) -> None:
+  """Leaves out what a classifier takes for worse than good texts."""
+  if not corpus.classifier.good:
+    return
+  left, own = _left(fates, texts)
+  good = reading.texts(corpus.classifier.good, corpus.column, corpus.directory)
+  scores = weighing.scores_of(own, good, corpus.seed)
+  stays = weighing.kept_by(scores, corpus.classifier.alpha, corpus.seed)
+  _mark(fates, left[~stays], 'classifier')
+
+
+def _mark_by_perplexity(
+  fates: list[str],
+  texts: list[str],
+  corpus: Corpus,
+  scorer: Scorer,
+  folder: pathlib.Path,
+  tell: Callable,
+) -> None:
+  """Leaves out what a model finds too likely or too unlikely."""
+  left, own = _left(fates, texts)
+  scores = perplexity.remembered(own, scorer, folder, corpus.chunk, tell)
+  rule = corpus.perplexity
+  reasons = perplexity.reasons_of(scores, rule.keep, rule.share)
+  for place, reason in zip(left, reasons, strict=True):
+    fates[place] = reason
+
+
+def _mark_by_target(fates: list[str], texts: list[str], corpus: Corpus) -> None:
+  """Leaves out what is less like a target's texts."""
+  if not corpus.selection.target:
+    return
+  left, own = _left(fates, texts)
+  target = reading.texts(corpus.selection.target, corpus.column, corpus.directory)
+  weights = weighing.weights_of(own, target)
+  stays = weighing.chosen_by(weights, corpus.selection.share, corpus.seed)
+  _mark(fates, left[~stays], 'selection')
 
 
 def _left(fates: list[str], texts: list[str]) -> tuple[np.ndarray, list[str]]:

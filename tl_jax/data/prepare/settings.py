@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from tl_jax.config import nearest
 from tl_jax.config.checks import Count, Fraction
 from tl_jax.data.prepare.language import WORDS as LANGUAGES
+from tl_jax.data.prepare.perplexity import Perplexity
 from tl_jax.data.prepare.quality import C4, FineWeb, Gopher
 from tl_jax.data.prepare.repetition import Repetition
 
@@ -53,7 +54,8 @@ class Corpus:
   sources: name -> a file, a folder or a set. column: that of the texts. directory: where
   sets lie. steps: those of `STEPS` that are taken. languages: those that stay, () for
   all. gopher, repetition, c4, fineweb: the bounds of these rules. evaluation: sources
-  whose text is in no document. classifier, selection: as above. shard: documents of a
+  whose text is in no document. classifier, perplexity, selection: the choices among all
+  documents, in this order. shard: documents of a
   file that is written. chunk: documents that are filtered together. examples: of what a
   reason left out, that the report shows.
   """
@@ -70,6 +72,7 @@ class Corpus:
   fineweb: FineWeb = FineWeb()
   evaluation: tuple[str, ...] = ()
   classifier: Classifier = Classifier()
+  perplexity: Perplexity = Perplexity()
   selection: Selection = Selection()
   shard: Count = 10_000
   chunk: Count = 1000
