@@ -83,3 +83,10 @@ def test_a_model_without_a_word_for_tokens_is_refused():
   bodies = found._replace(arch=models.arch('tiny', layers=1, head='none'))
   with pytest.raises(ValueError, match="an encoder with the head 'none' finds no text"):
     perplexities.scorer(bodies)
+
+
+def test_a_model_that_diverged_is_said():
+  found = loaded('tiny-gpt', 'causal')
+  broken = jax.tree.map(lambda leaf: leaf * np.nan, found.params)
+  with pytest.raises(ValueError, match='no finite loss'):
+    perplexities.scorer(found._replace(params=broken))(TEXTS)

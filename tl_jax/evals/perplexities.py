@@ -67,7 +67,7 @@ def scorer(loaded: interop.Loaded) -> Callable[[Sequence[str]], np.ndarray]:
   """A function that gives the perplexity of each text, float64 (n,).
 
   That is e to the mean loss of its tokens; NaN for a text without one. Raises ValueError
-  as `reader_of` does.
+  as `reader_of` does; the function raises it where a loss is no number.
   """
   reader = reader_of(loaded)
   # Once for all calls: each program is compiled once.
@@ -88,6 +88,9 @@ def scorer(loaded: interop.Loaded) -> Callable[[Sequence[str]], np.ndarray]:
       # Not `+=`: a batch has several windows of a document.
       np.add.at(losses, of, found[: len(members)])
       np.add.at(counts, of, batch['own'][: len(members)].sum(1))
+    if not np.isfinite(losses).all():
+      # Else it would look like a text without tokens.
+      raise ValueError('the model gives no finite loss for some text')
     with np.errstate(invalid='ignore'):
       return np.exp(losses / counts)
 
