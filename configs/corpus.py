@@ -17,6 +17,8 @@ is learned (Brown et al. 2020). target: a source of texts like which half of the
 are chosen (DSIR, Xie et al. 2023). model: a workdir or a folder of a decoder, or of an
 encoder with a masked head; the half of the documents stays whose perplexity is in the
 middle (Marion et al. 2023), or another part by config.perplexity.keep=lowest or highest.
+reference: a source of texts; the same, by a model of their runs of three words, which is
+faster (Wenzek et al. 2020).
 
 config.steps: gopher and repetition (Rae et al. 2021), c4 (Raffel et al. 2020, which drops
 lines, too) and fineweb (Penedo et al. 2024) are rules of quality, exact and near leave out
@@ -42,6 +44,7 @@ def get_config(arg: str = '') -> ConfigDict:
     good='',
     target='',
     model='',
+    reference='',
   )
   c = ConfigDict()
   c.seed = 0
@@ -79,7 +82,7 @@ def get_config(arg: str = '') -> ConfigDict:
   )
   c.evaluation = names(a.evaluation)
   c.classifier = dict(good=a.good, alpha=9.0)
-  c.perplexity = dict(model=a.model, keep='middle', share=0.5)
+  c.perplexity = dict(model=a.model, reference=a.reference, keep='middle', share=0.5)
   c.selection = dict(target=a.target, share=0.5)
   c.shard = 10_000
   c.chunk = 1000

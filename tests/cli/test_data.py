@@ -97,6 +97,16 @@ def test_a_model_chooses_by_perplexity(pretrained, tmp_path, capsys):
   assert 'perplexity: above' in page and 'zq xv jj' in page
 
 
+def test_texts_of_a_reference_choose_by_perplexity(tmp_path, capsys):
+  (tmp_path / 'a.txt').write_text('She was the one.\nZq xv jj kk ll.\n')
+  config = f'--config=configs/corpus.py:text={tmp_path}/a.txt,reference=austen'
+  words = ['data', 'prepare', config, f'--workdir={tmp_path}/out', '--config.steps=()']
+  assert command.main([*words, '--config.perplexity.keep=lowest']) == 0
+  said = capsys.readouterr().out
+  assert '* 1 of 2 documents stay' in said and 'perplexity: above' in said
+  assert 'Zq xv jj' in (tmp_path / 'out' / 'report.html').read_text()
+
+
 @pytest.mark.parametrize(
   'more, said',
   [
@@ -117,6 +127,17 @@ def test_a_model_chooses_by_perplexity(pretrained, tmp_path, capsys):
     (
       ['--config=configs/corpus.py:text=austen,model=/no/such', '--workdir=W'],
       'config.perplexity.model: /no/such: not a folder',
+    ),
+    (
+      ['--config=configs/corpus.py:text=austen,reference=austin', '--workdir=W'],
+      'config.perplexity.reference: ',
+    ),
+    (
+      [
+        '--config=configs/corpus.py:text=austen,reference=austen,model=M',
+        '--workdir=W',
+      ],
+      'config.perplexity: reference: there is a model already',
     ),
     (
       [

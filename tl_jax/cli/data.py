@@ -56,7 +56,7 @@ def _prepare(flags, overrides) -> int:
     )
   corpus = corpus_of(load(flags.config, overrides), flags.directory)
   prepare.require(corpus)
-  scorer = _scorer_of(corpus.perplexity.model)
+  scorer = _scorer_of(corpus)
   folder = pathlib.Path(flags.workdir)
   folder.mkdir(parents=True, exist_ok=True)
   lock = Lock(folder)
@@ -75,8 +75,13 @@ def _prepare(flags, overrides) -> int:
   return 0
 
 
-def _scorer_of(model: str):
-  """What finds perplexities, where a config names a model for it."""
+def _scorer_of(corpus):
+  """What finds perplexities, where a config names a model or texts for it."""
+  from tl_jax.data.prepare import ngrams
+
+  model, reference = corpus.perplexity.model, corpus.perplexity.reference
+  if reference:
+    return ngrams.scorer(reference, corpus.column, corpus.directory)
   if not model:
     return None
   # Inside: without a model no device is touched.

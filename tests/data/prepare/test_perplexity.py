@@ -92,5 +92,10 @@ def test_what_is_wrong_is_said(tmp_path):
     Perplexity(keep='midle')
   with pytest.raises(ValueError, match='share: 0 leaves no document'):
     Perplexity(share=0)
-  with pytest.raises(ConfigError, match='perplexity.model: nobody opened it'):
+  with pytest.raises(ValueError, match='reference: there is a model already'):
+    Perplexity(model='one', reference='other')
+  with pytest.raises(ConfigError, match='config.perplexity.reference'):
+    nowhere = Perplexity(reference='no/such.txt')
+    prepare.prepare(Corpus({'a': 'austen'}, perplexity=nowhere), tmp_path / 'out')
+  with pytest.raises(ConfigError, match='perplexity: known to the scorer: nobody'):
     prepare.prepare(corpus(tmp_path), tmp_path / 'out')

@@ -27,15 +27,21 @@ KEPT = ('lowest', 'middle', 'highest')
 class Perplexity:
   """Documents chosen by their perplexity.
 
-  model: a workdir or a folder of a model, '' for no such choice. keep: which part of the
-  documents stays, in order of their perplexity; one of `KEPT`. share: how large it is.
+  model: a workdir or a folder of a model. reference: a source of texts, whose runs of
+  words are the model instead; with neither there is no such choice. keep: which part of
+  the documents stays, in order of their perplexity; one of `KEPT`. share: how large it is.
   """
 
   model: str = ''
+  reference: str = ''
   keep: str = 'middle'
   share: Fraction = 0.5
 
   def __post_init__(self):
+    if self.model and self.reference:
+      raise ValueError(
+        'reference: there is a model already; one of both finds perplexities'
+      )
     if self.keep not in KEPT:
       raise ValueError(f'keep: {self.keep!r}; nearest: {nearest(self.keep, KEPT)}')
     if not self.share:

@@ -79,8 +79,11 @@ def prepare(
   cannot be read.
   """
   require(corpus)
-  if corpus.perplexity.model and scorer is None:
-    raise configs.ConfigError('perplexity.model: nobody opened it; scorer=... does')
+  wanted = corpus.perplexity.model or corpus.perplexity.reference
+  if wanted and scorer is None:
+    raise configs.ConfigError(
+      f'perplexity: {wanted}: nobody opened it; scorer=... does'
+    )
   key = _key(corpus, scorer)
   known = files.find_json(folder / MANIFEST) or {}
   if known.get('key') == key and _is_whole(folder, known):
@@ -115,6 +118,7 @@ def require(corpus: Corpus) -> None:
   for place, source in enumerate(corpus.evaluation):
     named[f'evaluation[{place}]'] = source
   named['classifier.good'] = corpus.classifier.good
+  named['perplexity.reference'] = corpus.perplexity.reference
   named['selection.target'] = corpus.selection.target
   for name, source in named.items():
     if source:
