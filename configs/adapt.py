@@ -60,6 +60,7 @@ def get_config(arg: str = '') -> ConfigDict:
     epochs={},  # {source: the most passes over it}
     unique={},  # {source: the most of its tokens that are ever seen}
     stages=(),  # ((step, {source: weight from then on}), ...)
+    phases=(),  # ((last step, {'length': tokens, 'batch': rows}), ...), then as here
     column=a.column,
     length=128,
     batch=32,

@@ -1,7 +1,6 @@
 """Pre-training as papers did it, with their numbers.
 
-  tl-jax pretrain --config=configs/recipes.py:bert-base --workdir=/mnt/first
-  tl-jax pretrain --config=configs/recipes.py:bert-base,init=/mnt/first --workdir=/mnt/bert
+  tl-jax pretrain --config=configs/recipes.py:bert-base --workdir=/mnt/bert
   tl-jax pretrain --config=configs/recipes.py:gpt3-small --workdir=/mnt/gpt
   tl-jax pretrain --config=configs/recipes.py:tapt,init=/models/roberta,text=mails.csv \\
     --workdir=/mnt/tapt
@@ -19,9 +18,8 @@
 
 FLOPs are six times parameters times tokens. bert-L-H has L of 2, 4, ... 12 layers and a
 width H of 128, 256, 512 or 768 (Turc et al. 2019; 2-128 is tiny, 4-256 mini, 4-512 small,
-8-512 medium). BERT goes in two phases: without `init` the 900,000 steps of 128 tokens, with
-the workdir of the first the 100,000 of 512, at the rates of one run of a million. The
-second begins with empty moments of Adam. Only words are masked: the next sentence is not
+8-512 medium). BERT goes in two phases: 900,000 steps in rows of 128 tokens, then 100,000 of
+512, with one optimizer and one schedule. Only words are masked: the next sentence is not
 asked for, which lost RoBERTa nothing.
 
 GPT-3 reads folders of .txt files, or sets that were prepared below `data.directory`:
@@ -35,8 +33,12 @@ GPT-3 reads folders of .txt files, or sets that were prepared below `data.direct
 | Wikipedia | wikipedia | 3B | 3 % | 3.4 | 3.0 |
 
 The printed weights sum to 101 % and are normalised. A run prints the passes that it makes.
-The batch is whole from the first step, where the paper lets it grow over the first 4 to 12
-billion tokens; documents that share a row do not see each other. text: other texts, as in
+GPT-3's batches grow from 32,768 tokens on a line over the first 4 to 12 billion: here they
+double, each size as soon as the line is there. The paper does not say which model has how
+many billions; here it is more with the size. Warm-up and cosine are counted in tokens.
+--config.data.phases="()" reads whole batches from the first step on, as a mesh must that
+has more parts than the first 16 rows. Documents that share a row do not see each other.
+text: other texts, as in
 configs/pretrain.py.
 """
 
@@ -59,18 +61,21 @@ HERE = pathlib.Path(__file__).parent
 # Table 2.2 of Brown et al. 2020: percent of what is read.
 GPT3 = dict(common_crawl=60.0, webtext2=22.0, books1=8.0, books2=8.0, wikipedia=3.0)
 GPT3_CONTEXT = 2048
-# Table 2.1: rows of a batch, of 2,048 tokens each, and the peak rate.
+# Table 2.1: rows of a batch, of 2,048 tokens each, and the peak rate; then the tokens over
+# which batches grow, of which appendix B says 4 to 12 billion.
 GPT3_SIZES = {
-  'gpt3-small': (256, 6e-4),
-  'gpt3-medium': (256, 3e-4),
-  'gpt3-large': (256, 2.5e-4),
-  'gpt3-xl': (512, 2e-4),
-  'gpt3-2.7b': (512, 1.6e-4),
-  'gpt3-6.7b': (1024, 1.2e-4),
-  'gpt3-13b': (1024, 1e-4),
+  'gpt3-small': (256, 6e-4, 4e9),
+  'gpt3-medium': (256, 3e-4, 4e9),
+  'gpt3-large': (256, 2.5e-4, 4e9),
+  'gpt3-xl': (512, 2e-4, 4e9),
+  'gpt3-2.7b': (512, 1.6e-4, 8e9),
+  'gpt3-6.7b': (1024, 1.2e-4, 8e9),
+  'gpt3-13b': (1024, 1e-4, 12e9),
   # 3.2M tokens are 1,562 rows; this many are divided by 512 devices
-  'gpt3-175b': (1536, 0.6e-4),
+  'gpt3-175b': (1536, 0.6e-4, 12e9),
 }
+# Rows of its first batches: 32,768 tokens.
+GPT3_FIRST = 16
 # Liu et al. 2019, table 9: warm-up and peak rate.
 ROBERTA = {'roberta-base': (24_000, 6e-4), 'roberta-large': (30_000, 4e-4)}
 BERT = {'bert-base': (12, 768), 'bert-large': (24, 1024)}
@@ -90,8 +95,8 @@ def get_config(arg: str = 'bert-base') -> ConfigDict:
     raise ConfigError(f'argument recipe: {a.recipe!r} is unknown; nearest: {near}')
   if a.recipe in ('dapt', 'tapt'):
     return adapted(a)
-  if a.init and a.recipe not in BERT | MINIATURES:
-    raise ConfigError('argument init: is of BERT (its second phase), dapt and tapt')
+  if a.init:
+    raise ConfigError(f'argument init: is of dapt and tapt, not of {a.recipe}')
   c = config.load(f'{HERE / "pretrain.py"}:bert-base')
   # A recipe sets keys that are defaults there.
   c.unlock()
@@ -103,28 +108,21 @@ def get_config(arg: str = 'bert-base') -> ConfigDict:
   elif a.recipe == 't5-base':
     t5(c)
   else:
-    bert(c, a.recipe, a.init)
+    bert(c, a.recipe)
   if a.text:
     c.data.mixture = group(dict.fromkeys(names(a.text), 1.0))
   return c
 
 
-def bert(c: ConfigDict, recipe: str, init: str) -> None:
+def bert(c: ConfigDict, recipe: str) -> None:
   """Devlin et al. 2018, with the optimizer and the schedule of their code."""
   layers, width = (BERT | MINIATURES)[recipe]
   size = dict(layers=layers, width=width, heads=width // 64, mlp=4 * width)
   c.model = dict(family='bert-base', **size)
   c.optim.name = 'bert_adam'
-  if not init:
-    c.data.length = 128
-    # Their line reaches 0 at a million steps: at 900,000 it stands at a tenth.
-    c.schedule = dict(name='bert', warmup=10_000, steps=900_000, final=0.1, epochs=None)
-    return
-  c.init = init
-  # The model is that of the first phase.
-  c.model = dict(family='')
-  c.optim.lr = 1e-5
-  c.schedule = dict(name='linear', warmup=0, steps=100_000, final=0.0, epochs=None)
+  # Appendix A.2: nine tenths of the steps in short rows.
+  c.data.phases = ((900_000, dict(length=128)),)
+  c.schedule = dict(name='bert', warmup=10_000, steps=1_000_000, final=0.0, epochs=None)
 
 
 def roberta(c: ConfigDict, recipe: str) -> None:
@@ -152,24 +150,57 @@ def t5(c: ConfigDict) -> None:
 
 def gpt3(c: ConfigDict, recipe: str) -> None:
   """Brown et al. 2020: 300 billion tokens, of which the rate falls for 260."""
-  rows, rate = GPT3_SIZES[recipe]
-  tokens = rows * GPT3_CONTEXT
+  rows, rate, growing = GPT3_SIZES[recipe]
   c.model = dict(family=recipe)
   c.objective = dict(name='causal')
   c.compute.dropout = 0.0
   c.tokenizer.update(kind='bpe', size=50_257, lowercase=False)
   c.data.mixture = group(GPT3)
-  c.data.update(length=GPT3_CONTEXT, batch=rows)
+  phases = doubled(rows, growing)
+  c.data.update(length=GPT3_CONTEXT, batch=rows, phases=phases)
   c.optim.update(lr=rate, decay=0.1, b2=0.95, eps=1e-8)
+  steps = step_at(300e9, phases, rows)
   # What remains of the 300 billion is read at a tenth of the rate.
+  settled = steps - step_at(260e9, phases, rows)
   c.schedule = dict(
     name='cosine',
-    warmup=round(375e6 / tokens),
-    steps=round(300e9 / tokens),
-    settled=round(40e9 / tokens),
+    warmup=step_at(375e6, phases, rows),
+    steps=steps,
+    settled=settled,
     final=0.1,
     epochs=None,
   )
+
+
+def doubled(most: int, tokens: float) -> tuple:
+  """Phases whose batches double up to `most` rows while so many tokens are read.
+
+  They stay below a line from the first batch to the last one, and reach it where each
+  size begins.
+  """
+  found = []
+  step, size = 0, GPT3_FIRST
+  while size < most:
+    following = min(2 * size, most)
+    share = (following - size) / (most - GPT3_FIRST)
+    step += round(share * tokens / (size * GPT3_CONTEXT))
+    found.append((step, dict(batch=size)))
+    size = following
+  return tuple(found)
+
+
+def step_at(tokens: float, phases: tuple, rows: int) -> int:
+  """The step at which so many tokens were read."""
+  left = tokens
+  before = 0
+  for last, shape in phases:
+    each = shape['batch'] * GPT3_CONTEXT
+    steps = round(left / each)
+    if before + steps <= last:
+      return before + steps
+    left -= (last - before) * each
+    before = last
+  return before + round(left / (rows * GPT3_CONTEXT))
 
 
 def adapted(a: ConfigDict) -> ConfigDict:

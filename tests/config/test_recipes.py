@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tl_jax import config, models, optim
+from tl_jax.train import phases
 from tl_jax.train.checks import read
 
 RECIPES = config.execute('configs/recipes.py')
@@ -66,12 +67,17 @@ def test_gpt3_has_the_numbers_of_table_2_1(recipe):
   formula += (50_257 + 2048 + 2) * width
   assert models.count(made) == formula
   assert formula / 1e6 == pytest.approx(size, abs=0.06)
-  tokens = settings.data.batch * settings.data.length
-  assert tokens == pytest.approx(1e6 * float(batch.rstrip('M')), rel=0.05)
+  group = settings.data
+  assert group.batch * group.length == pytest.approx(
+    1e6 * float(batch.rstrip('M')), rel=0.05
+  )
+  read_by = lambda step: group.length * phases.sizes(group, group.length).before(step)
   steps = settings.schedule.steps
-  assert steps * tokens == pytest.approx(300e9, rel=1e-3)
+  assert read_by(steps) == pytest.approx(300e9, rel=1e-4)
   # Warm-up over 375 million tokens, then a cosine to a tenth over 260 billion in all.
-  warmup, bottom = round(375e6 / tokens), round(260e9 / tokens)
+  warmup, bottom = settings.schedule.warmup, steps - settings.schedule.settled
+  assert read_by(warmup) == pytest.approx(375e6, rel=1e-3)
+  assert read_by(bottom) == pytest.approx(260e9, rel=1e-4)
   assert rate_at(settings, warmup) == pytest.approx(rate)
   assert rate_at(settings, warmup // 2) == pytest.approx(rate / 2, rel=0.02)
   middle = (warmup + bottom) // 2
@@ -81,18 +87,29 @@ def test_gpt3_has_the_numbers_of_table_2_1(recipe):
   assert (settings.optim.b2, settings.optim.eps, settings.optim.clip) == (0.95, 1e-8, 1)
 
 
-def test_the_two_phases_of_bert_have_the_rates_of_one_run():
+@pytest.mark.parametrize('recipe', ['gpt3-small', 'gpt3-175b'])
+def test_batches_of_gpt3_grow_as_a_line_does_over_billions_of_tokens(recipe):
+  group = settings_of(recipe).data
+  rows, _, tokens = RECIPES.GPT3_SIZES[recipe]
+  assert 4e9 <= tokens <= 12e9
+  own = phases.sizes(group, group.length)
+  assert own.rows[0] * group.length == 2**15
+  for first, batch in zip(own.firsts, own.rows, strict=True):
+    read_before = own.before(first) * group.length
+    line = 16 + (rows - 16) * read_before / tokens
+    assert batch == pytest.approx(line, rel=1e-3)
+
+
+def test_the_two_phases_of_bert_are_one_run():
   """A line from step 0 to 0 at a million, of which the first 10,000 are overridden."""
-  first, second = settings_of('bert-base'), settings_of('bert-base', ',init=/tmp/first')
-  assert (first.data.length, second.data.length) == (128, 512)
-  assert first.schedule.steps + second.schedule.steps == 10**6
-  assert first.optim.name == second.optim.name == 'bert_adam'
-  assert rate_at(first, 5000) == pytest.approx(0.5e-4)
-  for step in (10_000, 455_000, 899_999):
-    assert rate_at(first, step) == pytest.approx(1e-4 * (1 - step / 10**6), rel=1e-5)
-  for step in (0, 50_000, 99_999):
-    expected = 1e-4 * (1 - (900_000 + step) / 10**6)
-    assert rate_at(second, step) == pytest.approx(expected, rel=1e-3)
+  settings = settings_of('bert-base')
+  shapes = [(phase.shape, last) for phase, last in phases.ends(settings)]
+  assert shapes == [((256, 128), 900_000), ((256, 512), 10**6)]
+  assert settings.optim.name == 'bert_adam'
+  assert rate_at(settings, 5000) == pytest.approx(0.5e-4)
+  for step in (10_000, 455_000, 899_999, 950_000, 999_000):
+    expected = 1e-4 * (1 - step / 10**6)
+    assert rate_at(settings, step) == pytest.approx(expected, rel=1e-3)
 
 
 def test_roberta_and_t5_and_those_who_go_on():
@@ -136,7 +153,7 @@ def test_all_miniatures_are_there():
   ('argument', 'message'),
   [
     ('bert-bass', "'bert-bass' is unknown; nearest: 'bert-base'"),
-    ('gpt3-small,init=/tmp/x', 'argument init: is of BERT'),
+    ('gpt3-small,init=/tmp/x', 'argument init: is of dapt and tapt'),
     ('dapt', 'argument init: dapt goes on from a model'),
   ],
 )

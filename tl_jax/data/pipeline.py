@@ -17,6 +17,7 @@ import numpy as np
 
 from tl_jax.config import Count
 from tl_jax.data import mixing, packing, subsets, windows
+from tl_jax.data.phases import Sizes
 
 # Steps of a stream that nobody ends; grain wants a number.
 ENDLESS = 2**40
@@ -222,14 +223,19 @@ class Stream:
 
   `batch_at(step)` is a pure function, so that the number of a step is the whole state.
   `parts` are the sources of a mixture by `names`; its `course` says which of them a row
-  comes from. `size` is the number of rows of a batch.
+  comes from. `sizes` are the numbers of rows of the batches.
   """
 
   parts: tuple[Epochs | windows.Windows, ...]
   names: tuple[str, ...]
   course: mixing.Course
   layout: Layout
-  size: int
+  sizes: Sizes
+
+  @property
+  def size(self) -> int:
+    """The number of rows of a batch; where it changes, of the last ones."""
+    return self.sizes.rows[-1]
 
   def batch_at(self, step: int, rows=None) -> dict[str, np.ndarray]:
     """The batch of a step, or its rows with the numbers `rows`, in that order.
@@ -237,8 +243,9 @@ class Stream:
     Raises ValueError for a number that is not of a row of the batch.
     """
     filled = []
-    for row in rows_of(self.size, rows):
-      part, _, members = self.locate(step * self.size + row)
+    first = self.sizes.before(step)
+    for row in rows_of(self.sizes.at(step), rows):
+      part, _, members = self.locate(first + row)
       filled.append(self.layout.fill(self.parts[part].examples, members))
     return {name: np.stack([row[name] for row in filled]) for name in filled[0]}
 
@@ -249,7 +256,7 @@ class Stream:
     the number too.
     """
     total = 0
-    for row in range(step * self.size, (step + 1) * self.size):
+    for row in self._rows(step, step + 1):
       part, _, members = self.locate(row)
       total += int(self.parts[part].examples.tokens.lengths[members].sum())
     return total
@@ -263,7 +270,7 @@ class Stream:
   def members(self, start: int, stop: int) -> np.ndarray:
     """The examples of a single source in steps start, ..., stop - 1: int64, ascending."""
     found = set()
-    for row in range(start * self.size, stop * self.size):
+    for row in self._rows(start, stop):
       found.update(self.locate(row)[2].tolist())
       # All are there: the epochs that follow hold no others.
       if len(found) == self.parts[0].count:
@@ -275,7 +282,7 @@ class Stream:
 
     A pass is counted in rows of the first epoch: packed ones differ a little.
     """
-    rows = steps * self.size
+    rows = self.sizes.before(steps)
     stage = self.course.stage_of(max(0, rows - 1))
     counts = stage.after(rows - stage.first)
     found = {}
@@ -287,13 +294,17 @@ class Stream:
     """The epoch that each source is in when step `step` begins."""
     found = {}
     # A block has a row of every source that is not left out.
-    first = step * self.size
+    first = self.sizes.before(step)
     for row in range(first, first + mixing.BLOCK):
       part, epoch, _ = self.locate(row)
       found.setdefault(self.names[part], epoch)
       if len(found) == len(self.parts):
         break
     return found
+
+  def _rows(self, start: int, stop: int) -> range:
+    """The global rows of steps start, ..., stop - 1."""
+    return range(self.sizes.before(start), self.sizes.before(stop))
 
 
 def rows_of(size: int, rows=None) -> list[int]:
@@ -316,6 +327,7 @@ def stream(
   seed: int,
   length: Count,
   batch: Count,
+  sizes: Sizes | None = None,
   pack: bool = True,
   examples_per_row: Count | None = None,
   target_length: Count | None = None,
@@ -330,7 +342,8 @@ def stream(
   """The endless stream of one set of examples, or of a mixture {name: Examples}.
 
   `length` is the number of tokens of a row. `room` is what rows have room for, by
-  default `length` tokens. `batch` is the number of rows of a global batch.
+  default `length` tokens. `batch` is the number of rows of a global batch, unless `sizes`
+  has it by step.
   `examples_per_row` is how many labelled examples a row may hold (1 with `pack=False`).
   `weights` {name: weight} count the rows of a mixture and are kept to 1/1024. A short
   source begins its next epoch when it ends. From each step of `stages` ((step, weights),
@@ -354,12 +367,14 @@ def stream(
     own_seed = subsets.seed_of(seed, f'source/{name}')
     own = chosen.get(name)
     parts.append(_rows_of_source(mixture[name], layout, own_seed, own, shuffle))
-  rows = []
+  sizes = sizes or Sizes((0,), (batch,))
+  rows = {}
   for step, stage in changes:
-    rows.append((step * batch, {name: stage[name] for name in names}))
+    # Of stages that begin at the same row, since no row was read between, the last one.
+    rows[sizes.before(step)] = {name: stage[name] for name in names}
   limits = mixing.limits(names, parts, epochs or {})
-  course = mixing.course(rows, seed, limits)
-  return Stream(tuple(parts), tuple(names), course, layout, batch)
+  course = mixing.course(list(rows.items()), seed, limits)
+  return Stream(tuple(parts), tuple(names), course, layout, sizes)
 
 
 def _subsets(mixture: Mapping[str, Examples], subset) -> dict:

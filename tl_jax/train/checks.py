@@ -18,7 +18,15 @@ from typing import NamedTuple
 from tl_jax import config as configs
 from tl_jax import files, parallel, tasks, transfer
 from tl_jax.config import ConfigError
-from tl_jax.train import assembly, datasets, methods, mixtures, vectors, weighting
+from tl_jax.train import (
+  assembly,
+  datasets,
+  methods,
+  mixtures,
+  phases,
+  vectors,
+  weighting,
+)
 from tl_jax.train.settings import (
   SCRATCH,
   Data,
@@ -134,6 +142,7 @@ def check_settings(settings: Settings, where_made: bool = True) -> Checked:
   # What they say alone comes first: to open a task may take its time.
   # 1 for an axis that takes what is left: only the devices say how much that is.
   sizes = {axis: settings.mesh.axis_size(axis) for axis in parallel.AXES}
+  phases.require(settings)
   require_divisible(settings.data, sizes)
   if where_made:
     _check_unread(settings.model)
@@ -165,24 +174,32 @@ def require_divisible(group: Data, axes: Mapping[str, int]) -> None:
 
   Every device has as many rows in every part of a step, and as many positions of each.
   """
+  *earlier, last = phases.of(group)
+  for number, phase in enumerate(earlier):
+    _require_divisible(phase.data, axes, f'config.data.phases[{number}]')
+  _require_divisible(last.data, axes, 'config.data')
+
+
+def _require_divisible(group: Data, axes: Mapping[str, int], where: str) -> None:
+  """`require_divisible` of one phase; `where` is what the message calls its group."""
   data, fsdp = axes['data'], axes['fsdp']
   if group.accumulate > group.batch:
     raise ConfigError(
       f'config.data.accumulate: {group.accumulate} micro-batches of the {group.batch} '
-      f'rows of a batch (config.data.batch); nearest: {group.batch}'
+      f'rows of a batch ({where}.batch); nearest: {group.batch}'
     )
   parts = data * fsdp * group.accumulate
   if group.batch % parts:
     fitting = max(1, round(group.batch / parts)) * parts
     raise ConfigError(
-      f'config.data.batch: {group.batch} rows are not divisible by data {data} x fsdp '
+      f'{where}.batch: {group.batch} rows are not divisible by data {data} x fsdp '
       f'{fsdp} x accumulate {group.accumulate}; nearest: {fitting}'
     )
   sequence = axes['sequence']
   if group.length % sequence:
     fitting = max(1, round(group.length / sequence)) * sequence
     raise ConfigError(
-      f'config.data.length: {group.length} tokens of a row are not divisible by sequence '
+      f'{where}.length: {group.length} tokens of a row are not divisible by sequence '
       f'{sequence} (config.mesh.sequence); nearest: {fitting}'
     )
 

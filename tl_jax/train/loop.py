@@ -7,7 +7,7 @@ device never waits.
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -40,49 +40,64 @@ class Recorder(NamedTuple):
   course: Course
 
 
+class Leg(NamedTuple):
+  """Steps whose batches have one shape, up to step `last`.
+
+  program: a jitted step, which is compiled once, or what an earlier call made of it.
+  """
+
+  program: Callable | Compiled
+  last: int
+
+
 class Fitted(NamedTuple):
-  """The last state, and the compiled step, for another run of the same signature; None
-  where no step was left.
+  """The last state, and the legs with their compiled steps, for another run of the same
+  signature; a leg without a step that was left is as it was.
   """
 
   state: Any
-  program: Compiled | None
+  legs: tuple[Leg, ...]
 
 
 def finite(metrics: dict) -> bool:
   return all(math.isfinite(float(value)) for value in metrics.values())
 
 
-def diverged(number: int, figures: dict, rows: int) -> Diverged:
-  """The error of a step of so many rows, some of whose figures are no numbers."""
+def diverged(number: int, figures: dict, rows: int | None) -> Diverged:
+  """The error of a step, some of whose figures are no numbers.
+
+  rows: of every step; None where they are not as many in each.
+  """
   wrong = ', '.join(
     f'{name} {value}' for name, value in figures.items() if not math.isfinite(value)
   )
+  which = ''
+  if rows is not None:
+    which = f' (rows {(number - 1) * rows} to {number * rows - 1})'
   return Diverged(
-    f'step {number}: {wrong} (rows {(number - 1) * rows} to {number * rows - 1}); no checkpoint '
-    'holds this step; lower config.optim.lr or look at these rows'
+    f'step {number}: {wrong}{which}; no checkpoint holds this step; lower '
+    'config.optim.lr or look at these rows'
   )
 
 
 def fit(
   settings: Settings,
-  step: Callable,
+  legs: Sequence[Leg],
   state: TrainState,
   batches: Iterable[tuple[dict, int]],
   recorder: Recorder,
   reporter: Reporter,
   title: str,
 ) -> Fitted:
-  """Runs from the state's step to the schedule's last, over `batches` of (global batch,
+  """Runs from the state's step to that of the last leg, over `batches` of (global batch,
   tokens in it), or until the course of the run says that it is over.
 
-  The step is a jitted function, which is compiled once, or the program that an earlier
-  call left: a batch of another shape or type is a TypeError. Raises Diverged where the
-  loss or gradient stops being finite, Stopped after a signal (saved before).
+  A batch of another shape or type than others of its leg is a TypeError. Raises Diverged
+  where the loss or gradient stops being finite, Stopped after a signal (saved before).
   """
   loop = _Loop(settings, recorder, reporter, title)
   with recorder.clock.phase('training'), Stopping() as stopping:
-    return loop.run(step, state, batches, stopping)
+    return loop.run(list(legs), state, batches, stopping)
 
 
 class _Loop:
@@ -99,36 +114,33 @@ class _Loop:
 
   def run(
     self,
-    step: Callable,
+    legs: list[Leg],
     state: TrainState,
     batches: Iterable[tuple[dict, int]],
     stopping: Stopping,
   ) -> Fitted:
     """`fit` between its first step and its last."""
-    began, first = time.monotonic(), int(state.step) + 1
-    program = step if isinstance(step, Compiled) else None
+    first = int(state.step) + 1
     # The range first: zip asks it before the batches, so none is read in vain.
     numbers = range(first, self._total + 1)
     if self._recorder.course.reason:
       numbers = range(0)
     watching.enter('rows', f'the rows of step {first}')
+    # The leg that is run; before the first step there is none.
+    place = -1
     for number, (batch, tokens) in zip(numbers, batches, strict=False):
       watching.enter('step', f'step {number}')
-      if program is None:
-        program = self._compile(step, state, batch)
-      state, metrics = program.call(state, batch)
+      own = _place(legs, number)
+      if own == place:
+        state, metrics = legs[place].program.call(state, batch)
+        self._meter.add(tokens)
+      else:
+        # What was measured of the leg before must not wait for a compilation.
+        self._report_late()
+        place = own
+        legs[place], state, metrics = self._begin(legs[place], state, batch)
       # Taken now: the next step writes over this state.
       rate = optim.learning_rate(state.opt_state)
-      if number == first:
-        jax.block_until_ready(metrics)
-        # What came before the first step was compilation, and no speed.
-        self._meter = Meter()
-        seconds = time.monotonic() - began
-        self._reporter.info(
-          f'{self._title}: {program}, first step after {seconds:.1f} s'
-        )
-      else:
-        self._meter.add(tokens)
       self._report_late()
       self._late = (number, metrics, rate)
       self._leave(number, state, self._must_stop(number, stopping))
@@ -139,7 +151,21 @@ class _Loop:
     self._report_late()
     jax.block_until_ready(state)
     watching.rest()
-    return Fitted(state, program)
+    return Fitted(state, tuple(legs))
+
+  def _begin(self, leg: Leg, state: TrainState, batch: dict) -> tuple[Leg, Any, dict]:
+    """(the leg with its compiled step, the state after its first step, its metrics)."""
+    began = time.monotonic()
+    program = leg.program
+    if not isinstance(program, Compiled):
+      program = self._compile(program, state, batch)
+    state, metrics = program.call(state, batch)
+    jax.block_until_ready(metrics)
+    # What came before the first step was compilation, and no speed.
+    self._meter = Meter()
+    seconds = time.monotonic() - began
+    self._reporter.info(f'{self._title}: {program}, first step after {seconds:.1f} s')
+    return leg._replace(program=program), state, metrics
 
   def _compile(self, step: Callable, state: TrainState, batch: dict) -> Compiled:
     compiling = f'{self._title}: compiling the step{_size(batch)}'
@@ -216,7 +242,9 @@ class _Loop:
     found = jax.device_get(metrics)
     figures = {name: float(np.asarray(value)) for name, value in found.items()}
     if not finite(figures):
-      raise diverged(number, figures, self._settings.data.batch)
+      group = self._settings.data
+      rows = None if getattr(group, 'phases', ()) else group.batch
+      raise diverged(number, figures, rows)
     shown = dict(loss=figures['loss'])
     if number % self._settings.log.every == 0 or number == self._total:
       speed = self._meter.read()
@@ -224,6 +252,14 @@ class _Loop:
       self._recorder.record(row | dict(tokens_per_second=round(speed, 1)))
       shown['tokens_per_second'] = speed
     self._reporter.progress(self._title, number, self._total, **shown)
+
+
+def _place(legs: Sequence[Leg], number: int) -> int:
+  """The place of the leg that a step is in."""
+  for place, leg in enumerate(legs):
+    if number <= leg.last:
+      return place
+  return len(legs) - 1
 
 
 def _size(batch: dict) -> str:

@@ -4,6 +4,7 @@
 Rows(longest=8, length=8, room=None, pairs=None)
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +15,9 @@ from tl_jax import config as configs
 from tl_jax import data
 from tl_jax.config import ConfigError
 from tl_jax.data import mixing, pipeline, segment_pairs, subsets
+from tl_jax.data.phases import Phased, Sizes
 from tl_jax.objectives import Objective, Segments
+from tl_jax.train import phases
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import MixtureData, Pretrain
 from tl_jax.train.tokenizing import token_cache
@@ -129,13 +132,15 @@ class Rows(NamedTuple):
 class Mixture(NamedTuple):
   """The texts of pre-training.
 
-  sources: by name. rows, examples, pad: None until the texts are `encoded`.
+  sources: by name. rows, examples, pad: None until the texts are `encoded`. shorter: the
+  same texts in rows of the other phases, by their length.
   """
 
   sources: dict
   rows: Rows | None = None
   examples: dict | None = None
   pad: int | None = None
+  shorter: dict[int, 'Mixture'] = {}
 
   name = 'pretrain'
   task = None
@@ -160,10 +165,15 @@ class Mixture(NamedTuple):
     self, settings: Pretrain, parts: Components, tokenizer, cache: pathlib.Path
   ) -> 'Mixture':
     """The mixture with its texts as tokens, which are kept below `cache`."""
-    asked = parts.objective.segments
-    rows = rows_for(settings.data, parts.objective)
-    examples = encode_mixture(self.sources, rows, tokenizer, cache, asked)
-    return self._replace(rows=rows, examples=examples, pad=tokenizer.pad)
+    made = {}
+    for length in phases.lengths(settings.data):
+      asked = parts.objective.segments
+      group = dataclasses.replace(settings.data, length=length)
+      rows = rows_for(group, parts.objective)
+      examples = encode_mixture(self.sources, rows, tokenizer, cache, asked)
+      made[length] = self._replace(rows=rows, examples=examples, pad=tokenizer.pad)
+    whole = made.pop(settings.data.length)
+    return whole._replace(shorter=made)
 
   def first_bias(self, settings: Pretrain, vocabulary: int) -> np.ndarray | None:
     """The first bias of the head, (vocabulary,), where the config wants one."""
@@ -221,25 +231,45 @@ class Mixture(NamedTuple):
     how = dict(temperature=group.temperature, cap=group.cap)
     return mixing.by_size(weights, sizes, **how)
 
-  def stream(self, settings: Pretrain) -> tuple[pipeline.Stream, np.ndarray]:
+  def stream(self, settings: Pretrain) -> tuple[pipeline.Stream | Phased, np.ndarray]:
     """The endless rows of the mixture, a function of (seed, step); they come from no
     labelled example.
 
     Raises ConfigError for a run longer than its sources may be read.
     """
     group = settings.data
+    # So a result of pre-training has 0 labels.
+    no_labels = np.zeros(0, int)
+    if not self.shorter:
+      stream = self._stream(settings, phases.sizes(group, group.length))
+      _require_rows(stream, settings.schedule.steps)
+      return stream, no_labels
+    lengths = phases.lengths(group)
+    streams = []
+    for length in lengths:
+      own = self.shorter.get(length, self)
+      streams.append(own._stream(settings, phases.sizes(group, length)))
+    every = phases.of(group)
+    firsts = tuple(phase.first for phase in every)
+    numbers = tuple(lengths.index(phase.data.length) for phase in every)
+    return Phased(tuple(streams), firsts, numbers), no_labels
+
+  def _stream(self, settings: Pretrain, sizes: Sizes) -> pipeline.Stream:
+    """The rows of one length, so many of them in each step."""
+    group = settings.data
     try:
       chosen = self._chosen(settings)
       stages = []
       for step, weights in group.stages:
         stages.append((step, self._by_size(weights, settings, chosen)))
-      stream = data.stream(
+      return data.stream(
         self.examples,
         seed=settings.seed,
         length=self.rows.length,
         room=self.rows.room,
         examples_per_row=self.rows.pairs,
         batch=group.batch,
+        sizes=sizes,
         pack=group.pack,
         pad=self.pad,
         weights=self._by_size(first_weights(group), settings, chosen),
@@ -249,9 +279,6 @@ class Mixture(NamedTuple):
       )
     except ValueError as error:
       raise ConfigError(f'config.{error}') from error
-    _require_rows(stream, settings.schedule.steps)
-    # So a result of pre-training has 0 labels.
-    return stream, np.zeros(0, int)
 
   def counted(self, settings: Pretrain) -> dict[str, int]:
     """How many `tokens` a run of these settings reads, and how many `unique_tokens`.
@@ -277,7 +304,7 @@ class Mixture(NamedTuple):
 def _require_rows(stream: pipeline.Stream, steps: int | None) -> None:
   """Raises ConfigError where the passes of all sources end before the run does."""
   end = stream.course.end
-  if end is None or steps is None or steps * stream.size <= end:
+  if end is None or steps is None or stream.sizes.before(steps) <= end:
     return
   raise ConfigError(
     f'config.data.epochs: all sources are read so often after {end // stream.size} '

@@ -115,8 +115,10 @@ def of_shares(stream: Stream, steps: int) -> list[str]:
   often it is read.
   """
   lines = []
-  for name, (rows, passes) in stream.passes(steps).items():
-    share = _percent(rows / (steps * stream.size))
+  found = stream.passes(steps)
+  total = sum(rows for rows, _ in found.values())
+  for name, (rows, passes) in found.items():
+    share = _percent(rows / total)
     lines.append(f'{name}: {share} of the rows, {passes:.3g} passes in {steps} steps')
   return lines
 

@@ -18,7 +18,16 @@ import numpy as np
 from tl_jax import checkpoint, data, layers, models, parallel, tree
 from tl_jax.config import ConfigError
 from tl_jax.parallel import watching
-from tl_jax.train import assembly, length, loop, methods, programs, results, tokenizing
+from tl_jax.train import (
+  assembly,
+  length,
+  loop,
+  methods,
+  phases,
+  programs,
+  results,
+  tokenizing,
+)
 from tl_jax.train.baselines import Baseline
 from tl_jax.train.checks import Checked, check, require_divisible
 from tl_jax.train.clock import Clock
@@ -141,21 +150,25 @@ def make_mesh(shape: parallel.MeshShape, group: Data):
 def placed_batches(
   stream: data.pipeline.Stream,
   first: int,
-  last: int,
-  rows: int,
+  settings: Settings,
   sharding,
   arch: models.Arch,
 ):
-  """(global batch of so many rows on the mesh, tokens in it) from step `first` on, read
+  """(global batch on the mesh, tokens in it) from step `first` to the last one, read
   ahead by threads.
 
   Raises ValueError for ids that the model has no row for, before they reach a device.
   """
-  held = parallel.host_rows(sharding, rows)
-  batches = data.batches(stream, first, last, rows=held)
-  for step, batch in enumerate(batches, first):
-    models.require_rows(arch, batch)
-    yield parallel.place_batch(batch, sharding, rows, held), stream.tokens_at(step)
+  for phase, last in phases.ends(settings):
+    rows = phase.data.batch
+    held = parallel.host_rows(sharding, rows)
+    begin = max(first, phase.first)
+    if begin >= last:
+      continue
+    batches = data.batches(stream, begin, last, rows=held)
+    for step, batch in enumerate(batches, begin):
+      models.require_rows(arch, batch)
+      yield parallel.place_batch(batch, sharding, rows, held), stream.tokens_at(step)
 
 
 class Trainer:
@@ -188,7 +201,7 @@ class Trainer:
     self._first_state = together(first_state)
     self._to_named = together(programs.named_state(self._named_shardings))
     self._to_held = together(programs.held_state(self.shardings))
-    # The step of each schedule, jitted or compiled.
+    # The step of each schedule and shape of rows, jitted or compiled.
     self._steps: dict[Any, Any] = {}
 
   @functools.cached_property
@@ -223,21 +236,19 @@ class Trainer:
       # The state says where the run is: a damaged step may have been passed over.
       first, last = int(state.step), settings.schedule.steps
       rows = self.evaluator.training_rows(stream, state, first, last)
-      batches = placed_batches(
-        rows, first, last, settings.data.batch, self.sharding, arch
-      )
+      batches = placed_batches(rows, first, settings, self.sharding, arch)
       fitted = loop.fit(
         settings,
-        self._step_of(settings),
+        self._legs(settings),
         state,
         batches,
         recorder,
         reporter,
         'transfer' if isinstance(settings, Transfer) else 'pretrain',
       )
-      # The next run of this signature takes the compiled step.
-      if fitted.program is not None:
-        self._steps[settings.schedule] = fitted.program
+      # The next run of this signature takes the compiled steps.
+      for (phase, _), leg in zip(phases.ends(settings), fitted.legs, strict=True):
+        self._steps[settings.schedule, *phase.shape] = leg.program
       state, course = fitted.state, recorder.course
       return self.finish(settings, run, state, chosen, course, reporter)
 
@@ -255,20 +266,33 @@ class Trainer:
     run.require_frame(self.ready.frame)
     return length.in_steps(settings, stream), stream, chosen
 
-  def _step_of(self, settings: Settings):
-    """The step of a run with its schedule, which an earlier one may have compiled."""
-    schedule = settings.schedule
-    if schedule not in self._steps:
-      parts = self.ready.parts
-      if schedule != self.ready.settings.schedule:
-        parts = assembly.assemble(
-          dataclasses.replace(self.ready.settings, schedule=schedule),
-          parts.model.arch,
-          parts.objective,
-          parts.method,
-        )
-      self._steps[schedule] = programs.step(parts, self.shardings, self.sharding)
-    return self._steps[schedule]
+  def _legs(self, settings: Settings) -> list[loop.Leg]:
+    """The steps of a run with its schedule, which an earlier one may have compiled, a
+    step for each phase.
+    """
+    legs = []
+    for phase, last in phases.ends(settings):
+      key = settings.schedule, *phase.shape
+      if key not in self._steps:
+        self._steps[key] = self._step_of(settings, phase.data)
+      legs.append(loop.Leg(self._steps[key], last))
+    return legs
+
+  def _step_of(self, settings: Settings, group: Data):
+    """The jitted step of a run with its schedule, on rows of this group."""
+    ready = self.ready
+    parts = ready.parts
+    objective = parts.objective
+    is_as_prepared = settings.schedule == ready.settings.schedule
+    if group.length != ready.settings.data.length:
+      # An objective may make texts as long as the rows.
+      is_as_prepared = False
+      chosen = settings.objective
+      objective = assembly.make_objective(chosen, group.length, ready.tokenizer)
+    if not is_as_prepared:
+      own = dataclasses.replace(ready.settings, schedule=settings.schedule)
+      parts = assembly.assemble(own, parts.model.arch, objective, parts.method)
+    return programs.step(parts, self.shardings, self.sharding)
 
   def start(
     self, settings: Settings, run: Run, course: Course, reporter: Reporter

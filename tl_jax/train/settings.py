@@ -56,6 +56,9 @@ class MixtureData(Data):
   unique: dict[str, Count] = dataclasses.field(default_factory=dict)
   # other weights from a step on: ((step, {source: weight}), ...)
   stages: tuple[tuple[Count, dict[str, NonNegative]], ...] = ()
+  # until a step rows are of another length, or batches of another size:
+  # ((last step, {'length': tokens, 'batch': rows}), ...); then as said above
+  phases: tuple[tuple[Count, dict[str, Count]], ...] = ()
   # that of the texts, in a file or a set; several with +; empty: text
   column: str = ''
 

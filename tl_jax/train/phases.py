@@ -1,0 +1,121 @@
+"""Phases of pre-training, in which rows are shorter or batches smaller than at its end:
+BERT's first 900,000 steps, and batches that grow as GPT-3's do.
+
+>>> group = MixtureData(length=512, phases=((90, dict(length=128)),))
+>>> [(phase.first, phase.data.length) for phase in of(group)]
+[(0, 128), (90, 512)]
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tl_jax import config as configs
+from tl_jax.config import ConfigError
+from tl_jax.data.phases import Sizes
+from tl_jax.train.settings import Data, MixtureData, Settings
+
+# What a phase may say of its rows.
+KEYS = ('length', 'batch')
+
+
+class Phase(NamedTuple):
+  """Steps whose rows have one shape: from the step `first` on those of `data`."""
+
+  first: int
+  data: Data
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    """(rows, tokens of each) of a batch."""
+    return self.data.batch, self.data.length
+
+
+def of(group: Data) -> list[Phase]:
+  """The phases of a run, the last of which has no end."""
+  if not isinstance(group, MixtureData) or not group.phases:
+    return [Phase(0, group)]
+  plain = dataclasses.replace(group, phases=())
+  found = []
+  first = 0
+  for last, shape in group.phases:
+    found.append(Phase(first, dataclasses.replace(plain, **shape)))
+    first = last
+  return [*found, Phase(first, plain)]
+
+
+def ends(settings: Settings) -> list[tuple[Phase, int]]:
+  """The phases of a run with the steps at which they end."""
+  steps = settings.schedule.steps
+  every = of(settings.data)
+  # A run may be over before its last phase begins.
+  stops = [min(phase.first, steps) for phase in every[1:]]
+  return list(zip(every, [*stops, steps], strict=True))
+
+
+def lengths(group: Data) -> list[int]:
+  """The lengths of rows, each once, that of the last phase at the end."""
+  # A dict keeps the place at which it first saw a key.
+  backwards = dict.fromkeys(phase.data.length for phase in reversed(of(group)))
+  return list(reversed(backwards))
+
+
+def sizes(group: Data, length: int) -> Sizes:
+  """How many rows of this length every step reads."""
+  firsts, rows = [], []
+  for phase in of(group):
+    firsts.append(phase.first)
+    rows.append(phase.data.batch if phase.data.length == length else 0)
+  return Sizes(tuple(firsts), tuple(rows))
+
+
+def require(settings: Settings) -> None:
+  """Raises ConfigError for phases that cannot be."""
+  group = settings.data
+  if not getattr(group, 'phases', ()):
+    return
+  before = 0
+  for number, (last, shape) in enumerate(group.phases):
+    where = f'config.data.phases[{number}]'
+    if last <= before:
+      raise ConfigError(f'{where}: step {last} does not come after {before}')
+    before = last
+    for key in shape:
+      configs.lookup(dict.fromkeys(KEYS), key, where)
+    _require_room(where, group, shape)
+  _require_countable(settings)
+
+
+def _require_room(where: str, group: MixtureData, shape: Mapping[str, int]) -> None:
+  """Raises ConfigError for a phase that needs more than the last one."""
+  length = shape.get('length', group.length)
+  if length > group.length:
+    raise ConfigError(
+      f'{where}.length: {length}, but the rows of the last phase, which the model is '
+      f'made for, have config.data.length {group.length}'
+    )
+  # What a run needs is planned for its last phase.
+  tokens = length * shape.get('batch', group.batch)
+  most = group.length * group.batch
+  if tokens > most:
+    raise ConfigError(
+      f'{where}.batch: {tokens:,} tokens of a batch, but those of the last phase have '
+      f'{most:,}; nearest: {most // length}'
+    )
+
+
+def _require_countable(settings: Settings) -> None:
+  """Raises ConfigError for what is counted in rows of one shape."""
+  if settings.schedule.epochs is not None:
+    raise ConfigError(
+      'config.schedule.epochs: a run in phases is counted in config.schedule.steps'
+    )
+  group = settings.data
+  if len(lengths(group)) == 1:
+    return
+  for key in ('epochs', 'unique'):
+    if getattr(group, key):
+      raise ConfigError(
+        f'config.data.{key}: counts what is read of a source in pieces of one length, '
+        'but config.data.phases have several'
+      )
