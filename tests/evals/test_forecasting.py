@@ -2,6 +2,7 @@
 know.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -19,8 +20,9 @@ def measured(generator, floor, exponent, last, labels=100):
   common = math.sqrt(last * (1 - last) / labels)
   noise = 0.03 * np.sqrt(10 / np.array(SIZES))
   errors = true + generator.normal(0, common) + generator.normal(0, noise)
+  covariance = common**2 + np.diag(noise**2)
   curve = forecasting.fit(
-    SIZES, np.clip(errors, 0, 1), noise=noise, common=common, training=0.01
+    SIZES, np.clip(errors, 0, 1), covariance=covariance, training=0.01
   )
   return curve, lambda n: last * (floor + (1 - floor) * (n / SIZES[-1]) ** -exponent)
 
@@ -56,14 +58,26 @@ def test_a_target_beyond_reach_needs_no_number_of_labels():
   easy, hard = curve.labels_for(0.31), curve.labels_for(0.01)
   assert easy.low < easy.mean < 200
   assert hard.mean == hard.high == math.inf
-  # The inverse of the curves: at that many labels half of them are below.
-  middle = curve.labels_for(0.28).mean
-  assert np.mean(curve.errors(middle) <= 0.28) == pytest.approx(0.5, abs=0.01)
+
+
+def test_labels_for_a_target_are_what_is_expected_read_the_other_way():
+  """As many trainings reach it as the interval says, the luck of their labels in it."""
+  curve, _ = measured(np.random.default_rng(2), 0.5, 0.5, 0.3)
+  wanted = 0.27
+  found = curve.labels_for(wanted)
+  for labels, share in ((found.low, 0.1), (found.mean, 0.5), (found.high, 0.9)):
+    chance = np.mean(curve.drawn(labels) <= wanted)
+    assert chance == pytest.approx(share, abs=0.03)
+    # Of so many labels, that share of intervals lies below.
+    assert chance >= share
+  lucky = dataclasses.replace(curve, training_variance=25 * curve.training_variance)
+  assert lucky.labels_for(wanted).low < found.low
 
 
 def test_the_same_seed_says_the_same():
   first, second = (
-    forecasting.fit(SIZES, [0.3] * 6, noise=[0.01] * 6, common=0.03) for _ in range(2)
+    forecasting.fit(SIZES, [0.3] * 6, covariance=1e-3 + 1e-4 * np.eye(6))
+    for _ in range(2)
   )
   assert first.error_at(300) == second.error_at(300)
 
@@ -73,4 +87,4 @@ def test_the_same_seed_says_the_same():
 )
 def test_what_is_no_curve_is_refused(sizes, errors):
   with pytest.raises(ValueError, match='forecast'):
-    forecasting.fit(sizes, errors, noise=[0.01] * len(sizes), common=0.03)
+    forecasting.fit(sizes, errors, covariance=1e-4 * np.eye(len(sizes)))

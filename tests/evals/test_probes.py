@@ -6,6 +6,12 @@ import pytest
 from tl_jax.evals import probes
 
 
+def nearest(seen, targets):
+  """A learner that takes the class whose mean is nearest."""
+  means = np.stack([seen[targets == label].mean(0) for label in (0, 1)])
+  return lambda held: -np.square(held[:, None] - means).sum(-1)
+
+
 def draw(count, width=6, seed=0, noise=1.0):
   """Features, and labels that two of them tell up to noise."""
   generator = np.random.default_rng(seed)
@@ -55,13 +61,54 @@ def test_errors_fall_with_labels_and_each_example_is_asked_alike():
     return remembered
 
   found = probes.measure(features, labels, learn, repeats=3)
-  assert found.labels == probes.sizes_of(100, 2)
+  assert found.labels == probes.sizes_of(80, 2)
   assert found.errors[0] > found.errors[-1]
   times = np.concatenate(asked)
   _, counts = np.unique(times[:, 0], return_counts=True)
   assert (counts == 3 * len(found.labels)).all()
-  error = found.errors[-1]
-  assert found.common == pytest.approx((error * (1 - error) / 100) ** 0.5)
+
+
+def test_equal_texts_are_not_learned_from_to_be_asked_about():
+  """A learner that knows texts by heart is as good as a coin on others."""
+  keys = np.repeat(np.arange(40), 3)
+  labels = np.random.default_rng(0).permutation(np.arange(40) % 2)[keys]
+
+  def learn(seen, targets):
+    known = dict(zip(seen.tolist(), targets.tolist(), strict=True))
+    generator = np.random.default_rng(len(seen))
+
+    def answer(held):
+      assert groups is None or not known.keys() & set(held.tolist())
+      guessed = generator.integers(2, size=len(held)).tolist()
+      found = [known.get(key, guess) for key, guess in zip(held, guessed, strict=True)]
+      return np.eye(2)[found]
+
+    return answer
+
+  groups = None
+  by_heart = probes.measure(keys, labels, learn, repeats=2)
+  groups = keys
+  apart = probes.measure(keys, labels, learn, groups=keys, repeats=2)
+  assert by_heart.errors[-1] < 0.2 < 0.35 < apart.errors[-1]
+  # Three texts that are alike say as much as one.
+  assert apart.noise[-1] > 1.4 * by_heart.noise[-1]
+  with pytest.raises(ValueError, match='two texts or more'):
+    probes.measure(keys, labels, learn, groups=labels)
+
+
+def test_a_forecast_knows_how_far_apart_its_points_lie_for_other_labels():
+  """The covariance of the errors is that of measuring again with other labels."""
+  found = []
+  for seed in range(120):
+    features, labels = draw(40, width=3, seed=seed)
+    found.append(probes.measure(features, labels, nearest, repeats=3, seed=seed))
+  came = np.cov(np.array([one.errors for one in found]).T)
+  said = np.mean([one.covariance for one in found], axis=0)
+  for size in (0, -1):
+    assert 0.6 * came[size, size] < said[size, size] < 1.6 * came[size, size]
+  # Of the slope, too, which no error that all points share could say.
+  slope = lambda matrix: matrix[0, 0] + matrix[-1, -1] - 2 * matrix[0, -1]
+  assert 0.5 * slope(came) < slope(said) < 2 * slope(came)
 
 
 def test_noise_of_training_is_told_from_that_of_examples():
@@ -88,5 +135,5 @@ def test_noise_of_training_is_told_from_that_of_examples():
 def test_too_few_of_a_class_are_refused():
   features, _ = draw(30)
   labels = np.array([1] + [0] * 29)
-  with pytest.raises(ValueError, match='two labels or more'):
+  with pytest.raises(ValueError, match='two texts or more'):
     probes.measure(features, labels, probes.fit)

@@ -166,8 +166,10 @@ def _write(workdir: pathlib.Path, found, page: str) -> None:
 
 NOTES = """accuracies are in percent, with 80 % intervals of one training on so many labels
 drawn anew. each model is run once over the texts; on its vectors, which stay as they are,
-a logistic regression is trained some hundred times on parts of the labels. TF-IDF stands
-beside. LogME and H-score rank models without training anything.
+a logistic regression is trained some hundred times on parts of the labels; equal texts
+are learned together or asked for together. TF-IDF stands beside. LogME and H-score rank
+models without training anything. labels for a target: half of all trainings reach it with
+the number, nine in ten with the upper end of its interval.
 
   tl-jax forecast --task=mails.csv --text=subject+body --label=folder --init=/models/minilm \\
     --target=0.9 --workdir=/tmp/mails

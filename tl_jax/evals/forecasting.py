@@ -2,7 +2,7 @@
 that is.
 
 >>> sizes, errors = [10, 20, 40, 80], [0.45, 0.40, 0.36, 0.33]
->>> curve = fit(sizes, errors, noise=[0.01] * 4, common=0.02)
+>>> curve = fit(sizes, errors, covariance=0.02**2 + 0.01**2 * np.eye(4))
 >>> found = curve.error_at(320)
 >>> 0.2 < found.low < found.mean < found.high < 0.33
 True
@@ -36,6 +36,10 @@ FLOORS = (0.0, 0.9)
 # By how much a true curve differs from any power law, as a standard deviation.
 MISFIT = 0.004
 LEVEL = 0.8
+# Up to how many times the labels at hand it is looked for a target, and at how many
+# numbers, evenly apart as logarithms: each is 5 % above the one before.
+FARTHEST = 1e4
+PLACES = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +64,8 @@ class Curve:
     error = self.error * (self.floor + (1 - self.floor) * falling)
     return np.clip(error, 0.0, 1.0)
 
-  def error_at(
-    self, labels: float, *, level: float = LEVEL, tested: int = 0, seed: int = 0
-  ) -> Interval:
-    """The error of one training with so many labels, drawn anew.
+  def drawn(self, labels: float, *, tested: int = 0, seed: int = 0) -> np.ndarray:
+    """The error (curves,) of one training with so many labels, drawn anew.
 
     tested: how many examples it is then measured on; 0 for the error itself, as on all
     the texts there are.
@@ -73,47 +75,59 @@ class Curve:
     if tested:
       variance = variance + errors * (1 - errors) / tested
     noise = np.random.default_rng(seed).normal(size=len(errors))
-    drawn = np.clip(errors + noise * np.sqrt(variance), 0.0, 1.0)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(
-      float(errors.mean()), float(low), float(high), len(errors), level=level
-    )
+    return np.clip(errors + noise * np.sqrt(variance), 0.0, 1.0)
 
-  def labels_for(self, error: float, *, level: float = LEVEL) -> Interval:
-    """How many labels bring the mean error down to `error`.
+  def error_at(
+    self, labels: float, *, level: float = LEVEL, tested: int = 0, seed: int = 0
+  ) -> Interval:
+    """The mean error with so many labels, with the interval of one training."""
+    mean = float(self.errors(labels).mean())
+    drawn = self.drawn(labels, tested=tested, seed=seed)
+    low, high = np.quantile(drawn, _ends(level)).tolist()
+    return Interval(mean, low, high, len(drawn), level=level)
 
-    The mean is the median of the curves. An end is infinite where enough curves never
-    get there.
+  def labels_for(
+    self, error: float, *, level: float = LEVEL, seed: int = 0
+  ) -> Interval:
+    """How many labels bring the error of one training down to `error`.
+
+    With the mean it is as likely as not, with the ends as likely as the level says: of
+    80 %, once in ten at the lower one and nine times in ten at the upper one. So the
+    answer is what `error_at` says, read the other way. An end is infinite where more
+    labels than `FARTHEST` times those at hand are too few.
     """
-    floor = self.floor * self.error
-    reachable = error > floor
-    # Where a curve is there with its first label, one is enough.
-    height = np.where(reachable, error - floor, np.nan)
-    ratio = (self.error - floor) / height
-    with np.errstate(over='ignore'):
-      needed = self.labels * ratio ** (1 / self.exponent)
-    needed = np.where(reachable, np.maximum(needed, 1.0), np.inf)
-    shares = [0.5, (1 - level) / 2, (1 + level) / 2]
-    # No interpolation, which is no number between infinite ones.
-    found = np.quantile(needed, shares, method='inverted_cdf').tolist()
-    return Interval(*found, n=len(needed), level=level)
+    places = np.geomspace(1, FARTHEST * self.labels, PLACES)
+    shares = [0.5, *_ends(level)]
+    # (places, shares): errors that are undercut with these chances.
+    reached = [np.quantile(self.drawn(place, seed=seed), shares) for place in places]
+    found = []
+    for column in np.transpose(reached):
+      # By luck a handful may be enough; what is asked is from where on they are.
+      missed = np.flatnonzero(column > error)
+      last = int(missed[-1]) if len(missed) else -1
+      found.append(float(places[last + 1]) if last + 1 < PLACES else math.inf)
+    return Interval(*found, n=len(self.error), level=level)
+
+
+def _ends(level: float) -> list[float]:
+  """The shares of a distribution that are below the ends of an interval."""
+  return [(1 - level) / 2, (1 + level) / 2]
 
 
 def fit(
   labels: Sequence[int],
   errors: Sequence[float],
   *,
-  noise: Sequence[float],
-  common: float,
+  covariance: np.ndarray,
   training: float = 0.0,
   seed: int = 0,
 ) -> Curve:
   """The curves that explain errors measured at several numbers of labels.
 
-  noise: the standard deviation of each error for itself. common: that of the error that
-  all points share, because they were measured on the same few examples. training: by
-  how much the error at the most labels differs from one set of labels to another.
-  Raises ValueError for fewer than two points, and for what is no error rate.
+  covariance: (points, points) of the errors. They go together, as they were measured on
+  the same few examples and learned from parts of the same labels: what all of them share
+  no number of points lowers. training: by how much the error at the most labels differs
+  from one set of labels to another. Raises ValueError for fewer than two points, and for what is no error rate.
   """
   sizes = np.asarray(labels, np.float64)
   measured = np.asarray(errors, np.float64)
@@ -128,10 +142,8 @@ def fit(
   # (shapes, points): the error at each size, where that at the anchor is 1.
   falling = (sizes / anchor) ** -exponent[:, None]
   shapes = floor[:, None] + (1 - floor[:, None]) * falling
-  # Few examples are wrong alike at every size: that error no number of points lowers.
-  own = np.square(np.asarray(noise, np.float64)) + MISFIT**2
-  covariance = np.diag(own) + common**2
-  error, deviation, evidence = _explain(shapes, measured, covariance)
+  noise = covariance + MISFIT**2 * np.eye(len(sizes))
+  error, deviation, evidence = _explain(shapes, measured, noise)
   weights = np.exp(evidence - evidence.max())
   kept = generator.choice(SHAPES, KEPT, p=weights / weights.sum())
   drawn = generator.normal(error[kept], deviation[kept])

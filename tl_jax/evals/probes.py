@@ -6,7 +6,7 @@
 [0, 0, 1, 1]
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -91,28 +91,31 @@ def _spread(found: np.ndarray, present: np.ndarray, classes: int) -> np.ndarray:
 class Measured(NamedTuple):
   """The errors of a learner at several numbers of labels.
 
-  labels: these numbers, rising. errors: the mean error of each. noise: the standard
-  deviation of each mean that comes from the choice of its labels. common: that which
-  all share, because the same examples were asked. training: by how much the error
-  differs from one set of the most labels to another.
+  labels: these numbers, rising. errors: the mean error of each. covariance: of these
+  errors (sizes, sizes), from one set of labels at hand to another. training: the
+  standard deviation of the error on all texts from one set of the most labels to
+  another.
   """
 
   labels: list[int]
   errors: list[float]
-  noise: list[float]
-  common: float
+  covariance: np.ndarray
   training: float
 
+  @property
+  def noise(self) -> list[float]:
+    """The standard deviation of each error."""
+    return np.sqrt(np.diag(self.covariance)).tolist()
 
-def sizes_of(labels: int, classes: int, steps: int = 6) -> list[int]:
+
+def sizes_of(most: int, classes: int, steps: int = 6) -> list[int]:
   """The numbers of labels at which a learner is measured, evenly apart as logarithms.
 
-  The most leave a fold out; the fewest have about two labels of each class.
+  The fewest have about two labels of each class.
 
-  >>> sizes_of(100, 2)
+  >>> sizes_of(80, 2)
   [10, 15, 23, 35, 53, 80]
   """
-  most = labels - -(-labels // FOLDS)
   # Below an eighth errors are those of guessing, and bend no curve.
   fewest = min(max(2 * classes, most // 8), most // 2)
   found = np.geomspace(max(fewest, 2), most, steps).round().astype(int)
@@ -124,6 +127,7 @@ def measure(
   labels: np.ndarray,
   learn: Fit,
   *,
+  groups: np.ndarray | None = None,
   repeats: int = 5,
   seed: int = 0,
   steps: int = 6,
@@ -133,18 +137,25 @@ def measure(
 
   All examples are asked in every repeat, each by a learner that has seen none of its
   fold; of the others it has seen as many as the size says, drawn by class. inputs: what
-  `learn` takes, by number. steps: how many sizes there are. watch(done, total) counts
-  the learners. Raises ValueError for fewer than two labels of a class, which no fold
-  could leave out.
+  `learn` takes, by number. groups: (n,) of which examples are in one fold together, as
+  those of equal texts must be: whoever has learned one knows the other by heart. steps:
+  how many sizes there are. watch(done, total) counts the learners. Raises ValueError
+  for fewer than two groups of a class, which no fold could leave out.
   """
   from threadpoolctl import threadpool_limits
 
   labels = np.asarray(labels)
-  counts = np.unique(labels, return_counts=True)[1]
+  if groups is None:
+    groups = np.arange(len(labels))
+  _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)
+  counts = np.unique(labels[first], return_counts=True)[1]
   if len(counts) < 2 or counts.min() < 2:
-    raise ValueError('forecast: needs two classes, and two labels or more of each')
-  sizes = sizes_of(len(labels), len(counts), steps)
+    raise ValueError('forecast: needs two classes, and two texts or more of each')
   folds = min(FOLDS, int(counts.min()))
+  splits = [_folds(labels, group_of, folds, seed, repeat) for repeat in range(repeats)]
+  # Folds of groups are not all of one size.
+  most = min(len(train) for split in splits for train, _ in split)
+  sizes = sizes_of(most, len(counts), steps)
   # Example by example, because the noise of training is told by what goes together.
   wrong = np.zeros((repeats, len(sizes), len(labels)))
   fold_of = np.zeros((repeats, len(labels)), int)
@@ -152,8 +163,8 @@ def measure(
   done = 0
   # Several threads take ten times as long for such small matrices.
   with threadpool_limits(1):
-    for repeat in range(repeats):
-      for fold, (train, held) in enumerate(_folds(labels, folds, seed, repeat)):
+    for repeat, split in enumerate(splits):
+      for fold, (train, held) in enumerate(split):
         fold_of[repeat, held] = fold
         for place, size in enumerate(sizes):
           seen = train[:size]
@@ -162,51 +173,79 @@ def measure(
           wrong[repeat, place, held] = decided != labels[held]
           done += 1
           watch(done, total)
-  return _summed_up(sizes, wrong, fold_of)
+  return _summed_up(sizes, wrong, fold_of, group_of)
 
 
 def _folds(
-  labels: np.ndarray, folds: int, seed: int, repeat: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  labels: np.ndarray, group_of: np.ndarray, folds: int, seed: int, repeat: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
   """(train, held) of every fold: the numbers to learn from in an order in which every
-  beginning has its share of each class, and those to ask for.
+  beginning has its share of each class, and those to ask for. No group is in both.
   """
   from sklearn.model_selection import StratifiedKFold
 
   generator = np.random.default_rng([seed, repeat])
   drawn = int(generator.integers(2**31))
   splits = StratifiedKFold(folds, shuffle=True, random_state=drawn)
-  for train, held in splits.split(labels, labels):
-    yield _by_class(labels, generator.permutation(train)), held
+  _, first = np.unique(group_of, return_index=True)
+  own = labels[first]
+  found = []
+  for _, left_out in splits.split(own, own):
+    is_held = np.isin(group_of, left_out)
+    train = generator.permutation(np.flatnonzero(~is_held))
+    found.append((_by_class(labels, train), np.flatnonzero(is_held)))
+  return found
 
 
-def _summed_up(sizes: list[int], wrong: np.ndarray, fold_of: np.ndarray) -> Measured:
+def _summed_up(
+  sizes: list[int], wrong: np.ndarray, fold_of: np.ndarray, group_of: np.ndarray
+) -> Measured:
   """What the mistakes (repeats, sizes, examples) of all repeats say together."""
   repeats, _, count = wrong.shape
-  folds = int(fold_of.max()) + 1
+  learners = repeats * (int(fold_of.max()) + 1)
   errors = wrong.mean((0, 2))
-  falling = sizes[-1] / np.array(sizes)
-  variances = [_training_variance(wrong[:, k], fold_of) for k in range(len(sizes))]
+  # What there is between parts of the labels at hand, and all of them have in common.
+  apart = 1 / np.array(sizes) - 1 / count
+  among = [_variance_among(wrong[:, k], fold_of, group_of) for k in range(len(sizes))]
   # It falls as one over the number of labels: all sizes tell it together.
-  at_most = max(0.0, float(np.mean(variances / falling)))
-  # So many sets without a label in common are there at the most.
-  apart = np.clip(count / np.array(sizes), 1.0, folds * repeats)
-  flips = (wrong.mean(0) * (1 - wrong.mean(0))).sum(1) / (count**2 * repeats)
-  noise = np.sqrt(at_most * falling / apart + flips)
-  # However few mistakes there are: one more or less is always possible.
-  error = min(max(errors[-1], 1 / count), 1 - 1 / count)
-  common = (error * (1 - error) / count) ** 0.5
-  return Measured(sizes, errors.tolist(), noise.tolist(), common, at_most**0.5)
+  of_one = max(0.0, float(np.sum(among) / apart.sum()))
+  covariance = _of_examples(wrong.mean(0), group_of)
+  # No repeat draws other labels than those at hand: their luck is in every point.
+  covariance += of_one / count
+  covariance += np.diag(of_one * apart / learners)
+  training = (of_one / sizes[-1]) ** 0.5
+  return Measured(sizes, errors.tolist(), covariance, training)
 
 
-def _training_variance(wrong: np.ndarray, fold_of: np.ndarray) -> float:
-  """The variance of the error of a learner, on all texts, from one set of labels to
-  another.
+def _of_examples(wrong: np.ndarray, group_of: np.ndarray) -> np.ndarray:
+  """The covariance (sizes, sizes) of mean errors that comes from the examples asked.
+
+  wrong: (sizes, examples), how often each was answered wrongly. The same examples are
+  asked at all sizes, so that the errors go together; but not wholly, as some become
+  easy with more labels and others do not. Examples of one group count as one.
+  """
+  sizes, count = wrong.shape
+  # One more that is always wrong and one that never is: however few mistakes there are,
+  # another one is always possible (Agresti and Coull 1998).
+  added = np.repeat([[0.0, 1.0]], sizes, axis=0)
+  apart = np.concatenate([wrong, added], axis=1)
+  apart -= apart.mean(1, keepdims=True)
+  last = int(group_of.max()) + 1
+  places = np.concatenate([group_of, [last, last + 1]])
+  sums = np.stack([np.bincount(places, weights=row) for row in apart])
+  return sums @ sums.T / count**2
+
+
+def _variance_among(
+  wrong: np.ndarray, fold_of: np.ndarray, group_of: np.ndarray
+) -> float:
+  """The variance of the error of a learner, on all texts, from one part of the labels
+  at hand to another.
 
   wrong, fold_of: (repeats, examples). The mistakes of one learner, in examples of one
   fold, go together as far as its labels make it better or worse; what is left, that an
   example is near its border, averages out over many examples. So it is the mean
-  covariance of the mistakes in two examples of a fold.
+  covariance of the mistakes in examples of a fold that are of two groups.
   """
   repeats = len(wrong)
   if repeats < 2:
@@ -216,11 +255,13 @@ def _training_variance(wrong: np.ndarray, fold_of: np.ndarray) -> float:
   pairs = 0
   for own, folds in zip(apart, fold_of, strict=True):
     for fold in range(int(folds.max()) + 1):
-      members = own[folds == fold]
-      total += members.sum() ** 2 - np.square(members).sum()
-      pairs += len(members) * (len(members) - 1)
+      members = np.flatnonzero(folds == fold)
+      sums = np.bincount(group_of[members], weights=own[members])
+      counts = np.bincount(group_of[members])
+      total += sums.sum() ** 2 - np.square(sums).sum()
+      pairs += len(members) ** 2 - np.square(counts).sum()
   # One of the repeats was spent on the mean of every example.
-  return total / max(pairs, 1) * repeats / (repeats - 1)
+  return float(total / max(pairs, 1) * repeats / (repeats - 1))
 
 
 def _by_class(labels: np.ndarray, order: np.ndarray) -> np.ndarray:

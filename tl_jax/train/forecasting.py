@@ -59,6 +59,22 @@ class Asked:
   trained: tuple[str, ...] = ()
 
 
+class Labelled(NamedTuple):
+  """The labelled texts at hand: texts, and the labels (n,) of them."""
+
+  texts: list[str]
+  labels: np.ndarray
+
+  @property
+  def classes(self) -> int:
+    return int(self.labels.max()) + 1
+
+  @property
+  def keys(self) -> np.ndarray:
+    """The fingerprints (n,) of the texts, the same for texts that are alike."""
+    return subsets.fingerprints(self.texts)
+
+
 class Candidate(NamedTuple):
   """What was found of one way to learn the task.
 
@@ -156,7 +172,7 @@ def forecast(
   """
   began = time.monotonic()
   task = datasets.open_task(asked.task, asked.directory)
-  texts, labels = at_hand(task, asked)
+  known = at_hand(task, asked)
   for line in task.told:
     # All of a file that is divided by hash are at hand, whatever a run would learn from.
     if tasks.DIVIDED not in line:
@@ -166,18 +182,20 @@ def forecast(
   trained = _runs_of(asked, folder.parent / 'runs')
   # All models before any learner: the second start finds what the first one left.
   vectors = {
-    init: encoding.encode(init, texts, folder, dtype=asked.dtype, reporter=reporter)
+    init: encoding.encode(
+      init, known.texts, folder, dtype=asked.dtype, reporter=reporter
+    )
     for init in asked.init
   }
   candidates = []
   names = distinct(asked.init)
   for init, encoded in vectors.items():
-    candidates.append(_of_model(names[init], encoded, labels, asked, reporter))
-  candidates.append(_of_words(texts, labels, asked, reporter))
+    candidates.append(_of_model(names[init], encoded, known, asked, reporter))
+  candidates.append(_of_words(known, asked, reporter))
   for runs in trained:
-    candidates.append(_of_runs(runs, task, texts, labels, asked, reporter))
+    candidates.append(_of_runs(runs, task, known, asked, reporter))
   # By what comes next, not by what is now: curves cross.
-  soon = ahead(len(labels), asked.times)
+  soon = ahead(len(known.texts), asked.times)
   best_first = sorted(candidates, key=lambda one: one.accuracy_at(soon[0]).mean)[::-1]
   suggested = ()
   if pool:
@@ -186,11 +204,11 @@ def forecast(
     # Of the models the best: TF-IDF has no vectors by which texts are far apart.
     chosen = next(one.name for one in best_first if one.name in models)
     init = models[chosen]
-    suggested = _suggest(init, vectors[init].vectors, labels, pool, asked, folder)
-  shares = np.bincount(labels) / len(labels)
+    suggested = _suggest(init, vectors[init].vectors, known, pool, asked, folder)
+  shares = np.bincount(known.labels) / len(known.labels)
   return Forecast(
     task.name,
-    len(labels),
+    len(known.texts),
     task.labels,
     float(shares.max()),
     soon,
@@ -201,7 +219,7 @@ def forecast(
   )
 
 
-def at_hand(task: tasks.Task, asked: Asked) -> tuple[list[str], np.ndarray]:
+def at_hand(task: tasks.Task, asked: Asked) -> Labelled:
   """The labelled texts that there are, or as many of them as asked for.
 
   Of a file that is divided by hash for no reason of the user's, both parts; else those
@@ -223,8 +241,9 @@ def at_hand(task: tasks.Task, asked: Asked) -> tuple[list[str], np.ndarray]:
     keys = subsets.fingerprints(texts)
     kept = subsets.subset(labels, asked.labels, asked.seed, keys)
     texts, labels = [texts[number] for number in kept], labels[kept]
-  _require_enough(task, labels)
-  return texts, labels
+  known = Labelled(texts, labels)
+  _require_enough(task, known)
+  return known
 
 
 def _everything(task: tasks.Task, directory: str) -> tuple[list[str], np.ndarray]:
@@ -238,18 +257,21 @@ def _everything(task: tasks.Task, directory: str) -> tuple[list[str], np.ndarray
   return texts, np.concatenate([part.targets for part in parts])
 
 
-def _require_enough(task: tasks.Task, labels: np.ndarray) -> None:
+def _require_enough(task: tasks.Task, known: Labelled) -> None:
   """Raises ConfigError for labels from which no curve can be told."""
-  if len(labels) < FEWEST:
+  count = len(known.texts)
+  if count < FEWEST:
     raise ConfigError(
-      f'--task: {task.name}: {len(labels)} labels; a forecast needs {FEWEST} or more'
+      f'--task: {task.name}: {count} labels; a forecast needs {FEWEST} or more'
     )
-  counts = np.bincount(labels, minlength=len(task.labels))
+  # Texts that are alike are learned together, or asked about together.
+  _, first = np.unique(known.keys, return_index=True)
+  counts = np.bincount(known.labels[first], minlength=len(task.labels))
   if (counts < 2).any():
     rare = task.labels[int(counts.argmin())]
     raise ConfigError(
-      f'--task: {task.name}: the class {rare!r} has {counts.min()} labels; a forecast '
-      'needs two of each, to learn from one and ask for the other'
+      f'--task: {task.name}: the class {rare!r} has {counts.min()} labels of different '
+      'texts; a forecast needs two of each, to learn from one and ask for the other'
     )
 
 
@@ -288,7 +310,7 @@ def distinct(paths: Sequence[str]) -> dict[str, str]:
 def _of_model(
   name: str,
   encoded: encoding.Encoded,
-  labels: np.ndarray,
+  known: Labelled,
   asked: Asked,
   reporter: Reporter,
 ) -> Candidate:
@@ -296,9 +318,9 @@ def _of_model(
   vectors = encoded.vectors
 
   def learn(seen, targets):
-    return probes.fit(seen, targets, int(labels.max()) + 1)
+    return probes.fit(seen, targets, known.classes)
 
-  measured, curve = _measure(name, vectors, labels, learn, asked, reporter)
+  measured, curve = _measure(name, vectors, known, learn, asked, reporter)
   seconds = encoded.seconds / len(vectors) if encoded.seconds else None
   return Candidate(
     name,
@@ -306,21 +328,18 @@ def _of_model(
     curve,
     vectors.shape[1],
     seconds,
-    metrics.log_evidence(vectors, labels),
-    metrics.h_score(vectors, labels),
+    metrics.log_evidence(vectors, known.labels),
+    metrics.h_score(vectors, known.labels),
   )
 
 
-def _of_words(
-  texts: list[str], labels: np.ndarray, asked: Asked, reporter: Reporter
-) -> Candidate:
+def _of_words(known: Labelled, asked: Asked, reporter: Reporter) -> Candidate:
   """What TF-IDF promises, for which no model is needed."""
-  classes = int(labels.max()) + 1
 
   def learn(seen, targets):
-    return lambda held: baselines.tf_idf(seen, targets, held, classes)
+    return lambda held: baselines.tf_idf(seen, targets, held, known.classes)
 
-  measured, curve = _measure(TF_IDF, texts, labels, learn, asked, reporter)
+  measured, curve = _measure(TF_IDF, known.texts, known, learn, asked, reporter)
   return Candidate(TF_IDF, measured, curve)
 
 
@@ -350,8 +369,7 @@ def _runs_of(asked: Asked, folder: pathlib.Path) -> list[_Runs]:
 def _of_runs(
   runs: _Runs,
   task: tasks.Task,
-  texts: list[str],
-  labels: np.ndarray,
+  known: Labelled,
   asked: Asked,
   reporter: Reporter,
 ) -> Candidate:
@@ -360,7 +378,7 @@ def _of_runs(
   learn = rehearsing.learner(runs.recipe, task.labels, runs.folder, seconds.append)
   few = dataclasses.replace(asked, repeats=min(asked.repeats, rehearsing.REPEATS))
   measured, curve = _measure(
-    runs.name, texts, labels, learn, few, reporter, rehearsing.SIZES
+    runs.name, known.texts, known, learn, few, reporter, rehearsing.SIZES
   )
   count = len(seconds)
   total = sum(seconds)
@@ -373,7 +391,7 @@ def _of_runs(
 def _measure(
   name: str,
   inputs,
-  labels: np.ndarray,
+  known: Labelled,
   learn,
   asked: Asked,
   reporter: Reporter,
@@ -386,8 +404,9 @@ def _measure(
 
   measured = probes.measure(
     inputs,
-    labels,
+    known.labels,
     learn,
+    groups=known.keys,
     repeats=asked.repeats,
     seed=asked.seed,
     steps=steps,
@@ -396,8 +415,7 @@ def _measure(
   curve = forecasting.fit(
     measured.labels,
     measured.errors,
-    noise=measured.noise,
-    common=measured.common,
+    covariance=measured.covariance,
     training=measured.training,
     seed=asked.seed,
   )
@@ -407,14 +425,14 @@ def _measure(
 def _suggest(
   init: str,
   vectors: np.ndarray,
-  labels: np.ndarray,
+  known: Labelled,
   pool: list[str],
   asked: Asked,
   folder: pathlib.Path,
 ) -> tuple[tuple[str, float], ...]:
   """(text, probability of its likeliest class) of the texts to label next."""
   of_pool = encoding.encode(init, pool, folder, dtype=asked.dtype).vectors
-  answer = probes.fit(vectors, labels)
+  answer = probes.fit(vectors, known.labels)
   chances = np.exp(answer(of_pool))
   numbers = suggesting.suggest(of_pool, chances, asked.suggest, seed=asked.seed)
   return tuple((pool[number], float(chances[number].max())) for number in numbers)
