@@ -95,3 +95,71 @@ def test_a_single_run_is_not_held_back(monkeypatch):
   monkeypatch.setattr(scaling, 'DRAWS', 5)
   found = scaling.forecast(runs_of(TRUE, sizes=(1e6,)), constrained=False)
   assert not found.held_back and len(found.errors) == 4
+
+
+def run_of(losses, name='a', size=1e5):
+  """The points of one run, evenly apart."""
+  tokens = 1e5 * np.arange(1, len(losses) + 1)
+  return [Point(name, size, n, n, x) for n, x in zip(tokens, losses, strict=True)]
+
+
+def test_a_wrong_form_is_found_where_it_is_carried_on(monkeypatch):
+  """Losses that fall by the logarithm of the tokens are no power law."""
+  monkeypatch.setattr(scaling, 'DRAWS', 20)
+  bent = lambda size, tokens: 9.0 + 30 / size**0.2 - 0.45 * math.log(tokens)
+  points = []
+  for size in (1e5, 3e5):
+    for tokens in np.geomspace(1e6, 8e6, 7):
+      points.append(Point(f'{size:g}', size, tokens, tokens, bent(size, tokens)))
+  found = scaling.forecast(points, constrained=False)
+  # Two sizes, each beyond a half and beyond a quarter of what is known.
+  assert len(found.bends) == 4 and found.most == pytest.approx((3e5, 8e6, 1))
+  far = found.at(1e5, 3.2e7)
+  assert far.low <= bent(1e5, 3.2e7) <= far.high
+  unaware = dataclasses.replace(found, bends=()).at(1e5, 3.2e7)
+  assert far.high - far.low > 1.2 * (unaware.high - unaware.low)
+  # More passes and parameters are as far away as more tokens.
+  again, larger = found.at(1e5, 8e6, 2e6), found.at(1.2e6, 8e6)
+  widths = [math.log(one.high / one.low) for one in (far, again, larger)]
+  assert widths == pytest.approx([widths[0]] * 3, rel=0.25)
+  # Where nothing is carried on, no distance counts.
+  near = found.at(1e5, 8e6)
+  assert near == dataclasses.replace(found, bends=()).at(1e5, 8e6)
+
+
+def test_points_of_one_length_tell_no_bend(monkeypatch):
+  monkeypatch.setattr(scaling, 'DRAWS', 5)
+  points = [
+    Point(f'{size}-{tokens}', size, tokens, tokens, TRUE.loss(size, tokens))
+    for size in (1e5, 3e5, 1e6)
+    for tokens in (1e6, 4e6)
+  ]
+  assert scaling.forecast(points, constrained=False).bends == ()
+
+
+def test_few_errors_leave_open_how_large_the_next_one_is():
+  shares = np.array([0.1, 0.9])
+  few, many = (scaling._spread_of([0.01] * count, shares) for count in (2, 200))
+  assert few[1] == pytest.approx(-few[0])
+  assert few[1] == pytest.approx(0.01 * 1.886, rel=1e-3)
+  assert many[1] == pytest.approx(0.01 * 1.286, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+  ('losses', 'reason'),
+  [
+    ([4.0 * n**-0.1 + 1 for n in range(1, 13)], None),
+    ([4.0, 3.6, 3.5, 3.55, 3.7, 3.9], 'its loss rose from 3.500 to 3.900'),
+    # A plateau, and then something is understood.
+    ([5.0, 4.2, 4.0, 3.9, 3.85, 3.8, 3.6, 3.4, 3.2], 'falls faster and faster'),
+    # Three points could be noise.
+    ([4.0, 3.9, 3.5], None),
+  ],
+)
+def test_runs_that_are_no_law_are_named(losses, reason):
+  found = scaling.doubts(run_of(losses))
+  if reason is None:
+    assert found == []
+  else:
+    [doubt] = found
+    assert doubt.run == 'a' and reason in doubt.reason

@@ -76,7 +76,9 @@ NOTES = """fits L = E + A / N^alpha + B / D^beta to the held-out losses of finis
 parameters and D tokens each (Hoffmann et al. 2022), and its data-constrained form, in
 which repeated tokens are worth less (Muennighoff et al. 2023). runs of several sizes and
 lengths, on the same texts with the same tokenizer, say most. intervals (80 %) are over
-points drawn again and the errors on runs that were held back in their turn.
+points drawn again, the errors on runs that were held back in their turn, and those of
+laws fitted to a half and a quarter of the tokens: they grow with the distance. a run that
+is no power law yet, or overfits, is named.
 
 forecast.html has the plot of loss against tokens and the published constants beside
 those that were fitted, forecast.json all numbers.

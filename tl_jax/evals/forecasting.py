@@ -127,7 +127,8 @@ def fit(
   covariance: (points, points) of the errors. They go together, as they were measured on
   the same few examples and learned from parts of the same labels: what all of them share
   no number of points lowers. training: by how much the error at the most labels differs
-  from one set of labels to another. Raises ValueError for fewer than two points, and for what is no error rate.
+  from one set of labels to another. Raises ValueError for fewer than two points, and for
+  what is no error rate.
   """
   sizes = np.asarray(labels, np.float64)
   measured = np.asarray(errors, np.float64)

@@ -23,6 +23,17 @@ REPEATS = 15.387756
 _PULL = 0.002
 DRAWS = 200
 COVERAGE = 0.8
+# In how many quantiles an error is spread.
+SPREAD = 40
+# A law is fitted to what was known at these shares of the longest run, and asked for
+# the rest. Up to this factor two lengths are one.
+CUTS = (0.5, 0.25)
+NEARLY = 1.1
+# By what share a loss rises above its best that is not noise; how many points tell an
+# exponent, and by what factor it grows that is not noise.
+RISE = 0.01
+FEWEST = 3
+STEEPER = 1.1
 
 
 class Point(NamedTuple):
@@ -146,13 +157,17 @@ class Forecast:
 
   `laws` are fitted to points drawn again. `errors` are the logarithms of measured over
   predicted last losses, of runs that were held back one by one, or of the points where
-  there are too few runs.
+  there are too few runs. `bends` are those of losses that are beyond what a law was
+  fitted to, each for a run e times as long. `most` has the most parameters, tokens and
+  passes over them of any point.
   """
 
   law: Law
   laws: tuple[Law, ...]
   errors: tuple[float, ...]
   held_back: bool
+  bends: tuple[float, ...] = ()
+  most: tuple[float, ...] = (math.inf,) * 3
 
   @property
   def error(self) -> float:
@@ -162,16 +177,35 @@ class Forecast:
   def at(self, parameters: float, tokens: float, unique: float = math.inf) -> Interval:
     """The loss with its interval, of a run that is made once."""
     losses = [law.loss(parameters, tokens, unique) for law in self.laws]
-    # Every law with every error that may come on top of it.
-    # An error may be to either side.
-    errors = np.array(self.errors)
-    factors = np.exp(np.concatenate([errors, -errors]))
-    spread = np.outer(losses, factors)
+    # A wrong exponent is worse the further it is carried, in the logarithm.
+    asked = _extents(parameters, tokens, unique)
+    further = np.divide(asked, self.most).max()
+    distance = math.log(max(1.0, further))
+    shares = (np.arange(SPREAD) + 0.5) / SPREAD
+    relative = _spread_of(self.errors, shares)
+    bent = distance * _spread_of(self.bends, shares)
+    # Every law with every error of a run, and with every one of the distance.
+    on_top = np.exp(np.add.outer(relative, bent)).ravel()
+    spread = np.outer(losses, on_top)
     tails = 50 * (1 - COVERAGE)
     low, high = np.percentile(spread, [tails, 100 - tails])
     mean = self.law.loss(parameters, tokens, unique)
     ends = float(min(low, mean)), float(max(high, mean))
     return Interval(mean, *ends, level=COVERAGE)
+
+
+def _spread_of(errors: Sequence[float], shares: np.ndarray) -> np.ndarray:
+  """The quantiles of an error that is yet to come, from those that were seen.
+
+  They are of a normal distribution around 0. What a few errors leave open of how wide it
+  is makes it Student's, with as many degrees of freedom.
+  """
+  from scipy.stats import t
+
+  if not errors:
+    return np.zeros(1)
+  size = math.sqrt(np.mean(np.square(errors)))
+  return size * t.ppf(shares, len(errors))
 
 
 def forecast(points: Sequence[Point], *, constrained: bool, seed: int = 0) -> Forecast:
@@ -193,7 +227,18 @@ def forecast(points: Sequence[Point], *, constrained: bool, seed: int = 0) -> Fo
   held_back = len(errors) > 1
   if not held_back:
     errors = [math.log(point.loss / _of_point(law, point)) for point in points]
-  return Forecast(law, tuple(laws or [law]), tuple(errors), held_back)
+  bends = tuple(_bends(points, refit))
+  extents = [_extents(point.parameters, point.tokens, point.unique) for point in points]
+  most = tuple(np.max(extents, axis=0).tolist())
+  return Forecast(law, tuple(laws or [law]), tuple(errors), held_back, bends, most)
+
+
+def _extents(
+  parameters: float, tokens: float, unique: float
+) -> tuple[float, float, float]:
+  """The parameters, tokens and passes of a run, by which it is larger than others."""
+  passes = tokens / min(unique, tokens)
+  return parameters, tokens, passes
 
 
 def _sizes(points: Sequence[Point]) -> int:
@@ -222,3 +267,89 @@ def _errors(
     # Of a run that the law has not seen, as whoever asks has not.
     predicted = _of_point(refit(others), last)
     yield math.log(last.loss / predicted)
+
+
+def _bends(
+  points: Sequence[Point], refit: Callable[[Sequence[Point]], Law]
+) -> Iterator[float]:
+  """The logarithm of measured over predicted loss, for a run e times as long as those
+  that a law was fitted to: of the last loss of every run that is longer.
+
+  The law is fitted to what was known at a half, and at a quarter, of the tokens of the
+  longest run.
+  """
+  for share in CUTS:
+    known = _known_at(share, points)
+    if not known:
+      continue
+    law = refit(known)
+    reached = max(point.tokens for point in known)
+    for last in _last_points(points):
+      further = last.tokens / reached
+      if further > NEARLY:
+        predicted = _of_point(law, last)
+        yield math.log(last.loss / predicted) / math.log(further)
+
+
+def _known_at(share: float, points: Sequence[Point]) -> list[Point]:
+  """The points up to this share of the tokens of the longest run; [] where these are too
+  few for a law of all the sizes.
+  """
+  most = max(point.tokens for point in points)
+  # Lengths that were meant to be equal differ by a row or two.
+  known = [point for point in points if point.tokens <= NEARLY * share * most]
+  if len(known) < 3 or _sizes(known) < _sizes(points):
+    return []
+  lengths = [point.tokens for point in known]
+  # Of one length no exponent is told.
+  return known if max(lengths) > NEARLY * min(lengths) else []
+
+
+def _last_points(points: Sequence[Point]) -> list[Point]:
+  """The last point of every run."""
+  found: dict[str, Point] = {}
+  for point in sorted(points, key=lambda point: point.tokens):
+    found[point.run] = point
+  return list(found.values())
+
+
+class Doubt(NamedTuple):
+  """A run whose losses no law of these describes, and why."""
+
+  run: str
+  reason: str
+
+
+def doubts(points: Sequence[Point]) -> list[Doubt]:
+  """The runs that are no power law of their tokens, as far as their points tell.
+
+  The exponent of a law, between two points of a run, never grows: where it does, the
+  model is still on its way from one way to predict to another. And a loss that rises is
+  of a model that knows its texts by heart.
+  """
+  found = []
+  for run in dict.fromkeys(point.run for point in points):
+    own = [point for point in points if point.run == run]
+    own.sort(key=lambda point: point.tokens)
+    best = min(point.loss for point in own)
+    if own[-1].loss > (1 + RISE) * best:
+      found.append(Doubt(run, f'its loss rose from {best:.3f} to {own[-1].loss:.3f}'))
+    elif len(own) >= 2 * FEWEST and _grows(own):
+      found.append(Doubt(run, 'its loss falls faster and faster'))
+  return found
+
+
+def _grows(own: Sequence[Point]) -> bool:
+  """Whether the last part of a run falls faster, for its length, than one before."""
+  # Of a long run three parts: what comes before a plateau would hide it.
+  parts = min(3, len(own) // FEWEST)
+  places = np.array_split(np.arange(len(own)), parts)
+  exponents = [_exponent([own[place] for place in part]) for part in places]
+  return exponents[-1] > STEEPER * min(exponents[:-1])
+
+
+def _exponent(part: Sequence[Point]) -> float:
+  """That of the power of the tokens by which a loss falls."""
+  tokens = np.log([point.tokens for point in part])
+  losses = np.log([point.loss for point in part])
+  return -float(np.polyfit(tokens, losses, 1)[0])

@@ -18,7 +18,7 @@ import numpy as np
 
 from tl_jax import files
 from tl_jax.config import ConfigError
-from tl_jax.evals.scaling import Forecast, Law, Point, forecast
+from tl_jax.evals.scaling import Forecast, Law, Point, doubts, forecast
 from tl_jax.evals.statistics import Interval
 from tl_jax.report.figures import figure
 from tl_jax.report.html import HEAD, STYLE, grid, section
@@ -194,6 +194,8 @@ def sentences(found: Found) -> list[str]:
       f'That is {further:.3g} times the largest run at hand: no interval covers a law '
       'that bends.'
     )
+  for doubt in doubts(points):
+    lines.append(f'{doubt.run}: {doubt.reason}, which no law of these says.')
   if again > 1.5 * passes(points):
     lines.append(
       f'No run at hand repeats its tokens more than {passes(points):.3g} times: what '
@@ -254,8 +256,9 @@ def page(found: Found) -> str:
   words = ''.join(f'<p>{escape(line)}</p>' for line in sentences(found))
   note = (
     '<p class="note">A law of Chinchilla takes every token as new; the data-constrained '
-    'one takes repeats as worth less. Intervals are over points drawn again and the '
-    'errors of runs that were held back.</p>'
+    'one takes repeats as worth less. Intervals are over points drawn again, the errors '
+    'of runs that were held back, and those of laws that were carried on from the '
+    'shorter ones.</p>'
   )
   measured = [['run', 'parameters', 'tokens', 'unique', 'held-out loss']]
   for point in found.points:
