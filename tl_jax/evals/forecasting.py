@@ -74,8 +74,9 @@ class Curve:
     variance = self.training_variance * self.labels / labels
     if tested:
       variance = variance + errors * (1 - errors) / tested
-    noise = np.random.default_rng(seed).normal(size=len(errors))
-    return np.clip(errors + noise * np.sqrt(variance), 0.0, 1.0)
+    generator = np.random.default_rng(seed)
+    noise = generator.normal(scale=np.sqrt(variance), size=len(errors))
+    return np.clip(errors + noise, 0.0, 1.0)
 
   def error_at(
     self, labels: float, *, level: float = LEVEL, tested: int = 0, seed: int = 0
@@ -99,13 +100,21 @@ class Curve:
     places = np.geomspace(1, FARTHEST * self.labels, PLACES)
     shares = [0.5, *_ends(level)]
     # (places, shares): errors that are undercut with these chances.
-    reached = [np.quantile(self.drawn(place, seed=seed), shares) for place in places]
+    reached = []
+    for place in places:
+      drawn = self.drawn(place, seed=seed)
+      reached.append(np.quantile(drawn, shares))
     found = []
     for column in np.transpose(reached):
       # By luck a handful may be enough; what is asked is from where on they are.
       missed = np.flatnonzero(column > error)
-      last = int(missed[-1]) if len(missed) else -1
-      found.append(float(places[last + 1]) if last + 1 < PLACES else math.inf)
+      first = 0
+      if len(missed):
+        first = int(missed[-1]) + 1
+      enough = math.inf
+      if first < PLACES:
+        enough = float(places[first])
+      found.append(enough)
     return Interval(*found, n=len(self.error), level=level)
 
 

@@ -118,7 +118,8 @@ def sizes_of(most: int, classes: int, steps: int = 6) -> list[int]:
   """
   # Below an eighth errors are those of guessing, and bend no curve.
   fewest = min(max(2 * classes, most // 8), most // 2)
-  found = np.geomspace(max(fewest, 2), most, steps).round().astype(int)
+  places = np.geomspace(max(fewest, 2), most, steps)
+  found = places.round().astype(int)
   return sorted(set(found.tolist()))
 
 
@@ -148,10 +149,11 @@ def measure(
   if groups is None:
     groups = np.arange(len(labels))
   _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)
-  counts = np.unique(labels[first], return_counts=True)[1]
-  if len(counts) < 2 or counts.min() < 2:
+  _, counts = np.unique(labels[first], return_counts=True)
+  fewest = int(counts.min())
+  if len(counts) < 2 or fewest < 2:
     raise ValueError('forecast: needs two classes, and two texts or more of each')
-  folds = min(FOLDS, int(counts.min()))
+  folds = min(FOLDS, fewest)
   splits = [_folds(labels, group_of, folds, seed, repeat) for repeat in range(repeats)]
   # Folds of groups are not all of one size.
   most = min(len(train) for split in splits for train, _ in split)
@@ -169,7 +171,8 @@ def measure(
         for place, size in enumerate(sizes):
           seen = train[:size]
           answer = learn(_take(inputs, seen), labels[seen])
-          decided = answer(_take(inputs, held)).argmax(1)
+          scores = answer(_take(inputs, held))
+          decided = scores.argmax(1)
           wrong[repeat, place, held] = decided != labels[held]
           done += 1
           watch(done, total)
@@ -185,15 +188,17 @@ def _folds(
   from sklearn.model_selection import StratifiedKFold
 
   generator = np.random.default_rng([seed, repeat])
-  drawn = int(generator.integers(2**31))
-  splits = StratifiedKFold(folds, shuffle=True, random_state=drawn)
+  state = int(generator.integers(2**31))
+  splits = StratifiedKFold(folds, shuffle=True, random_state=state)
   _, first = np.unique(group_of, return_index=True)
   own = labels[first]
   found = []
   for _, left_out in splits.split(own, own):
     is_held = np.isin(group_of, left_out)
-    train = generator.permutation(np.flatnonzero(~is_held))
-    found.append((_by_class(labels, train), np.flatnonzero(is_held)))
+    held = np.flatnonzero(is_held)
+    train = np.flatnonzero(~is_held)
+    drawn = generator.permutation(train)
+    found.append((_by_class(labels, drawn), held))
   return found
 
 
@@ -202,13 +207,16 @@ def _summed_up(
 ) -> Measured:
   """What the mistakes (repeats, sizes, examples) of all repeats say together."""
   repeats, _, count = wrong.shape
-  learners = repeats * (int(fold_of.max()) + 1)
+  folds = int(fold_of.max()) + 1
+  learners = repeats * folds
   errors = wrong.mean((0, 2))
   # What there is between parts of the labels at hand, and all of them have in common.
   apart = 1 / np.array(sizes) - 1 / count
-  among = [_variance_among(wrong[:, k], fold_of, group_of) for k in range(len(sizes))]
+  among = 0.0
+  for place in range(len(sizes)):
+    among += _variance_among(wrong[:, place], fold_of, group_of)
   # It falls as one over the number of labels: all sizes tell it together.
-  of_one = max(0.0, float(np.sum(among) / apart.sum()))
+  of_one = max(0.0, among / float(apart.sum()))
   covariance = _of_examples(wrong.mean(0), group_of)
   # No repeat draws other labels than those at hand: their luck is in every point.
   covariance += of_one / count
@@ -232,8 +240,12 @@ def _of_examples(wrong: np.ndarray, group_of: np.ndarray) -> np.ndarray:
   apart -= apart.mean(1, keepdims=True)
   last = int(group_of.max()) + 1
   places = np.concatenate([group_of, [last, last + 1]])
-  sums = np.stack([np.bincount(places, weights=row) for row in apart])
-  return sums @ sums.T / count**2
+  sums = []
+  for row in apart:
+    sums.append(np.bincount(places, weights=row))
+  of_groups = np.array(sums)
+  found = of_groups @ of_groups.T
+  return found / count**2
 
 
 def _variance_among(
@@ -256,8 +268,10 @@ def _variance_among(
   for own, folds in zip(apart, fold_of, strict=True):
     for fold in range(int(folds.max()) + 1):
       members = np.flatnonzero(folds == fold)
-      sums = np.bincount(group_of[members], weights=own[members])
-      counts = np.bincount(group_of[members])
+      groups = group_of[members]
+      sums = np.bincount(groups, weights=own[members])
+      counts = np.bincount(groups)
+      # All pairs without those of one group.
       total += sums.sum() ** 2 - np.square(sums).sum()
       pairs += len(members) ** 2 - np.square(counts).sum()
   # One of the repeats was spent on the mean of every example.

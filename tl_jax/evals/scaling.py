@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -185,8 +186,9 @@ class Forecast:
     relative = _spread_of(self.errors, shares)
     bent = distance * _spread_of(self.bends, shares)
     # Every law with every error of a run, and with every one of the distance.
-    on_top = np.exp(np.add.outer(relative, bent)).ravel()
-    spread = np.outer(losses, on_top)
+    on_top = np.add.outer(relative, bent)
+    factors = np.exp(on_top).ravel()
+    spread = np.outer(losses, factors)
     tails = 50 * (1 - COVERAGE)
     low, high = np.percentile(spread, [tails, 100 - tails])
     mean = self.law.loss(parameters, tokens, unique)
@@ -204,7 +206,8 @@ def _spread_of(errors: Sequence[float], shares: np.ndarray) -> np.ndarray:
 
   if not errors:
     return np.zeros(1)
-  size = math.sqrt(np.mean(np.square(errors)))
+  squares = np.square(errors)
+  size = math.sqrt(squares.mean())
   return size * t.ppf(shares, len(errors))
 
 
@@ -228,8 +231,11 @@ def forecast(points: Sequence[Point], *, constrained: bool, seed: int = 0) -> Fo
   if not held_back:
     errors = [math.log(point.loss / _of_point(law, point)) for point in points]
   bends = tuple(_bends(points, refit))
-  extents = [_extents(point.parameters, point.tokens, point.unique) for point in points]
-  most = tuple(np.max(extents, axis=0).tolist())
+  extents = []
+  for point in points:
+    extents.append(_extents(point.parameters, point.tokens, point.unique))
+  largest = np.max(extents, axis=0)
+  most = tuple(largest.tolist())
   return Forecast(law, tuple(laws or [law]), tuple(errors), held_back, bends, most)
 
 
@@ -343,8 +349,10 @@ def _grows(own: Sequence[Point]) -> bool:
   """Whether the last part of a run falls faster, for its length, than one before."""
   # Of a long run three parts: what comes before a plateau would hide it.
   parts = min(3, len(own) // FEWEST)
-  places = np.array_split(np.arange(len(own)), parts)
-  exponents = [_exponent([own[place] for place in part]) for part in places]
+  ends = [len(own) * part // parts for part in range(parts + 1)]
+  exponents = []
+  for start, end in itertools.pairwise(ends):
+    exponents.append(_exponent(own[start:end]))
   return exponents[-1] > STEEPER * min(exponents[:-1])
 
 
