@@ -82,6 +82,8 @@ Evaluated every 20 steps on validation, a run may end early and keep its best st
 --config.eval.every=20 --config.eval.patience=3 --config.eval.keep=best. Of texts to
 write that is by the loss of the right ones; with --config.eval.write=True they are
 written each time, and scored.
+A classifier is as often right as it says after --config.eval.calibrate=True, which fits
+one temperature to the validation split; result.json has calibration before and after.
 Options of a method: --config.method.rank=4.
 in_context asks a decoder or an encoder-decoder, with examples of the train split in its
 prompt: --config.method.shots=4 of them, or as many as fit in --config.data.length, put by
@@ -304,7 +306,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.sharding = 'fsdp'
   c.sharding_overrides = ()
   c.checkpoint = dict(every=100, keep=1)
-  c.eval = dict(every=0, patience=0, keep='last', write=False)
+  c.eval = dict(every=0, patience=0, keep='last', calibrate=False, write=False)
   c.log = dict(every=10, tensorboard=True)
   return c
 

@@ -105,8 +105,16 @@ def test_evaluate_hands_on_step_and_overrides(calls, tmp_path):
   )
   assert calls.pop()[:4] == ('evaluate', str(tmp_path), 3, [('eval.batches', '2')])
   assert command.main(['evaluate', f'--workdir={tmp_path}', '--output=a.jsonl']) == 0
-  *given, _, output = calls.pop()
+  *given, _, output, draws = calls.pop()
   assert given == ['evaluate', str(tmp_path), None, []] and output == 'a.jsonl'
+  assert not draws
+
+
+def test_a_figure_that_cannot_be_drawn_is_refused_first(calls, tmp_path, capsys):
+  flags = ['evaluate', f'--workdir={tmp_path}', '--reliability=a.pdf']
+  assert command.main(flags) == 2
+  assert 'needs a name that ends in .svg or .png' in capsys.readouterr().err
+  assert not calls
 
 
 def test_a_table_is_run_with_the_executor_of_train_and_holes_exit_with_1(

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tl_jax.metrics import brier, calibration_error
+from tl_jax.metrics.calibration import log_loss, reliability
 
 BINS = (1, 4, 10, 15)
 
@@ -45,6 +46,28 @@ def test_calibration_error_is_its_formula(examples):
   found = calibration_error(*examples, bins=BINS)
   expected = {f'calibration_error_{count}': by_bins(*examples, count) for count in BINS}
   assert found == pytest.approx(expected, abs=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(predictions_and_classes())
+def test_the_bins_add_up_to_the_calibration_error(examples):
+  found = reliability(*examples, bins=4)
+  count = len(examples[1])
+  assert sum(one.count for one in found) == count
+  gaps = [one.count * abs(one.accuracy - one.confidence) for one in found]
+  error = calibration_error(*examples, bins=[4])['calibration_error_4']
+  assert sum(gaps) / max(count, 1) == pytest.approx(error, abs=1e-12)
+  sure = [one.confidence for one in found]
+  assert sure == sorted(sure)
+
+
+def test_log_loss_is_by_hand_on_every_edge():
+  assert log_loss([[0.5, 0.25, 0.25], [0, 1, 0]], [1, 1]) == pytest.approx(np.log(2))
+  # Of several labels each is a question of its own.
+  both = log_loss([[0.5, 0.25]], [[1, 0]])
+  assert both == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2)
+  assert log_loss(np.zeros((0, 2)), []) == 0.0
+  assert 700 < log_loss([[1.0, 0.0]], [1]) < 710
 
 
 @settings(max_examples=100, deadline=None)

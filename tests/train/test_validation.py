@@ -90,7 +90,7 @@ def test_a_run_ends_by_its_validation_and_keeps_its_best_step(watched):
     f'accuracy on validation was not better than at step {best[0]} in 3 evaluations'
   )
   assert any(line.startswith(f'stopped at step {result["steps"]}: ') for line in said)
-  assert 'evaluated meanwhile on the 12 examples of its validation split' in str(said)
+  assert 'validated on the 12 examples of its validation split' in str(said)
   for step, value in points:
     shown = f' at step {step}: validation/accuracy {value:.4f}'
     assert sum(shown in line for line in said) == 1

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import pathlib
 
 from tl_jax import config
 from tl_jax.cli.console import reporting
@@ -56,6 +57,11 @@ def _add_evaluate(parser):
     help='where the predictions go (default: predictions.jsonl of the workdir if there '
     'is none yet, else predictions-STEP.jsonl; what the run left is not overwritten)',
   )
+  parser.add_argument(
+    '--reliability',
+    metavar='FILE',
+    help='a figure, .svg or .png, of how often the model is right by how sure it is',
+  )
   add_overrides(parser, 'overrides one value of the saved config')
 
 
@@ -67,11 +73,21 @@ def _step(text: str) -> int:
 
 
 def _evaluate(flags, overrides) -> int:
+  from tl_jax.report import reliability
+
   require_workdir(flags.workdir)
+  figure = flags.reliability and pathlib.Path(flags.reliability)
+  if figure:
+    reliability.require(figure)
+  # Slow to import: what the command line alone gets wrong is said before.
   from tl_jax import train
 
+  given = flags.workdir, flags.step, overrides
   with reporting() as reporter:
-    train.evaluate(flags.workdir, flags.step, overrides, reporter, flags.output)
+    found = train.evaluate(*given, reporter, flags.output, bool(figure))
+    if figure:
+      reliability.draw(figure, found['task'], found['reliability'])
+      reporter.info(f'{figure}: the figure')
   return 0
 
 
@@ -83,6 +99,10 @@ on other files, with a column `split` or not, and in other ways:
   tl-jax evaluate --workdir=/tmp/lora --config.task.files.test=new.csv --output=new.jsonl
   tl-jax evaluate --workdir=/tmp/t5 --config.task.metrics="('bleu', 'chrf')" \\
     --config.task.decoding="{'method': 'beam', 'beams': 4}" --output=beam.jsonl
+
+how sure it is and how often right, and both after a temperature is fitted to what the
+run held out (Guo et al. 2017), by which no prediction changes:
+  tl-jax evaluate --workdir=/tmp/lora --reliability=sure.svg --config.eval.calibrate=True
 
 classes of another file are those of the model by their names, in whatever order they
 stand there; one that the model does not know is refused.

@@ -12,6 +12,7 @@ labels, predictions are the probabilities (n, labels) of each, and references in
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,18 @@ from tl_jax.metrics.edges import labels, same_length
 
 # How far the sum of an example may be from 1: bfloat16 has 8 bits.
 TOLERANCE = 0.01
+# Bins of one width, as Guo et al. (2017) have them.
+BINS = 15
+
+
+class Bin(NamedTuple):
+  """Answers that are about equally sure: their mean confidence, the share of them that is
+  right, and how many they are.
+  """
+
+  confidence: float
+  accuracy: float
+  count: int
 
 
 def brier(predictions, references) -> dict[str, float]:
@@ -41,7 +54,7 @@ def brier_of_each(predictions, references) -> np.ndarray:
 
 
 def calibration_error(
-  predictions, references, *, bins: Sequence[int] = (15,)
+  predictions, references, *, bins: Sequence[int] = (BINS,)
 ) -> dict[str, float]:
   """The expected calibration error (Guo et al. 2017, eq. 3), for each number of bins;
   theirs is 15.
@@ -68,6 +81,35 @@ def calibration_error(
     total = np.abs(gaps).sum()
     scores[f'calibration_error_{count}'] = float(total / max(len(surplus), 1))
   return scores
+
+
+def reliability(predictions, references, bins: int = BINS) -> list[Bin]:
+  """The bins of the calibration error that are not empty, the least sure first.
+
+  >>> reliability([0.75, 0.75, 0.95], [1, 0, 1])
+  [Bin(confidence=0.75, accuracy=0.5, count=2), Bin(confidence=0.95, accuracy=1.0, count=1)]
+  """
+  confidences, is_right = confidences_of(predictions, references)
+  places = bins_of(confidences, bins)
+  found = []
+  for place in np.unique(places):
+    own = places == place
+    sure = float(confidences[own].mean())
+    found.append(Bin(sure, float(is_right[own].mean()), int(own.sum())))
+  return found
+
+
+def log_loss(predictions, references) -> float:
+  """The mean of -log of the probability of what is right; 0.0 for no examples.
+
+  >>> round(log_loss([0.5, 0.25], [1, 0]), 4)
+  0.4904
+  """
+  probabilities, classes = _checked(predictions, references, 'log_loss')
+  right = probabilities[np.arange(len(classes)), classes]
+  # One that is rounded to nothing would weigh more than all others together.
+  logarithms = np.log(np.maximum(right, np.finfo(np.float64).tiny))
+  return float(-logarithms.mean()) if len(right) else 0.0
 
 
 def confidences_of(predictions, references) -> tuple[np.ndarray, np.ndarray]:

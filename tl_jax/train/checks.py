@@ -18,6 +18,7 @@ from typing import NamedTuple
 from tl_jax import config as configs
 from tl_jax import files, parallel, tasks, transfer
 from tl_jax.config import ConfigError
+from tl_jax.evals.calibrating import require_probabilities
 from tl_jax.train import (
   assembly,
   datasets,
@@ -154,6 +155,7 @@ def check_settings(settings: Settings, where_made: bool = True) -> Checked:
     task = datasets.open_task(settings.task, settings.data.directory)
     weighting.require_classes(settings.task, task)
     _require_texts_to_write(settings.eval, task)
+    _require_calibrated(settings, task)
     vectors.require_contrast(settings, task)
   method = methods.method_of(settings, task)
   assembly.require_parts(settings, task, method)
@@ -166,6 +168,19 @@ def _require_texts_to_write(group: TaskEval, task: tasks.Task) -> None:
     raise ConfigError(
       f'config.eval.write: {task.name} is of kind {task.problem.name!r}, of which '
       'nothing is written; it is False there'
+    )
+
+
+def _require_calibrated(settings: Transfer, task: tasks.Task) -> None:
+  """Raises ConfigError where a temperature is asked for and nothing can have one."""
+  if not settings.eval.calibrate:
+    return
+  require_probabilities(task, 'config.eval.calibrate')
+  name = settings.method.get('name')
+  if name in methods.UNTRAINED:
+    raise ConfigError(
+      f'config.eval.calibrate: a temperature is fitted to a model that is trained, and '
+      f'method {name} trains none; it is False there'
     )
 
 

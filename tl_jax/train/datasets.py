@@ -127,7 +127,7 @@ class TaskExamples(NamedTuple):
     """The texts of the splits, not encoded. Raises ConfigError for an empty one."""
     directory = settings.data.directory
     validation = None
-    if settings.eval.every and task.validates:
+    if settings.eval.validates and task.validates:
       validation = read_split(task, 'validation', directory)
     train = read_split(task, 'train', directory)
     test = read_test(task, directory, settings.task.test)
@@ -191,7 +191,7 @@ class TaskExamples(NamedTuple):
     """The examples of the train split that a run of these settings is trained on, and
     those that are held out for validation.
     """
-    holds_out = bool(settings.eval.every) and self.validation is None
+    holds_out = settings.eval.validates and self.validation is None
     texts, targets = self.train.texts, self.train.targets
     return drawing.draw(settings, self.task, texts, targets, holds_out)
 
@@ -204,7 +204,11 @@ class TaskExamples(NamedTuple):
 
   def watched(self, settings: Transfer) -> Portion | None:
     """What a run of these settings is watched on; None where nobody asks."""
-    if not settings.eval.every:
+    return self.held_out(settings) if settings.eval.every else None
+
+  def held_out(self, settings: Transfer) -> Portion | None:
+    """The validation examples of a run of these settings; None where it needs none."""
+    if not settings.eval.validates:
       return None
     if self.validation is not None:
       return Portion.of(self.validation)

@@ -13,8 +13,10 @@ import jax
 
 from tl_jax import evals, files, models, parallel, tasks
 from tl_jax.config import ConfigError
+from tl_jax.evals import calibrating
+from tl_jax.evals.calibrating import Answers
 from tl_jax.evals.intervals import of_task, said
-from tl_jax.train import assembly, datasets, notes, programs, results
+from tl_jax.train import assembly, calibration, datasets, notes, programs, results
 from tl_jax.train.evaluators import MixtureEvaluator, TextEvaluator
 from tl_jax.train.memory import require_memory
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
@@ -45,6 +47,7 @@ def evaluate(
   overrides=(),
   reporter: Reporter = NULL_REPORTER,
   output: str | None = None,
+  reliability: bool = False,
 ) -> dict:
   """Metrics of a committed step on the test split: of the task, or of the objective
   after pre-training.
@@ -52,6 +55,9 @@ def evaluate(
   Predictions on a task go to the file `output`. Without one they go into the workdir,
   where it can be written: to predictions.jsonl if there is none yet, else beside it, as
   `results.keep_predictions` says. What a run left is never overwritten.
+  With `config.eval.calibrate` it also has the `calibration` of `evals.calibrating`, by a
+  temperature that is fitted to what the run held out. reliability: are the curves of
+  how often the model is right, by how sure it is, among what is returned?
   Several processes share the work after pre-training. On a task each does it all, and
   the first writes.
   Raises ValueError naming the workdir, step, override or output.
@@ -66,6 +72,9 @@ def evaluate(
   if isinstance(settings, Transfer):
     known = known_of(path, step)
     task = datasets.open_task(settings.task, settings.data.directory, known)
+  calibration.require_held_out(settings, task, path)
+  if reliability:
+    calibration.require_figure(task)
   require_memory(settings, assembly.smallest_arch(settings, task), trains=False)
   parallel.start()
   parallel.keep_freed_memory()
@@ -77,15 +86,21 @@ def evaluate(
       name, metrics, count = _evaluate_mixture(opened, path)
       # Sums of tokens: what single examples add to them is not kept.
       intervals = {}
+      more = {}
     else:
-      metrics, count, intervals = _evaluate_task(opened, task, path, reporter, output)
+      metrics, answers = _evaluate_task(opened, task, path, reporter, output)
       name = task.name
+      count = len(answers.targets)
+      intervals = of_task(task, answers.raw, answers.targets, metrics)
+      more = _calibrate(opened, task, path, answers, reliability)
   values = results.shown(metrics, intervals)
   reporter.info(f'{name} at step {opened.step}, n={count}: {values}')
   if intervals:
     reporter.info('in brackets: ' + said())
+  for line in calibrating.told(more.get('calibration', {})):
+    reporter.info(line)
   found = dict(task=name, step=opened.step, metrics=metrics, n=count)
-  return found | results.spread(intervals)
+  return found | results.spread(intervals) | more
 
 
 def _require_output(path: pathlib.Path, settings: Settings, output: pathlib.Path):
@@ -105,7 +120,8 @@ def _evaluate_task(
   path: pathlib.Path,
   reporter: Reporter,
   output: str | None,
-):
+) -> tuple[dict[str, float], Answers]:
+  """(the metrics of a task on its test split, what the model answers there)."""
   for line in notes.told(task):
     reporter.info(line)
   test, measure = make_measure(opened, task, path)
@@ -114,8 +130,29 @@ def _evaluate_task(
   if jax.process_index() == 0:
     content = predictions_of(task, test, found)
     _write_predictions(path, opened.step, content, reporter, output)
-  intervals = of_task(task, found, test.targets, metrics)
-  return metrics, len(test.texts), intervals
+  return metrics, Answers(found, test.targets)
+
+
+def _calibrate(
+  opened: Opened,
+  task: tasks.Task,
+  path: pathlib.Path,
+  test: Answers,
+  reliability: bool,
+) -> dict:
+  """What `evaluate` gives besides, where it is asked for: `calibration`, by a temperature
+  that is fitted to what the run held out, and the curves of `reliability`.
+  """
+  more = {}
+  if opened.settings.eval.calibrate:
+    split = _encode(opened, task, calibration.held_out(opened, path), path)
+    _, raw = _measure_labels(opened, task, split)(opened.params)
+    fitted = Answers(raw, split.targets)
+    more['calibration'] = calibrating.calibration(task, fitted, test)
+  if reliability:
+    fitted = more.get('calibration', {})
+    more['reliability'] = calibrating.curves(task, test, fitted)
+  return more
 
 
 def _write_predictions(
@@ -148,18 +185,26 @@ def make_measure(
   The workdir is at `path`. What is compiled is compiled once
   for all parameters.
   """
-  settings, tokenizer, arch = opened.settings, opened.tokenizer, opened.arch
-  group, choice = settings.data, settings.task
-  test = datasets.read_test(task, group.directory, choice.test)
-  source = source_of(opened, generation_of(path))
-  writer = writer_of(task, arch, tokenizer, source)
-  limits = datasets.limits_of(choice, group, arch, writer, path, opened.pairs)
-  positions = opened.method.prompt_positions
-  test = datasets.encode(task, test, group, positions, tokenizer, limits)
+  settings = opened.settings
+  test = datasets.read_test(task, settings.data.directory, settings.task.test)
+  test = _encode(opened, task, test, path)
   if task.problem.answer == 'logits':
     return test, _measure_labels(opened, task, test)
   trained = _trained_texts(opened, path) if 'copying' in task.metrics else ()
   return test, _measure_texts(opened, task, test, trained)
+
+
+def _encode(
+  opened: Opened, task: tasks.Task, split: datasets.Labelled, path: pathlib.Path
+) -> datasets.Labelled:
+  """A split as the model of a workdir reads it."""
+  settings, tokenizer, arch = opened.settings, opened.tokenizer, opened.arch
+  source = source_of(opened, generation_of(path))
+  writer = writer_of(task, arch, tokenizer, source)
+  choice, group = settings.task, settings.data
+  limits = datasets.limits_of(choice, group, arch, writer, path, opened.pairs)
+  positions = opened.method.prompt_positions
+  return datasets.encode(task, split, group, positions, tokenizer, limits)
 
 
 def _trained_texts(opened: Opened, path: pathlib.Path) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tl_jax import config as configs
 from tl_jax import data, evals, layers, models, parallel, rng, tasks
+from tl_jax.evals.calibrating import Answers
 from tl_jax.evals.intervals import of_task
 from tl_jax.train import mixtures, programs, writing
 from tl_jax.train.assembly import Components
@@ -299,6 +300,11 @@ class TaskEvaluator:
       return tasks.score(self._task, found, portion.targets)
 
     return Watch('validation', self._task.headline, measure)
+
+  def answers(self, state, portion: Portion) -> Answers:
+    """What the model says of the examples of a portion."""
+    raw = self._answers(state, self._batches(portion, state), portion)
+    return Answers(raw, portion.targets)
 
   def _batches(self, portion: Portion, state) -> Iterator[dict]:
     """The batches of a portion, whose examples are numbered from 0."""

@@ -22,11 +22,11 @@ KEY_OF_ANSWERS = 'config.data.target_length'
 
 
 def of_task(
-  corpus: TaskExamples, chosen: np.ndarray, watched: Portion | None
+  corpus: TaskExamples, chosen: np.ndarray, held_out: Portion | None
 ) -> list[str]:
   """The lines of a transfer that is trained on the `chosen` examples of `train`.
 
-  watched: the examples that it is evaluated on meanwhile.
+  held_out: the examples that it is validated on.
   """
   task, train, test = corpus.task, corpus.train, corpus.test
   lines = told(task)
@@ -38,9 +38,9 @@ def of_task(
   if left_out or cut:
     lines.append(f'{task.name}: {", ".join([*left_out, *cut])}')
   targets = dict(train=train.targets[chosen], test=test.targets)
-  if watched is not None:
-    lines.append(_of_validation(corpus, chosen, watched))
-    targets['validation'] = watched.targets
+  if held_out is not None:
+    lines.append(_of_validation(corpus, chosen, held_out))
+    targets['validation'] = held_out.targets
   for split, found in targets.items():
     counts = task.problem.count(found, len(task.labels))
     lines += absent(split, task.labels, counts)
@@ -61,15 +61,15 @@ def _of_pairs(task: tasks.Task, train: Labelled) -> list[str]:
   return []
 
 
-def _of_validation(corpus: TaskExamples, chosen: np.ndarray, watched: Portion) -> str:
-  """What a run is evaluated on while it is trained, and where that is from."""
-  count = len(watched.numbers)
+def _of_validation(corpus: TaskExamples, chosen: np.ndarray, held_out: Portion) -> str:
+  """What a run is validated on, and where that is from."""
+  count = len(held_out.numbers)
   many = f'{count} example{"s" * (count != 1)}'
-  if watched.split is corpus.validation:
-    return f'{corpus.name}: evaluated meanwhile on the {many} of its validation split'
+  if held_out.split is corpus.validation:
+    return f'{corpus.name}: validated on the {many} of its validation split'
   trained = len(set(chosen.tolist()))
   return (
-    f'{corpus.name}: {count} of its {len(watched.split.texts)} train examples held out '
+    f'{corpus.name}: {count} of its {len(held_out.split.texts)} train examples held out '
     f'for validation (config.task.holdout), trained on {trained}'
   )
 

@@ -75,7 +75,7 @@ class Prepared(NamedTuple):
       lines = notes.of_mixture(corpus.sources, corpus.examples)
       stream, _ = corpus.stream(settings)
       return [*lines, *notes.of_shares(stream, settings.schedule.steps)]
-    lines = notes.of_task(corpus, chosen, corpus.watched(settings))
+    lines = notes.of_task(corpus, chosen, corpus.held_out(settings))
     lines += notes.of_weights(self.task, corpus.class_weights(settings))
     return [*lines, *self.task.problem.told(self.tokenizer)]
 

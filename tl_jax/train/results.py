@@ -120,6 +120,9 @@ class Result:
   notes: what the run said of its examples at its start: skipped, cut, missing.
   signatures: versions and options of the libraries that gave scores of texts, by
   metric.
+
+  calibration: by task, what a temperature that was fitted to validation examples changes
+  on the test split, as `evals.calibrating.calibration` has it; {} where none was.
   """
 
   task: str
@@ -146,6 +149,7 @@ class Result:
   signatures: dict[str, str] = dataclasses.field(default_factory=dict)
   intervals: dict[str, list[float]] = dataclasses.field(default_factory=dict)
   bootstrap: dict[str, Any] = dataclasses.field(default_factory=dict)
+  calibration: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   def to_json(self) -> dict:
     return dataclasses.asdict(self)

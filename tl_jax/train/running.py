@@ -17,6 +17,7 @@ import numpy as np
 
 from tl_jax import checkpoint, data, layers, models, parallel, tree
 from tl_jax.config import ConfigError
+from tl_jax.evals import calibrating
 from tl_jax.parallel import watching
 from tl_jax.train import (
   assembly,
@@ -385,8 +386,13 @@ class Trainer:
       if found.outputs is not None:
         path = run.path / 'predictions.jsonl'
         write_predictions(path, self.ready.task, self.ready.corpus.test, found.outputs)
+    calibration = self._calibration(settings, judged, found)
+    for line in calibrating.told(calibration):
+      reporter.info(line)
     made = make_result(self.ready, settings, chosen, found, judged, run.clock)
-    made = dataclasses.replace(made, steps=ended, stopped=course.reason)
+    made = dataclasses.replace(
+      made, steps=ended, stopped=course.reason, calibration=calibration
+    )
     result = run.finish(made)
     if course.reason:
       reporter.info(f'stopped at step {ended}: {course.reason}')
@@ -396,6 +402,17 @@ class Trainer:
     tested = f'test, n={made.n}'
     reporter.info(f'{self.ready.title}{at_best} ({tested}): {values}')
     return result
+
+  def _calibration(self, settings: Settings, state, found: Evaluation) -> dict:
+    """What a temperature changes that is fitted to the validation examples; {} where no
+    run asks for it.
+    """
+    corpus = self.ready.corpus
+    if self.ready.task is None or not settings.eval.calibrate:
+      return {}
+    held_out = self.evaluator.answers(state, corpus.held_out(settings))
+    test = calibrating.Answers(found.outputs, corpus.test.targets)
+    return calibrating.calibration(corpus.task, held_out, test)
 
   def best_state(self, run: Run, course: Course, last: TrainState) -> TrainState:
     """The state that is the model of a run: its last one, or the best of its course."""

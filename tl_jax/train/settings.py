@@ -98,6 +98,8 @@ class TaskEval(Eval):
   patience: Natural = 0
   # whose model is kept: that of the last step, or of the best on the validation split
   keep: Literal['last', 'best'] = 'last'
+  # is a temperature fitted to the validation split, by which outputs are divided?
+  calibrate: bool = False
   # of a task with texts to write: are they written and scored each time? Else the loss
   # of the right ones is what is looked at, which takes much less time
   write: bool = False
@@ -110,6 +112,11 @@ class TaskEval(Eval):
       raise ValueError(
         f'{wanted} needs evaluations, but every is 0; give the steps between two'
       )
+
+  @property
+  def validates(self) -> bool:
+    """Does a run look at validation examples, on its way or at its end?"""
+    return bool(self.every) or self.calibrate
 
 
 @dataclasses.dataclass(frozen=True)
