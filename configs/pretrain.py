@@ -108,6 +108,7 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
     ema=None,
     moment_dtype=None,  # bfloat16 or uint8: less memory for moments
     master_weights=False,  # weights in bfloat16 beside float32 masters
+    layer_decay=None,  # of the rate, from each layer to the one below it: 0.8
     groups=((r'.*(bias|scale)', dict(decay=0.0)),),
   )
   c.schedule = dict(name='linear', warmup=10_000, steps=1_000_000, epochs=None)

@@ -334,6 +334,7 @@ def optimizer(names: list[str], init: str) -> dict:
     ema=None,
     moment_dtype=None,  # bfloat16 or uint8: less memory for moments
     master_weights=False,  # weights in bfloat16 beside float32 masters
+    layer_decay=None,  # of the rate, from each layer to the one below it: 0.8
     groups=((r'.*(bias|scale)', dict(decay=0.0)),),
   )
 

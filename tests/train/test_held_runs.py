@@ -96,6 +96,19 @@ def test_each_goes_on_from_the_other(runs, path, tmp_path, how):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('name', ['adamw', 'adafactor'])
+def test_layers_that_are_held_learn_as_slowly_as_layers_apart(path, tmp_path, name):
+  rates = [('optim.name', name), ('optim.lr', '0.05'), ('method', "{'name': 'full'}")]
+  slower = [*rates, ('optim.layer_decay', '0.3')]
+  found = {}
+  for how in ('scan', 'unroll'):
+    found[how] = lines(transfer(path, tmp_path / how, how, *slower))
+  np.testing.assert_allclose(found['scan'], found['unroll'], rtol=1e-5)
+  same = lines(transfer(path, tmp_path / 'same', 'scan', *rates))
+  assert abs(found['scan'] - same)[-1].max() > 1e-4
+
+
+@pytest.mark.slow
 def test_eight_devices_hold_what_one_saved_by_name(runs, path, tmp_path, run_cli):
   """Over eight devices, from a step that one device has saved, and back."""
   copy = tmp_path / 'run'

@@ -14,13 +14,16 @@ trained only.
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Iterable
 
 import optax
 
-from tl_jax import tree
+from tl_jax import layers, tree
 from tl_jax.config import Fraction, NonNegative, Positive, lookup
 from tl_jax.optim.average import average
+from tl_jax.optim.depth import Depths
 from tl_jax.optim.groups import check_groups, freeze, group_of, parse_groups
 from tl_jax.optim.leafwise import clip_by_global_norm, leaf_by_leaf
 from tl_jax.optim.masters import with_masters
@@ -44,6 +47,8 @@ class OptimConfig:
   clip: the global norm above which gradients are scaled down, over trained leaves.
   groups: ((regex of a whole name, {scale, decay} or None), ...). The first match wins.
     `scale` multiplies the rate, `decay` replaces the decay, None freezes.
+  layer_decay: the rate of every layer is this times that of the layer above it, as in
+    ELECTRA (`depth.Depths`).
   ema: the decay of the averaged weights.
   moment_dtype: how moments are held. bfloat16 is of the first one, uint8 of all, in the
     8-bit codes of Dettmers et al. 2022. Small leaves and biases stay in float32 there.
@@ -80,6 +85,7 @@ class OptimConfig:
   eps: Positive | None = None
   clip: Positive | None = 1.0
   groups: tuple = ()
+  layer_decay: Positive | None = None
   ema: Fraction | None = None
   moment_dtype: MomentDtype | None = None
   master_weights: bool = False
@@ -88,6 +94,11 @@ class OptimConfig:
     # Both are made to be refused here rather than when the optimizer is built.
     parse_groups(self.groups)
     direction(self)
+    if self.layer_decay is not None and self.layer_decay > 1:
+      raise ValueError(
+        f'optim.layer_decay: {self.layer_decay}, but lower layers learn slower; it is 1 '
+        'at most'
+      )
 
 
 def direction(config: OptimConfig) -> optax.GradientTransformation:
@@ -112,6 +123,32 @@ class Optimizer(optax.GradientTransformation):
   """
 
   within: Callable[[Callable], 'Optimizer']
+
+
+def by_depth(
+  rates: tuple, layer_decay: float, names: Iterable[str] | None
+) -> optax.GradientTransformation:
+  """`scale_by_rate(*rates)` with rates that fall towards the embeddings.
+
+  names: those of all parameters; None for those of the tree that is updated.
+  """
+
+  def of_tree(params) -> optax.GradientTransformation:
+    known = names
+    if names is None:
+      # A leaf of several layers has the name of the first alone.
+      held = layers.plan_of(params).values()
+      known = [*tree.flatten(params), *itertools.chain.from_iterable(held)]
+    slower = functools.partial(Depths.of(known).factor, layer_decay)
+    return scale_by_rate(*rates, slower)
+
+  def init(params):
+    return of_tree(params).init(params)
+
+  def update(updates, state, params=None):
+    return of_tree(params).update(updates, state, params)
+
+  return optax.GradientTransformation(init, update)
 
 
 def make_optimizer(
@@ -142,7 +179,11 @@ def make_optimizer(
   schedule_factor = schedule
   if isinstance(schedule, ScheduleConfig):
     schedule_factor = make_schedule(schedule)
-  links.append(scale_by_rate(config.lr, config.decay, schedule_factor, groups))
+  rates = config.lr, config.decay, schedule_factor, groups
+  if config.layer_decay is None:
+    links.append(scale_by_rate(*rates))
+  else:
+    links.append(by_depth(rates, config.layer_decay, names))
   averages = [] if config.ema is None else [average(config.ema)]
 
   def build(links):

@@ -8,13 +8,14 @@ Runs that differ in them share one compiled step.
 0.3
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from tl_jax import tree
+from tl_jax import layers, tree
 from tl_jax.optim.groups import Groups, group_of
 
 
@@ -35,12 +36,19 @@ class RateState(NamedTuple):
 
 
 def scale_by_rate(
-  rate: float, decay: float, schedule, groups: Groups
+  rate: float,
+  decay: float,
+  schedule,
+  groups: Groups,
+  slower: Callable[[str, int, int], Any] = lambda name, count, rank: 1.0,
 ) -> optax.GradientTransformation:
   """Makes updates of directions, by the rate and the decay.
 
   The update is -rate * factor(count) * scale * (direction + decay * parameter), with
   scale and decay by group.
+
+  slower(name, count, rank) -> what the scale of a leaf is multiplied by, as that of
+  `Depths.factor`.
   """
 
   def init(params):
@@ -58,12 +66,16 @@ def scale_by_rate(
       )
     factor = jnp.asarray(schedule(state.count), jnp.float32)
     step = state.rate * factor
+    # Leaves that are those of several layers, by the name of the first.
+    plan = layers.plan_of(params)
 
     # Groups are constants of the program, the rate and the decay are not.
     def scaled(name, direction, parameter):
       group = group_of(name, groups)
       decay = state.decay if group.decay is None else group.decay
-      return _scaled(step, group.scale, direction, decay, parameter)
+      count = len(plan.get(name, ()))
+      scale = group.scale * slower(name, count, direction.ndim)
+      return _scaled(step, scale, direction, decay, parameter)
 
     updates = tree.map_named(scaled, updates, params)
     return updates, RateState(state.count + 1, state.rate, state.decay, factor)
