@@ -161,6 +161,19 @@ def test_random_access(root):
   ]
 
 
+def test_a_field_by_itself_is_that_of_the_examples(root):
+  source = sources.load('vader_movie/rating', 'test', root)
+  for field in source[0]:
+    values = list(source.values(field))
+    assert values == [example[field] for example in source]
+  # A text is read without the other fields; others are read as they always were.
+  assert source.records.decoder('text') and not source.records.decoder('rating')
+  with pytest.raises(ValueError, match="no field 'txt'; nearest: 'text'"):
+    source.column('txt')
+  part = sources.load('vader_movie/rating', 'test[10:20]', root)
+  assert part.column('text') == source.column('text')[10:20]
+
+
 def test_damaged_preparation_is_made_again(root):
   before = list(sources.load('vader_nyt', 'test', root))
   record = next(

@@ -88,6 +88,15 @@ def test_small_shards_hold_the_same(tmp_path, tokenizer, monkeypatch):
   assert all(np.array_equal(whole[i], parts[i]) for i in range(len(whole)))
 
 
+def test_texts_that_are_encoded_together_make_no_difference(
+  tmp_path, tokenizer, monkeypatch
+):
+  whole = tokens.tokenize(SOURCE, tokenizer, tmp_path / 'a', max_length=30)
+  monkeypatch.setattr(tokens, 'CHARACTERS', 100)
+  parts = tokens.tokenize(SOURCE, tokenizer, tmp_path / 'b', max_length=30)
+  assert content(whole.folder) == content(parts.folder)
+
+
 def test_everything_that_matters_is_in_the_key(tmp_path, tokenizer):
   other = tokenizers.train(TEXTS, size=150)
   keys = [

@@ -139,7 +139,22 @@ class Source:
       raise ValueError(
         f'{self.name}: no field {field!r}; nearest: {_nearest(field, self[0])}'
       )
-    return [example[field] for example in self]
+    return list(self.values(field))
+
+  def values(self, field: str) -> Iterator:
+    """One field of every example, one after the other.
+
+    Of prepared sets nothing else is decoded where it is a text.
+    """
+    records = self.records
+    decode = records.decoder(field) if isinstance(records, _Prepared) else None
+    if decode is None:
+      yield from (example[field] for example in self)
+      return
+    for start in range(0, len(self), _BATCH):
+      stop = min(start + _BATCH, len(self))
+      for record in records.read(range(start, stop)):
+        yield _plain(decode(record))
 
 
 def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source:
@@ -310,7 +325,44 @@ def _from_builder(name: str, builder, split: str, manifest: str) -> Source:
     raise ValueError(
       f'data: split {split!r} of {name!r} cannot be read: {_one_line(error)}'
     ) from error
-  return Source(name, split, records, manifest, {}, _classes(builder.info.features))
+  classes = _classes(builder.info.features)
+  return Source(name, split, _Prepared(records), manifest, {}, classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+  """The records of a set that tfds has prepared, `records` as tfds reads them."""
+
+  records: Any
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+  def __getitems__(self, indices) -> list[dict]:
+    return self.records.__getitems__(indices)
+
+  def read(self, indices) -> Sequence[bytes]:
+    """The records at these indices, not decoded."""
+    return self.records.data_source.__getitems__(list(indices))
+
+  def decoder(self, field: str) -> Callable[[bytes], bytes] | None:
+    """What decodes one field of a record that was read; None where it is no text.
+
+    An example has all fields, of which some are much larger than their text.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    info = self.records.dataset_info
+    # The files of other formats hold no examples of this form.
+    if info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
+      return None
+    feature = dict(info.features).get(field)
+    # One with an encoder is a list of numbers.
+    if type(feature) is not tfds.features.Text or feature.shape:
+      return None
+    read = tf_example_pb2.Example.FromString
+    return lambda record: read(record).features.feature[field].bytes_list.value[0]
 
 
 def _classes(features) -> dict[str, tuple[str, ...]]:

@@ -132,6 +132,11 @@ class Tokenizer:
     """The backend that finds special pieces in texts."""
     return backends.with_special(self.backend, self.pieces, self.special_ids)
 
+  @property
+  def reader(self):
+    """The backend that reads texts: it finds special pieces in them or does not."""
+    return self._parsing_backend if self.parse_special else self._plain_backend
+
   def encode(
     self,
     text: str,
@@ -178,9 +183,8 @@ class Tokenizer:
 
     A span is the first character that a token stands for, and that behind the last.
     """
-    backend = self._parsing_backend if self.parse_special else self._plain_backend
     plain_texts = [plain(text) for text in texts]
-    encodings = backend.encode_batch(plain_texts, add_special_tokens=False)
+    encodings = self.reader.encode_batch(plain_texts, add_special_tokens=False)
     return [(found.ids, found.offsets) for found in encodings]
 
   def encode_places(self, text: str) -> list[tuple[int, int, int]]:

@@ -9,7 +9,6 @@
 (2, 1, [0, 2])
 """
 
-import array
 import dataclasses
 import functools
 import json
@@ -19,12 +18,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from tl_jax.data import store, subsets
+from tl_jax.data import pieces, sources, store, subsets, wordwise
 
 # Tokens in one file: some 100 to 250 MB.
 SHARD = 2**26
 # Documents encoded together, by the threads of the backend.
 BATCH = 1000
+# Characters after which no more are added.
+CHARACTERS = 2**22
 # Of the files: another number makes every cache anew.
 FORMAT = 1
 # Pieces in which tokens are counted: all but those of large sources.
@@ -133,8 +134,7 @@ def tokenize(
 
   # Called only where the folder is not there: then the texts are read.
   def write(folder):
-    texts = (str(example[field]) for example in source)
-    _write(folder, texts, tokenizer, options, key)
+    _write(folder, map(str, _values(source, field)), tokenizer, options, key)
 
   folder = store.commit(pathlib.Path(directory) / f'tokens-{key[:16]}', write)
   found = _read(folder)
@@ -175,48 +175,48 @@ def frequencies(encoded, vocabulary: int, chosen=None) -> np.ndarray:
 
 def _content(source: Iterable[dict], field: str) -> str:
   """The content hash of a plain sequence of examples."""
-  return store.digest([str(example[field]) for example in source])
+  return store.digest(list(map(str, _values(source, field))))
 
 
-def _pieces(ids: list[int], tokenizer, options) -> list[list[int]]:
-  """A document as one or more pieces of at most `max_length` tokens, special ones
-  included.
+def _values(source: Iterable[dict], field: str) -> Iterable:
+  """One field of every example of a source, or of a plain sequence of examples."""
+  if isinstance(source, sources.Source):
+    return source.values(field)
+  return (example[field] for example in source)
+
+
+def _layout_of(tokenizer, options) -> pieces.Layout:
+  """What the pieces of a tokenizer look like.
+
+  Raises ValueError where `max_length` has room for nothing but special tokens.
   """
-  prefix, suffix = _frame(tokenizer, options)
-  whole = prefix + ids + suffix
-  length = options['max_length']
-  if length is None or len(whole) <= length:
-    return [whole]
-  room = length - len(prefix) - len(suffix)
-  if not options['split']:
-    return [prefix + ids[:room] + suffix]
-  # An encoder sees its frame around every piece.
-  if tokenizer.cls is not None and options['special']:
-    parts = (ids[start : start + room] for start in range(0, len(ids), room))
-    return [prefix + part + suffix for part in parts]
-  # A decoder reads on from piece to piece, so the end is marked once.
-  return [whole[i : i + length] for i in range(0, len(whole), length)]
-
-
-def _frame(tokenizer, options) -> tuple[list[int], list[int]]:
-  """The special tokens before and behind every piece; none unless they are wanted."""
-  if not options['special']:
-    return [], []
-  return list(tokenizer.prefix), list(tokenizer.suffix)
+  wanted = options['special']
+  found = pieces.Layout(
+    prefix=tuple(tokenizer.prefix) if wanted else (),
+    suffix=tuple(tokenizer.suffix) if wanted else (),
+    most=options['max_length'],
+    split=options['split'],
+    ends_once=tokenizer.cls is None or not wanted,
+  )
+  if found.most is not None and found.most <= found.framed:
+    raise ValueError(
+      f'max_length: {found.most} leaves no room beside {found.framed} special tokens'
+    )
+  return found
 
 
 class _Shards:
   """Writes pieces one after the other into files of at most `SHARD` tokens.
 
-  `lengths` and `shards` have a number for every piece: its tokens, and its file.
-  `sizes` has the tokens of every file.
+  The arrays of `lengths` and `shards` have a number for every piece: its tokens, and its
+  file. `sizes` has the tokens of every file.
   """
 
   def __init__(self, folder: pathlib.Path, dtype):
     self.folder = folder
     self.dtype = dtype
-    self.lengths = array.array('i')
-    self.shards = array.array('i')
+    self.lengths: list[np.ndarray] = []
+    self.shards: list[np.ndarray] = []
     self.sizes: list[int] = []
     self._file = None
 
@@ -227,14 +227,26 @@ class _Shards:
     if self._file is not None:
       self._file.close()
 
-  def append(self, piece: list[int]) -> None:
-    """Adds a piece; a new file begins where it would make the last one too large."""
-    if self._file is None or self.sizes[-1] + len(piece) > SHARD:
-      self._begin_file()
-    self._file.write(np.asarray(piece, self.dtype).tobytes())
-    self.lengths.append(len(piece))
-    self.shards.append(len(self.sizes) - 1)
-    self.sizes[-1] += len(piece)
+  def append(self, ids: np.ndarray, lengths: np.ndarray) -> None:
+    """Adds pieces of these lengths, whose ids lie one after the other.
+
+    A new file begins where a piece would make the last one too large.
+    """
+    ids = ids.astype(self.dtype)
+    self.lengths.append(lengths.astype(np.int32))
+    while len(lengths):
+      ends = np.cumsum(lengths)
+      room = SHARD - self.sizes[-1] if self.sizes else -1
+      if ends[0] > room:
+        self._begin_file()
+        # A piece that is larger than a file has one of its own.
+        room = max(SHARD, ends[0])
+      count = int(np.searchsorted(ends, room, side='right'))
+      size = int(ends[count - 1])
+      self._file.write(ids[:size].tobytes())
+      self.shards.append(np.full(count, len(self.sizes) - 1, np.int32))
+      self.sizes[-1] += size
+      ids, lengths = ids[size:], lengths[count:]
 
   def _begin_file(self) -> None:
     if self._file is not None:
@@ -253,38 +265,36 @@ def _write(
   """
   # Half the size on the disk where all ids fit 16 bits.
   dtype = np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.int32
-  framed = sum(map(len, _frame(tokenizer, options)))
-  length = options['max_length']
-  if length is not None and length <= framed:
-    raise ValueError(
-      f'max_length: {length} leaves no room beside {framed} special tokens'
-    )
+  layout = _layout_of(tokenizer, options)
   counts = dict.fromkeys(('documents', 'empty', 'truncated', 'split'), 0)
-  index = array.array('i')
-  whole = array.array('i')
+  index, whole = [], []
   with _Shards(folder, dtype) as written:
-    for number, ids in _encoded(texts, tokenizer):
-      counts['documents'] += 1
-      if not ids and not options['keep_empty']:
-        counts['empty'] += 1
-        continue
-      pieces = _pieces(ids, tokenizer, options)
-      kept = sum(map(len, pieces))
-      counts['split'] += len(pieces) > 1
-      counts['truncated'] += kept < len(ids) + framed
-      whole.append(len(ids) + framed)
-      for piece in pieces:
-        written.append(piece)
-        index.append(number)
-  counts['pieces'] = len(index)
-  counts['tokens'] = sum(written.sizes)
+    for first, ids, lengths in _encoded(texts, tokenizer):
+      numbers = np.arange(first, first + len(lengths))
+      counts['documents'] += len(lengths)
+      if not options['keep_empty']:
+        filled = lengths > 0
+        counts['empty'] += int(np.count_nonzero(~filled))
+        numbers, lengths = numbers[filled], lengths[filled]
+      laid = pieces.lay(ids, lengths, layout)
+      parts = np.bincount(laid.documents, minlength=len(lengths))
+      kept = np.bincount(laid.documents, laid.lengths, minlength=len(lengths))
+      counts['split'] += int(np.count_nonzero(parts > 1))
+      counts['truncated'] += int(np.count_nonzero(kept < lengths + layout.framed))
+      whole.append(lengths + layout.framed)
+      written.append(laid.ids, laid.lengths)
+      index.append(numbers[laid.documents])
   arrays = {'lengths': written.lengths, 'index': index, 'shards': written.shards}
   # Where nothing was truncated, the pieces say it.
   if counts['truncated']:
     arrays['whole'] = whole
-  for name, values in arrays.items():
-    numbers = np.array(values, np.int32)
+  for name, parts in arrays.items():
+    # Without a document there is no array.
+    numbers = np.concatenate([np.zeros(0, np.int32), *parts]).astype(np.int32)
     np.save(folder / f'{name}.npy', numbers, allow_pickle=False)
+    if name == 'lengths':
+      counts['pieces'] = len(numbers)
+  counts['tokens'] = sum(written.sizes)
   description = {
     'key': key,
     'dtype': np.dtype(dtype).name,
@@ -296,22 +306,30 @@ def _write(
   (folder / 'description.json').write_text(text)
 
 
-def _encoded(texts: Iterable[str], tokenizer) -> Iterator[tuple[int, list[int]]]:
-  """(number of the text, its ids without special tokens), encoded in batches."""
+def _encoded(
+  texts: Iterable[str], tokenizer
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+  """(number of the first text, ids, lengths) of batches of texts.
+
+  The ids, without special tokens, lie one after the other; `lengths` has those of each.
+  """
+  encoder = wordwise.encoder_of(tokenizer)
   for first, batch in _batches(texts):
-    yield from enumerate(tokenizer.encode_batch(batch, special=False), first)
+    yield first, *encoder.encode(batch)
 
 
 def _batches(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
   """(number of the first text, texts) in batches."""
   batch: list[str] = []
-  first = 0
+  first = characters = 0
   for text in texts:
     batch.append(text)
-    if len(batch) == BATCH:
+    characters += len(text)
+    # A thousand books would be too many.
+    if len(batch) == BATCH or characters >= CHARACTERS:
       yield first, batch
       first += len(batch)
-      batch = []
+      batch, characters = [], 0
   if batch:
     yield first, batch
 
