@@ -73,6 +73,9 @@ setup(
     'text': TEXT,
     # Tasks of EleutherAI's harness, on models of ours.
     'lm-eval': ['lm-eval>=0.4.13,<0.5'],
+    # Several processes or a cluster for `data prepare`. Not its extra `decont`, which
+    # brings torch: text of evaluation sets is found by a step of ours.
+    'corpus': ['datatrove[processing]>=0.10,<0.11'],
     # Models of llama.cpp.
     'gguf': ['gguf>=0.17'],
     # What ours is compared with and timed beside. A fixed torch: a range may bring

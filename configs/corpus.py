@@ -24,7 +24,14 @@ config.steps: gopher and repetition (Rae et al. 2021), c4 (Raffel et al. 2020, w
 lines, too) and fineweb (Penedo et al. 2024) are rules of quality, exact and near leave out
 what is there twice, the latter by MinHash. Their bounds are groups of the config. Nothing
 is downloaded. /tmp/pages/corpus has the documents, manifest.json what became of the others,
-report.html shows it with examples.
+report.html shows it with examples. config.output=parquet writes Parquet, which is a source
+as well.
+
+Several processes filter with config.execution.workers=8 (pip install 'tl-jax[corpus]'), a
+cluster with config.execution.executor=slurm and config.execution.partition=NAME, or
+executor=ray: the files are the same. With Slurm the command submits two jobs, one after the
+other; run again after them it shows the report. Its jobs run setup first, a shell command,
+by default one that puts this Python on the PATH.
 """
 
 from ml_collections import ConfigDict
@@ -84,7 +91,17 @@ def get_config(arg: str = '') -> ConfigDict:
   c.classifier = dict(good=a.good, alpha=9.0)
   c.perplexity = dict(model=a.model, reference=a.reference, keep='middle', share=0.5)
   c.selection = dict(target=a.target, share=0.5)
+  c.output = 'jsonl'
   c.shard = 10_000
   c.chunk = 1000
   c.examples = 3
+  c.execution = dict(
+    executor='local',
+    workers=1,
+    memory=4,  # GB of each job
+    partition='',
+    time='24:00:00',
+    qos='',
+    setup='',
+  )
   return c

@@ -7,7 +7,9 @@ spam: 6,046 e-mails of the SpamAssassin public corpus, ham or spam
 """
 
 import argparse
+import os
 import pathlib
+import sys
 import textwrap
 
 from tl_jax import files
@@ -61,6 +63,12 @@ def _prepare(flags, overrides) -> int:
   folder.mkdir(parents=True, exist_ok=True)
   lock = Lock(folder)
   try:
+    if corpus.execution.executor == 'slurm':
+      jobs = prepare.submit(corpus, folder, _command(flags, overrides), scorer)
+      if jobs:
+        say(f'submitted: job {jobs[0]} filters, job {jobs[1]} writes behind it')
+        say('the same command shows what became of it')
+        return 0
     with Screen() as screen:
       manifest = prepare.prepare(corpus, folder, screen.say, scorer)
   finally:
@@ -73,6 +81,17 @@ def _prepare(flags, overrides) -> int:
     say(line)
   say(f'report: {page}')
   return 0
+
+
+def _command(flags, overrides) -> list[str]:
+  """The same command for another machine, where it does what is left by itself."""
+  words = [sys.executable, '-m', 'tl_jax', 'data', 'prepare']
+  words += [f'--config={flags.config}', f'--workdir={os.path.abspath(flags.workdir)}']
+  if flags.directory:
+    words.append(f'--directory={flags.directory}')
+  here = [('execution.executor', 'local'), ('execution.workers', '1')]
+  words += [f'--config.{key}={value}' for key, value in [*overrides, *here]]
+  return words
 
 
 def _scorer_of(corpus):

@@ -5,7 +5,7 @@
 """
 
 from tl_jax.data.prepare.perplexity import Scorer
-from tl_jax.data.prepare.running import prepare, require
+from tl_jax.data.prepare.running import prepare, require, submit
 from tl_jax.data.prepare.settings import Corpus
 
-__all__ = ['Corpus', 'Scorer', 'prepare', 'require']
+__all__ = ['Corpus', 'Scorer', 'prepare', 'require', 'submit']

@@ -11,7 +11,7 @@ what is very likely is boilerplate.
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,26 +60,26 @@ class Scorer(NamedTuple):
 
 
 def remembered(
-  texts: Sequence[str],
+  chunks: Iterable[Sequence[str]],
+  count: int,
   scorer: Scorer,
   folder: pathlib.Path,
-  size: int,
   tell: Callable[[str], None],
 ) -> np.ndarray:
-  """The perplexity of each text, (n,), so many at a time.
+  """The perplexity of each of so many texts, (count,), one chunk of them after the other.
 
-  Each time leaves a file in the folder, so that a run that was killed asks for none of
+  Each chunk leaves a file in the folder, so that a run that was killed asks for none of
   them again.
   """
   found = [np.zeros(0)]
-  for first in range(0, len(texts), size):
-    path = folder / f'perplexity-{first:09d}.f64'
+  done = 0
+  for number, texts in enumerate(chunks):
+    done += len(texts)
+    path = folder / f'perplexity-{number:06d}.f64'
     if not path.exists():
-      scores = np.asarray(scorer.score(texts[first : first + size]), '<f8')
+      scores = np.asarray(scorer.score(texts), '<f8') if texts else np.zeros(0)
       files.write_atomically(path, scores.tobytes())
-      tell(
-        f'perplexity of {min(first + size, len(texts)):,} of {len(texts):,} documents'
-      )
+      tell(f'perplexity of {done:,} of {count:,} documents')
     found.append(np.frombuffer(path.read_bytes(), '<f8'))
   return np.concatenate(found)
 

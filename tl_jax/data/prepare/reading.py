@@ -42,6 +42,17 @@ def _text(file, line: int, row: dict, name: str) -> str:
   return cells.text_in(file, line, row, name)
 
 
+def parts(source: str) -> list[str]:
+  """The files of rows of a folder; else the source itself, which is read as a whole."""
+  if not os.path.isdir(source):
+    return [source]
+  inside = tables.files_in(source)
+  # Each file of text is one document.
+  if not inside or tables.ending(inside[0]) == '.txt':
+    return [source]
+  return [str(path) for path in inside]
+
+
 def chunks(found: Iterator[Document], size: int) -> Iterator[list[Document]]:
   """So many documents at a time."""
   while some := list(itertools.islice(found, size)):

@@ -6,7 +6,8 @@ ValueError: steps: 'exakt'; nearest: 'exact'
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tl_jax.config import nearest
 from tl_jax.config.checks import Count, Fraction
@@ -43,6 +44,42 @@ class Selection:
   share: Fraction = 0.5
 
 
+# Who filters, and how documents are written.
+EXECUTORS = ('local', 'slurm', 'ray')
+OUTPUTS = ('jsonl', 'parquet')
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+  """Who filters; what comes of it does not depend on that.
+
+  executor: one of `EXECUTORS`. workers: processes, or jobs, at the same time. memory: GB
+  of each job. partition, time, qos: what Slurm is asked for. setup: a shell command
+  before each job, '' for this Python on the PATH.
+  """
+
+  executor: str = 'local'
+  workers: Count = 1
+  memory: Count = 4
+  partition: str = ''
+  time: str = '24:00:00'
+  qos: str = ''
+  setup: str = ''
+
+  def __post_init__(self):
+    _require_one('executor', self.executor, EXECUTORS)
+
+  @property
+  def is_alone(self) -> bool:
+    """Does this process filter by itself?"""
+    return self.executor == 'local' and self.workers == 1
+
+
+def _require_one(name: str, value: str, known: Sequence[str]) -> None:
+  if value not in known:
+    raise ValueError(f'{name}: {value!r}; nearest: {nearest(value, known)}')
+
+
 # The steps that are said by name, in order.
 STEPS = ('gopher', 'repetition', 'c4', 'fineweb', 'exact', 'near')
 
@@ -55,9 +92,9 @@ class Corpus:
   sets lie. steps: those of `STEPS` that are taken. languages: those that stay, () for
   all. gopher, repetition, c4, fineweb: the bounds of these rules. evaluation: sources
   whose text is in no document. classifier, perplexity, selection: the choices among all
-  documents, in this order. shard: documents of a
-  file that is written. chunk: documents that are filtered together. examples: of what a
-  reason left out, that the report shows.
+  documents, in this order. output: one of `OUTPUTS`. shard: documents of a file that is
+  written. chunk: documents that are filtered together. examples: of what a reason left
+  out, that the report shows. execution: who does it.
   """
 
   sources: Mapping[str, str]
@@ -74,18 +111,26 @@ class Corpus:
   classifier: Classifier = Classifier()
   perplexity: Perplexity = Perplexity()
   selection: Selection = Selection()
+  output: str = 'jsonl'
   shard: Count = 10_000
   chunk: Count = 1000
   examples: Count = 3
+  execution: Execution = Execution()
 
   def __post_init__(self):
     if not self.sources:
       raise ValueError('sources: names no text; text=FILE in the config gives one')
+    _require_one('output', self.output, OUTPUTS)
     for name in self.steps:
-      if name not in STEPS:
-        raise ValueError(f'steps: {name!r}; nearest: {nearest(name, STEPS)}')
+      _require_one('steps', name, STEPS)
     for name in self.languages:
       if name not in LANGUAGES:
         raise ValueError(
           f'languages: {name!r} is not known; nearest: {nearest(name, LANGUAGES)}'
         )
+
+  def described(self) -> dict[str, Any]:
+    """The settings that what is written depends on."""
+    found = dataclasses.asdict(self)
+    del found['execution']
+    return found

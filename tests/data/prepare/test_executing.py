@@ -1,0 +1,163 @@
+"""A corpus has the same bytes whoever filters it: one process, several, or Slurm."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from planted import corpus as plant
+
+from tl_jax.cli import main
+from tl_jax.config import ConfigError
+from tl_jax.data.prepare import Corpus, executing, prepare
+from tl_jax.data.prepare.settings import Execution
+
+with_datatrove = pytest.mark.skipif(
+  importlib.util.find_spec('datatrove') is None, reason='datatrove is not installed'
+)
+
+
+def files_below(folder):
+  """The content of every file by its path."""
+  paths = filter(pathlib.Path.is_file, sorted(folder.rglob('*')))
+  return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope='module')
+def planted(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('planted')
+  plant(folder)
+  prepare(corpus_of(folder), folder / 'alone')
+  return folder
+
+
+def corpus_of(folder, **execution):
+  return Corpus(
+    {'web': str(folder / 'web.jsonl')},
+    chunk=60,
+    execution=Execution(**execution),
+  )
+
+
+def test_a_wrong_executor_is_named():
+  with pytest.raises(ValueError, match="executor: 'lokal'; nearest: 'local'"):
+    Execution(executor='lokal')
+
+
+@pytest.mark.parametrize(
+  'given, missing, match',
+  [
+    (dict(workers=2), 'datatrove', r"local with 2 .*'tl-jax\[corpus\]'"),
+    (dict(executor='ray'), 'ray', "ray with 1 .* needs ray: pip install 'ray'"),
+  ],
+)
+def test_a_library_that_is_missing_is_named(given, missing, match, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'datatrove', sys)
+  monkeypatch.setitem(sys.modules, missing, None)
+  with pytest.raises(ConfigError, match=match):
+    executing.require(Execution(**given))
+
+
+def test_slurm_has_to_be_there(monkeypatch, tmp_path):
+  monkeypatch.setenv('PATH', str(tmp_path))
+  with pytest.raises(ConfigError, match='no sbatch on PATH'):
+    executing.require(Execution(executor='slurm', partition='cpu'))
+
+
+@with_datatrove
+def test_two_workers_make_what_one_makes(planted, tmp_path):
+  for workers in (2, 3):
+    told = []
+    prepare(corpus_of(planted, workers=workers), tmp_path / 'out', told.append)
+    assert told[0] == f'{workers} local workers filter'
+    assert files_below(tmp_path / 'out') == files_below(planted / 'alone')
+    shutil.rmtree(tmp_path / 'out')
+
+
+@with_datatrove
+def test_a_wrong_row_is_one_line_of_whichever_worker(tmp_path, capfd):
+  rows = [dict(text='One.')] * 9 + [dict(body='Two.')]
+  path = tmp_path / 'a.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  code = main.main(
+    [
+      'data',
+      'prepare',
+      f'--config=configs/corpus.py:text={path}',
+      f'--workdir={tmp_path / "out"}',
+      '--config.chunk=2',
+      '--config.execution.workers=2',
+    ]
+  )
+  shown = capfd.readouterr()
+  assert code == 2
+  assert shown.err.strip().count('\n') == 0 and 'a.jsonl:10: text' in shown.err
+  assert not (tmp_path / 'out' / 'manifest.json').exists()
+
+
+# What a cluster would have: `sbatch` writes down what it is asked, and gives numbers.
+SBATCH = """#!/bin/sh
+number=$(($(ls "$QUEUE" | wc -l) + 1))
+for script; do :; done
+cp "$script" "$QUEUE/$number.sh"
+echo "$@" > "$QUEUE/$number.args"
+echo "Submitted batch job $number"
+"""
+SRUN = """#!/bin/sh
+while [ "$1" != launch_pickled_pipeline ]; do shift; done
+exec "$@"
+"""
+
+
+def run_job(queue, number, variables):
+  """Runs each task of a job in a process of its own, the last one first."""
+  script = queue / f'{number}.sh'
+  line = next(row for row in script.read_text().splitlines() if '--array=' in row)
+  last = int(line.partition('=0-')[2].partition('%')[0])
+  for task in reversed(range(last + 1)):
+    own = dict(SLURM_ARRAY_TASK_ID=str(task), SLURM_NODELIST='here', RUN_OFFSET='0')
+    subprocess.run(['bash', str(script)], env={**variables, **own}, check=True)
+
+
+@with_datatrove
+@pytest.mark.slow
+def test_slurm_makes_the_same(planted, tmp_path, monkeypatch, capsys):
+  queue = tmp_path / 'queue'
+  programs = tmp_path / 'programs'
+  queue.mkdir()
+  programs.mkdir()
+  scripts = dict(sbatch=SBATCH, srun=SRUN, scontrol='#!/bin/sh\necho here\n')
+  for name, content in scripts.items():
+    (programs / name).write_text(content)
+    (programs / name).chmod(0o755)
+  monkeypatch.setenv('PATH', f'{programs}:{os.environ["PATH"]}')
+  monkeypatch.setenv('QUEUE', str(queue))
+  command = [
+    'data',
+    'prepare',
+    f'--config=configs/corpus.py:text={planted / "web.jsonl"}',
+    f'--workdir={tmp_path / "out"}',
+    '--config.chunk=60',
+    '--config.execution.executor=slurm',
+    '--config.execution.workers=2',
+    '--config.execution.partition=cpu',
+  ]
+  assert main.main(command) == 0
+  assert 'job 1 filters' in capsys.readouterr().out
+  assert not (tmp_path / 'out' / 'manifest.json').exists()
+  # The second job begins behind the first one: only when all of its tasks ended well.
+  jobs = {path.stem: path.read_text() for path in queue.glob('*.args')}
+  behind = [number for number, said in jobs.items() if '--dependency=afterok:1' in said]
+  assert '#SBATCH --partition=cpu' in (queue / '1.sh').read_text()
+  assert behind
+  for number in ('1', *behind):
+    run_job(queue, number, dict(os.environ))
+  found = files_below(tmp_path / 'out' / 'corpus')
+  assert found == files_below(planted / 'alone' / 'corpus')
+  # Again: it shows what became of it.
+  assert main.main(command) == 0
+  assert 'documents stay' in capsys.readouterr().out
