@@ -43,7 +43,7 @@ def get_config(arg: str = '') -> ConfigDict:
     dropout=dropout(a.init),
   )
   c.objective = (
-    dict(name='masked', rate=0.15, whole_word=False)
+    dict(name='masked', rate=0.15, masking='pieces')
     if a.objective == 'masked'
     else dict(name=a.objective)
   )

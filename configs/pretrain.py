@@ -131,7 +131,7 @@ def named(name: str) -> dict:
     return dict(
       name=name,
       rate=0.15,
-      whole_word=False,
+      masking='pieces',
       short=0.1,  # of the documents, cut into shorter pairs
       duplicates=10,  # times that all documents are cut, each with other draws
       sentences='split',  # lines: one on each, an empty one between documents
@@ -153,7 +153,7 @@ def objective(family: str) -> dict:
     return dict(name='denoisers', mixture=dict.fromkeys(UL2, 1.0), modes=True)
   if 'bart' in family:
     return dict(name='infilling', rate=0.3, mean=3.0, permute=True)
-  return dict(name='masked', rate=0.15, whole_word=False)
+  return dict(name='masked', rate=0.15, masking='pieces')
 
 
 def tiny(c: ConfigDict) -> None:

@@ -46,7 +46,7 @@ def pretrain(_: int, scale: Scale) -> ConfigDict:
   c.compute = dict(
     dtype='float32', remat='none', layers='auto', attention='auto', dropout=0.0
   )
-  c.objective = dict(name='masked', rate=0.2, whole_word=False)
+  c.objective = dict(name='masked', rate=0.2, masking='pieces')
   c.tokenizer = dict(kind='wordpiece', size=s['vocabulary'], lowercase=True, path='')
   c.data = dict(
     mixture=dict(s['mixture']),

@@ -21,6 +21,20 @@ def test_only_the_key_of_its_own_group_is_renamed():
   assert with_former_names(new) == old
 
 
+def test_a_value_that_has_another_word_today_is_read_as_it():
+  for old, new in ((False, 'pieces'), (True, 'words')):
+    former, current = (
+      {'objective': {key: value}}
+      for key, value in (('whole_word', old), ('masking', new))
+    )
+    assert with_new_names(former) == with_new_names(current) == current
+    assert with_former_names(current) == former
+  # What no earlier version could say stays as it is.
+  spans = {'objective': {'masking': 'spans'}}
+  assert with_new_names(spans) == spans
+  assert with_former_names(spans) == {'objective': {'whole_word': 'spans'}}
+
+
 def test_the_new_name_is_the_nearest():
   assert new_name('data.slots') == new_name('slots') == 'examples_per_row'
   assert new_name('steps') is None

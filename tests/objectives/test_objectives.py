@@ -76,7 +76,7 @@ CASES = {
       vocabulary=VOCABULARY,
       mask_id=4,
       special_ids=range(5),
-      whole_word=True,
+      masking='words',
       continues=np.arange(VOCABULARY) > 25,
     ),
     text_batch(),

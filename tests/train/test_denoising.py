@@ -111,13 +111,15 @@ def test_it_transfers_to_sentiment_and_opens_in_transformers(trained, tmp_path):
 
 @pytest.mark.parametrize(
   ('family', 'key', 'value'),
-  [('tiny', 'whole_word', 'True'), ('tiny-gpt', 'prefix', 'True')],
+  [('tiny', 'masking', 'words'), ('tiny-gpt', 'prefix', True)],
 )
 def test_a_setting_of_an_objective_is_taken_before_there_is_a_tokenizer(
   family, key, value
 ):
-  loaded = config.load(f'configs/pretrain.py:{family}', [(f'objective.{key}', value)])
-  assert checks.check(loaded).settings.objective[key] is True
+  loaded = config.load(
+    f'configs/pretrain.py:{family}', [(f'objective.{key}', str(value))]
+  )
+  assert checks.check(loaded).settings.objective[key] == value
 
 
 def test_a_denoiser_that_is_none_is_refused_with_the_nearest():

@@ -9,20 +9,25 @@ were.
 """
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tl_jax import rng
 from tl_jax.config import Count, Fraction, Natural
 from tl_jax.objectives.tokens import token_loss, token_weights
-from tl_jax.objectives.types import Entry, Objective
+from tl_jax.objectives.types import Array, Entry, Objective
 from tl_jax.segments import one_right, segments_of, starts_of
 
 # What becomes of the chosen tokens: these fractions are masked or stay as they are. The
 # rest become another token.
 HIDDEN = 0.8
 KEPT = 0.1
+# Of spans: the chance to end after each word, and the most words.
+SPAN_CHANCE = 0.2
+LONGEST_SPAN = 10
 
 
 def masked(
@@ -31,11 +36,11 @@ def masked(
   mask_id: Natural,
   special_ids: Sequence[int],
   rate: Fraction = 0.15,
-  whole_word: bool = False,
+  masking: Literal['pieces', 'words', 'spans'] = 'pieces',
   continues=None,
 ) -> Objective:
-  """BERT's masked language model (Devlin et al. 2018, section 3.1; whole words as in
-  their later release).
+  """BERT's masked language model (Devlin et al. 2018, section 3.1; words as in their
+  later release, spans as in SpanBERT, Joshi et al. 2020, section 3.1, and its code).
 
   Candidates: the tokens of a segment (not padding) that are neither in `special_ids`
   nor `mask_id`. A row with n > 0 candidates has exactly max(1, round(rate * n)) chosen
@@ -45,11 +50,18 @@ def masked(
   Chosen tokens become `mask_id` (80 %), stay (10 %), or become a token drawn uniformly
   from the vocabulary without special ids (10 %).
 
-  `whole_word` chooses words in random order. A word is a token and the `continues`
-  pieces right after it in its segment; `continues` (vocabulary,) bool says which ids
-  continue a word (WordPiece `##`). A word that would exceed the same budget is skipped.
-  So a row may come out below its budget, and a row whose words are all longer than its
-  budget has none.
+  masking: what is chosen, always under the same budget.
+    pieces: single tokens.
+    words: words in random order. A word is a token and the `continues` pieces right
+      after it in its segment; `continues` (vocabulary,) bool says which ids continue a
+      word (WordPiece `##`). A word that would exceed the budget is skipped. So a row may
+      come out below its budget, and a row whose words are all longer than its budget has
+      none.
+    spans: words that follow each other, until the budget is spent. A span begins with
+      the word of a token drawn among those that are left, and has 1 to 10 words, of a
+      geometric distribution (p = .2). It ends with its segment, and where the budget
+      ends, be it within a word. All tokens of a span, or of spans that meet, are hidden,
+      stay or are replaced together.
 
   `prepare` replaces tokens. It adds score (rows, K) int32, the positions in rising
   order, targets (rows, K) int32, and target_weights (rows, K) float32, 0 or 1, where K
@@ -57,11 +69,11 @@ def masked(
   (nats per chosen token), the metric `accuracy`.
 
   Errors: ValueError for ids outside the vocabulary, for a vocabulary of special ids
-  only, and for `whole_word` without `continues` of the right length.
+  only, and for words or spans without `continues` of the right length.
   """
   ordinary = _ordinary(vocabulary, mask_id, special_ids)
   draws = np.flatnonzero(ordinary).astype(np.int32)
-  joins = _joins(vocabulary, continues) if whole_word else None
+  joins = None if masking == 'pieces' else _joins(vocabulary, continues, masking)
 
   def prepare(key, batch):
     tokens = batch['tokens']
@@ -73,16 +85,23 @@ def masked(
     noise = jax.random.uniform(order_key, tokens.shape)
     candidate = (segments > 0) & jnp.asarray(ordinary)[tokens]
     budget = jnp.asarray(budgets)[candidate.sum(-1)]
-    if whole_word:
-      begins = starts_of(segments) | ~jnp.asarray(joins)[tokens]
-      chosen = jax.vmap(choose_words)(candidate, begins, noise, budget)
-    else:
+    if masking == 'pieces':
       chosen = choose_tokens(candidate, noise, budget)
+    else:
+      continuing = jnp.asarray(joins)[tokens]
+      words = Words(
+        candidate, first_of_words(candidate, segments, continuing), segments
+      )
+      sizes = span_sizes(rng.stream(key, 'spans'), tokens.shape)
+      choose = choose_words if masking == 'words' else choose_spans
+      chosen = jax.vmap(choose)(words, noise, sizes, budget)
     score, weights = slots(chosen, int(budgets[-1]))
     targets = jnp.take_along_axis(tokens, score, axis=1)
 
     # What does the model see there?
     fate = jax.random.uniform(fate_key, targets.shape)
+    if masking == 'spans':
+      fate = of_spans(fate, chosen, segments, score)
     count = len(draws)
     drawn = jax.random.randint(fresh_key, targets.shape, 0, count)
     other = jnp.asarray(draws)[drawn]
@@ -124,24 +143,41 @@ def choose_tokens(candidate, noise, budget):
   return candidate & (rank < budget[:, None])
 
 
-def choose_words(candidate, begins, noise, budget):
+class Words(NamedTuple):
+  """The words of rows, boolean or int (rows, length): the candidates, which of them begin
+  a word, and the segments.
+  """
+
+  candidate: Array
+  begins: Array
+  segments: Array
+
+
+def first_of_words(candidate, segments, continuing):
+  """Boolean (rows, length): the candidates that begin a word.
+
+  Such a one does not continue another, or has no candidate before it to continue.
+  """
+  is_first = starts_of(segments) | ~continuing | ~one_right(candidate)
+  return candidate & is_first
+
+
+def choose_words(words: Words, noise, sizes, budget):
   """Boolean (length,) of one row: whole words in random order.
 
-  A word is taken if it fits into what is left of `budget`.
+  A word is taken if it fits into what is left of `budget`. sizes: of spans, not read.
   """
-  length = candidate.shape[0]
-  # A word starts at a candidate that does not continue one, or that has no candidate
-  # before it to continue.
-  is_start = begins | ~one_right(candidate)
-  begins = candidate & is_start
+  del sizes
+  candidate, begins, _ = words
+  length = len(candidate)
   # Words are numbered along the row; what is in no word has the number `length`.
   number = jnp.cumsum(begins) - 1
   word = jnp.where(candidate, number, length)
-  sizes = jnp.zeros(length + 1, jnp.int32)
-  sizes = sizes.at[word].add(1)
-  sizes = sizes[:length]
+  counts = jnp.zeros(length + 1, jnp.int32)
+  counts = counts.at[word].add(1)
+  counts = counts[:length]
   # Numbers that no word has come last.
-  by_chance = jnp.where(sizes > 0, noise, 2.0)
+  by_chance = jnp.where(counts > 0, noise, 2.0)
   order = jnp.argsort(by_chance)
 
   def take(used, size):
@@ -149,10 +185,65 @@ def choose_words(candidate, begins, noise, budget):
     return used + jnp.where(fits, size, 0), fits
 
   nothing = jnp.int32(0)
-  _, taken = jax.lax.scan(take, nothing, sizes[order])
+  _, taken = jax.lax.scan(take, nothing, counts[order])
   by_word = jnp.zeros(length + 1, bool)
   by_word = by_word.at[order].set(taken)
   return by_word[word]
+
+
+def span_sizes(key, shape: tuple[int, int]):
+  """How many words a span has that begins at each token: int32 of this shape."""
+  chances = SPAN_CHANCE * (1 - SPAN_CHANCE) ** np.arange(LONGEST_SPAN)
+  cdf = np.cumsum(chances) / chances.sum()
+  drawn = jax.random.uniform(key, shape)
+  return 1 + jnp.searchsorted(jnp.asarray(cdf[:-1]), drawn, side='right')
+
+
+def choose_spans(words: Words, noise, sizes, budget):
+  """Boolean (length,) of one row: spans of words, until `budget` tokens are taken.
+
+  sizes (length,): the words of a span that is drawn at each token. The tokens are asked
+  in an order of `noise`.
+  """
+  candidate, begins, segments = words
+  length = len(candidate)
+  word = jnp.cumsum(begins) - 1
+  by_chance = jnp.where(candidate, noise, 2.0)
+  order = jnp.argsort(by_chance)
+
+  def is_short(state):
+    taken, place = state
+    return (taken.sum() < budget) & (place < length)
+
+  def take(state):
+    taken, place = state
+    anchor = order[place]
+    first = word[anchor]
+    within = (word >= first) & (word < first + sizes[anchor])
+    fresh = candidate & within & (segments == segments[anchor]) & ~taken
+    left = budget - taken.sum()
+    fresh &= jnp.cumsum(fresh) <= left
+    # A token that is in a span already begins no other.
+    begins_one = candidate[anchor] & ~taken[anchor]
+    return taken | (fresh & begins_one), place + 1
+
+  nothing = jnp.zeros(length, bool)
+  taken, _ = jax.lax.while_loop(is_short, take, (nothing, jnp.int32(0)))
+  return taken
+
+
+def of_spans(fate, chosen, segments, score):
+  """The fates (rows, K) of the positions `score`, alike for all of a span.
+
+  A span is what was chosen without a gap between, in one segment; its fate is that of
+  its first position.
+  """
+  goes_on = chosen & one_right(chosen) & ~starts_of(segments)
+  # Among the slots, which are in the order of their positions.
+  begins = ~jnp.take_along_axis(goes_on, score, axis=1)
+  slot = jnp.arange(score.shape[1])
+  first = jax.lax.cummax(jnp.where(begins, slot, 0), axis=1)
+  return jnp.take_along_axis(fate, first, axis=1)
 
 
 def slots(chosen, most: int):
@@ -184,12 +275,13 @@ def _ordinary(vocabulary, mask_id, special_ids) -> np.ndarray:
   return ordinary
 
 
-def _joins(vocabulary, continues) -> np.ndarray:
+def _joins(vocabulary, continues, masking: str) -> np.ndarray:
   """`continues` as an array, checked: boolean (vocabulary,)."""
   if continues is None or np.shape(continues) != (vocabulary,):
     got = 'none' if continues is None else np.shape(continues)
     raise ValueError(
-      f'continues: whole_word needs a flag for each of the {vocabulary} ids, got {got}'
+      f'continues: masking {masking!r} needs a flag for each of the {vocabulary} ids, '
+      f'got {got}'
     )
   return np.asarray(continues, bool)
 

@@ -24,7 +24,7 @@ def next_sentence(
   mask_id: Natural,
   special_ids: Sequence[int],
   rate: Fraction = 0.15,
-  whole_word: bool = False,
+  masking: Literal['pieces', 'words', 'spans'] = 'pieces',
   continues=None,
   short: Fraction = 0.1,
   duplicates: Count = 10,
@@ -48,7 +48,7 @@ def next_sentence(
     mask_id=mask_id,
     special_ids=special_ids,
     rate=rate,
-    whole_word=whole_word,
+    masking=masking,
     continues=continues,
   )
   asked = Segments(False, short, duplicates, sentences)
