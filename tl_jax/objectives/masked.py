@@ -88,10 +88,7 @@ def masked(
     if masking == 'pieces':
       chosen = choose_tokens(candidate, noise, budget)
     else:
-      continuing = jnp.asarray(joins)[tokens]
-      words = Words(
-        candidate, first_of_words(candidate, segments, continuing), segments
-      )
+      words = words_of(tokens, candidate, segments, jnp.asarray(joins))
       sizes = span_sizes(rng.stream(key, 'spans'), tokens.shape)
       choose = choose_words if masking == 'words' else choose_spans
       chosen = jax.vmap(choose)(words, noise, sizes, budget)
@@ -102,22 +99,9 @@ def masked(
     fate = jax.random.uniform(fate_key, targets.shape)
     if masking == 'spans':
       fate = of_spans(fate, chosen, segments, score)
-    count = len(draws)
-    drawn = jax.random.randint(fresh_key, targets.shape, 0, count)
-    other = jnp.asarray(draws)[drawn]
-    kept_or_other = jnp.where(fate < HIDDEN + KEPT, targets, other)
-    seen = jnp.where(fate < HIDDEN, mask_id, kept_or_other)
-    # A slot that no chosen position fills holds some other position: it stays.
-    seen = jnp.where(weights > 0, seen, targets)
-    seen = seen.astype(tokens.dtype)
-    put = jax.vmap(lambda row, places, new: row.at[places].set(new))
-    return {
-      **batch,
-      'tokens': put(tokens, score, seen),
-      'score': score,
-      'targets': targets,
-      'target_weights': weights,
-    }
+    drawn = jax.random.randint(fresh_key, targets.shape, 0, len(draws))
+    seen = seen_for(fate, targets, jnp.asarray(draws)[drawn], mask_id)
+    return with_hidden(batch, score, weights, seen)
 
   def loss(forward, batch, key):
     return token_loss('masked', forward, batch, key, score=batch['score'])
@@ -153,13 +137,12 @@ class Words(NamedTuple):
   segments: Array
 
 
-def first_of_words(candidate, segments, continuing):
-  """Boolean (rows, length): the candidates that begin a word.
-
-  Such a one does not continue another, or has no candidate before it to continue.
-  """
-  is_first = starts_of(segments) | ~continuing | ~one_right(candidate)
-  return candidate & is_first
+def words_of(tokens, candidate, segments, joins) -> Words:
+  """The words of rows; joins (vocabulary,): which ids go on with the word before."""
+  # One starts at a candidate that does not continue another, or that has no candidate
+  # before it to continue.
+  is_first = starts_of(segments) | ~joins[tokens] | ~one_right(candidate)
+  return Words(candidate, candidate & is_first, segments)
 
 
 def choose_words(words: Words, noise, sizes, budget):
@@ -230,6 +213,31 @@ def choose_spans(words: Words, noise, sizes, budget):
   nothing = jnp.zeros(length, bool)
   taken, _ = jax.lax.while_loop(is_short, take, (nothing, jnp.int32(0)))
   return taken
+
+
+def seen_for(fate, targets, other, mask_id: int):
+  """What the model sees in the place of targets with these fates; `other` are tokens
+  that were drawn.
+  """
+  kept_or_other = jnp.where(fate < HIDDEN + KEPT, targets, other)
+  return jnp.where(fate < HIDDEN, mask_id, kept_or_other)
+
+
+def with_hidden(batch, score, weights, seen):
+  """The batch with `seen` at the positions `score`, and what was there as targets."""
+  tokens = batch['tokens']
+  targets = jnp.take_along_axis(tokens, score, axis=1)
+  # A slot that no chosen position fills holds some other position: it stays.
+  seen = jnp.where(weights > 0, seen, targets)
+  seen = seen.astype(tokens.dtype)
+  put = jax.vmap(lambda row, places, new: row.at[places].set(new))
+  return {
+    **batch,
+    'tokens': put(tokens, score, seen),
+    'score': score,
+    'targets': targets,
+    'target_weights': weights,
+  }
 
 
 def of_spans(fate, chosen, segments, score):
