@@ -4,8 +4,10 @@ number of documents.
   tl-jax table experiments/benchmarks/first_batch.py --scale=mini --workdir=W
 
 Lengths are drawn as those of web pages are (lognormal, at most 512 tokens) and lie in a
-mapped file, 16 bits each; a batch has 256 rows of 512 tokens. The rows are whether an
-epoch is planned whole or in windows, how many documents there are, and the step. Of a
+mapped file, 16 bits each; a batch has 256 rows of 512 tokens. The rows are what an epoch
+is, how many documents there are, and the step. An epoch is planned whole or in windows;
+or it is that of a mixture of this source and two smaller ones; or it is one of pairs of
+segments, cut of documents of some 20 sentences, each of which is used ten times. Of a
 process of its own for each: seconds from the opened file to the batch, and the most
 memory in MB, without pages of the file. What is claimed is the median over rounds.
 """
@@ -27,23 +29,30 @@ from tl_jax.report import Claim, Scale, Table
 
 LENGTH, BATCH = 512, 256
 MILLION = 10**6
-# (planned whole?, documents, step)
+# (what an epoch is, documents, step)
 ROWS = {
-  'whole, 1 million': (True, MILLION, 0),
-  'whole, 10 million': (True, 10 * MILLION, 0),
-  'windows, 1 million': (False, MILLION, 0),
-  'windows, 10 million': (False, 10 * MILLION, 0),
-  'windows, 365 million': (False, 365 * MILLION, 0),
-  'windows, 365 million, step 1,000,000': (False, 365 * MILLION, MILLION),
+  'whole, 1 million': ('whole', MILLION, 0),
+  'whole, 10 million': ('whole', 10 * MILLION, 0),
+  'windows, 1 million': ('windows', MILLION, 0),
+  'windows, 10 million': ('windows', 10 * MILLION, 0),
+  'windows, 365 million': ('windows', 365 * MILLION, 0),
+  'windows, 365 million, step 1,000,000': ('windows', 365 * MILLION, MILLION),
+  'mixture, 365 million': ('mixture', 365 * MILLION, 0),
+  'mixture, 365 million, step 1,000,000': ('mixture', 365 * MILLION, MILLION),
+  'pairs, 365 million': ('pairs', 365 * MILLION, 0),
+  'pairs, 365 million, step 1,000,000': ('pairs', 365 * MILLION, MILLION),
 }
+# Tokens of the sentences of the documents that pairs are cut of.
+SENTENCE = 20
+FRAME = ((1, 0), ('A', 0), (2, 0), ('B', 1), (2, 1))
 COLUMN = 'seconds'
 
 
 class Ones:
   """A token cache of ones: its lengths are mapped, and nothing else is there."""
 
-  def __init__(self, path: str):
-    self.lengths = np.asarray(np.memmap(path, np.uint16, 'r'))
+  def __init__(self, path: str, most: int | None = None):
+    self.lengths = np.asarray(np.memmap(path, np.uint16, 'r'))[:most]
     # The number 0 so many times, which takes no memory.
     self.index = np.broadcast_to(np.int32(0), len(self.lengths))
 
@@ -63,6 +72,36 @@ def write_lengths(path: str, count: int) -> None:
       np.clip(part, 1, LENGTH).astype(np.uint16).tofile(file)
 
 
+class Alike:
+  """A number for each of so many things that nobody counted: the same one."""
+
+  def __getitem__(self, places: slice) -> np.ndarray:
+    return np.full(places.stop - places.start, SENTENCE)
+
+
+class Sentences:
+  """The tokens of any number of sentences."""
+
+  lengths = Alike()
+
+  def __getitem__(self, i: int) -> np.ndarray:
+    return np.ones(SENTENCE, np.int32)
+
+
+def write_bounds(path: str, lengths: str) -> None:
+  """Writes at which sentence each document begins, a part at a time, int64."""
+  counted = np.memmap(lengths, np.uint16, 'r')
+  last = np.zeros(1, np.int64)
+  with open(path, 'wb') as file:
+    last.tofile(file)
+    for start in range(0, len(counted), 2**24):
+      # Of the last sentence there may be some tokens only.
+      sentences = -(-counted[start : start + 2**24].astype(np.int64) // SENTENCE)
+      ends = last + np.cumsum(sentences)
+      ends.tofile(file)
+      last = ends[-1:]
+
+
 def own_memory() -> float:
   """The most that this process has had, in MB, without pages of mapped files."""
   found = {}
@@ -73,16 +112,41 @@ def own_memory() -> float:
   return kilobytes / 1024
 
 
-def measure(path: str, whole: bool, step: int) -> dict[str, float]:
-  """What the batch of a step takes, with nothing planned before."""
+def pairs_of(bounds: str):
+  """Pairs of segments of the documents that begin at these sentences."""
+  from tl_jax.data import cuts, pipeline, segment_pairs
+
+  begins = np.asarray(np.memmap(bounds, np.int64, 'r'))
+  longest = -(-LENGTH // SENTENCE)
+  documents = segment_pairs.Documents(Sentences(), begins, longest)
+  found = cuts.Cuts(documents, FRAME, segment_pairs.Rules(LENGTH), duplicates=10)
+  return pipeline.Examples(found, types=found.types)
+
+
+def stream_of(path: str, epoch: str):
+  """The stream of an epoch of such a kind."""
   from tl_jax.data import pipeline, windows
 
-  if whole:
+  how = dict(seed=0, length=LENGTH, batch=BATCH)
+  if epoch == 'pairs':
+    return pipeline.stream(pairs_of(path), examples_per_row=16, **how)
+  if epoch == 'mixture':
+    sizes = dict(large=None, middle=10 * MILLION, small=MILLION // 10)
+    parts = {name: pipeline.Examples(Ones(path, most)) for name, most in sizes.items()}
+    weights = dict(large=0.6, middle=0.3, small=0.1)
+    return pipeline.stream(parts, weights=weights, **how)
+  if epoch == 'whole':
     windows.SIZE = sys.maxsize
+  return pipeline.stream(pipeline.Examples(Ones(path)), **how)
+
+
+def measure(path: str, epoch: str, step: int) -> dict[str, float]:
+  """What the batch of a step takes, with nothing planned before."""
+  # What is imported is not what is waited for.
+  from tl_jax.data import pipeline  # noqa: F401
+
   began = time.perf_counter()
-  examples = pipeline.Examples(Ones(path))
-  stream = pipeline.stream(examples, seed=0, length=LENGTH, batch=BATCH)
-  stream.batch_at(step)
+  stream_of(path, epoch).batch_at(step)
   return dict(seconds=time.perf_counter() - began, megabytes=own_memory())
 
 
@@ -90,12 +154,15 @@ def execute(members: list) -> None:
   """One process after the other."""
   performance = config.execute(Path(__file__).with_name('performance.py'))
   for settings, directory in members:
-    whole, count, step = ROWS[settings['row']]
+    epoch, count, step = ROWS[settings['row']]
     with tempfile.TemporaryDirectory() as folder:
       path = os.path.join(folder, 'lengths')
       write_lengths(path, count)
+      if epoch == 'pairs':
+        lengths, path = path, os.path.join(folder, 'bounds')
+        write_bounds(path, lengths)
       answer = subprocess.run(
-        [sys.executable, __file__, path, str(int(whole)), str(step)],
+        [sys.executable, __file__, path, epoch, str(step)],
         stdout=subprocess.PIPE,
         check=True,
       )
@@ -143,5 +210,5 @@ TABLE = Table(
 
 
 if __name__ == '__main__':
-  _, path, whole, step = sys.argv
-  json.dump(measure(path, bool(int(whole)), int(step)), sys.stdout)
+  _, path, epoch, step = sys.argv
+  json.dump(measure(path, epoch, int(step)), sys.stdout)

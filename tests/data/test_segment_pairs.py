@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tl_jax.data import pipeline, tokens
-from tl_jax.data.segment_pairs import Rules, cut, draw_pairs
+from tl_jax.data.segment_pairs import Documents, Rules, cut, draw_pairs
 
 FRAME = ((2, 0), ('A', 0), (3, 0), ('B', 1), (3, 1))
 
@@ -97,10 +97,10 @@ def test_what_a_pair_did_not_use_comes_back():
 def drawn(swaps=False, short=0.1, duplicates=1, count=300):
   documents = corpus(count)
   sentences = [np.array(each) for document in documents for each in document]
-  document_of = np.repeat(np.arange(count), list(map(len, documents)))
+  bounds = np.cumsum([0, *map(len, documents)])
   rules = Rules(24, short, swaps)
-  parts = tokens.TokenList(sentences)
-  return draw_pairs(parts, document_of, FRAME, rules, duplicates=duplicates)
+  held = Documents(tokens.TokenList(sentences), bounds, 11)
+  return draw_pairs(held, FRAME, rules, duplicates=duplicates)
 
 
 @pytest.mark.parametrize('swaps', [False, True])
@@ -135,7 +135,7 @@ def test_pairs_stand_in_their_frame_with_types_and_labels():
   for i in range(len(pairs)):
     row, types = pairs[i], pairs.types[i]
     assert len(row) == len(types) == pairs.lengths[i] <= 24
-    first, second = pairs.pairs[i, :, 1]
+    first, second = pairs.pairs[i, :, 2]
     assert row[0] == 2 and row[first + 1] == row[-1] == 3 and first and second
     assert types.tolist() == [0] * (first + 2) + [1] * (second + 1)
 

@@ -9,6 +9,7 @@ import pytest
 from tiny_runs import SMALL
 
 from tl_jax import config, interop, train, tree
+from tl_jax.data import cuts
 from tl_jax.train.checks import check
 
 LINES = [('objective.sentences', 'lines'), ('objective.duplicates', '2')]
@@ -43,7 +44,12 @@ def saved(workdir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('objective', ['next_sentence', 'sentence_order'])
-def test_it_trains_resumes_bit_for_bit_and_goes_into_a_transfer(objective, tmp_path):
+@pytest.mark.parametrize('window', [cuts.SIZE, 4])
+def test_it_trains_resumes_bit_for_bit_and_goes_into_a_transfer(
+  objective, window, tmp_path, monkeypatch
+):
+  """Planned whole, and in windows of pairs that are cut when they are read."""
+  monkeypatch.setattr(cuts, 'SIZE', window)
   folder = corpus(tmp_path / 'texts')
   settings = settings_of(folder, objective)
   result = train.pretrain(settings, tmp_path / 'run')

@@ -16,6 +16,8 @@ MODULES = (
   'builders',
   'chats',
   'conversations',
+  'cuts',
+  'documents',
   'fetch',
   'files',
   'lines',

@@ -51,13 +51,14 @@ def budget(tokens, most: int, seed: int, name: str) -> np.ndarray:
   """
   own_seed = subsets.seed_of(seed, f'budget/{name}')
   count = len(tokens)
+  lengths = tokens.lengths
   found = []
   # Tokens that are not spent yet.
   left = most
   for start in range(0, count, _CHUNK):
     places = np.arange(start, min(start + _CHUNK, count))
     pieces = subsets.permuted(places, count, own_seed)
-    ends = np.cumsum(np.asarray(tokens.lengths)[pieces], dtype=np.int64)
+    ends = np.cumsum(lengths[pieces], dtype=np.int64)
     fitting = int(np.searchsorted(ends, left, side='right'))
     found.append(pieces[:fitting])
     if fitting < len(pieces):

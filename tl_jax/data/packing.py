@@ -101,7 +101,8 @@ def plan(
 
 def _sizes(lengths, order: np.ndarray) -> np.ndarray:
   """The lengths in this order, int64: of a mapped file no others are read."""
-  return np.asarray(lengths)[order].astype(np.int64)
+  held = np.asarray(lengths) if isinstance(lengths, Sequence) else lengths
+  return held.take(order).astype(np.int64)
 
 
 def _require_fit(sizes, order, row_length, what: str) -> None:

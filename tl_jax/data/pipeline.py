@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tl_jax.config import Count
-from tl_jax.data import mixing, packing, subsets, windows
+from tl_jax.data import cuts, mixing, packing, subsets, windows
 from tl_jax.data.phases import Sizes
 
 # Steps of a stream that nobody ends; grain wants a number.
@@ -53,7 +53,11 @@ class Examples:
         raise ValueError(f'data: {len(value)} {name} for {len(self.tokens)} examples')
     # The class is frozen, so normal forms are set past its own guard.
     if self.identifiers is None:
-      object.__setattr__(self, 'identifiers', np.asarray(self.tokens.index, np.int32))
+      index = self.tokens.index
+      # Of cuts they are computed when they are asked for.
+      if not isinstance(index, cuts.Column):
+        index = np.asarray(index, np.int32)
+      object.__setattr__(self, 'identifiers', index)
     if self.labels is not None:
       object.__setattr__(self, 'labels', _as_labels(self.labels))
 
@@ -210,6 +214,8 @@ def _rows_of_source(
   examples: Examples, layout: Layout, seed: int, subset, shuffle: bool
 ) -> Epochs | windows.Windows:
   """The endless sequence of rows of a source, however large."""
+  if isinstance(examples.tokens, cuts.Cuts):
+    return cuts.CutWindows(examples, layout, seed, subset)
   count = len(examples) if subset is None else len(subset)
   # Windows are alike because they are shuffled: those of a sorted source are not.
   if windows.fits_whole(count) or not shuffle:

@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tl_jax.data import sentences, store, tokens
-
 # How often another document is looked for, until any will do.
 TRIES = 10
 
@@ -153,40 +151,99 @@ def _shorter(cut_range: Range, at_front: bool) -> Range:
 
 
 @dataclasses.dataclass(frozen=True)
-class SegmentPairs:
-  """What `tokens.Tokens` is, for pairs in the frame of a tokenizer.
+class Documents:
+  """Documents of sentences: `documents[number]` has the lengths of its sentences.
 
-  `parts` are the `Tokens` or the `TokenList` of all sentences without special
-  tokens. `pairs` int64 (n, 2, 2) has the first token of each segment, counted over
-  all sentences, and their number. `labels` int32 (n,) are those of `Pair`. `frame` is
-  the tokenizer's of two texts.
+  `parts` are the `Tokens` or the `TokenList` of all sentences without special tokens.
+  `bounds` int64 (n + 1,) says at which of them each document begins, and where the last
+  one ends. `longest` is the most sentences of a document. Of arrays that are mapped no
+  more is read than is asked for.
   """
 
   parts: Any
+  bounds: np.ndarray
+  longest: int
+
+  def __len__(self) -> int:
+    return len(self.bounds) - 1
+
+  def __getitem__(self, number: int) -> list[int]:
+    first, last = self.bounds[number : number + 2].tolist()
+    return self.parts.lengths[first:last].tolist()
+
+  def read(self, segment: Range) -> np.ndarray:
+    """The tokens of a segment, over the bounds of sentences."""
+    lengths = self[segment.document]
+    ends = np.cumsum(lengths)
+    stop = segment.start + segment.count
+    # The sentence that holds the first token, and the one that holds the last.
+    first = int(np.searchsorted(ends, segment.start, 'right'))
+    last = int(np.searchsorted(ends, stop, 'left'))
+    begin = int(self.bounds[segment.document])
+    places = range(begin + first, begin + last + 1)
+    whole = np.concatenate([self.parts[place] for place in places])
+    offset = int(ends[first]) - lengths[first]
+    return whole[segment.start - offset : stop - offset]
+
+  def whole(self, number: int) -> np.ndarray:
+    """All tokens of a document."""
+    return self.read(Range(number, 0, sum(self[number])))
+
+  def pairs(self, cut_number: int, rules: Rules) -> list[Pair]:
+    """The pairs of one cut. Cuts count the documents through, time after time.
+
+    They are a function of (number of the time, document): pairs are data, which all
+    runs share, whatever their seeds.
+    """
+    time, number = divmod(cut_number, len(self))
+    return cut(self, number, rules, random.Random(f'{time}/{number}'))
+
+
+def framed(documents: Documents, pair: Pair, frame: tuple) -> np.ndarray:
+  """The tokens of a pair in the frame of a tokenizer, int32."""
+  segments = dict(A=documents.read(pair.first), B=documents.read(pair.second))
+  pieces = [segments.get(slot, [slot]) for slot, _ in frame]
+  return np.concatenate(pieces).astype(np.int32)
+
+
+def framed_types(pair: Pair, frame: tuple) -> np.ndarray:
+  """The types of the tokens of a pair in its frame, int32."""
+  counts = dict(A=pair.first.count, B=pair.second.count)
+  kinds = [kind for _, kind in frame]
+  sizes = [counts.get(slot, 1) for slot, _ in frame]
+  return np.repeat(kinds, sizes).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentPairs:
+  """What `tokens.Tokens` is, for pairs in the frame of a tokenizer.
+
+  `pairs` int64 (n, 2, 3) has the document of each segment, its first token there, and
+  their number. `labels` int32 (n,) are those of `Pair`. `frame` is the tokenizer's of
+  two texts.
+  """
+
+  documents: Documents
   pairs: np.ndarray
   labels: np.ndarray
   frame: tuple
   key: str = ''
-  starts: np.ndarray = dataclasses.field(init=False, repr=False)
-
-  def __post_init__(self):
-    lengths = np.asarray(self.parts.lengths, np.int64)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    # The class is frozen; this is what its fields stand for, computed once.
-    object.__setattr__(self, 'starts', starts)
 
   def __len__(self) -> int:
     return len(self.pairs)
 
   def __getitem__(self, i: int) -> np.ndarray:
-    segments = self._segments(i)
-    pieces = [segments.get(slot, [slot]) for slot, _ in self.frame]
-    return np.concatenate(pieces).astype(np.int32)
+    return framed(self.documents, self.pair(i), self.frame)
+
+  def pair(self, i: int) -> Pair:
+    """The pair of this number."""
+    first, second = self.pairs[i].tolist()
+    return Pair(Range(*first), Range(*second), int(self.labels[i]))
 
   @property
   def lengths(self) -> np.ndarray:
     framing = len(self.frame) - 2
-    return (self.pairs[:, :, 1].sum(1) + framing).astype(np.int32)
+    return (self.pairs[:, :, 2].sum(1) + framing).astype(np.int32)
 
   @property
   def index(self) -> np.ndarray:
@@ -195,119 +252,39 @@ class SegmentPairs:
   @property
   def counts(self) -> dict[str, int]:
     """What was counted when the sentences became tokens."""
-    return self.parts.counts
+    return self.documents.parts.counts
 
   @property
   def types(self) -> 'SegmentTypes':
     """The types of the tokens of every pair."""
     return SegmentTypes(self)
 
-  def _segments(self, i: int) -> dict[str, np.ndarray]:
-    """The tokens of both segments by their slots."""
-    first, second = self.pairs[i].tolist()
-    return dict(A=self._tokens(*first), B=self._tokens(*second))
-
-  def _tokens(self, start: int, count: int) -> np.ndarray:
-    """So many tokens from `start` on, over the bounds of sentences."""
-    stop = start + count
-    # The sentence that holds the first token, and the one behind the last token.
-    first = int(np.searchsorted(self.starts, start, 'right')) - 1
-    last = int(np.searchsorted(self.starts, stop, 'left'))
-    whole = np.concatenate([self.parts[place] for place in range(first, last)])
-    offset = self.starts[first]
-    return whole[start - offset : stop - offset]
-
 
 @dataclasses.dataclass(frozen=True)
 class SegmentTypes:
-  """The types of the tokens of pairs: `types[i]`, shaped as `pairs[i]`."""
+  """The types of the tokens of pairs: `types[i]`, shaped as `pairs[i]`.
 
-  of: SegmentPairs
+  `of` has a `frame`, and its `pair(i)`.
+  """
+
+  of: Any
 
   def __len__(self) -> int:
     return len(self.of)
 
   def __getitem__(self, i: int) -> np.ndarray:
-    (_, first), (_, second) = self.of.pairs[i]
-    counts = dict(A=first, B=second)
-    slots = [slot for slot, _ in self.of.frame]
-    kinds = [kind for _, kind in self.of.frame]
-    sizes = [counts.get(slot, 1) for slot in slots]
-    return np.repeat(kinds, sizes).astype(np.int32)
+    return framed_types(self.of.pair(i), self.of.frame)
 
 
 def draw_pairs(
-  parts: Any,
-  document_of: np.ndarray,
-  frame: tuple,
-  rules: Rules,
-  *,
-  duplicates: int,
-  key: str = '',
+  documents: Documents, frame: tuple, rules: Rules, *, duplicates: int, key: str = ''
 ) -> SegmentPairs:
-  """The pairs of all documents, cut so many times with other draws.
-
-  parts: all sentences as tokens. document_of int (n,): the document of every sentence,
-  ascending. What a document gives is a function of (number of the time, document):
-  pairs are data, which all runs share, whatever their seeds.
-  """
-  lengths = np.asarray(parts.lengths, np.int64)
-  # Where a new document begins.
-  bounds = np.flatnonzero(np.diff(document_of, prepend=-1))
-  documents = [part.tolist() for part in np.split(lengths, bounds[1:])]
-  starts = np.concatenate([[0], np.cumsum(lengths)])[bounds]
+  """The pairs of all documents, cut so many times with other draws."""
   rows = []
   labels = []
-  for time in range(duplicates):
-    for number in range(len(documents)):
-      draw = random.Random(f'{time}/{number}')
-      for pair in cut(documents, number, rules, draw):
-        segments = pair.first, pair.second
-        rows.append([_place(starts, each) for each in segments])
-        labels.append(pair.label)
-  return SegmentPairs(
-    parts, np.array(rows, np.int64), np.array(labels, np.int32), frame, key
-  )
-
-
-def _place(starts: np.ndarray, segment: Range) -> tuple[int, int]:
-  """(its first token over all sentences, its tokens) of a segment."""
-  return int(starts[segment.document]) + segment.start, segment.count
-
-
-def encode(
-  source,
-  tokenizer,
-  directory,
-  rules: Rules,
-  *,
-  manner: sentences.Manner,
-  duplicates: int,
-) -> SegmentPairs:
-  """The pairs of a source of texts, whose sentences are kept as tokens below
-  `directory`.
-
-  manner: as of `sentences.documents`. Raises ValueError where there is no room for two
-  segments, and for a tokenizer without a frame for them.
-  """
-  # Without a piece between them no one could tell where the second begins.
-  slots = [slot for slot, _ in tokenizer.pair]
-  if slots.index('B') == slots.index('A') + 1:
-    raise ValueError('nothing stands between two texts of this tokenizer')
-  if rules.room < 2:
-    raise ValueError(f'rows of {rules.length} tokens have no room for two segments')
-  found = []
-  document_of = []
-  number = 0
-  for example in source:
-    for document in sentences.documents(str(example['text']), manner):
-      found += [dict(text=sentence) for sentence in document]
-      document_of += [number] * len(document)
-      number += 1
-  # Whole and without special pieces: segments are cut of them later.
-  encoded = tokens.tokenize(found, tokenizer, directory, special=False)
-  # A sentence without a token was left out.
-  left = np.asarray(document_of)[np.asarray(encoded.index)]
-  key = store.digest(encoded.key, list(rules), manner, duplicates)
-  frame = tokenizer.pair
-  return draw_pairs(encoded, left, frame, rules, duplicates=duplicates, key=key)
+  for cut_number in range(duplicates * len(documents)):
+    for pair in documents.pairs(cut_number, rules):
+      rows.append([pair.first, pair.second])
+      labels.append(pair.label)
+  pairs = np.array(rows, np.int64)
+  return SegmentPairs(documents, pairs, np.array(labels, np.int32), frame, key)

@@ -119,11 +119,13 @@ class Windows:
 
   def _pack(self, epoch: int, window: int) -> packing.Plan:
     """A window's examples in as few rows as they need."""
+    return self.layout.plan(self.examples, self.drawn(epoch, window))
+
+  def drawn(self, epoch: int, window: int) -> np.ndarray:
+    """The numbers of a window's examples in the order of the epoch, int64."""
     places = np.arange(self._first_example(window), self._first_example(window + 1))
     members = subsets.permuted(places, self.count, self.seed, epoch)
-    if self.subset is not None:
-      members = self.subset[members]
-    return self.layout.plan(self.examples, members)
+    return members if self.subset is None else self.subset[members]
 
 
 def due(packed: packing.Plan, rows: int) -> packing.Plan:

@@ -118,7 +118,7 @@ class MixtureEvaluator:
       segments = segments._replace(duplicates=1)
     self._rows = mixtures.rows_for(settings.data, parts.objective)
     self._examples = mixtures.encode_mixture(
-      sources, self._rows, tokenizer, folder, segments
+      sources, self._rows, tokenizer, folder, segments, whole=True
     )
     self._pad = tokenizer.pad
     self._held = parallel.host_rows(sharding, settings.data.batch)

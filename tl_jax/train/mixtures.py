@@ -14,7 +14,7 @@ import numpy as np
 from tl_jax import config as configs
 from tl_jax import data
 from tl_jax.config import ConfigError
-from tl_jax.data import mixing, pipeline, segment_pairs, subsets
+from tl_jax.data import cuts, documents, mixing, pipeline, segment_pairs, subsets
 from tl_jax.data.phases import Phased, Sizes
 from tl_jax.objectives import Objective, Segments
 from tl_jax.train import phases
@@ -210,7 +210,7 @@ class Mixture(NamedTuple):
     # Of this run's seed, which is not that of all who share the encoded texts.
     found = {}
     for name, most in settings.data.unique.items():
-      tokens = self.examples[name].tokens
+      tokens = pieces_of(self.examples[name])
       found[name] = mixing.budget(tokens, most, settings.seed, name)
     return found
 
@@ -223,7 +223,7 @@ class Mixture(NamedTuple):
       return weights
     sizes = {}
     for name in weights:
-      lengths = np.asarray(self.examples[name].tokens.lengths)
+      lengths = pieces_of(self.examples[name]).lengths
       # A source is as large as what is seen of it, as in T5.
       if name in chosen:
         lengths = lengths[chosen[name]]
@@ -292,7 +292,7 @@ class Mixture(NamedTuple):
     unique = 0.0
     passes = stream.passes(steps)
     for name, part in zip(stream.names, stream.parts, strict=True):
-      lengths = np.asarray(self.examples[name].tokens.lengths)
+      lengths = pieces_of(self.examples[name]).lengths
       if part.subset is not None:
         lengths = lengths[part.subset]
       # What is read twice is still the same text.
@@ -351,10 +351,11 @@ def encode_mixture(
   tokenizer,
   folder: pathlib.Path,
   segments: Segments | None = None,
+  whole: bool = False,
 ) -> dict:
   """Encoded documents of each of the mixture's sources, long ones split into pieces
   that fit a row; where an objective asks for `segments`, the pairs that are cut of
-  them.
+  them. whole: are these planned now, however many they are?
 
   Raises ConfigError for rows, a tokenizer or a source that give no pair.
   """
@@ -364,7 +365,9 @@ def encode_mixture(
   for name, source in sources.items():
     if segments is not None:
       # Its documents are cut into pairs, not into pieces.
-      found[name] = encode_pairs(source, rows.longest, tokenizer, cache, segments)
+      found[name] = encode_pairs(
+        source, rows.longest, tokenizer, cache, segments, whole
+      )
       continue
     encoded = data.tokenize(source, tokenizer, cache, **how)
     found[name] = pipeline.Examples(encoded)
@@ -372,17 +375,30 @@ def encode_mixture(
 
 
 def encode_pairs(
-  source: data.Source, length: int, tokenizer, cache: pathlib.Path, asked: Segments
+  source: data.Source,
+  length: int,
+  tokenizer,
+  cache: pathlib.Path,
+  asked: Segments,
+  whole: bool = False,
 ) -> pipeline.Examples:
   """The pairs of a source with their labels, for rows of so many tokens."""
   special = len(tokenizer.pair) - 2
   rules = segment_pairs.Rules(length, asked.short, asked.swaps, special)
-  how = dict(manner=asked.sentences, duplicates=asked.duplicates)
+  how = dict(manner=asked.sentences, duplicates=asked.duplicates, whole=whole)
   try:
-    found = segment_pairs.encode(source, tokenizer, cache, rules, **how)
+    found = documents.encode(source, tokenizer, cache, rules, **how)
   except ValueError as error:
     raise ConfigError(f'config.objective.name: {source.name}: {error}') from error
-  return pipeline.Examples(found, labels=found.labels, types=found.types)
+  # Cuts put their labels into rows themselves.
+  labels = None if isinstance(found, cuts.Cuts) else found.labels
+  return pipeline.Examples(found, labels=labels, types=found.types)
+
+
+def pieces_of(examples: pipeline.Examples):
+  """What budgets, sizes and frequencies of a source are of, as `data.Tokens` are."""
+  tokens = examples.tokens
+  return tokens.pieces if isinstance(tokens, cuts.Cuts) else tokens
 
 
 def log_frequencies(
@@ -397,6 +413,6 @@ def log_frequencies(
   for name, part in examples.items():
     # One more, because the logarithm of a token that is never seen is no number.
     seen = chosen.get(name)
-    counts = data.tokens.frequencies(part.tokens, vocabulary, seen) + 1
+    counts = data.tokens.frequencies(pieces_of(part), vocabulary, seen) + 1
     total += weights[name] * counts / counts.sum()
   return np.log(total / total.sum()).astype(np.float32)
