@@ -131,7 +131,7 @@ def stream_of(path: str, epoch: str):
   if epoch == 'pairs':
     return pipeline.stream(pairs_of(path), examples_per_row=16, **how)
   if epoch == 'mixture':
-    sizes = dict(large=None, middle=10 * MILLION, small=MILLION // 10)
+    sizes = dict(large=None, middle=10 * MILLION, small=MILLION)
     parts = {name: pipeline.Examples(Ones(path, most)) for name, most in sizes.items()}
     weights = dict(large=0.6, middle=0.3, small=0.1)
     return pipeline.stream(parts, weights=weights, **how)
