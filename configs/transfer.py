@@ -82,8 +82,10 @@ Evaluated every 20 steps on validation, a run may end early and keep its best st
 --config.eval.every=20 --config.eval.patience=3 --config.eval.keep=best. Of texts to
 write that is by the loss of the right ones; with --config.eval.write=True they are
 written each time, and scored.
-A classifier is as often right as it says after --config.eval.calibrate=True, which fits
-one temperature to the validation split; result.json has calibration before and after.
+So that a classifier is as often right as it says, --config.eval.calibrate=True fits one
+temperature to the validation split: result.json has it under calibration, with what the
+test split says before and after outputs are divided by it. No answer changes; outputs
+and probabilities elsewhere, as those of `predict`, are the model's own.
 Options of a method: --config.method.rank=4.
 in_context asks a decoder or an encoder-decoder, with examples of the train split in its
 prompt: --config.method.shots=4 of them, or as many as fit in --config.data.length, put by

@@ -98,7 +98,7 @@ class TaskEval(Eval):
   patience: Natural = 0
   # whose model is kept: that of the last step, or of the best on the validation split
   keep: Literal['last', 'best'] = 'last'
-  # is a temperature fitted to the validation split, by which outputs are divided?
+  # is a temperature fitted to the validation split, and what it changes said?
   calibrate: bool = False
   # of a task with texts to write: are they written and scored each time? Else the loss
   # of the right ones is what is looked at, which takes much less time
