@@ -12,15 +12,23 @@
 | bert-2-128 ... bert-12-768 | 4.4M to 109.5M | 43B | to 2.8e19 | GLUE 64.2 to 79.6 |
 | roberta-base | 124.6M | 2.1T | 1.6e21 | MNLI 87.6, SST-2 94.8 |
 | roberta-large | 355.4M | 2.1T | 4.5e21 | MNLI 90.2, SST-2 96.4 |
+| electra-small | 13.5M | 16B | 1.3e18 | GLUE 79.9 (dev) |
+| electra-base | 108.9M | 100B | 6.5e19 | GLUE 85.1 (dev) |
+| bart-base | 139.4M | 131B | 1.1e20 | MNLI 83.8, SQuAD 1.1 F1 90.8 |
+| bart-large | 406.3M | 2.1T | 5.2e21 | MNLI 89.9, SQuAD 1.1 F1 94.6 |
 | t5-base | 222.9M | 34B | 4.6e19 | GLUE 83.28 |
+| ul2 | 19.5B | 1T | 1.2e23 | SuperGLUE 90.7 |
 | gpt3-small ... gpt3-175b | 125M to 175B | 300B | 2.3e20 to 3.2e23 | LAMBADA 76.2 zero-shot |
 | dapt, tapt | of `init` | 13B, 100 passes | | ACL-ARC 63.0 to 75.4 |
 
 FLOPs are six times parameters times tokens. bert-L-H has L of 2, 4, ... 12 layers and a
 width H of 128, 256, 512 or 768 (Turc et al. 2019; 2-128 is tiny, 4-256 mini, 4-512 small,
 8-512 medium). BERT goes in two phases: 900,000 steps in rows of 128 tokens, then 100,000 of
-512, with one optimizer and one schedule. Only words are masked: the next sentence is not
-asked for, which lost RoBERTa nothing.
+512, with one optimizer and one schedule; each is asked for masked pieces and for the next
+sentence, which --config.objective="{'name': 'masked'}" leaves out, as RoBERTa did.
+
+What a paper does not say is said where it is chosen. The rates of BART are not published;
+these are RoBERTa's. UL2's tokens are those of both texts in rows of 512 and 512.
 
 GPT-3 reads folders of .txt files, or sets that were prepared below `data.directory`:
 
@@ -53,7 +61,10 @@ ARGUMENTS = (
   'bert-base',
   'bert-2-128',
   'roberta-large',
+  'electra-small',
+  'bart-base',
   't5-base',
+  'ul2,text=austen',
   'gpt3-small,text=austen',
   'gpt3-175b,text=austen',
 )
@@ -78,6 +89,14 @@ GPT3_SIZES = {
 GPT3_FIRST = 16
 # Liu et al. 2019, table 9: warm-up and peak rate.
 ROBERTA = {'roberta-base': (24_000, 6e-4), 'roberta-large': (30_000, 4e-4)}
+# Clark et al. 2020, table 6, and their code: rows, tokens of each, steps, peak rate.
+ELECTRA = {
+  'electra-small': (128, 128, 1_000_000, 5e-4),
+  'electra-base': (256, 512, 766_000, 2e-4),
+}
+# Lewis et al. 2020: rows and steps. Section 4 has the base model on a million steps of
+# BERT's size, section 5.1 the large one on 8,000 rows, here of a power of two.
+BART = {'bart-base': (256, 1_000_000, 4e-4), 'bart-large': (8192, 500_000, 4e-4)}
 BERT = {'bert-base': (12, 768), 'bert-large': (24, 1024)}
 LAYERS = (2, 4, 6, 8, 10, 12)
 WIDTHS = (128, 256, 512, 768)
@@ -85,7 +104,6 @@ MINIATURES = {}
 for _layers in LAYERS:
   for _width in WIDTHS:
     MINIATURES[f'bert-{_layers}-{_width}'] = (_layers, _width)
-NAMES = (*BERT, *MINIATURES, *ROBERTA, 't5-base', *GPT3_SIZES, 'dapt', 'tapt')
 
 
 def get_config(arg: str = 'bert-base') -> ConfigDict:
@@ -101,14 +119,7 @@ def get_config(arg: str = 'bert-base') -> ConfigDict:
   # A recipe sets keys that are defaults there.
   c.unlock()
   c.data.column = a.column
-  if a.recipe in GPT3_SIZES:
-    gpt3(c, a.recipe)
-  elif a.recipe in ROBERTA:
-    roberta(c, a.recipe)
-  elif a.recipe == 't5-base':
-    t5(c)
-  else:
-    bert(c, a.recipe)
+  MAKERS[a.recipe](c, a.recipe)
   if a.text:
     c.data.mixture = group(dict.fromkeys(names(a.text), 1.0))
   return c
@@ -119,6 +130,8 @@ def bert(c: ConfigDict, recipe: str) -> None:
   layers, width = (BERT | MINIATURES)[recipe]
   size = dict(layers=layers, width=width, heads=width // 64, mlp=4 * width)
   c.model = dict(family='bert-base', **size)
+  pairs = config.load(f'{HERE / "pretrain.py"}:bert-base,objective=next_sentence')
+  c.objective = pairs.objective
   c.optim.name = 'bert_adam'
   # Appendix A.2: nine tenths of the steps in short rows.
   c.data.phases = ((900_000, dict(length=128)),)
@@ -135,9 +148,51 @@ def roberta(c: ConfigDict, recipe: str) -> None:
   c.schedule.update(warmup=warmup, steps=500_000)
 
 
-def t5(c: ConfigDict) -> None:
+def electra(c: ConfigDict, recipe: str) -> None:
+  """Clark et al. 2020: 15 % of the pieces, replaced by what a small generator says.
+
+  To fine-tune it they let the rate fall by layer: --config.optim.layer_decay=0.8.
+  """
+  rows, length, steps, rate = ELECTRA[recipe]
+  c.model = dict(family=recipe)
+  c.objective = dict(name='electra', rate=0.15, weight=50.0)
+  c.data.update(length=length, batch=rows)
+  c.optim.update(name='bert_adam', lr=rate)
+  c.schedule = dict(name='bert', warmup=10_000, steps=steps, final=0.0, epochs=None)
+
+
+def bart(c: ConfigDict, recipe: str) -> None:
+  """Lewis et al. 2020, sections 2.2 and 5.1: 30 % of the words in gaps, and sentences in
+  another order.
+  """
+  rows, steps, rate = BART[recipe]
+  c.model = dict(family=recipe)
+  c.objective = dict(name='infilling', rate=0.3, mean=3.0, permute=True)
+  c.tokenizer.update(kind='bpe', size=50_265, lowercase=False)
+  c.data.batch = rows
+  c.optim.update(lr=rate, b2=0.98, eps=1e-6)
+  c.schedule.update(warmup=10_000, steps=steps)
+
+
+def ul2(c: ConfigDict, recipe: str) -> None:
+  """Tay et al. 2022, section 9.1: C4 for a trillion tokens, nothing dropped out."""
+  c.model = dict(family=recipe)
+  seven = ('r3_15', 'r8_15', 'x3_50', 'x8_50', 'x64_15', 'x64_50', 's')
+  c.objective = dict(
+    name='denoisers', mixture=group(dict.fromkeys(seven, 1.0)), modes=True
+  )
+  c.compute.dropout = 0.0
+  c.tokenizer.update(kind='bpe', size=32_000, lowercase=False)
+  c.data.batch = 1024
+  c.optim.update(name='adafactor', lr=0.01, decay=0.0, clip=None)
+  c.schedule = dict(
+    name='inverse_sqrt', warmup=0, hold=10_000, steps=2_000_000, epochs=None
+  )
+
+
+def t5(c: ConfigDict, recipe: str) -> None:
   """The baseline of Raffel et al. 2020: 2^19 steps of 128 rows of 512 tokens of C4."""
-  c.model = dict(family='t5-base')
+  c.model = dict(family=recipe)
   c.objective = dict(name='span', rate=0.15, mean=3.0)
   c.tokenizer.update(kind='bpe', size=32_000, lowercase=False)
   c.data.batch = 128
@@ -226,3 +281,16 @@ def adapted(a: ConfigDict) -> ConfigDict:
   c.optim.lr = 1e-4
   c.schedule = dict(name='linear', warmup=0, steps=None, epochs=100.0)
   return c
+
+
+# What makes the config of each recipe from scratch: maker(config, recipe).
+MAKERS = {
+  **dict.fromkeys([*BERT, *MINIATURES], bert),
+  **dict.fromkeys(ROBERTA, roberta),
+  **dict.fromkeys(ELECTRA, electra),
+  **dict.fromkeys(BART, bart),
+  't5-base': t5,
+  'ul2': ul2,
+  **dict.fromkeys(GPT3_SIZES, gpt3),
+}
+NAMES = (*MAKERS, 'dapt', 'tapt')

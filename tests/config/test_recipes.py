@@ -129,6 +129,62 @@ def test_roberta_and_t5_and_those_who_go_on():
   assert tapt.data.mixture == {'mails.csv': 1.0}
 
 
+def test_electra_bart_and_ul2_have_the_numbers_of_their_papers():
+  electra = settings_of('electra-small')
+  assert (electra.data.batch, electra.data.length) == (128, 128)
+  assert electra.objective == dict(name='electra', rate=0.15, weight=50.0)
+  for step in (5000, 10_000, 600_000):
+    expected = 5e-4 * (0.5 if step == 5000 else 1 - step / 10**6)
+    assert rate_at(electra, step) == pytest.approx(expected, rel=1e-3)
+  # A quarter as wide; a third of the base model.
+  widths = {name: models.arch(name).generator for name in RECIPES.ELECTRA}
+  assert widths == {'electra-small': 64, 'electra-base': 256}
+  large = settings_of('bart-large')
+  assert large.data.batch * large.schedule.steps == 8192 * 500_000
+  assert large.objective['rate'] == 0.3 and large.objective['mean'] == 3.0
+  ul2 = settings_of('ul2')
+  tokens = ul2.schedule.steps * ul2.data.batch * ul2.data.length
+  assert tokens == pytest.approx(1e12, rel=0.05)
+  assert len(ul2.objective['mixture']) == 7 and ul2.compute.dropout == 0
+
+
+def test_bert_is_asked_for_the_next_sentence():
+  for recipe in ('bert-large', 'bert-2-128'):
+    objective = settings_of(recipe).objective
+    assert objective['name'] == 'next_sentence'
+    assert (objective['rate'], objective['duplicates']) == (0.15, 10)
+    assert (objective['masking'], objective['short']) == ('pieces', 0.1)
+
+
+# Of the docstring: parameters, tokens and FLOPs of the recipes that have one of each.
+SAID = dict(
+  (name, rest)
+  for name, *rest in re.findall(
+    r'\| ([\w.-]+) \| ([\d.]+)([MB]) \| ([\d.]+)([BT]) \| ([\d.e]+) \|', RECIPES.__doc__
+  )
+)
+
+
+def test_the_table_has_all_but_those_of_several_sizes():
+  assert set(RECIPES.MAKERS) - set(SAID) == {*RECIPES.MINIATURES, *RECIPES.GPT3_SIZES}
+
+
+@pytest.mark.parametrize('recipe', SAID)
+def test_the_table_says_the_size_of_each(recipe):
+  size, unit, tokens, many, flops = SAID[recipe]
+  settings = settings_of(recipe)
+  group = settings.data
+  count = count_of(settings)
+  assert count == pytest.approx(float(size) * dict(M=1e6, B=1e9)[unit], rel=0.005)
+  read_tokens = 0
+  for length in phases.lengths(group):
+    rows = phases.sizes(group, length).before(settings.schedule.steps)
+    read_tokens += rows * length
+  wanted = float(tokens) * dict(B=1e9, T=1e12)[many]
+  assert read_tokens == pytest.approx(wanted, rel=0.06)
+  assert 6 * count * read_tokens == pytest.approx(float(flops), rel=0.06)
+
+
 def test_gpt3_reads_what_table_2_2_says():
   """The passes that the docstring names are those of its weights."""
   weights = settings_of('gpt3-small').data.mixture
