@@ -32,9 +32,9 @@ KEPT = 4_000
 # From how flat to how steep a curve may fall: the exponents of the prior.
 EXPONENTS = (0.1, 1.0)
 # The share of the last error that no number of labels takes away, likewise.
-FLOORS = (0.0, 0.9)
+FLOORS = (0.0, 0.6)
 # By how much a true curve differs from any power law, as a standard deviation.
-MISFIT = 0.004
+MISFIT = 0.015
 LEVEL = 0.8
 # Up to how many times the labels at hand it is looked for a target, and at how many
 # numbers, evenly apart as logarithms: each is 5 % above the one before.
@@ -72,6 +72,8 @@ class Curve:
     """
     errors = self.errors(labels)
     variance = self.training_variance * self.labels / labels
+    # As the points do, what comes may lie beside any power law.
+    variance = variance + MISFIT**2
     if tested:
       variance = variance + errors * (1 - errors) / tested
     generator = np.random.default_rng(seed)
