@@ -58,6 +58,18 @@ def test_from_runs_to_a_page(runs, tmp_path, capsys, monkeypatch):
   assert 'Hoffmann et al. 2022' in page and '406' in page
 
 
+def test_what_an_interval_leaves_out_is_said(runs, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(scaling, 'DRAWS', 5)
+  flags = ['--tokens=1e8', f'--workdir={tmp_path / "w"}']
+  assert forecast_loss(*runs, *flags) == 0
+  out = capsys.readouterr().out
+  assert 'held back' not in out.split('passes, from')[1] and 'carried on' not in out
+  # Three lengths of one size suffice for a law, and for nothing else.
+  assert forecast_loss(*runs[:3], *flags) == 0
+  out = capsys.readouterr().out
+  assert 'No run could be held back' in out and 'No law could be carried on' in out
+
+
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [

@@ -44,6 +44,19 @@ def test_all_labels_of_a_file_are_at_hand(pretrained, tmp_path):
   assert plain['candidates'][0]['labels_for_target']['level'] == 0.8
 
 
+def test_texts_that_stand_there_twice_tell_nothing_of_each_other(pretrained, tmp_path):
+  """Labels that nothing tells are guessed, however often a text is in the file."""
+  labels = np.random.default_rng(0).permutation(['good', 'bad'] * 10)
+  path = tmp_path / 'a.csv'
+  rows = [f'"text, {place * 7919}",{label}' for place, label in enumerate(labels)]
+  path.write_text('\n'.join(['text,label', *rows * 3]))
+  found = forecasting.forecast(asked(path, pretrained), tmp_path / 'v')
+  assert found.labels == 60
+  for one in found.candidates:
+    # Three in four and more would be right if one could know the others by heart.
+    assert one.measured.errors[-1] > 0.25
+
+
 def test_a_test_split_is_not_looked_at(pretrained, tmp_path):
   split = lambda place: 'test' if place % 3 == 0 else 'train'
   path = write(tmp_path / 'a.csv', 90, split=split)
@@ -71,10 +84,20 @@ def test_suggested_texts_are_of_the_pool_and_none_comes_twice(pretrained, tmp_pa
   [
     (12, {}, '12 labels; a forecast needs 20'),
     (40, dict(labels=50), '--labels: 50 asked for; .* has 40'),
+    (
+      40,
+      dict(same=True),
+      "'bad' has 1 labels of different texts; .* needs two of each",
+    ),
   ],
 )
 def test_too_few_labels_are_refused(count, more, said, pretrained, tmp_path):
   path = write(tmp_path / 'a.csv', count)
+  if more.pop('same', False):
+    lines = [f'fine {place},good\n' for place in range(count)]
+    path.write_text(
+      ''.join(['text,label\n', *lines, *['Poor,bad\n', 'poor,bad\n'] * 5])
+    )
   with pytest.raises(ValueError, match=said):
     forecasting.forecast(asked(path, pretrained, **more), tmp_path / 'v')
 

@@ -194,12 +194,31 @@ def sentences(found: Found) -> list[str]:
       f'That is {further:.3g} times the largest run at hand: no interval covers a law '
       'that bends.'
     )
+  lines += _unknown(found, further)
   for doubt in doubts(points):
     lines.append(f'{doubt.run}: {doubt.reason}, which no law of these says.')
   if again > 1.5 * passes(points):
     lines.append(
       f'No run at hand repeats its tokens more than {passes(points):.3g} times: what '
       'repeats are worth is as published.'
+    )
+  return lines
+
+
+def _unknown(found: Found, further: float) -> list[str]:
+  """What the intervals leave out, because the runs at hand do not tell it."""
+  lines = []
+  forms = found.forms.values()
+  if not all(form.held_back for form in forms):
+    lines.append(
+      'No run could be held back: the intervals are only of how far the points lie from '
+      'the laws, which is too narrow. More runs tell more.'
+    )
+  if further > 1 and not all(form.bends for form in forms):
+    lines.append(
+      'No law could be carried on from the shorter runs to the longer ones: the intervals '
+      'leave out how far the laws are carried. Give runs of three lengths of every size, '
+      'each twice the one before.'
     )
   return lines
 
