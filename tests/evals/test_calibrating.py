@@ -12,6 +12,7 @@ from tl_jax.evals.calibrating import (
   require_probabilities,
   scaled,
   temperature,
+  told,
 )
 from tl_jax.metrics.calibration import log_loss
 from tl_jax.models import NO_CANDIDATE
@@ -78,6 +79,18 @@ def test_where_all_is_right_the_temperature_stays():
   raw = np.array([[2.0, 1.0], [0.0, 1.0]])
   answers = Answers(raw, np.array([0, 1]))
   assert temperature(task_of('single_label', labels=('x', 'y')), answers) == 1.0
+
+
+def test_the_end_of_the_range_is_told():
+  # Wrong half the time, however sure: the best would be to know nothing.
+  raw = np.array([[900.0, 0.0]] * 4)
+  answers = Answers(raw, np.array([0, 1, 0, 1]))
+  task = task_of('single_label', labels=('x', 'y'))
+  (line,) = told(calibration(task, answers, answers))
+  assert 'the end of 0.02 to 50, fitted to 4 validation examples: loss ' in line
+  three = answers_of('single_label', 7)
+  (line,) = told(calibration(task_of('single_label'), three, three))
+  assert 'the end of' not in line
 
 
 def test_tasks_that_share_a_model_have_a_temperature_each():

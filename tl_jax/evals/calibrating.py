@@ -127,8 +127,11 @@ def told(found: dict[str, dict[str, Any]]) -> Iterator[str]:
     changes = []
     for metric, before in one['before'].items():
       changes.append(f'{metric} {before:.4f} -> {one["after"][metric]:.4f}')
+    value = one['temperature']
+    is_inside = 1.01 * LEAST < value < 0.99 * MOST
+    edge = '' if is_inside else f', the end of {LEAST:g} to {MOST:g}'
     yield (
-      f'{name}: temperature {one["temperature"]:.3f}, fitted to {one["validation"]} '
+      f'{name}: temperature {value:.3f}{edge}, fitted to {one["validation"]} '
       f'validation examples: {", ".join(changes)}'
     )
 
