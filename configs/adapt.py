@@ -12,7 +12,7 @@ Gururangan et al. 2020.
 
 init: a workdir or a Hugging Face folder; its tokenizer stays. objective: masked
 (default), causal of a decoder, span of an encoder-decoder. text: a set of `tl_jax.data`,
-a file of texts (.txt, .jsonl, .json, .csv, .tsv or .parquet, each also with .gz) or a
+a file of texts (.txt, .jsonl, .json, .csv, .tsv or .parquet, each also with .gz or .zst) or a
 folder of .txt files, each of them one text; several with + between, in equal parts. A
 single .txt file has a text per line, or empty lines between its texts. A comma or a +
 in the name of a file is escaped by a backslash. column: that of the texts in files

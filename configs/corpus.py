@@ -8,9 +8,9 @@
   tl-jax pretrain --config=configs/pretrain.py:bert-base,text=/tmp/pages/corpus \\
     --workdir=/tmp/bert
 
-text: a file (.jsonl, .json, .csv, .tsv, .parquet or .txt, each also with .gz), a folder of
-such or a set of `tl_jax.data`; several with + between. A comma or a + in the name of a
-file is escaped by a backslash. column: that of the texts (default: text). languages: those
+text: a file (.jsonl, .json, .csv, .tsv, .parquet or .txt, each also with .gz or .zst), a
+folder of such or a set of `tl_jax.data`; several with + between. A comma or a + in the
+name of a file is escaped by a backslash. column: that of the texts (default: text). languages: those
 that stay, as en+de (default: all). evaluation: sources of texts whose runs of 13 words are
 in no document that stays. good: a source of good texts, by which a classifier of quality
 is learned (Brown et al. 2020). target: a source of texts like which half of the documents

@@ -15,7 +15,7 @@ a v5e-8.
 The argument is a family of `tl_jax.models`; its shape chooses the objective.
 objective: another one, as BERT's next_sentence or ALBERT's sentence_order. text: in
 the place of the family's mixture a set of `tl_jax.data`, a file of texts (.txt, .jsonl,
-.json, .csv, .tsv or .parquet, each also with .gz) or a folder of .txt files, each of
+.json, .csv, .tsv or .parquet, each also with .gz or .zst) or a folder of .txt files, each of
 them one text; several with + between, in equal parts. A comma or a + in the name of a
 file is escaped by a backslash. column: that of the texts in files (default: text).
 `data.length` counts the tokens of the model's rows: span corruption makes 512 of 568

@@ -17,7 +17,7 @@
 
 task: a name of `tl_jax.tasks`, several with + between (one body, a head for each);
 FILE.py:NAME, a `tl_jax.tasks.Task` of your own or a function that makes one; or a file:
-.csv, .tsv, .jsonl, .json or .parquet, each also with .gz; or a folder of them, whose
+.csv, .tsv, .jsonl, .json or .parquet, each also with .gz or .zst; or a folder of them, whose
 names may say the splits, as train-0001.parquet and test.csv. Of a file: text, the
 column of the texts, or several with + between (default: text), of which two are a
 pair, as premise+hypothesis, read as the tokenizer frames two texts (by a decoder as

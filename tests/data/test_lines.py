@@ -2,6 +2,7 @@
 
 import gzip
 
+import pyarrow
 import pytest
 
 from tl_jax.data import files, lines
@@ -15,14 +16,23 @@ MAC = {
 }
 
 
+def packed_as(name, content):
+  """The content of a file as its name says that it is packed."""
+  if name.endswith('.gz'):
+    return gzip.compress(content)
+  if name.endswith('.zst'):
+    return pyarrow.compress(content, 'zstd', asbytes=True)
+  return content
+
+
 def write(folder, name, content):
   path = folder / name
-  path.write_bytes(gzip.compress(content) if name.endswith('.gz') else content)
+  path.write_bytes(packed_as(name, content))
   return path
 
 
 @pytest.mark.parametrize('name', MAC)
-@pytest.mark.parametrize('packed', ['', '.gz'])
+@pytest.mark.parametrize('packed', ['', '.gz', '.zst'])
 def test_lines_of_old_macs_are_read_and_told(tmp_path, name, packed):
   path = write(tmp_path, name + packed, MAC[name])
   source = files.load(path, 'all')
@@ -65,6 +75,11 @@ def test_a_carriage_return_among_other_line_ends_is_kept_or_named(tmp_path):
     ('a.tsv.gz', 'text\tlabel\n'.encode('utf-16'), 'a.tsv.gz: UTF-16, not UTF-8'),
     ('a.csv', 'text,label\nschön,gut\n'.encode('cp1252'), 'a.csv:2: byte 3: not UTF-8'),
     ('a.csv', gzip.compress(b'text\none\n'), 'a.csv: packed with gzip; its name must'),
+    (
+      'a.csv',
+      pyarrow.compress(b'text\none\n', 'zstd', asbytes=True),
+      'a.csv: packed with zstd; its name must then end with .zst',
+    ),
     ('a.csv', b'PK\x03\x04\x14\x00', 'a.csv: a zip file or an Excel workbook'),
     ('a.json', b'PAR1\x15\x04', 'a.json: Parquet; its name must'),
   ],
@@ -80,3 +95,39 @@ def test_a_byte_order_mark_is_no_part_of_a_name_or_a_text(tmp_path):
   assert files.load(path, 'all')[0] == {'text': 'one', 'label': 'pos'}
   path = write(tmp_path, 'a.json', b'\xef\xbb\xbf[{"text": "one"}]')
   assert files.load(path, 'all')[0] == {'text': 'one'}
+
+
+def test_a_file_of_several_frames_is_read_to_its_end(tmp_path):
+  frames = [packed_as('.zst', content) for content in (b'one\ntw', b'o\n', b'three')]
+  path = tmp_path / 'a.txt.zst'
+  path.write_bytes(b''.join(frames))
+  assert [line for _, line in lines.read(path, print)] == ['one\n', 'two\n', 'three']
+
+
+@pytest.mark.parametrize('torn', [slice(None, -5), slice(None, 3), slice(4, None)])
+def test_a_file_that_is_not_whole_is_named(tmp_path, torn):
+  content = '\n'.join(f'text {number} of many' for number in range(999))
+  path = tmp_path / 'a.txt.zst'
+  path.write_bytes(packed_as('.zst', content.encode())[torn])
+  with pytest.raises(ValueError, match='a.txt.zst: not a whole zstd file: '):
+    files.load(path)
+
+
+@pytest.mark.parametrize('ending', ['.gz', '.zst'])
+@pytest.mark.parametrize('form', ['txt', 'jsonl', 'json', 'csv', 'parquet'])
+def test_a_bomb_does_not_fill_the_memory(tmp_path, monkeypatch, form, ending):
+  monkeypatch.setattr(lines, 'LONGEST', 2**12)
+  rows = dict(jsonl=b'{"text": "a"}\n', json=b'{"text": "a"},\n')
+  start = b'[' if form == 'json' else b''
+  content = start + rows.get(form, b'text\n') * 2**16
+  path = write(tmp_path, f'a.{form}{ending}', content)
+  with pytest.raises(ValueError, match=f'a.{form}{ending}.*: unpacks to more than'):
+    files.load(path)
+
+
+@pytest.mark.parametrize('ending', ['.gz', '.zst'])
+def test_a_text_that_packs_well_is_no_bomb(tmp_path, monkeypatch, ending):
+  monkeypatch.setattr(lines, 'LONGEST', 2**12)
+  texts = [f'{number} is a number, as others are' for number in range(999)]
+  path = write(tmp_path, f'a.txt{ending}', '\n'.join(texts).encode())
+  assert len(files.load(path, 'all')) == 999

@@ -87,7 +87,9 @@ def test_what_stands_in_the_place_of_a_file_is_named(tmp_path, ending):
       files.load(path)
 
 
-@pytest.mark.parametrize('ending', ['csv.gz', 'jsonl.gz', 'txt.gz', 'CSV.GZ'])
+@pytest.mark.parametrize(
+  'ending', ['csv.gz', 'jsonl.gz', 'txt.gz', 'CSV.GZ', 'jsonl.zst']
+)
 def test_so_is_what_stands_in_the_place_of_a_packed_file(tmp_path, ending):
   path = tmp_path / f'a.{ending}'
   path.write_bytes(b'version https://git-lfs.github.com/spec/v1\nsize 9\n')

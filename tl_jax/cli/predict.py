@@ -102,7 +102,8 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     '--input',
     required=True,
     metavar='FILE',
-    help='.csv, .tsv, .jsonl, .json, .parquet or .txt (a text per line), each also .gz; '
+    help='.csv, .tsv, .jsonl, .json, .parquet or .txt (a text per line), each also .gz or '
+    '.zst; '
     'of words to tag also .conll',
   )
   parser.add_argument(

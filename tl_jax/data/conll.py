@@ -104,8 +104,7 @@ def looks_so(path: pathlib.Path) -> bool:
 
 
 def _is_universal(path: pathlib.Path) -> bool:
-  name = path.name.lower()
-  return name.endswith(('.conllu', '.conllu.gz'))
+  return lines.unpacked(path.name).endswith('.conllu')
 
 
 def _cells(text: str) -> list[str]:

@@ -190,7 +190,8 @@ def require(path) -> None:
     raise ValueError(f'{path}: a folder without .txt files or tables')
   if path.is_file() and not tables.ending(path):
     raise ValueError(
-      f'{path}: the ending is none of {", ".join(tables.ENDINGS)}, each also with .gz'
+      f'{path}: the ending is none of {", ".join(tables.ENDINGS)}, each also with .gz '
+      'or .zst'
     )
 
 
@@ -198,7 +199,7 @@ def load(path, split: str = 'train', columns: Columns | None = None) -> Source:
   """The examples of a split of a file or of a folder: of .txt files, or of tables.
 
   An example is a dict of text, label and whatever else is there. Files end with .csv,
-  .tsv, .jsonl, .json, .parquet or .txt, in any case, and may be gzipped (.gz).
+  .tsv, .jsonl, .json, .parquet or .txt, in any case, and may be packed (.gz, .zst).
 
   The column `split` says where an example belongs. Without it 20 % of the texts go to
   `test` by their hash, so that equal texts stay together whatever the order of the

@@ -8,7 +8,6 @@
 """
 
 import contextlib
-import gzip
 import io
 import json
 import os
@@ -38,9 +37,9 @@ BATCH = 1024
 def ending(name) -> str:
   """The format that a file's name ends with, as `.csv`; '' where it names none.
 
-  Case does not matter, and a last `.gz` is left out.
+  Case does not matter, and a last `.gz` or `.zst` is left out.
   """
-  plain = str(name).lower().removesuffix('.gz')
+  plain = lines.unpacked(name)
   for known in ENDINGS:
     if plain.endswith(known):
       return known
@@ -137,14 +136,12 @@ def rows(
   if path.is_dir():
     yield from _rows_of_folder(path, wanted, tell, keep_blank, delimiter)
     return
-  # A gzip file may turn out to be cut off only after many rows.
+  # A packed file may turn out to be cut off only after many rows.
   try:
     for line, row in _rows_of_file(path, wanted, tell, keep_blank, delimiter):
       yield path, line, row
-  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-    raise ValueError(f'{path}: not a whole gzip file: {error}') from error
-  except OSError as error:
-    raise ValueError(f'{path}: cannot be read: {error.strerror or error}') from error
+  except (OSError, EOFError, zlib.error) as error:
+    raise ValueError(f'{path}: {lines.why_not_whole(path, error)}') from error
 
 
 def _rows_of_folder(
@@ -224,7 +221,7 @@ def _rows_of_file(
 
 def _require_no_other(path: pathlib.Path, is_text: bool) -> None:
   """Raises ValueError for a file that stands in the place of the one that is meant."""
-  if path.suffix.lower() == '.gz':
+  if lines.is_packed(path):
     # What stands in the place of a packed file is not packed.
     with open(path, 'rb') as file:
       require_content(path, file.read(START_BYTES))
@@ -439,15 +436,24 @@ def _parquet(path):
 
   try:
     # Parquet is read from its end, so what is packed goes into memory first.
-    if path.name.lower().endswith('.gz'):
-      with lines.open_bytes(path) as file:
-        yield parquet.ParquetFile(io.BytesIO(file.read()))
+    if lines.is_packed(path):
+      yield parquet.ParquetFile(io.BytesIO(_unpacked(path)))
     else:
       with parquet.ParquetFile(os.fspath(path)) as file:
         yield file
   except pyarrow.ArrowException as error:
     reason = ' '.join(str(error).split())[:120]
     raise ValueError(f'{path}: not Parquet: {reason}') from error
+
+
+def _unpacked(path) -> bytes:
+  """The content of a packed file. Raises ValueError for a bomb."""
+  most = lines.most_bytes(path)
+  with lines.open_bytes(path) as file:
+    content = file.read(most + 1)
+  if len(content) > most:
+    raise ValueError(f'{path}: {lines.bomb(most)}')
+  return content
 
 
 def _parquet_rows(path, wanted: Sequence[str]):

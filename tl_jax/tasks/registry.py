@@ -322,7 +322,7 @@ def _find(name: str, how: own.Reading, known: Known | None) -> Task:
     ending = pathlib.Path(name).suffix or name
     raise ConfigError(
       f'config.task.name: {name}: the ending {ending!r} is none of '
-      f'{", ".join(files.ENDINGS)}, each also with .gz'
+      f'{", ".join(files.ENDINGS)}, each also with .gz or .zst'
     )
   return lookup(TASKS, name, 'config.task.name')
 

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 
+import pyarrow
 import pytest
 from planted import corpus as plant
+from pyarrow import parquet
 
 from tl_jax.config import ConfigError
 from tl_jax.data import prepare
@@ -188,6 +190,27 @@ def test_a_row_that_cannot_be_read_is_named(tmp_path, content, match):
   assert not (tmp_path / 'out' / 'manifest.json').exists()
 
 
+def test_packed_files_of_every_kind_are_read(tmp_path):
+  rows = [json.dumps(dict(text=f'{number} is.')) for number in range(5)]
+  content = '\n'.join(rows).encode()
+  (tmp_path / 'in').mkdir()
+  (tmp_path / 'in' / 'a.jsonl').write_bytes(content)
+  (tmp_path / 'in' / 'b.jsonl.gz').write_bytes(gzip.compress(content))
+  packed = pyarrow.compress(content, 'zstd', asbytes=True)
+  (tmp_path / 'in' / 'c.jsonl.zst').write_bytes(packed)
+  table = pyarrow.table({'text': ['5 is.', '6 is.']})
+  parquet.write_table(table, tmp_path / 'in' / 'd.parquet')
+  made = Corpus({'in': str(tmp_path / 'in')}, steps=())
+  assert prepare.prepare(made, tmp_path / 'out')['kept'] == 17
+  again = prepare.prepare(
+    Corpus({'in': str(tmp_path / 'in')}, steps=('exact',)), tmp_path / 'again'
+  )
+  assert (again['kept'], again['removed']) == (7, {'exact': 10})
+  (tmp_path / 'in' / 'c.jsonl.zst').write_bytes(packed[:-3])
+  with pytest.raises(ValueError, match='c.jsonl.zst: not a whole zstd file'):
+    prepare.prepare(made, tmp_path / 'out')
+
+
 def test_a_chunk_of_which_nothing_stays_is_no_end(tmp_path):
   rows = [dict(text='Menu'), dict(text='Log in')]
   (tmp_path / 'a.jsonl').write_text('\n'.join(map(json.dumps, rows)))
@@ -212,7 +235,11 @@ import sys
 from tl_jax.data.prepare import Corpus, prepare
 import pathlib
 folder = pathlib.Path(sys.argv[1])
-corpus = Corpus({'web': str(folder / 'web.jsonl')}, chunk=5, shard=40)
+from tl_jax.data.prepare.settings import Execution
+execution = Execution(workers=int(sys.argv[3]))
+corpus = Corpus(
+  {'web': str(folder / 'web.jsonl')}, chunk=5, shard=40, execution=execution
+)
 prepare(corpus, folder / sys.argv[2])
 """
 
@@ -226,19 +253,23 @@ def checksums(folder):
 
 
 @pytest.mark.slow
-def test_twenty_kills_later_the_bytes_are_the_same(tmp_path):
+@pytest.mark.parametrize('workers', [1, 2])
+def test_twenty_kills_later_the_bytes_are_the_same(tmp_path, workers):
+  if workers > 1:
+    pytest.importorskip('datatrove')
   plant(tmp_path)
   command = [sys.executable, '-c', CODE, str(tmp_path)]
-  began = time.monotonic()
-  subprocess.run([*command, 'whole'], check=True)
-  took = time.monotonic() - began
+  subprocess.run([*command, 'whole', '1'], check=True)
   wanted = checksums(tmp_path / 'whole')
+  began = time.monotonic()
+  subprocess.run([*command, 'timed', str(workers)], check=True)
+  took = time.monotonic() - began
   for number in range(20):
-    process = subprocess.Popen([*command, 'torn'])
+    process = subprocess.Popen([*command, 'torn', str(workers)])
     # At twenty different moments, most of them in its midst.
     time.sleep(took * (0.3 + 0.04 * number))
     process.send_signal(signal.SIGKILL)
     process.wait()
-  subprocess.run([*command, 'torn'], check=True)
+  subprocess.run([*command, 'torn', str(workers)], check=True)
   assert checksums(tmp_path / 'torn') == wanted
   assert 'manifest.json' in wanted and len(wanted) > 5
