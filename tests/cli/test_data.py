@@ -2,6 +2,7 @@
 
 import pytest
 import tiny_packages
+from tiny_runs import SMALL
 
 from tl_jax.cli import main as command
 from tl_jax.data import fetch
@@ -83,6 +84,20 @@ def test_a_corpus_is_prepared_by_one_command(tmp_path, capsys):
   assert (tmp_path / 'out' / 'report.html').is_file()
   assert command.main([*words, "--config.steps=('exact',)"]) == 0
   assert 'is there already' in capsys.readouterr().out
+
+
+def test_what_is_written_as_parquet_is_pre_trained_on(tmp_path, capsys):
+  texts = [f'Text {number} of many that are alike.' for number in range(40)]
+  (tmp_path / 'a.txt').write_text('\n'.join(texts))
+  config = f'--config=configs/corpus.py:text={tmp_path}/a.txt'
+  words = ['data', 'prepare', config, f'--workdir={tmp_path}/out', '--config.steps=()']
+  assert command.main([*words, '--config.output=parquet']) == 0
+  assert (tmp_path / 'out' / 'corpus' / 'part-00000.parquet').is_file()
+  config = f'--config=configs/pretrain.py:tiny,text={tmp_path}/out/corpus'
+  small = [f'--config.{key}={value}' for key, value in SMALL]
+  words = ['pretrain', config, f'--workdir={tmp_path}/run', *small]
+  assert command.main([*words, '--config.eval.batches=1']) == 0
+  assert (tmp_path / 'run' / 'result.json').is_file()
 
 
 def test_a_model_chooses_by_perplexity(pretrained, tmp_path, capsys):

@@ -161,3 +161,11 @@ def test_slurm_makes_the_same(planted, tmp_path, monkeypatch, capsys):
   # Again: it shows what became of it.
   assert main.main(command) == 0
   assert 'documents stay' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same(planted, tmp_path):
+  pytest.importorskip('ray')
+  corpus = corpus_of(planted, executor='ray', workers=2, memory=1)
+  prepare(corpus, tmp_path / 'out')
+  assert files_below(tmp_path / 'out') == files_below(planted / 'alone')
