@@ -11,6 +11,24 @@ GERMAN = 'Es war die beste und auch die schlechteste Zeit, die wir je hatten.'
 FRENCH = "C'était le meilleur et le pire des temps pour nous tous dans la ville."
 
 
+@pytest.mark.parametrize(
+  'text, words',
+  [
+    ('I do.--But why?', 'I|do.--But|why|?'),
+    ('here--"yes," and', 'here--"yes|,|"|and'),
+    ('a long--way off--', 'a|long|--|way|off--'),
+    ('stop--(it is', 'stop--(it|is'),
+    ('Mr. and Mrs. E. W. Bell', 'Mr.|and|Mrs.|E.|W.|Bell'),
+    ('I cannot, canton', 'I|can|not|,|canton'),
+    ("don't C++ a.txt 3,000.5", "don|'t|C++|a.txt|3,000.5"),
+    ('Well... "so"; end.', 'Well|...|"|so|"|;|end|.'),
+    ('see https://a.org/b?c=1.', 'see|https://a.org/b?c=1|.'),
+  ],
+)
+def test_words_are_those_of_tokenizers_of_english(text, words):
+  assert batch.split(text) == words.split('|')
+
+
 def test_languages_are_told_by_small_words():
   names, shares = language.languages(batch.of([ENGLISH, GERMAN, FRENCH, '123 456', '']))
   assert names == ['en', 'de', 'fr', '', ''] and (shares[:3] > 0.3).all()

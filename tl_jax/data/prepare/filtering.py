@@ -8,6 +8,7 @@
 """
 
 import dataclasses
+import functools
 import io
 import json
 from collections import Counter
@@ -122,16 +123,19 @@ def filtered(corpus: Corpus, documents: Sequence[Document], known: Runs) -> Filt
   known: runs of words of evaluation texts.
   """
   removed = Removed(corpus.examples)
+  # A text that a rule leaves as it is has its words already.
+  words_of = functools.cache(batches.split)
   reasons = ['' if text.strip() else 'empty' for _, text in documents]
   kept = _left(documents, reasons, removed)
-  batch = _batch(kept)
+  batch = _batch(kept, words_of)
   before = statistics.of(batch)
   kept = _judged(kept, batch, _rules_on_documents(corpus), removed)
   if 'c4' in corpus.steps:
     kept = _cleaned(kept, corpus.c4, removed)
   # The lines that C4's rule left are what the others look at.
-  kept = _judged(kept, _batch(kept), _rules_on_lines(corpus, known), removed)
-  batch = _batch(kept)
+  batch = _batch(kept, words_of)
+  kept = _judged(kept, batch, _rules_on_lines(corpus, known), removed)
+  batch = _batch(kept, words_of)
   # What is compared with all other documents later.
   prints = [duplicates.fingerprint(text) for _, text in kept]
   digests = np.frombuffer(b''.join(prints), np.uint8)
@@ -147,8 +151,10 @@ def filtered(corpus: Corpus, documents: Sequence[Document], known: Runs) -> Filt
   )
 
 
-def _batch(documents: Sequence[Document]) -> Batch:
-  return batches.of([text for _, text in documents])
+def _batch(
+  documents: Sequence[Document], words_of: Callable[[str], Sequence[str]]
+) -> Batch:
+  return batches.of([text for _, text in documents], words_of)
 
 
 def _left(

@@ -27,7 +27,7 @@ from tl_jax.data.prepare.settings import Corpus
 from tl_jax.data.prepare.shards import Shards
 
 # Of what chunks depend on besides the config: another number when a rule changes.
-VERSION = 2
+VERSION = 3
 MANIFEST = 'manifest.json'
 SHARDS = 'corpus'
 _CHUNKS = 'chunks'
