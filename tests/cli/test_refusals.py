@@ -2,12 +2,15 @@
 anything is compiled.
 """
 
+import gzip
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+
+from tl_jax.cli import main as command
 
 PRETRAIN = ('pretrain', '--config=configs/pretrain.py:tiny')
 TRANSFER = ('transfer', '--config=configs/transfer.py:task=sentiment')
@@ -135,6 +138,63 @@ def run_without_device():
 
   with process:
     yield run
+
+
+GOOD = [
+  dict(text=f'The text {number}.', label='ab'[number % 2]) for number in range(90)
+]
+LINES = ''.join(json.dumps(row) + '\n' for row in GOOD).encode()
+TABLE = b'text,label\n' + b''.join(b'The text %d.,a\n' % n for n in range(90))
+DEEP = b'{"text": "a", "label": "b", "more": ' + b'[' * 10**5 + b']' * 10**5 + b'}\n'
+# A file that cannot be read, and what is said of it behind its path.
+TORN = {
+  'a.jsonl.gz': (gzip.compress(LINES)[:-40], ': not a whole gzip file: '),
+  'b.jsonl.gz': (LINES, ': not a whole gzip file: Not a gzipped file'),
+  'a.csv.gz': (gzip.compress(TABLE)[:-40], ': not a whole gzip file: '),
+  'a.tsv.gz': (
+    gzip.compress(TABLE.replace(b',', b'\t')) + b'more',
+    ': not a whole gzip file: ',
+  ),
+  'a.json.gz': (
+    gzip.compress(b'[' + LINES.replace(b'}\n{', b'},{') + b']')[:-9],
+    ': not a whole gzip file: ',
+  ),
+  'a.parquet': (b'PAR1 and no more', ': not Parquet: '),
+  'a.jsonl': (LINES + DEEP, ':91: not JSON: nested too deeply'),
+  'a.json': (b'[' + DEEP + b']', ':1: not JSON: nested too deeply'),
+  'b.jsonl': (LINES + b'{"text": "\xff"}\n', ':91: byte 10: not UTF-8; save the file'),
+  'c.jsonl': (LINES + b'{"text": 5, "label": "a"}\n', ":91: text: '5' (int) is not"),
+  'd.jsonl': (LINES + b'{"label": "a"}\n', ':91: text: missing; the line has label'),
+  'e.jsonl': (LINES + b'{"text": "a", "text": ""}\n', ":91: not JSON: the key 'text'"),
+  'a.csv': (TABLE + b'one,two,three\n', ':92: 3 fields, the header has 2'),
+  'b.csv': (TABLE + b'"one,a\n', ':92: a quote is opened here and never closed'),
+}
+# Every verb that reads texts of the user.
+READERS = {
+  'prepare': ('data', 'prepare', '--config=configs/corpus.py:text={}'),
+  'pretrain': ('pretrain', '--config=configs/pretrain.py:tiny,text={}'),
+  'transfer': ('transfer', '--config=configs/transfer.py:task={},init=scratch'),
+}
+
+
+@pytest.mark.parametrize('name', TORN)
+@pytest.mark.parametrize('reader', READERS)
+def test_a_text_that_cannot_be_read_is_named_with_its_line(
+  reader, name, capsys, tmp_path
+):
+  """By every verb that reads texts; pre-training asks for its devices first."""
+  content, named = TORN[name]
+  path = tmp_path / name
+  path.write_bytes(content)
+  words = [word.format(path) for word in READERS[reader]]
+  code = command.main([*words, f'--workdir={tmp_path / "w"}'])
+  said = capsys.readouterr().err
+  assert (code, said.count('\n')) == (2, 1), said
+  assert f'{path}{named}' in said and len(said) < 400
+  # Nothing stands there that looks like a result.
+  assert not {'result.json', 'manifest.json'} & {
+    file.name for file in tmp_path.glob('w/*')
+  }
 
 
 @pytest.mark.parametrize('arguments, named', REFUSALS)

@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from tiny_runs import SMALL
 
-from tl_jax import config, train
+from tl_jax import config, data, train
 from tl_jax.objectives import Nominal
 from tl_jax.train import assembly, checks, mixtures, preparing, workdir
 from tl_jax.train.checks import read
@@ -152,6 +153,33 @@ def test_a_set_of_another_content_is_refused_by_a_run_that_goes_on():
   workdir.Run.require_files(Newest(), found, 'sets')
   with pytest.raises(config.ConfigError, match='austen: its content is not that from'):
     workdir.Run.require_files(Newest(), {'austen': 'another'}, 'sets')
+
+
+@pytest.mark.slow
+def test_a_run_does_not_go_on_with_a_set_that_was_prepared_anew(tmp_path, monkeypatch):
+  """A real run, stopped after step 2, whose set has other texts when it goes on."""
+  texts = [dict(text=f'this is the text {number}') for number in range(40)]
+  kept = dict(manifest='first')
+
+  def load(name, split='train', directory=None, columns=None):
+    return data.Source(name, split, texts, f'{kept["manifest"]}/{split}')
+
+  monkeypatch.setattr(mixtures.data, 'load', load)
+  more = [('schedule.steps', '4'), ('checkpoint.every', '2'), ('checkpoint.keep', '2')]
+  loaded = config.load('configs/pretrain.py:tiny,text=austen', [*SMALL, *more])
+  train.pretrain(loaded, tmp_path / 'w')
+  for name in ('checkpoints/4', 'result.json'):
+    (tmp_path / 'w' / name).rename(tmp_path / name.replace('/', '-'))
+  kept['manifest'] = 'second'
+  with pytest.raises(config.ConfigError) as refused:
+    train.pretrain(loaded, tmp_path / 'w')
+  said = str(refused.value)
+  assert said.startswith(
+    'austen: its content is not that from which step 2 was trained'
+  )
+  assert said.endswith('put it back, or take another workdir') and '\n' not in said
+  kept['manifest'] = 'first'
+  assert train.pretrain(loaded, tmp_path / 'w')['steps'] == 4
 
 
 WRONG = [

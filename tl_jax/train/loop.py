@@ -15,6 +15,7 @@ import numpy as np
 
 from tl_jax import optim
 from tl_jax.parallel import watching
+from tl_jax.train import telling
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import Compiled, compile_ahead
 from tl_jax.train.course import Course
@@ -216,8 +217,8 @@ class _Loop:
 
   def _tell(self, number: int, values: dict[str, float]) -> None:
     """Says what the look at a step has found."""
-    said = ', '.join(f'{name} {value:.4f}' for name, value in values.items())
-    self._reporter.info(f'{self._title} at step {number}: {said}')
+    for line in telling.lines(f'{self._title} at step {number}', values):
+      self._reporter.info(line)
 
   def _must_evaluate(self, number: int) -> bool:
     """Is the state of this step looked at?

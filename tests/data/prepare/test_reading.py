@@ -1,0 +1,72 @@
+"""Texts as strangers have them become documents of a corpus as they stand."""
+
+import gzip
+import json
+
+import pytest
+
+from tl_jax.data import prepare, sources, tokenizers, tokens
+from tl_jax.data.prepare import Corpus
+
+ODD = (
+  'NUL \0 inside',
+  '\u202eright to left\u202c',
+  '\u05e9\u05dc\u05d5\u05dd and \u0645\u0631\u062d\u0628\u0627',
+  'e\u0301, \u00e9 and \U0001f469\u200d\U0001f4bb',
+  'control \x01\x02\x1b[0m',
+  'a line\r\nof another\rmachine\n',
+  '\u2028 parts lines\u0085elsewhere',
+)
+
+
+def prepared(folder, path, **more):
+  corpus = Corpus({'a': str(path)}, steps=(), **more)
+  manifest = prepare.prepare(corpus, folder / 'out')
+  texts = []
+  for shard in sorted((folder / 'out' / 'corpus').iterdir()):
+    with gzip.open(shard, 'rt') as file:
+      texts += [json.loads(line)['text'] for line in file]
+  return manifest, texts
+
+
+def test_odd_texts_stay_and_come_back_from_their_tokens(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  path.write_text('\n'.join(json.dumps(dict(text=text)) for text in ODD))
+  _, texts = prepared(tmp_path, path)
+  assert tuple(texts) == ODD
+  # A tokenizer of bytes promises that nothing is lost.
+  tokenizer = tokenizers.train(texts, kind='bpe', size=300)
+  source = sources.load(str(tmp_path / 'out' / 'corpus'), 'all')
+  kept = tokens.tokenize(source, tokenizer, tmp_path / 'cache', special=False)
+  found = [tokenizer.decode(kept[i].tolist()) for i in range(len(kept))]
+  assert found == [example['text'] for example in source] == list(ODD)
+
+
+def test_half_of_a_character_is_a_question_mark(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  path.write_text(json.dumps(dict(text='one \ud83d two')))
+  _, texts = prepared(tmp_path, path)
+  assert texts == ['one ? two']
+
+
+@pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
+def test_many_tiny_lines_are_documents_whatever_ends_them(tmp_path, end):
+  path = tmp_path / 'a.txt'
+  # No end behind the last one.
+  path.write_bytes(b'\xef\xbb\xbf' + end.join(f'{n}' for n in range(500)).encode())
+  manifest, texts = prepared(tmp_path, path, chunk=100)
+  assert texts == [str(number) for number in range(500)]
+  assert manifest['kept'] == 500
+
+
+def test_one_long_line_is_one_document_and_pieces_that_fit_rows(tmp_path):
+  text = 'one two three ' * 40_000
+  (tmp_path / 'a.txt').write_text(text)
+  _, (found,) = prepared(tmp_path, tmp_path / 'a.txt')
+  assert found == text.rstrip() or found == text
+  tokenizer = tokenizers.train(['one two three'], kind='bpe', size=300)
+  kept = tokens.tokenize(
+    [dict(text=found)], tokenizer, tmp_path / 'cache', max_length=64, split=True
+  )
+  assert max(kept.lengths) == 64 and kept.counts['split'] == 1
+  assert kept.counts['truncated'] == 0
