@@ -53,9 +53,9 @@ def figures(workdir):
   rows = [
     json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()
   ]
+  timed = ('tokens_per_second', 'waiting_share')
   return [
-    {name: value for name, value in row.items() if name != 'tokens_per_second'}
-    for row in rows
+    {name: value for name, value in row.items() if name not in timed} for row in rows
   ]
 
 

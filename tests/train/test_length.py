@@ -50,7 +50,8 @@ def lines(path):
   rows = [
     json.loads(line) for line in (path / 'metrics.jsonl').read_text().splitlines()
   ]
-  return [{key: row[key] for key in row if key != 'tokens_per_second'} for row in rows]
+  timed = ('tokens_per_second', 'waiting_share')
+  return [{key: row[key] for key in row if key not in timed} for row in rows]
 
 
 class Said(list):

@@ -55,7 +55,8 @@ def lines(workdir):
   """metrics.jsonl without what a clock says."""
   text = (workdir / 'metrics.jsonl').read_text()
   rows = [json.loads(line) for line in text.splitlines()]
-  return [{key: row[key] for key in row if key != 'tokens_per_second'} for row in rows]
+  timed = ('tokens_per_second', 'waiting_share')
+  return [{key: row[key] for key in row if key not in timed} for row in rows]
 
 
 def final_loss(workdir):

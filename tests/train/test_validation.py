@@ -58,7 +58,7 @@ def make_config(path, more=()):
 def lines(path):
   """The lines of a file without what a clock says."""
   found = [json.loads(line) for line in path.read_text().splitlines()]
-  timed = ('seconds', 'tokens_per_second')
+  timed = ('seconds', 'tokens_per_second', 'waiting_share')
   return [{key: row[key] for key in row if key not in timed} for row in found]
 
 

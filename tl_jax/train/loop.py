@@ -7,7 +7,7 @@ device never waits.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -129,7 +129,8 @@ class _Loop:
     watching.enter('rows', f'the rows of step {first}')
     # The leg that is run; before the first step there is none.
     place = -1
-    for number, (batch, tokens) in zip(numbers, batches, strict=False):
+    waited = self._waited(batches)
+    for number, (batch, tokens) in zip(numbers, waited, strict=False):
       watching.enter('step', f'step {number}')
       own = _place(legs, number)
       if own == place:
@@ -167,6 +168,14 @@ class _Loop:
     seconds = time.monotonic() - began
     self._reporter.info(f'{self._title}: {program}, first step after {seconds:.1f} s')
     return leg._replace(program=program), state, metrics
+
+  def _waited(self, batches: Iterable) -> Iterator:
+    """The batches; the time that each is waited for is counted."""
+    began = time.monotonic()
+    for batch in batches:
+      self._meter.wait(time.monotonic() - began)
+      yield batch
+      began = time.monotonic()
 
   def _compile(self, step: Callable, state: TrainState, batch: dict) -> Compiled:
     compiling = f'{self._title}: compiling the step{_size(batch)}'
@@ -250,8 +259,8 @@ class _Loop:
     if number % self._settings.log.every == 0 or number == self._total:
       speed = self._meter.read()
       row = dict(step=number, **figures, learning_rate=float(rate))
-      self._recorder.record(row | dict(tokens_per_second=round(speed, 1)))
-      shown['tokens_per_second'] = speed
+      self._recorder.record(row | speed)
+      shown['tokens_per_second'] = speed['tokens_per_second']
     self._reporter.progress(self._title, number, self._total, **shown)
 
 

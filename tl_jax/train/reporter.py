@@ -33,23 +33,42 @@ NULL_REPORTER = Reporter(lambda text: None, lambda title, done, total, **figures
 
 
 class Meter:
-  """Tokens per second between two readings, compilation left out by starting after the
-  first step.
+  """How fast a run goes between two readings.
+
+  Compilation is left out by starting after the first step.
   """
 
   def __init__(self):
-    self._then, self._tokens, self._rate = time.monotonic(), 0, 0.0
+    self._then = time.monotonic()
+    self._tokens = 0
+    self._waited = 0.0
+    self._read = dict(tokens_per_second=0.0, waiting_share=0.0)
 
   def add(self, tokens: int) -> None:
+    """Counts the tokens of a step."""
     self._tokens += tokens
 
-  def read(self) -> float:
-    """The rate since the last reading; that of before where nothing came since."""
+  def wait(self, seconds: float) -> None:
+    """Counts time in which the run waited for the rows of a step."""
+    self._waited += seconds
+
+  def read(self) -> dict[str, float]:
+    """The tokens per second since the last reading, and the share of waiting.
+
+    The share is that of the time in which the loop waited for rows. They are those of
+    before where no token came since.
+    """
     now = time.monotonic()
     if self._tokens:
-      self._rate = self._tokens / max(now - self._then, 1e-9)
-      self._then, self._tokens = now, 0
-    return self._rate
+      passed = max(now - self._then, 1e-9)
+      self._read = dict(
+        tokens_per_second=round(self._tokens / passed, 1),
+        waiting_share=round(self._waited / passed, 4),
+      )
+      self._then = now
+      self._tokens = 0
+      self._waited = 0.0
+    return self._read
 
 
 def peak_bytes() -> int:

@@ -6,6 +6,7 @@ True
 """
 
 import math
+import time
 
 import jax
 
@@ -114,6 +115,7 @@ class Wave:
     watching.rest()
 
   def _step(self) -> None:
+    began = time.monotonic()
     # Before the step: whoever has no batch leaves, and the stack keeps its shape.
     batches = self._read()
     if not self.left:
@@ -121,6 +123,8 @@ class Wave:
     self.number += 1
     stack = self._stack
     batch = stack.place(batches)
+    # The members go at one pace: what one waits for, all do.
+    waited = time.monotonic() - began
     factors = stack.place_factors(self._factors())
     program = self._program(stack, batch, factors)
     self._state, metrics = program.call(self._state, batch, factors)
@@ -130,6 +134,7 @@ class Wave:
     for member in self.left.values():
       stream = self._streams[member.alike]
       member.meter.add(stream.tokens_at(self.number - 1))
+      member.meter.wait(waited)
     self._is_open = True
     title = self._trainer.ready.title
     self._reporter.progress(title, self.number, self._last)
@@ -191,8 +196,7 @@ class Wave:
         self._drop(index)
       elif member.is_logged(number):
         row = dict(step=number, **figures, learning_rate=member.rate_at(number))
-        speed = round(member.meter.read(), 1)
-        member.recorder.record(row | dict(tokens_per_second=speed))
+        member.recorder.record(row | member.meter.read())
 
   def _look(self) -> None:
     """Evaluates the members that are to be evaluated at this step."""
