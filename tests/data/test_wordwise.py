@@ -144,6 +144,12 @@ def test_a_tokenizer_that_finds_special_pieces_is_given_whole_texts(families):
   assert parsing.mask not in ids
 
 
+def test_no_text_has_no_ids(families):
+  for tokenizer in families.values():
+    ids, lengths = wordwise.Encoder(tokenizer).encode([])
+    assert ids.dtype == np.int32 and not len(ids) and not len(lengths)
+
+
 def test_words_are_forgotten_in_time(families, texts, monkeypatch):
   monkeypatch.setattr(wordwise, 'MOST', 500)
   tokenizer = families['wordpiece']

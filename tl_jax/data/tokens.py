@@ -347,7 +347,7 @@ def _read(folder: pathlib.Path) -> Tokens:
     mapped = np.memmap(path, description['dtype'], 'r')
     # A shuffled order jumps about: what lies behind a piece need not be read with it.
     mapped.base.madvise(mmap.MADV_RANDOM)
-    files.append(mapped)
+    files.append(_as_plain(mapped))
   lengths = map_array(folder / 'lengths.npy')
   counts = description['counts']
   # What was split into pieces is whole in them; what was truncated has a file.
@@ -381,5 +381,9 @@ def _starts(lengths: np.ndarray) -> np.ndarray:
 
 def map_array(path: pathlib.Path) -> np.ndarray:
   """The array of a file, of which nothing is read yet."""
-  # An array as any other: numpy's class for mapped ones is slow to take elements from.
-  return np.asarray(np.load(path, mmap_mode='r', allow_pickle=False))
+  return _as_plain(np.load(path, mmap_mode='r', allow_pickle=False))
+
+
+def _as_plain(mapped: np.memmap) -> np.ndarray:
+  """An array as any other: numpy's class for mapped ones is slow to take parts of."""
+  return np.asarray(mapped)

@@ -154,11 +154,14 @@ class Encoder:
     """What `encode` gives, from the words of the texts."""
     if self._characters > MOST:
       self._forget()
-    found = [self._pattern.findall(text) for text in texts]
-    counts = np.fromiter(map(len, found), np.int64, len(found))
-    number_of = self._numbers.__getitem__
-    words = itertools.chain.from_iterable(found)
-    numbers = np.fromiter(map(number_of, words), np.int64, int(counts.sum()))
+    found: list[int] = []
+    ends = []
+    # Text by text: the words of the last one are in the memory that is near.
+    for text in texts:
+      found += map(self._numbers.__getitem__, self._pattern.findall(text))
+      ends.append(len(found))
+    numbers = np.array(found, np.int64)
+    counts = np.diff(np.array(ends, np.int64), prepend=0)
     self._learn()
     ids = _gather(self._ids, self._lengths, numbers)
     lengths = _sums(self._lengths[numbers], counts)
