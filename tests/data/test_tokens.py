@@ -41,7 +41,9 @@ def test_every_document_comes_back(tmp_path, tokenizer):
   for i, number in enumerate(cached.index):
     assert cached[i].tolist() == tokenizer.encode(TEXTS[number])
   assert cached.lengths.tolist() == [len(cached[i]) for i in range(len(cached))]
-  assert isinstance(cached[0].base, np.memmap) and cached.lengths.dtype == np.int32
+  # A piece is a part of its file, which is mapped.
+  assert cached[0].base is cached.files[0] and cached.lengths.dtype == np.int32
+  assert isinstance(cached.files[0].base, np.memmap)
   with pytest.raises(IndexError):
     cached[266]
 
