@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tl_jax.data import packing, subsets
+from tl_jax.data.tokens import TokenList
 
 sets = st.lists(st.integers(0, 24), min_size=0, max_size=60)
 
@@ -87,3 +88,11 @@ def test_labels_stand_where_their_examples_do():
   assert several['labels'].shape == (3, 2) and several['labels'].dtype == np.float32
   with pytest.raises(ValueError, match='2 examples in a row, which has at most 1'):
     packing.fill_labels([0, 1], np.zeros(2, np.int32), np.arange(2), 1)
+
+
+def test_padding_is_told_by_segments_whatever_its_id():
+  """A tokenizer may pad with its end of a text, which stands in texts, too."""
+  tokens = TokenList([np.array([5, 0]), np.array([0, 0, 6])])
+  row = packing.fill([1, 0], tokens, 8, pad=0)
+  assert row['tokens'].tolist() == [0, 0, 6, 5, 0, 0, 0, 0]
+  assert row['segments'].tolist() == [1, 1, 1, 2, 2, 0, 0, 0]

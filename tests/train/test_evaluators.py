@@ -9,7 +9,7 @@ from tiny_runs import SMALL
 from tl_jax import config, train
 from tl_jax.config import ConfigError
 from tl_jax.train.checks import read
-from tl_jax.train.evaluators import add_up
+from tl_jax.train.evaluators import MixtureEvaluator, add_up
 
 TINY = str(dict(family='tiny-gpt', layers=1, width=16, heads=2, mlp=16))
 WATCHED = [
@@ -121,3 +121,26 @@ def test_sums_of_sources_are_those_of_all_batches():
   assert first + second == add_up(sums, 2.0, [1.0, 2.0, 4.0])
   # Every batch of a mixture has draws of its own.
   assert numbered[:3] == [0, 1, 2]
+
+
+def test_texts_of_which_nothing_is_asked_are_no_score(caplog):
+  """Of a text of one token nothing is hidden: that is no perplexity of 1."""
+  sums = dict(short=(0.0, 0.0), long=(6.0, 3.0))
+
+  class Asked(MixtureEvaluator):
+    def __init__(self, *names):
+      self._examples = dict.fromkeys(names)
+
+    def _batches(self, name):
+      return [name]
+
+    @staticmethod
+    def _sums(params, name, index):
+      return {'loss/masked': sums[name], 'accuracy': sums[name]}, 4
+
+  found = Asked('short', 'long').measure(None)
+  assert found['loss'] == found['long/loss'] == 2.0 and found['examples'] == 8
+  assert not any(name.startswith('short/') for name in found)
+  assert not caplog.text
+  Asked('short').measure(None)
+  assert 'the objective asks for nothing in 4 examples' in caplog.text

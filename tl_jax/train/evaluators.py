@@ -4,6 +4,7 @@
 {'loss': 2.0, 'perplexity': 7.38905609893065, 'accuracy': 0.5}
 """
 
+import logging
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from tl_jax.train.preparing import Prepared
 from tl_jax.train.results import digest_split
 from tl_jax.train.settings import Pretrain, TaskData
 from tl_jax.train.step import averaged
+
+_LOG = logging.getLogger(__name__)
 
 
 class Evaluation(NamedTuple):
@@ -157,6 +160,13 @@ class MixtureEvaluator:
       first += found.batches
       parts[name] = found
     whole = sum(parts.values(), Sums())
+    # Of short texts nothing may be hidden: a loss of 0 that no model has earned.
+    if whole.is_empty:
+      _LOG.warning(
+        'test: the objective asks for nothing in %d examples, so that their loss says '
+        'nothing; more or longer test texts would',
+        whole.examples,
+      )
     metrics = sum_up(whole.totals)
     # A single source is the whole.
     if len(parts) > 1:
@@ -204,6 +214,12 @@ class Sums(NamedTuple):
   examples: int = 0
   batches: int = 0
 
+  @property
+  def is_empty(self) -> bool:
+    """Was nothing asked that the loss counts?"""
+    terms = [name for name in self.totals if name.startswith('loss/')]
+    return not any(self.totals[name][1] for name in terms)
+
   def __add__(self, other: 'Sums') -> 'Sums':
     totals = dict(self.totals)
     for name, (total, weight) in other.totals.items():
@@ -232,7 +248,7 @@ def add_up(sums: Callable, params, batches: Iterable, first: int = 0) -> Sums:
 
 
 def _of_sources(parts: Mapping[str, Sums]) -> dict[str, float]:
-  """SOURCE/METRIC of every source that has a text.
+  """SOURCE/METRIC of every source of which something was asked.
 
   >>> _of_sources({'austen': Sums({'loss/causal': (6.0, 3.0)}, 1, 1), 'none': Sums()})
   {'austen/loss': 2.0, 'austen/perplexity': 7.38905609893065}
@@ -240,7 +256,7 @@ def _of_sources(parts: Mapping[str, Sums]) -> dict[str, float]:
   metrics = {}
   for source, part in parts.items():
     # Nothing is not the best text of all.
-    if not part.examples:
+    if part.is_empty:
       continue
     found = sum_up(part.totals)
     metrics |= {f'{source}/{name}': value for name, value in found.items()}
