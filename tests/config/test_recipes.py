@@ -1,11 +1,14 @@
 """The recipes have the numbers of their papers: sizes, tokens, and rates at steps."""
 
+import json
 import re
 
 import numpy as np
 import pytest
+from tiny_runs import SMALL
 
 from tl_jax import config, models, optim
+from tl_jax.cli.main import main
 from tl_jax.train import phases
 from tl_jax.train.checks import read
 
@@ -124,6 +127,9 @@ def test_roberta_and_t5_and_those_who_go_on():
     assert rate_at(t5, step) == pytest.approx(1 / max(step, 10_000) ** 0.5)
   dapt = settings_of('dapt', ',init=/models/roberta')
   assert (dapt.data.batch, dapt.schedule.steps, dapt.optim.lr) == (2048, 12_500, 5e-4)
+  # A warm-up of 6 %.
+  assert rate_at(dapt, 375) == pytest.approx(2.5e-4)
+  assert rate_at(dapt, 750) == pytest.approx(5e-4)
   tapt = settings_of('tapt', ',init=/models/roberta,text=mails.csv')
   assert (tapt.data.batch, tapt.schedule.epochs, tapt.optim.lr) == (256, 100.0, 1e-4)
   assert tapt.data.mixture == {'mails.csv': 1.0}
@@ -216,3 +222,91 @@ def test_all_miniatures_are_there():
 def test_what_is_no_recipe_is_said(argument, message):
   with pytest.raises(config.ConfigError, match=message):
     config.load(f'configs/recipes.py:{argument}')
+
+
+# A recipe in miniature: its objective, optimizer and phases, in steps that take no time.
+# At its own rate so few of them would show nothing.
+SIZES = [
+  *(pair for pair in SMALL if pair[0] not in ('model', 'schedule.steps')),
+  ('compute.dtype', 'float32'),
+  ('optim.lr', '0.01'),
+  ('eval.batches', '1'),
+  ('log.every', '1'),
+]
+ONE_LAYER = dict(layers=1, width=16, heads=2, mlp=16)
+STEPS = 16
+# What one maker makes has the same miniature, whatever its size.
+OF_EACH = ('bert-base', 'electra-base', 'bart-large', 't5-base', 'ul2', 'gpt3-175b')
+
+
+def miniature_of(recipe, more=''):
+  """The words of the command, with shapes that fit 16 steps."""
+  spec = f'configs/recipes.py:{recipe},text=vader_nyt{more}'
+  made = config.load(spec)
+  family = made.model.family
+  size = dict(family=family, **ONE_LAYER)
+  if models.arch(family).generator:
+    size.update(generator=8, embedding_width=12)
+  if models.arch(family).head_dim:
+    size.update(head_dim=8)
+  chosen = [*SIZES, ('schedule.steps', str(STEPS)), ('model', repr(size))]
+  if made.data.phases:
+    (_, shape), *_ = made.data.phases
+    small = {name: 8 if name == 'length' else 2 for name in shape}
+    chosen.append(('data.phases', repr(((STEPS // 2, small),))))
+  if 'settled' in made.schedule:
+    chosen.append(('schedule.settled', '4'))
+  return spec, chosen
+
+
+def pretrained(spec, chosen, workdir):
+  """The losses of a run by the verb."""
+  words = [f'--config.{name}={value}' for name, value in chosen]
+  assert main(['pretrain', f'--config={spec}', f'--workdir={workdir}', *words]) == 0
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line)['loss'] for line in lines]
+
+
+def fell(losses):
+  return np.mean(losses[-3:]) < losses[0]
+
+
+@pytest.mark.parametrize('recipe', RECIPES.MAKERS)
+def test_each_recipe_has_a_miniature(recipe):
+  """All that one maker makes is trained alike, in a batch and at a rate of its own."""
+  settings = read(config.load(*miniature_of(recipe)), where_made=False)
+  assert settings.schedule.steps == STEPS
+  assert count_of(settings, vocabulary=300) < 100_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('recipe', OF_EACH)
+def test_a_recipe_in_miniature_is_pretrained_by_its_command(recipe, tmp_path):
+  spec, chosen = miniature_of(recipe)
+  losses = pretrained(spec, chosen, tmp_path)
+  assert fell(losses)
+  assert json.loads((tmp_path / 'result.json').read_text())['step'] == STEPS
+
+
+@pytest.mark.slow
+def test_roberta_in_miniature_goes_on_with_a_domain_and_with_a_task(tmp_path):
+  first = tmp_path / 'roberta'
+  assert fell(pretrained(*miniature_of('roberta-base'), first))
+
+  steps = [*SIZES, ('schedule.steps', str(STEPS))]
+  spec = f'configs/recipes.py:dapt,init={first},text=vader_amazon'
+  assert fell(pretrained(spec, without_a_tokenizer(steps), tmp_path / 'dapt'))
+
+  texts = tmp_path / 'mails.txt'
+  texts.write_text('\n'.join(f'the letter {place} was read' for place in range(20)))
+  spec = f'configs/recipes.py:tapt,init={tmp_path / "dapt"},text={texts}'
+  unset = [pair for pair in SIZES if pair[0] != 'schedule.warmup']
+  losses = pretrained(spec, without_a_tokenizer(unset), tmp_path / 'tapt')
+  assert fell(losses)
+  # A hundred passes over so few texts are more steps than one for each pass.
+  assert len(losses) >= 100
+
+
+def without_a_tokenizer(chosen):
+  """Who goes on from a model has its tokenizer."""
+  return [pair for pair in chosen if not pair[0].startswith('tokenizer')]
