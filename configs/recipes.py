@@ -261,6 +261,9 @@ def step_at(tokens: float, phases: tuple, rows: int) -> int:
 def adapted(a: ConfigDict) -> ConfigDict:
   """Gururangan et al. 2020: a domain for 12,500 steps, or a task's texts a hundred
   times.
+
+  Rows, rates and steps are those of their paper and of the commands beside their code.
+  The warm-up of 6 % is in the paper alone, where it may be left out of tasks' texts.
   """
   if not a.init:
     raise ConfigError(
