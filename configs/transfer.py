@@ -225,6 +225,7 @@ OPTIONS = {
     score='sum',
     answer_context='',
     content_free=('N/A', '', '[MASK]'),
+    begin='',
   ),
 }
 # Tokens of a prompt with its answer, as GPT-3 has them.

@@ -106,6 +106,21 @@ def test_a_masked_encoder_compares_pseudo_log_likelihoods(tmp_path, folders, bli
   assert lines[0]['prediction'][0] == pytest.approx(float(own.sum()), abs=1e-3)
 
 
+def test_whole_sentences_are_read_behind_the_piece_that_is_named(
+  tmp_path, folders, blimp
+):
+  tokenizer = train.load(folders['decoder']).tokenizer
+  own, other = (tokenizer.backend.id_to_token(n) for n in (tokenizer.eos, 50))
+  found = {}
+  for number, piece in enumerate(['', own, other]):
+    override = ('method.begin', piece)
+    _, lines = ask(blimp, folders['decoder'], tmp_path / str(number), override)
+    found[piece] = lines[0]['prediction']
+  assert found[''] == found[own] != found[other]
+  with pytest.raises(config.ConfigError, match='method.begin: .* is no piece'):
+    ask(blimp, folders['decoder'], tmp_path / 'no', ('method.begin', '<|endofword|>'))
+
+
 @pytest.mark.parametrize('kind', ['decoder', 'encoder'])
 def test_how_far_pairs_have_come_is_told_to_the_end(tmp_path, folders, blimp, kind):
   told = []

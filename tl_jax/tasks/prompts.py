@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from tl_jax.config import ConfigError, Natural
+from tl_jax.config import ConfigError, Natural, nearest
 from tl_jax.data import subsets
 from tl_jax.data.candidates import Choices
 from tl_jax.tasks.problems.text import PROMPT, Template, following
@@ -53,6 +53,9 @@ class Prompting:
   # that of `unconditional`; empty: what the template has after {text}
   answer_context: str = ''
   content_free: tuple[str, ...] = CONTENT_FREE
+  # the piece that whole sentences are read behind, as <|endoftext|>; empty: what the
+  # tokenizer begins with, which of a chat model is the beginning of a turn
+  begin: str = ''
 
   def __post_init__(self):
     if '{target}' not in self.template:
@@ -237,13 +240,31 @@ class Prompter(NamedTuple):
     return Asked(self._framed(ids[:room] + after), 0, True)
 
 
-def beginning(tokenizer) -> list[int]:
-  """What a decoder reads before the first token of a text."""
+def beginning(tokenizer, piece: str = '') -> list[int]:
+  """What a decoder reads before the first token of a text: this piece, or that of the
+  tokenizer.
+
+  Raises ConfigError for a piece that the tokenizer has not.
+  """
+  if piece:
+    return [_id_of(tokenizer, piece)]
   if tokenizer.prefix:
     return list(tokenizer.prefix)
   # What a text begins with, where the tokenizer does not put it there.
   first = tokenizer.bos if tokenizer.bos is not None else tokenizer.eos
   return [tokenizer.pad if first is None else first]
+
+
+def _id_of(tokenizer, piece: str) -> int:
+  """The id of a piece; ConfigError with the nearest special one."""
+  found = tokenizer.backend.token_to_id(piece)
+  if found is not None:
+    return found
+  special = [tokenizer.backend.id_to_token(number) for number in tokenizer.special_ids]
+  raise ConfigError(
+    f'config.method.begin: {piece!r} is no piece of the tokenizer; '
+    f'nearest: {nearest(piece, special)}'
+  )
 
 
 def draw(

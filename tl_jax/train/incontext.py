@@ -205,8 +205,9 @@ class _Asking(NamedTuple):
     pairs = self.corpus.test.texts
     loaded = self.loaded
     if loaded.arch.kind == 'decoder':
-      ranker = self._ranker()
-      found = likelihoods.of_decoder(ranker, loaded.tokenizer, pairs, self._progress)
+      begin = prompts.beginning(loaded.tokenizer, self._prompting.begin)
+      given = loaded.tokenizer, pairs, begin, self._progress
+      found = likelihoods.of_decoder(self._ranker(), *given)
     else:
       batch = self.settings.data.batch
       rows = likelihoods.Rows(batch, self.mesh.size, self._placed)

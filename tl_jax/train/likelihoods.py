@@ -87,13 +87,13 @@ def of_decoder(
   ranker: ranking.Ranker,
   tokenizer,
   pairs: Sequence[Pair],
+  begin: Sequence[int],
   watch: Callable[[int, int], None],
 ) -> np.ndarray:
-  """log P of both sentences of each pair, float64 (n, 2).
+  """log P of both sentences of each pair, float64 (n, 2), behind the tokens `begin`.
 
   watch: called after every batch with how many pairs are done, and how many there are.
   """
-  begin = prompts.beginning(tokenizer)
   ids = _encoded(tokenizer, pairs, special=False)
   # Whole sentences stand behind a prompt that says nothing.
   requests = [ranking.Request(begin, two) for two in ids]
