@@ -9,6 +9,7 @@ import pytest
 from tl_jax import config, interop, models, train
 from tl_jax.config import ConfigError
 from tl_jax.data import tokenizers
+from tl_jax.tasks import prompts
 
 WORDS = ('dog', 'cat', 'girl', 'boy')
 TEXT = 'The dog cat girl boy sees itself themselves . He looked at the door key house'
@@ -110,7 +111,8 @@ def test_whole_sentences_are_read_behind_the_piece_that_is_named(
   tmp_path, folders, blimp
 ):
   tokenizer = train.load(folders['decoder']).tokenizer
-  own, other = (tokenizer.backend.id_to_token(n) for n in (tokenizer.eos, 50))
+  (first,) = prompts.beginning(tokenizer)
+  own, other = (tokenizer.backend.id_to_token(number) for number in (first, 50))
   found = {}
   for number, piece in enumerate(['', own, other]):
     override = ('method.begin', piece)
