@@ -68,6 +68,12 @@ def test_slurm_has_to_be_there(monkeypatch, tmp_path):
     executing.require(Execution(executor='slurm', partition='cpu'))
 
 
+def test_jobs_of_slurm_are_not_waited_for(tmp_path):
+  corpus = Corpus({'a': 'a.txt'}, execution=Execution(executor='slurm'))
+  with pytest.raises(ConfigError, match='executor: slurm filters in jobs of its own'):
+    executing.filter_all(corpus, tmp_path, print)
+
+
 @with_datatrove
 def test_two_workers_make_what_one_makes(planted, tmp_path):
   for workers in (2, 3):
@@ -97,6 +103,27 @@ def test_a_wrong_row_is_one_line_of_whichever_worker(tmp_path, capfd):
   assert code == 2
   assert shown.err.strip().count('\n') == 0 and 'a.jsonl:10: text' in shown.err
   assert not (tmp_path / 'out' / 'manifest.json').exists()
+
+
+KILLED = """
+import pathlib, sys
+from tl_jax.data.prepare import Corpus, executing
+from tl_jax.data.prepare.settings import Execution
+usual = executing._common
+# A task that ends its own process as the system does where there is no memory.
+text = "lambda *_: __import__('os').kill(__import__('os').getpid(), 9)"
+executing._common = lambda *given: {**usual(*given), 'pipeline': [eval(text, {})]}
+corpus = Corpus({'web': 'austen'}, execution=Execution(workers=2))
+executing.filter_all(corpus, pathlib.Path(sys.argv[1]), print)
+"""
+
+
+@with_datatrove
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_said_and_not_waited_for(tmp_path):
+  command = [sys.executable, '-c', KILLED, str(tmp_path)]
+  found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+  assert found.returncode and 'workers: one was killed' in found.stderr
 
 
 # What a cluster would have: `sbatch` writes down what it is asked, and gives numbers.

@@ -16,6 +16,7 @@ import os
 import pathlib
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +28,9 @@ from tl_jax.config import ConfigError
 from tl_jax.data.prepare import chunking
 from tl_jax.data.prepare.settings import Corpus, Execution
 
+# How often it is looked whether workers live, and how long the end of all may take.
+_LOOK_SECONDS = 0.5
+_END_SECONDS = 5.0
 # Below the folder of the chunks: what executors say of their tasks.
 _TASKS = 'tasks'
 
@@ -63,21 +67,69 @@ def filter_all(
 ) -> None:
   """Filters all chunks, and returns when they are there.
 
-  Raises ValueError for what cannot be read, and RuntimeError where tasks of a cluster
+  Raises ValueError for what cannot be read, and ConfigError where tasks of a cluster
   failed.
   """
   execution = corpus.execution
   if execution.is_alone:
     chunking.filter_share(corpus, folder, 0, 1, tell)
     return
+  if execution.executor == 'slurm':
+    raise ConfigError(
+      'config.execution.executor: slurm filters in jobs of its own; `submit` asks for '
+      'them, as tl-jax data prepare does'
+    )
   tell(f'{execution.workers} {execution.executor} workers filter')
   work = Work(corpus, folder.absolute(), is_child=execution.executor == 'local')
   executor = _EXECUTORS[execution.executor](work, execution)
   # Each says much of what its tasks do; what is wrong with a text is said once.
   with _quiet():
-    executor.run()
+    if execution.executor == 'local':
+      _watched(executor)
+    else:
+      executor.run()
   if chunking.chunks_of(corpus, folder) is None:
-    raise RuntimeError(f'tasks failed; their logs: {folder / _TASKS / "logs"}')
+    logs = folder / _TASKS / 'logs'
+    raise ConfigError(f'config.execution: tasks failed; what they say: {logs}')
+
+
+def _watched(executor) -> None:
+  """Runs an executor of this machine.
+
+  Raises ConfigError where a worker was killed, whose task the executor would wait for.
+  """
+  import multiprocess
+
+  failures: list[Exception] = []
+
+  def run() -> None:
+    try:
+      executor.run()
+    except (OSError, RuntimeError, ValueError) as error:
+      failures.append(error)
+
+  thread = threading.Thread(target=run, daemon=True)
+  thread.start()
+  workers: set = set()
+  while thread.is_alive():
+    thread.join(_LOOK_SECONDS)
+    workers.update(multiprocess.active_children())
+    if any(map(_was_killed, workers)):
+      # At its end the executor ends those of its workers that are slow to.
+      thread.join(_END_SECONDS)
+      if thread.is_alive():
+        raise ConfigError(
+          'config.execution.workers: one was killed, maybe for its memory; fewer of '
+          'them, or a smaller config.chunk, take less'
+        )
+  if failures:
+    raise failures[0]
+
+
+def _was_killed(worker) -> bool:
+  """Did a process end by a signal that nobody here sends?"""
+  code = worker.exitcode or 0
+  return code < 0 and code != -signal.SIGTERM
 
 
 @dataclasses.dataclass
