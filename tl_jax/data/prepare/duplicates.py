@@ -44,10 +44,12 @@ def signatures(batch: Batch) -> np.ndarray:
   found, places = grams(hashes, documents, WORDS)
   owners = documents[places]
   least = _least(found, owners, len(batch))
-  # What has no run of words has all of its text.
-  for document in np.setdiff1d(np.arange(len(batch)), owners):
-    own = np.frombuffer(fingerprint(batch.texts[document]), np.uint64)[:1]
-    least[document] = _least(own, np.zeros(1, int), 1)[0]
+  # What has no run of words has all of its text, as its only one.
+  short = np.setdiff1d(np.arange(len(batch)), owners)
+  whole = [fingerprint(batch.texts[document]) for document in short]
+  parts = np.frombuffer(b''.join(whole), np.uint64)
+  own = parts.reshape(len(short), -1)[:, 0] if len(short) else parts
+  least[short] = _least(own, np.arange(len(short)), len(short))
   # A bucket has every eighth hash function, and a key in which all eight have a part.
   keys = np.zeros((len(batch), BUCKETS), np.uint64)
   for row in range(ROWS):
