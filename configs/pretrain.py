@@ -13,11 +13,12 @@
 a v5e-8.
 
 The argument is a family of `tl_jax.models`; its shape chooses the objective.
-objective: another one, as BERT's next_sentence or ALBERT's sentence_order. text: in
-the place of the family's mixture a set of `tl_jax.data`, a file of texts (.txt, .jsonl,
-.json, .csv, .tsv or .parquet, each also with .gz or .zst) or a folder of .txt files, each of
-them one text; several with + between, in equal parts. A comma or a + in the name of a
-file is escaped by a backslash. column: that of the texts in files (default: text).
+objective: another one, as BERT's next_sentence or ALBERT's sentence_order, or UL2's
+joined_denoisers for a decoder alone. text: in the place of the family's mixture a set
+of `tl_jax.data`, a file of texts (.txt, .jsonl, .json, .csv, .tsv or .parquet, each
+also with .gz or .zst) or a folder of .txt files, each of them one text; several with +
+between, in equal parts. A comma or a + in the name of a file is escaped by a backslash.
+column: that of the texts in files (default: text).
 `data.length` counts the tokens of the model's rows: span corruption makes 512 of 568
 tokens of text, as in T5.
 """
@@ -35,6 +36,7 @@ ARGUMENTS = (
   'tiny-electra',
   'tiny,objective=next_sentence',
   'tiny,objective=sentence_order',
+  'tiny-gpt,objective=joined_denoisers',
   'demo',
   'bert-small',
   'bert-base',
@@ -136,7 +138,16 @@ def named(name: str) -> dict:
       duplicates=10,  # times that all documents are cut, each with other draws
       sentences='split',  # lines: one on each, an empty one between documents
     )
+  if name == 'joined_denoisers':
+    return denoising(name)
   return dict(name=name)
+
+
+def denoising(name: str) -> dict:
+  """UL2's mixture. A weight of 0 leaves a denoiser out; `s` alone, without modes, is
+  T5's prefix LM.
+  """
+  return dict(name=name, mixture=dict.fromkeys(UL2, 1.0), modes=True)
 
 
 def objective(family: str) -> dict:
@@ -149,8 +160,7 @@ def objective(family: str) -> dict:
     # weight: of the discriminator's loss. rate: .25 for electra-large.
     return dict(name='electra', rate=0.15, weight=50.0)
   if 'ul2' in family:
-    # A weight of 0 leaves one out. `s` alone, without modes, is T5's prefix LM.
-    return dict(name='denoisers', mixture=dict.fromkeys(UL2, 1.0), modes=True)
+    return denoising('denoisers')
   if 'bart' in family:
     return dict(name='infilling', rate=0.3, mean=3.0, permute=True)
   return dict(name='masked', rate=0.15, masking='pieces')

@@ -33,6 +33,50 @@ def test_no_file_of_the_run_is_needed(capsys):
 
 
 @pytest.mark.parametrize(
+  'config',
+  [
+    'tiny,objective=next_sentence',
+    'tiny,objective=sentence_order',
+    'albert-base,objective=sentence_order',
+    'tiny-electra',
+    'tiny-ul2',
+    'tiny-bart',
+  ],
+)
+@pytest.mark.slow
+def test_every_objective_of_pre_training_has_a_plan(config, tmp_path):
+  file = tmp_path / 'plan.json'
+  few = ['--config.data.batch=8', '--config.data.length=32']
+  spec = f'--config=configs/pretrain.py:{config}'
+  words = ['plan', spec, '--topology=v5e-4', '--no-compile', f'--json={file}', *few]
+  assert main(words) == 0
+  (plan,) = json.loads(file.read_text())
+  assert plan['flops']['total'] > 0
+  assert plan['parameters']['frozen'] == 0
+
+
+@pytest.mark.slow
+def test_the_generator_of_electra_is_planned_too(tmp_path):
+  plans = []
+  for width in (16, 32):
+    file = tmp_path / f'{width}.json'
+    model = f"--config.model={{'family': 'tiny-electra', 'generator': {width}}}"
+    spec = '--config=configs/pretrain.py:tiny-electra'
+    words = ['plan', spec, model, '--topology=v5e-4', '--no-compile']
+    assert main([*words, f'--json={file}']) == 0
+    plans += json.loads(file.read_text())
+  smaller, larger = plans
+  # Two layers with four times and twice as many weights, and what stands around them.
+  more = larger['parameters']['total'] - smaller['parameters']['total']
+  assert more > 2 * 12 * (32**2 - 16**2)
+  # Each is read by every token, forward and twice backward.
+  tokens = smaller['tokens']
+  operations = larger['flops']['total'] - smaller['flops']['total']
+  assert operations > 6 * tokens * 12 * (32**2 - 16**2)
+  assert larger['parts']['optimizer'] > smaller['parts']['optimizer']
+
+
+@pytest.mark.parametrize(
   ('words', 'said'),
   [
     (['--topology=v5e:3'], '2 dimensions'),

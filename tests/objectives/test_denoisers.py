@@ -5,16 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tl_jax.objectives import DENOISERS, denoisers
+from tl_jax.objectives import DENOISERS, denoisers, joined_denoisers
 from tl_jax.objectives.span import count_tables
 
 PAD, EOS, LENGTH = 0, 1, 64
 SENTINELS = tuple(range(999, 899, -1))
+OTHERS = [name for name in DENOISERS if name != 'x3_50']
 MODES = {'[NLU]': (5,), '[NLG]': (6, 6), '[S2S]': (7, 7, 7)}
 
 
-def build(mixture=None, **more):
-  objective = denoisers(
+def build(mixture=None, make=denoisers, **more):
+  objective = make(
     sentinels=SENTINELS,
     pad_id=PAD,
     eos_id=EOS,
@@ -159,6 +160,45 @@ def test_a_mixture_takes_what_its_widest_denoiser_takes():
 def test_a_weight_of_zero_leaves_a_denoiser_out():
   out = build({'r3_15': 1.0, 's': 0.0}).prepare(jax.random.key(0), texts(50))
   assert (np.asarray(out['tokens'])[:, 0] == 5).all()
+
+
+def test_joined_texts_are_those_of_two_stacks_one_behind_the_other():
+  """Whatever was cut, in rows of several segments: what is read, then what is written."""
+  segments = jnp.array([[1] * 20 + [2] * 30 + [0] * 14] * 3)
+  batch = {**texts(3), 'segments': segments}
+  key = jax.random.key(2)
+  two = jax.device_get(build(length=128, targets=128).prepare(key, batch))
+  one = build(make=joined_denoisers, length=128).prepare(key, batch)
+  one = jax.device_get(one)
+  assert not [name for name in one if name.startswith('decoder')]
+  for row in range(3):
+    for number in (1, 2):
+      encoder, target = of_row(two, row, number)
+      own = one['segments'][row] == number
+      assert one['tokens'][row][own].tolist() == encoder + target
+      seen = [1] * len(encoder) + [0] * len(target)
+      assert one['seen'][row][own].tolist() == seen
+      assert one['positions'][row][own].tolist() == list(range(len(seen)))
+      # Each token of the target from the one before it, the first from the prefix's end.
+      asked = own & (one['target_weights'][row] > 0)
+      assert one['targets'][row][asked].tolist() == target
+    padding = one['segments'][row] == 0
+    assert not one['seen'][row][padding].any()
+    assert not one['target_weights'][row][padding].any()
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['x3_50', *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)],
+)
+def test_joined_texts_take_what_is_said(name):
+  objective = build({name: 1.0}, joined_denoisers, length=3 * LENGTH)
+  sizes = np.arange(1, LENGTH + 1)
+  rows = np.arange(LENGTH) < sizes[:, None]
+  batch = {'tokens': np.where(rows, 20, PAD), 'segments': rows.astype(np.int32)}
+  made = objective.prepare(jax.random.key(0), batch)
+  taken = np.asarray((made['segments'] > 0).sum(1))
+  np.testing.assert_array_equal(taken, objective.inputs(sizes))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from tl_jax.objectives import (
   classify,
   denoisers,
   infilling,
+  joined_denoisers,
   masked,
   seq2seq,
   span,
@@ -86,6 +87,12 @@ CASES = {
   'span': (span(sentinels=range(49, 40, -1), pad_id=0, eos_id=1), text_batch()),
   'denoisers': (
     denoisers(
+      sentinels=range(49, 40, -1), pad_id=0, eos_id=1, encode=lambda mode: (2, 3)
+    ),
+    text_batch(),
+  ),
+  'joined_denoisers': (
+    joined_denoisers(
       sentinels=range(49, 40, -1), pad_id=0, eos_id=1, encode=lambda mode: (2, 3)
     ),
     text_batch(),

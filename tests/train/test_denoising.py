@@ -30,10 +30,14 @@ READING = {
 }
 
 
-def pretrain(family, workdir):
+JOINED = ',objective=joined_denoisers'
+
+
+def pretrain(family, workdir, argument=''):
   more = [*FEW, ('model', MODEL.format(family)), ('schedule.steps', '6')]
   more += [('checkpoint.every', '3'), ('schedule.warmup', '1')]
-  return train.run(config.load(f'configs/pretrain.py:{family}', more), workdir)
+  spec = f'configs/pretrain.py:{family}{argument}'
+  return train.run(config.load(spec, more), workdir)
 
 
 def losses(workdir):
@@ -107,6 +111,40 @@ def test_it_transfers_to_sentiment_and_opens_in_transformers(trained, tmp_path):
     found = theirs(input_ids=torch.tensor(tokens)).logits.numpy()
   own = logits_of(ours, dict(tokens=tokens))
   assert np.abs(found - own).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_a_decoder_alone_restores_what_stands_before_it(tmp_path):
+  """UL2 on a decoder: trained, resumed bit for bit, opened as what goes on with texts."""
+  torch = pytest.importorskip('torch')
+  transformers = pytest.importorskip('transformers')
+  whole, again = tmp_path / 'run', tmp_path / 'again'
+  pretrain('tiny-gpt', whole, JOINED)
+  shutil.copytree(whole, again)
+  (again / 'result.json').unlink()
+  shutil.rmtree(again / 'checkpoints' / '6')
+  pretrain('tiny-gpt', again, JOINED)
+  assert losses(again) == losses(whole)
+  jax.tree.map(
+    np.testing.assert_array_equal, tl_jax.restore(whole), tl_jax.restore(again)
+  )
+  ours = tl_jax.load(whole)
+  tl_jax.save(tmp_path / 'hf', ours, format='hf')
+  theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / 'hf').eval()
+  tokens = np.random.default_rng(0).integers(40, 400, (2, 12))
+  with torch.no_grad():
+    found = theirs(input_ids=torch.tensor(tokens)).logits.numpy()
+  own = logits_of(ours, dict(tokens=tokens))
+  assert np.abs(found - own).max() < 1e-4
+
+
+def test_two_texts_are_joined_for_a_decoder_alone():
+  loaded = config.load(f'configs/pretrain.py:tiny-ul2{JOINED}')
+  with pytest.raises(config.ConfigError, match="'joined_denoisers' needs a model of"):
+    checks.check(loaded)
+  loaded = config.load('configs/pretrain.py:tiny-gpt,objective=denoisers')
+  with pytest.raises(config.ConfigError, match="'denoisers' needs a model of kind"):
+    checks.check(loaded)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 """One run is one run: the same losses on one device, on eight and on two processes, for
-every shape of model.
+every objective of pre-training.
 """
 
 import json
@@ -22,19 +22,41 @@ FLAGS = (
   '--config.data.length=32',
   "--config.data.mixture={'vader_amazon': 1.0}",
 )
-# A family stays on one worker, which computes its losses on one device once.
-FAMILIES = [
-  pytest.param(name, marks=pytest.mark.xdist_group(name))
-  for name in ('tiny', 'tiny-gpt', 'tiny-t5')
-]
+PREFIX = ('tiny-gpt', '--config.objective.prefix=True')
+# Of texts with several sentences, whose order can be wrong.
+PARAGRAPHS = "--config.data.mixture={'austen': 1.0}"
+# A loss that counts 50 times has no 1e-5 in float32.
+ELECTRA = ('tiny-electra', '--config.objective.weight=1.0')
+# The objectives of pre-training: the argument of their config, and what is set beside it.
+OBJECTIVES = {
+  'masked': ('tiny',),
+  'next_sentence': ('tiny,objective=next_sentence', PARAGRAPHS),
+  'sentence_order': ('tiny,objective=sentence_order', PARAGRAPHS),
+  'electra': ELECTRA,
+  'causal': ('tiny-gpt',),
+  'prefix': PREFIX,
+  'span': ('tiny-t5',),
+  'denoisers': ('tiny-ul2',),
+  'joined_denoisers': ('tiny-gpt,objective=joined_denoisers',),
+  'infilling': ('tiny-bart',),
+}
+# One stays on one worker, which computes its losses on one device once.
+EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in OBJECTIVES]
 EIGHT = ('--config.mesh.data=2', '--config.mesh.fsdp=2', '--config.mesh.tensor=2')
 
 
-def small(family):
-  """One layer of each stack: what matters here is how it is cut up, and a compilation
-  takes seconds.
+def flags_of(objective):
+  """A config of one layer in each stack: what matters here is how it is cut up, and a
+  compilation takes seconds.
   """
-  return f"--config.model={{'family': '{family}', 'layers': 1}}"
+  argument, *more = OBJECTIVES[objective]
+  family = argument.split(',')[0]
+  return (
+    f'--config=configs/pretrain.py:{argument}',
+    *FLAGS,
+    *more,
+    f"--config.model={{'family': '{family}', 'layers': 1}}",
+  )
 
 
 def losses(workdir):
@@ -50,53 +72,47 @@ def one_device(run_cli, tmp_path_factory):
   """The losses of each shape on one device, computed once."""
   found = {}
 
-  def run(family):
-    if family not in found:
-      workdir = tmp_path_factory.mktemp(family)
+  def run(objective):
+    if objective not in found:
+      workdir = tmp_path_factory.mktemp(objective)
       done = run_cli(
         'pretrain',
-        f'--config=configs/pretrain.py:{family}',
         f'--workdir={workdir}',
-        *FLAGS,
-        small(family),
+        *flags_of(objective),
         timeout=300,
       )
       assert done.returncode == 0, done.stderr
-      found[family] = losses(workdir)
-    return found[family]
+      found[objective] = losses(workdir)
+    return found[objective]
 
   return run
 
 
-@pytest.mark.parametrize('family', FAMILIES)
-def test_eight_devices_give_the_losses_of_one(family, one_device, run_cli, tmp_path):
+@pytest.mark.parametrize('objective', EACH)
+def test_eight_devices_give_the_losses_of_one(objective, one_device, run_cli, tmp_path):
   done = run_cli(
     'pretrain',
-    f'--config=configs/pretrain.py:{family}',
     f'--workdir={tmp_path}',
-    *FLAGS,
+    *flags_of(objective),
     *EIGHT,
-    small(family),
     env={
       'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8'
     },
     timeout=300,
   )
   assert done.returncode == 0, done.stderr
-  np.testing.assert_allclose(losses(tmp_path), one_device(family), atol=1e-5)
+  np.testing.assert_allclose(losses(tmp_path), one_device(objective), atol=1e-5)
 
 
-@pytest.mark.parametrize('family', FAMILIES)
-def test_two_processes_give_the_losses_of_one(family, one_device, tmp_path):
+@pytest.mark.parametrize('objective', EACH)
+def test_two_processes_give_the_losses_of_one(objective, one_device, tmp_path):
   run_two(
     ('-m', 'tl_jax'),
     'pretrain',
-    f'--config=configs/pretrain.py:{family}',
     f'--workdir={tmp_path}',
-    *FLAGS,
-    small(family),
+    *flags_of(objective),
   )
-  np.testing.assert_allclose(losses(tmp_path), one_device(family), atol=1e-5)
+  np.testing.assert_allclose(losses(tmp_path), one_device(objective), atol=1e-5)
 
 
 # Longer than a collective between CPUs waits for the others.
@@ -120,10 +136,8 @@ def test_a_process_may_take_long_to_compile(tmp_path):
   run_two(
     ('-c', LATE),
     'pretrain',
-    '--config=configs/pretrain.py:tiny',
     f'--workdir={tmp_path}',
-    *FLAGS,
-    small('tiny'),
+    *flags_of('masked'),
   )
   assert losses(tmp_path).size == STEPS
 
@@ -159,17 +173,15 @@ raise SystemExit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize('shape', [dict(data=4), dict(data=2, tensor=2)])
-@pytest.mark.xdist_group('tiny')
+@pytest.mark.xdist_group('masked')
 def test_the_order_of_devices_changes_no_loss(shape, one_device, tmp_path):
   flags = os.environ['XLA_FLAGS']
   run_two(
     ('-c', INTERLEAVED),
     'pretrain',
-    '--config=configs/pretrain.py:tiny',
     f'--workdir={tmp_path}',
-    *FLAGS,
-    small('tiny'),
+    *flags_of('masked'),
     *(f'--config.mesh.{axis}={size}' for axis, size in shape.items()),
     XLA_FLAGS=f'{flags} --xla_force_host_platform_device_count=2',
   )
-  np.testing.assert_allclose(losses(tmp_path), one_device('tiny'), atol=1e-5)
+  np.testing.assert_allclose(losses(tmp_path), one_device('masked'), atol=1e-5)

@@ -9,8 +9,13 @@ from tl_jax.train import checks, outline, preparing, programs
 SPECS = (
   'configs/pretrain.py:tiny,text=vader_nyt',
   'configs/pretrain.py:tiny-t5,text=vader_nyt',
+  'configs/pretrain.py:tiny-ul2,text=vader_nyt',
   'configs/transfer.py:task=sentiment,method=lora,labels=8',
   'configs/transfer.py:task=summary,labels=8',
+  *(
+    pytest.param(f'configs/pretrain.py:{name},text=vader_nyt', marks=pytest.mark.slow)
+    for name in ('tiny,objective=sentence_order', 'tiny-electra', 'tiny-bart')
+  ),
 )
 
 

@@ -42,16 +42,33 @@ def saved(workdir):
   return tree.flatten(jax.tree.map(np.asarray, train.restore(workdir)))
 
 
+# Two layers that share their parameters, and tokens of a width of their own.
+ALBERT = (
+  'model',
+  "{'family': 'albert-base', 'layers': 2, 'width': 16, 'heads': 2, 'mlp': 16, "
+  "'embedding_width': 8}",
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('objective', ['next_sentence', 'sentence_order'])
-@pytest.mark.parametrize('window', [cuts.SIZE, 4])
+@pytest.mark.parametrize(
+  ('objective', 'family', 'window'),
+  [
+    ('next_sentence', 'Bert', cuts.SIZE),
+    ('next_sentence', 'Bert', 4),
+    ('sentence_order', 'Bert', cuts.SIZE),
+    ('sentence_order', 'Bert', 4),
+    ('sentence_order', 'Albert', cuts.SIZE),
+  ],
+)
 def test_it_trains_resumes_bit_for_bit_and_goes_into_a_transfer(
-  objective, window, tmp_path, monkeypatch
+  objective, family, window, tmp_path, monkeypatch
 ):
   """Planned whole, and in windows of pairs that are cut when they are read."""
   monkeypatch.setattr(cuts, 'SIZE', window)
   folder = corpus(tmp_path / 'texts')
-  settings = settings_of(folder, objective)
+  more = [ALBERT] if family == 'Albert' else []
+  settings = settings_of(folder, objective, *more)
   result = train.pretrain(settings, tmp_path / 'run')
   assert {'loss/masked', 'loss/pair', 'pair_accuracy'} <= result['metrics'].keys()
   trained = {'pooler/kernel', 'head/pair/kernel'}
@@ -68,8 +85,12 @@ def test_it_trains_resumes_bit_for_bit_and_goes_into_a_transfer(
   loaded = train.load(tmp_path / 'run')
   exported = interop.save(tmp_path / 'exported', loaded)
   written = json.loads((exported / 'config.json').read_text())
-  assert written['architectures'] == ['BertForPreTraining']
-  _opens_in_transformers(exported, loaded)
+  assert written['architectures'] == [f'{family}ForPreTraining']
+  _opens_in_transformers(exported, loaded, family)
+  # It comes back whole: the same model, the same numbers.
+  again = interop.load(exported)
+  assert again.arch.pair_head and again.arch.layer_groups == loaded.arch.layer_groups
+  jax.tree.map(np.testing.assert_array_equal, loaded.params, again.params)
 
   chosen = [('data.length', '16'), ('task.test', '8'), ('log.tensorboard', 'false')]
   spec = f'configs/transfer.py:task=sentiment,init={tmp_path / "run"},labels=8'
@@ -78,21 +99,39 @@ def test_it_trains_resumes_bit_for_bit_and_goes_into_a_transfer(
   account = json.loads((tmp_path / 'transfer' / 'account.json').read_text())
   outcomes = {leaf['target']: leaf['outcome'] for leaf in account['leaves']}
   assert outcomes['pooler/kernel'] == 'copied'
+  assert outcomes['layers/0/mlp/in/kernel'] == 'copied'
+  classifier = train.load(tmp_path / 'transfer')
+  exported = interop.save(tmp_path / 'classifier', classifier)
+  _classifies_in_transformers(exported, classifier)
 
 
-def _opens_in_transformers(folder, loaded):
+def _opens_in_transformers(folder, loaded, family):
   torch = pytest.importorskip('torch')
   transformers = pytest.importorskip('transformers')
-  theirs = transformers.BertForPreTraining.from_pretrained(folder).eval()
+  name = f'{family}ForPreTraining'
+  theirs = getattr(transformers, name).from_pretrained(folder).eval()
   ids = np.random.default_rng(0).integers(5, 50, (2, 9))
   types = (np.arange(9) > 4) + 0 * ids
   with torch.no_grad():
     expected = theirs(input_ids=torch.tensor(ids), token_type_ids=torch.tensor(types))
   batch = dict(tokens=ids, types=types)
   ours = loaded.model.apply(loaded.params, batch, keep=('pair',))
-  words, pairs = expected.prediction_logits, expected.seq_relationship_logits
+  words = expected.prediction_logits
+  pairs = expected['sop_logits' if family == 'Albert' else 'seq_relationship_logits']
   np.testing.assert_allclose(ours.logits, words.numpy(), atol=1e-4)
   np.testing.assert_allclose(ours.pair[:, 0], pairs.numpy(), atol=1e-4)
+
+
+def _classifies_in_transformers(folder, loaded):
+  torch = pytest.importorskip('torch')
+  transformers = pytest.importorskip('transformers')
+  open_ = transformers.AutoModelForSequenceClassification.from_pretrained
+  theirs = open_(folder).eval()
+  ids = np.random.default_rng(1).integers(5, 50, (2, 9))
+  with torch.no_grad():
+    expected = theirs(input_ids=torch.tensor(ids)).logits.numpy()
+  ours = loaded.model.apply(loaded.params, dict(tokens=ids)).logits
+  np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
 def test_a_model_without_a_pooler_of_its_own_is_refused(tmp_path):

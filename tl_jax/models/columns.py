@@ -125,8 +125,8 @@ def with_seen(placed: Placed, seen, windows: tuple[int, ...]) -> Placed:
   """
   if any(windows):
     raise ConfigError(
-      'config.objective.prefix: all tokens see a prefix, but config.model.windows hides '
-      'what is far; leave one of them out'
+      'config.objective: all tokens see the prefix of a text, but config.model.windows '
+      'hides what is far; leave one of them out'
     )
   # Those of a prompt are in front of all, so they are seen anyway.
   columns = jnp.pad(seen, ((0, 0), (placed.prompt, 0)))

@@ -11,7 +11,7 @@ from tl_jax.objectives.causal import causal
 from tl_jax.objectives.choice import choice
 from tl_jax.objectives.classify import classify
 from tl_jax.objectives.contrastive import contrastive, similarity
-from tl_jax.objectives.denoisers import DENOISERS, denoisers
+from tl_jax.objectives.denoisers import DENOISERS, denoisers, joined_denoisers
 from tl_jax.objectives.distillation import Teacher, distill, projecting
 from tl_jax.objectives.electra import electra
 from tl_jax.objectives.extract import extract
@@ -43,6 +43,7 @@ __all__ = [
   'electra',
   'extract',
   'infilling',
+  'joined_denoisers',
   'masked',
   'next_sentence',
   'projecting',

@@ -11,8 +11,11 @@ Each text is given to one denoiser. A regular or an extreme one cuts spans, as `
 does. The sequential one keeps a beginning of the text, and the rest is the target: T5's
 prefix language model. The encoder's text begins with the mode of its denoiser, so that
 later tasks can ask for that mode by writing it before their texts.
+
+A decoder alone reads the two texts one behind the other: `joined_denoisers`.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -34,7 +37,7 @@ from tl_jax.objectives.span import (
 )
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Array, Entry, Objective
-from tl_jax.segments import segments_of, starts_of
+from tl_jax.segments import one_left, positions_of, segments_of, starts_of
 
 
 class Denoiser(NamedTuple):
@@ -93,7 +96,7 @@ def denoisers(
   if not names.size:
     raise ValueError('sentinels: needs one or more ids')
   ways, limits = _chosen(mixture)
-  written = [tuple(encode(way.mode)) if modes else () for way in ways]
+  written = _written_modes(ways, encode, modes)
 
   def prepare(key, batch):
     tokens = batch['tokens']
@@ -127,13 +130,76 @@ def denoisers(
     return token_loss('denoisers', forward, batch, key)
 
   def inputs(lengths):
-    taken = []
-    for way, mode in zip(ways, written, strict=True):
-      own = _inputs_of(way, lengths, names.size)
-      taken.append(own + len(mode))
-    return np.max(taken, axis=0)
+    return _most_taken(_inputs_of, lengths, ways, written, names.size)
 
   return Objective(prepare, token_weights('denoisers'), loss, inputs=inputs)
+
+
+# With the signature of the other, which says what a config may ask for.
+@functools.wraps(denoisers, assigned=('__annotations__',))
+def joined_denoisers(**options) -> Objective:
+  """UL2's objective for a decoder alone (Tay et al. 2022, section 3.3), in the layout of
+  a prefix language model.
+
+  Each segment is what an encoder would read, and behind it what is to be written. The
+  former is a prefix whose tokens see each other; only the tokens of the latter are
+  predicted.
+
+  The options are those of `denoisers`; `length` counts the places of both texts.
+  `prepare` replaces tokens, segments and positions (rows, length), and drops `types`.
+  It adds targets (rows, length) int32, target_weights float32, and `seen` (rows,
+  length) int32, 1 for the tokens of prefixes. The term is `denoisers`, the metric
+  `accuracy`.
+  """
+  length = options.get('length')
+  # Either text may take nearly all places; what both take is cut where they are joined.
+  apart = denoisers(**{'targets': length, **options})
+  ways, _ = _chosen(options.get('mixture'))
+  written = _written_modes(ways, options['encode'], options.get('modes', True))
+  most = len(tuple(options['sentinels']))
+
+  def prepare(key, batch):
+    places = length or batch['tokens'].shape[1]
+    return join(apart.prepare(key, batch), places)
+
+  def inputs(lengths):
+    return _most_taken(_both_of, lengths, ways, written, most)
+
+  return apart._replace(prepare=prepare, inputs=inputs)
+
+
+def join(batch, places: int):
+  """A batch of two texts as one of rows that have both: first what is read, then what
+  is to be written, segment by segment.
+
+  What exceeds `places` is dropped.
+  """
+  read = batch['segments']
+  written = batch['decoder_segments']
+  segments = jnp.concatenate([read, written], 1)
+  tokens = jnp.concatenate([batch['tokens'], batch['targets']], 1)
+  is_written = jnp.concatenate([jnp.zeros_like(read), jnp.ones_like(written)], 1)
+  # Padding, of segment 0, goes to the end.
+  numbers = jnp.where(segments > 0, segments, jnp.iinfo(segments.dtype).max)
+  order = jnp.argsort(numbers, axis=1, stable=True)[:, :places]
+  tokens, segments, is_written = (
+    jnp.take_along_axis(array, order, 1) for array in (tokens, segments, is_written)
+  )
+  is_real = segments > 0
+  is_next = one_left(segments) == segments
+  weights = is_real & is_next & (one_left(is_written) > 0)
+  seen = is_real & (is_written == 0)
+  kept = {
+    name: value for name, value in batch.items() if not name.startswith('decoder_')
+  }
+  return kept | {
+    'tokens': tokens,
+    'segments': segments,
+    'positions': positions_of(segments),
+    'seen': seen.astype(jnp.int32),
+    'targets': one_left(tokens),
+    'target_weights': weights.astype(jnp.float32),
+  }
 
 
 def _chosen(mixture) -> tuple[list[Denoiser], np.ndarray]:
@@ -150,6 +216,13 @@ def _chosen(mixture) -> tuple[list[Denoiser], np.ndarray]:
     raise ValueError('mixture: no denoiser has a weight above 0')
   total = np.cumsum(weights)
   return ways, total[:-1] / total[-1]
+
+
+def _written_modes(ways: list[Denoiser], encode, modes: bool) -> list[tuple]:
+  """The ids of the mode of each denoiser; none where texts begin with no mode."""
+  if not modes:
+    return [()] * len(ways)
+  return [tuple(encode(way.mode)) for way in ways]
 
 
 class _Draws(NamedTuple):
@@ -234,6 +307,30 @@ def _target_places(tables: _Tables) -> int:
   return int(needed.max()) + more
 
 
+def _most_taken(measure, lengths, ways, written, most: int) -> np.ndarray:
+  """What segments of these lengths take of a row under any of the denoisers, at most.
+
+  measure(way, lengths, most): what they take under one, without its mode.
+  """
+  taken = []
+  for way, mode in zip(ways, written, strict=True):
+    own = measure(way, lengths, most)
+    taken.append(own + len(mode))
+  return np.max(taken, axis=0)
+
+
+def _both_of(way: Denoiser, lengths, most: int) -> np.ndarray:
+  """The tokens of both texts together, as `_inputs_of` has those of one."""
+  lengths = np.asarray(lengths, np.int64)
+  longest = int(lengths.max(initial=0))
+  # Every token is in one of the texts; a sentinel and `eos_id` are in both.
+  both = lengths + 2
+  if not way.rate:
+    return both
+  _, spans = count_tables(way.rate, way.mean, longest, most)
+  return both + 2 * spans[lengths]
+
+
 def _inputs_of(way: Denoiser, lengths, most: int) -> np.ndarray:
   """The encoder's tokens, at most and without the mode, for segments of these lengths
   without `eos_id`.
@@ -272,3 +369,4 @@ def _facts(tokenizer, length) -> dict:
 
 
 DENOISING = Entry(denoisers, 'causal', ('encoder-decoder',), facts=_facts)
+JOINED = Entry(joined_denoisers, 'causal', ('decoder',), facts=_facts)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tl_jax.objectives.causal import CAUSAL
 from tl_jax.objectives.classify import CLASSIFY
-from tl_jax.objectives.denoisers import DENOISING
+from tl_jax.objectives.denoisers import DENOISING, JOINED
 from tl_jax.objectives.electra import ELECTRA
 from tl_jax.objectives.infilling import INFILLING
 from tl_jax.objectives.masked import MASKED
@@ -47,6 +47,7 @@ OBJECTIVES = {
   'causal': CAUSAL,
   'span': SPAN,
   'denoisers': DENOISING,
+  'joined_denoisers': JOINED,
   'infilling': INFILLING,
   'seq2seq': SEQ2SEQ,
   'classify': CLASSIFY,
