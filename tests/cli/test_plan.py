@@ -25,6 +25,29 @@ def test_what_needs_no_compiler_is_told(tmp_path, capsys):
   assert first['memory'] is None
 
 
+def test_steps_of_phases_count_by_their_tokens(tmp_path, capsys):
+  """Half of the steps in rows of half the length are a quarter of the hours less."""
+  words = [
+    'plan',
+    CONFIG,
+    '--topology=v5e-4',
+    '--no-compile',
+    '--config.data.length=64',
+  ]
+  found = []
+  for number, given in enumerate(('()', "((30, {'length': 32}),)")):
+    file = tmp_path / f'{number}.json'
+    assert main([*words, f'--config.data.phases={given}', f'--json={file}']) == 0
+    (plan,) = json.loads(file.read_text())
+    found.append(plan['speed'])
+  plain, phased = found
+  assert plain['whole_steps'] == plain['steps'] == phased['steps'] == 60
+  assert phased['whole_steps'] == 45
+  assert phased['hours'] == pytest.approx(0.75 * plain['hours'])
+  told = capsys.readouterr().out
+  assert told.count('60 steps, by their tokens 45 such steps, take at least') == 1
+
+
 def test_no_file_of_the_run_is_needed(capsys):
   spec = '--config=configs/transfer.py:task=sentiment,method=lora,init=llama3.1-8b'
   words = [spec, '--topology=v5e-8', '--no-compile', '--config.mesh.fsdp=-1']

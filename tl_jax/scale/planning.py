@@ -15,7 +15,7 @@ from tl_jax import parallel, tree
 from tl_jax.config import ConfigError
 from tl_jax.scale import buffers, collectives, compiling, flops, hlo, prices, traffic
 from tl_jax.scale.topology import Topology, devices_of, roomier
-from tl_jax.train import assembly, listing
+from tl_jax.train import assembly, listing, phases
 from tl_jax.train.outline import Outline
 from tl_jax.train.programs import Program
 from tl_jax.train.step import TrainState
@@ -336,13 +336,17 @@ def _speed(plan: Plan, run: Outline, topology: Topology, wish: Wish) -> None:
   mfu = plan.flops['model'] / possible
   plan.roofline = dict(seconds, seconds=best, serial=serial, bound=bound, mfu=mfu)
   steps, hours, cost = run.settings.schedule.steps, None, None
+  whole = None
   if plan.program in ('step', 'cohort') and steps is not None:
-    hours = steps * best / 3600
+    # What is planned is a step of the last phase; those before it read fewer tokens.
+    whole = phases.whole_steps(run.settings)
+    hours = whole * best / 3600
   price = prices.per_hour(wish.prices, topology)
   if None not in (hours, price):
     cost = hours * price
   speed: dict[str, Any] = dict(tokens_per_second=plan.tokens / best)
-  speed |= dict(steps=steps, hours=hours, price_per_hour=price, cost=cost)
+  speed |= dict(steps=steps, whole_steps=whole, hours=hours)
+  speed |= dict(price_per_hour=price, cost=cost)
   speed['currency'] = wish.prices.get('currency', '')
   speed['prices_of'] = wish.prices.get('date', '')
   plan.speed = speed

@@ -148,7 +148,10 @@ def _speed(plan: Plan) -> Iterator[str]:
   speed = plan.speed
   parts = [f'at most {number(speed["tokens_per_second"])} tokens/s']
   if speed['hours'] is not None:
-    parts.append(f'{speed["steps"]:,} steps take at least {amount(speed["hours"])} h')
+    steps = f'{speed["steps"]:,} steps'
+    if speed['whole_steps'] != speed['steps']:
+      steps += f', by their tokens {speed["whole_steps"]:,.0f} such steps,'
+    parts.append(f'{steps} take at least {amount(speed["hours"])} h')
   if speed['cost'] is not None:
     price = f'{speed["price_per_hour"]:,.2f} an hour, prices of {speed["prices_of"]}'
     parts.append(f'and {amount(speed["cost"])} {speed["currency"]} ({price})')

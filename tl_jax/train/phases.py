@@ -53,6 +53,18 @@ def ends(settings: Settings) -> list[tuple[Phase, int]]:
   return list(zip(every, [*stops, steps], strict=True))
 
 
+def whole_steps(settings: Settings) -> float:
+  """How many steps of the last phase read as many tokens as the run does."""
+  rows, length = of(settings.data)[-1].shape
+  tokens = 0
+  before = 0
+  for phase, last in ends(settings):
+    own_rows, own_length = phase.shape
+    tokens += (last - before) * own_rows * own_length
+    before = last
+  return tokens / (rows * length)
+
+
 def lengths(group: Data) -> list[int]:
   """The lengths of rows, each once, that of the last phase at the end."""
   # A dict keeps the place at which it first saw a key.
