@@ -222,7 +222,7 @@ def test_ids_without_a_row_are_refused_before_a_device_sees_them(ready):
   with pytest.raises(
     ValueError, match=r'tokens: an id of \d+, but the table has 9 rows'
   ):
-    next(running.placed_batches(stream, 0, 3, settings.data.batch, sharding, arch))
+    next(running.placed_batches(stream, 0, settings, sharding, arch))
   small = ready.parts._replace(model=ready.parts.model._replace(arch=arch))
   with pytest.raises(ValueError, match='9 rows'):
     EvaluationInputs(ready.corpus, small)
