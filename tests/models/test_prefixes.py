@@ -42,5 +42,5 @@ def test_the_tokens_of_a_prefix_see_each_other_and_no_more(family, layers):
 
 def test_a_window_would_hide_a_prefix():
   model = build(arch('tiny-gpt', vocabulary=40, head='causal', windows=(0, 4)))
-  with pytest.raises(ValueError, match=r'config\.objective\.prefix: .*windows'):
+  with pytest.raises(ValueError, match=r'config\.objective: .*windows'):
     jax.eval_shape(lambda key: model.apply(model.init(key), BATCH), jax.random.key(0))
