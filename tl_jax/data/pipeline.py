@@ -348,9 +348,9 @@ def stream(
   """The endless stream of one set of examples, or of a mixture {name: Examples}.
 
   `length` is the number of tokens of a row. `room` is what rows have room for, by
-  default `length` tokens. `batch` is the number of rows of a global batch, unless `sizes`
-  has it by step.
-  `examples_per_row` is how many labelled examples a row may hold (1 with `pack=False`).
+  default `length` tokens. `batch` is the number of rows of a global batch, unless
+  `sizes` has it by step. `examples_per_row` is how many labelled examples a row may hold
+  (1 with `pack=False`).
   `weights` {name: weight} count the rows of a mixture and are kept to 1/1024. A short
   source begins its next epoch when it ends. From each step of `stages` ((step, weights),
   ...) on, other weights hold. `epochs` {name: passes} are the most of a source: after
@@ -374,13 +374,22 @@ def stream(
     own = chosen.get(name)
     parts.append(_rows_of_source(mixture[name], layout, own_seed, own, shuffle))
   sizes = sizes or Sizes((0,), (batch,))
-  rows = {}
-  for step, stage in changes:
-    # Of stages that begin at the same row, since no row was read between, the last one.
-    rows[sizes.before(step)] = {name: stage[name] for name in names}
   limits = mixing.limits(names, parts, epochs or {})
-  course = mixing.course(list(rows.items()), seed, limits)
+  course = mixing.course(_rows_of_changes(changes, names, sizes), seed, limits)
   return Stream(tuple(parts), tuple(names), course, layout, sizes)
+
+
+def _rows_of_changes(
+  changes: Sequence[tuple[int, Mapping[str, float]]], names: Sequence[str], sizes: Sizes
+) -> list[tuple[int, dict[str, float]]]:
+  """The rows at which weights change, with those of the sources `names`, from the steps
+  at which they do.
+  """
+  rows = {}
+  for step, weights in changes:
+    # Of stages that begin at the same row, since no row was read between, the last one.
+    rows[sizes.before(step)] = {name: weights[name] for name in names}
+  return list(rows.items())
 
 
 def _subsets(mixture: Mapping[str, Examples], subset) -> dict:

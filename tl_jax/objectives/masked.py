@@ -89,9 +89,11 @@ def masked(
       chosen = choose_tokens(candidate, noise, budget)
     else:
       words = words_of(tokens, candidate, segments, jnp.asarray(joins))
+    if masking == 'words':
+      chosen = jax.vmap(choose_words)(words, noise, budget)
+    if masking == 'spans':
       sizes = span_sizes(rng.stream(key, 'spans'), tokens.shape)
-      choose = choose_words if masking == 'words' else choose_spans
-      chosen = jax.vmap(choose)(words, noise, sizes, budget)
+      chosen = jax.vmap(choose_spans)(words, noise, sizes, budget)
     score, weights = slots(chosen, int(budgets[-1]))
     targets = jnp.take_along_axis(tokens, score, axis=1)
 
@@ -145,12 +147,11 @@ def words_of(tokens, candidate, segments, joins) -> Words:
   return Words(candidate, candidate & is_first, segments)
 
 
-def choose_words(words: Words, noise, sizes, budget):
+def choose_words(words: Words, noise, budget):
   """Boolean (length,) of one row: whole words in random order.
 
-  A word is taken if it fits into what is left of `budget`. sizes: of spans, not read.
+  A word is taken if it fits into what is left of `budget`.
   """
-  del sizes
   candidate, begins, _ = words
   length = len(candidate)
   # Words are numbered along the row; what is in no word has the number `length`.

@@ -140,7 +140,7 @@ class Mixture(NamedTuple):
   rows: Rows | None = None
   examples: dict | None = None
   pad: int | None = None
-  shorter: dict[int, 'Mixture'] = {}
+  shorter: dict[int, 'Mixture'] | None = None
 
   name = 'pretrain'
   task = None
