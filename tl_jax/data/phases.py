@@ -5,7 +5,7 @@
 (4, 16, 72)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,18 @@ class Sizes(NamedTuple):
       steps = self.firsts[place + 1] - self.firsts[place]
       whole += steps * self.rows[place]
     return whole + (step - self.firsts[number]) * self.rows[number]
+
+  def changes(
+    self, changes: Sequence[tuple[int, Mapping[str, float]]], names: Sequence[str]
+  ) -> list[tuple[int, dict[str, float]]]:
+    """The rows at which weights change, with those of the sources `names`, from the
+    steps at which they do.
+    """
+    rows = {}
+    for step, weights in changes:
+      # Of stages that begin at the same row, as no row was read between, the last one.
+      rows[self.before(step)] = {name: weights[name] for name in names}
+    return list(rows.items())
 
   def _number(self, step: int) -> int:
     """Which of the sizes holds at a step."""

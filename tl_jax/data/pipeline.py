@@ -375,21 +375,8 @@ def stream(
     parts.append(_rows_of_source(mixture[name], layout, own_seed, own, shuffle))
   sizes = sizes or Sizes((0,), (batch,))
   limits = mixing.limits(names, parts, epochs or {})
-  course = mixing.course(_rows_of_changes(changes, names, sizes), seed, limits)
+  course = mixing.course(sizes.changes(changes, names), seed, limits)
   return Stream(tuple(parts), tuple(names), course, layout, sizes)
-
-
-def _rows_of_changes(
-  changes: Sequence[tuple[int, Mapping[str, float]]], names: Sequence[str], sizes: Sizes
-) -> list[tuple[int, dict[str, float]]]:
-  """The rows at which weights change, with those of the sources `names`, from the steps
-  at which they do.
-  """
-  rows = {}
-  for step, weights in changes:
-    # Of stages that begin at the same row, since no row was read between, the last one.
-    rows[sizes.before(step)] = {name: weights[name] for name in names}
-  return list(rows.items())
 
 
 def _subsets(mixture: Mapping[str, Examples], subset) -> dict:
