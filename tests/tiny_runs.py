@@ -2,6 +2,8 @@
 
 import json
 
+from tl_jax import config
+
 # The least that trains: one layer of width 16.
 SMALL = [
   ('model', "{'family': 'tiny', 'layers': 1, 'width': 16, 'heads': 2, 'mlp': 16}"),
@@ -34,3 +36,13 @@ def write_task(path):
     rows.append(dict(text=f'w{place}', label=str(place % 2), split=split))
   path.write_text('\n'.join(map(json.dumps, rows)))
   return path
+
+
+def write_finished(folder, result, overrides=()):
+  """Writes what a finished pre-training says of itself. Returns the folder."""
+  made = config.load('configs/pretrain.py:tiny', [*SMALL, *overrides])
+  folder.mkdir()
+  written = dict(config=config.to_json(made))
+  (folder / 'config.json').write_text(json.dumps(written))
+  (folder / 'result.json').write_text(json.dumps(result))
+  return folder

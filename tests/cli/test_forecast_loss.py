@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tiny_runs import write_finished
 
 from tl_jax.cli import main as command
 from tl_jax.evals import scaling
@@ -11,7 +12,6 @@ LAW = scaling.Law(1.8, 200.0, 500.0, 0.33, 0.30)
 
 
 def write_run(folder, parameters, tokens):
-  folder.mkdir()
   loss = LAW.loss(parameters, tokens)
   result = dict(
     task='pretrain',
@@ -21,7 +21,7 @@ def write_run(folder, parameters, tokens):
     total_parameters=parameters,
     metrics=dict(loss=loss),
   )
-  (folder / 'result.json').write_text(json.dumps(result))
+  write_finished(folder, result)
   (folder / 'evaluations.jsonl').write_text('')
   return str(folder)
 

@@ -3,9 +3,13 @@
 import json
 
 import pytest
+from tiny_runs import write_finished
 
 from tl_jax.config import ConfigError
+from tl_jax.evals import scaling
 from tl_jax.report import losses
+
+LAW = scaling.Law(1.8, 200.0, 500.0, 0.33, 0.30)
 
 
 def test_published_laws_are_those_of_their_papers():
@@ -17,17 +21,18 @@ def test_published_laws_are_those_of_their_papers():
   assert value == pytest.approx(2.2256440889984477, rel=1e-12)
 
 
-def write_run(folder, parameters=1000, tokens=4000, unique=1000, task='pretrain'):
-  folder.mkdir()
+def write_run(
+  folder, parameters=1000, tokens=4000, unique=1000, task='pretrain', loss=3.0
+):
   result = dict(
     task=task,
     steps=40,
     tokens=tokens,
     unique_tokens=unique,
     total_parameters=parameters,
-    metrics=dict(loss=3.0),
+    metrics=dict(loss=loss),
   )
-  (folder / 'result.json').write_text(json.dumps(result))
+  write_finished(folder, result)
   lines = [dict(step=10, **{'test/loss': 5.0}), dict(step=40, **{'test/loss': 3.5})]
   text = ''.join(json.dumps(line) + '\n' for line in lines)
   (folder / 'evaluations.jsonl').write_text(text)
@@ -56,7 +61,7 @@ def test_what_is_no_run_of_pre_training_is_named(tmp_path):
 def test_runs_that_do_not_suffice_are_refused(tmp_path):
   folders = []
   for number in range(3):
-    folders.append(str(write_run(tmp_path / str(number))))
+    folders.append(str(write_run(tmp_path / str(number), loss=3.0 + number)))
 
   def asked(count, on_the_way=False, parameters=0.0):
     wanted = losses.Asked(1e6, parameters, 0.0)
@@ -68,3 +73,21 @@ def test_runs_that_do_not_suffice_are_refused(tmp_path):
     asked(3)
   with pytest.raises(ConfigError, match='--parameters=5000: all runs have 1000'):
     asked(3, True, 5000.0)
+
+
+def asked_of(tokens, parameters=1000, unique=0.0):
+  """What is said of a question to two runs of 1,000 parameters."""
+  laws = dict.fromkeys(
+    losses.FORMS, scaling.Forecast(LAW, (LAW,), (0.1,), True, (0.1,))
+  )
+  points = [scaling.Point(name, 1000, 4000, 4000, 3.0) for name in 'ab']
+  asked = losses.Asked(tokens, parameters, unique or tokens)
+  return ' '.join(losses.sentences(losses.Found(asked, tuple(points), laws)))
+
+
+def test_what_no_run_at_hand_is_like_is_said():
+  assert 'at hand' not in asked_of(4000)
+  assert 'No run at hand has so few tokens, the shortest 4k' in asked_of(1000)
+  assert 'so few parameters, the smallest 1k' in asked_of(4000, 10)
+  said = asked_of(4000, unique=1e9)
+  assert '1 passes' in said and '1B unique tokens are more than the 4k' in said

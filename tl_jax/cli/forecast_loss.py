@@ -75,7 +75,9 @@ def _forecast_loss(flags, _) -> int:
 NOTES = """fits L = E + A / N^alpha + B / D^beta to the held-out losses of finished runs, N
 parameters and D tokens each (Hoffmann et al. 2022), and its data-constrained form, in
 which repeated tokens are worth less (Muennighoff et al. 2023). runs of several sizes and
-lengths, on the same texts with the same tokenizer, say most. intervals (80 %) are over
+lengths say most. they differ in these, in rates and batches, and in how much of a source
+they may see; runs of another objective, tokenizer, length of rows, init, or of other
+sources and shares, are refused. intervals (80 %) are over
 points drawn again, the errors on runs that were held back in their turn, and those of
 laws fitted to a half and a quarter of the tokens: they grow with the distance. a run that
 is no power law yet, or overfits, is named.

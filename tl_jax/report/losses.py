@@ -20,6 +20,7 @@ from tl_jax import files
 from tl_jax.config import ConfigError
 from tl_jax.evals.scaling import Forecast, Law, Point, doubts, forecast
 from tl_jax.evals.statistics import Interval
+from tl_jax.report import comparable
 from tl_jax.report.figures import figure
 from tl_jax.report.html import HEAD, STYLE, grid, section
 from tl_jax.report.literature import published
@@ -41,11 +42,15 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-  """A forecast by each of the `FORMS`, and the runs that it is made from."""
+  """A forecast by each of the `FORMS`, and the runs that it is made from.
+
+  remarks: what is to be said of these runs.
+  """
 
   asked: Asked
   points: tuple[Point, ...]
   forms: Mapping[str, Forecast]
+  remarks: tuple[str, ...] = ()
 
   def at(self, name: str) -> Interval:
     """The loss that a form expects of what was asked."""
@@ -111,11 +116,13 @@ def forecast_loss(
   """Fits both forms to the runs. `asked.parameters` 0 are those of the largest run, and
   `asked.unique` 0 means that no token is repeated.
 
-  Raises ConfigError where the runs do not suffice.
+  Raises ConfigError where the runs do not suffice, or are not of one law.
   """
   points = []
-  for folder in folders:
-    points += points_of(pathlib.Path(folder), on_the_way)
+  paths = list(map(pathlib.Path, folders))
+  for path in paths:
+    points += points_of(path, on_the_way)
+  remarks = comparable.require(paths)
   _require_enough(points, asked)
   largest = max(point.parameters for point in points)
   # 0 of either is the plainest case.
@@ -126,7 +133,7 @@ def forecast_loss(
   for name in FORMS:
     constrained = name == FORMS[1]
     forms[name] = forecast(points, constrained=constrained, seed=seed)
-  return Found(asked, tuple(points), forms)
+  return Found(asked, tuple(points), forms, tuple(remarks))
 
 
 def _require_enough(points: Sequence[Point], asked: Asked) -> None:
@@ -180,11 +187,12 @@ def sentences(found: Found) -> list[str]:
   """What a person wants to know first."""
   asked, points = found.asked, found.points
   runs = len({point.run for point in points})
-  again = asked.tokens / asked.unique
+  again = asked.tokens / min(asked.unique, asked.tokens)
   # What is asked for, as it was understood.
   what = f'{count(asked.parameters)} parameters after {count(asked.tokens)} tokens'
   known = f'{len(points)} losses of {runs} runs'
   lines = [f'{what}, {again:.3g} passes, from {known}.']
+  lines += [*found.remarks, *_below(found)]
   most = max(point.tokens for point in points)
   largest = max(point.parameters for point in points)
   further = max(asked.tokens / most, asked.parameters / largest)
@@ -201,6 +209,30 @@ def sentences(found: Found) -> list[str]:
     lines.append(
       f'No run at hand repeats its tokens more than {passes(points):.3g} times: what '
       'repeats are worth is as published.'
+    )
+  return lines
+
+
+def _below(found: Found) -> list[str]:
+  """What is asked for that lies before everything that was measured, or cannot be."""
+  asked, points = found.asked, found.points
+  lines = []
+  if asked.unique > asked.tokens:
+    lines.append(
+      f'{count(asked.unique)} unique tokens are more than the {count(asked.tokens)} that '
+      'are read: none is repeated.'
+    )
+  fewest = min(point.tokens for point in points)
+  if asked.tokens < fewest:
+    lines.append(
+      f'No run at hand has so few tokens, the shortest {count(fewest)}: laws do not hold '
+      'at the beginning of a training.'
+    )
+  smallest = min(point.parameters for point in points)
+  if asked.parameters < smallest:
+    lines.append(
+      f'No run at hand has so few parameters, the smallest {count(smallest)}: no interval '
+      'covers how far a law is carried down.'
     )
   return lines
 
