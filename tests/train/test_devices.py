@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from two_processes import run_two
+from two_processes import hear, run_two, start_several
 
 pytestmark = pytest.mark.slow
 STEPS = 20
@@ -42,9 +42,6 @@ OBJECTIVES = {
 }
 # One stays on one worker, which computes its losses on one device once.
 EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in OBJECTIVES]
-# BART is left out: its two processes exchange arrays in different orders, and gloo ends
-# them. Whose fault that is, is not known.
-TOGETHER = [each for each in EACH if each.values != ('infilling',)]
 EIGHT = ('--config.mesh.data=2', '--config.mesh.fsdp=2', '--config.mesh.tensor=2')
 
 
@@ -107,7 +104,7 @@ def test_eight_devices_give_the_losses_of_one(objective, one_device, run_cli, tm
   np.testing.assert_allclose(losses(tmp_path), one_device(objective), atol=1e-5)
 
 
-@pytest.mark.parametrize('objective', TOGETHER)
+@pytest.mark.parametrize('objective', EACH)
 def test_two_processes_give_the_losses_of_one(objective, one_device, tmp_path):
   run_two(
     ('-m', 'tl_jax'),
@@ -143,6 +140,38 @@ def test_a_process_may_take_long_to_compile(tmp_path):
     *flags_of('masked'),
   )
   assert losses(tmp_path).size == STEPS
+
+
+def test_fewer_examples_than_processes_are_learned_as_by_one(
+  pretrained, run_cli, tmp_path
+):
+  """Three processes share two labelled texts: some rows of a batch are the same text."""
+  rows = [
+    dict(text='a fine film', label='good', split='train'),
+    dict(text='a dull film', label='bad', split='train'),
+    dict(text='fine', label='good', split='test'),
+  ]
+  task = tmp_path / 'task.jsonl'
+  task.write_text('\n'.join(map(json.dumps, rows)))
+  flags = (
+    f'--config=configs/transfer.py:task={task},init={pretrained}',
+    '--config.data.batch=3',
+    '--config.data.length=32',
+    '--config.schedule.warmup=0',
+    f'--config.schedule.steps={STEPS}',
+    '--config.log.every=1',
+    '--config.log.tensorboard=false',
+  )
+  alone = run_cli('transfer', f'--workdir={tmp_path / "one"}', *flags)
+  assert alone.returncode == 0, alone.stderr
+  several = start_several(
+    3, ('-m', 'tl_jax'), 'transfer', f'--workdir={tmp_path / "three"}', *flags
+  )
+  heard = hear(several)
+  assert [process.returncode for process in several] == [0, 0, 0], heard
+  found = losses(tmp_path / 'three')
+  assert found[-1] < found[0]
+  np.testing.assert_allclose(found, losses(tmp_path / 'one'), atol=1e-5)
 
 
 def test_two_processes_evaluate_as_one(pretrained):

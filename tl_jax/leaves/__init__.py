@@ -10,6 +10,7 @@ True
 
 from tl_jax.leaves.matrices import Directed, Gated, LowRank, Scaled, Subset
 from tl_jax.leaves.parts import ACTIVATIONS, Bottleneck, Prefix
+from tl_jax.leaves.platforms import by_platform
 from tl_jax.leaves.quantized import Quantized, quantize
 from tl_jax.leaves.readout import Readout
 from tl_jax.leaves.structure import (
@@ -40,6 +41,7 @@ __all__ = [
   'Scaled',
   'Subset',
   'add_bias',
+  'by_platform',
   'cast',
   'change',
   'dense',

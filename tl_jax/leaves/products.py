@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from tl_jax.leaves.platforms import by_platform
+
 NARROW = jnp.bfloat16
 # The name of the results of products with weights, for a checkpoint policy that keeps
 # them.
@@ -42,7 +44,7 @@ def _multiply(x, y, transposed: bool = False, dtype=NARROW):
   """
   made = _contract(x, y, transposed)
   if dtype == made.dtype:
-    return jax.lax.platform_dependent(made, cpu=_finished, default=lambda made: made)
+    return by_platform(made, cpu=_finished, default=lambda made: made)
   return made.astype(dtype)
 
 
@@ -98,7 +100,7 @@ def multiply_table(x, table):
     return turned.T.reshape(shape)
 
   if 1 < rows <= min(FEW, table.shape[0]):
-    return jax.lax.platform_dependent(x, table, cpu=on_cpu, default=contract)
+    return by_platform(x, table, cpu=on_cpu, default=contract)
   return contract(x, table)
 
 
@@ -129,7 +131,7 @@ def _outer(x, y, shared: int, dtype):
 
   x = x.astype(NARROW)
   y = y.astype(NARROW)
-  return jax.lax.platform_dependent(x, y, cpu=on_cpu, default=natural)
+  return by_platform(x, y, cpu=on_cpu, default=natural)
 
 
 def copy_swapped(x):
@@ -148,7 +150,7 @@ def copy_swapped(x):
   def natural(x):
     return jnp.swapaxes(x, 1, 2)
 
-  return jax.lax.platform_dependent(x, cpu=on_cpu, default=natural)
+  return by_platform(x, cpu=on_cpu, default=natural)
 
 
 def column_sums(x):
@@ -167,7 +169,7 @@ def column_sums(x):
   def natural(x):
     return x.astype(jnp.float32).sum(0)
 
-  return jax.lax.platform_dependent(x, cpu=on_cpu, default=natural)
+  return by_platform(x, cpu=on_cpu, default=natural)
 
 
 def _tile(whole: int) -> int:
@@ -259,7 +261,7 @@ def _turned(x, w):
       made = copy_transposed(made)
     return made.reshape(*x.shape[:-1], w.shape[1])
 
-  return jax.lax.platform_dependent(x, w, cpu=on_cpu, default=jnp.matmul)
+  return by_platform(x, w, cpu=on_cpu, default=jnp.matmul)
 
 
 @jax.custom_vjp

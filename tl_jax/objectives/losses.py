@@ -8,6 +8,7 @@
 import jax
 import jax.numpy as jnp
 
+from tl_jax.leaves import by_platform
 from tl_jax.objectives.types import Array
 from tl_jax.segments import one_right, starts_of
 
@@ -39,9 +40,7 @@ def chosen_logits(logits: Array, targets: Array) -> Array:
   def looked_up(logits, targets):
     return jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
 
-  return jax.lax.platform_dependent(
-    logits, targets, cpu=looked_up, default=_sum_of_chosen
-  )
+  return by_platform(logits, targets, cpu=looked_up, default=_sum_of_chosen)
 
 
 @jax.custom_jvp

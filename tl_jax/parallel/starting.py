@@ -89,10 +89,6 @@ def start() -> None:
   seconds = GIVEN_SECONDS if cluster.name == ADDRESS else FOUND_SECONDS
   _join(cluster, seconds)
   introduce(cluster.process)
-  # Seen of encoder-decoders on CPUs: with programs out of a cache the processes often
-  # end with a mismatch of their exchanges, with programs compiled anew they do not.
-  if jax.default_backend() == 'cpu':
-    jax.config.update('jax_enable_compilation_cache', False)
 
 
 def _join(cluster: Cluster, seconds: float) -> None:
