@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from hearing import Said
 
 from tl_jax import config, train
 from tl_jax.checkpoint import Store
@@ -52,12 +53,6 @@ def lines(path):
   ]
   timed = ('tokens_per_second', 'waiting_share')
   return [{key: row[key] for key in row if key not in timed} for row in rows]
-
-
-class Said(list):
-  @property
-  def reporter(self):
-    return train.Reporter(self.append, lambda *given, **figures: None)
 
 
 def test_epochs_are_the_steps_that_see_every_example_so_often(path, tmp_path):

@@ -2,11 +2,17 @@
 and an export.
 """
 
+import json
+import re
+import shutil
+
 import jax
 import pytest
+from ml_collections import ConfigDict
 
 from tl_jax import config, data, interop, models, train
 from tl_jax.interop.tokenizers import load_tokenizer, save_tokenizer
+from tl_jax.train import tokenizing
 
 TEXTS = [
   'the train is late again',
@@ -54,12 +60,12 @@ def source(tmp_path_factory):
   return folder
 
 
-def moved(init, workdir):
+def moved(init, workdir, steps=1):
   train.transfer(
     config.load(
       f'configs/transfer.py:task=sentiment,method=probe,init={init},labels=8',
       [
-        ('schedule.steps', '1'),
+        ('schedule.steps', str(steps)),
         ('schedule.warmup', '0'),
         ('data.length', '32'),
         ('data.batch', '4'),
@@ -109,8 +115,6 @@ def test_a_transfer_and_its_export_keep_the_files_of_a_tokenizer(source, tmp_pat
 @pytest.mark.slow
 def test_what_a_folder_says_of_decoding_is_kept_in_a_workdir(tmp_path):
   """Of a BART, that its decoder begins with the end and not with the pad."""
-  import json
-
   tokenizer = data.tokenizers.train(TEXTS, 'bpe', 300, sentinels=0)
   arch = models.arch(
     'bart-base',
@@ -149,3 +153,54 @@ def test_a_workdir_with_nothing_but_a_tokenizer_opens(tmp_path):
   assert [path.name for path in (tmp_path / 'again').iterdir()] == ['tokenizer.json']
   save_tokenizer(tmp_path, own)
   assert open_tokenizer(tmp_path).digest == own.digest
+
+
+def test_another_tokenizer_than_that_of_a_step_is_refused(pretrained, tmp_path):
+  """By who opens the model and by the run that would go on; what is kept stays."""
+  workdir = tmp_path / 'one'
+  shutil.copytree(pretrained, workdir)
+  kept = workdir / 'tokenizer.json'
+  other = data.tokenizers.train(TEXTS, 'wordpiece', 512)
+  other.save(kept)
+  swapped = kept.read_bytes()
+  expected = (
+    f'{kept}: not the tokenizer that step 6 was trained with: the digest of its'
+  )
+  with pytest.raises(config.ConfigError, match=re.escape(expected)):
+    train.open_workdir(workdir)
+  with pytest.raises(config.ConfigError, match=re.escape(expected)):
+    moved(workdir, tmp_path / 'two')
+  settings = json.loads((workdir / 'config.json').read_text())['config']
+  longer = ConfigDict(settings | dict(schedule=settings['schedule'] | dict(steps=8)))
+  with pytest.raises(config.ConfigError, match=re.escape(expected)):
+    train.pretrain(longer, workdir)
+  assert kept.read_bytes() == swapped
+
+
+def test_a_source_whose_tokenizer_was_changed_is_not_gone_on_from(source, tmp_path):
+  """And the one that the steps were trained with is not written over."""
+  init = tmp_path / 'init'
+  shutil.copytree(source, init)
+  kept = moved(init, tmp_path / 'one') / 'tokenizer.json'
+  before = kept.read_bytes()
+  pieces = json.loads((init / 'tokenizer.json').read_text())
+  vocabulary = pieces['model']['vocab']
+  first, second = [piece for piece in vocabulary if piece.isalpha()][:2]
+  vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+  (init / 'tokenizer.json').write_text(json.dumps(pieces))
+  with pytest.raises(
+    config.ConfigError, match=f'config.init: {init}: not the tokenizer'
+  ):
+    moved(init, tmp_path / 'one', steps=2)
+  assert kept.read_bytes() == before
+
+
+def test_a_tokenizer_that_is_written_in_other_words_is_the_same():
+  """As by another release of its library; by the same one its rules are others."""
+  tokenizer = data.tokenizers.train(TEXTS, 'wordpiece', 200)
+  made = tokenizing.marks(tokenizer) | dict(digest='of other words')
+  older = dict(tokenizer=made | dict(release='0.1'))
+  tokenizing.require_same(tokenizer, older, 'step 1', 'here')
+  tokenizing.require_same(tokenizer, {}, 'step 1', 'here')
+  with pytest.raises(config.ConfigError, match='its rules, not its pieces, differ'):
+    tokenizing.require_same(tokenizer, dict(tokenizer=made), 'step 1', 'here')

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from hearing import Said
 
 from tl_jax import config, train
 from tl_jax.checkpoint import Store
@@ -60,12 +61,6 @@ def lines(path):
   found = [json.loads(line) for line in path.read_text().splitlines()]
   timed = ('seconds', 'tokens_per_second', 'waiting_share')
   return [{key: row[key] for key in row if key not in timed} for row in found]
-
-
-class Said(list):
-  @property
-  def reporter(self):
-    return train.Reporter(self.append, lambda *given, **figures: None)
 
 
 @pytest.fixture(scope='module')

@@ -28,7 +28,7 @@ from tl_jax import (
 )
 from tl_jax import config as configs
 from tl_jax.config import ConfigError
-from tl_jax.data import chats
+from tl_jax.data import chats, tokenizers
 from tl_jax.interop.huggingface import GENERATION
 from tl_jax.train import (
   assembly,
@@ -82,16 +82,17 @@ class Opened(NamedTuple):
 
 def meta(
   arch: models.Arch,
+  tokenizer: tokenizers.Tokenizer,
   read: Mapping[str, str],
   task: tasks.Task | None = None,
   frame: str = '',
 ) -> dict:
   """What a checkpoint must say of itself to be opened without the run that made it.
 
-  read: the sha256 of the user's files that the run trains on, by path. task: that of a
-  transfer, for the names of its labels belong to the outputs of the model, and how it
-  decodes to the texts that the model writes. frame: in which two texts stand; '' where
-  none do.
+  tokenizer: that of the run. read: the sha256 of the user's files that the run trains
+  on, by path. task: that of a transfer, for the names of its labels belong to the
+  outputs of the model, and how it decodes to the texts that the model writes. frame: in
+  which two texts stand; '' where none do.
   """
   said = None
   if task is not None:
@@ -101,7 +102,12 @@ def meta(
   # Without the key two texts are one to the model, as to all before there was a frame.
   if frame:
     said['frame'] = frame
-  return dict(arch=dataclasses.asdict(arch), files=dict(read), task=said)
+  return dict(
+    arch=dataclasses.asdict(arch),
+    tokenizer=tokenizing.marks(tokenizer),
+    files=dict(read),
+    task=said,
+  )
 
 
 def _task_of(path: pathlib.Path, step: int) -> Mapping[str, Any]:
@@ -195,6 +201,8 @@ def open_step(
   params = parts.method.fuse(trainable, frozen)
   parse_special = settings.tokenizer.parse_special
   tokenizer = tokenizing.parsing(tokenizing.open_tokenizer(path), parse_special)
+  kept = str(path / tokenizing.TOKENIZER)
+  tokenizing.require_same(tokenizer, store.meta(step), f'step {step}', kept)
   return Opened(
     settings,
     arch,

@@ -262,6 +262,8 @@ class Trainer:
     """
     run.require_files(self.ready.files())
     run.require_files(self.ready.sets(), 'sets')
+    init = '' if self.ready.source is None else settings.init
+    tokenizing.require_read_by_newest(run.path, self.ready.tokenizer, init)
     stream, chosen = self.ready.corpus.stream(settings)
     run.require_trained_on(results.digest_numbers(chosen))
     run.require_frame(self.ready.frame)
@@ -342,7 +344,9 @@ class Trainer:
     """Where a run leaves its figures that is trained on the examples `chosen`."""
     ready = self.ready
     watch = self.evaluator.watch(ready.corpus.watched(settings))
-    said = meta(ready.parts.model.arch, ready.files(), ready.task, ready.frame)
+    said = meta(
+      ready.parts.model.arch, ready.tokenizer, ready.files(), ready.task, ready.frame
+    )
     steps = settings.schedule.steps
     said |= dict(sets=ready.sets())
     said |= dict(trained_on=results.digest_numbers(chosen), steps=steps)

@@ -8,11 +8,14 @@ True
 """
 
 import dataclasses
+import hashlib
+import importlib.metadata
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from tl_jax import data, files, interop
+from tl_jax import checkpoint, data, files, interop
 from tl_jax.config import ConfigError
 from tl_jax.data import store
 from tl_jax.interop.huggingface import GENERATION
@@ -43,17 +46,77 @@ def prepare(
 
   It is that of the `source`, which `init` names. Without a source it is the one that is
   kept, read or trained; training_texts() is called where texts are needed. Raises
-  ConfigError for a source without.
+  ConfigError for a source without, and for another than that of the steps in the
+  folder.
   """
   if source is None:
     tokenizer = _make(choice, training_texts, folder, is_primary)
+    require_read_by_newest(folder, tokenizer)
   elif source.tokenizer is None:
     raise ConfigError(f'config.init: {init} has no tokenizer')
   else:
     tokenizer = source.tokenizer
+    # Before the one that the steps were trained with is written over.
+    require_read_by_newest(folder, tokenizer, init)
     if is_primary:
       keep_tokenizer(folder, source)
   return parsing(tokenizer, choice.parse_special, init)
+
+
+def marks(tokenizer) -> dict[str, str]:
+  """What a checkpoint says of the tokenizer that its model reads with.
+
+  pieces: a digest of the pieces and their ids. digest: one of all that the library
+  writes of it, which another `release` of the library may write in other words.
+  """
+  return dict(
+    digest=tokenizer.digest,
+    pieces=_digest_of_pieces(tokenizer),
+    release=_release(),
+  )
+
+
+def _digest_of_pieces(tokenizer) -> str:
+  pieces = sorted(tokenizer.backend.get_vocab(with_added_tokens=True).items())
+  return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()
+
+
+def _release() -> str:
+  return importlib.metadata.version('tokenizers')
+
+
+def require_same(tokenizer, said: Mapping[str, Any], trained: str, where: str) -> None:
+  """Raises ConfigError where the tokenizer of `where` is not that of a checkpoint.
+
+  said: what the checkpoint, which `trained` names, says of itself. One of an earlier
+  version says nothing of its tokenizer, and takes any.
+  """
+  made = said.get('tokenizer')
+  if made is None or made['digest'] == tokenizer.digest:
+    return
+  pieces = _digest_of_pieces(tokenizer)
+  if made['pieces'] == pieces:
+    if made['release'] != _release():
+      return
+    differs = f'its rules, not its pieces, differ (digest {tokenizer.digest[:12]}, not '
+    differs += f'{made["digest"][:12]})'
+  else:
+    differs = f'the digest of its pieces is {pieces[:12]}, not {made["pieces"][:12]}'
+  raise ConfigError(
+    f'{where}: not the tokenizer that {trained} was trained with: {differs}; put that '
+    'one back'
+  )
+
+
+def require_read_by_newest(folder: pathlib.Path, tokenizer, init: str = '') -> None:
+  """Raises ConfigError where the newest step in a workdir was trained with another
+  tokenizer than this one, which is that of `init` or the one that is kept.
+  """
+  store = checkpoint.Store(folder / 'checkpoints')
+  newest = store.latest()
+  if newest is not None:
+    where = f'config.init: {init}' if init else str(folder / TOKENIZER)
+    require_same(tokenizer, store.meta(newest), f'step {newest}', where)
 
 
 def _make(
