@@ -1,13 +1,15 @@
 """Rows of text for the rows of a model."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from tiny_runs import SMALL
 
-from tl_jax import config, data, train
+from tl_jax import config, data, interop, models, train
 from tl_jax.objectives import Nominal
-from tl_jax.train import assembly, checks, mixtures, preparing, workdir
+from tl_jax.train import assembly, checks, mixtures, preparing, tokenizing, workdir
 from tl_jax.train.checks import read
 from tl_jax.train.settings import MixtureData
 
@@ -218,3 +220,32 @@ def test_a_result_says_how_many_tokens_were_read_and_how_many_are_different(tmp_
   stream, _ = ready.corpus.stream(ready.settings)
   assert found['tokens'] == sum(map(stream.tokens_at, range(60)))
   assert 80 < found['unique_tokens'] <= 100
+
+
+@pytest.mark.parametrize('kind, ends', [('decoder', True), ('encoder', False)])
+def test_the_documents_of_a_decoder_end_whatever_its_tokenizer_appends(
+  kind, ends, tmp_path
+):
+  """Those of published decoders append nothing; a long document ends once."""
+  own = data.tokenizers.train(['a tale of two towns'], 'bpe', 300, sentinels=0)
+  open_end = interop.tokenizers.without_end(own)
+  assert own.suffix and not open_end.suffix
+  texts = ['a tale', 'two towns of two towns of two towns of two towns']
+  sources = dict(own=[dict(text=text) for text in texts])
+  reader = tokenizing.of_documents(
+    open_end, dataclasses.replace(models.arch('tiny'), kind=kind)
+  )
+  (found,) = mixtures.encode_mixture(
+    sources, mixtures.Rows(8, 8), reader, tmp_path
+  ).values()
+  pieces = [found.tokens[place].tolist() for place in range(len(found.tokens))]
+  assert len(pieces) > 2
+  if ends:
+    # As the tokenizer that does append an end: of the last piece of a document only.
+    expected = mixtures.encode_mixture(
+      sources, mixtures.Rows(8, 8), own, tmp_path / 'own'
+    )
+    assert pieces == [list(piece) for piece in expected['own'].tokens]
+    assert sum(piece.count(own.eos) for piece in pieces) == len(texts)
+  else:
+    assert not any(own.eos in piece for piece in pieces)

@@ -27,6 +27,7 @@ from tl_jax.train.preparing import Prepared
 from tl_jax.train.results import digest_split
 from tl_jax.train.settings import Pretrain, TaskData
 from tl_jax.train.step import averaged
+from tl_jax.train.tokenizing import of_documents
 
 _LOG = logging.getLogger(__name__)
 
@@ -120,8 +121,9 @@ class MixtureEvaluator:
       # Of each test text the same pairs once.
       segments = segments._replace(duplicates=1)
     self._rows = mixtures.rows_for(settings.data, parts.objective)
+    reader = of_documents(tokenizer, parts.model.arch)
     self._examples = mixtures.encode_mixture(
-      sources, self._rows, tokenizer, folder, segments, whole=True
+      sources, self._rows, reader, folder, segments, whole=True
     )
     self._pad = tokenizer.pad
     self._held = parallel.host_rows(sharding, settings.data.batch)

@@ -20,7 +20,7 @@ from tl_jax.objectives import Objective, Segments
 from tl_jax.train import phases
 from tl_jax.train.assembly import Components
 from tl_jax.train.settings import MixtureData, Pretrain
-from tl_jax.train.tokenizing import token_cache
+from tl_jax.train.tokenizing import of_documents, token_cache
 
 SHORT_PAIR = 32  # tokens; of that size there may be several pairs in a row
 ENOUGH_TEXTS = 100_000  # of one source, to train a tokenizer on
@@ -166,11 +166,12 @@ class Mixture(NamedTuple):
   ) -> 'Mixture':
     """The mixture with its texts as tokens, which are kept below `cache`."""
     made = {}
+    reader = of_documents(tokenizer, parts.model.arch)
     for length in phases.lengths(settings.data):
       asked = parts.objective.segments
       group = dataclasses.replace(settings.data, length=length)
       rows = rows_for(group, parts.objective)
-      examples = encode_mixture(self.sources, rows, tokenizer, cache, asked)
+      examples = encode_mixture(self.sources, rows, reader, cache, asked)
       made[length] = self._replace(rows=rows, examples=examples, pad=tokenizer.pad)
     whole = made.pop(settings.data.length)
     return whole._replace(shorter=made)

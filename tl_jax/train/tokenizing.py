@@ -15,7 +15,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tl_jax import checkpoint, data, files, interop
+from tl_jax import checkpoint, data, files, interop, models
 from tl_jax.config import ConfigError
 from tl_jax.data import store
 from tl_jax.interop.huggingface import GENERATION
@@ -162,6 +162,21 @@ def keep(folder: pathlib.Path, tokenizer, source: interop.Loaded | None) -> None
     tokenizer.save(folder / TOKENIZER)
   else:
     keep_tokenizer(folder, source)
+
+
+def of_documents(tokenizer, arch: models.Arch):
+  """The tokenizer as a model of this architecture reads whole documents.
+
+  A decoder learns to stop from the ends of its documents. The tokenizers of published
+  decoders leave a text open, because one for whole texts is one for prompts, too.
+  """
+  if arch.kind != 'decoder' or tokenizer.suffix or tokenizer.eos is None:
+    return tokenizer
+  # What is kept of encoded texts is found by the digest.
+  ended = hashlib.sha256(f'{tokenizer.digest} and {tokenizer.eos}'.encode())
+  return dataclasses.replace(
+    tokenizer, suffix=(tokenizer.eos,), digest=ended.hexdigest()
+  )
 
 
 def open_tokenizer(path: pathlib.Path):
