@@ -93,8 +93,12 @@ def get_config(arg: str = 'tiny') -> ConfigDict:
     cap=0,  # most tokens of a source that count there
     epochs={},  # {source: the most passes over it}
     unique={},  # {source: the most of its tokens that are ever seen}
-    stages=(),  # ((step, {source: weight from then on}), ...)
-    phases=(),  # ((last step, {'length': tokens, 'batch': rows}), ...), then as here
+    # ((step, {source: weight from then on}), ...): in the place of the mixture, so that
+    # a source which a stage does not name is not read in it
+    stages=(),
+    # ((last step, {'length': tokens, 'batch': rows}), ...), then as here; held-out texts
+    # are read in rows as here throughout
+    phases=(),
     column=a.column,
     length=512,
     batch=256,

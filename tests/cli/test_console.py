@@ -84,6 +84,22 @@ def test_a_stalled_pipe_takes_what_fits_and_no_more_time(monkeypatch):
   assert outlet.write(b'y') == 1
 
 
+def test_the_time_left_is_of_the_work_that_is_left(monkeypatch, capsys):
+  """A third of the work in half of the steps leaves twice the time."""
+  now = [100.0]
+  monkeypatch.setattr(console.time, 'monotonic', lambda: now[0])
+  screen = console.Screen()
+  screen.progress('pretrain', 0, 10, share=0.0)
+  now[0] = 130.0
+  screen.progress('pretrain', 5, 10, share=1 / 3, loss=2.0)
+  screen.progress('even', 0, 10)
+  now[0] = 160.0
+  screen.progress('even', 5, 10)
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[1] == 'pretrain 5/10  loss 2  60 s left'
+  assert lines[3].split() == ['even', '5/10', '30', 's', 'left']
+
+
 LIVE = """
 import sys, time
 from tl_jax.cli import console

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from tl_jax import config, parallel
-from tl_jax.scale import compiling, flops, planning, telling, topology
+from tl_jax.scale import compiling, flops, planning, search, telling, topology
 from tl_jax.train import listing, programs, running, workdir
 from tl_jax.train.checks import check
 from tl_jax.train.outline import outline
@@ -83,6 +83,19 @@ def test_members_of_a_cohort_hold_their_base_once():
 def test_a_batch_that_the_devices_do_not_divide_is_refused(tiny):
   with pytest.raises(ValueError, match='not divisible by data 32 .*nearest: 64'):
     planning.make_plan(tiny, topology.parse('v5e-32'), planning.Wish(compile=False))
+
+
+def test_a_plan_refuses_the_phases_that_its_run_refuses():
+  phased = ('data.phases', "((3, {'batch': 4}),)")
+  run = run_of('configs/pretrain.py:tiny', phased, ('data.accumulate', '1'))
+  wish = planning.Wish(compile=False)
+  with pytest.raises(ValueError, match=r'phases\[0\].batch: 4 rows .* v5e:2x4'):
+    planning.make_plan(run, topology.parse('v5e:2x4'), wish)
+  # Four devices divide the batches of both phases.
+  found = search.promising(run, topology.parse('v5e:2x2'), wish)
+  assert all(
+    4 % (one.way.data * one.way.fsdp * one.way.accumulate) == 0 for one in found
+  )
 
 
 def test_money_comes_from_the_table(tiny):

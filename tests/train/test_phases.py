@@ -50,6 +50,7 @@ def run(tmp_path_factory):
 def test_each_phase_has_a_program_of_its_own(run):
   _, told = run
   assert sum('first step after' in line for line in told) == 3
+  assert sum('held-out texts are read in rows of 16' in line for line in told) == 1
 
 
 def test_a_phase_is_trained_as_a_run_of_its_rows_alone(run, tmp_path):
@@ -102,7 +103,50 @@ def test_sizes_are_of_one_length():
   assert ends == [((4, 8), 3), ((2, 16), 4), ((4, 16), 6)]
 
 
+def test_tokens_of_phases_are_counted_by_their_rows():
+  settings = check(settings_of()).settings
+  # Four rows of 8, then two of 16, then four of 16.
+  found = [phases.room_before(settings, step) for step in range(7)]
+  assert found == [0, 32, 64, 96, 128, 192, 256]
+
+
+NEVER = [
+  (('data.phases', PHASES), ['held-out texts are read in rows of 16 tokens']),
+  (('data.phases', "((4, {'batch': 2}),)"), []),
+  (
+    ('data.phases', "((6, {'length': 8}),)"),
+    [
+      'config.data.phases: batches of 4 rows of 16 tokens begin at step 6, but the run '
+      'ends at step 6 (config.schedule.steps)',
+      'held-out texts are read in rows of 16 tokens (config.data.length) throughout, in '
+      'which it never trains',
+    ],
+  ),
+  (
+    ('data.phases', "((9, {'batch': 1}), (12, {'batch': 2}))"),
+    ['batches of 2 rows of 16 tokens begin at step 9', 'begin at step 12'],
+  ),
+]
+
+
+@pytest.mark.parametrize(('given', 'lines'), NEVER)
+def test_what_a_run_ends_too_early_for_is_said(given, lines):
+  found = phases.told(check(settings_of(given)).settings)
+  assert len(found) == len(lines)
+  for line, wanted in zip(found, lines, strict=True):
+    assert wanted in line
+
+
+def test_a_stage_behind_the_end_is_said():
+  stages = "((5, {'austen': 1.0}), (6, {'vader_movie': 1.0}))"
+  given = [('data.phases', '()'), ('data.stages', stages)]
+  (line,) = phases.told(check(settings_of(*given)).settings)
+  assert line.startswith('config.data.stages[1] begins at step 6, but the run ends at')
+
+
 WRONG = [
+  ('((3, {}),)', r'\[0\]: has batches of 4 rows of 16 tokens, as what follows it has'),
+  ("((3, {'batch': 2}), (5, {'batch': 2}))", r'\[0\]: has batches of 2 rows'),
   ("((3, {'length': 8}), (3, {'batch': 2}))", r'\[1\]: step 3 does not come after 3'),
   ("((3, {'lenght': 8}),)", r"\[0\].*'lenght'.*'length'"),
   ("((3, {'length': 32}),)", r'\[0\].length: 32, but the rows of the last phase'),

@@ -142,8 +142,9 @@ class Screen:
     # When a line was last printed and when the work began, by the monotonic clock.
     self._then = 0.0
     self._began = 0.0
-    # Where the work began: a resumed run does not begin at 0.
+    # Where the work began, in steps and as a share: a resumed run does not begin at 0.
     self._first = 0
+    self._first_share = 0.0
     self._bar = None
     self._task = None
 
@@ -204,8 +205,15 @@ class Screen:
       # No markup: brackets in a text are brackets.
       self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-  def progress(self, title: str, done: int, total: int, **figures) -> None:
-    """How far the work `title` has come, with the newest figures."""
+  def progress(
+    self, title: str, done: int, total: int, share: float | None = None, **figures
+  ) -> None:
+    """How far the work `title` has come, with the newest figures.
+
+    share: which part of the work that is, where its steps are not alike.
+    """
+    if share is None:
+      share = done / total if total else 1.0
     # Steps that go back are the next run of a table, under the same title.
     if title != self._title or done < self._first:
       self._close()
@@ -213,32 +221,31 @@ class Screen:
       self._then = 0.0
       self._began = time.monotonic()
       self._first = done
+      self._first_share = share
+    counted = f'{done}/{total}'
     if sys.stdout.isatty():
-      self._draw(title, done, total, figures)
-    else:
-      self._print(title, done, total, figures)
+      self._draw(title, counted, share, figures)
+    elif done == total or time.monotonic() - self._then >= PAUSE:
+      self._print(title, counted, share, figures)
     if done == total:
       self._close()
 
-  def _print(self, title, done, total, figures) -> None:
-    """One line of progress, unless the last one was printed just now."""
-    now = time.monotonic()
-    if done != total and now - self._then < PAUSE:
-      return
-    self._then = now
+  def _print(self, title: str, counted: str, share: float, figures: dict) -> None:
+    """One line of progress."""
+    self._then = time.monotonic()
     shown = [f'{name} {_figure(value)}' for name, value in figures.items()]
-    text = ' '.join(shown) + self._left(now, done, total)
-    say(f'{title} {done}/{total} ', text)
+    text = ' '.join(shown) + self._left(share)
+    say(f'{title} {counted} ', text)
 
-  def _left(self, now: float, done: int, total: int) -> str:
+  def _left(self, share: float) -> str:
     """The time left at the pace so far; '' at the beginning and at the end."""
-    passed = done - self._first
-    if passed <= 0 or done >= total:
+    passed = share - self._first_share
+    if passed <= 0 or share >= 1:
       return ''
-    seconds = (now - self._began) * (total - done) / passed
+    seconds = (time.monotonic() - self._began) * (1 - share) / passed
     return f'  {_duration(seconds)} left'
 
-  def _draw(self, title, done, total, figures) -> None:
+  def _draw(self, title: str, counted: str, share: float, figures: dict) -> None:
     """The live bar, opened at the first call."""
     if self._bar is None:
       # Slow to import, and not needed where there is no terminal.
@@ -247,21 +254,22 @@ class Screen:
       self._bar = progress.Progress(
         progress.TextColumn('{task.description}'),
         progress.BarColumn(),
-        progress.MofNCompleteColumn(),
+        progress.TextColumn('{task.fields[counted]}'),
         progress.TextColumn('{task.fields[figures]}'),
         progress.TimeElapsedColumn(),
         progress.TextColumn('left'),
         progress.TimeRemainingColumn(),
         refresh_per_second=4,
       )
-      self._task = self._bar.add_task(title, total=total, figures='', completed=done)
+      begin = dict(figures='', counted=counted, completed=share)
+      self._task = self._bar.add_task(title, total=1.0, **begin)
       self._bar.start()
     shown = []
     for name, value in figures.items():
       shown.append(f'{name.replace("_", " ")} {_figure(value)}')
     # A step without figures leaves those of the step before it on the screen.
     fields = {'figures': '  '.join(shown)} if shown else {}
-    self._bar.update(self._task, completed=done, **fields)
+    self._bar.update(self._task, completed=share, counted=counted, **fields)
 
   def _close(self) -> None:
     if self._bar is not None:

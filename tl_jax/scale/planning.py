@@ -16,6 +16,7 @@ from tl_jax.config import ConfigError
 from tl_jax.scale import buffers, collectives, compiling, flops, hlo, prices, traffic
 from tl_jax.scale.topology import Topology, devices_of, roomier
 from tl_jax.train import assembly, listing, phases
+from tl_jax.train.checks import require_divisible
 from tl_jax.train.outline import Outline
 from tl_jax.train.programs import Program
 from tl_jax.train.step import TrainState
@@ -119,23 +120,12 @@ def mesh_of(run: Outline, topology: Topology, devices: list | None):
       mesh = parallel.make_mesh(shape, devices)
   except ValueError as error:
     raise ConfigError(f'{error} ({topology.name})') from error
-  _require_rows(run, mesh, topology)
+  try:
+    # As the run does when it has its devices.
+    require_divisible(run.settings.data, mesh.shape)
+  except ConfigError as error:
+    raise ConfigError(f'{error} (on {topology.name})') from error
   return mesh
-
-
-def _require_rows(run: Outline, mesh, topology: Topology) -> None:
-  """Raises ConfigError for a batch that the devices do not divide."""
-  group = run.settings.data
-  data, fsdp = mesh.shape['data'], mesh.shape['fsdp']
-  # Every device has as many rows in every part of a step.
-  ways = data * fsdp * group.accumulate
-  if group.batch % ways:
-    nearest = max(1, round(group.batch / ways)) * ways
-    raise ConfigError(
-      f'config.data.batch: {group.batch} rows are not divisible by data {data} x fsdp '
-      f'{fsdp} x accumulate {group.accumulate}, as they are on {topology.name}; '
-      f'nearest: {nearest}'
-    )
 
 
 def _of_shapes(sizes: dict[str, int], topology: Topology):

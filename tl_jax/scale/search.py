@@ -8,6 +8,7 @@ and the best few are compiled.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from tl_jax.scale import planning, topology
 from tl_jax.scale.chips import CHIPS, Chip
 from tl_jax.scale.planning import Plan, Wish
 from tl_jax.scale.topology import Topology
+from tl_jax.train import phases
 from tl_jax.train.outline import Outline
 
 REMATS = ('none', 'dots', 'full')
@@ -184,14 +186,18 @@ def promising(run: Outline, target: Topology, wish: Wish) -> list[Estimate]:
   fixed = run.settings.mesh.cohort * run.settings.mesh.sequence
   devices = target.devices // max(1, fixed)
   heads = run.parts.model.arch.key_heads
-  found = [
-    estimate(way, account, target.kind)
-    for way in ways(devices, run.settings.data.batch, heads)
-  ]
+  batches = [phase.data.batch for phase in phases.of(run.settings.data)]
+  # What divides this divides the batches of all phases.
+  common = math.gcd(*batches)
+  found = []
+  for way in ways(devices, common, heads):
+    found.append(estimate(way, account, target.kind))
   if not found:
+    sizes = ', '.join(map(str, dict.fromkeys(batches)))
+    key = 'phases and config.data.batch' if len(batches) > 1 else 'batch'
     raise ConfigError(
-      f'config.data.batch: {run.settings.data.batch} rows are not divisible among the '
-      f'{target.devices} devices of {target.name} in any way'
+      f'config.data.{key}: {sizes} rows are not divisible among the {target.devices} '
+      f'devices of {target.name} in any way'
     )
   room = SLACK * target.kind.hbm
   fitting = [one for one in found if one.needed <= room]

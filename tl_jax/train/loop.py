@@ -15,7 +15,7 @@ import numpy as np
 
 from tl_jax import optim
 from tl_jax.parallel import watching
-from tl_jax.train import telling
+from tl_jax.train import phases, telling
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import Compiled, compile_ahead
 from tl_jax.train.course import Course
@@ -261,6 +261,10 @@ class _Loop:
       row = dict(step=number, **figures, learning_rate=float(rate))
       self._recorder.record(row | speed)
       shown['tokens_per_second'] = speed['tokens_per_second']
+    if getattr(self._settings.data, 'phases', ()):
+      # Steps of later phases may take many times as long.
+      read = phases.room_before(self._settings, number)
+      shown['share'] = read / phases.room_before(self._settings, self._total)
     self._reporter.progress(self._title, number, self._total, **shown)
 
 

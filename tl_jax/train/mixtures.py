@@ -215,6 +215,21 @@ class Mixture(NamedTuple):
       found[name] = mixing.budget(tokens, most, settings.seed, name)
     return found
 
+  def stages(
+    self, settings: Pretrain, chosen: dict | None = None
+  ) -> list[tuple[int, dict[str, float]]]:
+    """The steps from which other weights hold, with these; the first of them is 0.
+
+    chosen: as `_chosen` has it, where it is known already.
+    """
+    if chosen is None:
+      chosen = self._chosen(settings)
+    group = settings.data
+    found = []
+    for step, weights in ((0, first_weights(group)), *group.stages):
+      found.append((step, self._by_size(weights, settings, chosen)))
+    return found
+
   def _by_size(self, weights: dict, settings: Pretrain, chosen: dict) -> dict:
     """The weights, times the sizes of what is seen of the sources where the config
     wants it.
@@ -260,9 +275,7 @@ class Mixture(NamedTuple):
     group = settings.data
     try:
       chosen = self._chosen(settings)
-      stages = []
-      for step, weights in group.stages:
-        stages.append((step, self._by_size(weights, settings, chosen)))
+      (_, weights), *stages = self.stages(settings, chosen)
       return data.stream(
         self.examples,
         seed=settings.seed,
@@ -273,7 +286,7 @@ class Mixture(NamedTuple):
         sizes=sizes,
         pack=group.pack,
         pad=self.pad,
-        weights=self._by_size(first_weights(group), settings, chosen),
+        weights=weights,
         stages=stages,
         epochs=group.epochs,
         subset=chosen,

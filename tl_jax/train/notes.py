@@ -123,6 +123,24 @@ def of_shares(stream: Stream, steps: int) -> list[str]:
   return lines
 
 
+def of_stages(stages: Sequence[tuple[int, Mapping[str, float]]]) -> list[str]:
+  """A line on each stage of a mixture, with the part of its rows that every source has;
+  none where there is one stage alone.
+
+  >>> of_stages([(0, {'a': 3.0, 'b': 1.0}), (9, {'b': 2.0})])
+  ['from step 0 on: a 75 %, b 25 % of the rows', 'from step 9 on: b 100 % of the rows']
+  """
+  if len(stages) == 1:
+    return []
+  lines = []
+  for step, weights in stages:
+    total = sum(weights.values())
+    named = [(name, weight) for name, weight in weights.items() if weight]
+    said = [f'{name} {_percent(weight / total)}' for name, weight in named]
+    lines.append(f'from step {step} on: {", ".join(said)} of the rows')
+  return lines
+
+
 def absent(split: str, labels: Sequence[str], counts: Sequence[int]) -> list[str]:
   """One line, or none, that names the labels without an example in a split."""
   missing = [label for label, count in zip(labels, counts, strict=True) if not count]

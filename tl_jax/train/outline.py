@@ -26,6 +26,7 @@ from tl_jax.train import (
   assembly,
   methods,
   mixtures,
+  phases,
   starting,
   tokenizing,
   vectors,
@@ -78,6 +79,7 @@ def outline(config) -> Outline:
     raise configs.ConfigError(f'config.method.name: {name} trains no model')
   source = None if settings.init == SCRATCH else _source_of(settings.init)
   tokenizer, notes = _tokenizer_of(settings, source)
+  notes += phases.told(settings)
   if (
     is_family(settings.init) and _never_drops(source.arch) and settings.compute.dropout
   ):

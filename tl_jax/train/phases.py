@@ -7,7 +7,8 @@ BERT's first 900,000 steps, and batches that grow as GPT-3's do.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tl_jax import config as configs
@@ -53,16 +54,55 @@ def ends(settings: Settings) -> list[tuple[Phase, int]]:
   return list(zip(every, [*stops, steps], strict=True))
 
 
-def whole_steps(settings: Settings) -> float:
-  """How many steps of the last phase read as many tokens as the run does."""
-  rows, length = of(settings.data)[-1].shape
+def room_before(settings: Settings, step: int) -> int:
+  """How many tokens the rows of all steps before this one have room for."""
   tokens = 0
   before = 0
   for phase, last in ends(settings):
-    own_rows, own_length = phase.shape
-    tokens += (last - before) * own_rows * own_length
+    rows, length = phase.shape
+    steps = min(step, last) - before
+    tokens += max(0, steps) * rows * length
     before = last
-  return tokens / (rows * length)
+  return tokens
+
+
+def whole_steps(settings: Settings) -> float:
+  """How many steps of the last phase read as many tokens as the run does."""
+  rows, length = of(settings.data)[-1].shape
+  return room_before(settings, settings.schedule.steps) / (rows * length)
+
+
+def told(settings: Settings) -> list[str]:
+  """What a run says of its phases at its start, and of what it ends too early for.
+
+  A run may go on with more steps, so that this is no error.
+  """
+  steps = settings.schedule.steps
+  group = settings.data
+  # Of epochs the steps are not known before the texts are.
+  if steps is None or not isinstance(group, MixtureData):
+    return []
+  ends_at = f'but the run ends at step {steps} (config.schedule.steps)'
+  lines = []
+  for number, (step, _) in enumerate(group.stages):
+    if step >= steps:
+      lines.append(f'config.data.stages[{number}] begins at step {step}, {ends_at}')
+  begun = []
+  for phase in of(group):
+    if phase.first < steps:
+      begun.append(phase.data.length)
+      continue
+    rows, length = phase.shape
+    shape = f'batches of {rows} rows of {length} tokens'
+    lines.append(f'config.data.phases: {shape} begin at step {phase.first}, {ends_at}')
+  if len(lengths(group)) > 1:
+    # Of one measure from the first look to the last.
+    never = '' if group.length in begun else ', in which it never trains'
+    lines.append(
+      f'held-out texts are read in rows of {group.length} tokens (config.data.length) '
+      f'throughout{never}'
+    )
+  return lines
 
 
 def lengths(group: Data) -> list[int]:
@@ -95,7 +135,21 @@ def require(settings: Settings) -> None:
     for key in shape:
       configs.lookup(dict.fromkeys(KEYS), key, where)
     _require_room(where, group, shape)
+  _require_changes(of(group))
   _require_countable(settings)
+
+
+def _require_changes(every: Sequence[Phase]) -> None:
+  """Raises ConfigError for a phase that goes on in the next one as it was: its step
+  would be compiled twice for nothing.
+  """
+  for number, (phase, following) in enumerate(itertools.pairwise(every)):
+    if phase.shape == following.shape:
+      rows, length = phase.shape
+      raise ConfigError(
+        f'config.data.phases[{number}]: has batches of {rows} rows of {length} tokens, as '
+        f'what follows it has; leave it out, or give it another of {", ".join(KEYS)}'
+      )
 
 
 def _require_room(where: str, group: MixtureData, shape: Mapping[str, int]) -> None:

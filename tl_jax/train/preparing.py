@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tl_jax import interop, models, parallel, tasks, transfer
-from tl_jax.train import assembly, methods, notes, starting, tokenizing
+from tl_jax.train import assembly, methods, notes, phases, starting, tokenizing
 from tl_jax.train.checks import Checked
 from tl_jax.train.datasets import TaskExamples
 from tl_jax.train.information import fisher_of
@@ -74,7 +74,9 @@ class Prepared(NamedTuple):
     if self.task is None:
       lines = notes.of_mixture(corpus.sources, corpus.examples)
       stream, _ = corpus.stream(settings)
-      return [*lines, *notes.of_shares(stream, settings.schedule.steps)]
+      lines += notes.of_shares(stream, settings.schedule.steps)
+      lines += notes.of_stages(corpus.stages(settings))
+      return [*lines, *phases.told(settings)]
     lines = notes.of_task(corpus, chosen, corpus.held_out(settings))
     lines += notes.of_weights(self.task, corpus.class_weights(settings))
     return [*lines, *self.task.problem.told(self.tokenizer)]

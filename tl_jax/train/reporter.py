@@ -20,7 +20,8 @@ class Reporter(NamedTuple):
   """Where news of a run goes.
 
   info(text): a line worth reading.
-  progress(title, done, total, **figures): how far countable work has come.
+  progress(title, done, total, **figures): how far countable work has come. Among the
+  figures `share` is the part of the work that is done, where not all of it is alike.
   busy(text): a context manager around work that cannot say how far it has come.
   """
 

@@ -54,10 +54,12 @@ class MixtureData(Data):
   epochs: dict[str, Positive] = dataclasses.field(default_factory=dict)
   # most tokens of a source that are ever seen, chosen by the seed: {source: tokens}
   unique: dict[str, Count] = dataclasses.field(default_factory=dict)
-  # other weights from a step on: ((step, {source: weight}), ...)
+  # other weights from a step on: ((step, {source: weight}), ...); they replace those of
+  # the mixture, so that a source that is not named has weight 0
   stages: tuple[tuple[Count, dict[str, NonNegative]], ...] = ()
   # until a step rows are of another length, or batches of another size:
-  # ((last step, {'length': tokens, 'batch': rows}), ...); then as said above
+  # ((last step, {'length': tokens, 'batch': rows}), ...); then as said above. Held-out
+  # texts are read in rows of `length` in all of them: a curve has one measure
   phases: tuple[tuple[Count, dict[str, Count]], ...] = ()
   # that of the texts, in a file or a set; several with +; empty: text
   column: str = ''
