@@ -166,6 +166,14 @@ def test_texts_of_a_reference_choose_by_perplexity(tmp_path, capsys):
       ['--config=configs/corpus.py:text=austen', '--workdir=W', '--config.step=1'],
       'config.step: ',
     ),
+    (
+      ['--config=configs/pretrain.py:tiny', '--workdir=W'],
+      'config.sources: missing; this is the config of pre-training, not of a corpus; ',
+    ),
+    (
+      ['--config=configs/corpus.py:text=austen+austen', '--workdir=W'],
+      "'austen' stands twice in 'austen+austen'",
+    ),
   ],
 )
 def test_what_is_wrong_with_a_corpus_is_said_in_a_line(more, said, capsys, tmp_path):

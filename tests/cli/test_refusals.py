@@ -14,9 +14,12 @@ from tl_jax.cli import main as command
 
 PRETRAIN = ('pretrain', '--config=configs/pretrain.py:tiny')
 TRANSFER = ('transfer', '--config=configs/transfer.py:task=sentiment')
+CORPUS = '--config=configs/corpus.py:text=austen'
 
 
 REFUSALS = [
+  (('pretrain', CORPUS), 'config.sources: this is the config of a corpus, which'),
+  (('transfer', CORPUS), 'config.sources: this is the config of a corpus, which'),
   ((*PRETRAIN, '--config.sed=1'), "'seed'"),
   ((*PRETRAIN, '--config.optim.lrr=1'), "'optim.lr'"),
   ((*PRETRAIN, '--config.data.mixture.austin=1'), 'austen'),

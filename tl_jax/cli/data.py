@@ -16,7 +16,7 @@ from tl_jax import files
 from tl_jax.checkpoint.lock import Lock
 from tl_jax.cli.console import Screen, in_columns, say
 from tl_jax.cli.verb import Verb, add_overrides, add_workdir
-from tl_jax.config import ConfigError, load, lookup, plain, struct
+from tl_jax.config import ConfigError, check, load, lookup, plain, struct
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -117,11 +117,25 @@ def corpus_of(loaded, directory: str | None = None):
   from tl_jax.data.prepare import Corpus
 
   group = plain(loaded)
+  _require_corpus(group)
   # Pairs where a path has a dot. A name is the last part of a path.
-  group['sources'] = named(dict(group['sources']))
+  sources = check(group['sources'], dict[str, str], 'config.sources')
+  group['sources'] = named(sources)
   if directory:
     group['directory'] = directory
   return struct(Corpus, group, 'config')
+
+
+def _require_corpus(group) -> None:
+  """Raises ConfigError for a config that names no sources, as those of runs."""
+  if 'sources' in group:
+    return
+  said = 'a corpus is described as in configs/corpus.py'
+  if 'task' in group:
+    said = f'this is the config of a transfer, not of a corpus; {said}'
+  elif 'objective' in group:
+    said = f'this is the config of pre-training, not of a corpus; {said}'
+  raise ConfigError(f'config.sources: missing; {said}')
 
 
 def named(sources: dict[str, str]) -> dict[str, str]:

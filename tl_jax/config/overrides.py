@@ -172,7 +172,8 @@ def names(text: str) -> tuple[str, ...]:
   """The names in a text like `debian+vader_nyt`.
 
   A + that is part of a name is written with a backslash before it. A text that, as it
-  stands, is the path of a file is that one name. An empty text has no names.
+  stands, is the path of a file is that one name. An empty text has no names. Raises
+  ConfigError for a name that stands twice: it would count once, and nobody be told.
 
   >>> names('debian+vader_nyt'), names(r'c\\+\\+.csv'), names('')
   (('debian', 'vader_nyt'), ('c++.csv',), ())
@@ -183,7 +184,11 @@ def names(text: str) -> tuple[str, ...]:
     return (text,)
   # A + without a backslash before it.
   parts = re.split(r'(?<!\\)\+', text)
-  return tuple(part.replace('\\+', '+') for part in parts)
+  found = tuple(part.replace('\\+', '+') for part in parts)
+  for name in found:
+    if found.count(name) > 1:
+      raise ConfigError(f'{name!r} stands twice in {text!r}')
+  return found
 
 
 def arguments(arg: str | None, **defaults: Any) -> Any:

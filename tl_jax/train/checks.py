@@ -73,11 +73,21 @@ def check(config, where_made: bool = True) -> Checked:
 
 def settings_of(config) -> Settings:
   """The config as the settings of its mode, each key for itself in its range."""
+  require_run(config)
   mode, other = modes_of(config)
   foreign = keys_of_other(mode, other, config)
   if foreign:
     raise _foreign_key(foreign[0], mode, other)
   return configs.struct(mode, config, 'config')
+
+
+def require_run(config) -> None:
+  """Raises ConfigError for the config of a corpus, which no run takes."""
+  if 'sources' in config:
+    raise ConfigError(
+      'config.sources: this is the config of a corpus, which tl-jax data prepare takes; '
+      'a run is described as in configs/pretrain.py or configs/transfer.py'
+    )
 
 
 def modes_of(config) -> tuple[type, type]:

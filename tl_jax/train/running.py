@@ -30,7 +30,7 @@ from tl_jax.train import (
   tokenizing,
 )
 from tl_jax.train.baselines import Baseline
-from tl_jax.train.checks import Checked, check, require_divisible
+from tl_jax.train.checks import Checked, check, require_divisible, require_run
 from tl_jax.train.clock import Clock
 from tl_jax.train.compilation import together
 from tl_jax.train.course import Course
@@ -62,6 +62,7 @@ def transfer(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
   """Trains one method on one task, as `run` does. Raises ConfigError for the config of
   pre-training.
   """
+  require_run(config)
   if config.get('task') is None:
     raise ConfigError(
       'config.task: missing; this is the config of pre-training, not of a transfer'

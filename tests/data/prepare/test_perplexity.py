@@ -90,8 +90,6 @@ def test_a_run_that_was_killed_asks_for_no_perplexity_again(tmp_path):
 def test_what_is_wrong_is_said(tmp_path):
   with pytest.raises(ValueError, match="keep: 'midle'; nearest: 'middle'"):
     Perplexity(keep='midle')
-  with pytest.raises(ValueError, match='share: 0 leaves no document'):
-    Perplexity(share=0)
   with pytest.raises(ValueError, match='reference: there is a model already'):
     Perplexity(model='one', reference='other')
   with pytest.raises(ConfigError, match='config.perplexity.reference'):

@@ -18,7 +18,7 @@ import numpy as np
 
 from tl_jax import files
 from tl_jax.config import nearest
-from tl_jax.config.checks import Fraction
+from tl_jax.config.checks import Share
 
 KEPT = ('lowest', 'middle', 'highest')
 
@@ -35,7 +35,7 @@ class Perplexity:
   model: str = ''
   reference: str = ''
   keep: str = 'middle'
-  share: Fraction = 0.5
+  share: Share = 0.5
 
   def __post_init__(self):
     if self.model and self.reference:
@@ -44,8 +44,6 @@ class Perplexity:
       )
     if self.keep not in KEPT:
       raise ValueError(f'keep: {self.keep!r}; nearest: {nearest(self.keep, KEPT)}')
-    if not self.share:
-      raise ValueError('share: 0 leaves no document')
 
 
 class Scorer(NamedTuple):

@@ -13,10 +13,11 @@ those of Penedo et al. (2024), section 3.6.
 
 import dataclasses
 import re
+from typing import Annotated
 
 import numpy as np
 
-from tl_jax.config import Count, Fraction
+from tl_jax.config import Count, Natural, NonNegative, Probability, Range
 from tl_jax.data.prepare.batch import Batch
 
 STOP_WORDS = frozenset(('the', 'be', 'to', 'of', 'and', 'that', 'have', 'with'))
@@ -41,33 +42,42 @@ class Gopher:
 
   least_words: Count = 50
   most_words: Count = 100_000
-  shortest_mean: float = 3.0
-  longest_mean: float = 10.0
-  signs_per_word: float = 0.1
-  bullet_lines: Fraction = 0.9
-  ellipsis_lines: Fraction = 0.3
-  alphabetic_words: Fraction = 0.8
-  stop_words: int = 2
+  shortest_mean: NonNegative = 3.0
+  longest_mean: NonNegative = 10.0
+  signs_per_word: NonNegative = 0.1
+  bullet_lines: Probability = 0.9
+  ellipsis_lines: Probability = 0.3
+  alphabetic_words: Probability = 0.8
+  stop_words: Annotated[int, Range(low=0, high=len(STOP_WORDS))] = 2
+
+  def __post_init__(self):
+    for least, most in (
+      ('least_words', 'most_words'),
+      ('shortest_mean', 'longest_mean'),
+    ):
+      low, high = getattr(self, least), getattr(self, most)
+      if low > high:
+        raise ValueError(f'{least}: {low} is above {most}, {high}: no document stays')
 
 
 @dataclasses.dataclass(frozen=True)
 class C4:
   """Lines that stay, and how many sentences these must have."""
 
-  words: int = 3
-  longest_word: int = 1000
-  sentences: int = 5
+  words: Natural = 3
+  longest_word: Count = 1000
+  sentences: Natural = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class FineWeb:
   """Bounds on the lines of a document."""
 
-  ended_lines: Fraction = 0.12
-  short_lines: Fraction = 0.67
-  short_line: Count = 30
-  repeated_characters: Fraction = 0.01
-  line_ends_per_word: float = 0.3
+  ended_lines: Probability = 0.12
+  short_lines: Probability = 0.67
+  short_line: Natural = 30
+  repeated_characters: Probability = 0.01
+  line_ends_per_word: NonNegative = 0.3
 
 
 def gopher(batch: Batch, rule: Gopher) -> list[str]:

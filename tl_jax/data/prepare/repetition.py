@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tl_jax.config import Fraction
+from tl_jax.config import NonNegative, Probability
 from tl_jax.data.prepare.batch import Batch, grams, mixed
 from tl_jax.data.prepare.quality import repeated_characters
 
@@ -25,20 +25,25 @@ _PARAGRAPHS = re.compile(r'\n{2,}')
 _LINES = re.compile(r'\n+')
 
 
+# A share for each length of runs: one too few of them would be a rule less.
+_Shares3 = tuple[NonNegative, NonNegative, NonNegative]
+_Shares6 = tuple[(NonNegative,) * 6]
+
+
 @dataclasses.dataclass(frozen=True)
 class Repetition:
   """The shares of a document that lines, paragraphs and runs of words may repeat.
 
-  `top`: the characters of the most frequent run of 2, 3, ... words. `repeated`: those of
-  all repeated runs of 5, 6, ... words.
+  `top`: the characters of the most frequent run of 2, 3 and 4 words. `repeated`: those of
+  all repeated runs of 5 to 10 words.
   """
 
-  lines: Fraction = 0.3
-  paragraphs: Fraction = 0.3
-  line_characters: Fraction = 0.2
-  paragraph_characters: Fraction = 0.2
-  top: tuple[float, ...] = (0.2, 0.18, 0.16)
-  repeated: tuple[float, ...] = (0.15, 0.14, 0.13, 0.12, 0.11, 0.10)
+  lines: Probability = 0.3
+  paragraphs: Probability = 0.3
+  line_characters: Probability = 0.2
+  paragraph_characters: Probability = 0.2
+  top: _Shares3 = (0.2, 0.18, 0.16)
+  repeated: _Shares6 = (0.15, 0.14, 0.13, 0.12, 0.11, 0.10)
 
 
 # Words of the shortest runs.

@@ -6,11 +6,12 @@ ValueError: steps: 'exakt'; nearest: 'exact'
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tl_jax.config import nearest
-from tl_jax.config.checks import Count, Fraction
+from tl_jax.config.checks import Count, Natural, Positive, Share
 from tl_jax.data.prepare.language import WORDS as LANGUAGES
 from tl_jax.data.prepare.perplexity import Perplexity
 from tl_jax.data.prepare.quality import C4, FineWeb, Gopher
@@ -26,11 +27,7 @@ class Classifier:
   """
 
   good: str = ''
-  alpha: float = 9.0
-
-  def __post_init__(self):
-    if self.alpha <= 0:
-      raise ValueError(f'alpha: {self.alpha} is not above 0')
+  alpha: Positive = 9.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Selection:
   """
 
   target: str = ''
-  share: Fraction = 0.5
+  share: Share = 0.5
 
 
 # Who filters, and how documents are written.
@@ -80,6 +77,16 @@ def _require_one(name: str, value: str, known: Sequence[str]) -> None:
     raise ValueError(f'{name}: {value!r}; nearest: {nearest(value, known)}')
 
 
+def _require_once(name: str, values: Iterable[str]) -> None:
+  seen = set()
+  for value in values:
+    # A file may be written in several ways; it is no name that is looked up here.
+    own = os.path.realpath(value)
+    if own in seen:
+      raise ValueError(f'{name}: {value!r} stands there twice')
+    seen.add(own)
+
+
 # The steps that are said by name, in order.
 STEPS = ('gopher', 'repetition', 'c4', 'fineweb', 'exact', 'near')
 
@@ -100,7 +107,7 @@ class Corpus:
   sources: Mapping[str, str]
   column: str = ''
   directory: str = ''
-  seed: int = 0
+  seed: Natural = 0
   steps: tuple[str, ...] = STEPS
   languages: tuple[str, ...] = ()
   gopher: Gopher = Gopher()
@@ -114,13 +121,16 @@ class Corpus:
   output: str = 'jsonl'
   shard: Count = 10_000
   chunk: Count = 1000
-  examples: Count = 3
+  examples: Natural = 3
   execution: Execution = Execution()
 
   def __post_init__(self):
     if not self.sources:
       raise ValueError('sources: names no text; text=FILE in the config gives one')
     _require_one('output', self.output, OUTPUTS)
+    _require_once('sources', self.sources.values())
+    for key in ('steps', 'languages', 'evaluation'):
+      _require_once(key, getattr(self, key))
     for name in self.steps:
       _require_one('steps', name, STEPS)
     for name in self.languages:
