@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tl_jax.checkpoint.lock import WorkdirBusy
-from tl_jax.checkpoint.workdir import Workdir, compare, config_hash
+from tl_jax.checkpoint.workdir import Workdir, config_hash
+from tl_jax.config import compare
 
 
 @pytest.fixture

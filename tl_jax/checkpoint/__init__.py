@@ -18,7 +18,6 @@ _HOME = {
   'Workdir': 'workdir',
   'WorkdirBusy': 'lock',
   'config_hash': 'workdir',
-  'require_same': 'workdir',
   'share_files': 'sharing',
 }
 

@@ -10,22 +10,19 @@
 import hashlib
 import logging
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tl_jax import files
 from tl_jax.checkpoint.lock import Lock
-from tl_jax.config import with_new_names
+from tl_jax.config import compare, require_same
 
 CONFIG = 'config.json'
 METRICS = 'metrics.jsonl'
 EVALUATIONS = 'evaluations.jsonl'
 CHECKPOINTS = 'checkpoints'
 _LOG = logging.getLogger(__name__)
-# Keys that an error names before it counts the rest.
-_MOST_LISTED = 6
 
 
 def config_hash(config: Any) -> str:
@@ -240,60 +237,6 @@ def _append_line(path: Path, line: bytes) -> None:
       raise
   finally:
     os.close(handle)
-
-
-def require_same(
-  before: Any, after: Any, where: str, allowed: Iterable[str] = (), usual: Any = None
-) -> None:
-  """Raises ValueError with the keys in which two configs differ, old and new.
-
-  `where` begins the message. `allowed` has regular expressions of dotted keys that may
-  differ. `usual` says what a key means where a config does not have it, as one that was
-  written before there was such a key.
-  """
-  patterns = [re.compile(pattern) for pattern in allowed]
-  refused = []
-  for key, line in compare(before, after, usual).items():
-    if not any(pattern.fullmatch(key) for pattern in patterns):
-      refused.append(line)
-  if not refused:
-    return
-  listed = '; '.join(refused[:_MOST_LISTED])
-  if len(refused) > _MOST_LISTED:
-    listed += f'; and {len(refused) - _MOST_LISTED} more'
-  raise ValueError(f'{where}: {listed}; take another workdir, or the old values')
-
-
-def compare(before: Any, after: Any, usual: Any = None) -> dict[str, str]:
-  """Dotted key -> `key: old -> new` for every leaf in which two configs differ.
-
-  The keys of `before` may be those of an earlier version.
-  `usual` says what a key means where a config does not have it.
-  """
-  old = dict(_leaves(with_new_names(before)))
-  new = dict(_leaves(after))
-  meant = dict(_leaves(files.clean(usual or {})))
-  found = {}
-  for key in sorted(old.keys() | new.keys()):
-    default = meant.get(key)
-    if old.get(key, default) != new.get(key, default):
-      # What was written, not what it means: that is what the user looks for.
-      was = old.get(key, 'absent')
-      now = new.get(key, 'absent')
-      found[key] = f'{key}: {was} -> {now}'
-  return found
-
-
-def _leaves(value: Any, path: str = '') -> Iterator[tuple[str, str]]:
-  """(dotted key, JSON text) of every leaf of a config; an empty dict is a leaf."""
-  if isinstance(value, dict) and (value or not path):
-    for key, child in value.items():
-      yield from _leaves(child, f'{path}.{key}' if path else key)
-  else:
-    # 1 and 1.0 are the same setting.
-    if isinstance(value, float) and value.is_integer():
-      value = int(value)
-    yield path, files.encode(value)
 
 
 def _reason(path: Path, error: OSError) -> str:

@@ -26,6 +26,7 @@ from tl_jax.config.checks import (
   regex_pair,
   struct,
 )
+from tl_jax.config.comparing import compare, require_same
 from tl_jax.config.loading import execute, guard, load, locate, read
 from tl_jax.config.overrides import (
   arguments,
@@ -53,6 +54,7 @@ __all__ = [
   'arguments',
   'call',
   'check',
+  'compare',
   'digest',
   'dropout',
   'execute',
@@ -67,6 +69,7 @@ __all__ = [
   'plain',
   'read',
   'regex_pair',
+  'require_same',
   'struct',
   'to_json',
   'typed',

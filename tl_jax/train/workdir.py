@@ -21,7 +21,7 @@ import jax
 from tl_jax import checkpoint, files, interop, models, parallel, transfer
 from tl_jax import config as configs
 from tl_jax.checkpoint.commit import QUARANTINE
-from tl_jax.checkpoint.workdir import CONFIG, compare
+from tl_jax.checkpoint.workdir import CONFIG
 from tl_jax.config import ConfigError
 from tl_jax.interop import tokenizer_settings as spoken
 from tl_jax.train import length, results
@@ -139,7 +139,7 @@ class Run(NamedTuple):
         f'{self.store.directory / str(restored.step)}: saved with another architecture'
       )
       own = files.clean(dataclasses.asdict(arch))
-      checkpoint.require_same(files.clean(models.complete(saved)), own, where)
+      configs.require_same(files.clean(models.complete(saved)), own, where)
     if self.is_primary:
       self.workdir.truncate_metrics(None if restored is None else restored.step)
     return restored
@@ -243,7 +243,7 @@ def require_config_of_steps(store: checkpoint.Store, config: dict) -> None:
     length.require_no_shorter(made, config)
     where = f'{store.directory / str(step)}: saved by a run with another config'
     allowed = CHANGEABLE + length.may_change(made, config)
-    checkpoint.require_same(made, config, where, allowed, usual())
+    configs.require_same(made, config, where, allowed, usual())
 
 
 def forget_false_start(path: pathlib.Path, store: checkpoint.Store) -> None:
@@ -301,7 +301,7 @@ def require_same_command(path, what: Any) -> None:
   words = parallel.meet('the start', files.encode(own))
   first = files.decode(words[0])
   for rank, word in sorted(words.items()):
-    differ = compare(first, files.decode(word))
+    differ = configs.compare(first, files.decode(word))
     if differ:
       raise ValueError(
         f'process {rank} does not make the run of process 0: '
