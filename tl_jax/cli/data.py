@@ -57,9 +57,9 @@ def _prepare(flags, overrides) -> int:
       'data prepare: needs --config=configs/corpus.py:text=FILE and --workdir=FOLDER'
     )
   corpus = corpus_of(load(flags.config, overrides), flags.directory)
-  prepare.require(corpus)
-  scorer = _scorer_of(corpus)
   folder = pathlib.Path(flags.workdir)
+  prepare.require(corpus, folder)
+  scorer = _scorer_of(corpus)
   folder.mkdir(parents=True, exist_ok=True)
   lock = Lock(folder)
   try:

@@ -32,7 +32,7 @@ from tl_jax.data import (
   words,
 )
 from tl_jax.data.sources import Source
-from tl_jax.files import digest
+from tl_jax.files import digest, find_json
 
 ENDINGS = tables.ENDINGS
 # A file up to this size stays parsed: a run asks for its texts several times.
@@ -186,6 +186,11 @@ def require(path) -> None:
     raise ValueError(f'{path}: no such file')
   if not path.is_file() and not path.is_dir():
     raise ValueError(f'{path}: not a regular file')
+  # Only a manifest of a corpus says how many documents were kept.
+  if 'kept' in (find_json(path / tables.MANIFEST) or {}):
+    raise ValueError(
+      f'{path}: a corpus was prepared there; take {path / tables.DOCUMENTS}'
+    )
   if path.is_dir() and not tables.files_in(path):
     raise ValueError(f'{path}: a folder without .txt files or tables')
   if path.is_file() and not tables.ending(path):

@@ -28,6 +28,9 @@ DELIMITERS = {'.csv': ',', '.tsv': '\t'}
 NAMES = 'labels.txt'
 # Files in a folder that tensorflow-datasets or datasets has prepared.
 PREPARED = ('dataset_info.json', 'dataset_dict.json')
+# What a folder has in which `data prepare` made a corpus: what it is, and its documents.
+MANIFEST = 'manifest.json'
+DOCUMENTS = 'corpus'
 # A split as files and folders are called by it.
 _SPLIT = re.compile('(train|test|validation|valid|dev|val)(?![a-z])', re.IGNORECASE)
 # Rows of a Parquet file that are decoded together.

@@ -83,8 +83,10 @@ def test_a_run_that_was_killed_asks_for_no_perplexity_again(tmp_path):
   # Another model makes another corpus, the same one none.
   prepare.prepare(own, tmp_path / 'out', scorer=Scorer('1', score))
   backwards = Scorer('2', lambda texts: -by_number(texts))
-  prepare.prepare(own, tmp_path / 'out', scorer=backwards)
-  assert kept(tmp_path / 'out') == LINES[3:8]
+  with pytest.raises(ConfigError, match='before a change of config.perplexity; take'):
+    prepare.prepare(own, tmp_path / 'out', scorer=backwards)
+  prepare.prepare(own, tmp_path / 'other', scorer=backwards)
+  assert kept(tmp_path / 'other') == LINES[3:8]
 
 
 def test_what_is_wrong_is_said(tmp_path):

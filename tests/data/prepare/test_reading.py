@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from tl_jax.config import ConfigError
 from tl_jax.data import prepare, sources, tokenizers, tokens
-from tl_jax.data.prepare import Corpus
+from tl_jax.data.prepare import Corpus, reading
 
 ODD = (
   'NUL \0 inside',
@@ -70,3 +71,31 @@ def test_one_long_line_is_one_document_and_pieces_that_fit_rows(tmp_path):
   )
   assert max(kept.lengths) == 64 and kept.counts['split'] == 1
   assert kept.counts['truncated'] == 0
+
+
+@pytest.mark.parametrize(
+  'name, content, message',
+  [
+    ('b.txt', b'', 'b.txt: the file is empty'),
+    ('b.txt', b' \n\n', 'b.txt: has no text'),
+    ('b.csv', b'text\n', 'b.csv: no row below the header'),
+    ('b.jsonl.gz', gzip.compress(b''), 'b.jsonl.gz: has no text'),
+    ('b.jsonl', b'{"text": " "}\n{"text": null}\n', 'b.jsonl: has no text'),
+    ('b.jsonl', b'{"body": "a"}\n', 'b.jsonl:1: text: .* column=NAME in the config'),
+    ('b.csv', b'body,a\nOne.,1\n', 'b.csv:1: text: .* column=NAME in the config'),
+  ],
+)
+def test_a_source_without_a_text_is_refused(tmp_path, name, content, message):
+  (tmp_path / name).write_bytes(content)
+  with pytest.raises(ConfigError, match=f'^config.evaluation: .*{message}'):
+    reading.require('evaluation', str(tmp_path / name))
+
+
+def test_what_was_prepared_is_a_source_by_its_corpus_alone(tmp_path):
+  (tmp_path / 'a.txt').write_text('One.\nTwo.\n')
+  prepared(tmp_path, tmp_path / 'a.txt')
+  with pytest.raises(
+    ValueError, match='a corpus was prepared there; take .*out/corpus'
+  ):
+    sources.require(str(tmp_path / 'out'))
+  sources.require(str(tmp_path / 'out' / 'corpus'))

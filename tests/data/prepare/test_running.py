@@ -98,34 +98,57 @@ def test_a_damaged_file_is_made_again(planted, tmp_path):
   assert documents(tmp_path / 'out') == wanted and 'already' not in ''.join(told)
 
 
-def test_a_corpus_that_is_replaced_has_no_manifest_meanwhile(
-  planted, tmp_path, monkeypatch
-):
-  folder, _, _ = planted
-  prepare.prepare(corpus_of(folder, steps=('exact',)), tmp_path / 'out')
+def test_a_corpus_is_there_as_a_whole_or_not_at_all(planted, tmp_path, monkeypatch):
+  folder, _, manifest = planted
 
   def killed(*_):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(prepare.running.Shards, 'close', killed)
-  with pytest.raises(KeyboardInterrupt):
-    prepare.prepare(corpus_of(folder, steps=()), tmp_path / 'out')
-  assert not (tmp_path / 'out' / 'manifest.json').exists()
+  with monkeypatch.context() as patched:
+    patched.setattr(prepare.running.Shards, 'close', killed)
+    with pytest.raises(KeyboardInterrupt):
+      prepare.prepare(corpus_of(folder, shard=50), tmp_path / 'out')
+  assert [path.name for path in (tmp_path / 'out').iterdir()] == ['chunks']
+  # Nothing is finished there, so that another config may come.
+  found = prepare.prepare(corpus_of(folder), tmp_path / 'out')
+  assert found == manifest
+  names = [path.name for path in (tmp_path / 'out' / 'corpus').iterdir()]
+  assert names == list(found['files']) == ['part-00000.jsonl.gz']
+
+
+def test_a_corpus_is_not_replaced_by_that_of_another_config(tmp_path):
+  (tmp_path / 'a.txt').write_text('One.\nTwo.\nOne.\n')
+  corpus = Corpus({'a': str(tmp_path / 'a.txt')}, steps=('exact',))
+  out = tmp_path / 'out'
+  prepare.prepare(corpus, out)
+  wanted = checksums(out)
+  other = Corpus(corpus.sources, steps=(), seed=1)
+  with pytest.raises(
+    ValueError, match=r'seed: 0 -> 1; steps: \["exact"\] -> \[\]; take'
+  ):
+    prepare.prepare(other, out)
+  (tmp_path / 'a.txt').write_text('Three.\n')
+  with pytest.raises(ConfigError, match='made before a change of config.sources.a; ta'):
+    prepare.prepare(corpus, out)
+  assert checksums(out) == wanted
+
+
+def test_a_folder_of_others_is_left_as_it_is(tmp_path):
+  corpus = Corpus({'a': 'austen'}, steps=())
+  (tmp_path / 'corpus').mkdir()
+  (tmp_path / 'corpus' / 'part-00000.parquet').write_text('mine')
+  with pytest.raises(ConfigError, match='corpus: nothing says that it was prepared by'):
+    prepare.prepare(corpus, tmp_path)
+  (tmp_path / 'manifest.json').write_text('{"mine": 1}')
+  with pytest.raises(ConfigError, match='manifest.json: not that of a corpus; take'):
+    prepare.prepare(corpus, tmp_path)
+  assert (tmp_path / 'corpus' / 'part-00000.parquet').read_text() == 'mine'
 
 
 def test_documents_are_the_same_whatever_the_chunks(planted, tmp_path):
   folder, _, _ = planted
   prepare.prepare(corpus_of(folder, chunk=37), tmp_path / 'out')
   assert documents(tmp_path / 'out') == documents(folder / 'out')
-
-
-def test_files_of_a_smaller_corpus_replace_all_of_a_larger_one(planted, tmp_path):
-  folder, _, _ = planted
-  prepare.prepare(corpus_of(folder, shard=50), tmp_path / 'out')
-  assert len(list((tmp_path / 'out' / 'corpus').iterdir())) > 3
-  found = prepare.prepare(corpus_of(folder, shard=1000), tmp_path / 'out')
-  names = [path.name for path in (tmp_path / 'out' / 'corpus').iterdir()]
-  assert names == list(found['files']) == ['part-00000.jsonl.gz']
 
 
 def test_a_target_draws_documents_like_it(tmp_path):
@@ -208,14 +231,35 @@ def test_packed_files_of_every_kind_are_read(tmp_path):
   assert (again['kept'], again['removed']) == (7, {'exact': 10})
   (tmp_path / 'in' / 'c.jsonl.zst').write_bytes(packed[:-3])
   with pytest.raises(ValueError, match='c.jsonl.zst: not a whole zstd file'):
-    prepare.prepare(made, tmp_path / 'out')
+    prepare.prepare(made, tmp_path / 'whole')
 
 
 def test_a_chunk_of_which_nothing_stays_is_no_end(tmp_path):
   rows = [dict(text='Menu'), dict(text='Log in')]
   (tmp_path / 'a.jsonl').write_text('\n'.join(map(json.dumps, rows)))
-  made = Corpus({'a': str(tmp_path / 'a.jsonl')}, chunk=1)
-  assert prepare.prepare(made, tmp_path / 'out')['kept'] == 0
+  (tmp_path / 'b.jsonl').write_text(json.dumps(dict(text='It is the end.')))
+  made = Corpus(
+    {'a': str(tmp_path / 'a.jsonl'), 'b': str(tmp_path / 'b.jsonl')},
+    steps=('c4',),
+    c4=prepare.quality.C4(sentences=1),
+    chunk=1,
+  )
+  found = prepare.prepare(made, tmp_path / 'out')
+  assert (found['kept'], found['removed']) == (1, {'c4: fewer than 1 sentences': 2})
+
+
+def test_where_no_document_stays_it_is_said_what_took_most(tmp_path):
+  rows = [*(f'Menu {number}' for number in range(9)), ' ', 'Log in {']
+  (tmp_path / 'a.jsonl').write_text(
+    '\n'.join(json.dumps(dict(text=text)) for text in rows)
+  )
+  good = prepare.settings.Classifier(good='austen')
+  made = Corpus({'a': str(tmp_path / 'a.jsonl')}, classifier=good)
+  with pytest.raises(ConfigError) as caught:
+    prepare.prepare(made, tmp_path / 'out')
+  said = 'no document of 11 stays; most were left out by gopher: fewer than 50 words'
+  assert str(caught.value).startswith(f'{said} (10), empty (1); config.steps and')
+  assert not (tmp_path / 'out' / 'manifest.json').exists()
 
 
 def test_empty_documents_are_counted(tmp_path):
@@ -225,9 +269,38 @@ def test_empty_documents_are_counted(tmp_path):
     Corpus({'a': str(tmp_path / 'a.jsonl')}, steps=()), tmp_path / 'out'
   )
   assert found['kept'] == 2 and found['removed'] == {'empty': 2}
-  (tmp_path / 'b.jsonl').write_text('')
-  nothing = prepare.prepare(Corpus({'b': str(tmp_path / 'b.jsonl')}), tmp_path / 'none')
-  assert nothing['kept'] == 0 and nothing['files'] == {}
+
+
+@pytest.mark.parametrize(
+  'key, said',
+  [
+    ('sources.b', dict(sources={'b': 'none.txt'})),
+    (r'evaluation\[0\]', dict(evaluation=('none.txt',))),
+    ('classifier.good', dict(classifier=prepare.settings.Classifier(good='none.txt'))),
+    ('selection.target', dict(selection=prepare.settings.Selection(target='none.txt'))),
+    (
+      'perplexity.reference',
+      dict(perplexity=prepare.settings.Perplexity(reference='none.txt')),
+    ),
+  ],
+)
+def test_a_file_without_texts_is_refused_before_the_work(
+  tmp_path, monkeypatch, key, said
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'none.txt').write_text('')
+  corpus = Corpus(**{'sources': {'a': 'austen'}, **said})
+  with pytest.raises(ConfigError, match=f'^config.{key}: none.txt: the file is empty'):
+    prepare.prepare(corpus, tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()
+
+
+def test_evaluation_texts_that_are_all_too_short_are_refused(tmp_path):
+  (tmp_path / 'web.jsonl').write_text('{"text": "One."}\n')
+  (tmp_path / 'asked.jsonl').write_text('{"text": "What is the end of it?"}\n')
+  message = r'config.evaluation\[0\]: .*asked.jsonl: no text has 8 words'
+  with pytest.raises(ConfigError, match=message):
+    prepare.prepare(corpus_of(tmp_path), tmp_path / 'out')
 
 
 CODE = """

@@ -31,9 +31,3 @@ def test_what_is_written_is_read_again(tmp_path, output):
 @pytest.mark.parametrize('output', FORMATS)
 def test_the_same_documents_make_the_same_bytes(tmp_path, output):
   assert written(tmp_path / 'one', output) == written(tmp_path / 'other', output)
-
-
-def test_another_form_leaves_no_file_of_the_one_before(tmp_path):
-  written(tmp_path, 'jsonl')
-  written(tmp_path, 'parquet', size=9)
-  assert [path.name for path in tmp_path.iterdir()] == ['part-00000.parquet']

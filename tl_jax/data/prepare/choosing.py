@@ -86,6 +86,8 @@ def _mark_by_quality(fates: list[str], chunks: Sequence[Chunk], corpus: Corpus) 
   if not corpus.classifier.good:
     return
   left = Left(chunks, fates)
+  if not len(left.places):
+    return
   good = reading.texts(corpus.classifier.good, corpus.column, corpus.directory)
   scores = weighing.scores_of(left, len(left.places), good, corpus.seed)
   stays = weighing.kept_by(scores, corpus.classifier.alpha, corpus.seed)

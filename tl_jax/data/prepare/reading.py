@@ -15,7 +15,7 @@ import pathlib
 from collections.abc import Iterator
 
 from tl_jax.config import ConfigError
-from tl_jax.data import cells, files, sources, store, tables
+from tl_jax.data import cells, files, separated, sources, store, tables
 
 Document = tuple[str, str]
 
@@ -74,12 +74,19 @@ def digest(source: str, directory: str = '') -> str:
   return store.digest('corpus', sums)
 
 
-def require(name: str, source: str, directory: str = '') -> None:
-  """Raises ConfigError for a source that is no file, no folder and no set.
+def require(key: str, source: str, column: str = '', directory: str = '') -> None:
+  """Raises ConfigError for a source that is not there, or has no text.
 
-  name: the key of the config that names it.
+  It is read up to its first text. key: that of the config which names it.
   """
   try:
     sources.require(source, directory or None)
+    if os.path.isfile(source) and not os.path.getsize(source):
+      raise ValueError(f'{source}: the file is empty')
+    if not any(text.strip() for _, text in documents(source, column, directory)):
+      raise ValueError(f'{source}: has no text')
+  except separated.NoColumn as error:
+    hint = 'column=NAME in the config names that of the texts'
+    raise ConfigError(f'config.{key}: {error}; {hint}') from error
   except ValueError as error:
-    raise ConfigError(f'config.{name}: {error}') from error
+    raise ConfigError(f'config.{key}: {error}') from error

@@ -14,23 +14,33 @@ a run that was killed goes on with the chunk that it was at, and ends with the s
 
 import pathlib
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tl_jax import config as configs
 from tl_jax import files
-from tl_jax.data.prepare import choosing, chunking, executing, reading
+from tl_jax.config import ConfigError
+from tl_jax.data.prepare import (
+  choosing,
+  chunking,
+  decontamination,
+  executing,
+  reading,
+)
 from tl_jax.data.prepare.account import Account
 from tl_jax.data.prepare.chunking import Chunk
 from tl_jax.data.prepare.perplexity import Scorer
 from tl_jax.data.prepare.settings import Corpus
 from tl_jax.data.prepare.shards import Shards
+from tl_jax.data.tables import DOCUMENTS, MANIFEST
 
 # Of what chunks depend on besides the config: another number when a rule changes.
-VERSION = 3
-MANIFEST = 'manifest.json'
-SHARDS = 'corpus'
+VERSION = 4
+_RULES = 'the rules'
 _CHUNKS = 'chunks'
+# Reasons that are named where no document stays.
+_NAMED = 3
 # What jobs of a cluster say.
 _JOBS = 'jobs'
 
@@ -47,21 +57,21 @@ def prepare(
 ) -> dict[str, Any]:
   """Prepares a corpus below a folder; returns what its manifest holds.
 
-  What is there already of the same config, texts and model is not made again. Whoever
-  `corpus.execution` says filters; what Slurm is to filter is submitted before.
+  What is there already of the same config, texts and model is not made again; that of
+  others is left as it is. Whoever `corpus.execution` says filters; what Slurm is to
+  filter is submitted before.
 
   scorer: the model of `corpus.perplexity`, where one is named.
-  Raises ConfigError for a source or a scorer that is not there, and ValueError for what
-  cannot be read.
+  Raises ConfigError for a source or a scorer that is not there, for a folder that has
+  something else, and where no document stays; ValueError for what cannot be read.
   """
-  require(corpus)
+  require(corpus, folder)
   wanted = corpus.perplexity.model or corpus.perplexity.reference
   if wanted and scorer is None:
-    raise configs.ConfigError(
-      f'perplexity: {wanted}: nobody opened it; scorer=... does'
-    )
-  key = _key(corpus, scorer)
-  known = _known(folder, key)
+    raise ConfigError(f'perplexity: {wanted}: nobody opened it; scorer=... does')
+  inputs = _inputs(corpus, scorer)
+  key = _key(corpus, inputs)
+  known = _known(folder, key, inputs)
   if known is not None:
     # It may have been killed behind its manifest.
     shutil.rmtree(folder / _CHUNKS, ignore_errors=True)
@@ -69,12 +79,17 @@ def prepare(
     return known
   chunks = _chunks(corpus, folder / _CHUNKS / key, tell)
   fates = choosing.fates_of(corpus, chunks, scorer, tell)
-  # From now on the files are no longer those of an earlier corpus.
-  (folder / MANIFEST).unlink(missing_ok=True)
-  manifest = _written(corpus, folder, key, chunks, fates, tell)
+  _require_left(chunks, fates)
+  made = folder / _CHUNKS / DOCUMENTS
+  said = _written(corpus, made, chunks, fates)
+  manifest = dict(key=key, inputs=inputs, config=corpus.described(), **said)
   content = files.encode(manifest, indent=1) + '\n'
-  # Last: a folder with a manifest is whole.
+  # A corpus is there as a whole or not at all.
+  files.purge(folder / DOCUMENTS)
+  made.rename(folder / DOCUMENTS)
   files.write_atomically(folder / MANIFEST, content.encode())
+  count = len(manifest['files'])
+  tell(f'{manifest["kept"]:,} documents in {count} files: {folder / DOCUMENTS}')
   shutil.rmtree(folder / _CHUNKS, ignore_errors=True)
   return manifest
 
@@ -90,19 +105,33 @@ def submit(
   Returns the numbers of the jobs; none where everything is filtered already, so that
   `prepare` has nothing to wait for. Raises ConfigError as `prepare` does.
   """
-  require(corpus)
-  key = _key(corpus, scorer)
+  require(corpus, folder)
+  inputs = _inputs(corpus, scorer)
+  key = _key(corpus, inputs)
   chunks = folder / _CHUNKS / key
-  if _known(folder, key) or chunking.chunks_of(corpus, chunks) is not None:
+  if _known(folder, key, inputs) or chunking.chunks_of(corpus, chunks) is not None:
     return []
   return executing.submit(corpus, chunks, folder / _JOBS, command)
 
 
-def _known(folder: pathlib.Path, key: str) -> dict[str, Any] | None:
-  """The manifest of a corpus with this key whose files are all there, None for none."""
-  found = files.find_json(folder / MANIFEST) or {}
-  is_same = found.get('key') == key
-  return found if is_same and _is_whole(folder, found) else None
+def _known(
+  folder: pathlib.Path, key: str, inputs: Mapping[str, str]
+) -> dict[str, Any] | None:
+  """The manifest of a corpus with this key whose files are all there, None for none.
+
+  Raises ConfigError where the corpus there was made of something else.
+  """
+  found = files.find_json(folder / MANIFEST)
+  if found is None:
+    return None
+  if found['key'] == key:
+    return found if _is_whole(folder, found) else None
+  before = found.get('inputs', {})
+  changed = [name for name in before if before[name] != inputs.get(name)]
+  raise ConfigError(
+    f'{folder / MANIFEST}: the corpus there was made before a change of '
+    f'{", ".join(changed) or _RULES}; take another workdir'
+  )
 
 
 def _chunks(
@@ -119,50 +148,102 @@ def _chunks(
 def _is_whole(folder: pathlib.Path, manifest: Mapping[str, Any]) -> bool:
   """Are all files of a corpus there, as they were written?"""
   for name, said in manifest['files'].items():
-    path = folder / SHARDS / name
+    path = folder / DOCUMENTS / name
     if not path.is_file() or files.digest(path)[1] != said['sha256']:
       return False
   return True
 
 
-def require(corpus: Corpus) -> None:
-  """Raises ConfigError for sources that are not there, and for who cannot filter."""
+def require(corpus: Corpus, folder: pathlib.Path) -> None:
+  """Raises ConfigError for what would end the work later: who cannot filter, a folder
+  that has something else, a source that is not there or has no text.
+  """
   executing.require(corpus.execution)
+  _require_own(corpus, folder)
+  for key, source in _named(corpus).items():
+    reading.require(key, source, corpus.column, corpus.directory)
+  for place, source in enumerate(corpus.evaluation):
+    texts = reading.documents(source, corpus.column, corpus.directory)
+    if not any(decontamination.runs_of([text]) for _, text in texts):
+      raise ConfigError(
+        f'config.evaluation[{place}]: {source}: no text has '
+        f'{decontamination.SHORTEST} words, and fewer are found anywhere'
+      )
+
+
+def _require_own(corpus: Corpus, folder: pathlib.Path) -> None:
+  """Raises ConfigError for a folder with another corpus, or with files of others."""
+  path = folder / MANIFEST
+  if not path.exists():
+    # The chunks of a run that was killed are beside what it has written.
+    if (folder / DOCUMENTS).exists() and not (folder / _CHUNKS).exists():
+      raise ConfigError(
+        f'{folder / DOCUMENTS}: nothing says that it was prepared by this config; take '
+        'another workdir'
+      )
+    return
+  found = files.find_json(path) or {}
+  if not {'key', 'config', 'files'} <= found.keys():
+    raise ConfigError(f'{path}: not that of a corpus; take another workdir')
+  usual = Corpus(corpus.sources).described()
+  where = f'{path}: the corpus there has another config'
+  configs.require_same(found['config'], corpus.described(), where, usual=usual)
+
+
+def _named(corpus: Corpus) -> dict[str, str]:
+  """All sources of texts by the keys of the config that name them."""
   named = {f'sources.{name}': source for name, source in corpus.sources.items()}
   for place, source in enumerate(corpus.evaluation):
     named[f'evaluation[{place}]'] = source
   named['classifier.good'] = corpus.classifier.good
   named['perplexity.reference'] = corpus.perplexity.reference
   named['selection.target'] = corpus.selection.target
-  for name, source in named.items():
-    if source:
-      reading.require(name, source, corpus.directory)
+  return {key: source for key, source in named.items() if source}
 
 
-def _key(corpus: Corpus, scorer: Scorer | None) -> str:
-  """A digest of the config, of all texts and of the model that scores them."""
-  named = [
-    *corpus.sources.values(),
-    *corpus.evaluation,
-    corpus.classifier.good,
-    corpus.selection.target,
-  ]
-  sums = [reading.digest(name, corpus.directory) for name in named if name]
-  model = '' if scorer is None else scorer.digest
-  return configs.digest([VERSION, corpus.described(), sums, model])[:16]
+def _inputs(corpus: Corpus, scorer: Scorer | None) -> dict[str, str]:
+  """What changes with the content of each source, of the model and of the rules."""
+  found = {}
+  for key, source in _named(corpus).items():
+    found[f'config.{key}'] = reading.digest(source, corpus.directory)
+  if scorer is not None:
+    found['config.perplexity'] = scorer.digest
+  # An earlier version of the rules is another one.
+  found[_RULES] = str(VERSION)
+  return found
+
+
+def _key(corpus: Corpus, inputs: Mapping[str, str]) -> str:
+  """A digest of the config and of all that is read."""
+  return configs.digest([corpus.described(), inputs])[:16]
+
+
+def _require_left(chunks: Sequence[Chunk], fates: Sequence[str]) -> None:
+  """Raises ConfigError where no document stays, with what took most of them."""
+  if not all(fates):
+    return
+  removed = Counter(fates)
+  for chunk in chunks:
+    removed.update(chunk.read().removed)
+  count = removed.total()
+  reasons = [f'{reason} ({number:,})' for reason, number in removed.most_common(_NAMED)]
+  raise ConfigError(
+    f'no document of {count:,} stays; most were left out by {", ".join(reasons)}; '
+    'config.steps and the groups of the config say by what they are judged'
+  )
 
 
 def _written(
   corpus: Corpus,
   folder: pathlib.Path,
-  key: str,
   chunks: list[Chunk],
   fates: list[str],
-  tell: Callable,
 ) -> dict[str, Any]:
-  """Writes what stays, and returns what there is to say of it."""
+  """Writes what stays into a folder, and returns what there is to say of it."""
+  # A run that was killed may have left some of it.
+  files.purge(folder)
   account = Account(corpus)
-  shards = Shards(folder / SHARDS, corpus.shard, corpus.output)
+  shards = Shards(folder, corpus.shard, corpus.output)
   start = 0
   for chunk in chunks:
     found = chunk.read()
@@ -173,6 +254,4 @@ def _written(
       if not fate:
         shards.add(dict(id=place, source=chunk.source, text=text))
   written = shards.close()
-  said = account.said()
-  tell(f'{said["kept"]:,} documents in {len(written)} files: {shards.folder}')
-  return dict(key=key, config=corpus.described(), files=written, **said)
+  return dict(files=written, **account.said())

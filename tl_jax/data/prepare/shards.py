@@ -82,11 +82,6 @@ class Shards:
     """Writes the last file; returns the documents and the sha256 of each by its name."""
     if self._documents:
       self._write()
-    # An earlier run of another config may have had more of them, and one that was killed
-    # may have left a part of one.
-    for path in sorted(self.folder.glob('*part-*')):
-      if path.name not in self._written:
-        path.unlink()
     return self._written
 
   def _write(self) -> None:
