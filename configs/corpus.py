@@ -8,25 +8,26 @@
   tl-jax pretrain --config=configs/pretrain.py:bert-base,text=/tmp/pages/corpus \\
     --workdir=/tmp/bert
 
-text: a file (.jsonl, .json, .csv, .tsv, .parquet or .txt, each also with .gz or .zst), a
-folder of such or a set of `tl_jax.data`; several with + between. A comma or a + in the
-name of a file is escaped by a backslash. column: that of the texts (default: text), in all
-files; one that calls it otherwise is prepared by itself with --config.steps='()', and its
-corpus/ is then a text like any other. languages: those that stay, as en+de (default: all). evaluation: sources of texts whose runs of 13 words are
-in no document that stays. good: a source of good texts, by which a classifier of quality
-is learned (Brown et al. 2020). target: a source of texts like which half of the documents
-are chosen (DSIR, Xie et al. 2023). model: a workdir or a folder of a decoder, or of an
-encoder with a masked head; the half of the documents stays whose perplexity is in the
-middle (Marion et al. 2023), or another part by config.perplexity.keep=lowest or highest.
-reference: a source of texts; the same, by a model of their runs of three words, which is
-faster (Wenzek et al. 2020).
+text: a file (.jsonl, .json, .csv, .tsv, .parquet or .txt, each also with .gz or .zst),
+a folder of such or a set of `tl_jax.data`; several with + between. A comma or a + in
+the name of a file is escaped by a backslash. column: that of the texts (default: text),
+in all files; one that calls it otherwise is prepared by itself with
+--config.steps='()', and its corpus/ is then a text like any other. languages: those
+that stay, as en+de (default: all). evaluation: sources of texts whose runs of 13 words
+are in no document that stays. good: a source of good texts, by which a classifier of
+quality is learned (Brown et al. 2020). target: a source of texts like which half of the
+documents are chosen (DSIR, Xie et al. 2023). model: a workdir or a folder of a decoder,
+or of an encoder with a masked head; the half of the documents stays whose perplexity is
+in the middle (Marion et al. 2023), or another part by config.perplexity.keep=lowest or
+highest. reference: a source of texts; the same, by a model of their runs of three
+words, which is faster (Wenzek et al. 2020).
 
-config.steps: gopher and repetition (Rae et al. 2021), c4 (Raffel et al. 2020, which drops
-lines, too) and fineweb (Penedo et al. 2024) are rules of quality, exact and near leave out
-what is there twice, the latter by MinHash. Their bounds are groups of the config. Nothing
-is downloaded. /tmp/pages/corpus has the documents, manifest.json what became of the others,
-report.html shows it with examples. A workdir keeps the corpus of one config. config.output=parquet writes Parquet, which is a source
-as well.
+config.steps: gopher and repetition (Rae et al. 2021), c4 (Raffel et al. 2020, which
+drops lines, too) and fineweb (Penedo et al. 2024) are rules of quality, exact and near
+leave out what is there twice, the latter by MinHash. Their bounds are groups of the
+config. Nothing is downloaded. /tmp/pages/corpus has the documents, manifest.json what
+became of the others, report.html shows it with examples. A workdir keeps the corpus of
+one config. config.output=parquet writes Parquet, which is a source as well.
 
 Several processes filter with config.execution.workers=8 (pip install 'tl-jax[corpus]'), a
 cluster with config.execution.executor=slurm and config.execution.partition=NAME, or
