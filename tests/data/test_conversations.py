@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tl_jax.data import conversations, files
+from tl_jax.data import conversations, files, first_rows
 from tl_jax.data.conversations import Turn
 
 HI = [Turn('user', 'Hi'), Turn('assistant', 'Hello', True)]
@@ -93,7 +93,7 @@ def test_a_file_may_mix_the_forms(tmp_path):
   rows = [dict(prompt='Hi', completion='Hello'), dict(instruction='Hi', output='Hello')]
   rows.append({'conversations': [dict(role='user', content='Hi')]})
   path.write_text('\n'.join(map(json.dumps, rows)))
-  fields = files.conversation_in(path)
+  fields = first_rows.conversation_in(path)
   columns = files.Columns(fields[:1], fields[1:], labelled=True, conversation=True)
   found = [row['label'] for row in files.read(path, columns).examples]
   assert found == [tuple(HI), tuple(HI), None]
@@ -124,7 +124,7 @@ def test_a_wrong_turn_is_named_with_its_line(turn, message, tmp_path):
   wrong = dict(messages=[dict(role='user', content='a'), turn])
   path = tmp_path / 'chats.jsonl'
   path.write_text('\n'.join(map(json.dumps, [right, wrong])))
-  fields = files.conversation_in(path)
+  fields = first_rows.conversation_in(path)
   columns = files.Columns(fields[:1], fields[1:], labelled=True, conversation=True)
   with pytest.raises(ValueError, match=message) as error:
     files.read(path, columns)

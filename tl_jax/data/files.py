@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tl_jax.data import (
@@ -136,24 +136,7 @@ class Table(NamedTuple):
   def source(self, split: str) -> Source:
     """The examples of a split as a source."""
     chosen = slices.select(self.path, self.splits, split, self.divided)
-    options = [list(self.columns.text), list(self.columns.label)]
-    if self.columns.conversation:
-      options.append('conversation')
-    if self.columns.choices:
-      options.append('choices')
-    if self.columns.listed:
-      options.append('listed')
-    if self.columns.tagged:
-      options.append('tagged')
-    if self.columns.passages:
-      options.append('passages')
-    if self.columns.delimiter:
-      options.append(f'delimiter {self.columns.delimiter}')
-    # The default columns are not part of the key: caches from before there was a choice
-    # stay valid.
-    own = () if self.columns == Columns() else (options,)
-    # The same bytes read in another way are other examples.
-    manifest = store.digest('file', list(self.files.values()), split, *own, *self.told)
+    manifest = manifest_of(self.columns, self.files, split, self.told)
     examples = [self.examples[place] for place in chosen]
     places = [self.places[place] for place in chosen]
     others = sorted({*self.splits} - {split})
@@ -170,6 +153,23 @@ class Table(NamedTuple):
       others,
       self.told,
     )
+
+
+def manifest_of(
+  columns: Columns, digests: dict[str, str], split: str, told: Sequence[str]
+) -> str:
+  """What names the content of a split of files that are read by these columns."""
+  options = [list(columns.text), list(columns.label)]
+  for name in ('conversation', 'choices', 'listed', 'tagged', 'passages'):
+    if getattr(columns, name):
+      options.append(name)
+  if columns.delimiter:
+    options.append(f'delimiter {columns.delimiter}')
+  # The default columns are not part of the key: caches from before there was a choice
+  # stay valid.
+  own = () if columns == Columns() else (options,)
+  # The same bytes read in another way are other examples.
+  return store.digest('file', list(digests.values()), split, *own, *told)
 
 
 def is_file(name) -> bool:
@@ -215,83 +215,53 @@ def load(path, split: str = 'train', columns: Columns | None = None) -> Source:
   return read(path, columns or Columns()).source(split)
 
 
-def conversation_in(path, delimiter: str = '') -> tuple[str, str] | None:
-  """The columns of the conversations that a file has, by its first row; None where it
-  has none, or has texts with labels. A `delimiter` is that of `Columns`.
-  """
-  row = first_row(path, delimiter)
-  usual = {'text', 'label'} <= row.keys()
-  return None if usual else conversations.fields_of(row)
-
-
-def choices_in(
-  path, text: tuple[str, ...] = (), answer: str = '', delimiter: str = ''
-) -> choices.Fields | None:
-  """The fields of the questions with candidates that a file has, by its first row; None
-  where it has none. `text` and `answer` are as of `choices.fields_of`.
-  """
-  return choices.fields_of(first_row(path, delimiter), text, answer)
-
-
-def first_row(path, delimiter: str) -> dict:
-  """The first row of a file; {} where there is none, or texts alone."""
-  require(path)
+def files_of(path) -> list[pathlib.Path]:
+  """The file itself, or those of a folder. Raises ValueError as `require` does."""
   path = pathlib.Path(path)
-  first = tables.files_in(path)[0] if path.is_dir() else path
-  if tables.ending(first) == '.txt' and not delimiter:
-    return {}
-  found = tables.rows(path, delimiter=delimiter)
-  return next((row for _, _, row in found), {})
+  require(path)
+  return tables.files_in(path) if path.is_dir() else [path]
+
+
+def digests_of(path) -> dict[str, str]:
+  """The sha256 of a file, or of every file of a folder, by path.
+
+  Raises ValueError for one that cannot be read, and where all of them are empty.
+  """
+  found = {}
+  size = 0
+  try:
+    for file in files_of(path):
+      count, found[str(file)] = digest(file)
+      size += count
+  except OSError as error:
+    raise ValueError(f'{path}: cannot be read: {error.strerror or error}') from error
+  if not size:
+    raise ValueError(f'{path}: the file is empty')
+  return found
 
 
 def read(path, columns: Columns) -> Table:
   """A file or a folder, parsed. Raises ValueError as `load` does."""
   path = pathlib.Path(path)
-  require(path)
-  files = tables.files_in(path) if path.is_dir() else [path]
-  try:
-    # The digests are the key of the parsed file: one that changed is parsed again.
-    digests = {str(file): digest(file)[1] for file in files}
-    size = sum(file.stat().st_size for file in files)
-  except OSError as error:
-    raise ValueError(f'{path}: cannot be read: {error.strerror or error}') from error
-  if not size:
-    raise ValueError(f'{path}: the file is empty')
+  # The digests are the key of the parsed file: one that changed is parsed again.
+  digests = digests_of(path)
+  size = sum(file.stat().st_size for file in files_of(path))
   parse = _parse_kept if size <= KEPT_BYTES else _parse
   return parse(path, tuple(digests.items()), columns)
 
 
 def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
   """The table of a file; `digests` tell a changed file from one that was parsed."""
-  examples: list[dict] = []
-  splits: list[str] = []
-  places: list[tuple[pathlib.Path, int]] = []
   skipped = {'empty text': 0}
-  # Does the file have splits of its own? The first row decides.
-  own = None
   told: list[str] = []
-  wanted = columns.text + (columns.label if columns.labelled else ())
-  rows = tables.rows(path, wanted, told.append, delimiter=columns.delimiter)
-  for file, line, row in rows:
-    example, name = _checked(file, line, row, columns)
-    if own is None:
-      own = name is not None
-    if own != (name is not None):
-      raise ValueError(f'{file}:{line}: split: given on some lines and not on others')
-    if not _own_text(example).strip():
-      skipped['empty text'] += 1
-      continue
-    examples.append(example)
-    splits.append(name)
-    places.append((file, line))
-  if not examples:
-    empty = skipped['empty text']
-    raise ValueError(
-      f'{path}: no example with a text ({empty} empty)'
-      if empty
-      else f'{path}: no example; there is nothing in it'
-    )
-  if not own:
+  places: list[tuple[pathlib.Path, int]] = []
+  found = list(examples_of(path, columns, told.append, skipped, places))
+  if not found:
+    raise without_texts(path, skipped)
+  examples = [example for example, _ in found]
+  splits = [split for _, split in found]
+  divided = splits[0] is None
+  if divided:
     splits = _by_hash(list(map(_own_text, examples)))
   return Table(
     path,
@@ -301,10 +271,48 @@ def _parse(path: pathlib.Path, digests: tuple, columns: Columns) -> Table:
     splits,
     places,
     skipped,
-    not own,
+    divided,
     _classes(path, columns),
     tuple(dict.fromkeys(told)),
   )
+
+
+def examples_of(
+  path: pathlib.Path,
+  columns: Columns,
+  tell: Callable,
+  skipped: dict[str, int],
+  places: list | None = None,
+) -> Iterator[tuple[dict, str | None]]:
+  """Yields every example that has a text with its split, None where the hash decides.
+
+  tell: is called with what was found out about the file. skipped: what is left out is
+  counted there. places: takes the (file, line) of each.
+  """
+  # Does the file have splits of its own? The first row decides.
+  own = None
+  wanted = columns.text + (columns.label if columns.labelled else ())
+  rows = tables.rows(path, wanted, tell, delimiter=columns.delimiter)
+  for file, line, row in rows:
+    example, split = _checked(file, line, row, columns)
+    if own is None:
+      own = split is not None
+    if own != (split is not None):
+      raise ValueError(f'{file}:{line}: split: given on some lines and not on others')
+    if not _own_text(example).strip():
+      skipped['empty text'] += 1
+      continue
+    if places is not None:
+      places.append((file, line))
+    yield example, split
+
+
+def without_texts(path: pathlib.Path, skipped: dict[str, int]) -> ValueError:
+  """The error of a file of which nothing is left."""
+  empty = skipped['empty text']
+  if empty:
+    return ValueError(f'{path}: no example with a text ({empty} empty)')
+  return ValueError(f'{path}: no example; there is nothing in it')
 
 
 def _own_text(example: dict) -> str:

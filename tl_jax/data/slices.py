@@ -1,11 +1,13 @@
 """Which examples of a file an expression over its splits names.
 
->>> select('a.csv', ['train', 'test', 'train', 'train'], 'train[:2]+test')
+>>> select('a.csv', ['train', 'test', 'train', 'train'], 'train[:2]+test').tolist()
 [0, 2, 1]
 """
 
 import re
 from collections.abc import Sequence
+
+import numpy as np
 
 # The split that is the whole file, in its order.
 ALL = 'all'
@@ -15,26 +17,28 @@ _SPLIT = re.compile(r'\s*([\w.-]+)\s*(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*')
 
 def select(
   path, splits: Sequence[str], expression: str, divided: bool = False
-) -> list[int]:
-  """The numbers of the examples that an expression like `train[:10%]+test` names.
+) -> np.ndarray:
+  """The numbers of the examples that an expression like `train[:10%]+test` names, (n,).
 
   splits: of each example. divided: do they come from hashes? path: what errors name.
   Raises ValueError for a split that is not there, and where nothing is left.
   """
+  splits = np.asarray(splits)
   found = []
   for part in expression.split('+'):
     match = _SPLIT.fullmatch(part)
     name = match.group(1) if match else part
-    own = [place for place, split in enumerate(splits) if name in (split, ALL)]
-    if not own:
+    own = np.arange(len(splits)) if name == ALL else np.flatnonzero(splits == name)
+    if not len(own):
       raise _no_split(path, splits, name, divided)
     start = _bound(match.group(2), len(own))
     stop = _bound(match.group(3), len(own))
     # As slices in Python: bounds beyond the end are the end.
-    found += own[start:stop]
-  if not found:
+    found.append(own[start:stop])
+  places = np.concatenate(found)
+  if not len(places):
     raise ValueError(f'{path}: split {expression!r} has no examples')
-  return found
+  return places
 
 
 def _no_split(path, splits, name: str, divided: bool) -> ValueError:

@@ -172,9 +172,11 @@ def load(name: str, split: str = 'train', data_dir=None, columns=None) -> Source
   # An unknown name is refused before tensorflow-datasets is imported.
   require(name, data_dir)
   if _is_file(name):
-    from tl_jax.data import files
+    from tl_jax.data import files, large
 
-    return files.load(name, split, columns)
+    columns = columns or files.Columns()
+    reader = large if large.is_large(name, columns) else files
+    return reader.load(name, split, columns)
   base, _, config = name.partition('/')
   if base in EMBEDDED:
     return _embedded(name, base, config or None, split, data_dir)

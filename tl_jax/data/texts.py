@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tl_jax.data import conll, conversations, files, passages, tables, words
+from tl_jax.data import conll, conversations, files, first_rows, passages, tables, words
 from tl_jax.data.candidates import Choices
 from tl_jax.data.conversations import Turn
 from tl_jax.data.words import Words
@@ -62,7 +62,7 @@ def read_choices(
   """
   path = pathlib.Path(path)
   require(path)
-  fields = files.choices_in(path, columns, delimiter=delimiter)
+  fields = first_rows.choices_in(path, columns, delimiter=delimiter)
   if fields is None:
     raise ValueError(f'{path}: no questions with candidates')
   wanted = files.Columns(fields.text, label=(), choices=True)
@@ -113,7 +113,7 @@ def read_passages(
   """
   path = pathlib.Path(path)
   require(path)
-  fields = passages.fields_of(files.first_row(path, delimiter), columns)
+  fields = passages.fields_of(first_rows.first_row(path, delimiter), columns)
   if fields is None:
     raise ValueError(f'{path}: no question with a passage; --text=QUESTION+PASSAGE')
   text = (fields.question, fields.passage)

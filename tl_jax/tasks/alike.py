@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from tl_jax import config
 from tl_jax.config import ConfigError
-from tl_jax.data import files, separated
+from tl_jax.data import files, first_rows, separated
 from tl_jax.tasks.labels import TEXT
 from tl_jax.tasks.problems import PROBLEMS
 from tl_jax.tasks.problems.embedding import HEAD
@@ -97,7 +97,7 @@ def columns(name: str, how, kind: str) -> files.Columns:
 
 def _usual_of(path: str, kind: str, delimiter: str):
   """The usual columns of a file. Raises ConfigError where it has others."""
-  row = files.first_row(path, delimiter)
+  row = first_rows.first_row(path, delimiter)
   # Of texts alone, a line each.
   if kind == 'simcse' and not row:
     return ('text',), ('text',)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from tl_jax import config
 from tl_jax.config import ConfigError
-from tl_jax.data import files, separated
+from tl_jax.data import files, first_rows, separated
 from tl_jax.tasks.problems import PROBLEMS
 from tl_jax.tasks.problems.judged import BAD, GOOD, LAST_WORD, MINIMAL_PAIRS
 from tl_jax.tasks.unlabelled import Part
@@ -34,7 +34,7 @@ def with_kind_found(name: str, how, known):
     return how
   # The first row decides for all files of a folder.
   delimiter = separated.delimiter_of(how.delimiter)
-  row = files.first_row(how.file('train') or name, delimiter)
+  row = first_rows.first_row(how.file('train') or name, delimiter)
   return dataclasses.replace(how, kind=found(row))
 
 

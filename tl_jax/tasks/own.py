@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from tl_jax import config
 from tl_jax.config import ConfigError
-from tl_jax.data import choices, conversations, files, missing, separated
+from tl_jax.data import choices, conversations, files, first_rows, missing, separated
 from tl_jax.data.sources import Source
 from tl_jax.tasks import alike, judged, labels, reading, tagging, unlabelled
 from tl_jax.tasks.problems import PROBLEMS, form_of
@@ -258,7 +258,7 @@ def _found_choices(name: str, how: Reading) -> files.Columns | None:
       'one column of answers'
     )
   path = how.file('train') or name
-  fields = files.choices_in(path, text, ''.join(label), delimiter)
+  fields = first_rows.choices_in(path, text, ''.join(label), delimiter)
   usual = fields is None or (not how.kind and not fields.answer)
   if usual:
     return None
@@ -271,7 +271,7 @@ def _found_choices(name: str, how: Reading) -> files.Columns | None:
 def _conversation_columns(name: str, how: Reading) -> files.Columns | None:
   """The columns of the conversations in a file; None where it has none."""
   delimiter = separated.delimiter_of(how.delimiter)
-  fields = files.conversation_in(how.file('train') or name, delimiter)
+  fields = first_rows.conversation_in(how.file('train') or name, delimiter)
   if fields is None:
     return None
   first, last = fields

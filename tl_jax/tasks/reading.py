@@ -10,7 +10,7 @@
 
 from tl_jax import config
 from tl_jax.config import ConfigError
-from tl_jax.data import files, passages, separated
+from tl_jax.data import files, first_rows, passages, separated
 from tl_jax.tasks.labels import SPAN
 
 
@@ -23,7 +23,7 @@ def found(name: str, how) -> files.Columns | None:
   if how.target or how.text or how.label:
     return None
   delimiter = separated.delimiter_of(how.delimiter)
-  row = files.first_row(how.file('train') or name, delimiter)
+  row = first_rows.first_row(how.file('train') or name, delimiter)
   fields = passages.fields_of(row)
   if fields is None or not passages.says_places(row, fields):
     return None
@@ -44,7 +44,7 @@ def columns(name: str, how) -> files.Columns:
     )
   path = how.file('train') or name
   delimiter = separated.delimiter_of(how.delimiter)
-  row = files.first_row(path, delimiter)
+  row = first_rows.first_row(path, delimiter)
   fields = passages.fields_of(row, text, ''.join(label))
   if fields is None:
     raise _missing(path, row, 'question and passage', 'text=QUESTION+PASSAGE')

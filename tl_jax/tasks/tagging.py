@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from tl_jax import config
 from tl_jax.config import ConfigError
-from tl_jax.data import conll, files, separated, tables, words
+from tl_jax.data import conll, files, first_rows, separated, tables, words
 from tl_jax.tasks.labels import TAGS
 
 
@@ -31,7 +31,7 @@ def found(name: str, how) -> files.Columns | None:
   if _is_of_others(path, how):
     return None
   delimiter = separated.delimiter_of(how.delimiter)
-  row = files.first_row(path, delimiter)
+  row = first_rows.first_row(path, delimiter)
   text = ''.join(config.names(how.text))
   label = ''.join(config.names(how.label))
   fields = words.fields_of(row, text, label)
@@ -72,7 +72,7 @@ def columns(name: str, how) -> files.Columns:
     )
   path = how.file('train') or name
   delimiter = _delimiter(path, how)
-  row = files.first_row(path, delimiter)
+  row = first_rows.first_row(path, delimiter)
   fields = words.fields_of(row, ''.join(text), ''.join(label))
   if fields is None:
     raise _no_column(path, row, 'words', 'text')
