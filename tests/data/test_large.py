@@ -119,3 +119,19 @@ def test_a_text_is_in_the_memory_while_it_is_asked_for(tmp_path):
   assert isinstance(found.records._texts, np.memmap)
   assert found[5] == found.records[5] == dict(text=WORDS[5])
   assert found[5]['text'] is not found[5]['text']
+
+
+def test_of_many_texts_fewer_are_held_out(tmp_path, monkeypatch):
+  path = as_lines(tmp_path)
+  many = {example['text'] for example in files.load(path, 'test', TEXTS)}
+  monkeypatch.setattr(large, 'HELD', 4)
+  held, rest = large.load(path, 'test', TEXTS), large.load(path, 'train', TEXTS)
+  test = {example['text'] for example in held}
+  train = {example['text'] for example in rest}
+  assert test < many and 0 < len(test) <= len(many) / 2
+  assert not test & train and len(test) + len(train) == len(WORDS)
+  assert held.told == (
+    f'{path}: {len(test)} of {len(WORDS)} texts are held out as test',
+  )
+  # Tokens of the other division are not taken for those of this one.
+  assert rest.manifest != files.load(path, 'train', TEXTS).manifest

@@ -1,8 +1,9 @@
 """Large corpora of the user: read once, line by line, and mapped from then on.
 
 A file of texts that is small is held in the memory, parsed. One of gigabytes is kept as
-a file of its texts, one after the other, beside the place where each ends; a text takes
-ten bytes of memory until it is asked for. What it holds, in which order, is the same.
+a file of its texts, one after the other, beside the places where they end, and a text
+is read when it is asked for. What it holds, in which order, is the same; but of so many
+texts fewer than a fifth are held out as test.
 
 >>> import tempfile
 >>> path = pathlib.Path(tempfile.mkdtemp()) / 'a.jsonl'
@@ -26,6 +27,8 @@ from tl_jax.data.sources import Source
 
 # Bytes of a file, or of all files of a folder, from which on it is large.
 LARGE = 2**28
+# So many texts tell what a model knows of all.
+HELD = 10_000
 # Of what is kept; an older one is made again.
 FORMAT = 1
 TEXTS, ENDS, SPLITS, ABOUT = 'texts.bin', 'ends.npy', 'splits.npy', 'about.json'
@@ -108,28 +111,67 @@ def _write(folder: pathlib.Path, path: pathlib.Path, columns: files.Columns) -> 
   skipped = {'empty text': 0}
   told: list[str] = []
   ends = array.array('q')
-  numbers = array.array('H')
-  # Of each split the number that stands for it.
-  known: dict[str, int] = {}
-  divided = False
+  splits = Splits()
   size = 0
   with open(folder / TEXTS, 'wb') as out:
     for example, split in files.examples_of(path, columns, told.append, skipped):
       text = str(example['text'])
-      if split is None:
-        divided = True
-        split = 'test' if subsets.in_test(text) else 'train'
       size += out.write(text.encode('utf-8', 'surrogatepass'))
       ends.append(size)
-      numbers.append(known.setdefault(split, len(known)))
+      splits.add(text, split)
   if not ends:
     raise files.without_texts(path, skipped)
+  numbers, line = splits.settled()
+  if line:
+    told.append(f'{path}: {line}')
   np.save(folder / ENDS, np.frombuffer(ends, np.int64), allow_pickle=False)
-  np.save(folder / SPLITS, np.frombuffer(numbers, np.uint16), allow_pickle=False)
+  np.save(folder / SPLITS, numbers, allow_pickle=False)
   about = dict(
-    splits=list(known),
+    splits=list(splits.known),
     skipped=skipped,
     told=list(dict.fromkeys(told)),
-    divided=divided,
+    divided=bool(splits.keys),
   )
   (folder / ABOUT).write_text(json.dumps(about) + '\n')
+
+
+class Splits:
+  """The split of every text, as a number.
+
+  known: the number of each split by its name. keys: the fingerprints of the texts that
+  a hash divides.
+  """
+
+  def __init__(self):
+    self.known: dict[str, int] = {}
+    self.keys = array.array('Q')
+    self._numbers = array.array('H')
+
+  def add(self, text: str, split: str | None) -> None:
+    """The next text, with its split or None where its hash decides."""
+    if split is None:
+      key = subsets.fingerprint(text)
+      self.keys.append(key)
+      split = 'test' if key % 100 < subsets.TEST_PERCENT else 'train'
+    self._numbers.append(self.known.setdefault(split, len(self.known)))
+
+  def settled(self) -> tuple[np.ndarray, str]:
+    """(the number of every text, uint16 (n,); what there is to say of it, '' for
+    nothing).
+
+    Where a hash divides them, some `HELD` texts suffice for the test, and the rest of
+    the fifth is trained on, too.
+    """
+    numbers = np.array(self._numbers, np.uint16)
+    if not self.keys or 'test' not in self.known:
+      return numbers, ''
+    is_test = numbers == self.known['test']
+    parts = -(-int(is_test.sum()) // HELD)
+    if parts == 1:
+      return numbers, ''
+    # The part is a function of the text alone: equal texts stay together.
+    keys = np.frombuffer(self.keys, np.uint64) // np.uint64(100)
+    returned = is_test & (keys % np.uint64(parts) != 0)
+    numbers[returned] = self.known['train']
+    held = int((numbers == self.known['test']).sum())
+    return numbers, f'{held} of {len(numbers)} texts are held out as test'
