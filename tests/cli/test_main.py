@@ -2,6 +2,7 @@
 jax, output as best effort.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
@@ -13,6 +14,7 @@ import pytest
 from tl_jax import config
 from tl_jax.cli import main as command
 from tl_jax.cli.verbs import VERBS
+from tl_jax.metrics import text
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -169,6 +171,29 @@ def test_an_unexpected_failure_passes_through(monkeypatch):
     command.main(['steps', 'w'])
 
 
+def raised(action):
+  """The error that a function raises, with its traceback."""
+  with pytest.raises(BaseException) as caught:
+    action()
+  return caught.value
+
+
+@pytest.mark.parametrize(
+  ('action', 'fault'),
+  [
+    (lambda: {}['w'], True),
+    # Python's own words, which are no words of the house.
+    (lambda: contextlib.contextmanager(lambda: iter(()))().__enter__(), True),
+    (lambda: pathlib.Path('no/such/file').read_text(), False),
+    # The house says that what it was given cannot be, or what is not there.
+    (lambda: text._library('no_such_package', 'bleu'), False),
+    (lambda: int('x'), False),
+  ],
+)
+def test_a_fault_of_the_program_is_told_from_what_fails_outside_of_it(action, fault):
+  assert command.is_fault(raised(action)) == fault
+
+
 def test_an_error_of_a_library_is_no_verdict_on_the_input():
   import jax
 
@@ -192,13 +217,18 @@ sys.exit(main.main())
 
 
 @pytest.mark.parametrize(
-  ('error', 'code'), [('ZeroDivisionError("by\\nzero")', 1), ('ValueError("x")', 2)]
+  ('error', 'code', 'asked', 'trace'),
+  [
+    ('ZeroDivisionError("by\\nzero")', 1, '', True),
+    ('OSError("full")', 1, '', False),
+    ('ValueError("x")', 2, '', False),
+    ('ValueError("x")', 2, '1', True),
+  ],
 )
-@pytest.mark.parametrize('trace', ['', '1'])
-def test_a_process_ends_in_one_line_and_in_a_traceback_only_when_asked(
-  error, code, trace
+def test_a_process_ends_in_one_line_after_the_traceback_of_a_fault(
+  error, code, asked, trace
 ):
-  environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'TL_JAX_TRACEBACK': trace}
+  environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'TL_JAX_TRACEBACK': asked}
   done = subprocess.run(
     [sys.executable, '-c', FAILING.format(error=error)],
     env=environment,
@@ -208,7 +238,7 @@ def test_a_process_ends_in_one_line_and_in_a_traceback_only_when_asked(
     check=False,
   )
   assert done.returncode == code and done.stdout == ''
-  assert ('Traceback' in done.stderr) == bool(trace)
+  assert ('Traceback' in done.stderr) == trace
   assert done.stderr.rstrip('\n').rpartition('\n')[2].startswith('error: ')
   assert trace or done.stderr.count('\n') == 1
 

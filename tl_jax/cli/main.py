@@ -47,8 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns its exit code.
 
   Without `argv` it is the command of this process, whose output then is best effort. An
-  unexpected exception passes through. In a process of its own it is printed as one line
-  (and as a traceback where TL_JAX_TRACEBACK=1), and the exit code is 1.
+  unexpected exception passes through. In a process of its own it is printed as one line,
+  and the exit code is 1. Where it is a fault of the program, its traceback comes before
+  that line; that of any other failure does where TL_JAX_TRACEBACK=1.
   """
   if argv is None:
     console.open_outlets()
@@ -132,28 +133,56 @@ def _is_of_library(error) -> bool:
 
   Then it is a fault of the program, not a verdict on the input.
   """
-  # The innermost frame is where it was raised.
-  frames = traceback.extract_tb(error.__traceback__)
-  parts = pathlib.PurePath(frames[-1].filename).parts if frames else ()
   # jax notes it on the error that a name which it has removed raises.
   removed = any('JAX has removed' in note for note in getattr(error, '__notes__', ()))
+  parts = _place_of(error).parts
   return removed or bool(set(parts) & {'jax', 'jaxlib', 'flax', 'optax', 'orbax'})
+
+
+def _place_of(error) -> pathlib.PurePath:
+  """The file in which an error was raised: that of its innermost frame."""
+  frames = traceback.extract_tb(error.__traceback__)
+  return pathlib.PurePath(frames[-1].filename if frames else '')
+
+
+def is_fault(error: BaseException) -> bool:
+  """Is an error a fault of the program, so that only its traceback helps?
+
+  It is none where something outside of it failed: a file, a package or memory that is
+  not there, another process, or a loss that is no number. The house says such a thing
+  in words.
+  """
+  if exit_code(error) is not None or isinstance(error, (OSError, MemoryError)):
+    return False
+  if 'RESOURCE_EXHAUSTED' in str(error):
+    return False
+  house = pathlib.PurePath(tl_jax.__file__).parent
+  is_of_house = _place_of(error).is_relative_to(house)
+  in_words = isinstance(error, (RuntimeError, ImportError))
+  # Subclasses that Python raises for a mistake in the code.
+  mistaken = isinstance(error, (NotImplementedError, RecursionError))
+  return mistaken or not (is_of_house and in_words)
 
 
 def _trace(error):
   """Prints the traceback for whoever looks for the fault."""
-  if os.environ.get('TL_JAX_TRACEBACK') == '1':
+  if is_fault(error) or os.environ.get('TL_JAX_TRACEBACK') == '1':
     traceback.print_exception(error)
 
 
 def _report(kind, error, trace):
-  """The hook of sys.excepthook: an error that nobody expected, in one line."""
+  """The hook of sys.excepthook: an error that nobody expected, in one line.
+
+  Before it is the traceback of a fault of the program.
+  """
   _trace(error)
+  said = str(error)
   if exit_code(error) is None:
     # Such a message often makes no sense without its kind: KeyError: 'w'.
-    console.complain(f'error: {kind.__name__}: {error}')
-  else:
-    console.complain(f'error: {error}')
+    said = f'{kind.__name__}: {said}'
+  if is_fault(error):
+    said += ' (a fault of tl-jax, not of what it was given; above is where)'
+  console.complain(f'error: {said}')
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ import itertools
 import json
 import math
 import pathlib
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ import jax
 import numpy as np
 
 from tl_jax import checkpoint, files, tasks
+from tl_jax.config import ConfigError
 from tl_jax.evals.intervals import MANNER
 from tl_jax.train.datasets import Labelled
 from tl_jax.train.reporter import Reporter
@@ -162,7 +164,8 @@ def survived(folder: pathlib.Path, reporter: Reporter, run=None) -> Iterator[Non
 
   The reason may be its config, what it reads, a divergence or the memory of a device.
   An error of the code itself passes, as do a signal and a workdir that is in use.
-  `failed.json` says `retry` unless the same run would only diverge again.
+  `failed.json` says `retry` unless the same run would only diverge again, and has the
+  `traceback` of what no config is to blame for.
 
   Args:
     run: the open run of the folder, if it is open around this.
@@ -179,6 +182,8 @@ def write_failure(
   """Writes failed.json, by the run of the folder if it is open, and says so."""
   reason = ' '.join(str(error).split())
   failure = dict(reason=reason, retry=not isinstance(error, Diverged))
+  if not isinstance(error, (ConfigError, Diverged)):
+    failure['traceback'] = traceback.format_exception(error)
   if run is not None:
     run.write_json(FAILED, failure)
   elif jax.process_index() == 0:
