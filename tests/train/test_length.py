@@ -64,7 +64,12 @@ def test_epochs_are_the_steps_that_see_every_example_so_often(path, tmp_path):
   assert lines(tmp_path / 'epochs') == lines(tmp_path / 'steps')
   assert same['metrics'] == result['metrics']
   # Finished; and of more epochs it is not.
-  assert train.transfer(made, tmp_path / 'epochs') == result
+  again = Said()
+  assert train.transfer(made, tmp_path / 'epochs', again.reporter) == result
+  assert again == [
+    'finished before, at step 6; more config.schedule.epochs lets it go on; its result: '
+    f'{tmp_path / "epochs" / "result.json"}'
+  ]
   more = train.transfer(make_config(path, epochs=3), tmp_path / 'epochs')
   assert more['steps'] == 9 == lines(tmp_path / 'epochs')[-1]['step']
 

@@ -89,20 +89,31 @@ def run(config, workdir, reporter: Reporter = NULL_REPORTER) -> dict:
   with open_run(config, workdir) as opened:
     finished = opened.result(settings)
     if finished is not None:
-      _tell_of_patience(finished, settings, reporter)
+      goes_on = opened.store.latest() is not None
+      line = said_of_finished(finished, settings, goes_on)
+      reporter.info(f'{line}; its result: {opened.path / results.FILE}')
       return finished
     learner = make_learner(checked, opened)
     return learner.run(settings, opened, reporter)
 
 
-def _tell_of_patience(finished: dict, settings: Settings, reporter: Reporter) -> None:
-  """Says why a run that was over before its steps does not go on to them."""
+def said_of_finished(finished: dict, settings: Settings, goes_on: bool) -> str:
+  """Of a run that was over before this start, where it ended and what lets it go on.
+
+  finished: what its result.json holds. goes_on: are there steps to go on from? A
+  baseline has none.
+  """
   steps = settings.schedule.steps
-  if finished.get('stopped') and steps is not None and finished['steps'] < steps:
-    reporter.info(
-      f'stopped at step {finished["steps"]} of {steps}: {finished["stopped"]}; more '
+  ended = finished['steps']
+  if finished.get('stopped') and steps is not None and ended < steps:
+    return (
+      f'stopped at step {ended} of {steps}: {finished["stopped"]}; more '
       'config.eval.patience lets it go on'
     )
+  if not goes_on:
+    return 'finished before'
+  key = 'epochs' if steps is None else 'steps'
+  return f'finished before, at step {ended}; more config.schedule.{key} lets it go on'
 
 
 def make_learner(checked: Checked, run: Run) -> 'Trainer | Baseline | InContext':
