@@ -264,7 +264,7 @@ def test_what_has_no_second_text_and_what_is_a_folder_is_said(tmp_path):
   with pytest.raises(ValueError, match='where all texts are equal'):
     files.load(path, missing.pop())
   (tmp_path / 'b.csv').mkdir()
-  with pytest.raises(ValueError, match='b.csv: a folder without .txt files'):
+  with pytest.raises(ValueError, match='b.csv: an empty folder'):
     files.load(tmp_path / 'b.csv')
 
 

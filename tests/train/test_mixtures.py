@@ -8,6 +8,7 @@ import pytest
 from tiny_runs import SMALL
 
 from tl_jax import config, data, interop, models, train
+from tl_jax.config import ConfigError
 from tl_jax.objectives import Nominal
 from tl_jax.train import assembly, checks, mixtures, preparing, tokenizing, workdir
 from tl_jax.train.checks import read
@@ -249,3 +250,16 @@ def test_the_documents_of_a_decoder_end_whatever_its_tokenizer_appends(
     assert sum(piece.count(own.eos) for piece in pieces) == len(texts)
   else:
     assert not any(own.eos in piece for piece in pieces)
+
+
+def test_a_source_of_a_stage_that_is_not_there_is_named_by_its_stage(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'texts').mkdir()
+  group = MixtureData(mixture={'austen': 1.0}, stages=((5, {'textz/': 1.0}),))
+  with pytest.raises(
+    ConfigError,
+    match=r"config.data.stages\[0\]: no set, .* 'textz/'; nearest: 'texts/'",
+  ):
+    mixtures.require_texts(group, where_made=True)

@@ -147,7 +147,7 @@ def _prompts(flags) -> list[str]:
     return [plain(flags.prompt)]
   path = pathlib.Path(flags.input)
   if not path.is_file():
-    raise config.ConfigError(f'--input: {path}: no such file')
+    raise config.ConfigError(f'--input: {path}: no such file{config.beside(path)}')
   prompts = []
   # A byte-order mark is dropped. Bytes that are no UTF-8 are replaced, not refused.
   with open(path, encoding='utf-8-sig', errors='replace') as file:

@@ -65,5 +65,5 @@ def add_overrides(parser, what: str):
 def require_workdir(path: str) -> str:
   """The path of a workdir. Raises ConfigError where a mistyped one would be made anew."""
   if not os.path.isdir(path):
-    raise config.ConfigError(f'{path}: there is no such workdir')
+    raise config.ConfigError(f'{path}: there is no such workdir{config.beside(path)}')
   return path

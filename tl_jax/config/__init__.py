@@ -7,6 +7,7 @@ keyword arguments.
 (1.0, 0.0)
 """
 
+from tl_jax.config.beside import beside, near_paths
 from tl_jax.config.checks import (
   ConfigError,
   Count,
@@ -52,6 +53,7 @@ __all__ = [
   'Range',
   'Share',
   'arguments',
+  'beside',
   'call',
   'check',
   'compare',
@@ -64,6 +66,7 @@ __all__ = [
   'locate',
   'lookup',
   'names',
+  'near_paths',
   'nearest',
   'override',
   'plain',

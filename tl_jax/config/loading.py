@@ -23,6 +23,7 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
+from tl_jax.config.beside import beside
 from tl_jax.config.checks import ConfigError, nearest, one_line, plain, shown
 from tl_jax.config.overrides import group, override
 
@@ -59,7 +60,7 @@ def read(path: pathlib.Path) -> bytes:
   except (OSError, ValueError) as error:
     # ValueError: a path with a null byte.
     reason = getattr(error, 'strerror', None) or one_line(error)
-    hint = _hint(path) if isinstance(error, FileNotFoundError) else ''
+    hint = beside(path) if isinstance(error, FileNotFoundError) else ''
     raise ConfigError(f'{path}: {reason}{hint}') from error
   if not data.strip():
     raise ConfigError(f'{path}: is empty')
@@ -77,14 +78,6 @@ def _read_regular(path: pathlib.Path) -> bytes:
   if status.st_size > LARGEST_FILE:
     raise ConfigError(f'{path}: {status.st_size} bytes is too large for a config file')
   return path.read_bytes()
-
-
-def _hint(path: pathlib.Path) -> str:
-  """For a message about a missing file: the files beside it with the nearest names."""
-  if not path.parent.is_dir():
-    return ''
-  siblings = [str(other) for other in path.parent.glob('*.*')]
-  return f'; nearest: {nearest(str(path), siblings)}' if siblings else ''
 
 
 class _Source(importlib.machinery.SourceFileLoader):

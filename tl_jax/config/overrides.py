@@ -172,18 +172,24 @@ def names(text: str) -> tuple[str, ...]:
   """The names in a text like `debian+vader_nyt`.
 
   A + that is part of a name is written with a backslash before it. A text that, as it
-  stands, is the path of a file is that one name. An empty text has no names. Raises
-  ConfigError for a name that stands twice: it would count once, and nobody be told.
+  stands, is a path that is there is that one name. An empty text has no names. Raises
+  ConfigError for a + with no name on one of its sides, and for a name that stands twice:
+  it would count once, and nobody be told.
 
   >>> names('debian+vader_nyt'), names(r'c\\+\\+.csv'), names('')
   (('debian', 'vader_nyt'), ('c++.csv',), ())
   """
   if not text:
     return ()
-  if '+' in text and os.path.isfile(text):
+  if '+' in text and os.path.exists(text):
     return (text,)
   # A + without a backslash before it.
   parts = re.split(r'(?<!\\)\+', text)
+  if not all(map(str.strip, parts)):
+    raise ConfigError(
+      f'{text!r}: no name on one side of a +; leave the + out, or write \\+ for one '
+      'that is part of a name'
+    )
   found = tuple(part.replace('\\+', '+') for part in parts)
   for name in found:
     if found.count(name) > 1:

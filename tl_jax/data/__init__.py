@@ -20,6 +20,7 @@ MODULES = (
   'documents',
   'fetch',
   'files',
+  'folders',
   'lines',
   'missing',
   'mixing',

@@ -16,10 +16,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from tl_jax.config import beside
 from tl_jax.data import (
   cells,
   choices,
   conversations,
+  folders,
   lines,
   missing,
   pairs,
@@ -34,7 +36,7 @@ from tl_jax.data import (
 from tl_jax.data.sources import Source
 from tl_jax.files import digest, find_json
 
-ENDINGS = tables.ENDINGS
+ENDINGS = folders.ENDINGS
 # A file up to this size stays parsed: a run asks for its texts several times.
 KEPT_BYTES = 2**26
 ALL = slices.ALL
@@ -174,28 +176,28 @@ def manifest_of(
 
 def is_file(name) -> bool:
   """Does a name mean a file by its ending, or a folder with such files?"""
-  if tables.ending(name):
+  if folders.ending(name):
     return True
-  return os.path.isdir(name) and bool(tables.files_in(name))
+  return os.path.isdir(name) and bool(folders.files_in(name))
 
 
 def require(path) -> None:
   """Raises ValueError for a path that is no file or folder of texts; opens nothing."""
   path = pathlib.Path(path)
   if not path.exists():
-    raise ValueError(f'{path}: no such file')
+    raise ValueError(f'{path}: no such file{beside(path)}')
   if not path.is_file() and not path.is_dir():
     raise ValueError(f'{path}: not a regular file')
   # Only a manifest of a corpus says how many documents were kept.
-  if 'kept' in (find_json(path / tables.MANIFEST) or {}):
+  if 'kept' in (find_json(path / folders.MANIFEST) or {}):
     raise ValueError(
-      f'{path}: a corpus was prepared there; take {path / tables.DOCUMENTS}'
+      f'{path}: a corpus was prepared there; take {path / folders.DOCUMENTS}'
     )
-  if path.is_dir() and not tables.files_in(path):
-    raise ValueError(f'{path}: a folder without .txt files or tables')
-  if path.is_file() and not tables.ending(path):
+  if path.is_dir():
+    folders.require_one_kind(path)
+  if path.is_file() and not folders.ending(path):
     raise ValueError(
-      f'{path}: the ending is none of {", ".join(tables.ENDINGS)}, each also with .gz '
+      f'{path}: the ending is none of {", ".join(folders.ENDINGS)}, each also with .gz '
       'or .zst'
     )
 
@@ -219,7 +221,7 @@ def files_of(path) -> list[pathlib.Path]:
   """The file itself, or those of a folder. Raises ValueError as `require` does."""
   path = pathlib.Path(path)
   require(path)
-  return tables.files_in(path) if path.is_dir() else [path]
+  return folders.files_in(path) if path.is_dir() else [path]
 
 
 def digests_of(path) -> dict[str, str]:
@@ -336,7 +338,7 @@ def _classes(path: pathlib.Path, columns: Columns) -> dict[str, tuple[str, ...]]
 
 def _names_beside(path: pathlib.Path) -> tuple[str, ...]:
   """The names of tags in a file labels.txt beside others, a line each; () for none."""
-  file = (path if path.is_dir() else path.parent) / tables.NAMES
+  file = (path if path.is_dir() else path.parent) / folders.NAMES
   if not file.is_file():
     return ()
   return tuple(line.strip() for _, line in lines.read(file, tables.ignore))

@@ -9,7 +9,7 @@
 
 import pathlib
 
-from tl_jax.data import choices, conversations, files, tables
+from tl_jax.data import choices, conversations, files, folders, tables
 
 
 def conversation_in(path, delimiter: str = '') -> tuple[str, str] | None:
@@ -33,7 +33,7 @@ def choices_in(
 def first_row(path, delimiter: str) -> dict:
   """The first row of a file; {} where there is none, or texts alone."""
   first = files.files_of(path)[0]
-  if tables.ending(first) == '.txt' and not delimiter:
+  if folders.ending(first) == '.txt' and not delimiter:
     return {}
   found = tables.rows(pathlib.Path(path), delimiter=delimiter)
   return next((row for _, _, row in found), {})

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from tl_jax.config import near_paths, nearest
+
 EMBEDDED = (
   'austen',
   'debian',
@@ -137,7 +139,7 @@ class Source:
     """
     if len(self) and field not in self[0]:
       raise ValueError(
-        f'{self.name}: no field {field!r}; nearest: {_nearest(field, self[0])}'
+        f'{self.name}: no field {field!r}; nearest: {nearest(field, self[0])}'
       )
     return list(self.values(field))
 
@@ -198,6 +200,8 @@ def require(name: str, data_dir=None) -> None:
   Nor is there a set that has yet to be fetched. Nothing is opened.
   """
   name = str(name)
+  if not name.strip():
+    raise ValueError('a source without a name; give a set, a file or a folder')
   if _is_file(name):
     from tl_jax.data import files
 
@@ -213,12 +217,17 @@ def require(name: str, data_dir=None) -> None:
   if name.startswith('super_glue/'):
     _require_published(name, data_dir)
     return
-  # Or a set that the user prepared with tensorflow-datasets.
-  if not (_root(data_dir) / name).is_dir():
-    raise ValueError(
-      f'data: no set, no file and no folder of .txt files is named {name!r}; '
-      f'nearest: {_nearest(name, [*EMBEDDED, *FETCHED, *PUBLIC])}'
-    )
+  # Or a set that the user prepared with tensorflow-datasets, which no whole path names.
+  if not os.path.isabs(name) and (_root(data_dir) / name).is_dir():
+    return
+  if os.path.isdir(name):
+    from tl_jax.data import files
+
+    files.require(name)
+  near = [*near_paths(name), *EMBEDDED, *FETCHED, *PUBLIC]
+  raise ValueError(
+    f'no set, no file and no folder is named {name!r}; nearest: {nearest(name, near)}'
+  )
 
 
 def _require_published(name: str, data_dir) -> None:
@@ -265,7 +274,7 @@ def _embedded(name: str, base: str, config: str | None, split: str, data_dir) ->
     config = configs[0]
   if config is not None and config not in configs:
     known = [f'{base}/{each}' for each in configs] or [base]
-    raise ValueError(f'data: no set {name!r}; nearest: {_nearest(name, known)}')
+    raise ValueError(f'data: no set {name!r}; nearest: {nearest(name, known)}')
   builder, key = builders.prepare(base, config, _root(data_dir))
   return _from_builder(name, builder, split, store.digest(key, split))
 
@@ -431,9 +440,3 @@ def _one_line(error: BaseException) -> str:
   """The message of a library's error in at most 200 characters of one line."""
   text = ' '.join(str(error).split())
   return text if len(text) <= 200 else text[:197] + '...'
-
-
-def _nearest(name: str, candidates) -> str:
-  from tl_jax.config import nearest
-
-  return nearest(name, candidates)

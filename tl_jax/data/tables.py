@@ -12,75 +12,19 @@ import io
 import json
 import os
 import pathlib
-import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tl_jax.config.disguises import START_BYTES, require_content, stands_in
 from tl_jax.data import conll, lines, passages, separated
+from tl_jax.data.folders import ending, files_in, split_of
 from tl_jax.files import unique_keys
 
-ENDINGS = ('.csv', '.tsv', '.jsonl', '.json', '.parquet', '.txt', *conll.ENDINGS)
 # What parts the cells of a row, unless it is given or the header shows something else.
 DELIMITERS = {'.csv': ',', '.tsv': '\t'}
-# Names of the tags that files have by number.
-NAMES = 'labels.txt'
-# Files in a folder that tensorflow-datasets or datasets has prepared.
-PREPARED = ('dataset_info.json', 'dataset_dict.json')
-# What a folder has in which `data prepare` made a corpus: what it is, and its documents.
-MANIFEST = 'manifest.json'
-DOCUMENTS = 'corpus'
-# A split as files and folders are called by it.
-_SPLIT = re.compile('(train|test|validation|valid|dev|val)(?![a-z])', re.IGNORECASE)
 # Rows of a Parquet file that are decoded together.
 BATCH = 1024
-
-
-def ending(name) -> str:
-  """The format that a file's name ends with, as `.csv`; '' where it names none.
-
-  Case does not matter, and a last `.gz` or `.zst` is left out.
-  """
-  plain = lines.unpacked(name)
-  for known in ENDINGS:
-    if plain.endswith(known):
-      return known
-  return ''
-
-
-def files_in(folder) -> list[pathlib.Path]:
-  """The .txt files at any depth below a folder, or else its tables, by their paths.
-
-  Of a folder that a library prepared for itself, the tables are none of the user's.
-  Beside tables a `labels.txt` is no text, and beside files of words none is.
-  """
-  found = pathlib.Path(folder).rglob('*')
-  paths = sorted(filter(pathlib.Path.is_file, found))
-  texts = []
-  others = []
-  for path in paths:
-    if ending(path) == '.txt':
-      texts.append(path)
-    elif _is_table(path):
-      others.append(path)
-  names = {path.name for path in paths}
-  if not names.isdisjoint(PREPARED):
-    return texts
-  if others and _are_beside(texts, others):
-    return others
-  return texts or others
-
-
-def _are_beside(texts: Iterable[pathlib.Path], tables: Iterable[pathlib.Path]) -> bool:
-  """Do texts only tell of the tables in their folder?
-
-  Names of tags do, and whatever somebody says of files of words.
-  """
-  endings = set(map(ending, tables))
-  if not endings.isdisjoint(conll.ENDINGS):
-    return True
-  return all(path.name == NAMES for path in texts)
 
 
 def is_separated(path) -> bool:
@@ -90,26 +34,6 @@ def is_separated(path) -> bool:
     files = files_in(path)
   endings = set(map(ending, files))
   return not endings.isdisjoint((*DELIMITERS, '.txt'))
-
-
-def _is_table(path: pathlib.Path) -> bool:
-  """Does a file hold rows, by its name? Hidden files are not the user's."""
-  return bool(ending(path)) and not path.name.startswith('.')
-
-
-def split_of(file: pathlib.PurePath) -> str:
-  """The split that the name of a file begins with, or is that of a folder above it.
-
-  >>> split_of(pathlib.PurePath('train-00000-of-00002.parquet'))
-  'train'
-  >>> split_of(pathlib.PurePath('dev/part_1.csv')), split_of(pathlib.PurePath('trains.csv'))
-  ('dev', '')
-  """
-  for name in (file.name, *reversed(file.parent.parts)):
-    found = _SPLIT.match(name)
-    if found:
-      return found.group().lower()
-  return ''
 
 
 def ignore(told: str) -> None:

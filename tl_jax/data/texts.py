@@ -11,7 +11,16 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tl_jax.data import conll, conversations, files, first_rows, passages, tables, words
+from tl_jax.data import (
+  conll,
+  conversations,
+  files,
+  first_rows,
+  folders,
+  passages,
+  tables,
+  words,
+)
 from tl_jax.data.candidates import Choices
 from tl_jax.data.conversations import Turn
 from tl_jax.data.words import Words
@@ -85,7 +94,7 @@ def read_words(
   """
   path = pathlib.Path(path)
   require(path)
-  form = tables.ending(path)
+  form = folders.ending(path)
   if form == '.tsv' or (form == '.txt' and conll.looks_so(path)):
     tell('a word on every line, with empty lines between sentences')
     delimiter = conll.LINES

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tl_jax import files
-from tl_jax.config import ConfigError
+from tl_jax.config import ConfigError, beside
 from tl_jax.tasks import PROBLEMS, TASKS
 from tl_jax.tasks.task import HEADLINES
 
@@ -89,7 +89,7 @@ def _file_of(path: pathlib.Path) -> pathlib.Path:
   if not path.is_dir():
     if path.is_file():
       return path
-    raise ConfigError(f'{path}: there is no such workdir or file')
+    raise ConfigError(f'{path}: there is no such workdir or file{beside(path)}')
   file = path / PREDICTIONS
   if not file.is_file():
     raise ConfigError(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tl_jax import tree
+from tl_jax.config.beside import beside
 from tl_jax.config.disguises import START_BYTES, looks_like
 from tl_jax.interop import gguf_config
 from tl_jax.interop.tensors import Tensors
@@ -115,7 +116,7 @@ def open_gguf(path) -> Gguf:
 def _reader(path: pathlib.Path):
   """The library's reader of a file. Raises ValueError if the file is no GGUF file."""
   if not path.is_file():
-    raise ValueError(f'{path}: no such file')
+    raise ValueError(f'{path}: no such file{beside(path)}')
   try:
     from gguf import GGUFReader
   except ImportError as error:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax import files, models, parallel, tree
+from tl_jax.config import beside
 from tl_jax.interop import classifiers, configs, fitting, names, sentences, tensors
 from tl_jax.interop.contents import read_object
 
@@ -161,7 +162,7 @@ def _open(path: pathlib.Path) -> Source:
 
     return Source(path, *gguf.open_gguf(path))
   if not path.is_dir():
-    raise ValueError(f'{path}: not a folder')
+    raise ValueError(f'{path}: not a folder{beside(path)}')
   from tl_jax.interop import tokenizers
 
   config, file = read_config(path), path / GENERATION

@@ -12,7 +12,7 @@ import pathlib
 from typing import NamedTuple
 
 from tl_jax import config
-from tl_jax.config import ConfigError, lookup
+from tl_jax.config import ConfigError, beside, near_paths, nearest
 from tl_jax.data import files, tables
 from tl_jax.data.classes import (
   BROWN_GENRES,
@@ -278,7 +278,8 @@ def _require_file_for_columns(
   """Raises ConfigError where it is said how a file is read and no name is a file."""
   if how != own.Reading() and not any(map(files.is_file, names)):
     given = [key for key, value in dataclasses.asdict(how).items() if value]
-    raise ConfigError(f'config.task: {given[0]}= is of files; {name} is none')
+    near = beside(name)
+    raise ConfigError(f'config.task: {given[0]}= is of files; {name} is none{near}')
 
 
 def _require_separated(name: str, names: tuple[str, ...], how: own.Reading) -> None:
@@ -324,7 +325,13 @@ def _find(name: str, how: own.Reading, known: Known | None) -> Task:
       f'config.task.name: {name}: the ending {ending!r} is none of '
       f'{", ".join(files.ENDINGS)}, each also with .gz or .zst'
     )
-  return lookup(TASKS, name, 'config.task.name')
+  # A folder with nothing to read in it.
+  if os.path.isdir(name):
+    files.require(name)
+  near = nearest(name, [*near_paths(name), *TASKS])
+  raise ConfigError(
+    f'config.task.name: no task, no file and no folder is named {name!r}; nearest: {near}'
+  )
 
 
 def part_of(known: Known | None, name: str) -> Known | None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from tl_jax import config
 from tl_jax.config import ConfigError
-from tl_jax.data import conll, files, first_rows, separated, tables, words
+from tl_jax.data import conll, files, first_rows, folders, separated, tables, words
 from tl_jax.tasks.labels import TAGS
 
 
@@ -26,7 +26,7 @@ def found(name: str, how) -> files.Columns | None:
   """
   path = how.file('train') or name
   # Such a file can be nothing else.
-  if tables.ending(path) in conll.ENDINGS:
+  if folders.ending(path) in conll.ENDINGS:
     return columns(name, how)
   if _is_of_others(path, how):
     return None
@@ -111,8 +111,8 @@ def _delimiter(path: str, how) -> str:
   folder = pathlib.Path(path)
   inside = [folder]
   if folder.is_dir():
-    inside = tables.files_in(folder)
-  endings = set(map(tables.ending, inside))
+    inside = folders.files_in(folder)
+  endings = set(map(folders.ending, inside))
   if '.csv' in endings:
     known = ', '.join(conll.ENDINGS)
     raise ConfigError(

@@ -141,8 +141,8 @@ def delimiter_of(said: str, path: str, settings: Settings | None) -> str:
   if found or not isinstance(settings, Transfer):
     return found
   # To a run of a .csv file, a .txt file is still one of a text per line.
-  formats = {data.tables.ending(name) for name in configs.names(settings.task.name)}
-  if data.tables.ending(path) not in formats:
+  formats = {data.folders.ending(name) for name in configs.names(settings.task.name)}
+  if data.folders.ending(path) not in formats:
     return ''
   return data.separated.delimiter_of(settings.task.delimiter)
 

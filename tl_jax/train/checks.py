@@ -244,7 +244,8 @@ def _check_files(init: str, tokenizer: str) -> None:
       'that model; leave it out'
     )
   if tokenizer and not pathlib.Path(tokenizer).is_file():
-    raise ConfigError(f'config.tokenizer.path: {tokenizer}: no such file')
+    near = configs.beside(tokenizer)
+    raise ConfigError(f'config.tokenizer.path: {tokenizer}: no such file{near}')
   files.require_local(init, 'config.init:')
   if (
     init != SCRATCH
@@ -253,4 +254,5 @@ def _check_files(init: str, tokenizer: str) -> None:
   ):
     raise ConfigError(
       f'config.init: {init}: not {SCRATCH!r}, a workdir or a Hugging Face folder'
+      f'{configs.beside(init)}'
     )

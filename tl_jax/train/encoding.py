@@ -16,7 +16,7 @@ import numpy as np
 
 from tl_jax import config as configs
 from tl_jax import files, parallel
-from tl_jax.config import ConfigError
+from tl_jax.config import ConfigError, beside
 from tl_jax.data.pairs import Pair
 from tl_jax.train.answering import open_settings, open_subject, vectors
 from tl_jax.train.prediction import digest_of_model
@@ -58,7 +58,7 @@ def encode(
   """
   path = pathlib.Path(files.require_local(model, 'init'))
   if not path.exists():
-    raise ConfigError(f'--init: {model}: no such folder or file')
+    raise ConfigError(f'--init: {model}: no such folder or file{beside(model)}')
   # The files are read for it, which takes no time beside opening a model.
   settings, step = open_settings(path)
   digest = digest_of_model(path, step)

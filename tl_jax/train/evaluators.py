@@ -254,6 +254,8 @@ def _of_sources(parts: Mapping[str, Sums]) -> dict[str, float]:
 
   >>> _of_sources({'austen': Sums({'loss/causal': (6.0, 3.0)}, 1, 1), 'none': Sums()})
   {'austen/loss': 2.0, 'austen/perplexity': 7.38905609893065}
+  >>> list(_of_sources({'texts/': Sums({'loss/causal': (6.0, 3.0)}, 1, 1)}))
+  ['texts/loss', 'texts/perplexity']
   """
   metrics = {}
   for source, part in parts.items():
@@ -261,7 +263,9 @@ def _of_sources(parts: Mapping[str, Sums]) -> dict[str, float]:
     if part.is_empty:
       continue
     found = sum_up(part.totals)
-    metrics |= {f'{source}/{name}': value for name, value in found.items()}
+    # A folder may be named with a slash at its end.
+    own = source.rstrip('/')
+    metrics |= {f'{own}/{name}': value for name, value in found.items()}
   return metrics
 
 

@@ -42,8 +42,22 @@ def require_texts(group: MixtureData, where_made: bool) -> None:
       f'config.data.cap: {group.cap} is of weights by size; give config.data.temperature'
     )
   if where_made:
-    for name in used:
-      data.sources.require(name, group.directory or None)
+    _require_sources(group)
+
+
+def _require_sources(group: MixtureData) -> None:
+  """Raises ConfigError for a source that is not there, by the key that names it."""
+  named = [('config.data.mixture', group.mixture)]
+  for number, (_, weights) in enumerate(group.stages):
+    named.append((f'config.data.stages[{number}]', weights))
+  for key, weights in named:
+    for name, weight in weights.items():
+      if not weight:
+        continue
+      try:
+        data.sources.require(name, group.directory or None)
+      except ValueError as error:
+        raise ConfigError(f'{key}: {error}') from error
 
 
 def _require_known(group: MixtureData, used: list[str]) -> None:

@@ -19,7 +19,7 @@ import jax
 from tl_jax import config as configs
 from tl_jax import data, files, parallel
 from tl_jax.checkpoint.record import NAME as RECORD
-from tl_jax.config import ConfigError
+from tl_jax.config import ConfigError, beside
 from tl_jax.data import pairs
 from tl_jax.evals import answers
 from tl_jax.train.answering import (
@@ -240,7 +240,8 @@ def _require_paths(request: Request) -> None:
   if request.normalize and not request.embeddings:
     raise ConfigError('--normalize: only embeddings have a length; add --embeddings')
   if not os.path.exists(request.model):
-    raise ConfigError(f'--model: {request.model}: no such folder or file')
+    near = beside(request.model)
+    raise ConfigError(f'--model: {request.model}: no such folder or file{near}')
 
 
 def _count(questions: Questions, reporter: Reporter) -> int:

@@ -232,7 +232,8 @@ def arch_of(meta: dict, where: str) -> tuple[models.Arch, Callable[[str], str]]:
 def read_settings(path: pathlib.Path, overrides=()) -> Settings:
   """The settings that a workdir was made with, some of them overridden."""
   if not (path / 'config.json').is_file():
-    raise ConfigError(f'{path}: not a workdir (no config.json in it)')
+    near = configs.beside(path)
+    raise ConfigError(f'{path}: not a workdir (no config.json in it){near}')
   stored = checkpoint.Workdir(path, write=False).read_json('config.json')
   # What the workdir meant, in the words of today.
   written = configs.with_new_names(stored['config'])

@@ -15,7 +15,7 @@ import pathlib
 from collections.abc import Iterator
 
 from tl_jax.config import ConfigError
-from tl_jax.data import cells, files, separated, sources, store, tables
+from tl_jax.data import cells, files, folders, separated, sources, store, tables
 
 Document = tuple[str, str]
 
@@ -46,9 +46,9 @@ def parts(source: str) -> list[str]:
   """The files of rows of a folder; else the source itself, which is read as a whole."""
   if not os.path.isdir(source):
     return [source]
-  inside = tables.files_in(source)
+  inside = folders.files_in(source)
   # Each file of text is one document.
-  if not inside or tables.ending(inside[0]) == '.txt':
+  if not inside or folders.ending(inside[0]) == '.txt':
     return [source]
   return [str(path) for path in inside]
 
@@ -69,7 +69,7 @@ def digest(source: str, directory: str = '') -> str:
   if not os.path.exists(source):
     return sources.load(source, 'train', directory or None).manifest
   path = pathlib.Path(source)
-  inside = tables.files_in(path) if path.is_dir() else [path]
+  inside = folders.files_in(path) if path.is_dir() else [path]
   sums = [files.digest(file)[1] for file in inside]
   return store.digest('corpus', sums)
 
