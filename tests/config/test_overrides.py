@@ -200,3 +200,9 @@ def test_names_are_parted_by_a_plus_that_is_not_escaped(tmp_path, monkeypatch):
 def test_a_comma_before_a_key_parts_arguments_unless_it_is_escaped():
   found = config.arguments(r'task=a\,label=b.csv,label=c,d', task='', label='')
   assert found.to_dict() == {'task': 'a,label=b.csv', 'label': 'c,d'}
+
+
+@pytest.mark.parametrize('text', ['austen+', '+austen', 'austen++debian', ' +a'])
+def test_a_name_that_is_empty_is_refused(text):
+  with pytest.raises(config.ConfigError, match='no name on one side of a +'):
+    config.names(text)

@@ -105,7 +105,7 @@ def test_a_config_of_ones_own_is_told_how_to_name_a_file(tmp_path):
 def test_a_corpus_that_is_not_there_is_refused_before_a_folder_is_made(tmp_path):
   for name, message in (
     ('no.jsonl', 'no.jsonl: no such file'),
-    ('nothing', 'no set, no file and no folder'),
+    ('nothing', 'config.data.mixture: no set, no file and no folder'),
   ):
     with pytest.raises(ValueError, match=message):
       train.pretrain(
