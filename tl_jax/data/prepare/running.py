@@ -21,6 +21,7 @@ from typing import Any
 from tl_jax import config as configs
 from tl_jax import files
 from tl_jax.config import ConfigError
+from tl_jax.data.folders import DOCUMENTS, MANIFEST
 from tl_jax.data.prepare import (
   choosing,
   chunking,
@@ -33,7 +34,6 @@ from tl_jax.data.prepare.chunking import Chunk
 from tl_jax.data.prepare.perplexity import Scorer
 from tl_jax.data.prepare.settings import Corpus
 from tl_jax.data.prepare.shards import Shards
-from tl_jax.data.tables import DOCUMENTS, MANIFEST
 
 # Of what chunks depend on besides the config: another number when a rule changes.
 VERSION = 4
