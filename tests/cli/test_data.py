@@ -1,5 +1,7 @@
 """The verb `data`: sets are listed, and what is fetched is said first."""
 
+import json
+
 import pytest
 import tiny_packages
 from tiny_runs import SMALL
@@ -84,6 +86,29 @@ def test_a_corpus_is_prepared_by_one_command(tmp_path, capsys):
   assert (tmp_path / 'out' / 'report.html').is_file()
   assert command.main([*words, "--config.steps=('exact',)"]) == 0
   assert 'is there already' in capsys.readouterr().out
+
+
+def test_text_of_which_a_rule_drops_most_lines_is_warned_of(tmp_path, capsys):
+  wrapped = 'A sentence that goes on\nin the next line and\nends there.\n'
+  rows = [wrapped, wrapped + 'Another one is here.\n', 'Menu\n']
+  (tmp_path / 'a.jsonl').write_text(
+    '\n'.join(json.dumps(dict(text=text)) for text in rows)
+  )
+  config = f'--config=configs/corpus.py:text={tmp_path}/a.jsonl'
+  words = ['data', 'prepare', config, f'--workdir={tmp_path}/out']
+  words += ["--config.steps=('c4',)", '--config.c4.words=2', '--config.c4.sentences=1']
+  assert command.main(words) == 0
+  said = capsys.readouterr()
+  (after,) = [
+    line for line in said.out.splitlines() if line.split()[:2] == ['a', 'after']
+  ]
+  assert after.split()[-5:-2] == ['4', 'of', '7'] and after.endswith('%')
+  warning = 'a: c4 dropped 4 of 7 lines of the documents that stay, '
+  assert warning in said.err and 'without c4 in config.steps' in said.err
+  assert warning in (tmp_path / 'out' / 'report.html').read_text()
+  cut = json.loads((tmp_path / 'out' / 'manifest.json').read_text())['cuts']['a']
+  assert (cut['lines'], cut['dropped_lines']) == (7, 4)
+  assert cut['bytes'] == sum(map(len, rows[:2]))
 
 
 def test_what_is_written_as_parquet_is_pre_trained_on(tmp_path, capsys):

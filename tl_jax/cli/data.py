@@ -14,7 +14,7 @@ import textwrap
 
 from tl_jax import files
 from tl_jax.checkpoint.lock import Lock
-from tl_jax.cli.console import Screen, in_columns, say
+from tl_jax.cli.console import Screen, complain, in_columns, say
 from tl_jax.cli.verb import Verb, add_overrides, add_workdir
 from tl_jax.config import ConfigError, check, load, lookup, plain, struct
 
@@ -79,6 +79,8 @@ def _prepare(flags, overrides) -> int:
     say(line)
   for line in corpus_page.sentences(manifest):
     say(line)
+  for line in corpus_page.warnings(manifest):
+    complain(line)
   say(f'report: {page}')
   return 0
 

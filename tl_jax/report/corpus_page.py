@@ -19,6 +19,8 @@ _COLUMNS = dict(
   type_token_ratio='distinct per word',
   entropy='bits of a word',
 )
+# The share of the bytes of documents beyond which it is said that C4's rule took much.
+MUCH = 0.3
 
 
 def share(part: float, whole: float) -> str:
@@ -31,14 +33,35 @@ def _number(value: float) -> str:
 
 
 def table(manifest: Mapping[str, Any]) -> list[list[str]]:
-  """A line for each source before and after."""
-  lines = [['source', '', *_COLUMNS.values()]]
+  """A line for each source before and after, with what C4's rule took of the latter."""
+  lines = [['source', '', *_COLUMNS.values(), 'lines dropped', 'of their bytes']]
   for source in manifest['before']:
     for when in ('before', 'after'):
       numbers = manifest[when][source]
       cells = [_number(numbers[key]) for key in _COLUMNS]
-      lines.append([source, when, *cells])
+      dropped = ['', ''] if when == 'before' else _dropped(manifest['cuts'][source])
+      lines.append([source, when, *cells, *dropped])
   return lines
+
+
+def _dropped(cut: Mapping[str, int]) -> list[str]:
+  """The lines that were dropped of documents that stay, and their share of the bytes."""
+  lines = f'{cut["dropped_lines"]:,} of {cut["lines"]:,}'
+  return [lines, share(cut['dropped_bytes'], cut['bytes'])]
+
+
+def warnings(manifest: Mapping[str, Any]) -> list[str]:
+  """A line for each source of which C4's rule took much, with what keeps it."""
+  found = []
+  for source, cut in manifest['cuts'].items():
+    if cut['dropped_bytes'] > MUCH * cut['bytes']:
+      lines, part = _dropped(cut)
+      found.append(
+        f'{source}: c4 dropped {lines} lines of the documents that stay, {part} of '
+        'their bytes; of text that is wrapped within sentences it leaves halves of '
+        'them; without c4 in config.steps documents stay whole'
+      )
+  return found
 
 
 def removed(manifest: Mapping[str, Any]) -> list[list[str]]:
@@ -72,10 +95,11 @@ def sentences(manifest: Mapping[str, Any]) -> list[str]:
 def page(manifest: Mapping[str, Any]) -> str:
   """The page, from the title down to examples of what was left out."""
   style = STYLE.read_text('utf-8')
-  first = escape(sentences(manifest)[0].removeprefix('* '))
+  first = [sentences(manifest)[0].removeprefix('* '), *warnings(manifest)]
+  summary = ''.join(f'<p>{escape(said)}</p>' for said in first)
   parts = [
     '<h1>A corpus, prepared</h1>',
-    f'<section class="summary"><p>{first}</p></section>',
+    f'<section class="summary">{summary}</section>',
     section('Sources', grid(table(manifest))),
     section('Left out', grid(removed(manifest))),
   ]

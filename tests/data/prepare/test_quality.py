@@ -60,6 +60,14 @@ def test_lines_of_prose_stay_and_the_rest_is_dropped():
   assert text.split('\n') == ['This line is prose and stays.', lines[2], lines[7]]
 
 
+def test_lines_that_are_dropped_are_counted_with_their_bytes():
+  whole = 'Menü\n\nThis is a line of prose.\n\nno end of it\n'
+  left, _ = quality.clean(whole, C4(sentences=1))
+  size = len(whole.encode())
+  assert quality.cut_of(whole, left) == (3, 2, size, size - len(left))
+  assert quality.cut_of(whole, whole) == (3, 0, size, 0)
+
+
 @pytest.mark.parametrize(
   'text, reason',
   [

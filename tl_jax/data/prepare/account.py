@@ -8,9 +8,12 @@
 from collections import Counter
 from typing import Any
 
+import numpy as np
+
 from tl_jax.data.prepare import batch as batches
 from tl_jax.data.prepare import statistics
 from tl_jax.data.prepare.filtering import SHOWN, Filtered
+from tl_jax.data.prepare.quality import CUT
 from tl_jax.data.prepare.settings import Corpus
 from tl_jax.data.prepare.statistics import Statistics, overlap
 
@@ -24,6 +27,8 @@ class Account:
     self._examples: dict[str, list] = {}
     self._before = dict.fromkeys(corpus.sources, Statistics())
     self._after = dict.fromkeys(corpus.sources, Statistics())
+    # Of the documents that stay: what C4's rule took out of them.
+    self._cuts = {name: np.zeros(len(CUT), np.int64) for name in corpus.sources}
 
   def add(self, source: str, found: Filtered, fates: list[str]) -> None:
     """Counts a chunk, whose documents have these fates."""
@@ -35,6 +40,8 @@ class Account:
         self._removed[fate] += 1
         self._show(fate, [(place, text[:SHOWN])])
     self._before[source] += found.before
+    stays = np.array([not fate for fate in fates], bool)
+    self._cuts[source] += found.cuts[stays].sum(0)
     kept = [text for text, fate in zip(found.texts, fates, strict=True) if not fate]
     # Most chunks lose some documents to the last steps.
     is_whole = len(kept) == len(found.texts)
@@ -59,5 +66,9 @@ class Account:
       examples=dict(sorted(self._examples.items())),
       before={name: found.shown() for name, found in self._before.items()},
       after={name: found.shown() for name, found in self._after.items()},
+      cuts={
+        name: dict(zip(CUT, map(int, found), strict=True))
+        for name, found in self._cuts.items()
+      },
       overlap=shared,
     )

@@ -13,6 +13,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,13 +40,15 @@ class Filtered:
   """What is left of a chunk.
 
   places, texts: of the documents that stay, `file:line` and as they are now.
-  fingerprints uint8 (n, 16) and keys uint64 (n, buckets): as of `duplicates`. removed:
+  cuts int64 (n, 4): the numbers of `quality.CUT` of each of them. fingerprints uint8
+  (n, 16) and keys uint64 (n, buckets): as of `duplicates`. removed:
   how many documents each reason left out, examples: the beginnings of some of them, as
   (place, text). before, after: the chunk in numbers.
   """
 
   places: list[str]
   texts: list[str]
+  cuts: np.ndarray
   fingerprints: np.ndarray
   keys: np.ndarray
   removed: dict[str, int]
@@ -66,6 +69,7 @@ class Filtered:
     np.savez(
       content,
       said=np.frombuffer(text, np.uint8),
+      cuts=self.cuts,
       fingerprints=self.fingerprints,
       keys=self.keys,
       **statistics.to_arrays(self.before, 'before'),
@@ -84,6 +88,7 @@ class Filtered:
       return cls(
         said['places'],
         said['texts'],
+        arrays['cuts'],
         arrays['fingerprints'],
         arrays['keys'],
         said['removed'],
@@ -112,12 +117,21 @@ class Removed:
       own.append((place, text[:SHOWN]))
 
 
-Document = tuple[str, str]
+class Document(NamedTuple):
+  """A document as it is now: its place, its text, and all of the text that it had."""
+
+  place: str
+  text: str
+  whole: str
+
+
 # Gives for every document of a batch why it is left out, '' where it stays.
 Rule = Callable[[Batch], Sequence[str]]
 
 
-def filtered(corpus: Corpus, documents: Sequence[Document], known: Runs) -> Filtered:
+def filtered(
+  corpus: Corpus, documents: Sequence[tuple[str, str]], known: Runs
+) -> Filtered:
   """What the rules leave of documents (place, text).
 
   known: runs of words of evaluation texts.
@@ -125,8 +139,9 @@ def filtered(corpus: Corpus, documents: Sequence[Document], known: Runs) -> Filt
   removed = Removed(corpus.examples)
   # A text that a rule leaves as it is has its words already.
   words_of = functools.cache(batches.split)
+  every = [Document(place, text, text) for place, text in documents]
   reasons = ['' if text.strip() else 'empty' for _, text in documents]
-  kept = _left(documents, reasons, removed)
+  kept = _left(every, reasons, removed)
   batch = _batch(kept, words_of)
   before = statistics.of(batch)
   kept = _judged(kept, batch, _rules_on_documents(corpus), removed)
@@ -137,11 +152,13 @@ def filtered(corpus: Corpus, documents: Sequence[Document], known: Runs) -> Filt
   kept = _judged(kept, batch, _rules_on_lines(corpus, known), removed)
   batch = _batch(kept, words_of)
   # What is compared with all other documents later.
-  prints = [duplicates.fingerprint(text) for _, text in kept]
+  prints = [duplicates.fingerprint(document.text) for document in kept]
   digests = np.frombuffer(b''.join(prints), np.uint8)
+  cuts = [quality.cut_of(document.whole, document.text) for document in kept]
   return Filtered(
-    [place for place, _ in kept],
-    [text for _, text in kept],
+    [document.place for document in kept],
+    [document.text for document in kept],
+    np.array(cuts, np.int64).reshape(-1, len(quality.CUT)),
     digests.reshape(-1, duplicates.BYTES),
     duplicates.signatures(batch),
     dict(removed.counts),
@@ -154,7 +171,7 @@ def filtered(corpus: Corpus, documents: Sequence[Document], known: Runs) -> Filt
 def _batch(
   documents: Sequence[Document], words_of: Callable[[str], Sequence[str]]
 ) -> Batch:
-  return batches.of([text for _, text in documents], words_of)
+  return batches.of([document.text for document in documents], words_of)
 
 
 def _left(
@@ -162,11 +179,11 @@ def _left(
 ) -> list[Document]:
   """The documents without a reason; the others are counted."""
   found = []
-  for (place, text), reason in zip(documents, reasons, strict=True):
+  for document, reason in zip(documents, reasons, strict=True):
     if reason:
-      removed.add(reason, place, text)
+      removed.add(reason, document.place, document.text)
     else:
-      found.append((place, text))
+      found.append(document)
   return found
 
 
@@ -222,10 +239,10 @@ def _cleaned(
 ) -> list[Document]:
   """The documents with the lines that C4's rule leaves."""
   found = []
-  for place, text in documents:
-    lines, reason = quality.clean(text, rule)
+  for document in documents:
+    lines, reason = quality.clean(document.text, rule)
     if reason:
-      removed.add(reason, place, text)
+      removed.add(reason, document.place, document.text)
     else:
-      found.append((place, lines))
+      found.append(document._replace(text=lines))
   return found

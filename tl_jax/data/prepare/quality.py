@@ -175,6 +175,27 @@ def clean(text: str, rule: C4) -> tuple[str, str]:
   return '\n'.join(kept).strip(), ''
 
 
+# What is known of the lines of a document: those that it had and that were dropped, and
+# its bytes, of which so many went with them.
+CUT = ('lines', 'dropped_lines', 'bytes', 'dropped_bytes')
+
+
+def cut_of(whole: str, left: str) -> tuple[int, int, int, int]:
+  """The numbers of `CUT` of a document, by the lines of it that are left."""
+  lines = _lines_in(whole)
+  size = _bytes_in(whole)
+  return lines, lines - _lines_in(left), size, size - _bytes_in(left)
+
+
+def _lines_in(text: str) -> int:
+  """Lines that have a text; empty ones are no loss."""
+  return sum(bool(line.strip()) for line in text.splitlines())
+
+
+def _bytes_in(text: str) -> int:
+  return len(text.encode('utf-8', 'replace'))
+
+
 def _is_prose(line: str, words: list[str], rule: C4) -> bool:
   """Does a line end as a sentence does, and has it words enough?"""
   if not line.endswith(_ENDS) or line.endswith(_ELLIPSIS):
