@@ -29,11 +29,12 @@ config. Nothing is downloaded. /tmp/pages/corpus has the documents, manifest.jso
 became of the others, report.html shows it with examples. A workdir keeps the corpus of
 one config. config.output=parquet writes Parquet, which is a source as well.
 
-Several processes filter with config.execution.workers=8 (pip install 'tl-jax[corpus]'), a
-cluster with config.execution.executor=slurm and config.execution.partition=NAME, or
-executor=ray: the files are the same. With Slurm the command submits two jobs, one after the
-other; run again after them it shows the report. Its jobs run setup first, a shell command,
-by default one that puts this Python on the PATH.
+Several processes filter with config.execution.workers=8, a cluster (pip install
+'tl-jax[corpus]') with config.execution.executor=slurm and
+config.execution.partition=NAME, or executor=ray: the files are the same. With Slurm the
+command submits two jobs, one after the other; run again after them it shows the report.
+Its jobs run setup first, a shell command, by default one that puts this Python on the
+PATH.
 """
 
 from ml_collections import ConfigDict

@@ -1,19 +1,22 @@
 """A corpus has the same bytes whoever filters it: one process, several, or Slurm."""
 
+import dataclasses
 import importlib.util
 import json
+import multiprocessing
 import os
 import pathlib
-import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from planted import corpus as plant
 
 from tl_jax.cli import main
 from tl_jax.config import ConfigError
-from tl_jax.data.prepare import Corpus, executing, prepare
+from tl_jax.data.prepare import Corpus, executing, prepare, workers
 from tl_jax.data.prepare.settings import Execution
 
 with_datatrove = pytest.mark.skipif(
@@ -51,7 +54,7 @@ def test_a_wrong_executor_is_named():
 @pytest.mark.parametrize(
   'given, missing, match',
   [
-    (dict(workers=2), 'datatrove', r"local with 2 .*'tl-jax\[corpus\]'"),
+    (dict(executor='ray'), 'datatrove', r"ray with 1 .*'tl-jax\[corpus\]'"),
     (dict(executor='ray'), 'ray', "ray with 1 .* needs ray: pip install 'ray'"),
   ],
 )
@@ -74,17 +77,18 @@ def test_jobs_of_slurm_are_not_waited_for(tmp_path):
     executing.filter_all(corpus, tmp_path, print)
 
 
-@with_datatrove
-def test_two_workers_make_what_one_makes(planted, tmp_path):
-  for workers in (2, 3):
-    told = []
-    prepare(corpus_of(planted, workers=workers), tmp_path / 'out', told.append)
-    assert told[0] == f'{workers} local workers filter'
-    assert files_below(tmp_path / 'out') == files_below(planted / 'alone')
-    shutil.rmtree(tmp_path / 'out')
+def test_two_workers_make_what_one_makes(planted, tmp_path, monkeypatch):
+  monkeypatch.setattr(workers.Progress.__init__, '__defaults__', (0.0,))
+  told = []
+  prepare(corpus_of(planted, workers=2), tmp_path / 'out', told.append)
+  assert told[0] == '2 local workers filter'
+  assert files_below(tmp_path / 'out') == files_below(planted / 'alone')
+  # A line for each chunk, of both workers together.
+  manifest = json.loads((tmp_path / 'out' / 'manifest.json').read_text())
+  count = manifest['before']['web']['documents']
+  assert f'{count:,} documents filtered' in told
 
 
-@with_datatrove
 def test_a_wrong_row_is_one_line_of_whichever_worker(tmp_path, capfd):
   rows = [dict(text='One.')] * 9 + [dict(body='Two.')]
   path = tmp_path / 'a.jsonl'
@@ -105,25 +109,45 @@ def test_a_wrong_row_is_one_line_of_whichever_worker(tmp_path, capfd):
   assert not (tmp_path / 'out' / 'manifest.json').exists()
 
 
-KILLED = """
+def test_a_worker_that_is_killed_is_said_and_not_waited_for(planted, tmp_path):
+  class Killing:
+    def add(self, documents):
+      os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+  corpus = dataclasses.replace(corpus_of(planted, workers=2), chunk=5)
+  with pytest.raises(ConfigError, match='config.execution.workers: one was killed'):
+    workers.filter_together(corpus, tmp_path, Killing())
+  assert multiprocessing.active_children() == []
+
+
+ALONE = """
 import pathlib, sys
-from tl_jax.data.prepare import Corpus, executing
+from tl_jax.data.prepare import Corpus, prepare
 from tl_jax.data.prepare.settings import Execution
-usual = executing._common
-# A task that ends its own process as the system does where there is no memory.
-text = "lambda *_: __import__('os').kill(__import__('os').getpid(), 9)"
-executing._common = lambda *given: {**usual(*given), 'pipeline': [eval(text, {})]}
-corpus = Corpus({'web': 'austen'}, execution=Execution(workers=2))
-executing.filter_all(corpus, pathlib.Path(sys.argv[1]), print)
+folder = pathlib.Path(sys.argv[1])
+corpus = Corpus(
+  {'web': str(folder / 'web.jsonl')}, chunk=1, execution=Execution(workers=2)
+)
+prepare(corpus, pathlib.Path(sys.argv[2]))
 """
 
 
-@with_datatrove
 @pytest.mark.slow
-def test_a_worker_that_is_killed_is_said_and_not_waited_for(tmp_path):
-  command = [sys.executable, '-c', KILLED, str(tmp_path)]
-  found = subprocess.run(command, capture_output=True, text=True, timeout=120)
-  assert found.returncode and 'workers: one was killed' in found.stderr
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='asks /proc')
+def test_workers_end_with_the_process_that_started_them(planted, tmp_path):
+  process = subprocess.Popen([sys.executable, '-c', ALONE, str(planted), str(tmp_path)])
+  # Until both filter.
+  while len(list(tmp_path.rglob('*.npz'))) < 9:
+    time.sleep(0.05)
+  listed = pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children')
+  children = listed.read_text().split()
+  assert len(children) >= 2
+  process.kill()
+  process.wait()
+  end = time.monotonic() + 30
+  while any(pathlib.Path(f'/proc/{child}').exists() for child in children):
+    assert time.monotonic() < end
+    time.sleep(0.05)
 
 
 # What a cluster would have: `sbatch` writes down what it is asked, and gives numbers.

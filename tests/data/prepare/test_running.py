@@ -328,8 +328,6 @@ def checksums(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize('workers', [1, 2])
 def test_twenty_kills_later_the_bytes_are_the_same(tmp_path, workers):
-  if workers > 1:
-    pytest.importorskip('datatrove')
   plant(tmp_path)
   command = [sys.executable, '-c', CODE, str(tmp_path)]
   subprocess.run([*command, 'whole', '1'], check=True)

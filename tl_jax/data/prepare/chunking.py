@@ -19,9 +19,6 @@ from tl_jax.data.prepare.decontamination import Runs
 from tl_jax.data.prepare.filtering import Filtered, filtered
 from tl_jax.data.prepare.settings import Corpus
 
-# Of so many chunks it is told how far the work has come.
-_TOLD = 10
-
 
 class Chunk(NamedTuple):
   """A chunk that is kept on disk: of which source it is, and its file."""
@@ -92,14 +89,17 @@ def filter_share(
   folder: pathlib.Path,
   rank: int,
   tasks: int,
-  tell: Callable[[str], None],
+  done: Callable[[int], None],
 ) -> None:
-  """Filters what one of so many tasks does, and leaves what is there as it is."""
+  """Filters what one of so many tasks does, and leaves what is there as it is.
+
+  done: is told of how many documents each chunk was.
+  """
   folder.mkdir(parents=True, exist_ok=True)
   known = _evaluation_runs(corpus)
   for part, place, readers in share(parts_of(corpus), rank, tasks):
     if part.chunks(folder) is None:
-      _filter_part(corpus, folder, part, known, place, readers, tell)
+      _filter_part(corpus, folder, part, known, place, readers, done)
 
 
 def _filter_part(
@@ -109,7 +109,7 @@ def _filter_part(
   known: Runs,
   place: int,
   readers: int,
-  tell: Callable[[str], None],
+  done: Callable[[int], None],
 ) -> None:
   documents = reading.documents(part.path, corpus.column, corpus.directory)
   count = 0
@@ -119,8 +119,7 @@ def _filter_part(
     if number % readers == place and not path.exists():
       content = filtered(corpus, some, known).to_bytes()
       files.write_atomically(path, content)
-      if count % _TOLD == 0:
-        tell(f'{part.source}: {count * corpus.chunk:,} documents filtered')
+      done(len(some))
   # Each of its readers comes to the same number.
   files.write_atomically(part.count_path(folder), str(count).encode())
 

@@ -1,25 +1,22 @@
-"""Who filters a corpus: this process, several of them, or a cluster, by datatrove.
+"""Who filters a corpus: this process, several of them, or a cluster.
 
 >>> from tl_jax.data.prepare.settings import Execution
 >>> require(Execution(executor='slurm'))
 Traceback (most recent call last):
 tl_jax.config.checks.ConfigError: config.execution.partition: slurm needs one
 
-The executors are those of datatrove (Penedo et al. 2024). They share out the chunks of
-`chunking`, and what comes of them does not depend on who made which.
+The executors of clusters are those of datatrove (Penedo et al. 2024). All share out the
+chunks of `chunking`, and what comes of them does not depend on who made which.
 """
 
 import contextlib
 import dataclasses
 import importlib
-import os
 import pathlib
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,17 +24,15 @@ import tl_jax
 from tl_jax.config import ConfigError
 from tl_jax.data.prepare import chunking
 from tl_jax.data.prepare.settings import Corpus, Execution
+from tl_jax.data.prepare.workers import Progress, filter_together
 
-# How often it is looked whether workers live, and how long the end of all may take.
-_LOOK_SECONDS = 0.5
-_END_SECONDS = 5.0
 # Below the folder of the chunks: what executors say of their tasks.
 _TASKS = 'tasks'
 
 
 def require(execution: Execution) -> None:
   """Raises ConfigError for an executor that cannot work here."""
-  if execution.is_alone:
+  if execution.executor == 'local':
     return
   if execution.executor == 'slurm':
     if not execution.partition:
@@ -72,7 +67,7 @@ def filter_all(
   """
   execution = corpus.execution
   if execution.is_alone:
-    chunking.filter_share(corpus, folder, 0, 1, tell)
+    chunking.filter_share(corpus, folder, 0, 1, Progress(tell).add)
     return
   if execution.executor == 'slurm':
     raise ConfigError(
@@ -80,68 +75,34 @@ def filter_all(
       'them, as tl-jax data prepare does'
     )
   tell(f'{execution.workers} {execution.executor} workers filter')
-  work = Work(corpus, folder.absolute(), is_child=execution.executor == 'local')
-  executor = _EXECUTORS[execution.executor](work, execution)
-  # Each says much of what its tasks do; what is wrong with a text is said once.
+  if execution.executor == 'local':
+    filter_together(corpus, folder, Progress(tell))
+  else:
+    _filter_by_ray(corpus, folder)
+
+
+def _filter_by_ray(corpus: Corpus, folder: pathlib.Path) -> None:
+  """Filters all chunks in tasks of Ray. Raises ConfigError where these failed."""
+  from datatrove.executor import RayPipelineExecutor
+
+  executor = RayPipelineExecutor(
+    **_common(Work(corpus, folder.absolute()), corpus.execution),
+    mem_per_cpu_gb=corpus.execution.memory,
+  )
+  # It says much of what its tasks do; what is wrong with a text is said once.
   with _quiet():
-    if execution.executor == 'local':
-      _watched(executor)
-    else:
-      executor.run()
+    executor.run()
   if chunking.chunks_of(corpus, folder) is None:
     logs = folder / _TASKS / 'logs'
     raise ConfigError(f'config.execution: tasks failed; what they say: {logs}')
 
 
-def _watched(executor) -> None:
-  """Runs an executor of this machine.
-
-  Raises ConfigError where a worker was killed, whose task the executor would wait for.
-  """
-  import multiprocess
-
-  failures: list[Exception] = []
-
-  def run() -> None:
-    try:
-      executor.run()
-    except (OSError, RuntimeError, ValueError) as error:
-      failures.append(error)
-
-  thread = threading.Thread(target=run, daemon=True)
-  thread.start()
-  workers: set = set()
-  while thread.is_alive():
-    thread.join(_LOOK_SECONDS)
-    workers.update(multiprocess.active_children())
-    if any(map(_was_killed, workers)):
-      # At its end the executor ends those of its workers that are slow to.
-      thread.join(_END_SECONDS)
-      if thread.is_alive():
-        raise ConfigError(
-          'config.execution.workers: one was killed, maybe for its memory; fewer of '
-          'them, or a smaller config.chunk, take less'
-        )
-  if failures:
-    raise failures[0]
-
-
-def _was_killed(worker) -> bool:
-  """Did a process end by a signal that nobody here sends?"""
-  code = worker.exitcode or 0
-  return code < 0 and code != -signal.SIGTERM
-
-
 @dataclasses.dataclass
 class Work:
-  """The step of a pipeline that filters the share of a task.
-
-  is_child: is it done in processes that end when this one does?
-  """
+  """The step of a pipeline that filters the share of a task."""
 
   corpus: Corpus
   folder: pathlib.Path
-  is_child: bool = False
 
   def __call__(self, documents: Any, rank: int = 0, tasks: int = 1) -> None:
     """Filters a share; the documents of an earlier step are none."""
@@ -152,42 +113,16 @@ class Work:
       # Some kinds of it could not be handed to another process.
       raise ValueError(str(error)) from None
 
-  def __setstate__(self, state: dict[str, Any]) -> None:
-    """Where it comes into another process."""
-    self.__dict__.update(state)
-    if self.is_child:
-      _disable_log()
-      threading.Thread(target=_end_with_parent, daemon=True).start()
 
-
-def _ignore(told: str) -> None:
+def _ignore(documents: int) -> None:
   """Nobody looks at the screen of a task."""
-
-
-def _end_with_parent() -> None:
-  """Ends this process as soon as the one that started it is gone.
-
-  Else a run that is started again would meet the tasks of the one that was killed.
-  """
-  import multiprocess
-
-  parent = multiprocess.parent_process()
-  if parent is not None:
-    parent.join()
-    os._exit(1)
-
-
-def _disable_log() -> None:
-  from loguru import logger
-
-  logger.disable('datatrove')
 
 
 @contextlib.contextmanager
 def _quiet():
   from loguru import logger
 
-  _disable_log()
+  logger.disable('datatrove')
   try:
     yield
   finally:
@@ -203,24 +138,6 @@ def _common(work: Work, execution: Execution) -> dict[str, Any]:
     # The chunks say what is done, whatever the number of tasks was.
     skip_completed=False,
   )
-
-
-def _local(work: Work, execution: Execution):
-  from datatrove.executor import LocalPipelineExecutor
-
-  return LocalPipelineExecutor(**_common(work, execution))
-
-
-def _ray(work: Work, execution: Execution):
-  from datatrove.executor import RayPipelineExecutor
-
-  return RayPipelineExecutor(
-    **_common(work, execution),
-    mem_per_cpu_gb=execution.memory,
-  )
-
-
-_EXECUTORS = {'local': _local, 'ray': _ray}
 
 
 def submit(
