@@ -21,7 +21,8 @@
 | gpt3-small ... gpt3-175b | 125M to 175B | 300B | 2.3e20 to 3.2e23 | LAMBADA 76.2 zero-shot |
 | dapt, tapt | of `init` | 13B, 100 passes | | ACL-ARC 63.0 to 75.4 |
 
-FLOPs are six times parameters times tokens. bert-L-H has L of 2, 4, ... 12 layers and a
+FLOPs are six times parameters times tokens; of ELECTRA both are those of the discriminator,
+beside which a generator is trained. bert-L-H has L of 2, 4, ... 12 layers and a
 width H of 128, 256, 512 or 768 (Turc et al. 2019; 2-128 is tiny, 4-256 mini, 4-512 small,
 8-512 medium). BERT goes in two phases: 900,000 steps in rows of 128 tokens, then 100,000 of
 512, with one optimizer and one schedule; each is asked for masked pieces and for the next
@@ -46,8 +47,7 @@ double, each size as soon as the line is there. The paper does not say which mod
 many billions; here it is more with the size. Warm-up and cosine are counted in tokens.
 --config.data.phases="()" reads whole batches from the first step on, as a mesh must that
 has more parts than the first 16 rows. Documents that share a row do not see each other.
-text: other texts, as in
-configs/pretrain.py.
+text: other texts, as in configs/pretrain.py.
 """
 
 import pathlib

@@ -24,6 +24,7 @@ from tl_jax.models.blocks import Block, Layered, run_layers
 from tl_jax.models.blockwise import is_long
 from tl_jax.models.columns import (
   Placed,
+  keeps_distances,
   key_columns,
   place,
   prefix_length,
@@ -235,33 +236,23 @@ def encode(
   columns(placed) -> (batch, n): the columns that the head reads; None: all of them.
   ordered: as in `build`.
   """
-  prefix = 'decoder_' if stack.cross else ''
   tokens, segments = read_tokens(batch, stack)
-  positions = batch.get(f'{prefix}positions')
-  counts_columns = ordered or positions is None
-  if positions is None:
-    positions = positions_of(segments)
-  types = batch.get(f'{prefix}types')
   if key is not None:
     key = rng.stream(key, 'second' if stack.cross else 'first')
-
-  # Where it stands: a prompt and a prefix take positions before those of the text.
   embed = Embedding(arch, compute.dropout, jnp.dtype(compute.dtype))
   weights = embedding_params(params, stack)
   part = stack_params(params, stack)
   # A prompt stands in the first stack alone.
   prompt = weights.get('prompt') if memory is None else None
-  own = {}
-  for name in batch:
-    if name.startswith('decoder_') == stack.cross:
-      own[name] = batch[name]
+  own = {
+    name: value
+    for name, value in batch.items()
+    if name.startswith('decoder_') == stack.cross
+  }
   require_rows(arch, own, taken(part, prompt))
-  examples, _ = examples_of(batch, segments)
-  placed = place(part, prompt, segments, positions, types, examples)
-  placed = placed._replace(in_order=counts_columns and _keeps_distances(arch, placed))
+  placed = _place_batch(arch, batch, stack, part, prompt, segments, ordered)
   if stack.causal and 'seen' in own:
     placed = with_seen(placed, own['seen'], arch.windows)
-
   x = embed.apply({'params': weights}, tokens, placed.positions, placed.types, key)
   x = constrain(x, 'batch', 'length', None)
   made = _run_stack(
@@ -282,13 +273,23 @@ def encode(
   )
 
 
-def _keeps_distances(arch: Arch, placed: Placed) -> bool:
-  """Is a distance in positions one in columns, where a window asks for it?
+def _place_batch(
+  arch: Arch, batch, stack: Stack, part, prompt, segments, ordered: bool
+) -> Placed:
+  """Where the tokens of a batch stand in a stack with the parameters `part`.
 
-  The prompts of several examples stand apart from their texts, which keeps the order
-  alone.
+  A prompt and a prefix take positions before those of the text. ordered: as in `build`.
   """
-  return not (placed.prompt and any(arch.windows))
+  prefix = 'decoder_' if stack.cross else ''
+  types = batch.get(f'{prefix}types')
+  positions = batch.get(f'{prefix}positions')
+  counts_columns = ordered or positions is None
+  if positions is None:
+    positions = positions_of(segments)
+  examples, _ = examples_of(batch, segments)
+  placed = place(part, prompt, segments, positions, types, examples)
+  in_order = counts_columns and keeps_distances(placed, arch.windows)
+  return placed._replace(in_order=in_order)
 
 
 def _without_prompt(made: Layered, prompt: int) -> dict:

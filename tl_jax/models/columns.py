@@ -118,6 +118,15 @@ def place(part: dict, prompt, segments, positions, types, examples) -> Placed:
   return Placed(segments, positions, types, columns)
 
 
+def keeps_distances(placed: Placed, windows: tuple[int, ...]) -> bool:
+  """Is a distance in positions one in columns, where a window of a layer asks for it?
+
+  The prompts of several examples stand apart from their texts, which keeps the order
+  alone.
+  """
+  return not (placed.prompt and any(windows))
+
+
 def with_seen(placed: Placed, seen, windows: tuple[int, ...]) -> Placed:
   """The columns with those that all of their segment see, seen (batch, length).
 
