@@ -73,8 +73,8 @@ setup(
     'text': TEXT,
     # Tasks of EleutherAI's harness, on models of ours.
     'lm-eval': ['lm-eval>=0.4.13,<0.5'],
-    # Several processes or a cluster for `data prepare`. Not its extra `decont`, which
-    # brings torch: text of evaluation sets is found by a step of ours.
+    # A cluster for `data prepare`. Not its extra `decont`, which brings torch: text of
+    # evaluation sets is found by a step of ours.
     'corpus': ['datatrove[processing]>=0.10,<0.11'],
     # Models of llama.cpp.
     'gguf': ['gguf>=0.17'],

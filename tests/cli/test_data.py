@@ -48,6 +48,9 @@ def test_a_set_is_fetched_and_listed_as_here(packages, capsys):
     (['fetsch', 'spam'], "data: unknown name 'fetsch'; nearest: 'fetch'"),
     ([], 'required: ACTION'),
     (['fetch', 'brown', '--dir=x'], "unknown flag '--dir'"),
+    (['fetch', 'brown', '--config=x'], 'data fetch: takes no --config'),
+    (['fetch', 'brown', '--workdir=x'], 'data fetch: takes no --workdir'),
+    (['prepare', 'brown'], "takes no NAME, got 'brown'"),
   ],
 )
 def test_wrong_words_exit_with_2(packages, capsys, words, message):

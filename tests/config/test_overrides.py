@@ -195,6 +195,8 @@ def test_names_are_parted_by_a_plus_that_is_not_escaped(tmp_path, monkeypatch):
   assert config.names('d+.csv') == ('d', '.csv')
   with pytest.raises(config.ConfigError, match="'a' stands twice in 'a\\+b\\+a'"):
     config.names('a+b+a')
+  with pytest.raises(config.ConfigError, match="'./a.csv' stands twice"):
+    config.names('a.csv+./a.csv')
 
 
 def test_a_comma_before_a_key_parts_arguments_unless_it_is_escaped():

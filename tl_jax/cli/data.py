@@ -52,6 +52,11 @@ def _prepare(flags, overrides) -> int:
   from tl_jax.data import prepare
   from tl_jax.report import corpus_page
 
+  if flags.name is not None:
+    raise ConfigError(
+      f'data prepare: takes no NAME, got {flags.name!r}; texts are named in the config, '
+      f'as in --config=configs/corpus.py:text={flags.name}'
+    )
   if not flags.config or not flags.workdir:
     raise ConfigError(
       'data prepare: needs --config=configs/corpus.py:text=FILE and --workdir=FOLDER'
@@ -160,8 +165,12 @@ def named(sources: dict[str, str]) -> dict[str, str]:
 
 def _fetch(flags, overrides) -> int:
   """Brings a set, after it is said what it is; or lists the sets."""
-  if overrides:
-    raise ConfigError('data fetch: takes no --config')
+  for flag, given in (
+    ('--config', overrides or flags.config),
+    ('--workdir', flags.workdir),
+  ):
+    if given:
+      raise ConfigError(f'data fetch: takes no {flag}')
   if flags.name is None:
     for line in overview(flags.directory):
       say(line)

@@ -191,9 +191,13 @@ def names(text: str) -> tuple[str, ...]:
       'that is part of a name'
     )
   found = tuple(part.replace('\\+', '+') for part in parts)
+  seen = set()
   for name in found:
-    if found.count(name) > 1:
+    # The same file may be written in several ways; of other names this changes nothing.
+    own = os.path.realpath(name)
+    if own in seen:
       raise ConfigError(f'{name!r} stands twice in {text!r}')
+    seen.add(own)
   return found
 
 

@@ -86,7 +86,7 @@ def require(key: str, source: str, column: str = '', directory: str = '') -> Non
     if not any(text.strip() for _, text in documents(source, column, directory)):
       raise ValueError(f'{source}: has no text')
   except separated.NoColumn as error:
-    hint = 'column=NAME in the config names that of the texts'
+    hint = 'column=NAME in the config names that of all texts'
     raise ConfigError(f'config.{key}: {error}; {hint}') from error
   except ValueError as error:
     raise ConfigError(f'config.{key}: {error}') from error
