@@ -91,6 +91,15 @@ def test_a_source_without_a_text_is_refused(tmp_path, name, content, message):
     reading.require('evaluation', str(tmp_path / name))
 
 
+def test_the_first_row_of_every_file_is_read_before_the_work(tmp_path):
+  (tmp_path / 'a.jsonl').write_text('{"text": "One."}\n')
+  (tmp_path / 'b.jsonl').write_text('')
+  reading.require('sources.a', str(tmp_path))
+  (tmp_path / 'c.jsonl').write_text('{"body": "One."}\n')
+  with pytest.raises(ConfigError, match='config.sources.a: .*c.jsonl:1: text: missing'):
+    reading.require('sources.a', str(tmp_path))
+
+
 def test_what_was_prepared_is_a_source_by_its_corpus_alone(tmp_path):
   (tmp_path / 'a.txt').write_text('One.\nTwo.\n')
   prepared(tmp_path, tmp_path / 'a.txt')

@@ -77,16 +77,30 @@ def digest(source: str, directory: str = '') -> str:
 def require(key: str, source: str, column: str = '', directory: str = '') -> None:
   """Raises ConfigError for a source that is not there, or has no text.
 
-  It is read up to its first text. key: that of the config which names it.
+  key: that of the config which names it.
   """
   try:
     sources.require(source, directory or None)
     if os.path.isfile(source) and not os.path.getsize(source):
       raise ValueError(f'{source}: the file is empty')
-    if not any(text.strip() for _, text in documents(source, column, directory)):
+    if not _has_text(source, column, directory):
       raise ValueError(f'{source}: has no text')
   except separated.NoColumn as error:
     hint = 'column=NAME in the config names that of all texts'
     raise ConfigError(f'config.{key}: {error}; {hint}') from error
   except ValueError as error:
     raise ConfigError(f'config.{key}: {error}') from error
+
+
+def _has_text(source: str, column: str, directory: str) -> bool:
+  """Has any document a text?
+
+  The first row of every file is read, so that what no file may be is said at once.
+  """
+  found = False
+  for part in parts(source):
+    for _, text in documents(part, column, directory):
+      found = found or bool(text.strip())
+      if found:
+        break
+  return found
