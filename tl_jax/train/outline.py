@@ -34,6 +34,7 @@ from tl_jax.train import (
 )
 from tl_jax.train.checks import Checked, check_settings, settings_of
 from tl_jax.train.datasets import target_length
+from tl_jax.train.effects import require_effects
 from tl_jax.train.restoring import arch_of, choose_step
 from tl_jax.train.settings import SCRATCH, Pretrain, Settings, Tokenizing
 
@@ -95,6 +96,7 @@ def outline(config) -> Outline:
   weights = _weights_of(settings, task)
   objective = assembly.objective_of(settings, task, tokenizer, writer, weights)
   parts = assembly.assemble(settings, arch, objective, method)
+  require_effects(settings, parts)
   brings_head = task is not None and task.problem.fresh_head
   take_over = starting.transplanted if brings_head else starting.continued
   start = starting.Start(parts, take_over)

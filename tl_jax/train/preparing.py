@@ -14,6 +14,7 @@ from tl_jax import interop, models, parallel, tasks, transfer
 from tl_jax.train import assembly, methods, notes, phases, starting, tokenizing
 from tl_jax.train.checks import Checked
 from tl_jax.train.datasets import TaskExamples
+from tl_jax.train.effects import require_effects
 from tl_jax.train.information import fisher_of
 from tl_jax.train.length import in_steps
 from tl_jax.train.memory import require_memory
@@ -177,6 +178,7 @@ def prepare(
   weights = corpus.class_weights(settings)
   objective = assembly.objective_of(settings, task, tokenizer, writer, weights)
   parts = assembly.assemble(settings, arch, objective, method)
+  require_effects(settings, parts)
   # Only now, because to encode takes long: what does not fit has been said.
   corpus = corpus.encoded(settings, parts, tokenizer, cache)
   if settings.schedule.epochs is not None:
