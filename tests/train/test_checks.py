@@ -1,6 +1,7 @@
 """Settings of the two modes: what is unknown to one of them, and old configs."""
 
 import json
+import math
 
 import pytest
 
@@ -90,6 +91,35 @@ def test_an_objective_that_texts_do_not_train_says_what_it_needs(name, needed):
     ConfigError, match=f"config.objective.name: '{name}' needs {needed}.*nearest: '"
   ):
     read(changed)
+
+
+def wrong_dials():
+  """(family, objective, key, value) of everything that is a rate or a mean length."""
+  rated = [
+    ('tiny', dict(name='masked')),
+    ('tiny-electra', dict(name='electra')),
+    ('tiny', dict(name='next_sentence')),
+    ('tiny', dict(name='sentence_order')),
+    ('tiny-t5', dict(name='span')),
+    ('tiny-bart', dict(name='infilling')),
+  ]
+  for family, objective in rated:
+    for value in (0.0, 1.0, -0.1, math.nan):
+      yield family, objective, 'rate', value
+  for family, objective in rated[-2:]:
+    for value in (0.0, 0.5, -3.0, math.nan):
+      yield family, objective, 'mean', value
+  yield 'tiny-bart', dict(name='infilling'), 'mean', 1000.0
+
+
+@pytest.mark.parametrize(('family', 'objective', 'key', 'value'), list(wrong_dials()))
+def test_a_dial_at_which_nothing_or_all_is_hidden_is_refused(
+  family, objective, key, value
+):
+  loaded = config.load(f'configs/pretrain.py:{family}').to_dict()
+  loaded['objective'] = objective | {key: value}
+  with pytest.raises(ConfigError, match=f'config.objective.{key}: must be'):
+    read(loaded)
 
 
 def test_a_baseline_of_a_task_without_classes_is_refused_before_it_is_opened():

@@ -11,13 +11,13 @@ with its sentences in another order.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax.config import Count, Fraction, Natural, Positive
+from tl_jax.config import Count, Natural, Range, Share
 from tl_jax.objectives.span import Text, with_texts
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Array, Entry, Objective
@@ -25,6 +25,8 @@ from tl_jax.segments import one_left, one_right, segments_of, starts_of
 
 # Lengths of spans that are less likely than this are not drawn, as in BART's code.
 LEAST = 1e-7
+# In words. Of much longer ones the chances of short lengths are 0 in a float.
+MeanLength = Annotated[float, Range(low=1, high=512)]
 
 
 def infilling(
@@ -35,8 +37,8 @@ def infilling(
   start_id: Natural,
   special_ids: Sequence[int],
   continues: Sequence[bool],
-  rate: Fraction = 0.3,
-  mean: Positive = 3.0,
+  rate: Share = 0.3,
+  mean: MeanLength = 3.0,
   permute: bool = True,
   length: Count | None = None,
 ) -> Objective:

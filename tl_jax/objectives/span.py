@@ -22,13 +22,13 @@ one of 568 tokens at T5's rate and mean), and rows packed by it lose nothing.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax.config import Count, Fraction, Natural, Positive
+from tl_jax.config import Count, Natural, Range, Share
 from tl_jax.objectives.losses import shift_right
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Array, Entry, Objective
@@ -40,8 +40,8 @@ def span(
   sentinels: Sequence[int],
   pad_id: Natural,
   eos_id: Natural,
-  rate: Fraction = 0.15,
-  mean: Positive = 3.0,
+  rate: Share = 0.15,
+  mean: Annotated[float, Range(low=1)] = 3.0,
   length: Count | None = None,
   targets: Count | None = None,
 ) -> Objective:
