@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import cases  # noqa: E402
 
 from tl_jax import interop, models, transfer  # noqa: E402
-from tl_jax.interop import classifiers, configs  # noqa: E402
+from tl_jax.interop import classifiers, configs, equivalence  # noqa: E402
 
 
 def classifier(family, **fields):
@@ -71,6 +71,43 @@ def test_the_encoder_of_t5_alone_has_no_classifier():
 )
 def test_of_what_transformers_has_nothing_is_said(family, fields):
   assert classifiers.refusal(classifier(family, **fields)) == ''
+
+
+FAMILIES = [
+  *('tiny', 'roberta-base', 'electra-small', 'distilbert', 'deberta-v3-small'),
+  *('modernbert-base', 'albert-base', 'mpnet-base', 'tiny-gpt', 'llama3.2-1b'),
+  *('granite3.1-2b', 'opt-125m', 'tiny-t5', 't5-1.1-small', 'mt5-small', 'bart-base'),
+]
+
+
+def loaded_of(arch, config=None):
+  """A model of this architecture without its parameters, of a workdir or of a folder."""
+  return interop.Loaded(None, None, None, arch, config=config)
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_a_workdir_and_its_export_learn_the_same_head(family):
+  """A workdir that was pre-trained from scratch, and one that went on from a folder."""
+  learned = 'masked' if models.arch(family).kind == 'encoder' else 'causal'
+  own = models.arch(family, head=learned)
+  config = configs.write(own, configs.fitting(own))
+  read = dataclasses.replace(configs.read(config), pooler_place=own.pooler_place)
+  folder = loaded_of(read, config)
+  adapted = interop.with_head(folder, learned)
+  for head in ('classifier', 'choice', 'token', 'span'):
+    wanted = interop.with_head(folder, head)
+    for arch in (own, adapted):
+      found = interop.with_head(loaded_of(arch), head)
+      assert equivalence.differences(found, wanted) == [], head
+      # What no such head reads is there for whoever goes on with the vocabulary's.
+      assert found.output_scale == wanted.output_scale == own.output_scale
+      again = interop.with_head(loaded_of(found), learned)
+      assert again.kind != own.kind or equivalence.differences(again, own) == []
+
+
+def test_a_pooling_that_was_chosen_stays():
+  demo = loaded_of(models.arch('demo', head='masked'))
+  assert interop.with_head(demo, 'classifier').pool == 'mean'
 
 
 def test_neither_a_folder_nor_an_adapter_is_written_of_another_classifier(tmp_path):

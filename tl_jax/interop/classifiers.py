@@ -19,6 +19,8 @@ from tl_jax.models import Arch
 
 # Fields of an architecture that only its classifier reads: a transfer may choose them.
 READING = ('pool', 'pooler', 'head_bias')
+# Heads whose last product has a bias in some families.
+WITH_BIAS = ('causal', 'classifier', 'choice', 'token', 'span')
 
 
 def refusal(arch: Arch, config: dict | None = None) -> str:
@@ -80,6 +82,39 @@ def require_class(arch: Arch, config: dict | None = None) -> None:
   found = refusal(arch, config)
   if found:
     raise ValueError(f'this classifier cannot be exported: {found}')
+
+
+def in_its_family(arch: Arch, head: str) -> Arch:
+  """The architecture of a body that is to have another head, in what its family says of
+  that: the bias, the pooling, and whether the encoder alone is read.
+
+  A pooling that is not the family's own was chosen, and stays. All stays where no family
+  has such a body.
+  """
+  if head not in WITH_BIAS:
+    return arch
+  config = _config_of(arch)
+  if config is None:
+    return arch
+  before, theirs = configs.read(config, arch.head), configs.read(config, head)
+  fields = dict(head_bias=theirs.head_bias)
+  if head == 'token':
+    fields['kind'] = theirs.kind
+  # Of a folder's own pre-training head nothing is pooled: it says nothing of a classifier.
+  if (arch.pool, arch.pooler) == (before.pool, before.pooler):
+    fields |= dict(pool=theirs.pool, pooler=theirs.pooler)
+  return dataclasses.replace(arch, **fields)
+
+
+def _config_of(arch: Arch) -> dict | None:
+  """The `config.json` of an architecture, or of its body alone; None where no family has
+  either.
+  """
+  try:
+    return configs.write(arch, configs.fitting(arch))
+  except ValueError:
+    found = _body(arch, None)
+  return None if found is None else configs.write(*found)
 
 
 def _body(arch: Arch, config: dict | None) -> tuple[Arch, str] | None:

@@ -275,7 +275,7 @@ def _restore_unread(found: dict, config: dict) -> None:
   """Puts back what only a head over the vocabulary reads, as `config` had it, for
   whoever opens the folder with such a head.
   """
-  for key in ('tie_word_embeddings', 'scale_decoder_outputs'):
+  for key in ('tie_word_embeddings', 'scale_decoder_outputs', 'logits_scaling'):
     found.pop(key, None)
     if key in config:
       found[key] = config[key]

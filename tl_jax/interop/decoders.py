@@ -319,10 +319,9 @@ def _read_granite(config):
   fields['embedding_scale'] = config.get('embedding_multiplier', 1.0)
   fields['attention_scale'] = config.get('attention_multiplier', 1.0)
   fields['residual_scale'] = config.get('residual_multiplier', 1.0)
-  fields['output_scale'] = 1.0
-  # No other head divides what it gives.
-  if config['head'] == 'causal':
-    fields['output_scale'] = 1.0 / config.get('logits_scaling', 1.0)
+  # They divide the logits, we multiply them. No other head does, but a model that has
+  # one now may have the vocabulary's again.
+  fields['output_scale'] = 1.0 / config.get('logits_scaling', 1.0)
   return fields
 
 
@@ -332,10 +331,8 @@ def _write_granite(arch):
     embedding_multiplier=arch.embedding_scale,
     attention_multiplier=attention,
     residual_multiplier=arch.residual_scale,
+    logits_scaling=rotary.whole(1.0 / arch.output_scale),
   )
-  if arch.head == 'causal':
-    # They divide the logits, we multiply them.
-    multipliers['logits_scaling'] = rotary.whole(1.0 / arch.output_scale)
   return _write_llama(arch) | multipliers
 
 

@@ -23,7 +23,8 @@ def _read_t5(config):
     fields |= dict(pool='last', pooler='tanh')
   # Before there was a key for the scale, a tied table was scaled.
   scaled = config.get('scale_decoder_outputs', config.get('tie_word_embeddings', True))
-  if head == 'causal' and scaled:
+  # Nothing else reads the scale, but a model with another head may have this one again.
+  if scaled:
     fields['output_scale'] = config.get('d_model', 512) ** -0.5
   if head != 'token' and not config['class'].endswith('EncoderModel'):
     fields |= dict(kind='encoder-decoder') | _decoder_layers(config)
@@ -46,7 +47,7 @@ def _write_t5(arch):
   keys['feed_forward_proj'] = f'gated-{how}' if arch.gated else how
   keys['num_decoder_layers'] = arch.decoder_layers or arch.layers
   keys['is_encoder_decoder'] = arch.kind != 'encoder'
-  keys['scale_decoder_outputs'] = arch.output_scale != 1.0 or arch.head != 'causal'
+  keys['scale_decoder_outputs'] = arch.output_scale != 1.0
   return keys
 
 

@@ -375,7 +375,12 @@ def with_head(loaded: Loaded, head: str) -> models.Arch:
   of the text is read by its encoder alone.
   """
   own = loaded.arch
-  arch = own if loaded.config is None else configs.read(loaded.config, head)
+  arch = own
+  if loaded.config is not None:
+    arch = configs.read(loaded.config, head)
+  elif head != own.head:
+    # A run learns the same head from a workdir as from the folder that it is exported to.
+    arch = classifiers.in_its_family(own, head)
   if arch.kind == 'encoder-decoder' and head in ('classifier', 'choice'):
     arch = dataclasses.replace(arch, pool='mean', pooler='')
   return dataclasses.replace(

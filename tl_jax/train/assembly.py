@@ -52,6 +52,9 @@ def base_arch(group: Mapping, **fields) -> models.Arch:
       )
     fields['vocabulary'] = rows
   arch = models.arch(family, **group | fields)
+  # So that what is learned from scratch has the head of what is pre-trained.
+  if 'head_bias' not in group:
+    arch = interop.classifiers.in_its_family(arch, arch.head)
   arch = with_generator(arch)
   # Without the head for pairs nothing trains BERT's pooler: it comes with the first task.
   if arch.pooler_place == 'body' and not arch.pair_head:
