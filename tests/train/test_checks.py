@@ -5,11 +5,11 @@ import math
 
 import pytest
 
-from tl_jax import config, models
+from tl_jax import config, interop, models
 from tl_jax.config import ConfigError
 from tl_jax.train import assembly
 from tl_jax.train.checks import read
-from tl_jax.train.preparing import lines_on_export
+from tl_jax.train.preparing import lines_on_defaults, lines_on_export
 from tl_jax.train.restoring import read_settings
 from tl_jax.train.settings import Pretrain, Transfer
 
@@ -155,6 +155,15 @@ def test_a_run_says_at_its_start_what_its_export_would_refuse():
 
   assert lines()[0].startswith('not for export: T5ForSequenceClassification')
   assert lines(pool='last', pooler='tanh', head_bias=True) == []
+
+
+def test_a_run_from_a_folder_says_what_its_defaults_take_it_for():
+  settings = read(config.load(TRANSFER))
+  of_workdir = interop.Loaded(None, None, None, None, step=4)
+  assert lines_on_defaults(settings, None) == []
+  assert lines_on_defaults(settings, of_workdir) == []
+  (line,) = lines_on_defaults(settings, of_workdir._replace(step=None))
+  assert 'config.optim.lr 0.0005, config.compute.dropout 0.1' in line
 
 
 def test_a_published_checkpoint_gets_rates_of_its_own(tmp_path):

@@ -86,7 +86,7 @@ def require_class(arch: Arch, config: dict | None = None) -> None:
 
 def in_its_family(arch: Arch, head: str) -> Arch:
   """The architecture of a body that is to have another head, in what its family says of
-  that: the bias, the pooling, and whether the encoder alone is read.
+  that: the bias and the pooling.
 
   A pooling that is not the family's own was chosen, and stays. All stays where no family
   has such a body.
@@ -98,8 +98,6 @@ def in_its_family(arch: Arch, head: str) -> Arch:
     return arch
   before, theirs = configs.read(config, arch.head), configs.read(config, head)
   fields = dict(head_bias=theirs.head_bias)
-  if head == 'token':
-    fields['kind'] = theirs.kind
   # Of a folder's own pre-training head nothing is pooled: it says nothing of a classifier.
   if (arch.pool, arch.pooler) == (before.pool, before.pooler):
     fields |= dict(pool=theirs.pool, pooler=theirs.pooler)

@@ -386,6 +386,9 @@ def with_head(loaded: Loaded, head: str) -> models.Arch:
   return dataclasses.replace(
     arch,
     head=head,
+    # T5 tags with its encoder alone, which these parameters are not of.
+    kind=own.kind,
+    decoder_layers=own.decoder_layers,
     tied=own.tied,
     pooler_place=own.pooler_place,
     pair_head=own.pair_head and head == 'masked',

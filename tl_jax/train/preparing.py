@@ -65,6 +65,8 @@ class Prepared(NamedTuple):
     lines = self.notes(settings, chosen)
     if self.task is None:
       lines = [*lines, f'tokenizer: {self.tokenizer.vocabulary_size} pieces']
+    else:
+      lines = [*lines, *lines_on_defaults(settings, self.source)]
     return [*lines, *lines_on_export(self.parts.model.arch, self.source)]
 
   def notes(self, settings: Settings, chosen: np.ndarray) -> list[str]:
@@ -135,6 +137,21 @@ def lines_on_export(arch: models.Arch, source: interop.Loaded | None) -> list[st
   config = None if source is None else source.config
   refusal = interop.classifiers.refusal(arch, config)
   return [f'not for export: {refusal}'] if refusal else []
+
+
+def lines_on_defaults(settings: Settings, source: interop.Loaded | None) -> list[str]:
+  """One line, or none, on the settings whose defaults depend on what a transfer starts
+  from.
+  """
+  # A committed step is of a workdir.
+  if source is None or source.step is not None:
+    return []
+  rate, dropout = settings.optim.lr, settings.compute.dropout
+  return [
+    f'config.optim.lr {rate:g}, config.compute.dropout {dropout:g}: where nobody says '
+    f'otherwise {settings.init} is taken for a published model, also if it was exported '
+    'here; the workdir of a run has the rates of small models'
+  ]
 
 
 def open_corpus(settings: Settings, task: tasks.Task | None) -> Corpus:
