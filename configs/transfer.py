@@ -131,7 +131,7 @@ Usual keys, as they are for task=sentiment where nobody says otherwise:
   --config.compute.dtype=float32 --config.compute.dropout=0.1 --config.mesh.data=-1
 Of a published model that never saw dropout, as Llama and its relatives, dropout is 0. A
 folder of weights and a GGUF file are taken for published models, whose rates are lower
-(--config.optim.lr=5e-5 in full), also where the folder was exported here. The run says so.
+(5e-5 in full), also where the folder was exported here. The run says so.
 """
 
 import pathlib
