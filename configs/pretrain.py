@@ -14,7 +14,9 @@ a v5e-8.
 
 The argument is a family of `tl_jax.models`; its shape chooses the objective.
 objective: another one, as BERT's next_sentence or ALBERT's sentence_order, or UL2's
-joined_denoisers for a decoder alone. text: in the place of the family's mixture a set
+joined_denoisers for a decoder alone; a prefix LM is causal with
+--config.objective.prefix=True. Any field of the model is a key: --config.model.width=128.
+text: in the place of the family's mixture a set
 of `tl_jax.data`, a file of texts (.txt, .jsonl, .json, .csv, .tsv or .parquet, each
 also with .gz or .zst) or a folder of .txt files, each of them one text; several with +
 between, in equal parts. A comma or a + in the name of a file is escaped by a backslash.

@@ -158,7 +158,7 @@ def test_texts_of_a_reference_choose_by_perplexity(tmp_path, capsys):
       'data prepare: needs --config=configs/corpus.py:text=FILE and --workdir=FOLDER',
     ),
     (['--config=configs/corpus.py'], 'data prepare: needs --config'),
-    (['--config=configs/corpus.py', '--workdir=W'], 'config: sources: names no text'),
+    (['--config=configs/corpus.py', '--workdir=W'], 'config.sources: names no text'),
     (
       ['--config=configs/corpus.py:text=nowhere.jsonl', '--workdir=W'],
       'config.sources.nowhere',
@@ -180,7 +180,7 @@ def test_texts_of_a_reference_choose_by_perplexity(tmp_path, capsys):
         '--config=configs/corpus.py:text=austen,reference=austen,model=M',
         '--workdir=W',
       ],
-      'config.perplexity: reference: there is a model already',
+      'config.perplexity.reference: there is a model already',
     ),
     (
       [

@@ -171,6 +171,11 @@ def test_an_unexpected_failure_passes_through(monkeypatch):
     command.main(['steps', 'w'])
 
 
+def _failing(words: str):
+  yield from ()
+  raise RuntimeError(words)
+
+
 def raised(action):
   """The error that a function raises, with its traceback."""
   with pytest.raises(BaseException) as caught:
@@ -184,6 +189,7 @@ def raised(action):
     (lambda: {}['w'], True),
     # Python's own words, which are no words of the house.
     (lambda: contextlib.contextmanager(lambda: iter(()))().__enter__(), True),
+    (lambda: next(_failing('RESOURCE_EXHAUSTED: Out of memory')), False),
     (lambda: pathlib.Path('no/such/file').read_text(), False),
     # The house says that what it was given cannot be, or what is not there.
     (lambda: text._library('no_such_package', 'bleu'), False),

@@ -13,7 +13,10 @@ import pytest
 from tl_jax.cli import main as command
 
 PRETRAIN = ('pretrain', '--config=configs/pretrain.py:tiny')
+GPT = ('pretrain', '--config=configs/pretrain.py:tiny-gpt')
 TRANSFER = ('transfer', '--config=configs/transfer.py:task=sentiment')
+UNKNOWN_DENOISER = "--config.objective.mixture={'r3_16': 1.0}"
+SHORT = ('--config.schedule.steps=6', '--config.schedule.warmup=2')
 CORPUS = '--config=configs/corpus.py:text=austen'
 
 
@@ -48,7 +51,7 @@ REFUSALS = [
   ),
   (
     (*PRETRAIN, '--config.mesh.dcn=3', '--config.mesh.data=2', '--config.mesh.fsdp=4'),
-    'config.mesh: dcn: 3 slices do not divide cohort 1 x data 2 x fsdp 4',
+    'config.mesh.dcn: 3 slices do not divide cohort 1 x data 2 x fsdp 4',
   ),
   (
     (*PRETRAIN, '--config.mesh.sequence=4', '--config.data.length=30'),
@@ -67,7 +70,44 @@ REFUSALS = [
   ((*PRETRAIN, '--config.data.length=4096'), 'config.data.length'),
   ((*PRETRAIN, '--config.objective.rate=2'), 'config.objective.rate'),
   ((*PRETRAIN, '--config.objective.name=masket'), "'masked'"),
-  ((*PRETRAIN, '--config.optim.name=adamv'), "'adamw'"),
+  ((*PRETRAIN, '--config.optim.name=adamv'), "config.optim.name: unknown name 'adamv'"),
+  (
+    (*PRETRAIN, '--config.model.famly=demo'),
+    "config.model.famly: unknown key; nearest: 'f",
+  ),
+  ((*PRETRAIN, '--config.model.layers=two'), 'config.model.layers: must be an integer'),
+  (
+    (*PRETRAIN, '--config.objective.name=causal'),
+    "'causal' needs a model of kind 'decoder'; config.model.family 'tiny' is of kind "
+    "'encoder', which has masked, electra, next_sentence, sentence_order",
+  ),
+  (
+    (*GPT, '--config.objective.name=joined_denoisers'),
+    'config.objective.prefix: unknown key; nearest: '
+    """'mixture', 'targets', 'modes'; where it is of another name: """
+    """--config.objective="{'name': 'joined_denoisers'}" begins anew""",
+  ),
+  (
+    ('pretrain', '--config=configs/pretrain.py:tiny-gpt,objective=prefix'),
+    "'prefix' is a key of 'causal': objective=causal and --config.objective.prefix=True",
+  ),
+  (
+    (*PRETRAIN, '--config.optim.layer_decay=0'),
+    'config.optim.layer_decay: must be a finite number > 0 and <= 1, got 0 (int)',
+  ),
+  (
+    (*PRETRAIN, '--config.data.epochs=3'),
+    """names of your own; give it whole, as --config.data.epochs="{'NAME': 3}\"""",
+  ),
+  (
+    ('pretrain', '--config=configs/pretrain.py:tiny-ul2', UNKNOWN_DENOISER),
+    "config.objective.mixture: unknown name 'r3_16'; nearest: 'r3_15'",
+  ),
+  (
+    ('pretrain', '--config=configs/recipes.py:gpt3-small,text=austen', *SHORT),
+    'config.schedule.settled: 76294 updates and 2 of warm-up are more than the 6 of the '
+    'run; nearest: 4',
+  ),
   (('pretrain', '--config=configs/pretrain.py:tinny'), "'tiny'"),
   (('pretrain', '--config=configs/no_such.py'), 'no_such.py'),
   ((*TRANSFER[:1], '--config=configs/transfer.py:task=sentimant'), "'sentiment'"),

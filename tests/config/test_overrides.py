@@ -208,3 +208,15 @@ def test_a_comma_before_a_key_parts_arguments_unless_it_is_escaped():
 def test_a_name_that_is_empty_is_refused(text):
   with pytest.raises(config.ConfigError, match='no name on one side of a +'):
     config.names(text)
+
+
+def test_a_group_that_shows_not_all_of_its_keys_takes_others():
+  made = ml_collections.ConfigDict({'model': {'family': 'tiny'}, 'optim': {'lr': 1.0}})
+  for key, text in (('width', '64'), ('pool', 'mean'), ('pair_head', 'True')):
+    config.override(made, f'model.{key}', text)
+  assert made.model.to_dict() == dict(
+    family='tiny', width=64, pool='mean', pair_head=True
+  )
+  for key in ('optim.lrr', 'model.family.x', 'model.', 'modl.width', 'method.rank'):
+    with pytest.raises(config.ConfigError, match=f'config.{key}: unknown key'):
+      config.override(made, key, '1')

@@ -115,7 +115,7 @@ def test_empty_documents_can_be_kept_and_all_empty_is_an_error(tmp_path, tokeniz
   assert len(tokens.tokenize(SOURCE, tokenizer, tmp_path, keep_empty=True)) == 300
   with pytest.raises(ValueError, match=r'no text is left of 2 \(2 empty\)'):
     tokens.tokenize([{'text': ''}, {'text': ' \n'}], tokenizer, tmp_path)
-  with pytest.raises(ValueError, match='max_length: 2'):
+  with pytest.raises(ValueError, match='config.data.length: 2'):
     tokens.tokenize(SOURCE, tokenizer, tmp_path, max_length=2)
   odd = tokens.tokenize([{'text': '\ud800 a\u0000b'}], tokenizer, tmp_path)
   assert len(odd) == 1

@@ -31,6 +31,8 @@ WRONG = 2
 LATER = 75
 # As a shell says it: 128 and the number of the signal.
 INTERRUPTED = 130
+# What jax says of a machine that has too little memory, or no such device.
+OUTSIDE = ('RESOURCE_EXHAUSTED', 'Unable to initialize backend')
 # Raised by `checkpoint` and `train`, which are too slow to import only to name a class.
 TEMPORARY = ('WorkdirBusy', 'Stopped')
 
@@ -154,7 +156,7 @@ def is_fault(error: BaseException) -> bool:
   """
   if exit_code(error) is not None or isinstance(error, (OSError, MemoryError)):
     return False
-  if 'RESOURCE_EXHAUSTED' in str(error):
+  if any(words in str(error) for words in OUTSIDE):
     return False
   house = pathlib.PurePath(tl_jax.__file__).parent
   is_of_house = _place_of(error).is_relative_to(house)

@@ -7,7 +7,6 @@ keyword arguments.
 (1.0, 0.0)
 """
 
-from tl_jax.config.beside import beside, near_paths
 from tl_jax.config.checks import (
   ConfigError,
   Count,
@@ -22,13 +21,13 @@ from tl_jax.config.checks import (
   call,
   check,
   lookup,
-  nearest,
   plain,
   regex_pair,
   struct,
 )
 from tl_jax.config.comparing import compare, require_same
 from tl_jax.config.loading import execute, guard, load, locate, read
+from tl_jax.config.near import beside, near_paths, nearest
 from tl_jax.config.overrides import (
   arguments,
   digest,
@@ -37,6 +36,7 @@ from tl_jax.config.overrides import (
   override,
   to_json,
   typed,
+  value_at,
 )
 from tl_jax.config.published import dropout
 from tl_jax.config.renamed import with_former_names, with_new_names
@@ -76,6 +76,7 @@ __all__ = [
   'struct',
   'to_json',
   'typed',
+  'value_at',
   'with_former_names',
   'with_new_names',
 ]

@@ -21,7 +21,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, NamedTuple
 
-from tl_jax.config.renamed import new_name
+from tl_jax.config.near import nearest
 
 
 class ConfigError(ValueError):
@@ -76,31 +76,6 @@ Natural = Annotated[int, Range(low=0, high=LARGEST)]
 UNIONS = (typing.Union, types.UnionType)
 SEQUENCES = (tuple, list, collections.abc.Sequence)
 MAPPINGS = (dict, collections.abc.Mapping)
-
-
-def nearest(name: str, candidates: Iterable[str], most: int = 3) -> str:
-  """The candidates that look most like `name`, as text for an error message.
-
-  A candidate counts by its whole name and by its last dotted part. What a key of an
-  earlier version is called today comes first.
-  """
-  last = str(name).rpartition('.')[2]
-  meant = new_name(last)
-
-  def likeness(candidate):
-    candidate_last = candidate.rpartition('.')[2]
-    if candidate_last == meant:
-      return 1.0
-    whole_ratio = difflib.SequenceMatcher(None, str(name), candidate).ratio()
-    last_ratio = difflib.SequenceMatcher(None, last, candidate_last).ratio()
-    # Of two candidates that fit as well, the one that fits as a whole comes first.
-    return max(whole_ratio, 0.95 * last_ratio)
-
-  ranked = sorted(map(str, candidates), key=likeness, reverse=True)
-  close = [candidate for candidate in ranked if likeness(candidate) >= 0.5]
-  # Where nothing is close, any names at all still say what kind of name is wanted.
-  offered = (close or ranked)[:most]
-  return ', '.join(map(repr, offered)) or 'none'
 
 
 def lookup(table: Mapping[str, Any], name: Any, path: str) -> Any:
@@ -160,7 +135,7 @@ def struct(cls: type, group: Any, path: str) -> Any:
       has_factory = field.default_factory is not dataclasses.MISSING
       required = not has_value and not has_factory
       parameters[field.name] = _Parameter(hints[field.name], required)
-  return _apply(cls, _keywords(parameters, group, path), path)
+  return _apply(cls, _keywords(parameters, group, path), path, parameters)
 
 
 def call(function: Callable[..., Any], group: Any, path: str, **given: Any) -> Any:
@@ -178,8 +153,8 @@ def call(function: Callable[..., Any], group: Any, path: str, **given: Any) -> A
   open_to_the_group = {
     name: parameter for name, parameter in parameters.items() if name not in given
   }
-  keywords = _keywords(open_to_the_group, keys, path)
-  return _apply(function, {**given, **keywords}, path)
+  keywords = _keywords(open_to_the_group, keys, path, group.get('name'))
+  return _apply(function, {**given, **keywords}, path, open_to_the_group)
 
 
 def _names_of(function) -> set[str]:
@@ -208,15 +183,35 @@ def _undecorated(function):
   return function
 
 
-def _apply(function, keywords, path):
-  """Calls the function; a ValueError of its own becomes a ConfigError at `path`."""
+def _apply(function, keywords, path, keys):
+  """Calls the function; a ValueError of its own becomes a ConfigError at `path`, or at
+  the one of the group's `keys` that its message begins with.
+  """
   try:
     return function(**keywords)
-  except ConfigError:
-    # It names a place of its own, which is nearer than this one.
-    raise
   except ValueError as error:
-    raise ConfigError(f'{path}: {one_line(error)}') from error
+    message = one_line(error)
+    placed = _placed(message, path, keys)
+    # A ConfigError may name a place of its own, which is nearer than this one.
+    if placed is None and isinstance(error, ConfigError):
+      raise
+    raise ConfigError(placed or f'{path}: {message}') from error
+
+
+def _placed(message: str, path: str, keys: Iterable[str]) -> str | None:
+  """A message that begins with a key of the group, with the whole key; None for another.
+
+  >>> _placed('lr: 2 is too much', 'config.optim', ['lr'])
+  'config.optim.lr: 2 is too much'
+  >>> _placed('optim.lr: 2 is too much', 'config.optim', ['lr'])
+  'config.optim.lr: 2 is too much'
+  """
+  # Paths of files have dots as well.
+  if path.partition('.')[0] != 'config':
+    return None
+  rest = message.removeprefix(f'{path.rpartition(".")[2]}.')
+  key = re.match(r'(\w+)[.:[]', rest)
+  return f'{path}.{rest}' if key and key[1] in keys else None
 
 
 def _items(group, path) -> dict:
@@ -227,13 +222,19 @@ def _items(group, path) -> dict:
   return {str(key): value for key, value in group.items()}
 
 
-def _keywords(parameters: dict[str, _Parameter], group, path) -> dict:
-  """The checked keys of a group: none unknown, none missing, each as annotated."""
+def _keywords(
+  parameters: dict[str, _Parameter], group, path, name: str | None = None
+) -> dict:
+  """The checked keys of a group: none unknown, none missing, each as annotated.
+
+  name: that in the group which chose the parameters.
+  """
   items = _items(group, path)
   for key in items:
     if key not in parameters:
       close = nearest(key, parameters)
-      raise ConfigError(f'{path}.{key}: unknown key; nearest: {close}')
+      hint = _of_another_name(key, parameters, path, name)
+      raise ConfigError(f'{path}.{key}: unknown key; nearest: {close}{hint}')
   for name, parameter in parameters.items():
     if parameter.required and name not in items:
       raise ConfigError(f'{path}.{name}: missing; it has no default')
@@ -241,6 +242,14 @@ def _keywords(parameters: dict[str, _Parameter], group, path) -> dict:
   for key, value in items.items():
     checked[key] = check(value, parameters[key].annotation, f'{path}.{key}')
   return checked
+
+
+def _of_another_name(key: str, parameters, path: str, name: str | None) -> str:
+  """The end of a message on a key that is like none: it may be of the name before."""
+  is_misspelt = bool(difflib.get_close_matches(key, parameters))
+  if name is None or is_misspelt or path.partition('.')[0] != 'config':
+    return ''
+  return f'; where it is of another name: --{path}="{{\'name\': {name!r}}}" begins anew'
 
 
 def check(value: Any, annotation: Any, path: str) -> Any:

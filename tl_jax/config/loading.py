@@ -23,8 +23,8 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
-from tl_jax.config.beside import beside
-from tl_jax.config.checks import ConfigError, nearest, one_line, plain, shown
+from tl_jax.config.checks import ConfigError, one_line, plain, shown
+from tl_jax.config.near import beside, nearest
 from tl_jax.config.overrides import group, override
 
 # Bytes. A larger file is no config, and reading it whole could exhaust the memory.

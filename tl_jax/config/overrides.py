@@ -15,11 +15,15 @@ import os
 import re
 from typing import Any
 
-from tl_jax.config.checks import ConfigError, nearest, plain, shown
+from tl_jax.config.checks import ConfigError, plain, shown
+from tl_jax.config.near import nearest
 
 FLAGS = {'true': True, 'false': False, 'yes': True, 'no': False, '1': True, '0': False}
 # What JSON can hold besides objects and arrays; a float must be finite, too.
 SCALARS = (type(None), bool, int, float, str)
+# Groups that need not show all of their keys: what these may be, the model, the objective
+# or the method says that the group names, and refuses the others.
+OPEN = ('model', 'objective', 'method')
 # JSON's constants, which are no literals of Python.
 JSON_CONSTANTS = {'true': True, 'false': False, 'null': None}
 
@@ -50,6 +54,11 @@ def _group(text, present, path):
   """The dict literal that replaces the group `present`."""
   value = _literal(text)
   if not isinstance(value, dict):
+    if not present:
+      raise ConfigError(
+        f'{path}: is a group with names of your own; give it whole, as '
+        f'--{path}="{{\'NAME\': {text}}}"'
+      )
     keys = nearest('', map(str, present), most=8)
     raise ConfigError(f'{path}: is a group; give a key of it: {keys}')
   return group(value)
@@ -137,18 +146,34 @@ def paths(config: Any, prefix: str = '') -> list[str]:
 def override(config: Any, key: str, text: str) -> None:
   """Sets the dotted `key` of a ConfigDict to what `text` means in that place."""
   *parents, last = key.split('.')
+  present = value_at(config, key)
+  value = typed(text, present, f'config.{key}')
   holder = config
   for parent in parents:
-    has_parent = hasattr(holder, 'items') and parent in holder
-    holder = holder[parent] if has_parent else None
-  if not hasattr(holder, 'items') or last not in holder:
-    close = nearest(key, paths(config))
-    raise ConfigError(f'config.{key}: unknown key; nearest: {close}')
-  value = typed(text, holder[last], f'config.{key}')
+    holder = holder[parent]
   # `typed` has decided which types fit; the ConfigDict's own rules are others: here a
   # group may become pairs.
   with config.unlocked(), holder.ignore_type():
     holder[last] = value
+
+
+def value_at(config: Any, key: str) -> Any:
+  """The value at a dotted key; None at one that an open group does not show.
+
+  Raises ConfigError with the nearest keys for any other that is not there.
+  """
+  *parents, last = key.split('.')
+  holder = config
+  for parent in parents:
+    is_there = hasattr(holder, 'items') and parent in holder
+    holder = holder[parent] if is_there else None
+  if hasattr(holder, 'items'):
+    if last in holder:
+      return holder[last]
+    if last and '.'.join(parents) in OPEN:
+      return None
+  close = nearest(key, paths(config))
+  raise ConfigError(f'config.{key}: unknown key; nearest: {close}')
 
 
 def group(values: dict) -> Any:

@@ -24,7 +24,7 @@ def text_in(file, line: int, row: dict, name: str) -> str:
   if name in row and not isinstance(value, str) and missing.is_missing(value):
     value = ''
   if not isinstance(value, str):
-    raise wrong(file, line, row, name)
+    raise wrong(file, line, row, name, wanted='a text')
   return tokenizers.plain(value)
 
 
@@ -49,7 +49,7 @@ def label(
     return {'label': value}
   values = value if isinstance(value, list) else [value]
   if not all(map(_is_label, values)):
-    raise wrong(file, line, row, name)
+    raise wrong(file, line, row, name, wanted='a label, which is a text or a number')
   return {'label': value}
 
 
@@ -95,8 +95,18 @@ def _indicated(file, line: int, row: dict, names: tuple[str, ...]) -> list[str] 
   return found
 
 
-def wrong(file, line: int, row: dict, field: str, rule: str = '') -> ValueError:
-  """The error of a field of a row, which may break a rule that stands behind it."""
+def wrong(
+  file,
+  line: int,
+  row: dict,
+  field: str,
+  rule: str = '',
+  wanted: str = 'allowed',
+) -> ValueError:
+  """The error of a field of a row, which may break a rule that stands behind it.
+
+  wanted: what a value that is there is not.
+  """
   place = f'{file}:{line}: {field}'
   if field not in row:
     there = ', '.join(map(str, list(row)[:8])) or 'nothing'
@@ -105,4 +115,4 @@ def wrong(file, line: int, row: dict, field: str, rule: str = '') -> ValueError:
   if value is None or value == '':
     return ValueError(f'{place}: empty{rule}')
   kind = type(value).__name__
-  return ValueError(f'{place}: {str(value)[:40]!r} ({kind}) is not allowed{rule}')
+  return ValueError(f'{place}: {str(value)[:40]!r} ({kind}) is not {wanted}{rule}')

@@ -193,7 +193,8 @@ def _windows_of(
   # A passage of which little is seen answers nothing.
   if room < 1:
     raise ValueError(
-      f'max_length: {length} leaves no room for a passage beside {len(question)} tokens '
+      f'config.data.length: {length} leaves no room for a passage beside '
+      f'{len(question)} tokens '
       f'of its question and {framing} special ones'
     )
   parts = strided(len(ids), room, min(STRIDE, max(1, room // 2)))

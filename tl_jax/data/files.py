@@ -362,7 +362,7 @@ def _checked(file, line: int, row: dict, columns: Columns):
   """
   split = row.get('split')
   if 'split' in row and not _is_split(split):
-    raise cells.wrong(file, line, row, 'split')
+    raise cells.wrong(file, line, row, 'split', wanted='the name of a split')
   example = {name: value for name, value in row.items() if name != 'split'}
   example |= _read(file, line, row, columns, example)
   return example, split.strip() if split else None

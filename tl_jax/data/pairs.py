@@ -101,7 +101,8 @@ class Framed:
     framing = len(self.pair) - 2
     if self.length <= framing:
       raise ValueError(
-        f'max_length: {self.length} leaves no room beside {framing} special tokens'
+        f'config.data.length: {self.length} leaves no room beside {framing} special tokens; '
+        f'nearest: {framing + 1}'
       )
 
   def __len__(self) -> int:

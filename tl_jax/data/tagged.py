@@ -100,7 +100,8 @@ def windows(
   room = length - framing
   if room < 1:
     raise ValueError(
-      f'max_length: {length} leaves no room beside {framing} special tokens'
+      f'config.data.length: {length} leaves no room beside {framing} special tokens; '
+      f'nearest: {framing + 1}'
     )
   arrays = []
   index = []

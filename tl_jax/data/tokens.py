@@ -200,7 +200,8 @@ def _layout_of(tokenizer, options) -> pieces.Layout:
   )
   if found.most is not None and found.most <= found.framed:
     raise ValueError(
-      f'max_length: {found.most} leaves no room beside {found.framed} special tokens'
+      f'config.data.length: {found.most} leaves no room beside {found.framed} special tokens; '
+      f'nearest: {found.framed + 1}'
     )
   return found
 

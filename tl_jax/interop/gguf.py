@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tl_jax import tree
-from tl_jax.config.beside import beside
 from tl_jax.config.disguises import START_BYTES, looks_like
+from tl_jax.config.near import beside
 from tl_jax.interop import gguf_config
 from tl_jax.interop.tensors import Tensors
 

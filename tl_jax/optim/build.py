@@ -17,11 +17,12 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable
+from typing import Annotated
 
 import optax
 
 from tl_jax import layers, tree
-from tl_jax.config import Fraction, NonNegative, Positive, lookup
+from tl_jax.config import Fraction, NonNegative, Positive, Range, lookup
 from tl_jax.optim.average import average
 from tl_jax.optim.depth import Depths
 from tl_jax.optim.groups import check_groups, freeze, group_of, parse_groups
@@ -35,6 +36,9 @@ from tl_jax.optim.schedules import (
   chosen_by,
   make_schedule,
 )
+
+# Lower layers learn slower, or as fast.
+LayerDecay = Annotated[float, Range(low=0, above=True, high=1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +89,7 @@ class OptimConfig:
   eps: Positive | None = None
   clip: Positive | None = 1.0
   groups: tuple = ()
-  layer_decay: Positive | None = None
+  layer_decay: LayerDecay | None = None
   ema: Fraction | None = None
   moment_dtype: MomentDtype | None = None
   master_weights: bool = False
@@ -94,11 +98,6 @@ class OptimConfig:
     # Both are made to be refused here rather than when the optimizer is built.
     parse_groups(self.groups)
     direction(self)
-    if self.layer_decay is not None and self.layer_decay > 1:
-      raise ValueError(
-        f'optim.layer_decay: {self.layer_decay}, but lower layers learn slower; it is 1 '
-        'at most'
-      )
 
 
 def direction(config: OptimConfig) -> optax.GradientTransformation:

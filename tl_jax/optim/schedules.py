@@ -70,7 +70,8 @@ def cosine(
   bottom = steps - settled
   if bottom < warmup:
     raise ValueError(
-      f'settled: {settled} updates and {warmup} of warm-up are more than {steps}'
+      f'schedule.settled: {settled} updates and {warmup} of warm-up are more than the '
+      f'{steps} of the run; nearest: {max(0, steps - warmup)}'
     )
 
   def factor(step):
@@ -122,7 +123,9 @@ def slanted_triangular(
   # 0.29 * 100 is 28.999999999999996 in binary.
   peak = max(1, int(steps * cut + 1e-9))
   if ratio < 1:
-    raise ValueError(f'ratio: the peak over the lowest rate is at least 1, got {ratio}')
+    raise ValueError(
+      f'schedule.ratio: the peak over the lowest rate is at least 1, got {ratio}'
+    )
 
   def factor(step):
     step = jnp.minimum(_number(step), steps)

@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 from tl_jax import config as configs
 from tl_jax import files
 from tl_jax.config import ConfigError
-from tl_jax.config.overrides import paths
 from tl_jax.scale.space import Point, Space
 
 # The members of a sweep, frozen in its workdir: whoever runs one by its number finds
@@ -229,20 +228,10 @@ class Base(NamedTuple):
     found = {}
     for key, value in fields.items():
       # By way of its text, so that a file and the command line have one rule.
-      present = self._present(key)
+      present = configs.value_at(self.values, key)
       read = configs.typed(as_text(value), present, f'config.{key}')
       found[key] = configs.to_json({'value': read})['value']
     return found
-
-  def _present(self, key: str) -> Any:
-    """The value that a key has in the base."""
-    node: Any = self.values
-    for part in key.split('.'):
-      if not isinstance(node, dict) or part not in node:
-        close = configs.nearest(key, paths(self.values))
-        raise ConfigError(f'config.{key}: unknown key; nearest: {close}')
-      node = node[part]
-    return node
 
 
 def as_text(value: Any) -> str:

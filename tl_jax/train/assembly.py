@@ -6,6 +6,7 @@ optimizer and the step.
 """
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -51,6 +52,7 @@ def base_arch(group: Mapping, **fields) -> models.Arch:
         'leave it out, or give more'
       )
     fields['vocabulary'] = rows
+  _require_fields(group)
   arch = models.arch(family, **group | fields)
   # So that what is learned from scratch has the head of what is pre-trained.
   if 'head_bias' not in group:
@@ -60,6 +62,15 @@ def base_arch(group: Mapping, **fields) -> models.Arch:
   if arch.pooler_place == 'body' and not arch.pair_head:
     arch = dataclasses.replace(arch, pooler_place='new')
   return arch
+
+
+def _require_fields(group: Mapping) -> None:
+  """Raises ConfigError for a key that no model has; the family is a key beside them."""
+  known = ['family', *(field.name for field in dataclasses.fields(models.Arch))]
+  for key in group:
+    if key not in known:
+      close = configs.nearest(key, known)
+      raise configs.ConfigError(f'config.model.{key}: unknown key; nearest: {close}')
 
 
 def with_generator(arch: models.Arch) -> models.Arch:
@@ -134,7 +145,8 @@ def require_kind(
     if kind not in able:
       raise configs.ConfigError(
         f'config.objective.name: {name!r} needs a model of kind '
-        f'{" or ".join(map(repr, able))}; {model} is of kind {kind!r}'
+        f'{" or ".join(map(repr, able))}; {model} is of kind {kind!r}, which has '
+        f'{", ".join(_objectives_of(kind))}'
       )
     return
   # Of a run that is read again without its files, there is no task to ask.
@@ -146,6 +158,15 @@ def require_kind(
     f'config.task.{key}: {task.name} is of kind {task.problem.name!r}, which models of '
     f'kind {able} answer; {model} is of kind {kind!r}'
   )
+
+
+def _objectives_of(kind: str) -> list[str]:
+  """The objectives of texts alone that a model of this kind can have."""
+  found = []
+  for name, entry in objectives.OBJECTIVES.items():
+    if entry.reads == 'text' and kind in entry.kinds:
+      found.append(name)
+  return found
 
 
 def require_pooler(settings: Settings, arch: models.Arch, model: str) -> None:
@@ -201,25 +222,35 @@ def require_parts(
   """Raises ConfigError for a model and an objective that cannot be, before there is a
   tokenizer or a source to make them with. A baseline, of `method` None, has neither.
   """
+  fields = {}
   if isinstance(settings, Pretrain):
-    make_objective(settings.objective, settings.data.length, objectives.Nominal())
-    objective = settings.objective['name']
-    head = objectives.OBJECTIVES[objective].head
-    if settings.unigram_bias and head != 'masked':
-      raise configs.ConfigError(
-        'config.unigram_bias: only the head of objective masked has a bias, not that of '
-        f'{objective!r}'
-      )
+    entry_of(settings.objective)
+    fields = head_of(settings, None)
   if settings.init != SCRATCH:
+    _require_objective(settings)
     _require_no_model(settings)
     return
-  fields = head_of(settings, None) if isinstance(settings, Pretrain) else {}
   arch = base_arch(settings.model, **fields)
   family = f'config.model.family {settings.model["family"]!r}'
+  # Before the keys of the objective: those of one that the model cannot have help none.
   require_kind(settings, task, arch.kind, family)
+  _require_objective(settings)
   require_pooler(settings, arch, family)
   reserved = 0 if method is None else method.reserved_positions
   require_fit(settings, arch, reserved)
+
+
+def _require_objective(settings: Settings) -> None:
+  """Raises ConfigError for an objective of pre-training that cannot be made."""
+  if not isinstance(settings, Pretrain):
+    return
+  make_objective(settings.objective, settings.data.length, objectives.Nominal())
+  objective = settings.objective['name']
+  if settings.unigram_bias and objectives.OBJECTIVES[objective].head != 'masked':
+    raise configs.ConfigError(
+      'config.unigram_bias: only the head of objective masked has a bias, not that of '
+      f'{objective!r}'
+    )
 
 
 def _require_no_model(settings: Settings) -> None:
@@ -244,7 +275,20 @@ def make_objective(group: Mapping, length: int, tokenizer) -> objectives.Objecti
 
   Raises ConfigError for one that text alone does not train.
   """
+  entry = entry_of(group)
+  # Told of the tokenizer's pieces, not of the model's rows: its table may be longer
+  # than what is ever drawn from it.
+  facts = entry.facts(tokenizer, length)
+  return configs.call(entry.make, group, 'config.objective', **facts)
+
+
+def entry_of(group: Mapping):
+  """What is known of the objective that `config.objective` names.
+
+  Raises ConfigError for one that text alone does not train.
+  """
   name = group.get('name')
+  _require_no_key(name)
   entry = configs.lookup(objectives.OBJECTIVES, name, 'config.objective.name')
   if entry.reads != 'text':
     able = [
@@ -255,10 +299,21 @@ def make_objective(group: Mapping, length: int, tokenizer) -> objectives.Objecti
       f'config.objective.name: {name!r} needs {needed}, but config.data.mixture has '
       f'texts alone; nearest: {configs.nearest(name, able)}'
     )
-  # Told of the tokenizer's pieces, not of the model's rows: its table may be longer
-  # than what is ever drawn from it.
-  facts = entry.facts(tokenizer, length)
-  return configs.call(entry.make, group, 'config.objective', **facts)
+  return entry
+
+
+def _require_no_key(name: Any) -> None:
+  """Raises ConfigError for the name of a switch of another objective.
+
+  What others call an objective may be one here: a prefix LM is a causal one.
+  """
+  for owner, entry in objectives.OBJECTIVES.items():
+    parameter = inspect.signature(entry.make).parameters.get(str(name))
+    if parameter is not None and parameter.default is False:
+      raise configs.ConfigError(
+        f'config.objective.name: {name!r} is a key of {owner!r}: objective={owner} and '
+        f'--config.objective.{name}=True'
+      )
 
 
 def objective_of(

@@ -99,7 +99,12 @@ def mixture_texts(group: MixtureData, split: str = 'train') -> dict:
   columns = data.files.Columns(configs.names(group.column) or ('text',), label=())
   found = {}
   for name in names_of(group):
-    found[name] = _with_texts(data.load(name, split, directory, columns), columns)
+    try:
+      source = data.load(name, split, directory, columns)
+    except data.separated.NoColumn as error:
+      hint = 'config.data.column names that of the texts, in the argument column=NAME'
+      raise ConfigError(f'{error}; {hint}') from error
+    found[name] = _with_texts(source, columns)
   return found
 
 

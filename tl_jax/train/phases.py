@@ -158,7 +158,8 @@ def _require_room(where: str, group: MixtureData, shape: Mapping[str, int]) -> N
   if length > group.length:
     raise ConfigError(
       f'{where}.length: {length}, but the rows of the last phase, which the model is '
-      f'made for, have config.data.length {group.length}'
+      f'made for, have config.data.length {group.length}; --config.data.phases="()" is '
+      'a run without phases'
     )
   # What a run needs is planned for its last phase.
   tokens = length * shape.get('batch', group.batch)
@@ -166,7 +167,8 @@ def _require_room(where: str, group: MixtureData, shape: Mapping[str, int]) -> N
   if tokens > most:
     raise ConfigError(
       f'{where}.batch: {tokens:,} tokens of a batch, but those of the last phase have '
-      f'{most:,}; nearest: {most // length}'
+      f'{most:,}; nearest: {most // length}, or --config.data.phases="()" for a run '
+      'without phases'
     )
 
 

@@ -1,4 +1,7 @@
-"""What lies beside a path that is not there: the right file is mostly one of these.
+"""What was meant by a name that is none, or by a path that is not there.
+
+>>> nearest('lrr', ['lr', 'decay'])
+"'lr'"
 
 >>> import tempfile
 >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -14,12 +17,40 @@
 import difflib
 import os
 import pathlib
+from collections.abc import Iterable
+
+from tl_jax.config.renamed import new_name
 
 # Of a folder with more entries, as one with a file for each of millions of texts, the
 # others are not looked at.
 MOST_ENTRIES = 10_000
 # How alike two names are that may be taken for each other, from 0 to 1.
 ALIKE = 0.6
+
+
+def nearest(name: str, candidates: Iterable[str], most: int = 3) -> str:
+  """The candidates that look most like `name`, as text for an error message.
+
+  A candidate counts by its whole name and by its last dotted part. What a key of an
+  earlier version is called today comes first.
+  """
+  last = str(name).rpartition('.')[2]
+  meant = new_name(last)
+
+  def likeness(candidate):
+    candidate_last = candidate.rpartition('.')[2]
+    if candidate_last == meant:
+      return 1.0
+    whole_ratio = difflib.SequenceMatcher(None, str(name), candidate).ratio()
+    last_ratio = difflib.SequenceMatcher(None, last, candidate_last).ratio()
+    # Of two candidates that fit as well, the one that fits as a whole comes first.
+    return max(whole_ratio, 0.95 * last_ratio)
+
+  ranked = sorted(map(str, candidates), key=likeness, reverse=True)
+  close = [candidate for candidate in ranked if likeness(candidate) >= 0.5]
+  # Where nothing is close, any names at all still say what kind of name is wanted.
+  offered = (close or ranked)[:most]
+  return ', '.join(map(repr, offered)) or 'none'
 
 
 def near_paths(path: str | os.PathLike, most: int = 3) -> list[str]:
