@@ -1,11 +1,15 @@
-"""What an export tells whoever opens it: with peft, and of a T5 that classifies."""
+"""What an export tells whoever opens it: with peft, of a T5 that classifies, of an
+ELECTRA and of a prefix language model.
+"""
+
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tl_jax import interop, train
+from tl_jax import config, interop, train
 from tl_jax import models as networks
 from tl_jax.cli import main as command
 from tl_jax.cli import models
@@ -36,6 +40,39 @@ def test_the_labels_of_an_adapter_are_for_whoever_opens_it():
   line = models._of_labels(many)
   assert 'labels.json' in line and len(line) < 200
   assert models._of_labels(adapted._replace(labels=())) == ''
+
+
+def test_an_electra_is_exported_with_its_generator_which_is_told(tmp_path, capsys):
+  tokenizer = tokenizers.train(['a good film'] * 20, 'wordpiece', 300)
+  arch = networks.arch(
+    'tiny-electra', layers=1, vocabulary=tokenizer.vocabulary_size, head='replaced'
+  )
+  model = networks.build(arch)
+  loaded = interop.Loaded(model, model.init(jax.random.key(0)), tokenizer, arch)
+  target = tmp_path / 'out'
+  models._write(loaded, str(target))
+  said = capsys.readouterr().out.splitlines()
+  assert said[1].startswith(f'{target}/generator: the generator that it learned from')
+  assert interop.load(target / 'generator').arch.head == 'masked'
+
+
+@pytest.mark.parametrize(
+  ('spec', 'prefixes'),
+  [
+    ('pretrain.py:tiny-gpt', False),
+    ('pretrain.py:tiny-gpt,objective=joined_denoisers', True),
+    ('pretrain.py:tiny', False),
+    ('transfer.py:task=sentiment', False),
+  ],
+)
+def test_a_workdir_knows_whether_it_read_prefixes(tmp_path, spec, prefixes):
+  made = config.to_json(config.load(f'configs/{spec}'))
+  (tmp_path / 'config.json').write_text(json.dumps(dict(config=made)))
+  assert train.reads_prefixes(tmp_path) == prefixes
+  if 'prefix' in made.get('objective', {}):
+    made['objective']['prefix'] = True
+    (tmp_path / 'config.json').write_text(json.dumps(dict(config=made)))
+    assert train.reads_prefixes(tmp_path)
 
 
 @pytest.mark.slow

@@ -275,8 +275,8 @@ def test_case_is_a_choice():
   'arguments, message',
   [
     ({'kind': 'unigram'}, "kind: 'unigram' is not one of"),
-    ({'size': 40}, 'size 40 is too small'),
-    ({'kind': 'bpe', 'size': 100}, 'size 100 is too small'),
+    ({'size': 40}, 'size: 40 is too small'),
+    ({'kind': 'bpe', 'size': 100}, 'size: 100 is too small'),
   ],
 )
 def test_what_cannot_be_trained_is_named(arguments, message):

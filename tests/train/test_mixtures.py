@@ -263,3 +263,14 @@ def test_a_source_of_a_stage_that_is_not_there_is_named_by_its_stage(
     match=r"config.data.stages\[0\]: no set, .* 'textz/'; nearest: 'texts/'",
   ):
     mixtures.require_texts(group, where_made=True)
+
+
+@pytest.mark.parametrize('content', ['body\none\ntwo\n', '{"body": "one"}\n'])
+def test_a_file_without_the_column_of_texts_is_told_how_it_is_named(tmp_path, content):
+  path = tmp_path / ('a.csv' if content.startswith('body') else 'a.jsonl')
+  path.write_text(content)
+  group = MixtureData(mixture={str(path): 1.0})
+  with pytest.raises(
+    ConfigError, match=r'a\..*:1: text: .*body; config.data.column names'
+  ):
+    mixtures.mixture_texts(group)

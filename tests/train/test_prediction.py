@@ -210,12 +210,17 @@ def test_an_output_of_another_model_or_input_is_refused(folder, source, tmp_path
   assert output.read_bytes() == before
 
 
-def test_what_the_model_cannot_answer_is_said(source, tmp_path):
+def test_what_the_model_cannot_answer_is_said(source, tmp_path, monkeypatch):
   arch = models.arch('bert-tiny', **SMALL, head='masked')
   masked = tmp_path / 'm'
   interop.save(masked, make(dataclasses.replace(arch, pooler_place='new')))
-  with pytest.raises(ConfigError, match="'masked' has no label .* --embeddings gives"):
-    ask(masked, source, tmp_path / 'a.jsonl')
+  with monkeypatch.context() as patched:
+    # The model is not even opened.
+    patched.setattr(prediction, 'open_subject', None)
+    with pytest.raises(
+      ConfigError, match="'masked' has no label .* --embeddings gives"
+    ):
+      ask(masked, source, tmp_path / 'a.jsonl')
   assert not (tmp_path / 'a.jsonl').exists()
   found = ask(masked, source, tmp_path / 'e.jsonl', embeddings=True)
   assert len(found) == COUNT and len(found[0]['embedding']) == 16

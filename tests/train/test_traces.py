@@ -39,7 +39,7 @@ def transfer_of(task, *more, method='full', labels=0):
 # What is found only when the texts, the tokenizer or the model are there.
 LATE = {
   'labels': (dict(labels=1000), 'config.task.labels: 1000 labelled examples'),
-  'tokenizer': (dict(more=[('tokenizer.size', '5')]), 'size 5 is too small'),
+  'tokenizer': (dict(more=[('tokenizer.size', '5')]), 'size: 5 is too small'),
   'group': (
     dict(more=[('optim.groups', "(('nothing', None),)")]),
     "the pattern 'nothing' matches no parameter",

@@ -65,13 +65,13 @@ def run_generate(flags, _) -> int:
   prompts = _prompts(flags)
   chosen = decoding.chosen(flags)
   config.check(flags.batch, config.Count, '--batch')
-  from tl_jax.train import answering, asking
+  from tl_jax.train import answering, asking, heads
 
   path = pathlib.Path(files.require_local(flags.model, 'model'))
   manner = asking.Manner(chat=flags.chat, system=flags.system)
   settings, step = answering.open_settings(path)
   # Before the model is read: flags that contradict each other.
-  asking.is_chat(manner, answering.learned_problem(path, step))
+  asking.is_chat(manner, heads.learned_problem(path, step))
   subject = answering.open_subject(path, settings, step, flags.dtype, flags.head)
   if flags.parse_special:
     subject = subject.parsing_special()

@@ -167,7 +167,14 @@ def run_export(flags, _) -> int:
     raise config.ConfigError('--base: only an adapter has one; add --format=peft')
   loaded = train.load(flags.source, flags.step, **how_opened(flags))
   _require_plain(loaded.params, flags.source)
-  return _write(loaded, flags.target, flags.family)
+  code = _write(loaded, flags.target, flags.family)
+  # Only the run of a workdir knows: no folder has a word for it.
+  if loaded.step is not None and train.reads_prefixes(flags.source):
+    complain(
+      f'{flags.target}: the run learned to see the beginning of a text as a whole; '
+      'transformers reads it from left to right'
+    )
+  return code
 
 
 def _require_plain(params, source: str) -> None:
@@ -194,6 +201,11 @@ def _write(loaded, target: str, family: str | None = None) -> int:
   # Tensors of the source that the model has no place for: not an error, never silent.
   unused = f'; left out: {", ".join(loaded.unused)}' if loaded.unused else ''
   say(f'{target}: {kind} with {parameters:,} parameters, head {head}{unused}')
+  if loaded.arch.generator:
+    folder = os.path.join(target, interop.huggingface.GENERATOR)
+    say(
+      f'{folder}: the generator that it learned from, a model of its own, head masked'
+    )
   return 0
 
 

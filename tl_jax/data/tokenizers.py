@@ -395,8 +395,8 @@ def train(
   # The trainers keep the alphabet and the special pieces even beyond `size`.
   if len(vocabulary) > size:
     raise ValueError(
-      f'tokenizer: size {size} is too small; the alphabet and the special pieces need '
-      f'{len(vocabulary)}'
+      f'config.tokenizer.size: {size} is too small for the alphabet and the special '
+      f'pieces; nearest: {len(vocabulary)}'
     )
   return wrap(backend)
 

@@ -61,8 +61,8 @@ def train_wordpiece(
   room = min(ALPHABET, (size - len(specials)) // 3)
   if room < SMALLEST_ALPHABET:
     raise ValueError(
-      f'tokenizer: size {size} is too small; {len(specials)} special pieces and an '
-      'alphabet are needed'
+      f'config.tokenizer.size: {size} is too small for {len(specials)} special pieces and '
+      f'an alphabet; nearest: {len(specials) + 3 * SMALLEST_ALPHABET}'
     )
   alphabet = _alphabet(texts, normalizer, room)
   # The library numbers the `##` characters in the order of a randomly seeded hash map,

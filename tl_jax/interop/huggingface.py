@@ -23,6 +23,8 @@ from tl_jax.interop.contents import read_object
 
 _LOG = logging.getLogger(__name__)
 GENERATION = 'generation_config.json'
+# The folder of a discriminator's generator, inside of its own.
+GENERATOR = 'generator'
 # Of a longer text than this a tokenizer does not speak: it has no limit.
 NO_LIMIT = 10**9
 
@@ -212,7 +214,7 @@ def save(
   found = _their_tensors(loaded, family, config, held)
 
   if generator is not None:
-    save(path / 'generator', generator, family=family, shard_bytes=shard_bytes)
+    save(path / GENERATOR, generator, family=family, shard_bytes=shard_bytes)
   os.makedirs(path, exist_ok=True)
   tensors.save_tensors(path, sorted(found.items()), shard_bytes=shard_bytes)
   _write_tokenizer(path, loaded)

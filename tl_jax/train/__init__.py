@@ -10,7 +10,7 @@ from tl_jax.train.evaluation import evaluate
 from tl_jax.train.notebook import Built, build
 from tl_jax.train.prediction import Request, predict
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
-from tl_jax.train.restoring import load, open_workdir, restore
+from tl_jax.train.restoring import load, open_workdir, reads_prefixes, restore
 from tl_jax.train.results import Diverged
 from tl_jax.train.running import pretrain, run, transfer
 from tl_jax.train.settings import Settings
@@ -36,6 +36,7 @@ __all__ = [
   'predict',
   'pretrain',
   'read',
+  'reads_prefixes',
   'restore',
   'run',
   'transfer',

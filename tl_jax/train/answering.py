@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tl_jax import checkpoint, data, interop, models, parallel, tasks
+from tl_jax import checkpoint, data, interop, models, parallel
 from tl_jax import config as configs
 from tl_jax.config import ConfigError
 from tl_jax.data import extracts
@@ -22,17 +22,16 @@ from tl_jax.data.candidates import Choices
 from tl_jax.data.passages import PassageQuestion
 from tl_jax.data.words import Words
 from tl_jax.evals import answers, generation, passes, prediction
-from tl_jax.interop.huggingface import read_config
 from tl_jax.interop.sentences import Pooling, read_pooling
 from tl_jax.tasks.problems import span
 from tl_jax.tasks.problems.columns import NO_ANSWER
 from tl_jax.train import datasets, methods, programs, writing
 from tl_jax.train.asking import Asking, Learned, Manner, Question, asking_of
+from tl_jax.train.heads import learned_problem, require_answers
 from tl_jax.train.restoring import (
   choose_step,
   decoding_of,
   frames_pairs,
-  known_of,
   load,
   read_settings,
 )
@@ -229,30 +228,6 @@ def _parts(
   return prediction.parts_of(loaded.kind, loaded.labels, loaded.arch.labels, names)
 
 
-def learned_problem(path: pathlib.Path, step: int | None) -> tasks.Problem | None:
-  """The kind of task on which the run of a workdir learned to write texts; None where
-  it learned no such task, and of a folder, which has no step.
-  """
-  known = None if step is None else known_of(path, step)
-  problem = None if known is None else tasks.PROBLEMS[known.kind]
-  return problem if problem and problem.answer == 'generate' else None
-
-
-def head_of(path: pathlib.Path, step: int | None, head: str | None) -> str:
-  """The head of the model of a workdir, or of a folder, opened under `head` if it is
-  said; '' where it is not known before the model is opened.
-  """
-  if step is not None:
-    known = known_of(path, step)
-    return '' if known is None else tasks.PROBLEMS[known.kind].head
-  if head is not None or not (path / 'config.json').is_file():
-    return head or ''
-  config = read_config(path)
-  if not interop.configs.is_known(config):
-    return ''
-  return interop.configs.head_of(config)[0]
-
-
 def _longest(loaded: interop.Loaded) -> int:
   """The most tokens of a text that the model of a folder reads."""
   arch = loaded.arch
@@ -298,13 +273,9 @@ def make_answering(
     return _tag(subject, mesh, batch)
   if arch.head == 'span':
     return _extract(subject, mesh, batch)
-  if arch.head == 'causal':
-    asking = subject.asking(manner, decoding, tell)
-    return _write(subject, mesh, batch, asking)
-  raise ConfigError(
-    f'{subject.path}: a model of kind {arch.kind!r} with head {arch.head!r} has no label '
-    'or text to give; --embeddings gives a vector of each text'
-  )
+  require_answers(subject.path, arch.head)
+  asking = subject.asking(manner, decoding, tell)
+  return _write(subject, mesh, batch, asking)
 
 
 def _classify(subject: Subject, mesh, batch: int) -> Answering:

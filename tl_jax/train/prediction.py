@@ -27,13 +27,12 @@ from tl_jax.train.answering import (
   Subject,
   columns_of,
   delimiter_of,
-  head_of,
-  learned_problem,
   make_answering,
   open_settings,
   open_subject,
 )
 from tl_jax.train.asking import Manner, Question, is_chat
+from tl_jax.train.heads import head_of, learned_problem, require_answers
 from tl_jax.train.reporter import NULL_REPORTER, Reporter
 from tl_jax.train.settings import Settings, Transfer
 from tl_jax.train.stopping import Stopped, Stopping
@@ -124,6 +123,9 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
   settings, step = open_settings(path, request.step)
   chat = not request.embeddings and is_chat(request.manner, learned_problem(path, step))
   head = '' if request.embeddings else head_of(path, step, request.head)
+  # Here, where it is known, rather than when the model is open.
+  if head:
+    require_answers(path, head)
   text = request.text
   if head in ('token', 'span') and isinstance(settings, Transfer):
     # The run knows the columns of its texts, if they were said.

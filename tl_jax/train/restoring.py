@@ -41,7 +41,7 @@ from tl_jax.train import (
 )
 from tl_jax.train.checks import read, without_foreign_keys
 from tl_jax.train.frozen import kept_in
-from tl_jax.train.settings import Settings
+from tl_jax.train.settings import Pretrain, Settings
 
 _LOG = logging.getLogger(__name__)
 
@@ -241,6 +241,19 @@ def read_settings(path: pathlib.Path, overrides=()) -> Settings:
   for key, text in overrides:
     configs.override(config, key, text)
   return read(config, where_made=False)
+
+
+def reads_prefixes(path) -> bool:
+  """Did the run of a workdir pre-train a decoder to see the beginnings of texts as a
+  whole?
+
+  That is of the objective alone: the architecture is that of any decoder.
+  """
+  settings = read_settings(pathlib.Path(path))
+  if not isinstance(settings, Pretrain):
+    return False
+  objective = settings.objective
+  return bool(objective.get('prefix')) or objective['name'] == 'joined_denoisers'
 
 
 def load(path, step: int | None = None, **how) -> interop.Loaded:
