@@ -46,7 +46,8 @@ def test_another_objective_is_named_first(first, tmp_path):
     ('objective', "{'name': 'causal'}"),
   ]
   second = run(tmp_path / 'second', *made, loss=2.0)
-  with pytest.raises(config.ConfigError, match='objective.name is "causal", there'):
+  message = 'first: config.objective.name is "causal", there "masked"; give'
+  with pytest.raises(config.ConfigError, match=message):
     comparable.require([first, second])
 
 

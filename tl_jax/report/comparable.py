@@ -174,7 +174,12 @@ def _tokenizer(folder: pathlib.Path, meta: Mapping[str, Any]) -> dict[str, str]:
 def differences(first: Measured, other: Measured) -> list[str]:
   """What makes the losses of two runs losses of different things, a line each."""
   found = []
-  for key in sorted(first.keys.keys() | other.keys.keys()):
+  name = 'config.objective.name'
+  keys = sorted(first.keys.keys() | other.keys.keys())
+  if first.keys[name] != other.keys[name]:
+    # Every objective has keys of its own, which say no more.
+    keys = [name, *(key for key in keys if not key.startswith('config.objective.'))]
+  for key in keys:
     one, two = first.keys.get(key), other.keys.get(key)
     if one != two:
       found.append(f'{key} is {_shown(two)}, there {_shown(one)}')
@@ -207,7 +212,5 @@ def _of_tokenizers(first: Measured, other: Measured) -> list[str]:
 
 def _shown(value: Any) -> str:
   """A value of a config as an error has it."""
-  if value is None:
-    return 'not there'
   text = files.encode(value)
   return text if len(text) <= 60 else f'{text[:40]}... ({digest({"value": value})[:8]})'
