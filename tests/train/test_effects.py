@@ -3,7 +3,6 @@
 import pytest
 
 from tl_jax import config
-from tl_jax.train import checks
 from tl_jax.train.outline import outline
 
 DECAY = ('optim.layer_decay', '0.8')
@@ -35,11 +34,3 @@ def test_a_setting_without_effect_is_refused_with_the_method(method, given, mess
 )
 def test_a_setting_that_some_leaves_have_is_taken(method, given):
   assert outline_of(method, given).parts
-
-
-def test_nothing_is_looked_at_on_the_way_of_what_makes_no_step():
-  spec = 'configs/transfer.py:task=sentiment,method=tf-idf'
-  with pytest.raises(
-    config.ConfigError, match='eval.every: 9 steps, but method tf-idf'
-  ):
-    checks.check(config.load(spec, [('eval.every', '9')]))

@@ -165,7 +165,6 @@ def check_settings(settings: Settings, where_made: bool = True) -> Checked:
     task = datasets.open_task(settings.task, settings.data.directory)
     weighting.require_classes(settings.task, task)
     _require_texts_to_write(settings.eval, task)
-    _require_trained(settings)
     _require_calibrated(settings, task)
     vectors.require_contrast(settings, task)
   method = methods.method_of(settings, task)
@@ -179,16 +178,6 @@ def _require_texts_to_write(group: TaskEval, task: tasks.Task) -> None:
     raise ConfigError(
       f'config.eval.write: {task.name} is of kind {task.problem.name!r}, of which '
       'nothing is written; it is False there'
-    )
-
-
-def _require_trained(settings: Transfer) -> None:
-  """Raises ConfigError where a run is to be looked at on its way and has none."""
-  name = settings.method.get('name')
-  every = settings.eval.every
-  if every and name in methods.UNTRAINED:
-    raise ConfigError(
-      f'config.eval.every: {every} steps, but method {name} makes none; it is 0 there'
     )
 
 
