@@ -66,7 +66,7 @@ Positive = Annotated[float, Range(low=0, above=True)]
 NonNegative = Annotated[float, Range(low=0)]
 Fraction = Annotated[float, Range(low=0, high=1, below=True)]
 # Of what nothing and all would both be a mistake.
-Share = Annotated[float, Range(low=0, high=1, above=True, below=True)]
+Part = Annotated[float, Range(low=0, high=1, above=True, below=True)]
 Probability = Annotated[float, Range(low=0, high=1)]
 Share = Annotated[float, Range(low=0, high=1, above=True)]
 Count = Annotated[int, Range(low=1, high=LARGEST)]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from tl_jax import rng
-from tl_jax.config import Count, Natural, Positive, Share
+from tl_jax.config import Count, Natural, Part, Positive
 from tl_jax.objectives.losses import weighted_sum
 from tl_jax.objectives.masked import MASKED, masked
 from tl_jax.objectives.tokens import token_terms
@@ -31,7 +31,7 @@ def electra(
   vocabulary: Count,
   mask_id: Natural,
   special_ids: Sequence[int],
-  rate: Share = 0.15,
+  rate: Part = 0.15,
   weight: Positive = 50.0,
 ) -> Objective:
   """Replaced token detection (Clark et al. 2020, section 2; hidden as in their code).

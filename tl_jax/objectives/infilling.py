@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax.config import Count, Natural, Range, Share
+from tl_jax.config import Count, Natural, Part, Range
 from tl_jax.objectives.span import Text, with_texts
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Array, Entry, Objective
@@ -37,7 +37,7 @@ def infilling(
   start_id: Natural,
   special_ids: Sequence[int],
   continues: Sequence[bool],
-  rate: Share = 0.3,
+  rate: Part = 0.3,
   mean: MeanLength = 3.0,
   permute: bool = True,
   length: Count | None = None,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax import rng
-from tl_jax.config import Count, Natural, Share
+from tl_jax.config import Count, Natural, Part
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Array, Entry, Objective
 from tl_jax.segments import one_right, segments_of, starts_of
@@ -35,7 +35,7 @@ def masked(
   vocabulary: Count,
   mask_id: Natural,
   special_ids: Sequence[int],
-  rate: Share = 0.15,
+  rate: Part = 0.15,
   masking: Literal['pieces', 'words', 'spans'] = 'pieces',
   continues=None,
 ) -> Objective:

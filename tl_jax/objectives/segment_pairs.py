@@ -11,7 +11,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from tl_jax.config import Count, Fraction, Natural, Share
+from tl_jax.config import Count, Fraction, Natural, Part
 from tl_jax.objectives.losses import cross_entropy, weighted_sum
 from tl_jax.objectives.masked import MASKED, masked
 from tl_jax.objectives.tokens import token_terms
@@ -23,7 +23,7 @@ def next_sentence(
   vocabulary: Count,
   mask_id: Natural,
   special_ids: Sequence[int],
-  rate: Share = 0.15,
+  rate: Part = 0.15,
   masking: Literal['pieces', 'words', 'spans'] = 'pieces',
   continues=None,
   short: Fraction = 0.1,

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tl_jax.config import Count, Natural, Range, Share
+from tl_jax.config import Count, Natural, Part, Range
 from tl_jax.objectives.losses import shift_right
 from tl_jax.objectives.tokens import token_loss, token_weights
 from tl_jax.objectives.types import Array, Entry, Objective
@@ -40,7 +40,7 @@ def span(
   sentinels: Sequence[int],
   pad_id: Natural,
   eos_id: Natural,
-  rate: Share = 0.15,
+  rate: Part = 0.15,
   mean: Annotated[float, Range(low=1)] = 3.0,
   length: Count | None = None,
   targets: Count | None = None,
