@@ -23,7 +23,7 @@ def folder_of(tmp_path, *names):
     (['dataset_info.json', 'train.csv'], 'a library prepared it .dataset_info.json'),
     (
       ['a.txt', 'b.txt', 'c.jsonl', 'd.csv', 'e.csv'],
-      'set: has 2 .txt files, as a.txt, and 3 tables, as c.jsonl; name a folder of one',
+      r'set: has texts \(.txt: 2, as a.txt\) and tables \(3, as c.jsonl\); name a folder',
     ),
   ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tl_jax import config, files, tasks, train
-from tl_jax.train import evaluators, running
+from tl_jax.train import evaluators, results, running
 from tl_jax.train.clock import Clock
 from tl_jax.train.cohort import execute
 from tl_jax.train.datasets import Labelled
@@ -228,3 +228,21 @@ def test_an_infinite_output_is_null_in_strict_json():
   found = [files.decode(line) for line in lines]
   assert [row['outputs'] for row in found] == [[None, 1.5], [0.25, -0.5]]
   assert found[0]['prediction'] == task.labels[1]
+
+
+@pytest.mark.parametrize(
+  ('error', 'has_traceback'),
+  [
+    (config.ConfigError('config.seed: wrong'), False),
+    (Diverged('step 3: nan'), False),
+    (ValueError('cannot reshape'), True),
+  ],
+)
+def test_a_failure_that_no_config_is_to_blame_for_has_its_traceback(
+  tmp_path, error, has_traceback
+):
+  with results.survived(tmp_path / 'run', train.NULL_REPORTER):
+    raise error
+  found = files.find_json(tmp_path / 'run' / 'failed.json')
+  assert found['reason'] == str(error) and ('traceback' in found) == has_traceback
+  assert 'raise error' in str(found.get('traceback', 'raise error'))

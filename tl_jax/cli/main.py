@@ -183,7 +183,7 @@ def _report(kind, error, trace):
     # Such a message often makes no sense without its kind: KeyError: 'w'.
     said = f'{kind.__name__}: {said}'
   if is_fault(error):
-    said += ' (a fault of tl-jax, not of what it was given; above is where)'
+    said += ' (not foreseen; the traceback above says where)'
   console.complain(f'error: {said}')
 
 

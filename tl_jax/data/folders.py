@@ -54,8 +54,8 @@ def require_one_kind(folder: pathlib.Path) -> None:
   texts, others = _texts_and_tables(folder)
   if texts and others:
     raise ValueError(
-      f'{folder}: has {len(texts)} .txt files, as {texts[0].relative_to(folder)}, and '
-      f'{len(others)} tables, as {others[0].relative_to(folder)}; name a folder of one '
+      f'{folder}: has texts (.txt: {len(texts)}, as {texts[0].relative_to(folder)}) and '
+      f'tables ({len(others)}, as {others[0].relative_to(folder)}); name a folder of one '
       'kind, or the files themselves'
     )
   if texts or others:
