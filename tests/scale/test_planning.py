@@ -98,6 +98,14 @@ def test_a_plan_refuses_the_phases_that_its_run_refuses():
   )
 
 
+def test_a_plan_refuses_the_tensor_axis_that_its_run_refuses():
+  """An axis that takes what is left is known only when the devices are."""
+  axes = ('mesh.data', '1'), ('mesh.tensor', '-1')
+  run = run_of('configs/pretrain.py:tiny', *axes)
+  with pytest.raises(ValueError, match=r'mesh.tensor: 8 does not divide .* v5e:2x4'):
+    planning.make_plan(run, topology.parse('v5e:2x4'), planning.Wish(compile=False))
+
+
 def test_money_comes_from_the_table(tiny):
   table = dict(prices={'v5e': 2.0}, currency='EUR', date='today')
   wish = planning.Wish(compile=False, prices=table)

@@ -18,6 +18,7 @@ from tl_jax.scale.topology import Topology, devices_of, roomier
 from tl_jax.train import assembly, listing, phases
 from tl_jax.train.checks import require_divisible
 from tl_jax.train.outline import Outline
+from tl_jax.train.placing import require_tensor
 from tl_jax.train.programs import Program
 from tl_jax.train.step import TrainState
 
@@ -110,7 +111,7 @@ def bytes_held(run: Outline, topology: Topology, wish: Wish) -> int:
 def mesh_of(run: Outline, topology: Topology, devices: list | None):
   """The mesh of a run's config on these devices; without them, one of shapes alone.
 
-  Raises ConfigError where it or the batch does not fit.
+  Raises ConfigError where it, the batch or the model does not fit.
   """
   shape = run.settings.mesh
   try:
@@ -123,6 +124,7 @@ def mesh_of(run: Outline, topology: Topology, devices: list | None):
   try:
     # As the run does when it has its devices.
     require_divisible(run.settings.data, mesh.shape)
+    require_tensor(run.parts.model.arch, mesh.shape['tensor'])
   except ConfigError as error:
     raise ConfigError(f'{error} (on {topology.name})') from error
   return mesh

@@ -185,7 +185,9 @@ def promising(run: Outline, target: Topology, wish: Wish) -> list[Estimate]:
   account = account_of(run, plan)
   fixed = run.settings.mesh.cohort * run.settings.mesh.sequence
   devices = target.devices // max(1, fixed)
-  heads = run.parts.model.arch.key_heads
+  arch = run.parts.model.arch
+  # What divides this divides the heads and the hidden units.
+  heads = math.gcd(arch.key_heads, arch.mlp)
   batches = [phase.data.batch for phase in phases.of(run.settings.data)]
   # What divides this divides the batches of all phases.
   common = math.gcd(*batches)
