@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tl_jax import files
+from tl_jax.config import beside
 from tl_jax.config.disguises import require_content
 from tl_jax.data import backends, pairs, vocabularies
 
@@ -283,7 +284,7 @@ def load(path) -> Tokenizer:
 
   path = _file(path)
   if not path.is_file():
-    raise ValueError(f'{path}: no such tokenizer')
+    raise ValueError(f'{path}: no such tokenizer{beside(path)}')
   content = path.read_bytes()
   require_content(path, content)
   try:

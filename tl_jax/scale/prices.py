@@ -10,7 +10,7 @@ import json
 import pathlib
 from collections.abc import Mapping
 
-from tl_jax.config import ConfigError
+from tl_jax.config import ConfigError, beside
 from tl_jax.scale.chips import CHIPS
 from tl_jax.scale.topology import Topology
 
@@ -27,7 +27,10 @@ def read(path: str | None = None) -> dict:
     return json.loads(FILE.read_text('utf-8'))
   try:
     found = json.loads(pathlib.Path(path).read_text('utf-8'))
-  except (OSError, ValueError) as error:
+  except OSError as error:
+    reason = error.strerror or error
+    raise ConfigError(f'--prices: {path}: {reason}{beside(path)}') from error
+  except ValueError as error:
     raise ConfigError(f'--prices: {path}: {error}') from error
   prices = found.get('prices') if isinstance(found, dict) else None
   if not isinstance(prices, dict):
