@@ -16,7 +16,7 @@ WORDS = [f'wörd{number} of a text\nof two lines' for number in range(60)]
 @pytest.fixture(autouse=True)
 def everything_is_large(monkeypatch, tmp_path):
   monkeypatch.setenv('TL_JAX_DATA', str(tmp_path / 'kept'))
-  monkeypatch.setattr(large, 'LARGE', 1)
+  monkeypatch.setattr(large, 'LARGE', 0)
 
 
 def rows(**more):

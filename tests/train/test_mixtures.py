@@ -274,3 +274,20 @@ def test_a_file_without_the_column_of_texts_is_told_how_it_is_named(tmp_path, co
     ConfigError, match=r'a\..*:1: text: .*body; config.data.column names'
   ):
     mixtures.mixture_texts(group)
+
+
+@pytest.mark.parametrize('length', [1, 50, 5000])
+def test_a_tokenizer_is_trained_on_so_many_characters_of_a_source(length, monkeypatch):
+  """However long its texts are, from all over it; of a small one on all."""
+  monkeypatch.setattr(mixtures, 'ENOUGH_CHARACTERS', 1000)
+  texts = [f'{place:03d}' + 'x' * (length - 3) for place in range(200)]
+  records = [dict(text=text) for text in texts]
+  source = data.Source('own', 'train', records, 'its content')
+  found = mixtures.Mixture(dict(own=source)).training_texts()
+  if length == 1:
+    assert found == texts
+    return
+  assert length <= sum(map(len, found)) <= max(2 * 1000, length)
+  assert found[0] == texts[0] and len(set(found)) == len(found)
+  if length == 50:
+    assert texts.index(found[-1]) >= 180

@@ -25,8 +25,9 @@ import numpy as np
 from tl_jax.data import files, slices, store, subsets
 from tl_jax.data.sources import Source
 
-# Bytes of a file, or of all files of a folder, from which on it is large.
-LARGE = 2**28
+# Bytes on the disk, of a file or of all files of a folder, from which on it is large: it
+# would be parsed whenever it is asked for.
+LARGE = files.KEPT_BYTES
 # So many texts tell what a model knows of all.
 HELD = 10_000
 # Of what is kept; an older one is made again.
@@ -42,7 +43,7 @@ def is_large(path, columns: files.Columns) -> bool:
   )
   if not has_texts_alone or not columns.text:
     return False
-  return sum(file.stat().st_size for file in files.files_of(path)) >= LARGE
+  return sum(file.stat().st_size for file in files.files_of(path)) > LARGE
 
 
 def load(path, split: str, columns: files.Columns) -> Source:

@@ -23,7 +23,11 @@ from tl_jax.train.settings import MixtureData, Pretrain
 from tl_jax.train.tokenizing import of_documents, token_cache
 
 SHORT_PAIR = 32  # tokens; of that size there may be several pairs in a row
-ENOUGH_TEXTS = 100_000  # of one source, to train a tokenizer on
+# Of one source, to train a tokenizer on.
+ENOUGH_TEXTS = 100_000
+ENOUGH_CHARACTERS = 2**26
+# So many texts tell how long those of a source are.
+_SAMPLE = 1_000
 ENOUGH_STEPS = 100  # of a run, to know how many tokens all of them read
 
 
@@ -176,7 +180,10 @@ class Mixture(NamedTuple):
     """
     found = []
     for source in self.sources.values():
-      chosen = subsets.spread(len(source), ENOUGH_TEXTS)
+      sample = source[subsets.spread(len(source), _SAMPLE)]
+      characters = sum(len(example['text']) for example in sample)
+      enough = ENOUGH_CHARACTERS * len(sample) // max(1, characters)
+      chosen = subsets.spread(len(source), max(1, min(ENOUGH_TEXTS, enough)))
       found += [example['text'] for example in source[chosen]]
     return found
 
