@@ -130,8 +130,6 @@ def test_of_many_texts_fewer_are_held_out(tmp_path, monkeypatch):
   train = {example['text'] for example in rest}
   assert test < many and 0 < len(test) <= len(many) / 2
   assert not test & train and len(test) + len(train) == len(WORDS)
-  assert held.told == (
-    f'{path}: {len(test)} of {len(WORDS)} texts are held out as test',
-  )
+  assert held.told == (f'{len(test)} of {len(WORDS)} texts are held out as test',)
   # Tokens of the other division are not taken for those of this one.
   assert rest.manifest != files.load(path, 'train', TEXTS).manifest

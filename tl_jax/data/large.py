@@ -124,7 +124,7 @@ def _write(folder: pathlib.Path, path: pathlib.Path, columns: files.Columns) -> 
     raise files.without_texts(path, skipped)
   numbers, line = splits.settled()
   if line:
-    told.append(f'{path}: {line}')
+    told.append(line)
   np.save(folder / ENDS, np.frombuffer(ends, np.int64), allow_pickle=False)
   np.save(folder / SPLITS, numbers, allow_pickle=False)
   about = dict(
