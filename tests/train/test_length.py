@@ -103,7 +103,7 @@ def test_epochs_of_pre_training_are_those_of_its_rows(tmp_path):
 @pytest.mark.parametrize('length', [('5', '2'), ('None', 'None')])
 def test_a_run_has_one_length(path, length):
   pairs = zip(('schedule.steps', 'schedule.epochs'), length, strict=True)
-  with pytest.raises(ConfigError, match='config.schedule: .* has one of them'):
+  with pytest.raises(ConfigError, match='config.schedule.steps: .* has one of them'):
     check(make_config(path, pairs))
 
 

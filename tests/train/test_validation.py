@@ -258,7 +258,9 @@ def test_a_run_does_not_go_on_with_other_examples(unsplit, tmp_path, monkeypatch
 
 @pytest.mark.parametrize('key', [('eval.patience', '2'), ('eval.keep', 'best')])
 def test_nothing_ends_or_is_best_without_evaluations(unsplit, key):
-  with pytest.raises(ConfigError, match='config.eval: .*needs evaluations'):
+  with pytest.raises(
+    ConfigError, match=rf'config.{key[0]}: .* needs evaluations, but eval.every=0'
+  ):
     check(make_config(unsplit, [key]))
 
 

@@ -112,7 +112,7 @@ class TaskEval(Eval):
       wanted = 'write: True'
     if not self.every and (self.patience or self.keep == 'best' or self.write):
       raise ValueError(
-        f'{wanted} needs evaluations, but every is 0; give the steps between two'
+        f'{wanted} needs evaluations, but eval.every=0; give the steps between two'
       )
 
   @property
