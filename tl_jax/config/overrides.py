@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from tl_jax.config.checks import ConfigError, plain, shown
@@ -216,14 +217,28 @@ def names(text: str) -> tuple[str, ...]:
       'that is part of a name'
     )
   found = tuple(part.replace('\\+', '+') for part in parts)
+  again = standing_twice(found)
+  if again is not None:
+    raise ConfigError(f'{again!r} stands twice in {text!r}')
+  return found
+
+
+def standing_twice(names: Iterable[str]) -> str | None:
+  """The first name that stands there a second time; None where each stands once.
+
+  The same file may be written in several ways.
+
+  >>> standing_twice(['a.csv', 'debian', './a.csv'])
+  './a.csv'
+  """
   seen = set()
-  for name in found:
-    # The same file may be written in several ways; of other names this changes nothing.
+  for name in names:
+    # Of a name that is no path this changes nothing.
     own = os.path.realpath(name)
     if own in seen:
-      raise ConfigError(f'{name!r} stands twice in {text!r}')
+      return name
     seen.add(own)
-  return found
+  return None
 
 
 def arguments(arg: str | None, **defaults: Any) -> Any:

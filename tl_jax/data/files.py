@@ -347,7 +347,7 @@ def _names_beside(path: pathlib.Path) -> tuple[str, ...]:
 def _by_hash(texts: Sequence[str]) -> list[str]:
   """`train` or `test` for every text; of two different texts or more, both have one."""
   keys = [subsets.fingerprint(text) for text in texts]
-  in_test = {key: key % 100 < subsets.TEST_PERCENT for key in keys}
+  in_test = {key: subsets.is_of_test(key) for key in keys}
   # A few texts may all fall on one side: then the one with the least hash moves.
   if len(in_test) > 1 and len(set(in_test.values())) == 1:
     least = min(in_test)

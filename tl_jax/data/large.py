@@ -153,7 +153,7 @@ class Splits:
     if split is None:
       key = subsets.fingerprint(text)
       self.keys.append(key)
-      split = 'test' if key % 100 < subsets.TEST_PERCENT else 'train'
+      split = 'test' if subsets.is_of_test(key) else 'train'
     self._numbers.append(self.known.setdefault(split, len(self.known)))
 
   def settled(self) -> tuple[np.ndarray, str]:

@@ -43,7 +43,12 @@ def in_test(key: str) -> bool:
 
   Some 20 % do. It is a function of the key alone, so equal texts are never in both.
   """
-  return fingerprint(key) % 100 < TEST_PERCENT
+  return is_of_test(fingerprint(key))
+
+
+def is_of_test(number: int) -> bool:
+  """Does the text with this fingerprint belong to the test split?"""
+  return number % 100 < TEST_PERCENT
 
 
 def scramble(keys, seed: int) -> np.ndarray:

@@ -32,6 +32,12 @@ def read(path: str | None = None) -> dict:
     raise ConfigError(f'--prices: {path}: {reason}{beside(path)}') from error
   except ValueError as error:
     raise ConfigError(f'--prices: {path}: {error}') from error
+  _require_prices(path, found)
+  return dict(date='', currency='USD', source=str(path)) | found
+
+
+def _require_prices(path: str, found) -> None:
+  """Raises ConfigError where the content of a file is no table of prices."""
   prices = found.get('prices') if isinstance(found, dict) else None
   if not isinstance(prices, dict):
     raise ConfigError(
@@ -43,7 +49,6 @@ def read(path: str | None = None) -> dict:
       raise ConfigError(f'--prices: {path}: unknown chip {chip!r}; known: {known}')
     if isinstance(price, bool) or not isinstance(price, int | float) or price < 0:
       raise ConfigError(f'--prices: {path}: {chip}: {price!r} is no price')
-  return dict(date='', currency='USD', source=str(path)) | found
 
 
 def per_hour(table: Mapping, topology: Topology) -> float | None:

@@ -126,12 +126,8 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
   # Here, where it is known, rather than when the model is open.
   if head:
     require_answers(path, head)
-  text = request.text
-  if head in ('token', 'span') and isinstance(settings, Transfer):
-    # The run knows the columns of its texts, if they were said.
-    text = text or settings.task.text
   by_fields = chat or head in ('choice', 'token', 'span')
-  columns = columns_of(text, settings, by_fields)
+  columns = columns_of(_text_of(request, settings, head), settings, by_fields)
   delimiter = delimiter_of(request.delimiter, request.input, settings)
   questions = Questions(request.input, columns, chat, delimiter, head)
   total = _count(questions, reporter)
@@ -166,6 +162,13 @@ def _predict(request: Request, stopping: Stopping, reporter: Reporter) -> int:
     reporter.info(f'{cut} texts were cut to {subject.length} tokens')
   reporter.info(f'{output}: {total} answers')
   return total
+
+
+def _text_of(request: Request, settings: Settings | None, head: str) -> str:
+  """The columns of the texts as they were said, now or for the run; '' for neither."""
+  if head in ('token', 'span') and isinstance(settings, Transfer):
+    return request.text or settings.task.text
+  return request.text
 
 
 def _said_of_columns(

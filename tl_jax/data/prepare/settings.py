@@ -6,11 +6,10 @@ ValueError: steps: 'exakt'; nearest: 'exact'
 """
 
 import dataclasses
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tl_jax.config import nearest
+from tl_jax.config import nearest, standing_twice
 from tl_jax.config.checks import Count, Natural, Positive, Share
 from tl_jax.data.prepare.language import WORDS as LANGUAGES
 from tl_jax.data.prepare.perplexity import Perplexity
@@ -78,13 +77,9 @@ def _require_one(name: str, value: str, known: Sequence[str]) -> None:
 
 
 def _require_once(name: str, values: Iterable[str]) -> None:
-  seen = set()
-  for value in values:
-    # A file may be written in several ways; it is no name that is looked up here.
-    own = os.path.realpath(value)
-    if own in seen:
-      raise ValueError(f'{name}: {value!r} stands there twice')
-    seen.add(own)
+  again = standing_twice(values)
+  if again is not None:
+    raise ValueError(f'{name}: {again!r} stands there twice')
 
 
 # The steps that are said by name, in order.
